@@ -1,0 +1,1 @@
+"""Providers: dumb leaves. No diffing, no retry loops, no state, no engine."""

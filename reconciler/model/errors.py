@@ -1,0 +1,198 @@
+"""Errors and problems. Each has a stable code with a page under ``docs/errors`` (the table is `reconciler.model.codes`).
+
+ReconcilerError                 what, where, why, next command
+├── UsageError                  exit 64
+├── ConfigError                 configuration file or environment
+├── ManifestError               carries problems; exit 5
+├── SourceError                 Git or folder; the last good revision stays
+├── SecretUnavailable           a value that is missing; nothing remote is touched
+├── StateError                  state unusable, wrong key, held by another process
+├── PlanMoved                   the world is not the one that was reviewed
+└── ProviderError               a remote call failed; says whether it may have taken effect and when to try again
+├── AuthFailed              401: credential refused
+├── PermissionDenied        403: names what is missing
+├── NotFound                404 of an item (never proof of absence) or of its scope
+├── Conflict                409/412 or a duplicate: look up, diff again
+├── ValidationFailed        422/400: terminal until the spec changes
+├── RateLimited             403/429: nobody calls before ``retry_at``
+├── Moved                   301/307 of a renamed repository
+├── ProviderUnavailable     5xx, refused, DNS: retry later
+├── OutcomeUnknown          timeout, reset or 5xx after a write was sent: list before anything else
+├── ProviderProtocolError   an answer that is not what the API promises
+├── TLSFailed               certificate or protocol refused; never falls back
+└── AddressRefused          SSRF rules: host or address not allowed
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from reconciler.model.resources import Location, ResourceId
+
+
+class Severity(enum.StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One finding about a manifest: shown with its place, a JSON pointer, a stable code and the next step."""
+
+    location: Location
+    code: str
+    message: str
+    pointer: str = ""
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+    resource: ResourceId | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it makes the document invalid."""
+        return self.severity is Severity.ERROR
+
+
+class ReconcilerError(Exception):
+    """An error that a user is shown: never a traceback, never a secret."""
+
+    code: str = "RC9001"
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str = "", location: Location | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.location = location
+        if code is not None:
+            self.code = code
+
+
+class UsageError(ReconcilerError):
+    code = "RC3001"
+    exit_code = 64
+
+
+class ConfigError(ReconcilerError):
+    code = "RC3010"
+
+
+class ManifestError(ReconcilerError):
+    """Raised by commands that need a valid repository; carries all problems at once."""
+
+    code = "RC1001"
+    exit_code = 5
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        errors = [problem for problem in problems if problem.is_error]
+        super().__init__(f"{len(errors)} problem{'s' if len(errors) != 1 else ''} in the manifests")
+        self.problems = problems
+
+
+class SourceError(ReconcilerError):
+    code = "RC2001"
+
+
+class SecretUnavailable(ReconcilerError):
+    code = "RC4001"
+
+
+class StateError(ReconcilerError):
+    code = "RC7001"
+
+
+class PlanMoved(ReconcilerError):
+    code = "RC6001"
+
+
+class RetryKind(enum.StrEnum):
+    """What happens next, decided where the error is made and executed at one place (the pass)."""
+
+    BACKOFF = "backoff"  # try again, later each time
+    AT = "at"  # not before retry_at (a rate limit)
+    SPEC = "spec"  # terminal until Git, or the secret, changes
+    CREDENTIAL = "credential"  # the whole integration waits for its credential
+
+
+class ProviderError(ReconcilerError):
+    """A remote call failed.
+
+    ``unknown_outcome`` tells whether a write may have taken effect all the same. ``retry_at`` is seconds since the epoch.
+    """
+
+    code = "RC5001"
+    retry: RetryKind = RetryKind.BACKOFF
+    unknown_outcome = False
+
+    def __init__(self, message: str, *, status: int = 0, request: str = "", retry_at: float | None = None,
+                 code: str | None = None, hint: str = "", body: object = None) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.status = status
+        self.request = request  # "PATCH /repos/acme/x/hooks/1": never with a query or a body
+        self.retry_at = retry_at
+        self.body = body  # decoded answer, for drivers; never shown or logged
+
+
+class AuthFailed(ProviderError):
+    code = "RC5011"
+    retry = RetryKind.CREDENTIAL
+
+
+class PermissionDenied(ProviderError):
+    code = "RC5012"
+    retry = RetryKind.BACKOFF
+
+
+class NotFound(ProviderError):
+    code = "RC5013"
+
+
+class ScopeGone(NotFound):
+    """The scope itself (repository, workspace, organization) answers 404: gone or out of reach. Never means "deleted"."""
+
+    code = "RC5014"
+
+
+class Conflict(ProviderError):
+    code = "RC5015"
+
+
+class ValidationFailed(ProviderError):
+    code = "RC5016"
+    retry = RetryKind.SPEC
+
+
+class RateLimited(ProviderError):
+    code = "RC5017"
+    retry = RetryKind.AT
+
+
+class Moved(ProviderError):
+    code = "RC5018"
+
+    def __init__(self, message: str, *, target: str, **details: object) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]
+        self.target = target
+
+
+class ProviderUnavailable(ProviderError):
+    code = "RC5019"
+
+
+class OutcomeUnknown(ProviderError):
+    code = "RC5020"
+    unknown_outcome = True
+
+
+class ProviderProtocolError(ProviderError):
+    code = "RC5021"
+
+
+class TLSFailed(ProviderError):
+    code = "RC5022"
+
+
+class AddressRefused(ProviderError):
+    code = "RC5023"
+    retry = RetryKind.SPEC

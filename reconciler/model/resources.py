@@ -1,0 +1,193 @@
+"""Resources: what a user commits, after parsing and validation, before compiling."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.model.values import JsonObject, Uid, uid_of
+
+
+class Kind(enum.StrEnum):
+    """The kinds of manifests.md."""
+
+    CANVAS = "Canvas"
+    SECRET = "Secret"
+    INTEGRATION = "Integration"
+    EVENT_SOURCE = "EventSource"
+    BUDDY_INTEGRATION = "BuddyIntegration"
+    STAGE = "Stage"
+    CONNECTION_GROUP = "ConnectionGroup"
+    NOTIFICATION = "Notification"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ResourceId:
+    """(kind, canvas, name): the identity of a resource in one installation."""
+
+    kind: str
+    canvas: str
+    name: str
+
+    def __str__(self) -> str:
+        """Render as users type it: ``EventSource/payments``, with ``@canvas`` where it is not ``default``."""
+        return f"{self.kind}/{self.name}" + ("" if self.canvas == "default" else f"@{self.canvas}")
+
+    def uid(self, owner: str) -> Uid:
+        """Return the uid of this resource for ``owner``."""
+        return uid_of(owner, self.kind, self.canvas, self.name)
+
+    @property
+    def path(self) -> str:
+        """``kind/canvas/name``: the form used as a key in state and in addresses."""
+        return f"{self.kind}/{self.canvas}/{self.name}"
+
+    @classmethod
+    def from_path(cls, path: str) -> ResourceId:
+        """Inverse of `path`."""
+        kind, canvas, name = path.split("/", 2)
+        return cls(kind, canvas, name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A place in the repository. Lines and columns count from 1; 0 is "unknown"."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        """Render as ``file:line:column``, leaving out what is unknown."""
+        return ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+
+
+class DeletionPolicy(enum.StrEnum):
+    DELETE = "Delete"
+    ORPHAN = "Orphan"
+
+
+class Management(enum.StrEnum):
+    FULL = "full"
+    OBSERVE = "observe"
+    NO_DELETE = "no-delete"
+    CREATE_ONLY = "create-only"
+
+
+class DriftMode(enum.StrEnum):
+    REPAIR = "repair"
+    WARN = "warn"
+    IGNORE = "ignore"
+
+
+class Adopt(enum.StrEnum):
+    NEVER = "never"
+    IF_IDENTICAL = "ifIdentical"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreRule:
+    """One entry of ``lifecycle.ignore``: a JSON pointer into the managed object's attributes."""
+
+    path: str
+    until: str | None = None
+    """RFC 3339 instant after which the rule no longer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Who asked for no writes, why, and (RFC 3339) until when."""
+
+    reason: str
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """``spec.lifecycle`` (manifests.md): recorded at apply time, since at delete time the manifest is gone."""
+
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+    management: Management = Management.FULL
+    drift: DriftMode = DriftMode.REPAIR
+    adopt: Adopt = Adopt.NEVER
+    replace_allowed: bool = False
+    ignore: tuple[IgnoreRule, ...] = ()
+    interval_s: float | None = None
+    suspend: Suspension | None = None
+    prevent_destroy: bool = False
+    moved_from: str | None = None
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """A reference to a key of a Secret resource; ``canvas`` is where the Secret was found (own canvas, else default)."""
+
+    canvas: str
+    name: str
+    key: str
+
+    def __str__(self) -> str:
+        """Render as ``secret:name/key``."""
+        return f"secret:{self.name}/{self.key}" + ("" if self.canvas == "default" else f"@{self.canvas}")
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedKeyRef:
+    """A webhook signing key: HKDF(signing, owner, uid, rotation). Nothing of it is stored."""
+
+    uid: Uid
+    rotation: int = 0
+
+    def __str__(self) -> str:
+        """Render as ``signing-key:rotation``."""
+        return f"signing-key:{self.rotation}"
+
+
+ValueRef = SecretRef | DerivedKeyRef
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One valid manifest.
+
+    ``spec`` is the document's spec in canonical form: enum aliases folded to the short form (``token``, ``event-source``,
+    ``github``), defaults left out, ``lifecycle`` removed (it is `lifecycle`), durations in seconds where a schema says so.
+    ``references`` are the resources this one names (already found), which fixes the order of work.
+    """
+
+    id: ResourceId
+    spec: JsonObject
+    location: Location
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    references: tuple[ResourceId, ...] = ()
+    spec_digest: str = ""
+    """Digest over canonical spec and lifecycle: what ``generation`` counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """All that one revision declares: valid resources in a total order, and every problem found.
+
+    ``invalid`` names resources whose document could be identified but is not valid: they keep their last valid spec and
+    are never pruned. ``complete`` is False when anything at all was wrong: such a revision prunes nothing.
+    """
+
+    revision: str
+    resources: tuple[Resource, ...]
+    problems: tuple[Any, ...] = ()  # tuple[Problem, ...]; typed in manifests to avoid a cycle
+    invalid: frozenset[ResourceId] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the revision may prune: it has no error."""
+        return not any(problem.is_error for problem in self.problems)
+
+    def by_id(self) -> dict[ResourceId, Resource]:
+        """Return the resources keyed by identity."""
+        return {resource.id: resource for resource in self.resources}

@@ -1,0 +1,56 @@
+"""Words of one meaning each: ids, digests, JSON values and their canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NewType
+
+import orjson
+
+# Read-only JSON as it comes out of the strict YAML loader or a provider's answer.
+JsonValue = Any
+JsonObject = Mapping[str, Any]
+
+Address = NewType("Address", str)
+"""Identity of a managed object: ``EventSource/default/payments#github/repository-webhook[acme/payments]``."""
+
+Uid = NewType("Uid", str)
+"""``hash(owner, kind, canvas, name)`` of a resource: 20 lower-case hex digits, no dashes (see `uid_of`)."""
+
+ExternalId = NewType("ExternalId", str)
+"""The provider's own id of an object, always kept as text."""
+
+Digest = NewType("Digest", str)
+"""``sha256:<64 hex>`` over canonical JSON."""
+
+Fingerprint = NewType("Fingerprint", str)
+"""``hmac:<64 hex>``, keyed by the installation's fingerprint key, of a write-only value. Offline: ``ref:<reference>``."""
+
+
+def canonical_json(value: JsonValue) -> bytes:
+    """Return the one byte form of ``value``: sorted keys, no spaces, UTF-8 (what digests are taken over)."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def digest_of(value: JsonValue) -> Digest:
+    """Return ``sha256:…`` over the canonical JSON of ``value``."""
+    return Digest("sha256:" + hashlib.sha256(canonical_json(value)).hexdigest())
+
+
+def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
+    """Return the resource's uid: no randomness and nothing from a database, so a lost state is found again.
+
+    Twenty hex digits (80 bits) and no dash: Semaphore refuses names that contain a UUID.
+    """
+    joined = "\0".join(("reconciler/uid/v1", owner, kind, canvas, name))
+    return Uid(hashlib.sha256(joined.encode()).hexdigest()[:20])
+
+
+def freeze(value: JsonValue) -> JsonValue:
+    """Return ``value`` with lists turned into tuples, recursively: safe to share, still canonical JSON."""
+    if isinstance(value, Mapping):
+        return {key: freeze(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return tuple(freeze(item) for item in value)
+    return value
