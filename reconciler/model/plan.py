@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from reconciler.model.objects import ManagedObject, Scope
+from reconciler.model.objects import IntentState, ManagedObject, Marker, Scope
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.values import Address, Digest, ExternalId, JsonValue, digest_of
 
@@ -39,6 +39,36 @@ class BlockReason(enum.StrEnum):
     DELETE_MAX = "DeleteMax"
     PREVENT_DESTROY = "PreventDestroy"
     REPLACE_FORBIDDEN = "ReplaceForbidden"
+
+
+class Reason(enum.StrEnum):
+    """Why a change is made although nobody committed it, or why it is not executed now (besides `BlockReason`)."""
+
+    # why it is made
+    MISSING = "Missing"  # recorded, and proven absent
+    DUPLICATE = "Duplicate"  # two objects with our marker: the newer goes
+    FOUND = "Found"  # our marker without a record: the state was lost
+    ADOPTED = "Adopted"  # a write without a known outcome took effect
+    AS_DECLARED = "AsDeclared"  # nothing differs at the provider; only what is recorded is brought up to date
+    MOVED = "Moved"  # ``movedFrom``
+    GONE = "Gone"  # proven absent: only the record is left
+    ORPHANED = "Orphaned"  # ``deletionPolicy: Orphan``
+    APPROVED = "Approved"  # was blocked; a human named the blocked set's digest
+    # held: policy says look, do not touch
+    OBSERVE_ONLY = "ObserveOnly"
+    CREATE_ONLY = "CreateOnly"
+    NO_DELETE = "NoDelete"
+    DRIFT_WARN = "DriftWarn"
+    SUSPENDED = "Suspended"
+    REFUSED = "Refused"  # the provider refused exactly these values
+    CONFLICT = "Conflict"  # a foreign object stands where ours would
+    PRUNE_NOT_ALLOWED = "PruneNotAllowed"
+    # waiting: cannot be decided yet
+    SETTLING = "Settling"
+    UNCONFIRMED = "Unconfirmed"  # absence was read only once
+    CONTENDED = "Contended"
+    NAME_TAKEN = "NameTaken"  # by an object of ours that is to be deleted first
+    DEPENDENCY_NOT_READY = "DependencyNotReady"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,6 +112,22 @@ class Change:
                 [[f.path, f.cls.value] for f in self.fields]]
 
 
+    def blocked_digest(self) -> Digest:
+        """Return the digest of this one change as a member of a blocked set (whatever its disposition is now)."""
+        as_blocked = self if self.disposition is Disposition.BLOCKED else replace(self, disposition=Disposition.BLOCKED)
+        return digest_of([self.integration.path, as_blocked.decision()])
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Orphan:
+    """An object with our owner's marker that neither Git nor the state knows: reported, and left to ``sweep``."""
+
+    scope: Scope
+    external_id: ExternalId
+    marker: Marker
+    url: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One integration's plan: the unit of work and of approval."""
@@ -91,6 +137,12 @@ class Plan:
     owned: int = 0
     """How many objects are recorded as ours on this integration: what the delete limits are counted against."""
     notes: tuple[str, ...] = field(default=())
+    settlements: tuple[tuple[str, IntentState, ExternalId | None], ...] = ()
+    """Writes without a known outcome that this observation answers: (intent id, its state now, the object's id)."""
+    orphans: tuple[Orphan, ...] = ()
+    approved: tuple[Digest, ...] = ()
+    """Digests of the single changes that are executed because of an approval of their set. Kept as approvals themselves, they let
+    a set that was executed only in part (a rate limit, a crash) go on without asking again."""
 
     @property
     def sha256(self) -> Digest:

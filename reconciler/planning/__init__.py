@@ -1,0 +1,1 @@
+"""Desired, recorded and observed in; a plan out. Pure: no I/O, no clock, no environment, no logging."""

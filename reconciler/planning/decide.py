@@ -1,0 +1,460 @@
+"""The decision for one address: its three states and the policy in, changes and settlements out.
+
+Absence is believed only of a complete list: once for a fresh object, twice where there is reason to believe that it
+exists, and after a write without outcome (or one that no list has shown yet) only when the settle time is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from reconciler.model.objects import IntentState, ManagedObject, ObservedObject, RecordedObject
+from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, FieldChange, Reason
+from reconciler.model.resources import DriftMode, Management, ResourceId
+from reconciler.model.values import Address, ExternalId
+from reconciler.planning import policy
+from reconciler.planning.diff import Basis, changes_since, fingerprint_moved, overall_class
+from reconciler.planning.inputs import PlanInput
+from reconciler.planning.match import CREATING, Match
+
+Settlement = tuple[str, IntentState, ExternalId | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done about one address."""
+
+    changes: tuple[Change, ...] = ()
+    settlements: tuple[Settlement, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def decide(match: Match, inp: PlanInput) -> Decision:
+    """Return the decision for ``match``, before limits, dependencies and approvals."""
+    if match.desired is None:
+        return _undeclared(match, inp) if match.recorded is not None else _doubtful(match, inp)
+    if match.usurped:
+        return Decision((_usurped(match, match.desired),))
+    if match.observed is not None:
+        return _present(match, match.desired, match.observed, inp)
+    if match.desired.lifecycle.management is Management.OBSERVE and match.adoptable:
+        return _observed_foreign(match, match.desired, match.rivals[0], inp)
+    return _absent(match, match.desired, inp)
+
+
+# ---- declared and there
+
+
+def _present(match: Match, desired: ManagedObject, observed: ObservedObject, inp: PlanInput) -> Decision:
+    basis = _basis(match, desired, observed, inp.now)
+    fields = changes_since(desired, observed, basis, now=inp.now)
+    pushed = _pushed(desired, basis)
+    fields = policy.without_drift(fields, desired.lifecycle.drift, pushed)
+    changes = [change for change in [_change_of(match, desired, observed, fields, inp)] if change is not None]
+    if changes and changes[0].action not in policy.STATE_ONLY:
+        changes[0] = _hold_repairs(changes[0], match.recorded, pushed, inp.now)
+    changes = [_guard(change, desired, inp) for change in changes]
+    changes += [_guard(_duplicate(match, desired, extra), desired, inp) for extra in match.duplicates]
+    return Decision(tuple(changes), _settled_present(match, desired, observed, fields))
+
+
+def _basis(match: Match, desired: ManagedObject, observed: ObservedObject, now: float) -> Basis:
+    """What was last written into ``observed``, as far as it is known: by the record, or by a write in doubt that took effect."""
+    recorded = match.recorded
+    doubted = next((i for i in reversed(match.creating) if i.external_id != observed.external_id), None)
+    if recorded is not None and recorded.external_id == observed.external_id:
+        update = next((i for i in reversed(match.intents) if i.action not in CREATING and i.digest == desired.digest), None)
+        basis = Basis.of(recorded)
+        if update is not None and _took_effect(desired, observed, recorded, now):
+            return Basis(basis.attributes, update.fingerprints, "")
+        return basis
+    if doubted is not None:
+        return Basis(recorded.attributes if recorded else None, doubted.fingerprints)
+    # Another object than the recorded one: nothing is known of its hidden values. Without any record (a lost state) they are
+    # taken as declared, since all of them derive from the same keys and secrets.
+    return Basis(recorded.attributes, {}) if recorded is not None else Basis()
+
+
+def _took_effect(desired: ManagedObject, observed: ObservedObject, recorded: RecordedObject, now: float) -> bool:
+    """Whether an update in doubt can be seen: it changed something visible, and all that is visible is as declared."""
+    plain = dataclasses.replace(desired, write_only=(), unreadable=())
+    before = dataclasses.replace(observed, attributes=recorded.attributes)
+    return bool(changes_since(plain, before, Basis(), now=now)) and not changes_since(plain, observed, Basis(), now=now)
+
+
+def _pushed(desired: ManagedObject, basis: Basis) -> frozenset[str]:
+    known = basis.fingerprints
+    if known is None or not desired.write_only:
+        return frozenset()
+    return frozenset(w.pointer for w in desired.write_only if fingerprint_moved(w.fingerprint, known.get(w.pointer)))
+
+
+def _change_of(
+    match: Match, desired: ManagedObject, observed: ObservedObject, fields: tuple[FieldChange, ...], inp: PlanInput
+) -> Change | None:
+    previous = match.recorded.address if match.moved and match.recorded is not None else None
+    if not fields:
+        stale = _record_reason(match, desired, observed)
+        if stale is None:
+            return None
+        return _change(desired, Action.RECORD, reason=stale.value, external_id=observed.external_id, previous=previous)
+    kind = inp.types.get(desired.type)
+    replace, free = policy.must_replace(fields, desired.immutable, write_only_fixed=kind is not None and kind.write_only_fixed)
+    remark = match.moved or (desired.previous_marker is not None and observed.marker == desired.previous_marker)
+    action = Action.REPLACE if replace else Action.REMARK if remark else Action.UPDATE
+    reason = Reason.MOVED.value if remark else "" if match.recorded is not None else Reason.FOUND.value
+    change = _change(desired, action, fields=fields, reason=reason, external_id=observed.external_id, previous=previous)
+    if replace and not free and not desired.lifecycle.replace_allowed:
+        pointers = ", ".join(f.path for f in fields if not f.sensitive) or "a write-only value"
+        return dataclasses.replace(
+            change,
+            disposition=Disposition.BLOCKED,
+            reason=BlockReason.REPLACE_FORBIDDEN.value,
+            message=(
+                f"{pointers} cannot be changed in place; set lifecycle.replace to 'allow', or approve the delete and create"
+            ),
+        )
+    return change
+
+
+def _record_reason(match: Match, desired: ManagedObject, observed: ObservedObject) -> Reason | None:
+    """Return why the record is to be written although nothing differs at the provider, or None."""
+    recorded = match.recorded
+    if recorded is None:
+        return Reason.ADOPTED if match.creating else Reason.FOUND
+    if match.moved:
+        return Reason.MOVED
+    if recorded.external_id != observed.external_id:
+        return Reason.ADOPTED if match.creating else Reason.FOUND
+    stale = (
+        recorded.tombstone
+        or recorded.digest != desired.digest
+        or recorded.lifecycle != desired.lifecycle
+        or recorded.marker != desired.marker
+        or recorded.natural_key != desired.natural_key
+        or tuple(recorded.depends_on) != tuple(desired.depends_on)
+    )
+    if not stale or _only_ignored_differs(recorded, desired):
+        return None
+    return Reason.AS_DECLARED
+
+
+def _only_ignored_differs(recorded: RecordedObject, desired: ManagedObject) -> bool:
+    """Reference fingerprints (made without credentials) must not look like a change of the record."""
+    return (
+        not recorded.tombstone
+        and any(w.fingerprint.startswith("ref:") for w in desired.write_only)
+        and recorded.attributes == desired.attributes
+        and recorded.lifecycle == desired.lifecycle
+    )
+
+
+def _hold_repairs(change: Change, recorded: RecordedObject | None, pushed: frozenset[str], now: float) -> Change:
+    """Apply ``drift: warn`` and the fight rule to a change that no commit asked for."""
+    if change.disposition is not Disposition.EXECUTE or change.desired is None or not policy.only_drift(change.fields, pushed):
+        return change
+    if change.desired.lifecycle.drift is DriftMode.WARN:
+        return _held(change, Reason.DRIFT_WARN, "drift is shown and not repaired (lifecycle.drift is 'warn')")
+    until = policy.contended_until(recorded.repairs, now) if recorded is not None else None
+    return change if until is None else _contended(change, until)
+
+
+def _contended(change: Change, until: float) -> Change:
+    return _waiting(
+        change, Reason.CONTENDED, until, f"repaired {policy.FIGHT_REPAIRS} times in ten minutes: somebody else changes it back"
+    )
+
+
+def _duplicate(match: Match, desired: ManagedObject, extra: ObservedObject) -> Change:
+    """A second object with our marker: deleted after the one that stays is in order. It has an address of its own."""
+    return Change(
+        address=Address(f"{match.address}~{extra.external_id}"),
+        action=Action.DELETE,
+        cls=ChangeClass.DRIFT,
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
+        reason=Reason.DUPLICATE.value,
+        external_id=extra.external_id,
+        message="a second object with our marker; the one with the lowest id stays",
+        depends_on=(desired.address,),
+        location=desired.location,
+    )
+
+
+def _settled_present(
+    match: Match, desired: ManagedObject, observed: ObservedObject, fields: tuple[FieldChange, ...]
+) -> tuple[Settlement, ...]:
+    """What seeing ``observed`` answers.
+
+    Without a marker the natural key of the write in doubt is the only tie to our object, so that such a write stays in doubt
+    until the object is recorded.
+    """
+    known = match.recorded is not None and match.recorded.external_id == observed.external_id
+    settled: list[Settlement] = []
+    for intent in match.intents:
+        if intent.action in CREATING:
+            if not known and intent.marker is None:
+                continue
+            same = intent.external_id == observed.external_id  # a replace whose delete never happened
+            settled.append(
+                (intent.id, IntentState.ABSENT, None) if same else (intent.id, IntentState.ADOPTED, observed.external_id)
+            )
+        else:
+            done = not fields and intent.digest == desired.digest
+            settled.append(
+                (intent.id, IntentState.ADOPTED if done else IntentState.ABSENT, observed.external_id if done else None)
+            )
+    return tuple(settled)
+
+
+# ---- declared and not there
+
+
+def _absent(match: Match, desired: ManagedObject, inp: PlanInput) -> Decision:
+    recorded = match.recorded
+    missing = recorded is not None and not recorded.tombstone and not match.creating
+    change = _change(
+        desired,
+        Action.CREATE,
+        reason=Reason.MISSING.value if missing else "",
+        previous=recorded.address if match.moved and recorded is not None else None,
+    )
+    change = dataclasses.replace(change, cls=ChangeClass.DRIFT) if missing else change
+    waiting = _not_yet_absent(change, match, inp)
+    settlements = tuple((i.id, _without_object(i.action), None) for i in match.intents) if waiting is None else ()
+    if missing and desired.lifecycle.drift is DriftMode.IGNORE:
+        return Decision((), settlements)
+    if waiting is not None:
+        return Decision((_guard(waiting, desired, inp),))
+    if match.rivals or match.taken_by is not None:
+        return Decision((_guard(_contested(change, match, desired), desired, inp),), settlements)
+    if missing and desired.lifecycle.drift is DriftMode.WARN:
+        change = _held(change, Reason.DRIFT_WARN, "it is missing at the provider and not made again (lifecycle.drift is 'warn')")
+    elif missing and recorded is not None and (until := policy.contended_until(recorded.repairs, inp.now)) is not None:
+        change = _contended(change, until)
+    return Decision((_guard(change, desired, inp),), settlements)
+
+
+def _not_yet_absent(change: Change, match: Match, inp: PlanInput) -> Change | None:
+    """Return ``change`` as waiting while the absence that it rests on is not proven."""
+    since = [intent.created_at for intent in match.creating]
+    recorded = match.recorded
+    if recorded is not None and not recorded.seen and not recorded.tombstone:
+        since.append(recorded.applied_at)  # lists may lag behind a write
+    settled_at = max(since, default=float("-inf")) + inp.settle_s
+    if inp.now < settled_at:
+        return _waiting(change, Reason.SETTLING, settled_at, "a write may still show up in a list")
+    if (recorded is not None or match.creating) and match.view.reads < 2:
+        return _waiting(change, Reason.UNCONFIRMED, inp.now, "absence is believed only when two complete lists agree")
+    return None
+
+
+def _without_object(action: str) -> IntentState:
+    return IntentState.DONE if action == Action.DELETE.value else IntentState.ABSENT
+
+
+def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
+    if match.taken_by is not None:
+        return _waiting(
+            change,
+            Reason.NAME_TAKEN,
+            None,
+            f"{desired.natural_key} is held by {match.taken_by}, which is no longer declared; "
+            "it is deleted first (lifecycle.movedFrom keeps the object instead)",
+        )
+    rival = match.rivals[0]
+    if match.adoptable and desired.lifecycle.management is not Management.OBSERVE:
+        return _adopt(desired, rival, match)
+    named = ", ".join(f"{one.external_id}" + (f" ({one.url})" if one.url else "") for one in match.rivals[:5])
+    if rival.marker is not None:
+        advice = f"it is managed by the installation '{rival.marker.owner}' and is never touched"
+    elif len(match.rivals) > 1:
+        advice = "name the one to take over in lifecycle.externalId"
+    else:
+        advice = "delete it, or set lifecycle.adopt to take it over"
+    return _held(change, Reason.CONFLICT, f"not ours and in its place: {named}; {advice}")
+
+
+def _adopt(desired: ManagedObject, rival: ObservedObject, match: Match) -> Change:
+    """Taking over overwrites everything named, the URL and the secret among it; the plan shows all of that."""
+    fields = changes_since(desired, rival, Basis(), now=0.0)
+    known = {field.path for field in fields}
+    secrets = [FieldChange(w.pointer, sensitive=True) for w in desired.write_only if w.pointer not in known]
+    return _change(
+        desired,
+        Action.ADOPT,
+        fields=tuple(sorted([*fields, *secrets], key=lambda f: f.path)),
+        external_id=rival.external_id,
+        previous=match.recorded.address if match.moved and match.recorded is not None else None,
+        message=f"takes over {rival.external_id}, which is not ours: what is listed is overwritten",
+    )
+
+
+def _observed_foreign(match: Match, desired: ManagedObject, rival: ObservedObject, inp: PlanInput) -> Decision:
+    """``management: observe`` of an object that is not ours: differences are shown, nothing is recorded."""
+    plain = dataclasses.replace(desired, write_only=())
+    fields = tuple(dataclasses.replace(f, cls=ChangeClass.DRIFT) for f in changes_since(plain, rival, Basis(), now=inp.now))
+    settlements = tuple((i.id, _without_object(i.action), None) for i in match.intents)
+    if not fields or desired.lifecycle.drift is DriftMode.IGNORE:
+        return Decision((), settlements)
+    change = _change(desired, Action.UPDATE, fields=fields, external_id=rival.external_id)
+    return Decision((_guard(change, desired, inp),), settlements)
+
+
+def _usurped(match: Match, desired: ManagedObject) -> Change:
+    external_id = match.recorded.external_id if match.recorded is not None else None
+    return _held(
+        _change(desired, Action.UPDATE, external_id=external_id),
+        Reason.CONFLICT,
+        f"{external_id} bears the marker of another installation now and is never touched; `reconciler forget` drops our record",
+    )
+
+
+# ---- not declared
+
+
+def _undeclared(match: Match, inp: PlanInput) -> Decision:
+    recorded = match.recorded
+    if recorded is None:
+        return Decision()
+    if match.usurped:
+        return Decision(
+            (_removal(recorded, Action.FORGET, reason=Reason.CONFLICT.value, message="it bears another installation's marker"),)
+            if inp.prune_allowed or recorded.tombstone
+            else ()
+        )
+    if match.observed is None:
+        return _gone(match, recorded, inp)
+    settlements = tuple(
+        (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
+        for i in match.intents
+    )
+    action, reason, block = policy.on_removal(recorded)
+    change = dataclasses.replace(_removal(recorded, action, reason=reason), external_id=match.observed.external_id)
+    if recorded.resource in inp.suspended or inp.integration in inp.suspended:
+        change = _held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
+    elif recorded.tombstone:
+        pass  # was decided and begun; it goes on until the provider no longer shows it
+    elif not inp.prune_allowed:
+        change = _held(
+            change, Reason.PRUNE_NOT_ALLOWED, "this revision has errors, or pruning is switched off: nothing is deleted"
+        )
+    elif block is not None:
+        change = dataclasses.replace(
+            change,
+            disposition=Disposition.BLOCKED,
+            reason=block.value,
+            message="lifecycle.preventDestroy was set when it was applied",
+        )
+    return Decision((change,), settlements)
+
+
+def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
+    """The record outlives its object until absence is proven; only a revision that may prune drops it."""
+    if not recorded.tombstone and not inp.prune_allowed:
+        return Decision()
+    change = _removal(recorded, Action.FORGET, reason=Reason.GONE.value)
+    waiting = _not_yet_absent(change, match, inp)
+    if waiting is not None:
+        return Decision((waiting,))
+    return Decision((change,), tuple((i.id, _without_object(i.action), None) for i in match.intents))
+
+
+def _doubtful(match: Match, inp: PlanInput) -> Decision:
+    """A write in doubt that neither Git nor the state knows any more: it is answered, and what it made is an orphan.
+
+    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so that it is not deleted without being asked for (``sweep``).
+    """
+    latest = max(intent.created_at for intent in match.intents)
+    if match.observed is not None:
+        note = (
+            f"{match.address}: {match.observed.external_id} was made by a write that was interrupted, and is no longer declared; "
+            "see `reconciler sweep`"
+        )
+        return Decision(
+            (),
+            tuple(
+                (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
+                for i in match.intents
+            ),
+            (note,),
+        )
+    if inp.now < latest + inp.settle_s or match.view.reads < 2:
+        return Decision()
+    return Decision((), tuple((i.id, _without_object(i.action), None) for i in match.intents))
+
+
+# ---- making changes
+
+
+def _change(
+    desired: ManagedObject,
+    action: Action,
+    *,
+    fields: tuple[FieldChange, ...] = (),
+    reason: str = "",
+    message: str = "",
+    external_id: ExternalId | None = None,
+    previous: Address | None = None,
+) -> Change:
+    return Change(
+        address=desired.address,
+        action=action,
+        cls=overall_class(fields),
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
+        fields=fields,
+        reason=reason,
+        message=message,
+        external_id=external_id,
+        desired=desired,
+        depends_on=desired.depends_on,
+        location=desired.location,
+        previous=previous,
+    )
+
+
+def _removal(recorded: RecordedObject, action: Action, *, reason: str = "", message: str = "") -> Change:
+    return Change(
+        address=recorded.address,
+        action=action,
+        cls=ChangeClass.COMMIT,
+        resource=recorded.resource,
+        integration=recorded.integration,
+        scope=recorded.scope,
+        reason=reason,
+        message=message,
+        external_id=recorded.external_id,
+        depends_on=recorded.depends_on,
+    )
+
+
+def _held(change: Change, reason: Reason, message: str) -> Change:
+    return dataclasses.replace(change, disposition=Disposition.HELD, reason=reason.value, message=message)
+
+
+def _waiting(change: Change, reason: Reason, retry_at: float | None, message: str) -> Change:
+    return dataclasses.replace(change, disposition=Disposition.WAITING, reason=reason.value, message=message, retry_at=retry_at)
+
+
+def _guard(change: Change, desired: ManagedObject, inp: PlanInput) -> Change:
+    """Hold a remote write that suspension, management or an earlier refusal forbids; these go before every other reason."""
+    if change.action in policy.STATE_ONLY or change.reason == Reason.CONFLICT.value:
+        return change
+    if _suspended(desired.resource, inp) or policy.is_suspended(desired.lifecycle, inp.now):
+        return _held(change, Reason.SUSPENDED, "suspended: nothing is written")
+    reason = policy.management_holds(change.action, desired.lifecycle.management)
+    if reason is not None:
+        return _held(change, reason, f"lifecycle.management is '{desired.lifecycle.management}'")
+    if change.desired is not None and inp.refused and inp.refused.get(change.address) == desired.digest:
+        return _held(
+            change, Reason.REFUSED, "the provider refused these values; tried again when the manifest or the secret changes"
+        )
+    return change
+
+
+def _suspended(resource: ResourceId, inp: PlanInput) -> bool:
+    return resource in inp.suspended or inp.integration in inp.suspended

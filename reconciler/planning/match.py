@@ -1,0 +1,297 @@
+"""Which remote object is which: desired ↔ recorded ↔ observed, by recorded id, by marker, by a write in doubt.
+
+An object with the marker of another owner is never matched. Where a type has no place for a marker, only the recorded id
+counts, or the natural key of a write whose outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from reconciler.model.objects import Intent, ManagedObject, Marker, ObservedObject, RecordedObject, Scope
+from reconciler.model.plan import Action, Orphan
+from reconciler.model.resources import Adopt, Management
+from reconciler.model.values import Address, ExternalId
+from reconciler.planning.inputs import PlanInput, ScopeView
+
+CREATING = frozenset({Action.CREATE.value, Action.REPLACE.value})
+"""Intents that may have made an object that no record knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One address in its three states. At least one of ``desired``, ``recorded`` and ``intents`` is there."""
+
+    address: Address
+    scope: Scope
+    view: ScopeView
+    desired: ManagedObject | None = None
+    recorded: RecordedObject | None = None
+    """Under this address, or under the one before a rename."""
+    observed: ObservedObject | None = None
+    intents: tuple[Intent, ...] = ()
+    duplicates: tuple[ObservedObject, ...] = ()
+    """Further objects with our marker, newest last."""
+    rivals: tuple[ObservedObject, ...] = ()
+    """Foreign objects that stand where ours would, or that could be adopted."""
+    adoptable: bool = False
+    """Whether the one rival may be taken over."""
+    usurped: bool = False
+    """The recorded object bears another owner's marker now."""
+    taken_by: Address | None = None
+    """Another address of ours, no longer declared, whose object holds our natural key."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the record stands under the address before a rename."""
+        return self.desired is not None and self.recorded is not None and self.recorded.address != self.address
+
+    @property
+    def creating(self) -> tuple[Intent, ...]:
+        """Intents that may have made an object."""
+        return tuple(intent for intent in self.intents if intent.action in CREATING)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """All addresses of one integration, and what is ours without being any of them."""
+
+    matches: tuple[Match, ...]
+    orphans: tuple[Orphan, ...] = ()
+
+
+@dataclass(slots=True)
+class _Index:
+    """One readable scope while it is matched: lookups, and who claimed which id."""
+
+    view: ScopeView
+    by_id: dict[ExternalId, ObservedObject] = field(default_factory=dict)
+    by_marker: dict[Marker, list[ObservedObject]] = field(default_factory=dict)
+    by_key: dict[str, list[ObservedObject]] = field(default_factory=dict)
+    claims: dict[ExternalId, Address] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, view: ScopeView) -> _Index:
+        index = cls(view)
+        for one in view.objects:
+            index.by_id[one.external_id] = one
+            index.by_key.setdefault(one.natural_key, []).append(one)
+            if one.marker is not None:
+                index.by_marker.setdefault(one.marker, []).append(one)
+        return index
+
+    def free(self, objects: Iterable[ObservedObject], address: Address) -> Iterator[ObservedObject]:
+        """Yield those of ``objects`` that no other address claims."""
+        return (one for one in objects if self.claims.get(one.external_id, address) == address)
+
+
+def match_all(inp: PlanInput) -> Matched:
+    """Match every address of ``inp`` in the scopes that could be read; what lies in the others is left out."""
+    return _Matcher(inp).run()
+
+
+def id_order(external_id: str) -> tuple[int, str]:
+    """Sort key of ids: numbers as numbers (shorter is smaller), texts stably."""
+    return len(external_id), external_id
+
+
+class _Matcher:
+    """The state of one matching: indices by scope, records by address, claims."""
+
+    def __init__(self, inp: PlanInput) -> None:
+        self.inp = inp
+        self.indices = {scope: _Index.of(view) for scope, view in inp.views.items() if view.error is None}
+        self.desired = {d.address: d for d in inp.desired}
+        self.records = {r.address: r for r in inp.recorded}
+        self.intents: dict[Address, list[Intent]] = {}
+        for intent in inp.intents:
+            self.intents.setdefault(intent.address, []).append(intent)
+        self.moves = {d.previous: d for d in inp.desired if self._moves(d) and d.previous is not None}
+        self.usurped: set[Address] = set()
+
+    def _moves(self, d: ManagedObject) -> bool:
+        """A rename is to be done while only the old address is recorded, or in doubt, and nothing declares it any more."""
+        old = d.previous
+        return (
+            old is not None
+            and old not in self.desired
+            and d.address not in self.records
+            and (old in self.records or old in self.intents)
+        )
+
+    def run(self) -> Matched:
+        for record in self.records.values():
+            self._claim(record)
+        matches = [m for d in sorted(self.desired.values(), key=lambda d: d.address) if (m := self._declared(d)) is not None]
+        gone = [
+            r
+            for r in self.records.values()
+            if r.address not in self.desired and r.address not in self.moves and r.resource not in self.inp.untouchable
+        ]
+        matches += [m for r in sorted(gone, key=lambda r: r.address) if (m := self._undeclared(r)) is not None]
+        matches += self._doubtful()
+        return Matched(tuple(matches), tuple(self._orphans()))
+
+    def _claim(self, record: RecordedObject) -> None:
+        """An object belongs first to the record that knows its id, whatever its marker was edited to."""
+        index = self.indices.get(record.scope)
+        found = index.by_id.get(record.external_id) if index is not None else None
+        if index is None or found is None:
+            return
+        move = self.moves.get(record.address)
+        owners = {self.inp.owner, record.marker.owner if record.marker else self.inp.owner}
+        if found.marker is not None and found.marker.owner not in owners:
+            self.usurped.add(record.address)
+            return
+        index.claims[found.external_id] = move.address if move is not None else record.address
+
+    def _declared(self, d: ManagedObject) -> Match | None:
+        index = self.indices.get(d.scope)
+        if index is None:
+            return None
+        old = d.previous if d.previous in self.moves and self.moves[d.previous] is d else None
+        record = self.records.get(d.address) or (self.records.get(old) if old else None)
+        intents = tuple(self.intents.get(d.address, ())) + (tuple(self.intents.get(old, ())) if old else ())
+        ours = self._ours(d, record, intents, index)
+        for one in ours:
+            index.claims[one.external_id] = d.address
+        match = Match(
+            d.address,
+            d.scope,
+            index.view,
+            d,
+            record,
+            ours[0] if ours else None,
+            intents,
+            tuple(ours[1:]),
+            usurped=record is not None and record.address in self.usurped,
+        )
+        return match if ours else self._contested(match, d, index)
+
+    def _ours(
+        self, d: ManagedObject, record: RecordedObject | None, intents: tuple[Intent, ...], index: _Index
+    ) -> list[ObservedObject]:
+        """Return our objects for ``d``, the one to keep first: the lowest id, on which any number of planners agree."""
+        found: dict[ExternalId, ObservedObject] = {}
+        if record is not None and record.address not in self.usurped and record.external_id in index.by_id:
+            found[record.external_id] = index.by_id[record.external_id]
+        previous = d.previous_marker if d.previous is None or d.previous not in self.desired else None
+        for marker in (d.marker, previous):
+            if marker is not None and marker in index.by_marker:
+                found.update((one.external_id, one) for one in index.free(index.by_marker[marker], d.address))
+        if not found and d.marker is None:
+            found.update((one.external_id, one) for one in index.free(self._unmarked(d, intents, index), d.address))
+        return sorted(found.values(), key=lambda one: id_order(one.external_id)) if len(found) > 1 else list(found.values())
+
+    def _unmarked(self, d: ManagedObject, intents: tuple[Intent, ...], index: _Index) -> list[ObservedObject]:
+        """Where no marker fits: the natural key of a create in doubt, or of anything when the state is being rebuilt."""
+        keys = {intent.natural_key for intent in intents if intent.action in CREATING}
+        if self.inp.claim_natural_keys:
+            keys.add(d.natural_key)
+        return [one for key in sorted(keys) for one in index.by_key.get(key, ()) if one.marker is None]
+
+    def _contested(self, match: Match, d: ManagedObject, index: _Index) -> Match:
+        """Nothing of ours is there: look for what stands in its place, and whether it may be taken over."""
+        taken = next(
+            (index.claims[one.external_id] for one in index.by_key.get(d.natural_key, ()) if one.external_id in index.claims),
+            None,
+        )
+        rivals, adoptable = self._rivals(d, index)
+        if adoptable:
+            index.claims[rivals[0].external_id] = d.address
+        return Match(
+            match.address,
+            match.scope,
+            match.view,
+            d,
+            match.recorded,
+            None,
+            match.intents,
+            (),
+            rivals,
+            adoptable,
+            match.usurped,
+            taken,
+        )
+
+    def _rivals(self, d: ManagedObject, index: _Index) -> tuple[tuple[ObservedObject, ...], bool]:
+        same_key = [one for one in index.by_key.get(d.natural_key, ()) if one.external_id not in index.claims]
+        if d.lifecycle.adopt is Adopt.NEVER and d.lifecycle.management is not Management.OBSERVE:
+            return tuple(same_key), False
+        named = d.lifecycle.external_id
+        if named is not None:
+            chosen = [
+                one for one in [index.by_id.get(ExternalId(named))] if one is not None and one.external_id not in index.claims
+            ]
+        else:
+            chosen = self._candidates(d, same_key, index)
+        allowed = len(chosen) == 1 and chosen[0].marker is None
+        return tuple(chosen or same_key), allowed
+
+    def _candidates(self, d: ManagedObject, same_key: list[ObservedObject], index: _Index) -> list[ObservedObject]:
+        kind = self.inp.types.get(d.type)
+        identical = d.lifecycle.adopt is not Adopt.ALWAYS
+        free = [one for one in index.view.objects if one.marker is None and one.external_id not in index.claims]
+        fitting = [one for one in free if kind is not None and kind.adoptable(d, one, identical=identical)]
+        if not fitting and d.lifecycle.management is Management.OBSERVE:
+            return same_key
+        return fitting
+
+    def _undeclared(self, record: RecordedObject) -> Match | None:
+        index = self.indices.get(record.scope)
+        if index is None:
+            return None
+        usurped = record.address in self.usurped
+        observed = None if usurped else index.by_id.get(record.external_id)
+        if observed is None and record.marker is not None and not usurped:
+            found = sorted(
+                index.free(index.by_marker.get(record.marker, ()), record.address), key=lambda one: id_order(one.external_id)
+            )
+            observed = found[0] if found else None
+        if observed is not None:
+            index.claims[observed.external_id] = record.address
+        return Match(
+            record.address,
+            record.scope,
+            index.view,
+            None,
+            record,
+            observed,
+            tuple(self.intents.get(record.address, ())),
+            usurped=usurped,
+        )
+
+    def _doubtful(self) -> Iterator[Match]:
+        """Writes in doubt whose address is neither declared nor recorded any more."""
+        for address in sorted(self.intents):
+            if address in self.desired or address in self.records or address in self.moves:
+                continue
+            intents = tuple(self.intents[address])
+            index = self.indices.get(intents[-1].scope)
+            if index is None or any(intent.address.startswith(f"{r.path}#") for intent in intents for r in self.inp.untouchable):
+                continue
+            yield Match(address, intents[-1].scope, index.view, None, None, self._doubted(intents, index), intents)
+
+    @staticmethod
+    def _doubted(intents: tuple[Intent, ...], index: _Index) -> ObservedObject | None:
+        for intent in intents:
+            if intent.external_id is not None and intent.action not in CREATING:
+                found = [index.by_id[intent.external_id]] if intent.external_id in index.by_id else []
+            elif intent.marker is not None:
+                found = index.by_marker.get(intent.marker, [])
+            else:
+                found = [one for one in index.by_key.get(intent.natural_key, ()) if one.marker is None]
+            free = [one for one in found if one.external_id not in index.claims]
+            if free:
+                return min(free, key=lambda one: id_order(one.external_id))
+        return None
+
+    def _orphans(self) -> Iterator[Orphan]:
+        kept = {Marker(self.inp.owner, r.uid(self.inp.owner)) for r in self.inp.untouchable}
+        for scope in sorted(self.indices):
+            index = self.indices[scope]
+            for marker in sorted(m for m in index.by_marker if m.owner == self.inp.owner and m not in kept):
+                for one in index.by_marker[marker]:
+                    if one.external_id not in index.claims:
+                        yield Orphan(scope, one.external_id, marker, one.url)

@@ -1,0 +1,97 @@
+"""Policies: what may be done, as small pure functions. None of them looks at the world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reconciler.model.objects import RecordedObject
+from reconciler.model.plan import Action, BlockReason, ChangeClass, FieldChange, Reason
+from reconciler.model.resources import DeletionPolicy, DriftMode, Lifecycle, Management
+from reconciler.planning.diff import covers, ended
+from reconciler.planning.inputs import Limits
+
+FIGHT_REPAIRS = 3
+FIGHT_WINDOW_S = 600.0
+"""Three repairs within ten minutes are a fight with somebody: the next one waits as long."""
+
+STATE_ONLY = frozenset({Action.RECORD, Action.FORGET})
+"""Actions that write nothing at a provider."""
+
+
+def management_holds(action: Action, management: Management) -> Reason | None:
+    """Return why ``management`` does not let ``action`` be done at the provider, or None."""
+    if action in STATE_ONLY or management is Management.FULL:
+        return None
+    if management is Management.OBSERVE:
+        return Reason.OBSERVE_ONLY
+    if action in {Action.DELETE, Action.REPLACE}:
+        return Reason.NO_DELETE
+    if management is Management.CREATE_ONLY and action is not Action.CREATE:
+        return Reason.CREATE_ONLY
+    return None
+
+
+def is_suspended(lifecycle: Lifecycle | None, now: float) -> bool:
+    """Whether ``lifecycle`` itself asks for no writes at ``now`` (seconds since the epoch)."""
+    return lifecycle is not None and lifecycle.suspend is not None and not ended(lifecycle.suspend.until, now)
+
+
+def without_drift(fields: Sequence[FieldChange], mode: DriftMode, pushed: frozenset[str]) -> tuple[FieldChange, ...]:
+    """Return the fields that count under ``mode``: with ``ignore``, a difference that nobody made here is not computed.
+
+    ``pushed`` are pointers of write-only values whose own value moved: that is no drift, whoever changed the secret meant it.
+    """
+    if mode is not DriftMode.IGNORE:
+        return tuple(fields)
+    return tuple(field for field in fields if field.cls is ChangeClass.COMMIT or field.path in pushed)
+
+
+def only_drift(fields: Iterable[FieldChange], pushed: frozenset[str]) -> bool:
+    """Whether nothing of ``fields`` was changed by a commit or a new secret value."""
+    return all(field.cls is not ChangeClass.COMMIT and field.path not in pushed for field in fields)
+
+
+def contended_until(repairs: Sequence[float], now: float) -> float | None:
+    """Return until when (seconds since the epoch) a fought-over object is left alone, or None. ``repairs`` ascend."""
+    if len(repairs) < FIGHT_REPAIRS or repairs[-FIGHT_REPAIRS] < repairs[-1] - FIGHT_WINDOW_S:
+        return None
+    until = repairs[-1] + FIGHT_WINDOW_S
+    return until if now < until else None
+
+
+def must_replace(fields: Iterable[FieldChange], immutable: Sequence[str], *, write_only_fixed: bool) -> tuple[bool, bool]:
+    """Return (whether a replace is needed, whether it needs no permission).
+
+    A write-only value that cannot be changed in place is replaced without asking, since nothing else refers to it.
+    """
+    hard = soft = False
+    for field in fields:
+        if field.sensitive and write_only_fixed:
+            soft = True
+        elif any(covers(pointer, field.path) or covers(field.path, pointer) for pointer in immutable):
+            hard = True
+    return hard or soft, soft and not hard
+
+
+def on_removal(recorded: RecordedObject) -> tuple[Action, str, BlockReason | None]:
+    """Return what becomes of an object whose manifest is gone, by the policy recorded when it was applied.
+
+    What the daemon may not delete (``observe``, ``no-delete``, ``create-only``) is left standing and forgotten: holding the
+    record forever would never end, and nobody could end it without writing the manifest again.
+    """
+    lifecycle = recorded.lifecycle
+    if lifecycle.deletion_policy is DeletionPolicy.ORPHAN:
+        return Action.FORGET, Reason.ORPHANED.value, None
+    if lifecycle.management is not Management.FULL:
+        reason = Reason.OBSERVE_ONLY if lifecycle.management is Management.OBSERVE else Reason.NO_DELETE
+        return Action.FORGET, reason.value, None
+    return Action.DELETE, "", BlockReason.PREVENT_DESTROY if lifecycle.prevent_destroy else None
+
+
+def over_limits(deletes: int, owned: int, limits: Limits) -> BlockReason | None:
+    """Return which limit ``deletes`` out of ``owned`` objects break, or None."""
+    if limits.maximum and deletes > limits.maximum:
+        return BlockReason.DELETE_MAX
+    if limits.percent and deletes >= max(limits.minimum, 1) and deletes * 100 > limits.percent * owned:
+        return BlockReason.DELETE_PERCENT
+    return None
