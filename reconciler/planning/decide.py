@@ -7,33 +7,32 @@ exists, and after a write without outcome (or one that no list has shown yet) on
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from reconciler.model.objects import IntentState, ManagedObject, ObservedObject, RecordedObject
 from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, FieldChange, Reason
-from reconciler.model.resources import DriftMode, Management, ResourceId
-from reconciler.model.values import Address, ExternalId
+from reconciler.model.resources import DriftMode, Management
+from reconciler.model.values import Address
 from reconciler.planning import policy
-from reconciler.planning.diff import Basis, changes_since, fingerprint_moved, overall_class
+from reconciler.planning.changes import (
+    Decision,
+    Settlement,
+    change_to,
+    guarded,
+    held,
+    not_yet_absent,
+    waiting_for,
+    without_object,
+)
+from reconciler.planning.diff import Basis, changes_since, fingerprint_moved
 from reconciler.planning.inputs import PlanInput
 from reconciler.planning.match import CREATING, Match
-
-Settlement = tuple[str, IntentState, ExternalId | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is to be done about one address."""
-
-    changes: tuple[Change, ...] = ()
-    settlements: tuple[Settlement, ...] = ()
-    notes: tuple[str, ...] = ()
+from reconciler.planning.removal import decide_doubtful, decide_undeclared
 
 
 def decide(match: Match, inp: PlanInput) -> Decision:
     """Return the decision for ``match``, before limits, dependencies and approvals."""
     if match.desired is None:
-        return _undeclared(match, inp) if match.recorded is not None else _doubtful(match, inp)
+        return decide_undeclared(match, inp) if match.recorded is not None else decide_doubtful(match, inp)
     if match.usurped:
         return Decision((_usurped(match, match.desired),))
     if match.observed is not None:
@@ -54,8 +53,8 @@ def _present(match: Match, desired: ManagedObject, observed: ObservedObject, inp
     changes = [change for change in [_change_of(match, desired, observed, fields, inp)] if change is not None]
     if changes and changes[0].action not in policy.STATE_ONLY:
         changes[0] = _hold_repairs(changes[0], match.recorded, pushed, inp.now)
-    changes = [_guard(change, desired, inp) for change in changes]
-    changes += [_guard(_duplicate(match, desired, extra), desired, inp) for extra in match.duplicates]
+    changes = [guarded(change, desired, inp) for change in changes]
+    changes += [guarded(_duplicate(match, desired, extra), desired, inp) for extra in match.duplicates]
     return Decision(tuple(changes), _settled_present(match, desired, observed, fields))
 
 
@@ -98,13 +97,13 @@ def _change_of(
         stale = _record_reason(match, desired, observed)
         if stale is None:
             return None
-        return _change(desired, Action.RECORD, reason=stale.value, external_id=observed.external_id, previous=previous)
+        return change_to(desired, Action.RECORD, reason=stale.value, external_id=observed.external_id, previous=previous)
     kind = inp.types.get(desired.type)
     replace, free = policy.must_replace(fields, desired.immutable, write_only_fixed=kind is not None and kind.write_only_fixed)
     remark = match.moved or (desired.previous_marker is not None and observed.marker == desired.previous_marker)
     action = Action.REPLACE if replace else Action.REMARK if remark else Action.UPDATE
     reason = Reason.MOVED.value if remark else "" if match.recorded is not None else Reason.FOUND.value
-    change = _change(desired, action, fields=fields, reason=reason, external_id=observed.external_id, previous=previous)
+    change = change_to(desired, action, fields=fields, reason=reason, external_id=observed.external_id, previous=previous)
     if replace and not free and not desired.lifecycle.replace_allowed:
         pointers = ", ".join(f.path for f in fields if not f.sensitive) or "a write-only value"
         return dataclasses.replace(
@@ -155,13 +154,13 @@ def _hold_repairs(change: Change, recorded: RecordedObject | None, pushed: froze
     if change.disposition is not Disposition.EXECUTE or change.desired is None or not policy.only_drift(change.fields, pushed):
         return change
     if change.desired.lifecycle.drift is DriftMode.WARN:
-        return _held(change, Reason.DRIFT_WARN, "drift is shown and not repaired (lifecycle.drift is 'warn')")
+        return held(change, Reason.DRIFT_WARN, "drift is shown and not repaired (lifecycle.drift is 'warn')")
     until = policy.contended_until(recorded.repairs, now) if recorded is not None else None
     return change if until is None else _contended(change, until)
 
 
 def _contended(change: Change, until: float) -> Change:
-    return _waiting(
+    return waiting_for(
         change, Reason.CONTENDED, until, f"repaired {policy.FIGHT_REPAIRS} times in ten minutes: somebody else changes it back"
     )
 
@@ -215,49 +214,31 @@ def _settled_present(
 def _absent(match: Match, desired: ManagedObject, inp: PlanInput) -> Decision:
     recorded = match.recorded
     missing = recorded is not None and not recorded.tombstone and not match.creating
-    change = _change(
+    change = change_to(
         desired,
         Action.CREATE,
         reason=Reason.MISSING.value if missing else "",
         previous=recorded.address if match.moved and recorded is not None else None,
     )
     change = dataclasses.replace(change, cls=ChangeClass.DRIFT) if missing else change
-    waiting = _not_yet_absent(change, match, inp)
-    settlements = tuple((i.id, _without_object(i.action), None) for i in match.intents) if waiting is None else ()
+    waiting = not_yet_absent(change, match, inp)
+    settlements = tuple((i.id, without_object(i.action), None) for i in match.intents) if waiting is None else ()
     if missing and desired.lifecycle.drift is DriftMode.IGNORE:
         return Decision((), settlements)
     if waiting is not None:
-        return Decision((_guard(waiting, desired, inp),))
+        return Decision((guarded(waiting, desired, inp),))
     if match.rivals or match.taken_by is not None:
-        return Decision((_guard(_contested(change, match, desired), desired, inp),), settlements)
+        return Decision((guarded(_contested(change, match, desired), desired, inp),), settlements)
     if missing and desired.lifecycle.drift is DriftMode.WARN:
-        change = _held(change, Reason.DRIFT_WARN, "it is missing at the provider and not made again (lifecycle.drift is 'warn')")
+        change = held(change, Reason.DRIFT_WARN, "it is missing at the provider and not made again (lifecycle.drift is 'warn')")
     elif missing and recorded is not None and (until := policy.contended_until(recorded.repairs, inp.now)) is not None:
         change = _contended(change, until)
-    return Decision((_guard(change, desired, inp),), settlements)
-
-
-def _not_yet_absent(change: Change, match: Match, inp: PlanInput) -> Change | None:
-    """Return ``change`` as waiting while the absence that it rests on is not proven."""
-    since = [intent.created_at for intent in match.creating]
-    recorded = match.recorded
-    if recorded is not None and not recorded.seen and not recorded.tombstone:
-        since.append(recorded.applied_at)  # lists may lag behind a write
-    settled_at = max(since, default=float("-inf")) + inp.settle_s
-    if inp.now < settled_at:
-        return _waiting(change, Reason.SETTLING, settled_at, "a write may still show up in a list")
-    if (recorded is not None or match.creating) and match.view.reads < 2:
-        return _waiting(change, Reason.UNCONFIRMED, inp.now, "absence is believed only when two complete lists agree")
-    return None
-
-
-def _without_object(action: str) -> IntentState:
-    return IntentState.DONE if action == Action.DELETE.value else IntentState.ABSENT
+    return Decision((guarded(change, desired, inp),), settlements)
 
 
 def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
     if match.taken_by is not None:
-        return _waiting(
+        return waiting_for(
             change,
             Reason.NAME_TAKEN,
             None,
@@ -274,7 +255,7 @@ def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
         advice = "name the one to take over in lifecycle.externalId"
     else:
         advice = "delete it, or set lifecycle.adopt to take it over"
-    return _held(change, Reason.CONFLICT, f"not ours and in its place: {named}; {advice}")
+    return held(change, Reason.CONFLICT, f"not ours and in its place: {named}; {advice}")
 
 
 def _adopt(desired: ManagedObject, rival: ObservedObject, match: Match) -> Change:
@@ -282,7 +263,7 @@ def _adopt(desired: ManagedObject, rival: ObservedObject, match: Match) -> Chang
     fields = changes_since(desired, rival, Basis(), now=0.0)
     known = {field.path for field in fields}
     secrets = [FieldChange(w.pointer, sensitive=True) for w in desired.write_only if w.pointer not in known]
-    return _change(
+    return change_to(
         desired,
         Action.ADOPT,
         fields=tuple(sorted([*fields, *secrets], key=lambda f: f.path)),
@@ -296,165 +277,17 @@ def _observed_foreign(match: Match, desired: ManagedObject, rival: ObservedObjec
     """``management: observe`` of an object that is not ours: differences are shown, nothing is recorded."""
     plain = dataclasses.replace(desired, write_only=())
     fields = tuple(dataclasses.replace(f, cls=ChangeClass.DRIFT) for f in changes_since(plain, rival, Basis(), now=inp.now))
-    settlements = tuple((i.id, _without_object(i.action), None) for i in match.intents)
+    settlements = tuple((i.id, without_object(i.action), None) for i in match.intents)
     if not fields or desired.lifecycle.drift is DriftMode.IGNORE:
         return Decision((), settlements)
-    change = _change(desired, Action.UPDATE, fields=fields, external_id=rival.external_id)
-    return Decision((_guard(change, desired, inp),), settlements)
+    change = change_to(desired, Action.UPDATE, fields=fields, external_id=rival.external_id)
+    return Decision((guarded(change, desired, inp),), settlements)
 
 
 def _usurped(match: Match, desired: ManagedObject) -> Change:
     external_id = match.recorded.external_id if match.recorded is not None else None
-    return _held(
-        _change(desired, Action.UPDATE, external_id=external_id),
+    return held(
+        change_to(desired, Action.UPDATE, external_id=external_id),
         Reason.CONFLICT,
         f"{external_id} bears the marker of another installation now and is never touched; `reconciler forget` drops our record",
     )
-
-
-# ---- not declared
-
-
-def _undeclared(match: Match, inp: PlanInput) -> Decision:
-    recorded = match.recorded
-    if recorded is None:
-        return Decision()
-    if match.usurped:
-        return Decision(
-            (_removal(recorded, Action.FORGET, reason=Reason.CONFLICT.value, message="it bears another installation's marker"),)
-            if inp.prune_allowed or recorded.tombstone
-            else ()
-        )
-    if match.observed is None:
-        return _gone(match, recorded, inp)
-    settlements = tuple(
-        (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
-        for i in match.intents
-    )
-    action, reason, block = policy.on_removal(recorded)
-    change = dataclasses.replace(_removal(recorded, action, reason=reason), external_id=match.observed.external_id)
-    if recorded.resource in inp.suspended or inp.integration in inp.suspended:
-        change = _held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
-    elif recorded.tombstone:
-        pass  # was decided and begun; it goes on until the provider no longer shows it
-    elif not inp.prune_allowed:
-        change = _held(
-            change, Reason.PRUNE_NOT_ALLOWED, "this revision has errors, or pruning is switched off: nothing is deleted"
-        )
-    elif block is not None:
-        change = dataclasses.replace(
-            change,
-            disposition=Disposition.BLOCKED,
-            reason=block.value,
-            message="lifecycle.preventDestroy was set when it was applied",
-        )
-    return Decision((change,), settlements)
-
-
-def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
-    """The record outlives its object until absence is proven; only a revision that may prune drops it."""
-    if not recorded.tombstone and not inp.prune_allowed:
-        return Decision()
-    change = _removal(recorded, Action.FORGET, reason=Reason.GONE.value)
-    waiting = _not_yet_absent(change, match, inp)
-    if waiting is not None:
-        return Decision((waiting,))
-    return Decision((change,), tuple((i.id, _without_object(i.action), None) for i in match.intents))
-
-
-def _doubtful(match: Match, inp: PlanInput) -> Decision:
-    """A write in doubt that neither Git nor the state knows any more: it is answered, and what it made is an orphan.
-
-    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so that it is not deleted without being asked for (``sweep``).
-    """
-    latest = max(intent.created_at for intent in match.intents)
-    if match.observed is not None:
-        note = (
-            f"{match.address}: {match.observed.external_id} was made by a write that was interrupted, and is no longer declared; "
-            "see `reconciler sweep`"
-        )
-        return Decision(
-            (),
-            tuple(
-                (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
-                for i in match.intents
-            ),
-            (note,),
-        )
-    if inp.now < latest + inp.settle_s or match.view.reads < 2:
-        return Decision()
-    return Decision((), tuple((i.id, _without_object(i.action), None) for i in match.intents))
-
-
-# ---- making changes
-
-
-def _change(
-    desired: ManagedObject,
-    action: Action,
-    *,
-    fields: tuple[FieldChange, ...] = (),
-    reason: str = "",
-    message: str = "",
-    external_id: ExternalId | None = None,
-    previous: Address | None = None,
-) -> Change:
-    return Change(
-        address=desired.address,
-        action=action,
-        cls=overall_class(fields),
-        resource=desired.resource,
-        integration=desired.integration,
-        scope=desired.scope,
-        fields=fields,
-        reason=reason,
-        message=message,
-        external_id=external_id,
-        desired=desired,
-        depends_on=desired.depends_on,
-        location=desired.location,
-        previous=previous,
-    )
-
-
-def _removal(recorded: RecordedObject, action: Action, *, reason: str = "", message: str = "") -> Change:
-    return Change(
-        address=recorded.address,
-        action=action,
-        cls=ChangeClass.COMMIT,
-        resource=recorded.resource,
-        integration=recorded.integration,
-        scope=recorded.scope,
-        reason=reason,
-        message=message,
-        external_id=recorded.external_id,
-        depends_on=recorded.depends_on,
-    )
-
-
-def _held(change: Change, reason: Reason, message: str) -> Change:
-    return dataclasses.replace(change, disposition=Disposition.HELD, reason=reason.value, message=message)
-
-
-def _waiting(change: Change, reason: Reason, retry_at: float | None, message: str) -> Change:
-    return dataclasses.replace(change, disposition=Disposition.WAITING, reason=reason.value, message=message, retry_at=retry_at)
-
-
-def _guard(change: Change, desired: ManagedObject, inp: PlanInput) -> Change:
-    """Hold a remote write that suspension, management or an earlier refusal forbids; these go before every other reason."""
-    if change.action in policy.STATE_ONLY or change.reason == Reason.CONFLICT.value:
-        return change
-    if _suspended(desired.resource, inp) or policy.is_suspended(desired.lifecycle, inp.now):
-        return _held(change, Reason.SUSPENDED, "suspended: nothing is written")
-    reason = policy.management_holds(change.action, desired.lifecycle.management)
-    if reason is not None:
-        return _held(change, reason, f"lifecycle.management is '{desired.lifecycle.management}'")
-    if change.desired is not None and inp.refused and inp.refused.get(change.address) == desired.digest:
-        return _held(
-            change, Reason.REFUSED, "the provider refused these values; tried again when the manifest or the secret changes"
-        )
-    return change
-
-
-def _suspended(resource: ResourceId, inp: PlanInput) -> bool:
-    return resource in inp.suspended or inp.integration in inp.suspended

@@ -9,7 +9,8 @@ from reconciler.model.objects import Scope
 from reconciler.model.plan import Action, BlockReason, Change, Disposition, Plan, Reason
 from reconciler.model.values import Address, Digest
 from reconciler.planning import policy
-from reconciler.planning.decide import Decision, decide
+from reconciler.planning.changes import Decision
+from reconciler.planning.decide import decide
 from reconciler.planning.inputs import Limits, PlanInput, ScopeView
 from reconciler.planning.match import match_all
 from reconciler.planning.order import ordered

@@ -1,0 +1,115 @@
+"""Decisions and how changes are made, held and delayed: what `decide` and `removal` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from reconciler.model.objects import IntentState, ManagedObject, RecordedObject
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, Reason
+from reconciler.model.resources import ResourceId
+from reconciler.model.values import Address, ExternalId
+from reconciler.planning import policy
+from reconciler.planning.diff import overall_class
+from reconciler.planning.inputs import PlanInput
+from reconciler.planning.match import Match
+
+Settlement = tuple[str, IntentState, ExternalId | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done about one address."""
+
+    changes: tuple[Change, ...] = ()
+    settlements: tuple[Settlement, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def not_yet_absent(change: Change, match: Match, inp: PlanInput) -> Change | None:
+    """Return ``change`` as waiting while the absence that it rests on is not proven."""
+    since = [intent.created_at for intent in match.creating]
+    recorded = match.recorded
+    if recorded is not None and not recorded.seen and not recorded.tombstone:
+        since.append(recorded.applied_at)  # lists may lag behind a write
+    settled_at = max(since, default=float("-inf")) + inp.settle_s
+    if inp.now < settled_at:
+        return waiting_for(change, Reason.SETTLING, settled_at, "a write may still show up in a list")
+    if (recorded is not None or match.creating) and match.view.reads < 2:
+        return waiting_for(change, Reason.UNCONFIRMED, inp.now, "absence is believed only when two complete lists agree")
+    return None
+
+
+def without_object(action: str) -> IntentState:
+    return IntentState.DONE if action == Action.DELETE.value else IntentState.ABSENT
+
+
+def change_to(
+    desired: ManagedObject,
+    action: Action,
+    *,
+    fields: tuple[FieldChange, ...] = (),
+    reason: str = "",
+    message: str = "",
+    external_id: ExternalId | None = None,
+    previous: Address | None = None,
+) -> Change:
+    return Change(
+        address=desired.address,
+        action=action,
+        cls=overall_class(fields),
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
+        fields=fields,
+        reason=reason,
+        message=message,
+        external_id=external_id,
+        desired=desired,
+        depends_on=desired.depends_on,
+        location=desired.location,
+        previous=previous,
+    )
+
+
+def removal_of(recorded: RecordedObject, action: Action, *, reason: str = "", message: str = "") -> Change:
+    return Change(
+        address=recorded.address,
+        action=action,
+        cls=ChangeClass.COMMIT,
+        resource=recorded.resource,
+        integration=recorded.integration,
+        scope=recorded.scope,
+        reason=reason,
+        message=message,
+        external_id=recorded.external_id,
+        depends_on=recorded.depends_on,
+    )
+
+
+def held(change: Change, reason: Reason, message: str) -> Change:
+    return dataclasses.replace(change, disposition=Disposition.HELD, reason=reason.value, message=message)
+
+
+def waiting_for(change: Change, reason: Reason, retry_at: float | None, message: str) -> Change:
+    return dataclasses.replace(change, disposition=Disposition.WAITING, reason=reason.value, message=message, retry_at=retry_at)
+
+
+def guarded(change: Change, desired: ManagedObject, inp: PlanInput) -> Change:
+    """Hold a remote write that suspension, management or an earlier refusal forbids; these go before every other reason."""
+    if change.action in policy.STATE_ONLY or change.reason == Reason.CONFLICT.value:
+        return change
+    if _suspended(desired.resource, inp) or policy.is_suspended(desired.lifecycle, inp.now):
+        return held(change, Reason.SUSPENDED, "suspended: nothing is written")
+    reason = policy.management_holds(change.action, desired.lifecycle.management)
+    if reason is not None:
+        return held(change, reason, f"lifecycle.management is '{desired.lifecycle.management}'")
+    if change.desired is not None and inp.refused and inp.refused.get(change.address) == desired.digest:
+        return held(
+            change, Reason.REFUSED, "the provider refused these values; tried again when the manifest or the secret changes"
+        )
+    return change
+
+
+def _suspended(resource: ResourceId, inp: PlanInput) -> bool:
+    return resource in inp.suspended or inp.integration in inp.suspended

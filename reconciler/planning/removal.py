@@ -1,0 +1,83 @@
+"""The decision for what is no longer declared. A revision with errors prunes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from reconciler.model.objects import IntentState, RecordedObject
+from reconciler.model.plan import Action, Disposition, Reason
+from reconciler.planning import policy
+from reconciler.planning.changes import Decision, held, not_yet_absent, removal_of, without_object
+from reconciler.planning.inputs import PlanInput
+from reconciler.planning.match import Match
+
+
+def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
+    recorded = match.recorded
+    if recorded is None:
+        return Decision()
+    if match.usurped:
+        return Decision(
+            (removal_of(recorded, Action.FORGET, reason=Reason.CONFLICT.value, message="it bears another installation's marker"),)
+            if inp.prune_allowed or recorded.tombstone
+            else ()
+        )
+    if match.observed is None:
+        return _gone(match, recorded, inp)
+    settlements = tuple(
+        (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
+        for i in match.intents
+    )
+    action, reason, block = policy.on_removal(recorded)
+    change = dataclasses.replace(removal_of(recorded, action, reason=reason), external_id=match.observed.external_id)
+    if recorded.resource in inp.suspended or inp.integration in inp.suspended:
+        change = held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
+    elif recorded.tombstone:
+        pass  # was decided and begun; it goes on until the provider no longer shows it
+    elif not inp.prune_allowed:
+        change = held(
+            change, Reason.PRUNE_NOT_ALLOWED, "this revision has errors, or pruning is switched off: nothing is deleted"
+        )
+    elif block is not None:
+        change = dataclasses.replace(
+            change,
+            disposition=Disposition.BLOCKED,
+            reason=block.value,
+            message="lifecycle.preventDestroy was set when it was applied",
+        )
+    return Decision((change,), settlements)
+
+
+def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
+    """The record outlives its object until absence is proven; only a revision that may prune drops it."""
+    if not recorded.tombstone and not inp.prune_allowed:
+        return Decision()
+    change = removal_of(recorded, Action.FORGET, reason=Reason.GONE.value)
+    waiting = not_yet_absent(change, match, inp)
+    if waiting is not None:
+        return Decision((waiting,))
+    return Decision((change,), tuple((i.id, without_object(i.action), None) for i in match.intents))
+
+
+def decide_doubtful(match: Match, inp: PlanInput) -> Decision:
+    """A write in doubt that neither Git nor the state knows any more: it is answered, and what it made is an orphan.
+
+    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so that it is not deleted without being asked for (``sweep``).
+    """
+    latest = max(intent.created_at for intent in match.intents)
+    if match.observed is not None:
+        note = (
+            f"{match.address}: {match.observed.external_id} was made by a write that was interrupted, and is no longer declared; "
+            "see `reconciler sweep`"
+        )
+        return Decision(
+            (),
+            tuple(
+                (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
+                for i in match.intents
+            ),
+            (note,),
+        )
+    if inp.now < latest + inp.settle_s or match.view.reads < 2:
+        return Decision()
+    return Decision((), tuple((i.id, without_object(i.action), None) for i in match.intents))

@@ -1,0 +1,86 @@
+"""A plan as a pull request comment: found again by a hidden marker, never larger than GitHub takes."""
+
+from __future__ import annotations
+
+import re
+
+from reconciler.model.errors import Problem
+from reconciler.model.plan import Change, Plan, PlanSet
+from reconciler.planning.render.words import CLASS_TITLES, SYMBOLS, by_class, field_text, plain, state_text, summary
+
+MARKER = "<!-- reconciler-plan -->"
+LIMIT = 65_536
+"""Characters that GitHub takes in one comment (https://docs.github.com: "body is too long (maximum is 65536 characters)")."""
+_ROOM = 600  # for the closing lines
+_BLOCK_LIMIT = 12_000
+
+
+def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, approvable: bool = True, limit: int = LIMIT) -> str:
+    """Return the comment; what does not fit into ``limit`` bytes is counted in its last lines."""
+    head = [MARKER, "### Reconciler plan", "", f"**{summary(planset)}**", ""]
+    if planset.revision:
+        head += [f"Revision {_code(planset.revision)}", ""]
+    blocks = [_problem(problem) for problem in problems]
+    for plan in planset.plans:
+        blocks += _plan(plan, approvable)
+    text = "\n".join(head)
+    shown = 0
+    for block in blocks:
+        if len((text + block).encode()) > limit - _ROOM:
+            break
+        text += block + "\n"
+        shown += 1
+    if shown < len(blocks):
+        text += f"\n_{len(blocks) - shown} more entries do not fit here; `reconciler plan` shows all of them._\n"
+    if planset.changes:
+        text += (
+            f"\nDigest {_code(planset.sha256)}" + ("" if approvable else " (desired against desired: it approves nothing)") + "\n"
+        )
+    return text
+
+
+def _plan(plan: Plan, approvable: bool) -> list[str]:
+    if not plan.changes and not plan.notes:
+        return []
+    blocks = [f"#### {_code(str(plan.integration))}\n"]
+    for cls, changes in by_class(plan.changes):
+        blocks.append(f"**{CLASS_TITLES[cls]}**\n")
+        blocks += [_change(change) for change in changes]
+    blocks += [f"- note: {_code(note)}" for note in plan.notes]
+    if plan.blocked_sha256 is not None and approvable:
+        blocks.append(
+            f"\n**{len(plan.blocked)} blocked.** To allow exactly these:\n\n"
+            f"```sh\nreconciler approve {plan.blocked_sha256}\n```\n"
+        )
+    return blocks
+
+
+def _change(change: Change) -> str:
+    state = state_text(change)
+    line = f"- {_code(SYMBOLS[change.action])} {change.action.value} {_code(str(change.resource))} {_code(str(change.scope))}"
+    line += f" **{plain(state)}**" if state else ""
+    line += f" at {_code(str(change.location))}" if change.location.file else ""
+    details = [change.message] if change.message else []
+    details += [field_text(field) for field in change.fields]
+    if not details:
+        return line
+    body = "\n".join(plain(detail) for detail in details)
+    body = body if len(body) <= _BLOCK_LIMIT else body[:_BLOCK_LIMIT] + "…"
+    fence = _fence(body)
+    return f"{line}\n\n" + "\n".join(f"  {part}" for part in (fence + "text", *body.split("\n"), fence)) + "\n"
+
+
+def _problem(problem: Problem) -> str:
+    return f"- **{problem.severity.value} {problem.code}** at {_code(str(problem.location))}: {_code(problem.message)}"
+
+
+def _fence(body: str) -> str:
+    """A fence longer than any run of backticks inside, so that no value can leave it."""
+    return "`" * max(3, max((len(run) for run in re.findall(r"`+", body)), default=0) + 1)
+
+
+def _code(text: str) -> str:
+    text = plain(text)
+    ticks = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"

@@ -1,0 +1,68 @@
+"""A plan for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.model.plan import Action, Change, Disposition, Plan, PlanSet
+from reconciler.planning.render.words import CLASS_TITLES, SYMBOLS, by_class, cut, field_text, plain, state_text, summary
+
+_RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
+_COLOURS = {Action.CREATE: "\x1b[32m", Action.DELETE: "\x1b[31m", Action.REPLACE: "\x1b[35m", Action.ADOPT: "\x1b[35m"}
+_CHANGED = "\x1b[33m"
+
+
+def render_text(planset: PlanSet, *, colour: bool = False, width: int = 100, approvable: bool = True) -> str:
+    """Return the plan as text, at most ``width`` columns where values can be cut.
+
+    ``approvable`` is False for a plan that was made without credentials or state: its digests approve nothing.
+    """
+    paint = _Paint(colour)
+    lines: list[str] = []
+    for plan in planset.plans:
+        if plan.changes or plan.notes or plan.orphans:
+            lines += [*_plan(plan, paint, width, approvable), ""]
+    lines.append(paint(_BOLD, summary(planset)))
+    if planset.changes:
+        lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (made without the state: approves nothing)"))
+    return "\n".join(lines) + "\n"
+
+
+class _Paint:
+    """Puts colour on text, or not."""
+
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def __call__(self, code: str, text: str) -> str:
+        return f"{code}{text}{_RESET}" if self.colour and text else text
+
+
+def _plan(plan: Plan, paint: _Paint, width: int, approvable: bool) -> Iterator[str]:
+    yield paint(_BOLD, str(plan.integration)) + (f"  {plan.sha256}" if plan.changes else "")
+    for cls, changes in by_class(plan.changes):
+        yield f"  {CLASS_TITLES[cls]}"
+        for change in changes:
+            yield from _change(change, paint, width)
+    for note in plan.notes:
+        yield cut(f"  note: {plain(note)}", max(width, 40))
+    for orphan in plan.orphans:
+        yield f"  orphan of ours: {plain(str(orphan.scope))} {plain(orphan.external_id)}"
+    if plan.blocked_sha256 is not None and approvable:
+        yield f"  Blocked: {len(plan.blocked)} of {plan.owned} owned objects. To allow exactly these:"
+        yield f"    reconciler approve {plan.blocked_sha256}"
+
+
+def _change(change: Change, paint: _Paint, width: int) -> Iterator[str]:
+    colour = _COLOURS.get(change.action, _CHANGED) if change.disposition is Disposition.EXECUTE else _DIM
+    state = state_text(change)
+    head = f"    {SYMBOLS[change.action]} {change.action.value} {change.resource} {plain(str(change.scope))}"
+    head += f" #{plain(change.external_id)}" if change.external_id else ""
+    head += f" [{state}]" if state else ""
+    yield paint(colour, head) + (f"  {paint(_DIM, plain(str(change.location)))}" if change.location.file else "")
+    if change.previous is not None:
+        yield f"        was {plain(change.previous)}"
+    if change.message:
+        yield cut(f"        {plain(change.message)}", max(width, 60))
+    for field in change.fields:
+        yield cut(f"        {field_text(field)}", max(width, 40))
