@@ -64,7 +64,7 @@ class ManagedObject:
     write_only: tuple[WriteOnly, ...] = ()
     immutable: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
-    """Pointers in ``attributes`` that the provider takes and never shows, though they are no secret: compared with what was recorded."""
+    """Pointers in ``attributes`` that the provider never shows though they are no secret: compared with what was recorded."""
     depends_on: tuple[Address, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     location: Location = Location("")

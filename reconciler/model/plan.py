@@ -95,11 +95,12 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     disposition: Disposition = Disposition.EXECUTE
     reason: str = ""
-    """CamelCase reason where it is not executed (`BlockReason` value, ``ObserveOnly``, ``Suspended``, ``Contended`` …) or why (``Missing``, ``Duplicate``)."""
+    """A `BlockReason` or `Reason` value: why it is not executed now, or why it is made although nobody committed it."""
     message: str = ""
     external_id: ExternalId | None = None
     desired: ManagedObject | None = None
     depends_on: tuple[Address, ...] = ()
+    """What must have succeeded before: objects that it needs, and for a delete the changes of those that named it."""
     location: Location = Location("")
     previous: Address | None = None
     retry_at: float | None = None

@@ -18,6 +18,7 @@ from reconciler.planning.order import ordered
 __all__ = ["Limits", "PlanInput", "ScopeView", "make_plan"]
 
 _MAKES = frozenset({Action.CREATE, Action.ADOPT})
+_REMOVES = frozenset({Action.DELETE, Action.FORGET})
 
 
 def make_plan(inp: PlanInput) -> Plan:
@@ -93,51 +94,53 @@ def _approved(changes: Sequence[Change], approvals: frozenset[str]) -> tuple[tup
 
 
 def _with_dependencies(changes: Sequence[Change], inp: PlanInput) -> tuple[Change, ...]:
-    """Let a change wait for an object that is not made now, and a delete for a dependant that is not deleted now."""
+    """Let a change wait for an object that is not made now, and a delete for a dependant that still names it.
+
+    A delete's ``depends_on`` becomes what must be done before it: should that fail, the delete is not tried.
+    """
     unmade = {c.address for c in changes if c.action in _MAKES and c.disposition is not Disposition.EXECUTE}
     unmade |= _unknown_needs(inp)
-    removed: set[Address] = set()
-    users: dict[Address, list[Address]] = {}
-    for record in inp.recorded:
-        for need in record.depends_on:
-            users.setdefault(need, []).append(record.address)
+    releasing: set[Address] = set()  # changes of this plan, executed by now, after which the address names its needs no more
+    users = _users(inp)
+    needs_now = {d.address: frozenset(d.depends_on) for d in inp.desired}
     result: list[Change] = []
     for change in changes:
-        waits = _blocked_by(change, unmade, removed, users)
-        if waits is not None:
+        removes = change.action in _REMOVES and change.reason != Reason.DUPLICATE.value
+        named_by = users.get(change.address, ()) if removes else ()
+        held_by = [u for u in named_by if u not in releasing or change.address in needs_now.get(u, ())]
+        missing = held_by if change.action is Action.DELETE else [] if removes else [n for n in change.depends_on if n in unmade]
+        if removes:
+            change = dataclasses.replace(change, depends_on=tuple(u for u in named_by if u in releasing))
+        if missing and change.disposition is Disposition.EXECUTE and change.action not in policy.STATE_ONLY:
+            message = f"waits for {missing[0]}"
             change = dataclasses.replace(
-                change, disposition=Disposition.WAITING, reason=Reason.DEPENDENCY_NOT_READY.value, message=f"waits for {waits}"
+                change, disposition=Disposition.WAITING, reason=Reason.DEPENDENCY_NOT_READY.value, message=message
             )
             if change.action in _MAKES:
                 unmade.add(change.address)
-        if change.action in {Action.DELETE, Action.FORGET} and change.disposition is Disposition.EXECUTE:
-            removed.add(change.address)
+        if change.disposition is Disposition.EXECUTE:
+            releasing.add(change.address)
         result.append(change)
     return tuple(result)
 
 
-def _blocked_by(
-    change: Change, unmade: set[Address], removed: set[Address], users: dict[Address, list[Address]]
-) -> Address | None:
-    if change.disposition is not Disposition.EXECUTE or change.action in policy.STATE_ONLY:
-        return None
-    if change.action is not Action.DELETE:
-        return next((need for need in change.depends_on if need in unmade), None)
-    if change.reason == Reason.DUPLICATE.value:
-        return None
-    return next((user for user in sorted(users.get(change.address, ())) if user not in removed and user != change.address), None)
+def _users(inp: PlanInput) -> dict[Address, list[Address]]:
+    """Return by address the recorded objects that name it; one whose delete was already confirmed names nothing."""
+    users: dict[Address, list[Address]] = {}
+    for record in sorted(inp.recorded, key=lambda record: record.address):
+        for need in record.depends_on if not record.tombstone else ():
+            if need != record.address:
+                users.setdefault(need, []).append(record.address)
+    return users
 
 
 def _unknown_needs(inp: PlanInput) -> set[Address]:
-    """Addresses that are needed, and can be neither seen nor made now: in a scope that could not be read, or not compiled."""
+    """Addresses that are needed, and can be neither seen nor made now: not compiled, or in a scope that could not be read."""
     declared = {d.address: d for d in inp.desired}
     known = {r.address for r in inp.recorded}
-    return {
-        need
-        for d in inp.desired
-        for need in d.depends_on
-        if need not in known and (need not in declared or not _readable(declared[need].scope, inp))
-    }
+    stuck = {resource.path for resource in inp.untouchable}
+    needs = {need for d in inp.desired for need in d.depends_on if need not in known}
+    return {n for n in needs if (n in declared and not _readable(declared[n].scope, inp)) or n.partition("#")[0] in stuck}
 
 
 def _readable(scope: Scope, inp: PlanInput) -> bool:

@@ -10,7 +10,7 @@ from reconciler.planning.render.words import CLASS_TITLES, SYMBOLS, by_class, fi
 
 MARKER = "<!-- reconciler-plan -->"
 LIMIT = 65_536
-"""Characters that GitHub takes in one comment (https://docs.github.com: "body is too long (maximum is 65536 characters)")."""
+"""GitHub refuses the body of a comment that is longer; counted in bytes here, which is never less than characters."""
 _ROOM = 600  # for the closing lines
 _BLOCK_LIMIT = 12_000
 
@@ -20,6 +20,7 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
     head = [MARKER, "### Reconciler plan", "", f"**{summary(planset)}**", ""]
     if planset.revision:
         head += [f"Revision {_code(planset.revision)}", ""]
+    head.append("")
     blocks = [_problem(problem) for problem in problems]
     for plan in planset.plans:
         blocks += _plan(plan, approvable)
@@ -42,7 +43,7 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
 def _plan(plan: Plan, approvable: bool) -> list[str]:
     if not plan.changes and not plan.notes:
         return []
-    blocks = [f"#### {_code(str(plan.integration))}\n"]
+    blocks = [f"\n#### {_code(str(plan.integration))}\n"]
     for cls, changes in by_class(plan.changes):
         blocks.append(f"**{CLASS_TITLES[cls]}**\n")
         blocks += [_change(change) for change in changes]

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
-from reconciler.model.plan import Action, Change, Disposition, Plan, PlanSet
-from reconciler.planning.render.words import CLASS_TITLES, SYMBOLS, by_class, cut, field_text, plain, state_text, summary
+from reconciler.model.plan import Action, Change, Disposition, FieldChange, Plan, PlanSet
+from reconciler.planning.render.words import (
+    CLASS_TITLES,
+    SYMBOLS,
+    by_class,
+    cut,
+    field_text,
+    plain,
+    state_text,
+    summary,
+    value_text,
+)
 
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
 _COLOURS = {Action.CREATE: "\x1b[32m", Action.DELETE: "\x1b[31m", Action.REPLACE: "\x1b[35m", Action.ADOPT: "\x1b[35m"}
@@ -63,6 +74,18 @@ def _change(change: Change, paint: _Paint, width: int) -> Iterator[str]:
     if change.previous is not None:
         yield f"        was {plain(change.previous)}"
     if change.message:
-        yield cut(f"        {plain(change.message)}", max(width, 60))
+        for line in textwrap.wrap(plain(change.message), max(width, 60) - 8, break_on_hyphens=False):
+            yield f"        {line}"
     for field in change.fields:
-        yield cut(f"        {field_text(field)}", max(width, 40))
+        yield from _field(field, max(width, 40))
+
+
+def _field(field: FieldChange, width: int) -> Iterator[str]:
+    """One line, or three where both values would not fit beside each other."""
+    text = f"        {field_text(field)}"
+    if len(text) <= width:
+        yield text
+        return
+    yield cut(f"        {plain(field.path)}:", width)
+    yield cut(f"          - {value_text(field.before)}", width)
+    yield cut(f"          + {value_text(field.after)}", width)
