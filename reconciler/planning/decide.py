@@ -23,7 +23,7 @@ from reconciler.planning.changes import (
     waiting_for,
     without_object,
 )
-from reconciler.planning.diff import Basis, changes_since, fingerprint_moved
+from reconciler.planning.diff import Basis, changes_since, fingerprint_moved, same
 from reconciler.planning.inputs import PlanInput
 from reconciler.planning.match import CREATING, Match
 from reconciler.planning.removal import decide_doubtful, decide_undeclared
@@ -134,17 +134,17 @@ def _record_reason(match: Match, desired: ManagedObject, observed: ObservedObjec
         or recorded.natural_key != desired.natural_key
         or tuple(recorded.depends_on) != tuple(desired.depends_on)
     )
-    if not stale or _only_ignored_differs(recorded, desired):
+    if not stale or _only_reference_differs(recorded, desired):
         return None
     return Reason.AS_DECLARED
 
 
-def _only_ignored_differs(recorded: RecordedObject, desired: ManagedObject) -> bool:
+def _only_reference_differs(recorded: RecordedObject, desired: ManagedObject) -> bool:
     """Reference fingerprints (made without credentials) must not look like a change of the record."""
     return (
         not recorded.tombstone
         and any(w.fingerprint.startswith("ref:") for w in desired.write_only)
-        and recorded.attributes == desired.attributes
+        and same(recorded.attributes, desired.attributes)
         and recorded.lifecycle == desired.lifecycle
     )
 

@@ -589,3 +589,38 @@ def test_ten_thousand_objects_are_planned_within_three_seconds():
     assert len(made.changes) == 5_000
     assert made.sha256
     assert time.perf_counter() - started < 3  # 0.3 s on an idle core; this machine may be shared
+
+
+def test_an_object_named_for_adoption_that_bears_another_owners_marker_is_a_conflict():
+    want = desired(lifecycle=Lifecycle(adopt=Adopt.ALWAYS, external_id="77"))
+    assert only(plan(want, see=(foreign(want, owner="team-b"),))).reason == "Conflict"
+
+
+def test_a_secret_that_is_fixed_does_not_permit_replacing_for_another_field():
+    scope = Scope("semaphore/secret", "acme")
+    before = desired(scope=scope, kind="a")
+    after = dataclasses.replace(desired(scope=scope, kind="b", secret="hmac:2"), immutable=("/kind",))
+    assert only(plan(after, have=(recorded(before),), see=(observed(before),))).reason == "ReplaceForbidden"
+
+
+def test_a_change_stamp_that_a_visible_drift_explains_is_no_reason_of_its_own():
+    record = recorded(D, updated_at="1")
+    change = only(plan(D, have=(record,), see=(observed(D, stamp="2", active=False),)))
+    assert [f.path for f in change.fields] == ["/active"]
+
+
+def test_c7_a_revision_with_errors_does_not_even_drop_the_record_of_what_is_gone():
+    assert plan(have=(recorded(D),), prune_allowed=False).changes == ()
+
+
+def test_an_object_that_is_still_named_by_what_is_declared_is_not_deleted():
+    secret, note = pair()
+    after = dataclasses.replace(note, attributes={**note.attributes, "events": ["release"]})
+    made = plan(after, have=(recorded(secret, "1"), recorded(note, "2")), see=(observed(secret, "1"), observed(note, "2")))
+    assert [(c.resource.name, c.reason) for c in made.changes] == [("aa", ""), ("zz", "DependencyNotReady")]
+
+
+def test_a_plan_made_with_references_for_secrets_finds_nothing_to_record():
+    offline = desired(secret="ref:secret:hook/key")
+    assert plan(offline, have=(recorded(D),), see=(observed(D),)).changes == ()
+    assert only(plan(offline, have=(recorded(D, natural_key="x", attributes={}),), see=(observed(D),))).action is Action.RECORD
