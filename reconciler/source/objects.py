@@ -1,0 +1,189 @@
+"""Reading a repository by its objects: commits, trees, blobs. Nothing is ever checked out: no links, hooks, filters."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.model.errors import SourceError
+from reconciler.source.base import FileData, Revision, Snapshot
+from reconciler.source.errors import LfsPointer, MirrorDamaged, PathGone, RefUnknown, SourceOwnership, SourceTooLarge
+from reconciler.source.options import check_ref
+from reconciler.source.runner import GitResult, GitRunner, Run
+from reconciler.source.selection import IGNORE_FILE, LFS_PREFIX, Selector, TreeEntry
+
+_OID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BATCH_BYTES = 16 << 20
+_FORMAT = "%an%x00%ct%x00%s"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReader:
+    """Reads one Git folder (bare, or the ``.git`` of a work tree) through the guarded runner, without any network."""
+
+    git_dir: Path
+    runner: GitRunner
+    deadline_s: float = 60.0
+
+    async def git(self, *args: str, stdin: bytes = b"", max_stdout_bytes: int = 32 << 20) -> GitResult:
+        """Run a local Git command on this folder."""
+        return await self.runner.run(
+            self.git_dir, *args, run=Run(deadline_s=self.deadline_s, stdin=stdin, max_stdout_bytes=max_stdout_bytes)
+        )
+
+    async def commit_of(self, ref: str) -> str | None:
+        """Return the commit id that ``ref`` (checked here) names, or None."""
+        found = await self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{check_ref(ref)}^{{commit}}")
+        return found.text if found.returncode == 0 and _OID.fullmatch(found.text) else None
+
+    async def revision(self, commit: str, branch: str, *, rewritten: bool = False, signer: str = "") -> Revision:
+        """Return the revision of a commit id with its author, subject and date."""
+        found = await self.git("rev-list", "--max-count=1", "--no-commit-header", f"--format={_FORMAT}", commit)
+        fields = found.stdout.decode("utf-8", "replace").rstrip("\n").split("\0")
+        if found.returncode or len(fields) != 3 or not fields[1].isdigit():
+            raise MirrorDamaged(f"commit {commit[:12]} cannot be read: {found.reason}")
+        algorithm = "sha1" if len(commit) == 40 else "sha256"
+        return Revision(
+            f"{branch}@{algorithm}:{commit}",
+            commit,
+            branch,
+            author=fields[0][:200],
+            subject=fields[2][:200],
+            committed_at=float(fields[1]),
+            rewritten=rewritten,
+            signer=signer,
+        )
+
+    async def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether ``old`` is in the history of ``new``; an unknown ``old`` is not."""
+        return (await self.git("merge-base", "--is-ancestor", old, new)).returncode == 0
+
+    async def snapshot(self, revision: Revision, selector: Selector) -> Snapshot:
+        """Return what a commit holds below the selector's prefix, from its trees alone."""
+        tree = await self._tree(revision.commit, selector.prefix)
+        listed = await self.git("ls-tree", "-r", "-l", "-z", tree)
+        if listed.returncode:
+            raise MirrorDamaged(f"the tree of {revision.commit[:12]} cannot be read: {listed.reason}")
+        entries = list(itertools.islice(_entries(listed.stdout), selector.caps.tree_entries + 1))
+        if len(entries) > selector.caps.tree_entries:
+            raise SourceTooLarge(
+                f"the tree holds more than {selector.caps.tree_entries:,} files",
+                hint="Name the manifests' folder in source.path.",
+            )
+        files, notices = selector.select(entries, await self._ignore_file(entries))
+        return Snapshot(revision, files, notices)
+
+    async def _tree(self, commit: str, path: str) -> str:
+        """Return the id of the tree at ``path``: a look-up in the commit, so that nothing outside can be named (C12)."""
+        found = await self.git("cat-file", "--batch-check", stdin=f"{commit}:{path}\n".encode())
+        words = found.text.rsplit(" ", 2)
+        if found.returncode or not found.text:
+            raise MirrorDamaged(f"commit {commit[:12]} cannot be read: {found.reason}")
+        if len(words) == 3 and words[1] == "tree" and _OID.fullmatch(words[0]):
+            return words[0]
+        if await self.git_type(commit) != "commit":
+            raise MirrorDamaged(f"commit {commit[:12]} is not there any more")
+        raise PathGone(
+            f"source.path {path!r} is no folder in revision {commit[:12]}; nothing is changed or deleted",
+            hint="Restore the folder, or name the new one in source.path.",
+        )
+
+    async def git_type(self, oid: str) -> str:
+        """Return the type of an object id, or "" when it is not there."""
+        return (await self.git("cat-file", "-t", oid)).text
+
+    async def _ignore_file(self, entries: list[TreeEntry]) -> bytes:
+        entry = next((e for e in entries if e.path == IGNORE_FILE.encode() and e.mode.startswith("100")), None)
+        if entry is None or entry.size > 65_536:
+            return b""
+        return (await self._contents([entry.blob], entry.size))[entry.blob]
+
+    async def read(self, snapshot: Snapshot, blobs: Collection[str] | None = None) -> list[FileData]:
+        """Return the content of the snapshot's files; each blob is read once. Raises `LfsPointer` (C10)."""
+        wanted = [entry for entry in snapshot.files if blobs is None or entry.blob in blobs]
+        sizes = {entry.blob: entry.size for entry in wanted}
+        data: dict[str, bytes] = {}
+        for batch in _batches(sizes):
+            data.update(await self._contents(batch, sum(sizes[blob] for blob in batch)))
+        for entry in wanted:
+            refuse_lfs(entry.path, data[entry.blob])
+        return [(entry.path, entry.blob, data[entry.blob]) for entry in wanted]
+
+    async def _contents(self, blobs: Sequence[str], size: int) -> dict[str, bytes]:
+        answer = await self.git(
+            "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode(), max_stdout_bytes=size + 128 * len(blobs)
+        )
+        found: dict[str, bytes] = {}
+        at, text = 0, answer.stdout
+        for blob in blobs:
+            end = text.find(b"\n", at)
+            head = text[at:end].split(b" ") if end >= 0 else []
+            if answer.returncode or len(head) != 3 or head[1] != b"blob" or head[0] != blob.encode():
+                raise MirrorDamaged(f"blob {blob[:12]} cannot be read: {answer.reason}")
+            length = int(head[2])
+            found[blob] = text[end + 1 : end + 1 + length]
+            at = end + length + 2
+        return found
+
+    async def resolve(self, ref: str) -> Revision:
+        """Return the revision that a local branch, remote branch, tag or commit names; raises `RefUnknown`."""
+        for candidate in (ref, f"refs/heads/{ref}", f"refs/remotes/origin/{ref}"):
+            if commit := await self.commit_of(candidate):
+                return await self.revision(commit, ref)
+        raise RefUnknown(f"{ref!r} names no commit in the source", hint="Fetch it first, or check the spelling.")
+
+    async def line_commit(self, commit: str, path: str, line: int) -> Revision | None:
+        """Return the commit that last changed a line, or None."""
+        if line < 1 or not _OID.fullmatch(commit):
+            return None
+        found = await self.git("blame", "--porcelain", "-L", f"{line},{line}", commit, "--", path, max_stdout_bytes=1 << 20)
+        author = found.text.partition(" ")[0]
+        return await self.revision(author, "") if found.returncode == 0 and _OID.fullmatch(author) else None
+
+
+def refuse_lfs(path: str, data: bytes) -> None:
+    """Raise `LfsPointer` if ``data`` is one: the real file would have to be fetched, which is never done."""
+    if data.startswith(LFS_PREFIX):
+        raise LfsPointer(
+            f"{path} is a Git LFS pointer, not a manifest",
+            hint=f"Store manifests in Git itself (git lfs untrack), or name it in {IGNORE_FILE}.",
+        )
+
+
+def check_owner(folder: Path) -> None:
+    """Raise `SourceOwnership` when a Git folder belongs to another user, whose configuration Git would obey (C23)."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read: {error.strerror}") from None
+    if owner != os.geteuid():
+        raise SourceOwnership(
+            f"{folder} belongs to user id {owner}, this process runs as {os.geteuid()}: its Git configuration cannot be trusted",
+            hint=f"chown -R {os.geteuid()} {folder}  (or run as its owner; safe.directory is never widened)",
+        )
+
+
+def _entries(listing: bytes) -> Iterator[TreeEntry]:
+    start = 0
+    while (end := listing.find(b"\0", start)) >= 0:
+        head, _, path = listing[start:end].partition(b"\t")
+        mode, _kind, blob, size = head.decode("ascii").split()
+        yield TreeEntry(mode, blob, int(size) if size != "-" else 0, path)
+        start = end + 1
+
+
+def _batches(sizes: dict[str, int]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    total = 0
+    for blob, size in sizes.items():
+        if batch and total + size > _BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(blob)
+        total += size
+    if batch:
+        yield batch

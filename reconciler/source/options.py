@@ -1,0 +1,182 @@
+"""How a source is configured, and which values are refused before anything is started. Pure."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from reconciler.model.errors import ConfigError
+from reconciler.source.errors import RefUnknown
+
+_MIB = 1024 * 1024
+_SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9._-]+):(?P<path>[^/:\s][^\s]*)")
+_REF = re.compile(r"[A-Za-z0-9_@+][A-Za-z0-9_./@+~^-]*")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+class VerifyMode(enum.StrEnum):
+    """Which commits must be signed."""
+
+    HEAD = "HEAD"
+    RANGE = "Range"  # all since the last accepted revision
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """The signature gate: SSH signatures against our own list of allowed signers."""
+
+    allowed_signers_file: Path
+    mode: VerifyMode = VerifyMode.HEAD
+    revocation_file: Path | None = None
+    principals: tuple[str, ...] = ()
+    """Who of the allowed signers may sign here; empty: any of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Bounds on what is read; all sizes in bytes."""
+
+    file_bytes: int = _MIB
+    files: int = 20_000
+    revision_bytes: int = 64 * _MIB
+    tree_entries: int = 200_000
+    mirror_bytes: int = 1024 * _MIB
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Section ``source`` of the configuration, with what it needs of ``network``."""
+
+    url: str
+    branch: str = "main"
+    path: str = "."
+    token_file: Path | None = None
+    """A token, or ``user:password``; read again at every fetch."""
+    ssh_key_file: Path | None = None
+    known_hosts_file: Path | None = None
+    require_fast_forward: bool = False
+    allow_empty: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    """``network.allow``: hosts or CIDRs where plain http is permitted."""
+    deadline_s: float = 120.0
+    """Longest time for one fetch, seconds."""
+    verify: VerifyOptions | None = None
+    config_name: str = "reconciler.yaml"
+    """The daemon's own configuration, relative to ``path``: no manifest."""
+    ca_bundle: Path | None = None
+    proxy: str = ""
+    caps: Caps = field(default_factory=Caps)
+
+
+def local_folder(url: str) -> Path | None:
+    """Return the folder that ``url`` names (a path or ``file://``), or None for a remote."""
+    if url.startswith("file://"):
+        parts = urlsplit(url)
+        return Path(parts.path) if parts.netloc in {"", "localhost"} else None
+    return None if "://" in url or _SCP.fullmatch(url) else Path(url)
+
+
+def check_url(url: str, allow_hosts: Iterable[str] = ()) -> None:
+    """Raise `ConfigError` for a source URL that is not to be used; the message never repeats userinfo (C24)."""
+    if not url or any(ord(c) < 32 or ord(c) == 127 for c in url):
+        raise _refused("it is empty or holds control characters")
+    if url.startswith("-") or "::" in url.partition("/")[0]:
+        raise _refused("it is neither a URL nor a folder")
+    folder = local_folder(url)
+    if folder is not None or _SCP.fullmatch(url):
+        return
+    parts = _split(url)
+    if parts.scheme not in {"https", "ssh", "http"}:
+        raise _refused(f"protocol {parts.scheme!r} is not one of https, ssh")
+    if parts.scheme == "ssh":
+        if parts.password is not None:
+            raise _refused("it holds a password")
+    elif parts.username is not None or parts.password is not None:
+        raise _refused("it holds a user name or a token", "Put the token into a file and name it in source.auth.tokenFile.")
+    if parts.query or parts.fragment:
+        raise _refused("it has a query or a fragment")
+    if not parts.hostname or parts.hostname.startswith("-"):
+        raise _refused("it names no host")
+    if parts.scheme == "http" and not host_allowed(parts.hostname, allow_hosts):
+        raise _refused(
+            f"plain http to {parts.hostname} would show the credential and the manifests to anyone on the way",
+            "Use https, or name the host in network.allow.",
+        )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise _refused("it cannot be parsed") from None
+    return parts
+
+
+def _refused(why: str, hint: str = "Use https://HOST/OWNER/REPOSITORY, ssh://git@HOST/PATH or a folder.") -> ConfigError:
+    return ConfigError(f"source.url is refused: {why}", code="RC2015", hint=hint)
+
+
+def host_allowed(host: str, allow: Iterable[str]) -> bool:
+    """Whether ``host`` is named in ``allow``: an equal name, ``*.suffix``, or a CIDR that holds its literal address."""
+    name = host.lower().strip("[]")
+    literal = "127.0.0.1" if name == "localhost" else name
+    for entry in allow:
+        wanted = entry.lower()
+        bare = wanted.rpartition(":")[0] if wanted.count(":") == 1 else wanted
+        if name in {wanted, bare} or (wanted.startswith("*.") and name.endswith(wanted[1:])):
+            return True
+        try:
+            if ipaddress.ip_address(literal) in ipaddress.ip_network(wanted, strict=False):
+                return True
+        except (ValueError, TypeError):
+            continue
+    return False
+
+
+def normalize_path(path: str) -> str:
+    """Return ``source.path`` as a tree path (no ``./``; "" is the root). Pure.
+
+    Raises `ConfigError` for what leaves the tree (C12).
+    """
+    if path.startswith(("/", "~")) or "\\" in path or _DRIVE.match(path):
+        raise _bad_path(path, "it is absolute; it is a folder inside the repository")
+    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+        raise _bad_path(path, "it holds control characters")
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    for part in parts:
+        if part == ".." or unsafe_name(part):
+            raise _bad_path(path, f"{part!r} is not allowed in it")
+    return "/".join(parts)
+
+
+def _bad_path(path: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"source.path {path[:80]!r} is refused: {why}",
+        code="RC2015",
+        hint="Name a folder inside the repository, such as `manifests`.",
+    )
+
+
+_IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+
+
+def unsafe_name(name: str) -> bool:
+    """Whether a tree entry's name is one that some file system takes for ``..`` or ``.git`` (C11). Pure."""
+    plain = _IGNORED_BY_HFS.sub("", name).lower().rstrip(" .")
+    plain = plain.partition(":")[0].rstrip(" .")
+    return name in {"", ".", ".."} or "\0" in name or "/" in name or plain in {".git", "git~1"}
+
+
+def check_ref(ref: str) -> str:
+    """Return ``ref`` if it may be handed to Git as a revision; raises `RefUnknown` (CVE-2023-41040: never a path)."""
+    if len(ref) > 250 or not _REF.fullmatch(ref) or ".." in ref or "@{" in ref or "//" in ref or ref.endswith((".lock", "/")):
+        raise RefUnknown(
+            f"{ref[:80]!r} is not the name of a branch, tag or commit", hint="Use for example `main`, `v1.2` or a commit id."
+        )
+    return ref

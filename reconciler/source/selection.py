@@ -1,0 +1,141 @@
+"""Which files of a tree or a folder are manifests. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.source.base import FileEntry, SecurityNotice
+from reconciler.source.errors import SourceTooLarge, TreeRefused
+from reconciler.source.options import Caps, unsafe_name
+
+IGNORE_FILE = ".reconcilerignore"
+LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
+_SUFFIXES = (".yaml", ".yml")
+_MAX_NOTICES = 100
+_FORMAT_CHARACTERS = frozenset("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One entry below ``source.path``. ``path`` is raw bytes, as Git and the disk keep them, relative to ``source.path``."""
+
+    mode: str
+    blob: str
+    size: int
+    path: bytes
+
+
+def is_manifest_name(path: str) -> bool:
+    """Whether ``path`` is named like a manifest: ``*.yaml`` or ``*.yml``, with no dot file or dot folder in it."""
+    return path.endswith(_SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Rules of one installation; ``prefix`` (``source.path``, "" for the root) goes before every path that is shown."""
+
+    prefix: str
+    config_name: str
+    caps: Caps
+    label: str | None = None
+    """Goes before shown paths in place of ``prefix``."""
+
+    def select(self, entries: Iterable[TreeEntry], ignore: bytes) -> tuple[tuple[FileEntry, ...], tuple[SecurityNotice, ...]]:
+        """Return manifests and notices, sorted by path. Raises `TreeRefused` (C11) and `SourceTooLarge` (C8)."""
+        ignored = _ignored(ignore)
+        files: list[FileEntry] = []
+        notices: list[SecurityNotice] = []
+        total = 0
+        for entry in entries:
+            name = self._name(entry, notices)
+            if name is None or name == self.config_name or ignored(name):
+                continue
+            if reason := _left_out(entry.mode):
+                if not any(part.startswith(".") for part in name.split("/")):
+                    notices.append(SecurityNotice(self.shown(name), reason, is_manifest_name(name)))
+                continue
+            if not is_manifest_name(name):
+                continue
+            total += entry.size
+            files.append(FileEntry(self.shown(name), entry.blob, entry.size))
+            self._check_caps(files, total)
+        return tuple(sorted(files, key=lambda f: f.path)), tuple(notices[:_MAX_NOTICES])
+
+    def shown(self, name: str) -> str:
+        """Return ``name`` with the prefix: relative to the repository."""
+        label = self.prefix if self.label is None else self.label
+        return f"{label}/{name}" if label else name
+
+    def _name(self, entry: TreeEntry, notices: list[SecurityNotice]) -> str | None:
+        try:
+            name = entry.path.decode("utf-8")
+        except UnicodeDecodeError:
+            notices.append(
+                SecurityNotice(
+                    ascii(entry.path)[:200], "skipped: the name is not UTF-8", entry.path.endswith((b".yaml", b".yml"))
+                )
+            )
+            return None
+        if any(unsafe_name(part) for part in name.split("/")):
+            raise TreeRefused(
+                f"the tree holds an entry that no repository may hold: {ascii(name)[:120]}",
+                hint="Remove it from the branch; the last good revision stays in force.",
+            )
+        if any(ord(c) < 32 or ord(c) == 127 or c in _FORMAT_CHARACTERS for c in name):
+            notices.append(
+                SecurityNotice(
+                    ascii(name)[:200], "skipped: the name holds control or invisible characters", is_manifest_name(name)
+                )
+            )
+            return None
+        return name
+
+    def _check_caps(self, files: list[FileEntry], total: int) -> None:
+        last = files[-1]
+        if last.size > self.caps.file_bytes:
+            raise SourceTooLarge(
+                f"{last.path} has {last.size:,} bytes; a manifest may have {self.caps.file_bytes:,}",
+                hint=f"Split it, or name it in {IGNORE_FILE} if it is no manifest. It was not read.",
+            )
+        if len(files) > self.caps.files:
+            raise SourceTooLarge(
+                f"the revision holds more than {self.caps.files:,} manifests",
+                hint=f"Name a smaller folder in source.path, or use {IGNORE_FILE}.",
+            )
+        if total > self.caps.revision_bytes:
+            raise SourceTooLarge(
+                f"the manifests of the revision have more than {self.caps.revision_bytes:,} bytes",
+                hint=f"Name a smaller folder in source.path, or use {IGNORE_FILE}.",
+            )
+
+
+def _left_out(mode: str) -> str:
+    """Return why an entry of ``mode`` is never read, or "" for a regular file."""
+    if mode in {"100644", "100755", "100664"}:
+        return ""
+    if mode == "120000":
+        return "skipped: symbolic links are never followed"
+    if mode == "160000":
+        return "skipped: submodules are never fetched"
+    return "skipped: not a regular file"
+
+
+class _Nothing:
+    def __call__(self, _name: str) -> bool:
+        return False
+
+
+class _Spec:
+    def __init__(self, lines: list[str]) -> None:
+        import pathspec  # 20 ms; only where there is an ignore file
+
+        self._spec = pathspec.GitIgnoreSpec.from_lines(lines)
+
+    def __call__(self, name: str) -> bool:
+        return self._spec.match_file(name)
+
+
+def _ignored(ignore: bytes) -> _Nothing | _Spec:
+    lines = ignore.decode("utf-8", "replace").splitlines()
+    return _Spec(lines) if any(line.strip() for line in lines) else _Nothing()
