@@ -60,13 +60,28 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A credential's rate budget, shared by every process: ``blocked_until`` and token-bucket times, seconds since the epoch."""
+    """A credential's rate budget, shared by every process. Times are seconds since the epoch; ``recent`` are those of the last writes."""
 
     credential_id: str
     blocked_until: float = 0.0
     reason: str = ""
-    minute_tat: float = 0.0
-    hour_tat: float = 0.0
-    points_tat: float = 0.0
+    recent: tuple[float, ...] = ()
     rate: Mapping[str, int] = field(default_factory=dict)  # limit, remaining, resetAt
     failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When something that failed is tried again. ``key`` is an object's address or an integration's path.
+
+    ``next_at`` is seconds since the epoch. ``terminal``: not before ``digest`` (what was tried) changes.
+    """
+
+    key: str
+    attempts: int
+    next_at: float
+    digest: str = ""
+    code: str = ""
+    reason: str = ""
+    message: str = ""
+    terminal: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +168,34 @@ class Resource:
     references: tuple[ResourceId, ...] = ()
     spec_digest: str = ""
     """Digest over canonical spec and lifecycle: what ``generation`` counts."""
+
+
+    def secret_refs(self, under: str = "") -> dict[str, SecretRef]:
+        """Return every ``{valueFrom: {secret: {name, key}}}`` of the spec below the JSON pointer ``under``, by its pointer from there."""
+        node: Any = self.spec
+        for part in under.split("/")[1:]:
+            node = node.get(part, {}) if isinstance(node, Mapping) else {}
+        return dict(self._walk_secrets(node, ""))
+
+    def _walk_secrets(self, node: Any, pointer: str) -> Iterator[tuple[str, SecretRef]]:
+        if isinstance(node, Mapping):
+            inner = node.get("valueFrom")
+            secret = inner.get("secret") if isinstance(inner, Mapping) else None
+            if isinstance(secret, Mapping):
+                yield pointer, self._secret_ref(secret)
+                return
+            for key, value in node.items():
+                yield from self._walk_secrets(value, f"{pointer}/{key}")
+        elif isinstance(node, list | tuple):
+            for index, value in enumerate(node):
+                yield from self._walk_secrets(value, f"{pointer}/{index}")
+
+    def _secret_ref(self, secret: Mapping[str, Any]) -> SecretRef:
+        """Own canvas, then ``default``: the reference that validation found."""
+        name = str(secret["name"])
+        found = [r for r in self.references if r.kind == Kind.SECRET.value and r.name == name]
+        canvas = next((r.canvas for r in found if r.canvas == self.id.canvas), found[0].canvas if found else self.id.canvas)
+        return SecretRef(canvas, name, str(secret["key"]))
 
 
 @dataclass(frozen=True, slots=True)

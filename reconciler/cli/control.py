@@ -1,0 +1,94 @@
+"""Verbs that act on a running daemon through its admin socket or, without one, take the lock and act themselves."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.cli.main import EXIT_ERROR, EXIT_OK
+from reconciler.cli.output import confirm, say
+from reconciler.cli.session import ask_daemon, configuration
+from reconciler.config import Config
+
+
+def ask(config: Config, request: Mapping[str, Any], *, timeout_s: float = 60.0) -> Mapping[str, Any]:
+    """Return the answer of the daemon, or of this process under the state's lock."""
+    answer = ask_daemon(config, request, timeout_s=timeout_s)
+    return answer if answer is not None else asyncio.run(_alone(config, request))
+
+
+async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    from reconciler.daemon import Options, open_session
+    from reconciler.engine.control import Control
+
+    async with open_session(config, Options(create=False)) as session:
+        engine = session.engine
+
+        async def trigger(integrations: tuple[Any, ...]) -> None:
+            await engine.sync()
+            await engine.run_all(only=integrations, ignore_backoff=True)
+
+        if request["verb"] == "approve":  # which sets are blocked is known only by planning
+            await engine.sync()
+            for one in await engine.integrations():
+                engine.view.results[one] = await engine.plan(one)
+        import os
+
+        return await Control(engine, trigger).handle(request, f"uid:{os.getuid()}")
+
+
+def approve(options: argparse.Namespace) -> int:
+    """Approve a blocked set."""
+    answer = ask(configuration(options), {"verb": "approve", "digest": options.digest})
+    print(f"approved {options.digest} on {answer['integration']}; it is being applied")
+    return EXIT_OK
+
+
+def suspend(options: argparse.Namespace) -> int:
+    """Stop writes for a resource."""
+    answer = ask(configuration(options), {"verb": "suspend", "resource": options.resource, "reason": options.reason, "until": options.until})
+    print(f"suspended {answer['resource']}" + (f" until {answer['until']}" if answer.get("until") else f"; end it with: reconciler resume {options.resource}"))
+    return EXIT_OK
+
+
+def resume(options: argparse.Namespace) -> int:
+    """End a suspension."""
+    answer = ask(configuration(options), {"verb": "resume", "resource": options.resource})
+    print(f"resumed {answer['resource']}")
+    return EXIT_OK
+
+
+def reconcile(options: argparse.Namespace) -> int:
+    """Look again now."""
+    request = {"verb": "reconcile", "resource": options.resource, "wait": options.wait, "timeout": options.timeout}
+    answer = ask(configuration(options), request, timeout_s=options.timeout + 5)
+    if not options.wait:
+        print(f"asked for {answer['resource']}")
+        return EXIT_OK
+    print(f"{answer['resource']}: Ready={answer.get('ready', 'Unknown')} {answer.get('reason', '')} {answer.get('message', '')}".rstrip())
+    return EXIT_OK if answer.get("ready") == "True" else EXIT_ERROR
+
+
+def forget(options: argparse.Namespace) -> int:
+    """Drop a resource from the state."""
+    if not options.yes and not confirm(f"Forget what is recorded of {options.resource}? Nothing is deleted at the provider."):
+        say("not forgotten; use --yes where there is no terminal")
+        return EXIT_ERROR
+    answer = ask(configuration(options), {"verb": "forget", "resource": options.resource})
+    print(f"forgot {answer['resource']}:")
+    for address in answer["objects"]:
+        print(f"  {address}")
+    return EXIT_OK
+
+
+def adopt(options: argparse.Namespace) -> int:
+    """Take over a foreign object."""
+    if not options.yes and not confirm(f"Take over what exists for {options.resource}? Its URL and secret are overwritten."):
+        say("not adopted; use --yes where there is no terminal")
+        return EXIT_ERROR
+    answer = ask(configuration(options), {"verb": "adopt", "resource": options.resource, "externalId": options.external_id}, timeout_s=120)
+    for row in answer["objects"]:
+        print(f"adopted {row['externalId']} as {row['address']}")
+    return EXIT_OK

@@ -1,0 +1,179 @@
+"""``doctor``: what is wrong with this installation, and how to mend it. Read only."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from reconciler.cli.main import EXIT_ERROR, EXIT_OK
+from reconciler.cli.output import colour, emit_json
+from reconciler.cli.session import ask_daemon, configuration
+from reconciler.config import Config
+from reconciler.model.errors import ReconcilerError
+
+GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
+SPACE_FLOOR = 200 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: ``ok``, ``warning`` or ``error``, and what to do."""
+
+    check: str
+    level: str
+    message: str
+    fix: str = ""
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Run every check; exit 1 when one is an error."""
+    findings: list[Finding] = [_python()]
+    try:
+        config = configuration(options)
+        findings.append(Finding("configuration", "ok", f"owner {config.owner}, source {config.source.url}, state {config.state_dir}"))
+    except ReconcilerError as error:
+        findings.append(Finding("configuration", "error", f"{error.code}: {error.message}", error.hint))
+        return _tell(findings, options.output)
+    checks: tuple[Callable[[Config], list[Finding]], ...] = (_git, _folder, _key, _state, _daemon, _source, _integrations)
+    for check in checks:
+        try:
+            findings += check(config)
+        except ReconcilerError as error:
+            findings.append(Finding(check.__name__.strip("_"), "error", f"{error.code}: {error.message}", error.hint))
+    return _tell(findings, options.output)
+
+
+def _tell(findings: list[Finding], output: str) -> int:
+    bad = any(finding.level == "error" for finding in findings)
+    if output == "json":
+        emit_json({"healthy": not bad, "findings": [asdict(finding) for finding in findings]})
+        return EXIT_ERROR if bad else EXIT_OK
+    paint = {"ok": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"} if colour(sys.stdout) else {}
+    for finding in findings:
+        mark = paint.get(finding.level, "") + f"{finding.level:7}" + ("\x1b[0m" if paint else "")
+        print(f"{mark} {finding.check:14} {finding.message}")
+        if finding.fix:
+            print(f"        {'':14} → {finding.fix}")
+    print("healthy" if not bad else "something is wrong")
+    return EXIT_ERROR if bad else EXIT_OK
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "ok" if sys.version_info >= (3, 11) else "error", version, "" if sys.version_info >= (3, 11) else "Use Python 3.11 or newer.")
+
+
+def _git(config: Config) -> list[Finding]:
+    program = shutil.which("git")
+    if program is None:
+        return [Finding("git", "error", "git is not installed", "apt-get install git")]
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    numbers = tuple(int(part) for part in text.split()[2].split(".")[:3] if part.isdigit())
+    good = numbers >= GIT_FLOOR
+    return [Finding("git", "ok" if good else "error", text.strip(), "" if good else f"Git {'.'.join(map(str, GIT_FLOOR))} or newer is needed.")]
+
+
+def _folder(config: Config) -> list[Finding]:
+    folder = config.state_dir
+    if not folder.exists():
+        return [Finding("state folder", "warning", f"{folder} does not exist yet", "It is made by the first `reconciler run` or `apply`.")]
+    rows = []
+    if not os.access(folder, os.W_OK):
+        rows.append(Finding("state folder", "error", f"{folder} cannot be written by uid {os.getuid()}", f"chown it to this user: chown -R $(id -u) {folder}"))
+    free = shutil.disk_usage(folder).free
+    low = free < SPACE_FLOOR
+    rows.append(Finding("disk", "warning" if low else "ok", f"{free >> 20} MiB free in {folder}", "Make room: nothing remote is written while the disk is full." if low else ""))
+    return rows
+
+
+def _key(config: Config) -> list[Finding]:
+    path = Path(config.master_key.file)
+    if not path.exists():
+        level = "error" if config.state_exists else "warning"
+        fix = "Put the key file back: without it no webhook can be verified. Nothing is re-keyed by itself." if level == "error" else "It is made by the first run. Back it up."
+        return [Finding("master key", level, f"{path} is missing", fix)]
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return [Finding("master key", "error" if mode & 0o077 else "ok", f"{path}, mode {mode:04o}", f"chmod 600 {path}" if mode & 0o077 else "")]
+
+
+def _state(config: Config) -> list[Finding]:
+    if not config.state_exists:
+        return [Finding("state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`.")]
+    from reconciler.credentials.keys import load_keyring
+    from reconciler.state import Store
+
+    store = Store.open(config.state.url, state_dir=config.state_dir, create=False)
+    try:
+        store.check()
+        load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)
+        audit = store.verify_audit()
+        objects, unsettled = len(store.recorded()), len(store.unsettled())
+    finally:
+        store.close()
+    rows = [Finding("state", "ok", f"{objects} objects, {unsettled} writes not settled")]
+    rows.append(Finding("audit log", "ok" if audit.ok else "error", "the chain holds" if audit.ok else f"broken at row {audit.first_bad_seq}",
+                        "" if audit.ok else "Somebody changed the log: compare it with your backups and with the anchors in the daemon's log."))
+    return rows
+
+
+def _daemon(config: Config) -> list[Finding]:
+    answer = ask_daemon(config, {"verb": "ping"}, timeout_s=5)
+    if answer is None:
+        return [Finding("daemon", "warning", "not running on this state", "Start it: reconciler run")]
+    from reconciler.cli.status import age_s, read
+
+    age = age_s(read(Path(config.status.file)), time.time())
+    return [Finding("daemon", "ok" if age < 120 else "error", f"running, heartbeat {age:.0f} s old", "" if age < 120 else "Its loop does not advance: see its log, then restart it.")]
+
+
+def _source(config: Config) -> list[Finding]:
+    from reconciler.source import open_source
+
+    async def look() -> str:
+        source = open_source(config.source_options(), config.state_dir)
+        try:
+            return (await source.fetch()).id
+        finally:
+            await source.close()
+
+    return [Finding("source", "ok", f"{config.source.url} at {asyncio.run(look())}")]
+
+
+def _integrations(config: Config) -> list[Finding]:
+    """Try every credential with the cheapest authenticated call its provider has."""
+    if not config.state_exists:
+        return []
+    from reconciler.daemon import Options, open_session
+
+    async def look() -> list[Finding]:
+        rows = []
+        async with open_session(config, Options(lock=False, create=False, read_only=True)) as session:
+            await session.engine.sync()
+            for problem in [p for p in session.engine.live.problems if p.is_error][:10]:
+                rows.append(Finding("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint))
+            for one in await session.engine.integrations():
+                result = await session.engine.plan(one)
+                rows.append(_integration(str(one), result.error, result.credential.identity if result.credential else "",
+                                         result.credential.missing if result.credential else ()))
+                rows += [Finding(str(r), "error", f"{e.code}: {e.message}", e.hint) for r, e in sorted(result.compiled.stalled.items())]
+                rows += [Finding(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())]
+        return rows
+
+    return asyncio.run(look())
+
+
+def _integration(name: str, error: ReconcilerError | None, identity: str, missing: tuple[str, ...]) -> Finding:
+    if error is not None:
+        return Finding(name, "warning" if error.code == "RC6010" else "error", f"{error.code}: {error.message}", error.hint)
+    if missing:
+        return Finding(name, "error", "missing: " + ", ".join(missing), "Grant these to the credential.")
+    return Finding(name, "ok", f"acts as {identity}" if identity else "accepted")

@@ -1,0 +1,131 @@
+"""``init``: a starter repository that validates, plans on pull requests and completes in the editor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from reconciler.cli.main import EXIT_ERROR, EXIT_OK
+from reconciler.cli.output import say
+
+SCHEMA_FILE = ".reconciler.schema.json"
+_MODELINE = "# yaml-language-server: $schema={up}" + SCHEMA_FILE + "\n"
+
+_MANIFESTS = {
+    "github/integration.yaml": """\
+# A reference, never a value: the daemon reads RECONCILER_SECRET_GITHUB_TOKEN from its own environment.
+# The token needs "Webhooks: read and write" on the repositories below.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: github
+spec:
+  provider: env
+  data:
+    token: {env: RECONCILER_SECRET_GITHUB_TOKEN}
+---
+apiVersion: v1
+kind: Integration
+metadata:
+  name: github
+spec:
+  type: github
+  url: https://github.com/your-organization
+  auth:
+    use: token
+    token:
+      valueFrom:
+        secret: {name: github, key: token}
+""",
+    "github/sources.yaml": """\
+# One webhook on the repository; its signing key is derived and sent by the daemon.
+apiVersion: v1
+kind: EventSource
+metadata:
+  name: your-repository
+spec:
+  integration:
+    name: github
+  resource:
+    type: repository
+    name: your-repository
+  events:
+    - type: push
+""",
+}
+_OTHERS = {
+    "reconciler.yaml": """\
+# The daemon's configuration; docs/configuration.md lists every key. It is not read as a manifest.
+source:
+  url: .                          # this folder; in production the repository's https or ssh URL
+server:
+  publicUrl: https://hooks.example.com   # where providers reach this daemon
+reconcile:
+  interval: 5m
+""",
+    ".pre-commit-config.yaml": """\
+repos:
+  - repo: local
+    hooks:
+      - id: reconciler-validate
+        name: validate integration manifests
+        entry: reconciler validate
+        language: system
+        types: [yaml]
+        pass_filenames: false
+""",
+    ".github/workflows/plan.yaml": """\
+# Plans on pull requests without a credential: desired against desired.
+name: plan
+on:
+  pull_request:
+permissions:
+  contents: read
+jobs:
+  plan:
+    runs-on: ubuntu-24.04
+    steps:
+      - uses: actions/checkout@v4
+        with: {fetch-depth: 0, persist-credentials: false}
+      - uses: actions/setup-python@v5
+        with: {python-version: "3.12"}
+      - run: pip install reconciler
+      - run: reconciler validate -o github .
+      - run: reconciler plan --repo . --base "origin/${{ github.base_ref }}" -o markdown >> "$GITHUB_STEP_SUMMARY"
+""",
+    ".gitignore": "state/\n",
+    ".vscode/settings.json": json.dumps({"yaml.schemas": {SCHEMA_FILE: ["*.yaml", "*.yml", "!reconciler.yaml"]}}, indent=2) + "\n",
+}
+
+
+def files() -> dict[str, str]:
+    """Return what `init` writes, by path."""
+    from reconciler.manifests import schemas
+
+    out = {path: _MODELINE.format(up="../" * path.count("/")) + text for path, text in _MANIFESTS.items()}
+    out.update(_OTHERS)
+    out[SCHEMA_FILE] = json.dumps(schemas.schema("manifest"), indent=1) + "\n"
+    return out
+
+
+def init(options: argparse.Namespace) -> int:
+    """Write the starter repository; files that exist are left alone unless --force."""
+    root = Path(options.dir)
+    content = files()
+    there = [path for path in content if (root / path).exists()]
+    if there and not options.force:
+        say(f"reconciler: RC3002: {len(there)} of the files exist already: {', '.join(sorted(there)[:5])}")
+        say("  Nothing was written. Name another folder, or use --force to overwrite them.")
+        return EXIT_ERROR
+    for path, text in content.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+        print(f"wrote {root / path}")
+    print("\nNext:\n"
+          f"  cd {root}\n"
+          "  edit github/integration.yaml and github/sources.yaml\n"
+          "  reconciler validate\n"
+          "  export RECONCILER_SECRET_GITHUB_TOKEN=...\n"
+          "  reconciler plan")
+    return EXIT_OK

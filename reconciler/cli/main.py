@@ -1,0 +1,95 @@
+"""Entry point: parses arguments, calls a verb, and turns every error into one clear message and the right exit code.
+
+Imports are lazy on purpose: ``--help`` and ``version`` cost hardly more than Python itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from reconciler.cli.verbs import GLOBALS, VERBS, Verb
+
+EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_PARTIAL, EXIT_USAGE = 0, 1, 5, 6, 64
+EXIT_SIGINT, EXIT_SIGTERM = 130, 143
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but wrong usage exits 64: its own 2 would read as "changes pending" in CI."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and leave with 64."""
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: RC3001: {message}\n  Try '{self.prog} --help'.\n")
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; with ``only``, just that verb's options are built (the rest are names), which keeps start-up short."""
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    for flags, options in GLOBALS:
+        common.add_argument(*flags, **options)
+    parser = Parser(prog="reconciler", parents=[common], formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Integrations as code: keeps CI/CD connections exactly as a Git repository declares them.",
+                    epilog="Exit codes: 0 done, 1 error, 5 invalid manifests, 6 applied in part, 64 wrong usage, 130/143 signals.\n"
+                           "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked.\n"
+                           "Documentation: docs/ in the repository; every error code has a page under docs/errors.")
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
+    for verb in VERBS:
+        sub = commands.add_parser(verb.name, parents=[common], help=verb.help, description=verb.description or verb.help,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        if only is None or verb.name == only:
+            for flags, options in verb.arguments:
+                sub.add_argument(*flags, **options)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code. A traceback never reaches a user unless RECONCILER_DEBUG is set."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    names = {verb.name: verb for verb in VERBS}
+    chosen = next((word for word in arguments if word in names), None)
+    parser = build_parser(chosen or "")
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as leaving:
+        return int(leaving.code or 0) if not isinstance(leaving.code, str) else EXIT_USAGE
+    if not options.verb:
+        parser.print_help(sys.stdout)
+        return EXIT_OK
+    return _guarded(names[options.verb], options)
+
+
+def _guarded(verb: Verb, options: argparse.Namespace) -> int:
+    try:
+        return _function(verb)(options)
+    except KeyboardInterrupt:
+        return EXIT_SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as error:  # the one place that turns an error into a message
+        return _report(error)
+
+
+def _function(verb: Verb) -> Callable[[argparse.Namespace], int]:
+    module = importlib.import_module(f"reconciler.cli.{verb.module}")
+    function: Callable[[argparse.Namespace], int] = getattr(module, verb.function or verb.name.replace("-", "_"))
+    return function
+
+
+def _report(error: Exception) -> int:
+    from reconciler.cli.output import show_error
+    from reconciler.model.errors import ReconcilerError
+
+    if os.environ.get("RECONCILER_DEBUG") and not isinstance(error, ReconcilerError):
+        raise error
+    show_error(error)
+    return error.exit_code if isinstance(error, ReconcilerError) else EXIT_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

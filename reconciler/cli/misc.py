@@ -1,0 +1,91 @@
+"""Small verbs: schema, sandbox, healthcheck, version, completion."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_USAGE
+from reconciler.cli.output import emit_json, say
+
+
+def version(options: argparse.Namespace) -> int:
+    """Print the version."""
+    from reconciler import __version__
+
+    if options.output == "json":
+        import platform
+
+        emit_json({"version": __version__, "python": platform.python_version()})
+    else:
+        print(f"reconciler {__version__}")
+    return EXIT_OK
+
+
+def schema(options: argparse.Namespace) -> int:
+    """Print one schema, their names, or the settings an editor needs."""
+    from reconciler.manifests import schemas
+    from reconciler.model.resources import Kind
+
+    kinds = {kind.value.lower(): kind.value for kind in Kind}
+    if options.list:
+        print("\n".join(kinds.values()))
+        return EXIT_OK
+    if options.editor:
+        print(EDITOR)
+        return EXIT_OK
+    if options.kind is not None and options.kind.lower() not in kinds:
+        say(f"reconciler: RC3001: no kind {options.kind!r}; kinds: {', '.join(kinds.values())}")
+        return EXIT_USAGE
+    found = schemas.schema(kinds[options.kind.lower()]) if options.kind else schemas.schema("manifest")
+    json.dump(found, sys.stdout, indent=2)
+    print()
+    return EXIT_OK
+
+
+EDITOR = """\
+# 1. Write the schema beside your manifests:
+#      reconciler schema > .reconciler.schema.json
+# 2. Any editor with yaml-language-server: first line of a manifest
+# yaml-language-server: $schema=.reconciler.schema.json
+# 3. Or for a whole folder, in VS Code's .vscode/settings.json:
+#      {"yaml.schemas": {".reconciler.schema.json": ["*.yaml", "*.yml"]}}
+# 4. JetBrains: Settings > Languages & Frameworks > Schemas and DTDs > JSON Schema Mappings"""
+
+
+def sandbox(options: argparse.Namespace) -> int:
+    """Run simulated providers until Ctrl-C."""
+    from reconciler.sandbox.server import PROVIDERS, run_forever
+
+    chosen = options.provider or list(PROVIDERS)
+    unknown = [name for name in chosen if name not in PROVIDERS]
+    if unknown:
+        say(f"reconciler: RC3001: no simulator for {', '.join(unknown)}; there are: {', '.join(PROVIDERS)}")
+        return EXIT_USAGE
+    ports = {name: (options.port + index if options.port else 0) for index, name in enumerate(chosen)}
+    run_forever(ports)
+    return EXIT_OK
+
+
+def healthcheck(options: argparse.Namespace) -> int:
+    """Exit 0 if the heartbeat in the status file is fresh."""
+    from reconciler.cli.session import configuration
+    from reconciler.cli.status import age_s, read
+
+    document = read(Path(configuration(options).status.file))
+    age = age_s(document, time.time())
+    phase = document["daemon"]["phase"]
+    healthy = age <= options.max_age and phase in {"starting", "running", "draining"}
+    print(f"{phase}, heartbeat {age:.0f} s old")
+    return EXIT_OK if healthy else EXIT_ERROR
+
+
+def completion(options: argparse.Namespace) -> int:
+    """Print a completion script made from the table of verbs."""
+    from reconciler.cli.completion import script
+
+    print(script(options.shell))
+    return EXIT_OK

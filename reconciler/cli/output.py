@@ -1,0 +1,61 @@
+"""What a user reads: results on stdout, everything else on stderr; colour only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, TextIO
+
+from reconciler.model.errors import ConfigError, ManifestError, Problem, ReconcilerError
+
+FORMAT_VERSION = 1
+
+
+def colour(stream: TextIO) -> bool:
+    """Whether ``stream`` gets colours: a terminal, and NO_COLOR (https://no-color.org) not set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def emit_json(document: dict[str, Any]) -> None:
+    """Print one JSON document with ``formatVersion`` to stdout."""
+    import orjson
+
+    whole = {"formatVersion": FORMAT_VERSION, **document}
+    sys.stdout.buffer.write(orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Print a line of progress to stderr."""
+    print(text, file=sys.stderr)
+
+
+def show_error(error: Exception) -> None:
+    """Print what happened, where, why and the next command; never a traceback, never a secret."""
+    if isinstance(error, ManifestError):
+        for problem in error.problems:
+            say(problem_line(problem))
+    if not isinstance(error, ReconcilerError):
+        say(f"reconciler: RC9001: {type(error).__name__}: a defect of this program. Set RECONCILER_DEBUG=1 for the traceback.")
+        return
+    place = f"{error.location}: " if error.location is not None else ""
+    say(f"reconciler: {place}{error.code}: {error.message}")
+    for line in getattr(error, "details", ()) if isinstance(error, ConfigError) else ():
+        say(f"  {line}")
+    if error.hint:
+        say(f"  {error.hint}")
+
+
+def problem_line(problem: Problem) -> str:
+    """Return ``file:line:col: error RC1042: message (at /pointer)`` and the hint on a line of its own."""
+    pointer = f" (at {problem.pointer})" if problem.pointer else ""
+    line = f"{problem.location}: {problem.severity.value} {problem.code}: {problem.message}{pointer}"
+    return line + (f"\n    {problem.hint}" if problem.hint else "")
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; without one, the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

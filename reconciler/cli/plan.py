@@ -1,0 +1,132 @@
+"""``plan`` and ``drift``: what would be done, and what differs. Nothing remote is ever written from here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.main import EXIT_OK
+from reconciler.cli.output import colour, emit_json, say
+from reconciler.cli.session import configuration
+from reconciler.config import Config
+from reconciler.model.errors import ManifestError, UsageError
+from reconciler.model.plan import ChangeClass, Plan, PlanSet
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Show what apply would do."""
+    config = configuration(options)
+    if options.base:
+        from reconciler.cli.offline import base_plan
+
+        planned, problems = asyncio.run(base_plan(config, options.base, options.path))
+    elif options.snapshot:
+        from reconciler.cli.offline import snapshot_plan
+
+        planned, problems = asyncio.run(snapshot_plan(config, Path(options.snapshot), options.path))
+    else:
+        planned, problems = asyncio.run(make(config, options.path))
+    show(planned, options.output)
+    _refuse_invalid(problems)
+    return code_of(planned, detailed=options.detailed_exitcode)
+
+
+def drift(options: argparse.Namespace) -> int:
+    """Show only what nobody committed."""
+    config = configuration(options)
+    planned, problems = asyncio.run(make(config, options.path))
+    only = PlanSet(planned.revision, tuple(_drift_of(one) for one in planned.plans))
+    show(only, options.output)
+    _refuse_invalid(problems)
+    return code_of(only, detailed=options.detailed_exitcode)
+
+
+def _drift_of(one: Plan) -> Plan:
+    import dataclasses
+
+    return dataclasses.replace(one, changes=tuple(c for c in one.changes if c.cls is not ChangeClass.COMMIT))
+
+
+def code_of(planned: PlanSet, *, detailed: bool) -> int:
+    """Return the exit code of interface.md for a plan that was made."""
+    if not detailed:
+        return EXIT_OK
+    from reconciler.planning.render import exit_code
+
+    return exit_code(planned, detailed=True)
+
+
+def _refuse_invalid(problems: tuple[Any, ...]) -> None:
+    if any(problem.is_error for problem in problems):
+        raise ManifestError(problems)
+
+
+def show(planned: PlanSet, output: str) -> None:
+    """Print the plan to stdout in the asked form."""
+    import sys
+
+    from reconciler.planning import render
+
+    if output == "json":
+        emit_json(render.plan_document(planned))
+    elif output == "markdown":
+        print(render.markdown(planned))
+    elif output == "github":
+        print(render.github(planned))
+    else:
+        print(render.text(planned, colour=colour(sys.stdout)))
+
+
+async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
+    """Return the plan against the world as it is, and the manifests' problems; raises what stops a whole integration last."""
+    async with reading_session(config, path) as session:
+        engine = session.engine
+        await engine.sync()
+        if engine.state.error is not None:
+            raise engine.state.error
+        results = await asyncio.gather(*(engine.plan(one) for one in await engine.integrations()))
+        for result in results:
+            _tell(result)
+        plans = tuple(result.plan for result in results if result.plan is not None)
+        failed = next((result.error for result in results if result.error is not None and result.error.code not in {"RC6010"}), None)
+        planned = PlanSet(engine.live.revision, plans)
+        if failed is not None and not plans:
+            raise failed
+        return planned, engine.live.problems
+
+
+def _tell(result: Any) -> None:
+    """Say on stderr what could not be planned, and why."""
+    if result.error is not None:
+        say(f"{result.integration}: {result.error.code}: {result.error.message}")
+    for resource, error in sorted(result.compiled.stalled.items()):
+        say(f"{resource}: {error.code}: {error.message}")
+    for scope, error in sorted(result.scope_errors.items()):
+        say(f"{scope}: {error.code}: {error.message}")
+
+
+@contextlib.asynccontextmanager
+async def reading_session(config: Config, path: str | None) -> AsyncIterator[Any]:
+    """Open a session that can only read: beside a running daemon, and where there is no state yet (an empty one is used)."""
+    from reconciler.daemon import Options, open_session
+    from reconciler.source import open_folder
+
+    source = open_folder(Path(path), config_name=config.file_name) if path is not None else None
+    if path is not None and not Path(path).is_dir():
+        raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests as it lies on the disk.")
+    if config.state_exists:
+        async with open_session(config, Options(lock=False, create=False, read_only=True), source=source) as session:
+            yield session
+        return
+    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
+        say("no state yet: planning as if nothing had ever been applied")
+        async with open_session(config.with_state(Path(folder)), Options(lock=False, read_only=True), source=source) as session:
+            yield session
+
+
+__all__ = ["code_of", "drift", "make", "plan", "reading_session", "show"]

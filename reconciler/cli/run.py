@@ -1,0 +1,190 @@
+"""``run``: the daemon, and ``run --once``, one full pass."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from reconciler import __version__
+from reconciler.cli.main import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
+from reconciler.cli.session import configuration
+from reconciler.config import Config
+from reconciler.daemon import Notifier, Options, Session, Signals, daemon_actor, open_session
+from reconciler.engine import statusfile
+from reconciler.engine.control import Control
+from reconciler.engine.loop import Loop
+from reconciler.engine.oneshot import Verdict, full_pass
+from reconciler.engine.runtime import Runtime
+from reconciler.log import get_logger
+from reconciler.model.errors import ReconcilerError
+
+DRAIN_S = 25
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the daemon, or one pass with ``--once``."""
+    config = configuration(options)
+    if options.once:
+        return asyncio.run(_once(config))
+    while True:
+        outcome = asyncio.run(Daemon(config, options).serve())
+        if outcome is None:
+            config = configuration(options)  # SIGHUP with a configuration that was found valid
+            continue
+        return outcome
+
+
+async def _once(config: Config) -> int:
+    async with open_session(config, Options(actor=daemon_actor())) as session:
+        info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
+        verdict = await full_pass(session.engine, wait_settle=True)
+        await _write_status(session, info)
+        return exit_code(verdict)
+
+
+def exit_code(verdict: Verdict) -> int:
+    """Return the exit code of a pass: the gravest of what was found."""
+    if verdict is Verdict.SOURCE_FAILED:
+        return EXIT_ERROR
+    if verdict is Verdict.INVALID:
+        return EXIT_INVALID
+    return EXIT_PARTIAL if verdict is Verdict.PARTIAL else EXIT_OK
+
+
+async def _write_status(session: Session, info: statusfile.DaemonInfo) -> None:
+    content = session.redactor.redact_json(statusfile.document(session.engine, info, time.time()))
+    await asyncio.to_thread(statusfile.write, Path(session.config.status.file), content)
+
+
+class Daemon:
+    """One life of the daemon under one configuration."""
+
+    def __init__(self, config: Config, options: argparse.Namespace) -> None:
+        self._config = config
+        self._options = options
+        self._signals = Signals()
+        self._notifier = Notifier()
+        self._started_at = time.time()
+        self._phase = "starting"
+        self._log = get_logger("daemon")
+
+    async def serve(self) -> int | None:
+        """Serve until a signal; returns the exit code, or None to start again with a new configuration."""
+        self._signals.install()
+        async with open_session(self._config, Options(actor=daemon_actor())) as session:
+            runtime = await self._runtime(session)
+            loop = Loop(session.engine, runtime, session.deps, publish=lambda: self._publish(session), monotonic=time.monotonic)
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(self._listening(session, loop))
+                await runtime.start(loop.run_slice)
+                clock = stack.enter_context(self._clock(session, loop, runtime))
+                clock.start()
+                self._phase = "running"
+                self._log.info("daemon_started", version=__version__, pid=os.getpid(), owner=session.config.owner, source=session.config.source.url)
+                self._notifier.send("READY=1", f"STATUS=syncing {session.config.source.url}")
+                again = await self._until_told(loop, session)
+                self._phase = "draining"
+                self._notifier.send("STOPPING=1")
+                session.engine.drain()
+                await self._publish(session)
+                await runtime.stop(DRAIN_S)
+                self._phase = "stopped"
+                await session.engine.finish_pass()
+                await self._publish(session)
+        self._log.info("daemon_stopped", signal=self._signals.number)
+        return None if again else EXIT_OK
+
+    async def _runtime(self, session: Session) -> Runtime:
+        incarnation = await session.deps.db(session.deps.store.get_meta, "incarnation") or "none"
+        executor = f"{socket.gethostname()}-{os.getpid()}"
+        return Runtime(session.config.engine_url, incarnation=incarnation, executor_id=executor)
+
+    async def _until_told(self, loop: Loop, session: Session) -> bool:
+        """Run the loops until TERM or INT; True when a reload with a valid configuration was asked for."""
+        stop = asyncio.Event()
+        reload = asyncio.create_task(self._reloads(stop))
+        nudges = asyncio.create_task(self._nudges(loop))
+        told = asyncio.create_task(self._signals.stop.wait())
+        told.add_done_callback(lambda _: stop.set())
+        try:
+            await loop.run(stop)
+        finally:
+            for task in (reload, nudges, told):
+                task.cancel()
+            await asyncio.gather(reload, nudges, told, return_exceptions=True)
+        return not self._signals.stop.is_set()
+
+    async def _reloads(self, stop: asyncio.Event) -> None:
+        """SIGHUP: a configuration that is not valid changes nothing."""
+        while True:
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
+            try:
+                fresh = configuration(self._options)
+            except ReconcilerError as error:
+                self._log.error("reload_refused", code=error.code, error=error.message)
+                continue
+            if fresh == self._config:
+                self._log.info("reload_unchanged")
+                continue
+            self._log.info("reloading")
+            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            stop.set()
+            return
+
+    async def _nudges(self, loop: Loop) -> None:
+        while True:
+            await self._signals.now.wait()
+            self._signals.now.clear()
+            self._log.info("reconcile_requested", by="SIGUSR1")
+            loop.poll_now()
+            await loop.trigger(force=True)
+
+    @contextlib.contextmanager
+    def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Any:
+        from reconciler.engine.clock import Clock
+
+        clock = Clock(session.deps, runtime, watchdog_s=self._notifier.watchdog_s, alive=lambda: not loop.beats.dead(time.monotonic()),
+                      notify=self._notifier.send)
+        try:
+            yield clock
+        finally:
+            clock.stop()
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, session: Session, loop: Loop) -> Any:
+        from reconciler.server.admin import AdminServer
+        from reconciler.server.http import HttpServer
+        from reconciler.server.metrics import Metrics
+
+        metrics = Metrics(session.engine)
+        session.engine.on_slice = metrics.observe_slice
+
+        async def trigger(integrations: tuple[Any, ...]) -> None:
+            await loop.trigger(integrations, force=True)
+
+        admin = AdminServer(session.config.state_dir, Control(session.engine, trigger).handle)
+        http = HttpServer(session.config.server.listen, dead_loops=lambda: loop.beats.dead(time.monotonic()), ready=lambda: loop.first_pass_done,
+                          metrics=metrics.render)
+        await admin.start()
+        try:
+            await http.start()
+            yield
+        finally:
+            await admin.stop()
+            await http.stop()
+
+    async def _publish(self, session: Session) -> None:
+        try:
+            await _write_status(session, statusfile.DaemonInfo(__version__, os.getpid(), self._started_at, self._phase))
+        except OSError as error:
+            self._log.error("status_file_failed", error=f"{type(error).__name__}: {error.strerror}")
+
+
+__all__ = ["Daemon", "exit_code", "run"]

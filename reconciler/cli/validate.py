@@ -1,0 +1,57 @@
+"""``validate``: everything that can be said about manifests without a network, a credential or a state."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reconciler.cli.main import EXIT_INVALID, EXIT_OK
+from reconciler.cli.output import emit_json, problem_line
+from reconciler.model.errors import Problem, UsageError
+from reconciler.model.resources import Desired
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Check files or folders; exit 5 when anything is wrong."""
+    desired, files = load_paths([Path(path) for path in options.paths] or [Path()])
+    _show(desired, files, options.output)
+    return EXIT_OK if desired.complete else EXIT_INVALID
+
+
+def load_paths(paths: list[Path]) -> tuple[Desired, int]:
+    """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there."""
+    from reconciler.manifests import SourceFile, load
+    from reconciler.source.folder import read_folder
+
+    files: dict[str, SourceFile] = {}
+    for path in paths:
+        if path.is_dir():
+            for name, blob, data in read_folder(path, config_name="reconciler.yaml"):
+                shown = str(path / name) if str(path) != "." else name
+                files[shown] = SourceFile(shown, blob, data)
+        elif path.is_file():
+            import hashlib
+
+            data = path.read_bytes()
+            files[str(path)] = SourceFile(str(path), hashlib.sha256(data).hexdigest(), data)
+        else:
+            raise UsageError(f"{path} does not exist", hint="Name files or folders of manifests.")
+    return load(files.values(), revision="working-folder"), len(files)
+
+
+def _show(desired: Desired, files: int, output: str) -> None:
+    from reconciler.planning import render
+
+    problems: tuple[Problem, ...] = desired.problems
+    if output == "json":
+        emit_json({"valid": desired.complete, "files": files, "resources": [r.id.path for r in desired.resources],
+                   "problems": [render.problem_document(problem) for problem in problems]})
+    elif output == "sarif":
+        print(render.sarif(problems))
+    elif output == "github":
+        print(render.github_problems(problems))
+    else:
+        for problem in problems:
+            print(problem_line(problem))
+        errors = sum(1 for p in problems if p.is_error)
+        print(f"{len(desired.resources)} resources in {files} files, {errors} error{'' if errors == 1 else 's'}")

@@ -1,0 +1,117 @@
+"""The table of verbs: names, help and options. No imports of the program here, so that ``--help`` is quick.
+
+docs/cli.md is made from this table, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: ``module`` under ``reconciler.cli`` holds ``function`` (default: the verb's name)."""
+
+    name: str
+    module: str
+    help: str
+    arguments: tuple[Argument, ...] = ()
+    description: str = ""
+    function: str = ""
+
+
+def _arg(*flags: str, **options: Any) -> Argument:
+    return flags, options
+
+
+GLOBALS: tuple[Argument, ...] = (
+    _arg("--config", metavar="FILE", help="configuration file (default: ./reconciler.yaml)"),
+    _arg("--repo", metavar="URL_OR_DIR", help="source URL or folder, where there is no configuration file"),
+    _arg("--log-level", choices=("debug", "info", "warning", "error"), help="log level (default: log.level of the configuration)"),
+)
+
+_OUTPUT = _arg("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
+_YES = _arg("--yes", "-y", action="store_true", help="do not ask")
+_RESOURCE = _arg("resource", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments")
+_DETAILED = _arg("--detailed-exitcode", action="store_true", help="exit 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked")
+
+VERBS: tuple[Verb, ...] = (
+    Verb("demo", "demo", "run the main job end to end on this machine, no account needed",
+         (_arg("--keep", action="store_true", help="leave the sandbox and the daemon running until Ctrl-C"),
+          _arg("--dir", metavar="DIR", help="work in this folder instead of a temporary one"))),
+    Verb("init", "init", "write a starter repository: manifests, CI workflow, pre-commit hook, editor schema lines",
+         (_arg("dir", nargs="?", default=".", metavar="DIR", help="where to (default: this folder)"),
+          _arg("--force", action="store_true", help="overwrite files that exist"))),
+    Verb("validate", "validate", "check manifests offline: schema, references, expressions, policy",
+         (_arg("paths", nargs="*", metavar="PATH", help="files or folders (default: this folder)"),
+          _arg("-o", "--output", choices=("text", "json", "github", "sarif"), default="text", help="output format (default: text)"))),
+    Verb("plan", "plan", "show what apply would do, in the classes commit, drift and unprovable; never writes",
+         (_arg("path", nargs="?", metavar="PATH", help="a folder as it lies on the disk (default: the configured source, by commit)"),
+          _arg("--base", metavar="REF", help="desired against desired at REF: needs no credentials and no state"),
+          _arg("--snapshot", metavar="FILE", help="plan against a redacted snapshot that the daemon wrote, without credentials"),
+          _DETAILED,
+          _arg("-o", "--output", choices=("text", "json", "markdown", "github"), default="text", help="output format (default: text)"))),
+    Verb("drift", "plan", "show what differs from what was applied; read only",
+         (_arg("path", nargs="?", metavar="PATH", help="a folder as it lies on the disk (default: the configured source, by commit)"), _DETAILED,
+          _arg("-o", "--output", choices=("text", "json", "markdown", "github"), default="text", help="output format (default: text)"))),
+    Verb("apply", "apply", "plan and execute; asks unless --yes",
+         (_arg("path", nargs="?", metavar="PATH", help="a folder as it lies on the disk (default: the configured source, by commit)"),
+          _arg("--plan", metavar="sha256:…", help="apply only if what would be done has this digest; else print what moved"), _YES,
+          _arg("--no-wait", action="store_true", help="do not wait for the settle time of writes with unknown outcome"), _OUTPUT)),
+    Verb("run", "run", "the daemon; --once makes one full pass and exits",
+         (_arg("--once", action="store_true", help="one full pass: sync, plan, apply, status file"),)),
+    Verb("status", "status", "what is, from the running daemon's status file",
+         (_arg("resource", nargs="?", metavar="KIND[/NAME]", help="only these"),
+          _arg("--watch", "-w", action="store_true", help="show again whenever it changes, until Ctrl-C"),
+          _arg("--exit-code", action="store_true", help="exit 0 all Ready, 1 unreadable or heartbeat too old, 2 something is not Ready"), _OUTPUT)),
+    Verb("explain", "status", "the causal chain of a resource: commit and line, plan, calls, condition, next try; offline",
+         (_RESOURCE, _OUTPUT)),
+    Verb("history", "status", "what was changed, when, why and by which commit, from the audit log",
+         (_arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="only this one"),
+          _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
+          _arg("--verify", action="store_true", help="check the hash chain of the whole audit log"), _OUTPUT)),
+    Verb("reconcile", "control", "look again at a resource now",
+         (_RESOURCE, _arg("--wait", action="store_true", help="wait until it was reconciled, and exit 0 only if it is Ready"),
+          _arg("--timeout", type=float, default=300.0, metavar="SECONDS", help="with --wait: how long (default: 300)"))),
+    Verb("suspend", "control", "no writes for a resource (or all that uses an Integration) until resumed",
+         (_RESOURCE, _arg("--reason", required=True, help="why; shown in the status"),
+          _arg("--until", metavar="TIME", help="RFC 3339 time or a duration (2h) after which it ends by itself"))),
+    Verb("resume", "control", "end a suspension made by command", (_RESOURCE,)),
+    Verb("approve", "control", "approve a blocked plan by the digest that status and plan show",
+         (_arg("digest", metavar="sha256:…", help="digest of the blocked set"),)),
+    Verb("adopt", "control", "take over an object that exists at the provider and is not ours",
+         (_RESOURCE, _arg("--external-id", metavar="ID", help="the provider's id, where more than one would match"), _YES)),
+    Verb("forget", "control", "drop a resource's objects from the state; nothing is deleted at the provider", (_RESOURCE, _YES)),
+    Verb("rebuild", "repair", "find everything again after a lost state: by marker, and natural keys after showing them",
+         (_YES, _OUTPUT)),
+    Verb("export", "repair", "write manifests for what exists at a provider (foreign hooks: their URL becomes a comment)",
+         (_arg("integration", metavar="INTEGRATION", help="name of a declared Integration"),
+          _arg("--scope", action="append", default=[], metavar="SCOPE", help="repository, organization or workspace to read; may be given more than once"),
+          _arg("--out", metavar="FILE", help="write here instead of to stdout"))),
+    Verb("accept-drift", "repair", "write what the provider has now into the manifest's YAML, keeping its comments",
+         (_RESOURCE, _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)"),
+          _arg("--dry-run", action="store_true", help="show the change, write nothing"))),
+    Verb("key", "keys", "show a source's signing key to an operator",
+         (_RESOURCE, _arg("--previous", action="store_true", help="the one before the last rotation"))),
+    Verb("rotate", "keys", "raise keyRotation in the manifest's YAML: the key changes without a lost event",
+         (_RESOURCE, _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)"))),
+    Verb("sweep", "repair", "list objects at the providers that carry our mark and no manifest declares",
+         (_arg("--delete", action="store_true", help="delete them (asks unless --yes)"), _YES, _OUTPUT)),
+    Verb("ping", "repair", "ask the provider for a test delivery of a source, as proof that events arrive", (_RESOURCE,)),
+    Verb("doctor", "doctor", "what is wrong with this installation and how to mend it", (_OUTPUT,)),
+    Verb("schema", "misc", "print a JSON Schema for editors and CI",
+         (_arg("kind", nargs="?", metavar="KIND", help="one kind's schema (default: that of a whole document)"),
+          _arg("--list", action="store_true", help="list the kinds"),
+          _arg("--editor", action="store_true", help="print the settings an editor needs"))),
+    Verb("sandbox", "misc", "run the simulated providers on loopback, for trials and for CI",
+         (_arg("provider", nargs="*", metavar="PROVIDER", help="github, semaphore, buddy (default: all)"),
+          _arg("--port", type=int, default=0, help="first port (default: free ports, printed)"))),
+    Verb("healthcheck", "misc", "exit 0 if the daemon's heartbeat is fresh (for HEALTHCHECK)",
+         (_arg("--max-age", type=float, default=120.0, metavar="SECONDS", help="how old the heartbeat may be (default: 120)"),)),
+    Verb("version", "misc", "print the version", (_OUTPUT,)),
+    Verb("completion", "misc", "print a completion script", (_arg("shell", choices=("bash", "zsh", "fish"), help="which shell"),)),
+)
+

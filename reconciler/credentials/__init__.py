@@ -1,0 +1,1 @@
+"""Credentials: secret backends, derived keys, redaction. Values leave only for their provider."""

@@ -1,0 +1,119 @@
+"""Where requests may go (SSRF rules): a provider's own global hosts over https, and what the configuration allows.
+
+The spelling of a URL is checked before anything is resolved; then every address a name resolves to is checked, and only
+checked addresses are connected to, so that a name that changes its mind between check and use wins nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from reconciler.model.errors import AddressRefused
+
+_HOST = re.compile(r"^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_TUNNELS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"), ipaddress.ip_network("::/96"))
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """``hosts``: a provider's own (``*.semaphoreci.com`` covers one label); ``allow``: hosts or CIDRs of the configuration's ``network.allow``."""
+
+    hosts: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+    def check_url(self, url: str) -> None:
+        """Raise `AddressRefused` unless the spelling of ``url`` is one that may be called."""
+        host, port, scheme = self._parts(url)
+        if self._allowed(host, port):
+            return
+        if scheme != "https":
+            raise AddressRefused(f"{scheme}://{host} is not https", hint="Only hosts in `network.allow` may be called over http.")
+        if port not in (None, 443):
+            raise AddressRefused(f"{host}:{port} is not the https port", hint="Only hosts in `network.allow` may use another port.")
+        if not any(_covers(pattern, host) for pattern in self.hosts):
+            raise AddressRefused(f"{host} is not a host of this provider", hint=f"If it is meant, add {host} to `network.allow` in the configuration.")
+
+    def check_addresses(self, host: str, addresses: Iterable[str], port: int | None = None) -> None:
+        """Raise `AddressRefused` unless every one of ``addresses`` may be connected to for ``host``."""
+        name_allowed = self._allowed_by_name(host, port)
+        for text in addresses:
+            address = ipaddress.ip_address(text.partition("%")[0])
+            if name_allowed or self._in_allowed_network(address):
+                continue
+            if not is_global(address):
+                raise AddressRefused(f"{host} resolves to an address that is not public", hint="Add the host or its CIDR to `network.allow` if it is meant.")
+
+    def _parts(self, url: str) -> tuple[str, int | None, str]:
+        if any(ord(c) < 33 or c in "\\\x7f" or ord(c) > 126 for c in url):
+            raise AddressRefused("the URL has a character that no URL has")
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").rstrip("."), parts.port
+        except ValueError:
+            raise AddressRefused("the URL cannot be read") from None
+        if parts.scheme not in {"https", "http"} or not host:
+            raise AddressRefused("the URL is not http(s)://HOST/…")
+        if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+            raise AddressRefused("the URL holds a user name or password", hint="Credentials belong into a Secret.")
+        self._check_host(host)
+        return host, port, parts.scheme
+
+    def _check_host(self, host: str) -> None:
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            last = host.rpartition(".")[2]
+            if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last):  # 2130706433, 0x7f.1, 127.1: read as addresses by some resolvers
+                raise AddressRefused(f"{host!r} is an odd spelling of an address") from None
+            if not _HOST.match(host):
+                raise AddressRefused(f"{host!r} is not a host name") from None
+
+    def _allowed(self, host: str, port: int | None) -> bool:
+        if self._allowed_by_name(host, port):
+            return True
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        return self._in_allowed_network(address)
+
+    def _allowed_by_name(self, host: str, port: int | None) -> bool:
+        for rule in self.allow:
+            if "/" in rule:
+                continue
+            name, _, wanted = rule.rpartition(":") if re.search(r"[^:]:\d+$", rule) else (rule, "", "")
+            if _covers(name.strip("[]"), host) and (not wanted or port is None or int(wanted) == port):
+                return True
+        return False
+
+    def _in_allowed_network(self, address: IpAddress) -> bool:
+        for rule in self.allow:
+            try:
+                network = ipaddress.ip_network(rule, strict=False)
+            except ValueError:
+                continue
+            if address.version == network.version and address in network:
+                return True
+        return False
+
+
+def is_global(address: IpAddress) -> bool:
+    """Whether ``address`` is public; v4-mapped, NAT64 and tunnel forms of anything are not (they hide another address)."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None or any(address in network for network in (*_NAT64, *_TUNNELS)):
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def _covers(pattern: str, host: str) -> bool:
+    pattern, host = pattern.lower().rstrip("."), host.lower().rstrip(".")
+    if pattern.startswith("*."):
+        label, _, rest = host.partition(".")
+        return bool(label) and rest == pattern[2:]
+    return pattern == host

@@ -1,0 +1,1 @@
+"""Observe, decide, apply, look again: the pass, its runtime and its clock."""

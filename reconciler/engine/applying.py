@@ -1,0 +1,303 @@
+"""Execute exactly a plan: intents committed, calls made, outcomes committed. Nothing meaningful is decided here.
+
+The order for every batch is: one commit with the intents and their audit rows, the calls (bounded number in flight), one
+commit with the outcomes. A crash anywhere leaves an intent without outcome, which the next observation settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.drivers.base import Api, ManagedType, Write
+from reconciler.engine.deps import Deps
+from reconciler.failpoints import failpoint
+from reconciler.model.errors import (
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    ProviderError,
+    ReconcilerError,
+    ScopeGone,
+)
+from reconciler.model.objects import Intent, IntentState, ManagedObject, ObservedObject, RecordedObject
+from reconciler.model.plan import Action, Change, ChangeClass, Plan
+from reconciler.model.records import AuditEntry, Outcome
+from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Address, Digest, digest_of
+from reconciler.planning.diff import merged_attributes
+
+BATCH = 50
+"""Changes a commit: small enough that a fix commit, a suspend or an approval is seen between batches."""
+
+_NO_CALL = frozenset({Action.RECORD, Action.FORGET})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one change."""
+
+    change: Change
+    error: ReconcilerError | None = None
+    external_id: str = ""
+    duration_ms: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a plan's executable changes, in order; ``skipped`` were not tried because what they need failed."""
+
+    steps: list[Step] = field(default_factory=list)
+    skipped: list[Change] = field(default_factory=list)
+    stopped: ReconcilerError | None = None
+    """Why the rest was not tried (rate limit, credential refused, interrupted), if it was not."""
+
+    @property
+    def failed(self) -> dict[Address, ReconcilerError]:
+        """Errors by address."""
+        return {step.change.address: step.error for step in self.steps if step.error is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a plan is executed: one integration's client, its types, and how secrets are read."""
+
+    api: Api
+    types: Mapping[str, ManagedType]
+    secrets: Callable[[ManagedObject], Mapping[str, SecretValue]]
+    recorded: Mapping[Address, RecordedObject]
+    observed: Mapping[Address, ObservedObject]
+    revision: str
+    batch: Callable[[], int] = lambda: BATCH
+    """How many writes may go now without a long wait for the provider's pace."""
+
+
+async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
+    """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
+
+    ``go_on`` is asked between batches (the live revision moved, a drain began): False ends the work cleanly.
+    """
+    report = Report()
+    for number, batch in enumerate(_batches(plan.executable)):
+        if report.stopped is not None or (number and go_on is not None and not await go_on()):
+            break
+        failed = {*report.failed, *(change.address for change in report.skipped)}
+        ready = [change for change in batch if not failed & set(_needs(change))]
+        report.skipped += [change for change in batch if failed & set(_needs(change))]
+        steps = await _run_batch(ready, plan, target, deps)
+        report.steps += steps
+        report.stopped = next((s.error for s in steps if s.error is not None and _stops_all(s.error)), None)
+    return report
+
+
+def _needs(change: Change) -> Iterable[Address]:
+    return change.depends_on
+
+
+def _stops_all(error: ReconcilerError) -> bool:
+    return error.code in {"RC5011", "RC5017", "RC7005"}  # credential refused, rate limited, storage full
+
+
+def _batches(changes: Sequence[Change]) -> Iterable[list[Change]]:
+    """Cut the ordered changes so that no change shares a batch with one it depends on."""
+    batch: list[Change] = []
+    inside: set[Address] = set()
+    for change in changes:
+        conflicts = change.address in inside or any(need in inside for need in change.depends_on)
+        # A delete goes before what it depends on, so the dependency may lie either way round.
+        reverse = change.action is Action.DELETE and any(change.address in other.depends_on for other in batch)
+        if batch and (len(batch) >= BATCH or conflicts or reverse):
+            yield batch
+            batch, inside = [], set()
+        batch.append(change)
+        inside.add(change.address)
+    if batch:
+        yield batch
+
+
+async def _run_batch(batch: Sequence[Change], plan: Plan, target: Target, deps: Deps) -> list[Step]:
+    steps: list[Step] = []
+    quiet = [change for change in batch if change.action in _NO_CALL]
+    if quiet:
+        steps += await _record_only(quiet, target, deps)
+    loud = [change for change in batch if change.action not in _NO_CALL]
+    if loud:
+        steps += await _call_batch(loud, plan, target, deps)
+    return steps
+
+
+async def _record_only(changes: Sequence[Change], target: Target, deps: Deps) -> list[Step]:
+    """Changes that touch the state alone: one commit, with an audit row each."""
+    records = []
+    for change in changes:
+        if change.action is Action.RECORD and change.desired is not None and change.external_id is not None:
+            observed = target.observed.get(change.address)
+            records.append(_recorded(change, change.desired, observed, target, deps.clock()))
+    forget = [change.address for change in changes if change.action is Action.FORGET]
+    forget += [change.previous for change in changes if change.previous is not None and change.action is Action.RECORD]
+    audit = [_audit(change, target, deps, outcome="done") for change in changes]
+    await deps.db(deps.store.record_and_forget, records, forget, audit)
+    return [Step(change, external_id=change.external_id or "") for change in changes]
+
+
+async def _call_batch(changes: Sequence[Change], plan: Plan, target: Target, deps: Deps) -> list[Step]:
+    prepared: list[tuple[Change, Intent, Mapping[str, SecretValue]]] = []
+    steps: list[Step] = []
+    for change in changes:
+        try:
+            secrets = target.secrets(change.desired) if change.desired is not None and change.action is not Action.DELETE else {}
+        except ReconcilerError as error:
+            steps.append(Step(change, error=error))
+            continue
+        prepared.append((change, _intent(change, plan, target, deps.clock()), secrets))
+    if not prepared:
+        return steps
+    failpoint("apply-before-begin")
+    audit = [_audit(change, target, deps) for change, _, _ in prepared]
+    await deps.db(deps.store.begin, [intent for _, intent, _ in prepared], audit)
+    failpoint("apply-after-begin")
+    results = await asyncio.gather(*(_attempt(change, secrets, target, deps) for change, _, secrets in prepared))
+    failpoint("apply-before-settle")
+    outcomes, done = [], []
+    for (change, intent, _), result in zip(prepared, results, strict=True):
+        outcomes.append(_outcome(change, intent, result, target, deps.clock()))
+        done.append(_audit(change, target, deps, outcome=result.word, external_id=result.external_id,
+                           error=result.error.code if result.error else ""))
+        steps.append(Step(change, error=result.error, external_id=result.external_id, duration_ms=result.duration_ms))
+    await deps.db(deps.store.settle, outcomes, done)
+    failpoint("apply-after-settle")
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    observed: ObservedObject | None = None
+    error: ReconcilerError | None = None
+    duration_ms: int = 0
+
+    @property
+    def external_id(self) -> str:
+        return self.observed.external_id if self.observed is not None else ""
+
+    @property
+    def word(self) -> str:
+        if self.error is None:
+            return "done"
+        return "unknown" if getattr(self.error, "unknown_outcome", False) else "refused"
+
+
+async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
+    """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
+    started = deps.clock()
+    try:
+        observed = await _call(change, secrets, target)
+        return _Result(observed, None, int((deps.clock() - started) * 1000))
+    except ReconcilerError as error:
+        return _Result(None, error, int((deps.clock() - started) * 1000))
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # a driver's defect must not stop the other objects
+        deps.log.error("driver_defect", address=change.address, error=type(error).__name__, exc_info=True)
+        doubt = OutcomeUnknown(f"{type(error).__name__} in the driver of {change.scope.type}", code="RC9001",
+                               hint="Please report it; the object is looked up before anything else is written.")
+        return _Result(None, doubt, int((deps.clock() - started) * 1000))
+
+
+async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target) -> ObservedObject | None:
+    kind = target.types[change.scope.type]
+    if change.action is Action.DELETE:
+        await kind.delete(target.api, change.scope, _external_id(change))
+        return None
+    desired = change.desired
+    if desired is None:
+        raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
+    observed = target.observed.get(change.address)
+    write = Write(desired, merged_attributes(desired, observed), secrets, change.fields, observed)
+    if change.action is Action.CREATE:
+        return await kind.create(target.api, write)
+    if change.action is Action.REPLACE:
+        await kind.delete(target.api, change.scope, _external_id(change))
+        failpoint("apply-between-delete-and-create")
+        return await kind.create(target.api, dataclasses.replace(write, attributes=desired.attributes, observed=None))
+    return await kind.update(target.api, _external_id(change), write)
+
+
+def _external_id(change: Change) -> str:  # type: ignore[return]
+    if change.external_id is None:
+        raise ReconcilerError(f"{change.action} of {change.address} without an external id", code="RC9001")
+    return change.external_id
+
+
+def _intent(change: Change, plan: Plan, target: Target, now: float) -> Intent:
+    desired = change.desired
+    recorded = target.recorded.get(change.address)
+    return Intent(
+        id=uuid.uuid4().hex, address=change.address, integration=change.integration, action=change.action.value, scope=change.scope,
+        marker=desired.marker if desired else (recorded.marker if recorded else None),
+        natural_key=desired.natural_key if desired else (recorded.natural_key if recorded else ""),
+        digest=desired.digest if desired else Digest(""), created_at=now,
+        fingerprints={w.pointer: w.fingerprint for w in desired.write_only} if desired else {},
+        external_id=change.external_id, plan=plan.sha256, revision=target.revision)
+
+
+def _outcome(change: Change, intent: Intent, result: _Result, target: Target, now: float) -> Outcome:
+    error = result.error
+    if error is None:
+        if change.action is Action.DELETE:
+            return _deleted(change, intent, target)
+        if change.desired is None:
+            raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
+        record = _recorded(change, change.desired, result.observed, target, now)
+        return Outcome(intent.id, IntentState.DONE, record, drop=change.previous, external_id=record.external_id)
+    doubt = isinstance(error, ProviderError) and error.unknown_outcome
+    # A conflict on create is a doubt too: the "exists" may be our own earlier attempt. It is looked up by marker.
+    doubt = doubt or (isinstance(error, Conflict) and change.action is Action.CREATE)
+    # Between the delete and the create of a replace the old object may be gone already.
+    doubt = doubt or change.action is Action.REPLACE
+    state = IntentState.UNKNOWN if doubt else IntentState.REFUSED
+    return Outcome(intent.id, state, error_code=error.code, message=error.message)
+
+
+def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:
+    """A delete leaves a tombstone until a complete list proves that the object is gone; a duplicate has no record of its own."""
+    recorded = target.recorded.get(change.address)
+    if recorded is None or recorded.external_id != change.external_id:
+        return Outcome(intent.id, IntentState.DONE, external_id=change.external_id)
+    return Outcome(intent.id, IntentState.DONE, dataclasses.replace(recorded, tombstone=True), external_id=change.external_id)
+
+
+def _recorded(change: Change, desired: ManagedObject, observed: ObservedObject | None, target: Target, now: float) -> RecordedObject:
+    before = target.recorded.get(change.address) or (target.recorded.get(change.previous) if change.previous else None)
+    repairs = before.repairs if before else ()
+    if change.cls is ChangeClass.DRIFT and change.action is not Action.RECORD:
+        repairs = (*repairs, now)[-5:]
+    written = change.action is not Action.RECORD
+    external_id = observed.external_id if observed is not None else change.external_id
+    if external_id is None:
+        raise ReconcilerError(f"{change.address} has no external id after {change.action}", code="RC9001")
+    return RecordedObject(
+        address=desired.address, resource=desired.resource, integration=desired.integration, scope=desired.scope,
+        external_id=external_id, natural_key=desired.natural_key, marker=desired.marker, attributes=desired.attributes,
+        fingerprints={w.pointer: w.fingerprint for w in desired.write_only}, digest=desired.digest, lifecycle=desired.lifecycle,
+        updated_at=observed.updated_at if observed else "", url=observed.url if observed else (before.url if before else ""),
+        applied_at=now if written or before is None else before.applied_at, revision=target.revision,
+        seen=not written or change.action in {Action.UPDATE, Action.REMARK, Action.ADOPT}, tombstone=False, repairs=repairs,
+        depends_on=desired.depends_on)
+
+
+def _audit(change: Change, target: Target, deps: Deps, *, outcome: str = "", external_id: str = "", error: str = "") -> AuditEntry:
+    detail: dict[str, object] = {"class": change.cls.value, "fields": [f.path for f in change.fields]}
+    if change.reason:
+        detail["reason"] = change.reason
+    if error:
+        detail["error"] = error
+    return AuditEntry(
+        at=deps.clock(), actor=deps.actor, verb=change.action.value, integration=change.integration.path, resource=change.resource.path,
+        address=change.address, external_id=external_id or change.external_id or "", revision=target.revision,
+        request_digest=digest_of(change.desired.attributes) if change.desired else "", outcome=outcome or "intent", detail=detail)
+
+
+__all__ = ["BATCH", "Report", "Step", "Target", "execute", "NotFound", "ScopeGone"]

@@ -1,0 +1,71 @@
+"""The clock: APScheduler ticks for housekeeping. A tick carries nothing; the slot comes from the database's clock.
+
+What is due for reconciling lies in the state and is looked for by `reconciler.engine.loop`; here are the jobs that have a
+period of their own: retention, the audit anchor, the watchdog.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from reconciler.engine.deps import Deps
+from reconciler.engine.reporting import iso
+from reconciler.engine.runtime import Runtime
+from reconciler.model.errors import ReconcilerError
+
+RETENTION_EVERY_S = 3600
+ANCHOR_EVERY_S = 300
+
+
+class Clock:
+    """Periodic housekeeping of one process; `start` on the running loop."""
+
+    def __init__(self, deps: Deps, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]) -> None:
+        self._deps = deps
+        self._runtime = runtime
+        self._alive = alive
+        self._notify = notify
+        self._watchdog_s = watchdog_s
+        self._scheduler = AsyncIOScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30})
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._every(RETENTION_EVERY_S, "retention", self._retention)
+        self._every(ANCHOR_EVERY_S, "anchor", self._anchor)
+        if self._watchdog_s:
+            self._every(self._watchdog_s, "watchdog", self._watchdog)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop ticking; a job under way ends by itself."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def _every(self, seconds: float, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        self._scheduler.add_job(self._guarded, "interval", seconds=seconds, id=name, args=(name, job), jitter=min(30, seconds / 20))
+
+    async def _guarded(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except ReconcilerError as error:
+            self._deps.log.warning("tick_failed", action=name, code=error.code, error=error.message)
+
+    async def _retention(self) -> None:
+        """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""
+        now = await self._deps.db(self._deps.store.now)
+        dropped = await self._deps.db(self._deps.store.prune_history, now - self._deps.config.retention.history)
+        workflows = await self._runtime.prune(iso(now - 86_400))
+        self._deps.log.debug("retention", rows=dropped, workflows=workflows)
+
+    async def _anchor(self) -> None:
+        """Write the audit log's head to the log: a cut tail is found only against a copy elsewhere."""
+        seq, digest = await self._deps.db(self._deps.store.audit_head)
+        self._deps.log.info("audit_anchor", seq=seq, hash=digest)
+
+    async def _watchdog(self) -> None:
+        """systemd is told only while the loops advance."""
+        if self._alive():
+            self._notify("WATCHDOG=1")

@@ -1,0 +1,105 @@
+"""Conditions, computed once at the end of a pass, and the invariants that hold after every one. Pure.
+
+The rules are Kubernetes' (``metav1.Condition``) with three of our own: Drifted means not Ready in every mode, Suspended
+means Ready is Unknown, PlanBlocked means not Ready.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
+
+T, F, U = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_ONLY_WHILE_TRUE = (ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.DRIFTED, ConditionType.SUSPENDED,
+                    ConditionType.PLAN_BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A reason (CamelCase, stable) and a sentence for it."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a pass found about one resource. At most one of ``stalled`` and ``progressing`` counts (stalled wins)."""
+
+    ready: Finding = field(default_factory=lambda: Finding("Reconciled", "as declared"))
+    stalled: Finding | None = None  # waits for a human, or for another resource
+    progressing: Finding | None = None  # goes on by itself
+    drifted: Finding | None = None
+    suspended: Finding | None = None
+    blocked: Finding | None = None
+    credentials: tuple[ConditionStatus, Finding] | None = None
+    delivering: tuple[ConditionStatus, Finding] | None = None
+
+
+def conditions_of(found: Findings, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
+    """Return the conditions that ``found`` amounts to; times move only where a status flips."""
+    stalled = found.stalled
+    progressing = found.progressing if stalled is None and found.suspended is None else None
+    rows: list[tuple[ConditionType, ConditionStatus, Finding]] = [_ready(found, stalled, progressing)]
+    for kind, finding in ((ConditionType.RECONCILING, progressing), (ConditionType.STALLED, stalled if not found.suspended else None),
+                          (ConditionType.DRIFTED, found.drifted), (ConditionType.SUSPENDED, found.suspended),
+                          (ConditionType.PLAN_BLOCKED, found.blocked)):
+        if finding is not None:
+            rows.append((kind, T, finding))
+    if found.credentials is not None:
+        rows.append((ConditionType.CREDENTIALS_VALID, *found.credentials))
+    if found.delivering is not None:
+        rows.append((ConditionType.DELIVERING, *found.delivering))
+    before = {condition.type: condition for condition in previous}
+    return tuple(_condition(kind, status, finding, before.get(kind), generation, now) for kind, status, finding in rows)
+
+
+def _ready(found: Findings, stalled: Finding | None, progressing: Finding | None) -> tuple[ConditionType, ConditionStatus, Finding]:
+    if found.suspended is not None:
+        return ConditionType.READY, U, Finding("Suspended", found.suspended.message)
+    if stalled is not None:
+        return ConditionType.READY, F, stalled
+    if found.blocked is not None:
+        return ConditionType.READY, F, Finding("PlanBlocked", found.blocked.message)
+    if found.drifted is not None:
+        return ConditionType.READY, F, Finding("DriftDetected", found.drifted.message)
+    if progressing is not None:
+        return ConditionType.READY, F, progressing
+    return ConditionType.READY, T, found.ready
+
+
+def _condition(kind: ConditionType, status: ConditionStatus, finding: Finding, before: Condition | None, generation: int,
+               now: str) -> Condition:
+    since = before.last_transition_time if before is not None and before.status is status else now
+    return Condition(kind, status, finding.reason, finding.message, since, generation)
+
+
+def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
+    """Return every rule that ``status`` breaks; empty after every finished pass (a property test holds it so)."""
+    by_type: Mapping[ConditionType, Condition] = {c.type: c for c in status.conditions}
+    ready = by_type.get(ConditionType.READY)
+    if ready is None:
+        return ("Ready is missing",)
+    present = {kind for kind in _ONLY_WHILE_TRUE if kind in by_type}
+    rules = (
+        (len(by_type) == len(status.conditions), "a condition type appears twice"),
+        (all(by_type[kind].status is T for kind in present), "an abnormal condition is present without being True"),
+        (not {ConditionType.STALLED, ConditionType.RECONCILING} <= present, "Stalled and Reconciling together"),
+        (ready.status is not T or not present, "Ready beside an abnormal condition"),
+        (ready.status is not U or ConditionType.SUSPENDED in present, "Ready is Unknown without Suspended"),
+        (ConditionType.SUSPENDED not in present or ready.status is U, "Suspended but Ready is not Unknown"),
+        (status.observed_generation <= status.generation, "observedGeneration beyond generation"),
+        (ready.status is not T or status.observed_generation == status.generation, "Ready for an older generation"),
+        (all(c.observed_generation <= status.generation for c in status.conditions), "a condition beyond generation"),
+        (all(c.last_transition_time for c in status.conditions), "a condition without a transition time"),
+        (all(c.reason and c.reason[0].isupper() and c.reason.isalnum() for c in status.conditions), "a reason that is not CamelCase"),
+    )
+    return tuple(text for holds, text in rules if not holds)
+
+
+def same_but_times(one: ResourceStatus, other: ResourceStatus) -> bool:
+    """Whether two statuses differ in nothing but when to look again: such a poll changes nothing that users see."""
+    return dataclasses.replace(one, next_reconcile_at="") == dataclasses.replace(other, next_reconcile_at="")

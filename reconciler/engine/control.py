@@ -1,0 +1,171 @@
+"""What an operator may ask: of the running daemon through its admin socket, or of this process under the state's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from reconciler.engine.compiling import integration_of
+from reconciler.engine.passes import Engine
+from reconciler.engine.reporting import iso
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.records import AuditEntry
+from reconciler.model.resources import Kind, ResourceId, Suspension
+from reconciler.model.status import ResourceStatus
+
+Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
+
+
+class Control:
+    """Verbs by name. ``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
+
+    def __init__(self, engine: Engine, trigger: Trigger) -> None:
+        self._engine = engine
+        self._trigger = trigger
+
+    async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Answer one request; raises `ReconcilerError` for what cannot be done."""
+        verbs: dict[str, Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]] = {
+            "approve": self.approve, "suspend": self.suspend, "resume": self.resume, "reconcile": self.reconcile,
+            "forget": self.forget, "ping": self.alive,
+        }
+        verb = verbs.get(str(request.get("verb")))
+        if verb is None:
+            raise UsageError(f"the daemon does not know the verb {request.get('verb')!r}")
+        return await verb(request, peer)
+
+    async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Say that somebody is there."""
+        return {"revision": self._engine.live.revision}
+
+    async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Approve the blocked set with this digest; it must be one that is blocked now."""
+        digest = str(request["digest"])
+        blocked = {r.plan.blocked_sha256: i for i, r in self._engine.view.results.items() if r.plan is not None and r.plan.blocked_sha256}
+        if not digest.startswith("sha256:") or digest not in blocked:
+            known = ", ".join(sorted(str(one) for one in blocked)) or "none"
+            raise ReconcilerError(f"no blocked set has the digest {digest}", code="RC6020",
+                                  hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.")
+        integration = blocked[digest]  # type: ignore[index]
+        await self._engine.deps.db(self._engine.deps.store.approve, digest, by=peer, at=self._engine.deps.clock(), audit=self._audit("approve", peer, integration, digest=digest))
+        await self._trigger((integration,))
+        return {"integration": integration.path}
+
+    async def suspend(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """No writes for this resource from now on; a slice under way stops after its batch."""
+        identity = self.find(str(request["resource"]))
+        until = self._until(request.get("until"))
+        suspension = Suspension(f"{request['reason']} (by {peer})", until)
+        await self._engine.deps.db(self._engine.deps.store.suspend, identity, suspension, audit=self._audit("suspend", peer, identity, reason=str(request["reason"])))
+        await self._after(identity)
+        return {"resource": identity.path, "until": until or ""}
+
+    async def resume(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """End a suspension made by command; one in the manifest is ended by a commit."""
+        identity = self.find(str(request["resource"]))
+        resource = self._engine.live.resources.get(identity)
+        was = await self._engine.deps.db(self._engine.deps.store.unsuspend, identity, audit=self._audit("resume", peer, identity))
+        if not was:
+            where = f" (lifecycle.suspend in {resource.location})" if resource is not None and resource.lifecycle.suspend else ""
+            raise ReconcilerError(f"{identity} is not suspended by command{where}", code="RC6021",
+                                  hint="Remove `lifecycle.suspend` from the manifest." if where else "")
+        await self._after(identity)
+        return {"resource": identity.path}
+
+    async def reconcile(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Look again at a resource now; with ``wait``, answer when it was looked at."""
+        identity = self.find(str(request["resource"]))
+        integration = self._integration(identity)
+        if integration is None:
+            raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
+        before = self._engine.counts.get(integration, 0)
+        await self._trigger((integration,))
+        if request.get("wait"):
+            async with asyncio.timeout(float(request.get("timeout", 300))):
+                while self._engine.counts.get(integration, 0) <= before:
+                    await asyncio.sleep(0.05)
+            await self._engine.finish_pass()
+        status = self._engine.view.statuses.get(identity)
+        return {"resource": identity.path, **(_brief(status) if status is not None else {})}
+
+    async def forget(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Drop what is recorded of a resource; nothing is deleted at the provider."""
+        identity = self.find(str(request["resource"]), gone=True)
+        deps = self._engine.deps
+        records = [r for r in await deps.db(deps.store.recorded) if r.resource == identity]
+        if not records:
+            raise ReconcilerError(f"nothing is recorded for {identity}", code="RC6023")
+        if identity in self._engine.live.resources:
+            raise ReconcilerError(f"{identity} is still declared in {self._engine.live.resources[identity].location}", code="RC6024",
+                                  hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once.")
+        await deps.db(deps.store.forget, [r.address for r in records], audit=[self._audit("forget", peer, identity)])
+        await self._after(identity, records[0].integration)
+        return {"resource": identity.path, "objects": [r.address for r in records]}
+
+    # -- shared -----------------------------------------------------------------------------------------------------
+
+    def find(self, text: str, *, gone: bool = False) -> ResourceId:
+        """Return the resource that ``KIND/NAME[@CANVAS]`` names; the error offers the nearest ones."""
+        known = set(self._engine.live.resources) | set(self._engine.view.statuses)
+        identity = parse_resource(text, known)
+        if identity not in known and not gone:
+            import difflib
+
+            near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
+            raise ReconcilerError(f"no resource {identity}", code="RC6025", hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.")
+        return identity
+
+    def _integration(self, identity: ResourceId) -> ResourceId | None:
+        if identity.kind == Kind.INTEGRATION.value:
+            return identity
+        resource = self._engine.live.resources.get(identity)
+        if resource is not None:
+            return integration_of(resource)
+        return next((i for i, r in self._engine.view.results.items() if any(o.resource == identity for o in r.recorded)), None)
+
+    async def _after(self, identity: ResourceId, integration: ResourceId | None = None) -> None:
+        integration = integration or self._integration(identity)
+        if integration is not None:
+            await self._trigger((integration,))
+
+    def _until(self, text: object) -> str | None:
+        if not text:
+            return None
+        from reconciler.config import parse_duration
+
+        try:
+            moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+            at = moment.timestamp() if moment.tzinfo else moment.replace(tzinfo=dt.UTC).timestamp()
+        except ValueError:
+            at = self._engine.deps.clock() + parse_duration(str(text))
+        if at <= self._engine.deps.clock():
+            raise UsageError(f"--until {text} is past")
+        return iso(at)
+
+    def _audit(self, verb: str, peer: str, identity: ResourceId, **detail: object) -> AuditEntry:
+        return AuditEntry(at=self._engine.deps.clock(), actor=peer, verb=verb, resource=identity.path, revision=self._engine.live.revision, detail=detail)
+
+
+def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
+    """Return the identity that a user typed; kinds fold case, a canvas may be left out where it is clear."""
+    body, _, canvas = text.partition("@")
+    kind, slash, name = body.partition("/")
+    kinds = {one.value.lower(): one.value for one in Kind}
+    if not slash or not name or kind.lower() not in kinds:
+        raise UsageError(f"{text!r} is not KIND/NAME", hint="Kinds: " + ", ".join(one.value for one in Kind))
+    kind = kinds[kind.lower()]
+    if canvas:
+        return ResourceId(kind, canvas, name)
+    matches = [one for one in known if one.kind == kind and one.name == name]
+    if len(matches) > 1 and not any(one.canvas == "default" for one in matches):
+        raise UsageError(f"{text} is in more than one canvas", hint="Say which: " + ", ".join(str(one) for one in sorted(matches)))
+    return next((one for one in matches if one.canvas == "default"), matches[0] if matches else ResourceId(kind, "default", name))
+
+
+def _brief(status: ResourceStatus) -> dict[str, Any]:
+    ready = status.conditions[0]
+    return {"ready": ready.status.value, "reason": ready.reason, "message": ready.message}
+
+

@@ -1,0 +1,97 @@
+"""Links: one authenticated client per integration, kept as long as its connection does not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.credentials.backends import SecretResolver
+from reconciler.drivers.base import Api, Connection, Driver
+from reconciler.drivers.budget import Budget
+from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.http import ApiClient
+from reconciler.engine.deps import Deps
+from reconciler.engine.live import Live
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.resources import ResourceId, SecretRef
+from reconciler.model.secrets import SecretValue
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An integration that can be talked to."""
+
+    connection: Connection
+    driver: Driver
+    api: Api
+    budget: Budget
+    read: SecretResolver
+
+    def value(self, ref: SecretRef) -> SecretValue:
+        """Return the value of ``ref``; raises `SecretUnavailable`."""
+        return self.read.read(ref)
+
+
+class NotImplementedYet(ReconcilerError):
+    """Valid, but this version has no driver for it."""
+
+    code = "RC6010"
+
+
+class Links:
+    """Builds links and remembers them; budgets are shared per credential, whatever connection uses it."""
+
+    def __init__(self, deps: Deps, *, read_only: bool = False) -> None:
+        self._deps = deps
+        self._read_only = read_only
+        self._links: dict[ResourceId, Link] = {}
+        self._budgets: dict[str, Budget] = {}
+
+    def budgets(self) -> Mapping[str, Budget]:
+        """Return the budgets by credential id, for status and metrics."""
+        return self._budgets
+
+    def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
+        """Return the rate that the provider last told for ``integration``'s credential: limit, remaining, resetAt (epoch seconds)."""
+        link = self._links.get(integration)
+        return link.budget.rate if link is not None else {}
+
+    async def link(self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection], secrets: SecretResolver) -> Link:
+        """Return the link of ``integration``, from its manifest or, once that is gone, from the connection kept in the state.
+
+        Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
+        """
+        connection, driver = self._connection(integration, live, stored)
+        known = self._links.get(integration)
+        if known is not None and known.connection == connection and known.read is secrets:
+            return known
+        budget = self._budgets.get(connection.credential_id)
+        if budget is None:
+            budget = await self._deps.db(self._new_budget, connection, driver)
+            self._budgets[connection.credential_id] = budget
+        authenticator = driver.authenticator(connection, secrets.read)
+        api = ApiClient(connection, driver, authenticator, session=self._deps.session, budget=budget, clock=self._deps.clock,
+                        read_only=self._read_only)
+        link = Link(connection, driver, api, budget, secrets)
+        self._links[integration] = link
+        return link
+
+    def _connection(self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection]) -> tuple[Connection, Driver]:
+        resource = live.resources.get(integration)
+        if resource is None:
+            kept = stored.get(integration)
+            if kept is None:
+                raise ReconcilerError(f"{integration} is neither declared nor recorded", code="RC6011")
+            driver = driver_for(kept.provider)
+            if driver is None:
+                raise NotImplementedYet(f"no driver for {kept.provider!r} in this version")
+            return kept, driver
+        provider = str(resource.spec["type"])
+        driver = driver_for(provider)
+        if driver is None:
+            raise NotImplementedYet(f"the {provider!r} driver is not part of this version yet",
+                                    hint="The manifest is valid; nothing is done at the provider until the driver lands.")
+        return driver.connect(resource, resource.secret_refs("/auth")), driver
+
+    def _new_budget(self, connection: Connection, driver: Driver) -> Budget:
+        return Budget.for_connection(connection, driver.limits, self._deps.config, self._deps.store)

@@ -1,0 +1,163 @@
+"""The daemon's loop: Git is polled, due integrations are enqueued, findings are published. Level-triggered throughout.
+
+A trigger (tick, commit, command, signal) carries nothing but "look again at X"; it coalesces with whatever waits already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.engine.deps import Deps
+from reconciler.engine.passes import Engine
+from reconciler.engine.runtime import Runtime
+from reconciler.failpoints import failpoint
+from reconciler.model.resources import ResourceId
+
+PUBLISH_S = 0.3
+"""Findings of slices that end within this time are published together."""
+STALL_S = 60.0
+"""A loop that has not come round for this long is dead: not healthy."""
+
+
+@dataclass(slots=True)
+class Beats:
+    """When each loop came round last (monotonic seconds); what liveness and the watchdog look at."""
+
+    last: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+
+    def beat(self, name: str, now: float, limit_s: float = STALL_S) -> None:
+        """Say that ``name`` came round; ``limit_s`` is how long it may take until the next time."""
+        self.last[name], self.limits[name] = now, limit_s
+
+    def dead(self, now: float) -> list[str]:
+        """Return the loops that have not come round in time."""
+        return [name for name, at in self.last.items() if now - at > self.limits[name]]
+
+
+class Loop:
+    """Drives an `Engine` for ever: the daemon's work between its signals."""
+
+    def __init__(self, engine: Engine, runtime: Runtime, deps: Deps, *, publish: Callable[[], Any], monotonic: Callable[[], float]) -> None:
+        self.engine = engine
+        self.beats = Beats()
+        self.first_pass_done = False
+        self.metrics_slices = 0
+        self._runtime = runtime
+        self._deps = deps
+        self._publish = publish
+        self._monotonic = monotonic
+        self._dirty = asyncio.Event()
+        self._poll_now = asyncio.Event()
+        self._waiting: set[ResourceId] = set()
+        self._again: set[ResourceId] = set()
+        self._force: set[ResourceId] = set()
+        self._failed_syncs = 0
+        self._number = 0
+
+    # -- triggers ---------------------------------------------------------------------------------------------------
+
+    def poll_now(self) -> None:
+        """Look at Git at once."""
+        self._poll_now.set()
+
+    async def trigger(self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False) -> None:
+        """Ask for a slice of each (default: all); what is queued already is not queued twice, but run once more if it began."""
+        for one in (await self.engine.integrations() if integrations is None else tuple(integrations)):
+            if force:
+                self._force.add(one)
+            if one in self._waiting:
+                self._again.add(one)
+                continue
+            self._waiting.add(one)
+            self._number += 1
+            slot = int(await self._deps.db(self._deps.store.now) * 1000)
+            await self._runtime.enqueue(one, f"{self._deps.actor.rpartition(':')[2]}-{slot}-{self._number}")
+
+    async def run_slice(self, integration: ResourceId) -> None:
+        """What a queued slice does in this process."""
+        force = integration in self._force
+        self._force.discard(integration)
+        self._again.discard(integration)
+        try:
+            await self.engine.slice(integration, ignore_backoff=force)
+        finally:
+            self.metrics_slices += 1
+            self._waiting.discard(integration)
+            self._dirty.set()
+            if integration in self._again:
+                self._again.discard(integration)
+                await self.trigger([integration])
+
+    # -- loops ------------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop``; a loop that dies takes the process with it, so that a supervisor starts a whole one."""
+        loops = [asyncio.create_task(one(), name=name) for name, one in
+                 (("git", self._git), ("due", self._due), ("publish", self._publisher), ("watch", self._watch))]
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({stopping, *loops}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, *loops):
+            task.cancel()
+        await asyncio.gather(stopping, *loops, return_exceptions=True)
+        for task in done - {stopping}:
+            error = task.exception() if not task.cancelled() else None
+            raise RuntimeError(f"the {task.get_name()} loop ended") from error
+
+    async def _git(self) -> None:
+        config = self._deps.config
+        while True:
+            self.beats.beat("git", self._monotonic(), config.source.interval * 2 + 300)
+            failpoint("loop-git")
+            moved = await self.engine.sync()
+            self._failed_syncs = 0 if self.engine.state.error is None else self._failed_syncs + 1
+            if moved or not self.first_pass_done:
+                await self.trigger(force=moved)
+            self._dirty.set()
+            pause = config.source.interval * random.uniform(0.95, 1.05)  # noqa: S311 - jitter
+            if self._failed_syncs:
+                pause = min(config.reconcile.retry_max, config.reconcile.retry_min * 2 ** min(self._failed_syncs, 20))
+                pause = max(config.reconcile.retry_min, min(pause, max(config.source.interval, 1.0)))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._poll_now.wait(), pause)
+            self._poll_now.clear()
+
+    async def _watch(self) -> None:
+        """A local folder tells of itself; a remote never does, and is polled."""
+        async for _ in self.engine.source.changes():
+            self.poll_now()
+        await asyncio.Event().wait()
+
+    async def _due(self) -> None:
+        while True:
+            now = self._deps.clock()
+            self.beats.beat("due", self._monotonic())
+            due = [one for one, at in self.engine.view.next_at.items() if at <= now and one not in self._waiting]
+            if due:
+                await self.trigger(due)
+            waiting = self.engine.soonest() - now
+            await asyncio.sleep(min(1.0, max(0.05, waiting)))
+
+    async def _publisher(self) -> None:
+        while True:
+            self.beats.beat("publish", self._monotonic())
+            heartbeat = min(self._deps.config.status.heartbeat, STALL_S / 3)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._dirty.wait(), heartbeat)
+                await asyncio.sleep(PUBLISH_S)
+            dirty = self._dirty.is_set()
+            self._dirty.clear()
+            if dirty:
+                await self.engine.finish_pass()
+                await self._note_first_pass()
+            await self._publish()
+
+    async def _note_first_pass(self) -> None:
+        if not self.first_pass_done and not self.engine.live.empty and self.engine.state.error is None:
+            todo = await self.engine.integrations()
+            self.first_pass_done = all(one in self.engine.view.results for one in todo)

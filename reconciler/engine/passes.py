@@ -1,0 +1,304 @@
+"""The engine: what is live, a slice for each integration, and the status of everything. One per process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.compiling import integration_of
+from reconciler.engine.deps import Deps
+from reconciler.engine.journal import notes_of
+from reconciler.engine.links import Links
+from reconciler.engine.live import Live, go_live, load_revision, merge, restore
+from reconciler.engine.reporting import Facts, statuses
+from reconciler.engine.schedule import Schedule, digest_of_change, next_try
+from reconciler.engine.slice import Order, Result, Setting, run_slice
+from reconciler.engine.suspension import Suspensions
+from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
+from reconciler.model.plan import Disposition, PlanSet
+from reconciler.model.records import Retry
+from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.status import ResourceStatus
+from reconciler.source.base import Revision, Source
+
+JITTER = 0.05
+
+
+@dataclass(slots=True)
+class SourceState:
+    """What is known of the source: the four revisions of the status file, and the last error."""
+
+    fetched: Revision | None = None
+    fetched_at: float = 0.0
+    valid: str = ""
+    applied: str = ""
+    attempted: str = ""
+    error: ReconcilerError | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class View:
+    """The newest findings of this process: what the status file shows."""
+
+    results: dict[ResourceId, Result] = field(default_factory=dict)
+    statuses: dict[ResourceId, ResourceStatus] = field(default_factory=dict)
+    secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
+    next_at: dict[ResourceId, float] = field(default_factory=dict)
+    passed_at: float = 0.0
+
+
+class Engine:
+    """Looks at Git, reconciles integrations one slice at a time, and keeps the statuses.
+
+    It holds no truth of its own: dropped and made again, one pass brings everything back.
+    """
+
+    def __init__(self, deps: Deps, source: Source, *, read_only: bool = False) -> None:
+        self.deps = deps
+        self.source = source
+        self.links = Links(deps, read_only=read_only)
+        self.live = Live()
+        self.state = SourceState()
+        self.view = View()
+        self.on_change: Callable[[], Awaitable[None]] | None = None
+        self._read_only = read_only
+        self._secrets = SecretResolver({}, deps.config.secrets, sandbox=deps.sandbox)
+        self._suspensions = Suspensions()
+        self._draining = False
+        self._locks: dict[ResourceId, asyncio.Lock] = {}
+        self.counts: dict[ResourceId, int] = {}
+        """Slices ended, by integration: what ``reconcile --wait`` waits for."""
+        self.on_slice: Callable[[Result, float], None] | None = None
+
+    # -- the source -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up what the state knows: last valid specs, statuses, suspensions."""
+        self._use(await restore(self.deps))
+        self.state.valid = self.live.revision
+        self.state.applied = await self.deps.db(self.deps.store.get_meta, "revision.applied") or ""
+        self.view.statuses = await self.deps.db(self.deps.store.statuses)
+        await self.refresh_suspensions()
+
+    async def sync(self) -> bool:
+        """Look at the source; True when another revision, or another content, went live. A failure keeps the last good one."""
+        try:
+            revision = await self.source.fetch()
+            self.state.fetched, self.state.fetched_at = revision, self.deps.clock()
+            self.state.attempted = revision.id
+            if revision.id == self.live.revision and self.live.resources and self.state.error is None:
+                return False
+            desired, snapshot = await load_revision(self.source, revision, self.deps, allow_empty=self.deps.config.source.allow_empty)
+            self.state.notices = tuple(str(notice) for notice in snapshot.notices)
+        except SourceError as error:
+            if self.state.error is None or self.state.error.message != error.message:
+                self.deps.log.warning("source_failed", code=error.code, error=error.message)
+            self.state.error = error
+            return False
+        self.state.error = None
+        moved = revision.id != self.live.revision or not self.live.complete
+        if self._read_only:
+            self._use(await merge(desired, self.deps))
+        else:
+            self._use(await go_live(desired, self.deps))
+            await self.deps.db(self.deps.store.set_meta, "revision.valid", revision.id)
+        self.state.valid = revision.id
+        for problem in desired.problems:
+            self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
+        return moved
+
+    def _use(self, live: Live) -> None:
+        self.live = live
+        secrets = {r.id: r for r in live.resources.values() if r.id.kind == Kind.SECRET.value}
+        self._secrets = SecretResolver(secrets, self.deps.config.secrets, sandbox=self.deps.sandbox)
+
+    async def refresh_suspensions(self) -> None:
+        """Read the suspensions made by command."""
+        self._suspensions = Suspensions(await self.deps.db(self.deps.store.suspensions))
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    async def integrations(self) -> tuple[ResourceId, ...]:
+        """Return every integration there is work for: declared, or gone but with something left behind."""
+        declared = {r.id for r in self.live.resources.values() if r.id.kind == Kind.INTEGRATION.value}
+        declared |= {found for r in self.live.resources.values() if (found := integration_of(r)) is not None}
+        left = {record.integration for record in await self.deps.db(self.deps.store.recorded)}
+        left |= set(await self.deps.db(self.deps.store.connections))
+        return tuple(sorted(declared | left))
+
+    def soonest(self) -> float:
+        """Return when the next integration is due (seconds since the epoch)."""
+        return min(self.view.next_at.values(), default=self.deps.clock() + 1.0)
+
+    def drain(self) -> None:
+        """Take no new batch: what is in flight is finished and recorded."""
+        self._draining = True
+
+    async def plan(self, integration: ResourceId) -> Result:
+        """Return what a slice would do now, without a single remote write."""
+        return await run_slice(Order(integration, write=False, ignore_backoff=True), self._setting(), self.links, self.deps)
+
+    async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False) -> Result:
+        """Reconcile one integration now and remember what was found. One at a time for each integration."""
+        async with self._locks.setdefault(integration, asyncio.Lock()):
+            await self.refresh_suspensions()
+            revision = self.live.revision
+            order, began = Order(integration, ignore_backoff=ignore_backoff), self.deps.clock()
+            result = await run_slice(order, self._setting(revision), self.links, self.deps)
+            try:
+                await self._remember(result)
+            except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
+                self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
+                result.error = error
+                self.view.results[integration] = result
+                self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
+            self.counts[integration] = self.counts.get(integration, 0) + 1
+            if self.on_slice is not None:
+                self.on_slice(result, self.deps.clock() - began)
+        return result
+
+    def _setting(self, revision: str | None = None) -> Setting:
+        suspensions = self._suspensions
+
+        async def go_on() -> bool:
+            if self._draining or (revision is not None and self.live.revision != revision):
+                return False
+            return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
+
+        return Setting(self.live, self._secrets, suspensions, go_on)
+
+    async def run_all(self, *, ignore_backoff: bool = False, only: Iterable[ResourceId] | None = None) -> PlanSet:
+        """One full pass over every integration, side by side; one that fails never stops the others."""
+        started = self.deps.clock()
+        todo = tuple(only) if only is not None else await self.integrations()
+        results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff) for one in todo))
+        await self.finish_pass()
+        plans = tuple(result.plan for result in results if result.plan is not None)
+        self._log_summary(results, started)
+        return PlanSet(self.live.revision, plans)
+
+    async def finish_pass(self) -> None:
+        """Compute every status once, store and publish it."""
+        await self._try_secrets()
+        gone = [one for one in self.view.results if one not in await self.integrations()]
+        for one in gone:
+            self.view.results.pop(one)
+        generations = await self.deps.db(self.deps.store.generations)
+        facts = Facts(self.live, self.view.results, self.view.secrets, self.view.next_at)
+        before = self.view.statuses
+        self.view.statuses = statuses(facts, before, generations, self.deps.clock())
+        self.view.passed_at = self.deps.clock()
+        if not self._read_only:
+            await self.deps.db(self.deps.store.save_statuses, list(self.view.statuses.values()), gone=[i for i in before if i not in self.view.statuses])
+            if self._all_settled():
+                self.state.applied = self.live.revision
+                await self.deps.db(self.deps.store.set_meta, "revision.applied", self.live.revision)
+        if self.on_change is not None:
+            await self.on_change()
+
+    def _all_settled(self) -> bool:
+        return bool(self.view.results or self.live.resources) and all(
+            r.error is None and not r.report.failed and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
+            for r in self.view.results.values())
+
+    async def _try_secrets(self) -> None:
+        """Read every declared value: what is missing is said on the Secret itself, too."""
+        self.view.secrets = await self.deps.db(self._missing_secrets)
+
+    def _missing_secrets(self) -> dict[ResourceId, ReconcilerError]:
+        missing: dict[ResourceId, ReconcilerError] = {}
+        for resource in self.live.resources.values():
+            if resource.id.kind != Kind.SECRET.value:
+                continue
+            try:
+                self._secrets.check(resource)
+            except SecretUnavailable as error:
+                missing[resource.id] = error
+        return missing
+
+    # -- afterwards -------------------------------------------------------------------------------------------------
+
+    async def _remember(self, result: Result) -> None:
+        """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
+        now = self.deps.clock()
+        config = self.deps.config.reconcile
+        schedule = await self.deps.db(Schedule.load, self.deps.store)
+        failed = result.report.failed
+        retries: list[Retry] = []
+        for step in result.report.steps:
+            if step.error is not None:
+                retries.append(next_try(step.change.address, step.error, schedule.retries.get(step.change.address),
+                                        digest=digest_of_change(step.change), now=now, low_s=config.retry_min, high_s=config.retry_max))
+        path = result.integration.path
+        if result.error is not None:
+            retries.append(next_try(path, result.error, schedule.retries.get(path), digest="", now=now, low_s=config.retry_min, high_s=config.retry_max))
+        healed = [s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries]
+        healed += [path] if result.error is None and path in schedule.retries else []
+        await self.deps.db(self.deps.store.save_retries, retries, [key for key in healed if key not in failed])
+        self.view.results[result.integration] = result
+        self.view.next_at[result.integration] = self._next_at(result, retries, now)
+        notes = notes_of(result, self.live, self.view.next_at[result.integration], now)
+        if notes:
+            await self.deps.db(self.deps.store.journal, notes)
+        self._log_steps(result)
+        if result.integration not in self.live.resources and not result.recorded and result.error is None:
+            await self.deps.db(self.deps.store.drop_connection, result.integration)
+
+    def _next_at(self, result: Result, retries: Iterable[Retry], now: float) -> float:
+        """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""
+        resource = self.live.resources.get(result.integration)
+        intervals = [r.lifecycle.interval_s for r in self.live.resources.values() if integration_of(r) == result.integration and r.lifecycle.interval_s]
+        if resource is not None and resource.lifecycle.interval_s:
+            intervals.append(resource.lifecycle.interval_s)
+        interval = min(intervals) if intervals else self.deps.config.reconcile.interval
+        times = [now + interval * random.uniform(1 - JITTER, 1)]  # noqa: S311 - spreads load; never beyond the interval
+        times += [retry.next_at for retry in retries if not retry.terminal]
+        if result.plan is not None:
+            times += [c.retry_at for c in result.plan.changes if c.retry_at is not None]
+        if result.report.skipped and not retries:
+            times.append(now + self.deps.config.reconcile.retry_min)
+        times += [now + 1.0] if any(getattr(e, "unknown_outcome", False) for e in result.report.failed.values()) else []
+        for error in result.scope_errors.values():
+            at = getattr(error, "retry_at", None)
+            if at is not None:
+                times.append(at)
+            elif getattr(error, "retry", None) is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014"}:
+                times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
+        return max(min(times), now + 0.2)
+
+    def _log_steps(self, result: Result) -> None:
+        for step in result.report.steps:
+            change = step.change
+            fields = {"kind": change.resource.kind, "name": change.resource.name, "canvas": change.resource.canvas, "action": change.action.value,
+                      "class": change.cls.value, "address": str(change.address), "integration": result.integration.name,
+                      "external_id": step.external_id or str(change.external_id or ""), "duration_ms": step.duration_ms, "revision": self.live.revision}
+            if step.error is None:
+                self.deps.log.info("object_changed", outcome="done", **fields)
+            else:
+                self.deps.log.warning("object_failed", outcome="failed", code=step.error.code, error=step.error.message, **fields)
+        if result.error is not None:
+            self.deps.log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
+
+    def _log_summary(self, results: Iterable[Result], started: float) -> None:
+        results = tuple(results)
+        changed = sum(1 for r in results for s in r.report.steps if s.error is None)
+        failed = sum(len(r.report.failed) for r in results) + sum(1 for r in results if r.error is not None)
+        now = self.deps.clock()
+        soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
+        self.deps.log.info("pass_finished", integrations=len(results), changed=changed, failed=failed, revision=self.live.revision,
+                           duration_ms=int((now - started) * 1000), next_in_s=round(max(0.0, soonest - now), 1))
+
+
+def plan_set(results: Mapping[ResourceId, Result], revision: str) -> PlanSet:
+    """Return the plans of ``results`` as the one that a user sees."""
+    return PlanSet(revision, tuple(r.plan for _, r in sorted(results.items()) if r.plan is not None))
+
+
+def with_live(engine: Engine, live: Live) -> None:
+    """Make ``live`` what ``engine`` works on (a folder given on the command line)."""
+    engine.live = dataclasses.replace(live)

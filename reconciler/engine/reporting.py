@@ -1,0 +1,288 @@
+"""From what a pass found to one status per resource. Pure: `now` is an argument, the previous status too."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.engine.compiling import integration_of
+from reconciler.engine.conditions import Finding, Findings, conditions_of, same_but_times
+from reconciler.engine.live import Live
+from reconciler.engine.slice import Result
+from reconciler.model.errors import AuthFailed, ReconcilerError, RetryKind
+from reconciler.model.objects import RecordedObject, Scope
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition
+from reconciler.model.resources import Kind, Location, Resource, ResourceId
+from reconciler.model.status import Condition, ConditionStatus, CredentialReport, ResourceStatus
+from reconciler.model.values import Address
+
+HISTORY = 5
+_NOT_RUN = {
+    Kind.STAGE.value: "Validated in full; running stages is not part of this version yet.",
+    Kind.CONNECTION_GROUP.value: "Validated in full; joining events is not part of this version yet.",
+    Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet.",
+}
+_LOCAL_SOURCES = frozenset({"webhook", "manual"})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the statuses of one pass are made of."""
+
+    live: Live
+    results: Mapping[ResourceId, Result]
+    secrets: Mapping[ResourceId, ReconcilerError]
+    """Secret resources whose value is missing."""
+    next_at: Mapping[ResourceId, float] = field(default_factory=dict)
+    """When each integration is looked at again (seconds since the epoch)."""
+
+
+@dataclass(slots=True)
+class _View:
+    """One resource's share of its integration's result."""
+
+    resource: Resource
+    changes: list[Change] = field(default_factory=list)
+    errors: dict[Address, ReconcilerError] = field(default_factory=dict)
+    scope_errors: dict[Scope, ReconcilerError] = field(default_factory=dict)
+    records: list[RecordedObject] = field(default_factory=list)
+    done: int = 0
+
+
+def iso(at: float) -> str:
+    """Return ``at`` (seconds since the epoch) as RFC 3339 in UTC, to the second; empty for 0."""
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+
+
+def statuses(facts: Facts, previous: Mapping[ResourceId, ResourceStatus], generations: Mapping[ResourceId, int], now: float) -> dict[ResourceId, ResourceStatus]:
+    """Return the status of every resource: those in force, and those that are being deleted."""
+    integrations = {r.id: integration_of(r) for r in facts.live.resources.values()}
+    found: dict[ResourceId, ResourceStatus] = {}
+    for identity, resource in facts.live.resources.items():
+        result = facts.results.get(integrations[identity] or identity)
+        view = _view(resource, result)
+        findings = _findings(view, result, facts)
+        found[identity] = _status(view, findings, previous.get(identity), generations.get(identity, 1), _when(facts, integrations[identity] or identity), now)
+    for identity, records in _leaving(facts).items():
+        result = facts.results.get(records[0].integration)
+        found[identity] = _deleting(identity, records, result, previous.get(identity), now)
+    return found
+
+
+def _when(facts: Facts, integration: ResourceId) -> float:
+    return facts.next_at.get(integration, 0.0)
+
+
+def _view(resource: Resource, result: Result | None) -> _View:
+    view = _View(resource)
+    if result is None or resource.id == result.integration:
+        return view
+    view.changes = [c for c in (result.plan.changes if result.plan else ()) if c.resource == resource.id]
+    tried = {step.change.address: step for step in result.report.steps if step.change.resource == resource.id}
+    view.errors = {address: step.error for address, step in tried.items() if step.error is not None}
+    view.done = sum(1 for step in tried.values() if step.error is None)
+    # What was executed is no longer pending; the next observation says whether it holds.
+    view.changes = [c for c in view.changes if not (c.address in tried and tried[c.address].error is None and c.disposition is Disposition.EXECUTE)]
+    view.records = [r for r in result.recorded if r.resource == resource.id]
+    scopes = {o.scope for o in result.compiled.objects if o.resource == resource.id} | {r.scope for r in view.records}
+    view.scope_errors = {scope: error for scope, error in result.scope_errors.items() if scope in scopes}
+    return view
+
+
+def _findings(view: _View, result: Result | None, facts: Facts) -> Findings:
+    resource = view.resource
+    kind = resource.id.kind
+    invalid = Finding("InvalidManifest", "the newest revision of this manifest is not valid; its last valid spec is in force") \
+        if resource.id in facts.live.kept else None
+    if kind in _NOT_RUN:
+        return Findings(stalled=invalid or Finding("NotImplemented", _NOT_RUN[kind]))
+    if kind == Kind.SECRET.value:
+        error = facts.secrets.get(resource.id)
+        return Findings(ready=Finding("Available", "every value can be read"), stalled=_finding(error) if error else invalid)
+    if kind == Kind.CANVAS.value:
+        return Findings(ready=Finding("Valid", "nothing to provision"), stalled=invalid)
+    if kind == Kind.INTEGRATION.value:
+        return _integration_findings(result, invalid)
+    return _object_findings(view, result, invalid)
+
+
+def _integration_findings(result: Result | None, invalid: Finding | None) -> Findings:
+    if result is None:
+        return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)
+    suspended = result.suspended.get(result.integration)
+    credential = _credential(result)
+    stalled, progressing = _split(result.error) if result.error is not None else (None, None)
+    return Findings(ready=Finding("Connected", result.credential.identity if result.credential else ""), stalled=stalled or invalid,
+                    progressing=progressing, suspended=Finding("Suspended", suspended) if suspended else None, credentials=credential)
+
+
+def _credential(result: Result) -> tuple[ConditionStatus, Finding] | None:
+    report: CredentialReport | None = result.credential
+    if isinstance(result.error, AuthFailed) or (report is not None and not report.valid):
+        return ConditionStatus.FALSE, Finding("Refused", result.error.message if result.error else (report.message if report else ""))
+    if report is None:
+        return (ConditionStatus.UNKNOWN, Finding("NotChecked", "the provider could not be asked")) if result.error else None
+    if report.missing:
+        return ConditionStatus.FALSE, Finding("PermissionMissing", "missing: " + ", ".join(report.missing))
+    return ConditionStatus.TRUE, Finding("Valid", report.message or (f"acts as {report.identity}" if report.identity else "accepted"))
+
+
+def _object_findings(view: _View, result: Result | None, invalid: Finding | None) -> Findings:
+    spec = view.resource.spec
+    if result is None:
+        if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
+            return Findings(ready=Finding("NothingToProvision", "events are sent to its own URL"), stalled=invalid)
+        if spec.get("type") == "schedule":
+            return Findings(stalled=invalid or Finding("NotImplemented", "Validated in full; schedules are not run by this version yet."))
+        return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)
+    suspended = result.suspended.get(view.resource.id)
+    stalled, progressing = _trouble(view, result)
+    held = [c for c in view.changes if c.disposition is Disposition.HELD and c.reason not in {"Suspended", "Refused"}]
+    drift = [c for c in view.changes if c.cls is not ChangeClass.COMMIT] or held
+    blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
+    return Findings(
+        ready=Finding("Reconciled", f"{len(view.records)} object{'' if len(view.records) == 1 else 's'} as declared"),
+        stalled=stalled or invalid, progressing=progressing, suspended=Finding("Suspended", suspended) if suspended else None,
+        drifted=Finding("DriftDetected", _say(drift)) if drift else None,
+        blocked=Finding(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command") if blocked else None,
+        delivering=_delivering(view, result))
+
+
+def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | None]:
+    """Return (stalled, progressing) of a resource: the gravest of what went wrong, else what is still under way."""
+    errors: list[ReconcilerError] = []
+    if result.error is not None:
+        errors.append(result.error)
+    if view.resource.id in result.compiled.stalled:
+        errors.append(result.compiled.stalled[view.resource.id])
+    errors += [*view.scope_errors.values(), *view.errors.values()]
+    parts = [_split(error) for error in errors]
+    stalled = next((s for s, _ in parts if s is not None), None)
+    for change in view.changes:
+        if stalled is None and (change.reason in {"Conflict", "Refused", "Contended"}):
+            stalled = Finding(change.reason, change.message or _say([change]))
+    waiting = [c for c in view.changes if c.disposition in {Disposition.WAITING, Disposition.EXECUTE}]
+    progressing = next((p for _, p in parts if p is not None), None)
+    if progressing is None and waiting:
+        progressing = Finding(waiting[0].reason or "Pending", waiting[0].message or _say(waiting))
+    if progressing is None and any(change.resource == view.resource.id for change in result.report.skipped):
+        progressing = Finding("DependencyNotReady", "waits for an object that it needs")
+    return stalled, progressing
+
+
+def _split(error: ReconcilerError) -> tuple[Finding | None, Finding | None]:
+    """Errors that wait for a human stall; those that time heals are progress."""
+    retry = getattr(error, "retry", None)
+    if retry is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014", "RC5015", "RC5022"}:
+        return None, _finding(error)
+    if retry is RetryKind.AT:
+        return None, _finding(error)
+    return _finding(error), None
+
+
+def _finding(error: ReconcilerError) -> Finding:
+    name = type(error).__name__
+    reason = {"NotImplementedYet": "NotImplemented", "ReconcilerError": "Failed", "ProviderError": "Failed"}.get(name, name)
+    return Finding(reason, f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+
+
+def _say(changes: Iterable[Change]) -> str:
+    parts = []
+    for change in list(changes)[:3]:
+        fields = ", ".join(f.path.strip("/").replace("/", ".") for f in change.fields[:4])
+        what = f"{change.action} {change.scope}" + (f": {fields}" if fields else "")
+        parts.append(what + (f" ({change.reason})" if change.reason else ""))
+    return "; ".join(parts)
+
+
+def _delivering(view: _View, result: Result) -> tuple[ConditionStatus, Finding] | None:
+    """What the provider itself says of the deliveries of our hooks, where it says anything."""
+    words = []
+    for record in view.records:
+        seen = result.world.views.get(record.scope)
+        for one in seen.objects if seen is not None else ():
+            if one.external_id == record.external_id and one.health.get("last_response"):
+                words.append(one.health["last_response"])
+    if not words:
+        return None
+    bad = [word for word in words if not word.startswith("2") and word not in {"unused", "0"}]
+    if bad:
+        return ConditionStatus.FALSE, Finding("DeliveriesFail", f"the provider's last delivery was answered {bad[0]}")
+    good = [word for word in words if word.startswith("2")]
+    return (ConditionStatus.TRUE, Finding("Delivered", "the provider's last delivery was accepted")) if good else None
+
+
+def _status(view: _View, findings: Findings, before: ResourceStatus | None, generation: int, next_at: float, now: float) -> ResourceStatus:
+    moment = iso(now)
+    conditions = conditions_of(findings, before.conditions if before else (), generation=generation, now=moment)
+    stalled = findings.stalled is not None
+    attempts = (before.attempts if before else 0) + 1 if findings.progressing is not None or stalled else 0
+    changed = view.done > 0
+    status = ResourceStatus(
+        id=view.resource.id, location=view.resource.location, generation=generation, observed_generation=generation,
+        spec_digest=view.resource.spec_digest, conditions=conditions,
+        objects=tuple({"address": str(r.address), "externalId": str(r.external_id), "url": r.url} for r in sorted(view.records, key=lambda r: r.address) if not r.tombstone),
+        drift=_drift(view.changes), attempts=min(attempts, 1_000_000),
+        last_changed_at=moment if changed else (before.last_changed_at if before else ""),
+        next_reconcile_at=iso(next_at), history=_history(before, conditions, moment, changed=changed))
+    if before is not None and same_but_times(_like(status, before), before):
+        # A poll that found nothing new changes nothing but the times (attempts of a lasting failure are such a time).
+        return _like(status, before, keep_next=False)
+    return status
+
+
+def _like(status: ResourceStatus, before: ResourceStatus, *, keep_next: bool = True) -> ResourceStatus:
+    return dataclasses.replace(status, history=before.history, next_reconcile_at=before.next_reconcile_at if keep_next else status.next_reconcile_at)
+
+
+def _drift(changes: Iterable[Change]) -> tuple[Mapping[str, str], ...]:
+    rows: list[Mapping[str, str]] = []
+    for change in changes:
+        if change.cls is ChangeClass.COMMIT and change.disposition is not Disposition.HELD:
+            continue
+        rows += [{"path": f.path, "class": f.cls.value, "address": str(change.address)} for f in change.fields]
+        if not change.fields:
+            rows.append({"path": "", "class": change.cls.value, "address": str(change.address)})
+    return tuple(rows)
+
+
+def _history(before: ResourceStatus | None, conditions: tuple[Condition, ...], moment: str, *, changed: bool) -> tuple[object, ...]:
+    """Newest first, at most five, a row only where Ready's status or reason moved or something was written."""
+    ready = conditions[0]
+    old = before.history if before else ()
+    last = old[0] if old else None
+    same = isinstance(last, Mapping) and last.get("ready") == ready.status.value and last.get("reason") == ready.reason
+    if same and not changed:
+        return old
+    return ({"at": moment, "ready": ready.status.value, "reason": ready.reason, "changed": changed}, *old)[:HISTORY]
+
+
+def _leaving(facts: Facts) -> dict[ResourceId, list[RecordedObject]]:
+    """Resources that are no longer declared but still own something: their row stays until it is gone."""
+    rows: dict[ResourceId, list[RecordedObject]] = {}
+    for result in facts.results.values():
+        for record in result.recorded:
+            if record.resource not in facts.live.resources:
+                rows.setdefault(record.resource, []).append(record)
+    return rows
+
+
+def _deleting(identity: ResourceId, records: list[RecordedObject], result: Result | None, before: ResourceStatus | None, now: float) -> ResourceStatus:
+    location = before.location if before is not None else Location("")
+    view = _View(Resource(identity, {}, location))
+    findings = Findings(progressing=Finding("Deleting", "the manifest is gone; its objects are being removed"))
+    if result is not None:
+        view = _view(Resource(identity, {}, location), result)
+        stalled, _ = _trouble(view, result)
+        blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
+        held = [c for c in view.changes if c.disposition is Disposition.HELD and c.action is Action.DELETE]
+        suspended = result.suspended.get(identity)
+        findings = Findings(
+            stalled=stalled, progressing=None if stalled else findings.progressing,
+            suspended=Finding("Suspended", suspended) if suspended else None,
+            drifted=Finding("DriftDetected", _say(held)) if held else None,
+            blocked=Finding(blocked[0].reason or "Limits", _say(blocked)) if blocked else None)
+    view.records = records
+    return dataclasses.replace(_status(view, findings, before, before.generation if before else 1, 0.0, now), deleting=True)

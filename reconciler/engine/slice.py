@@ -1,0 +1,191 @@
+"""One integration's slice: connect, resolve, observe, decide, apply, look again. The unit of distributed work.
+
+Reads as its own table of contents; the parts lie in `compiling`, `observing`, `applying` and `reconciler.planning`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.applying import Report, Target, execute
+from reconciler.engine.compiling import Compiled, compile_resources, users_of, value_of
+from reconciler.engine.deps import Deps
+from reconciler.engine.links import Link, Links
+from reconciler.engine.live import Live
+from reconciler.engine.observing import World, expectations, observe
+from reconciler.engine.schedule import Schedule, hold_back
+from reconciler.engine.suspension import Suspensions
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.objects import Intent, ManagedObject, ObservedObject, RecordedObject, Scope
+from reconciler.model.plan import Action, Disposition, Plan
+from reconciler.model.resources import Resource, ResourceId
+from reconciler.model.secrets import SecretValue
+from reconciler.model.status import CredentialReport
+from reconciler.model.values import Address
+from reconciler.planning.plan import Limits, PlanInput, make_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one slice is asked to do."""
+
+    integration: ResourceId
+    write: bool = True
+    prune: bool = True
+    ignore_backoff: bool = False
+    """A command or a new commit: whatever waits for its next try is tried now."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What one slice found and did. ``error`` is what stopped the whole integration, if anything did."""
+
+    integration: ResourceId
+    error: ReconcilerError | None = None
+    plan: Plan | None = None
+    report: Report = field(default_factory=Report)
+    compiled: Compiled = field(default_factory=Compiled)
+    world: World = field(default_factory=World)
+    credential: CredentialReport | None = None
+    recorded: tuple[RecordedObject, ...] = ()
+    suspended: Mapping[ResourceId, str] = field(default_factory=dict)
+
+    @property
+    def scope_errors(self) -> dict[Scope, ReconcilerError]:
+        """Scopes that could not be read, with the reason."""
+        return {scope: view.error for scope, view in self.world.views.items() if view.error is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a slice works on: the live revision, and what lives as long as it."""
+
+    live: Live
+    secrets: SecretResolver
+    suspensions: Suspensions
+    go_on: Callable[[], Awaitable[bool]] | None = None
+
+
+async def run_slice(order: Order, setting: Setting, links: Links, deps: Deps) -> Result:
+    """Reconcile one integration. Never raises for what the world or the repository did wrong: that is in the result."""
+    result = Result(order.integration)
+    try:
+        link = await _connect(order, setting, links, deps)
+        users = users_of(order.integration, setting.live.resources.values())
+        result.credential = await _check(link, users, setting.live, deps)
+        result.compiled = await compile_resources(link.driver, link.api, users, deps, setting.secrets.read)
+        await _decide(order, setting, link, result, deps)
+        if order.write and result.plan is not None:
+            await _act(order, setting, link, result, deps)
+    except ReconcilerError as error:
+        result.error = error
+    result.recorded = await deps.db(deps.store.recorded, order.integration)
+    return result
+
+
+async def _connect(order: Order, setting: Setting, links: Links, deps: Deps) -> Link:
+    stored = await deps.db(deps.store.connections)
+    link = await links.link(order.integration, setting.live, stored, setting.secrets)
+    if order.write and stored.get(order.integration) != link.connection:
+        await deps.db(deps.store.save_connection, link.connection)
+    return link
+
+
+async def _check(link: Link, users: tuple[Resource, ...], live: Live, deps: Deps) -> CredentialReport:
+    """Try the credential; raises `AuthFailed` so that nothing else is asked of a provider that refuses it."""
+    needs: dict[str, str] = {}
+    resource = live.resources.get(link.connection.integration)
+    if resource is not None:
+        needs.update({str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()})
+    for user in users:
+        needs.update(link.driver.needs(user))
+    return await link.driver.check(link.api, needs)
+
+
+async def _decide(order: Order, setting: Setting, link: Link, result: Result, deps: Deps) -> None:
+    """Observe every scope that matters and make the plan."""
+    recorded = result.recorded = await deps.db(deps.store.recorded, order.integration)
+    intents = await deps.db(deps.store.unsettled, order.integration)
+    desired = result.compiled.objects
+    scopes = {o.scope for o in desired} | {r.scope for r in recorded} | {i.scope for i in intents}
+    types = link.driver.types
+    result.world = await observe(link.api, types, scopes, expectations(recorded, intents), deps)
+    if order.write:
+        await _mark_seen(recorded, result.world, deps)
+    schedule = await deps.db(Schedule.load, deps.store)
+    result.suspended = setting.suspensions.of(order.integration, setting.live, deps.clock())
+    plan = make_plan(PlanInput(
+        integration=order.integration, desired=desired, recorded=recorded, views=result.world.views, intents=intents,
+        untouchable=_untouchable(result, setting.live), suspended=frozenset(result.suspended),
+        approvals=frozenset(await deps.db(deps.store.approvals)), types=types, refused=schedule.refused(),
+        prune_allowed=order.prune and setting.live.complete and deps.config.reconcile.prune,
+        limits=Limits(deps.config.reconcile.limits.delete_percent, deps.config.reconcile.limits.delete_minimum,
+                      deps.config.reconcile.limits.delete_max),
+        settle_s=deps.config.reconcile.settle, now=deps.clock(), owner=deps.owner))
+    result.plan = plan if order.ignore_backoff else hold_back(plan, schedule, deps.clock())
+
+
+def _untouchable(result: Result, live: Live) -> frozenset[ResourceId]:
+    """Resources whose desired form is not known now: what they own is neither changed nor pruned."""
+    return frozenset(result.compiled.stalled)
+
+
+async def _mark_seen(recorded: tuple[RecordedObject, ...], world: World, deps: Deps) -> None:
+    ids = {(scope, o.external_id) for scope, view in world.views.items() for o in view.objects}
+    fresh = [r.address for r in recorded if not r.seen and not r.tombstone and (r.scope, r.external_id) in ids]
+    if fresh:
+        await deps.db(deps.store.mark_seen, fresh)
+
+
+async def _act(order: Order, setting: Setting, link: Link, result: Result, deps: Deps) -> None:
+    """Execute the plan, settle what observation answered, and prove deletes by looking again."""
+    plan = result.plan
+    if plan is None:
+        return
+    if plan.settlements:
+        await deps.db(deps.store.settle_intents, plan.settlements)
+    if not plan.executable:
+        return
+    result.report = await execute(plan, _target(setting, link, result, deps), deps, go_on=setting.go_on)
+    deleted = [s.change for s in result.report.steps if s.error is None and s.change.action is Action.DELETE]
+    if deleted:
+        await _prove_deletes({change.scope for change in deleted}, setting, link, result, deps)
+
+
+def _target(setting: Setting, link: Link, result: Result, deps: Deps) -> Target:
+    plan = result.plan
+    recorded = {r.address: r for r in result.recorded}
+    observed: dict[Address, ObservedObject] = {}
+    for change in plan.changes if plan is not None else ():
+        view = result.world.views.get(change.scope)
+        for one in view.objects if view is not None else ():
+            if one.external_id == change.external_id:
+                observed[change.address] = one
+
+    def secrets(desired: ManagedObject) -> Mapping[str, SecretValue]:
+        return {w.pointer: value_of(w.ref, deps, setting.secrets.read) for w in desired.write_only}
+
+    return Target(link.api, link.driver.types, secrets, recorded, observed, setting.live.revision, link.budget)
+
+
+async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, result: Result, deps: Deps) -> None:
+    """A tombstone goes only when complete lists no longer show the object; what a list still shows is left for the next slice."""
+    recorded = tuple(r for r in await deps.db(deps.store.recorded, result.integration) if r.scope in scopes and r.tombstone)
+    if not recorded:
+        return
+    world = await observe(link.api, link.driver.types, scopes, expectations(recorded, ()), deps)
+    proof = make_plan(PlanInput(integration=result.integration, desired=(), recorded=recorded, views=world.views,
+                                types=link.driver.types, settle_s=deps.config.reconcile.settle, now=deps.clock(), owner=deps.owner,
+                                limits=Limits(0, 0, 0)))
+    gone = tuple(c for c in proof.changes if c.action is Action.FORGET and c.disposition is Disposition.EXECUTE)
+    target = dataclasses.replace(_target(setting, link, result, deps), recorded={r.address: r for r in recorded})
+    done = await execute(dataclasses.replace(proof, changes=gone), target, deps)
+    result.report.steps += done.steps
+
+
+async def settle_wait(intents: tuple[Intent, ...], now: float, settle_s: float) -> float:
+    """Return how long (seconds) a one-shot run waits until the youngest doubt can be settled; 0 when there is none."""
+    return max((intent.created_at + settle_s - now for intent in intents), default=0.0)

@@ -1,0 +1,31 @@
+"""Named points at which a test may kill the process, to prove that any crash is survived. Off unless asked for.
+
+``RECONCILER_FAILPOINTS=1`` compiles them in; ``RECONCILER_FAILPOINT=name[:n]`` sends SIGKILL at the n-th hit of one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+KNOWN = (
+    "apply-before-begin", "apply-after-begin", "apply-before-settle", "apply-after-settle", "apply-between-delete-and-create",
+    "http-before-send", "http-after-send",
+    "state-begin-before-commit", "state-begin-after-commit", "state-settle-before-commit", "state-settle-after-commit", "state-migrate",
+    "loop-git",
+)
+"""Every name in the code; a test fails when one is missing here or has no case."""
+
+_ENABLED = os.environ.get("RECONCILER_FAILPOINTS") == "1"
+_NAME, _, _COUNT = os.environ.get("RECONCILER_FAILPOINT", "").partition(":")
+_left = int(_COUNT) if _COUNT.isdigit() else 1
+
+
+def failpoint(name: str) -> None:
+    """End the process with SIGKILL if this is the chosen point; otherwise nothing."""
+    global _left
+    if not _ENABLED or name != _NAME:
+        return
+    _left -= 1
+    if _left <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)

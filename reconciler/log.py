@@ -1,0 +1,133 @@
+"""Logging: structlog, JSON lines when stderr is no terminal, readable lines when it is. One redactor, last before the sink."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from reconciler.credentials.redact import Redactor
+
+_QUIET = ("httpx", "httpcore", "aiohttp", "alembic", "dbos", "apscheduler", "uvicorn", "sqlalchemy", "watchfiles", "git", "asyncio")
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_FIRST = ("ts", "level", "event", "kind", "name", "canvas", "reconcile_id", "revision", "integration", "action", "outcome", "duration_ms",
+          "external_id", "error", "code")
+
+
+def configure(style: str, level: str, redactor: Redactor, *, stream: TextIO | None = None) -> None:
+    """Set logging up for the process. ``style``: auto, json or console; ``level``: debug, info, warning or error."""
+    import structlog
+
+    out = stream if stream is not None else sys.stderr
+    console = style == "console" or (style == "auto" and out.isatty())
+    render = _Console() if console else _Json()
+    least = _LEVELS[level]
+    processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
+                             structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"), _exception, _Redact(redactor), render]
+    structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(least),
+                        logger_factory=lambda *_: _Writer(out), cache_logger_on_first_use=False)
+    root = logging.getLogger()
+    root.handlers = [_Bridge()]
+    root.setLevel(least)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(least, logging.WARNING))
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+
+
+def get_logger(name: str) -> Any:
+    """Return a logger: ``log.info("event_name", key=value)``; events are constant texts, what varies is a field."""
+    import structlog
+
+    return structlog.get_logger(logger=name)
+
+
+class _Writer:
+    """Writes whole lines; a line is never torn by another thread's."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def _write(self, message: str) -> None:
+        with self._lock:
+            try:
+                self._out.write(message + "\n")
+                self._out.flush()
+            except ValueError:
+                pass  # the stream was closed at exit
+
+    debug = info = warning = error = critical = exception = msg = log = _write
+
+
+class _Redact:
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+
+    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: self._redactor.redact_json(value) for key, value in event.items()}
+
+
+def _exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Turn ``exc_info`` into a traceback without a single local variable."""
+    info = event.pop("exc_info", None)
+    if info:
+        import traceback
+
+        error = info if isinstance(info, BaseException) else (info[1] if isinstance(info, tuple) else sys.exc_info()[1])
+        if error is not None:
+            event["traceback"] = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return event
+
+
+def _ordered(event: Mapping[str, Any]) -> dict[str, Any]:
+    first = {key: event[key] for key in _FIRST if key in event}
+    return {**first, **{key: value for key, value in event.items() if key not in first}}
+
+
+class _Json:
+    """One JSON object a line: nothing in a field can break a line."""
+
+    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> str:
+        return json.dumps(_ordered(event), default=str, ensure_ascii=True)
+
+
+class _Console:
+    """Readable lines; control characters of fields are escaped, so no field can forge a line or drive a terminal."""
+
+    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> str:
+        fields = _ordered(event)
+        at, level, name = str(fields.pop("ts", "")), str(fields.pop("level", "")), str(fields.pop("event", ""))
+        trace = fields.pop("traceback", "")
+        fields.pop("logger", None)
+        text = " ".join(f"{key}={_shown(value)}" for key, value in fields.items() if value not in ("", None))
+        line = f"{at[11:19]} {level:7} {clean(name):22} {text}".rstrip()
+        return line + ("\n" + "\n".join("    " + clean(one) for one in str(trace).splitlines()) if trace else "")
+
+
+def _shown(value: Any) -> str:
+    text = clean(value if isinstance(value, str) else json.dumps(value, default=str))
+    return f'"{text}"' if " " in text or not text else text
+
+
+def clean(text: str) -> str:
+    """Return ``text`` with control and bidi characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Bridge(logging.Handler):
+    """What libraries log goes the same way, through the same redactor."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        import structlog
+
+        method = {10: "debug", 20: "info", 30: "warning"}.get(record.levelno, "error")
+        fields: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        getattr(structlog.get_logger(), method)("library", **fields)

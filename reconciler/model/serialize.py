@@ -1,0 +1,101 @@
+"""A small typed codec between the model's frozen dataclasses and JSON. One plan of conversion a class, made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from reconciler.model.resources import DerivedKeyRef, SecretRef
+
+T = TypeVar("T")
+Convert = Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def to_json(value: Any) -> Any:
+    """Return ``value`` as JSON: dataclasses by field (defaults left out), enums by value, sets sorted, identities as objects."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: to_json(item) for name, default in _defaults(type(value)) if (item := getattr(value, name)) is not default and item != default}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(to_json(item) for item in value)
+    return value
+
+
+@cache
+def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
+    rows = []
+    for field in dataclasses.fields(cls):
+        default: Any = field.default
+        if default is dataclasses.MISSING:
+            default = field.default_factory() if field.default_factory is not dataclasses.MISSING else _NOTHING
+        rows.append((field.name, default))
+    return tuple(rows)
+
+
+_NOTHING = object()
+
+
+def from_json(cls: type[T], data: Any) -> T:
+    """Return an instance of ``cls`` from what `to_json` made; unknown fields are ignored (a newer program wrote them)."""
+    return typing.cast("T", _plan(cls)(data))
+
+
+@cache
+def _plan(kind: Any) -> Convert:
+    origin = typing.get_origin(kind)
+    if kind in (Any, object) or kind is type(None):
+        return _same
+    if isinstance(kind, typing.NewType):
+        return _same
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(typing.cast("type[Any]", kind))
+    if origin in (typing.Union, types.UnionType):
+        return _union(typing.get_args(kind))
+    if origin is tuple:
+        inner = typing.get_args(kind)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            item = _plan(inner[0])
+            return tuple if item is _same else lambda value: tuple([item(one) for one in value])
+        items = [_plan(one) for one in inner]
+        return lambda value: tuple(convert(one) for convert, one in zip(items, value, strict=True))
+    if origin is frozenset:
+        item = _plan(typing.get_args(kind)[0])
+        return lambda value: frozenset(item(one) for one in value)
+    return _same
+
+
+def _union(parts: tuple[Any, ...]) -> Convert:
+    some = [part for part in parts if part is not type(None)]
+    if set(some) == {SecretRef, DerivedKeyRef}:
+        secret, derived = _plan(SecretRef), _plan(DerivedKeyRef)
+        return lambda value: secret(value) if "name" in value else derived(value)
+    if len(some) == 1:
+        inner = _plan(some[0])
+        return _same if inner is _same else lambda value: None if value is None else inner(value)
+    return _same
+
+
+def _dataclass(cls: type[Any]) -> Convert:
+    hints = typing.get_type_hints(cls)
+    converts = {field.name: _plan(hints[field.name]) for field in dataclasses.fields(cls)}
+
+    def convert(value: Any) -> Any:
+        return cls(**{name: converts[name](item) for name, item in value.items() if name in converts})
+
+    return convert

@@ -1,0 +1,125 @@
+"""The admin socket: how a verb acts on a running daemon. A Unix socket, mode 0600, in the state folder.
+
+One JSON object a line each way: ``{"verb": "suspend", …}`` → ``{"ok": true, …}`` or ``{"ok": false, "code", "message", "hint"}``.
+Who may open the file may do everything; there is no other authentication.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reconciler.model.errors import ReconcilerError, StateError
+
+Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
+MAX_LINE = 1 << 20
+SOCKET = "admin.sock"
+
+
+class AdminServer:
+    """Answers verbs on the socket; ``handler`` gets the request and who asks (``uid:1000``)."""
+
+    def __init__(self, folder: Path, handler: Handler) -> None:
+        self._path = folder / SOCKET
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self._busy: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Listen. The state folder's lock is held, so a socket file that lies there is a dead one."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, path=_short(self._path), limit=MAX_LINE)
+        finally:
+            os.umask(before)
+
+    async def stop(self) -> None:
+        """Stop listening and remove the file; answers under way are finished first, for a short while."""
+        if self._server is not None:
+            self._server.close()
+        if self._busy:
+            await asyncio.wait(self._busy, timeout=2)
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._busy.add(task)
+            task.add_done_callback(self._busy.discard)
+        try:
+            line = await reader.readline()
+            answer = await self._answer(line, _peer(writer))
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (ConnectionError, ValueError, asyncio.IncompleteReadError):
+            pass  # the other side went away, or sent a line over the limit
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes, peer: str) -> Mapping[str, Any]:
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
+                return {"ok": False, "code": "RC8001", "message": "not a request of this protocol", "hint": ""}
+            return {"ok": True, **await self._handler(request, peer)}
+        except ReconcilerError as error:
+            return {"ok": False, "code": error.code, "message": error.message, "hint": error.hint, "exit": error.exit_code}
+        except json.JSONDecodeError:
+            return {"ok": False, "code": "RC8001", "message": "not JSON", "hint": ""}
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """Return who is at the other end, from the kernel (SO_PEERCRED, unix(7))."""
+    sock = writer.get_extra_info("socket")
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return f"uid:{uid}"
+
+
+def _short(path: Path) -> str:
+    """Return a spelling of ``path`` that fits into sun_path (107 bytes)."""
+    spellings = (str(path), os.path.relpath(path))
+    return min(spellings, key=len)
+
+
+class NoDaemon(StateError):
+    """Nothing listens on the admin socket."""
+
+    code = "RC8002"
+
+
+def call(folder: Path, request: Mapping[str, Any], *, timeout_s: float = 30.0) -> Mapping[str, Any]:
+    """Send ``request`` to the daemon of ``folder`` and return its answer. Raises `NoDaemon`, or the error it answers with."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(_short(folder / SOCKET))
+            sock.sendall(json.dumps(dict(request)).encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n"):
+                part = sock.recv(65_536)
+                if not part:
+                    break
+                data += part
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NoDaemon("no daemon is running on this state", hint="Start `reconciler run`.") from error
+    except TimeoutError as error:
+        raise StateError(f"the daemon did not answer within {timeout_s:.0f} s", code="RC8003", hint="See its log and /healthz.") from error
+    if not data:
+        raise StateError("the daemon closed the connection without an answer", code="RC8003", hint="See its log.")
+    answer: Mapping[str, Any] = json.loads(data)
+    if not answer.get("ok"):
+        error = ReconcilerError(str(answer.get("message", "refused")), code=str(answer.get("code", "RC8003")), hint=str(answer.get("hint", "")))
+        error.exit_code = int(answer.get("exit", 1))
+        raise error
+    return answer

@@ -1,0 +1,40 @@
+"""``/healthz`` (the loops advance), ``/readyz`` (the first pass is done), ``/metrics`` (Prometheus). No detail to strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store", "content-security-policy": "default-src 'none'",
+                    "referrer-policy": "no-referrer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the endpoints ask the daemon."""
+
+    dead_loops: Callable[[], list[str]]
+    ready: Callable[[], bool]
+    metrics: Callable[[], bytes]
+
+
+def build_app(probes: Probes) -> Starlette:
+    """Return the daemon's ASGI app."""
+
+    async def healthz(_: Request) -> Response:
+        dead = probes.dead_loops()
+        return PlainTextResponse("ok\n" if not dead else "stuck\n", 200 if not dead else 503, SECURITY_HEADERS)
+
+    async def readyz(_: Request) -> Response:
+        ready = probes.ready()
+        return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503, SECURITY_HEADERS)
+
+    async def metrics(_: Request) -> Response:
+        return Response(probes.metrics(), 200, SECURITY_HEADERS, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])

@@ -1,0 +1,49 @@
+"""The HTTP listener: uvicorn inside the daemon's event loop, without its signal handlers and its access log."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from reconciler.model.errors import ConfigError
+from reconciler.server.health import Probes, build_app
+
+
+class HttpServer:
+    """Serves the daemon's app on ``listen`` (``host:port``; port 0 picks a free one, see `port`)."""
+
+    def __init__(self, listen: str, *, dead_loops: Callable[[], list[str]], ready: Callable[[], bool], metrics: Callable[[], bytes]) -> None:
+        self._listen = listen
+        self._probes = Probes(dead_loops, ready, metrics)
+        self._task: asyncio.Task[None] | None = None
+        self._server: object = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Bind and serve; raises `ConfigError` when the address cannot be had."""
+        import uvicorn
+
+        host, _, port = self._listen.rpartition(":")
+        host = host.strip("[]")
+        try:
+            sock = socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {self._listen}: {error.strerror}", code="RC8004",
+                              hint="Another process has the port, or the address is not this machine's: change server.listen.") from error
+        self.port = sock.getsockname()[1]
+        config = uvicorn.Config(build_app(self._probes), log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5,
+                                limit_concurrency=256, server_header=False, h11_max_incomplete_event_size=65_536)
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._server = server
+        self._task = asyncio.create_task(server._serve([sock]))  # noqa: SLF001 - `serve` would take the process's signals
+
+    async def stop(self) -> None:
+        """Stop accepting and wait shortly for what is under way."""
+        if self._task is None:
+            return
+        self._server.should_exit = True  # type: ignore[attr-defined]
+        await asyncio.wait({self._task}, timeout=3)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)

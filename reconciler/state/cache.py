@@ -1,0 +1,65 @@
+"""Parsed files by blob id: disposable, so it may be fast instead of durable. A damaged cache is thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+class BlobCache:
+    """Implements `reconciler.manifests.ParseCache` on a SQLite file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            try:
+                return self._connect()
+            except sqlite3.DatabaseError:  # a folder that cannot be written: work without a cache
+                connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+                connection.execute("CREATE TABLE blob (id TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID")
+                return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=5, check_same_thread=False, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID")
+        with contextlib.suppress(OSError):
+            self._path.chmod(0o600)
+        return connection
+
+    def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """Return what is known of ``blobs``."""
+        wanted = list(blobs)
+        try:
+            if len(wanted) > 2_000:
+                chosen = set(wanted)
+                return {key: payload for key, payload in self._connection.execute("SELECT id, payload FROM blob") if key in chosen}
+            found: dict[str, bytes] = {}
+            for start in range(0, len(wanted), 500):
+                part = wanted[start:start + 500]
+                marks = ",".join("?" * len(part))
+                found.update(self._connection.execute(f"SELECT id, payload FROM blob WHERE id IN ({marks})", part))  # noqa: S608 - question marks only
+            return found
+        except sqlite3.DatabaseError:
+            return {}
+
+    def put_many(self, rows: Mapping[str, bytes]) -> None:
+        """Remember ``rows``; a cache that cannot be written is no error."""
+        with contextlib.suppress(sqlite3.DatabaseError):
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR REPLACE INTO blob VALUES (?, ?)", list(rows.items()))
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()

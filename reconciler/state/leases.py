@@ -1,0 +1,65 @@
+"""Leases with fencing numbers, and heartbeats: who may write, and who is still alive. Time is the database's."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import delete, select, text, update
+
+from reconciler.state.base import Base
+from reconciler.state.rows import Fence, FenceLost
+from reconciler.state.tables import executor, lease
+
+
+class Leases(Base):
+    """Part of `Store`."""
+
+    def now(self) -> float:
+        """Return the database's clock, in seconds since the epoch: the one that all processes share."""
+        if self.dialect == "sqlite":
+            return time.time()  # one machine, one clock
+        with self._read() as connection:
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Fence | None:
+        """Take or keep the lease; None while another holds it. Every change of holder raises the number."""
+        now = self.now()
+        with self._write() as connection:
+            query = select(lease.c.holder, lease.c.number, lease.c.until).where(lease.c.name == name)
+            row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first()
+            if row is not None and row[0] != holder and row[2] > now:
+                return None
+            number = 1 if row is None else int(row[1]) + (0 if row[0] == holder and row[2] > now else 1)
+            self._upsert(connection, lease, [{"name": name, "holder": holder, "number": number, "until": now + ttl_s}])
+        return Fence(name, number)
+
+    def release_lease(self, fence: Fence) -> None:
+        """Give the lease back, unless somebody else has it by now."""
+        with self._write() as connection:
+            connection.execute(update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(until=0.0))
+
+    def _hold(self, connection: SqlConnection, fence: Fence | None) -> None:
+        """Raise `FenceLost` unless ``fence`` is still the newest."""
+        if fence is None:
+            return
+        matched = connection.execute(update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(number=fence.number))
+        if matched.rowcount != 1:
+            raise FenceLost(f"another process has taken over {fence.name}", hint="Nothing was written; this process stops working on it.")
+
+    def beat(self, identity: str) -> None:
+        """Say that this executor is alive."""
+        now = self.now()
+        with self._write() as connection:
+            self._upsert(connection, executor, [{"id": identity, "beat": now}])
+
+    def dead_executors(self, older_than_s: float) -> list[str]:
+        """Return executors that have not said so for that long."""
+        limit = self.now() - older_than_s
+        with self._read() as connection:
+            return [str(row[0]) for row in connection.execute(select(executor.c.id).where(executor.c.beat < limit).order_by(executor.c.id))]
+
+    def remove_executor(self, identity: str) -> None:
+        """Drop the row: the last thing a process does, or a peer that took over."""
+        with self._write() as connection:
+            connection.execute(delete(executor).where(executor.c.id == identity))

@@ -1,0 +1,42 @@
+"""Migrations: Alembic's, shipped in the wheel, run inside one transaction (DDL is transactional on both databases)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from reconciler.failpoints import failpoint
+
+HEAD = "0001"
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the schema's version, or None for an empty database."""
+    from alembic.runtime.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def known_revisions() -> frozenset[str]:
+    """Return every version that this program can read."""
+    from alembic.script import ScriptDirectory
+
+    return frozenset(script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions())
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the schema to `HEAD` within the caller's transaction: all of it or nothing."""
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    script = ScriptDirectory.from_config(config)
+
+    with EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment:  # noqa: SLF001 - as alembic.command does
+        environment.configure(connection=connection, target_metadata=None, transactional_ddl=True, transaction_per_migration=False)
+        environment.run_migrations()
+    failpoint("state-migrate")

@@ -1,0 +1,126 @@
+"""Recorded objects and intents: what makes a write crash-proof. Intents are one commit before the calls, outcomes one after."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import delete, select, update
+
+from reconciler.failpoints import failpoint
+from reconciler.model.objects import Intent, IntentState, RecordedObject
+from reconciler.model.records import AuditEntry, Outcome
+from reconciler.model.resources import ResourceId
+from reconciler.model.values import Address, ExternalId
+from reconciler.state.audit import AuditLog
+from reconciler.state.base import chunks, drop_reserve, keep_reserve, pack, unpack
+from reconciler.state.rows import Fence, StorageFull
+from reconciler.state.tables import intent as intents_table
+from reconciler.state.tables import managed_object
+
+UNSETTLED = (IntentState.PENDING.value, IntentState.UNKNOWN.value)
+
+
+class Objects(AuditLog):
+    """Part of `Store`."""
+
+    def recorded(self, integration: ResourceId | None = None) -> tuple[RecordedObject, ...]:
+        """Return what we own (on ``integration``), tombstones included, by address."""
+        query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).order_by(managed_object.c.address)
+        if integration is not None:
+            query = query.where(managed_object.c.integration == integration.path)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return tuple(unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows)
+
+    def recorded_one(self, address: Address) -> RecordedObject | None:
+        """Return one recorded object, or None."""
+        query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).where(managed_object.c.address == address)
+        with self._read() as connection:
+            row = connection.execute(query).first()
+        return unpack(RecordedObject, row[2], seen=bool(row[0]), tombstone=bool(row[1])) if row is not None else None
+
+    def begin(self, intents: Sequence[Intent], audit: Sequence[AuditEntry], *, fence: Fence | None = None) -> None:
+        """Commit intents and their audit rows before the calls. Raises `StorageFull` (then nothing may be sent) or `FenceLost`."""
+        with self._write() as connection:
+            self._hold(connection, fence)
+            self._upsert(connection, intents_table, [_intent_row(one) for one in intents])
+            self._append(connection, audit)
+            failpoint("state-begin-before-commit")
+        failpoint("state-begin-after-commit")
+
+    def settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry] = (), *, fence: Fence | None = None) -> None:
+        """Commit what became of intents, with the records they change. On a full disk the reserve is spent on it."""
+        try:
+            self._settle(outcomes, audit, fence)
+        except StorageFull:
+            if not drop_reserve(self._state_dir):
+                raise
+            self._settle(outcomes, audit, fence)
+            keep_reserve(self._state_dir)
+
+    def _settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry], fence: Fence | None) -> None:
+        with self._write() as connection:
+            self._hold(connection, fence)
+            self._finish(connection, [(o.intent_id, o.state) for o in outcomes])
+            for dropped in chunks([o.drop for o in outcomes if o.drop is not None]):
+                connection.execute(delete(managed_object).where(managed_object.c.address.in_(dropped)))
+            self._record(connection, [o.record for o in outcomes if o.record is not None])
+            self._append(connection, audit)
+            failpoint("state-settle-before-commit")
+        failpoint("state-settle-after-commit")
+
+    def _finish(self, connection: SqlConnection, states: Sequence[tuple[str, IntentState]]) -> None:
+        by_state: dict[IntentState, list[str]] = {}
+        for identity, state in states:
+            by_state.setdefault(state, []).append(identity)
+        for state, ids in by_state.items():
+            for part in chunks(ids):
+                connection.execute(update(intents_table).where(intents_table.c.id.in_(part)).values(state=state.value))
+
+    def unsettled(self, integration: ResourceId | None = None) -> tuple[Intent, ...]:
+        """Return the writes without a known outcome, oldest first."""
+        query = select(intents_table.c.state, intents_table.c.payload).where(intents_table.c.state.in_(UNSETTLED)).order_by(intents_table.c.created_at, intents_table.c.id)
+        if integration is not None:
+            query = query.where(intents_table.c.integration == integration.path)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return tuple(unpack(Intent, payload, state=state) for state, payload in rows)
+
+    def settle_intents(self, settlements: Iterable[tuple[str, IntentState, ExternalId | None]]) -> None:
+        """Close intents that an observation answered."""
+        with self._write() as connection:
+            self._finish(connection, [(identity, state) for identity, state, _ in settlements])
+
+    def record_and_forget(self, records: Sequence[RecordedObject], forget: Sequence[Address], audit: Sequence[AuditEntry]) -> None:
+        """Change the state alone: record what was found, forget what is gone; one commit."""
+        with self._write() as connection:
+            for part in chunks(list(forget)):
+                connection.execute(delete(managed_object).where(managed_object.c.address.in_(part)))
+            self._record(connection, records)
+            self._append(connection, audit)
+
+    def record(self, records: Sequence[RecordedObject]) -> None:
+        """Store recorded objects."""
+        self.record_and_forget(records, (), ())
+
+    def forget(self, addresses: Sequence[Address], audit: Sequence[AuditEntry]) -> None:
+        """Drop recorded objects; nothing happens at the provider."""
+        self.record_and_forget((), addresses, audit)
+
+    def mark_seen(self, addresses: Sequence[Address]) -> None:
+        """Say that these were seen in a list: from now on their absence counts at once."""
+        with self._write() as connection:
+            for part in chunks(list(addresses)):
+                connection.execute(update(managed_object).where(managed_object.c.address.in_(part)).values(seen=True))
+
+    def _record(self, connection: SqlConnection, records: Sequence[RecordedObject]) -> None:
+        self._upsert(connection, managed_object, [
+            {"address": r.address, "integration": r.integration.path, "resource": r.resource.path, "seen": r.seen, "tombstone": r.tombstone,
+             "payload": pack(dataclasses.replace(r, seen=False, tombstone=False))} for r in records])
+
+
+def _intent_row(one: Intent) -> dict[str, object]:
+    return {"id": one.id, "integration": one.integration.path, "address": one.address, "state": one.state.value, "created_at": one.created_at,
+            "payload": pack(one)}

@@ -1,0 +1,23 @@
+#!/bin/sh
+# What the tests need from Debian: git, an SSH server, PostgreSQL. Installed when missing and root; else named.
+set -eu
+missing=""
+command -v git >/dev/null 2>&1 || missing="$missing git"
+command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+[ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "installing:$missing"
+  # A server that the package would start is not wanted: the tests start their own on a free port.
+  mkdir -p /etc/postgresql-common
+  [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+  apt-get update -qq
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+  echo "the tests need these Debian packages:$missing" >&2
+  echo "install them: sudo apt-get install --no-install-recommends$missing" >&2
+  exit 1
+fi
