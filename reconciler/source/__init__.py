@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reconciler.model.errors import ConfigError
 from reconciler.source.base import FileData, FileEntry, Revision, SecurityNotice, Snapshot, Source, refuse_empty
 from reconciler.source.folder import FolderSource, LocalRepository, git_dir_of, read_folder
 from reconciler.source.options import Caps, SourceOptions, VerifyMode, VerifyOptions, check_url, local_folder, normalize_path
@@ -23,8 +24,6 @@ def open_source(options: SourceOptions, state_dir: Path) -> Source:
     if git_dir is not None:
         return LocalRepository(git_dir, options, _NOWHERE)
     if options.verify is not None:
-        from reconciler.model.errors import ConfigError
-
         raise ConfigError(
             f"source.verify is set, and {folder} is no Git repository: a folder has no signatures",
             hint="Use a repository, or remove source.verify.",

@@ -24,7 +24,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[SourceError], str, str], ...] = tuple(
             r"couldn't find remote ref",
             BranchGone,
             "branch {branch} does not exist at the remote",
-            "Nothing is deleted. Restore the branch, or name the new one in source.branch.",
+            "Nothing is deleted. Restore the branch, or name the new one in source.branch; check that a Git server answers.",
         ),
         (
             r"fsck error|(error|warning) in (tree|commit|tag|blob) [0-9a-f]{40}|contains '\.git'|hasDot",

@@ -15,7 +15,7 @@ from reconciler.model.errors import SourceError
 from reconciler.source.base import FileData, FileEntry, Revision, SecurityNotice, Snapshot
 from reconciler.source.errors import BranchGone, NotFastForward, PathGone, RefUnknown, SourceTooLarge, SourceUnreachable
 from reconciler.source.objects import ObjectReader, check_owner, refuse_lfs
-from reconciler.source.options import Caps, SourceOptions, check_ref, normalize_path
+from reconciler.source.options import Caps, SourceOptions, check_branch, check_ref, normalize_path
 from reconciler.source.runner import GitRunner
 from reconciler.source.selection import IGNORE_FILE, Selector, TreeEntry, is_manifest_name
 from reconciler.source.signatures import verify
@@ -218,7 +218,7 @@ class LocalRepository:
     """The branch head of a repository on this machine, read by commit: what is not committed does not count."""
 
     def __init__(self, git_dir: Path, options: SourceOptions, home: Path) -> None:
-        check_ref(options.branch)
+        check_branch(options.branch)
         self._git_dir = git_dir
         self._options = options
         self._reader = ObjectReader(git_dir, GitRunner(home), options.deadline_s)

@@ -25,7 +25,7 @@ from reconciler.source.base import FileData, Revision, Snapshot
 from reconciler.source.classify import error_of
 from reconciler.source.errors import BranchGone, MirrorDamaged, NotFastForward, RefUnknown, SourceTimeout, SourceTooLarge
 from reconciler.source.objects import ObjectReader, check_owner
-from reconciler.source.options import SourceOptions, check_ref, check_url, normalize_path
+from reconciler.source.options import SourceOptions, check_branch, check_ref, check_url, normalize_path
 from reconciler.source.runner import GitResult, GitRunner, Run, ssh_command
 from reconciler.source.selection import Selector
 from reconciler.source.signatures import verify
@@ -43,7 +43,7 @@ class RemoteSource:
 
     def __init__(self, options: SourceOptions, state_dir: Path) -> None:
         check_url(options.url, options.allow_hosts)
-        check_ref(options.branch)
+        check_branch(options.branch)
         self._options = options
         self._folder = state_dir.resolve() / "source"
         key = hashlib.sha256(f"{options.url}\0{options.branch}".encode()).hexdigest()[:16]
@@ -161,9 +161,7 @@ class RemoteSource:
     async def _transfer(self, lock: int, remote_ref: str, local_ref: str) -> None:
         checked = await self._reader.git("check-ref-format", remote_ref)
         if checked.returncode:
-            raise ConfigError(
-                f"{remote_ref.removeprefix('refs/heads/')[:80]!r} is not the name of a branch", hint="Mend source.branch."
-            )
+            raise RefUnknown(f"{remote_ref[:80]!r} is not the name of a branch or tag", hint="Mend source.branch.")
         config, secrets = self._credentials()
         run = Run(deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota)
         try:

@@ -180,3 +180,13 @@ def check_ref(ref: str) -> str:
             f"{ref[:80]!r} is not the name of a branch, tag or commit", hint="Use for example `main`, `v1.2` or a commit id."
         )
     return ref
+
+
+def check_branch(branch: str) -> None:
+    """Raise `ConfigError` for a ``source.branch`` that cannot be a branch's name; Git checks the rest of its rules."""
+    try:
+        check_ref(branch)
+    except RefUnknown:
+        raise ConfigError(
+            f"source.branch {branch[:80]!r} is not the name of a branch", code="RC2015", hint="Name it as in `git branch`."
+        ) from None

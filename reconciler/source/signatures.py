@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from reconciler.model.errors import ConfigError
 from reconciler.source.errors import SignatureRefused
 from reconciler.source.objects import ObjectReader
 from reconciler.source.options import VerifyMode, VerifyOptions
@@ -17,15 +16,16 @@ _MAX_RANGE = 10_000
 async def verify(reader: ObjectReader, options: VerifyOptions, commit: str, base: str | None) -> str:
     """Return the principal that signed ``commit``; in mode Range every commit since ``base`` must be signed too.
 
-    Raises `SignatureRefused`. Without a base (the first fetch) only the head is verified: it is the root of trust.
+    Raises `SignatureRefused`, also when the lists cannot be read. Without a base (the first fetch) only the head is
+    verified: it is the root of trust.
     """
     if not options.allowed_signers_file.is_file():
-        raise ConfigError(
-            f"source.verify.allowedSigners {options.allowed_signers_file} is not a file",
+        raise SignatureRefused(
+            f"source.verify.allowedSignersFile {options.allowed_signers_file} is not a file",
             hint="See ssh-keygen(1), ALLOWED SIGNERS.",
         )
     if options.revocation_file is not None and not options.revocation_file.is_file():
-        raise ConfigError(
+        raise SignatureRefused(
             f"the revocation list {options.revocation_file} is not a file", hint="See ssh-keygen(1), KEY REVOCATION LISTS."
         )
     signer = await _verify_one(reader, options, commit)

@@ -65,7 +65,6 @@ async def watch(root: Path, relevant: Filter, closed: asyncio.Event) -> AsyncIte
                 debounce=_DEBOUNCE_MS,
                 step=_STEP_MS,
                 stop_event=closed,
-                raise_interrupt=False,
                 rust_timeout=1_000,
                 yield_on_timeout=True,
             ):
