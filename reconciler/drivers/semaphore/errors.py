@@ -1,0 +1,78 @@
+"""Three families of error answers behind one root (gateway, pipelines API, projecthub), and the plain text of the edge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.model.errors import AuthFailed, Conflict, NotFound, PermissionDenied, ProviderError, ScopeGone, ValidationFailed
+
+_FAILED_PRECONDITION = 9
+_TAKEN = "already been taken"
+_GATEWAY = re.compile(r" /api/(?:v1alpha/notifications|v1beta/secrets)(?:/|$)")
+_PROJECTS = re.compile(r" /api/v1alpha/projects(?:/|$)")
+_RIGHTS = {"notifications": "organization.notifications", "secrets": "organization.secrets", "projects": "project"}
+
+
+def message_of(body: Any) -> str:
+    """Return the provider's own words from any of its body shapes, cut to 200 characters; empty without any."""
+    if isinstance(body, Mapping):
+        body = body.get("message", "")
+    return " ".join(str(body).split())[:200] if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+
+
+def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:
+    """Return the typed error of an answer, or None where the shared mapping of statuses says it all."""
+    words = message_of(body)
+    code = body.get("code") if isinstance(body, Mapping) else None
+    where: dict[str, Any] = {"status": status, "request": request}
+    if status in {400, 422}:
+        return _refused(words, code, request, where)
+    if status == 401:
+        if _PROJECTS.search(request) and isinstance(body, Mapping):
+            return _denied(words, request, where)  # projecthub says 401 where a right is missing
+        return AuthFailed(
+            f"{request}: the organization refused the API token (401)",
+            **where,
+            hint="Provide a valid API token. The provider caches tokens: a change may take five minutes to show.",
+        )
+    if status == 403:
+        return _denied(words, request, where)
+    if status == 404:
+        return _not_found(words, body, request, where)
+    return None
+
+
+def _refused(words: str, code: object, request: str, where: dict[str, Any]) -> ProviderError:
+    if _TAKEN in words:  # code 9 from notifications, code 3 from secrets: never a 409
+        return Conflict(f"{request}: {words}", **where)
+    hint = ""
+    if code == _FAILED_PRECONDITION and "can not be updated" in words:
+        hint = "This organization hides secret values, so that a secret is never changed in place: it is deleted and made again."
+    return ValidationFailed(f"{request}: refused: {words or 'without a reason'}", **where, hint=hint)
+
+
+def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied:
+    family = next((name for name in _RIGHTS if f"/{name}" in request), "")
+    right = f"{_RIGHTS[family]}.{'view' if request.startswith('GET ') else 'manage'}" if family else "a permission"
+    return PermissionDenied(
+        f"{request}: the token lacks {right}" + (f" ({words})" if words else ""),
+        **where,
+        hint=f"Grant {right} to the role of the token's user or service account.",
+    )
+
+
+def _not_found(words: str, body: Any, request: str, where: dict[str, Any]) -> ProviderError:
+    """The gateway answers JSON; plain text comes from the edge, which knows no such organization or does not let us in."""
+    if _GATEWAY.search(request) and not isinstance(body, Mapping):
+        return ScopeGone(
+            f"{request}: the organization was not found (404)",
+            **where,
+            hint="Check `spec.url`; an IP allow list of the organization answers 404 as well.",
+        )
+    return NotFound(
+        f"{request}: not found (404){': ' + words if words else ''}",
+        **where,
+        hint="Semaphore also answers 404 where the token lacks the right to see or to manage the object.",
+    )
