@@ -1,0 +1,8 @@
+"""Buddy: integrations of a workspace, which bear no marker, and its outbound webhooks, which do.
+
+Facts: the provider's API documentation (integrations, webhooks, getting started), its Go SDK and its Terraform provider.
+"""
+
+from reconciler.drivers.buddy.provider import driver
+
+__all__ = ["driver"]

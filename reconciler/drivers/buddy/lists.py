@@ -1,0 +1,93 @@
+"""Lists, items and answers, with the shapes checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from reconciler.drivers.base import Api, ApiResponse
+from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ScopeGone
+
+PER_PAGE = 100
+MAX_PAGES = 500
+_TOGETHER = 8
+Item = Mapping[str, Any]
+
+
+def workspace_path(workspace: str, *parts: str) -> str:
+    """Return ``/workspaces/<workspace>/<parts…>``, each part escaped."""
+    return "/".join(["/workspaces", *(quote(part, safe="") for part in (workspace, *parts))])
+
+
+async def whole_list(api: Api, path: str, field: str, key: str) -> list[Item]:
+    """Return a list that has no pages: items with a ``key``. A 404 is the workspace's: raises `ScopeGone`."""
+    try:
+        return _items((await api.request("GET", path)).json(), path, field, key)
+    except NotFound as error:
+        raise ScopeGone(
+            error.message,
+            status=404,
+            request=error.request,
+            hint="The workspace is gone or renamed, or the token may not see it. Nothing is pruned on it.",
+        ) from None
+
+
+async def paged_list(api: Api, path: str, field: str, key: str) -> list[Item]:
+    """Return all pages of a list.
+
+    It ends with an empty page, or with one that shows nothing new (a list without pages): how many items the provider
+    puts on a page at most is not documented, so that a short page proves nothing.
+    """
+    found: dict[Any, Item] = {}
+    for page in range(1, MAX_PAGES + 1):
+        response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
+        fresh = {item[key]: item for item in _items(response.json(), path, field, key) if item[key] not in found}
+        if not fresh:
+            return list(found.values())
+        found.update(fresh)
+    raise ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
+
+
+async def completed(api: Api, path: str, items: Sequence[Item], key: str, wanted: Sequence[str]) -> list[Item]:
+    """Return ``items``, each that lacks one of ``wanted`` read on its own: lists may be summaries.
+
+    What is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
+    """
+    gate = asyncio.Semaphore(_TOGETHER)
+
+    async def full(item: Item) -> Item:
+        if all(field in item for field in wanted):
+            return item
+        async with gate:
+            try:
+                body = (await api.request("GET", f"{path}/{quote(str(item[key]), safe='')}")).json()
+            except NotFound:
+                return item
+        if not isinstance(body, Mapping) or body.get(key) != item[key]:
+            raise ProviderProtocolError(f"GET {path}/…: not the object that was asked for", request=f"GET {path}")
+        return {**item, **body}
+
+    return list(await asyncio.gather(*(full(item) for item in items)))
+
+
+def written(response: ApiResponse, key: str, request: str) -> Item:
+    """Return the object that a write was answered with.
+
+    Raises `OutcomeUnknown` for another answer: the write was accepted, so that it must be looked up and not refused.
+    """
+    try:
+        item = response.json()
+    except ProviderProtocolError:
+        item = None
+    if not isinstance(item, Mapping) or item.get(key) in (None, ""):
+        raise OutcomeUnknown(f"{request}: accepted, and the answer is not understood; the object is looked up", request=request)
+    return item
+
+
+def _items(body: Any, path: str, field: str, key: str) -> list[Item]:
+    items = body.get(field) if isinstance(body, Mapping) else None
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get(key) not in (None, "") for item in items):
+        raise ProviderProtocolError(f"GET {path}: no list of '{field}', each with '{key}'", request=f"GET {path}")
+    return items
