@@ -76,6 +76,8 @@ class UsageError(ReconcilerError):
 
 class ConfigError(ReconcilerError):
     code = "RC3010"
+    details: tuple[str, ...] = ()
+    """Each problem with its place, where there are several."""
 
 
 class ManifestError(ReconcilerError):
