@@ -7,6 +7,7 @@
 | ``/_sandbox/settings`` | GET, PATCH |
 | ``/_sandbox/state`` | GET, PUT (merged; ``?replace=1`` replaces) |
 | ``/_sandbox/reset`` | POST |
+| ``/_sandbox/do/NAME`` | POST what else the simulator can do (`Simulator.actions`): rename a repository, send an event |
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ PREFIX = "/_sandbox/"
 
 def handle(app: Simulator, call: Call) -> Reply:
     """Answer a request below ``/_sandbox/``."""
-    handler = _HANDLERS.get((call.method, call.path.removeprefix(PREFIX)))
+    name = call.path.removeprefix(PREFIX)
+    handler = _do if call.method == "POST" and name.startswith("do/") else _HANDLERS.get((call.method, name))
     if handler is None:
         return Reply(404, {"message": "no such sandbox path"})
     try:
         return handler(app, call)
-    except (ValueError, TypeError, re.error) as error:
+    except (LookupError, ValueError, TypeError, re.error) as error:
         return Reply(400, {"message": str(error)})
 
 
@@ -84,6 +86,10 @@ def _reset(app: Simulator, _call: Call) -> Reply:
     return Reply(204)
 
 
+def _do(app: Simulator, call: Call) -> Reply:
+    return Reply(200, {"result": app.actions()[call.path.removeprefix(PREFIX + "do/")](_object(call))})
+
+
 def _object(call: Call) -> dict[str, Any]:
     value = call.json()
     if not isinstance(value, dict):
@@ -92,10 +98,16 @@ def _object(call: Call) -> dict[str, Any]:
 
 
 _HANDLERS: Mapping[tuple[str, str], Callable[[Simulator, Call], Reply]] = {
-    ("GET", "requests"): _requests, ("DELETE", "requests"): _clear,
-    ("GET", "faults"): _faults, ("POST", "faults"): _add_fault, ("DELETE", "faults"): _drop_faults,
-    ("GET", "settings"): _settings, ("PATCH", "settings"): _patch_settings,
-    ("GET", "state"): _state, ("PUT", "state"): _put_state, ("POST", "reset"): _reset,
+    ("GET", "requests"): _requests,
+    ("DELETE", "requests"): _clear,
+    ("GET", "faults"): _faults,
+    ("POST", "faults"): _add_fault,
+    ("DELETE", "faults"): _drop_faults,
+    ("GET", "settings"): _settings,
+    ("PATCH", "settings"): _patch_settings,
+    ("GET", "state"): _state,
+    ("PUT", "state"): _put_state,
+    ("POST", "reset"): _reset,
 }
 
 
@@ -133,6 +145,10 @@ class Admin:
     def put_state(self, patch: Mapping[str, Any], *, replace: bool = False) -> None:
         """Merge into the state, or replace it."""
         self._call("PUT", "state?replace=1" if replace else "state", dict(patch))
+
+    def do(self, name: str, **options: Any) -> Any:
+        """Make something happen at the provider; see `Simulator.actions`."""
+        return self._call("POST", f"do/{name}", options)["result"]
 
     def reset(self) -> None:
         """Forget everything."""

@@ -190,6 +190,10 @@ class Simulator:
         """Return the answer for a path that does not exist."""
         return Reply(404, {"message": "Not Found"})
 
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """Return what ``POST /_sandbox/do/NAME`` can make happen at the provider: events, renames, edits by hand."""
+        return {}
+
     def restored(self) -> None:
         """React to a state that was put from outside: fill defaults, rebuild indexes."""
 
@@ -324,8 +328,16 @@ def _entry(at: float, call: Call, status: int, fault: int) -> dict[str, Any]:
         body = call.json()
     except ValueError:
         body = call.body.decode("utf-8", "replace")
-    return {"at": at, "method": call.method, "path": call.path, "query": dict(call.query), "headers": headers, "body": body,
-            "status": status, "fault": fault}
+    return {
+        "at": at,
+        "method": call.method,
+        "path": call.path,
+        "query": dict(call.query),
+        "headers": headers,
+        "body": body,
+        "status": status,
+        "fault": fault,
+    }
 
 
 def _shown(name: str, value: str) -> str:

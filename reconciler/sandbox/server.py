@@ -86,8 +86,9 @@ class _Asgi:
             return
         await self._strike(fault, call, delay_s, transport=_transports.get(tuple(scope["client"])), receive=receive, send=send)
 
-    async def _strike(self, fault: Fault, call: Call, delay_s: float, *, transport: asyncio.Transport | None, receive: Receive,
-                      send: Send) -> None:
+    async def _strike(
+        self, fault: Fault, call: Call, delay_s: float, *, transport: asyncio.Transport | None, receive: Receive, send: Send
+    ) -> None:
         app = self.app
         needed = fault.commit or fault.effect == "truncate" or (fault.effect == "answer" and not fault.status)
         real = app.answer(call) if needed else None
@@ -135,8 +136,14 @@ async def _read(scope: Mapping[str, Any], receive: Receive) -> Call:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     query = scope["query_string"]
     host, port = scope["server"]
-    return Call(scope["method"], scope["path"], parse_query(query.decode("latin-1")) if query else {}, headers, b"".join(parts),
-                f"http://{host}:{port}")
+    return Call(
+        scope["method"],
+        scope["path"],
+        parse_query(query.decode("latin-1")) if query else {},
+        headers,
+        b"".join(parts),
+        f"http://{host}:{port}",
+    )
 
 
 async def _send(send: Send, reply: Reply, *, head: bool = False, cut: bool = False) -> None:
@@ -149,14 +156,24 @@ async def _send(send: Send, reply: Reply, *, head: bool = False, cut: bool = Fal
     rows = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": rows})
     if cut:
-        await send({"type": "http.response.body", "body": content[:len(content) // 2], "more_body": True})
+        await send({"type": "http.response.body", "body": content[: len(content) // 2], "more_body": True})
         return
     await send({"type": "http.response.body", "body": b"" if head or reply.status in (204, 304) else content})
 
 
 def _configuration(app: Simulator) -> uvicorn.Config:
-    return uvicorn.Config(cast("Any", _Asgi(app)), http=_Protocol, ws="none", lifespan="off", access_log=False, log_config=None,
-                          log_level="error", server_header=False, timeout_keep_alive=60, timeout_graceful_shutdown=1)
+    return uvicorn.Config(
+        cast("Any", _Asgi(app)),
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="error",
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
 
 
 def _listen(port: int) -> socket.socket:

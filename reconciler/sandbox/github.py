@@ -1,0 +1,366 @@
+"""GitHub's REST API as far as hooks need it: tokens and their rights, repositories, renames, limits, ETags, pages.
+
+State (all of it can be put from outside; what is left out of an entry gets its default)::
+
+    {"tokens": {"ghp_sandbox": {"login", "kind": "classic" | "fine" | "installation", "scopes": [], "permissions": {},
+                "repos": "*" | ["acme/*"], "expires_at": "2027-01-01 00:00:00 UTC"}},
+     "orgs": {"acme": {"id": 1}}, "users": {"sandbox-bot": {"id": 2}},
+     "repos": {"acme/payments": {"id", "private", "archived"}}, "renamed": {"acme/old": 101},
+     "hooks": {"repos/101": [hook], "orgs/acme": [hook]}, "deliveries": {"<hook id>": [newest last]}}
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from reconciler.sandbox import github_shapes as shapes
+from reconciler.sandbox.base import Call, Refusal, Reply, Route, Simulator
+from reconciler.sandbox.github_hooks import Hooks
+from reconciler.sandbox.github_limits import DEFAULTS, RateLimits
+
+T = TypeVar("T")
+VERSIONS = ("2022-11-28", "2026-03-10")
+TOKEN = "ghp_sandbox"
+_READ_SCOPES = {
+    "webhooks": ("repo", "admin:repo_hook", "write:repo_hook", "read:repo_hook"),
+    "organization_hooks": ("admin:org_hook",),
+}
+_WRITE_SCOPES = {"webhooks": ("repo", "admin:repo_hook", "write:repo_hook"), "organization_hooks": ("admin:org_hook",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a hook is on: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
+
+    key: str
+    path: str
+    link_path: str
+    organization: bool
+    repository_id: int | None
+    name: str
+
+
+def refuse(status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None) -> Refusal:
+    """Return the refusal to raise."""
+    return Refusal(Reply(status, shapes.error(message, status, errors), headers or {}))
+
+
+class GitHub(Simulator):
+    """The GitHub simulator."""
+
+    provider = "github"
+    defaults = DEFAULTS
+
+    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
+        self._names: dict[str, str] = {}
+        self._by_id: dict[int, str] = {}
+        self._limits = RateLimits(lambda: self.settings, lambda: self.clock())
+        self.token: Mapping[str, Any] | None = None
+        self._secret = ""
+        self._wanted = ""
+        self.hooks = Hooks(self)
+        if clock is None:
+            super().__init__()
+        else:
+            super().__init__(clock=clock)
+
+    def seed(self) -> dict[str, Any]:
+        """One organization, two repositories, one token that may do everything."""
+        return {
+            "tokens": {TOKEN: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}},
+            "orgs": {"acme": {}},
+            "repos": {"acme/payments": {}, "acme/web": {}},
+            "renamed": {},
+            "hooks": {},
+            "deliveries": {},
+        }
+
+    def restored(self) -> None:
+        """Fill defaults and the indexes by name and id."""
+        for name in ("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"):
+            self.state.setdefault(name, {})
+        self.state["next_id"] = max([int(self.state.get("next_id", 1000)), *self._ids()])
+        for token in self.state["tokens"].values():
+            for key, value in (
+                ("login", "sandbox-bot"),
+                ("kind", "classic"),
+                ("scopes", []),
+                ("permissions", {}),
+                ("repos", "*"),
+                ("expires_at", ""),
+            ):
+                token.setdefault(key, value)
+            self.state["users"].setdefault(token["login"], {})
+        for entry in (*self.state["orgs"].values(), *self.state["users"].values()):
+            entry.setdefault("id", 0)
+            entry["id"] = entry["id"] or self.next_id()
+        for repo in self.state["repos"].values():
+            repo.setdefault("id", 0)
+            repo["id"] = repo["id"] or self.next_id()
+            repo.setdefault("private", True)
+            repo.setdefault("archived", False)
+        self._reindex()
+        self.hooks.restored()
+        self._limits.clear()
+
+    def _ids(self) -> Iterable[int]:
+        for group in ("orgs", "users", "repos"):
+            yield from (int(entry.get("id", 0)) for entry in self.state[group].values())
+        yield from (int(hook.get("id", 0)) for hooks in self.state["hooks"].values() for hook in hooks)
+
+    def _reindex(self) -> None:
+        self._names = {name.lower(): name for name in self.state["repos"]}
+        self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
+
+    def routes(self) -> Iterable[Route]:
+        """All paths; those of a repository also by its id, as redirects and links have them."""
+        yield from (
+            ("GET", "/user", self._user),
+            ("GET", "/rate_limit", self._rate),
+            ("GET", "/orgs/{org}/repos", self._org_repos),
+            ("GET", "/user/repos", self._user_repos),
+            ("GET", "/installation/repositories", self._installation_repos),
+            ("GET", "/repos/{owner}/{repo}", self._repo),
+            ("GET", "/repositories/{repo_id}", self._repo),
+        )
+        for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}"):
+            yield from self.hooks.routes(prefix)
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}: sends it to every hook that wants it."""
+        return {"rename": self._rename, "emit": self.hooks.emit}
+
+    # every request
+
+    def before(self, call: Call) -> None:
+        """Check user agent, version, token and limits."""
+        self.token, self._secret, self._wanted = None, "", ""
+        if not call.headers.get("user-agent"):
+            raise Refusal(
+                Reply(
+                    403,
+                    b"Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
+                    {"content-type": "application/octet-stream"},
+                )
+            )
+        if call.headers.get("x-github-api-version", VERSIONS[0]) not in VERSIONS:
+            raise refuse(400, "The specified API version is not supported.")
+        self._authenticate(call.headers.get("authorization", ""))
+        if self.settings["rate_limits"] and call.path != "/rate_limit":
+            self._limits.check(call, self._secret, self.in_flight)
+
+    def after(self, call: Call, reply: Reply) -> Reply:
+        """Add the headers that every answer has; answer 304 where the ETag still holds, which costs nothing."""
+        headers = {
+            "x-github-media-type": "github.v3; format=json",
+            "vary": "Accept, Authorization, Cookie, X-GitHub-OTP",
+            **self._token_headers(),
+            "x-github-api-version-selected": call.headers.get("x-github-api-version", VERSIONS[0]),
+            **reply.headers,
+        }
+        unchanged = False
+        if call.method == "GET" and reply.status == 200:
+            tag = etag(call, reply.content)
+            headers |= {"etag": tag, "cache-control": "private, max-age=60, s-maxage=60"}
+            wanted = [one.strip().removeprefix("W/") for one in call.headers.get("if-none-match", "").split(",")]
+            unchanged = tag.removeprefix("W/") in wanted
+        if self.settings["rate_limits"]:
+            refusal = None if unchanged or call.path == "/rate_limit" else self._limits.count(call, self._secret)
+            if refusal is not None:
+                return refusal.reply
+            headers |= self._limits.headers(self._secret)
+        return Reply(304, None, headers) if unchanged else Reply(reply.status, reply.body, headers)
+
+    def not_found(self, call: Call) -> Reply:
+        """Also for a trailing slash."""
+        return Reply(404, shapes.error("Not Found", 404))
+
+    def _authenticate(self, header: str) -> None:
+        if not header:
+            return
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                value = ""
+        token = self.state["tokens"].get(value) if scheme.lower() in ("bearer", "token", "basic") else None
+        if token is None:
+            raise refuse(401, "Bad credentials")
+        self.token, self._secret = token, value
+
+    def _token_headers(self) -> dict[str, str]:
+        if self.token is None:
+            return {}
+        headers = {}
+        if self.token["expires_at"]:
+            headers["github-authentication-token-expiration"] = str(self.token["expires_at"])
+        if self.token["kind"] == "classic":
+            headers |= {"x-oauth-scopes": ", ".join(self.token["scopes"]), "x-accepted-oauth-scopes": ""}
+        elif self._wanted:
+            headers["x-accepted-github-permissions"] = self._wanted
+        return headers
+
+    # rights
+
+    def sees(self, full_name: str) -> bool:
+        """Whether the token of this request sees a repository."""
+        if not self.state["repos"][full_name]["private"]:
+            return True
+        if self.token is None:
+            return False
+        if self.token["kind"] == "classic" and not {"repo", "admin:repo_hook", "write:repo_hook", "read:repo_hook"} & set(
+            self.token["scopes"]
+        ):
+            return False
+        allowed = self.token["repos"]
+        return allowed == "*" or any(fnmatchcase(full_name.lower(), pattern.lower()) for pattern in allowed)
+
+    def require(self, permission: str, *, write: bool) -> None:
+        """Raise the refusal GitHub gives when the token lacks ``permission``: 404 for classic tokens, 403 for the others."""
+        self._wanted = f"{permission}={'write' if write else 'read'}"
+        if self.token is None:
+            raise refuse(401, "Requires authentication")
+        if self.token["kind"] == "classic":
+            scopes = (_WRITE_SCOPES if write else _READ_SCOPES)[permission]
+            if not set(scopes) & set(self.token["scopes"]):
+                raise refuse(404, "Not Found", headers={"x-accepted-oauth-scopes": ", ".join(scopes)})
+            return
+        granted = self.token["permissions"].get(permission, "")
+        if granted != "write" and (write or granted != "read"):
+            who = "integration" if self.token["kind"] == "installation" else "personal access token"
+            raise refuse(403, f"Resource not accessible by {who}")
+
+    def target(self, call: Call, where: Mapping[str, str], *, write: bool) -> Target:
+        """Return what the path names, after checking that the token may do this there; follows no rename."""
+        org = where.get("org")
+        if org is not None:
+            known = next((name for name in self.state["orgs"] if name.lower() == org.lower()), None)
+            if known is None:
+                raise refuse(404, "Not Found")
+            self.require("organization_hooks", write=write)
+            return Target(
+                f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
+            )
+        full_name = self._find(call, where)
+        repo = self.state["repos"][full_name]
+        self.require("webhooks", write=write)
+        if write and repo["archived"]:
+            raise refuse(403, "Repository was archived so is read-only.")
+        return Target(f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name)
+
+    def _find(self, call: Call, where: Mapping[str, str]) -> str:
+        if "repo_id" in where:
+            number = int(where["repo_id"]) if where["repo_id"].isdigit() else 0
+            full_name = self._by_id.get(number)
+        else:
+            asked = f"{where['owner']}/{where['repo']}"
+            full_name = self._names.get(asked.lower())
+            number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
+            if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
+                raise _moved(call, number, asked)
+        if full_name is None or not self.sees(full_name):
+            raise refuse(404, "Not Found")
+        return full_name
+
+    # users and repositories
+
+    def _user(self, call: Call) -> Reply:
+        if self.token is None:
+            raise refuse(401, "Requires authentication")
+        if self.token["kind"] == "installation":
+            raise refuse(403, "Resource not accessible by integration")
+        login = self.token["login"]
+        return Reply(200, shapes.private_user(call.base_url, login, self.state["users"][login]["id"]))
+
+    def _rate(self, _call: Call) -> Reply:
+        numbers = self._limits.numbers(self._secret)
+        return Reply(
+            200, {"resources": {"core": numbers, "search": {**numbers, "limit": 30, "remaining": 30, "used": 0}}, "rate": numbers}
+        )
+
+    def shown(self, base_url: str, full_name: str) -> dict[str, Any]:
+        """Return a repository as answers and payloads show it."""
+        login = full_name.partition("/")[0]
+        organization = self.state["orgs"].get(login)
+        known = organization or self.state["users"].get(login) or {"id": 1}
+        owner = shapes.user(base_url, login, known["id"], "Organization" if organization else "User")
+        return shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
+
+    def _repo(self, call: Call, **where: str) -> Reply:
+        return Reply(200, self.shown(call.base_url, self._find(call, where)))
+
+    def _visible(self, *, owner: str = "") -> list[str]:
+        names = sorted(self.state["repos"], key=str.lower)
+        return [name for name in names if self.sees(name) and (not owner or name.partition("/")[0].lower() == owner.lower())]
+
+    def _org_repos(self, call: Call, org: str) -> Reply:
+        if not any(name.lower() == org.lower() for name in self.state["orgs"]):
+            raise refuse(404, "Not Found")
+        names, headers = self.page(call, self._visible(owner=org))
+        return Reply(200, [self.shown(call.base_url, name) for name in names], headers)
+
+    def _user_repos(self, call: Call) -> Reply:
+        self._user(call)
+        names, headers = self.page(call, self._visible())
+        return Reply(200, [self.shown(call.base_url, name) for name in names], headers)
+
+    def _installation_repos(self, call: Call) -> Reply:
+        if self.token is None or self.token["kind"] != "installation":
+            raise refuse(
+                403, "You must authenticate with an installation access token in order to list repositories for an installation."
+            )
+        visible = self._visible()
+        names, headers = self.page(call, visible)
+        body = {
+            "total_count": len(visible),
+            "repository_selection": "all" if self.token["repos"] == "*" else "selected",
+            "repositories": [self.shown(call.base_url, name) for name in names],
+        }
+        return Reply(200, body, headers)
+
+    def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
+        """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
+        size = _number(call.query.get("per_page"), 30, 100)
+        size = min(size, int(self.settings["page_size"]) or size)
+        page = _number(call.query.get("page"), 1, 1_000_000)
+        last = max(1, -(-len(items) // size))
+        links = [("prev", page - 1), ("first", 1)] if 1 < page <= last + 1 else []
+        links += [("next", page + 1), ("last", last)] if page < last else []
+        kept = "&".join(f"{key}={value}" for key, value in call.query.items() if key != "page")
+        prefix = f"{call.base_url}{path or call.path}?{kept}{'&' if kept else ''}"
+        header = ", ".join(f'<{prefix}page={number}>; rel="{rel}"' for rel, number in links)
+        return items[(page - 1) * size : page * size], {"link": header} if header else {}
+
+    def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        old, new = str(options["from"]), str(options["to"])
+        repo = self.state["repos"].pop(old)
+        self.state["repos"][new] = repo
+        self.state["renamed"][old] = repo["id"]
+        self._reindex()
+        return {"id": repo["id"]}
+
+
+def etag(call: Call, content: bytes) -> str:
+    """Return the ETag, which depends on who asks: another token sees another one for the same body."""
+    seen = ":".join(call.headers.get(name, "") for name in ("accept", "authorization", "cookie")) + ":"
+    return f'W/"{hashlib.sha256(seen.encode() + content).hexdigest()}"'
+
+
+def _moved(call: Call, number: int, asked: str) -> Refusal:
+    rest = call.path[len(f"/repos/{asked}") :]
+    query = "&".join(f"{key}={value}" for key, value in call.query.items())
+    url = f"{call.base_url}/repositories/{number}{rest}" + (f"?{query}" if query else "")
+    status, message = (301, "Moved Permanently") if call.method in ("GET", "HEAD") else (307, "Temporary Redirect")
+    return Refusal(Reply(status, {"message": message, "url": url, "documentation_url": shapes.DOCS}, {"location": url}))
+
+
+def _number(text: str | None, default: int, most: int) -> int:
+    return min(most, int(text)) if text is not None and re.fullmatch(r"[1-9]\d{0,8}", text) else default

@@ -1,0 +1,243 @@
+"""How the GitHub simulator's answers look, with the shapes of GitHub's OpenAPI description. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+MASK = "********"
+DOCS = "https://docs.github.com/rest"
+_REPO_URLS = (
+    "assignees{/user}",
+    "branches{/branch}",
+    "collaborators{/collaborator}",
+    "comments{/number}",
+    "commits{/sha}",
+    "contributors",
+    "deployments",
+    "downloads",
+    "events",
+    "forks",
+    "hooks",
+    "issues{/number}",
+    "keys{/key_id}",
+    "labels{/name}",
+    "languages",
+    "merges",
+    "milestones{/number}",
+    "notifications{?since,all,participating}",
+    "pulls{/number}",
+    "releases{/id}",
+    "stargazers",
+    "statuses/{sha}",
+    "subscribers",
+    "subscription",
+    "tags",
+    "teams",
+)
+_ODD_REPO_URLS = {
+    "archive_url": "/{archive_format}{/ref}",
+    "blobs_url": "/git/blobs{/sha}",
+    "compare_url": "/compare/{base}...{head}",
+    "contents_url": "/contents/{+path}",
+    "git_commits_url": "/git/commits{/sha}",
+    "git_refs_url": "/git/refs{/sha}",
+    "git_tags_url": "/git/tags{/sha}",
+    "issue_comment_url": "/issues/comments{/number}",
+    "issue_events_url": "/issues/events{/number}",
+    "trees_url": "/git/trees{/sha}",
+}
+_USER_URLS = (
+    "followers",
+    "subscriptions",
+    "organizations=orgs",
+    "repos",
+    "received_events",
+    "following=following{/other_user}",
+    "gists=gists{/gist_id}",
+    "starred=starred{/owner}{/repo}",
+    "events=events{/privacy}",
+)
+_COUNTS = (
+    "forks",
+    "forks_count",
+    "open_issues",
+    "open_issues_count",
+    "size",
+    "stargazers_count",
+    "watchers",
+    "watchers_count",
+    "network_count",
+    "subscribers_count",
+)
+
+
+def stamp(at: float) -> str:
+    """Return ``2026-11-21T05:38:12Z``."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def error(message: str, status: int, errors: list[Any] | None = None) -> dict[str, Any]:
+    """Return an error body: ``status`` is a string there."""
+    body: dict[str, Any] = {"message": message, "documentation_url": DOCS, "status": str(status)}
+    if errors is not None:
+        body["errors"] = errors
+    return body
+
+
+def user(base: str, login: str, number: int, kind: str = "User") -> dict[str, Any]:
+    """Return a "simple user": an owner or a sender."""
+    url = f"{base}/users/{login}"
+    urls = {}
+    for entry in _USER_URLS:
+        name, _, path = entry.partition("=")
+        urls[f"{name}_url"] = f"{url}/{path or name}"
+    return {
+        "login": login,
+        "id": number,
+        "node_id": f"U_{number}",
+        "avatar_url": f"{base}/avatars/{number}",
+        "gravatar_id": "",
+        "url": url,
+        "html_url": f"https://github.com/{login}",
+        **urls,
+        "type": kind,
+        "site_admin": False,
+    }
+
+
+def private_user(base: str, login: str, number: int) -> dict[str, Any]:
+    """Return the user that a token belongs to."""
+    zero = dict.fromkeys(
+        (
+            "public_gists",
+            "public_repos",
+            "followers",
+            "following",
+            "collaborators",
+            "disk_usage",
+            "owned_private_repos",
+            "private_gists",
+            "total_private_repos",
+        ),
+        0,
+    )
+    none = dict.fromkeys(("name", "company", "location", "email", "hireable", "bio"))
+    return {
+        **user(base, login, number),
+        **none,
+        **zero,
+        "blog": "",
+        "created_at": "2020-01-01T00:00:00Z",
+        "updated_at": "2020-01-01T00:00:00Z",
+        "two_factor_authentication": True,
+        "user_view_type": "private",
+    }
+
+
+def repository(base: str, full_name: str, repo: Mapping[str, Any], owner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a "full repository"; lists show the same."""
+    name = full_name.partition("/")[2]
+    url, html = f"{base}/repos/{full_name}", f"https://github.com/{full_name}"
+    urls = {entry.partition("{")[0].partition("/")[0] + "_url": f"{url}/{entry}" for entry in _REPO_URLS}
+    urls |= {key: url + path for key, path in _ODD_REPO_URLS.items()}
+    switches = {
+        "has_issues": True,
+        "has_projects": True,
+        "has_wiki": True,
+        "has_pages": False,
+        "has_downloads": True,
+        "has_discussions": False,
+        "disabled": False,
+        "fork": False,
+    }
+    return {
+        "id": repo["id"],
+        "node_id": f"R_{repo['id']}",
+        "name": name,
+        "full_name": full_name,
+        "private": repo["private"],
+        "owner": dict(owner),
+        "html_url": html,
+        "description": None,
+        "url": url,
+        **urls,
+        "clone_url": f"{html}.git",
+        "git_url": f"git://github.com/{full_name}.git",
+        "ssh_url": f"git@github.com:{full_name}.git",
+        "svn_url": html,
+        "mirror_url": None,
+        "homepage": None,
+        "language": None,
+        "license": None,
+        "default_branch": "main",
+        "archived": repo["archived"],
+        **switches,
+        **dict.fromkeys(_COUNTS, 0),
+        "created_at": "2020-01-01T00:00:00Z",
+        "updated_at": "2020-01-01T00:00:00Z",
+        "pushed_at": "2020-01-01T00:00:00Z",
+    }
+
+
+def hook(url: str, stored: Mapping[str, Any], *, organization: bool) -> dict[str, Any]:
+    """Return a hook; its secret is stars where there is one. ``url`` is its own."""
+    shown = {
+        "type": "Organization" if organization else "Repository",
+        "id": stored["id"],
+        "name": stored["name"],
+        "active": stored["active"],
+        "events": list(stored["events"]),
+        "config": config(stored["config"]),
+        "updated_at": stored["updated_at"],
+        "created_at": stored["created_at"],
+        "url": url,
+    }
+    if not organization:
+        shown |= {"test_url": f"{url}/tests", "last_response": dict(stored["last_response"])}
+    return {**shown, "ping_url": f"{url}/pings", "deliveries_url": f"{url}/deliveries"}
+
+
+def config(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a hook's config as shown: every secret is masked."""
+    return {key: MASK if key in ("secret", "password") else value for key, value in stored.items()}
+
+
+def delivery(stored: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return a delivery, with request and response if ``whole``."""
+    left_out = () if whole else ("url", "request", "response")
+    return {key: value for key, value in stored.items() if key not in left_out}
+
+
+def push(repo: Mapping[str, Any], sender: Mapping[str, Any], sha: str) -> dict[str, Any]:
+    """Return the payload of a push to the default branch."""
+    author = {"name": sender["login"], "email": None, "username": sender["login"]}
+    commit = {
+        "id": sha,
+        "tree_id": sha,
+        "distinct": True,
+        "message": "Change something",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "url": f"{repo['html_url']}/commit/{sha}",
+        "author": author,
+        "committer": author,
+        "added": [],
+        "removed": [],
+        "modified": ["README.md"],
+    }
+    return {
+        "ref": f"refs/heads/{repo['default_branch']}",
+        "before": "0" * 39 + "1",
+        "after": sha,
+        "created": False,
+        "deleted": False,
+        "forced": False,
+        "base_ref": None,
+        "compare": f"{repo['html_url']}/compare/main",
+        "commits": [commit],
+        "head_commit": commit,
+        "repository": dict(repo),
+        "pusher": {"name": sender["login"], "email": None},
+        "sender": dict(sender),
+    }
