@@ -1,0 +1,378 @@
+"""Bytes → plain values with positions: the part of YAML 1.2 that a manifest may use, and nothing that can bite.
+
+Values are built from the parser's events, never by a recursive composer: libyaml's own composer overflows the C stack on
+deep nesting, PyYAML's constructors run quadratic integer parsing and expand merge keys before anything can be checked.
+A file is cut at its document markers first (``---`` at the start of a line is one wherever it stands), so that one broken
+document does not hide the others.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+from yaml._yaml import CParser
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 32
+MAX_NODES: Final = 50_000
+MAX_DOCUMENTS: Final = 1_000
+MAX_PROBLEMS: Final = 100
+"""Problems of one document that are reported; the last says how many more there are."""
+
+# C0 without tab and line breaks, DEL, C1, soft hyphen, zero-width and bidirectional controls, line and paragraph
+# separators, byte order mark, interlinear and tag characters, surrogates, noncharacters; a CR that ends no line.
+FORBIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]|\r(?!\n)")
+_MARKER = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_WORDS: dict[str, Any] = {"~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "TRUE": True,
+                          "false": False, "False": False, "FALSE": False}
+_NUMERIC = frozenset("-+.0123456789")
+_NO_KEY: Final = object()
+
+
+Place = tuple[int, int]
+"""Line and column, both from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class YamlProblem:
+    """What is wrong at a place of a file; it carries no path, so that it can be cached by content."""
+
+    code: str
+    message: str
+    line: int
+    column: int
+    pointer: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: its value (what could be read of it, where there are ``problems``), and the places in it."""
+
+    value: Any
+    line: int
+    column: int
+    keys: dict[str, Place] = field(default_factory=dict)
+    """Places of the keys, by JSON pointer of what they lead to."""
+    values: dict[str, Place] = field(default_factory=dict)
+    """Places of the values, by JSON pointer."""
+    problems: tuple[YamlProblem, ...] = ()
+
+
+def escape(key: str) -> str:
+    """Return ``key`` as one part of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
+    """Return the documents of ``data``, and what is wrong with the file as a whole; never raises, for any input."""
+    text, problems = _decode(data)
+    if text is None:
+        return [], problems
+    dirty = {problem.line for problem in problems}
+    documents: list[Document] = []
+    nodes = 0
+    for number, (start, end, first_line) in enumerate(_chunks(text)):
+        if number >= MAX_DOCUMENTS:
+            problems.append(YamlProblem("RC1008", f"the file has more than {MAX_DOCUMENTS:,} documents", first_line, 1,
+                                        hint="Split it into several files."))
+            break
+        chunk = text[start:end]
+        if dirty and any(first_line <= line <= first_line + chunk.count("\n") for line in dirty):
+            continue  # said already; what is invisible in it could make it mean something else
+        builder = _Builder(first_line, MAX_NODES - nodes)
+        builder.run(_without_directive(chunk, builder))
+        nodes += builder.nodes
+        if builder.problems or builder.root is not None:
+            documents.append(Document(builder.root, builder.line, builder.column, builder.keys, builder.values,
+                                      _capped(builder.problems)))
+        if nodes >= MAX_NODES:
+            break
+    return documents, problems
+
+
+def load_mapping(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, Place], list[str]]:
+    """Return one mapping (a configuration file), places of its keys by dotted path, and problems with their places as text."""
+    documents, found = load_documents(data)
+    found = [*found, *(problem for document in documents for problem in document.problems)]
+    if len(documents) > 1:
+        found.append(YamlProblem("RC1009", "only one document is expected here", documents[1].line, documents[1].column))
+    document = documents[0] if documents else Document({}, 1, 1)
+    if not isinstance(document.value, dict) and not document.problems:
+        found.append(YamlProblem("RC1009", "a mapping is expected here", document.line, document.column))
+    problems = [f"{name}:{p.line}:{p.column}: {p.code}: {p.message}" for p in found]
+    places = {_dotted(pointer): place for pointer, place in document.keys.items()}
+    return document.value if isinstance(document.value, dict) else {}, places, problems
+
+
+def _dotted(pointer: str) -> str:
+    return pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~")
+
+
+def _decode(data: bytes) -> tuple[str | None, list[YamlProblem]]:
+    if len(data) > MAX_BYTES:
+        return None, [YamlProblem("RC1002", f"the file has {len(data):,} bytes; a manifest may have {MAX_BYTES:,}", 1, 1,
+                              hint="Split it, or name it in .reconcilerignore if it is no manifest.")]
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
+        return None, [YamlProblem("RC1003", "the file starts with a byte order mark", 1, 1,
+                                  hint="Save it as UTF-8 without a byte order mark.")]
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        return None, [YamlProblem("RC1003", f"the file is not UTF-8: byte 0x{data[error.start]:02x}", line, column,
+                                  hint="Save it as UTF-8.")]
+    return text, _forbidden(text)
+
+
+def _forbidden(text: str) -> list[YamlProblem]:
+    problems = []
+    for match in FORBIDDEN.finditer(text):
+        place = match.start()
+        problems.append(_character(match.group(), text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)))
+        if len(problems) >= 10:
+            break
+    return problems
+
+
+def _character(found: str, line: int, column: int, pointer: str = "") -> YamlProblem:
+    name = unicodedata.name(found, "control character" if ord(found) < 0xA0 else "noncharacter")
+    return YamlProblem("RC1004", f"character U+{ord(found):04X} ({name.lower()}) is not allowed", line, column, pointer,
+                       "Remove it: it is invisible, or changes how the line is shown.")
+
+
+def _chunks(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, first line) of every document; a marker ``---`` belongs to its document, ``...`` to none."""
+    start, line, seen = 0, 1, 0
+    if "\n---" in text or "\n..." in text or text.startswith(("---", "...")):
+        for match in _MARKER.finditer(text):
+            place = match.start()
+            if place > start:
+                yield start, place, line
+            line += text.count("\n", seen, place)
+            start = seen = place
+            if match.group() == "...":
+                rest = text.find("\n", place)
+                start = len(text) if rest < 0 else rest + 1
+                # What stands behind `...` may only be a comment; left in, the parser says what is wrong with it.
+                if text[place + 3:start].strip() and not text[place + 3:start].lstrip().startswith("#"):
+                    start = place
+                else:
+                    line, seen = line + (rest >= 0), start
+    if start < len(text):
+        yield start, len(text), line
+
+
+def _without_directive(chunk: str, builder: _Builder) -> str:
+    """Blank the lines of directives: ``%YAML 1.2`` says nothing new, every other one is refused."""
+    if "%" not in chunk:
+        return chunk
+    lines = chunk.split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("%"):
+            if line.split("#")[0].split() != ["%YAML", "1.2"]:
+                builder.refuse("RC1006", "YAML directives are not allowed", number, 0, "Remove the line that starts with `%`.")
+            lines[number] = ""
+        elif line.strip() and not line.startswith("#"):
+            break
+    return "\n".join(lines)
+
+
+def _capped(problems: list[YamlProblem]) -> tuple[YamlProblem, ...]:
+    if len(problems) <= MAX_PROBLEMS:
+        return tuple(problems)
+    last = problems[MAX_PROBLEMS - 1]
+    more = YamlProblem("RC1001", f"{len(problems) - MAX_PROBLEMS + 1} more problems in this document", last.line, last.column)
+    return (*problems[: MAX_PROBLEMS - 1], more)
+
+
+def shown(value: str, limit: int = 64) -> str:
+    """Return ``value`` as it may stand in a message: bounded, quoted, nothing invisible."""
+    text = value if len(value) <= limit else value[: limit - 1] + "…"
+    return ascii(text) if not text.isprintable() else f"'{text}'"
+
+
+class _Stop(Exception):
+    """Ends the reading of one document; never leaves this module."""
+
+
+class _Builder:
+    """Builds one document's value out of events, keeping its own stack."""
+
+    __slots__ = ("column", "container", "first_line", "key", "keys", "line", "nodes", "nodes_left", "path", "problems", "root",
+                 "stack", "values")
+
+    def __init__(self, first_line: int, nodes_left: int) -> None:
+        self.first_line = first_line
+        self.nodes_left = nodes_left
+        self.keys: dict[str, Place] = {}
+        self.values: dict[str, Place] = {}
+        self.problems: list[YamlProblem] = []
+        self.root: Any = None
+        self.line, self.column = first_line, 1
+        self.nodes = 0
+        self.stack: list[tuple[Any, Any]] = []
+        self.container: Any = None
+        self.key: Any = _NO_KEY
+        self.path: list[str] = [""]
+
+    def run(self, chunk: str) -> None:
+        """Read ``chunk``."""
+        try:
+            next_event = CParser(chunk).get_event
+            while (event := next_event()) is not None:
+                handler = _HANDLERS.get(type(event))
+                if handler is not None:
+                    handler(self, event)
+        except _Stop:
+            pass
+        except yaml.YAMLError as error:
+            self._syntax(error)
+
+    def refuse(self, code: str, message: str, line: int, column: int, hint: str = "") -> None:
+        """Record a problem at the zero-based place of this chunk."""
+        self.problems.append(YamlProblem(code, message, self.first_line + line, column + 1, self.path[-1], hint))
+
+    def _syntax(self, error: yaml.YAMLError) -> None:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        text = getattr(error, "problem", None) or "not valid YAML"
+        context = getattr(error, "context", None)
+        hint = "Indent with spaces." if "token" in text else "Check the indentation and the quotes before this place."
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        self.refuse("RC1005", f"{context}: {text}" if context else str(text), line, column, hint)
+
+    def scalar(self, event: Any) -> None:
+        text: str = event.value
+        if event.anchor is not None or event.tag is not None:
+            self._extras(event)
+        if self.key is _NO_KEY and type(self.container) is dict:
+            self._key(event, text)
+            return
+        value: Any = text
+        if event.implicit[0]:
+            if text in _WORDS:
+                value = _WORDS[text]
+            elif not text:
+                value = None
+            elif text[0] in _NUMERIC:
+                value = self._number(text, event)
+        elif event.style == '"' and (bad := FORBIDDEN.search(text)):
+            self._escaped(bad.group(), event)
+        self._add(value, event)
+
+    def _key(self, event: Any, text: str) -> None:
+        mark = event.start_mark
+        if event.implicit[0]:
+            if text == "<<":
+                self.refuse("RC1006", "merge keys are not allowed", mark.line, mark.column, "Write the keys out.")
+                raise _Stop
+            if text in _WORDS or not text or (text[0] in _NUMERIC and _FLOAT.match(text)):
+                self.refuse("RC1010", f"the key {shown(text)} is not a string", mark.line, mark.column, "Put it in quotes.")
+        elif event.style == '"' and (bad := FORBIDDEN.search(text)):
+            self._escaped(bad.group(), event)
+        if not text.isascii() and unicodedata.normalize("NFC", text) != text:
+            self.refuse("RC1004", "the key is not in Unicode normal form C", mark.line, mark.column,
+                        "Type it anew: it has a twin that looks the same.")
+        if text in self.container:
+            self.refuse("RC1007", f"the key {shown(text)} is given twice", mark.line, mark.column, "Keep one of them.")
+        self._count(mark)
+        self.key = text
+        self.keys.setdefault(f"{self.path[-1]}/{escape(text)}", (self.first_line + mark.line, mark.column + 1))
+
+    def _number(self, text: str, event: Any) -> Any:
+        mark = event.start_mark
+        if _INT.match(text):
+            if len(text) <= 20:  # a sign and 19 digits
+                number = int(text)
+                if -(2**63) <= number < 2**63:
+                    return number
+            self.refuse("RC1011", "the integer has more than 64 bits", mark.line, mark.column, "Put it in quotes if it is text.")
+            return 0
+        if len(text) <= 400 and _FLOAT.match(text):
+            value = float(text)
+            if value in (float("inf"), float("-inf")):
+                self.refuse("RC1011", "the number is out of range", mark.line, mark.column, "Put it in quotes if it is text.")
+                return 0
+            return value
+        return text
+
+    def _escaped(self, found: str, event: Any) -> None:
+        mark = event.start_mark
+        self.problems.append(_character(found, self.first_line + mark.line, mark.column + 1, self.path[-1]))
+
+    def start(self, event: Any) -> None:
+        mark = event.start_mark
+        if event.anchor is not None or event.tag is not None:
+            self._extras(event)
+        if self.key is _NO_KEY and type(self.container) is dict:
+            self.refuse("RC1010", "a key must be a string", mark.line, mark.column, "Lists and mappings cannot be keys.")
+            raise _Stop
+        if len(self.stack) >= MAX_DEPTH:
+            self.refuse("RC1008", f"the nesting is deeper than {MAX_DEPTH}", mark.line, mark.column, "No manifest needs this.")
+            raise _Stop
+        value: Any = {} if type(event) is yaml.MappingStartEvent else []
+        pointer = self._add(value, event)
+        self.stack.append((self.container, self.path[-1]))
+        self.container = value
+        self.path.append(pointer)
+
+    def end(self, _event: Any) -> None:
+        self.container, _ = self.stack.pop()
+        self.path.pop()
+
+    def alias(self, event: Any) -> None:
+        mark = event.start_mark
+        self.refuse("RC1006", "aliases are not allowed", mark.line, mark.column,
+                    "Write the value out; `*` at the start of text needs quotes.")
+        raise _Stop
+
+    def _extras(self, event: Any) -> None:
+        mark = event.start_mark
+        if event.anchor is not None:
+            self.refuse("RC1006", "anchors are not allowed", mark.line, mark.column,
+                    "Remove it; `&` at the start of text needs quotes.")
+            raise _Stop
+        self.refuse("RC1006", "tags are not allowed", mark.line, mark.column,
+                    "Remove it; `!` at the start of text needs quotes.")
+
+    def _count(self, mark: Any) -> None:
+        self.nodes += 1
+        if self.nodes > self.nodes_left:
+            self.refuse("RC1008", f"the file has more than {MAX_NODES:,} nodes", mark.line, mark.column,
+                        "Split it into several files.")
+            raise _Stop
+
+    def _add(self, value: Any, event: Any) -> str:
+        """Put ``value`` where it belongs; return its pointer."""
+        mark = event.start_mark
+        self._count(mark)
+        container = self.container
+        pointer = ""
+        if container is None:
+            self.root = value
+            self.line, self.column = self.first_line + mark.line, mark.column + 1
+        elif type(container) is dict:
+            pointer = f"{self.path[-1]}/{escape(self.key)}"
+            container.setdefault(self.key, value)
+            self.key = _NO_KEY
+        else:
+            pointer = f"{self.path[-1]}/{len(container)}"
+            container.append(value)
+        self.values.setdefault(pointer, (self.first_line + mark.line, mark.column + 1))
+        return pointer
+
+
+_HANDLERS: dict[type, Any] = {
+    yaml.ScalarEvent: _Builder.scalar, yaml.MappingStartEvent: _Builder.start, yaml.SequenceStartEvent: _Builder.start,
+    yaml.MappingEndEvent: _Builder.end, yaml.SequenceEndEvent: _Builder.end, yaml.AliasEvent: _Builder.alias,
+}
