@@ -17,7 +17,8 @@ import pytest
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "tutorial.md"
-_PART = re.compile(r"^Write `(?P<file>[^`]+)`:\n\n```yaml\n(?P<content>.*?)^```$|^```console\n(?P<console>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = r"^Write `(?P<file>[^`]+)`:\n\n```yaml\n(?P<content>.*?)^```$"
+_PART = re.compile(_FILE + r"|^```console\n(?P<console>.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "\x01END\x01"
 
 
@@ -102,7 +103,8 @@ def test_a_pattern_takes_what_is_shown_and_nothing_else() -> None:
 @pytest.mark.timeout(300)
 def test_every_command_of_the_tutorial_prints_what_the_tutorial_shows(shell: Shell, tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8").replace("9101", _free_port()).replace("8099", _free_port())
-    text = re.sub(r"^\$ sleep (\d+)$", lambda found: f"$ sleep {2 * int(found[1])}", text, flags=re.MULTILINE)  # the machine is shared
+    # Twice the reader's time: the machine that tests run on is shared.
+    text = re.sub(r"^\$ sleep (\d+)$", lambda found: f"$ sleep {2 * int(found[1])}", text, flags=re.MULTILINE)
     done = 0
     for step in steps(text):
         if step.file:
@@ -111,6 +113,7 @@ def test_every_command_of_the_tutorial_prints_what_the_tutorial_shows(shell: She
         printed = shell.run(step.command)
         if step.output:
             errors = (tmp_path / "stderr.log").read_text(encoding="utf-8")[-3_000:]
-            assert pattern(step.output).fullmatch(printed), f"$ {step.command}\n{printed}\nshown:\n{step.output}\nstderr:\n{errors}"
+            found = f"$ {step.command}\n{printed}\nshown:\n{step.output}\nstderr:\n{errors}"
+            assert pattern(step.output).fullmatch(printed), found
         done += 1
     assert done > 40
