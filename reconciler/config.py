@@ -179,7 +179,7 @@ class Config:
         )
 
     def describe(self) -> tuple[tuple[str, str, str, str, str], ...]:
-        """Return (key, type, value, variable, meaning) of every key; of the defaults it is docs/configuration.md.
+        """Return (key, type, value, variable, meaning) of every key.
 
         What may hold a secret is shown only as it is by default.
         """
@@ -307,10 +307,10 @@ class _Loader:
         """Take every key's variable; a variable below a section that is no key's is an error, like an unknown key."""
         known = set()
         for key in KEYS:
-            known |= {key.variable, f"{key.variable}_FILE"} if key.secret else {key.variable}
+            known |= {key.variable} if key.is_path else {key.variable, f"{key.variable}_FILE"}
             if key.variable in env:
-                self.take(key, env[key.variable], Location(key.variable))
-            if key.secret and f"{key.variable}_FILE" in env:
+                self.take(key, env[key.variable], Location(key.variable), base=Path.cwd())
+            if not key.is_path and f"{key.variable}_FILE" in env:
                 self._from_file(key, f"{key.variable}_FILE", env)
         given = self.values.get("secrets.env", SecretsConfig().env)
         for name in sorted(set(env) - known):
@@ -326,9 +326,9 @@ class _Loader:
         if key.variable in env:
             self.faults.append((Location(variable), f"{key.path} is given twice: {key.variable} is set as well"))
             return
-        path = self._base / Path(env[variable]).expanduser()
+        path = Path.cwd() / Path(env[variable]).expanduser()
         try:
-            self.take(key, path.read_text(encoding="utf-8").strip(), Location(variable))
+            self.take(key, path.read_text(encoding="utf-8").strip(), Location(variable), base=Path.cwd())
         except (OSError, UnicodeDecodeError) as error:
             self.faults.append((Location(variable), f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}"))
 
@@ -375,6 +375,11 @@ def _build(values: Mapping[str, Any], base: Path, path: str) -> Config:
     return config if config.owner else dataclasses.replace(config, owner=default_owner(config.source))
 
 
+def reference_rows() -> tuple[tuple[str, str, str, str, str], ...]:
+    """Return (key, type, default, variable, meaning) of every key: what docs/configuration.md is made of."""
+    return Config().describe()
+
+
 def default_owner(source: SourceConfig) -> str:
     """Return the owner where none is configured: a hash of the source, so that two never claim each other's objects."""
     text = "\0".join(("reconciler/owner/v1", source.url, source.branch, source.path))
@@ -392,4 +397,4 @@ def _get(node: Any, attribute: str) -> Any:
     return node
 
 
-__all__ = ["ApiToken", "Config", "Pace", "default_owner", "load_config", "parse_duration", "parse_size"]
+__all__ = ["KEYS", "ApiToken", "Config", "Pace", "default_owner", "load_config", "parse_duration", "parse_size", "reference_rows"]

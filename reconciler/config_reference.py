@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Key:
     is_path: bool = False
     """Relative to the configuration file."""
     secret: bool = False
-    """May hold a secret: also read from the file that ``<variable>_FILE`` names, and never repeated in a message."""
+    """May hold a secret: not shown by `Config.describe`."""
 
     @property
     def variable(self) -> str:
@@ -233,38 +233,6 @@ KEYS: tuple[Key, ...] = _SOURCE + _DAEMON + _AROUND
 BY_PATH: Mapping[str, Key] = {key.path: key for key in KEYS}
 SECTIONS = frozenset(".".join(key.path.split(".")[:n]) for key in KEYS for n in range(1, key.path.count(".") + 1))
 """Dotted paths that hold keys and no value: ``source``, ``source.auth``, …"""
-
-_HEAD = """\
-# Configuration
-
-`reconciler.yaml` in the working directory, or the file that `--config` names; without one, the defaults with `--repo`.
-The order of strength: command line, environment, file, default.
-
-- Every key is also an environment variable: `RECONCILER_` and the path in capitals, words parted by underscores
-  (`server.publicUrl` → `RECONCILER_SERVER_PUBLIC_URL`,
-  `pace.github.writesPerMinute` → `RECONCILER_PACE_GITHUB_WRITES_PER_MINUTE`). Lists are parted by commas; `server.tokens` and
-  mappings are JSON.
-- A key marked † may hold a secret: it is also read from the file that its variable with `_FILE` at the end names
-  (`RECONCILER_STATE_URL_FILE=/run/secrets/state-url`). Files are better than variables: every process of the same user may read
-  another's environment.
-- Relative paths are relative to the configuration file, also when they come from the environment; without a file, and on the
-  command line, to the working directory.
-- Durations are written like `90s`, `5m`, `1h30m`, `7d`; sizes like `25MiB`.
-- An unknown key or a wrong value is an error that names `file:line:column`; all problems are shown at once. A running daemon
-  reads the file again at SIGHUP, and keeps its configuration when the new one is not valid.
-
-| key | type | default | environment | meaning |
-|---|---|---|---|---|
-"""
-
-
-def markdown(rows: Iterable[tuple[str, str, str, str, str]]) -> str:
-    """Return docs/configuration.md from the rows of `Config.describe`."""
-    lines = []
-    for path, kind, default, variable, meaning in rows:
-        mark = " †" if BY_PATH[path].secret else ""
-        lines.append(f"| `{path}`{mark} | {kind} | {f'`{default}`' if default else '–'} | `{variable}` | {meaning} |\n")
-    return _HEAD + "".join(lines)
 
 
 def shown(value: Any, key: Key) -> str:
