@@ -12,7 +12,9 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
-_STOPS = {"|", ">", ">>", "&&", "||", ";", "&", "<", "2>"}
+_ENDS = {"|", "&&", "||", ";", "&"}
+_REDIRECTION = re.compile(r"(?<=\s)\d?(?:>>?|<)(?:&\d|\s*\S+)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,30 @@ def shell_lines(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Arguments of every ``reconciler …`` in code blocks and in backticks; what holds a placeholder VERB is left out."""
-    candidates = shell_lines(text) + [name for name in inline(text) if name.startswith("reconciler ")]
-    found: list[list[str]] = []
-    for line in candidates:
-        words = shlex.split(line, comments=True)
-        while "reconciler" in words:
-            start = words.index("reconciler") + 1
-            end = next((i for i in range(start, len(words)) if words[i] in _STOPS), len(words))
-            if "VERB" not in words[start:end]:
-                found.append([word.rstrip(";") for word in words[start:end]])
-            words = words[end:]
-    return found
+    """Arguments of every ``reconciler …`` in code blocks and in backticks; what holds a placeholder VERB is left out.
+
+    A verb alone in backticks is its name and no command: it is asked for its help.
+    """
+    found = [words for line in shell_lines(text) for words in _calls(line)]
+    for name in inline(text):
+        if name.startswith("reconciler "):
+            found += [words if len(words) > 1 or words[0].startswith("-") else [*words, "--help"] for words in _calls(name)]
+    return [words for words in found if "VERB" not in words]
+
+
+def _calls(line: str) -> list[list[str]]:
+    """Arguments of the program in each simple command of a line."""
+    calls: list[list[str]] = []
+    simple: list[str] = []
+    line = _REDIRECTION.sub("", line)
+    for word in [*shlex.split(line, comments=True), ";"]:
+        ends = word in _ENDS
+        if not ends:
+            simple.append(word.removesuffix(";"))
+        if ends or word.endswith(";"):
+            while simple and (simple[0] in {"until", "do", "if", "then", "!"} or _ASSIGNMENT.match(simple[0])):
+                simple.pop(0)
+            if simple and simple[0].rpartition("/")[2] == "reconciler":
+                calls.append(simple[1:])
+            simple = []
+    return calls
