@@ -1,0 +1,72 @@
+"""What the simulated Buddy asks of an integration, by type and way of authentication (provider's parameter tables and SDK)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TOKEN_TYPES = ("GIT_LAB", "DIGITAL_OCEAN", "SENTRY", "SENTRY_ENTERPRISE", "ROLLBAR", "DATADOG", "HONEYBADGER", "VULTR", "LOGGLY",
+               "FIREBASE", "GHOST_INSPECTOR", "GIT_HUB", "NEW_RELIC")  # fmt: skip
+_REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("AMAZON", "DEFAULT"): ("access_key", "secret_key"),
+    ("AMAZON", "TRUSTED"): ("role_assumptions",),
+    ("AMAZON", "OIDC"): ("role_assumptions", "audience"),
+    ("AZURE_CLOUD", "DEFAULT"): ("app_id", "tenant_id", "password"),
+    ("AZURE_CLOUD", "OIDC"): ("app_id", "tenant_id", "audience"),
+    ("GOOGLE_SERVICE_ACCOUNT", "DEFAULT"): ("api_key",),
+    ("GOOGLE_SERVICE_ACCOUNT", "OIDC"): ("config", "google_project"),
+    ("PUSHOVER", ""): ("token", "access_key"),
+    ("RACKSPACE", ""): ("username", "token"),
+    ("DO_SPACES", ""): ("access_key", "secret_key"),
+    ("BACKBLAZE", ""): ("key_id", "application_key"),
+    ("UPCLOUD", ""): ("username", "password"),
+    ("DOCKER_HUB", ""): ("username", "password"),
+    ("STACK_HAWK", ""): ("api_key",),
+    **{(name, ""): ("token",) for name in TOKEN_TYPES},
+}
+DEFAULT_AUTH: Mapping[str, str] = {"GIT_HUB": "TOKEN", "GIT_LAB": "TOKEN"}
+TYPES = frozenset(name for name, _ in _REQUIRED) | {"CLOUDFLARE", "SHOPIFY"}
+SCOPES = ("WORKSPACE", "PROJECT", "ENVIRONMENT")
+LEVELS = ("DENIED", "USE_ONLY", "MANAGE")
+AUTH_TYPES = ("OAUTH", "TOKEN", "API_KEY", "APP", "APP_SPRYKER", "TOKEN_APP_EXTENSION", "DEFAULT", "OIDC", "TRUSTED", "APP_RW")
+
+
+def missing_fields(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the required fields that ``body`` does not have."""
+    kind, auth = str(body.get("type") or ""), str(body.get("auth_type") or "DEFAULT")
+    required = ("name", "type", *_needed(kind, auth, body))
+    if body.get("scope") == "PROJECT":
+        required = (*required, "project_name")
+    return tuple(name for name in required if body.get(name) in (None, "", []))
+
+
+def _needed(kind: str, auth: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+    if kind == "CLOUDFLARE":
+        return ("api_key", "email") if body.get("api_key") else ("token",)
+    if kind == "SHOPIFY":
+        return ("partner_token", "token") if body.get("partner_token") else ("shop", "token")
+    return _REQUIRED.get((kind, auth)) or _REQUIRED.get((kind, "")) or _REQUIRED.get((kind, "DEFAULT")) or ()
+
+
+def check_fields(body: Mapping[str, Any]) -> str:
+    """Return what is wrong with the values of ``body``, or an empty text."""
+    if body.get("type") and body["type"] not in TYPES:
+        return f"Integration type {body['type']} cannot be added with the API"
+    if body.get("scope") not in (None, *SCOPES):
+        return "Scope is not valid"
+    if body.get("auth_type") not in (None, *AUTH_TYPES):
+        return "Auth type is not valid"
+    if any(not isinstance(role, Mapping) or not role.get("arn") for role in body.get("role_assumptions") or ()):
+        return "Each role assumption needs an arn"
+    if any(not isinstance(one, Mapping) or not isinstance(one.get("id"), int) for one in body.get("allowed_pipelines") or ()):
+        return "Each allowed pipeline needs an id"
+    return _check_permissions(body.get("permissions") or {})
+
+
+def _check_permissions(permissions: Mapping[str, Any]) -> str:
+    levels = [permissions[key] for key in ("admins", "others") if permissions.get(key) is not None]
+    rows = [row for key in ("users", "groups") for row in permissions.get(key) or ()]
+    if any(not isinstance(row, Mapping) or not isinstance(row.get("id"), int) for row in rows):
+        return "Each permission needs the id of a user or group"
+    levels += [row.get("access_level") for row in rows]
+    return "" if all(level in LEVELS for level in levels) else "Access level is not valid"
