@@ -6,6 +6,7 @@ COPY requirements.lock ./
 RUN /opt/reconciler/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md ./
 COPY schemas ./schemas
+COPY examples ./examples
 COPY reconciler ./reconciler
 RUN /opt/reconciler/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 

@@ -69,7 +69,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
         keyring = await db(_keys, config, store, options)
         for key in keyring.values():
             redactor.add(key)
-        session = await stack.enter_async_context(HttpSession.from_config(config))
+        session = await stack.enter_async_context(HttpSession.from_config(config.network))
         source = source or open_source(config.source_options(), config.state_dir)
         stack.push_async_callback(source.close)
         deps = Deps(config=config, store=store, db=db, keyring=keyring, session=session, clock=time.time, log=get_logger("engine"),

@@ -25,7 +25,6 @@ def apply(options: argparse.Namespace) -> int:
 async def _apply(config: Config, options: argparse.Namespace) -> int:
     from reconciler.daemon import Options, open_session
     from reconciler.engine.oneshot import Verdict, full_pass, verdict_of
-    from reconciler.planning.render import summary
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
@@ -39,7 +38,7 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
             show(planned, "text")
         _check_digest(planned, options.plan)
         todo = [c for p in planned.plans for c in p.executable]
-        if todo and not options.yes and not options.plan and not confirm(f"Apply {summary(planned)}?"):
+        if todo and not options.yes and not options.plan and not confirm(f"Apply these {len(todo)} changes?"):
             say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
             return EXIT_ERROR
         verdict = await full_pass(engine, wait_settle=not options.no_wait, sync=False)

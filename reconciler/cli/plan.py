@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from reconciler.cli.main import EXIT_OK
-from reconciler.cli.output import colour, emit_json, say
+from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.config import Config
 from reconciler.model.errors import ManifestError, UsageError
@@ -31,7 +33,7 @@ def plan(options: argparse.Namespace) -> int:
         planned, problems = asyncio.run(snapshot_plan(config, Path(options.snapshot), options.path))
     else:
         planned, problems = asyncio.run(make(config, options.path))
-    show(planned, options.output)
+    show(planned, options.output, problems, approvable=not (options.base or options.snapshot))
     _refuse_invalid(problems)
     return code_of(planned, detailed=options.detailed_exitcode)
 
@@ -41,7 +43,7 @@ def drift(options: argparse.Namespace) -> int:
     config = configuration(options)
     planned, problems = asyncio.run(make(config, options.path))
     only = PlanSet(planned.revision, tuple(_drift_of(one) for one in planned.plans))
-    show(only, options.output)
+    show(only, options.output, problems)
     _refuse_invalid(problems)
     return code_of(only, detailed=options.detailed_exitcode)
 
@@ -66,20 +68,18 @@ def _refuse_invalid(problems: tuple[Any, ...]) -> None:
         raise ManifestError(problems)
 
 
-def show(planned: PlanSet, output: str) -> None:
+def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, approvable: bool = True) -> None:
     """Print the plan to stdout in the asked form."""
-    import sys
-
     from reconciler.planning import render
 
     if output == "json":
-        emit_json(render.plan_document(planned))
+        print(render.render_json(planned, problems, approvable=approvable))
     elif output == "markdown":
-        print(render.markdown(planned))
+        print(render.render_markdown(planned, problems, approvable=approvable))
     elif output == "github":
-        print(render.github(planned))
+        print(render.render_github(planned, problems))
     else:
-        print(render.text(planned, colour=colour(sys.stdout)))
+        print(render.render_text(planned, colour=colour(sys.stdout), width=shutil.get_terminal_size((100, 40)).columns, approvable=approvable))
 
 
 async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:

@@ -25,6 +25,8 @@ from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 
 DRAIN_S = 25
+_written: dict[Path, str] = {}
+"""Revision of the snapshot that was written last, by status file."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,7 +61,11 @@ def exit_code(verdict: Verdict) -> int:
 
 async def _write_status(session: Session, info: statusfile.DaemonInfo) -> None:
     content = session.redactor.redact_json(statusfile.document(session.engine, info, time.time()))
-    await asyncio.to_thread(statusfile.write, Path(session.config.status.file), content)
+    path = Path(session.config.status.file)
+    await asyncio.to_thread(statusfile.write, path, content)
+    if session.engine.live.revision != _written.get(path):
+        await asyncio.to_thread(statusfile.write, path.parent / "snapshot.json", session.redactor.redact_json(statusfile.snapshot(session.engine)))
+        _written[path] = session.engine.live.revision
 
 
 class Daemon:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from reconciler import __version__
 from reconciler.cli.main import EXIT_INVALID, EXIT_OK
 from reconciler.cli.output import emit_json, problem_line
 from reconciler.model.errors import Problem, UsageError
@@ -45,13 +47,20 @@ def _show(desired: Desired, files: int, output: str) -> None:
     problems: tuple[Problem, ...] = desired.problems
     if output == "json":
         emit_json({"valid": desired.complete, "files": files, "resources": [r.id.path for r in desired.resources],
-                   "problems": [render.problem_document(problem) for problem in problems]})
+                   "problems": [_row(problem) for problem in problems]})
     elif output == "sarif":
-        print(render.sarif(problems))
+        print(render.render_sarif(problems, version=__version__))
     elif output == "github":
-        print(render.github_problems(problems))
+        print(render.render_github(None, problems))
     else:
         for problem in problems:
             print(problem_line(problem))
         errors = sum(1 for p in problems if p.is_error)
-        print(f"{len(desired.resources)} resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
+        print(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
+
+
+def _row(problem: Problem) -> dict[str, Any]:
+    place = problem.location
+    return {"file": place.file, "line": place.line, "column": place.column, "pointer": problem.pointer, "code": problem.code,
+            "severity": problem.severity.value, "message": problem.message, "hint": problem.hint,
+            "resource": problem.resource.path if problem.resource is not None else None}

@@ -15,25 +15,19 @@ from dataclasses import dataclass, field
 from reconciler.drivers.base import Api, ManagedType, Write
 from reconciler.engine.deps import Deps
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import (
-    Conflict,
-    NotFound,
-    OutcomeUnknown,
-    ProviderError,
-    ReconcilerError,
-    ScopeGone,
-)
+from reconciler.model.errors import Conflict, OutcomeUnknown, ProviderError, ReconcilerError
 from reconciler.model.objects import Intent, IntentState, ManagedObject, ObservedObject, RecordedObject
-from reconciler.model.plan import Action, Change, ChangeClass, Plan
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.secrets import SecretValue
-from reconciler.model.values import Address, Digest, digest_of
+from reconciler.model.values import Address, Digest, ExternalId, digest_of
 from reconciler.planning.diff import merged_attributes
 
-BATCH = 50
+BATCH = 200
 """Changes a commit: small enough that a fix commit, a suspend or an approval is seen between batches."""
 
 _NO_CALL = frozenset({Action.RECORD, Action.FORGET})
+_MAKES = frozenset({Action.CREATE, Action.ADOPT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +75,11 @@ async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[],
     ``go_on`` is asked between batches (the live revision moved, a drain began): False ends the work cleanly.
     """
     report = Report()
-    for number, batch in enumerate(_batches(plan.executable)):
+    not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
+    for number, batch in enumerate(_batches(plan.executable, target.batch)):
         if report.stopped is not None or (number and go_on is not None and not await go_on()):
             break
-        failed = {*report.failed, *(change.address for change in report.skipped)}
+        failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
         ready = [change for change in batch if not failed & set(_needs(change))]
         report.skipped += [change for change in batch if failed & set(_needs(change))]
         steps = await _run_batch(ready, plan, target, deps)
@@ -101,17 +96,16 @@ def _stops_all(error: ReconcilerError) -> bool:
     return error.code in {"RC5011", "RC5017", "RC7005"}  # credential refused, rate limited, storage full
 
 
-def _batches(changes: Sequence[Change]) -> Iterable[list[Change]]:
+def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
     """Cut the ordered changes so that no change shares a batch with one it depends on."""
     batch: list[Change] = []
     inside: set[Address] = set()
+    most = size()
     for change in changes:
         conflicts = change.address in inside or any(need in inside for need in change.depends_on)
-        # A delete goes before what it depends on, so the dependency may lie either way round.
-        reverse = change.action is Action.DELETE and any(change.address in other.depends_on for other in batch)
-        if batch and (len(batch) >= BATCH or conflicts or reverse):
+        if batch and (len(batch) >= most or conflicts):
             yield batch
-            batch, inside = [], set()
+            batch, inside, most = [], set(), size()
         batch.append(change)
         inside.add(change.address)
     if batch:
@@ -193,7 +187,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
     """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
     started = deps.clock()
     try:
-        observed = await _call(change, secrets, target)
+        observed = await _call(change, secrets, target, started)
         return _Result(observed, None, int((deps.clock() - started) * 1000))
     except ReconcilerError as error:
         return _Result(None, error, int((deps.clock() - started) * 1000))
@@ -206,7 +200,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
         return _Result(None, doubt, int((deps.clock() - started) * 1000))
 
 
-async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target) -> ObservedObject | None:
+async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target, now: float) -> ObservedObject | None:
     kind = target.types[change.scope.type]
     if change.action is Action.DELETE:
         await kind.delete(target.api, change.scope, _external_id(change))
@@ -215,7 +209,7 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Targ
     if desired is None:
         raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
     observed = target.observed.get(change.address)
-    write = Write(desired, merged_attributes(desired, observed), secrets, change.fields, observed)
+    write = Write(desired, merged_attributes(desired, observed, now), secrets, change.fields, observed)
     if change.action is Action.CREATE:
         return await kind.create(target.api, write)
     if change.action is Action.REPLACE:
@@ -225,7 +219,7 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Targ
     return await kind.update(target.api, _external_id(change), write)
 
 
-def _external_id(change: Change) -> str:  # type: ignore[return]
+def _external_id(change: Change) -> ExternalId:
     if change.external_id is None:
         raise ReconcilerError(f"{change.action} of {change.address} without an external id", code="RC9001")
     return change.external_id
@@ -272,7 +266,7 @@ def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:
 def _recorded(change: Change, desired: ManagedObject, observed: ObservedObject | None, target: Target, now: float) -> RecordedObject:
     before = target.recorded.get(change.address) or (target.recorded.get(change.previous) if change.previous else None)
     repairs = before.repairs if before else ()
-    if change.cls is ChangeClass.DRIFT and change.action is not Action.RECORD:
+    if change.cls is not ChangeClass.COMMIT and change.action is not Action.RECORD:
         repairs = (*repairs, now)[-5:]
     written = change.action is not Action.RECORD
     external_id = observed.external_id if observed is not None else change.external_id
@@ -299,5 +293,3 @@ def _audit(change: Change, target: Target, deps: Deps, *, outcome: str = "", ext
         address=change.address, external_id=external_id or change.external_id or "", revision=target.revision,
         request_digest=digest_of(change.desired.attributes) if change.desired else "", outcome=outcome or "intent", detail=detail)
 
-
-__all__ = ["BATCH", "Report", "Step", "Target", "execute", "NotFound", "ScopeGone"]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from reconciler.engine.compiling import integration_of
+from reconciler.engine.operations import adopt
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -29,7 +30,7 @@ class Control:
         """Answer one request; raises `ReconcilerError` for what cannot be done."""
         verbs: dict[str, Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]] = {
             "approve": self.approve, "suspend": self.suspend, "resume": self.resume, "reconcile": self.reconcile,
-            "forget": self.forget, "ping": self.alive,
+            "forget": self.forget, "adopt": self.adopt, "ping": self.alive,
         }
         verb = verbs.get(str(request.get("verb")))
         if verb is None:
@@ -103,6 +104,17 @@ class Control:
         await deps.db(deps.store.forget, [r.address for r in records], audit=[self._audit("forget", peer, identity)])
         await self._after(identity, records[0].integration)
         return {"resource": identity.path, "objects": [r.address for r in records]}
+
+    async def adopt(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Take over what exists at the provider for a resource."""
+        identity = self.find(str(request["resource"]))
+        integration = self._integration(identity)
+        if integration is None or identity not in self._engine.live.resources:
+            raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
+        external_id = request.get("externalId")
+        objects = await adopt(self._engine, identity, integration, str(external_id) if external_id else None, peer)
+        await self._after(identity, integration)
+        return {"resource": identity.path, "objects": objects}
 
     # -- shared -----------------------------------------------------------------------------------------------------
 

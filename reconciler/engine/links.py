@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.credentials.backends import SecretResolver
-from reconciler.drivers.base import Api, Connection, Driver
-from reconciler.drivers.budget import Budget
+from reconciler.config import Config
+from reconciler.drivers.base import Connection, Driver, Limits
+from reconciler.drivers.budget import UNLIMITED, Budget
 from reconciler.drivers.catalog import driver_for
 from reconciler.drivers.http import ApiClient
 from reconciler.engine.deps import Deps
 from reconciler.engine.live import Live
-from reconciler.model.errors import ReconcilerError
+from reconciler.drivers.net import NetworkPolicy
+from reconciler.model.errors import AddressRefused, ReconcilerError
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -23,7 +26,7 @@ class Link:
 
     connection: Connection
     driver: Driver
-    api: Api
+    api: ApiClient
     budget: Budget
     read: SecretResolver
 
@@ -94,4 +97,20 @@ class Links:
         return driver.connect(resource, resource.secret_refs("/auth")), driver
 
     def _new_budget(self, connection: Connection, driver: Driver) -> Budget:
-        return Budget.for_connection(connection, driver.limits, self._deps.config, self._deps.store)
+        limits = limits_for(connection, driver, self._deps.config)
+        return Budget(connection.credential_id, limits, store=None if self._read_only else self._deps.store, clock=self._deps.clock,
+                      run=self._deps.db)
+
+
+def limits_for(connection: Connection, driver: Driver, config: Config) -> Limits:
+    """Return the pace in force: what the configuration says, else the published limits, which hold on the provider's own hosts only."""
+    wanted = config.pace.get(connection.provider)
+    if wanted is not None:
+        return dataclasses.replace(driver.limits, writes_per_minute=wanted.writes_per_minute, writes_per_hour=wanted.writes_per_hour,
+                                   points_per_minute=wanted.points_per_minute)
+    own = NetworkPolicy(driver.hosts)
+    try:
+        own.check_url(connection.api_url)
+    except AddressRefused:
+        return UNLIMITED
+    return driver.limits

@@ -36,6 +36,8 @@ async def load_revision(source: Source, revision: Revision, deps: Deps, *, allow
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
     desired = await deps.db(load, files, revision=revision.id, cache=deps.store.blob_cache(), sandbox=deps.sandbox)
+    if not snapshot.complete:  # something with a manifest's name was left out: what it declared is not gone
+        desired = dataclasses.replace(desired, withheld=True)
     return desired, snapshot
 
 

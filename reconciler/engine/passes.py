@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
@@ -67,7 +66,7 @@ class Engine:
         self.view = View()
         self.on_change: Callable[[], Awaitable[None]] | None = None
         self._read_only = read_only
-        self._secrets = SecretResolver({}, deps.config.secrets, sandbox=deps.sandbox)
+        self.secrets = SecretResolver({}, deps.config.secrets, sandbox=deps.sandbox, redactor=deps.redactor)
         self._suspensions = Suspensions()
         self._draining = False
         self._locks: dict[ResourceId, asyncio.Lock] = {}
@@ -81,7 +80,8 @@ class Engine:
         """Take up what the state knows: last valid specs, statuses, suspensions."""
         self._use(await restore(self.deps))
         self.state.valid = self.live.revision
-        self.state.applied = await self.deps.db(self.deps.store.get_meta, "revision.applied") or ""
+        applied = await self.deps.db(self.deps.store.get_meta, "revision.applied")
+        self.state.applied = applied or ""
         self.view.statuses = await self.deps.db(self.deps.store.statuses)
         await self.refresh_suspensions()
 
@@ -115,7 +115,7 @@ class Engine:
     def _use(self, live: Live) -> None:
         self.live = live
         secrets = {r.id: r for r in live.resources.values() if r.id.kind == Kind.SECRET.value}
-        self._secrets = SecretResolver(secrets, self.deps.config.secrets, sandbox=self.deps.sandbox)
+        self.secrets = SecretResolver(secrets, self.deps.config.secrets, sandbox=self.deps.sandbox, redactor=self.deps.redactor)
 
     async def refresh_suspensions(self) -> None:
         """Read the suspensions made by command."""
@@ -141,7 +141,7 @@ class Engine:
 
     async def plan(self, integration: ResourceId) -> Result:
         """Return what a slice would do now, without a single remote write."""
-        return await run_slice(Order(integration, write=False, ignore_backoff=True), self._setting(), self.links, self.deps)
+        return await run_slice(Order(integration, write=False, ignore_backoff=True), self.setting(), self.links, self.deps)
 
     async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False) -> Result:
         """Reconcile one integration now and remember what was found. One at a time for each integration."""
@@ -149,9 +149,9 @@ class Engine:
             await self.refresh_suspensions()
             revision = self.live.revision
             order, began = Order(integration, ignore_backoff=ignore_backoff), self.deps.clock()
-            result = await run_slice(order, self._setting(revision), self.links, self.deps)
+            result = await run_slice(order, self.setting(revision), self.links, self.deps)
             try:
-                await self._remember(result)
+                await self.remember(result)
             except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
                 self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
                 result.error = error
@@ -162,7 +162,8 @@ class Engine:
                 self.on_slice(result, self.deps.clock() - began)
         return result
 
-    def _setting(self, revision: str | None = None) -> Setting:
+    def setting(self, revision: str | None = None) -> Setting:
+        """Return what a slice works on now; with ``revision`` it stops between batches once another one is live."""
         suspensions = self._suspensions
 
         async def go_on() -> bool:
@@ -170,7 +171,7 @@ class Engine:
                 return False
             return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
 
-        return Setting(self.live, self._secrets, suspensions, go_on)
+        return Setting(self.live, self.secrets, suspensions, go_on)
 
     async def run_all(self, *, ignore_backoff: bool = False, only: Iterable[ResourceId] | None = None) -> PlanSet:
         """One full pass over every integration, side by side; one that fails never stops the others."""
@@ -216,14 +217,14 @@ class Engine:
             if resource.id.kind != Kind.SECRET.value:
                 continue
             try:
-                self._secrets.check(resource)
+                self.secrets.check(resource)
             except SecretUnavailable as error:
                 missing[resource.id] = error
         return missing
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
-    async def _remember(self, result: Result) -> None:
+    async def remember(self, result: Result) -> None:
         """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
         now = self.deps.clock()
         config = self.deps.config.reconcile
@@ -237,7 +238,7 @@ class Engine:
         path = result.integration.path
         if result.error is not None:
             retries.append(next_try(path, result.error, schedule.retries.get(path), digest="", now=now, low_s=config.retry_min, high_s=config.retry_max))
-        healed = [s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries]
+        healed: list[str] = [s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries]
         healed += [path] if result.error is None and path in schedule.retries else []
         await self.deps.db(self.deps.store.save_retries, retries, [key for key in healed if key not in failed])
         self.view.results[result.integration] = result
@@ -292,13 +293,3 @@ class Engine:
         soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
         self.deps.log.info("pass_finished", integrations=len(results), changed=changed, failed=failed, revision=self.live.revision,
                            duration_ms=int((now - started) * 1000), next_in_s=round(max(0.0, soonest - now), 1))
-
-
-def plan_set(results: Mapping[ResourceId, Result], revision: str) -> PlanSet:
-    """Return the plans of ``results`` as the one that a user sees."""
-    return PlanSet(revision, tuple(r.plan for _, r in sorted(results.items()) if r.plan is not None))
-
-
-def with_live(engine: Engine, live: Live) -> None:
-    """Make ``live`` what ``engine`` works on (a folder given on the command line)."""
-    engine.live = dataclasses.replace(live)

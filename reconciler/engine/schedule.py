@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import PermissionDenied, ProviderError, ReconcilerError, RetryKind
-from reconciler.model.plan import Change, Disposition, Plan
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import Retry
 from reconciler.model.values import Address, Digest
 
@@ -48,6 +48,17 @@ def _held(change: Change, schedule: Schedule, now: float) -> Change:
     if retry is None or change.disposition is not Disposition.EXECUTE or retry.next_at <= now or retry.digest != digest_of_change(change):
         return change
     return dataclasses.replace(change, disposition=Disposition.WAITING, reason="Backoff", message=retry.message, retry_at=retry.next_at)
+
+
+def keep_reserve(plan: Plan, reset_at: float) -> Plan:
+    """Return ``plan`` with commits waiting for the rate's reset: what is left of it is kept for repairing drift."""
+    def hold(change: Change) -> Change:
+        if change.disposition is not Disposition.EXECUTE or change.cls is not ChangeClass.COMMIT or change.action in {Action.RECORD, Action.FORGET}:
+            return change
+        return dataclasses.replace(change, disposition=Disposition.WAITING, reason="RateReserve", retry_at=reset_at,
+                                   message="the rest of the hourly rate is kept for repairing drift")
+
+    return dataclasses.replace(plan, changes=tuple(hold(change) for change in plan.changes))
 
 
 def digest_of_change(change: Change) -> str:

@@ -10,17 +10,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
-from reconciler.engine.applying import Report, Target, execute
+from reconciler.engine.applying import BATCH, Report, Target, execute
 from reconciler.engine.compiling import Compiled, compile_resources, users_of, value_of
 from reconciler.engine.deps import Deps
 from reconciler.engine.links import Link, Links
 from reconciler.engine.live import Live
 from reconciler.engine.observing import World, expectations, observe
-from reconciler.engine.schedule import Schedule, hold_back
+from reconciler.engine.schedule import Schedule, hold_back, keep_reserve
 from reconciler.engine.suspension import Suspensions
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.objects import Intent, ManagedObject, ObservedObject, RecordedObject, Scope
-from reconciler.model.plan import Action, Disposition, Plan
+from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, Scope
+from reconciler.model.plan import Action, Change, Disposition, Plan
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
@@ -37,6 +37,10 @@ class Order:
     prune: bool = True
     ignore_backoff: bool = False
     """A command or a new commit: whatever waits for its next try is tried now."""
+    claim: bool = False
+    """`rebuild`: objects of types without a marker are ours by their natural key alone."""
+    keep: Callable[[Change], bool] | None = None
+    """Only these changes are part of the plan."""
 
 
 @dataclass(slots=True)
@@ -119,18 +123,17 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
     result.suspended = setting.suspensions.of(order.integration, setting.live, deps.clock())
     plan = make_plan(PlanInput(
         integration=order.integration, desired=desired, recorded=recorded, views=result.world.views, intents=intents,
-        untouchable=_untouchable(result, setting.live), suspended=frozenset(result.suspended),
+        untouchable=frozenset(result.compiled.stalled), suspended=frozenset(result.suspended),
         approvals=frozenset(await deps.db(deps.store.approvals)), types=types, refused=schedule.refused(),
         prune_allowed=order.prune and setting.live.complete and deps.config.reconcile.prune,
         limits=Limits(deps.config.reconcile.limits.delete_percent, deps.config.reconcile.limits.delete_minimum,
                       deps.config.reconcile.limits.delete_max),
-        settle_s=deps.config.reconcile.settle, now=deps.clock(), owner=deps.owner))
+        settle_s=deps.config.reconcile.settle, now=deps.clock(), owner=deps.owner, claim_natural_keys=order.claim))
+    if order.keep is not None:
+        plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
     result.plan = plan if order.ignore_backoff else hold_back(plan, schedule, deps.clock())
-
-
-def _untouchable(result: Result, live: Live) -> frozenset[ResourceId]:
-    """Resources whose desired form is not known now: what they own is neither changed nor pruned."""
-    return frozenset(result.compiled.stalled)
+    if link.budget.low():
+        result.plan = keep_reserve(result.plan, float(link.budget.rate.get("resetAt", 0)))
 
 
 async def _mark_seen(recorded: tuple[RecordedObject, ...], world: World, deps: Deps) -> None:
@@ -149,6 +152,8 @@ async def _act(order: Order, setting: Setting, link: Link, result: Result, deps:
         await deps.db(deps.store.settle_intents, plan.settlements)
     if not plan.executable:
         return
+    if plan.approved:  # an approved set that is interrupted goes on without a new approval
+        await deps.db(deps.store.approve_all, list(plan.approved), by="approved-set", at=deps.clock())
     result.report = await execute(plan, _target(setting, link, result, deps), deps, go_on=setting.go_on)
     deleted = [s.change for s in result.report.steps if s.error is None and s.change.action is Action.DELETE]
     if deleted:
@@ -168,7 +173,7 @@ def _target(setting: Setting, link: Link, result: Result, deps: Deps) -> Target:
     def secrets(desired: ManagedObject) -> Mapping[str, SecretValue]:
         return {w.pointer: value_of(w.ref, deps, setting.secrets.read) for w in desired.write_only}
 
-    return Target(link.api, link.driver.types, secrets, recorded, observed, setting.live.revision, link.budget)
+    return Target(link.api, link.driver.types, secrets, recorded, observed, setting.live.revision, lambda: min(BATCH, max(1, link.budget.admits())))
 
 
 async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, result: Result, deps: Deps) -> None:
@@ -184,8 +189,3 @@ async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, resul
     target = dataclasses.replace(_target(setting, link, result, deps), recorded={r.address: r for r in recorded})
     done = await execute(dataclasses.replace(proof, changes=gone), target, deps)
     result.report.steps += done.steps
-
-
-async def settle_wait(intents: tuple[Intent, ...], now: float, settle_s: float) -> float:
-    """Return how long (seconds) a one-shot run waits until the youngest doubt can be settled; 0 when there is none."""
-    return max((intent.created_at + settle_s - now for intent in intents), default=0.0)

@@ -14,6 +14,7 @@ import orjson
 
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
+from reconciler.manifests.codec import resource_to_json
 from reconciler.model.plan import Plan
 from reconciler.model.status import Condition, ConditionType, ResourceStatus
 
@@ -106,6 +107,12 @@ def _resource(status: ResourceStatus) -> dict[str, Any]:
 def _condition(condition: Condition) -> dict[str, Any]:
     return {"type": condition.type.value, "status": condition.status.value, "reason": condition.reason, "message": condition.message,
             "lastTransitionTime": condition.last_transition_time, "observedGeneration": condition.observed_generation}
+
+
+def snapshot(engine: Engine) -> dict[str, Any]:
+    """Return what ``plan --snapshot`` reads: the live specs, which hold references and no values."""
+    rows = sorted(engine.live.resources.values(), key=lambda resource: resource.id)
+    return {"formatVersion": 1, "kind": "Snapshot", "revision": engine.live.revision, "resources": [orjson.loads(resource_to_json(one)) for one in rows]}
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

@@ -210,11 +210,13 @@ class Desired:
     resources: tuple[Resource, ...]
     problems: tuple[Any, ...] = ()  # tuple[Problem, ...]; typed in manifests to avoid a cycle
     invalid: frozenset[ResourceId] = frozenset()
+    withheld: bool = False
+    """The source left out something that has a manifest's name (a symbolic link, say)."""
 
     @property
     def complete(self) -> bool:
-        """Whether the revision may prune: it has no error."""
-        return not any(problem.is_error for problem in self.problems)
+        """Whether the revision may prune: it has no error and nothing was left out."""
+        return not self.withheld and not any(problem.is_error for problem in self.problems)
 
     def by_id(self) -> dict[ResourceId, Resource]:
         """Return the resources keyed by identity."""

@@ -119,7 +119,7 @@ def call(folder: Path, request: Mapping[str, Any], *, timeout_s: float = 30.0) -
         raise StateError("the daemon closed the connection without an answer", code="RC8003", hint="See its log.")
     answer: Mapping[str, Any] = json.loads(data)
     if not answer.get("ok"):
-        error = ReconcilerError(str(answer.get("message", "refused")), code=str(answer.get("code", "RC8003")), hint=str(answer.get("hint", "")))
-        error.exit_code = int(answer.get("exit", 1))
-        raise error
+        refused = ReconcilerError(str(answer.get("message", "refused")), code=str(answer.get("code", "RC8003")), hint=str(answer.get("hint", "")))
+        refused.exit_code = int(answer.get("exit", 1))
+        raise refused
     return answer

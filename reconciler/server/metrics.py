@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -90,7 +90,7 @@ class _Findings(Collector):
         yield _gauge("reconciler_rate_limit_remaining", "Requests left in the provider's window.", ("integration",), remaining)
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], rows: list[tuple[tuple[str, ...], float]]) -> Metric:
+def _gauge(name: str, text: str, labels: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], float]]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, figure in rows:
         family.add_metric(values, figure)

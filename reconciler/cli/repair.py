@@ -1,0 +1,187 @@
+"""Brownfield and repair: rebuild, export, accept-drift, sweep, ping, and adopting what exists."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import difflib
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
+from reconciler.cli.output import confirm, emit_json, say
+from reconciler.cli.plan import show
+from reconciler.cli.session import configuration
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.plan import Action, ChangeClass, PlanSet
+from reconciler.model.resources import ResourceId
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """Find everything again after a lost state; creates and deletes nothing."""
+    return asyncio.run(_rebuild(options))
+
+
+async def _rebuild(options: argparse.Namespace) -> int:
+    from reconciler.daemon import Options, open_session
+    from reconciler.engine.operations import find_again
+
+    async with open_session(configuration(options), Options()) as session:
+        engine = session.engine
+        await engine.sync()
+        if engine.state.error is not None:
+            raise engine.state.error
+        results = [await find_again(engine, one, write=False) for one in await engine.integrations()]
+        found = PlanSet(engine.live.revision, tuple(
+            r.plan for r in results if r.plan is not None))
+        if options.output == "text":
+            show(found, "text")
+        known = {change.address for change in found.changes} | {r.address for result in results for r in result.recorded}
+        left = [one.address for result in results for one in result.compiled.objects if one.address not in known]
+        for address in left:
+            say(f"not found: {address} (the daemon makes it at its next pass)")
+        todo = len(found.changes)
+        if todo and not options.yes and not confirm(f"Record these {todo} objects as ours?"):
+            say("nothing was recorded; use --yes where there is no terminal")
+            return EXIT_ERROR
+        failed = 0
+        for one in await engine.integrations():
+            result = await find_again(engine, one, write=True)
+            failed += len(result.report.failed) + (result.error is not None)
+        await engine.finish_pass()
+        if options.output == "json":
+            emit_json({"found": [{"address": c.address, "externalId": c.external_id} for c in found.changes], "notFound": left, "failed": failed})
+        else:
+            print(f"{todo} objects found again, {len(left)} not found, {failed} failed")
+        return EXIT_OK if not failed else EXIT_PARTIAL
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """List, and with --delete remove, what carries our mark and is not declared."""
+    return asyncio.run(_sweep(options))
+
+
+async def _sweep(options: argparse.Namespace) -> int:
+    from reconciler.daemon import Options, open_session
+    from reconciler.engine.operations import delete_orphan
+
+    config = configuration(options)
+    async with open_session(config, Options(lock=options.delete, create=False, read_only=not options.delete)) as session:
+        engine = session.engine
+        await engine.sync()
+        if engine.state.error is not None:
+            raise engine.state.error
+        rows: list[tuple[ResourceId, Any]] = []
+        for one in await engine.integrations():
+            result = await engine.plan(one)
+            rows += [(one, orphan) for orphan in (result.plan.orphans if result.plan is not None else ())]
+            if result.error is not None:
+                say(f"{one}: {result.error.code}: {result.error.message}")
+        if options.output == "json":
+            emit_json({"orphans": [{"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "naturalKey": o.natural_key} for i, o in rows]})
+        else:
+            for integration, orphan in rows:
+                print(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.natural_key}")
+            print(f"{len(rows)} object{'' if len(rows) == 1 else 's'} with our mark and without a manifest")
+        if not options.delete or not rows:
+            return EXIT_OK
+        if not options.yes and not confirm(f"Delete these {len(rows)} objects at their providers?"):
+            say("nothing was deleted; use --yes where there is no terminal")
+            return EXIT_ERROR
+        failed = 0
+        for integration, orphan in rows:
+            try:
+                await delete_orphan(engine, integration, orphan)
+            except ReconcilerError as error:
+                failed += 1
+                say(f"{orphan.scope} {orphan.external_id}: {error.code}: {error.message}")
+        print(f"{len(rows) - failed} deleted, {failed} failed")
+        return EXIT_OK if not failed else EXIT_PARTIAL
+
+
+def ping(options: argparse.Namespace) -> int:
+    """Ask the provider for a test delivery of each hook of a source."""
+    return asyncio.run(_ping(options))
+
+
+async def _ping(options: argparse.Namespace) -> int:
+    from reconciler.daemon import Options, open_session
+    from reconciler.engine.control import parse_resource
+    from reconciler.engine.operations import ping as test_delivery
+
+    async with open_session(configuration(options), Options(lock=False, create=False)) as session:
+        engine, deps = session.engine, session.deps
+        records = [r for r in await deps.db(deps.store.recorded) if not r.tombstone]
+        identity = parse_resource(options.resource, {r.resource for r in records})
+        mine = [r for r in records if r.resource == identity]
+        if not mine:
+            raise UsageError(f"nothing is recorded for {identity}", hint="See `reconciler status`.")
+        asked = 0
+        for record in mine:
+            sent = await test_delivery(engine, record)
+            asked += sent
+            print(f"{record.scope} {record.external_id}: " + ("asked for a test delivery" if sent else "this provider has no test delivery"))
+        return EXIT_OK if asked else EXIT_ERROR
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write manifests for what exists."""
+    return asyncio.run(_export(options))
+
+
+async def _export(options: argparse.Namespace) -> int:
+    from reconciler.cli.exporting import manifests_of
+    from reconciler.cli.plan import reading_session
+    from reconciler.engine.control import parse_resource
+
+    async with reading_session(configuration(options), None) as session:
+        engine = session.engine
+        await engine.sync()
+        if engine.state.error is not None:
+            raise engine.state.error
+        identity = parse_resource(f"Integration/{options.integration}", set(engine.live.resources))
+        if identity not in engine.live.resources:
+            raise UsageError(f"no {identity} is declared", hint="Commit the Integration first; export reads through its credential.")
+        text = await manifests_of(engine, identity, options.scope)
+    if options.out:
+        Path(options.out).write_text(text, encoding="utf-8")
+        print(f"wrote {options.out}")
+    else:
+        print(text, end="")
+    return EXIT_OK
+
+
+def accept_drift(options: argparse.Namespace) -> int:
+    """Write what the provider has into the manifest."""
+    return asyncio.run(_accept(options))
+
+
+async def _accept(options: argparse.Namespace) -> int:
+    from reconciler.cli.accepting import accept
+    from reconciler.cli.keys import find_in_folder
+    from reconciler.cli.plan import reading_session
+
+    resource, document, path = find_in_folder(Path(options.dir), options.resource)
+    before = document.render()
+    async with reading_session(configuration(options), options.dir) as session:
+        engine = session.engine
+        await engine.sync()
+        changes = [c for one in await engine.integrations() if (plan := (await engine.plan(one)).plan) is not None
+                   for c in plan.changes if c.resource == resource.id and c.action is Action.UPDATE and c.cls is not ChangeClass.COMMIT]
+    if not changes:
+        print(f"{resource.id}: no drift")
+        return EXIT_OK
+    left = accept(document, resource, changes)
+    after = document.render()
+    print("".join(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path))), end="")
+    for one in left:
+        say(f"{one}: has no place in the manifest; the daemon keeps repairing it (see lifecycle.ignore)")
+    if before == after:
+        return EXIT_ERROR
+    if not options.dry_run:
+        document.save(path)
+        print(f"wrote {path}; commit it")
+    return EXIT_OK
+
+
+__all__ = ["accept_drift", "export", "ping", "rebuild", "sweep"]

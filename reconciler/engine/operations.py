@@ -1,0 +1,84 @@
+"""What an operator asks for by name, besides the pass: taking over, finding again, deleting orphans, test deliveries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from reconciler.engine.links import Link
+from reconciler.engine.live import Live
+from reconciler.engine.passes import Engine
+from reconciler.engine.slice import Order, Result, run_slice
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.objects import RecordedObject
+from reconciler.model.plan import Action, Change, Orphan
+from reconciler.model.records import AuditEntry
+from reconciler.model.resources import Adopt, ResourceId
+
+TAKES = frozenset({Action.RECORD, Action.REMARK, Action.ADOPT, Action.UPDATE})
+"""What finds or takes over objects that exist: never a create, never a delete."""
+
+
+async def link_of(engine: Engine, integration: ResourceId) -> Link:
+    """Return the authenticated client of ``integration``; raises `ReconcilerError`."""
+    stored = await engine.deps.db(engine.deps.store.connections)
+    return await engine.links.link(integration, engine.live, stored, engine.secrets)
+
+
+async def find_again(engine: Engine, integration: ResourceId, *, write: bool) -> Result:
+    """Find what is ours after a lost state: by marker, and by natural key where a type has no marker. Creates and deletes nothing."""
+
+    def takes(change: Change) -> bool:
+        return change.action in TAKES and change.external_id is not None
+
+    order = Order(integration, write=write, prune=False, ignore_backoff=True, claim=True, keep=takes)
+    result = await run_slice(order, engine.setting(), engine.links, engine.deps)
+    if write:
+        await engine.remember(result)
+    return result
+
+
+async def adopt(engine: Engine, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str) -> list[Mapping[str, str]]:
+    """Take over what exists for ``resource``; raises `ReconcilerError` when nothing, or more than one object, matches."""
+    manifest = engine.live.resources[resource]
+    willing = dataclasses.replace(manifest, lifecycle=dataclasses.replace(manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id))
+    live = Live(engine.live.revision, {**engine.live.resources, resource: willing}, engine.live.kept, engine.live.problems, engine.live.complete)
+
+    def mine(change: Change) -> bool:
+        return change.resource == resource and change.action is Action.ADOPT
+
+    deps = engine.deps
+    await deps.db(deps.store.append_audit, [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)])
+    order = Order(integration, prune=False, ignore_backoff=True, keep=mine)
+    result = await run_slice(order, dataclasses.replace(engine.setting(), live=live), engine.links, deps)
+    await engine.remember(result)
+    if result.error is not None:
+        raise result.error
+    done: list[Mapping[str, str]] = [{"address": str(s.change.address), "externalId": s.external_id} for s in result.report.steps if s.error is None]
+    failed = next((s.error for s in result.report.steps if s.error is not None), None)
+    if failed is not None:
+        raise failed
+    if not done:
+        raise ReconcilerError(f"nothing at the provider matches {resource}", code="RC6026",
+                              hint="What is compared: the same URL or name; or name the object with --external-id (see `reconciler export`).")
+    return done
+
+
+async def delete_orphan(engine: Engine, integration: ResourceId, orphan: Orphan) -> None:
+    """Delete an object that carries our mark and is not declared, with its audit row first."""
+    deps, link = engine.deps, await link_of(engine, integration)
+    entry = AuditEntry(at=deps.clock(), actor=deps.actor, verb="sweep", integration=integration.path, external_id=orphan.external_id,
+                       outcome="intent", detail={"scope": str(orphan.scope)})
+    await deps.db(deps.store.append_audit, [entry])
+    await link.driver.types[orphan.scope.type].delete(link.api, orphan.scope, orphan.external_id)
+    await deps.db(deps.store.append_audit, [dataclasses.replace(entry, at=deps.clock(), outcome="done")])
+
+
+async def ping(engine: Engine, record: RecordedObject) -> bool:
+    """Ask the provider for a test delivery of a hook; False where it has none."""
+    link = await link_of(engine, record.integration)
+    send = getattr(link.driver.types[record.scope.type], "ping", None)
+    if send is None:
+        return False
+    await send(link.api, record.scope, record.external_id)
+    return True
