@@ -124,6 +124,8 @@ class GitHub(Simulator):
         yield from (
             ("GET", "/user", self._user),
             ("GET", "/rate_limit", self._rate),
+            ("GET", "/orgs/{org}", self._org),
+            ("GET", "/organizations/{org_id}", self._org),
             ("GET", "/orgs/{org}/repos", self._org_repos),
             ("GET", "/user/repos", self._user_repos),
             ("GET", "/installation/repositories", self._installation_repos),
@@ -300,6 +302,15 @@ class GitHub(Simulator):
     def _visible(self, *, owner: str = "") -> list[str]:
         names = sorted(self.state["repos"], key=str.lower)
         return [name for name in names if self.sees(name) and (not owner or name.partition("/")[0].lower() == owner.lower())]
+
+    def _org(self, call: Call, **where: str) -> Reply:
+        wanted = {where.get("org", "").lower(), where.get("org_id", "")}
+        for login, org in self.state["orgs"].items():
+            if {login.lower(), str(org["id"])} & wanted:
+                return Reply(
+                    200, {**shapes.user(call.base_url, login, org["id"], "Organization"), "url": f"{call.base_url}/orgs/{login}"}
+                )
+        raise refuse(404, "Not Found")
 
     def _org_repos(self, call: Call, org: str) -> Reply:
         if not any(name.lower() == org.lower() for name in self.state["orgs"]):

@@ -1,0 +1,123 @@
+"""What GitHub's answers mean. Pure.
+
+The message of an answer decides more than its status: a 403 may be a rate limit, a missing permission or an archived
+repository; a 422 may be a duplicate. Bodies may be JSON, HTML or empty; ``errors`` may hold objects or strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.model.errors import (
+    AuthFailed,
+    Conflict,
+    Moved,
+    PermissionDenied,
+    ProviderError,
+    RateLimited,
+    ReconcilerError,
+    ValidationFailed,
+)
+
+_SECONDARY = ("secondary rate limit", "abuse detection")
+_MAX_TEXT = 300
+MAX_WAIT_S = 86_400.0
+"""No limit of GitHub's lasts longer than this; a header that says so is not believed."""
+
+
+class NotImplementedYet(ReconcilerError):
+    """Valid, but this version has no support for it. The name is what status shows as the reason."""
+
+    code = "RC6010"
+
+
+def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:
+    """Return the typed error of an answer, or None where the meaning of its status alone holds (404, 409, 5xx)."""
+    text = message_of(body)
+    where: dict[str, Any] = {"status": status, "request": request}
+    if status == 401:
+        return AuthFailed(f"{request}: GitHub refused the credential (401{_said(text)})", **where)
+    if status in (403, 429):
+        limited = _rate_limited(status, headers, text, request, now)
+        return limited or (_denied(headers, text, request) if status == 403 else None)
+    if status == 422:
+        said = ", ".join(details_of(body)) or text
+        if "already exists" in said.lower():
+            return Conflict(f"{request}: {said or 'it exists already'}", **where)
+        return ValidationFailed(f"{request}: GitHub refused the values (422{_said(said)})", **where)
+    if status in (301, 302, 307, 308):
+        named = body.get("url") if isinstance(body, Mapping) else None
+        target = headers.get("location") or (named if isinstance(named, str) else "")
+        return Moved(f"{request}: renamed at GitHub ({status})", target=target, **where)
+    if status == 400:
+        return ValidationFailed(f"{request}: GitHub refused the request (400{_said(text)})", **where)
+    return None
+
+
+def _rate_limited(status: int, headers: Mapping[str, str], text: str, request: str, now: float) -> RateLimited | None:
+    """The hourly limit names its end; a secondary one names a pause, or nothing: the budget then waits longer each time."""
+    where: dict[str, Any] = {"status": status, "request": request}
+    after = _seconds(headers.get("retry-after"))
+    secondary = any(word in text.lower() for word in _SECONDARY)
+    if headers.get("x-ratelimit-remaining") == "0" and not secondary:
+        reset = _seconds(headers.get("x-ratelimit-reset"))
+        retry_at = None if reset is None else min(max(reset, now + 1.0), now + MAX_WAIT_S)
+        return RateLimited(f"{request}: GitHub's hourly rate limit is used up", retry_at=retry_at, **where)
+    if secondary or after is not None or status == 429:
+        retry_at = None if after is None else now + min(max(after, 1.0), MAX_WAIT_S)
+        return RateLimited(f"{request}: GitHub's secondary rate limit", retry_at=retry_at, **where)
+    return None
+
+
+def _denied(headers: Mapping[str, str], text: str, request: str) -> PermissionDenied:
+    wanted = headers.get("x-accepted-github-permissions", "")
+    scopes = headers.get("x-accepted-oauth-scopes", "")
+    hint = ""
+    if headers.get("x-github-sso", "").startswith("required"):
+        hint = "The organization asks for single sign-on: authorize the token for it."
+    elif "archived" in text.lower():
+        hint = "The repository is archived: unarchive it, or take it out of the manifest."
+    elif wanted and "allows_permissionless_access" not in wanted:
+        hint = f"Grant the credential {_permissions(wanted)}."
+    elif scopes:
+        hint = f"Grant the token one of the scopes {scopes}."
+    return PermissionDenied(f"{request}: GitHub does not permit it (403{_said(text)})", status=403, request=request, hint=hint)
+
+
+def _permissions(grammar: str) -> str:
+    """``contents=write; contents=write,workflows=write`` → ``contents: write, or contents: write and workflows: write``."""
+    ways = [" and ".join(part.strip().replace("=", ": ") for part in way.split(",")) for way in grammar.split(";") if way.strip()]
+    return ", or ".join(ways)[:_MAX_TEXT]
+
+
+def message_of(body: Any) -> str:
+    """Return what an answer says, short; empty for HTML and for bodies of another shape."""
+    message = body.get("message") or body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(message, str) and isinstance(body, str) and not body.lstrip().startswith("<"):
+        message = body
+    return " ".join(message.split())[:_MAX_TEXT] if isinstance(message, str) else ""
+
+
+def details_of(body: Any) -> list[str]:
+    """Return each entry of ``errors`` in words: an entry is a string, or has a message, or a field and a code. Never a value."""
+    entries = body.get("errors") if isinstance(body, Mapping) else None
+    words = []
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, str):
+            words.append(entry)
+        elif isinstance(entry, Mapping):
+            message = entry.get("message")
+            words.append(
+                message if isinstance(message, str) else f"{entry.get('field', 'a field')}: {entry.get('code', 'invalid')}"
+            )
+    return [" ".join(word.split())[:_MAX_TEXT] for word in words[:10]]
+
+
+def _said(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return a whole number of seconds, or None for anything else."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else None

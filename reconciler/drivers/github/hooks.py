@@ -1,0 +1,278 @@
+"""Webhooks on repositories and on organizations: one type of code, two managed types.
+
+**Conditional reads.** The validators keep, for each page of the list, its path and its ETag. A repository whose hooks did
+not change costs exactly one request per page, answered 304, which GitHub does not count. GitHub's ETag depends on the
+credential: after a token was changed the first look at each scope is one ordinary read. That could be avoided by keeping
+every body and computing the tag anew; for tokens that change a few times a year it is not worth the stored bodies.
+A list whose last page is full is never read conditionally: a further hook would be on a page that no tag covers.
+
+**404 proves little.** GitHub says 404 to whoever may not see a thing. So a 404 is followed by the question what else is
+visible, before anything is called gone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from reconciler.drivers.base import Api, ApiResponse, Write
+from reconciler.drivers.github import names
+from reconciler.drivers.paging import link_next, paginate, same_host_path
+from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
+from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.values import ExternalId, JsonObject
+
+PER_PAGE = 100
+MAX_PAGES = 50
+_BY_ID = re.compile(r"^/(?:repositories|organizations)/\d+(?=/|$)")
+
+
+class HookType:
+    """Implements `reconciler.drivers.base.ManagedType`."""
+
+    write_only_fixed = False
+
+    def __init__(self, type_: str) -> None:
+        self.type = type_
+
+    def normalize(self, attributes: JsonObject) -> JsonObject:
+        """Return attributes in the form that is compared: events sorted, GitHub's defaults filled in."""
+        return names.normalized(attributes)
+
+    def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
+        """Strictly: the same events and the same target host. ``adopt: always`` leaves the events out.
+
+        The whole URL is no rule: it is our marker, which a hook of someone else never has.
+        """
+        wanted, there = desired.attributes, names.normalized(observed.attributes)
+        same_host = names.host_of(there["config"]["url"]) == names.host_of(str(wanted["config"]["url"]))
+        return same_host and (not identical or there["events"] == list(wanted["events"]))
+
+    async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
+        """Return every hook of the repository or organization; a rename at GitHub is followed and reported."""
+        path = f"{names.scope_path(scope)}/hooks"
+        try:
+            return await self._read(api, scope, path, validators)
+        except Moved as moved:
+            by_id = _by_id(api, moved.target)
+        except NotFound as error:
+            await _unreachable(api, scope, names.scope_path(scope), error)
+        try:
+            answer = (await api.request("GET", by_id)).json()
+            observed = await self._read(api, scope, f"{by_id}/hooks", None)
+        except NotFound as error:
+            await _unreachable(api, scope, by_id, error)
+        new = answer.get("full_name") or answer.get("login") if isinstance(answer, Mapping) else None
+        if not isinstance(new, str) or isinstance(observed, NotModified):
+            raise ProviderProtocolError(f"GET {by_id}: the renamed {scope} has no name", request=f"GET {by_id}")
+        return Observed(observed.scope, observed.objects, {}, redirected_to=new.lower())
+
+    async def _read(self, api: Api, scope: Scope, path: str, validators: JsonObject | None) -> NotModified | Observed:
+        known = _known_pages(validators)
+        first = await api.request("GET", path, params={"per_page": PER_PAGE}, headers=_condition(known[0][1]) if known else None)
+        if first.status == 304:
+            if await _all_unchanged(api, known[1:]):
+                return NotModified(scope)
+            first = await api.request("GET", path, params={"per_page": PER_PAGE})
+        pages = [(path, first)]
+        following = link_next(first)
+        if following is not None:
+            following = same_host_path(api, following)
+            async for page in paginate(api, following, max_pages=MAX_PAGES):
+                pages.append((following, page))
+                after = link_next(page)
+                following = same_host_path(api, after) if after is not None else following
+        web_root = _web_root(api)
+        hooks = [[_observed(raw, scope, web_root) for raw in _rows(page)] for _, page in pages]
+        objects = tuple(hook for page in hooks for hook in page if hook is not None)
+        return Observed(scope, objects, _validators(pages, [len(page) for page in hooks]))
+
+    async def create(self, api: Api, write: Write) -> ObservedObject:
+        """Create the hook with its secret: always JSON, always verified TLS unless the attributes say otherwise."""
+        scope = write.desired.scope
+        path = f"{names.scope_path(scope)}/hooks"
+        try:
+            answer = await _send(api, "POST", path, {"name": "web", **_body(write)})
+        except NotFound as error:
+            await self.observe(api, scope, None)  # raises if the scope, or its hooks, are out of reach
+            raise _read_only(scope, error) from None
+        return _one(answer, scope, api)
+
+    async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
+        """Write the whole hook: GitHub replaces ``config`` as a whole, so that a secret left out would be removed."""
+        scope = write.desired.scope
+        try:
+            answer = await _send(api, "PATCH", _item(scope, external_id), _body(write))
+        except NotFound as error:
+            await self._require_gone(api, scope, external_id, error)
+            raise
+        return _one(answer, scope, api)
+
+    async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
+        """Delete the hook; a 404 counts as success only where the scope's hooks are visible and this one is not."""
+        try:
+            await _send(api, "DELETE", _item(scope, external_id), None)
+        except NotFound as error:
+            await self._require_gone(api, scope, external_id, error)
+
+    async def _require_gone(self, api: Api, scope: Scope, external_id: ExternalId, error: NotFound) -> None:
+        """Return if the hook is gone; raise `ScopeGone` or `PermissionDenied` if the 404 meant something else."""
+        observed = await self.observe(api, scope, None)
+        if isinstance(observed, Observed) and any(hook.external_id == external_id for hook in observed.objects):
+            try:
+                await _send(api, "GET", _item(scope, external_id), None)  # the list may lag behind
+            except NotFound:
+                return
+            raise _read_only(scope, error) from None
+
+
+async def _unreachable(api: Api, scope: Scope, path: str, error: NotFound) -> NoReturn:
+    """Raise what the 404 of a scope's hooks means: the scope is out of reach, or only its hooks are."""
+    try:
+        await api.request("GET", path)
+    except NotFound:
+        raise ScopeGone(
+            f"{scope.key} is not there, or the credential does not see it",
+            status=404,
+            request=error.request,
+            hint="Check the name in the manifest, and what the credential may see. Nothing is deleted because of this.",
+        ) from None
+    raise PermissionDenied(
+        f"{scope.key} is visible, but its webhooks are not",
+        status=404,
+        request=error.request,
+        hint=f"Grant the credential {_wanted(scope)}.",
+    ) from None
+
+
+def _read_only(scope: Scope, error: NotFound) -> PermissionDenied:
+    hint = f"Grant the credential {_wanted(scope)}."
+    return PermissionDenied(
+        f"the webhooks of {scope.key} may be read but not changed", status=404, request=error.request, hint=hint
+    )
+
+
+def _wanted(scope: Scope) -> str:
+    if scope.type == names.ORGANIZATION:
+        return "`organization_hooks: write` (classic tokens: scope admin:org_hook)"
+    return "`webhooks: write` (classic tokens: scope admin:repo_hook)"
+
+
+async def _send(api: Api, method: str, path: str, body: Any) -> ApiResponse:
+    """Send; a redirect of a renamed scope is followed once, by its id: nothing was done before it."""
+    try:
+        return await api.request(method, path, json=body)
+    except Moved as moved:
+        root = _root_of(path)
+        return await api.request(method, _by_id(api, moved.target) + path[len(root) :], json=body)
+
+
+def _root_of(path: str) -> str:
+    """Return the part of an API path that names the repository or organization."""
+    found = re.match(r"^/(?:repos/[^/]+/[^/]+|orgs/[^/]+)", path)
+    return found.group(0) if found is not None else ""
+
+
+def _by_id(api: Api, target: str) -> str:
+    """Return ``/repositories/ID`` of a redirect; raises `ProviderProtocolError` for any other place."""
+    found = _BY_ID.match(same_host_path(api, target).partition("?")[0])
+    if found is None:
+        raise ProviderProtocolError("GitHub redirects to a place that is no renamed repository")
+    return found.group(0)
+
+
+async def _all_unchanged(api: Api, pages: list[tuple[str, str]]) -> bool:
+    for path, tag in pages:
+        if (await api.request("GET", path, headers=_condition(tag))).status != 304:
+            return False
+    return True
+
+
+def _condition(tag: str) -> dict[str, str]:
+    return {"if-none-match": tag}
+
+
+def _known_pages(validators: JsonObject | None) -> list[tuple[str, str]]:
+    """Return (path, ETag) of each page; empty unless all are there."""
+    pages = validators.get("pages") if validators else None
+    if not isinstance(pages, list | tuple):
+        return []
+    known = [(str(page.get("path", "")), str(page.get("etag", ""))) for page in pages if isinstance(page, Mapping)]
+    return known if len(known) == len(pages) and all(path and tag for path, tag in known) else []
+
+
+def _validators(pages: list[tuple[str, ApiResponse]], counts: list[int]) -> JsonObject:
+    tags = [(path, page.headers.get("etag", "")) for path, page in pages]
+    size = min(PER_PAGE, counts[0]) if len(pages) > 1 else PER_PAGE
+    if not all(tag for _, tag in tags) or counts[-1] >= size:
+        return {}
+    return {"pages": [{"path": path, "etag": tag} for path, tag in tags]}
+
+
+def _item(scope: Scope, external_id: ExternalId) -> str:
+    if not external_id.isascii() or not external_id.isdigit():
+        raise NotFound(f"'{external_id}' is no id of a hook", request=f"hook of {scope.key}")
+    return f"{names.scope_path(scope)}/hooks/{external_id}"
+
+
+def _body(write: Write) -> dict[str, Any]:
+    """Return the whole hook as GitHub takes it. Raises if a mask would be written as the secret."""
+    attributes = names.normalized(write.attributes)
+    config = dict(attributes["config"])
+    secret = write.secrets.get(names.SECRET)
+    if secret is not None:
+        config["secret"] = secret.reveal()
+    if any(names.MASK.match(value) for value in config.values()):
+        raise ReconcilerError("a mask must never be written as a value", code="RC9001")
+    return {"active": attributes["active"], "events": attributes["events"], "config": config}
+
+
+def _rows(page: ApiResponse) -> list[Any]:
+    rows = page.json()
+    if not isinstance(rows, list):
+        raise ProviderProtocolError(
+            "GitHub's list of hooks is no list", hint="Check `apiUrl`: a proxy or a login page may stand there."
+        )
+    return rows
+
+
+def _one(answer: ApiResponse, scope: Scope, api: Api) -> ObservedObject:
+    hook = _observed(answer.json(), scope, _web_root(api))
+    if hook is None:
+        raise ProviderProtocolError("GitHub answered with a hook of another kind")
+    return hook
+
+
+def _observed(raw: Any, scope: Scope, web_root: str) -> ObservedObject | None:
+    """Return a hook as shown, or None for one of the old services, which are no webhooks. Unknown fields are ignored."""
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("id"), int) or isinstance(raw["id"], bool):
+        raise ProviderProtocolError("GitHub shows a hook without an id")
+    if raw.get("name", "web") != "web":
+        return None
+    config, events = raw.get("config"), raw.get("events")
+    if not isinstance(config, Mapping) or not isinstance(events, list) or not isinstance(raw.get("active"), bool):
+        raise ProviderProtocolError(f"GitHub shows hook {raw['id']} without its config, events or state")
+    attributes = names.normalized(raw)
+    url = attributes["config"]["url"]
+    return ObservedObject(
+        external_id=ExternalId(str(raw["id"])),
+        attributes=attributes,
+        natural_key=url,
+        marker=names.marker_of(url),
+        url=names.page_url(web_root, scope, str(raw["id"])),
+        updated_at=str(raw.get("updated_at") or ""),
+        present_write_only=frozenset({names.SECRET}) if config.get("secret") else frozenset(),
+        health=_health(raw.get("last_response")),
+    )
+
+
+def _health(last: Any) -> dict[str, str]:
+    """Return what GitHub says of the last delivery; nothing before there was one."""
+    code = last.get("code") if isinstance(last, Mapping) else None
+    return {} if code is None else {"last_response": str(code), "status": str(last.get("status") or "")}
+
+
+def _web_root(api: Api) -> str:
+    scheme, _, rest = api.connection.url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
