@@ -51,6 +51,8 @@ class Options:
     read_only: bool = False
     """No remote write can be sent, whatever happens."""
     actor: str = ""
+    log_level: str = ""
+    """Least level that is logged; empty: as configured. One-shot commands say what they did themselves."""
 
 
 @contextlib.asynccontextmanager
@@ -58,7 +60,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
     """Open everything, yield it, and close it in reverse order. Raises `StateError` and `ConfigError` with the next step."""
     harden()
     redactor = Redactor()
-    configure(config.log.format, config.log.level, redactor)
+    configure(config.log.format, options.log_level or config.log.level, redactor)
     async with contextlib.AsyncExitStack() as stack:
         if options.lock:
             stack.enter_context(_held(config))

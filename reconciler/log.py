@@ -7,18 +7,26 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, Protocol, TextIO
 
-if TYPE_CHECKING:
-    from reconciler.credentials.redact import Redactor
-
-_QUIET = ("httpx", "httpcore", "aiohttp", "alembic", "dbos", "apscheduler", "uvicorn", "sqlalchemy", "watchfiles", "git", "asyncio")
+_QUIET = ("httpx", "httpcore", "aiohttp", "alembic", "dbos", "apscheduler", "uvicorn", "uvicorn.error", "uvicorn.access", "sqlalchemy",
+          "watchfiles", "git", "asyncio")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_FIRST = ("ts", "level", "event", "kind", "name", "canvas", "reconcile_id", "revision", "integration", "action", "outcome", "duration_ms",
-          "external_id", "error", "code")
+_FIRST = ("ts", "level", "event", "kind", "name", "canvas", "reconcile_id", "revision", "integration", "action", "outcome",
+          "duration_ms", "external_id", "error", "code")
 
 
-def configure(style: str, level: str, redactor: Redactor, *, stream: TextIO | None = None) -> None:
+class Redacts(Protocol):
+    """The one redactor (`reconciler.credentials.redact.Redactor`)."""
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` without secrets."""
+
+    def redact_json(self, value: Any) -> Any:
+        """Return ``value`` with every text in it redacted."""
+
+
+def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | None = None) -> None:
     """Set logging up for the process. ``style``: auto, json or console; ``level``: debug, info, warning or error."""
     import structlog
 
@@ -26,10 +34,12 @@ def configure(style: str, level: str, redactor: Redactor, *, stream: TextIO | No
     console = style == "console" or (style == "auto" and out.isatty())
     render = _Console() if console else _Json()
     least = _LEVELS[level]
-    processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
-                             structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"), _exception, _Redact(redactor), render]
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
+    processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _exception,
+                             _Redact(redactor), render]
     structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(least),
                         logger_factory=lambda *_: _Writer(out), cache_logger_on_first_use=False)
+    logging.raiseExceptions = False  # a record that cannot be formatted must not be printed raw to stderr
     root = logging.getLogger()
     root.handlers = [_Bridge()]
     root.setLevel(least)
@@ -37,13 +47,15 @@ def configure(style: str, level: str, redactor: Redactor, *, stream: TextIO | No
         logging.getLogger(name).setLevel(max(least, logging.WARNING))
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
+        if name == "dbos":  # it adds a handler of its own unless it has one, which would write past the redactor
+            logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def get_logger(name: str) -> Any:
     """Return a logger: ``log.info("event_name", key=value)``; events are constant texts, what varies is a field."""
     import structlog
 
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger().bind(logger=name)
 
 
 class _Writer:
@@ -59,18 +71,19 @@ class _Writer:
             try:
                 self._out.write(message + "\n")
                 self._out.flush()
-            except ValueError:
-                pass  # the stream was closed at exit
+            except (ValueError, OSError):
+                pass  # closed at exit, or the reader is gone or the disk full: no reason to stop working
 
     debug = info = warning = error = critical = exception = msg = log = _write
 
 
 class _Redact:
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redacts) -> None:
         self._redactor = redactor
 
     def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: self._redactor.redact_json(value) for key, value in event.items()}
+        clear = {key: event.pop(key) for key in ("ts", "level") if key in event}  # made here, and a time is no secret
+        return {**clear, **self._redactor.redact_json(event)}
 
 
 def _exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -105,14 +118,16 @@ class _Console:
         at, level, name = str(fields.pop("ts", "")), str(fields.pop("level", "")), str(fields.pop("event", ""))
         trace = fields.pop("traceback", "")
         fields.pop("logger", None)
-        text = " ".join(f"{key}={_shown(value)}" for key, value in fields.items() if value not in ("", None))
+        text = " ".join(f"{clean(key)}={_shown(value)}" for key, value in fields.items() if value not in ("", None))
         line = f"{at[11:19]} {level:7} {clean(name):22} {text}".rstrip()
         return line + ("\n" + "\n".join("    " + clean(one) for one in str(trace).splitlines()) if trace else "")
 
 
 def _shown(value: Any) -> str:
     text = clean(value if isinstance(value, str) else json.dumps(value, default=str))
-    return f'"{text}"' if " " in text or not text else text
+    if isinstance(value, str) and (not text or any(c in text for c in ' "=')):
+        return '"' + text.replace('"', '\\"') + '"'
+    return text
 
 
 def clean(text: str) -> str:
@@ -126,8 +141,12 @@ class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         import structlog
 
-        method = {10: "debug", 20: "info", 30: "warning"}.get(record.levelno, "error")
-        fields: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            message = str(record.msg)  # arguments that do not fit the text
+        method = "debug" if record.levelno < 20 else "info" if record.levelno < 30 else "warning" if record.levelno < 40 else "error"
+        fields: dict[str, Any] = {"logger": record.name, "message": message}
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         getattr(structlog.get_logger(), method)("library", **fields)

@@ -28,7 +28,7 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
-    async with open_session(config, Options(), source=source) as session:
+    async with open_session(config, Options(log_level=options.log_level if "log_level" in options else "warning"), source=source) as session:
         engine = session.engine
         await engine.sync()
         if engine.state.error is not None:

@@ -120,12 +120,12 @@ async def reading_session(config: Config, path: str | None) -> AsyncIterator[Any
     if path is not None and not Path(path).is_dir():
         raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests as it lies on the disk.")
     if config.state_exists:
-        async with open_session(config, Options(lock=False, create=False, read_only=True), source=source) as session:
+        async with open_session(config, Options(lock=False, create=False, read_only=True, log_level="error"), source=source) as session:
             yield session
         return
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
         say("no state yet: planning as if nothing had ever been applied")
-        async with open_session(config.with_state(Path(folder)), Options(lock=False, read_only=True), source=source) as session:
+        async with open_session(config.with_state(Path(folder)), Options(lock=False, read_only=True, log_level="error"), source=source) as session:
             yield session
 
 

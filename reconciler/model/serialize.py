@@ -40,8 +40,9 @@ def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
     rows = []
     for field in dataclasses.fields(cls):
         default: Any = field.default
+        make: Any = field.default_factory
         if default is dataclasses.MISSING:
-            default = field.default_factory() if field.default_factory is not dataclasses.MISSING else _NOTHING
+            default = _NOTHING if make is dataclasses.MISSING else make()
         rows.append((field.name, default))
     return tuple(rows)
 
@@ -51,7 +52,7 @@ _NOTHING = object()
 
 def from_json(cls: type[T], data: Any) -> T:
     """Return an instance of ``cls`` from what `to_json` made; unknown fields are ignored (a newer program wrote them)."""
-    return typing.cast("T", _plan(cls)(data))
+    return typing.cast("T", _plan(typing.cast("Any", cls))(data))
 
 
 @cache
