@@ -150,7 +150,8 @@ _TABLE = (
          "Remove the manifest first, with `deletionPolicy: Orphan`, then forget it."),
     Code("RC6025", "No such resource", "No manifest and no state has a resource of this kind, name and canvas.",
          "Use one that the message offers; add `@CANVAS` where it is not in `default`."),
-    Code("RC6026", "Nothing matches for adoption", "No foreign object at the provider has the URL or name that the manifest declares.",
+    Code("RC6026", "Nothing matches for adoption",
+         "No foreign object at the provider has the URL or name that the manifest declares.",
          "Name the object with `--external-id`; `reconciler export` lists what exists."),
     # 70xx state
     Code("RC7001", "The state cannot be used", "The database is damaged, newer than this program, or held by another process.",
