@@ -1,0 +1,44 @@
+"""The driver, a simulated organization over HTTP on loopback, and every exchange held against the documented shapes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from reconciler.drivers.http import HttpSession
+from reconciler.drivers.semaphore import driver
+from reconciler.model.resources import Resource
+from reconciler.sandbox.semaphore import TOKEN, Semaphore
+from reconciler.sandbox.server import SandboxServer
+from tests.support.driving import Contract, World, client, integration, resource
+
+
+@pytest.fixture
+def server() -> Iterator[SandboxServer]:
+    app = Semaphore()
+    contract = Contract("semaphore", app)
+    with SandboxServer(app) as running:
+        yield running
+    contract.check()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[HttpSession]:
+    async with HttpSession(allow=("127.0.0.1",)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def world(server: SandboxServer, session: HttpSession) -> World:
+    values = {"credentials/token": TOKEN}
+    declared = integration("semaphore", "https://acme.semaphoreci.com", server.url)
+    connection = driver.connect(declared, declared.secret_refs("/auth"))
+    return World(driver, client(driver, connection, session, values), values)
+
+
+@pytest.fixture
+def source() -> Resource:
+    return resource(
+        "EventSource", "pipelines", {"integration": {"name": "semaphore"}, "resource": {"type": "project", "name": "payments"}}
+    )
