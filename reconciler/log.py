@@ -9,8 +9,10 @@ import threading
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol, TextIO
 
-_QUIET = ("httpx", "httpcore", "aiohttp", "alembic", "dbos", "apscheduler", "uvicorn", "uvicorn.error", "uvicorn.access", "sqlalchemy",
-          "watchfiles", "git", "asyncio")
+_QUIET = (
+    "httpx", "httpcore", "aiohttp", "alembic", "dbos", "apscheduler", "uvicorn", "uvicorn.error", "uvicorn.access", "sqlalchemy",
+    "watchfiles", "git", "asyncio",
+)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FIRST = ("ts", "level", "event", "kind", "name", "canvas", "reconcile_id", "revision", "integration", "action", "outcome",
           "duration_ms", "external_id", "error", "code")
@@ -145,7 +147,7 @@ class _Bridge(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):
             message = str(record.msg)  # arguments that do not fit the text
-        method = "debug" if record.levelno < 20 else "info" if record.levelno < 30 else "warning" if record.levelno < 40 else "error"
+        method = next((name for name, number in reversed(_LEVELS.items()) if record.levelno >= number), "debug")
         fields: dict[str, Any] = {"logger": record.name, "message": message}
         if record.exc_info:
             fields["exc_info"] = record.exc_info

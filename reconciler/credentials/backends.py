@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,34 +39,31 @@ class EnvBackend:
     def get(self, secret: ResourceId, key: str, entry: Mapping[str, Any]) -> str:
         name = str(entry["env"])
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._allowed):
-            raise SecretUnavailable(f"{secret} key {key!r}: the variable {name} is not one that the configuration allows", code="RC4002",
-                                    hint=f"Add it to `secrets.env` (now: {', '.join(self._allowed)}).")
+            raise SecretUnavailable(
+                f"{secret} key {key!r}: the variable {name} is not one that the configuration allows",
+                code="RC4002",
+                hint=f"Add it to `secrets.env` (now: {', '.join(self._allowed)}).",
+            )
         value = self._environ.get(name, "")
         if not value:
-            raise SecretUnavailable(f"{secret} key {key!r}: the environment variable {name} is not set", hint="Set it for the daemon, then it is tried again by itself.")
+            raise SecretUnavailable(
+                f"{secret} key {key!r}: the environment variable {name} is not set",
+                hint="Set it for the daemon, then it is tried again by itself.",
+            )
         return value
 
 
 class FileBackend:
-    """Files below the secrets folder: ``*_FILE`` conventions, systemd credentials, Kubernetes mounts (``..data`` links inside it)."""
+    """Files below the secrets folder: systemd credentials, Kubernetes mounts (``..data`` links inside it), plain files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._wide: dict[str, int] = {}
 
     def get(self, secret: ResourceId, key: str, entry: Mapping[str, Any]) -> str:
         relative = str(entry["path"])
-        root = Path(os.path.realpath(self._folder))
-        path = Path(os.path.realpath(root / relative))
-        if Path(relative).is_absolute() or "\0" in relative or not path.is_relative_to(root):
-            raise SecretUnavailable(f"{secret} key {key!r}: {relative!r} is not a path inside the secrets folder", code="RC4002")
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise SecretUnavailable(f"{secret} key {key!r}: {relative} in the secrets folder cannot be read: {error.strerror}",
-                                    hint=f"Put the value into {self._folder / relative}; it is tried again by itself.") from None
-        if len(data) > MAX_BYTES:
-            raise SecretUnavailable(f"{secret} key {key!r}: {relative} is larger than {MAX_BYTES >> 10} KiB", code="RC4002")
+        path = self._inside(f"{secret} key {key!r}", relative)
+        data = self._bytes(f"{secret} key {key!r}", relative, path)
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
@@ -74,6 +72,49 @@ class FileBackend:
         if not text:
             raise SecretUnavailable(f"{secret} key {key!r}: {relative} in the secrets folder is empty")
         return text
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a line for each file read so far that others on this host may read."""
+        return tuple(f"{path} has mode {mode:04o}: others on this host may read it" for path, mode in sorted(self._wide.items()))
+
+    def _inside(self, what: str, relative: str) -> Path:
+        """Return the real path, links followed; one that ends outside the folder is refused."""
+        if "\0" not in relative and relative and not Path(relative).is_absolute():
+            root = Path(os.path.realpath(self._folder))
+            path = Path(os.path.realpath(root / relative))
+            if path.is_relative_to(root) and path != root:
+                return path
+        raise SecretUnavailable(
+            f"{what}: {relative!r} is not a path inside the secrets folder",
+            code="RC4002",
+            hint="Name a file below `secrets.folder`, without `..`, and no link that leads out of it.",
+        )
+
+    def _bytes(self, what: str, relative: str, path: Path) -> bytes:
+        try:
+            # O_NONBLOCK: a pipe must not hold the pass; O_NOFOLLOW: the path is resolved, a link there now is a swap.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                info = os.fstat(descriptor)
+                regular = stat.S_ISREG(info.st_mode)
+                data = os.read(descriptor, MAX_BYTES + 1) if regular else b""
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SecretUnavailable(
+                f"{what}: {relative} in the secrets folder cannot be read: {error.strerror}",
+                hint=f"Put the value into {self._folder / relative}; it is tried again by itself.",
+            ) from None
+        if not regular:
+            raise SecretUnavailable(f"{what}: {relative} in the secrets folder is no file", code="RC4002")
+        if len(data) > MAX_BYTES:
+            raise SecretUnavailable(f"{what}: {relative} is larger than {MAX_BYTES >> 10} KiB", code="RC4002")
+        mode = stat.S_IMODE(info.st_mode)
+        if mode & 0o007:
+            self._wide[str(path)] = mode
+        else:
+            self._wide.pop(str(path), None)
+        return data
 
 
 class LocalBackend:
@@ -84,19 +125,38 @@ class LocalBackend:
 
     def get(self, secret: ResourceId, key: str, entry: Mapping[str, Any]) -> str:
         if not self._sandbox:
-            raise SecretUnavailable(f"{secret}: provider local is only for the sandbox", code="RC4003", hint="Use provider env or file: a value never belongs into Git.")
-        return str(entry["value"])
+            raise SecretUnavailable(
+                f"{secret}: provider local is only for the sandbox",
+                code="RC4003",
+                hint="Use provider env or file: a value never belongs into Git.",
+            )
+        value = entry["value"]
+        if not isinstance(value, str) or not value:
+            raise SecretUnavailable(f"{secret} key {key!r}: a text that is not empty is wanted")
+        return value
 
 
 class SecretResolver:
     """Reads values through their Secret resources, remembers them for at most a minute, and tells the redactor of each."""
 
-    def __init__(self, secrets: Mapping[ResourceId, Resource], config: SecretsConfig, *, sandbox: bool = False, redactor: Redactor | None = None,
-                 environ: Mapping[str, str] | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        secrets: Mapping[ResourceId, Resource],
+        config: SecretsConfig,
+        *,
+        sandbox: bool = False,
+        redactor: Redactor | None = None,
+        environ: Mapping[str, str] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._secrets = {i: r for i, r in secrets.items() if i.kind == Kind.SECRET.value}
+        self._folder = Path(config.folder)
+        self._files = FileBackend(self._folder)
         self._backends: dict[str, SecretBackend] = {
-            "env": EnvBackend(config.env, os.environ if environ is None else environ), "file": FileBackend(Path(config.folder)),
-            "local": LocalBackend(sandbox=sandbox)}
+            "env": EnvBackend(config.env, os.environ if environ is None else environ),
+            "file": self._files,
+            "local": LocalBackend(sandbox=sandbox),
+        }
         self._redactor = redactor
         self._monotonic = monotonic
         self._cache: dict[SecretRef, tuple[float, SecretValue]] = {}
@@ -124,6 +184,24 @@ class SecretResolver:
             else:
                 self._cache.pop(ref, None)
 
+    def watch_paths(self) -> tuple[Path, ...]:
+        """Return the folders in which a changed file or link may mean a changed value."""
+        folders = {self._folder}
+        for resource in self._secrets.values():
+            if resource.spec.get("provider") == "file":
+                entries = self._entries(resource).values()
+                folders |= {
+                    (self._folder / str(entry["path"])).parent
+                    for entry in entries
+                    if isinstance(entry, Mapping) and "path" in entry
+                }
+        root = os.path.normpath(self._folder)
+        return tuple(sorted(f for f in folders if Path(os.path.normpath(f)).is_relative_to(root) and f.is_dir()))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is unsafe about how the values are kept, for people; never a value."""
+        return self._files.warnings()
+
     def check(self, resource: Resource) -> None:
         """Read every value of a Secret; raises `SecretUnavailable` for the first that is missing."""
         for key in self._entries(resource):
@@ -144,11 +222,21 @@ class SecretResolver:
         provider = str(resource.spec.get("provider"))
         backend = self._backends.get(provider)
         if backend is None:
-            raise SecretUnavailable(f"{identity}: the {provider!r} provider is not part of this version yet", code="RC4004", hint="Use provider env or file.")
+            raise SecretUnavailable(
+                f"{identity}: the {provider!r} provider is not part of this version yet",
+                code="RC4004",
+                hint="Use provider env or file.",
+            )
         entries = self._entries(resource)
         if ref.key not in entries:
-            raise SecretUnavailable(f"{identity} has no key {ref.key!r}", hint=f"Its keys: {', '.join(sorted(entries)) or 'none'}.")
-        return backend.get(identity, ref.key, entries[ref.key])
+            raise SecretUnavailable(
+                f"{identity} has no key {ref.key!r}", hint=f"Its keys: {', '.join(sorted(entries)) or 'none'}."
+            )
+        entry = entries[ref.key]
+        wanted = {"env": "env", "file": "path", "local": "value"}[provider]
+        if not isinstance(entry, Mapping) or wanted not in entry:
+            raise SecretUnavailable(f"{identity} key {ref.key!r}: provider {provider} wants {{{wanted}: …}}", code="RC4002")
+        return backend.get(identity, ref.key, entry)
 
 
 __all__ = ["EnvBackend", "FileBackend", "LocalBackend", "SecretBackend", "SecretResolver"]

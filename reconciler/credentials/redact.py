@@ -1,90 +1,181 @@
 """One redactor, at the sink: logs, status, plans, audit and errors alike pass through it.
 
 It knows the exact values of everything that was loaded, in the forms they may take on the way (base64, URL-encoded, JSON,
-hex), and the shapes of common tokens, so that a value it never saw is caught as well.
+HTML, hex), and the shapes of common tokens, so that a value it never saw is caught as well.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
 MIN_LENGTH = 6
 """Shorter values are not looked for: they would mask half of every text, and are no secrets."""
+_LINE = 16
+"""Lines of a secret of several lines (a private key) are looked for one by one when they are at least this long."""
 
 _PATTERNS = re.compile(
-    r"gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_-]{20,64}|AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}"
-    r"|dop_v1_[a-f0-9]{64}|NRAK-[A-Z0-9]{27}|xox[abprs]-[A-Za-z0-9-]{10,200}|whsec_[A-Za-z0-9+/=]{24,100}"
-    r"|eyJ[A-Za-z0-9_-]{8,2000}\.eyJ[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{8,2000}"
-    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]{1,8000}?-----END [A-Z ]{0,40}PRIVATE KEY-----")
-_HEADER = re.compile(r"(?i)\b(bearer|token|basic)[ :=]+([A-Za-z0-9._~+/=-]{12,4000})")
-_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s/@\"']{1,500}@")
+    r"gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_.-]{20,64}|(?:AKIA|ASIA)[0-9A-Z]{16}"
+    r"|dop_v1_[a-f0-9]{64}|NRAK-[A-Z0-9]{27}|dckr_pat_[A-Za-z0-9_-]{20,64}|xox[abeoprs]-[A-Za-z0-9-]{10,200}|whsec_[A-Za-z0-9+/=_-]{24,100}"
+    # A run starts at its boundary only: else a hostile text of "eyJeyJeyJ…" would be read again from every position.
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,4000}\.[A-Za-z0-9_-]{2,8000}\.[A-Za-z0-9_-]{0,2000}"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]|-(?!----)){0,16000}(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
+)
+_HEADER = re.compile(r"(?i)\b(bearer|token|basic)([ :=]{1,3}[\"']?)([A-Za-z0-9._~+/=-]{12,4000})")
+_NAMED = re.compile(
+    r"(?i)\b((?:proxy-)?authorization|private-token|x-api-key|api-key|x-vault-token|x-auth-token)"
+    r"(\\?[\"']?\s?[:=]\s?\\?[\"']?)(?:(bearer|token|basic|apitoken)\s)?([^\s\"'\\,;*]{1,8000})"
+)
+_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)([^\s/?#\"'<>]{1,500})@")
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=")
 
 
 class Redactor:
-    """Masks secrets in text and JSON. Thread-safe; values are only ever added."""
+    """Masks secrets in text and JSON. Thread-safe; values are only ever added.
+
+    A form is found by its first six characters in a dictionary, so the time depends on the text and hardly on how many secrets
+    there are: an alternation of some thousand forms takes a hundred times as long.
+    """
 
     def __init__(self) -> None:
         self._values: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._grams: Mapping[str, tuple[tuple[str, bool], ...]] = {}
         self._lock = threading.Lock()
 
     def add(self, value: str) -> None:
         """Look for ``value`` in all its forms from now on."""
         if len(value) < MIN_LENGTH or value in self._values:
             return
+        parts = {value, value.strip()} | {line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE}
         with self._lock:
+            grams = dict(self._grams)
+            for part in parts:
+                if len(part) < MIN_LENGTH or part in self._values or part.startswith("-----"):
+                    continue
+                self._values.add(part)
+                for form, is_base64 in _forms(part):
+                    known = grams.get(form[:MIN_LENGTH], ())
+                    grams[form[:MIN_LENGTH]] = tuple(sorted({*known, (form, is_base64)}, key=lambda one: -len(one[0])))
             self._values.add(value)
-            forms = sorted({form for one in self._values for form in forms_of(one)}, key=len, reverse=True)
-            self._pattern = re.compile("|".join(re.escape(form) for form in forms))
+            self._grams = grams  # replaced whole: readers need no lock
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every known value and every token shape masked."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        if len(text) < MIN_LENGTH:
+            return text
+        text = self._known(text)
         text = _PATTERNS.sub(MASK, text)
-        text = _HEADER.sub(lambda m: f"{m.group(1)} {MASK}" if _looks_secret(m.group(2)) else m.group(0), text)
-        return _USERINFO.sub(lambda m: f"{m.group(1)}{MASK}@", text)
+        text = _NAMED.sub(lambda m: f"{m[1]}{m[2]}{m[3] + ' ' if m[3] else ''}{MASK}", text)
+        text = _HEADER.sub(lambda m: f"{m[1]}{m[2]}{MASK}" if _looks_secret(m[1], m[3]) else m[0], text)
+        return _USERINFO.sub(_userinfo, text)
 
     def redact_json(self, value: Any) -> Any:
         """Return ``value`` with every text in it redacted, keys too."""
         if isinstance(value, str):
             return self.redact(value)
+        if value is None or isinstance(value, bool | int | float):
+            return value
         if isinstance(value, Mapping):
             return {self.redact(str(key)): self.redact_json(item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self.redact_json(item) for item in value]
-        if isinstance(value, bytes):
+        if isinstance(value, bytes | bytearray):
             return self.redact(value.decode("utf-8", "replace"))
-        if value is None or isinstance(value, bool | int | float):
-            return value
         return self.redact(str(value))
 
+    def _known(self, text: str) -> str:
+        grams = self._grams
+        if not grams:
+            return text
+        hits = [i for i in range(len(text) - MIN_LENGTH + 1) if text[i : i + MIN_LENGTH] in grams]
+        if not hits:
+            return text
+        pieces: list[str] = []
+        done = 0  # up to here the text is in `pieces`
+        for start, end in _merged(span for at in hits for span in _spans(text, at, grams[text[at : at + MIN_LENGTH]])):
+            pieces += (text[done:start], MASK)
+            done = end
+        return "".join(pieces) + text[done:]
 
-def _looks_secret(text: str) -> bool:
-    """A long run of letters and digits mixed: words of a sentence after "token" are left alone."""
-    return any(c.isdigit() for c in text) and any(c.isalpha() for c in text) and len(text) >= 16
+
+def _spans(text: str, at: int, forms: tuple[tuple[str, bool], ...]) -> Iterator[tuple[int, int]]:
+    """Yield where the longest form at ``at`` begins and ends, with the base64 characters that it shares with its neighbours."""
+    for form, is_base64 in forms:
+        if text.startswith(form, at):
+            start, end = at, at + len(form)
+            if is_base64:
+                while start > max(0, at - 2) and text[start - 1] in _BASE64:
+                    start -= 1
+                while end < min(len(text), at + len(form) + 3) and text[end] in _BASE64:
+                    end += 1
+            yield start, end
+            return
+
+
+def _merged(spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Join spans that overlap or touch, so that of two secrets that share characters nothing is left."""
+    current: tuple[int, int] | None = None
+    for start, end in sorted(spans):
+        if current is None or start > current[1]:
+            if current is not None:
+                yield current
+            current = (start, end)
+        else:
+            current = (current[0], max(current[1], end))
+    if current is not None:
+        yield current
+
+
+def _looks_secret(scheme: str, text: str) -> bool:
+    """Letters and digits mixed: a sentence after "token" is left alone; what follows "basic" must be base64 of a pair."""
+    if scheme.lower() == "basic":
+        try:
+            return b":" in base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except ValueError:
+            return False
+    return len(text) >= 16 and any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
+
+
+def _userinfo(match: re.Match[str]) -> str:
+    """A user name alone is no secret over ssh; elsewhere it may be a token."""
+    if match[1].lower() in {"ssh://", "git+ssh://"} and ":" not in match[2]:
+        return match[0]
+    return f"{match[1]}{MASK}@"
+
+
+def _forms(value: str) -> Iterator[tuple[str, bool]]:
+    """Yield the forms in which ``value`` may appear (itself, for a URL, JSON, HTML, hex, base64), and whether it is base64."""
+    raw = value.encode("utf-8", "surrogatepass")
+    hexed = raw.hex()
+    plain = {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        html.escape(value),
+        hexed,
+        hexed.upper(),
+    }
+    for quoted in (quote(raw, safe=""), quote(raw), quote_plus(raw), quote(raw, safe="!*'()")):
+        plain |= {quoted, re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), quoted)}
+    plain |= {json.dumps(form)[1:-1] for form in tuple(plain)}  # JSON in JSON: a body inside a log line
+    yield from ((form, False) for form in plain if len(form) >= MIN_LENGTH)
+    for shift in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(b"\0" * shift + raw).decode().rstrip("=")
+            # Only the characters that depend on the value alone: cut what the neighbours mix into.
+            form = text[(0, 2, 3)[shift] : len(text) - ((len(raw) + shift) % 3 > 0)]
+            if len(form) >= MIN_LENGTH:
+                yield form, True
 
 
 def forms_of(value: str) -> set[str]:
-    """Return the forms in which ``value`` may appear: itself, URL-encoded, JSON-escaped, hex, base64 at all three alignments."""
-    raw = value.encode()
-    forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1],
-             raw.hex(), raw.hex().upper(), repr(value)[1:-1]}
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for shift in range(3):
-            text = encode(b"\0" * shift + raw).decode()
-            # Only the characters that depend on the value alone: cut what the neighbours mix into.
-            start = (0, 2, 3)[shift]
-            end = len(text.rstrip("="))
-            if (len(raw) + shift) % 3:
-                end -= 1
-            if end - start >= MIN_LENGTH:
-                forms.add(text[start:end])
-    return {form for form in forms if len(form) >= MIN_LENGTH}
+    """Return the forms in which ``value`` may appear."""
+    return {form for form, _ in _forms(value)}

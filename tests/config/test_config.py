@@ -331,8 +331,8 @@ def test_paths_are_relative_to_where_a_linked_configuration_file_is_seen(tmp_pat
 @pytest.mark.parametrize(
     "text",
     [
-        "owner: &a x\n", "owner: !!python/object:os.system x\n", "log: {<<: {level: info}}\n", "owner: a\nowner: b\n", "- a\n", "[" * 100_000,
-       
+        "owner: &a x\n", "owner: !!python/object:os.system x\n", "log: {<<: {level: info}}\n", "owner: a\nowner: b\n", "- a\n",
+        "[" * 100_000,
         "owner: a\n---\nowner: b\n", "owner: [\n", "owner: a\x07\n", "? [a]\n: b\n", "source: " + "{a: " * 60 + "1" + "}" * 60,
         "owner: a\n" + "# " + "x" * (1 << 20), "\towner: b\n", "owner: a\u202eb\n",
     ],
