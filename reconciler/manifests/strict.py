@@ -17,41 +17,36 @@ from typing import Any, Final
 import yaml
 from yaml._yaml import CParser
 
-MAX_BYTES: Final = 1024 * 1024
+from reconciler.manifests.text import FORBIDDEN, YamlProblem, decode, unwanted
+from reconciler.manifests.tokens import harmless
+
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 50_000
 MAX_DOCUMENTS: Final = 1_000
 MAX_PROBLEMS: Final = 100
 """Problems of one document that are reported; the last says how many more there are."""
 
-# C0 without tab and line breaks, DEL, C1, soft hyphen, zero-width and bidirectional controls, line and paragraph
-# separators, byte order mark, interlinear and tag characters, surrogates, noncharacters; a CR that ends no line.
-FORBIDDEN: Final = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
-    "\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]|\r(?!\n)")
 _MARKER = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_WORDS: dict[str, Any] = {"~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "TRUE": True,
-                          "false": False, "False": False, "FALSE": False}
+_WORDS: dict[str, Any] = {
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 _NUMERIC = frozenset("-+.0123456789")
 _NO_KEY: Final = object()
 
 
 Place = tuple[int, int]
 """Line and column, both from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class YamlProblem:
-    """What is wrong at a place of a file; it carries no path, so that it can be cached by content."""
-
-    code: str
-    message: str
-    line: int
-    column: int
-    pointer: str = ""
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ def escape(key: str) -> str:
 
 def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
     """Return the documents of ``data``, and what is wrong with the file as a whole; never raises, for any input."""
-    text, problems = _decode(data)
+    text, problems = decode(data)
     if text is None:
         return [], problems
     dirty = {problem.line for problem in problems}
@@ -83,8 +78,15 @@ def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
     nodes = 0
     for number, (start, end, first_line) in enumerate(_chunks(text)):
         if number >= MAX_DOCUMENTS:
-            problems.append(YamlProblem("RC1008", f"the file has more than {MAX_DOCUMENTS:,} documents", first_line, 1,
-                                        hint="Split it into several files."))
+            problems.append(
+                YamlProblem(
+                    "RC1008",
+                    f"the file has more than {MAX_DOCUMENTS:,} documents",
+                    first_line,
+                    1,
+                    hint="Split it into several files.",
+                )
+            )
             break
         chunk = text[start:end]
         if dirty and any(first_line <= line <= first_line + chunk.count("\n") for line in dirty):
@@ -93,8 +95,9 @@ def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
         builder.run(_without_directive(chunk, builder))
         nodes += builder.nodes
         if builder.problems or builder.root is not None:
-            documents.append(Document(builder.root, builder.line, builder.column, builder.keys, builder.values,
-                                      _capped(builder.problems)))
+            documents.append(
+                Document(builder.root, builder.line, builder.column, builder.keys, builder.values, _capped(builder.problems))
+            )
         if nodes >= MAX_NODES:
             break
     return documents, problems
@@ -118,39 +121,6 @@ def _dotted(pointer: str) -> str:
     return pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~")
 
 
-def _decode(data: bytes) -> tuple[str | None, list[YamlProblem]]:
-    if len(data) > MAX_BYTES:
-        return None, [YamlProblem("RC1002", f"the file has {len(data):,} bytes; a manifest may have {MAX_BYTES:,}", 1, 1,
-                              hint="Split it, or name it in .reconcilerignore if it is no manifest.")]
-    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
-        return None, [YamlProblem("RC1003", "the file starts with a byte order mark", 1, 1,
-                                  hint="Save it as UTF-8 without a byte order mark.")]
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        return None, [YamlProblem("RC1003", f"the file is not UTF-8: byte 0x{data[error.start]:02x}", line, column,
-                                  hint="Save it as UTF-8.")]
-    return text, _forbidden(text)
-
-
-def _forbidden(text: str) -> list[YamlProblem]:
-    problems = []
-    for match in FORBIDDEN.finditer(text):
-        place = match.start()
-        problems.append(_character(match.group(), text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)))
-        if len(problems) >= 10:
-            break
-    return problems
-
-
-def _character(found: str, line: int, column: int, pointer: str = "") -> YamlProblem:
-    name = unicodedata.name(found, "control character" if ord(found) < 0xA0 else "noncharacter")
-    return YamlProblem("RC1004", f"character U+{ord(found):04X} ({name.lower()}) is not allowed", line, column, pointer,
-                       "Remove it: it is invisible, or changes how the line is shown.")
-
-
 def _chunks(text: str) -> Iterator[tuple[int, int, int]]:
     """Yield (start, end, first line) of every document; a marker ``---`` belongs to its document, ``...`` to none."""
     start, line, seen = 0, 1, 0
@@ -165,7 +135,7 @@ def _chunks(text: str) -> Iterator[tuple[int, int, int]]:
                 rest = text.find("\n", place)
                 start = len(text) if rest < 0 else rest + 1
                 # What stands behind `...` may only be a comment; left in, the parser says what is wrong with it.
-                if text[place + 3:start].strip() and not text[place + 3:start].lstrip().startswith("#"):
+                if text[place + 3 : start].strip() and not text[place + 3 : start].lstrip().startswith("#"):
                     start = place
                 else:
                     line, seen = line + (rest >= 0), start
@@ -196,12 +166,6 @@ def _capped(problems: list[YamlProblem]) -> tuple[YamlProblem, ...]:
     return (*problems[: MAX_PROBLEMS - 1], more)
 
 
-def shown(value: str, limit: int = 64) -> str:
-    """Return ``value`` as it may stand in a message: bounded, quoted, nothing invisible."""
-    text = value if len(value) <= limit else value[: limit - 1] + "…"
-    return ascii(text) if not text.isprintable() else f"'{text}'"
-
-
 class _Stop(Exception):
     """Ends the reading of one document; never leaves this module."""
 
@@ -209,8 +173,21 @@ class _Stop(Exception):
 class _Builder:
     """Builds one document's value out of events, keeping its own stack."""
 
-    __slots__ = ("column", "container", "first_line", "key", "keys", "line", "nodes", "nodes_left", "path", "problems", "root",
-                 "stack", "values")
+    __slots__ = (
+        "column",
+        "container",
+        "first_line",
+        "key",
+        "keys",
+        "line",
+        "nodes",
+        "nodes_left",
+        "path",
+        "problems",
+        "root",
+        "stack",
+        "values",
+    )
 
     def __init__(self, first_line: int, nodes_left: int) -> None:
         self.first_line = first_line
@@ -277,14 +254,19 @@ class _Builder:
                 self.refuse("RC1006", "merge keys are not allowed", mark.line, mark.column, "Write the keys out.")
                 raise _Stop
             if text in _WORDS or not text or (text[0] in _NUMERIC and _FLOAT.match(text)):
-                self.refuse("RC1010", f"the key {shown(text)} is not a string", mark.line, mark.column, "Put it in quotes.")
+                self.refuse("RC1010", f"the key {harmless(text)} is not a string", mark.line, mark.column, "Put it in quotes.")
         elif event.style == '"' and (bad := FORBIDDEN.search(text)):
             self._escaped(bad.group(), event)
         if not text.isascii() and unicodedata.normalize("NFC", text) != text:
-            self.refuse("RC1004", "the key is not in Unicode normal form C", mark.line, mark.column,
-                        "Type it anew: it has a twin that looks the same.")
+            self.refuse(
+                "RC1004",
+                "the key is not in Unicode normal form C",
+                mark.line,
+                mark.column,
+                "Type it anew: it has a twin that looks the same.",
+            )
         if text in self.container:
-            self.refuse("RC1007", f"the key {shown(text)} is given twice", mark.line, mark.column, "Keep one of them.")
+            self.refuse("RC1007", f"the key {harmless(text)} is given twice", mark.line, mark.column, "Keep one of them.")
         self._count(mark)
         self.key = text
         self.keys.setdefault(f"{self.path[-1]}/{escape(text)}", (self.first_line + mark.line, mark.column + 1))
@@ -308,7 +290,7 @@ class _Builder:
 
     def _escaped(self, found: str, event: Any) -> None:
         mark = event.start_mark
-        self.problems.append(_character(found, self.first_line + mark.line, mark.column + 1, self.path[-1]))
+        self.problems.append(unwanted(found, self.first_line + mark.line, mark.column + 1, self.path[-1]))
 
     def start(self, event: Any) -> None:
         mark = event.start_mark
@@ -332,24 +314,30 @@ class _Builder:
 
     def alias(self, event: Any) -> None:
         mark = event.start_mark
-        self.refuse("RC1006", "aliases are not allowed", mark.line, mark.column,
-                    "Write the value out; `*` at the start of text needs quotes.")
+        self.refuse(
+            "RC1006",
+            "aliases are not allowed",
+            mark.line,
+            mark.column,
+            "Write the value out; `*` at the start of text needs quotes.",
+        )
         raise _Stop
 
     def _extras(self, event: Any) -> None:
         mark = event.start_mark
         if event.anchor is not None:
-            self.refuse("RC1006", "anchors are not allowed", mark.line, mark.column,
-                    "Remove it; `&` at the start of text needs quotes.")
+            self.refuse(
+                "RC1006", "anchors are not allowed", mark.line, mark.column, "Remove it; `&` at the start of text needs quotes."
+            )
             raise _Stop
-        self.refuse("RC1006", "tags are not allowed", mark.line, mark.column,
-                    "Remove it; `!` at the start of text needs quotes.")
+        self.refuse("RC1006", "tags are not allowed", mark.line, mark.column, "Remove it; `!` at the start of text needs quotes.")
 
     def _count(self, mark: Any) -> None:
         self.nodes += 1
         if self.nodes > self.nodes_left:
-            self.refuse("RC1008", f"the file has more than {MAX_NODES:,} nodes", mark.line, mark.column,
-                        "Split it into several files.")
+            self.refuse(
+                "RC1008", f"the file has more than {MAX_NODES:,} nodes", mark.line, mark.column, "Split it into several files."
+            )
             raise _Stop
 
     def _add(self, value: Any, event: Any) -> str:
@@ -373,6 +361,10 @@ class _Builder:
 
 
 _HANDLERS: dict[type, Any] = {
-    yaml.ScalarEvent: _Builder.scalar, yaml.MappingStartEvent: _Builder.start, yaml.SequenceStartEvent: _Builder.start,
-    yaml.MappingEndEvent: _Builder.end, yaml.SequenceEndEvent: _Builder.end, yaml.AliasEvent: _Builder.alias,
+    yaml.ScalarEvent: _Builder.scalar,
+    yaml.MappingStartEvent: _Builder.start,
+    yaml.SequenceStartEvent: _Builder.start,
+    yaml.MappingEndEvent: _Builder.end,
+    yaml.SequenceEndEvent: _Builder.end,
+    yaml.AliasEvent: _Builder.alias,
 }

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.manifests.strict import Document, YamlProblem, load_documents, load_mapping
+from reconciler.manifests.strict import Document, load_documents, load_mapping
+from reconciler.manifests.text import YamlProblem
 
 BILLION_LAUGHS = b"".join(
     [b"a0: &a0 [x, x, x, x, x, x, x, x, x]\n"]

@@ -1,0 +1,180 @@
+"""Expressions: CEL (https://github.com/google/cel-spec) behind this one module, compiled when a manifest is validated.
+
+CEL has no ``$``: the payload is also called ``event``, and ``$`` is replaced on tokens, never inside a text. CEL has no loops
+and no recursion, so evaluation ends; ``headers`` are folded to lower case on both sides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import orjson
+
+MAX_LENGTH = 4_096
+_TOKEN = re.compile(
+    r"""(?P<text>[rRbB]{0,2}(?:\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))|(?P<comment>//[^\n]*)|(?P<dollar>\$)|(?P<other>[\s\S])"""
+)
+_HEADER_KEY = re.compile(r"""(headers\s*\[\s*)(["'])([^"'\\]*)(\2)""")
+_MATCHES = re.compile(r"""\.matches\(\s*([rR]?(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))\s*\)""")
+_PLACE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
+
+
+class ExpressionError(Exception):
+    """An expression that does not compile or cannot be evaluated; ``column`` counts from 1 within it."""
+
+    def __init__(self, message: str, column: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledExpression:
+    """A compiled expression, safe to share between threads."""
+
+    text: str
+    program: Any
+    wants_bool: bool
+
+    def evaluate(self, event: Any, headers: Mapping[str, str] | None = None) -> Any:
+        """Return its value over a payload and headers; raises `ExpressionError` when it cannot be evaluated."""
+        folded = {str(key).lower(): value for key, value in (headers or {}).items()}
+        try:
+            result = self.program.eval(data={"event": event, "headers": folded})
+            value = result.value() if hasattr(result, "value") else result
+        except Exception as error:  # the library raises what its C++ core threw
+            raise ExpressionError(_clean(str(error))) from None
+        kind = str(result.type().name()) if hasattr(result, "type") else ""
+        if "error" in kind.lower():
+            raise ExpressionError(_clean(str(value)))
+        if self.wants_bool and not isinstance(value, bool):
+            raise ExpressionError("the expression is not true or false")
+        return value
+
+
+def aliased(text: str) -> str:
+    """Return ``text`` with ``$`` as ``event`` outside of quotes, and header names in lower case."""
+    out = []
+    for match in _TOKEN.finditer(text):
+        out.append("event" if match.lastgroup == "dollar" else match.group())
+    return _HEADER_KEY.sub(lambda m: m.group(1) + m.group(2) + m.group(3).lower() + m.group(4), "".join(out))
+
+
+@cache
+def _environment() -> Any:
+    from cel_expr_python import cel  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    return cel.NewEnv(variables={"event": cel.Type.DYN, "headers": cel.Type.Map(cel.Type.STRING, cel.Type.STRING)})
+
+
+@lru_cache(4_096)
+def compile_filter(text: str) -> CompiledExpression:
+    """Compile a condition; raises `ExpressionError` with the place of the mistake."""
+    return _compile(text, wants_bool=True)
+
+
+@lru_cache(4_096)
+def compile_value(text: str) -> CompiledExpression:
+    """Compile an expression for a value of any type; raises `ExpressionError`."""
+    return _compile(text, wants_bool=False)
+
+
+def _compile(text: str, *, wants_bool: bool) -> CompiledExpression:
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"longer than {MAX_LENGTH} characters")
+    if not text.strip():
+        raise ExpressionError("empty")
+    try:
+        program = _environment().compile(aliased(text))
+    except Exception as error:  # the library raises what its C++ core threw
+        place = _PLACE.search(str(error))
+        if place is None:
+            raise ExpressionError(_clean(str(error))) from None
+        raise ExpressionError(_clean(place.group(3)), _column(text, int(place.group(2)))) from None
+    for match in _MATCHES.finditer(text):
+        _check_literal(match)
+    kind = str(program.return_type().name())
+    if wants_bool and kind.lower() not in {"bool", "dyn"}:
+        raise ExpressionError(f"the expression is {kind.lower()}, not true or false")
+    return CompiledExpression(text, program, wants_bool)
+
+
+def _check_literal(match: re.Match[str]) -> None:
+    """A pattern that stands in the expression is checked now: CEL itself says it only when an event comes."""
+    try:
+        check_pattern(_environment().compile(match.group(1)).eval(data={}).value())
+    except ExpressionError as error:
+        raise ExpressionError(error.message, match.start(1) + 1) from None
+
+
+def check_pattern(pattern: str) -> None:
+    """Raise `ExpressionError` unless ``pattern`` is a regular expression of RE2 (linear in the text: F14)."""
+    result = _pattern_program().eval(data={"event": {"text": "", "pattern": pattern}, "headers": {}})
+    if "error" in str(result.type().name()).lower():
+        raise ExpressionError(_clean(str(result.value())))
+
+
+@cache
+def _pattern_program() -> Any:
+    return _environment().compile("event.text.matches(event.pattern)")
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """``{key: regex}``: in the value of every key (else dotted path) of the payload its pattern is found."""
+
+    patterns: tuple[tuple[str, str], ...]
+
+    def evaluate(self, event: Any, headers: Mapping[str, str] | None = None) -> bool:
+        """Whether all hold; what is not there is empty text, what is no text is its JSON."""
+        del headers
+        return all(self._found(_at_path(event, key), pattern) for key, pattern in self.patterns)
+
+    @staticmethod
+    def _found(value: Any, pattern: str) -> bool:
+        text = value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
+        result = _pattern_program().eval(data={"event": {"text": text, "pattern": pattern}, "headers": {}})
+        value = result.value()
+        if not isinstance(value, bool):
+            raise ExpressionError(_clean(str(value)))
+        return value
+
+
+def compile_constraints(patterns: Mapping[str, str]) -> Constraints:
+    """Return the constraints of a ``payload`` filter; raises `ExpressionError` for a pattern that RE2 does not take."""
+    for pattern in patterns.values():
+        check_pattern(pattern)
+    return Constraints(tuple(patterns.items()))
+
+
+def _at_path(event: Any, key: str) -> Any:
+    if isinstance(event, Mapping) and key in event:
+        return event[key]
+    node = event
+    for part in key.removeprefix("$.").split("."):
+        if isinstance(node, Mapping):
+            node = node.get(part)
+        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return None
+    return node
+
+
+def _column(text: str, column: int) -> int:
+    """Return the column in the user's spelling: every ``$`` before it was five characters in what was compiled."""
+    position = 0
+    for index, char in enumerate(text, 1):
+        position += len("event") if char == "$" else 1
+        if position >= column:
+            return index
+    return max(1, len(text))
+
+
+def _clean(text: str) -> str:
+    first = re.sub(r"^(INVALID_ARGUMENT|UNKNOWN|NOT_FOUND|INTERNAL|ERROR)\s*:\s*", "", text.strip().split("\n")[0])
+    return first.split(" expecting {")[0][:300] or "it cannot be read"

@@ -1,0 +1,348 @@
+"""All files → desired resources: identities, references, cycles. What each file says alone is cached by its blob id. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reconciler.manifests.parsing import LOADER_VERSION, Parsed, ParsedFile, parse_file
+from reconciler.manifests.text import YamlProblem
+from reconciler.model.errors import Problem
+from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
+
+DEFAULT_CANVAS = "default"
+_SECRET = Kind.SECRET.value
+_WRITTEN_AS = {"/spec/access_key/": "/spec/access_key_id/", "/spec/secret_key/": "/spec/secret_access_key/"}
+_SOURCE_KINDS = {
+    "event-source": Kind.EVENT_SOURCE.value,
+    "stage": Kind.STAGE.value,
+    "connection-group": Kind.CONNECTION_GROUP.value,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a revision; ``blob`` identifies its content."""
+
+    path: str
+    blob: str
+    data: bytes
+
+
+class ParseCache(Protocol):
+    """Remembers what files said, by a key made of their blob ids."""
+
+    def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """Return what is known."""
+
+    def put_many(self, rows: Mapping[str, bytes]) -> None:
+        """Remember."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One document, with the file it stands in."""
+
+    id: ResourceId
+    path: str
+    parsed: Parsed
+    problems: list[Problem] = field(default_factory=list)
+    references: list[ResourceId] = field(default_factory=list)
+
+    @property
+    def valid(self) -> bool:
+        return self.parsed.valid and not any(problem.is_error for problem in self.problems)
+
+    def say(self, code: str, pointer: str, message: str, hint: str = "") -> None:
+        at = pointer
+        for folded, written in _WRITTEN_AS.items():  # a canonical spec has one spelling, the manifest may have the other
+            if at.startswith(folded) and at not in self.parsed.places:
+                at = written + at.removeprefix(folded)
+        while at and at not in self.parsed.places:
+            at = at.rpartition("/")[0]
+        line, column = self.parsed.places.get(at, (self.parsed.line, self.parsed.column))
+        self.problems.append(Problem(Location(self.path, line, column), code, message, pointer, hint, resource=self.id))
+
+
+def load(files: Iterable[SourceFile], *, revision: str, cache: ParseCache | None = None, sandbox: bool = False) -> Desired:
+    """Return all that ``files`` declare, every problem at once, and which resources are named but not valid."""
+    with _no_collection():
+        return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the cyclic collector still: half of the time of a large revision goes into scanning values that all stay."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool) -> Desired:
+    entries, problems = _entries(files, _parse(files, cache, sandbox=sandbox))
+    _refuse_twins(entries)
+    index = {entry.id: entry for entry in entries if entry.id.name}
+    for entry in entries:
+        if entry.parsed.valid:
+            _find_references(entry, index)
+    _refuse_cycles(entries, index)
+    _refuse_renames(entries, index)
+    problems += [problem for entry in entries for problem in entry.problems]
+    valid = [entry for entry in entries if entry.valid]
+    invalid = {entry.id for entry in entries if not entry.valid and entry.id.name and entry.id.kind}
+    resources = tuple(sorted((_resource(entry) for entry in valid), key=lambda resource: resource.id))
+    return Desired(revision, resources, tuple(sorted(set(problems), key=_order)), frozenset(invalid - {r.id for r in resources}))
+
+
+def _order(problem: Problem) -> tuple[Any, ...]:
+    return problem.location, problem.code, problem.pointer, problem.message
+
+
+def _parse(files: list[SourceFile], cache: ParseCache | None, *, sandbox: bool) -> dict[str, ParsedFile]:
+    keys = {file.blob: f"{LOADER_VERSION}{'s' if sandbox else ''}:{file.blob}" for file in files}
+    known = cache.get_many(keys.values()) if cache is not None else {}
+    parsed: dict[str, ParsedFile] = {}
+    fresh: dict[str, bytes] = {}
+    for file in files:
+        if file.blob in parsed:
+            continue
+        payload = known.get(keys[file.blob])
+        if payload is not None:
+            parsed[file.blob] = ParsedFile.restore(payload)
+            continue
+        parsed[file.blob] = parse_file(file.data, sandbox=sandbox)
+        if cache is not None:
+            fresh[keys[file.blob]] = parsed[file.blob].dump()
+    if cache is not None and fresh:
+        cache.put_many(fresh)
+    return parsed
+
+
+def _entries(files: list[SourceFile], parsed: Mapping[str, ParsedFile]) -> tuple[list[_Entry], list[Problem]]:
+    entries: list[_Entry] = []
+    problems: list[Problem] = []
+    for file in files:
+        found = parsed[file.blob]
+        mine = [_Entry(ResourceId(one.kind, one.canvas, one.name), file.path, one) for one in found.documents]
+        for problem, index in found.problems:
+            target = mine[index] if 0 <= index < len(mine) else None
+            told = _problem(problem, file.path, target.id if target is not None and target.id.name else None)
+            problems.append(told)
+        entries += mine
+    return entries, problems
+
+
+def _problem(problem: YamlProblem, path: str, resource: ResourceId | None) -> Problem:
+    return Problem(
+        Location(path, problem.line, problem.column),
+        problem.code,
+        problem.message,
+        problem.pointer,
+        problem.hint,
+        resource=resource,
+    )
+
+
+def _refuse_twins(entries: list[_Entry]) -> None:
+    """Two documents of one identity: both are refused, each naming the other's place."""
+    by_id: dict[ResourceId, list[_Entry]] = {}
+    for entry in entries:
+        if entry.id.name and entry.id.kind:
+            by_id.setdefault(entry.id, []).append(entry)
+    for identity, twins in by_id.items():
+        for entry in twins if len(twins) > 1 else ():
+            others = ", ".join(str(Location(o.path, o.parsed.line, o.parsed.column)) for o in twins if o is not entry)
+            entry.say("RC1211", "/metadata/name", f"{identity} is declared more than once", f"Also in {others}. Keep one.")
+
+
+def _lookup(entry: _Entry, kind: str, name: str, index: Mapping[ResourceId, _Entry]) -> ResourceId | None:
+    """Own canvas first, then the shared one; never anywhere else."""
+    for canvas in (entry.id.canvas, DEFAULT_CANVAS):
+        identity = ResourceId(kind, canvas, name)
+        if identity in index:
+            return identity
+    return None
+
+
+def _find_references(entry: _Entry, index: Mapping[ResourceId, _Entry]) -> None:
+    for kind, name, pointer in _named(entry.parsed):
+        found = _lookup(entry, kind, name, index)
+        if found is None:
+            near = difflib.get_close_matches(
+                name, sorted({i.name for i in index if i.kind == kind and i.canvas in {entry.id.canvas, DEFAULT_CANVAS}}), n=1
+            )
+            where = "canvas 'default'" if entry.id.canvas == DEFAULT_CANVAS else f"canvas {entry.id.canvas!r} or in 'default'"
+            hint = f"Did you mean {near[0]!r}?" if near else f"Declare it in {where}."
+            entry.say("RC1212", pointer, f"there is no {kind} {name!r} in {where}", hint)
+            continue
+        entry.references.append(found)
+        _check_target(entry, index[found], pointer)
+
+
+def _check_target(entry: _Entry, target: _Entry, pointer: str) -> None:
+    spec, other = entry.parsed.spec, target.parsed.spec
+    if target.id.kind == Kind.SECRET.value and target.parsed.valid:
+        _check_key(entry, target, pointer)
+    if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid:
+        return
+    provider = other.get("type")
+    if pointer == "/spec/executor/integration/name" and spec["executor"]["type"] not in (provider, "http", "noop"):
+        entry.say(
+            "RC1213", pointer, f"the executor is {spec['executor']['type']}, but the integration {target.id.name} is {provider}"
+        )
+    if pointer.startswith("/spec/sink/") and provider != "github":
+        entry.say("RC1213", pointer, f"a commit status needs an Integration of type github, {target.id.name} is {provider}")
+    if pointer != "/spec/integration/name":
+        return
+    if entry.id.kind == Kind.BUDDY_INTEGRATION.value and provider != "buddy":
+        entry.say("RC1213", pointer, f"a BuddyIntegration needs an Integration of type buddy, {target.id.name} is {provider}")
+    if entry.id.kind == Kind.EVENT_SOURCE.value:
+        if spec.get("type") not in (None, provider):
+            entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
+        allowed = {
+            "github": {"repository", "organization"},
+            "semaphore": {"project"},
+            "gitlab": {"project", "group"},
+            "buddy": {"workspace", "project"},
+        }.get(str(provider))
+        kind = spec.get("resource", {}).get("type")
+        if allowed is not None and kind is not None and kind not in allowed:
+            entry.say(
+                "RC1213",
+                "/spec/resource/type",
+                f"{provider} has no events of a {kind}",
+                f"Allowed: {', '.join(sorted(allowed))}.",
+            )
+
+
+def _check_key(entry: _Entry, secret: _Entry, pointer: str) -> None:
+    """The key that stands beside the Secret's name must be one of its keys."""
+    data = secret.parsed.spec.get("data")
+    if not isinstance(data, Mapping):
+        return
+    node: Any = {"spec": entry.parsed.spec}
+    for part in pointer.split("/")[1:-1]:
+        node = node[int(part)] if isinstance(node, list) else node.get(part)
+        if node is None:
+            return
+    key = node.get("key") if isinstance(node, Mapping) else None
+    if key is not None and key not in data:
+        near = difflib.get_close_matches(str(key), list(data), n=1)
+        entry.say(
+            "RC1214",
+            pointer.rpartition("/")[0] + "/key",
+            f"the Secret {secret.id.name!r} has no key {key!r}",
+            f"Did you mean {near[0]!r}?" if near else f"Its keys: {', '.join(sorted(data))}.",
+        )
+
+
+def _named(parsed: Parsed) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, name, pointer) of everything that ``parsed`` refers to."""
+    spec = parsed.spec
+    if isinstance(spec.get("integration"), Mapping):
+        yield Kind.INTEGRATION.value, str(spec["integration"]["name"]), "/spec/integration/name"
+    executor = spec.get("executor")
+    if isinstance(executor, Mapping) and isinstance(executor.get("integration"), Mapping):
+        yield Kind.INTEGRATION.value, str(executor["integration"]["name"]), "/spec/executor/integration/name"
+    sink = spec.get("sink", {}).get("githubCommitStatus")
+    if isinstance(sink, Mapping):
+        yield Kind.INTEGRATION.value, str(sink["integration"]["name"]), "/spec/sink/githubCommitStatus/integration/name"
+    if parsed.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
+        for number, one in enumerate(spec.get("connections", ())):
+            yield _SOURCE_KINDS[one["type"]], str(one["name"]), f"/spec/connections/{number}/name"
+    yield from _secrets(spec, "/spec")
+
+
+def _secrets(node: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
+    if type(node) is dict:
+        inner = node.get("valueFrom")
+        secret = inner.get("secret") if type(inner) is dict else None
+        if type(secret) is dict:
+            yield _SECRET, secret["name"], f"{pointer}/valueFrom/secret/name"
+            return
+        for key, value in node.items():
+            if type(value) is dict or type(value) is list:
+                yield from _secrets(value, f"{pointer}/{key}")
+    elif type(node) is list:
+        for number, value in enumerate(node):
+            if type(value) is dict or type(value) is list:
+                yield from _secrets(value, f"{pointer}/{number}")
+
+
+def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
+    """Stages that feed each other would run for ever."""
+    flow = {
+        entry.id: [r for r in entry.references if r.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}]
+        for entry in entries
+        if entry.references
+    }
+    done: set[ResourceId] = set()
+    for start in sorted(flow):
+        if start in done:
+            continue
+        for cycle in _cycles_from(start, flow, done):
+            text = " → ".join(str(one) for one in [*cycle, cycle[0]])
+            for one in cycle:
+                index[one].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
+
+
+def _cycles_from(
+    start: ResourceId, flow: Mapping[ResourceId, list[ResourceId]], done: set[ResourceId]
+) -> Iterator[list[ResourceId]]:
+    path: list[ResourceId] = []
+    stack: list[tuple[ResourceId, int]] = [(start, 0)]
+    while stack:
+        node, position = stack.pop()
+        if position == 0:
+            if node in done:
+                continue
+            path.append(node)
+        following = flow.get(node, [])
+        if position < len(following):
+            stack.append((node, position + 1))
+            target = following[position]
+            if target in path:
+                yield path[path.index(target) :]
+            elif target not in done:
+                stack.append((target, 0))
+        else:
+            done.add(node)
+            path.remove(node)
+
+
+def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
+    """``movedFrom`` names what is gone: something that is still declared keeps its own objects."""
+    for entry in entries:
+        former = entry.parsed.lifecycle.moved_from
+        if former is None:
+            continue
+        identity = ResourceId(entry.id.kind, entry.id.canvas, former)
+        if identity in index:
+            entry.say(
+                "RC1216",
+                "/spec/lifecycle/movedFrom",
+                f"{identity} is still declared in {index[identity].path}",
+                "Remove it, or remove movedFrom.",
+            )
+
+
+def _resource(entry: _Entry) -> Resource:
+    parsed = entry.parsed
+    return Resource(
+        entry.id,
+        parsed.spec,
+        Location(entry.path, parsed.line, parsed.column),
+        parsed.lifecycle,
+        parsed.labels,
+        parsed.annotations,
+        tuple(dict.fromkeys(entry.references)),
+        parsed.digest,
+    )

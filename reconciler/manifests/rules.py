@@ -1,0 +1,405 @@
+"""What a schema cannot say about one document: combinations, expressions, templates. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.manifests.expressions import ExpressionError, check_pattern, compile_filter, compile_value
+from reconciler.manifests.schedules import cron_error, known_zone
+from reconciler.manifests.strict import Document, escape
+from reconciler.manifests.templates import TemplateError, references
+from reconciler.manifests.text import YamlProblem
+from reconciler.model.resources import Lifecycle
+
+_AUTH = {
+    "semaphore": {"token"},
+    "github": {"token", "github-app", "basic"},
+    "gitlab": {"token"},
+    "buddy": {"token", "oidc"},
+    "aws": {"access-key", "oidc"},
+    "azure": {"client-secret", "oidc"},
+    "google": {"service-account-key", "oidc"},
+    "dockerhub": {"basic"},
+    "digitalocean": {"token"},
+    "newrelic": {"token"},
+    "spinnaker": {"token", "basic", "none"},
+}
+_WHY_NOT = {
+    ("github", "oidc"): "GitHub's API does not accept ID tokens; use token or github-app",
+    ("semaphore", "oidc"): "Semaphore's API does not accept ID tokens; use token",
+    ("gitlab", "oidc"): "GitLab's API does not accept ID tokens; use token",
+    ("digitalocean", "oidc"): "DigitalOcean's API does not accept ID tokens; use token",
+    ("newrelic", "oidc"): "New Relic's API does not accept ID tokens; use token",
+    ("dockerhub", "oidc"): "Docker Hub does not accept ID tokens; use basic with an access token",
+    ("dockerhub", "token"): "Docker Hub takes the token as a password; use basic",
+}
+_BLOCKS = {
+    "token": "token",
+    "oidc": "oidc",
+    "github-app": "githubApp",
+    "basic": "basic",
+    "access-key": "accessKey",
+    "client-secret": "clientSecret",
+    "service-account-key": "serviceAccountKey",
+}
+RESOURCES = {
+    "github": {"repository", "organization"},
+    "semaphore": {"project"},
+    "gitlab": {"project", "group"},
+    "buddy": {"workspace", "project"},
+}
+_NEEDS_URL = {"github", "semaphore", "gitlab", "spinnaker"}
+_LOCAL = {"webhook", "schedule", "manual"}
+EXECUTORS = {"semaphore": "project", "github": "repository", "gitlab": "project", "buddy": "pipeline", "spinnaker": "pipeline"}
+
+
+class _Check:
+    """Collects problems at the places of one document."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[YamlProblem] = []
+
+    def say(self, code: str, pointer: str, message: str, hint: str = "", *, column: int = 0) -> None:
+        at = pointer
+        while at and at not in self.document.values:
+            at = at.rpartition("/")[0]
+        line, start = self.document.values.get(at, (self.document.line, self.document.column))
+        self.problems.append(YamlProblem(code, message, line, start + column, pointer, hint))
+
+
+def check_document(
+    kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle, document: Document, *, sandbox: bool
+) -> list[YamlProblem]:
+    """Return the problems of one document that already fits its schema."""
+    check = _Check(document)
+    if kind == "Secret":
+        _secret(spec, check, sandbox=sandbox)
+    elif kind == "Integration":
+        _integration(spec, check)
+    elif kind == "EventSource":
+        _event_source(spec, check)
+    elif kind == "BuddyIntegration":
+        _buddy(spec, check)
+    elif kind == "Stage":
+        _stage(spec, check)
+    elif kind == "ConnectionGroup":
+        _connections(spec, check)
+        for index, field in enumerate(spec["groupBy"]["fields"]):
+            _value_expression(field["expression"], f"/spec/groupBy/fields/{index}/expression", check)
+    for name, until in (
+        ("suspend", lifecycle.suspend.until if lifecycle.suspend else None),
+        *(("ignore", rule.until) for rule in lifecycle.ignore),
+    ):
+        if until is not None and not _instant(until):
+            check.say("RC1201", f"/spec/lifecycle/{name}", f"{until!r} is no RFC 3339 time", "For example 2030-01-31T00:00:00Z.")
+    return check.problems
+
+
+def _instant(text: str) -> bool:
+    import datetime as dt
+
+    try:
+        dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return "T" in text or " " in text
+
+
+def _secret(spec: Mapping[str, Any], check: _Check, *, sandbox: bool) -> None:
+    provider = spec["provider"]
+    if provider == "local":
+        if not sandbox:
+            check.say(
+                "RC1202",
+                "/spec/provider",
+                "provider local is only for the sandbox: a value never belongs into Git",
+                "Use `provider: env` with `data: {KEY: {env: NAME}}`, or `provider: file` with `data: {KEY: {path: NAME}}`.",
+            )
+        elif "local" not in spec:
+            check.say("RC1203", "/spec", "provider local needs local.data")
+        return
+    if provider in {"env", "file"}:
+        field = "env" if provider == "env" else "path"
+        if "data" not in spec:
+            check.say("RC1203", "/spec", f"provider {provider} needs data: {{KEY: {{{field}: …}}}}")
+        for key, entry in spec.get("data", {}).items():
+            if field not in entry:
+                check.say("RC1203", f"/spec/data/{key}", f"provider {provider} wants {{{field}: …}} here")
+            elif field == "path" and (entry["path"].startswith("/") or ".." in entry["path"].split("/")):
+                check.say(
+                    "RC1204",
+                    f"/spec/data/{key}/path",
+                    "the path leaves the secrets folder",
+                    "Write it relative to secrets.folder.",
+                )
+    elif provider not in spec:
+        check.say("RC1203", "/spec", f"provider {provider} needs the block {provider}")
+
+
+def _integration(spec: Mapping[str, Any], check: _Check) -> None:
+    kind, use = spec["type"], spec["auth"]["use"]
+    allowed = _AUTH[kind]
+    if use not in allowed:
+        why = _WHY_NOT.get((kind, use), f"{kind} takes: {', '.join(sorted(allowed))}")
+        check.say("RC1205", "/spec/auth/use", f"{kind} cannot authenticate with {use}", why[0].upper() + why[1:] + ".")
+        return
+    block = _BLOCKS.get(use)
+    if block is not None and block not in spec["auth"]:
+        check.say("RC1203", "/spec/auth", f"use: {use} needs the block {block}")
+    if kind in _NEEDS_URL and "url" not in spec:
+        check.say(
+            "RC1203", "/spec", f"{kind} needs a url", "For example https://github.com/acme or https://acme.semaphoreci.com."
+        )
+
+
+def _event_source(spec: Mapping[str, Any], check: _Check) -> None:
+    kind = spec.get("type")
+    if kind in _LOCAL:
+        for key in ("integration", "resource"):
+            if key in spec:
+                check.say("RC1206", f"/spec/{key}", f"a source of type {kind} has no {key}")
+        if kind == "schedule" and "schedule" not in spec:
+            check.say("RC1203", "/spec", "a source of type schedule needs schedule")
+        if kind == "schedule":
+            _schedule(spec.get("schedule", {}), check)
+    elif "integration" not in spec:
+        check.say("RC1203", "/spec", "integration is missing", "Name an Integration, or set type to webhook, schedule or manual.")
+    elif "resource" not in spec:
+        check.say("RC1203", "/spec", "resource is missing", "For example {type: repository, name: payments}.")
+    for index, event in enumerate(spec.get("events", ())):
+        _filters(event, f"/spec/events/{index}", check)
+
+
+def _schedule(spec: Mapping[str, Any], check: _Check) -> None:
+    if "cron" in spec and (wrong := cron_error(spec["cron"])):
+        check.say("RC1207", "/spec/schedule/cron", wrong, "For example `0 9 * * 1-5`: minute, hour, day, month, weekday.")
+    kind = spec.get("type")
+    if kind is not None and kind not in spec:
+        check.say("RC1203", "/spec/schedule", f"type {kind} needs the block {kind}")
+    zone = spec.get("timeZone")
+    if zone is not None and not known_zone(zone):
+        check.say("RC1207", "/spec/schedule/timeZone", f"{zone!r} is no IANA time zone", "For example Europe/Berlin.")
+
+
+_BUDDY_REQUIRED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("AMAZON", "DEFAULT"): ("access_key", "secret_key"),
+    ("AMAZON", "TRUSTED"): ("role_assumptions",),
+    ("AMAZON", "OIDC"): ("role_assumptions", "audience"),
+    ("AZURE_CLOUD", "DEFAULT"): ("app_id", "tenant_id", "password"),
+    ("AZURE_CLOUD", "OIDC"): ("app_id", "tenant_id", "audience"),
+    ("GOOGLE_SERVICE_ACCOUNT", "DEFAULT"): ("api_key",),
+    ("GOOGLE_SERVICE_ACCOUNT", "OIDC"): ("config", "google_project"),
+    ("PUSHOVER", ""): ("token", "access_key"),
+    ("RACKSPACE", ""): ("username", "token"),
+    ("DO_SPACES", ""): ("access_key", "secret_key"),
+    ("BACKBLAZE", ""): ("key_id", "application_key"),
+    ("UPCLOUD", ""): ("username", "password"),
+    ("DOCKER_HUB", ""): ("username", "password"),
+    ("STACK_HAWK", ""): ("api_key",),
+}
+_BUDDY_TOKEN = frozenset(
+    {
+        "GIT_HUB",
+        "GIT_LAB",
+        "DIGITAL_OCEAN",
+        "SENTRY",
+        "SENTRY_ENTERPRISE",
+        "ROLLBAR",
+        "DATADOG",
+        "HONEYBADGER",
+        "VULTR",
+        "LOGGLY",
+        "FIREBASE",
+    }
+    | {"GHOST_INSPECTOR", "NEW_RELIC"}
+)
+
+
+def _buddy(spec: Mapping[str, Any], check: _Check) -> None:
+    kind, auth = spec["type"], spec.get("auth_type", "")
+    if spec["scope"] == "PROJECT" and "project_name" not in spec:
+        check.say("RC1203", "/spec", "scope PROJECT needs project_name")
+    if spec["scope"] != "PROJECT" and "project_name" in spec:
+        check.say("RC1206", "/spec/project_name", f"project_name goes with scope PROJECT, not {spec['scope']}")
+    if "allowed_pipelines" in spec and spec.get("all_pipelines_allowed", False):
+        check.say("RC1206", "/spec/allowed_pipelines", "allowed_pipelines goes with all_pipelines_allowed: false")
+    needed = _BUDDY_REQUIRED.get((kind, auth or "DEFAULT")) or _BUDDY_REQUIRED.get((kind, ""))
+    if kind in _BUDDY_TOKEN:
+        needed = ("token",)
+    if kind == "CLOUDFLARE":
+        needed = ("token",) if "token" in spec else ("api_key", "email")
+    if kind == "SHOPIFY":
+        needed = ("token",)
+    for key in needed or ():
+        if key not in spec:
+            check.say("RC1203", "/spec", f"{kind}{f' with auth_type {auth}' if auth else ''} needs {key}")
+
+
+def _filters(holder: Mapping[str, Any], pointer: str, check: _Check) -> None:
+    for index, one in enumerate(holder.get("filters", ())):
+        at, kind = f"{pointer}/filters/{index}", one["type"]
+        if kind not in one:
+            check.say("RC1203", at, f"a filter of type {kind} needs the block {kind}")
+        elif kind in {"data", "header"}:
+            _expression(one[kind]["expression"], f"{at}/{kind}/expression", check)
+        else:
+            _patterns(one["payload"], f"{at}/payload", check)
+
+
+def _patterns(payload: Mapping[str, str], pointer: str, check: _Check) -> None:
+    for key, pattern in payload.items():
+        try:
+            check_pattern(pattern)
+        except ExpressionError as error:
+            check.say(
+                "RC1303", f"{pointer}/{escape(key)}", error.message, "The syntax is RE2's: no look-around, no back-references."
+            )
+
+
+def _expression(text: str, pointer: str, check: _Check) -> None:
+    try:
+        compile_filter(text)
+    except ExpressionError as error:
+        check.say("RC1301", pointer, f"not a CEL condition (at character {error.column}): {error.message}")
+
+
+def _value_expression(text: str, pointer: str, check: _Check) -> None:
+    try:
+        compile_value(text)
+    except ExpressionError as error:
+        check.say("RC1301", pointer, f"not a CEL expression (at character {error.column}): {error.message}")
+
+
+def _connections(spec: Mapping[str, Any], check: _Check) -> None:
+    seen: set[tuple[str, str]] = set()
+    for index, one in enumerate(spec["connections"]):
+        key = (one["type"], one["name"])
+        if key in seen:
+            check.say("RC1208", f"/spec/connections/{index}", f"{one['type']} {one['name']} is connected twice")
+        seen.add(key)
+        _filters(one, f"/spec/connections/{index}", check)
+
+
+def _stage(spec: Mapping[str, Any], check: _Check) -> None:
+    _connections(spec, check)
+    for field in ("inputs", "outputs", "secrets"):
+        for name, index in _repeated(spec.get(field, ())):
+            check.say("RC1208", f"/spec/{field}/{index}/name", f"{name!r} stands twice in {field}")
+    _mappings(spec, check)
+    for index, condition in enumerate(spec.get("conditions", ())):
+        key = {"approval": "approval", "time-window": "timeWindow"}[condition["type"]]
+        if key not in condition:
+            check.say("RC1203", f"/spec/conditions/{index}", f"a condition of type {condition['type']} needs the block {key}")
+        zone = condition.get("timeWindow", {}).get("timeZone")
+        if zone is not None and not known_zone(zone):
+            check.say("RC1207", f"/spec/conditions/{index}/timeWindow/timeZone", f"{zone!r} is no IANA time zone")
+    _executor(spec, check)
+
+
+def _repeated(items: Any) -> Iterator[tuple[str, int]]:
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        if item["name"] in seen:
+            yield item["name"], index
+        seen.add(item["name"])
+
+
+def _mappings(spec: Mapping[str, Any], check: _Check) -> None:
+    inputs = {one["name"] for one in spec.get("inputs", ())}
+    connections = {one["name"] for one in spec["connections"]}
+    mappings = spec.get("inputMappings", ())
+    named: set[str] = set()
+    for index, mapping in enumerate(mappings):
+        at = f"/spec/inputMappings/{index}"
+        trigger = mapping.get("when", {}).get("triggeredBy", {}).get("connection")
+        if trigger is None and len(mappings) > 1:
+            check.say("RC1209", at, "a mapping without `when` must be the only one")
+        if trigger is not None and trigger not in connections:
+            check.say("RC1210", f"{at}/when/triggeredBy/connection", f"{trigger!r} is no connection of this stage")
+        if trigger in named:
+            check.say("RC1208", at, f"the connection {trigger!r} has two mappings")
+        if trigger is not None:
+            named.add(trigger)
+        given = [value["name"] for value in mapping["values"]]
+        for missing in sorted(inputs - set(given)):
+            check.say("RC1209", at, f"the input {missing!r} gets no value")
+        for position, value in enumerate(mapping["values"]):
+            _mapped_value(value, f"{at}/values/{position}", inputs, connections, check)
+        for name, position in _repeated(mapping["values"]):
+            check.say("RC1208", f"{at}/values/{position}/name", f"{name!r} gets two values")
+    if inputs and mappings and named:
+        for name in sorted(connections - named):
+            check.say("RC1209", "/spec/inputMappings", f"events of {name!r} have no mapping, but there are inputs")
+    if inputs and not mappings:
+        check.say("RC1209", "/spec", "there are inputs, but no inputMappings")
+
+
+def _mapped_value(value: Mapping[str, Any], at: str, inputs: set[str], connections: set[str], check: _Check) -> None:
+    if value["name"] not in inputs:
+        check.say("RC1210", f"{at}/name", f"{value['name']!r} is no input of this stage")
+    data = value.get("valueFrom", {}).get("eventData")
+    if data is not None:
+        if data["connection"] not in connections:
+            check.say("RC1210", f"{at}/valueFrom/eventData/connection", f"{data['connection']!r} is no connection of this stage")
+        _value_expression(data["expression"], f"{at}/valueFrom/eventData/expression", check)
+
+
+def _executor(spec: Mapping[str, Any], check: _Check) -> None:
+    executor = spec["executor"]
+    kind = executor["type"]
+    wanted = EXECUTORS.get(kind)
+    if wanted is not None:
+        if "integration" not in executor:
+            check.say("RC1203", "/spec/executor", f"the executor {kind} needs an integration")
+        resource = executor.get("resource")
+        if resource is None:
+            check.say("RC1203", "/spec/executor", f"the executor {kind} needs a resource of type {wanted}")
+        elif resource["type"] != wanted:
+            check.say("RC1206", "/spec/executor/resource/type", f"the executor {kind} takes a {wanted}, not a {resource['type']}")
+    inner = executor.get("spec", {})
+    if kind == "http" and "url" not in inner:
+        check.say("RC1203", "/spec/executor", "the executor http needs spec.url")
+    if kind == "github" and not ({"workflow", "eventType"} & set(inner)):
+        check.say("RC1203", "/spec/executor", "the executor github needs spec.workflow, or spec.eventType")
+    known = {
+        "inputs": {one["name"] for one in spec.get("inputs", ())},
+        "secrets": {one["name"] for one in spec.get("secrets", ())},
+    }
+    _templates(inner, "/spec/executor/spec", known, check)
+    _templates(executor.get("name", ""), "/spec/executor/name", known, check)
+    _templates(spec.get("report", {}), "/spec/report", known, check)
+    for key in ("successWhen", "failureWhen"):
+        if isinstance(inner.get("poll"), Mapping) and key in inner["poll"]:
+            _expression(inner["poll"][key], f"/spec/executor/spec/poll/{key}", check)
+
+
+def _templates(value: Any, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:
+    """Check every template below ``value``, each at its own place."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _templates(item, f"{pointer}/{escape(str(key))}", known, check)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _templates(item, f"{pointer}/{index}", known, check)
+    elif isinstance(value, str) and "${{" in value:
+        try:
+            for path in references(value):
+                root, _, name = path.partition(".")
+                if root in known and name not in known[root]:
+                    meant = difflib.get_close_matches(name, sorted(known[root]), n=1)
+                    check.say(
+                        "RC1302",
+                        pointer,
+                        f"${{{{ {path} }}}} names no {root.rstrip('s')} of this stage",
+                        f"Did you mean {root}.{meant[0]}?"
+                        if meant
+                        else f"Its {root}: {', '.join(sorted(known[root])) or 'none'}.",
+                    )
+        except TemplateError as error:
+            check.say("RC1302", pointer, str(error), "Templates are look-ups and no code.")
+
+
+__all__ = ["EXECUTORS", "RESOURCES", "check_document"]
