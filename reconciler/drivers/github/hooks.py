@@ -102,8 +102,9 @@ class HookType:
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
         """Write the whole hook: GitHub replaces ``config`` as a whole, so that a secret left out would be removed."""
         scope = write.desired.scope
+        path = _item(scope, external_id)
         try:
-            answer = await _send(api, "PATCH", _item(scope, external_id), _body(write))
+            answer = await _send(api, "PATCH", path, _body(write))
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
             raise
@@ -111,8 +112,9 @@ class HookType:
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
         """Delete the hook; a 404 counts as success only where the scope's hooks are visible and this one is not."""
+        path = _item(scope, external_id)
         try:
-            await _send(api, "DELETE", _item(scope, external_id), None)
+            await _send(api, "DELETE", path, None)
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
 

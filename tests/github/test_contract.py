@@ -1,0 +1,121 @@
+"""Every request of the driver and every answer of the simulator against GitHub's own OpenAPI description."""
+
+import json
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+import pytest
+from openapi_core import Config, OpenAPI
+from openapi_core.exceptions import OpenAPIError
+from openapi_core.testing import MockRequest, MockResponse
+
+from reconciler.drivers.github import driver
+from tests.github.conftest import ORG, SCOPE, TOKEN, source
+
+CONTRACT = Path(__file__).parent.parent / "contracts" / "github.openapi.json"
+OUTSIDE = ("/orgs/acme/repos", "/orgs/acme", "/user/repos")
+"""Paths that the driver uses and that this part of the description has not."""
+
+
+@cache
+def api_description() -> OpenAPI:
+    return OpenAPI.from_dict(json.loads(CONTRACT.read_text()), config=Config(spec_validator_cls=None))
+
+
+def request_of(method, path, query=None, body=None):
+    content = None if body is None else json.dumps(body).encode()
+    return MockRequest(
+        "https://api.github.com", method.lower(), path, args=query or {}, data=content, content_type="application/json"
+    )
+
+
+def check_request(row):
+    api_description().validate_request(request_of(row["method"], row["path"], row["query"], row["body"]))
+
+
+def check_answer(method, url, answer):
+    parts = urlsplit(str(url))
+    request = request_of(method, parts.path, dict(httpx.QueryParams(parts.query)))
+    api_description().validate_response(
+        request,
+        MockResponse(
+            answer.content,
+            status_code=answer.status_code,
+            content_type=answer.headers.get("content-type", "application/json").partition(";")[0],
+        ),
+    )
+
+
+def test_the_description_catches_wrong_requests_and_wrong_answers():
+    with pytest.raises(OpenAPIError):
+        check_request({"method": "POST", "path": "/repos/o/r/hooks", "query": {}, "body": {"events": "push"}})
+    answer = httpx.Response(200, json=[{"id": "text"}])
+    with pytest.raises(OpenAPIError):
+        check_answer("GET", "https://api.github.com/repos/o/r/hooks", answer)
+
+
+@pytest.mark.parametrize(
+    ("type_", "scope", "resource"),
+    [
+        ("github/repository-webhook", SCOPE, {"type": "repository", "name": "payments"}),
+        ("github/organization-webhook", ORG, {"type": "organization", "name": "acme"}),
+    ],
+)
+async def test_every_request_of_the_driver_is_one_that_github_describes(api, github, write, type_, scope, resource):
+    kind = driver.types[type_]
+    made = await kind.create(api, write(source(resource=resource)))
+    observed = await kind.observe(api, scope, None)
+    await kind.observe(api, scope, observed.validators)
+    await kind.update(api, made.external_id, write(source(resource=resource), active=False))
+    await kind.delete(api, scope, made.external_id)
+    await kind.delete(api, scope, made.external_id)
+    await driver.check(api, driver.needs(source(resource=resource)))
+    rows = github.admin.requests()
+    assert {row["method"] for row in rows} == {"GET", "POST", "PATCH", "DELETE"}
+    for row in rows:
+        assert not row["path"].startswith(OUTSIDE) or "/hooks" in row["path"]
+        check_request(row)
+
+
+def test_every_answer_of_the_simulator_is_one_that_github_describes(github):
+    github.admin.put_state({"tokens": {"ghs_app": {"kind": "installation", "permissions": {"webhooks": "write"}}}})
+    hook = {"name": "web", "config": {"url": "https://x.example/h", "secret": "s", "content_type": "json"}, "events": ["push"]}
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    checked = []
+
+    def send(method, path, body=None, expect=200, token=None, **query):
+        url = path + (f"?{urlencode(query)}" if query else "")
+        answer = client.request(method, url, json=body, headers={"authorization": f"Bearer {token}"} if token else None)
+        assert answer.status_code == expect, answer.text
+        check_answer(method, answer.request.url, answer)
+        checked.append(path)
+        return answer.json() if answer.content else None
+
+    with httpx.Client(base_url=github.url, headers=headers, trust_env=False) as client:
+        for root in ("/repos/acme/payments", "/orgs/acme"):
+            made = send("POST", f"{root}/hooks", hook, 201)
+            send("POST", f"{root}/hooks", hook, 422)
+            one = f"{root}/hooks/{made['id']}"
+            send("GET", f"{root}/hooks", per_page=1)
+            send("GET", one)
+            send("PATCH", one, {"events": ["push", "create"]})
+            send("GET", f"{one}/config")
+            send("PATCH", f"{one}/config", {"content_type": "form"})
+            send("POST", f"{one}/pings", None, 204)
+            [delivery, *_] = send("GET", f"{one}/deliveries")
+            send("GET", f"{one}/deliveries/{delivery['id']}")
+            send("POST", f"{one}/deliveries/{delivery['id']}/attempts", None, 202)
+            send("DELETE", one, None, 204)
+            send("DELETE", one, None, 404)
+            send("GET", one, None, 404)
+        send("GET", "/repos/acme/payments")
+        send("GET", "/repos/acme/nowhere", None, 404)
+        send("GET", "/user")
+        send("GET", "/user", None, 401, token="nobody")
+        send("GET", "/rate_limit")
+        send("GET", "/installation/repositories", token="ghs_app")
+        github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
+        send("GET", "/repos/acme/payments", None, 301)
+    assert len(checked) == 35

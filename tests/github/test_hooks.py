@@ -1,0 +1,391 @@
+"""The driver's hooks against the simulator, over real HTTP."""
+
+import json
+
+import pytest
+
+from reconciler.drivers.github import driver
+from reconciler.model.errors import (
+    AuthFailed,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    ProviderProtocolError,
+    RateLimited,
+    ReconcilerError,
+    ScopeGone,
+    ValidationFailed,
+)
+from reconciler.model.objects import NotModified, Observed, Scope
+from reconciler.model.values import ExternalId
+from tests.github.conftest import ORG, SCOPE, SECRET, TOKEN, foreign, put_hooks, source, stored
+from tests.support.sandbox import client
+
+HOOKS = driver.types["github/repository-webhook"]
+ORG_HOOKS = driver.types["github/organization-webhook"]
+
+
+async def test_a_created_hook_is_json_with_verified_tls_and_our_secret_and_marker(api, github, write):
+    made = await HOOKS.create(api, write())
+    [hook] = stored(github)
+    uid = source().id.uid("team")
+    assert hook["config"] == {
+        "url": f"https://hooks.example.org/hooks/team/{uid}?key=k1",
+        "content_type": "json",
+        "insecure_ssl": "0",
+        "secret": SECRET,
+    }
+    assert hook["events"] == ["create", "deployment", "pull_request", "push", "release", "workflow_run"]
+    assert hook["active"] is True
+    assert made.external_id == str(hook["id"])
+    assert (made.marker.owner, made.marker.uid) == ("team", uid)
+    assert made.present_write_only == {"/config/secret"}
+    assert made.url == f"https://github.com/acme/payments/settings/hooks/{hook['id']}"
+    assert [request["body"]["name"] for request in github.admin.requests(method="POST")] == ["web"]
+
+
+async def test_what_was_created_is_observed_exactly_as_desired(api, write):
+    wanted = write()
+    await HOOKS.create(api, wanted)
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert [hook.attributes for hook in observed.objects] == [wanted.desired.attributes]
+    assert SECRET not in repr(observed)
+    assert "*****" not in repr(observed)
+
+
+async def test_an_unchanged_repository_costs_exactly_one_conditional_request_that_is_not_counted(api, github, write):
+    await HOOKS.create(api, write())
+    github.admin.settings(rate_limits=True)
+    first = await HOOKS.observe(api, SCOPE, None)
+    used = int((await api.request("GET", "/rate_limit")).json()["rate"]["used"])
+    github.admin.clear_requests()
+    validators = json.loads(json.dumps(first.validators))
+    assert isinstance(await HOOKS.observe(api, SCOPE, validators), NotModified)
+    assert [(row["method"], row["status"]) for row in github.admin.requests()] == [("GET", 304)]
+    assert int((await api.request("GET", "/rate_limit")).json()["rate"]["used"]) == used
+
+
+async def test_a_hook_that_was_changed_by_hand_is_seen_with_one_request(api, github, write):
+    await HOOKS.create(api, write())
+    first = await HOOKS.observe(api, SCOPE, None)
+    [hook] = stored(github)
+    put_hooks(github, [{**hook, "active": False, "events": ["push"]}])
+    github.admin.clear_requests()
+    again = await HOOKS.observe(api, SCOPE, first.validators)
+    assert isinstance(again, Observed)
+    assert again.objects[0].attributes["active"] is False
+    assert again.objects[0].attributes["events"] == ["push"]
+    assert len(github.admin.requests()) == 1
+
+
+async def test_after_a_token_change_one_ordinary_read_a_repository_makes_conditional_reads_hold_again(connection, github):
+    github.admin.put_state({"tokens": {"ghp_new": {"scopes": ["repo"]}}})
+    async with client(driver, connection, TOKEN) as old:
+        first = await HOOKS.observe(old, SCOPE, None)
+    async with client(driver, connection, "ghp_new") as new:
+        github.admin.clear_requests()
+        second = await HOOKS.observe(new, SCOPE, first.validators)
+        assert isinstance(second, Observed)
+        assert isinstance(await HOOKS.observe(new, SCOPE, second.validators), NotModified)
+    assert [row["status"] for row in github.admin.requests()] == [200, 304]
+
+
+async def test_every_page_is_read_and_our_hook_behind_95_foreign_ones_is_found(api, github, write):
+    put_hooks(github, [foreign(n, events=(f"e{n % 7}",)) for n in range(1, 251)])
+    made = await HOOKS.create(api, write())
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert len(observed.objects) == 251
+    assert [hook.external_id for hook in observed.objects if hook.marker is not None] == [made.external_id]
+    github.admin.clear_requests()
+    assert isinstance(await HOOKS.observe(api, SCOPE, observed.validators), NotModified)
+    assert [row["status"] for row in github.admin.requests()] == [304, 304, 304]
+
+
+async def test_a_change_on_a_later_page_makes_the_whole_list_new(api, github):
+    hooks = [foreign(n, events=(f"e{n % 7}",)) for n in range(1, 151)]
+    put_hooks(github, hooks)
+    first = await HOOKS.observe(api, SCOPE, None)
+    hooks[120] = {**hooks[120], "active": False}
+    put_hooks(github, hooks)
+    again = await HOOKS.observe(api, SCOPE, first.validators)
+    assert isinstance(again, Observed)
+    assert len(again.objects) == 150
+    assert not again.objects[120].attributes["active"]
+
+
+async def test_a_hook_behind_a_full_page_is_never_hidden_by_an_unchanged_tag(api, github):
+    hooks = [foreign(n, events=(f"e{n % 9}",)) for n in range(1, 101)]
+    put_hooks(github, hooks)
+    first = await HOOKS.observe(api, SCOPE, None)
+    put_hooks(github, [*hooks, foreign(101, events=("x",))])
+    again = await HOOKS.observe(api, SCOPE, first.validators)
+    assert isinstance(again, Observed)
+    assert len(again.objects) == 101
+
+
+async def test_d16_a_next_page_on_another_host_is_refused_and_never_asked(api, github):
+    github.admin.fault(path="/hooks", status=200, body=[], headers={"link": '<http://127.0.0.2:9/hooks?page=2>; rel="next"'})
+    with pytest.raises(ProviderProtocolError, match="another host"):
+        await HOOKS.observe(api, SCOPE, None)
+
+
+async def test_d16_pages_that_run_in_a_circle_end(api, github):
+    link = f'<{github.url}/repos/acme/payments/hooks?page=2>; rel="next"'
+    github.admin.fault(path="/hooks", status=200, body=[], headers={"link": link}, times=0)
+    with pytest.raises(ProviderProtocolError, match="circle"):
+        await HOOKS.observe(api, SCOPE, None)
+    assert len(github.admin.requests()) <= 3
+
+
+async def test_a_renamed_repository_is_followed_by_its_id_and_reported(api, github, write):
+    made = await HOOKS.create(api, write())
+    github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert observed.redirected_to == "acme/billing"
+    assert observed.scope == SCOPE
+    assert [hook.external_id for hook in observed.objects] == [made.external_id]
+
+
+async def test_writes_to_a_renamed_repository_follow_the_redirect_once(api, github, write):
+    made = await HOOKS.create(api, write())
+    github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
+    await HOOKS.update(api, made.external_id, write(active=False))
+    assert stored(github, "billing")[0]["active"] is False
+    await HOOKS.delete(api, SCOPE, made.external_id)
+    assert stored(github, "billing") == []
+
+
+async def test_d20_a_redirect_to_another_host_is_refused_and_no_credential_goes_there(api, github):
+    github.admin.fault(path="/hooks", status=301, headers={"location": "http://127.0.0.2:9/repositories/1/hooks"}, body={})
+    with pytest.raises(ProviderProtocolError, match="another host"):
+        await HOOKS.observe(api, SCOPE, None)
+
+
+async def test_d20_a_redirect_to_a_place_that_is_no_repository_is_refused(api, github, write):
+    github.admin.fault(method="POST", status=307, headers={"location": f"{github.url}/user/keys"}, body={})
+    with pytest.raises(ProviderProtocolError, match="no renamed repository"):
+        await HOOKS.create(api, write())
+
+
+async def test_d24_an_update_always_sends_the_whole_config_with_its_secret(api, github, write):
+    made = await HOOKS.create(api, write())
+    await HOOKS.update(api, made.external_id, write(active=False, secret="rotated-key"))
+    [hook] = stored(github)
+    assert hook["config"]["secret"] == "rotated-key"
+    assert hook["config"]["content_type"] == "json"
+    assert hook["active"] is False
+    assert [row["body"]["config"]["secret"] for row in github.admin.requests(method="PATCH")] == ["rotated-key"]
+
+
+async def test_a_mask_is_never_written_as_the_secret(api, github, write):
+    with pytest.raises(ReconcilerError, match="mask"):
+        await HOOKS.create(api, write(secret="********"))
+    assert github.admin.requests(method="POST") == []
+
+
+async def test_a_secret_that_was_removed_by_hand_is_told(api, github, write):
+    await HOOKS.create(api, write())
+    [hook] = stored(github)
+    hook["config"].pop("secret")
+    put_hooks(github, [hook])
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert observed.objects[0].present_write_only == frozenset()
+
+
+async def test_d10_a_double_is_a_conflict_and_changes_nothing(api, github, write):
+    await HOOKS.create(api, write())
+    with pytest.raises(Conflict, match="already exists"):
+        await HOOKS.create(api, write())
+    assert len(stored(github)) == 1
+
+
+async def test_d11_refused_values_are_terminal_after_one_call(api, github, write):
+    put_hooks(github, [foreign(n) for n in range(1, 21)])
+    with pytest.raises(ValidationFailed, match="more than 20 hooks"):
+        await HOOKS.create(api, write(source(events=[{"type": "push"}])))
+    assert len(github.admin.requests(method="POST")) == 1
+
+
+async def test_d8_a_repository_out_of_reach_is_scope_gone_and_never_an_empty_list(api):
+    gone = Scope(SCOPE.type, "acme/nowhere")
+    with pytest.raises(ScopeGone, match="acme/nowhere"):
+        await HOOKS.observe(api, gone, None)
+    with pytest.raises(ScopeGone):
+        await HOOKS.delete(api, gone, ExternalId("12"))
+
+
+async def test_d8_hooks_that_a_token_may_not_see_are_a_missing_permission_and_no_absence(connection, github):
+    github.admin.put_state({"tokens": {"ghp_weak": {"scopes": ["read:user"]}}, "repos": {"acme/payments": {"private": False}}})
+    async with client(driver, connection, "ghp_weak") as weak:
+        with pytest.raises(PermissionDenied) as caught:
+            await HOOKS.observe(weak, SCOPE, None)
+    assert "admin:repo_hook" in caught.value.hint
+
+
+async def test_d8_a_delete_without_the_right_to_is_no_success(api, connection, github, write):
+    made = await HOOKS.create(api, write())
+    github.admin.put_state({"tokens": {"ghp_reader": {"scopes": ["read:repo_hook"]}}})
+    async with client(driver, connection, "ghp_reader") as reader:
+        with pytest.raises(PermissionDenied, match="not changed"):
+            await HOOKS.delete(reader, SCOPE, made.external_id)
+        with pytest.raises(PermissionDenied):
+            await HOOKS.update(reader, made.external_id, write())
+        with pytest.raises(PermissionDenied):
+            await HOOKS.create(reader, write(source("other")))
+    assert len(stored(github)) == 1
+
+
+async def test_d7_an_update_of_a_hook_that_was_deleted_is_not_found_and_creates_nothing(api, github, write):
+    made = await HOOKS.create(api, write())
+    put_hooks(github, [])
+    with pytest.raises(NotFound) as caught:
+        await HOOKS.update(api, made.external_id, write())
+    assert not isinstance(caught.value, ScopeGone)
+    assert stored(github) == []
+
+
+async def test_deleting_twice_is_success(api, github, write):
+    made = await HOOKS.create(api, write())
+    await HOOKS.delete(api, SCOPE, made.external_id)
+    await HOOKS.delete(api, SCOPE, made.external_id)
+    assert stored(github) == []
+
+
+async def test_a_delete_behind_a_lagging_list_is_success(api, github, write):
+    made = await HOOKS.create(api, write())
+    github.admin.settings(list_lag_s=30)
+    await HOOKS.delete(api, SCOPE, made.external_id)
+    await HOOKS.delete(api, SCOPE, made.external_id)
+
+
+async def test_an_id_that_is_no_number_never_reaches_a_path(api, github, write):
+    with pytest.raises(NotFound):
+        await HOOKS.update(api, ExternalId("../../user"), write())
+    with pytest.raises(NotFound):
+        await HOOKS.delete(api, SCOPE, ExternalId("1?x=2"))
+    assert github.admin.requests() == []
+
+
+async def test_d1_a_refused_token_is_auth_failed_after_one_call(connection, github):
+    async with client(driver, connection, "ghp_wrong") as wrong:
+        with pytest.raises(AuthFailed, match="Bad credentials"):
+            await HOOKS.observe(wrong, SCOPE, None)
+    assert len(github.admin.requests()) == 1
+
+
+async def test_d1_a_token_that_was_replaced_in_its_file_is_read_again_once(connection, github):
+    tokens = iter(["ghp_old", TOKEN])
+    async with client(driver, connection, lambda: next(tokens)) as renewed:
+        assert isinstance(await HOOKS.observe(renewed, SCOPE, None), Observed)
+    assert [row["status"] for row in github.admin.requests()] == [401, 200]
+
+
+async def test_d2_a_missing_permission_is_named_after_one_call(connection, github):
+    github.admin.put_state({"tokens": {"github_pat_x": {"kind": "fine", "permissions": {"metadata": "read"}}}})
+    async with client(driver, connection, "github_pat_x") as fine:
+        with pytest.raises(PermissionDenied) as caught:
+            await HOOKS.observe(fine, SCOPE, None)
+    assert "webhooks: read" in caught.value.hint
+    assert len(github.admin.requests()) == 1
+
+
+async def test_the_hourly_limit_stops_until_its_reset(api, github, write):
+    github.admin.settings(rate_limits=True, primary_per_hour=1)
+    await HOOKS.observe(api, SCOPE, None)
+    with pytest.raises(RateLimited) as caught:
+        await HOOKS.create(api, write())
+    assert caught.value.retry_at is not None
+    assert stored(github) == []
+
+
+async def test_a_secondary_limit_stops_for_as_long_as_it_says(api, github, write):
+    github.admin.settings(rate_limits=True, creates_per_minute=1)
+    await HOOKS.create(api, write())
+    with pytest.raises(RateLimited, match="secondary"):
+        await HOOKS.create(api, write(source("other")))
+    assert len(stored(github)) == 1
+
+
+@pytest.mark.parametrize("fault", [{"effect": "reset"}, {"effect": "truncate"}, {"status": 502, "body": "<html>"}])
+async def test_a_create_whose_answer_is_lost_is_an_unknown_outcome_and_can_be_found_by_its_marker(api, github, write, fault):
+    github.admin.fault(method="POST", commit=True, **fault)
+    with pytest.raises(OutcomeUnknown):
+        await HOOKS.create(api, write())
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert [hook.marker.uid for hook in observed.objects] == [source().id.uid("team")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a": 1}',
+        "[1]",
+        '[{"id": "x"}]',
+        '[{"id": 1, "active": true}]',
+        '[{"id": 1, "config": [], "events": [], "active": true}]',
+        "<html>login</html>",
+        "null",
+        '[{"id": true}]',
+    ],
+)
+async def test_d15_an_answer_of_another_shape_is_a_protocol_error(api, github, body):
+    github.admin.fault(path="/hooks", status=200, body=body, headers={"content-type": "application/json"})
+    with pytest.raises(ProviderProtocolError):
+        await HOOKS.observe(api, SCOPE, None)
+
+
+async def test_d15_fields_that_are_not_known_and_old_services_are_passed_over(api, github):
+    hook = {
+        "id": 7,
+        "name": "web",
+        "active": True,
+        "events": ["push"],
+        "config": {"url": "https://x.example/h", "new": {"a": 1}},
+        "extra": [1],
+    }
+    github.admin.fault(path="/hooks", status=200, body=[{**hook, "id": 6, "name": "email"}, hook])
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert [one.external_id for one in observed.objects] == ["7"]
+    assert observed.objects[0].attributes["config"] == {"url": "https://x.example/h", "content_type": "form", "insecure_ssl": "0"}
+
+
+async def test_d18_a_stale_list_may_miss_what_was_just_made(api, github, write):
+    github.admin.settings(list_lag_s=30)
+    await HOOKS.create(api, write())
+    assert (await HOOKS.observe(api, SCOPE, None)).objects == ()
+
+
+async def test_e12_a_hook_that_was_switched_off_is_observed_as_such(api, github, write):
+    made = await HOOKS.create(api, write())
+    [hook] = stored(github)
+    put_hooks(github, [{**hook, "active": False, "last_response": {"code": 502, "status": "misconfigured", "message": "no"}}])
+    [seen] = (await HOOKS.observe(api, SCOPE, None)).objects
+    assert seen.external_id == made.external_id
+    assert seen.attributes["active"] is False
+    assert seen.health == {"last_response": "502", "status": "misconfigured"}
+
+
+async def test_an_organization_hook_is_made_seen_changed_and_deleted(api, github, write):
+    resource = source(resource={"type": "organization", "name": "acme"})
+    made = await ORG_HOOKS.create(api, write(resource))
+    observed = await ORG_HOOKS.observe(api, ORG, None)
+    assert [hook.external_id for hook in observed.objects] == [made.external_id]
+    assert made.url == f"https://github.com/organizations/acme/settings/hooks/{made.external_id}"
+    assert isinstance(await ORG_HOOKS.observe(api, ORG, observed.validators), NotModified)
+    await ORG_HOOKS.update(api, made.external_id, write(resource, active=False))
+    assert github.admin.state()["hooks"]["orgs/acme"][0]["active"] is False
+    await ORG_HOOKS.delete(api, ORG, made.external_id)
+    assert github.admin.state()["hooks"]["orgs/acme"] == []
+
+
+async def test_an_organization_that_is_out_of_reach_is_scope_gone_and_one_without_rights_a_missing_permission(
+    api, connection, github
+):
+    with pytest.raises(ScopeGone):
+        await ORG_HOOKS.observe(api, Scope(ORG.type, "nobody"), None)
+    github.admin.put_state({"tokens": {"ghp_repo": {"scopes": ["repo"]}}})
+    async with client(driver, connection, "ghp_repo") as weak:
+        with pytest.raises(PermissionDenied) as caught:
+            await ORG_HOOKS.observe(weak, ORG, None)
+    assert "admin:org_hook" in caught.value.hint

@@ -1,0 +1,45 @@
+"""Simulators over real HTTP, and clients of drivers against them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from reconciler.drivers.base import Connection, Driver
+from reconciler.drivers.budget import UNLIMITED, Budget
+from reconciler.drivers.http import ApiClient, HttpSession
+from reconciler.model.resources import Resource, SecretRef
+from reconciler.model.secrets import SecretValue
+
+LOOPBACK = ("127.0.0.1",)
+
+
+@asynccontextmanager
+async def client(
+    driver: Driver,
+    connection: Connection,
+    secret: str | Callable[[], str],
+    *,
+    read_only: bool = False,
+    limits: Any = UNLIMITED,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[ApiClient]:
+    """An `ApiClient` with the driver's own authenticator; ``secret`` is what every secret reads as."""
+
+    def read(_ref: SecretRef) -> SecretValue:
+        return SecretValue(secret if isinstance(secret, str) else secret())
+
+    async with HttpSession(allow=LOOPBACK) as session:
+        budget = Budget(connection.credential_id, limits, store=None, clock=clock)
+        authenticator = driver.authenticator(connection, read)
+        yield ApiClient(connection, driver, authenticator, session=session, budget=budget, clock=clock, read_only=read_only)
+
+
+def connected(driver: Driver, resource: Resource, url: str, secrets: Mapping[str, SecretRef]) -> Connection:
+    """The connection of ``resource``, with its requests sent to ``url``."""
+    import dataclasses
+
+    moved = dataclasses.replace(resource, spec={**resource.spec, "apiUrl": url})
+    return driver.connect(moved, secrets)
