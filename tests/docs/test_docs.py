@@ -169,6 +169,15 @@ def test_every_code_in_the_source_has_an_entry_and_a_page() -> None:
     assert [code for code in CODES if not (ROOT / "docs" / "errors" / f"{code}.md").is_file()] == []
 
 
+def test_no_code_stands_twice_in_the_table_and_each_is_in_its_range() -> None:
+    from reconciler.model import codes
+
+    ids = [code.id for code in codes._TABLE]
+    assert sorted(ids) == sorted(set(ids))
+    prefixes = {prefix for prefix, _ in _generator().RANGES}
+    assert {code[:4] for code in ids} <= prefixes
+
+
 def test_every_code_in_the_table_is_used_by_the_program() -> None:
     paths = [path for path in (ROOT / "reconciler").rglob("*.py") if path.name != "codes.py"]
     used = {code for path in paths for code in _codes_used(path)}
@@ -283,7 +292,9 @@ def test_every_manifest_on_a_page_is_valid(page: Path) -> None:
     if not shown:
         return
     desired = load([_source_file(f"{i}.yaml", text.encode()) for i, text in enumerate(shown)], revision="page", sandbox=True)
-    assert [f"{p.location}: {p.code}: {p.message}" for p in desired.problems] == []
+    # In the reference each kind is shown alone, without what its examples refer to.
+    allowed = {"RC1212"} if page.name == "manifests.md" else set()
+    assert [f"{p.location}: {p.code}: {p.message}" for p in desired.problems if p.code not in allowed] == []
 
 
 @_each_page()
