@@ -79,10 +79,8 @@ def test_f5_not_a_single_byte_of_a_value_can_be_read_from_what_is_left_of_its_ba
     redactor.add(value)
     shown = redactor.redact(base64.b64encode(b"\1" * shift + value.encode() + b"\1" * tail).decode())
     before, _, after = shown.partition(MASK)
-    assert MASK in shown
-    head = base64.b64decode(before + "=" * (-len(before) % 4)) if len(before) % 4 != 1 else b""
-    assert set(head) <= {1, 0}, shown
-    assert len(after.rstrip("=")) * 6 <= (tail + 1) * 8
+    assert len(before) * 6 <= shift * 8, "a character with bits of the first byte is left"
+    assert len(after.rstrip("=")) * 6 <= tail * 8, "a character with bits of the last byte is left"
 
 
 @given(values=st.lists(SECRETS, min_size=2, max_size=6), text=NOISE)
@@ -99,6 +97,9 @@ def test_f5_two_values_that_share_characters_leave_no_rest() -> None:
     redactor.add("abcdefgh")
     redactor.add("efghijkl")
     assert redactor.redact("x abcdefghijkl y") == "x *** y"
+    redactor.add("0123456789abcdef")
+    redactor.add("234567")
+    assert redactor.redact("x 0123456789abcdef y") == "x *** y"
 
 
 TOKENS = {
