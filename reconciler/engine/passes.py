@@ -69,6 +69,7 @@ class Engine:
         self.secrets = SecretResolver({}, deps.config.secrets, sandbox=deps.sandbox, redactor=deps.redactor)
         self._suspensions = Suspensions()
         self._draining = False
+        self._loaded = False  # what the state remembers is no revision that was read: it may prune nothing
         self._locks: dict[ResourceId, asyncio.Lock] = {}
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
@@ -91,7 +92,7 @@ class Engine:
             revision = await self.source.fetch()
             self.state.fetched, self.state.fetched_at = revision, self.deps.clock()
             self.state.attempted = revision.id
-            if revision.id == self.live.revision and self.live.resources and self.state.error is None:
+            if revision.id == self.live.revision and self._loaded and self.state.error is None:
                 return False
             desired, snapshot = await load_revision(self.source, revision, self.deps, allow_empty=self.deps.config.source.allow_empty)
             self.state.notices = tuple(str(notice) for notice in snapshot.notices)
@@ -101,6 +102,7 @@ class Engine:
             self.state.error = error
             return False
         self.state.error = None
+        self._loaded = True
         moved = revision.id != self.live.revision or not self.live.complete
         if self._read_only:
             self._use(await merge(desired, self.deps))

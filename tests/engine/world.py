@@ -38,10 +38,8 @@ class World:
 
     def _seed(self) -> None:
         for name, server in self.servers.items():
-            state = server.admin.state()
-            first = next(iter(state["tokens"].values()))
-            state["tokens"] = {TOKENS[name]: first}
-            server.admin.put_state(state)
+            first = next(iter(server.admin.state()["tokens"].values()))
+            server.admin.put_state({"tokens": {TOKENS[name]: first}})
 
     def close(self) -> None:
         for process in self.processes:
@@ -81,10 +79,7 @@ class World:
 
     def repos(self, *names: str) -> None:
         """Make repositories at GitHub."""
-        admin = self.servers["github"].admin
-        state = admin.state()
-        state["repos"] = {f"acme/{name}": {} for name in names}
-        admin.put_state(state)
+        self.servers["github"].admin.put_state({"repos": {f"acme/{name}": {} for name in names}})
 
     # -- run --------------------------------------------------------------------------------------------------------
 
@@ -145,13 +140,13 @@ class World:
     # -- look and touch ---------------------------------------------------------------------------------------------
 
     def hooks(self, repo: str) -> list[dict[str, Any]]:
-        return self.servers["github"].admin.state()["hooks"].get(f"acme/{repo}", [])
+        state = self.servers["github"].admin.state()
+        return state["hooks"].get(f"repos/{state['repos'][f'acme/{repo}']['id']}", [])
 
     def set_hooks(self, repo: str, hooks: list[dict[str, Any]]) -> None:
         admin = self.servers["github"].admin
         state = admin.state()
-        state["hooks"][f"acme/{repo}"] = hooks
-        admin.put_state(state)
+        admin.put_state({"hooks": {f"repos/{state['repos'][f'acme/{repo}']['id']}": hooks}})
 
     def requests(self, provider: str = "github", *methods: str) -> list[dict[str, Any]]:
         rows = self.servers[provider].admin.requests()
