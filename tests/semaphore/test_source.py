@@ -250,7 +250,7 @@ async def test_many_projects_are_matched_over_all_pages_though_some_show_nothing
 
 async def test_a_pattern_that_matches_nothing_is_refused_since_such_a_rule_would_never_fire(world: World) -> None:
     nothing = resource("EventSource", "nothing", {"resource": {"type": "project", "match": "no-*"}})
-    with pytest.raises(ValidationFailed, match="no project .* matches 'no-\\*'"):
+    with pytest.raises(ValidationFailed, match=r"no project .* matches 'no-\*'"):
         await world.compile(nothing)
 
 
@@ -317,7 +317,7 @@ async def test_d23_a_foreign_notification_is_never_touched_and_one_with_our_host
     await world.api.request("POST", "/api/v1alpha/notifications", json=body)
 
     await world.settle(source)
-    assert [one["name"] for one in server.admin.state()["notifications"]][0] == "legacy"
+    assert server.admin.state()["notifications"][0]["name"] == "legacy"
     await world.settle()
     adopting = dataclasses.replace(source, lifecycle=dataclasses.replace(source.lifecycle, adopt=Adopt.IF_IDENTICAL))
     plan = await world.apply(adopting)

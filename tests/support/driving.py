@@ -12,11 +12,13 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import jsonschema
 
 from reconciler.credentials.keys import KeyRing, MasterKey
+from reconciler.drivers.answers import Response
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Write
 from reconciler.drivers.budget import Budget
 from reconciler.drivers.http import ApiClient, HttpSession
@@ -172,7 +174,7 @@ def recorded(desired: ManagedObject, observed: ObservedObject) -> RecordedObject
 
 
 class Contract:
-    """Watches a simulator: ``check`` holds every exchange against the schema; a rule is (method, path, status, request, answer)."""
+    """Watches a simulator; ``check`` holds every exchange against the schema."""
 
     def __init__(self, name: str, app: Simulator) -> None:
         self._schema = json.loads((CONTRACTS / f"{name}.schema.json").read_text())
@@ -206,3 +208,35 @@ class Contract:
     def _validate(self, name: str, body: bytes) -> None:
         schema = {"$schema": self._schema["$schema"], "$ref": f"#/$defs/{name}", "$defs": self._schema["$defs"]}
         jsonschema.validate(json.loads(body), schema)
+
+
+class Canned:
+    """An `Api` that answers every request with one body: for shapes that no server would send on purpose."""
+
+    def __init__(self, driver: Driver, body: Any) -> None:
+        declared = integration(driver.provider, "https://acme.semaphoreci.com", "")
+        self.connection = driver.connect(declared, {})
+        self._content = json.dumps(body).encode()
+
+    async def request(self, method: str, path: str, **_options: Any) -> Response:
+        return Response(200, {}, self._content, f"{method} {path}")
+
+
+def damaged(body: Any, random: Random, junk: Any) -> Any:
+    """Return a copy of ``body`` with one part, anywhere in it, replaced by ``junk``."""
+    places: list[tuple[Any, ...]] = []
+
+    def walk(value: Any, at: tuple[Any, ...]) -> None:
+        places.append(at)
+        rows = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, item in rows:
+            walk(item, (*at, key))
+
+    copy = json.loads(json.dumps(body))
+    walk(copy, ())
+    *parents, last = random.choice(places[1:])
+    place = copy
+    for key in parents:
+        place = place[key]
+    place[last] = junk
+    return copy

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from reconciler.drivers.base import Api, Write
 from reconciler.drivers.buddy import fields
-from reconciler.drivers.buddy.lists import completed, whole_list, workspace_path, written
+from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_path, written
 from reconciler.model.errors import NotFound, PermissionDenied
 from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
@@ -42,14 +42,14 @@ class IntegrationType:
         path = workspace_path(scope.key, "integrations")
         items = await whole_list(api, path, "integrations", "hash_id")
         full = await completed(api, path, items, "hash_id", _COMPLETE)
-        return Observed(scope, tuple(show(item, scope.key) for item in full))
+        return Observed(scope, all_shown(full, lambda item: show(item, scope.key), path))
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create it. Raises `Conflict` when the identifier is taken."""
         workspace = write.desired.scope.key
         path = workspace_path(workspace, "integrations")
         response = await api.request("POST", path, json=_body(write))
-        return show(written(response, "hash_id", f"POST {path}"), workspace)
+        return written(response, "hash_id", f"POST {path}", lambda item: show(item, workspace))
 
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
         """Send the name, the whole authentication block and the permissions; never what cannot change."""
@@ -60,7 +60,7 @@ class IntegrationType:
             # Whether a part that is left out is kept or reset is not documented: what is there is sent back.
             body["permissions"] = {**write.observed.attributes.get("permissions", {}), **body["permissions"]}
         response = await api.request("PATCH", f"{path}/{quote(external_id, safe='')}", json=body)
-        return show(written(response, "hash_id", f"PATCH {path}"), workspace)
+        return written(response, "hash_id", f"PATCH {path}", lambda item: show(item, workspace))
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
         """Delete it; a 404 is success only when the workspace's list is there without it."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ScopeGone
+from reconciler.model.objects import ObservedObject
 
 PER_PAGE = 100
 MAX_PAGES = 500
 _TOGETHER = 8
 Item = Mapping[str, Any]
+Show = Callable[[Item], ObservedObject]
+_MISSHAPED = (TypeError, ValueError, KeyError, AttributeError)  # what other JSON than promised makes of plain access
 
 
 def workspace_path(workspace: str, *parts: str) -> str:
@@ -72,7 +76,15 @@ async def completed(api: Api, path: str, items: Sequence[Item], key: str, wanted
     return list(await asyncio.gather(*(full(item) for item in items)))
 
 
-def written(response: ApiResponse, key: str, request: str) -> Item:
+def all_shown(items: Sequence[Item], show: Show, path: str) -> tuple[ObservedObject, ...]:
+    """Return listed items as they are compared; raises `ProviderProtocolError` for one of another shape than promised."""
+    try:
+        return tuple(show(item) for item in items)
+    except _MISSHAPED as error:
+        raise ProviderProtocolError(f"GET {path}: not understood ({type(error).__name__})", request=f"GET {path}") from None
+
+
+def written(response: ApiResponse, key: str, request: str, show: Show) -> ObservedObject:
     """Return the object that a write was answered with.
 
     Raises `OutcomeUnknown` for another answer: the write was accepted, so that it must be looked up and not refused.
@@ -81,13 +93,19 @@ def written(response: ApiResponse, key: str, request: str) -> Item:
         item = response.json()
     except ProviderProtocolError:
         item = None
-    if not isinstance(item, Mapping) or item.get(key) in (None, ""):
-        raise OutcomeUnknown(f"{request}: accepted, and the answer is not understood; the object is looked up", request=request)
-    return item
+    if isinstance(item, Mapping) and _is_key(item.get(key)):
+        with contextlib.suppress(*_MISSHAPED):
+            return show(item)
+    raise OutcomeUnknown(f"{request}: accepted, and the answer is not understood; the object is looked up", request=request)
 
 
 def _items(body: Any, path: str, field: str, key: str) -> list[Item]:
     items = body.get(field) if isinstance(body, Mapping) else None
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get(key) not in (None, "") for item in items):
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) and _is_key(item.get(key)) for item in items):
         raise ProviderProtocolError(f"GET {path}: no list of '{field}', each with '{key}'", request=f"GET {path}")
     return items
+
+
+def _is_key(value: Any) -> bool:
+    """Whether ``value`` may be an id or a name: text that is not empty, or a number."""
+    return (isinstance(value, str) and value != "") or (isinstance(value, int) and not isinstance(value, bool))

@@ -61,13 +61,14 @@ def wanted_by(resource: Resource) -> Wanted:
 
 async def resolve(api: Api, workspace: str, wanted: Wanted) -> dict[str, dict[str, int]]:
     """Return ids by name: ``{"users": {"ada@acme.io": 7}, "groups": …, "pipelines": {"web/deploy": 12}}``."""
+    place = f"workspace {workspace}"
     facts: dict[str, dict[str, int]] = {"pipelines": {}, "users": {}, "groups": {}}
     if wanted.users:
         members = await paged_list(api, workspace_path(workspace, "members"), "members", "id")
-        facts["users"] = {name: _one(members, ("email", "name"), name, "member", workspace) for name in wanted.users}
+        facts["users"] = {name: _one(members, ("email", "name"), name, "member", place) for name in wanted.users}
     if wanted.groups:
         groups = await paged_list(api, workspace_path(workspace, "groups"), "groups", "id")
-        facts["groups"] = {name: _one(groups, ("name",), name, "group", workspace) for name in wanted.groups}
+        facts["groups"] = {name: _one(groups, ("name",), name, "group", place) for name in wanted.groups}
     if wanted.pipelines:
         facts["pipelines"] = await _pipelines(api, workspace, wanted.pipelines)
     return facts

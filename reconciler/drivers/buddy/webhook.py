@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.base import Api, Write
-from reconciler.drivers.buddy.lists import completed, whole_list, workspace_path, written
+from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_path, written
 from reconciler.model.errors import NotFound, PermissionDenied
 from reconciler.model.objects import ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject, Uid
@@ -33,8 +33,8 @@ class WebhookType:
         """Events and projects are sets. No projects means all of them, so that the list is always there."""
         return {
             "target_url": str(attributes.get("target_url") or ""),
-            "events": sorted({*map(str, attributes.get("events") or ())}),
-            "projects": sorted({_project(one) for one in attributes.get("projects") or ()}),
+            "events": sorted({*map(str, _list(attributes.get("events")))}),
+            "projects": sorted({_project(one) for one in _list(attributes.get("projects"))}),
         }
 
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
@@ -48,18 +48,18 @@ class WebhookType:
         """Return every webhook of the workspace; what the list only sums up is read on its own."""
         path = workspace_path(scope.key, "webhooks")
         full = await completed(api, path, await whole_list(api, path, "webhooks", "id"), "id", _COMPLETE)
-        return Observed(scope, tuple(self.show(item) for item in full))
+        return Observed(scope, all_shown(full, self.show, path))
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create it. The provider takes any number with one target: ours is found again by its marker."""
         path = workspace_path(write.desired.scope.key, "webhooks")
-        return self.show(written(await api.request("POST", path, json=_body(write)), "id", f"POST {path}"))
+        return written(await api.request("POST", path, json=_body(write)), "id", f"POST {path}", self.show)
 
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
         """Send all of it: a list of projects that is left out could widen to every project."""
         path = workspace_path(write.desired.scope.key, "webhooks")
         response = await api.request("PATCH", f"{path}/{quote(external_id, safe='')}", json=_body(write))
-        return self.show(written(response, "id", f"PATCH {path}"))
+        return written(response, "id", f"PATCH {path}", self.show)
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
         """Delete it; a 404 is success only when the workspace's list is there without it."""
@@ -108,6 +108,13 @@ def _body(write: Write) -> JsonObject:
         "projects": list(wanted["projects"]),
         "secret_key": write.secrets[KEY_POINTER].reveal(),
     }
+
+
+def _list(value: Any) -> list[Any] | tuple[Any, ...]:
+    """Null is empty; what is no list raises `TypeError`: a text must not be read letter by letter."""
+    if value is not None and not isinstance(value, list | tuple):
+        raise TypeError("a list is wanted")
+    return value or ()
 
 
 def _project(value: Any) -> str:

@@ -28,8 +28,13 @@ def normal_rule(rule: Any) -> JsonObject:
 
 
 def from_rules(rules: Any, mark: str) -> tuple[JsonObject, list[JsonObject]]:
-    """Return our rule (the one whose endpoint holds ``mark``, else the first with a webhook, else the first), and the others."""
-    normal = [normal_rule(rule) for rule in rules] if isinstance(rules, list) else []
+    """Return our rule (the one whose endpoint holds ``mark``, else the first with a webhook, else the first), and the others.
+
+    Raises `TypeError` for what is no list: it must not look like a notification that somebody emptied.
+    """
+    if rules is not None and not isinstance(rules, list):
+        raise TypeError("rules are a list")
+    normal = [normal_rule(rule) for rule in rules or ()]
     if not normal:
         return normal_rule({}), []
     endpoints = [rule["notify"]["webhook"]["endpoint"] for rule in normal]

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from reconciler.drivers.base import Api, Write
+from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.semaphore.lists import list_all, written
 from reconciler.drivers.semaphore.names import marker_of
 from reconciler.drivers.semaphore.rules import from_rules, normal_rule, to_rules
-from reconciler.model.errors import NotFound, PermissionDenied
+from reconciler.model.errors import NotFound, OutcomeUnknown, PermissionDenied, ProviderProtocolError
 from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
 
@@ -28,6 +28,7 @@ SECRET = "semaphore/secret"
 NOTIFICATION = "semaphore/notification"
 KEY_POINTER = "/data/WEBHOOK_SECRET"
 _VARIABLE = "WEBHOOK_SECRET"  # the one name that the sender looks for
+_MISSHAPED = (TypeError, ValueError, KeyError, AttributeError)  # what other JSON than promised makes of plain access
 _NIL = "00000000-0000-0000-0000-000000000000"
 
 
@@ -51,17 +52,21 @@ class _OrganizationType:
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
         """Return every object of the organization; the provider offers no conditional reads."""
         items = await list_all(api, self.path, self.field, page_size=self.page_size)
-        return Observed(scope, tuple(self.show(item, api) for item in items))
+        try:
+            return Observed(scope, tuple(self.show(item, api) for item in items))
+        except _MISSHAPED as error:
+            request = f"GET {self.path}"
+            raise ProviderProtocolError(f"{request}: not understood ({type(error).__name__})", request=request) from None
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create it under its marker name. Raises `Conflict` (a 400 here) when the name is taken."""
         response = await api.request("POST", self.path, json=self.body(write))
-        return self.show(written(response, f"POST {self.path}"), api)
+        return self._written(response, f"POST {self.path}", api)
 
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
         """Replace name and spec: a PATCH here replaces, so that the whole object is sent."""
         response = await api.request("PATCH", self._item(external_id), json=self.body(write))
-        return self.show(written(response, f"PATCH {self.path}"), api)
+        return self._written(response, f"PATCH {self.path}", api)
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
         """Delete it. A 404 is also the answer to a missing right, so that only the list tells whether it is gone."""
@@ -76,6 +81,12 @@ class _OrganizationType:
                     request=f"DELETE {self.path}",
                     hint="It is listed, and its delete is answered 404: grant the right to the token's role.",
                 ) from None
+
+    def _written(self, response: ApiResponse, request: str, api: Api) -> ObservedObject:
+        try:
+            return self.show(written(response, request), api)
+        except _MISSHAPED:
+            raise OutcomeUnknown(f"{request}: accepted, and the answer is not understood", request=request) from None
 
     def _item(self, external_id: ExternalId) -> str:
         return f"{self.path}/{quote(external_id, safe='')}"
@@ -158,10 +169,9 @@ class NotificationType(_OrganizationType):
         """Health names the creator: deliveries stop without a word when that user may no longer view the project."""
         metadata = item["metadata"]
         name = str(metadata["name"])
-        spec = item.get("spec")
         marker = marker_of(name)
         mark = f"/hooks/{marker.owner}/{marker.uid}" if marker is not None else ""
-        rule, further = from_rules(spec.get("rules") if isinstance(spec, Mapping) else None, mark)
+        rule, further = from_rules(item["spec"]["rules"], mark)
         health = {"creator": str(metadata["creator_id"])} if metadata.get("creator_id") not in {None, "", _NIL} else {}
         status = item.get("status")
         failures = status.get("failures") if isinstance(status, Mapping) else None

@@ -1,0 +1,36 @@
+"""The driver, a simulated Buddy over HTTP on loopback, and every exchange held against the documented shapes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from reconciler.drivers.buddy import driver
+from reconciler.drivers.http import HttpSession
+from reconciler.sandbox.buddy import TOKEN, Buddy
+from reconciler.sandbox.server import SandboxServer
+from tests.support.driving import Contract, World, client, integration
+
+
+@pytest.fixture
+def server() -> Iterator[SandboxServer]:
+    app = Buddy()
+    contract = Contract("buddy", app)
+    with SandboxServer(app) as running:
+        yield running
+    contract.check()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[HttpSession]:
+    async with HttpSession(allow=("127.0.0.1",)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def world(server: SandboxServer, session: HttpSession) -> World:
+    values = {"credentials/token": TOKEN, **{f"keys/{name}": f"canary-{name}" for name in ("token", "a", "b")}}
+    declared = integration("buddy", "https://app.buddy.works/acme", server.url)
+    connection = driver.connect(declared, declared.secret_refs("/auth"))
+    return World(driver, client(driver, connection, session, values), values)
