@@ -18,6 +18,9 @@ _FIRST = ("ts", "level", "event", "kind", "name", "canvas", "reconcile_id", "rev
           "duration_ms", "external_id", "error", "code")
 
 
+_NAME = "logger_name"
+
+
 class Redacts(Protocol):
     """The one redactor (`reconciler.credentials.redact.Redactor`)."""
 
@@ -37,8 +40,9 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
     render = _Console() if console else _Json()
     least = _LEVELS[level]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
-    processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _exception,
-                             _Redact(redactor), render]
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _named, _exception, _Redact(redactor), render,
+    ]
     structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(least),
                         logger_factory=lambda *_: _Writer(out), cache_logger_on_first_use=False)
     logging.raiseExceptions = False  # a record that cannot be formatted must not be printed raw to stderr
@@ -54,10 +58,14 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
 
 
 def get_logger(name: str) -> Any:
-    """Return a logger: ``log.info("event_name", key=value)``; events are constant texts, what varies is a field."""
+    """Return a logger: ``log.info("event_name", key=value)``; events are constant texts, what varies is a field.
+
+    It is a proxy that looks the configuration up at every line: one made before `configure`, or kept over a reload, goes
+    through the redactor in force as well. (``bind`` would fix the configuration of this moment.)
+    """
     import structlog
 
-    return structlog.get_logger().bind(logger=name)
+    return structlog.get_logger(**{_NAME: name})  # the keyword `logger` is taken by structlog itself
 
 
 class _Writer:
@@ -77,6 +85,11 @@ class _Writer:
                 pass  # closed at exit, or the reader is gone or the disk full: no reason to stop working
 
     debug = info = warning = error = critical = exception = msg = log = _write
+
+
+def _named(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    name = event.pop(_NAME, None)
+    return event if name is None else {"logger": name, **event}
 
 
 class _Redact:

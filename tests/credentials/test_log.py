@@ -84,6 +84,19 @@ def test_f5_known_values_and_tokens_are_in_no_field_key_or_error(style: str, log
     assert "ValueError: bad ***" in shown
 
 
+def test_f5_a_logger_made_before_logging_was_configured_or_kept_over_a_reload_is_redacted(
+    logged: Logged, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = get_logger("early")
+    first, _ = logged()
+    early.info("event", value="one")
+    second, redactor = logged()
+    redactor.add(CANARY)
+    early.info("event", value=CANARY)
+    assert [(row["logger"], row["value"]) for row in lines(first) + lines(second)] == [("early", "one"), ("early", "***")]
+    assert "".join(capsys.readouterr()) == ""
+
+
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_f6_a_traceback_has_no_local_variable(style: str, logged: Logged) -> None:
     out, _ = logged(style)
