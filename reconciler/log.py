@@ -40,9 +40,8 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
     render = _Console() if console else _Json()
     least = _LEVELS[level]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
-    processors: list[Any] = [
-        structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _named, _exception, _Redact(redactor), render,
-    ]
+    processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _named,
+                             _exception, _Redact(redactor), render]
     structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(least),
                         logger_factory=lambda *_: _Writer(out), cache_logger_on_first_use=False)
     logging.raiseExceptions = False  # a record that cannot be formatted must not be printed raw to stderr
