@@ -11,7 +11,8 @@ import signal
 KNOWN = (
     "apply-before-begin", "apply-after-begin", "apply-before-settle", "apply-after-settle", "apply-between-delete-and-create",
     "http-before-send", "http-after-send",
-    "state-begin-before-commit", "state-begin-after-commit", "state-settle-before-commit", "state-settle-after-commit", "state-migrate",
+    "state-begin-before-commit", "state-begin-after-commit", "state-settle-before-commit", "state-settle-after-commit",
+    "state-migrate",
     "loop-git",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
@@ -19,6 +20,13 @@ KNOWN = (
 _ENABLED = os.environ.get("RECONCILER_FAILPOINTS") == "1"
 _NAME, _, _COUNT = os.environ.get("RECONCILER_FAILPOINT", "").partition(":")
 _left = int(_COUNT) if _COUNT.isdigit() else 1
+if _ENABLED and _NAME and _NAME not in KNOWN:
+    raise ValueError(f"RECONCILER_FAILPOINT: no such failpoint: {_NAME!r}")  # a test that kills nothing proves nothing
+
+
+def known() -> tuple[str, ...]:
+    """Return every name there is, for tests that go through them all."""
+    return KNOWN
 
 
 def failpoint(name: str) -> None:

@@ -15,14 +15,21 @@ from urllib.parse import urlsplit
 from reconciler.model.errors import AddressRefused
 
 _HOST = re.compile(r"^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-_TUNNELS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"), ipaddress.ip_network("::/96"))
+_GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+"""The only global unicast block (RFC 4291); NAT64, v4-mapped, v4-translated and site-local forms all lie outside of it."""
+_HIDING_V6 = tuple(ipaddress.ip_network(text) for text in ("2002::/16", "2001::/23", "3fff::/20"))
+"""6to4 and Teredo hide another address; protocol assignments and documentation are nobody's."""
+_NEVER = tuple(ipaddress.ip_network(text) for text in (
+    "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/128", "fe80::/10", "ff00::/8"))
+"""Link-local (cloud metadata), unspecified, multicast, reserved: only a CIDR in ``network.allow`` opens these, no host name."""
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPolicy:
-    """``hosts``: a provider's own (``*.semaphoreci.com`` covers one label); ``allow``: hosts or CIDRs of the configuration's ``network.allow``."""
+    """What may be called. ``hosts``: a provider's own (``*.semaphoreci.com`` covers one label); ``allow``: hosts (``HOST`` or
+    ``HOST:PORT``) or CIDRs of the configuration's ``network.allow``, which may also be plain http and have odd ports.
+    """
 
     hosts: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
@@ -35,19 +42,22 @@ class NetworkPolicy:
         if scheme != "https":
             raise AddressRefused(f"{scheme}://{host} is not https", hint="Only hosts in `network.allow` may be called over http.")
         if port not in (None, 443):
-            raise AddressRefused(f"{host}:{port} is not the https port", hint="Only hosts in `network.allow` may use another port.")
+            raise AddressRefused(f"{host}:{port} is not the https port",
+                                 hint="Only hosts in `network.allow` may use another port.")
         if not any(_covers(pattern, host) for pattern in self.hosts):
-            raise AddressRefused(f"{host} is not a host of this provider", hint=f"If it is meant, add {host} to `network.allow` in the configuration.")
+            raise AddressRefused(f"{host} is not a host of this provider",
+                                 hint=f"If it is meant, add {host} to `network.allow` in the configuration.")
 
     def check_addresses(self, host: str, addresses: Iterable[str], port: int | None = None) -> None:
         """Raise `AddressRefused` unless every one of ``addresses`` may be connected to for ``host``."""
         name_allowed = self._allowed_by_name(host, port)
         for text in addresses:
             address = ipaddress.ip_address(text.partition("%")[0])
-            if name_allowed or self._in_allowed_network(address):
+            if self._in_allowed_network(address) or (name_allowed and not _never_by_name(address)):
                 continue
             if not is_global(address):
-                raise AddressRefused(f"{host} resolves to an address that is not public", hint="Add the host or its CIDR to `network.allow` if it is meant.")
+                raise AddressRefused(f"{host} resolves to an address that is not public",
+                                     hint="Add the host or its CIDR to `network.allow` if it is meant.")
 
     def _parts(self, url: str) -> tuple[str, int | None, str]:
         if any(ord(c) < 33 or c in "\\\x7f" or ord(c) > 126 for c in url):
@@ -106,9 +116,13 @@ class NetworkPolicy:
 def is_global(address: IpAddress) -> bool:
     """Whether ``address`` is public; v4-mapped, NAT64 and tunnel forms of anything are not (they hide another address)."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None or any(address in network for network in (*_NAT64, *_TUNNELS)):
-            return False
+        return address in _GLOBAL_V6 and not any(address in network for network in _HIDING_V6) and address.is_global
     return address.is_global and not address.is_multicast
+
+
+def _never_by_name(address: IpAddress) -> bool:
+    plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+    return any(plain in network for network in _NEVER if network.version == plain.version)
 
 
 def _covers(pattern: str, host: str) -> bool:

@@ -12,37 +12,44 @@ from reconciler.model.errors import ProviderProtocolError
 
 MAX_PAGES = 1_000
 _LINK = re.compile(r'<([^<>]*)>\s*((?:;\s*[a-zA-Z]+\s*=\s*(?:"[^"]*"|[^",;\s]+)\s*)*)')
-_REL = re.compile(r'rel\s*=\s*"?([^";]*)"?')
+_PARAMETER = re.compile(r';\s*([a-zA-Z]+)\s*=\s*(?:"([^"]*)"|([^",;\s]+))')
+_PORTS = {"https": 443, "http": 80}
 NextPage = Callable[[ApiResponse], str | None]
 
 
 def link_next(response: ApiResponse) -> str | None:
     """Return the URL with ``rel="next"`` of the Link header (RFC 8288), or None."""
     for target, parameters in _LINK.findall(response.headers.get("link", "")):
-        rel = _REL.search(parameters)
-        if rel is not None and "next" in rel.group(1).split():
+        relations = (quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel")
+        if "next" in next(relations, "").split():
             return str(target)
     return None
 
 
 def same_host_path(api: Api, url: str) -> str:
-    """Return ``url`` as a path on our own API root; raises `ProviderProtocolError` for another host.
+    """Return ``url`` as a path below our own API root; raises `ProviderProtocolError` for another host or root.
 
-    Scheme and host of the answer are never trusted: only its path and query are used.
+    Only path and query of what an answer names are used: scheme and host are always those of the connection.
     """
     if url.startswith("/"):
         return url
-    root, target = urlsplit(api.connection.api_url), urlsplit(url)
-    if (target.hostname, target.port) != (root.hostname, root.port):
-        raise ProviderProtocolError(f"the next page lies on another host ({target.hostname})")
-    path = target.path
-    if root.path and path.startswith(root.path.rstrip("/") + "/"):
-        path = path[len(root.path.rstrip("/")):]
-    return path + (f"?{target.query}" if target.query else "")
+    root = urlsplit(api.connection.api_url)
+    try:
+        target = urlsplit(url)
+        host, port = target.hostname, target.port
+    except ValueError:
+        raise ProviderProtocolError("the next page has an address that cannot be read") from None
+    if (host, port or _PORTS.get(target.scheme)) != (root.hostname, root.port or _PORTS.get(root.scheme)):
+        raise ProviderProtocolError(f"the next page lies on another host ({host})")
+    base = root.path.rstrip("/")
+    if base and not target.path.startswith(base + "/"):
+        raise ProviderProtocolError("the next page lies outside of the API root")
+    return target.path[len(base):] + (f"?{target.query}" if target.query else "")
 
 
-async def paginate(api: Api, path: str, *, params: Mapping[str, str | int] | None = None, headers: Mapping[str, str] | None = None,
-                   next_page: NextPage = link_next, max_pages: int = MAX_PAGES, **options: Any) -> AsyncIterator[ApiResponse]:
+async def paginate(api: Api, path: str, *, params: Mapping[str, str | int] | None = None,
+                   headers: Mapping[str, str] | None = None, next_page: NextPage = link_next, max_pages: int = MAX_PAGES,
+                   **options: Any) -> AsyncIterator[ApiResponse]:
     """Yield every page of a list. Raises `ProviderProtocolError` on a loop, another host, or more than ``max_pages`` pages."""
     seen = {path}
     for _ in range(max_pages):
