@@ -1,0 +1,98 @@
+"""G1 to G5: webhooks at a provider, against raw sockets."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.provider import Running
+from benchmarks.results import Row, exactly, seconds
+from benchmarks.world import IN_FLIGHT, World, timed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    folder: Path
+    count: int = 1_000
+    repeat: int = 3
+
+
+def floor(url: str, count: int, what: str, repeat: int) -> dict[str, float]:
+    """Return the median of the raw-socket floor."""
+    found = []
+    for _ in range(repeat if what == "noop" else 1):
+        run = timed(
+            [sys.executable, "-m", "benchmarks.floors.http", url, str(count), str(IN_FLIGHT), what], cwd=Path(__file__).parents[1]
+        )
+        found.append(json.loads(run.out))
+    return {key: statistics.median(one[key] for one in found) for key in ("seconds", "cpu")}
+
+
+def noop(plan: Plan) -> Iterator[Row]:
+    """G1, G2, G3: nothing to do, at 50 ms and at 0 ms."""
+    with Running() as provider:
+        world = World(plan.folder / "noop", provider.url, plan.count)
+        world.worker("pass")
+        for latency_s in (0.05, 0.0):
+            provider.do("settings", latency_s=latency_s)
+            raw = floor(provider.url, plan.count, "noop", plan.repeat)
+            provider.do("forget")
+            passes = world.worker("noop", passes=plan.repeat)["passes"]
+            counts = provider.do("forget")
+            whole = [world.cli("run", "--once") for _ in range(plan.repeat)]
+            daemon = statistics.median(one["seconds"] for one in passes)
+            cpu = statistics.median(one["cpu"] for one in passes)
+            process = statistics.median(one.wall for one in whole)
+            process_cpu = statistics.median(one.cpu for one in whole)
+            if latency_s:
+                name = f"no-op of {plan.count}, 50 ms, {IN_FLIGHT} in flight"
+                yield Row("G1", f"{name}, daemon", seconds(daemon), seconds(raw["seconds"]), daemon / raw["seconds"], 1.3)
+                yield Row("G1", f"{name}, process", seconds(process), seconds(raw["seconds"]), process / raw["seconds"], 2.0)
+            else:
+                name = f"no-op of {plan.count}, 0 ms, CPU"
+                yield Row("G2", f"{name}, daemon", seconds(cpu), seconds(raw["cpu"]), cpu / plan.count * 1000, 1.0, "ms each")
+                yield Row(
+                    "G2",
+                    f"{name}, process",
+                    seconds(process_cpu),
+                    seconds(raw["cpu"]),
+                    process_cpu / plan.count * 1000,
+                    1.0,
+                    "ms each",
+                )
+                yield from _requests(plan, counts)
+
+
+def _requests(plan: Plan, counts: dict[str, int]) -> Iterator[Row]:
+    passes = plan.repeat + 1  # the worker makes one pass more, to warm up
+    writes = sum(counts.get(method, 0) for method in ("POST", "PATCH", "PUT", "DELETE"))
+    yield exactly("G3", "conditional requests answered 304, a repository and pass", counts.get("304", 0), plan.count * passes)
+    yield exactly(
+        "G3",
+        "requests that count against the rate, a pass (the credential's check)",
+        (counts.get("GET", 0) - counts.get("304", 0)) // passes,
+        1,
+    )
+    yield exactly("G3", "writes of a no-op", writes, 0)
+
+
+def cold(plan: Plan) -> Iterator[Row]:
+    """G4: everything is to be made, no limits."""
+    for latency_s in (0.05, 0.0):
+        with Running() as provider:
+            provider.do("settings", latency_s=latency_s)
+            raw = floor(provider.url, plan.count, "cold", 1)
+            provider.do("clear")
+            world = World(plan.folder / f"cold-{latency_s}", provider.url, plan.count)
+            found = world.worker("pass")
+            made = provider.do("stats")["hooks"]
+            name = f"cold apply of {plan.count}, {latency_s * 1000:.0f} ms"
+            limit = 1.5 if latency_s else None
+            yield Row("G4", name, seconds(found["seconds"]), seconds(raw["seconds"]), found["seconds"] / raw["seconds"], limit)
+            yield exactly("G4", f"{name}: hooks made", made, plan.count)
