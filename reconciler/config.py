@@ -189,39 +189,6 @@ class Config:
             for key in KEYS
         )
 
-    def source_options(self) -> Any:
-        """Return what `reconciler.source.open_source` needs."""
-        from reconciler.source.options import SourceOptions, VerifyMode, VerifyOptions
-
-        source, network = self.source, self.network
-        verify = None
-        if source.verify.mode or source.verify.allowed_signers_file:
-            verify = VerifyOptions(
-                Path(source.verify.allowed_signers_file),
-                VerifyMode(source.verify.mode or "HEAD"),
-                _path(source.verify.revocation_file),
-                source.verify.principals,
-            )
-        return SourceOptions(
-            url=source.url,
-            branch=source.branch,
-            path=source.path,
-            token_file=_path(source.token_file),
-            ssh_key_file=_path(source.ssh_key_file),
-            known_hosts_file=_path(source.known_hosts_file),
-            require_fast_forward=source.require_fast_forward,
-            allow_empty=source.allow_empty,
-            allow_hosts=network.allow,
-            verify=verify,
-            config_name=self.file_name,
-            ca_bundle=_path(network.ca_bundle),
-            proxy=network.proxy,
-        )
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
 
 def load_config(path: Path | None, env: Mapping[str, str], *, overrides: Mapping[str, Any] | None = None) -> Config:
     """Return the configuration; raises `ConfigError` with every problem at once (``details``), and changes nothing.

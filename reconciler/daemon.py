@@ -27,6 +27,7 @@ from reconciler.engine.passes import Engine
 from reconciler.log import configure, get_logger
 from reconciler.model.errors import StateError
 from reconciler.source import Source, open_source
+from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
 
 
@@ -72,10 +73,21 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
         for key in keyring.values():
             redactor.add(key)
         session = await stack.enter_async_context(HttpSession.from_config(config.network))
-        source = source or open_source(config.source_options(), config.state_dir)
+        source = source or open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
-        deps = Deps(config=config, store=store, db=db, keyring=keyring, session=session, clock=time.time, log=get_logger("engine"),
-                    actor=options.actor or f"cli:{_user()}", owner=config.owner, redactor=redactor, sandbox=config.sandbox)
+        deps = Deps(
+            config=config,
+            store=store,
+            db=db,
+            keyring=keyring,
+            session=session,
+            clock=time.time,
+            log=get_logger("engine"),
+            actor=options.actor or f"cli:{_user()}",
+            owner=config.owner,
+            redactor=redactor,
+            sandbox=config.sandbox,
+        )
         engine = Engine(deps, source, read_only=options.read_only)
         await engine.start()
         yield Session(config, deps, engine, redactor)
@@ -104,8 +116,11 @@ def _keys(config: Config, store: Store, options: Options) -> KeyRing:
     if known is None and not options.read_only:
         store.set_meta("owner", config.owner)
     elif known is not None and known != config.owner:
-        raise StateError(f"this state belongs to owner {known!r}, the configuration says {config.owner!r}", code="RC7010",
-                         hint="Set `owner` back, or use another state: an owner never takes over another's objects by itself.")
+        raise StateError(
+            f"this state belongs to owner {known!r}, the configuration says {config.owner!r}",
+            code="RC7010",
+            hint="Set `owner` back, or use another state: an owner never takes over another's objects by itself.",
+        )
     return keyring
 
 

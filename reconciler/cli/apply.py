@@ -28,7 +28,9 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
-    async with open_session(config, Options(log_level=options.log_level if "log_level" in options else "warning"), source=source) as session:
+    async with open_session(
+        config, Options(log_level=options.log_level if "log_level" in options else "warning"), source=source
+    ) as session:
         engine = session.engine
         await engine.sync()
         if engine.state.error is not None:
@@ -39,7 +41,10 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         _check_digest(planned, options.plan)
         todo = [c for p in planned.plans for c in p.executable]
         if todo and not options.yes and not options.plan and not confirm(f"Apply these {len(todo)} changes?"):
-            say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
+            say(
+                "not applied"
+                + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest")
+            )
             return EXIT_ERROR
         verdict = await full_pass(engine, wait_settle=not options.no_wait, sync=False)
         await _write_status(session)
@@ -47,7 +52,13 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         errors = [p for p in engine.live.problems if p.is_error]
         if errors:
             raise ManifestError(engine.live.problems)
-        return EXIT_OK if verdict_of(engine) is Verdict.DONE else EXIT_PARTIAL if verdict is not Verdict.SOURCE_FAILED else EXIT_ERROR
+        return (
+            EXIT_OK
+            if verdict_of(engine) is Verdict.DONE
+            else EXIT_PARTIAL
+            if verdict is not Verdict.SOURCE_FAILED
+            else EXIT_ERROR
+        )
 
 
 async def _plan_all(engine: Any) -> PlanSet:
@@ -77,8 +88,10 @@ def _check_digest(planned: PlanSet, wanted: str | None) -> None:
         say(f"  {change.action.value:8} {change.address} ({change.cls.value})")
     if not planned.changes:
         say("  nothing to do")
-    raise PlanMoved("the world moved since the plan was reviewed; nothing was applied",
-                    hint=f"Review the changes above, then: reconciler apply --plan {planned.sha256}")
+    raise PlanMoved(
+        "the world moved since the plan was reviewed; nothing was applied",
+        hint=f"Review the changes above, then: reconciler apply --plan {planned.sha256}",
+    )
 
 
 def _tell(engine: Any, output: str) -> None:
@@ -99,10 +112,19 @@ def _tell(engine: Any, output: str) -> None:
                 say(f"  {step.error.hint}")
     mark = "\x1b[32m✓\x1b[0m" if colour(sys.stdout) else "✓"
     blocked = sum(len(r.plan.blocked) for r in engine.view.results.values() if r.plan is not None)
-    print(f"{mark} {len(rows) - len(failed)} applied, {len(failed)} failed, {blocked} blocked" if rows or blocked else f"{mark} nothing to do")
+    print(
+        f"{mark} {len(rows) - len(failed)} applied, {len(failed)} failed, {blocked} blocked"
+        if rows or blocked
+        else f"{mark} nothing to do"
+    )
 
 
 def _row(step: Any) -> dict[str, Any]:
     error: ReconcilerError | None = step.error
-    return {"address": step.change.address, "action": step.change.action.value, "class": step.change.cls.value, "externalId": step.external_id,
-            "error": {"code": error.code, "message": error.message} if error is not None else None}
+    return {
+        "address": step.change.address,
+        "action": step.change.action.value,
+        "class": step.change.cls.value,
+        "externalId": step.external_id,
+        "error": {"code": error.code, "message": error.message} if error is not None else None,
+    }

@@ -19,10 +19,12 @@ def script(shell: str) -> str:
 
 
 def _bash() -> str:
-    cases = "\n".join(f"    {v.name}) words=\"{' '.join(_flags(v.arguments) + _flags(GLOBALS) + _choices(v.arguments))}\" ;;" for v in VERBS)
+    cases = "\n".join(
+        f'    {v.name}) words="{" ".join(_flags(v.arguments) + _flags(GLOBALS) + _choices(v.arguments))}" ;;' for v in VERBS
+    )
     names = " ".join(v.name for v in VERBS)
     return f"""_reconciler() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" verb="" word words="{names} {' '.join(_flags(GLOBALS))}"
+  local current="${{COMP_WORDS[COMP_CWORD]}}" verb="" word words="{names} {" ".join(_flags(GLOBALS))}"
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     case " {names} " in *" $word "*) verb="$word"; break ;; esac
   done
@@ -36,7 +38,9 @@ complete -o default -F _reconciler reconciler"""
 
 def _zsh() -> str:
     verbs = "\n".join(f"    '{v.name}:{_quoted(v.help)}'" for v in VERBS)
-    cases = "\n".join(f"    {v.name}) _arguments {' '.join(_zsh_flag(a) for a in (*v.arguments, *GLOBALS))} '*:file:_files' ;;" for v in VERBS)
+    cases = "\n".join(
+        f"    {v.name}) _arguments {' '.join(_zsh_flag(a) for a in (*v.arguments, *GLOBALS))} '*:file:_files' ;;" for v in VERBS
+    )
     return f"""#compdef reconciler
 _reconciler() {{
   local -a verbs
@@ -64,7 +68,9 @@ def _fish() -> str:
         for flags, options in (*verb.arguments, *GLOBALS):
             long = next((f for f in flags if f.startswith("--")), "")
             if long:
-                lines.append(f"complete -c reconciler -n '__fish_seen_subcommand_from {verb.name}' -l {long[2:]} -d '{_quoted(options.get('help', ''))}'")
+                lines.append(
+                    f"complete -c reconciler -n '__fish_seen_subcommand_from {verb.name}' -l {long[2:]} -d '{_quoted(options.get('help', ''))}'"
+                )
     return "\n".join(lines)
 
 

@@ -48,8 +48,14 @@ def approve(options: argparse.Namespace) -> int:
 
 def suspend(options: argparse.Namespace) -> int:
     """Stop writes for a resource."""
-    answer = ask(configuration(options), {"verb": "suspend", "resource": options.resource, "reason": options.reason, "until": options.until})
-    print(f"suspended {answer['resource']}" + (f" until {answer['until']}" if answer.get("until") else f"; end it with: reconciler resume {options.resource}"))
+    answer = ask(
+        configuration(options),
+        {"verb": "suspend", "resource": options.resource, "reason": options.reason, "until": options.until},
+    )
+    print(
+        f"suspended {answer['resource']}"
+        + (f" until {answer['until']}" if answer.get("until") else f"; end it with: reconciler resume {options.resource}")
+    )
     return EXIT_OK
 
 
@@ -67,7 +73,9 @@ def reconcile(options: argparse.Namespace) -> int:
     if not options.wait:
         print(f"asked for {answer['resource']}")
         return EXIT_OK
-    print(f"{answer['resource']}: Ready={answer.get('ready', 'Unknown')} {answer.get('reason', '')} {answer.get('message', '')}".rstrip())
+    print(
+        f"{answer['resource']}: Ready={answer.get('ready', 'Unknown')} {answer.get('reason', '')} {answer.get('message', '')}".rstrip()
+    )
     return EXIT_OK if answer.get("ready") == "True" else EXIT_ERROR
 
 
@@ -88,7 +96,9 @@ def adopt(options: argparse.Namespace) -> int:
     if not options.yes and not confirm(f"Take over what exists for {options.resource}? Its URL and secret are overwritten."):
         say("not adopted; use --yes where there is no terminal")
         return EXIT_ERROR
-    answer = ask(configuration(options), {"verb": "adopt", "resource": options.resource, "externalId": options.external_id}, timeout_s=120)
+    answer = ask(
+        configuration(options), {"verb": "adopt", "resource": options.resource, "externalId": options.external_id}, timeout_s=120
+    )
     for row in answer["objects"]:
         print(f"adopted {row['externalId']} as {row['address']}")
     return EXIT_OK

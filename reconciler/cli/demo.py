@@ -49,7 +49,10 @@ class Script:
 
     def _line(self, mark: str, code: str, text: str, began: float, notes: list[str]) -> None:
         mark = f"\x1b[{code}m{mark}\x1b[0m" if colour(sys.stdout) else mark
-        print(f"{mark} {self._number:2} {time.monotonic() - began:6.2f} s  {text}" + (f"  ({'; '.join(notes)})" if notes else ""), flush=True)
+        print(
+            f"{mark} {self._number:2} {time.monotonic() - began:6.2f} s  {text}" + (f"  ({'; '.join(notes)})" if notes else ""),
+            flush=True,
+        )
 
     def total(self) -> float:
         """Return how long it took so far, in seconds."""
@@ -70,7 +73,11 @@ def wait_for(what: str, check: Callable[[], Any], patience_s: float = PATIENCE_S
 def demo(options: argparse.Namespace) -> int:
     """Run the demo; with --keep the sandbox and the daemon stay until Ctrl-C."""
     with contextlib.ExitStack() as stack:
-        folder = Path(options.dir) if options.dir else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-demo-")))
+        folder = (
+            Path(options.dir)
+            if options.dir
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-demo-")))
+        )
         folder.mkdir(parents=True, exist_ok=True)
         world = stack.enter_context(World(folder.resolve()))
         script = Script()
@@ -157,8 +164,13 @@ def _prune(world: World, script: Script) -> None:
         notes.append(f"{sha[:8]}")
     with script.step("a broken commit: nothing is deleted, the last valid specs stay in force"):
         sha = world.break_source("web")
-        wait_for("the problem in the status file", lambda: any("web" in p["message"] or "sources" in p["location"] for p in world.status()["source"]["problems"]))
-        _expect(all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted for a broken manifest")
+        wait_for(
+            "the problem in the status file",
+            lambda: any("web" in p["message"] or "sources" in p["location"] for p in world.status()["source"]["problems"]),
+        )
+        _expect(
+            all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted for a broken manifest"
+        )
         sha = world.mend_source("web")
         wait_for("the mended commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
 

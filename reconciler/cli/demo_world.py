@@ -19,8 +19,16 @@ import orjson
 from reconciler.sandbox.githttp import GitHttpServer
 from reconciler.sandbox.server import SandboxServer, simulator
 
-TOKENS = {"github": "sandbox-github-canary-4f1d", "semaphore": "sandbox-semaphore-canary-92ab", "buddy": "sandbox-buddy-canary-7c3e"}
-VALUES = {"REGISTRY_PASSWORD": "registry-canary-5d8e1f", "AWS_ACCESS_KEY": "aws-access-canary-17a0", "AWS_SECRET_KEY": "aws-secret-canary-c9b4"}
+TOKENS = {
+    "github": "sandbox-github-canary-4f1d",
+    "semaphore": "sandbox-semaphore-canary-92ab",
+    "buddy": "sandbox-buddy-canary-7c3e",
+}
+VALUES = {
+    "REGISTRY_PASSWORD": "registry-canary-5d8e1f",
+    "AWS_ACCESS_KEY": "aws-access-canary-17a0",
+    "AWS_SECRET_KEY": "aws-secret-canary-c9b4",
+}
 
 
 def example_folder() -> Path:
@@ -91,13 +99,23 @@ class World:
         from git import Repo
 
         remote = Repo.init(self.folder / "remotes" / "integrations.git", bare=True, initial_branch="main")
-        shutil.copytree(example_folder(), self.work, ignore=shutil.ignore_patterns("reconciler.yaml", ".github", ".pre-commit-config.yaml"))
-        for name, path in (("github", "github/integration.yaml"), ("semaphore", "semaphore/integration.yaml"), ("buddy", "buddy/integrations.yaml")):
+        shutil.copytree(
+            example_folder(), self.work, ignore=shutil.ignore_patterns("reconciler.yaml", ".github", ".pre-commit-config.yaml")
+        )
+        for name, path in (
+            ("github", "github/integration.yaml"),
+            ("semaphore", "semaphore/integration.yaml"),
+            ("buddy", "buddy/integrations.yaml"),
+        ):
             file = self.work / path
-            file.write_text(file.read_text().replace(f"  type: {name}\n", f"  type: {name}\n  apiUrl: {self.providers[name].url}\n", 1))
+            file.write_text(
+                file.read_text().replace(f"  type: {name}\n", f"  type: {name}\n  apiUrl: {self.providers[name].url}\n", 1)
+            )
         repo = Repo.init(self.work, initial_branch="main")
         with repo.config_writer() as config:
-            config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid").set_value("commit", "gpgsign", "false")
+            config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid").set_value(
+                "commit", "gpgsign", "false"
+            )
         repo.create_remote("origin", str(remote.git_dir))
         self._write_config()
         return self.commit("Declare the integrations")
@@ -131,13 +149,20 @@ status: {{file: state/status.json, heartbeat: 1s}}
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a verb as a user does."""
         command = [sys.executable, "-m", "reconciler", arguments[0], "--config", str(self.config), *arguments[1:]]
-        return subprocess.run(command, capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=120, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=120, check=False
+        )
 
     def start_daemon(self) -> None:
         """Start ``reconciler run``."""
         with (self.folder / "daemon.log").open("ab") as log:
-            self._daemon = subprocess.Popen([sys.executable, "-m", "reconciler", "run", "--config", str(self.config)], stderr=log, stdout=log,
-                                            env=self.environment(), cwd=self.folder)
+            self._daemon = subprocess.Popen(
+                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config)],
+                stderr=log,
+                stdout=log,
+                env=self.environment(),
+                cwd=self.folder,
+            )
 
     def stop_daemon(self) -> int:
         """Send SIGTERM and return the exit code; 0 when none runs."""
@@ -174,8 +199,16 @@ status: {{file: state/status.json, heartbeat: 1s}}
         return bool(summary["total"]) and summary["ready"] == summary["total"]
 
     def _github(self, method: str, path: str, body: Any = None) -> Any:
-        answer = self._http.request(method, self.providers["github"].url + path, json=body, headers={
-            "authorization": f"Bearer {TOKENS['github']}", "accept": "application/vnd.github+json", "user-agent": "somebody"})
+        answer = self._http.request(
+            method,
+            self.providers["github"].url + path,
+            json=body,
+            headers={
+                "authorization": f"Bearer {TOKENS['github']}",
+                "accept": "application/vnd.github+json",
+                "user-agent": "somebody",
+            },
+        )
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -188,7 +221,9 @@ status: {{file: state/status.json, heartbeat: 1s}}
         return cast("list[dict[str, Any]]", self._github("GET", "/orgs/acme/hooks"))
 
     def _semaphore(self, method: str, path: str, body: Any = None) -> Any:
-        answer = self._http.request(method, self.providers["semaphore"].url + path, json=body, headers={"authorization": f"Token {TOKENS['semaphore']}"})
+        answer = self._http.request(
+            method, self.providers["semaphore"].url + path, json=body, headers={"authorization": f"Token {TOKENS['semaphore']}"}
+        )
         answer.raise_for_status()
         return answer.json()
 
@@ -203,13 +238,17 @@ status: {{file: state/status.json, heartbeat: 1s}}
 
     def buddy_integrations(self) -> list[str]:
         """Return the identifiers of Buddy's integrations."""
-        answer = self._http.get(self.providers["buddy"].url + "/workspaces/acme/integrations", headers={"authorization": f"Bearer {TOKENS['buddy']}"})
+        answer = self._http.get(
+            self.providers["buddy"].url + "/workspaces/acme/integrations", headers={"authorization": f"Bearer {TOKENS['buddy']}"}
+        )
         answer.raise_for_status()
         return [row["identifier"] for row in answer.json()["integrations"]]
 
     def writes(self) -> int:
         """Return how many writes the providers have seen from the daemon and the commands."""
-        return sum(1 for server in self.providers.values() for row in server.admin.requests() if row["method"] not in {"GET", "HEAD"})
+        return sum(
+            1 for server in self.providers.values() for row in server.admin.requests() if row["method"] not in {"GET", "HEAD"}
+        )
 
     def requests(self) -> int:
         """Return how many requests the providers have seen."""

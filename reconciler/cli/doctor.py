@@ -39,7 +39,9 @@ def doctor(options: argparse.Namespace) -> int:
     findings: list[Finding] = [_python()]
     try:
         config = configuration(options)
-        findings.append(Finding("configuration", "ok", f"owner {config.owner}, source {config.source.url}, state {config.state_dir}"))
+        findings.append(
+            Finding("configuration", "ok", f"owner {config.owner}, source {config.source.url}, state {config.state_dir}")
+        )
     except ReconcilerError as error:
         findings.append(Finding("configuration", "error", f"{error.code}: {error.message}", error.hint))
         return _tell(findings, options.output)
@@ -69,7 +71,12 @@ def _tell(findings: list[Finding], output: str) -> int:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", "ok" if sys.version_info >= (3, 11) else "error", version, "" if sys.version_info >= (3, 11) else "Use Python 3.11 or newer.")
+    return Finding(
+        "python",
+        "ok" if sys.version_info >= (3, 11) else "error",
+        version,
+        "" if sys.version_info >= (3, 11) else "Use Python 3.11 or newer.",
+    )
 
 
 def _git(config: Config) -> list[Finding]:
@@ -79,19 +86,44 @@ def _git(config: Config) -> list[Finding]:
     text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     numbers = tuple(int(part) for part in text.split()[2].split(".")[:3] if part.isdigit())
     good = numbers >= GIT_FLOOR
-    return [Finding("git", "ok" if good else "error", text.strip(), "" if good else f"Git {'.'.join(map(str, GIT_FLOOR))} or newer is needed.")]
+    return [
+        Finding(
+            "git",
+            "ok" if good else "error",
+            text.strip(),
+            "" if good else f"Git {'.'.join(map(str, GIT_FLOOR))} or newer is needed.",
+        )
+    ]
 
 
 def _folder(config: Config) -> list[Finding]:
     folder = config.state_dir
     if not folder.exists():
-        return [Finding("state folder", "warning", f"{folder} does not exist yet", "It is made by the first `reconciler run` or `apply`.")]
+        return [
+            Finding(
+                "state folder", "warning", f"{folder} does not exist yet", "It is made by the first `reconciler run` or `apply`."
+            )
+        ]
     rows = []
     if not os.access(folder, os.W_OK):
-        rows.append(Finding("state folder", "error", f"{folder} cannot be written by uid {os.getuid()}", f"chown it to this user: chown -R $(id -u) {folder}"))
+        rows.append(
+            Finding(
+                "state folder",
+                "error",
+                f"{folder} cannot be written by uid {os.getuid()}",
+                f"chown it to this user: chown -R $(id -u) {folder}",
+            )
+        )
     free = shutil.disk_usage(folder).free
     low = free < SPACE_FLOOR
-    rows.append(Finding("disk", "warning" if low else "ok", f"{free >> 20} MiB free in {folder}", "Make room: nothing remote is written while the disk is full." if low else ""))
+    rows.append(
+        Finding(
+            "disk",
+            "warning" if low else "ok",
+            f"{free >> 20} MiB free in {folder}",
+            "Make room: nothing remote is written while the disk is full." if low else "",
+        )
+    )
     return rows
 
 
@@ -99,15 +131,30 @@ def _key(config: Config) -> list[Finding]:
     path = Path(config.master_key.file)
     if not path.exists():
         level = "error" if config.state_exists else "warning"
-        fix = "Put the key file back: without it no webhook can be verified. Nothing is re-keyed by itself." if level == "error" else "It is made by the first run. Back it up."
+        fix = (
+            "Put the key file back: without it no webhook can be verified. Nothing is re-keyed by itself."
+            if level == "error"
+            else "It is made by the first run. Back it up."
+        )
         return [Finding("master key", level, f"{path} is missing", fix)]
     mode = stat.S_IMODE(path.stat().st_mode)
-    return [Finding("master key", "error" if mode & 0o077 else "ok", f"{path}, mode {mode:04o}", f"chmod 600 {path}" if mode & 0o077 else "")]
+    return [
+        Finding(
+            "master key",
+            "error" if mode & 0o077 else "ok",
+            f"{path}, mode {mode:04o}",
+            f"chmod 600 {path}" if mode & 0o077 else "",
+        )
+    ]
 
 
 def _state(config: Config) -> list[Finding]:
     if not config.state_exists:
-        return [Finding("state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`.")]
+        return [
+            Finding(
+                "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`."
+            )
+        ]
     from reconciler.credentials.keys import load_keyring
     from reconciler.state import Store
 
@@ -120,8 +167,16 @@ def _state(config: Config) -> list[Finding]:
     finally:
         store.close()
     rows = [Finding("state", "ok", f"{objects} objects, {unsettled} writes not settled")]
-    rows.append(Finding("audit log", "ok" if audit.ok else "error", "the chain holds" if audit.ok else f"broken at row {audit.first_bad_seq}",
-                        "" if audit.ok else "Somebody changed the log: compare it with your backups and with the anchors in the daemon's log."))
+    rows.append(
+        Finding(
+            "audit log",
+            "ok" if audit.ok else "error",
+            "the chain holds" if audit.ok else f"broken at row {audit.first_bad_seq}",
+            ""
+            if audit.ok
+            else "Somebody changed the log: compare it with your backups and with the anchors in the daemon's log.",
+        )
+    )
     return rows
 
 
@@ -132,14 +187,22 @@ def _daemon(config: Config) -> list[Finding]:
     from reconciler.cli.status import age_s, read
 
     age = age_s(read(Path(config.status.file)), time.time())
-    return [Finding("daemon", "ok" if age < 120 else "error", f"running, heartbeat {age:.0f} s old", "" if age < 120 else "Its loop does not advance: see its log, then restart it.")]
+    return [
+        Finding(
+            "daemon",
+            "ok" if age < 120 else "error",
+            f"running, heartbeat {age:.0f} s old",
+            "" if age < 120 else "Its loop does not advance: see its log, then restart it.",
+        )
+    ]
 
 
 def _source(config: Config) -> list[Finding]:
     from reconciler.source import open_source
+    from reconciler.source.configured import options_of
 
     async def look() -> str:
-        source = open_source(config.source_options(), config.state_dir)
+        source = open_source(options_of(config), config.state_dir)
         try:
             return (await source.fetch()).id
         finally:
@@ -162,10 +225,20 @@ def _integrations(config: Config) -> list[Finding]:
                 rows.append(Finding("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint))
             for one in await session.engine.integrations():
                 result = await session.engine.plan(one)
-                rows.append(_integration(str(one), result.error, result.credential.identity if result.credential else "",
-                                         result.credential.missing if result.credential else ()))
-                rows += [Finding(str(r), "error", f"{e.code}: {e.message}", e.hint) for r, e in sorted(result.compiled.stalled.items())]
-                rows += [Finding(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())]
+                rows.append(
+                    _integration(
+                        str(one),
+                        result.error,
+                        result.credential.identity if result.credential else "",
+                        result.credential.missing if result.credential else (),
+                    )
+                )
+                rows += [
+                    Finding(str(r), "error", f"{e.code}: {e.message}", e.hint) for r, e in sorted(result.compiled.stalled.items())
+                ]
+                rows += [
+                    Finding(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())
+                ]
         return rows
 
     return asyncio.run(look())

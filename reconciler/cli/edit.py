@@ -38,7 +38,7 @@ class EditableDocument:
         for index, part in enumerate(parts):
             data = _yaml().load(_body(part))
             if isinstance(data, dict) and _identity(data) == identity:
-                return cls(data, "".join(parts[:index]) + _marker(part), "".join(parts[index + 1:]))
+                return cls(data, "".join(parts[:index]) + _marker(part), "".join(parts[index + 1 :]))
         return None
 
     def render(self) -> str:
@@ -84,7 +84,7 @@ def _marker(part: str) -> str:
 
 
 def _body(part: str) -> str:
-    return part[len(_marker(part)):]
+    return part[len(_marker(part)) :]
 
 
 def _identity(data: Any) -> ResourceId | None:

@@ -19,9 +19,13 @@ _KINDS = {"github/repository-webhook": "repository", "github/organization-webhoo
 async def manifests_of(engine: Engine, integration: ResourceId, wanted: Iterable[str]) -> str:
     """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
     link = await link_of(engine, integration)
-    scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [r.scope for r in await engine.deps.db(engine.deps.store.recorded, integration)]
+    scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [
+        r.scope for r in await engine.deps.db(engine.deps.store.recorded, integration)
+    ]
     if not scopes:
-        raise UsageError("nothing to read", hint="Name what to read: --scope OWNER/REPOSITORY, --scope ORGANIZATION or --scope WORKSPACE.")
+        raise UsageError(
+            "nothing to read", hint="Name what to read: --scope OWNER/REPOSITORY, --scope ORGANIZATION or --scope WORKSPACE."
+        )
     documents: list[str] = []
     for scope in sorted(set(scopes)):
         answer = await link.driver.types[scope.type].observe(link.api, scope, None)
@@ -32,9 +36,13 @@ async def manifests_of(engine: Engine, integration: ResourceId, wanted: Iterable
 
 def _scopes(provider: str, wanted: list[str], account: str) -> list[Scope]:
     if provider == "github":
-        return [Scope("github/repository-webhook", one) if "/" in one else Scope("github/organization-webhook", one) for one in wanted]
+        return [
+            Scope("github/repository-webhook", one) if "/" in one else Scope("github/organization-webhook", one) for one in wanted
+        ]
     if provider == "semaphore":
-        return [Scope("semaphore/notification", account)] if not wanted else [Scope("semaphore/notification", one) for one in wanted]
+        return (
+            [Scope("semaphore/notification", account)] if not wanted else [Scope("semaphore/notification", one) for one in wanted]
+        )
     if provider == "buddy":
         return [scope for one in wanted for scope in (Scope("buddy/integration", one), Scope("buddy/webhook", one))]
     raise ReconcilerError(f"export does not know {provider}", code="RC6010")
@@ -43,7 +51,11 @@ def _scopes(provider: str, wanted: list[str], account: str) -> list[Scope]:
 def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str:
     body = _body(integration, scope, one)
     comment = f"# {scope} {one.external_id}"
-    url = one.attributes.get("config", {}).get("url") if isinstance(one.attributes.get("config"), dict) else one.attributes.get("target_url")
+    url = (
+        one.attributes.get("config", {}).get("url")
+        if isinstance(one.attributes.get("config"), dict)
+        else one.attributes.get("target_url")
+    )
     if url:
         comment += f"\n# sends to {_without_query(str(url))} today; adopting it replaces URL and secret"
     from ruamel.yaml import YAML
@@ -64,17 +76,39 @@ def _without_query(url: str) -> str:
 def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[str, Any]:
     if scope.type == "buddy/integration":
         shown = {k: v for k, v in one.attributes.items() if v not in (None, [], {})}
-        return _manifest("BuddyIntegration", str(one.attributes.get("identifier", one.external_id)), {
-            "integration": {"name": integration.name}, "workspace": scope.key, **_plain(shown), "lifecycle": {"management": "observe", "adopt": "ifIdentical"}})
+        return _manifest(
+            "BuddyIntegration",
+            str(one.attributes.get("identifier", one.external_id)),
+            {
+                "integration": {"name": integration.name},
+                "workspace": scope.key,
+                **_plain(shown),
+                "lifecycle": {"management": "observe", "adopt": "ifIdentical"},
+            },
+        )
     if scope.type == "semaphore/notification":
         projects = [p for rule in one.attributes.get("rules", []) for p in rule.get("filter", {}).get("projects", [])]
-        return _manifest("EventSource", one.natural_key, {"integration": {"name": integration.name}, "resource": {"type": "project", "names": projects or ["unknown"]},
-                                                         "lifecycle": {"management": "observe"}})
+        return _manifest(
+            "EventSource",
+            one.natural_key,
+            {
+                "integration": {"name": integration.name},
+                "resource": {"type": "project", "names": projects or ["unknown"]},
+                "lifecycle": {"management": "observe"},
+            },
+        )
     events = [{"type": str(event)} for event in one.attributes.get("events", [])]
     name = scope.key.rpartition("/")[2]
-    return _manifest("EventSource", f"{name}-{one.external_id}", {
-        "integration": {"name": integration.name}, "resource": {"type": _KINDS[scope.type], "name": name}, "events": events,
-        "lifecycle": {"management": "observe", "adopt": "ifIdentical", "externalId": str(one.external_id)}})
+    return _manifest(
+        "EventSource",
+        f"{name}-{one.external_id}",
+        {
+            "integration": {"name": integration.name},
+            "resource": {"type": _KINDS[scope.type], "name": name},
+            "events": events,
+            "lifecycle": {"management": "observe", "adopt": "ifIdentical", "externalId": str(one.external_id)},
+        },
+    )
 
 
 def _manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

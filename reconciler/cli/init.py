@@ -95,7 +95,8 @@ jobs:
       - run: reconciler plan --repo . --base "origin/${{ github.base_ref }}" -o markdown >> "$GITHUB_STEP_SUMMARY"
 """,
     ".gitignore": "state/\n",
-    ".vscode/settings.json": json.dumps({"yaml.schemas": {SCHEMA_FILE: ["*.yaml", "*.yml", "!reconciler.yaml"]}}, indent=2) + "\n",
+    ".vscode/settings.json": json.dumps({"yaml.schemas": {SCHEMA_FILE: ["*.yaml", "*.yml", "!reconciler.yaml"]}}, indent=2)
+    + "\n",
 }
 
 
@@ -122,10 +123,12 @@ def init(options: argparse.Namespace) -> int:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
         print(f"wrote {root / path}")
-    print("\nNext:\n"
-          f"  cd {root}\n"
-          "  edit github/integration.yaml and github/sources.yaml\n"
-          "  reconciler validate\n"
-          "  export RECONCILER_SECRET_GITHUB_TOKEN=...\n"
-          "  reconciler plan")
+    print(
+        "\nNext:\n"
+        f"  cd {root}\n"
+        "  edit github/integration.yaml and github/sources.yaml\n"
+        "  reconciler validate\n"
+        "  export RECONCILER_SECRET_GITHUB_TOKEN=...\n"
+        "  reconciler plan"
+    )
     return EXIT_OK

@@ -22,7 +22,11 @@ def key(options: argparse.Namespace) -> int:
 
     config = configuration(options)
     if not config.state_exists:
-        raise StateError(f"there is no state at {config.state_dir}", code="RC7021", hint="Run `reconciler run` or `reconciler apply` once: the master key is made then.")
+        raise StateError(
+            f"there is no state at {config.state_dir}",
+            code="RC7021",
+            hint="Run `reconciler run` or `reconciler apply` once: the master key is made then.",
+        )
     store = Store.open(config.state.url, state_dir=config.state_dir, create=False)
     try:
         stored = {ResourceId.from_path(path): payload for path, payload in store.resources().items()}
@@ -40,7 +44,9 @@ def key(options: argparse.Namespace) -> int:
         rotation -= 1
     uid = identity.uid(config.owner)
     value = keyring.signing_key(config.owner, uid, rotation)
-    say(f"{identity}, rotation {rotation}; events are sent to {config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}")
+    say(
+        f"{identity}, rotation {rotation}; events are sent to {config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}"
+    )
     print(value.reveal())
     return EXIT_OK
 
@@ -69,7 +75,9 @@ def find_in_folder(folder: Path, text: str) -> tuple[Resource, Any, Path]:
     found = desired.by_id()
     identity = parse_resource(text, set(found))
     if identity not in found:
-        raise UsageError(f"no valid manifest of {identity} in {folder}", hint="Run `reconciler validate` there; --dir names the working copy.")
+        raise UsageError(
+            f"no valid manifest of {identity} in {folder}", hint="Run `reconciler validate` there; --dir names the working copy."
+        )
     path = Path(found[identity].location.file)
     document = EditableDocument.find(path, identity)
     if document is None:

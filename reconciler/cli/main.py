@@ -32,15 +32,24 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     for flags, options in GLOBALS:
         common.add_argument(*flags, **options)
-    parser = Parser(prog="reconciler", parents=[common], formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Integrations as code: keeps CI/CD connections exactly as a Git repository declares them.",
-                    epilog="Exit codes: 0 done, 1 error, 5 invalid manifests, 6 applied in part, 64 wrong usage, 130/143 signals.\n"
-                           "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked.\n"
-                           "Documentation: docs/ in the repository; every error code has a page under docs/errors.")
+    parser = Parser(
+        prog="reconciler",
+        parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Integrations as code: keeps CI/CD connections exactly as a Git repository declares them.",
+        epilog="Exit codes: 0 done, 1 error, 5 invalid manifests, 6 applied in part, 64 wrong usage, 130/143 signals.\n"
+        "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked.\n"
+        "Documentation: docs/ in the repository; every error code has a page under docs/errors.",
+    )
     commands = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
     for verb in VERBS:
-        sub = commands.add_parser(verb.name, parents=[common], help=verb.help, description=verb.description or verb.help,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = commands.add_parser(
+            verb.name,
+            parents=[common],
+            help=verb.help,
+            description=verb.description or verb.help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         if only is None or verb.name == only:
             for flags, options in verb.arguments:
                 sub.add_argument(*flags, **options)

@@ -25,8 +25,13 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
     """Return what the newest revision (or the folder ``path``) changes against ``ref``."""
     from reconciler.planning.base import base_plan as compare
     from reconciler.source import open_folder, open_source
+    from reconciler.source.configured import options_of
 
-    source = open_folder(Path(path), config_name=config.file_name) if path is not None else open_source(config.source_options(), config.state_dir)
+    source = (
+        open_folder(Path(path), config_name=config.file_name)
+        if path is not None
+        else open_source(options_of(config), config.state_dir)
+    )
     try:
         before_revision = await source.resolve(ref)
         after_revision = await source.fetch()
@@ -34,7 +39,9 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
         after = await _load(source, after_revision, config)
     finally:
         await source.close()
-    return compare(compile_desired(before.resources, config), compile_desired(after.resources, config), revision=after.revision), after.problems
+    return compare(
+        compile_desired(before.resources, config), compile_desired(after.resources, config), revision=after.revision
+    ), after.problems
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
@@ -65,8 +72,13 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[Mana
         except ReconcilerError as error:
             say(f"{integration}: {error.code}: {error.message}")
             continue
-        compiled = compile_offline(driver, connection, users_of(integration, resources), owner=config.owner,
-                                   public_url=config.server.public_url or PLACEHOLDER_URL)
+        compiled = compile_offline(
+            driver,
+            connection,
+            users_of(integration, resources),
+            owner=config.owner,
+            public_url=config.server.public_url or PLACEHOLDER_URL,
+        )
         objects.extend(compiled.objects)
         for resource, reason in compiled.stalled.items():
             say(f"{resource}: {reason.code}: {reason.message}")
@@ -78,15 +90,25 @@ async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[P
     from reconciler.manifests.codec import resource_from_json
     from reconciler.planning.base import base_plan as compare
     from reconciler.source import open_folder, open_source
+    from reconciler.source.configured import options_of
 
     try:
         document = orjson.loads(file.read_bytes())
         before = [resource_from_json(orjson.dumps(row)) for row in document["resources"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is no snapshot of this program ({type(error).__name__})", hint="The daemon writes it beside its status file as snapshot.json.") from None
-    source = open_folder(Path(path), config_name=config.file_name) if path is not None else open_source(config.source_options(), config.state_dir)
+        raise UsageError(
+            f"{file} is no snapshot of this program ({type(error).__name__})",
+            hint="The daemon writes it beside its status file as snapshot.json.",
+        ) from None
+    source = (
+        open_folder(Path(path), config_name=config.file_name)
+        if path is not None
+        else open_source(options_of(config), config.state_dir)
+    )
     try:
         after = await _load(source, await source.fetch(), config)
     finally:
         await source.close()
-    return compare(compile_desired(before, config), compile_desired(after.resources, config), revision=after.revision), after.problems
+    return compare(
+        compile_desired(before, config), compile_desired(after.resources, config), revision=after.revision
+    ), after.problems

@@ -79,7 +79,11 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
     elif output == "github":
         print(render.render_github(planned, problems))
     else:
-        print(render.render_text(planned, colour=colour(sys.stdout), width=shutil.get_terminal_size((100, 40)).columns, approvable=approvable))
+        print(
+            render.render_text(
+                planned, colour=colour(sys.stdout), width=shutil.get_terminal_size((100, 40)).columns, approvable=approvable
+            )
+        )
 
 
 async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
@@ -93,7 +97,9 @@ async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ..
         for result in results:
             _tell(result)
         plans = tuple(result.plan for result in results if result.plan is not None)
-        failed = next((result.error for result in results if result.error is not None and result.error.code not in {"RC6010"}), None)
+        failed = next(
+            (result.error for result in results if result.error is not None and result.error.code not in {"RC6010"}), None
+        )
         planned = PlanSet(engine.live.revision, plans)
         if failed is not None and not plans:
             raise failed
@@ -120,12 +126,16 @@ async def reading_session(config: Config, path: str | None) -> AsyncIterator[Any
     if path is not None and not Path(path).is_dir():
         raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests as it lies on the disk.")
     if config.state_exists:
-        async with open_session(config, Options(lock=False, create=False, read_only=True, log_level="error"), source=source) as session:
+        async with open_session(
+            config, Options(lock=False, create=False, read_only=True, log_level="error"), source=source
+        ) as session:
             yield session
         return
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
         say("no state yet: planning as if nothing had ever been applied")
-        async with open_session(config.with_state(Path(folder)), Options(lock=False, read_only=True, log_level="error"), source=source) as session:
+        async with open_session(
+            config.with_state(Path(folder)), Options(lock=False, read_only=True, log_level="error"), source=source
+        ) as session:
             yield session
 
 

@@ -32,8 +32,7 @@ async def _rebuild(options: argparse.Namespace) -> int:
         if engine.state.error is not None:
             raise engine.state.error
         results = [await find_again(engine, one, write=False) for one in await engine.integrations()]
-        found = PlanSet(engine.live.revision, tuple(
-            r.plan for r in results if r.plan is not None))
+        found = PlanSet(engine.live.revision, tuple(r.plan for r in results if r.plan is not None))
         if options.output == "text":
             show(found, "text")
         known = {change.address for change in found.changes} | {r.address for result in results for r in result.recorded}
@@ -50,7 +49,13 @@ async def _rebuild(options: argparse.Namespace) -> int:
             failed += len(result.report.failed) + (result.error is not None)
         await engine.finish_pass()
         if options.output == "json":
-            emit_json({"found": [{"address": c.address, "externalId": c.external_id} for c in found.changes], "notFound": left, "failed": failed})
+            emit_json(
+                {
+                    "found": [{"address": c.address, "externalId": c.external_id} for c in found.changes],
+                    "notFound": left,
+                    "failed": failed,
+                }
+            )
         else:
             print(f"{todo} objects found again, {len(left)} not found, {failed} failed")
         return EXIT_OK if not failed else EXIT_PARTIAL
@@ -78,7 +83,14 @@ async def _sweep(options: argparse.Namespace) -> int:
             if result.error is not None:
                 say(f"{one}: {result.error.code}: {result.error.message}")
         if options.output == "json":
-            emit_json({"orphans": [{"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "naturalKey": o.natural_key} for i, o in rows]})
+            emit_json(
+                {
+                    "orphans": [
+                        {"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "naturalKey": o.natural_key}
+                        for i, o in rows
+                    ]
+                }
+            )
         else:
             for integration, orphan in rows:
                 print(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.natural_key}")
@@ -120,7 +132,10 @@ async def _ping(options: argparse.Namespace) -> int:
         for record in mine:
             sent = await test_delivery(engine, record)
             asked += sent
-            print(f"{record.scope} {record.external_id}: " + ("asked for a test delivery" if sent else "this provider has no test delivery"))
+            print(
+                f"{record.scope} {record.external_id}: "
+                + ("asked for a test delivery" if sent else "this provider has no test delivery")
+            )
         return EXIT_OK if asked else EXIT_ERROR
 
 
@@ -141,7 +156,9 @@ async def _export(options: argparse.Namespace) -> int:
             raise engine.state.error
         identity = parse_resource(f"Integration/{options.integration}", set(engine.live.resources))
         if identity not in engine.live.resources:
-            raise UsageError(f"no {identity} is declared", hint="Commit the Integration first; export reads through its credential.")
+            raise UsageError(
+                f"no {identity} is declared", hint="Commit the Integration first; export reads through its credential."
+            )
         text = await manifests_of(engine, identity, options.scope)
     if options.out:
         Path(options.out).write_text(text, encoding="utf-8")
@@ -166,14 +183,22 @@ async def _accept(options: argparse.Namespace) -> int:
     async with reading_session(configuration(options), options.dir) as session:
         engine = session.engine
         await engine.sync()
-        changes = [c for one in await engine.integrations() if (plan := (await engine.plan(one)).plan) is not None
-                   for c in plan.changes if c.resource == resource.id and c.action is Action.UPDATE and c.cls is not ChangeClass.COMMIT]
+        changes = [
+            c
+            for one in await engine.integrations()
+            if (plan := (await engine.plan(one)).plan) is not None
+            for c in plan.changes
+            if c.resource == resource.id and c.action is Action.UPDATE and c.cls is not ChangeClass.COMMIT
+        ]
     if not changes:
         print(f"{resource.id}: no drift")
         return EXIT_OK
     left = accept(document, resource, changes)
     after = document.render()
-    print("".join(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path))), end="")
+    print(
+        "".join(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path))),
+        end="",
+    )
     for one in left:
         say(f"{one}: has no place in the manifest; the daemon keeps repairing it (see lifecycle.ignore)")
     if before == after:

@@ -64,7 +64,9 @@ async def _write_status(session: Session, info: statusfile.DaemonInfo) -> None:
     path = Path(session.config.status.file)
     await asyncio.to_thread(statusfile.write, path, content)
     if session.engine.live.revision != _written.get(path):
-        await asyncio.to_thread(statusfile.write, path.parent / "snapshot.json", session.redactor.redact_json(statusfile.snapshot(session.engine)))
+        await asyncio.to_thread(
+            statusfile.write, path.parent / "snapshot.json", session.redactor.redact_json(statusfile.snapshot(session.engine))
+        )
         _written[path] = session.engine.live.revision
 
 
@@ -92,7 +94,13 @@ class Daemon:
                 clock = stack.enter_context(self._clock(session, loop, runtime))
                 clock.start()
                 self._phase = "running"
-                self._log.info("daemon_started", version=__version__, pid=os.getpid(), owner=session.config.owner, source=session.config.source.url)
+                self._log.info(
+                    "daemon_started",
+                    version=__version__,
+                    pid=os.getpid(),
+                    owner=session.config.owner,
+                    source=session.config.source.url,
+                )
                 self._notifier.send("READY=1", f"STATUS=syncing {session.config.source.url}")
                 again = await self._until_told(loop, session)
                 self._phase = "draining"
@@ -156,8 +164,13 @@ class Daemon:
     def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Any:
         from reconciler.engine.clock import Clock
 
-        clock = Clock(session.deps, runtime, watchdog_s=self._notifier.watchdog_s, alive=lambda: not loop.beats.dead(time.monotonic()),
-                      notify=self._notifier.send)
+        clock = Clock(
+            session.deps,
+            runtime,
+            watchdog_s=self._notifier.watchdog_s,
+            alive=lambda: not loop.beats.dead(time.monotonic()),
+            notify=self._notifier.send,
+        )
         try:
             yield clock
         finally:
@@ -176,8 +189,12 @@ class Daemon:
             await loop.trigger(integrations, force=True)
 
         admin = AdminServer(session.config.state_dir, Control(session.engine, trigger).handle)
-        http = HttpServer(session.config.server.listen, dead_loops=lambda: loop.beats.dead(time.monotonic()), ready=lambda: loop.first_pass_done,
-                          metrics=metrics.render)
+        http = HttpServer(
+            session.config.server.listen,
+            dead_loops=lambda: loop.beats.dead(time.monotonic()),
+            ready=lambda: loop.first_pass_done,
+            metrics=metrics.render,
+        )
         await admin.start()
         try:
             await http.start()

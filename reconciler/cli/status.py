@@ -39,9 +39,17 @@ def read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise StateError(f"there is no status file at {path}", code="RC7020", hint="Start `reconciler run`, or make one pass with `reconciler run --once`.") from error
+        raise StateError(
+            f"there is no status file at {path}",
+            code="RC7020",
+            hint="Start `reconciler run`, or make one pass with `reconciler run --once`.",
+        ) from error
     except (OSError, ValueError) as error:
-        raise StateError(f"the status file {path} cannot be read: {type(error).__name__}", code="RC7020", hint="It is written again at the next heartbeat.") from error
+        raise StateError(
+            f"the status file {path} cannot be read: {type(error).__name__}",
+            code="RC7020",
+            hint="It is written again at the next heartbeat.",
+        ) from error
     if not isinstance(document, dict) or document.get("kind") != "StatusReport":
         raise StateError(f"{path} is no status file of this program", code="RC7020")
     return document
@@ -83,8 +91,10 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
         return
     paint = _painter()
     source, summary, daemon = document["source"], document["summary"], document["daemon"]
-    print(f"source   {source['url']} {source['lastValid'] or '(nothing read yet)'}"
-          + (f"  applied {source['lastApplied']}" if source["lastApplied"] and source["lastApplied"] != source["lastValid"] else ""))
+    print(
+        f"source   {source['url']} {source['lastValid'] or '(nothing read yet)'}"
+        + (f"  applied {source['lastApplied']}" if source["lastApplied"] and source["lastApplied"] != source["lastValid"] else "")
+    )
     if source.get("error"):
         print(paint("31", f"         {source['error']['code']}: {source['error']['message']}"))
     for problem in source.get("problems", [])[:10]:
@@ -95,7 +105,12 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
         _show_credential(credential, paint)
     for plan in document["plans"]:
         if plan["blocked"]:
-            print(paint("33", f"blocked  {plan['integration']}: {len(plan['blocked']['changes'])} changes; approve with: {plan['blocked']['approve']}"))
+            print(
+                paint(
+                    "33",
+                    f"blocked  {plan['integration']}: {len(plan['blocked']['changes'])} changes; approve with: {plan['blocked']['approve']}",
+                )
+            )
     print()
     _table(rows, paint)
 
@@ -112,8 +127,14 @@ def _table(rows: list[dict[str, Any]], paint: Callable[[str, str], str]) -> None
     for row in rows:
         ready = row["conditions"][0]
         name = f"{row['kind']}/{row['name']}" + ("" if row["canvas"] == "default" else f"@{row['canvas']}")
-        also = [c["type"] for c in row["conditions"][1:] if c["type"] not in {"CredentialsValid", "Delivering"} and c["status"] == "True"]
-        lines.append((name, ready["status"], ready["reason"], " ".join([ready["message"], *(f"[{word}]" for word in also)]).strip()))
+        also = [
+            c["type"]
+            for c in row["conditions"][1:]
+            if c["type"] not in {"CredentialsValid", "Delivering"} and c["status"] == "True"
+        ]
+        lines.append(
+            (name, ready["status"], ready["reason"], " ".join([ready["message"], *(f"[{word}]" for word in also)]).strip())
+        )
     if not lines:
         print("no resources")
         return
@@ -160,17 +181,34 @@ async def _explain(config: Config, document: Mapping[str, Any], options: argpars
         entries = store.journal_of(identity, 40)
     finally:
         store.close()
-    row = next((r for r in document["resources"] if (r["kind"], r["canvas"], r["name"]) == (identity.kind, identity.canvas, identity.name)), None)
+    row = next(
+        (
+            r
+            for r in document["resources"]
+            if (r["kind"], r["canvas"], r["name"]) == (identity.kind, identity.canvas, identity.name)
+        ),
+        None,
+    )
     if row is None and not entries:
-        raise UsageError(f"nothing is known of {identity}", hint="See `reconciler status`; the journal keeps what `retention.history` says.")
+        raise UsageError(
+            f"nothing is known of {identity}", hint="See `reconciler status`; the journal keeps what `retention.history` says."
+        )
     if options.output == "json":
-        emit_json({"resource": identity.path, "status": row, "journal": [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries]})
+        emit_json(
+            {
+                "resource": identity.path,
+                "status": row,
+                "journal": [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries],
+            }
+        )
         return
     print(identity)
     if row is not None:
         print(f"  declared   {row['file']}:{row['line']}" + (" (removed; being deleted)" if row["deleting"] else ""))
         for condition in row["conditions"]:
-            print(f"  condition  {condition['type']}={condition['status']} {condition['reason']} since {condition['lastTransitionTime']}")
+            print(
+                f"  condition  {condition['type']}={condition['status']} {condition['reason']} since {condition['lastTransitionTime']}"
+            )
             if condition["message"]:
                 print(f"             {condition['message']}")
         for one in row["objects"]:
@@ -188,7 +226,8 @@ def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Ca
     if event == "planned":
         fields = f" {', '.join(detail.get('fields', []))}" if detail.get("fields") else ""
         why = f" — {detail['reason']}" if detail.get("reason") else ""
-        return f"{at} {short} planned  {detail['action']} ({detail['cls']}, {detail['disposition']}) {detail['address']}{fields}{why} from {detail.get('file', '')}"
+        what = f"{detail['action']} ({detail['cls']}, {detail['disposition']}) {detail['address']}{fields}{why}"
+        return f"{at} {short} planned  {what} from {detail.get('file', '')}"
     if event == "applied":
         return f"{at} {short} applied  {detail['action']} {detail['address']} → {detail.get('external_id') or '-'} in {detail.get('duration_ms', 0)} ms"
     if event == "failed":
@@ -217,14 +256,35 @@ def history(options: argparse.Namespace) -> int:
     finally:
         store.close()
     if options.output == "json":
-        emit_json({"rows": [{"seq": seq, "at": iso(e.at), "actor": e.actor, "verb": e.verb, "outcome": e.outcome, "address": e.address, "resource": e.resource,
-                             "externalId": e.external_id, "revision": e.revision, "detail": dict(e.detail)} for seq, e in rows]})
+        emit_json(
+            {
+                "rows": [
+                    {
+                        "seq": seq,
+                        "at": iso(e.at),
+                        "actor": e.actor,
+                        "verb": e.verb,
+                        "outcome": e.outcome,
+                        "address": e.address,
+                        "resource": e.resource,
+                        "externalId": e.external_id,
+                        "revision": e.revision,
+                        "detail": dict(e.detail),
+                    }
+                    for seq, e in rows
+                ]
+            }
+        )
         return EXIT_OK
     for seq, entry in rows:
         fields = ", ".join(entry.detail.get("fields", []))
         why = " ".join(str(entry.detail[key]) for key in ("class", "reason", "error") if entry.detail.get(key))
-        print(f"{seq:>6} {iso(entry.at)} {entry.actor} {entry.verb} {entry.outcome} {entry.address or entry.resource}"
-              + (f" [{fields}]" if fields else "") + (f" ({why})" if why else "") + (f" {entry.revision}" if entry.revision else ""))
+        print(
+            f"{seq:>6} {iso(entry.at)} {entry.actor} {entry.verb} {entry.outcome} {entry.address or entry.resource}"
+            + (f" [{fields}]" if fields else "")
+            + (f" ({why})" if why else "")
+            + (f" {entry.revision}" if entry.revision else "")
+        )
     if not rows:
         say("nothing was changed yet")
     return EXIT_OK
@@ -234,7 +294,9 @@ def _store(config: Config) -> Any:
     from reconciler.state import Store
 
     if not config.state_exists:
-        raise StateError(f"there is no state at {config.state_dir}", code="RC7021", hint="Start `reconciler run`, or make one pass with `reconciler run --once`.")
+        raise StateError(
+            f"there is no state at {config.state_dir}",
+            code="RC7021",
+            hint="Start `reconciler run`, or make one pass with `reconciler run --once`.",
+        )
     return Store.open(config.state.url, state_dir=config.state_dir, create=False)
-
-

@@ -46,8 +46,14 @@ def _show(desired: Desired, files: int, output: str) -> None:
 
     problems: tuple[Problem, ...] = desired.problems
     if output == "json":
-        emit_json({"valid": desired.complete, "files": files, "resources": [r.id.path for r in desired.resources],
-                   "problems": [_row(problem) for problem in problems]})
+        emit_json(
+            {
+                "valid": desired.complete,
+                "files": files,
+                "resources": [r.id.path for r in desired.resources],
+                "problems": [_row(problem) for problem in problems],
+            }
+        )
     elif output == "sarif":
         print(render.render_sarif(problems, version=__version__))
     elif output == "github":
@@ -61,6 +67,14 @@ def _show(desired: Desired, files: int, output: str) -> None:
 
 def _row(problem: Problem) -> dict[str, Any]:
     place = problem.location
-    return {"file": place.file, "line": place.line, "column": place.column, "pointer": problem.pointer, "code": problem.code,
-            "severity": problem.severity.value, "message": problem.message, "hint": problem.hint,
-            "resource": problem.resource.path if problem.resource is not None else None}
+    return {
+        "file": place.file,
+        "line": place.line,
+        "column": place.column,
+        "pointer": problem.pointer,
+        "code": problem.code,
+        "severity": problem.severity.value,
+        "message": problem.message,
+        "hint": problem.hint,
+        "resource": problem.resource.path if problem.resource is not None else None,
+    }

@@ -158,8 +158,16 @@ async def _call_batch(changes: Sequence[Change], plan: Plan, target: Target, dep
     outcomes, done = [], []
     for (change, intent, _), result in zip(prepared, results, strict=True):
         outcomes.append(_outcome(change, intent, result, target, deps.clock()))
-        done.append(_audit(change, target, deps, outcome=result.word, external_id=result.external_id,
-                           error=result.error.code if result.error else ""))
+        done.append(
+            _audit(
+                change,
+                target,
+                deps,
+                outcome=result.word,
+                external_id=result.external_id,
+                error=result.error.code if result.error else "",
+            )
+        )
         steps.append(Step(change, error=result.error, external_id=result.external_id, duration_ms=result.duration_ms))
     await deps.db(deps.store.settle, outcomes, done)
     failpoint("apply-after-settle")
@@ -195,8 +203,11 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
         raise
     except Exception as error:  # a driver's defect must not stop the other objects
         deps.log.error("driver_defect", address=change.address, error=type(error).__name__, exc_info=True)
-        doubt = OutcomeUnknown(f"{type(error).__name__} in the driver of {change.scope.type}", code="RC9001",
-                               hint="Please report it; the object is looked up before anything else is written.")
+        doubt = OutcomeUnknown(
+            f"{type(error).__name__} in the driver of {change.scope.type}",
+            code="RC9001",
+            hint="Please report it; the object is looked up before anything else is written.",
+        )
         return _Result(None, doubt, int((deps.clock() - started) * 1000))
 
 
@@ -229,12 +240,20 @@ def _intent(change: Change, plan: Plan, target: Target, now: float) -> Intent:
     desired = change.desired
     recorded = target.recorded.get(change.address)
     return Intent(
-        id=uuid.uuid4().hex, address=change.address, integration=change.integration, action=change.action.value, scope=change.scope,
+        id=uuid.uuid4().hex,
+        address=change.address,
+        integration=change.integration,
+        action=change.action.value,
+        scope=change.scope,
         marker=desired.marker if desired else (recorded.marker if recorded else None),
         natural_key=desired.natural_key if desired else (recorded.natural_key if recorded else ""),
-        digest=desired.digest if desired else Digest(""), created_at=now,
+        digest=desired.digest if desired else Digest(""),
+        created_at=now,
         fingerprints={w.pointer: w.fingerprint for w in desired.write_only} if desired else {},
-        external_id=change.external_id, plan=plan.sha256, revision=target.revision)
+        external_id=change.external_id,
+        plan=plan.sha256,
+        revision=target.revision,
+    )
 
 
 def _outcome(change: Change, intent: Intent, result: _Result, target: Target, now: float) -> Outcome:
@@ -263,7 +282,9 @@ def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:
     return Outcome(intent.id, IntentState.DONE, dataclasses.replace(recorded, tombstone=True), external_id=change.external_id)
 
 
-def _recorded(change: Change, desired: ManagedObject, observed: ObservedObject | None, target: Target, now: float) -> RecordedObject:
+def _recorded(
+    change: Change, desired: ManagedObject, observed: ObservedObject | None, target: Target, now: float
+) -> RecordedObject:
     before = target.recorded.get(change.address) or (target.recorded.get(change.previous) if change.previous else None)
     repairs = before.repairs if before else ()
     if change.cls is not ChangeClass.COMMIT and change.action is not Action.RECORD:
@@ -273,23 +294,46 @@ def _recorded(change: Change, desired: ManagedObject, observed: ObservedObject |
     if external_id is None:
         raise ReconcilerError(f"{change.address} has no external id after {change.action}", code="RC9001")
     return RecordedObject(
-        address=desired.address, resource=desired.resource, integration=desired.integration, scope=desired.scope,
-        external_id=external_id, natural_key=desired.natural_key, marker=desired.marker, attributes=desired.attributes,
-        fingerprints={w.pointer: w.fingerprint for w in desired.write_only}, digest=desired.digest, lifecycle=desired.lifecycle,
-        updated_at=observed.updated_at if observed else "", url=observed.url if observed else (before.url if before else ""),
-        applied_at=now if written or before is None else before.applied_at, revision=target.revision,
-        seen=not written or change.action in {Action.UPDATE, Action.REMARK, Action.ADOPT}, tombstone=False, repairs=repairs,
-        depends_on=desired.depends_on)
+        address=desired.address,
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
+        external_id=external_id,
+        natural_key=desired.natural_key,
+        marker=desired.marker,
+        attributes=desired.attributes,
+        fingerprints={w.pointer: w.fingerprint for w in desired.write_only},
+        digest=desired.digest,
+        lifecycle=desired.lifecycle,
+        updated_at=observed.updated_at if observed else "",
+        url=observed.url if observed else (before.url if before else ""),
+        applied_at=now if written or before is None else before.applied_at,
+        revision=target.revision,
+        seen=not written or change.action in {Action.UPDATE, Action.REMARK, Action.ADOPT},
+        tombstone=False,
+        repairs=repairs,
+        depends_on=desired.depends_on,
+    )
 
 
-def _audit(change: Change, target: Target, deps: Deps, *, outcome: str = "", external_id: str = "", error: str = "") -> AuditEntry:
+def _audit(
+    change: Change, target: Target, deps: Deps, *, outcome: str = "", external_id: str = "", error: str = ""
+) -> AuditEntry:
     detail: dict[str, object] = {"class": change.cls.value, "fields": [f.path for f in change.fields]}
     if change.reason:
         detail["reason"] = change.reason
     if error:
         detail["error"] = error
     return AuditEntry(
-        at=deps.clock(), actor=deps.actor, verb=change.action.value, integration=change.integration.path, resource=change.resource.path,
-        address=change.address, external_id=external_id or change.external_id or "", revision=target.revision,
-        request_digest=digest_of(change.desired.attributes) if change.desired else "", outcome=outcome or "intent", detail=detail)
-
+        at=deps.clock(),
+        actor=deps.actor,
+        verb=change.action.value,
+        integration=change.integration.path,
+        resource=change.resource.path,
+        address=change.address,
+        external_id=external_id or change.external_id or "",
+        revision=target.revision,
+        request_digest=digest_of(change.desired.attributes) if change.desired else "",
+        outcome=outcome or "intent",
+        detail=detail,
+    )

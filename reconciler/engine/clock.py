@@ -23,13 +23,17 @@ ANCHOR_EVERY_S = 300
 class Clock:
     """Periodic housekeeping of one process; `start` on the running loop."""
 
-    def __init__(self, deps: Deps, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]) -> None:
+    def __init__(
+        self, deps: Deps, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
+    ) -> None:
         self._deps = deps
         self._runtime = runtime
         self._alive = alive
         self._notify = notify
         self._watchdog_s = watchdog_s
-        self._scheduler = AsyncIOScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30})
+        self._scheduler = AsyncIOScheduler(
+            timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
+        )
 
     def start(self) -> None:
         """Start ticking."""
@@ -45,7 +49,9 @@ class Clock:
             self._scheduler.shutdown(wait=False)
 
     def _every(self, seconds: float, name: str, job: Callable[[], Awaitable[None]]) -> None:
-        self._scheduler.add_job(self._guarded, "interval", seconds=seconds, id=name, args=(name, job), jitter=min(30, seconds / 20))
+        self._scheduler.add_job(
+            self._guarded, "interval", seconds=seconds, id=name, args=(name, job), jitter=min(30, seconds / 20)
+        )
 
     async def _guarded(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -66,6 +72,6 @@ class Clock:
         self._deps.log.info("audit_anchor", seq=seq, hash=digest)
 
     async def _watchdog(self) -> None:
-        """systemd is told only while the loops advance."""
+        """Systemd is told only while the loops advance."""
         if self._alive():
             self._notify("WATCHDOG=1")

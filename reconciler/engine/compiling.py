@@ -56,8 +56,14 @@ def context_for(connection: Connection, deps: Deps, read: ReadSecret, facts: Map
     def fingerprint(address: Address, pointer: str, ref: ValueRef) -> Fingerprint:
         return deps.keyring.fingerprint(address, pointer, value_of(ref, deps, read))
 
-    return CompileContext(owner=deps.owner, public_url=deps.config.server.public_url.rstrip("/"), key_id=deps.keyring.key_id,
-                          connection=connection, facts=facts, fingerprint=fingerprint)
+    return CompileContext(
+        owner=deps.owner,
+        public_url=deps.config.server.public_url.rstrip("/"),
+        key_id=deps.keyring.key_id,
+        connection=connection,
+        facts=facts,
+        fingerprint=fingerprint,
+    )
 
 
 async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resource], deps: Deps, read: ReadSecret) -> Compiled:
@@ -74,7 +80,9 @@ async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resour
     return Compiled(tuple(objects), stalled)
 
 
-async def _compile_one(driver: Driver, api: Api, resource: Resource, deps: Deps, read: ReadSecret) -> tuple[ManagedObject, ...] | ReconcilerError:
+async def _compile_one(
+    driver: Driver, api: Api, resource: Resource, deps: Deps, read: ReadSecret
+) -> tuple[ManagedObject, ...] | ReconcilerError:
     try:
         facts = await driver.resolve(api, resource)
         return driver.compile(resource, context_for(api.connection, deps, read, facts))
@@ -82,13 +90,21 @@ async def _compile_one(driver: Driver, api: Api, resource: Resource, deps: Deps,
         return error
 
 
-def compile_offline(driver: Driver, connection: Connection, resources: Iterable[Resource], *, owner: str, public_url: str) -> Compiled:
+def compile_offline(
+    driver: Driver, connection: Connection, resources: Iterable[Resource], *, owner: str, public_url: str
+) -> Compiled:
     """Compile without credentials, state or network: names instead of ids, references instead of fingerprints."""
     objects: list[ManagedObject] = []
     stalled: dict[ResourceId, ReconcilerError] = {}
     for resource in resources:
-        context = CompileContext(owner=owner, public_url=public_url.rstrip("/"), key_id="offline", connection=connection,
-                                 facts=driver.offline_facts(resource), fingerprint=lambda _a, _p, ref: Fingerprint(f"ref:{ref}"))
+        context = CompileContext(
+            owner=owner,
+            public_url=public_url.rstrip("/"),
+            key_id="offline",
+            connection=connection,
+            facts=driver.offline_facts(resource),
+            fingerprint=lambda _a, _p, ref: Fingerprint(f"ref:{ref}"),
+        )
         try:
             objects.extend(driver.compile(resource, context))
         except ReconcilerError as error:

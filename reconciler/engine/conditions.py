@@ -13,8 +13,13 @@ from dataclasses import dataclass, field
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
 
 T, F, U = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
-_ONLY_WHILE_TRUE = (ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.DRIFTED, ConditionType.SUSPENDED,
-                    ConditionType.PLAN_BLOCKED)
+_ONLY_WHILE_TRUE = (
+    ConditionType.RECONCILING,
+    ConditionType.STALLED,
+    ConditionType.DRIFTED,
+    ConditionType.SUSPENDED,
+    ConditionType.PLAN_BLOCKED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,13 @@ def conditions_of(found: Findings, previous: Iterable[Condition], *, generation:
     stalled = found.stalled
     progressing = found.progressing if stalled is None and found.suspended is None else None
     rows: list[tuple[ConditionType, ConditionStatus, Finding]] = [_ready(found, stalled, progressing)]
-    for kind, finding in ((ConditionType.RECONCILING, progressing), (ConditionType.STALLED, stalled if not found.suspended else None),
-                          (ConditionType.DRIFTED, found.drifted), (ConditionType.SUSPENDED, found.suspended),
-                          (ConditionType.PLAN_BLOCKED, found.blocked)):
+    for kind, finding in (
+        (ConditionType.RECONCILING, progressing),
+        (ConditionType.STALLED, stalled if not found.suspended else None),
+        (ConditionType.DRIFTED, found.drifted),
+        (ConditionType.SUSPENDED, found.suspended),
+        (ConditionType.PLAN_BLOCKED, found.blocked),
+    ):
         if finding is not None:
             rows.append((kind, T, finding))
     if found.credentials is not None:
@@ -57,7 +66,9 @@ def conditions_of(found: Findings, previous: Iterable[Condition], *, generation:
     return tuple(_condition(kind, status, finding, before.get(kind), generation, now) for kind, status, finding in rows)
 
 
-def _ready(found: Findings, stalled: Finding | None, progressing: Finding | None) -> tuple[ConditionType, ConditionStatus, Finding]:
+def _ready(
+    found: Findings, stalled: Finding | None, progressing: Finding | None
+) -> tuple[ConditionType, ConditionStatus, Finding]:
     if found.suspended is not None:
         return ConditionType.READY, U, Finding("Suspended", found.suspended.message)
     if stalled is not None:
@@ -71,8 +82,9 @@ def _ready(found: Findings, stalled: Finding | None, progressing: Finding | None
     return ConditionType.READY, T, found.ready
 
 
-def _condition(kind: ConditionType, status: ConditionStatus, finding: Finding, before: Condition | None, generation: int,
-               now: str) -> Condition:
+def _condition(
+    kind: ConditionType, status: ConditionStatus, finding: Finding, before: Condition | None, generation: int, now: str
+) -> Condition:
     since = before.last_transition_time if before is not None and before.status is status else now
     return Condition(kind, status, finding.reason, finding.message, since, generation)
 
@@ -95,7 +107,10 @@ def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
         (ready.status is not T or status.observed_generation == status.generation, "Ready for an older generation"),
         (all(c.observed_generation <= status.generation for c in status.conditions), "a condition beyond generation"),
         (all(c.last_transition_time for c in status.conditions), "a condition without a transition time"),
-        (all(c.reason and c.reason[0].isupper() and c.reason.isalnum() for c in status.conditions), "a reason that is not CamelCase"),
+        (
+            all(c.reason and c.reason[0].isupper() and c.reason.isalnum() for c in status.conditions),
+            "a reason that is not CamelCase",
+        ),
     )
     return tuple(text for holds, text in rules if not holds)
 

@@ -29,8 +29,13 @@ class Control:
     async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Answer one request; raises `ReconcilerError` for what cannot be done."""
         verbs: dict[str, Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]] = {
-            "approve": self.approve, "suspend": self.suspend, "resume": self.resume, "reconcile": self.reconcile,
-            "forget": self.forget, "adopt": self.adopt, "ping": self.alive,
+            "approve": self.approve,
+            "suspend": self.suspend,
+            "resume": self.resume,
+            "reconcile": self.reconcile,
+            "forget": self.forget,
+            "adopt": self.adopt,
+            "ping": self.alive,
         }
         verb = verbs.get(str(request.get("verb")))
         if verb is None:
@@ -44,13 +49,24 @@ class Control:
     async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Approve the blocked set with this digest; it must be one that is blocked now."""
         digest = str(request["digest"])
-        blocked = {r.plan.blocked_sha256: i for i, r in self._engine.view.results.items() if r.plan is not None and r.plan.blocked_sha256}
+        blocked = {
+            r.plan.blocked_sha256: i for i, r in self._engine.view.results.items() if r.plan is not None and r.plan.blocked_sha256
+        }
         if not digest.startswith("sha256:") or digest not in blocked:
             known = ", ".join(sorted(str(one) for one in blocked)) or "none"
-            raise ReconcilerError(f"no blocked set has the digest {digest}", code="RC6020",
-                                  hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.")
+            raise ReconcilerError(
+                f"no blocked set has the digest {digest}",
+                code="RC6020",
+                hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.",
+            )
         integration = blocked[digest]  # type: ignore[index]
-        await self._engine.deps.db(self._engine.deps.store.approve, digest, by=peer, at=self._engine.deps.clock(), audit=self._audit("approve", peer, integration, digest=digest))
+        await self._engine.deps.db(
+            self._engine.deps.store.approve,
+            digest,
+            by=peer,
+            at=self._engine.deps.clock(),
+            audit=self._audit("approve", peer, integration, digest=digest),
+        )
         await self._trigger((integration,))
         return {"integration": integration.path}
 
@@ -59,7 +75,12 @@ class Control:
         identity = self.find(str(request["resource"]))
         until = self._until(request.get("until"))
         suspension = Suspension(f"{request['reason']} (by {peer})", until)
-        await self._engine.deps.db(self._engine.deps.store.suspend, identity, suspension, audit=self._audit("suspend", peer, identity, reason=str(request["reason"])))
+        await self._engine.deps.db(
+            self._engine.deps.store.suspend,
+            identity,
+            suspension,
+            audit=self._audit("suspend", peer, identity, reason=str(request["reason"])),
+        )
         await self._after(identity)
         return {"resource": identity.path, "until": until or ""}
 
@@ -70,8 +91,11 @@ class Control:
         was = await self._engine.deps.db(self._engine.deps.store.unsuspend, identity, audit=self._audit("resume", peer, identity))
         if not was:
             where = f" (lifecycle.suspend in {resource.location})" if resource is not None and resource.lifecycle.suspend else ""
-            raise ReconcilerError(f"{identity} is not suspended by command{where}", code="RC6021",
-                                  hint="Remove `lifecycle.suspend` from the manifest." if where else "")
+            raise ReconcilerError(
+                f"{identity} is not suspended by command{where}",
+                code="RC6021",
+                hint="Remove `lifecycle.suspend` from the manifest." if where else "",
+            )
         await self._after(identity)
         return {"resource": identity.path}
 
@@ -85,7 +109,7 @@ class Control:
         await self._trigger((integration,))
         if request.get("wait"):
             async with asyncio.timeout(float(request.get("timeout", 300))):
-                while self._engine.counts.get(integration, 0) <= before:
+                while self._engine.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
                     await asyncio.sleep(0.05)
             await self._engine.finish_pass()
         status = self._engine.view.statuses.get(identity)
@@ -99,8 +123,11 @@ class Control:
         if not records:
             raise ReconcilerError(f"nothing is recorded for {identity}", code="RC6023")
         if identity in self._engine.live.resources:
-            raise ReconcilerError(f"{identity} is still declared in {self._engine.live.resources[identity].location}", code="RC6024",
-                                  hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once.")
+            raise ReconcilerError(
+                f"{identity} is still declared in {self._engine.live.resources[identity].location}",
+                code="RC6024",
+                hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once.",
+            )
         await deps.db(deps.store.forget, [r.address for r in records], audit=[self._audit("forget", peer, identity)])
         await self._after(identity, records[0].integration)
         return {"resource": identity.path, "objects": [r.address for r in records]}
@@ -126,7 +153,11 @@ class Control:
             import difflib
 
             near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
-            raise ReconcilerError(f"no resource {identity}", code="RC6025", hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.")
+            raise ReconcilerError(
+                f"no resource {identity}",
+                code="RC6025",
+                hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.",
+            )
         return identity
 
     def _integration(self, identity: ResourceId) -> ResourceId | None:
@@ -157,7 +188,14 @@ class Control:
         return iso(at)
 
     def _audit(self, verb: str, peer: str, identity: ResourceId, **detail: object) -> AuditEntry:
-        return AuditEntry(at=self._engine.deps.clock(), actor=peer, verb=verb, resource=identity.path, revision=self._engine.live.revision, detail=detail)
+        return AuditEntry(
+            at=self._engine.deps.clock(),
+            actor=peer,
+            verb=verb,
+            resource=identity.path,
+            revision=self._engine.live.revision,
+            detail=detail,
+        )
 
 
 def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
@@ -172,12 +210,12 @@ def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
         return ResourceId(kind, canvas, name)
     matches = [one for one in known if one.kind == kind and one.name == name]
     if len(matches) > 1 and not any(one.canvas == "default" for one in matches):
-        raise UsageError(f"{text} is in more than one canvas", hint="Say which: " + ", ".join(str(one) for one in sorted(matches)))
+        raise UsageError(
+            f"{text} is in more than one canvas", hint="Say which: " + ", ".join(str(one) for one in sorted(matches))
+        )
     return next((one for one in matches if one.canvas == "default"), matches[0] if matches else ResourceId(kind, "default", name))
 
 
 def _brief(status: ResourceStatus) -> dict[str, Any]:
     ready = status.conditions[0]
     return {"ready": ready.status.value, "reason": ready.reason, "message": ready.message}
-
-

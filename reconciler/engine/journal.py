@@ -18,13 +18,30 @@ def notes_of(result: Result, live: Live, next_at: float, now: float) -> list[Jou
         notes.append(JournalEntry(now, resource, event, revision=live.revision, detail=detail))
 
     for change in result.plan.changes if result.plan is not None else ():
-        note(change.resource, "planned", action=change.action.value, cls=change.cls.value, address=str(change.address),
-             disposition=change.disposition.value, reason=change.reason, message=change.message, fields=[f.path for f in change.fields],
-             file=str(change.location), plan=str(result.plan.sha256 if result.plan else ""))
+        note(
+            change.resource,
+            "planned",
+            action=change.action.value,
+            cls=change.cls.value,
+            address=str(change.address),
+            disposition=change.disposition.value,
+            reason=change.reason,
+            message=change.message,
+            fields=[f.path for f in change.fields],
+            file=str(change.location),
+            plan=str(result.plan.sha256 if result.plan else ""),
+        )
     for step in result.report.steps:
         event = "applied" if step.error is None else "failed"
-        note(step.change.resource, event, action=step.change.action.value, address=str(step.change.address), external_id=step.external_id,
-             duration_ms=step.duration_ms, **_error(step.error))
+        note(
+            step.change.resource,
+            event,
+            action=step.change.action.value,
+            address=str(step.change.address),
+            external_id=step.external_id,
+            duration_ms=step.duration_ms,
+            **_error(step.error),
+        )
     for resource, error in result.compiled.stalled.items():
         note(resource, "stalled", **_error(error))
     if result.error is not None:

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.credentials.backends import SecretResolver
 from reconciler.config import Config
+from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.base import Connection, Driver, Limits
 from reconciler.drivers.budget import UNLIMITED, Budget
 from reconciler.drivers.catalog import driver_for
 from reconciler.drivers.http import ApiClient
+from reconciler.drivers.net import NetworkPolicy
 from reconciler.engine.deps import Deps
 from reconciler.engine.live import Live
-from reconciler.drivers.net import NetworkPolicy
 from reconciler.model.errors import AddressRefused, ReconcilerError
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -59,7 +59,9 @@ class Links:
         link = self._links.get(integration)
         return link.budget.rate if link is not None else {}
 
-    async def link(self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection], secrets: SecretResolver) -> Link:
+    async def link(
+        self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection], secrets: SecretResolver
+    ) -> Link:
         """Return the link of ``integration``, from its manifest or, once that is gone, from the connection kept in the state.
 
         Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
@@ -73,13 +75,22 @@ class Links:
             budget = await self._deps.db(self._new_budget, connection, driver)
             self._budgets[connection.credential_id] = budget
         authenticator = driver.authenticator(connection, secrets.read)
-        api = ApiClient(connection, driver, authenticator, session=self._deps.session, budget=budget, clock=self._deps.clock,
-                        read_only=self._read_only)
+        api = ApiClient(
+            connection,
+            driver,
+            authenticator,
+            session=self._deps.session,
+            budget=budget,
+            clock=self._deps.clock,
+            read_only=self._read_only,
+        )
         link = Link(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
 
-    def _connection(self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection]) -> tuple[Connection, Driver]:
+    def _connection(
+        self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection]
+    ) -> tuple[Connection, Driver]:
         resource = live.resources.get(integration)
         if resource is None:
             kept = stored.get(integration)
@@ -92,22 +103,33 @@ class Links:
         provider = str(resource.spec["type"])
         driver = driver_for(provider)
         if driver is None:
-            raise NotImplementedYet(f"the {provider!r} driver is not part of this version yet",
-                                    hint="The manifest is valid; nothing is done at the provider until the driver lands.")
+            raise NotImplementedYet(
+                f"the {provider!r} driver is not part of this version yet",
+                hint="The manifest is valid; nothing is done at the provider until the driver lands.",
+            )
         return driver.connect(resource, resource.secret_refs("/auth")), driver
 
     def _new_budget(self, connection: Connection, driver: Driver) -> Budget:
         limits = limits_for(connection, driver, self._deps.config)
-        return Budget(connection.credential_id, limits, store=None if self._read_only else self._deps.store, clock=self._deps.clock,
-                      run=self._deps.db)
+        return Budget(
+            connection.credential_id,
+            limits,
+            store=None if self._read_only else self._deps.store,
+            clock=self._deps.clock,
+            run=self._deps.db,
+        )
 
 
 def limits_for(connection: Connection, driver: Driver, config: Config) -> Limits:
     """Return the pace in force: what the configuration says, else the published limits, which hold on the provider's own hosts only."""
     wanted = config.pace.get(connection.provider)
     if wanted is not None:
-        return dataclasses.replace(driver.limits, writes_per_minute=wanted.writes_per_minute, writes_per_hour=wanted.writes_per_hour,
-                                   points_per_minute=wanted.points_per_minute)
+        return dataclasses.replace(
+            driver.limits,
+            writes_per_minute=wanted.writes_per_minute,
+            writes_per_hour=wanted.writes_per_hour,
+            points_per_minute=wanted.points_per_minute,
+        )
     own = NetworkPolicy(driver.hosts)
     try:
         own.check_url(connection.api_url)

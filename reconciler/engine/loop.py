@@ -43,7 +43,9 @@ class Beats:
 class Loop:
     """Drives an `Engine` for ever: the daemon's work between its signals."""
 
-    def __init__(self, engine: Engine, runtime: Runtime, deps: Deps, *, publish: Callable[[], Any], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: Engine, runtime: Runtime, deps: Deps, *, publish: Callable[[], Any], monotonic: Callable[[], float]
+    ) -> None:
         self.engine = engine
         self.beats = Beats()
         self.first_pass_done = False
@@ -68,7 +70,7 @@ class Loop:
 
     async def trigger(self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False) -> None:
         """Ask for a slice of each (default: all); what is queued already is not queued twice, but run once more if it began."""
-        for one in (await self.engine.integrations() if integrations is None else tuple(integrations)):
+        for one in await self.engine.integrations() if integrations is None else tuple(integrations):
             if force:
                 self._force.add(one)
             if one in self._waiting:
@@ -98,8 +100,10 @@ class Loop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop``; a loop that dies takes the process with it, so that a supervisor starts a whole one."""
-        loops = [asyncio.create_task(one(), name=name) for name, one in
-                 (("git", self._git), ("due", self._due), ("publish", self._publisher), ("watch", self._watch))]
+        loops = [
+            asyncio.create_task(one(), name=name)
+            for name, one in (("git", self._git), ("due", self._due), ("publish", self._publisher), ("watch", self._watch))
+        ]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({stopping, *loops}, return_when=asyncio.FIRST_COMPLETED)
         for task in (stopping, *loops):
@@ -154,6 +158,7 @@ class Loop:
             self._dirty.clear()
             if dirty:
                 await self.engine.finish_pass()
+                self.engine.log_summary(self._deps.clock())
                 await self._note_first_pass()
             await self._publish()
 

@@ -52,12 +52,15 @@ def expectations(recorded: Iterable[RecordedObject], intents: Iterable[Intent]) 
             markers.setdefault(intent.scope, set()).add((intent.marker.owner, intent.marker.uid))
         elif intent.natural_key:
             keys.setdefault(intent.scope, set()).add(intent.natural_key)
-    return {scope: Expected(frozenset(ids.get(scope, ())), frozenset(markers.get(scope, ())), frozenset(keys.get(scope, ())))
-            for scope in {*ids, *markers, *keys}}
+    return {
+        scope: Expected(frozenset(ids.get(scope, ())), frozenset(markers.get(scope, ())), frozenset(keys.get(scope, ())))
+        for scope in {*ids, *markers, *keys}
+    }
 
 
-async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], expected: Mapping[Scope, Expected],
-                  deps: Deps) -> World:
+async def observe(
+    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], expected: Mapping[Scope, Expected], deps: Deps
+) -> World:
     """Read every scope once (all pages, conditional), and once more in full where something expected is missing."""
     wanted = sorted(set(scopes))
     stored = await deps.db(deps.store.observations, wanted)
@@ -83,8 +86,15 @@ async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[S
     return world
 
 
-async def _look(api: Api, kind: ManagedType, scope: Scope, expected: Expected | None, stored: StoredObservation | None,
-                world: World, now: float) -> None:
+async def _look(
+    api: Api,
+    kind: ManagedType,
+    scope: Scope,
+    expected: Expected | None,
+    stored: StoredObservation | None,
+    world: World,
+    now: float,
+) -> None:
     answer = await kind.observe(api, scope, stored.validators if stored is not None else None)
     if isinstance(answer, NotModified):
         if stored is None:

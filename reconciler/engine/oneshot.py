@@ -45,7 +45,10 @@ async def _unsettled(engine: Engine) -> tuple[ResourceId, ...]:
     """Return the integrations with writes of unknown outcome, changes that wait for time, or work that a batch left."""
     doubtful = {intent.integration for intent in await engine.deps.db(engine.deps.store.unsettled)}
     for integration, result in engine.view.results.items():
-        waiting = any(c.disposition is Disposition.WAITING and c.reason in _SELF_SETTLING for c in (result.plan.changes if result.plan else ()))
+        waiting = any(
+            c.disposition is Disposition.WAITING and c.reason in _SELF_SETTLING
+            for c in (result.plan.changes if result.plan else ())
+        )
         tombstones = any(record.tombstone for record in result.recorded) and not result.report.failed and result.error is None
         if waiting or (tombstones and any(s.change.action == "delete" for s in result.report.steps)):
             doubtful.add(integration)
@@ -65,8 +68,17 @@ def verdict_of(engine: Engine) -> Verdict:
     if any(problem.is_error for problem in engine.live.problems):
         return Verdict.INVALID
     for result in engine.view.results.values():
-        if result.error is not None or result.report.failed or result.compiled.stalled or result.scope_errors or result.report.skipped:
+        if (
+            result.error is not None
+            or result.report.failed
+            or result.compiled.stalled
+            or result.scope_errors
+            or result.report.skipped
+        ):
             return Verdict.PARTIAL
-        if result.plan is not None and any(c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in {"Conflict", "Refused"} for c in result.plan.changes):
+        if result.plan is not None and any(
+            c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in {"Conflict", "Refused"}
+            for c in result.plan.changes
+        ):
             return Verdict.PARTIAL
     return Verdict.DONE

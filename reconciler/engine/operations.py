@@ -38,37 +38,65 @@ async def find_again(engine: Engine, integration: ResourceId, *, write: bool) ->
     return result
 
 
-async def adopt(engine: Engine, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str) -> list[Mapping[str, str]]:
+async def adopt(
+    engine: Engine, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
+) -> list[Mapping[str, str]]:
     """Take over what exists for ``resource``; raises `ReconcilerError` when nothing, or more than one object, matches."""
     manifest = engine.live.resources[resource]
-    willing = dataclasses.replace(manifest, lifecycle=dataclasses.replace(manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id))
-    live = Live(engine.live.revision, {**engine.live.resources, resource: willing}, engine.live.kept, engine.live.problems, engine.live.complete)
+    willing = dataclasses.replace(
+        manifest,
+        lifecycle=dataclasses.replace(
+            manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id
+        ),
+    )
+    live = Live(
+        engine.live.revision,
+        {**engine.live.resources, resource: willing},
+        engine.live.kept,
+        engine.live.problems,
+        engine.live.complete,
+    )
 
     def mine(change: Change) -> bool:
         return change.resource == resource and change.action is Action.ADOPT
 
     deps = engine.deps
-    await deps.db(deps.store.append_audit, [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)])
+    await deps.db(
+        deps.store.append_audit,
+        [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
+    )
     order = Order(integration, prune=False, ignore_backoff=True, keep=mine)
     result = await run_slice(order, dataclasses.replace(engine.setting(), live=live), engine.links, deps)
     await engine.remember(result)
     if result.error is not None:
         raise result.error
-    done: list[Mapping[str, str]] = [{"address": str(s.change.address), "externalId": s.external_id} for s in result.report.steps if s.error is None]
+    done: list[Mapping[str, str]] = [
+        {"address": str(s.change.address), "externalId": s.external_id} for s in result.report.steps if s.error is None
+    ]
     failed = next((s.error for s in result.report.steps if s.error is not None), None)
     if failed is not None:
         raise failed
     if not done:
-        raise ReconcilerError(f"nothing at the provider matches {resource}", code="RC6026",
-                              hint="What is compared: the same URL or name; or name the object with --external-id (see `reconciler export`).")
+        raise ReconcilerError(
+            f"nothing at the provider matches {resource}",
+            code="RC6026",
+            hint="What is compared: the same URL or name; or name the object with --external-id (see `reconciler export`).",
+        )
     return done
 
 
 async def delete_orphan(engine: Engine, integration: ResourceId, orphan: Orphan) -> None:
     """Delete an object that carries our mark and is not declared, with its audit row first."""
     deps, link = engine.deps, await link_of(engine, integration)
-    entry = AuditEntry(at=deps.clock(), actor=deps.actor, verb="sweep", integration=integration.path, external_id=orphan.external_id,
-                       outcome="intent", detail={"scope": str(orphan.scope)})
+    entry = AuditEntry(
+        at=deps.clock(),
+        actor=deps.actor,
+        verb="sweep",
+        integration=integration.path,
+        external_id=orphan.external_id,
+        outcome="intent",
+        detail={"scope": str(orphan.scope)},
+    )
     await deps.db(deps.store.append_audit, [entry])
     await link.driver.types[orphan.scope.type].delete(link.api, orphan.scope, orphan.external_id)
     await deps.db(deps.store.append_audit, [dataclasses.replace(entry, at=deps.clock(), outcome="done")])

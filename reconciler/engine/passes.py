@@ -73,6 +73,8 @@ class Engine:
         self._locks: dict[ResourceId, asyncio.Lock] = {}
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
+        self.ended: list[Result] = []
+        """Slices ended since the last summary."""
         self.on_slice: Callable[[Result, float], None] | None = None
 
     # -- the source -------------------------------------------------------------------------------------------------
@@ -94,7 +96,9 @@ class Engine:
             self.state.attempted = revision.id
             if revision.id == self.live.revision and self._loaded and self.state.error is None:
                 return False
-            desired, snapshot = await load_revision(self.source, revision, self.deps, allow_empty=self.deps.config.source.allow_empty)
+            desired, snapshot = await load_revision(
+                self.source, revision, self.deps, allow_empty=self.deps.config.source.allow_empty
+            )
             self.state.notices = tuple(str(notice) for notice in snapshot.notices)
         except SourceError as error:
             if self.state.error is None or self.state.error.message != error.message:
@@ -159,6 +163,7 @@ class Engine:
                 result.error = error
                 self.view.results[integration] = result
                 self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
+            self.ended.append(result)
             self.counts[integration] = self.counts.get(integration, 0) + 1
             if self.on_slice is not None:
                 self.on_slice(result, self.deps.clock() - began)
@@ -182,7 +187,7 @@ class Engine:
         results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff) for one in todo))
         await self.finish_pass()
         plans = tuple(result.plan for result in results if result.plan is not None)
-        self._log_summary(results, started)
+        self.log_summary(started)
         return PlanSet(self.live.revision, plans)
 
     async def finish_pass(self) -> None:
@@ -197,7 +202,11 @@ class Engine:
         self.view.statuses = statuses(facts, before, generations, self.deps.clock())
         self.view.passed_at = self.deps.clock()
         if not self._read_only:
-            await self.deps.db(self.deps.store.save_statuses, list(self.view.statuses.values()), gone=[i for i in before if i not in self.view.statuses])
+            await self.deps.db(
+                self.deps.store.save_statuses,
+                list(self.view.statuses.values()),
+                gone=[i for i in before if i not in self.view.statuses],
+            )
             if self._all_settled():
                 self.state.applied = self.live.revision
                 await self.deps.db(self.deps.store.set_meta, "revision.applied", self.live.revision)
@@ -206,8 +215,11 @@ class Engine:
 
     def _all_settled(self) -> bool:
         return bool(self.view.results or self.live.resources) and all(
-            r.error is None and not r.report.failed and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
-            for r in self.view.results.values())
+            r.error is None
+            and not r.report.failed
+            and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
+            for r in self.view.results.values()
+        )
 
     async def _try_secrets(self) -> None:
         """Read every declared value: what is missing is said on the Secret itself, too."""
@@ -235,12 +247,33 @@ class Engine:
         retries: list[Retry] = []
         for step in result.report.steps:
             if step.error is not None:
-                retries.append(next_try(step.change.address, step.error, schedule.retries.get(step.change.address),
-                                        digest=digest_of_change(step.change), now=now, low_s=config.retry_min, high_s=config.retry_max))
+                retries.append(
+                    next_try(
+                        step.change.address,
+                        step.error,
+                        schedule.retries.get(step.change.address),
+                        digest=digest_of_change(step.change),
+                        now=now,
+                        low_s=config.retry_min,
+                        high_s=config.retry_max,
+                    )
+                )
         path = result.integration.path
         if result.error is not None:
-            retries.append(next_try(path, result.error, schedule.retries.get(path), digest="", now=now, low_s=config.retry_min, high_s=config.retry_max))
-        healed: list[str] = [s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries]
+            retries.append(
+                next_try(
+                    path,
+                    result.error,
+                    schedule.retries.get(path),
+                    digest="",
+                    now=now,
+                    low_s=config.retry_min,
+                    high_s=config.retry_max,
+                )
+            )
+        healed: list[str] = [
+            s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries
+        ]
         healed += [path] if result.error is None and path in schedule.retries else []
         await self.deps.db(self.deps.store.save_retries, retries, [key for key in healed if key not in failed])
         self.view.results[result.integration] = result
@@ -255,7 +288,11 @@ class Engine:
     def _next_at(self, result: Result, retries: Iterable[Retry], now: float) -> float:
         """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""
         resource = self.live.resources.get(result.integration)
-        intervals = [r.lifecycle.interval_s for r in self.live.resources.values() if integration_of(r) == result.integration and r.lifecycle.interval_s]
+        intervals = [
+            r.lifecycle.interval_s
+            for r in self.live.resources.values()
+            if integration_of(r) == result.integration and r.lifecycle.interval_s
+        ]
         if resource is not None and resource.lifecycle.interval_s:
             intervals.append(resource.lifecycle.interval_s)
         interval = min(intervals) if intervals else self.deps.config.reconcile.interval
@@ -277,21 +314,42 @@ class Engine:
     def _log_steps(self, result: Result) -> None:
         for step in result.report.steps:
             change = step.change
-            fields = {"kind": change.resource.kind, "name": change.resource.name, "canvas": change.resource.canvas, "action": change.action.value,
-                      "class": change.cls.value, "address": str(change.address), "integration": result.integration.name,
-                      "external_id": step.external_id or str(change.external_id or ""), "duration_ms": step.duration_ms, "revision": self.live.revision}
+            fields = {
+                "kind": change.resource.kind,
+                "name": change.resource.name,
+                "canvas": change.resource.canvas,
+                "action": change.action.value,
+                "class": change.cls.value,
+                "address": str(change.address),
+                "integration": result.integration.name,
+                "external_id": step.external_id or str(change.external_id or ""),
+                "duration_ms": step.duration_ms,
+                "revision": self.live.revision,
+            }
             if step.error is None:
                 self.deps.log.info("object_changed", outcome="done", **fields)
             else:
                 self.deps.log.warning("object_failed", outcome="failed", code=step.error.code, error=step.error.message, **fields)
         if result.error is not None:
-            self.deps.log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
+            self.deps.log.warning(
+                "integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message
+            )
 
-    def _log_summary(self, results: Iterable[Result], started: float) -> None:
-        results = tuple(results)
+    def log_summary(self, started: float) -> None:
+        """Log what the slices since the last summary did, and when the next is due."""
+        results, self.ended = tuple(self.ended), []
+        if not results:
+            return
         changed = sum(1 for r in results for s in r.report.steps if s.error is None)
         failed = sum(len(r.report.failed) for r in results) + sum(1 for r in results if r.error is not None)
         now = self.deps.clock()
         soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
-        self.deps.log.info("pass_finished", integrations=len(results), changed=changed, failed=failed, revision=self.live.revision,
-                           duration_ms=int((now - started) * 1000), next_in_s=round(max(0.0, soonest - now), 1))
+        self.deps.log.info(
+            "pass_finished",
+            integrations=len(results),
+            changed=changed,
+            failed=failed,
+            revision=self.live.revision,
+            duration_ms=int((now - started) * 1000),
+            next_in_s=round(max(0.0, soonest - now), 1),
+        )

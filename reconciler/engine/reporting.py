@@ -56,19 +56,36 @@ def iso(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
 
 
-def statuses(facts: Facts, previous: Mapping[ResourceId, ResourceStatus], generations: Mapping[ResourceId, int], now: float) -> dict[ResourceId, ResourceStatus]:
+def statuses(
+    facts: Facts, previous: Mapping[ResourceId, ResourceStatus], generations: Mapping[ResourceId, int], now: float
+) -> dict[ResourceId, ResourceStatus]:
     """Return the status of every resource: those in force, and those that are being deleted."""
     integrations = {r.id: integration_of(r) for r in facts.live.resources.values()}
     found: dict[ResourceId, ResourceStatus] = {}
     for identity, resource in facts.live.resources.items():
         result = facts.results.get(integrations[identity] or identity)
+        before = previous.get(identity)
+        if result is None and before is not None and before.spec_digest == resource.spec_digest and _is_remote(resource):
+            found[identity] = before  # a restart: what was found last stands until it is looked at again
+            continue
         view = _view(resource, result)
         findings = _findings(view, result, facts)
-        found[identity] = _status(view, findings, previous.get(identity), generations.get(identity, 1), _when(facts, integrations[identity] or identity), now)
+        found[identity] = _status(
+            view,
+            findings,
+            previous.get(identity),
+            generations.get(identity, 1),
+            _when(facts, integrations[identity] or identity),
+            now,
+        )
     for identity, records in _leaving(facts).items():
         result = facts.results.get(records[0].integration)
         found[identity] = _deleting(identity, records, result, previous.get(identity), now)
     return found
+
+
+def _is_remote(resource: Resource) -> bool:
+    return resource.id.kind == Kind.INTEGRATION.value or integration_of(resource) is not None
 
 
 def _when(facts: Facts, integration: ResourceId) -> float:
@@ -84,7 +101,11 @@ def _view(resource: Resource, result: Result | None) -> _View:
     view.errors = {address: step.error for address, step in tried.items() if step.error is not None}
     view.done = sum(1 for step in tried.values() if step.error is None)
     # What was executed is no longer pending; the next observation says whether it holds.
-    view.changes = [c for c in view.changes if not (c.address in tried and tried[c.address].error is None and c.disposition is Disposition.EXECUTE)]
+    view.changes = [
+        c
+        for c in view.changes
+        if not (c.address in tried and tried[c.address].error is None and c.disposition is Disposition.EXECUTE)
+    ]
     view.records = [r for r in result.recorded if r.resource == resource.id]
     scopes = {o.scope for o in result.compiled.objects if o.resource == resource.id} | {r.scope for r in view.records}
     view.scope_errors = {scope: error for scope, error in result.scope_errors.items() if scope in scopes}
@@ -94,8 +115,11 @@ def _view(resource: Resource, result: Result | None) -> _View:
 def _findings(view: _View, result: Result | None, facts: Facts) -> Findings:
     resource = view.resource
     kind = resource.id.kind
-    invalid = Finding("InvalidManifest", "the newest revision of this manifest is not valid; its last valid spec is in force") \
-        if resource.id in facts.live.kept else None
+    invalid = (
+        Finding("InvalidManifest", "the newest revision of this manifest is not valid; its last valid spec is in force")
+        if resource.id in facts.live.kept
+        else None
+    )
     if kind in _NOT_RUN:
         return Findings(stalled=invalid or Finding("NotImplemented", _NOT_RUN[kind]))
     if kind == Kind.SECRET.value:
@@ -114,19 +138,28 @@ def _integration_findings(result: Result | None, invalid: Finding | None) -> Fin
     suspended = result.suspended.get(result.integration)
     credential = _credential(result)
     stalled, progressing = _split(result.error) if result.error is not None else (None, None)
-    return Findings(ready=Finding("Connected", result.credential.identity if result.credential else ""), stalled=stalled or invalid,
-                    progressing=progressing, suspended=Finding("Suspended", suspended) if suspended else None, credentials=credential)
+    return Findings(
+        ready=Finding("Connected", result.credential.identity if result.credential else ""),
+        stalled=stalled or invalid,
+        progressing=progressing,
+        suspended=Finding("Suspended", suspended) if suspended else None,
+        credentials=credential,
+    )
 
 
 def _credential(result: Result) -> tuple[ConditionStatus, Finding] | None:
     report: CredentialReport | None = result.credential
     if isinstance(result.error, AuthFailed) or (report is not None and not report.valid):
-        return ConditionStatus.FALSE, Finding("Refused", result.error.message if result.error else (report.message if report else ""))
+        return ConditionStatus.FALSE, Finding(
+            "Refused", result.error.message if result.error else (report.message if report else "")
+        )
     if report is None:
         return (ConditionStatus.UNKNOWN, Finding("NotChecked", "the provider could not be asked")) if result.error else None
     if report.missing:
         return ConditionStatus.FALSE, Finding("PermissionMissing", "missing: " + ", ".join(report.missing))
-    return ConditionStatus.TRUE, Finding("Valid", report.message or (f"acts as {report.identity}" if report.identity else "accepted"))
+    return ConditionStatus.TRUE, Finding(
+        "Valid", report.message or (f"acts as {report.identity}" if report.identity else "accepted")
+    )
 
 
 def _object_findings(view: _View, result: Result | None, invalid: Finding | None) -> Findings:
@@ -135,7 +168,9 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
         if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
             return Findings(ready=Finding("NothingToProvision", "events are sent to its own URL"), stalled=invalid)
         if spec.get("type") == "schedule":
-            return Findings(stalled=invalid or Finding("NotImplemented", "Validated in full; schedules are not run by this version yet."))
+            return Findings(
+                stalled=invalid or Finding("NotImplemented", "Validated in full; schedules are not run by this version yet.")
+            )
         return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)
     suspended = result.suspended.get(view.resource.id)
     stalled, progressing = _trouble(view, result)
@@ -144,10 +179,15 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
     blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
     return Findings(
         ready=Finding("Reconciled", f"{len(view.records)} object{'' if len(view.records) == 1 else 's'} as declared"),
-        stalled=stalled or invalid, progressing=progressing, suspended=Finding("Suspended", suspended) if suspended else None,
+        stalled=stalled or invalid,
+        progressing=progressing,
+        suspended=Finding("Suspended", suspended) if suspended else None,
         drifted=Finding("DriftDetected", _say(drift)) if drift else None,
-        blocked=Finding(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command") if blocked else None,
-        delivering=_delivering(view, result))
+        blocked=Finding(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command")
+        if blocked
+        else None,
+        delivering=_delivering(view, result),
+    )
 
 
 def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | None]:
@@ -214,19 +254,32 @@ def _delivering(view: _View, result: Result) -> tuple[ConditionStatus, Finding] 
     return (ConditionStatus.TRUE, Finding("Delivered", "the provider's last delivery was accepted")) if good else None
 
 
-def _status(view: _View, findings: Findings, before: ResourceStatus | None, generation: int, next_at: float, now: float) -> ResourceStatus:
+def _status(
+    view: _View, findings: Findings, before: ResourceStatus | None, generation: int, next_at: float, now: float
+) -> ResourceStatus:
     moment = iso(now)
     conditions = conditions_of(findings, before.conditions if before else (), generation=generation, now=moment)
     stalled = findings.stalled is not None
     attempts = (before.attempts if before else 0) + 1 if findings.progressing is not None or stalled else 0
     changed = view.done > 0
     status = ResourceStatus(
-        id=view.resource.id, location=view.resource.location, generation=generation, observed_generation=generation,
-        spec_digest=view.resource.spec_digest, conditions=conditions,
-        objects=tuple({"address": str(r.address), "externalId": str(r.external_id), "url": r.url} for r in sorted(view.records, key=lambda r: r.address) if not r.tombstone),
-        drift=_drift(view.changes), attempts=min(attempts, 1_000_000),
+        id=view.resource.id,
+        location=view.resource.location,
+        generation=generation,
+        observed_generation=generation,
+        spec_digest=view.resource.spec_digest,
+        conditions=conditions,
+        objects=tuple(
+            {"address": str(r.address), "externalId": str(r.external_id), "url": r.url}
+            for r in sorted(view.records, key=lambda r: r.address)
+            if not r.tombstone
+        ),
+        drift=_drift(view.changes),
+        attempts=min(attempts, 1_000_000),
         last_changed_at=moment if changed else (before.last_changed_at if before else ""),
-        next_reconcile_at=iso(next_at), history=_history(before, conditions, moment, changed=changed))
+        next_reconcile_at=iso(next_at),
+        history=_history(before, conditions, moment, changed=changed),
+    )
     if before is not None and same_but_times(_like(status, before), before):
         # A poll that found nothing new changes nothing but the times (attempts of a lasting failure are such a time).
         return _like(status, before, keep_next=False)
@@ -234,7 +287,9 @@ def _status(view: _View, findings: Findings, before: ResourceStatus | None, gene
 
 
 def _like(status: ResourceStatus, before: ResourceStatus, *, keep_next: bool = True) -> ResourceStatus:
-    return dataclasses.replace(status, history=before.history, next_reconcile_at=before.next_reconcile_at if keep_next else status.next_reconcile_at)
+    return dataclasses.replace(
+        status, history=before.history, next_reconcile_at=before.next_reconcile_at if keep_next else status.next_reconcile_at
+    )
 
 
 def _drift(changes: Iterable[Change]) -> tuple[Mapping[str, str], ...]:
@@ -248,7 +303,9 @@ def _drift(changes: Iterable[Change]) -> tuple[Mapping[str, str], ...]:
     return tuple(rows)
 
 
-def _history(before: ResourceStatus | None, conditions: tuple[Condition, ...], moment: str, *, changed: bool) -> tuple[object, ...]:
+def _history(
+    before: ResourceStatus | None, conditions: tuple[Condition, ...], moment: str, *, changed: bool
+) -> tuple[object, ...]:
     """Newest first, at most five, a row only where Ready's status or reason moved or something was written."""
     ready = conditions[0]
     old = before.history if before else ()
@@ -269,7 +326,9 @@ def _leaving(facts: Facts) -> dict[ResourceId, list[RecordedObject]]:
     return rows
 
 
-def _deleting(identity: ResourceId, records: list[RecordedObject], result: Result | None, before: ResourceStatus | None, now: float) -> ResourceStatus:
+def _deleting(
+    identity: ResourceId, records: list[RecordedObject], result: Result | None, before: ResourceStatus | None, now: float
+) -> ResourceStatus:
     location = before.location if before is not None else Location("")
     view = _View(Resource(identity, {}, location))
     findings = Findings(progressing=Finding("Deleting", "the manifest is gone; its objects are being removed"))
@@ -280,9 +339,11 @@ def _deleting(identity: ResourceId, records: list[RecordedObject], result: Resul
         held = [c for c in view.changes if c.disposition is Disposition.HELD and c.action is Action.DELETE]
         suspended = result.suspended.get(identity)
         findings = Findings(
-            stalled=stalled, progressing=None if stalled else findings.progressing,
+            stalled=stalled,
+            progressing=None if stalled else findings.progressing,
             suspended=Finding("Suspended", suspended) if suspended else None,
             drifted=Finding("DriftDetected", _say(held)) if held else None,
-            blocked=Finding(blocked[0].reason or "Limits", _say(blocked)) if blocked else None)
+            blocked=Finding(blocked[0].reason or "Limits", _say(blocked)) if blocked else None,
+        )
     view.records = records
     return dataclasses.replace(_status(view, findings, before, before.generation if before else 1, 0.0, now), deleting=True)

@@ -45,7 +45,7 @@ def _reconcile_slice(integration: str) -> str:
         return "stopping"
     try:
         asyncio.run_coroutine_threadsafe(_as_coroutine(run, ResourceId.from_path(integration)), loop).result()
-    except Exception as error:  # noqa: BLE001 - recorded by the slice itself; the sweep tries again
+    except Exception as error:
         return f"failed: {type(error).__name__}"
     return "done"
 
@@ -74,8 +74,14 @@ class Runtime:
         from dbos import DBOS, DBOSConfig
 
         config: DBOSConfig = {
-            "name": "reconciler", "system_database_url": self._url, "application_version": APPLICATION_VERSION, "executor_id": self._executor_id,
-            "log_level": "WARNING", "console_log_level": "WARNING", "enable_otlp": False, "max_executor_threads": self._concurrency + 4,
+            "name": "reconciler",
+            "system_database_url": self._url,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": self._executor_id,
+            "log_level": "WARNING",
+            "console_log_level": "WARNING",
+            "enable_otlp": False,
+            "max_executor_threads": self._concurrency + 4,
         }
         if self._url.startswith("postgresql"):
             config["dbos_system_schema"] = "dbos"
@@ -127,7 +133,9 @@ class Runtime:
     def _prune(self, before: str) -> int:
         from dbos import DBOS
 
-        old = DBOS.list_workflows(status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, load_input=False, load_output=False, limit=5_000)
+        old = DBOS.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, load_input=False, load_output=False, limit=5_000
+        )
         if old:
             DBOS.delete_workflows([workflow.workflow_id for workflow in old])
         return len(old)
@@ -144,4 +152,4 @@ class Runtime:
         DBOS.destroy(workflow_completion_timeout_sec=timeout_s)
 
 
-__all__: list[Any] = ["APPLICATION_VERSION", "QUEUE", "Runtime", "RunSlice"]
+__all__: list[Any] = ["APPLICATION_VERSION", "QUEUE", "RunSlice", "Runtime"]

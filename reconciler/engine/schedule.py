@@ -45,18 +45,35 @@ def hold_back(plan: Plan, schedule: Schedule, now: float) -> Plan:
 
 def _held(change: Change, schedule: Schedule, now: float) -> Change:
     retry = schedule.retries.get(change.address)
-    if retry is None or change.disposition is not Disposition.EXECUTE or retry.next_at <= now or retry.digest != digest_of_change(change):
+    if (
+        retry is None
+        or change.disposition is not Disposition.EXECUTE
+        or retry.next_at <= now
+        or retry.digest != digest_of_change(change)
+    ):
         return change
-    return dataclasses.replace(change, disposition=Disposition.WAITING, reason="Backoff", message=retry.message, retry_at=retry.next_at)
+    return dataclasses.replace(
+        change, disposition=Disposition.WAITING, reason="Backoff", message=retry.message, retry_at=retry.next_at
+    )
 
 
 def keep_reserve(plan: Plan, reset_at: float) -> Plan:
     """Return ``plan`` with commits waiting for the rate's reset: what is left of it is kept for repairing drift."""
+
     def hold(change: Change) -> Change:
-        if change.disposition is not Disposition.EXECUTE or change.cls is not ChangeClass.COMMIT or change.action in {Action.RECORD, Action.FORGET}:
+        if (
+            change.disposition is not Disposition.EXECUTE
+            or change.cls is not ChangeClass.COMMIT
+            or change.action in {Action.RECORD, Action.FORGET}
+        ):
             return change
-        return dataclasses.replace(change, disposition=Disposition.WAITING, reason="RateReserve", retry_at=reset_at,
-                                   message="the rest of the hourly rate is kept for repairing drift")
+        return dataclasses.replace(
+            change,
+            disposition=Disposition.WAITING,
+            reason="RateReserve",
+            retry_at=reset_at,
+            message="the rest of the hourly rate is kept for repairing drift",
+        )
 
     return dataclasses.replace(plan, changes=tuple(hold(change) for change in plan.changes))
 
@@ -66,7 +83,9 @@ def digest_of_change(change: Change) -> str:
     return change.desired.digest if change.desired is not None else f"{change.action}:{change.external_id}"
 
 
-def next_try(key: str, error: ReconcilerError, before: Retry | None, *, digest: str, now: float, low_s: float, high_s: float) -> Retry:
+def next_try(
+    key: str, error: ReconcilerError, before: Retry | None, *, digest: str, now: float, low_s: float, high_s: float
+) -> Retry:
     """Return when to try again after ``error``: the provider's time, or doubled from ``low_s`` up to ``high_s`` with ±20 % jitter."""
     attempts = (before.attempts if before is not None and before.digest == digest else 0) + 1
     pause = min(high_s, low_s * 2 ** min(attempts - 1, 30)) * random.uniform(0.8, 1.2)  # noqa: S311

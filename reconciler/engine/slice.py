@@ -121,14 +121,30 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
         await _mark_seen(recorded, result.world, deps)
     schedule = await deps.db(Schedule.load, deps.store)
     result.suspended = setting.suspensions.of(order.integration, setting.live, deps.clock())
-    plan = make_plan(PlanInput(
-        integration=order.integration, desired=desired, recorded=recorded, views=result.world.views, intents=intents,
-        untouchable=frozenset(result.compiled.stalled), suspended=frozenset(result.suspended),
-        approvals=frozenset(await deps.db(deps.store.approvals)), types=types, refused=schedule.refused(),
-        prune_allowed=order.prune and setting.live.complete and deps.config.reconcile.prune,
-        limits=Limits(deps.config.reconcile.limits.delete_percent, deps.config.reconcile.limits.delete_minimum,
-                      deps.config.reconcile.limits.delete_max),
-        settle_s=deps.config.reconcile.settle, now=deps.clock(), owner=deps.owner, claim_natural_keys=order.claim))
+    plan = make_plan(
+        PlanInput(
+            integration=order.integration,
+            desired=desired,
+            recorded=recorded,
+            views=result.world.views,
+            intents=intents,
+            untouchable=frozenset(result.compiled.stalled),
+            suspended=frozenset(result.suspended),
+            approvals=frozenset(await deps.db(deps.store.approvals)),
+            types=types,
+            refused=schedule.refused(),
+            prune_allowed=order.prune and setting.live.complete and deps.config.reconcile.prune,
+            limits=Limits(
+                deps.config.reconcile.limits.delete_percent,
+                deps.config.reconcile.limits.delete_minimum,
+                deps.config.reconcile.limits.delete_max,
+            ),
+            settle_s=deps.config.reconcile.settle,
+            now=deps.clock(),
+            owner=deps.owner,
+            claim_natural_keys=order.claim,
+        )
+    )
     if order.keep is not None:
         plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
     result.plan = plan if order.ignore_backoff else hold_back(plan, schedule, deps.clock())
@@ -173,7 +189,15 @@ def _target(setting: Setting, link: Link, result: Result, deps: Deps) -> Target:
     def secrets(desired: ManagedObject) -> Mapping[str, SecretValue]:
         return {w.pointer: value_of(w.ref, deps, setting.secrets.read) for w in desired.write_only}
 
-    return Target(link.api, link.driver.types, secrets, recorded, observed, setting.live.revision, lambda: min(BATCH, max(1, link.budget.admits())))
+    return Target(
+        link.api,
+        link.driver.types,
+        secrets,
+        recorded,
+        observed,
+        setting.live.revision,
+        lambda: min(BATCH, max(1, link.budget.admits())),
+    )
 
 
 async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, result: Result, deps: Deps) -> None:
@@ -182,9 +206,19 @@ async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, resul
     if not recorded:
         return
     world = await observe(link.api, link.driver.types, scopes, expectations(recorded, ()), deps)
-    proof = make_plan(PlanInput(integration=result.integration, desired=(), recorded=recorded, views=world.views,
-                                types=link.driver.types, settle_s=deps.config.reconcile.settle, now=deps.clock(), owner=deps.owner,
-                                limits=Limits(0, 0, 0)))
+    proof = make_plan(
+        PlanInput(
+            integration=result.integration,
+            desired=(),
+            recorded=recorded,
+            views=world.views,
+            types=link.driver.types,
+            settle_s=deps.config.reconcile.settle,
+            now=deps.clock(),
+            owner=deps.owner,
+            limits=Limits(0, 0, 0),
+        )
+    )
     gone = tuple(c for c in proof.changes if c.action is Action.FORGET and c.disposition is Disposition.EXECUTE)
     target = dataclasses.replace(_target(setting, link, result, deps), recorded={r.address: r for r in recorded})
     done = await execute(dataclasses.replace(proof, changes=gone), target, deps)

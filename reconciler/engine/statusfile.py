@@ -35,11 +35,21 @@ def document(engine: Engine, daemon: DaemonInfo, now: float) -> dict[str, Any]:
     """Return the document of interface.md (``StatusReport``)."""
     rows = sorted(engine.view.statuses.values(), key=lambda status: status.id)
     return {
-        "apiVersion": "v1", "kind": "StatusReport",
-        "daemon": {"version": daemon.version, "pid": daemon.pid, "startedAt": iso(daemon.started_at), "heartbeatAt": iso(now), "phase": daemon.phase},
-        "source": _source(engine), "summary": _summary(rows),
+        "apiVersion": "v1",
+        "kind": "StatusReport",
+        "daemon": {
+            "version": daemon.version,
+            "pid": daemon.pid,
+            "startedAt": iso(daemon.started_at),
+            "heartbeatAt": iso(now),
+            "phase": daemon.phase,
+        },
+        "source": _source(engine),
+        "summary": _summary(rows),
         "plans": [_plan(plan) for result in _results(engine) if (plan := result.plan) is not None],
-        "credentials": _credentials(engine), "resources": [_resource(status) for status in rows], "stages": [],
+        "credentials": _credentials(engine),
+        "resources": [_resource(status) for status in rows],
+        "stages": [],
     }
 
 
@@ -51,10 +61,19 @@ def _source(engine: Engine) -> dict[str, Any]:
     state, config = engine.state, engine.deps.config.source
     error = state.error
     row: dict[str, Any] = {
-        "url": config.url, "branch": config.branch, "path": config.path, "lastFetched": state.fetched.id if state.fetched else "",
-        "lastFetchedAt": iso(state.fetched_at), "lastValid": state.valid, "lastApplied": state.applied, "lastAttempted": state.attempted,
+        "url": config.url,
+        "branch": config.branch,
+        "path": config.path,
+        "lastFetched": state.fetched.id if state.fetched else "",
+        "lastFetchedAt": iso(state.fetched_at),
+        "lastValid": state.valid,
+        "lastApplied": state.applied,
+        "lastAttempted": state.attempted,
         "error": {"code": error.code, "message": error.message, "hint": error.hint} if error is not None else None,
-        "problems": [{"location": str(p.location), "code": p.code, "message": p.message, "severity": p.severity.value} for p in engine.live.problems[:100]],
+        "problems": [
+            {"location": str(p.location), "code": p.code, "message": p.message, "severity": p.severity.value}
+            for p in engine.live.problems[:100]
+        ],
         "notices": list(state.notices[:20]),
     }
     return row
@@ -64,17 +83,33 @@ def _summary(rows: list[ResourceStatus]) -> dict[str, int]:
     def count(kind: ConditionType) -> int:
         return sum(1 for status in rows if status.condition(kind) is not None)
 
-    return {"total": len(rows), "ready": sum(1 for status in rows if status.ready), "progressing": count(ConditionType.RECONCILING),
-            "stalled": count(ConditionType.STALLED), "drifted": count(ConditionType.DRIFTED), "suspended": count(ConditionType.SUSPENDED),
-            "blocked": count(ConditionType.PLAN_BLOCKED)}
+    return {
+        "total": len(rows),
+        "ready": sum(1 for status in rows if status.ready),
+        "progressing": count(ConditionType.RECONCILING),
+        "stalled": count(ConditionType.STALLED),
+        "drifted": count(ConditionType.DRIFTED),
+        "suspended": count(ConditionType.SUSPENDED),
+        "blocked": count(ConditionType.PLAN_BLOCKED),
+    }
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
     blocked = plan.blocked_sha256
-    return {"integration": plan.integration.path, "sha256": plan.sha256, "changes": len(plan.changes),
-            "blocked": None if blocked is None else {
-                "sha256": blocked, "approve": f"reconciler approve {blocked}",
-                "changes": [{"address": c.address, "action": c.action.value, "reason": c.reason, "message": c.message} for c in plan.blocked]}}
+    return {
+        "integration": plan.integration.path,
+        "sha256": plan.sha256,
+        "changes": len(plan.changes),
+        "blocked": None
+        if blocked is None
+        else {
+            "sha256": blocked,
+            "approve": f"reconciler approve {blocked}",
+            "changes": [
+                {"address": c.address, "action": c.action.value, "reason": c.reason, "message": c.message} for c in plan.blocked
+            ],
+        },
+    }
 
 
 def _credentials(engine: Engine) -> list[dict[str, Any]]:
@@ -85,9 +120,16 @@ def _credentials(engine: Engine) -> list[dict[str, Any]]:
         if report is None and not refused:
             continue
         budget = engine.links.rate_of(result.integration)
-        rows.append({"name": result.integration.path, "valid": report.valid if report is not None and not refused else False,
-                     "identity": report.identity if report else "", "expiresAt": report.expires_at if report else "",
-                     "missing": list(report.missing) if report else [], "rate": _rate({**(report.rate if report else {}), **budget})})
+        rows.append(
+            {
+                "name": result.integration.path,
+                "valid": report.valid if report is not None and not refused else False,
+                "identity": report.identity if report else "",
+                "expiresAt": report.expires_at if report else "",
+                "missing": list(report.missing) if report else [],
+                "rate": _rate({**(report.rate if report else {}), **budget}),
+            }
+        )
     return rows
 
 
@@ -97,22 +139,45 @@ def _rate(rate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resource(status: ResourceStatus) -> dict[str, Any]:
-    return {"kind": status.id.kind, "canvas": status.id.canvas, "name": status.id.name, "file": status.location.file, "line": status.location.line,
-            "generation": status.generation, "observedGeneration": status.observed_generation, "deleting": status.deleting,
-            "objects": [dict(row) for row in status.objects], "drift": [dict(row) for row in status.drift], "lastChangedAt": status.last_changed_at,
-            "nextReconcileAt": status.next_reconcile_at, "attempts": status.attempts, "history": list(status.history),
-            "conditions": [_condition(c) for c in status.conditions]}
+    return {
+        "kind": status.id.kind,
+        "canvas": status.id.canvas,
+        "name": status.id.name,
+        "file": status.location.file,
+        "line": status.location.line,
+        "generation": status.generation,
+        "observedGeneration": status.observed_generation,
+        "deleting": status.deleting,
+        "objects": [dict(row) for row in status.objects],
+        "drift": [dict(row) for row in status.drift],
+        "lastChangedAt": status.last_changed_at,
+        "nextReconcileAt": status.next_reconcile_at,
+        "attempts": status.attempts,
+        "history": list(status.history),
+        "conditions": [_condition(c) for c in status.conditions],
+    }
 
 
 def _condition(condition: Condition) -> dict[str, Any]:
-    return {"type": condition.type.value, "status": condition.status.value, "reason": condition.reason, "message": condition.message,
-            "lastTransitionTime": condition.last_transition_time, "observedGeneration": condition.observed_generation}
+    return {
+        "type": condition.type.value,
+        "status": condition.status.value,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastTransitionTime": condition.last_transition_time,
+        "observedGeneration": condition.observed_generation,
+    }
 
 
 def snapshot(engine: Engine) -> dict[str, Any]:
     """Return what ``plan --snapshot`` reads: the live specs, which hold references and no values."""
     rows = sorted(engine.live.resources.values(), key=lambda resource: resource.id)
-    return {"formatVersion": 1, "kind": "Snapshot", "revision": engine.live.revision, "resources": [orjson.loads(resource_to_json(one)) for one in rows]}
+    return {
+        "formatVersion": 1,
+        "kind": "Snapshot",
+        "revision": engine.live.revision,
+        "resources": [orjson.loads(resource_to_json(one)) for one in rows],
+    }
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

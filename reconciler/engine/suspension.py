@@ -29,7 +29,9 @@ class Suspensions:
         whole = self.reason(integration, live.resources.get(integration), now)
         found = {integration: whole} if whole is not None else {}
         for resource in users_of(integration, live.resources.values()):
-            reason = self.reason(resource.id, resource, now) or (f"{integration} is suspended: {whole}" if whole is not None else None)
+            reason = self.reason(resource.id, resource, now) or (
+                f"{integration} is suspended: {whole}" if whole is not None else None
+            )
             if reason is not None:
                 found[resource.id] = reason
         return found

@@ -127,8 +127,17 @@ class ProviderError(ReconcilerError):
     retry: RetryKind = RetryKind.BACKOFF
     unknown_outcome = False
 
-    def __init__(self, message: str, *, status: int = 0, request: str = "", retry_at: float | None = None,
-                 code: str | None = None, hint: str = "", body: object = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        request: str = "",
+        retry_at: float | None = None,
+        code: str | None = None,
+        hint: str = "",
+        body: object = None,
+    ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.status = status
         self.request = request  # "PATCH /repos/acme/x/hooks/1": never with a query or a body

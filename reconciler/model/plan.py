@@ -108,10 +108,15 @@ class Change:
 
     def decision(self) -> JsonValue:
         """Return what the digest covers: what would be done, and nothing volatile (no times, lines, messages)."""
-        return [self.address, self.action.value, self.disposition.value, self.external_id or "",
-                self.previous or "", self.desired.digest if self.desired else "",
-                [[f.path, f.cls.value] for f in self.fields]]
-
+        return [
+            self.address,
+            self.action.value,
+            self.disposition.value,
+            self.external_id or "",
+            self.previous or "",
+            self.desired.digest if self.desired else "",
+            [[f.path, f.cls.value] for f in self.fields],
+        ]
 
     def blocked_digest(self) -> Digest:
         """Return the digest of this one change as a member of a blocked set (whatever its disposition is now)."""

@@ -169,7 +169,6 @@ class Resource:
     spec_digest: str = ""
     """Digest over canonical spec and lifecycle: what ``generation`` counts."""
 
-
     def secret_refs(self, under: str = "") -> dict[str, SecretRef]:
         """Return every ``{valueFrom: {secret: {name, key}}}`` of the spec below the JSON pointer ``under``, by its pointer from there."""
         node: Any = self.spec

@@ -23,7 +23,11 @@ def _same(value: Any) -> Any:
 def to_json(value: Any) -> Any:
     """Return ``value`` as JSON: dataclasses by field (defaults left out), enums by value, sets sorted, identities as objects."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_json(item) for name, default in _defaults(type(value)) if (item := getattr(value, name)) is not default and item != default}
+        return {
+            name: to_json(item)
+            for name, default in _defaults(type(value))
+            if (item := getattr(value, name)) is not default and item != default
+        }
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -114,12 +114,16 @@ def call(folder: Path, request: Mapping[str, Any], *, timeout_s: float = 30.0) -
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NoDaemon("no daemon is running on this state", hint="Start `reconciler run`.") from error
     except TimeoutError as error:
-        raise StateError(f"the daemon did not answer within {timeout_s:.0f} s", code="RC8003", hint="See its log and /healthz.") from error
+        raise StateError(
+            f"the daemon did not answer within {timeout_s:.0f} s", code="RC8003", hint="See its log and /healthz."
+        ) from error
     if not data:
         raise StateError("the daemon closed the connection without an answer", code="RC8003", hint="See its log.")
     answer: Mapping[str, Any] = json.loads(data)
     if not answer.get("ok"):
-        refused = ReconcilerError(str(answer.get("message", "refused")), code=str(answer.get("code", "RC8003")), hint=str(answer.get("hint", "")))
+        refused = ReconcilerError(
+            str(answer.get("message", "refused")), code=str(answer.get("code", "RC8003")), hint=str(answer.get("hint", ""))
+        )
         refused.exit_code = int(answer.get("exit", 1))
         raise refused
     return answer

@@ -10,8 +10,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store", "content-security-policy": "default-src 'none'",
-                    "referrer-policy": "no-referrer"}
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'",
+    "referrer-policy": "no-referrer",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from reconciler.server.health import Probes, build_app
 class HttpServer:
     """Serves the daemon's app on ``listen`` (``host:port``; port 0 picks a free one, see `port`)."""
 
-    def __init__(self, listen: str, *, dead_loops: Callable[[], list[str]], ready: Callable[[], bool], metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self, listen: str, *, dead_loops: Callable[[], list[str]], ready: Callable[[], bool], metrics: Callable[[], bytes]
+    ) -> None:
         self._listen = listen
         self._probes = Probes(dead_loops, ready, metrics)
         self._task: asyncio.Task[None] | None = None
@@ -29,15 +31,26 @@ class HttpServer:
         try:
             sock = socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512)
         except OSError as error:
-            raise ConfigError(f"cannot listen on {self._listen}: {error.strerror}", code="RC8004",
-                              hint="Another process has the port, or the address is not this machine's: change server.listen.") from error
+            raise ConfigError(
+                f"cannot listen on {self._listen}: {error.strerror}",
+                code="RC8004",
+                hint="Another process has the port, or the address is not this machine's: change server.listen.",
+            ) from error
         self.port = sock.getsockname()[1]
-        config = uvicorn.Config(build_app(self._probes), log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5,
-                                limit_concurrency=256, server_header=False, h11_max_incomplete_event_size=65_536)
+        config = uvicorn.Config(
+            build_app(self._probes),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=5,
+            limit_concurrency=256,
+            server_header=False,
+            h11_max_incomplete_event_size=65_536,
+        )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._server = server
-        self._task = asyncio.create_task(server._serve([sock]))  # noqa: SLF001 - `serve` would take the process's signals
+        self._task = asyncio.create_task(server._serve([sock]))
 
     async def stop(self) -> None:
         """Stop accepting and wait shortly for what is under way."""

@@ -26,12 +26,25 @@ class Metrics:
 
     def __init__(self, engine: Engine) -> None:
         self.registry = CollectorRegistry()
-        self._duration = Histogram("reconciler_reconcile_duration_seconds", "Duration of one integration's slice.", ("integration",),
-                                   registry=self.registry, buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300))
-        self._total = Counter("reconciler_reconcile_total", "Slices by result.", ("integration", "result"), registry=self.registry)
-        self._operations = Counter("reconciler_apply_operations_total", "Remote writes by action, type and outcome.",
-                                   ("action", "type", "outcome"), registry=self.registry)
-        self._fights = Counter("reconciler_resource_fights_total", "Objects found contended by somebody else.", registry=self.registry)
+        self._duration = Histogram(
+            "reconciler_reconcile_duration_seconds",
+            "Duration of one integration's slice.",
+            ("integration",),
+            registry=self.registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+        )
+        self._total = Counter(
+            "reconciler_reconcile_total", "Slices by result.", ("integration", "result"), registry=self.registry
+        )
+        self._operations = Counter(
+            "reconciler_apply_operations_total",
+            "Remote writes by action, type and outcome.",
+            ("action", "type", "outcome"),
+            registry=self.registry,
+        )
+        self._fights = Counter(
+            "reconciler_resource_fights_total", "Objects found contended by somebody else.", registry=self.registry
+        )
         self.registry.register(_Findings(engine))
 
     def observe_slice(self, result: Result, duration_s: float) -> None:
@@ -61,7 +74,9 @@ class _Findings(Collector):
         yield from self._resources()
         yield from self._credentials()
         engine = self._engine
-        yield _gauge("reconciler_last_sync_timestamp_seconds", "When the source was read last.", (), [((), engine.state.fetched_at)])
+        yield _gauge(
+            "reconciler_last_sync_timestamp_seconds", "When the source was read last.", (), [((), engine.state.fetched_at)]
+        )
         yield _gauge("reconciler_last_reconcile_timestamp_seconds", "When a pass ended last.", (), [((), engine.view.passed_at)])
         yield _gauge("reconciler_source_up", "1 while the source can be read.", (), [((), 0 if engine.state.error else 1)])
         stale = time.time() - engine.state.fetched_at if engine.state.fetched_at else 0.0
@@ -75,18 +90,29 @@ class _Findings(Collector):
         for status in rows:
             ready = status.condition(ConditionType.READY)
             tally[status.id.kind, ready.status.value if ready else ConditionStatus.UNKNOWN.value] += 1
-        yield _gauge("reconciler_resources", "Resources by kind and Ready.", ("kind", "ready"), [(key, n) for key, n in sorted(tally.items())])
-        for name, kind, text in (("reconciler_resource_drifted", ConditionType.DRIFTED, "Resources whose objects differ from what was applied."),
-                                 ("reconciler_resource_stalled", ConditionType.STALLED, "Resources that wait for a human."),
-                                 ("reconciler_resource_suspended", ConditionType.SUSPENDED, "Suspended resources."),
-                                 ("reconciler_plan_blocked", ConditionType.PLAN_BLOCKED, "Resources with changes that wait for an approval.")):
+        yield _gauge(
+            "reconciler_resources",
+            "Resources by kind and Ready.",
+            ("kind", "ready"),
+            [(key, n) for key, n in sorted(tally.items())],
+        )
+        for name, kind, text in (
+            ("reconciler_resource_drifted", ConditionType.DRIFTED, "Resources whose objects differ from what was applied."),
+            ("reconciler_resource_stalled", ConditionType.STALLED, "Resources that wait for a human."),
+            ("reconciler_resource_suspended", ConditionType.SUSPENDED, "Suspended resources."),
+            ("reconciler_plan_blocked", ConditionType.PLAN_BLOCKED, "Resources with changes that wait for an approval."),
+        ):
             yield _gauge(name, text, (), [((), sum(1 for status in rows if status.condition(kind)))])
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._engine.view.results
         valid = [((i.name,), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 while the credential is accepted.", ("integration",), valid)
-        remaining = [((i.name,), rate["remaining"]) for i in sorted(results) if (rate := self._engine.links.rate_of(i)) and "remaining" in rate]
+        remaining = [
+            ((i.name,), rate["remaining"])
+            for i in sorted(results)
+            if (rate := self._engine.links.rate_of(i)) and "remaining" in rate
+        ]
         yield _gauge("reconciler_rate_limit_remaining", "Requests left in the provider's window.", ("integration",), remaining)
 
 
@@ -98,9 +124,22 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], rows: Sequence[tuple[t
 
 
 METRIC_NAMES = (
-    "reconciler_reconcile_duration_seconds", "reconciler_reconcile_total", "reconciler_apply_operations_total", "reconciler_resource_fights_total",
-    "reconciler_build_info", "reconciler_resources", "reconciler_resource_drifted", "reconciler_resource_stalled", "reconciler_resource_suspended",
-    "reconciler_plan_blocked", "reconciler_last_sync_timestamp_seconds", "reconciler_last_reconcile_timestamp_seconds", "reconciler_source_up",
-    "reconciler_source_age_seconds", "reconciler_manifest_problems", "reconciler_credential_valid", "reconciler_rate_limit_remaining",
+    "reconciler_reconcile_duration_seconds",
+    "reconciler_reconcile_total",
+    "reconciler_apply_operations_total",
+    "reconciler_resource_fights_total",
+    "reconciler_build_info",
+    "reconciler_resources",
+    "reconciler_resource_drifted",
+    "reconciler_resource_stalled",
+    "reconciler_resource_suspended",
+    "reconciler_plan_blocked",
+    "reconciler_last_sync_timestamp_seconds",
+    "reconciler_last_reconcile_timestamp_seconds",
+    "reconciler_source_up",
+    "reconciler_source_age_seconds",
+    "reconciler_manifest_problems",
+    "reconciler_credential_valid",
+    "reconciler_rate_limit_remaining",
 )
 """All names, for docs/operations.md; a test holds the two together."""

@@ -41,7 +41,9 @@ class AuditLog(Leases):
         connection.execute(insert(audit_table), rows)
 
     def _head(self, connection: SqlConnection) -> tuple[int, str]:
-        row = connection.execute(select(audit_table.c.seq, audit_table.c.hash).order_by(audit_table.c.seq.desc()).limit(1)).first()
+        row = connection.execute(
+            select(audit_table.c.seq, audit_table.c.hash).order_by(audit_table.c.seq.desc()).limit(1)
+        ).first()
         return (int(row[0]), str(row[1])) if row is not None else (0, GENESIS)
 
     def audit_head(self) -> tuple[int, str]:
@@ -60,7 +62,9 @@ class AuditLog(Leases):
     def verify_audit(self) -> AuditReport:
         """Walk the whole chain; an edited or missing row is named by its number."""
         prev, rows, expected = GENESIS, 0, 1
-        query = select(audit_table.c.seq, audit_table.c.prev, audit_table.c.hash, audit_table.c.payload).order_by(audit_table.c.seq)
+        query = select(audit_table.c.seq, audit_table.c.prev, audit_table.c.hash, audit_table.c.payload).order_by(
+            audit_table.c.seq
+        )
         with self._read() as connection:
             for seq, before, digest, payload in connection.execution_options(yield_per=1_000).execute(query):
                 if seq != expected or before != prev or digest != link(prev, seq, payload):

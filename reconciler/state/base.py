@@ -42,7 +42,13 @@ def make_engine(url: str) -> Engine:
         @event.listens_for(engine, "connect")
         def _connected(connection: sqlite3.Connection, _record: Any) -> None:
             connection.isolation_level = None  # transactions are begun by us, with IMMEDIATE
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "temp_store=MEMORY"):
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                f"busy_timeout={BUSY_MS}",
+                "foreign_keys=ON",
+                "temp_store=MEMORY",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
 
         @event.listens_for(engine, "begin")
@@ -51,8 +57,14 @@ def make_engine(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
 
         return engine
-    keep = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "connect_timeout": 10,
-            "options": "-c statement_timeout=30000 -c lock_timeout=30000"}
+    keep = {
+        "keepalives": 1,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "connect_timeout": 10,
+        "options": "-c statement_timeout=30000 -c lock_timeout=30000",
+    }
     return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
 
 
@@ -95,20 +107,29 @@ class Base:
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Cut ``items`` so that no statement has too many parameters."""
     for start in range(0, len(items), CHUNK):
-        yield items[start:start + CHUNK]
+        yield items[start : start + CHUNK]
 
 
 def state_error(error: DBAPIError) -> StateError:
     """Return the typed error of a database's; never with a statement's parameters."""
     text = str(error.orig).lower()
     if "disk is full" in text or "no space left" in text or "database or disk is full" in text or "could not extend file" in text:
-        return StorageFull("the disk of the state is full; nothing remote is written until there is room", hint="Make room; work goes on by itself.")
+        return StorageFull(
+            "the disk of the state is full; nothing remote is written until there is room",
+            hint="Make room; work goes on by itself.",
+        )
     if "locked" in text or "busy" in text:
-        return StateError("another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1).")
+        return StateError(
+            "another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1)."
+        )
     if "readonly" in text or "read-only" in text:
         return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
     if isinstance(error, OperationalError):
-        return StateError(f"the database does not answer: {type(error.orig).__name__}", code="RC7007", hint="It is tried again; check that it runs.")
+        return StateError(
+            f"the database does not answer: {type(error.orig).__name__}",
+            code="RC7007",
+            hint="It is tried again; check that it runs.",
+        )
     return StateError(f"the database refused: {type(error.orig).__name__}: {str(error.orig)[:200]}", code="RC7001")
 
 

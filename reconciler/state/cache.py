@@ -43,10 +43,12 @@ class BlobCache:
         try:
             if len(wanted) > 2_000:
                 chosen = set(wanted)
-                return {key: payload for key, payload in self._connection.execute("SELECT id, payload FROM blob") if key in chosen}
+                return {
+                    key: payload for key, payload in self._connection.execute("SELECT id, payload FROM blob") if key in chosen
+                }
             found: dict[str, bytes] = {}
             for start in range(0, len(wanted), 500):
-                part = wanted[start:start + 500]
+                part = wanted[start : start + 500]
                 marks = ",".join("?" * len(part))
                 found.update(self._connection.execute(f"SELECT id, payload FROM blob WHERE id IN ({marks})", part))  # noqa: S608 - question marks only
             return found

@@ -25,25 +25,39 @@ class Findings(Objects):
     def resources(self) -> dict[str, bytes]:
         """Return the last valid specs, as `save_resources` was given them, by path."""
         with self._read() as connection:
-            return {path: bytes(payload) for path, payload in connection.execute(select(tables.resource.c.path, tables.resource.c.payload))}
+            return {
+                path: bytes(payload)
+                for path, payload in connection.execute(select(tables.resource.c.path, tables.resource.c.payload))
+            }
 
     def generations(self) -> dict[ResourceId, int]:
         """Return how often each spec changed, from 1."""
         with self._read() as connection:
-            return {ResourceId.from_path(path): int(n) for path, n in connection.execute(select(tables.resource.c.path, tables.resource.c.generation))}
+            return {
+                ResourceId.from_path(path): int(n)
+                for path, n in connection.execute(select(tables.resource.c.path, tables.resource.c.generation))
+            }
 
     def save_resources(self, rows: Iterable[tuple[str, str, bytes]]) -> None:
         """Store (path, digest, payload); a changed digest is a new generation, and only changed rows are written."""
         with self._read() as connection:
-            known = {path: (digest, generation, payload) for path, digest, generation, payload in connection.execute(
-                select(tables.resource.c.path, tables.resource.c.digest, tables.resource.c.generation, tables.resource.c.payload))}
+            known = {
+                path: (digest, generation, payload)
+                for path, digest, generation, payload in connection.execute(
+                    select(
+                        tables.resource.c.path, tables.resource.c.digest, tables.resource.c.generation, tables.resource.c.payload
+                    )
+                )
+            }
         changed = []
         for path, digest, payload in rows:
             before = known.get(path)
             if before is None:
                 changed.append({"path": path, "digest": digest, "generation": 1, "payload": payload})
             elif before[0] != digest or bytes(before[2]) != payload:
-                changed.append({"path": path, "digest": digest, "generation": before[1] + (before[0] != digest), "payload": payload})
+                changed.append(
+                    {"path": path, "digest": digest, "generation": before[1] + (before[0] != digest), "payload": payload}
+                )
         if changed:
             with self._write() as connection:
                 self._upsert(connection, tables.resource, changed)
@@ -65,7 +79,10 @@ class Findings(Objects):
     def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> None:
         """Store statuses; rows that did not change are not written."""
         with self._read() as connection:
-            known = {path: bytes(payload) for path, payload in connection.execute(select(tables.status.c.path, tables.status.c.payload))}
+            known = {
+                path: bytes(payload)
+                for path, payload in connection.execute(select(tables.status.c.path, tables.status.c.payload))
+            }
         packed = [(row.id.path, pack(row)) for row in rows]
         changed = [{"path": path, "payload": payload} for path, payload in packed if known.get(path) != payload]
         if not changed and not gone:
@@ -111,8 +128,14 @@ class Findings(Objects):
     def save_observations(self, rows: Sequence[StoredObservation]) -> None:
         """Store lists, each with what makes the next read conditional; both in one commit, since one without the other lies."""
         with self._write() as connection:
-            self._upsert(connection, tables.observation, [
-                {"scope_type": r.scope.type, "scope_key": r.scope.key, "observed_at": r.observed_at, "payload": pack(r)} for r in rows])
+            self._upsert(
+                connection,
+                tables.observation,
+                [
+                    {"scope_type": r.scope.type, "scope_key": r.scope.key, "observed_at": r.observed_at, "payload": pack(r)}
+                    for r in rows
+                ],
+            )
 
     def clear_observations(self) -> None:
         """Drop all stored lists: the next reads are full ones."""
@@ -124,7 +147,9 @@ class Findings(Objects):
     def retries(self) -> tuple[Retry, ...]:
         """Return everything that waits for its next try."""
         with self._read() as connection:
-            return tuple(unpack(Retry, row[0]) for row in connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key)))
+            return tuple(
+                unpack(Retry, row[0]) for row in connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key))
+            )
 
     def save_retries(self, rows: Sequence[Retry], healed: Sequence[str]) -> None:
         """Store retries and drop those that succeeded; one commit."""
@@ -133,12 +158,18 @@ class Findings(Objects):
         with self._write() as connection:
             for part in chunks(list(healed)):
                 connection.execute(delete(tables.retry).where(tables.retry.c.key.in_(part)))
-            self._upsert(connection, tables.retry, [{"key": r.key, "next_at": r.next_at, "payload": pack(r)} for r in {r.key: r for r in rows}.values()])
+            self._upsert(
+                connection,
+                tables.retry,
+                [{"key": r.key, "next_at": r.next_at, "payload": pack(r)} for r in {r.key: r for r in rows}.values()],
+            )
 
     def suspensions(self) -> dict[ResourceId, Suspension]:
         """Return the suspensions made by command."""
         with self._read() as connection:
-            rows = connection.execute(select(tables.suspension.c.path, tables.suspension.c.reason, tables.suspension.c.until)).all()
+            rows = connection.execute(
+                select(tables.suspension.c.path, tables.suspension.c.reason, tables.suspension.c.until)
+            ).all()
         return {ResourceId.from_path(path): Suspension(reason, until) for path, reason, until in rows}
 
     def suspend(self, identity: ResourceId, value: Suspension, *, audit: AuditEntry) -> None:
@@ -174,7 +205,9 @@ class Findings(Objects):
     def load_budget(self, credential_id: str) -> BudgetState | None:
         """Return a credential's budget as it was stored last, by any process."""
         with self._read() as connection:
-            row = connection.execute(select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)).first()
+            row = connection.execute(
+                select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)
+            ).first()
         return unpack(BudgetState, row[0]) if row is not None else None
 
     def save_budget(self, state: BudgetState) -> None:
@@ -187,11 +220,18 @@ class Findings(Objects):
     def journal(self, entries: Sequence[JournalEntry]) -> None:
         """Append to the causal chain that ``explain`` tells."""
         with self._write() as connection:
-            connection.execute(insert(tables.journal), [{"path": e.resource.path, "at": e.at, "payload": pack(e)} for e in entries])
+            connection.execute(
+                insert(tables.journal), [{"path": e.resource.path, "at": e.at, "payload": pack(e)} for e in entries]
+            )
 
     def journal_of(self, identity: ResourceId, limit: int) -> list[JournalEntry]:
         """Return the newest entries of one resource, newest first."""
-        query = select(tables.journal.c.payload).where(tables.journal.c.path == identity.path).order_by(tables.journal.c.id.desc()).limit(limit)
+        query = (
+            select(tables.journal.c.payload)
+            .where(tables.journal.c.path == identity.path)
+            .order_by(tables.journal.c.id.desc())
+            .limit(limit)
+        )
         with self._read() as connection:
             return [unpack(JournalEntry, row[0]) for row in connection.execute(query)]
 
@@ -200,7 +240,9 @@ class Findings(Objects):
         done = [state.value for state in IntentState if state not in {IntentState.PENDING, IntentState.UNKNOWN}]
         with self._write() as connection:
             count = connection.execute(delete(tables.journal).where(tables.journal.c.at < before)).rowcount
-            count += connection.execute(delete(tables.intent).where(tables.intent.c.created_at < before, tables.intent.c.state.in_(done))).rowcount
+            count += connection.execute(
+                delete(tables.intent).where(tables.intent.c.created_at < before, tables.intent.c.state.in_(done))
+            ).rowcount
             count += connection.execute(delete(tables.approval).where(tables.approval.c.at < before)).rowcount
         return int(count)
 

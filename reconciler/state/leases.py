@@ -43,9 +43,13 @@ class Leases(Base):
         """Raise `FenceLost` unless ``fence`` is still the newest."""
         if fence is None:
             return
-        matched = connection.execute(update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(number=fence.number))
+        matched = connection.execute(
+            update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(number=fence.number)
+        )
         if matched.rowcount != 1:
-            raise FenceLost(f"another process has taken over {fence.name}", hint="Nothing was written; this process stops working on it.")
+            raise FenceLost(
+                f"another process has taken over {fence.name}", hint="Nothing was written; this process stops working on it."
+            )
 
     def beat(self, identity: str) -> None:
         """Say that this executor is alive."""
@@ -57,7 +61,10 @@ class Leases(Base):
         """Return executors that have not said so for that long."""
         limit = self.now() - older_than_s
         with self._read() as connection:
-            return [str(row[0]) for row in connection.execute(select(executor.c.id).where(executor.c.beat < limit).order_by(executor.c.id))]
+            return [
+                str(row[0])
+                for row in connection.execute(select(executor.c.id).where(executor.c.beat < limit).order_by(executor.c.id))
+            ]
 
     def remove_executor(self, identity: str) -> None:
         """Drop the row: the last thing a process does, or a peer that took over."""

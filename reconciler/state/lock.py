@@ -23,15 +23,21 @@ class StateLock:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(f"the state folder {self._path.parent} cannot be used: {error.strerror}", code="RC7002",
-                             hint="Give it to this user, or name another in state.url and status.file.") from None
+            raise StateError(
+                f"the state folder {self._path.parent} cannot be used: {error.strerror}",
+                code="RC7002",
+                hint="Give it to this user, or name another in state.url and status.file.",
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise StateError(f"the state in {self._path.parent} is held by pid {holder}", code="RC7003",
-                             hint="Use the running daemon (its verbs work beside it), or stop it first.") from None
+            raise StateError(
+                f"the state in {self._path.parent} is held by pid {holder}",
+                code="RC7003",
+                hint="Use the running daemon (its verbs work beside it), or stop it first.",
+            ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor

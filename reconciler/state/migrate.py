@@ -37,6 +37,8 @@ def upgrade(connection: Connection) -> None:
     script = ScriptDirectory.from_config(config)
 
     with EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment:  # noqa: SLF001 - as alembic.command does
-        environment.configure(connection=connection, target_metadata=None, transactional_ddl=True, transaction_per_migration=False)
+        environment.configure(
+            connection=connection, target_metadata=None, transactional_ddl=True, transaction_per_migration=False
+        )
         environment.run_migrations()
     failpoint("state-migrate")

@@ -27,16 +27,22 @@ class Objects(AuditLog):
 
     def recorded(self, integration: ResourceId | None = None) -> tuple[RecordedObject, ...]:
         """Return what we own (on ``integration``), tombstones included, by address."""
-        query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).order_by(managed_object.c.address)
+        query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).order_by(
+            managed_object.c.address
+        )
         if integration is not None:
             query = query.where(managed_object.c.integration == integration.path)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return tuple(unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows)
+        return tuple(
+            unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows
+        )
 
     def recorded_one(self, address: Address) -> RecordedObject | None:
         """Return one recorded object, or None."""
-        query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).where(managed_object.c.address == address)
+        query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).where(
+            managed_object.c.address == address
+        )
         with self._read() as connection:
             row = connection.execute(query).first()
         return unpack(RecordedObject, row[2], seen=bool(row[0]), tombstone=bool(row[1])) if row is not None else None
@@ -81,7 +87,11 @@ class Objects(AuditLog):
 
     def unsettled(self, integration: ResourceId | None = None) -> tuple[Intent, ...]:
         """Return the writes without a known outcome, oldest first."""
-        query = select(intents_table.c.state, intents_table.c.payload).where(intents_table.c.state.in_(UNSETTLED)).order_by(intents_table.c.created_at, intents_table.c.id)
+        query = (
+            select(intents_table.c.state, intents_table.c.payload)
+            .where(intents_table.c.state.in_(UNSETTLED))
+            .order_by(intents_table.c.created_at, intents_table.c.id)
+        )
         if integration is not None:
             query = query.where(intents_table.c.integration == integration.path)
         with self._read() as connection:
@@ -93,7 +103,9 @@ class Objects(AuditLog):
         with self._write() as connection:
             self._finish(connection, [(identity, state) for identity, state, _ in settlements])
 
-    def record_and_forget(self, records: Sequence[RecordedObject], forget: Sequence[Address], audit: Sequence[AuditEntry]) -> None:
+    def record_and_forget(
+        self, records: Sequence[RecordedObject], forget: Sequence[Address], audit: Sequence[AuditEntry]
+    ) -> None:
         """Change the state alone: record what was found, forget what is gone; one commit."""
         with self._write() as connection:
             for part in chunks(list(forget)):
@@ -116,11 +128,29 @@ class Objects(AuditLog):
                 connection.execute(update(managed_object).where(managed_object.c.address.in_(part)).values(seen=True))
 
     def _record(self, connection: SqlConnection, records: Sequence[RecordedObject]) -> None:
-        self._upsert(connection, managed_object, [
-            {"address": r.address, "integration": r.integration.path, "resource": r.resource.path, "seen": r.seen, "tombstone": r.tombstone,
-             "payload": pack(dataclasses.replace(r, seen=False, tombstone=False))} for r in records])
+        self._upsert(
+            connection,
+            managed_object,
+            [
+                {
+                    "address": r.address,
+                    "integration": r.integration.path,
+                    "resource": r.resource.path,
+                    "seen": r.seen,
+                    "tombstone": r.tombstone,
+                    "payload": pack(dataclasses.replace(r, seen=False, tombstone=False)),
+                }
+                for r in records
+            ],
+        )
 
 
 def _intent_row(one: Intent) -> dict[str, object]:
-    return {"id": one.id, "integration": one.integration.path, "address": one.address, "state": one.state.value, "created_at": one.created_at,
-            "payload": pack(one)}
+    return {
+        "id": one.id,
+        "integration": one.integration.path,
+        "address": one.address,
+        "state": one.state.value,
+        "created_at": one.created_at,
+        "payload": pack(one),
+    }

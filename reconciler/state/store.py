@@ -51,10 +51,17 @@ class Store(Findings):
         if found == HEAD:
             return
         if found is not None and found not in known_revisions():
-            raise StateError(f"the state was written by a newer version (schema {found}, this program knows {HEAD})", code="RC7008",
-                             hint="Use the newer version again, or restore the backup from before the upgrade.")
+            raise StateError(
+                f"the state was written by a newer version (schema {found}, this program knows {HEAD})",
+                code="RC7008",
+                hint="Use the newer version again, or restore the backup from before the upgrade.",
+            )
         if found is None and tables and "meta" in tables:
-            raise StateError("the state has tables but no schema version", code="RC7001", hint="Restore a backup, or use `reconciler rebuild` on a new state.")
+            raise StateError(
+                "the state has tables but no schema version",
+                code="RC7001",
+                hint="Restore a backup, or use `reconciler rebuild` on a new state.",
+            )
         if not create and found is None:
             raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
         if file is not None and found is not None:
@@ -113,12 +120,18 @@ def _prepare(file: Path, *, create: bool) -> None:
     """Make the folder and file with narrow modes; refuse a damaged file before anything could change it."""
     if not file.exists():
         if not create:
-            raise StateError(f"there is no state at {file}", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
+            raise StateError(
+                f"there is no state at {file}", code="RC7021", hint="It is made by the first `reconciler run` or `apply`."
+            )
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise StateError(f"the state {file} cannot be made: {error.strerror}", code="RC7002", hint="Give the folder to this user, or name another in state.url.") from None
+            raise StateError(
+                f"the state {file} cannot be made: {error.strerror}",
+                code="RC7002",
+                hint="Give the folder to this user, or name another in state.url.",
+            ) from None
         return
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
@@ -142,8 +155,11 @@ def _prepare(file: Path, *, create: bool) -> None:
 
 def damaged(file: Path, reason: str) -> StateError:
     """Return the error of a database that fails its own check."""
-    return StateError(f"the state {file} is damaged: {reason}", code="RC7009",
-                      hint=f"Nothing was changed. Restore a backup of it, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: every object is found again by its marker.")
+    return StateError(
+        f"the state {file} is damaged: {reason}",
+        code="RC7009",
+        hint=f"Nothing was changed. Restore a backup of it, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: every object is found again by its marker.",
+    )
 
 
 __all__ = ["Store", "damaged"]

@@ -11,8 +11,17 @@ from tests.engine.world import World
 
 pytestmark = pytest.mark.fault
 
-CREATE_POINTS = ["apply-before-begin", "state-begin-before-commit", "state-begin-after-commit", "apply-after-begin", "http-after-send",
-                 "apply-before-settle", "state-settle-before-commit", "state-settle-after-commit", "apply-after-settle"]
+CREATE_POINTS = [
+    "apply-before-begin",
+    "state-begin-before-commit",
+    "state-begin-after-commit",
+    "apply-after-begin",
+    "http-after-send",
+    "apply-before-settle",
+    "state-settle-before-commit",
+    "state-settle-after-commit",
+    "apply-after-settle",
+]
 
 
 def converged(world: World, repos: list[str]) -> None:
@@ -67,8 +76,7 @@ def test_a8_a_kill_in_the_middle_of_many_objects_goes_on_where_it_was(world: Wor
         world.source(name)
     world.killed_at("apply-before-settle" if hit == 1 else "http-after-send", hit=1 if hit == 1 else 26)
     converged(world, names)
-    posts = [r for r in world.requests("github", "POST")]
-    assert posts == []
+    assert world.requests("github", "POST") == []
 
 
 @pytest.mark.slow
@@ -81,7 +89,7 @@ def test_a1_random_kills_of_the_daemon_never_double_or_lose_a_hook(world: World)
     names = [f"r{i:02}" for i in range(24)]
     world.repos(*names)
     for round_number in range(6):
-        for name in names[round_number * 4:round_number * 4 + 4]:
+        for name in names[round_number * 4 : round_number * 4 + 4]:
             world.source(name)
         process = world.daemon()
         time.sleep(random.uniform(1.2, 3.2))
@@ -128,5 +136,7 @@ def test_b6_a_lost_database_is_found_again_without_a_create_or_a_delete(world: W
     done = world.cli("run", "--once")
     assert done.returncode == 0, done.stderr
     assert world.requests("github", "POST", "DELETE") == []
-    assert {name: [h["id"] for h in world.hooks(name)] for name in before} == {name: [h["id"] for h in hooks] for name, hooks in before.items()}
+    assert {name: [h["id"] for h in world.hooks(name)] for name in before} == {
+        name: [h["id"] for h in hooks] for name, hooks in before.items()
+    }
     assert json.loads(world.cli("plan", "-o", "json").stdout)["plans"] is not None

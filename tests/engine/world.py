@@ -31,8 +31,13 @@ class World:
         self.extra_env: dict[str, str] = {}
         self._seed()
         self.configure(source=git_url or str(self.manifests))
-        self.write("secrets.yaml", "\n---\n".join(
-            f"kind: Secret\nmetadata: {{name: {name}}}\nspec: {{provider: env, data: {{token: {{env: RECONCILER_SECRET_{name.upper()}}}}}}}" for name in providers))
+        self.write(
+            "secrets.yaml",
+            "\n---\n".join(
+                f"kind: Secret\nmetadata: {{name: {name}}}\nspec: {{provider: env, data: {{token: {{env: RECONCILER_SECRET_{name.upper()}}}}}}}"
+                for name in providers
+            ),
+        )
         for name in providers:
             self.write(f"{name}.yaml", self.integration(name))
 
@@ -53,10 +58,13 @@ class World:
     def configure(self, *, source: str = "", **more: str) -> None:
         """Write the configuration; ``more`` are further top-level sections in flow style."""
         sections = {
-            "owner": OWNER, "source": f'{{url: "{source or self.manifests}", interval: 1s}}',
+            "owner": OWNER,
+            "source": f'{{url: "{source or self.manifests}", interval: 1s}}',
             "server": '{listen: "127.0.0.1:0", publicUrl: "https://hooks.example"}',
-            "reconcile": "{interval: 2s, settle: 2s, retry: {min: 1s, max: 4s}}", "network": '{allow: ["127.0.0.1"]}',
-            "status": "{file: state/status.json, heartbeat: 1s}", **more,
+            "reconcile": "{interval: 2s, settle: 2s, retry: {min: 1s, max: 4s}}",
+            "network": '{allow: ["127.0.0.1"]}',
+            "status": "{file: state/status.json, heartbeat: 1s}",
+            **more,
         }
         self.config = self.folder / "reconciler.yaml"
         self.config.write_text("".join(f"{name}: {value}\n" for name, value in sections.items()))
@@ -65,14 +73,23 @@ class World:
         (self.manifests / name).write_text(text + "\n")
 
     def integration(self, name: str) -> str:
-        urls = {"github": "https://github.com/acme", "semaphore": "https://acme.semaphoreci.com", "buddy": "https://app.buddy.works/acme"}
-        return (f"kind: Integration\nmetadata: {{name: {name}}}\nspec:\n  type: {name}\n  url: {urls[name]}\n  apiUrl: {self.servers[name].url}\n"
-                f"  auth: {{use: token, token: {{valueFrom: {{secret: {{name: {name}, key: token}}}}}}}}")
+        urls = {
+            "github": "https://github.com/acme",
+            "semaphore": "https://acme.semaphoreci.com",
+            "buddy": "https://app.buddy.works/acme",
+        }
+        return (
+            f"kind: Integration\nmetadata: {{name: {name}}}\nspec:\n  type: {name}\n  url: {urls[name]}\n  apiUrl: {self.servers[name].url}\n"
+            f"  auth: {{use: token, token: {{valueFrom: {{secret: {{name: {name}, key: token}}}}}}}}"
+        )
 
     def source(self, repo: str, *, events: str = "[{type: push}]", more: str = "", name: str = "") -> None:
         """Declare the EventSource of one repository, in a file of its own."""
-        self.write(f"source-{name or repo}.yaml", f"kind: EventSource\nmetadata: {{name: {name or repo}}}\nspec:\n  integration: {{name: github}}\n"
-                                                  f"  resource: {{type: repository, name: {repo}}}\n  events: {events}\n{more}")
+        self.write(
+            f"source-{name or repo}.yaml",
+            f"kind: EventSource\nmetadata: {{name: {name or repo}}}\nspec:\n  integration: {{name: github}}\n"
+            f"  resource: {{type: repository, name: {repo}}}\n  events: {events}\n{more}",
+        )
 
     def remove(self, name: str) -> None:
         (self.manifests / f"source-{name}.yaml").unlink()
@@ -92,8 +109,17 @@ class World:
     def command(self, verb: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "reconciler", verb, "--config", str(self.config), *arguments]
 
-    def cli(self, verb: str, *arguments: str, env: dict[str, str] | None = None, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(verb, *arguments), capture_output=True, text=True, env=self.env | (env or {}), cwd=self.folder, timeout=timeout)
+    def cli(
+        self, verb: str, *arguments: str, env: dict[str, str] | None = None, timeout: float = 90
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(verb, *arguments),
+            capture_output=True,
+            text=True,
+            env=self.env | (env or {}),
+            cwd=self.folder,
+            timeout=timeout,
+        )
 
     def killed_at(self, failpoint: str, *, verb: str = "apply", hit: int = 1) -> None:
         """Run a verb that kills itself at ``failpoint``; fails when it did not get there."""
@@ -115,10 +141,18 @@ class World:
         try:
             return json.loads((self.folder / "state" / "status.json").read_text())
         except (OSError, ValueError):
-            return {"resources": [], "summary": {"total": 0, "ready": -1}, "source": {"problems": [], "lastValid": ""}, "plans": []}
+            return {
+                "resources": [],
+                "summary": {"total": 0, "ready": -1},
+                "source": {"problems": [], "lastValid": ""},
+                "plans": [],
+            }
 
     def resource(self, kind: str, name: str) -> dict[str, Any]:
-        return next((r for r in self.status()["resources"] if (r["kind"], r["name"]) == (kind, name)), {"conditions": [{"type": "Ready", "status": "?", "reason": "", "message": ""}]})
+        return next(
+            (r for r in self.status()["resources"] if (r["kind"], r["name"]) == (kind, name)),
+            {"conditions": [{"type": "Ready", "status": "?", "reason": "", "message": ""}]},
+        )
 
     def condition(self, kind: str, name: str, condition: str = "Ready") -> dict[str, Any] | None:
         return next((c for c in self.resource(kind, name)["conditions"] if c["type"] == condition), None)
@@ -135,7 +169,9 @@ class World:
             if found:
                 return found
             time.sleep(0.05)
-        raise AssertionError(f"not within {seconds} s: {what or check}\n{json.dumps(self.status().get('resources'), indent=1)[:3000]}\n{self.log()[-4000:]}")
+        raise AssertionError(
+            f"not within {seconds} s: {what or check}\n{json.dumps(self.status().get('resources'), indent=1)[:3000]}\n{self.log()[-4000:]}"
+        )
 
     # -- look and touch ---------------------------------------------------------------------------------------------
 
