@@ -28,7 +28,7 @@ def _leaves(error: Any) -> list[Any]:
         branches: dict[int, list[Any]] = {}
         for inner in error.context:
             branches.setdefault(inner.schema_path[0], []).append(inner)
-        if all(len(errors) == 1 and errors[0].validator == "required" for errors in branches.values()):
+        if all(inner.validator == "required" and not inner.relative_path for inner in error.context):
             return [error]
         best = max(branches.values(), key=lambda errors: (max(len(e.absolute_path) for e in errors), -len(errors)))
         return [leaf for inner in best for leaf in _leaves(inner)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import gc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reconciler.manifests.codec import no_collection
 from reconciler.manifests.parsing import LOADER_VERSION, Parsed, ParsedFile, parse_file
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.errors import Problem
@@ -70,20 +69,8 @@ class _Entry:
 
 def load(files: Iterable[SourceFile], *, revision: str, cache: ParseCache | None = None, sandbox: bool = False) -> Desired:
     """Return all that ``files`` declare, every problem at once, and which resources are named but not valid."""
-    with _no_collection():
+    with no_collection():
         return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the cyclic collector still: half of the time of a large revision goes into scanning values that all stay."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool) -> Desired:
@@ -279,11 +266,8 @@ def _secrets(node: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
 
 def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
     """Stages that feed each other would run for ever."""
-    flow = {
-        entry.id: [r for r in entry.references if r.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}]
-        for entry in entries
-        if entry.references
-    }
+    kinds = {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}
+    flow = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
     done: set[ResourceId] = set()
     for start in sorted(flow):
         if start in done:

@@ -111,7 +111,9 @@ def _document(document: Document, *, sandbox: bool) -> tuple[Parsed, list[YamlPr
     said_kind = value.get("kind") if isinstance(value, dict) else None
     here = (document.line, document.column)
     problems = list(document.problems) + _token_problems(document)
-    if not isinstance(value, dict):
+    if any(problem.code in _ENDS for problem in document.problems):
+        pass  # the rest was not read: what seems to be missing may only stand behind it
+    elif not isinstance(value, dict):
         problems.append(
             YamlProblem(
                 "RC1012",
@@ -149,6 +151,9 @@ def _document(document: Document, *, sandbox: bool) -> tuple[Parsed, list[YamlPr
     ), problems
 
 
+_ENDS = frozenset({"RC1005", "RC1006", "RC1008"})
+"""Problems at which the reading of a document ended."""
+
 WARNINGS: frozenset[str] = frozenset()
 """Codes that do not make a document invalid."""
 
@@ -163,7 +168,7 @@ def identity_of(value: Any) -> tuple[str, str, str]:
     )
     if kind not in schemas.KINDS or not isinstance(name, str) or not isinstance(canvas, str):
         return "", "default", ""
-    if not schemas.NAME.fullmatch(name) or not schemas.CANVAS.fullmatch(canvas):
+    if not schemas.NAME.fullmatch(name) or not schemas.CANVAS.fullmatch(canvas) or TOKENS.search(f"{name} {canvas}"):
         return "", "default", ""  # what is no name identifies nothing, and may not be fit to be shown
     return str(kind), canvas, name
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.manifests.expressions import ExpressionError, check_pattern, compile_filter, compile_value
-from reconciler.manifests.schedules import cron_error, known_zone
+from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.strict import Document, escape
 from reconciler.manifests.templates import TemplateError, references
 from reconciler.manifests.text import YamlProblem
@@ -93,19 +93,9 @@ def check_document(
         ("suspend", lifecycle.suspend.until if lifecycle.suspend else None),
         *(("ignore", rule.until) for rule in lifecycle.ignore),
     ):
-        if until is not None and not _instant(until):
+        if until is not None and not is_instant(until):
             check.say("RC1201", f"/spec/lifecycle/{name}", f"{until!r} is no RFC 3339 time", "For example 2030-01-31T00:00:00Z.")
     return check.problems
-
-
-def _instant(text: str) -> bool:
-    import datetime as dt
-
-    try:
-        dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return False
-    return "T" in text or " " in text
 
 
 def _secret(spec: Mapping[str, Any], check: _Check, *, sandbox: bool) -> None:

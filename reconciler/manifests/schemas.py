@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -35,6 +35,33 @@ def _read(name: str) -> str:
 def schema(kind: str) -> dict[str, Any]:
     """Return the schema of one kind, or of a whole document (``manifest``)."""
     return cast("dict[str, Any]", json.loads(_read(file_name(kind))))
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    """Return the schema of every kind, in the order in which a reader meets them."""
+    return {kind: schema(kind) for kind in KINDS}
+
+
+def combined(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one schema for a whole document out of those of the ``kinds``: what ``schemas/manifest.json`` holds."""
+    parts: dict[str, Any] = {}
+    for kind, document in kinds.items():
+        parts[kind] = {key: value for key, value in document.items() if key not in {"$schema", "$defs"}}
+        parts.update(document["$defs"])
+    branches = [
+        {"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": {"$ref": f"#/$defs/{kind}"}}
+        for kind in kinds
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Manifest",
+        "description": "One document of a repository of manifests.",
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"description": "The kind of the resource.", "enum": list(kinds)}},
+        "allOf": branches,
+        "$defs": {name: parts[name] for name in sorted(parts)},
+    }
 
 
 @cache
