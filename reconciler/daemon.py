@@ -110,7 +110,7 @@ def _open_store(config: Config, options: Options) -> Store:
 def _keys(config: Config, store: Store, options: Options) -> KeyRing:
     stored = store.get_meta("key.check")
     keyring = load_keyring(config, stored_check=stored, create_allowed=options.create and stored is None)
-    if stored is None and not options.read_only:
+    if stored != keyring.current.check_value and not options.read_only:  # made now, or changed with the previous key at hand
         store.set_meta("key.check", keyring.current.check_value)
     known = store.get_meta("owner")
     if known is None and not options.read_only:

@@ -79,6 +79,9 @@ def _plan(kind: Any) -> Convert:
             return tuple if item is _same else lambda value: tuple([item(one) for one in value])
         items = [_plan(one) for one in inner]
         return lambda value: tuple(convert(one) for convert, one in zip(items, value, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        inner_value = _plan(typing.get_args(kind)[1])
+        return _same if inner_value is _same else lambda value: {key: inner_value(one) for key, one in value.items()}
     if origin is frozenset:
         item = _plan(typing.get_args(kind)[0])
         return lambda value: frozenset(item(one) for one in value)

@@ -65,8 +65,8 @@ class AuditLog(Leases):
         query = select(audit_table.c.seq, audit_table.c.prev, audit_table.c.hash, audit_table.c.payload).order_by(
             audit_table.c.seq
         )
-        with self._read() as connection:
-            for seq, before, digest, payload in connection.execution_options(yield_per=1_000).execute(query):
+        with self._read() as connection, connection.execution_options(yield_per=1_000).execute(query) as result:
+            for seq, before, digest, payload in result:
                 if seq != expected or before != prev or digest != link(prev, seq, payload):
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected)
                 prev, rows, expected = digest, rows + 1, expected + 1

@@ -36,7 +36,7 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(_SCRIPTS))
     script = ScriptDirectory.from_config(config)
 
-    with EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment:  # noqa: SLF001 - as alembic.command does
+    with EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment:
         environment.configure(
             connection=connection, target_metadata=None, transactional_ddl=True, transaction_per_migration=False
         )

@@ -158,7 +158,8 @@ def damaged(file: Path, reason: str) -> StateError:
     return StateError(
         f"the state {file} is damaged: {reason}",
         code="RC7009",
-        hint=f"Nothing was changed. Restore a backup of it, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: every object is found again by its marker.",
+        hint=f"Nothing was changed. Restore a backup of it, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: "
+        "every object is found again by its marker.",
     )
 
 

@@ -1,0 +1,92 @@
+"""A PostgreSQL server of our own for a test session: Debian's binaries, a temporary cluster, a free port, fsync off."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+
+class Postgres:
+    """A running server; `database` makes an empty one. Fails with the package's name when Debian's server is not installed."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        assert found, "PostgreSQL's server is not installed: apt-get install --no-install-recommends postgresql"
+        self._bin = found[-1].parent
+        self._folder = Path(tempfile.mkdtemp(prefix="reconciler-pg-", dir="/tmp"))
+        self._as_user: dict[str, int] = {}
+        if os.geteuid() == 0:  # the server refuses to run as root
+            user = pwd.getpwnam("postgres")
+            self._as_user = {"user": user.pw_uid, "group": user.pw_gid}
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._run("initdb", "-D", str(self._folder / "data"), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+        self._server = self._start()
+        self._count = 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), *arguments]
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            cwd="/",
+            env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
+            **self._as_user,
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [
+            str(self._bin / "postgres"),
+            "-D",
+            str(self._folder / "data"),
+            "-p",
+            str(self.port),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+            "-k",
+            str(self._folder),
+            "-c",
+            "max_connections=50",
+        ]
+        server = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env={"LC_ALL": "C.UTF-8"}, **self._as_user
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                self._execute("SELECT 1")
+                return server
+            except Exception:
+                assert server.poll() is None, "PostgreSQL ended at once"
+                time.sleep(0.1)
+        raise AssertionError("PostgreSQL did not answer within 30 s")
+
+    def _execute(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True) as connection:
+            connection.execute(statement)
+
+    def database(self) -> str:
+        """Return the URL of a new, empty database."""
+        self._count += 1
+        name = f"test_{os.getpid()}_{self._count}"
+        self._execute(f"CREATE DATABASE {name}")
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def stop(self) -> None:
+        """Stop the server and remove its cluster."""
+        self._server.terminate()
+        self._server.wait(timeout=30)
+        shutil.rmtree(self._folder, ignore_errors=True)
