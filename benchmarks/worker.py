@@ -6,17 +6,23 @@ The session, engine, store, source and drivers are the product's; only the clock
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
+import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.world import GIT
+from reconciler.cli.offline import compile_desired
 from reconciler.config import load_config
 from reconciler.daemon import Options, Session, open_session
 from reconciler.engine.oneshot import Verdict, verdict_of
+from reconciler.planning.base import base_plan
 
 
 class Watch:
@@ -59,6 +65,63 @@ async def profile(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+async def sync(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """From an open session to a live revision: what a new process does before it looks at any provider."""
+    with Watch() as watch:
+        await session.engine.sync()
+    if len(session.engine.live.resources) < int(options["count"]):
+        raise RuntimeError(f"only {len(session.engine.live.resources)} resources: {session.engine.live.problems[:3]}")
+    return {"seconds": watch.wall, "cpu": watch.cpu, "rss_now_mb": resident_mb()}
+
+
+async def commit(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """A commit of a few files in a daemon that knows the revision before: from the fetched revision to the live one."""
+    await session.engine.sync()
+    times = []
+    for number in range(int(options["passes"])):
+        folder = Path(options["manifests"])
+        for file in sorted((folder / "sources").iterdir())[: int(options["files"])]:
+            file.write_text(file.read_text() + f"# {number}\n")
+        await asyncio.to_thread(subprocess.run, ["git", "commit", "-qam", "x"], cwd=folder, check=True, env={**os.environ, **GIT})
+        before = session.engine.live.revision
+        with Watch() as fetch:
+            await session.engine.source.fetch()
+        with Watch() as watch:
+            await session.engine.sync()
+        assert session.engine.live.revision != before
+        times.append(watch.wall - fetch.wall)
+    return {"seconds": statistics.median(times)}
+
+
+async def plans(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Compile and plan all that is live against an empty world: the pure part, without a request."""
+    await session.engine.sync()
+    with Watch() as watch:
+        desired = compile_desired(session.engine.live.resources.values(), session.config)
+        changes = base_plan((), desired, revision="x").plans[0].changes
+    assert len(changes) >= int(options["count"])
+    return {"seconds": watch.wall, "rss_now_mb": resident_mb()}
+
+
+async def state(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Store and read again a status a resource: one transaction."""
+    await session.engine.sync()
+    await session.engine.finish_pass()
+    rows = list(session.engine.view.statuses.values())
+    fresh = [dataclasses.replace(row, next_reconcile_at="2026-11-21T00:00:00Z") for row in rows]
+    with Watch() as watch:
+        await session.deps.db(session.deps.store.save_statuses, fresh, gone=[])
+        found = await session.deps.db(session.deps.store.statuses)
+    assert len(found) == len(rows)
+    return {"seconds": watch.wall}
+
+
+def resident_mb() -> float:
+    """Return this process's resident set now."""
+    text = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:"))) / 1024
+
+
 def _must_be_done(session: Session) -> None:
     verdict = verdict_of(session.engine)
     if verdict is not Verdict.DONE:
@@ -75,6 +138,10 @@ WORK: dict[str, Callable[[Session, dict[str, Any]], Awaitable[dict[str, Any]]]] 
     "pass": one_pass,
     "noop": noop,
     "profile": profile,
+    "sync": sync,
+    "commit": commit,
+    "plans": plans,
+    "state": state,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.floors.http import TOKEN
 
 IN_FLIGHT = 100
-_GIT = {
+GIT = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "bench",
@@ -95,7 +95,7 @@ class World:
         return subprocess.run(
             ["git", "-c", "gc.auto=0", *arguments],
             cwd=self.manifests,
-            env={**os.environ, **_GIT},
+            env={**os.environ, **GIT},
             check=True,
             capture_output=True,
             text=True,
@@ -124,4 +124,4 @@ class World:
             env=self.env,
         )
         found = json.loads(run.out.splitlines()[-1])
-        return {**found, "rss_mb": run.rss_mb}
+        return {**found, "rss_mb": run.rss_mb, "wall": run.wall}
