@@ -18,9 +18,18 @@ if str(ROOT) not in sys.path:
 NOTE = "<!-- Made by docs/generate.py from {source}. Do not edit: run `make docs`. -->\n\n"
 
 RANGES = (
-    ("RC10", "YAML and documents"), ("RC11", "Schema"), ("RC12", "References and meaning"), ("RC13", "Expressions and templates"),
-    ("RC20", "Source"), ("RC30", "Command line and configuration"), ("RC40", "Credentials"), ("RC50", "Providers and HTTP"),
-    ("RC60", "Plan and apply"), ("RC70", "State"), ("RC80", "Server and events"), ("RC90", "Defects of this program"),
+    ("RC10", "YAML and documents"),
+    ("RC11", "Schema"),
+    ("RC12", "References and meaning"),
+    ("RC13", "Expressions and templates"),
+    ("RC20", "Source"),
+    ("RC30", "Command line and configuration"),
+    ("RC40", "Credentials"),
+    ("RC50", "Providers and HTTP"),
+    ("RC60", "Plan and apply"),
+    ("RC70", "State"),
+    ("RC80", "Server and events"),
+    ("RC90", "Defects of this program"),
 )
 
 FILE_ONLY = frozenset({"pace", "server.tokens", "secrets.sops", "secrets.vault"})
@@ -90,10 +99,16 @@ def cli_page() -> str:
     """Return docs/cli.md: every verb and option of the table that the parser itself is built from."""
     from reconciler.cli.verbs import GLOBALS, VERBS
 
-    out = [NOTE.format(source="reconciler/cli/verbs.py"), "# Commands\n\n",
-           _COMMANDS, _options(GLOBALS), "\n## Exit codes\n\n",
-           _table(("code", "of", "means"), ((f"`{code}`", of, text) for code, of, text in EXIT_CODES)), "\n## Verbs\n\n",
-           _table(("verb", "does"), ((f"[`{verb.name}`](#{verb.name})", _escaped(verb.help)) for verb in VERBS))]
+    out = [
+        NOTE.format(source="reconciler/cli/verbs.py"),
+        "# Commands\n\n",
+        _COMMANDS,
+        _options(GLOBALS),
+        "\n## Exit codes\n\n",
+        _table(("code", "of", "means"), ((f"`{code}`", of, text) for code, of, text in EXIT_CODES)),
+        "\n## Verbs\n\n",
+        _table(("verb", "does"), ((f"[`{verb.name}`](#{verb.name})", _escaped(verb.help)) for verb in VERBS)),
+    ]
     for verb in VERBS:
         out.append(f"\n### {verb.name}\n\n{_sentence(verb.description or verb.help)}\n\n")
         out.append("```console\n" + "".join(f"$ {line}\n" for line in EXAMPLES[verb.name]) + "```\n")
@@ -190,19 +205,28 @@ def error_pages() -> dict[str, str]:
     from reconciler.model.codes import CODES
 
     head = NOTE.format(source="reconciler/model/codes.py")
-    return {f"errors/{code.id}.md": f"{head}# {code.id}: {code.title}\n\n**Cause.** {code.cause}\n\n"
-            f"**What to do.** {code.fix}\n\n[All codes](README.md)\n" for code in CODES.values()}
+    return {
+        f"errors/{code.id}.md": f"{head}# {code.id}: {code.title}\n\n**Cause.** {code.cause}\n\n"
+        f"**What to do.** {code.fix}\n\n[All codes](README.md)\n"
+        for code in CODES.values()
+    }
 
 
 def errors_index() -> str:
     """Return the table of all codes, in their ranges."""
     from reconciler.model.codes import CODES
 
-    out = [NOTE.format(source="reconciler/model/codes.py"), "# Error codes\n\n",
-           "Every message that a user is shown has a code. A code keeps its meaning for ever.\n"]
+    out = [
+        NOTE.format(source="reconciler/model/codes.py"),
+        "# Error codes\n\n",
+        "Every message that a user is shown has a code. A code keeps its meaning for ever.\n",
+    ]
     for prefix, title in RANGES:
-        rows = [(f"[{code.id}]({code.id}.md)", _escaped(code.title)) for code in sorted(CODES.values(), key=lambda c: c.id)
-                if code.id.startswith(prefix)]
+        rows = [
+            (f"[{code.id}]({code.id}.md)", _escaped(code.title))
+            for code in sorted(CODES.values(), key=lambda c: c.id)
+            if code.id.startswith(prefix)
+        ]
         if rows:
             out.append(f"\n## {title}\n\n" + _table(("code", "meaning"), rows))
     return "".join(out)

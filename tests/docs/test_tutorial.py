@@ -56,8 +56,16 @@ class Shell:
         self._errors = (folder / "stderr.log").open("wb")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RECONCILER_", "GIT_"))}
         environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder), "NO_COLOR": "1"}
-        self._process = subprocess.Popen(["bash"], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._errors, text=True, start_new_session=True)
+        self._process = subprocess.Popen(
+            ["bash"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, command: str) -> str:
         assert self._process.stdin is not None
