@@ -76,13 +76,14 @@ async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[],
     """
     report = Report()
     not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
+    digest = plan.sha256  # over every change: once, not once a write
     for number, batch in enumerate(_batches(plan.executable, target.batch)):
         if report.stopped is not None or (number and go_on is not None and not await go_on()):
             break
         failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
         ready = [change for change in batch if not failed & set(_needs(change))]
         report.skipped += [change for change in batch if failed & set(_needs(change))]
-        steps = await _run_batch(ready, plan, target, deps)
+        steps = await _run_batch(ready, digest, target, deps)
         report.steps += steps
         report.stopped = next((s.error for s in steps if s.error is not None and _stops_all(s.error)), None)
     return report
@@ -112,7 +113,7 @@ def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[lis
         yield batch
 
 
-async def _run_batch(batch: Sequence[Change], plan: Plan, target: Target, deps: Deps) -> list[Step]:
+async def _run_batch(batch: Sequence[Change], plan: Digest, target: Target, deps: Deps) -> list[Step]:
     steps: list[Step] = []
     quiet = [change for change in batch if change.action in _NO_CALL]
     if quiet:
@@ -137,7 +138,7 @@ async def _record_only(changes: Sequence[Change], target: Target, deps: Deps) ->
     return [Step(change, external_id=change.external_id or "") for change in changes]
 
 
-async def _call_batch(changes: Sequence[Change], plan: Plan, target: Target, deps: Deps) -> list[Step]:
+async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, deps: Deps) -> list[Step]:
     prepared: list[tuple[Change, Intent, Mapping[str, SecretValue]]] = []
     steps: list[Step] = []
     for change in changes:
@@ -236,7 +237,7 @@ def _external_id(change: Change) -> ExternalId:
     return change.external_id
 
 
-def _intent(change: Change, plan: Plan, target: Target, now: float) -> Intent:
+def _intent(change: Change, plan: Digest, target: Target, now: float) -> Intent:
     desired = change.desired
     recorded = target.recorded.get(change.address)
     return Intent(
@@ -251,7 +252,7 @@ def _intent(change: Change, plan: Plan, target: Target, now: float) -> Intent:
         created_at=now,
         fingerprints={w.pointer: w.fingerprint for w in desired.write_only} if desired else {},
         external_id=change.external_id,
-        plan=plan.sha256,
+        plan=plan,
         revision=target.revision,
     )
 

@@ -17,6 +17,7 @@ def notes_of(result: Result, live: Live, next_at: float, now: float) -> list[Jou
     def note(resource: ResourceId, event: str, **detail: object) -> None:
         notes.append(JournalEntry(now, resource, event, revision=live.revision, detail=detail))
 
+    digest = str(result.plan.sha256) if result.plan is not None and result.plan.changes else ""
     for change in result.plan.changes if result.plan is not None else ():
         note(
             change.resource,
@@ -29,7 +30,7 @@ def notes_of(result: Result, live: Live, next_at: float, now: float) -> list[Jou
             message=change.message,
             fields=[f.path for f in change.fields],
             file=str(change.location),
-            plan=str(result.plan.sha256 if result.plan else ""),
+            plan=digest,
         )
     for step in result.report.steps:
         event = "applied" if step.error is None else "failed"

@@ -193,7 +193,8 @@ class Engine:
     async def finish_pass(self) -> None:
         """Compute every status once, store and publish it."""
         await self._try_secrets()
-        gone = [one for one in self.view.results if one not in await self.integrations()]
+        known = await self.integrations()
+        gone = [one for one in self.view.results if one not in known]
         for one in gone:
             self.view.results.pop(one)
         generations = await self.deps.db(self.deps.store.generations)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.engine.applying import Step
 from reconciler.engine.compiling import integration_of
 from reconciler.engine.conditions import Finding, Findings, conditions_of, same_but_times
 from reconciler.engine.live import Live
@@ -61,6 +63,7 @@ def statuses(
 ) -> dict[ResourceId, ResourceStatus]:
     """Return the status of every resource: those in force, and those that are being deleted."""
     integrations = {r.id: integration_of(r) for r in facts.live.resources.values()}
+    shares = {integration: _Shares(result) for integration, result in facts.results.items()}
     found: dict[ResourceId, ResourceStatus] = {}
     for identity, resource in facts.live.resources.items():
         result = facts.results.get(integrations[identity] or identity)
@@ -68,7 +71,7 @@ def statuses(
         if result is None and before is not None and before.spec_digest == resource.spec_digest and _is_remote(resource):
             found[identity] = before  # a restart: what was found last stands until it is looked at again
             continue
-        view = _view(resource, result)
+        view = _view(resource, shares.get(integrations[identity] or identity))
         findings = _findings(view, result, facts)
         found[identity] = _status(
             view,
@@ -79,8 +82,10 @@ def statuses(
             now,
         )
     for identity, records in _leaving(facts).items():
-        result = facts.results.get(records[0].integration)
-        found[identity] = _deleting(identity, records, result, previous.get(identity), now)
+        before = previous.get(identity)
+        view = _view(Resource(identity, {}, before.location if before else Location("")), shares.get(records[0].integration))
+        view.records = records
+        found[identity] = _deleting(view, facts.results.get(records[0].integration), before, now)
     return found
 
 
@@ -92,23 +97,43 @@ def _when(facts: Facts, integration: ResourceId) -> float:
     return facts.next_at.get(integration, 0.0)
 
 
-def _view(resource: Resource, result: Result | None) -> _View:
+class _Shares:
+    """What one result holds for each resource: sorted out once, so that a thousand resources do not search it a thousand times."""
+
+    def __init__(self, result: Result) -> None:
+        self.integration = result.integration
+        self.changes: defaultdict[ResourceId, list[Change]] = defaultdict(list)
+        self.steps: defaultdict[ResourceId, list[Step]] = defaultdict(list)
+        self.records: defaultdict[ResourceId, list[RecordedObject]] = defaultdict(list)
+        self.scopes: defaultdict[ResourceId, set[Scope]] = defaultdict(set)
+        self.scope_errors = result.scope_errors
+        for change in result.plan.changes if result.plan is not None else ():
+            self.changes[change.resource].append(change)
+        for step in result.report.steps:
+            self.steps[step.change.resource].append(step)
+        for record in result.recorded:
+            self.records[record.resource].append(record)
+            self.scopes[record.resource].add(record.scope)
+        for desired in result.compiled.objects:
+            self.scopes[desired.resource].add(desired.scope)
+
+
+def _view(resource: Resource, shares: _Shares | None) -> _View:
     view = _View(resource)
-    if result is None or resource.id == result.integration:
+    if shares is None or resource.id == shares.integration:
         return view
-    view.changes = [c for c in (result.plan.changes if result.plan else ()) if c.resource == resource.id]
-    tried = {step.change.address: step for step in result.report.steps if step.change.resource == resource.id}
+    tried = {step.change.address: step for step in shares.steps.get(resource.id, ())}
     view.errors = {address: step.error for address, step in tried.items() if step.error is not None}
     view.done = sum(1 for step in tried.values() if step.error is None)
     # What was executed is no longer pending; the next observation says whether it holds.
     view.changes = [
         c
-        for c in view.changes
+        for c in shares.changes.get(resource.id, ())
         if not (c.address in tried and tried[c.address].error is None and c.disposition is Disposition.EXECUTE)
     ]
-    view.records = [r for r in result.recorded if r.resource == resource.id]
-    scopes = {o.scope for o in result.compiled.objects if o.resource == resource.id} | {r.scope for r in view.records}
-    view.scope_errors = {scope: error for scope, error in result.scope_errors.items() if scope in scopes}
+    view.records = shares.records.get(resource.id, [])
+    scopes = shares.scopes.get(resource.id, set())
+    view.scope_errors = {scope: shares.scope_errors[scope] for scope in scopes if scope in shares.scope_errors}
     return view
 
 
@@ -326,18 +351,13 @@ def _leaving(facts: Facts) -> dict[ResourceId, list[RecordedObject]]:
     return rows
 
 
-def _deleting(
-    identity: ResourceId, records: list[RecordedObject], result: Result | None, before: ResourceStatus | None, now: float
-) -> ResourceStatus:
-    location = before.location if before is not None else Location("")
-    view = _View(Resource(identity, {}, location))
+def _deleting(view: _View, result: Result | None, before: ResourceStatus | None, now: float) -> ResourceStatus:
     findings = Findings(progressing=Finding("Deleting", "the manifest is gone; its objects are being removed"))
     if result is not None:
-        view = _view(Resource(identity, {}, location), result)
         stalled, _ = _trouble(view, result)
         blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
         held = [c for c in view.changes if c.disposition is Disposition.HELD and c.action is Action.DELETE]
-        suspended = result.suspended.get(identity)
+        suspended = result.suspended.get(view.resource.id)
         findings = Findings(
             stalled=stalled,
             progressing=None if stalled else findings.progressing,
@@ -345,5 +365,4 @@ def _deleting(
             drifted=Finding("DriftDetected", _say(held)) if held else None,
             blocked=Finding(blocked[0].reason or "Limits", _say(blocked)) if blocked else None,
         )
-    view.records = records
     return dataclasses.replace(_status(view, findings, before, before.generation if before else 1, 0.0, now), deleting=True)
