@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import local, remote
+from benchmarks import local, peers, remote
 from benchmarks.remote import Plan
 from benchmarks.results import Row, table
 
@@ -20,11 +20,13 @@ GOALS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "G2": remote.noop,
     "G3": remote.noop,
     "G4": remote.cold,
+    "G5": remote.limited,
     "G6": local.manifests,
     "G7": local.manifests,
     "G10": local.linear,
     "G11": local.startup,
     "G12": local.memory,
+    "peers": peers.compare,
 }
 CACHE = Path(__file__).parent / ".cache"
 

@@ -66,6 +66,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.latency_s = 0.0
+        self.base_url = ""
         self.clear()
 
     def clear(self) -> None:
@@ -80,7 +81,7 @@ class Provider:
     def forget(self) -> None:
         self.counts: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = 0
-        self.first_at = self.last_at = 0.0
+        self.first_write = self.last_write = 0.0
 
     def settings(self, wanted: dict[str, Any]) -> None:
         """``latency_s``; ``limits``: {"seconds", "hour_seconds", "points", "creates", "creates_hour", "concurrent"}."""
@@ -100,7 +101,12 @@ class Provider:
 
     def stats(self) -> dict[str, Any]:
         hooks = sum(map(len, self.hooks.values()))
-        return {**self.counts, "most_in_flight": self.most_in_flight, "hooks": hooks, "seconds": self.last_at - self.first_at}
+        return {
+            **self.counts,
+            "most_in_flight": self.most_in_flight,
+            "hooks": hooks,
+            "write_seconds": self.last_write - self.first_write,
+        }
 
     def refused(self, *, write: bool, now: float) -> bool:
         """Whether a limit forbids this request; takes its cost otherwise."""
@@ -116,14 +122,15 @@ class Provider:
     def answer(self, method: str, path: str, body: bytes, seen: bytes, tag: str) -> tuple[int, bytes, str]:
         """Return status, body and ETag."""
         now = time.monotonic()
-        self.first_at = self.first_at or now
-        self.last_at = now
         parts = path.split("/")
         self.counts[method] += 1
         if method != "GET" and self.refused(write=True, now=now):
             status, content, etag = _REFUSED
         elif path == "/user":
             status, content, etag = 200, b'{"login":"bench-bot","id":1}', ""
+        elif len(parts) == 4 and parts[1] == "repos":
+            shown = {"id": 1, "name": parts[3], "full_name": f"acme/{parts[3]}", "url": self.base_url + path}
+            status, content, etag = 200, orjson.dumps(shown), ""
         elif len(parts) == 5 and parts[4] == "hooks":
             status, content, etag = self.list(parts[3], seen, tag) if method == "GET" else self.create(parts[3], body)
         elif len(parts) == 6 and parts[4] == "hooks":
@@ -149,6 +156,8 @@ class Provider:
     def create(self, repo: str, body: bytes) -> tuple[int, bytes, str]:
         sent = orjson.loads(body)
         self.next_id += 1
+        self.last_write = time.monotonic()
+        self.first_write = self.first_write or self.last_write
         url = f"https://api.github.com/repos/acme/{repo}/hooks/{self.next_id}"
         hook = {
             "type": "Repository",
@@ -257,7 +266,9 @@ def control(app: Provider, name: str, body: bytes) -> bytes:
 async def _serve() -> None:
     app = Provider()
     server = await asyncio.get_running_loop().create_server(lambda: _Protocol(app), "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    port = server.sockets[0].getsockname()[1]
+    app.base_url = f"http://127.0.0.1:{port}"
+    print(port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # the parent left
 
 

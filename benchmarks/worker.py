@@ -21,6 +21,7 @@ from benchmarks.world import GIT
 from reconciler.cli.offline import compile_desired
 from reconciler.config import load_config
 from reconciler.daemon import Options, Session, open_session
+from reconciler.drivers import budget
 from reconciler.engine.oneshot import Verdict, verdict_of
 from reconciler.planning.base import base_plan
 
@@ -49,6 +50,19 @@ async def noop(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """Passes with nothing to do, after a first one that warms up: what the daemon does every interval."""
     await one_pass(session, options)
     return {"passes": [await one_pass(session, options) for _ in range(int(options["passes"]))]}
+
+
+async def paced(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """A pass under enforced limits in a time that runs ``scale`` times as fast: windows, margins and latency alike."""
+    scale, plain = float(options["scale"]), budget.Budget.__init__
+
+    def scaled(self: Any, *arguments: Any, **more: Any) -> None:
+        plain(self, *arguments, **more)
+        for window in (self._minute, self._hour, self._points):
+            window.seconds /= scale
+
+    budget.Budget.__init__ = scaled  # type: ignore[method-assign]
+    return await one_pass(session, options)
 
 
 async def profile(session: Session, options: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +151,7 @@ def _must_be_done(session: Session) -> None:
 WORK: dict[str, Callable[[Session, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
     "pass": one_pass,
     "noop": noop,
+    "paced": paced,
     "profile": profile,
     "sync": sync,
     "commit": commit,
