@@ -47,7 +47,7 @@ def main() -> int:
     chosen = dict.fromkeys(GOALS[name] for name in options.ids or GOALS)
     rows: list[Row] = []
     failed: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         for number, measure in enumerate(chosen):
             here = Path(folder) / str(number)
             here.mkdir()

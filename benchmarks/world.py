@@ -75,6 +75,8 @@ class World:
         for number in range(count):
             self.source(number)
         self.git("init", "-q", "-b", "main")
+        self.git("config", "gc.auto", "0")  # nothing of Git's own in the background
+        self.git("config", "maintenance.auto", "false")
         self.commit()
 
     def source(self, number: int, *, events: tuple[str, ...] = ("push", "pull_request")) -> None:

@@ -27,11 +27,10 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
         engine = session.engine
 
         async def trigger(integrations: tuple[Any, ...]) -> None:
-            await engine.sync()
             await engine.run_all(only=integrations, ignore_backoff=True)
 
+        await engine.sync()
         if request["verb"] == "approve":  # which sets are blocked is known only by planning
-            await engine.sync()
             for one in await engine.integrations():
                 engine.view.results[one] = await engine.plan(one)
         import os

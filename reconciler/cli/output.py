@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from reconciler.model.errors import ConfigError, ManifestError, Problem, ReconcilerError
+if TYPE_CHECKING:
+    from reconciler.model.errors import Problem
 
 FORMAT_VERSION = 1
 
@@ -32,6 +33,8 @@ def say(text: str) -> None:
 
 def show_error(error: Exception) -> None:
     """Print what happened, where, why and the next command; never a traceback, never a secret."""
+    from reconciler.model.errors import ConfigError, ManifestError, ReconcilerError  # not for `version`, which has no error
+
     if isinstance(error, ManifestError):
         for problem in error.problems:
             say(problem_line(problem))

@@ -86,14 +86,14 @@ async def _sweep(options: argparse.Namespace) -> int:
             emit_json(
                 {
                     "orphans": [
-                        {"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "naturalKey": o.natural_key}
+                        {"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "url": o.url}
                         for i, o in rows
                     ]
                 }
             )
         else:
             for integration, orphan in rows:
-                print(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.natural_key}")
+                print(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.url}")
             print(f"{len(rows)} object{'' if len(rows) == 1 else 's'} with our mark and without a manifest")
         if not options.delete or not rows:
             return EXIT_OK

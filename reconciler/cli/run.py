@@ -116,7 +116,8 @@ class Daemon:
 
     async def _runtime(self, session: Session) -> Runtime:
         incarnation = await session.deps.db(session.deps.store.get_meta, "incarnation") or "none"
-        executor = f"{socket.gethostname()}-{os.getpid()}"
+        # One process on SQLite: a fixed id, so that it takes up what its own last life left. Among peers each has its own.
+        executor = "single" if session.deps.store.dialect == "sqlite" else f"{socket.gethostname()}-{os.getpid()}"
         return Runtime(session.config.engine_url, incarnation=incarnation, executor_id=executor)
 
     async def _until_told(self, loop: Loop, session: Session) -> bool:

@@ -23,11 +23,12 @@ def validate(options: argparse.Namespace) -> int:
 def load_paths(paths: list[Path]) -> tuple[Desired, int]:
     """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there."""
     from reconciler.manifests import SourceFile, load
-    from reconciler.source.folder import read_folder
 
     files: dict[str, SourceFile] = {}
     for path in paths:
         if path.is_dir():
+            from reconciler.source.folder import read_folder
+
             for name, blob, data in read_folder(path, config_name="reconciler.yaml"):
                 shown = str(path / name) if str(path) != "." else name
                 files[shown] = SourceFile(shown, blob, data)
@@ -42,8 +43,6 @@ def load_paths(paths: list[Path]) -> tuple[Desired, int]:
 
 
 def _show(desired: Desired, files: int, output: str) -> None:
-    from reconciler.planning import render
-
     problems: tuple[Problem, ...] = desired.problems
     if output == "json":
         emit_json(
@@ -55,8 +54,12 @@ def _show(desired: Desired, files: int, output: str) -> None:
             }
         )
     elif output == "sarif":
+        from reconciler.planning import render
+
         print(render.render_sarif(problems, version=__version__))
     elif output == "github":
+        from reconciler.planning import render
+
         print(render.render_github(None, problems))
     else:
         for problem in problems:

@@ -68,8 +68,13 @@ class CompileContext:
 class ApiResponse(Protocol):
     """One whole answer, size-capped."""
 
-    status: int
-    headers: Mapping[str, str]  # names in lower case
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers, names in lower case."""
 
     def json(self) -> Any:
         """Return the decoded body; raise `ProviderProtocolError` if it is not JSON."""
@@ -82,7 +87,9 @@ class ApiResponse(Protocol):
 class Api(Protocol):
     """An authenticated client bound to one `Connection` (see `reconciler.drivers.http`)."""
 
-    connection: Connection
+    @property
+    def connection(self) -> Connection:
+        """What it is bound to."""
 
     async def request(self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, json: Any = None,
                       headers: Mapping[str, str] | None = None, ok: frozenset[int] = frozenset()) -> ApiResponse:

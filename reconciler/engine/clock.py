@@ -17,6 +17,9 @@ from reconciler.engine.runtime import Runtime
 from reconciler.model.errors import ReconcilerError
 
 RETENTION_EVERY_S = 3600
+HEARTBEAT_S = 3
+DEAD_AFTER_S = 10.0
+"""A peer without a heartbeat for this long is dead: its slices are taken over."""
 ANCHOR_EVERY_S = 300
 
 
@@ -31,6 +34,7 @@ class Clock:
         self._alive = alive
         self._notify = notify
         self._watchdog_s = watchdog_s
+        self._peers = deps.store.dialect != "sqlite"
         self._scheduler = AsyncIOScheduler(
             timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
         )
@@ -39,6 +43,8 @@ class Clock:
         """Start ticking."""
         self._every(RETENTION_EVERY_S, "retention", self._retention)
         self._every(ANCHOR_EVERY_S, "anchor", self._anchor)
+        if self._peers:
+            self._every(HEARTBEAT_S, "heartbeat", self._heartbeat)
         if self._watchdog_s:
             self._every(self._watchdog_s, "watchdog", self._watchdog)
         self._scheduler.start()
@@ -58,6 +64,15 @@ class Clock:
             await job()
         except ReconcilerError as error:
             self._deps.log.warning("tick_failed", action=name, code=error.code, error=error.message)
+
+    async def _heartbeat(self) -> None:
+        """Say that this process lives, and take over what dead peers left (the engine by itself never does)."""
+        store = self._deps.store
+        await self._deps.db(store.beat, self._runtime.executor_id)
+        for peer in await self._deps.db(store.dead_executors, DEAD_AFTER_S):
+            taken = await self._runtime.recover(peer)
+            await self._deps.db(store.remove_executor, peer)
+            self._deps.log.warning("peer_taken_over", outcome="recovered", error="", executor=peer, slices=taken)
 
     async def _retention(self) -> None:
         """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reconciler.engine.deps import Deps
 from reconciler.manifests import SourceFile, load
-from reconciler.manifests.codec import resource_from_json, resource_to_json
+from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
 from reconciler.model.errors import Problem
 from reconciler.model.resources import Desired, Resource, ResourceId
 from reconciler.source.base import Revision, Snapshot, Source, refuse_empty
@@ -73,11 +73,6 @@ async def restore(deps: Deps) -> Live:
     """Return the last valid specs from the state: what is in force when the source cannot be read at start-up."""
     stored = await deps.db(deps.store.resources)
     revision = await deps.db(deps.store.get_meta, "revision.valid") or ""
-    resources = {ResourceId.from_path(path): resource_from_json(payload) for path, payload in stored.items()}
+    resources = {resource.id: resource for resource in await deps.db(resources_from_json, stored.values())}
     # Not complete: nothing is pruned before the source was read once.
     return Live(revision, resources, frozenset(), (), complete=False)
-
-
-def without(live: Live, identity: ResourceId) -> Live:
-    """Return ``live`` without one resource (``forget``)."""
-    return dataclasses.replace(live, resources={k: v for k, v in live.resources.items() if k != identity})

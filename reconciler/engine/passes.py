@@ -133,7 +133,7 @@ class Engine:
         """Return every integration there is work for: declared, or gone but with something left behind."""
         declared = {r.id for r in self.live.resources.values() if r.id.kind == Kind.INTEGRATION.value}
         declared |= {found for r in self.live.resources.values() if (found := integration_of(r)) is not None}
-        left = {record.integration for record in await self.deps.db(self.deps.store.recorded)}
+        left = set(await self.deps.db(self.deps.store.integrations_recorded))
         left |= set(await self.deps.db(self.deps.store.connections))
         return tuple(sorted(declared | left))
 

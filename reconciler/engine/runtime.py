@@ -60,7 +60,7 @@ class Runtime:
     def __init__(self, url: str, *, incarnation: str, executor_id: str, concurrency: int = 16) -> None:
         self._url = url
         self._incarnation = incarnation
-        self._executor_id = executor_id
+        self.executor_id = executor_id
         self._concurrency = concurrency
         self._workflow: Callable[[str], str] | None = None
         self._numbers: dict[ResourceId, int] = {}
@@ -77,7 +77,7 @@ class Runtime:
             "name": "reconciler",
             "system_database_url": self._url,
             "application_version": APPLICATION_VERSION,
-            "executor_id": self._executor_id,
+            "executor_id": self.executor_id,
             "log_level": "WARNING",
             "console_log_level": "WARNING",
             "enable_otlp": False,

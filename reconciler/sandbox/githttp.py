@@ -54,7 +54,8 @@ class GitHttpServer:
     @property
     def port(self) -> int:
         """The port listened on."""
-        assert self._server is not None
+        if self._server is None:
+            raise RuntimeError("the server is not running")
         return int(self._server.server_address[1])
 
     def url(self, repo: str) -> str:
@@ -127,7 +128,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if encoding := self.headers.get("Content-Encoding"):
             env["HTTP_CONTENT_ENCODING"] = encoding
         git = shutil.which("git")
-        assert git is not None
+        if git is None:
+            self._plain(500, b"git is not installed\n")
+            return
         done = subprocess.run([git, "http-backend"], input=body, capture_output=True, env=env, check=False)
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)

@@ -38,6 +38,12 @@ class Objects(AuditLog):
             unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows
         )
 
+    def integrations_recorded(self) -> frozenset[ResourceId]:
+        """Return the integrations on which we own anything, tombstones included."""
+        with self._read() as connection:
+            rows = connection.execute(select(managed_object.c.integration).distinct()).all()
+        return frozenset(ResourceId.from_path(row[0]) for row in rows)
+
     def recorded_one(self, address: Address) -> RecordedObject | None:
         """Return one recorded object, or None."""
         query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).where(

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - manifests in one line read better than wrapped ones
+
 """From files to resources: seeds, schemas, references, meaning, and what a user is told."""
 
 from __future__ import annotations

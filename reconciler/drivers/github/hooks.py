@@ -118,6 +118,10 @@ class HookType:
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
 
+    async def ping(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
+        """Ask GitHub for a test delivery of this hook (``POST …/hooks/{id}/pings``). Raises `NotFound` when it is gone."""
+        await _send(api, "POST", f"{_item(scope, external_id)}/pings", None)
+
     async def _require_gone(self, api: Api, scope: Scope, external_id: ExternalId, error: NotFound) -> None:
         """Return if the hook is gone; raise `ScopeGone` or `PermissionDenied` if the 404 meant something else."""
         observed = await self.observe(api, scope, None)

@@ -7,7 +7,7 @@ import json
 from reconciler.model.errors import Problem
 from reconciler.model.plan import Change, FieldChange, Plan, PlanSet
 from reconciler.model.values import JsonValue
-from reconciler.planning.render.words import SECRET, attributes_of
+from reconciler.planning.render.words import SECRET, attributes_of, without_tokens
 
 FORMAT_VERSION = 1
 
@@ -85,5 +85,5 @@ def change_document(change: Change) -> JsonValue:
 
 
 def _field(field: FieldChange) -> JsonValue:
-    before, after = (SECRET, SECRET) if field.sensitive else (field.before, field.after)
+    before, after = (SECRET, SECRET) if field.sensitive else (without_tokens(field.before), without_tokens(field.after))
     return {"path": field.path, "class": field.cls.value, "before": before, "after": after, "sensitive": field.sensitive}

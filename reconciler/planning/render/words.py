@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Mapping
 
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, PlanSet
 from reconciler.model.values import JsonValue
@@ -36,6 +38,9 @@ _VERBS = {
 }
 _DISPOSITIONS = {Disposition.BLOCKED: "blocked", Disposition.HELD: "held", Disposition.WAITING: "waiting"}
 
+_USERINFO = re.compile(r"(://)[^/@\s\"]+@")
+_QUERY = re.compile(r"(://[^\s?#\"]*\?)[^\s\"]+")
+
 
 def summary(planset: PlanSet) -> str:
     """Return the summary line: ``Plan: 3 to create, 1 to update; 2 blocked``."""
@@ -56,7 +61,18 @@ def by_class(changes: tuple[Change, ...]) -> list[tuple[ChangeClass, list[Change
 
 def value_text(value: JsonValue) -> str:
     """Return ``value`` as JSON on one line, without characters that a terminal or a page would act upon."""
-    return plain(json.dumps(value, ensure_ascii=False, sort_keys=True))
+    return plain(json.dumps(without_tokens(value), ensure_ascii=False, sort_keys=True))
+
+
+def without_tokens(value: JsonValue) -> JsonValue:
+    """Return ``value`` with the userinfo and the query's values of every URL cut: in somebody else's hook they are often a token."""
+    if isinstance(value, str):
+        return _QUERY.sub(r"\1…", _USERINFO.sub(r"\1", value)) if "://" in value else value
+    if isinstance(value, Mapping):
+        return {key: without_tokens(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_tokens(item) for item in value]
+    return value
 
 
 def plain(text: str) -> str:

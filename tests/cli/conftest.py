@@ -1,0 +1,3 @@
+from tests.engine.conftest import wide, world
+
+__all__ = ["wide", "world"]
