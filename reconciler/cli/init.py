@@ -90,7 +90,9 @@ jobs:
         with: {fetch-depth: 0, persist-credentials: false}
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
-      - run: pip install reconciler
+      # The wheel that `make wheel` builds: a URL or path in the repository variable RECONCILER_WHEEL.
+      # ("reconciler" on PyPI is somebody else's project.)
+      - run: pip install "${{ vars.RECONCILER_WHEEL }}"
       - run: reconciler validate -o github .
       - run: reconciler plan --repo . --base "origin/${{ github.base_ref }}" -o markdown >> "$GITHUB_STEP_SUMMARY"
 """,

@@ -115,7 +115,11 @@ class ObjectReader:
 
     async def _contents(self, blobs: Sequence[str], size: int) -> dict[str, bytes]:
         answer = await self.git(
-            "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode(), max_stdout_bytes=size + 128 * len(blobs)
+            "cat-file",
+            "--batch",
+            "--buffer",  # without it Git flushes after every object: one read of the pipe for each
+            stdin="".join(f"{blob}\n" for blob in blobs).encode(),
+            max_stdout_bytes=size + 128 * len(blobs),
         )
         found: dict[str, bytes] = {}
         at, text = 0, answer.stdout
