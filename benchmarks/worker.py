@@ -114,7 +114,7 @@ async def plans(session: Session, options: dict[str, Any]) -> dict[str, Any]:
         desired = compile_desired(session.engine.live.resources.values(), session.config)
         changes = base_plan((), desired, revision="x").plans[0].changes
     assert len(changes) >= int(options["count"])
-    return {"seconds": watch.wall, "rss_now_mb": resident_mb()}
+    return {"seconds": watch.wall, "cpu": watch.cpu, "rss_now_mb": resident_mb()}
 
 
 async def state(session: Session, options: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ async def state(session: Session, options: dict[str, Any]) -> dict[str, Any]:
         await session.deps.db(session.deps.store.save_statuses, fresh, gone=[])
         found = await session.deps.db(session.deps.store.statuses)
     assert len(found) == len(rows)
-    return {"seconds": watch.wall}
+    return {"seconds": watch.wall, "cpu": watch.cpu}
 
 
 def resident_mb() -> float:
