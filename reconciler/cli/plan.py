@@ -33,7 +33,7 @@ def plan(options: argparse.Namespace) -> int:
         planned, problems = asyncio.run(snapshot_plan(config, Path(options.snapshot), options.path))
     else:
         planned, problems = asyncio.run(make(config, options.path))
-    show(planned, options.output, problems, approvable=not (options.base or options.snapshot))
+    show(planned, options.output, problems, approvable=config.state_exists and not (options.base or options.snapshot))
     _refuse_invalid(problems)
     return code_of(planned, detailed=options.detailed_exitcode)
 
@@ -132,7 +132,7 @@ async def reading_session(config: Config, path: str | None) -> AsyncIterator[Any
             yield session
         return
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        say("no state yet: planning as if nothing had ever been applied")
+        say("no state yet: planning as if nothing had ever been applied; the digest of this plan approves nothing")
         async with open_session(
             config.with_state(Path(folder)), Options(lock=False, read_only=True, log_level="error"), source=source
         ) as session:

@@ -114,6 +114,22 @@ def test_a11_sigterm_drains_and_leaves_with_zero_and_no_open_intent(world: World
     converged(world, ["one", "two", "three"])
 
 
+def test_a12_a_second_sigterm_leaves_at_once_and_is_survived_like_a_crash(world: World) -> None:
+    world.servers["github"].admin.settings(latency_s=1.0, accept_duplicates=True)
+    for name in ("one", "two", "three"):
+        world.source(name)
+    process = world.daemon()
+    world.wait(lambda: world.requests("github", "POST"), "the first create")
+    process.terminate()
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.terminate()
+    assert process.wait(timeout=10) in {0, 128 + signal.SIGTERM}
+    assert time.monotonic() - began < 3
+    world.servers["github"].admin.settings(latency_s=0)
+    converged(world, ["one", "two", "three"])
+
+
 def test_a13_a_second_daemon_on_one_state_leaves_at_once_and_names_the_first(world: World) -> None:
     world.source("one")
     first = world.daemon()

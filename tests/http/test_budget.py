@@ -89,7 +89,7 @@ async def work(pace, provider, count, *, at_once=20, latency=lambda: (0.1, 0.1))
 
 
 @pytest.mark.parametrize("at_once", [1, 20, 200])
-def test_g5_a_sliding_minute_is_used_to_97_percent_and_never_overrun(at_once):
+def test_d6_g5_a_sliding_minute_is_used_to_97_percent_and_never_overrun(at_once):
     async def main():
         provider, pace, started = Counter(MINUTE), budget(MINUTE), now()
         await work(pace, provider, 80 * 10, at_once=at_once)
