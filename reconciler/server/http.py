@@ -36,6 +36,7 @@ class HttpServer:
                 code="RC8004",
                 hint="Another process has the port, or the address is not this machine's: change server.listen.",
             ) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted; asyncio sets it only for its own
         self.port = sock.getsockname()[1]
         config = uvicorn.Config(
             build_app(self._probes),
