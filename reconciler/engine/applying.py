@@ -23,7 +23,7 @@ from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Digest, ExternalId, digest_of
 from reconciler.planning.diff import merged_attributes
 
-BATCH = 200
+BATCH = 500
 """Changes a commit: small enough that a fix commit, a suspend or an approval is seen between batches."""
 
 _NO_CALL = frozenset({Action.RECORD, Action.FORGET})

@@ -26,6 +26,7 @@ _NOT_RUN = {
     Kind.CONNECTION_GROUP.value: "Validated in full; joining events is not part of this version yet.",
     Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet.",
 }
+_WAITS_FOR_A_HUMAN = frozenset({"Conflict", "Refused", "Contended", "PermissionDenied", "TLSFailed"})
 _LOCAL_SOURCES = frozenset({"webhook", "manual"})
 
 
@@ -226,7 +227,7 @@ def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | Non
     parts = [_split(error) for error in errors]
     stalled = next((s for s, _ in parts if s is not None), None)
     for change in view.changes:
-        if stalled is None and (change.reason in {"Conflict", "Refused", "Contended"}):
+        if stalled is None and change.reason in _WAITS_FOR_A_HUMAN:
             stalled = Finding(change.reason, change.message or _say([change]))
     waiting = [c for c in view.changes if c.disposition in {Disposition.WAITING, Disposition.EXECUTE}]
     progressing = next((p for _, p in parts if p is not None), None)

@@ -53,7 +53,7 @@ def _held(change: Change, schedule: Schedule, now: float) -> Change:
     ):
         return change
     return dataclasses.replace(
-        change, disposition=Disposition.WAITING, reason="Backoff", message=retry.message, retry_at=retry.next_at
+        change, disposition=Disposition.WAITING, reason=retry.reason or "Backoff", message=retry.message, retry_at=retry.next_at
     )
 
 
@@ -97,4 +97,5 @@ def next_try(
         at = max(float(retry_at), now)
     terminal = isinstance(error, ProviderError) and error.retry is RetryKind.SPEC
     terminal = terminal or (error.code == "RC9001" and attempts >= QUARANTINE_AFTER)
-    return Retry(key, attempts, at, digest, error.code, type(error).__name__, error.message, terminal)
+    told = f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    return Retry(key, attempts, at, digest, error.code, type(error).__name__, told, terminal)

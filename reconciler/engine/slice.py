@@ -18,7 +18,7 @@ from reconciler.engine.live import Live
 from reconciler.engine.observing import World, expectations, observe
 from reconciler.engine.schedule import Schedule, hold_back, keep_reserve
 from reconciler.engine.suspension import Suspensions
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ValidationFailed
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Disposition, Plan
 from reconciler.model.resources import Resource, ResourceId
@@ -86,7 +86,8 @@ async def run_slice(order: Order, setting: Setting, links: Links, deps: Deps) ->
             await _act(order, setting, link, result, deps)
     except ReconcilerError as error:
         result.error = error
-    result.recorded = await deps.db(deps.store.recorded, order.integration)
+    if result.error is not None or result.report.steps:  # else it stands as it was read for the plan
+        result.recorded = await deps.db(deps.store.recorded, order.integration)
     return result
 
 
@@ -106,7 +107,11 @@ async def _check(link: Link, users: tuple[Resource, ...], live: Live, deps: Deps
         needs.update({str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()})
     for user in users:
         needs.update(link.driver.needs(user))
-    return await link.driver.check(link.api, needs)
+    try:
+        return await link.driver.check(link.api, needs)
+    except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
+        # A credential that may not ask about itself, or a server without that call: what it may do shows in the work.
+        return CredentialReport(valid=True, message=f"not checked: {error.message}")
 
 
 async def _decide(order: Order, setting: Setting, link: Link, result: Result, deps: Deps) -> None:

@@ -222,3 +222,30 @@ def test_g3_an_unchanged_repository_costs_one_conditional_request_also_after_a_r
     rows = [r for r in world.requests() if "/hooks" in r["path"]]
     assert sorted(r["path"] for r in rows) == [f"/repos/acme/{name}/hooks" for name in ("one", "three", "two")]
     assert {r["status"] for r in rows} == {304}
+
+
+def test_d2_a_credential_that_may_not_ask_about_itself_still_works(world: World) -> None:
+    world.source("one")
+    world.servers["github"].admin.fault(path="^/user$", times=0, status=404, body={"message": "Not Found"})
+    apply(world)
+    assert len(world.hooks("one")) == 1
+    assert "not checked" in world.condition("Integration", "github", "CredentialsValid")["message"]
+
+
+def test_d2_a_missing_permission_is_named_and_not_asked_for_again_at_every_pass(world: World) -> None:
+    world.source("one")
+    world.servers["github"].admin.fault(
+        method="POST",
+        path="/hooks$",
+        times=0,
+        status=403,
+        body={"message": "Resource not accessible by personal access token"},
+        headers={"x-accepted-github-permissions": "webhooks=write"},
+    )
+    process = world.daemon()
+    world.wait(lambda: (world.condition("EventSource", "one") or {}).get("reason") == "PermissionDenied", "the condition")
+    time.sleep(6)
+    assert len(world.requests("github", "POST")) == 1
+    assert "webhooks" in world.condition("EventSource", "one")["message"]
+    process.terminate()
+    process.wait()
