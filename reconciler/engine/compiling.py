@@ -84,10 +84,21 @@ async def _compile_one(
     driver: Driver, api: Api, resource: Resource, deps: Deps, read: ReadSecret
 ) -> tuple[ManagedObject, ...] | ReconcilerError:
     try:
+        _require_public_url(resource, deps.config.server.public_url)
         facts = await driver.resolve(api, resource)
         return driver.compile(resource, context_for(api.connection, deps, read, facts))
     except ReconcilerError as error:
         return error
+
+
+def _require_public_url(resource: Resource, public_url: str) -> None:
+    """An event source's objects send to this daemon: without its address nothing is made that would send nowhere."""
+    if resource.id.kind == Kind.EVENT_SOURCE.value and not public_url:
+        raise ReconcilerError(
+            f"{resource.id} needs the address where providers reach this daemon",
+            code="RC3020",
+            hint="Set server.publicUrl (or RECONCILER_SERVER_PUBLIC_URL) to an https URL.",
+        )
 
 
 def compile_offline(

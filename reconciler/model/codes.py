@@ -386,6 +386,12 @@ _TABLE = (
         "`reconciler init` found files of the names that it would write.",
         "Name another folder, or use `--force` to overwrite them. Nothing was written.",
     ),
+    Code(
+        "RC3020",
+        "The daemon's public address is not configured",
+        "An EventSource makes a webhook or notification that sends to this daemon, and server.publicUrl is empty.",
+        "Set `server.publicUrl` to the https URL at which providers reach the daemon; nothing remote is made before.",
+    ),
     # 40xx credentials
     Code(
         "RC4001",

@@ -291,3 +291,13 @@ def test_invalid_manifests_exit_5_and_what_is_valid_is_applied(world: World) -> 
     assert done.returncode == 5
     assert world.hooks("one")
     assert world.cli("plan").returncode == 5
+
+
+def test_without_a_public_address_no_webhook_is_made_that_would_send_nowhere(world: World) -> None:
+    world.configure(source=str(world.manifests), server='{listen: "127.0.0.1:0"}')
+    world.source("one")
+    done = world.cli("apply", "--yes")
+    assert done.returncode == 6
+    assert "RC3020" in done.stderr
+    assert "server.publicUrl" in (done.stderr + json.dumps(world.status()))
+    assert world.writes() == []
