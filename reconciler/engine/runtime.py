@@ -63,7 +63,8 @@ class Runtime:
         self.executor_id = executor_id
         self._concurrency = concurrency
         self._workflow: Callable[[str], str] | None = None
-        self._numbers: dict[ResourceId, int] = {}
+        self._shared = url.startswith("postgresql")
+        """Whether other processes may take slices: then, and only then, they go through the queue."""
 
     async def start(self, run: RunSlice) -> None:
         """Launch DBOS and listen on the queue; ``run`` reconciles one integration on this event loop."""
@@ -83,7 +84,7 @@ class Runtime:
             "enable_otlp": False,
             "max_executor_threads": self._concurrency + 4,
         }
-        if self._url.startswith("postgresql"):
+        if self._shared:
             config["dbos_system_schema"] = "dbos"
         DBOS(config=config)
         self._workflow = DBOS.workflow(name="reconcile_slice")(_reconcile_slice)
@@ -101,6 +102,12 @@ class Runtime:
         if self._workflow is None:
             raise RuntimeError("the runtime is not started")
         identity = f"slice/{self._incarnation}/{integration.path}/{token}"
+        if not self._shared:
+            # One process: the slice begins at once, durable all the same. One at a time for each integration is the engine's
+            # own lock; the queue's poll, a second at worst, would be all that it adds.
+            with SetWorkflowID(identity):
+                DBOS.start_workflow(self._workflow, integration.path)
+            return identity
         with SetWorkflowID(identity), SetEnqueueOptions(queue_partition_key=integration.path):
             DBOS.enqueue_workflow(QUEUE, self._workflow, integration.path)
         return identity
