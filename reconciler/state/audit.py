@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select
 
@@ -59,18 +60,28 @@ class AuditLog(Leases):
         with self._read() as connection:
             return [(int(seq), unpack(AuditEntry, payload)) for seq, payload in connection.execute(query)]
 
-    def verify_audit(self) -> AuditReport:
-        """Walk the whole chain; an edited or missing row is named by its number."""
+    def verify_audit(self, *, anchor: tuple[int, str] | None = None) -> AuditReport:
+        """Walk the whole chain; an edited or missing row is named by its number.
+
+        ``anchor`` is an `audit_head` of before, kept elsewhere: only against one does a cut tail show, or a chain made anew.
+        """
         prev, rows, expected = GENESIS, 0, 1
-        query = select(audit_table.c.seq, audit_table.c.prev, audit_table.c.hash, audit_table.c.payload).order_by(
-            audit_table.c.seq
-        )
+        table = audit_table.c
+        query = select(table.seq, table.prev, table.hash, table.resource, table.payload).order_by(table.seq)
         with self._read() as connection, connection.execution_options(yield_per=1_000).execute(query) as result:
-            for seq, before, digest, payload in result:
-                if seq != expected or before != prev or digest != link(prev, seq, payload):
+            for seq, before, digest, resource, payload in result:
+                whole = seq == expected and before == prev and digest == link(prev, seq, payload)
+                # The column that rows are searched by is not in the hash: it has to say what the payload says.
+                if not whole or orjson.loads(payload).get("resource", "") != resource or _moved(anchor, seq, digest):
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected)
                 prev, rows, expected = digest, rows + 1, expected + 1
+        if anchor is not None and rows < anchor[0]:
+            return AuditReport(ok=False, rows=rows, first_bad_seq=expected)
         return AuditReport(ok=True, rows=rows)
+
+
+def _moved(anchor: tuple[int, str] | None, seq: int, digest: str) -> bool:
+    return anchor is not None and anchor[0] == seq and anchor[1] != digest
 
 
 def link(prev: str, seq: int, payload: bytes) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +39,15 @@ def unpack(kind: type[Any], payload: bytes, **fields: Any) -> Any:
 def make_engine(url: str) -> Engine:
     """Return an engine with the settings that durability rests on: WAL, FULL, a patient lock; keep-alives on PostgreSQL."""
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
 
         @event.listens_for(engine, "connect")
         def _connected(connection: sqlite3.Connection, _record: Any) -> None:
             connection.isolation_level = None  # transactions are begun by us, with IMMEDIATE
+            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            _write_ahead(connection)
             for pragma in (
-                "journal_mode=WAL",
                 "synchronous=FULL",
-                f"busy_timeout={BUSY_MS}",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
             ):
@@ -65,7 +67,20 @@ def make_engine(url: str) -> Engine:
         "connect_timeout": 10,
         "options": "-c statement_timeout=30000 -c lock_timeout=30000",
     }
-    return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
+    return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. Whoever opens a new database at the same moment makes this fail at once: ``busy_timeout`` is not asked."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 class Base:
@@ -75,6 +90,29 @@ class Base:
         self._engine = engine
         self._state_dir = state_dir
         self.dialect = engine.dialect.name
+        self._reserved = True
+
+    def _insert_new(self, connection: SqlConnection, table: Table, row: Mapping[str, Any]) -> None:
+        """Insert ``row`` unless its key is there: of several processes that do so at once, one wins and all go on."""
+        module: Any = sqlite if self.dialect == "sqlite" else postgresql
+        connection.execute(module.insert(table).values(row).on_conflict_do_nothing())
+
+    def _need_reserve(self) -> None:
+        """Raise `StorageFull` while the reserve is spent: a write begun now might find no room for its outcome."""
+        if not self._reserved:
+            self._reserved = keep_reserve(self._state_dir)
+        if not self._reserved:
+            raise _full()
+
+    def _spending_reserve(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which ends what was begun; on a full disk with the room that the reserve gives back."""
+        try:
+            work()
+        except StorageFull:
+            if not drop_reserve(self._state_dir):
+                raise
+            self._reserved = False
+            work()
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[SqlConnection]:
@@ -114,10 +152,7 @@ def state_error(error: DBAPIError) -> StateError:
     """Return the typed error of a database's; never with a statement's parameters."""
     text = str(error.orig).lower()
     if "disk is full" in text or "no space left" in text or "database or disk is full" in text or "could not extend file" in text:
-        return StorageFull(
-            "the disk of the state is full; nothing remote is written until there is room",
-            hint="Make room; work goes on by itself.",
-        )
+        return _full()
     if "locked" in text or "busy" in text:
         return StateError(
             "another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1)."
@@ -130,22 +165,38 @@ def state_error(error: DBAPIError) -> StateError:
             code="RC7007",
             hint="It is tried again; check that it runs.",
         )
-    return StateError(f"the database refused: {type(error.orig).__name__}: {str(error.orig)[:200]}", code="RC7001")
+    return StateError(f"the database refused: {type(error.orig).__name__}: {_first_line(error)}", code="RC7001")
 
 
-def keep_reserve(folder: Path) -> None:
-    """Keep 16 MiB aside, so that what was begun can be recorded on a full disk (see `drop_reserve`)."""
+def _first_line(error: DBAPIError) -> str:
+    """The message alone: PostgreSQL shows the row that failed in the lines after it."""
+    return str(error.orig).split("\n", 1)[0][:200]
+
+
+def _full() -> StorageFull:
+    return StorageFull(
+        "the disk of the state is full; nothing remote is written until there is room",
+        hint="Make room; work goes on by itself.",
+    )
+
+
+def keep_reserve(folder: Path) -> bool:
+    """Keep 16 MiB aside, so that what was begun can be recorded on a full disk (see `drop_reserve`); False if there is no room."""
     path = folder / "reserve"
-    with contextlib.suppress(OSError):
+    try:
         if path.exists() and path.stat().st_size == RESERVE_BYTES:
-            return
+            return True
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
         except OSError:
             os.ftruncate(descriptor, 0)
+            raise
         finally:
             os.close(descriptor)
+    except OSError as error:
+        return error.errno not in {errno.ENOSPC, errno.EDQUOT}  # where it cannot be kept for another reason, work goes on without
+    return True
 
 
 def drop_reserve(folder: Path) -> bool:

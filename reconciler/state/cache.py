@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+MAX_BYTES = 512 << 20
+"""A cache that has grown beyond this is begun anew: it holds every blob that was ever read."""
 
 
 class BlobCache:
@@ -17,10 +21,12 @@ class BlobCache:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            with contextlib.suppress(OSError):
+                if self._path.stat().st_size > MAX_BYTES:
+                    self._drop()
             return self._connect()
         except sqlite3.DatabaseError:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
+            self._drop()
             try:
                 return self._connect()
             except sqlite3.DatabaseError:  # a folder that cannot be written: work without a cache
@@ -28,13 +34,19 @@ class BlobCache:
                 connection.execute("CREATE TABLE blob (id TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID")
                 return connection
 
+    def _drop(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                self._path.with_name(self._path.name + suffix).unlink()
+
     def _connect(self) -> sqlite3.Connection:
+        with contextlib.suppress(OSError):  # before SQLite makes it: its log and index take over the mode of the file
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._path.chmod(0o600)
         connection = sqlite3.connect(self._path, timeout=5, check_same_thread=False, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID")
-        with contextlib.suppress(OSError):
-            self._path.chmod(0o600)
         return connection
 
     def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
@@ -57,10 +69,13 @@ class BlobCache:
 
     def put_many(self, rows: Mapping[str, bytes]) -> None:
         """Remember ``rows``; a cache that cannot be written is no error."""
-        with contextlib.suppress(sqlite3.DatabaseError):
-            self._connection.execute("BEGIN")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT OR REPLACE INTO blob VALUES (?, ?)", list(rows.items()))
             self._connection.execute("COMMIT")
+        except sqlite3.DatabaseError:
+            with contextlib.suppress(sqlite3.DatabaseError):  # an open transaction would refuse every later one
+                self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, insert, select
@@ -10,9 +11,10 @@ from reconciler.drivers.base import Connection
 from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import AuditEntry, BudgetState, JournalEntry, Retry
 from reconciler.model.resources import ResourceId, Suspension
+from reconciler.model.serialize import no_collection
 from reconciler.model.status import ResourceStatus
 from reconciler.state import tables
-from reconciler.state.base import chunks, pack, unpack
+from reconciler.state.base import CHUNK, chunks, pack, unpack
 from reconciler.state.objects import Objects
 from reconciler.state.rows import StoredObservation
 
@@ -77,13 +79,13 @@ class Findings(Objects):
         return {ResourceId.from_path(path): unpack(ResourceStatus, payload) for path, payload in rows}
 
     def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> None:
-        """Store statuses; rows that did not change are not written."""
+        """Store statuses; rows in which only the time of the next look moved are not written (that time is not kept)."""
         with self._read() as connection:
             known = {
                 path: bytes(payload)
                 for path, payload in connection.execute(select(tables.status.c.path, tables.status.c.payload))
             }
-        packed = [(row.id.path, pack(row)) for row in rows]
+        packed = [(row.id.path, pack(dataclasses.replace(row, next_reconcile_at=""))) for row in rows]
         changed = [{"path": path, "payload": payload} for path, payload in packed if known.get(path) != payload]
         if not changed and not gone:
             return
@@ -117,13 +119,14 @@ class Findings(Objects):
         """Return the stored lists of ``scopes``."""
         wanted, table = set(scopes), tables.observation
         query = select(table.c.scope_type, table.c.scope_key, table.c.observed_at, table.c.payload)
-        found: dict[Scope, StoredObservation] = {}
+        if len(wanted) <= CHUNK:  # few are asked for by key; for many, one walk over all is quicker
+            query = query.where(
+                table.c.scope_type.in_({scope.type for scope in wanted}), table.c.scope_key.in_({scope.key for scope in wanted})
+            )
         with self._read() as connection:
-            for kind, key, at, payload in connection.execute(query):
-                scope = Scope(kind, key)
-                if scope in wanted:
-                    found[scope] = unpack(StoredObservation, payload, observed_at=at)
-        return found
+            rows = [(Scope(kind, key), at, payload) for kind, key, at, payload in connection.execute(query)]
+        with no_collection():
+            return {scope: unpack(StoredObservation, payload, observed_at=at) for scope, at, payload in rows if scope in wanted}
 
     def save_observations(self, rows: Sequence[StoredObservation]) -> None:
         """Store lists, each with what makes the next read conditional; both in one commit, since one without the other lies."""
@@ -219,6 +222,8 @@ class Findings(Objects):
 
     def journal(self, entries: Sequence[JournalEntry]) -> None:
         """Append to the causal chain that ``explain`` tells."""
+        if not entries:
+            return
         with self._write() as connection:
             connection.execute(
                 insert(tables.journal), [{"path": e.resource.path, "at": e.at, "payload": pack(e)} for e in entries]

@@ -26,11 +26,13 @@ class Leases(Base):
         """Take or keep the lease; None while another holds it. Every change of holder raises the number."""
         now = self.now()
         with self._write() as connection:
+            # A row that is not there cannot be locked: without this, all who ask first at once would hold number 1.
+            self._insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
             query = select(lease.c.holder, lease.c.number, lease.c.until).where(lease.c.name == name)
-            row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first()
-            if row is not None and row[0] != holder and row[2] > now:
+            row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).one()
+            if row[0] != holder and row[2] > now:
                 return None
-            number = 1 if row is None else int(row[1]) + (0 if row[0] == holder and row[2] > now else 1)
+            number = int(row[1]) + (0 if row[0] == holder and row[2] > now else 1)
             self._upsert(connection, lease, [{"name": name, "holder": holder, "number": number, "until": now + ttl_s}])
         return Fence(name, number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -10,6 +11,8 @@ from reconciler.failpoints import failpoint
 
 HEAD = "0001"
 _SCRIPTS = Path(__file__).parent / "migrations"
+_LOCK_NUMBER = 7163002
+_alembic = threading.Lock()  # its environment is one a process
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -28,16 +31,24 @@ def known_revisions() -> frozenset[str]:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the schema to `HEAD` within the caller's transaction: all of it or nothing."""
+    """Bring the schema to `HEAD` within the caller's transaction: all of it or nothing.
+
+    Of several processes that start at once one does it; the others wait for its commit and find nothing left to do.
+    """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})"))
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     script = ScriptDirectory.from_config(config)
 
-    with EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment:
+    with (
+        _alembic,
+        EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment,
+    ):
         environment.configure(
             connection=connection, target_metadata=None, transactional_ddl=True, transaction_per_migration=False
         )

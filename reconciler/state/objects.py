@@ -12,10 +12,11 @@ from reconciler.failpoints import failpoint
 from reconciler.model.objects import Intent, IntentState, RecordedObject
 from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.resources import ResourceId
+from reconciler.model.serialize import no_collection
 from reconciler.model.values import Address, ExternalId
 from reconciler.state.audit import AuditLog
-from reconciler.state.base import chunks, drop_reserve, keep_reserve, pack, unpack
-from reconciler.state.rows import Fence, StorageFull
+from reconciler.state.base import chunks, pack, unpack
+from reconciler.state.rows import Fence
 from reconciler.state.tables import intent as intents_table
 from reconciler.state.tables import managed_object
 
@@ -34,9 +35,10 @@ class Objects(AuditLog):
             query = query.where(managed_object.c.integration == integration.path)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return tuple(
-            unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows
-        )
+        with no_collection():
+            return tuple(
+                unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows
+            )
 
     def integrations_recorded(self) -> frozenset[ResourceId]:
         """Return the integrations on which we own anything, tombstones included."""
@@ -55,6 +57,7 @@ class Objects(AuditLog):
 
     def begin(self, intents: Sequence[Intent], audit: Sequence[AuditEntry], *, fence: Fence | None = None) -> None:
         """Commit intents and their audit rows before the calls. Raises `StorageFull` (then nothing may be sent) or `FenceLost`."""
+        self._need_reserve()
         with self._write() as connection:
             self._hold(connection, fence)
             self._upsert(connection, intents_table, [_intent_row(one) for one in intents])
@@ -64,13 +67,7 @@ class Objects(AuditLog):
 
     def settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry] = (), *, fence: Fence | None = None) -> None:
         """Commit what became of intents, with the records they change. On a full disk the reserve is spent on it."""
-        try:
-            self._settle(outcomes, audit, fence)
-        except StorageFull:
-            if not drop_reserve(self._state_dir):
-                raise
-            self._settle(outcomes, audit, fence)
-            keep_reserve(self._state_dir)
+        self._spending_reserve(lambda: self._settle(outcomes, audit, fence))
 
     def _settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry], fence: Fence | None) -> None:
         with self._write() as connection:
@@ -105,9 +102,14 @@ class Objects(AuditLog):
         return tuple(unpack(Intent, payload, state=state) for state, payload in rows)
 
     def settle_intents(self, settlements: Iterable[tuple[str, IntentState, ExternalId | None]]) -> None:
-        """Close intents that an observation answered."""
-        with self._write() as connection:
-            self._finish(connection, [(identity, state) for identity, state, _ in settlements])
+        """Close intents that an observation answered. On a full disk the reserve is spent on it."""
+        states = [(identity, state) for identity, state, _ in settlements]
+
+        def work() -> None:
+            with self._write() as connection:
+                self._finish(connection, states)
+
+        self._spending_reserve(work)
 
     def record_and_forget(
         self, records: Sequence[RecordedObject], forget: Sequence[Address], audit: Sequence[AuditEntry]
@@ -144,7 +146,7 @@ class Objects(AuditLog):
                     "resource": r.resource.path,
                     "seen": r.seen,
                     "tombstone": r.tombstone,
-                    "payload": pack(dataclasses.replace(r, seen=False, tombstone=False)),
+                    "payload": pack(dataclasses.replace(r, seen=False, tombstone=False) if r.seen or r.tombstone else r),
                 }
                 for r in records
             ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -35,19 +35,19 @@ class Store(Findings):
         store = cls(engine, state_dir)
         try:
             store._migrate(file, create=create)
-            if create and store.get_meta("incarnation") is None:
-                store.set_meta("incarnation", secrets.token_hex(8))
+            if create:
+                store._name_incarnation()
         except BaseException:
             engine.dispose()
             raise
         if create and file is not None:
-            keep_reserve(state_dir)
+            store._reserved = keep_reserve(state_dir)
         return store
 
     def _migrate(self, file: Path | None, *, create: bool) -> None:
         with self._read() as connection:
+            tables = inspect(connection).get_table_names()  # first: a peer's migration may be committed between the two
             found = current_revision(connection)
-            tables = inspect(connection).get_table_names()
         if found == HEAD:
             return
         if found is not None and found not in known_revisions():
@@ -65,12 +65,15 @@ class Store(Findings):
         if not create and found is None:
             raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
         if file is not None and found is not None:
-            backup = file.with_suffix(f".before-{HEAD}.db")
-            if not backup.exists():
-                shutil.copyfile(file, backup)
-                backup.chmod(0o600)
+            back_up(file, file.with_suffix(f".before-{HEAD}.db"))
         with self._write() as connection:
             upgrade(connection)
+
+    def _name_incarnation(self) -> None:
+        """Give a new state its id; of several processes that open it at once, one chooses."""
+        if self.get_meta("incarnation") is None:
+            with self._write() as connection:
+                self._insert_new(connection, meta, {"key": "incarnation", "value": secrets.token_hex(8)})
 
     def close(self) -> None:
         """Close every connection."""
@@ -153,14 +156,37 @@ def _prepare(file: Path, *, create: bool) -> None:
         raise damaged(file, str(result))
 
 
+def back_up(file: Path, copy: Path) -> None:
+    """Copy a database in use to ``copy``, whole (its write-ahead log included) or not at all; a copy that is there stays."""
+    if copy.exists():
+        return
+    part = copy.with_name(copy.name + ".part")
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
+    with contextlib.closing(sqlite3.connect(file, timeout=30)) as source, contextlib.closing(sqlite3.connect(part)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    part.rename(copy)
+
+
 def damaged(file: Path, reason: str) -> StateError:
     """Return the error of a database that fails its own check."""
     return StateError(
         f"the state {file} is damaged: {reason}",
         code="RC7009",
-        hint=f"Nothing was changed. Restore a backup of it, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: "
+        hint=f"Nothing was changed. Restore {_backups(file)}, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: "
         "every object is found again by its marker.",
     )
+
+
+def _backups(file: Path) -> str:
+    found = sorted(file.parent.glob(f"{file.stem}.before-*.db"))
+    return f"a backup of it (from before the upgrade: {found[-1]})" if found else "a backup of it"
 
 
 __all__ = ["Store", "damaged"]

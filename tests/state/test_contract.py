@@ -85,14 +85,66 @@ def test_the_audit_log_refuses_changes_and_shows_them(store: Store) -> None:
     for statement in ("UPDATE audit SET prev = 'x' WHERE seq = 2", "DELETE FROM audit WHERE seq = 2"):
         with pytest.raises(Exception, match="append-only"), store._engine.begin() as connection:
             connection.execute(text(statement))
-    with store._engine.begin() as connection:  # somebody with the database's own rights
-        if store.dialect == "sqlite":
-            connection.execute(text("DROP TRIGGER audit_no_update"))
-        else:
-            connection.execute(text("ALTER TABLE audit DISABLE TRIGGER audit_append_only"))
+    unprotect(store)
+    with store._engine.begin() as connection:
         connection.execute(text("UPDATE audit SET payload = (SELECT payload FROM audit WHERE seq = 1) WHERE seq = 3"))
     report = store.verify_audit()
     assert (report.ok, report.first_bad_seq) == (False, 3)
+
+
+def test_a_cut_tail_shows_only_against_an_anchor_kept_elsewhere(store: Store) -> None:
+    store.append_audit([entry(external_id=str(number)) for number in range(5)])
+    early = store.audit_head()
+    store.append_audit([entry(), entry()])
+    anchor = store.audit_head()
+    assert store.verify_audit(anchor=early).ok
+    assert store.verify_audit(anchor=anchor).ok
+    assert store.verify_audit(anchor=(early[0], "0" * 64)).first_bad_seq == 5
+    unprotect(store)
+    with store._engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit WHERE seq > 6"))
+    assert store.verify_audit().ok
+    report = store.verify_audit(anchor=anchor)
+    assert (report.ok, report.first_bad_seq) == (False, 7)
+
+
+def test_a_row_that_is_hidden_from_the_search_for_its_resource_shows(store: Store) -> None:
+    store.append_audit([entry(), entry()])
+    unprotect(store)
+    with store._engine.begin() as connection:
+        connection.execute(text("UPDATE audit SET resource = 'elsewhere' WHERE seq = 2"))
+    report = store.verify_audit()
+    assert (report.ok, report.first_bad_seq) == (False, 2)
+
+
+def unprotect(store: Store) -> None:
+    """What somebody with the database's own rights can do."""
+    with store._engine.begin() as connection:
+        if store.dialect == "sqlite":
+            connection.execute(text("DROP TRIGGER audit_no_update"))
+            connection.execute(text("DROP TRIGGER audit_no_delete"))
+        else:
+            connection.execute(text("ALTER TABLE audit DISABLE TRIGGER audit_append_only"))
+
+
+def test_observations_of_few_and_of_many_scopes_are_the_same_ones(store: Store) -> None:
+    rows = [StoredObservation(Scope("t" if n % 2 else "u", str(n)), {"etag": str(n)}, (), 1.0) for n in range(1_200)]
+    store.save_observations(rows)
+    assert store.observations([Scope("t", "3"), Scope("u", "4"), Scope("t", "4"), Scope("u", "3")]) == {
+        Scope("t", "3"): rows[3],
+        Scope("u", "4"): rows[4],
+    }
+    assert store.observations([row.scope for row in rows]) == {row.scope: row for row in rows}
+    assert store.observations([]) == {}
+
+
+def test_nothing_to_write_is_no_error(store: Store) -> None:
+    store.journal([])
+    store.append_audit([])
+    store.record([])
+    store.save_observations([])
+    store.settle([])
+    assert store.verify_audit().rows == 0
 
 
 def test_generations_count_changed_digests_only(store: Store) -> None:
