@@ -128,13 +128,12 @@ def unprotect(store: Store) -> None:
 
 
 def test_observations_of_few_and_of_many_scopes_are_the_same_ones(store: Store) -> None:
-    rows = [StoredObservation(Scope("t" if n % 2 else "u", str(n)), {"etag": str(n)}, (), 1.0) for n in range(1_200)]
+    rows = [StoredObservation(Scope(kind, str(n)), {"etag": f"{kind}{n}"}, (), 1.0) for kind in "tu" for n in range(600)]
     store.save_observations(rows)
-    assert store.observations([Scope("t", "3"), Scope("u", "4"), Scope("t", "4"), Scope("u", "3")]) == {
-        Scope("t", "3"): rows[3],
-        Scope("u", "4"): rows[4],
-    }
-    assert store.observations([row.scope for row in rows]) == {row.scope: row for row in rows}
+    few = [rows[3], rows[604]]  # t 3 and u 4, and neither u 3 nor t 4
+    assert store.observations([row.scope for row in few] + [Scope("t", "none")]) == {row.scope: row for row in few}
+    many = rows[100:1_100]
+    assert store.observations([row.scope for row in many]) == {row.scope: row for row in many}
     assert store.observations([]) == {}
 
 

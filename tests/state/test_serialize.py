@@ -46,7 +46,7 @@ def test_a_field_of_a_newer_program_is_ignored() -> None:
 
 @pytest.mark.parametrize("ref", [SecretRef("default", "s", "k"), DerivedKeyRef("u"), DerivedKeyRef("u", 2), None])
 def test_references_to_values_keep_their_kind(ref: ValueRef | None) -> None:
-    assert from_json(Holder, to_json(Holder(ref=ref))) == Holder(ref=ref)
+    assert from_json(Holder, to_json(Holder(ref=ref)) | {"ref": to_json(ref)}) == Holder(ref=ref)  # None may be spelt out, too
     if ref is not None:
         one = WriteOnly("/config/secret", ref, "hmac:1")  # type: ignore[arg-type]
         assert from_json(WriteOnly, to_json(one)) == one

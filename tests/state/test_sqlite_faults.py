@@ -111,6 +111,16 @@ def test_b1_b2_on_a_really_full_disk_outcomes_use_the_reserve_and_nothing_is_beg
     assert done.returncode == 0, done.stdout
 
 
+def test_b3_a_new_database_that_another_process_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # against this the change to WAL fails at once, whatever busy_timeout says
+    threading.Timer(0.7, lambda: other.execute("ROLLBACK")).start()
+    store = open_store(tmp_path)
+    assert store.get_meta("incarnation")
+    store.close()
+    other.close()
+
+
 @pytest.mark.parametrize("damage", ["header", "pages", "truncated"])
 def test_b5_a_damaged_database_is_refused_untouched_and_the_message_names_the_way_out(tmp_path: Path, damage: str) -> None:
     store = open_store(tmp_path)
@@ -247,8 +257,12 @@ def test_a_cache_that_could_not_be_written_once_is_written_the_next_time(tmp_pat
     cache._connection.execute("PRAGMA max_page_count = 4")
     cache.put_many({str(number): b"x" * 4_000 for number in range(50)})
     cache._connection.execute("PRAGMA max_page_count = 100000")
+    cache.put_many({"b": None})  # type: ignore[dict-item]  # refused by a constraint: unlike a full disk, this leaves a transaction open
     cache.put_many({"a": b"1"})
-    assert cache.get_many(["a", "7"]) == {"a": b"1"}
+    assert cache.get_many(["a", "b", "7"]) == {"a": b"1"}
+    with sqlite3.connect(tmp_path / "cache.db") as other:  # committed, not only seen by the connection that wrote it
+        assert other.execute("SELECT id FROM blob").fetchall() == [("a",)]
+    other.close()
     store.close()
 
 

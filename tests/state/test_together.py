@@ -61,6 +61,18 @@ def test_threads_that_open_a_new_state_at_once_agree_on_one(url: str, tmp_path: 
     assert len(set(answers)) == 1, answers
 
 
+def test_threads_may_open_different_new_states_at_once(tmp_path: Path) -> None:
+    def work(number: int) -> str | None:
+        folder = tmp_path / str(number)
+        store = Store.open(f"sqlite:///{folder / 'state.db'}", state_dir=folder)
+        try:
+            return store.get_meta("incarnation")
+        finally:
+            store.close()
+
+    assert len(set(at_once(6, work))) == 6
+
+
 def test_a14_a_lease_that_was_never_there_has_one_holder_however_many_ask_first(store: Store) -> None:
     for turn in range(15):
         answers = at_once(4, lambda number, name=f"lease-{turn}": store.acquire_lease(name, f"process-{number}", 60.0))
