@@ -15,7 +15,7 @@ from reconciler.drivers.http import ApiClient
 from reconciler.drivers.net import NetworkPolicy
 from reconciler.engine.deps import Deps
 from reconciler.engine.live import Live
-from reconciler.model.errors import AddressRefused, ReconcilerError
+from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -33,12 +33,6 @@ class Link:
     def value(self, ref: SecretRef) -> SecretValue:
         """Return the value of ``ref``; raises `SecretUnavailable`."""
         return self.read.read(ref)
-
-
-class NotImplementedYet(ReconcilerError):
-    """Valid, but this version has no driver for it."""
-
-    code = "RC6010"
 
 
 class Links:

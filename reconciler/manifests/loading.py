@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reconciler.manifests.codec import no_collection
 from reconciler.manifests.parsing import LOADER_VERSION, Parsed, ParsedFile, parse_file
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.errors import Problem
 from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
+from reconciler.model.serialize import no_collection
 
 DEFAULT_CANVAS = "default"
 _SECRET = Kind.SECRET.value

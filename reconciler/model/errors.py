@@ -108,6 +108,12 @@ class PlanMoved(ReconcilerError):
     code = "RC6001"
 
 
+class NotImplementedYet(ReconcilerError):
+    """Valid, but this version has no support for it; the status says so with the reason ``NotImplemented``."""
+
+    code = "RC6010"
+
+
 class RetryKind(enum.StrEnum):
     """What happens next, decided where the error is made and executed at one place (the pass)."""
 

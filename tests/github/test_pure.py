@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from reconciler.drivers.catalog import DRIVERS, driver_for
 from reconciler.drivers.github import driver, names
 from reconciler.drivers.github.check import expiry, missing
-from reconciler.drivers.github.errors import NotImplementedYet, classify
-from reconciler.model.errors import AuthFailed, Conflict, Moved, PermissionDenied, ProviderError, RateLimited, ValidationFailed
+from reconciler.drivers.github.errors import classify
+from reconciler.model.errors import (
+    AuthFailed,
+    Conflict,
+    Moved,
+    NotImplementedYet,
+    PermissionDenied,
+    ProviderError,
+    RateLimited,
+    ValidationFailed,
+)
 from reconciler.model.objects import ObservedObject
 from reconciler.model.resources import Lifecycle, SecretRef
 from reconciler.model.values import ExternalId

@@ -13,7 +13,7 @@ from reconciler.drivers.buddy import errors, names
 from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace
 from reconciler.drivers.buddy.integration import IntegrationType
 from reconciler.drivers.buddy.webhook import WebhookType
-from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ValidationFailed
+from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -72,9 +72,8 @@ class BuddyDriver:
         url = str(resource.spec.get("url") or "https://app.buddy.works").rstrip("/")
         auth = resource.spec.get("auth", {})
         if auth.get("use") != "token":
-            raise ReconcilerError(
+            raise NotImplementedYet(
                 f"{resource.id}: this version connects to Buddy with a token, not '{auth.get('use')}'",
-                code="RC6010",
                 hint="Set `auth.use` to `token`.",
                 location=resource.location,
             )

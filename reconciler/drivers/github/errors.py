@@ -16,7 +16,6 @@ from reconciler.model.errors import (
     PermissionDenied,
     ProviderError,
     RateLimited,
-    ReconcilerError,
     ValidationFailed,
 )
 
@@ -24,12 +23,6 @@ _SECONDARY = ("secondary rate limit", "abuse detection")
 _MAX_TEXT = 300
 MAX_WAIT_S = 86_400.0
 """No limit of GitHub's lasts longer than this; a header that says so is not believed."""
-
-
-class NotImplementedYet(ReconcilerError):
-    """Valid, but this version has no support for it. The name is what status shows as the reason."""
-
-    code = "RC6010"
 
 
 def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:

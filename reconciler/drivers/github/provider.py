@@ -14,7 +14,7 @@ from reconciler.drivers.github.compiling import compile_source, matching
 from reconciler.drivers.github.events import EVENT_TYPES
 from reconciler.drivers.github.hooks import HookType
 from reconciler.drivers.paging import paginate
-from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
+from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -48,7 +48,7 @@ class GitHubDriver:
         url = str(resource.spec.get("url", "")).rstrip("/")
         auth = resource.spec.get("auth", {})
         if auth.get("use") not in _POINTERS:
-            raise errors.NotImplementedYet(
+            raise NotImplementedYet(
                 f"{resource.id}: auth '{auth.get('use')}' with GitHub is not part of this version yet",
                 hint="Use `token` meanwhile; the manifest is valid, and nothing is done at GitHub until then.",
                 location=resource.location,

@@ -13,7 +13,7 @@ from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matching
 from reconciler.drivers.semaphore.lists import project_names
 from reconciler.drivers.semaphore.types import NotificationType, SecretType
-from reconciler.model.errors import PermissionDenied, ReconcilerError, ScopeGone, ValidationFailed
+from reconciler.model.errors import NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -60,9 +60,8 @@ class SemaphoreDriver:
         url = str(resource.spec.get("url", "")).rstrip("/")
         auth = resource.spec.get("auth", {})
         if auth.get("use") != "token":
-            raise ReconcilerError(
+            raise NotImplementedYet(
                 f"{resource.id}: Semaphore takes an API token, not '{auth.get('use')}'",
-                code="RC6010",
                 hint="Set `auth.use` to `token`; a service account's token is the best choice.",
                 location=resource.location,
             )
