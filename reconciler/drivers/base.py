@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.plan import FieldChange
@@ -17,6 +17,10 @@ from reconciler.model.resources import Resource, ResourceId, SecretRef, ValueRef
 from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import Address, ExternalId, Fingerprint, JsonObject
+
+if TYPE_CHECKING:
+    from reconciler.drivers.receiving import Receiver
+    from reconciler.drivers.running import Executor, Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,10 @@ class ApiResponse(Protocol):
     def text(self) -> str:
         """The body as text, undecodable bytes replaced."""
 
+    @property
+    def content(self) -> bytes:
+        """The body as it came, decoded."""
+
 
 class Api(Protocol):
     """An authenticated client bound to one `Connection` (see `reconciler.drivers.http`)."""
@@ -98,6 +106,12 @@ class Api(Protocol):
         Returns any 2xx and 304, and every status in ``ok``; all else becomes the typed error that the driver's
         `Driver.classify` makes of it. Reads are retried locally a bounded number of times on transient failures;
         writes never are: after a write was sent, a timeout, reset or 5xx is `OutcomeUnknown`.
+        """
+
+
+    async def download(self, path: str) -> ApiResponse:
+        """Return what the API redirects ``path`` to (a log, an archive): one redirect is followed, over https to a public address
+        or on the API's own host, and without the credential. An answer that is no redirect is returned as it is.
         """
 
 
@@ -182,6 +196,12 @@ class Driver(Protocol):
     types: Mapping[str, ManagedType]
     event_types: tuple[str, ...]
     """Event names that an EventSource may subscribe to; empty: any."""
+    receiver: Receiver | None
+    """How its webhooks are verified; None: it sends none."""
+    executors: Mapping[str, Executor]
+    """What it runs for stages, by ``executor.type``."""
+    reporter: Reporter | None
+    """How results are written back; None: it is no code host."""
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for a URL it cannot use."""

@@ -10,13 +10,13 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
 import httpx
 import orjson
 
 from reconciler import __version__
-from reconciler.drivers.answers import Response, foreign_redirect, retry_after, shared_error
+from reconciler.drivers.answers import REDIRECTS, Response, foreign_redirect, retry_after, shared_error
 from reconciler.drivers.base import Authenticator, Connection, Driver
 from reconciler.drivers.budget import Budget
 from reconciler.drivers.net import NetworkPolicy
@@ -28,6 +28,7 @@ from reconciler.model.errors import (
     AuthFailed,
     OutcomeUnknown,
     ProviderError,
+    ProviderProtocolError,
     ProviderUnavailable,
     RateLimited,
     ReconcilerError,
@@ -93,6 +94,26 @@ class ApiClient:
                 if call.write or failures > READ_RETRIES or error.retry_at is not None or call.left_s <= pause_s:
                     raise
                 await asyncio.sleep(pause_s)
+
+    async def download(self, path: str) -> Response:
+        """Return what ``path`` is redirected to, asked for without the credential; see `reconciler.drivers.base.Api.download`."""
+        answer = await self._attempt(self._call("GET", path, None, None, None))
+        if answer.status not in REDIRECTS:
+            return await self._outcome(answer, frozenset())
+        target = urljoin(self.connection.api_url, answer.headers.get("location", ""))
+        host = urlsplit(target).hostname or ""
+        own = target.startswith(_origin(self.connection.api_url) + "/")
+        if not own:
+            NetworkPolicy((host,), self._session.allow).check_url(target)
+        name = f"GET {path.partition('?')[0]} (redirected)"
+        headers = {"user-agent": USER_AGENT, "accept-encoding": "gzip"}
+        found = await self._session.send(httpx.Request("GET", target, headers=headers), name, deadline_s=self._session.bounds.read_s)
+        response = Response(found.status, found.headers, found.content, name)
+        if found.status in REDIRECTS:
+            raise ProviderProtocolError(f"{name}: redirected twice", status=found.status, request=name)
+        if not 200 <= found.status < 300:
+            raise shared_error(response, self._clock())
+        return response
 
     def _call(self, method: str, path: str, params: Mapping[str, str | int] | None, body: Any,
               extra: Mapping[str, str] | None) -> _Call:
@@ -166,6 +187,11 @@ class ApiClient:
         if isinstance(error, ProviderError) and error.body is None:
             error.body = body
         return error
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _check_headers(headers: Mapping[str, str], name: str) -> None:

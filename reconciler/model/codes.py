@@ -525,6 +525,12 @@ _TABLE = (
         "The host is not the provider's own, or it resolves to an address that is not public.",
         "Allow the host or CIDR in the configuration's `network.allow` if it is meant.",
     ),
+    Code(
+        "RC5024",
+        "Whether a run was started cannot be told",
+        "The start was interrupted, and the provider shows runs of which none carries the execution's id.",
+        "Look at the runs that the message names. Put the id into the workflow's `run-name` (see docs/stages.md), then rerun.",
+    ),
     # 60xx plan and apply
     Code(
         "RC6001",
@@ -585,6 +591,42 @@ _TABLE = (
         "Nothing matches for adoption",
         "No foreign object at the provider has the URL or name that the manifest declares.",
         "Name the object with `--external-id`; `reconciler export` lists what exists.",
+    ),
+    Code(
+        "RC6030",
+        "No such item or execution",
+        "Nothing in the queues or the history has this id, or it is older than `retention.history`.",
+        "List what there is with `reconciler executions`.",
+    ),
+    Code(
+        "RC6031",
+        "It has ended, or has begun, already",
+        "An item that runs or is done cannot be approved; what is finished cannot be cancelled.",
+        "See `reconciler executions`; `reconciler rerun` repeats a finished one.",
+    ),
+    Code(
+        "RC6032",
+        "This approval does not count",
+        "The stage names its approvers and you are none of them, you have approved before, or the item is not the one you reviewed.",
+        "Let somebody else of the approvers do it; a digest is shown by `reconciler executions ID`.",
+    ),
+    Code(
+        "RC6033",
+        "The source cannot be triggered",
+        "Only a source of type `manual` or `schedule`, and a stage, take `reconciler trigger`.",
+        "Name one of these, or let its own sender send the event.",
+    ),
+    Code(
+        "RC6034",
+        "The item cannot be queued",
+        "An input has no value, or text of the event has characters that a shell would take for its own.",
+        "Mend the mapping, or allow the characters with the input's `pattern`.",
+    ),
+    Code(
+        "RC6035",
+        "The execution has no log",
+        "It has not started, its executor has none, or the provider has deleted it.",
+        "Follow the URL of the run in `reconciler executions ID`.",
     ),
     # 70xx state
     Code(
@@ -684,6 +726,30 @@ _TABLE = (
         "The address cannot be listened on",
         "Another process has the port, or the address is not this machine's.",
         "Change `server.listen`, or stop the other process.",
+    ),
+    Code(
+        "RC8005",
+        "Not allowed with this token",
+        "The API token's role does not include what was asked.",
+        "Use a token of the role that the message names (`server.tokens`).",
+    ),
+    Code(
+        "RC8006",
+        "The request of the API is not valid",
+        "A parameter or the body is not as `/api/v1/openapi.json` says.",
+        "Mend what the message names.",
+    ),
+    Code(
+        "RC8007",
+        "The outputs were refused",
+        "The job's token is not of this execution's run, is expired, or has another issuer or audience; or the execution has ended.",
+        "See docs/stages.md for the step that pushes outputs.",
+    ),
+    Code(
+        "RC8008",
+        "The inbox is full",
+        "More deliveries wait than may be held.",
+        "Nothing: senders are told to come back, and what they do not send again is found by the sweep.",
     ),
     # 90xx defects
     Code(

@@ -213,3 +213,10 @@ class TLSFailed(ProviderError):
 class AddressRefused(ProviderError):
     code = "RC5023"
     retry = RetryKind.SPEC
+
+
+class Ambiguous(ProviderError):
+    """There are runs that could be the one that was started, and none can be told: nothing is guessed, nothing is started again."""
+
+    code = "RC5024"
+    retry = RetryKind.SPEC

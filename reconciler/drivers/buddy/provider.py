@@ -13,6 +13,8 @@ from reconciler.drivers.buddy import errors, names
 from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace
 from reconciler.drivers.buddy.integration import IntegrationType
 from reconciler.drivers.buddy.webhook import WebhookType
+from reconciler.drivers.receiving import Receiver
+from reconciler.drivers.running import Executor, Reporter
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
@@ -63,6 +65,9 @@ class BuddyDriver:
     hosts = ("api.buddy.works", "api.eu.buddy.works")
     limits = Limits(concurrent=16)  # no number is published; every answer tells what is left
     event_types = EVENTS
+    receiver: Receiver | None = None
+    executors: Mapping[str, Executor] = MappingProxyType({})
+    reporter: Reporter | None = None
 
     def __init__(self) -> None:
         self.types: Mapping[str, ManagedType] = MappingProxyType({kind.type: kind for kind in (IntegrationType(), WebhookType())})

@@ -14,6 +14,8 @@ from reconciler.drivers.github.compiling import compile_source, matching
 from reconciler.drivers.github.events import EVENT_TYPES
 from reconciler.drivers.github.hooks import HookType
 from reconciler.drivers.paging import paginate
+from reconciler.drivers.receiving import Receiver
+from reconciler.drivers.running import Executor, Reporter
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
@@ -35,6 +37,9 @@ class GitHubDriver:
         writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
     )
     event_types = EVENT_TYPES
+    receiver: Receiver | None = None
+    executors: Mapping[str, Executor] = MappingProxyType({})
+    reporter: Reporter | None = None
 
     def __init__(self) -> None:
         kinds = (HookType(names.REPOSITORY), HookType(names.ORGANIZATION))

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
+from reconciler.drivers.receiving import Receiver
+from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matching
 from reconciler.drivers.semaphore.lists import project_names
@@ -51,6 +53,9 @@ class SemaphoreDriver:
     hosts = ("*.semaphoreci.com",)
     limits = Limits(concurrent=16)  # nothing is published; the open server code has no limiter
     event_types = (EVENT,)
+    receiver: Receiver | None = None
+    executors: Mapping[str, Executor] = MappingProxyType({})
+    reporter: Reporter | None = None
 
     def __init__(self) -> None:
         self.types: Mapping[str, ManagedType] = MappingProxyType({kind.type: kind for kind in (SecretType(), NotificationType())})
