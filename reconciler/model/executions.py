@@ -66,7 +66,10 @@ class Item:
     label: str = ""
     inputs: JsonObject = field(default_factory=dict)
     event: JsonObject = field(default_factory=dict)
-    """The parts of the payload that templates name, and what reports need; nothing else of it."""
+    """The parts of the payload that templates name; nothing else of it."""
+    origin: JsonObject = field(default_factory=dict)
+    """Where it all began: ``integration`` (path), ``repository``, ``sha``, ``ref``, ``deployment``, ``automatic``; handed on from
+    stage to stage, so that results can be written back."""
     reason: str = ""
     """What it waits for, or why it was discarded: ``approval``, ``time-window``, ``concurrency``, ``suspended``, ``superseded`` …"""
     message: str = ""
@@ -75,6 +78,8 @@ class Item:
     attempt: int = 1
     """Counts further tries after a failure (`spec.retry`)."""
     not_before: float = 0.0
+    failure: str = ""
+    """How the try before this one ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,8 @@ class Execution:
     created_at: float
     spec_digest: str
     revision: str
+    integration: str = ""
+    """Path of the Integration that its executor works with; empty where it needs none."""
     version: int = 0
     """Raised by every write: one under an older version changes nothing."""
     label: str = ""
@@ -184,15 +191,6 @@ class Execution:
     timed_out: bool = False
     resent: bool = False
     """Whether the start was repeated after it was proved that no run exists."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A value that an execution hands on."""
-
-    name: str
-    value: object
-    at: float
 
 
 class ReportKind(enum.StrEnum):

@@ -15,12 +15,13 @@ from reconciler.state.base import keep_reserve, make_engine
 from reconciler.state.cache import BlobCache
 from reconciler.state.findings import Findings
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
+from reconciler.state.routing import Routings
 from reconciler.state.tables import meta
 
 _HEADER = b"SQLite format 3\x00"
 
 
-class Store(Findings):
+class Store(Findings, Routings):
     """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.engine.deps.StateThread`)."""
 
     _cache: BlobCache | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData()
 
@@ -103,4 +103,113 @@ lease = Table(
     Column("holder", String(200), nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("until", Double, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("source", String(400), nullable=False),
+    Column("delivery_id", String(220), nullable=False),
+    Column("identity", String(220), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("received_at", Double, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("event_delivery", "source", "delivery_id", unique=True),
+    # Partial: a delivery is stored before it is answered, and every index is paid for then.
+    Index("event_pending", "id", sqlite_where=text("state = 'pending'"), postgresql_where=text("state = 'pending'")),
+    Index("event_identity", "source", "identity", sqlite_where=text("identity <> ''"), postgresql_where=text("identity <> ''")),
+)
+rejection = Table(
+    "rejection",
+    metadata,
+    Column("event_id", String(40), primary_key=True),
+    Column("target", String(400), primary_key=True),
+    Column("reason", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("rejection_at", "at"),
+)
+joining = Table(
+    "joining",
+    metadata,
+    Column("connection_group", String(400), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("deadline", Double, nullable=False),
+    Column("touched_at", Double, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("joining_deadline", "deadline"),
+)
+pin = Table(
+    "pin",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("used_at", Double, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+item = Table(
+    "item",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("stage", String(400), nullable=False),
+    Column("event_id", String(40), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("item_stage", "stage", "state", "created_at"),
+    Index("item_state", "state"),
+    Index("item_event", "event_id"),
+)
+vote = Table(
+    "vote",
+    metadata,
+    Column("item_id", String(40), primary_key=True),
+    Column("by", String(200), primary_key=True),
+    Column("at", Double, nullable=False),
+)
+execution = Table(
+    "execution",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("item_id", String(40), nullable=False),
+    Column("stage", String(400), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("integration", String(400), nullable=False),
+    Column("external_id", String(200), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("next_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("execution_due", "state", "next_at"),
+    Index("execution_stage", "stage", "created_at"),
+    Index("execution_item", "item_id"),
+    Index("execution_run", "integration", "external_id"),
+)
+output = Table(
+    "output",
+    metadata,
+    Column("execution_id", String(40), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+report = Table(
+    "report",
+    metadata,
+    Column("item_id", String(40), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("state", String(20), primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("done_at", Double, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("report_due", "done_at", "due_at"),
+)
+cursor = Table(
+    "cursor",
+    metadata,
+    Column("name", String(440), primary_key=True),
+    Column("value", Text, nullable=False),
 )

@@ -1,0 +1,202 @@
+"""The inbox: events as they came in, and what became of each. A row is committed before its sender is answered."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.dialects import postgresql
+
+from reconciler.model.events import Event, EventState, RejectedBy
+from reconciler.model.resources import ResourceId
+from reconciler.state import tables
+from reconciler.state.base import chunks, pack, unpack
+from reconciler.state.leases import Leases
+
+_count = itertools.count()
+_IGNORING: Mapping[str, Any] = {
+    "sqlite": insert(tables.event).prefix_with("OR IGNORE"),
+    "postgresql": postgresql.insert(tables.event).on_conflict_do_nothing(),
+}
+"""Two forms of one statement; compiled once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event to store."""
+
+    event: Event
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of an `Arrival`: new, or the id of the row that was there already; ``same`` tells whether with the same body."""
+
+    new: bool
+    event_id: str
+    same: bool = True
+
+
+class Inbox(Leases):
+    """Part of `Store`."""
+
+    def add_events(self, arrivals: Sequence[Arrival]) -> list[Stored]:
+        """Store a batch in one commit; an event that is there already is left as it is (the first one counts)."""
+        with self._write() as connection:
+            return self._add_events(connection, arrivals)
+
+    def _add_events(self, connection: SqlConnection, arrivals: Sequence[Arrival]) -> list[Stored]:
+        connection.execute(_IGNORING[self.dialect], [_row(one) for one in arrivals])
+        wanted = [one.event.id for one in arrivals]
+        stored: set[str] = set()
+        for part in chunks(wanted):
+            stored |= set(connection.execute(select(tables.event.c.id).where(tables.event.c.id.in_(part))).scalars())
+        return [Stored(True, one.event.id) if one.event.id in stored else self._present(connection, one) for one in arrivals]
+
+    def _present(self, connection: SqlConnection, arrival: Arrival) -> Stored:
+        e = tables.event
+        row = connection.execute(
+            select(e.c.id, e.c.payload).where(
+                e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id
+            )
+        ).one()
+        known = unpack(Event, row.payload).body_digest
+        return Stored(False, str(row.id), known == arrival.event.body_digest or not known)
+
+    def pending_events(self, limit: int) -> list[tuple[Event, bytes]]:
+        """Return the oldest events that nobody has looked at, with their bodies."""
+        e = tables.event
+        query = select(e.c.payload, e.c.body).where(e.c.state == EventState.PENDING.value).order_by(e.c.id).limit(limit)
+        with self._read() as connection:
+            return [(unpack(Event, row.payload), bytes(row.body)) for row in connection.execute(query)]
+
+    def pending_count(self) -> int:
+        """Return how many events nobody has looked at yet."""
+        e = tables.event
+        with self._read() as connection:
+            query = select(func.count()).select_from(e).where(e.c.state == EventState.PENDING.value)
+            return int(connection.execute(query).scalar_one())
+
+    def same_before(self, events: Sequence[Event]) -> dict[str, str]:
+        """Return, for each of ``events`` that says what an earlier one of its source said already, the id of that one."""
+        e = tables.event
+        found: dict[str, str] = {}
+        with self._read() as connection:
+            for one in events:
+                if not one.identity:
+                    continue
+                query = select(func.min(e.c.id)).where(
+                    e.c.source == one.source.path, e.c.identity == one.identity, e.c.identity != "", e.c.id < one.id
+                )
+                earlier = connection.execute(query).scalar()
+                if earlier is not None:
+                    found[one.id] = str(earlier)
+        return found
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def events(self, *, source: str = "", before: str = "", limit: int = 100, states: Sequence[str] = ()) -> list[Event]:
+        """Return events, newest first; ``before`` is the id to continue from."""
+        e = tables.event
+        query = select(e.c.payload).order_by(e.c.id.desc()).limit(limit)
+        if source:
+            query = query.where(e.c.source == source)
+        if before:
+            query = query.where(e.c.id < before)
+        if states:
+            query = query.where(e.c.state.in_(list(states)))
+        with self._read() as connection:
+            return [unpack(Event, payload) for payload in connection.execute(query).scalars()]
+
+    def event(self, event_id: str) -> tuple[Event, bytes] | None:
+        """Return one event with its body, by id or by the sender's delivery id."""
+        e = tables.event
+        query = select(e.c.payload, e.c.body).where((e.c.id == event_id) | (e.c.delivery_id == event_id)).order_by(e.c.id)
+        with self._read() as connection:
+            row = connection.execute(query).first()
+        return (unpack(Event, row.payload), bytes(row.body)) if row is not None else None
+
+    def rejections(self, event_ids: Sequence[str]) -> list[RejectedBy]:
+        """Return who did not get these events, and why."""
+        r = tables.rejection
+        found: list[RejectedBy] = []
+        with self._read() as connection:
+            for part in chunks(list(event_ids)):
+                rows = connection.execute(select(r).where(r.c.event_id.in_(part)).order_by(r.c.event_id, r.c.target))
+                found += [RejectedBy(x.event_id, ResourceId.from_path(x.target), x.reason, x.message, x.at) for x in rows]
+        return found
+
+    def known_deliveries(self, source: ResourceId, ids: Sequence[str]) -> set[str]:
+        """Return which of the sender's ids, or identities, of ``source`` are in the inbox."""
+        e = tables.event
+        found: set[str] = set()
+        with self._read() as connection:
+            for part in chunks(list(ids)):
+                for column in (e.c.delivery_id, e.c.identity):
+                    found |= set(connection.execute(select(column).where(e.c.source == source.path, column.in_(part))).scalars())
+        return found
+
+    def last_arrivals(self) -> dict[ResourceId, float]:
+        """Return when each source was last heard of (epoch seconds), by its own deliveries."""
+        c = tables.cursor
+        with self._read() as connection:
+            rows = connection.execute(select(c.c.name, c.c.value).where(c.c.name.startswith("heard/", autoescape=True))).all()
+        return {ResourceId.from_path(name.removeprefix("heard/")): float(value) for name, value in rows}
+
+    # -- cursors ----------------------------------------------------------------------------------------------------
+
+    def get_cursor(self, name: str) -> Any:
+        """Return a small JSON value that a sweep or schedule keeps; None if there is none."""
+        with self._read() as connection:
+            row = connection.execute(select(tables.cursor.c.value).where(tables.cursor.c.name == name)).first()
+        return json.loads(row[0]) if row is not None else None
+
+    def set_cursors(self, values: Mapping[str, Any]) -> None:
+        """Store small JSON values."""
+        with self._write() as connection:
+            self._upsert(connection, tables.cursor, [{"name": key, "value": json.dumps(value)} for key, value in values.items()])
+
+    # -- retention --------------------------------------------------------------------------------------------------
+
+    def prune_events(self, before: float) -> int:
+        """Drop events received before ``before`` (epoch seconds), never one that is pending; returns how many."""
+        e, r, j = tables.event, tables.rejection, tables.joining
+        with self._write() as connection:
+            count = connection.execute(delete(e).where(e.c.id < first_id(before), e.c.state != "pending")).rowcount
+            connection.execute(delete(r).where(r.c.at < before))
+            connection.execute(delete(j).where(j.c.touched_at < before))
+        return int(count)
+
+
+def first_id(at: float) -> str:
+    """Return what every id made at ``at`` or later is not less than: milliseconds as 12 hex digits."""
+    return f"{max(0, int(at * 1000)):012x}"
+
+
+def new_event_id(at: float) -> str:
+    """Return an id that sorts by arrival (within one process also below a millisecond) and is never given twice."""
+    return f"{first_id(at)}-{next(_count) & 0xFFFFFF:06x}{secrets.token_hex(5)}"
+
+
+def _row(arrival: Arrival) -> dict[str, Any]:
+    event = arrival.event
+    return {
+        "id": event.id,
+        "source": event.source.path,
+        "delivery_id": event.delivery_id,
+        "identity": event.identity,
+        "state": event.state.value,
+        "received_at": event.received_at,
+        "payload": pack(event),
+        "body": arrival.body,
+    }
+
+
+__all__ = ["Arrival", "Inbox", "Stored", "first_id", "new_event_id"]

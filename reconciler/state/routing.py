@@ -1,0 +1,191 @@
+"""What events lead to: items, parts of connection groups, rejections; one commit with the event's own state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import func, select, update
+
+from reconciler.model.events import Event, EventState, Origin, RejectedBy
+from reconciler.model.executions import Item
+from reconciler.model.resources import ResourceId
+from reconciler.state import tables
+from reconciler.state.inbox import Arrival, new_event_id
+from reconciler.state.queue import PendingReport, Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """An event's part in a connection group."""
+
+    group: ResourceId
+    key: str
+    fields: Mapping[str, str]
+    connection: str
+    needed: tuple[str, ...]
+    timeout_s: float
+    emit: bool
+    """Whether an incomplete set is handed on when its time is over."""
+    drop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """All that one event leads to; committed together with the event's own state."""
+
+    event_id: str
+    state: EventState = EventState.PROCESSED
+    reason: str = ""
+    message: str = ""
+    items: tuple[Item, ...] = ()
+    pins: Mapping[str, bytes] = field(default_factory=dict)
+    reports: tuple[PendingReport, ...] = ()
+    joins: tuple[Join, ...] = ()
+    rejections: tuple[RejectedBy, ...] = ()
+
+
+class Routings(Queue):
+    """Part of `Store`."""
+
+    def settle_events(self, routings: Sequence[Routing]) -> int:
+        """Commit what a batch of events leads to, each exactly once: an event that is not pending any more is passed over.
+
+        Returns how many counted.
+        """
+        done = 0
+        now = self.now()
+        with self._write() as connection:
+            for routing in routings:
+                done += self._settle_event(connection, routing, now)
+        return done
+
+    def _settle_event(self, connection: SqlConnection, routing: Routing, now: float) -> int:
+        e = tables.event
+        query = select(e.c.payload, e.c.body).where(e.c.id == routing.event_id, e.c.state == EventState.PENDING.value)
+        row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first()
+        if row is None:
+            return 0
+        payload = {
+            **orjson.loads(row.payload),
+            "state": routing.state.value,
+            "reason": routing.reason,
+            "message": routing.message,
+        }
+        connection.execute(
+            update(e).where(e.c.id == routing.event_id).values(state=routing.state.value, payload=orjson.dumps(payload))
+        )
+        self._queue(connection, routing.items, routing.pins, routing.reports, now)
+        for join in routing.joins:
+            self._join(connection, routing.event_id, join, now)
+        if routing.rejections:
+            rows = [
+                {"event_id": one.event_id, "target": one.target.path, "reason": one.reason, "message": one.message, "at": one.at}
+                for one in routing.rejections
+            ]
+            self._upsert(connection, tables.rejection, rows)
+        return 1
+
+    # -- connection groups ------------------------------------------------------------------------------------------
+
+    def _join(self, connection: SqlConnection, event_id: str, join: Join, now: float) -> None:
+        j = tables.joining
+        where = (j.c.connection_group == join.group.path) & (j.c.key == join.key)
+        empty = {"fields": dict(join.fields), "events": {}, "join": _told(join)}
+        self._insert_new(
+            connection,
+            j,
+            {
+                "connection_group": join.group.path,
+                "key": join.key,
+                "round": 1,
+                "deadline": 0.0,
+                "touched_at": now,
+                "payload": orjson.dumps(empty),
+            },
+        )
+        query = select(j.c.round, j.c.deadline, j.c.payload).where(where)
+        row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).one()
+        payload = orjson.loads(row.payload)
+        events = {**payload.get("events", {}), join.connection: event_id}
+        payload = {"fields": dict(join.fields), "events": events, "join": _told(join)}
+        if set(join.needed) <= set(events):
+            self._emit(connection, join.group, join.key, row.round, payload, now)
+            return
+        deadline = row.deadline or (now + join.timeout_s if join.timeout_s and (join.emit or join.drop) else 0.0)
+        connection.execute(update(j).where(where).values(deadline=deadline, touched_at=now, payload=orjson.dumps(payload)))
+
+    def _emit(
+        self, connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float
+    ) -> None:
+        """Hand a set on as an event of the group, and begin the next round."""
+        e = tables.event
+        events: Mapping[str, str] = payload["events"]
+        rows = connection.execute(select(e.c.id, e.c.body).where(e.c.id.in_(list(events.values()))))
+        bodies = {str(row.id): bytes(row.body) for row in rows}
+        missing = sorted(set(payload["join"]["needed"]) - set(events))
+        body = {
+            "type": "field_set_completed",
+            "fields": payload["fields"],
+            "events": {name: orjson.Fragment(bodies.get(one, b"null")) for name, one in sorted(events.items())},
+            **({"missing": missing} if missing else {}),
+        }
+        content = orjson.dumps(body)
+        event = Event(
+            id=new_event_id(now),
+            source=group,
+            delivery_id=f"{key[:32]}-{round_}",
+            type="field_set_completed",
+            origin=Origin.INTERNAL,
+            state=EventState.PENDING,
+            received_at=now,
+            occurred_at=now,
+        )
+        self._add_events(connection, [Arrival(event, content)])
+        self._next_round(connection, group, key, round_, now)
+
+    def _next_round(self, connection: SqlConnection, group: ResourceId, key: str, round_: int, now: float) -> None:
+        j = tables.joining
+        connection.execute(
+            update(j)
+            .where(j.c.connection_group == group.path, j.c.key == key)
+            .values(round=round_ + 1, deadline=0.0, touched_at=now, payload=orjson.dumps({"events": {}}))
+        )
+
+    def end_joins(self, now: float) -> list[tuple[ResourceId, Mapping[str, Any]]]:
+        """End the sets whose time is over, as their group says; returns them."""
+        j = tables.joining
+        query = select(j).where(j.c.deadline > 0, j.c.deadline <= now).limit(500)
+        ended = []
+        with self._write() as connection:
+            for row in connection.execute(query if self.dialect == "sqlite" else query.with_for_update(skip_locked=True)).all():
+                payload, group = orjson.loads(row.payload), ResourceId.from_path(row.connection_group)
+                if payload["join"]["emit"]:
+                    self._emit(connection, group, row.key, row.round, payload, now)
+                else:
+                    self._next_round(connection, group, row.key, row.round, now)
+                ended.append((group, payload))
+        return ended
+
+    def next_join_end(self) -> float:
+        """Return when the next incomplete set ends (epoch seconds); 0 if none does."""
+        j = tables.joining
+        with self._read() as connection:
+            return float(connection.execute(select(func.min(j.c.deadline)).where(j.c.deadline > 0)).scalar() or 0.0)
+
+    def waiting_sets(self, group: ResourceId) -> int:
+        """Return how many incomplete sets a group has."""
+        j = tables.joining
+        with self._read() as connection:
+            rows = connection.execute(select(j.c.payload).where(j.c.connection_group == group.path)).scalars()
+            return sum(1 for payload in rows if orjson.loads(payload).get("events"))
+
+
+def _told(join: Join) -> dict[str, Any]:
+    return {"needed": list(join.needed), "emit": join.emit}
+
+
+__all__ = ["Join", "Routing", "Routings"]
