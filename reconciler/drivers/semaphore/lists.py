@@ -32,18 +32,23 @@ async def list_all(api: Api, path: str, field: str, *, page_size: int) -> list[M
     return items
 
 
-async def project_names(api: Api) -> list[str]:
-    """Return the names of all projects that the token may view, sorted. A page may be short, or empty, and others follow."""
-    names: set[str] = set()
+async def projects(api: Api) -> list[Mapping[str, Any]]:
+    """Return all projects that the token may view, by name. A page may be short, or empty, and others follow."""
+    found: dict[str, Mapping[str, Any]] = {}
     for number in range(1, MAX_PROJECT_PAGES + 1):
         response = await api.request("GET", "/api/v1alpha/projects", params={"page": number})
         page = response.json()
         if not isinstance(page, list):
             raise ProviderProtocolError("GET /api/v1alpha/projects: not a list", request="GET /api/v1alpha/projects")
-        names.update(str(item["metadata"]["name"]) for item in page if is_item(item))
+        found.update((str(item["metadata"]["name"]), item) for item in page if is_item(item))
         if response.headers.get("x-has-more") != "true":
             break
-    return sorted(names)
+    return [found[name] for name in sorted(found)]
+
+
+async def project_names(api: Api) -> list[str]:
+    """Return the names of all projects that the token may view, sorted."""
+    return [str(item["metadata"]["name"]) for item in await projects(api)]
 
 
 def written(response: ApiResponse, request: str) -> Mapping[str, Any]:

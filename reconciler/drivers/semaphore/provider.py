@@ -14,6 +14,7 @@ from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matching
 from reconciler.drivers.semaphore.lists import project_names
+from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
 from reconciler.drivers.semaphore.types import NotificationType, SecretType
 from reconciler.model.errors import NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
@@ -53,7 +54,7 @@ class SemaphoreDriver:
     hosts = ("*.semaphoreci.com",)
     limits = Limits(concurrent=16)  # nothing is published; the open server code has no limiter
     event_types = (EVENT,)
-    receiver: Receiver | None = None
+    receiver: Receiver | None = SemaphoreReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({})
     reporter: Reporter | None = None
 

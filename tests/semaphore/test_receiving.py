@@ -1,0 +1,212 @@
+"""Webhooks of Semaphore: what proves one, what one becomes, and how missed ones are found among the pipelines."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.payload import repository_of
+from reconciler.drivers.semaphore.times import epoch_of, iso_of
+from reconciler.model.events import Delivery, Refusal, Rejection
+from reconciler.model.secrets import SecretValue
+
+KEY, OTHER = SecretValue("secret"), SecretValue("another")
+VECTOR = "dc46983557fea127b43af721467eb9b3fde2338fe3e14f51952aa8478c13d355"  # key `secret`, body `body`: the sender's own test
+WEBHOOK_ID = "6f1c9d4e-6f0e-4c56-9d0a-0f2a6a0e8f11"
+receiver = driver.receiver
+assert receiver is not None
+
+
+def payload(**pipeline: Any) -> dict[str, Any]:
+    shown = {"id": "p-1", "state": "done", "result": "passed", "done_at": "2026-01-02T03:04:05Z", **pipeline}
+    return {"version": "1.0.0", "project": {"name": "web", "id": "j"}, "workflow": {"id": "w-1"}, "pipeline": shown}
+
+
+def body_of(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def sign(body: bytes, key: SecretValue = KEY) -> str:
+    return hmac.new(key.reveal().encode(), body, hashlib.sha256).hexdigest()
+
+
+def verify(body: Any, signature: str | None = None, *, keys: Any = (KEY,), **headers: str) -> Delivery | Rejection:
+    raw = body_of(body)
+    sent = {"x-semaphore-signature-256": sign(raw) if signature is None else signature}
+    sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return receiver.verify(sent, raw, keys, now=0.0)
+
+
+def delivered(*args: Any, **options: Any) -> Delivery:
+    found = verify(*args, **options)
+    assert isinstance(found, Delivery), found
+    return found
+
+
+# ---- proof
+
+
+@pytest.mark.parametrize("signature", [VECTOR, f"sha256={VECTOR}", f" {VECTOR} "])
+def test_the_senders_own_test_vector_is_a_proof_with_and_without_a_prefix(signature: str) -> None:
+    found = delivered(b"body", signature)
+    assert found.problem == "the payload is not JSON"
+
+
+def test_E1_no_signature_is_told_from_a_wrong_one() -> None:
+    assert verify(payload(), "") == verify(payload(), "   ")
+    for found in (verify(payload(), ""), receiver.verify({}, body_of(payload()), [KEY], now=0.0)):
+        assert isinstance(found, Rejection)
+        assert found.reason is Refusal.UNSIGNED
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "0" * 64,
+        VECTOR[:-1],
+        VECTOR[:8],
+        VECTOR.upper(),
+        f"sha1={VECTOR}",
+        f"sha256=sha256={VECTOR}",
+        f"{VECTOR}, {VECTOR}",  # two headers, joined
+        f"{VECTOR},{'0' * 64}",
+        "ключ",
+        VECTOR[:-1] + "é",
+        "\udcff" + VECTOR,
+        "sha256=",
+        "a18991ff7e4513a1c2d2ee51e3a8e99ca891d9cd",  # HMAC-SHA1
+        hashlib.sha256(b"body").hexdigest(),  # no key at all
+    ],
+)
+def test_E1_a_signature_that_is_not_quite_right_is_wrong_and_no_error(signature: str) -> None:
+    assert verify(b"body", signature) == Rejection(Refusal.WRONG)
+
+
+def test_E1_a_body_that_was_changed_or_written_anew_is_not_the_signed_one() -> None:
+    raw = body_of(payload())
+    signature = sign(raw)
+    assert isinstance(verify(raw, signature), Delivery)
+    for changed in (raw.replace(b"passed", b"failed"), raw + b" ", json.dumps(json.loads(raw), indent=1).encode(), b""):
+        assert verify(changed, signature) == Rejection(Refusal.WRONG)
+
+
+def test_E1_no_key_and_an_empty_key_prove_nothing() -> None:
+    raw = body_of(payload())
+    assert verify(raw, keys=()) == Rejection(Refusal.WRONG)
+    assert verify(raw, sign(raw, SecretValue("")), keys=(SecretValue(""), KEY)) == Rejection(Refusal.WRONG)
+
+
+def test_E13_both_keys_of_a_rotation_are_taken_and_it_is_told_which() -> None:
+    raw = body_of(payload())
+    assert delivered(raw, keys=(KEY, OTHER)).key == 0
+    assert delivered(raw, keys=(OTHER, KEY)).key == 1
+    assert delivered(raw, keys=(KEY, KEY)).key == 0
+    assert verify(raw, keys=(OTHER,)) == Rejection(Refusal.WRONG)
+
+
+def test_E2_every_key_is_tried_whatever_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(a) or compare(a, b))
+    verify(payload(), keys=(KEY, OTHER, SecretValue("third")))
+    assert len(compared) == 3
+
+
+# ---- what it becomes
+
+
+def test_a_delivery_has_the_senders_id_and_the_pipeline_as_its_identity() -> None:
+    raw = body_of(payload())
+    found = delivered(raw, x_semaphore_webhook_id=WEBHOOK_ID, user_agent="Semaphore-Webhook", authorization="Bearer x")
+    assert (found.id, found.identity, found.type, found.body) == (WEBHOOK_ID, "pipeline:p-1", "pipeline_done", raw)
+    assert found.occurred_at == 1_767_323_045.0
+    assert found.headers == {"user-agent": "Semaphore-Webhook", "x-semaphore-webhook-id": WEBHOOK_ID}
+
+
+def test_E3_a_captured_body_under_an_invented_id_has_the_same_identity() -> None:
+    raw = body_of(payload())
+    first, replayed = (delivered(raw, x_semaphore_webhook_id=one) for one in (WEBHOOK_ID, "invented"))
+    assert first.id != replayed.id
+    assert first.identity == replayed.identity
+
+
+@pytest.mark.parametrize("sent", [None, "", "x" * 101, "a b", "é", "a,b"])
+def test_without_a_usable_id_of_the_sender_the_pipeline_is_the_id(sent: str | None) -> None:
+    headers = {} if sent is None else {"x_semaphore_webhook_id": sent}
+    assert delivered(payload(), **headers).id == "pipeline:p-1"
+
+
+@pytest.mark.parametrize("never", ["1970-01-01T00:00:00Z", None, "", "soon", 7.5e300, True])
+def test_a_time_that_never_was_is_none(never: Any) -> None:
+    assert delivered(payload(done_at=never)).occurred_at is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"body", b"\xff\xfe", b"[1]", b"null", b"7", b"{}", b'{"pipeline": []}', b'{"pipeline": {}}', b"[" * 100_000]
+    + [body_of(payload(id=one)) for one in (None, 7, "", "x" * 101, {"a": 1}, "a\nb")],
+)
+def test_E10_a_signed_body_of_another_shape_is_a_delivery_with_a_problem(body: bytes) -> None:
+    found = delivered(body)
+    assert found.problem
+    assert found.id == found.identity == f"sha256:{hashlib.sha256(body).hexdigest()}"
+    assert found.body == body
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.text(max_size=80), st.text(max_size=40), st.booleans())
+def test_E10_nothing_that_a_sender_can_send_raises(body: bytes, signature: str, sent: str, honest: bool) -> None:
+    headers = {"x-semaphore-signature-256": sign(body) if honest else signature, "x-semaphore-webhook-id": sent}
+    found = receiver.verify(headers, body, [KEY], now=0.0)
+    if isinstance(found, Delivery):
+        assert 0 < len(found.id) <= 200
+
+
+# ---- small parts
+
+
+@pytest.mark.parametrize(
+    ("value", "epoch"),
+    [
+        ("1571083003", 1_571_083_003.0),
+        ({"seconds": 1_571_083_003, "nanos": 500_000_000}, 1_571_083_003.5),
+        ("2019-10-14 19:56:43.500000Z", 1_571_083_003.5),
+        ("2019-10-14T19:56:43Z", 1_571_083_003.0),
+        ("2019-10-14 19:56:43", 1_571_083_003.0),
+        ("1970-01-01 00:00:00.000000Z", None),
+        ({"seconds": 0, "nanos": 0}, None),
+        ({"seconds": "x"}, None),
+        ([], None),
+    ],
+)
+def test_all_four_forms_of_a_time_are_read(value: Any, epoch: float | None) -> None:
+    assert epoch_of(value) == epoch
+
+
+def test_a_time_is_written_as_webhooks_write_it() -> None:
+    assert iso_of({"seconds": 1_571_083_003, "nanos": 9}) == "2019-10-14T19:56:43Z"
+    assert iso_of("1970-01-01 00:00:00.000000Z") == "1970-01-01T00:00:00Z"
+    assert iso_of(None) is iso_of(1e300) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "web"),
+    [
+        ("git@github.com:acme/web.git", "https://github.com/acme/web"),
+        ("https://github.com/acme/web.git", "https://github.com/acme/web"),
+        ("ssh://git@git.acme.test/acme/web", "https://git.acme.test/acme/web"),
+        ("", None),
+        (7, None),
+    ],
+)
+def test_the_web_address_of_a_repository_follows_from_its_git_address(url: Any, web: str | None) -> None:
+    project = {"spec": {"repository": {"url": url, "owner": "acme", "name": "web"}}}
+    assert repository_of(project) == {"slug": "acme/web", "url": web}
+    assert repository_of({"spec": None}) == {"slug": None, "url": None}
