@@ -49,6 +49,10 @@ class Delivery:
     """Which of the keys proved it, counted from 0 (the one in force)."""
     problem: str = ""
     """What is wrong with a payload that is signed but cannot be read: it is stored as rejected."""
+    also: tuple[str, ...] = ()
+    """Further names of the event, where the sender has several for one occasion and its payload does not say which is meant
+    (Buddy: a run that failed is ``EXECUTION_FINISHED`` and ``EXECUTION_FAILED``). The first of ``type`` and these that the
+    source asks for is the event's type; it is one event all the same."""
 
 
 class Origin(enum.StrEnum):

@@ -14,7 +14,8 @@ from reconciler.model.objects import ObservedObject
 
 PER_PAGE = 100
 MAX_PAGES = 500
-_TOGETHER = 8
+TOGETHER = 8
+"""Requests at one time, where one list leads to many reads."""
 Item = Mapping[str, Any]
 Show = Callable[[Item], ObservedObject]
 _MISSHAPED = (TypeError, ValueError, KeyError, AttributeError)  # what other JSON than promised makes of plain access
@@ -28,7 +29,7 @@ def workspace_path(workspace: str, *parts: str) -> str:
 async def whole_list(api: Api, path: str, field: str, key: str) -> list[Item]:
     """Return a list that has no pages: items with a ``key``. A 404 is the workspace's: raises `ScopeGone`."""
     try:
-        return _items((await api.request("GET", path)).json(), path, field, key)
+        return items_of((await api.request("GET", path)).json(), path, field, key)
     except NotFound as error:
         raise ScopeGone(
             error.message,
@@ -47,7 +48,7 @@ async def paged_list(api: Api, path: str, field: str, key: str) -> list[Item]:
     found: dict[Any, Item] = {}
     for page in range(1, MAX_PAGES + 1):
         response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
-        fresh = {item[key]: item for item in _items(response.json(), path, field, key) if item[key] not in found}
+        fresh = {item[key]: item for item in items_of(response.json(), path, field, key) if item[key] not in found}
         if not fresh:
             return list(found.values())
         found.update(fresh)
@@ -59,7 +60,7 @@ async def completed(api: Api, path: str, items: Sequence[Item], key: str, wanted
 
     What is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
     """
-    gate = asyncio.Semaphore(_TOGETHER)
+    gate = asyncio.Semaphore(TOGETHER)
 
     async def full(item: Item) -> Item:
         if all(field in item for field in wanted):
@@ -99,7 +100,8 @@ def written(response: ApiResponse, key: str, request: str, show: Show) -> Observ
     raise OutcomeUnknown(f"{request}: accepted, and the answer is not understood; the object is looked up", request=request)
 
 
-def _items(body: Any, path: str, field: str, key: str) -> list[Item]:
+def items_of(body: Any, path: str, field: str, key: str) -> list[Item]:
+    """Return the items of one answer; raises `ProviderProtocolError` unless each has a ``key``."""
     items = body.get(field) if isinstance(body, Mapping) else None
     if not isinstance(items, list) or not all(isinstance(item, Mapping) and _is_key(item.get(key)) for item in items):
         raise ProviderProtocolError(f"GET {path}: no list of '{field}', each with '{key}'", request=f"GET {path}")

@@ -88,7 +88,7 @@ async def _pipelines(api: Api, workspace: str, wanted: Sequence[tuple[str, str]]
     projects = {project for project, _ in wanted if project}
     if any(not project for project, _ in wanted):
         projects.update((await project_names(api, workspace))[:MAX_PROJECTS])
-    by_project = {name: await _pipelines_of(api, workspace, name) for name in sorted(projects)}
+    by_project = {name: await pipelines_of(api, workspace, name) for name in sorted(projects)}
     found: dict[str, int] = {}
     for project, name in wanted:
         rows = by_project[project] if project else [row for rows in by_project.values() for row in rows]
@@ -97,7 +97,8 @@ async def _pipelines(api: Api, workspace: str, wanted: Sequence[tuple[str, str]]
     return found
 
 
-async def _pipelines_of(api: Api, workspace: str, project: str) -> list[Item]:
+async def pipelines_of(api: Api, workspace: str, project: str) -> list[Item]:
+    """Return all pipelines of a project."""
     return await paged_list(api, workspace_path(workspace, "projects", project, "pipelines"), "pipelines", "id")
 
 

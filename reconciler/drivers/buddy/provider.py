@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +11,8 @@ from reconciler.drivers.base import Api, Authenticator, CompileContext, Connecti
 from reconciler.drivers.buddy import errors, names
 from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace
 from reconciler.drivers.buddy.integration import IntegrationType
+from reconciler.drivers.buddy.matching import matched
+from reconciler.drivers.buddy.receiving import BuddyReceiver
 from reconciler.drivers.buddy.webhook import WebhookType
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
@@ -65,7 +66,7 @@ class BuddyDriver:
     hosts = ("api.buddy.works", "api.eu.buddy.works")
     limits = Limits(concurrent=16)  # no number is published; every answer tells what is left
     event_types = EVENTS
-    receiver: Receiver | None = None
+    receiver: Receiver | None = BuddyReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({})
     reporter: Reporter | None = None
 
@@ -137,21 +138,7 @@ class BuddyDriver:
         if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
             workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), account)
             return await names.resolve(api, workspace, names.wanted_by(resource))
-        target = resource.spec.get("resource") or {}
-        pattern = str(target.get("match") or "")
-        if not pattern:
-            return {}
-        if target.get("type") == "workspace":
-            what, known = "workspaces", await names.workspaces(api)
-        else:
-            what, known = "projects", await names.project_names(api, required_workspace(resource, "", account))
-        found = [name for name in known if fnmatchcase(name, pattern)]
-        if not found:
-            raise ValidationFailed(
-                f"{resource.id}: none of the {what} that the token sees matches '{pattern}'",
-                hint="Mend `resource.match`; nothing is made, since a webhook without projects gets all events.",
-            )
-        return {what: found}
+        return await matched(api, resource)
 
     def offline_facts(self, resource: Resource) -> JsonObject:
         """Show names in place of ids, and the pattern in place of projects."""

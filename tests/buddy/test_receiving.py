@@ -1,0 +1,206 @@
+"""Webhooks of Buddy: what proves one, what one becomes without its key, and how missed ones are found among the executions."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.runs import epoch_of
+from reconciler.model.events import Delivery, Refusal, Rejection
+from reconciler.model.secrets import SecretValue
+
+KEY, OTHER = SecretValue("k3y-of-this-source"), SecretValue("k3y-of-before")
+FINISH = "2026-01-02T03:04:05.678Z"
+FINISHED_AT = 1_767_323_045.678
+receiver = driver.receiver
+assert receiver is not None
+
+
+def payload(status: str = "SUCCESSFUL", **execution: Any) -> dict[str, Any]:
+    shown = {"id": 7, "status": status, "start_date": "2026-01-02T03:00:00Z", "finish_date": FINISH, **execution}
+    return {
+        "secret_key": KEY.reveal(),
+        "workspace": {"domain": "acme"},
+        "invoker": {"name": "Ada"},
+        "project": {"name": "web"},
+        "current_date": "2026-01-02T03:04:06Z",
+        "execution": shown,
+    }
+
+
+def push() -> dict[str, Any]:
+    return {**payload(), "execution": None, "commits": [{"revision": "abc"}], "ref": "refs/heads/main"}
+
+
+def body_of(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def verify(body: Any, *keys: SecretValue, **headers: str) -> Delivery | Rejection:
+    return receiver.verify({k.replace("_", "-"): v for k, v in headers.items()}, body_of(body), keys or (KEY,), now=0.0)
+
+
+def delivered(*args: Any, **options: Any) -> Delivery:
+    found = verify(*args, **options)
+    assert isinstance(found, Delivery), found
+    return found
+
+
+# ---- proof
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"x", b"[]", b"null", b"\xff", b"[" * 100_000, {}, {"execution": {"secret_key": KEY.reveal()}}]
+    + [{**payload(), "secret_key": one} for one in (None, "", 7, [KEY.reveal()], {"a": KEY.reveal()})],
+)
+def test_E1_a_body_without_a_key_is_unsigned(body: Any) -> None:
+    found = verify(body)
+    assert isinstance(found, Rejection)
+    assert found.reason is Refusal.UNSIGNED
+
+
+@pytest.mark.parametrize("sent", ["wrong", KEY.reveal()[:-1], KEY.reveal() + " ", KEY.reveal().upper(), "ключ", KEY.reveal()[:-1] + "é"])
+def test_E1_another_key_is_wrong_and_no_error(sent: str) -> None:
+    assert verify({**payload(), "secret_key": sent}) == Rejection(Refusal.WRONG)
+
+
+def test_E1_a_header_proves_nothing() -> None:
+    unsigned = {k: v for k, v in payload().items() if k != "secret_key"}
+    found = verify(unsigned, x_hub_signature_256="sha256=" + "0" * 64, x_secret_key=KEY.reveal())
+    assert isinstance(found, Rejection)
+
+
+def test_E13_both_keys_of_a_rotation_are_taken_and_it_is_told_which() -> None:
+    assert delivered(payload(), KEY, OTHER).key == 0
+    assert delivered(payload(), OTHER, KEY).key == 1
+    assert verify(payload(), OTHER, SecretValue("")) == Rejection(Refusal.WRONG)
+
+
+def test_E2_every_key_is_compared_in_constant_time_whatever_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(a) or compare(a, b))
+    verify(payload(), KEY, OTHER, SecretValue("third"))
+    assert len(compared) == 3
+
+
+# ---- the key goes no further
+
+
+def test_the_key_is_nowhere_in_what_is_stored() -> None:
+    leaky = payload(comment=f"run with {KEY.reveal()}", secret_key="nested")
+    leaky["invoker"] = [{"secret_key": 1, KEY.reveal(): [KEY.reveal()]}]
+    found = delivered(leaky, user_agent="Buddy", authorization="x")
+    assert KEY.reveal() not in found.body.decode()
+    assert b"secret_key" not in found.body
+    assert KEY.reveal() not in repr(found)
+    assert found.headers == {"user-agent": "Buddy"}
+    assert json.loads(found.body)["execution"]["id"] == 7
+
+
+def test_the_key_is_not_stored_either_where_the_payload_cannot_be_read() -> None:
+    deep: Any = KEY.reveal()
+    for _ in range(200):
+        deep = [deep]
+    for body in ({**payload(), "more": deep}, {"secret_key": KEY.reveal()}):
+        found = delivered(body)
+        assert found.problem
+        assert KEY.reveal() not in found.body.decode()
+        assert found.id.startswith("sha256:")
+
+
+# ---- what it becomes
+
+
+@pytest.mark.parametrize(
+    ("status", "types"),
+    [
+        ("SUCCESSFUL", ("EXECUTION_FINISHED", "EXECUTION_SUCCESSFUL")),
+        ("FAILED", ("EXECUTION_FINISHED", "EXECUTION_FAILED")),
+        ("TERMINATED", ("EXECUTION_FINISHED",)),
+        ("SKIPPED", ("EXECUTION_FINISHED",)),
+        ("", ("EXECUTION_FINISHED",)),
+        ("INPROGRESS", ("EXECUTION_STARTED",)),
+        ("ENQUEUED", ("EXECUTION_STARTED",)),
+        ("WAITING_FOR_APPLY", ("EXECUTION_STARTED",)),
+    ],
+)
+def test_an_event_has_the_names_that_fit_what_happened(status: str, types: tuple[str, ...]) -> None:
+    found = delivered(payload(status))
+    assert (found.type, *found.also) == types
+
+
+def test_a_payload_that_names_its_event_is_believed() -> None:
+    named = delivered({**payload("FAILED"), "event": "execution_failed"})
+    assert (named.type, named.also) == ("EXECUTION_FAILED", ("EXECUTION_FINISHED",))
+    assert named.identity == delivered(payload("FAILED")).identity
+    assert delivered({**payload("SUCCESSFUL"), "event": "EXECUTION_STARTED"}).type == "EXECUTION_STARTED"
+    assert delivered({**payload(), "event": "other"}).type == "EXECUTION_FINISHED"
+
+
+def test_an_execution_is_told_apart_by_its_number_its_phase_and_its_time() -> None:
+    found = delivered(payload())
+    assert found.id == found.identity == "execution:7:finished:1767323045"
+    assert found.occurred_at == FINISHED_AT
+    started = delivered(payload("INPROGRESS", finish_date=None))
+    assert started.identity == "execution:7:started:1767322800"
+
+
+def test_E3_the_same_occasion_is_one_event_and_a_retry_that_ends_again_is_another() -> None:
+    again = {**payload(), "current_date": "2026-01-02T04:00:00Z"}
+    assert delivered(again).identity == delivered(payload()).identity
+    assert delivered(payload(finish_date="2026-01-02T05:00:00Z")).identity != delivered(payload()).identity
+
+
+def test_a_push_is_known_by_its_body_alone() -> None:
+    found = delivered(push())
+    assert (found.type, found.also, found.occurred_at) == ("PUSH", (), 1_767_323_046.0)
+    assert found.id == found.identity == "sha256:" + hashlib.sha256(found.body).hexdigest()
+    rotated = delivered({**push(), "secret_key": OTHER.reveal()}, OTHER)
+    assert rotated.id == found.id
+
+
+@pytest.mark.parametrize("execution", [[], "x", 7, {}, {"id": None}, {"id": True}, {"id": "seven"}, {"id": "7" * 30}, {"id": [7]}])
+def test_E10_an_execution_of_another_shape_is_a_problem_and_no_error(execution: Any) -> None:
+    found = delivered({**payload(), "execution": execution})
+    assert found.problem
+    assert found.type == "unknown"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "status", "x", "finish_date"]), inner),
+        max_leaves=8,
+    )
+)
+def test_E10_nothing_that_a_sender_can_send_raises(junk: Any) -> None:
+    for body in (junk, {**payload(), "execution": junk}, {**payload(), "current_date": junk, "event": junk}):
+        found = verify(body)
+        if isinstance(found, Delivery):
+            assert 0 < len(found.id) <= 200
+
+
+@pytest.mark.parametrize(
+    ("value", "epoch"),
+    [
+        ("2016-03-29T08:05:30.33Z", 1_459_238_730.33),
+        ("2016-03-29T08:05:30Z", 1_459_238_730.0),
+        ("2016-03-29T08:05:30", 1_459_238_730.0),
+        ("2016-03-29T10:05:30+02:00", 1_459_238_730.0),
+        ("", None),
+        ("soon", None),
+        (7, None),
+    ],
+)
+def test_times_are_read_as_utc(value: Any, epoch: float | None) -> None:
+    assert epoch_of(value) == epoch
