@@ -10,6 +10,7 @@ from reconciler.model.errors import AuthFailed, Conflict, NotFound, PermissionDe
 
 _FAILED_PRECONDITION = 9
 _TAKEN = "already been taken"
+_NO_RIGHT = "Permission denied"
 _GATEWAY = re.compile(r" /api/(?:v1alpha/notifications|v1beta/secrets)(?:/|$)")
 _PROJECTS = re.compile(r" /api/v1alpha/projects(?:/|$)")
 _RIGHTS = {"notifications": "organization.notifications", "secrets": "organization.secrets", "projects": "project"}
@@ -30,8 +31,8 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
     if status in {400, 422}:
         return _refused(words, code, request, where)
     if status == 401:
-        if _PROJECTS.search(request) and isinstance(body, Mapping):
-            return _denied(words, request, where)  # projecthub says 401 where a right is missing
+        if (_PROJECTS.search(request) and isinstance(body, Mapping)) or words == _NO_RIGHT:
+            return _denied(words, request, where)  # projecthub and the logs say 401 where a right is missing
         return AuthFailed(
             f"{request}: the organization refused the API token (401)",
             **where,
@@ -64,8 +65,8 @@ def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied
 
 
 def _not_found(words: str, body: Any, request: str, where: dict[str, Any]) -> ProviderError:
-    """The gateway answers JSON; plain text comes from the edge, which knows no such organization or does not let us in."""
-    if _GATEWAY.search(request) and not isinstance(body, Mapping):
+    """The gateway and projecthub answer JSON; plain text comes from the edge, which knows no such organization or does not let us in."""
+    if (_GATEWAY.search(request) or _PROJECTS.search(request)) and not isinstance(body, Mapping):
         return ScopeGone(
             f"{request}: the organization was not found (404)",
             **where,

@@ -16,6 +16,7 @@ from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matchi
 from reconciler.drivers.semaphore.lists import project_names
 from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
 from reconciler.drivers.semaphore.types import NotificationType, SecretType
+from reconciler.drivers.semaphore.workflows import SemaphoreExecutor
 from reconciler.model.errors import NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
@@ -55,7 +56,7 @@ class SemaphoreDriver:
     limits = Limits(concurrent=16)  # nothing is published; the open server code has no limiter
     event_types = (EVENT,)
     receiver: Receiver | None = SemaphoreReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({})
+    executors: Mapping[str, Executor] = MappingProxyType({SemaphoreExecutor.type: SemaphoreExecutor()})
     reporter: Reporter | None = None
 
     def __init__(self) -> None:
