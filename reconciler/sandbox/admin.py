@@ -32,6 +32,7 @@ def handle(app: Simulator, call: Call) -> Reply:
     handler = _do if call.method == "POST" and name.startswith("do/") else _HANDLERS.get((call.method, name))
     if handler is None:
         return Reply(404, {"message": "no such sandbox path"})
+    app.base_url = call.base_url or app.base_url
     try:
         return handler(app, call)
     except (LookupError, ValueError, TypeError, re.error) as error:

@@ -164,6 +164,7 @@ class Simulator:
         self.log: deque[tuple[float, Call, int, int]] = deque(maxlen=LOG_LIMIT)
         self.in_flight = 0
         self.received = 0
+        self.base_url = "http://sandbox"
         self._fault_ids = 0
         self._history: dict[str, deque[tuple[float, list[Any]]]] = {}
         self._routes = _index(self.routes())
@@ -237,6 +238,7 @@ class Simulator:
 
     def answer(self, call: Call) -> Reply:
         """Run the request: routing, `before`, handler, `after`."""
+        self.base_url = call.base_url or self.base_url
         try:
             self.before(call)
             handler, parameters = self._route(call)

@@ -1,43 +1,50 @@
-"""GitHub's REST API as far as hooks need it: tokens and their rights, repositories, renames, limits, ETags, pages.
+"""GitHub's REST API as far as hooks, runs and deployments need it: tokens and rights, repositories, renames, limits, ETags.
 
 State (all of it can be put from outside; what is left out of an entry gets its default)::
 
     {"tokens": {"ghp_sandbox": {"login", "kind": "classic" | "fine" | "installation", "scopes": [], "permissions": {},
                 "repos": "*" | ["acme/*"], "expires_at": "2027-01-01 00:00:00 UTC"}},
      "orgs": {"acme": {"id": 1}}, "users": {"sandbox-bot": {"id": 2}},
-     "repos": {"acme/payments": {"id", "private", "archived"}}, "renamed": {"acme/old": 101},
+     "repos": {"acme/payments": {"id", "private", "archived", "default_branch", "branches": {"main": SHA}, "tags": {}}},
+     "renamed": {"acme/old": 101},
      "hooks": {"repos/101": [hook], "orgs/acme": [hook]}, "deliveries": {"<hook id>": [newest last]}}
+
+The modules beside this one name the rest of it: `github_commits`, `github_actions`, `github_runs`, `github_deployments`,
+`github_statuses`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from reconciler.sandbox import github_actions, github_deliveries, github_limits, github_logs, github_runs
 from reconciler.sandbox import github_shapes as shapes
 from reconciler.sandbox.base import Call, Refusal, Reply, Route, Simulator
+from reconciler.sandbox.github_actions import Actions
+from reconciler.sandbox.github_commits import Commits
+from reconciler.sandbox.github_deliveries import Deliveries
 from reconciler.sandbox.github_hooks import Hooks
-from reconciler.sandbox.github_limits import DEFAULTS, RateLimits
+from reconciler.sandbox.github_limits import RateLimits
+from reconciler.sandbox.github_logs import Logs
+from reconciler.sandbox.github_request import etag, moved, page_of, refuse
+from reconciler.sandbox.github_rights import REPO_SCOPES, lacking
+from reconciler.sandbox.github_runs import Runs
 
 T = TypeVar("T")
 VERSIONS = ("2022-11-28", "2026-03-10")
 TOKEN = "ghp_sandbox"
-_READ_SCOPES = {
-    "webhooks": ("repo", "admin:repo_hook", "write:repo_hook", "read:repo_hook"),
-    "organization_hooks": ("admin:org_hook",),
-}
-_WRITE_SCOPES = {"webhooks": ("repo", "admin:repo_hook", "write:repo_hook"), "organization_hooks": ("admin:org_hook",)}
+OPEN = "/_actions/"
+"""Paths below it belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a hook is on: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
+    """What a path names: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
 
     key: str
     path: str
@@ -47,16 +54,17 @@ class Target:
     name: str
 
 
-def refuse(status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None) -> Refusal:
-    """Return the refusal to raise."""
-    return Refusal(Reply(status, shapes.error(message, status, errors), headers or {}))
-
-
 class GitHub(Simulator):
     """The GitHub simulator."""
 
     provider = "github"
-    defaults = DEFAULTS
+    defaults: Mapping[str, Any] = {
+        **github_limits.DEFAULTS,
+        **github_deliveries.DEFAULTS,
+        **github_actions.DEFAULTS,
+        **github_runs.DEFAULTS,
+        **github_logs.DEFAULTS,
+    }
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
         self._names: dict[str, str] = {}
@@ -65,7 +73,10 @@ class GitHub(Simulator):
         self.token: Mapping[str, Any] | None = None
         self._secret = ""
         self._wanted = ""
-        self.hooks = Hooks(self)
+        self._shown: dict[tuple[str, str], dict[str, Any]] = {}
+        self.hooks, self.deliveries = Hooks(self), Deliveries(self)
+        self.commits, self.workflows = Commits(self), Actions(self)
+        self.runs, self.logs = Runs(self), Logs(self)
         if clock is None:
             super().__init__()
         else:
@@ -84,7 +95,7 @@ class GitHub(Simulator):
 
     def restored(self) -> None:
         """Fill defaults and the indexes by name and id."""
-        for name in ("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"):
+        for name in ("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries", "workflows", "runs"):
             self.state.setdefault(name, {})
         self.state["next_id"] = max([int(self.state.get("next_id", 1000)), *self._ids()])
         for token in self.state["tokens"].values():
@@ -106,18 +117,26 @@ class GitHub(Simulator):
             repo["id"] = repo["id"] or self.next_id()
             repo.setdefault("private", True)
             repo.setdefault("archived", False)
+            repo.setdefault("default_branch", "main")
         self._reindex()
-        self.hooks.restored()
+        for part in (self.hooks, self.commits, self.workflows, self.runs):
+            part.restored()
         self._limits.clear()
 
     def _ids(self) -> Iterable[int]:
         for group in ("orgs", "users", "repos"):
             yield from (int(entry.get("id", 0)) for entry in self.state[group].values())
-        yield from (int(hook.get("id", 0)) for hooks in self.state["hooks"].values() for hook in hooks)
+        for group in ("hooks", "workflows", "runs"):
+            yield from (int(entry.get("id", 0)) for entries in self.state[group].values() for entry in entries)
 
     def _reindex(self) -> None:
         self._names = {name.lower(): name for name in self.state["repos"]}
         self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
+        self._shown.clear()
+
+    def name_of(self, repository_id: int) -> str:
+        """Return what a repository is called now; raises `KeyError` if it is gone."""
+        return self._by_id[repository_id]
 
     def routes(self) -> Iterable[Route]:
         """All paths; those of a repository also by its id, as redirects and links have them."""
@@ -133,17 +152,24 @@ class GitHub(Simulator):
             ("GET", "/repositories/{repo_id}", self._repo),
         )
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}"):
-            yield from self.hooks.routes(prefix)
+            yield from (*self.hooks.routes(prefix), *self.deliveries.routes(prefix))
+        for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
+            for part in (self.workflows, self.runs, self.logs, self.commits):
+                yield from part.routes(prefix)
+        yield from self.logs.open_routes(OPEN)
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}: sends it to every hook that wants it."""
-        return {"rename": self._rename, "emit": self.hooks.emit}
+        """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}; and those of the parts."""
+        own = {"rename": self._rename, "emit": self.deliveries.emit, "push": self.workflows.push}
+        return {**own, **self.runs.actions()}
 
     # every request
 
     def before(self, call: Call) -> None:
         """Check user agent, version, token and limits."""
         self.token, self._secret, self._wanted = None, "", ""
+        if call.path.startswith(OPEN):
+            return
         if not call.headers.get("user-agent"):
             raise Refusal(
                 Reply(
@@ -160,6 +186,8 @@ class GitHub(Simulator):
 
     def after(self, call: Call, reply: Reply) -> Reply:
         """Add the headers that every answer has; answer 304 where the ETag still holds, which costs nothing."""
+        if call.path.startswith(OPEN):
+            return reply
         headers = {
             "x-github-media-type": "github.v3; format=json",
             "vary": "Accept, Authorization, Cookie, X-GitHub-OTP",
@@ -218,30 +246,20 @@ class GitHub(Simulator):
             return True
         if self.token is None:
             return False
-        if self.token["kind"] == "classic" and not {"repo", "admin:repo_hook", "write:repo_hook", "read:repo_hook"} & set(
-            self.token["scopes"]
-        ):
+        if self.token["kind"] == "classic" and not REPO_SCOPES & set(self.token["scopes"]):
             return False
         allowed = self.token["repos"]
         return allowed == "*" or any(fnmatchcase(full_name.lower(), pattern.lower()) for pattern in allowed)
 
     def require(self, permission: str, *, write: bool) -> None:
-        """Raise the refusal GitHub gives when the token lacks ``permission``: 404 for classic tokens, 403 for the others."""
+        """Raise the refusal GitHub gives when the token lacks ``permission``."""
         self._wanted = f"{permission}={'write' if write else 'read'}"
-        if self.token is None:
-            raise refuse(401, "Requires authentication")
-        if self.token["kind"] == "classic":
-            scopes = (_WRITE_SCOPES if write else _READ_SCOPES)[permission]
-            if not set(scopes) & set(self.token["scopes"]):
-                raise refuse(404, "Not Found", headers={"x-accepted-oauth-scopes": ", ".join(scopes)})
-            return
-        granted = self.token["permissions"].get(permission, "")
-        if granted != "write" and (write or granted != "read"):
-            who = "integration" if self.token["kind"] == "installation" else "personal access token"
-            raise refuse(403, f"Resource not accessible by {who}")
+        refusal = lacking(self.token, permission, write=write)
+        if refusal is not None:
+            raise refusal
 
-    def target(self, call: Call, where: Mapping[str, str], *, write: bool) -> Target:
-        """Return what the path names, after checking that the token may do this there; follows no rename."""
+    def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> Target:
+        """Return what the path names, after checking that the token has ``permission`` there; follows no rename."""
         org = where.get("org")
         if org is not None:
             known = next((name for name in self.state["orgs"] if name.lower() == org.lower()), None)
@@ -253,7 +271,7 @@ class GitHub(Simulator):
             )
         full_name = self._find(call, where)
         repo = self.state["repos"][full_name]
-        self.require("webhooks", write=write)
+        self.require(permission, write=write)
         if write and repo["archived"]:
             raise refuse(403, "Repository was archived so is read-only.")
         return Target(f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name)
@@ -267,7 +285,7 @@ class GitHub(Simulator):
             full_name = self._names.get(asked.lower())
             number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
             if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
-                raise _moved(call, number, asked)
+                raise moved(call, number, asked)
         if full_name is None or not self.sees(full_name):
             raise refuse(404, "Not Found")
         return full_name
@@ -289,12 +307,22 @@ class GitHub(Simulator):
         )
 
     def shown(self, base_url: str, full_name: str) -> dict[str, Any]:
-        """Return a repository as answers and payloads show it."""
-        login = full_name.partition("/")[0]
+        """Return a repository as answers and payloads show it; one object for all, not to be changed."""
+        if (base_url, full_name) not in self._shown:
+            owner = self.user(full_name.partition("/")[0], base_url)
+            self._shown[base_url, full_name] = shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
+        return self._shown[base_url, full_name]
+
+    def user(self, login: str, base_url: str = "") -> dict[str, Any]:
+        """Return a user or an organization as answers and payloads show it."""
         organization = self.state["orgs"].get(login)
         known = organization or self.state["users"].get(login) or {"id": 1}
-        owner = shapes.user(base_url, login, known["id"], "Organization" if organization else "User")
-        return shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
+        return shapes.user(base_url or self.base_url, login, known["id"], "Organization" if organization else "User")
+
+    @property
+    def login(self) -> str:
+        """Who makes this request."""
+        return str(self.token["login"]) if self.token is not None else "ghost"
 
     def _repo(self, call: Call, **where: str) -> Reply:
         return Reply(200, self.shown(call.base_url, self._find(call, where)))
@@ -339,39 +367,14 @@ class GitHub(Simulator):
 
     def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
         """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
-        size = _number(call.query.get("per_page"), 30, 100)
-        size = min(size, int(self.settings["page_size"]) or size)
-        page = _number(call.query.get("page"), 1, 1_000_000)
-        last = max(1, -(-len(items) // size))
-        links = [("prev", page - 1), ("first", 1)] if 1 < page <= last + 1 else []
-        links += [("next", page + 1), ("last", last)] if page < last else []
-        kept = "&".join(f"{key}={value}" for key, value in call.query.items() if key != "page")
-        prefix = f"{call.base_url}{path or call.path}?{kept}{'&' if kept else ''}"
-        header = ", ".join(f'<{prefix}page={number}>; rel="{rel}"' for rel, number in links)
-        return items[(page - 1) * size : page * size], {"link": header} if header else {}
+        return page_of(call, items, path or call.path, int(self.settings["page_size"]))
 
     def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
         old, new = str(options["from"]), str(options["to"])
         repo = self.state["repos"].pop(old)
         self.state["repos"][new] = repo
         self.state["renamed"][old] = repo["id"]
+        if old in self.state["workflows"]:
+            self.state["workflows"][new] = self.state["workflows"].pop(old)
         self._reindex()
         return {"id": repo["id"]}
-
-
-def etag(call: Call, content: bytes) -> str:
-    """Return the ETag, which depends on who asks: another token sees another one for the same body."""
-    seen = ":".join(call.headers.get(name, "") for name in ("accept", "authorization", "cookie")) + ":"
-    return f'W/"{hashlib.sha256(seen.encode() + content).hexdigest()}"'
-
-
-def _moved(call: Call, number: int, asked: str) -> Refusal:
-    rest = call.path[len(f"/repos/{asked}") :]
-    query = "&".join(f"{key}={value}" for key, value in call.query.items())
-    url = f"{call.base_url}/repositories/{number}{rest}" + (f"?{query}" if query else "")
-    status, message = (301, "Moved Permanently") if call.method in ("GET", "HEAD") else (307, "Temporary Redirect")
-    return Refusal(Reply(status, {"message": message, "url": url, "documentation_url": shapes.DOCS}, {"location": url}))
-
-
-def _number(text: str | None, default: int, most: int) -> int:
-    return min(most, int(text)) if text is not None and re.fullmatch(r"[1-9]\d{0,8}", text) else default

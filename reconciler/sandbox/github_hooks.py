@@ -1,32 +1,28 @@
-"""Hooks of the GitHub simulator, on repositories and organizations, with their deliveries."""
+"""Hooks of the GitHub simulator, on repositories and organizations."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import http.client
-import uuid
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from reconciler.sandbox import github_request as request
 from reconciler.sandbox import github_shapes as shapes
-from reconciler.sandbox.base import Call, Refusal, Reply, Route
-from reconciler.sandbox.github_delivery import post, signed
+from reconciler.sandbox.base import Call, Reply, Route
+from reconciler.sandbox.github_request import body_of
 
 if TYPE_CHECKING:
     from reconciler.sandbox.github import GitHub, Target
 
 MAX_PER_EVENT = 20
-KEPT_DELIVERIES = 200
 _FIELDS = frozenset({"name", "config", "events", "active"})
 _PATCH_FIELDS = frozenset({"config", "events", "add_events", "remove_events", "active"})
 _CONFIG_FIELDS = frozenset({"url", "content_type", "secret", "insecure_ssl", "username", "password"})
 
 
-def invalid(message: str = "Validation Failed", /, **error: Any) -> Refusal:
-    """Return a 422; ``error`` is its one entry of ``errors``."""
-    return Refusal(Reply(422, shapes.error(message, 422, [{"resource": "Hook", **error}] if error else None)))
+invalid = partial(request.invalid, "Hook")
 
 
 class Hooks:
@@ -34,7 +30,6 @@ class Hooks:
 
     def __init__(self, app: GitHub) -> None:
         self.app = app
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below ``prefix``: a repository by name, by id, or an organization."""
@@ -48,9 +43,6 @@ class Hooks:
             ("GET", f"{one}/config", self._get_config),
             ("PATCH", f"{one}/config", self._patch_config),
             ("POST", f"{one}/pings", self._ping),
-            ("GET", f"{one}/deliveries", self._deliveries),
-            ("GET", f"{one}/deliveries/{{delivery_id}}", self._delivery),
-            ("POST", f"{one}/deliveries/{{delivery_id}}/attempts", self._attempt),
         )
         if "org" not in prefix:
             yield "POST", f"{one}/tests", self._test
@@ -81,12 +73,12 @@ class Hooks:
         return Reply(200, [self._shown(call, target, hook) for hook in hooks], headers)
 
     def _get(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=False)
+        target, hook = self.find(call, where, write=False)
         return Reply(200, self._shown(call, target, hook))
 
     def _create(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=True)
-        body = _body(call)
+        body = body_of(call)
         unknown = sorted(set(body) - _FIELDS)
         if unknown:
             raise invalid(f'Invalid request.\n\n"{unknown[0]}" is not a permitted key.')
@@ -107,12 +99,12 @@ class Hooks:
         hook["id"] = self.app.next_id()
         with self.app.changing(target.key, self._of(target)) as hooks:
             hooks.append(hook)
-        self._send(target, hook, "ping", self._ping_payload(call, target, hook))
+        self.app.deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
         return Reply(201, self._shown(call, target, hook), {"location": self._url(call, target, hook)})
 
     def _patch(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=True)
-        body = _body(call)
+        target, hook = self.find(call, where, write=True)
+        body = body_of(call)
         unknown = sorted(set(body) - _PATCH_FIELDS - {"name"})
         if unknown:
             raise invalid(f'Invalid request.\n\n"{unknown[0]}" is not a permitted key.')
@@ -132,28 +124,29 @@ class Hooks:
         return Reply(200, shapes.config(hook["config"]) if config else self._shown(call, target, hook))
 
     def _delete(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=True)
+        target, hook = self.find(call, where, write=True)
         with self.app.changing(target.key, self._of(target)) as hooks:
             hooks.remove(hook)
         return Reply(204)
 
     def _get_config(self, call: Call, **where: str) -> Reply:
-        _, hook = self._find(call, where, write=False)
+        _, hook = self.find(call, where, write=False)
         return Reply(200, shapes.config(hook["config"]))
 
     def _patch_config(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=True)
-        return self._store(call, target, hook, {**hook, "config": _config({**hook["config"], **_body(call)})}, config=True)
+        target, hook = self.find(call, where, write=True)
+        return self._store(call, target, hook, {**hook, "config": _config({**hook["config"], **body_of(call)})}, config=True)
 
     def _of(self, target: Target) -> list[dict[str, Any]]:
         hooks: list[dict[str, Any]] = self.app.state["hooks"].setdefault(target.key, [])
         return hooks
 
-    def _find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[Target, dict[str, Any]]:
+    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[Target, dict[str, Any]]:
+        """Return the hook that a path names, and what it is on; raises the refusal if there is none."""
         target = self.app.target(call, where, write=write)
         hook = next((one for one in self._of(target) if str(one["id"]) == where["hook_id"]), None)
         if hook is None:
-            raise Refusal(Reply(404, shapes.error("Not Found", 404)))
+            raise request.refuse(404, "Not Found")
         return target, hook
 
     def _check(self, target: Target, hook: Mapping[str, Any]) -> None:
@@ -178,7 +171,7 @@ class Hooks:
     def _shown(self, call: Call, target: Target, hook: Mapping[str, Any]) -> dict[str, Any]:
         return shapes.hook(self._url(call, target, hook), hook, organization=target.organization)
 
-    # deliveries
+    # events about a hook
 
     def _ping_payload(self, call: Call, target: Target, hook: Mapping[str, Any]) -> dict[str, Any]:
         payload = {"zen": "Keep it logically awesome.", "hook_id": hook["id"], "hook": self._shown(call, target, hook)}
@@ -187,142 +180,18 @@ class Hooks:
         return payload
 
     def _ping(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=True)
-        self._send(target, hook, "ping", self._ping_payload(call, target, hook))
+        target, hook = self.find(call, where, write=True)
+        self.app.deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
         return Reply(204)
 
     def _test(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=True)
+        target, hook = self.find(call, where, write=True)
         if "push" in hook["events"] or "*" in hook["events"]:
+            repo = self.app.shown(call.base_url, target.name)
             sha = hashlib.sha256(str(self.app.next_id()).encode()).hexdigest()[:40]
-            sender = shapes.user(call.base_url, "sandbox-bot", 2)
-            self._send(target, hook, "push", shapes.push(self.app.shown(call.base_url, target.name), sender, sha))
+            payload = shapes.push(repo, self.app.user("sandbox-bot"), shapes.Push(f"refs/heads/{repo['default_branch']}", sha))
+            self.app.deliveries.send(hook, "push", payload)
         return Reply(204)
-
-    def _deliveries(self, call: Call, **where: str) -> Reply:
-        _, hook = self._find(call, where, write=False)
-        rows = list(reversed(self.app.state["deliveries"].get(str(hook["id"]), [])))
-        cursor = call.query.get("cursor", "")
-        if cursor:
-            if not cursor.removeprefix("v1_").isdigit():
-                raise Refusal(Reply(422, shapes.error("Invalid cursor", 422)))
-            rows = [row for row in rows if row["id"] <= int(cursor.removeprefix("v1_"))]
-        given = call.query.get("per_page", "")
-        size = max(1, min(100, int(given) if given.isdigit() else 30))
-        link = (
-            f'<{call.base_url}{call.path}?per_page={size}&cursor=v1_{rows[size]["id"]}>; rel="next"' if len(rows) > size else ""
-        )
-        return Reply(200, [shapes.delivery(row, whole=False) for row in rows[:size]], {"link": link} if link else {})
-
-    def _delivery(self, call: Call, **where: str) -> Reply:
-        _, hook = self._find(call, where, write=False)
-        return Reply(200, shapes.delivery(self._one(hook, where["delivery_id"]), whole=True))
-
-    def _attempt(self, call: Call, **where: str) -> Reply:
-        target, hook = self._find(call, where, write=True)
-        row = self._one(hook, where["delivery_id"])
-        self._send(target, hook, row["event"], row["request"]["payload"], again=row)
-        return Reply(202, {})
-
-    def _one(self, hook: Mapping[str, Any], delivery_id: str) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = self.app.state["deliveries"].get(str(hook["id"]), [])
-        row = next((one for one in rows if str(one["id"]) == delivery_id), None)
-        if row is None:
-            raise Refusal(Reply(404, shapes.error("Not Found", 404)))
-        return row
-
-    def emit(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Send an event to every active hook of a repository (and of its organization) that wants it."""
-        event, payload = str(options["event"]), dict(options.get("payload", {}))
-        keys = [f"orgs/{options['organization']}"] if "organization" in options else []
-        if "repository" in options:
-            name = str(options["repository"])
-            keys += [f"repos/{self.app.state['repos'][name]['id']}", f"orgs/{name.partition('/')[0]}"]
-            payload.setdefault("repository", self.app.shown("http://sandbox", name))
-        rows = []
-        for key in keys:
-            number = int(key.removeprefix("repos/")) if key.startswith("repos/") else None
-            for hook in self.app.state["hooks"].get(key, ()):
-                if hook["active"] and {event, "*"} & set(hook["events"]):
-                    rows.append(self._deliver(hook, event, payload, repository_id=number))
-        return {"deliveries": [row["id"] for row in rows]}
-
-    def _send(
-        self,
-        target: Target,
-        hook: dict[str, Any],
-        event: str,
-        payload: Mapping[str, Any],
-        *,
-        again: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._deliver(hook, event, payload, repository_id=target.repository_id, again=again)
-
-    def _deliver(
-        self,
-        hook: dict[str, Any],
-        event: str,
-        payload: Mapping[str, Any],
-        *,
-        repository_id: int | None,
-        again: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Keep a delivery; send it over HTTP where the setting ``deliver`` is on."""
-        guid = str(again["guid"]) if again is not None else str(uuid.uuid4())
-        content, headers = signed(hook, event, payload, guid)
-        row = {
-            "id": self.app.next_id(),
-            "guid": guid,
-            "delivered_at": shapes.stamp(self.app.clock()),
-            "redelivery": again is not None,
-            "duration": 0.01,
-            "status": "OK",
-            "status_code": 200,
-            "event": event,
-            "action": payload.get("action"),
-            "installation_id": None,
-            "repository_id": repository_id,
-            "throttled_at": None,
-            "url": hook["config"]["url"],
-            "request": {"headers": headers, "payload": dict(payload)},
-            "response": {"headers": {}, "payload": ""},
-        }
-        rows = self.app.state["deliveries"].setdefault(str(hook["id"]), [])
-        rows.append(row)
-        del rows[:-KEPT_DELIVERIES]
-        if self.app.settings["deliver"]:
-            task = asyncio.get_running_loop().create_task(self._post(hook, row, content, headers))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return row
-
-    async def _post(self, hook: dict[str, Any], row: dict[str, Any], content: bytes, headers: Mapping[str, str]) -> None:
-        started = self.app.clock()
-        try:
-            status, text = await asyncio.to_thread(
-                post, row["url"], content, headers, insecure=hook["config"].get("insecure_ssl") == "1"
-            )
-        except (OSError, http.client.HTTPException) as error:
-            status, text = (504, "timed out") if isinstance(error, TimeoutError) else (502, "failed to connect to host")
-        ok = 200 <= status < 300
-        word = (
-            "OK" if ok else {504: "timed out", 502: "failed to connect to host"}.get(status, f"Invalid HTTP Response: {status}")
-        )
-        row.update(status_code=status, status=word, duration=round(self.app.clock() - started, 3))
-        row["response"] = {"headers": {}, "payload": text}
-        hook["last_response"] = {"code": status, "status": "active" if ok else "misconfigured", "message": word}
-
-
-def _body(call: Call) -> dict[str, Any]:
-    try:
-        body = call.json()
-    except ValueError:
-        raise Refusal(Reply(400, shapes.error("Problems parsing JSON", 400))) from None
-    if body is None:
-        return {}
-    if not isinstance(body, dict):
-        raise Refusal(Reply(400, shapes.error("Body should be a JSON object", 400)))
-    return body
 
 
 def _flag(value: Any) -> bool:

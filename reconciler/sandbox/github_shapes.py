@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 MASK = "********"
 DOCS = "https://docs.github.com/rest"
+NO_COMMIT = "0" * 40
+"""What stands for "no commit" in a push that makes or deletes a branch."""
 _REPO_URLS = (
     "assignees{/user}",
     "branches{/branch}",
@@ -48,6 +51,7 @@ _ODD_REPO_URLS = {
     "issue_events_url": "/issues/events{/number}",
     "trees_url": "/git/trees{/sha}",
 }
+_WHOLE_REPO_URLS = frozenset({"clone_url", "git_url", "ssh_url", "svn_url", "mirror_url"})
 _USER_URLS = (
     "followers",
     "subscriptions",
@@ -171,7 +175,12 @@ def repository(base: str, full_name: str, repo: Mapping[str, Any], owner: Mappin
         "homepage": None,
         "language": None,
         "license": None,
-        "default_branch": "main",
+        "default_branch": repo["default_branch"],
+        "visibility": "private" if repo["private"] else "public",
+        "is_template": False,
+        "web_commit_signoff_required": False,
+        "topics": [],
+        "custom_properties": {},
         "archived": repo["archived"],
         **switches,
         **dict.fromkeys(_COUNTS, 0),
@@ -210,34 +219,111 @@ def delivery(stored: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
     return {key: value for key, value in stored.items() if key not in left_out}
 
 
-def push(repo: Mapping[str, Any], sender: Mapping[str, Any], sha: str) -> dict[str, Any]:
-    """Return the payload of a push to the default branch."""
-    author = {"name": sender["login"], "email": None, "username": sender["login"]}
-    commit = {
-        "id": sha,
-        "tree_id": sha,
-        "distinct": True,
-        "message": "Change something",
-        "timestamp": "2026-01-01T00:00:00Z",
-        "url": f"{repo['html_url']}/commit/{sha}",
-        "author": author,
-        "committer": author,
-        "added": [],
-        "removed": [],
-        "modified": ["README.md"],
-    }
+def lite(repo: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a repository as runs repeat it: little more than its links."""
+    urls = {key: value for key, value in repo.items() if key.endswith("_url") and key not in _WHOLE_REPO_URLS}
+    own = ("id", "node_id", "name", "full_name", "owner", "private", "description", "fork", "url")
+    return {**{key: repo[key] for key in own}, **urls}
+
+
+def commit(repo: Mapping[str, Any], sha: str, about: Mapping[str, str], author: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a commit; ``about`` has its message, author and time."""
+    url, git = f"{repo['url']}/commits/{sha}", f"{repo['url']}/git"
+    who = {"name": about["author"], "email": email(about["author"]), "date": about["at"]}
+    unsigned = {"verified": False, "reason": "unsigned", "signature": None, "payload": None, "verified_at": None}
     return {
-        "ref": f"refs/heads/{repo['default_branch']}",
-        "before": "0" * 39 + "1",
-        "after": sha,
-        "created": False,
+        "sha": sha,
+        "node_id": f"C_{sha[:12]}",
+        "url": url,
+        "html_url": f"{repo['html_url']}/commit/{sha}",
+        "comments_url": f"{url}/comments",
+        "commit": {
+            "author": who,
+            "committer": who,
+            "message": about["message"],
+            "tree": {"sha": sha, "url": f"{git}/trees/{sha}"},
+            "url": f"{git}/commits/{sha}",
+            "comment_count": 0,
+            "verification": unsigned,
+        },
+        "author": dict(author),
+        "committer": dict(author),
+        "parents": [],
+    }
+
+
+def simple_commit(sha: str, about: Mapping[str, str]) -> dict[str, Any]:
+    """Return a commit as runs repeat it."""
+    who = {"name": about["author"], "email": email(about["author"])}
+    return {"id": sha, "tree_id": sha, "message": about["message"], "timestamp": about["at"], "author": who, "committer": who}
+
+
+def email(login: str) -> str:
+    """Return the address that GitHub gives who hides theirs."""
+    return f"{login}@users.noreply.github.com"
+
+
+def organization(base: str, login: str, number: int) -> dict[str, Any]:
+    """Return an organization as payloads show it."""
+    url = f"{base}/orgs/{login}"
+    paths = {"hooks": "", "issues": "", "members": "{/member}", "public_members": "{/member}", "repos": "", "events": ""}
+    return {
+        "login": login,
+        "id": number,
+        "node_id": f"O_{number}",
+        "url": url,
+        **{f"{name}_url": f"{url}/{name}{rest}" for name, rest in paths.items()},
+        "avatar_url": f"{base}/avatars/{number}",
+        "description": "",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What was pushed: ``ref`` is whole (``refs/heads/main``); ``commits`` are (sha, message, author), oldest first."""
+
+    ref: str
+    sha: str
+    before: str = NO_COMMIT
+    commits: Sequence[tuple[str, str, str]] = ()
+    at: str = "2026-01-01T00:00:00Z"
+
+
+def push(repo: Mapping[str, Any], sender: Mapping[str, Any], pushed: Push) -> dict[str, Any]:
+    """Return the payload of a push."""
+    commits = [
+        _pushed_commit(repo, pushed, sha, message, author)
+        for sha, message, author in pushed.commits or [(pushed.sha, "Change something", sender["login"])]
+    ]
+    return {
+        "ref": pushed.ref,
+        "before": pushed.before,
+        "after": pushed.sha,
+        "created": pushed.before == NO_COMMIT,
         "deleted": False,
         "forced": False,
         "base_ref": None,
-        "compare": f"{repo['html_url']}/compare/main",
-        "commits": [commit],
-        "head_commit": commit,
+        "compare": f"{repo['html_url']}/compare/{pushed.before[:12]}...{pushed.sha[:12]}",
+        "commits": commits,
+        "head_commit": commits[-1],
         "repository": dict(repo),
         "pusher": {"name": sender["login"], "email": None},
         "sender": dict(sender),
+    }
+
+
+def _pushed_commit(repo: Mapping[str, Any], pushed: Push, sha: str, message: str, author: str) -> dict[str, Any]:
+    who = {"name": author, "email": None, "username": author}
+    return {
+        "id": sha,
+        "tree_id": sha,
+        "distinct": True,
+        "message": message,
+        "timestamp": pushed.at,
+        "url": f"{repo['html_url']}/commit/{sha}",
+        "author": who,
+        "committer": who,
+        "added": [],
+        "removed": [],
+        "modified": ["README.md"],
     }

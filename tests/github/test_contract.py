@@ -48,6 +48,11 @@ def check_answer(method, url, answer):
     )
 
 
+def check_shape(path, value):
+    """Check an object of a payload against the answer of the path that is nothing but this object."""
+    check_answer("GET", f"https://api.github.com/repos/o/r{path}", httpx.Response(200, json=value))
+
+
 def test_the_description_catches_wrong_requests_and_wrong_answers():
     with pytest.raises(OpenAPIError):
         check_request({"method": "POST", "path": "/repos/o/r/hooks", "query": {}, "body": {"events": "push"}})
@@ -119,3 +124,81 @@ def test_every_answer_of_the_simulator_is_one_that_github_describes(github):
         github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
         send("GET", "/repos/acme/payments", None, 301)
     assert len(checked) == 35
+
+
+@pytest.fixture
+def described(github):
+    """Sends a request that GitHub describes, and returns its answer, which GitHub describes too."""
+    with httpx.Client(base_url=github.url, headers={"authorization": f"Bearer {TOKEN}"}, trust_env=False) as client:
+
+        def send(method, path, body=None, expect=200, **query):
+            answer = client.request(method, path, json=body, params=query)
+            assert answer.status_code == expect, answer.text
+            if expect < 400:
+                check_request({"method": method, "path": path, "query": query, "body": body})
+            check_answer(method, answer.request.url, answer)
+            return answer.json() if answer.content else None
+
+        yield send
+
+
+def test_every_answer_about_workflows_and_runs_is_one_that_github_describes(github, described):
+    workflow = {"id": 7, "path": ".github/workflows/deploy.yml", "duration_s": 600, "outputs": {"image": "web"}}
+    github.admin.put_state({"workflows": {"acme/web": [workflow]}})
+    root = "/repos/acme/web"
+    [listed] = described("GET", f"{root}/actions/workflows", per_page=1)["workflows"]
+    described("GET", f"{root}/actions/workflows/{listed['id']}")
+    dispatches = f"{root}/actions/workflows/deploy.yml/dispatches"
+    described("POST", dispatches, {"ref": "main"}, 204)
+    described("POST", f"{root}/dispatches", {"event_type": "deploy", "client_payload": {"a": 1}}, 204)
+    described("POST", f"{root}/dispatches", {"event_type": "x" * 101}, 422)
+    number = described("POST", dispatches, {"ref": "main", "return_run_details": True})["workflow_run_id"]
+    one = f"{root}/actions/runs/{number}"
+    described("GET", f"{root}/actions/runs", event="workflow_dispatch", branch="main", status="in_progress", page=1)
+    described("GET", f"{root}/actions/workflows/7/runs", created=">=2026-01-01", per_page=1)
+    described("GET", one)
+    described("GET", f"{one}/attempts/1")
+    described("POST", f"{one}/cancel", None, 202)
+    described("POST", f"{one}/cancel", None, 409)
+    described("POST", f"{one}/rerun", {"enable_debug_logging": False}, 201)
+    described("POST", f"{one}/force-cancel", None, 202)
+    described("POST", f"{one}/rerun-failed-jobs", None, 201)
+    [job] = described("GET", f"{one}/jobs", filter="latest")["jobs"]
+    described("GET", f"{one}/attempts/1/jobs")
+    described("GET", f"{root}/actions/jobs/{job['id']}")
+    github.admin.do("finish_run", repo="acme/web", run_id=number)
+    described("GET", f"{one}/jobs", filter="all")
+    described("GET", f"{root}/actions/jobs/{job['id']}/logs", None, 302)
+    described("GET", f"{one}/logs", None, 302)
+    [artifact] = described("GET", f"{one}/artifacts", name="reconciler-outputs")["artifacts"]
+    described("GET", f"{root}/actions/artifacts/{artifact['id']}/zip", None, 302)
+    described("GET", f"{root}/commits/main")
+    described("GET", f"{root}/commits/gone", None, 422)
+
+
+def test_events_carry_the_objects_that_github_describes(github, described):
+    workflow = {"id": 7, "path": ".github/workflows/deploy.yml", "duration_s": 0}
+    github.admin.put_state({"workflows": {"acme/web": [workflow]}})
+    hook = described(
+        "POST",
+        "/repos/acme/web/hooks",
+        {"config": {"url": "https://x.example/h"}, "events": ["workflow_run", "workflow_job"]},
+        201,
+    )
+    described("POST", "/repos/acme/web/actions/workflows/7/dispatches", {"ref": "main"}, 204)
+    deliveries = f"/repos/acme/web/hooks/{hook['id']}/deliveries"
+    described("GET", deliveries, status="success")
+    rows = [described("GET", f"{deliveries}/{row['id']}") for row in described("GET", deliveries, per_page=50)]
+    paths = {
+        "workflow_run": "/actions/runs/1",
+        "workflow_job": "/actions/jobs/1",
+        "workflow": "/actions/workflows/1",
+        "repository": "",
+    }
+    seen = []
+    for row in rows:
+        for key, value in row["request"]["payload"].items():
+            if key in paths:
+                check_shape(paths[key], value)
+                seen.append(key)
+    assert {key: seen.count(key) for key in paths} == {"workflow_run": 3, "workflow_job": 3, "workflow": 3, "repository": 7}
