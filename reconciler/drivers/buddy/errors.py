@@ -11,6 +11,7 @@ from reconciler.model.errors import AuthFailed, Conflict, NotFound, PermissionDe
 _TAKEN = re.compile(r"\b(?:already|taken|exists|in use|not unique|duplicate)\b", re.IGNORECASE)
 _IDENTITY = re.compile(r"\bidentifier\b", re.IGNORECASE)
 _FAMILIES = (("/integrations", "INTEGRATION"), ("/webhooks", "WEBHOOK"))
+_RUNNING = {"GET": "EXECUTION_INFO", "POST": "EXECUTION_RUN"}
 _VERBS = {"GET": "INFO", "POST": "ADD", "PATCH": "MANAGE", "PUT": "MANAGE", "DELETE": "MANAGE"}
 
 
@@ -48,6 +49,8 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
 def scope_wanted(request: str) -> str:
     """Return the token scope that ``request`` ("PATCH /workspaces/…") needs."""
     method, _, path = request.partition(" ")
+    if "/executions" in path or path.endswith("/pipelines"):
+        return _RUNNING.get(method, "EXECUTION_MANAGE")
     family = next((name for part, name in _FAMILIES if part in path), "")
     return f"{family}_{_VERBS.get(method, 'MANAGE')}" if family else "WORKSPACE"
 

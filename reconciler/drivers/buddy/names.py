@@ -74,6 +74,14 @@ async def resolve(api: Api, workspace: str, wanted: Wanted) -> dict[str, dict[st
     return facts
 
 
+async def pipeline_id(api: Api, workspace: str, project: str, named: str) -> int:
+    """Return the number of a pipeline given by number, name or identifier; raises `ValidationFailed` for none and for several."""
+    number = id_of(named)
+    if number is not None:
+        return number
+    return _one(await pipelines_of(api, workspace, project), ("name", "identifier"), named, "pipeline", f"project {project}")
+
+
 async def project_names(api: Api, workspace: str) -> list[str]:
     """Return the name ids of all projects of the workspace that the token sees, sorted."""
     return sorted(str(item["name"]) for item in await paged_list(api, workspace_path(workspace, "projects"), "projects", "name"))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
 from reconciler.drivers.buddy import errors, names
 from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace
+from reconciler.drivers.buddy.executions import BuddyExecutor
 from reconciler.drivers.buddy.integration import IntegrationType
 from reconciler.drivers.buddy.matching import matched
 from reconciler.drivers.buddy.receiving import BuddyReceiver
@@ -35,6 +36,7 @@ _SCOPES = {
     "webhooks": ("WEBHOOK_INFO", "WEBHOOK_ADD", "WEBHOOK_MANAGE"),
     "workspace": ("WORKSPACE",),
     "pipelines": ("EXECUTION_INFO",),
+    "executions": ("EXECUTION_INFO", "EXECUTION_RUN", "EXECUTION_MANAGE"),
 }
 _SAME = {"INTEGRATION_READ": "INTEGRATION_INFO"}  # two pages of the provider name one scope differently
 
@@ -67,7 +69,7 @@ class BuddyDriver:
     limits = Limits(concurrent=16)  # no number is published; every answer tells what is left
     event_types = EVENTS
     receiver: Receiver | None = BuddyReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({})
+    executors: Mapping[str, Executor] = MappingProxyType({BuddyExecutor.type: BuddyExecutor()})
     reporter: Reporter | None = None
 
     def __init__(self) -> None:
@@ -121,9 +123,14 @@ class BuddyDriver:
         )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """An integration needs its own scopes, and those to look up what it names; a source needs the webhooks'."""
+        """An integration needs its own scopes, and those to look up what it names; a source the webhooks', and those to find
+        missed executions; a stage those of what it runs.
+        """
+        if resource.id.kind == Kind.STAGE.value:
+            executor = resource.spec["executor"]
+            return self.executors[executor["type"]].permissions(executor) if executor["type"] in self.executors else {}
         if resource.id.kind == Kind.EVENT_SOURCE.value:
-            return {"webhooks": "write", "workspace": "read"}
+            return {"webhooks": "write", "workspace": "read", "pipelines": "read"}
         wanted = names.wanted_by(resource)
         result = {"integrations": "write"}
         if wanted.users or wanted.groups:
@@ -161,13 +168,13 @@ class BuddyDriver:
 
 
 def _missing(granted: tuple[str, ...], needs: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the scopes that are needed and not there. MANAGE counts as ADD and INFO, too: better silent than wrong here."""
+    """Return the scopes that are needed and not there. MANAGE counts as ADD, INFO and RUN, too: better silent than wrong here."""
     have = {_SAME.get(scope, scope) for scope in granted}
     have |= {
         f"{scope.removesuffix('_MANAGE')}_{part}"
         for scope in tuple(have)
         if scope.endswith("_MANAGE")
-        for part in ("ADD", "INFO")
+        for part in ("ADD", "INFO", "RUN")
     }
     wanted: set[str] = set()
     for name, level in needs.items():
