@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +15,13 @@ from hypothesis import strategies as st
 from reconciler.drivers.semaphore import driver
 from reconciler.drivers.semaphore.payload import repository_of
 from reconciler.drivers.semaphore.times import epoch_of, iso_of
-from reconciler.model.events import Delivery, Refusal, Rejection
+from reconciler.model.errors import NotFound, ProviderProtocolError
+from reconciler.model.events import Delivery, Hook, Refusal, Rejection
+from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
+from reconciler.sandbox.server import SandboxServer
+from tests.semaphore.runs import Runs
+from tests.support.driving import World, resource
 
 KEY, OTHER = SecretValue("secret"), SecretValue("another")
 VECTOR = "dc46983557fea127b43af721467eb9b3fde2338fe3e14f51952aa8478c13d355"  # key `secret`, body `body`: the sender's own test
@@ -210,3 +216,113 @@ def test_the_web_address_of_a_repository_follows_from_its_git_address(url: Any, 
     project = {"spec": {"repository": {"url": url, "owner": "acme", "name": "web"}}}
     assert repository_of(project) == {"slug": "acme/web", "url": web}
     assert repository_of({"spec": None}) == {"slug": None, "url": None}
+
+
+# ---- missed ones, over HTTP
+
+
+@pytest.fixture
+def server() -> Iterator[SandboxServer]:
+    with SandboxServer(Runs()) as running:
+        yield running
+
+
+@pytest.fixture
+def app(server: SandboxServer) -> Runs:
+    return server.app
+
+
+def source_of(**target: Any) -> Resource:
+    return resource("EventSource", "pipelines", {"resource": {"type": "project", **target}})
+
+
+async def test_E11_every_pipeline_that_was_done_meanwhile_is_found_on_all_pages_oldest_first(world: World, app: Runs) -> None:
+    since = 1_767_000_000.5
+    for n in range(7):
+        app.finish(app.start(at=since - 50 + n)["initial_ppl_id"], "failed", at=since + 100 - n)
+    promotion = app.pipeline(app.workflows[0], promotion_of=app.pipelines[0]["ppl_id"])
+    app.finish(promotion["ppl_id"], at=since + 0.25)
+    app.finish(app.start()["initial_ppl_id"], at=since - 0.25)  # too old
+    app.start()  # still running
+    app.finish(app.start("web")["initial_ppl_id"], at=since + 9)  # not ours
+
+    found = await receiver.missed(world.api, source_of(name="payments"), (), since)
+    ids = [promotion["ppl_id"], *(app.workflows[n]["initial_ppl_id"] for n in reversed(range(7)))]
+    assert [one.ref for one in found] == ids
+    assert [one.id for one in found] == [f"pipeline:{one}" for one in ids]
+    assert {(one.type, one.arrived) for one in found} == {("pipeline_done", False)}
+
+
+async def test_several_projects_and_patterns_are_looked_through(world: World, app: Runs) -> None:
+    for project in ("payments", "web"):
+        app.finish(app.start(project)["initial_ppl_id"])
+    both = await receiver.missed(world.api, source_of(names=["web", "payments"]), (), 0.0)
+    assert len(both) == len(await receiver.missed(world.api, source_of(match="*"), (), 0.0)) == 2
+    (web,) = await receiver.missed(world.api, source_of(match="w*"), (), 0.0)
+    assert web.detail["project"]["name"] == "web"
+    assert len(await receiver.missed(world.api, source_of(names=["web", "hidden"]), (), 0.0)) == 1
+    with pytest.raises(NotFound, match=r"sees no project 'hidden'"):
+        await receiver.missed(world.api, source_of(name="hidden"), (), 0.0)
+
+
+async def test_D22_an_event_that_was_polled_is_the_one_that_was_delivered(world: World, app: Runs) -> None:
+    workflow = app.start(at=1_767_322_000.0)
+    number = workflow["initial_ppl_id"]
+    job = {"job_id": "j-1", "name": "rspec", "index": 0, "status": "FINISHED", "result": "PASSED"}
+    app.pipelines[0]["blocks"] = [{"name": "Test", "state": "done", "result": "passed", "result_reason": "test", "jobs": [job]}]
+    app.finish(number, at=1_767_323_045.678)
+    (past,) = await receiver.missed(world.api, source_of(name="payments"), (), 0.0)
+    assert past.at == pytest.approx(1_767_323_045.678)
+    event = await receiver.fetch(world.api, None, past)
+
+    assert (event.id, event.type) == (past.id, "pipeline_done")
+    assert event.identity == delivered(payload(id=number)).identity
+    assert event.occurred_at == pytest.approx(1_767_323_045.678)
+    body = json.loads(event.body)
+    assert body["pipeline"] == {
+        "id": number, "name": "Build", "yaml_file_name": "semaphore.yml", "working_directory": ".semaphore", "state": "done",
+        "result": "passed", "result_reason": "test", "error_description": "", "created_at": "2026-01-02T02:46:40Z",
+        "pending_at": "1970-01-01T00:00:00Z", "queuing_at": "1970-01-01T00:00:00Z", "running_at": "1970-01-01T00:00:00Z",
+        "stopping_at": "1970-01-01T00:00:00Z", "done_at": "2026-01-02T03:04:05Z",
+    }  # fmt: skip
+    assert body["workflow"] == {"id": workflow["wf_id"], "initial_pipeline_id": number, "created_at": "2026-01-02T02:46:40Z"}
+    assert body["organization"] == app.state["organization"]
+    assert body["project"] == {"name": "payments", "id": app.project()}
+    assert (body["version"], set(body["repository"])) == ("1.0.0", {"slug", "url"})
+    assert body["blocks"][0]["jobs"] == [{"id": "j-1", "name": "rspec", "index": 0, "status": "finished", "result": "passed"}]
+    assert body["revision"]["branch"] == {"name": "main", "commit_range": None}
+    assert (body["revision"]["reference"], body["revision"]["commit_sha"]) == ("refs/heads/main", "c0ffee")
+    assert body["revision"]["sender"] == {"login": None, "email": None, "avatar_url": None}
+
+
+@pytest.mark.parametrize(
+    ("branch", "kind", "reference"),
+    [("main", "branch", "refs/heads/main"), ("refs/tags/v1", "tag", "refs/tags/v1"), ("pull-request-12", "pull_request", None)],
+)
+async def test_the_revision_of_a_polled_event_tells_what_kind_it_is(
+    world: World, app: Runs, branch: str, kind: str, reference: str | None
+) -> None:
+    app.finish(app.start(branch_name=branch)["initial_ppl_id"])
+    (past,) = await receiver.missed(world.api, source_of(name="payments"), (), 0.0)
+    revision = json.loads((await receiver.fetch(world.api, None, past)).body)["revision"]
+    assert (revision["reference_type"], revision["reference"]) == (kind, reference)
+    assert [key for key in ("branch", "tag", "pull_request") if revision[key] is not None] == [kind]
+
+
+async def test_an_event_whose_pipeline_is_gone_is_not_found_and_nothing_is_sent_again(world: World, app: Runs) -> None:
+    app.finish(app.start()["initial_ppl_id"])
+    (past,) = await receiver.missed(world.api, source_of(name="payments"), (), 0.0)
+    app.pipelines.clear()
+    with pytest.raises(NotFound):
+        await receiver.fetch(world.api, None, past)
+    hook = Hook(source_of(name="payments").id, "semaphore/notification", "acme", "n")
+    assert not await receiver.redeliver(world.api, hook, past)
+
+
+@pytest.mark.parametrize("body", [{}, [7], [{"ppl_id": 7}], [{"ppl_id": "p", "state": "DONE", "done_at": "soon"}]])
+async def test_D15_a_list_of_another_shape_is_an_error_and_not_nothing_missed(
+    world: World, server: SandboxServer, body: Any
+) -> None:
+    server.admin.fault(path="pipelines", status=200, body=body)
+    with pytest.raises(ProviderProtocolError):
+        await receiver.missed(world.api, source_of(name="payments"), (), 0.0)
