@@ -28,16 +28,22 @@ from reconciler.sandbox.base import Call, Refusal, Reply, Route, Simulator
 from reconciler.sandbox.github_actions import Actions
 from reconciler.sandbox.github_commits import Commits
 from reconciler.sandbox.github_deliveries import Deliveries
+from reconciler.sandbox.github_deployments import Deployments
 from reconciler.sandbox.github_hooks import Hooks
 from reconciler.sandbox.github_limits import RateLimits
 from reconciler.sandbox.github_logs import Logs
 from reconciler.sandbox.github_request import etag, moved, page_of, refuse
 from reconciler.sandbox.github_rights import REPO_SCOPES, lacking
 from reconciler.sandbox.github_runs import Runs
+from reconciler.sandbox.github_statuses import Statuses
 
 T = TypeVar("T")
 VERSIONS = ("2022-11-28", "2026-03-10")
 TOKEN = "ghp_sandbox"
+GROUPS = (
+    *("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"),
+    *("workflows", "runs", "deployments", "commit_statuses"),
+)
 OPEN = "/_actions/"
 """Paths below it belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
 
@@ -77,6 +83,7 @@ class GitHub(Simulator):
         self.hooks, self.deliveries = Hooks(self), Deliveries(self)
         self.commits, self.workflows = Commits(self), Actions(self)
         self.runs, self.logs = Runs(self), Logs(self)
+        self.deployments, self.statuses = Deployments(self), Statuses(self)
         if clock is None:
             super().__init__()
         else:
@@ -95,7 +102,7 @@ class GitHub(Simulator):
 
     def restored(self) -> None:
         """Fill defaults and the indexes by name and id."""
-        for name in ("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries", "workflows", "runs"):
+        for name in GROUPS:
             self.state.setdefault(name, {})
         self.state["next_id"] = max([int(self.state.get("next_id", 1000)), *self._ids()])
         for token in self.state["tokens"].values():
@@ -126,7 +133,7 @@ class GitHub(Simulator):
     def _ids(self) -> Iterable[int]:
         for group in ("orgs", "users", "repos"):
             yield from (int(entry.get("id", 0)) for entry in self.state[group].values())
-        for group in ("hooks", "workflows", "runs"):
+        for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
             yield from (int(entry.get("id", 0)) for entries in self.state[group].values() for entry in entries)
 
     def _reindex(self) -> None:
@@ -154,14 +161,14 @@ class GitHub(Simulator):
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}"):
             yield from (*self.hooks.routes(prefix), *self.deliveries.routes(prefix))
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
-            for part in (self.workflows, self.runs, self.logs, self.commits):
+            for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
                 yield from part.routes(prefix)
         yield from self.logs.open_routes(OPEN)
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}; and those of the parts."""
         own = {"rename": self._rename, "emit": self.deliveries.emit, "push": self.workflows.push}
-        return {**own, **self.runs.actions()}
+        return {**own, **self.runs.actions(), **self.deployments.actions()}
 
     # every request
 
@@ -317,7 +324,8 @@ class GitHub(Simulator):
         """Return a user or an organization as answers and payloads show it."""
         organization = self.state["orgs"].get(login)
         known = organization or self.state["users"].get(login) or {"id": 1}
-        return shapes.user(base_url or self.base_url, login, known["id"], "Organization" if organization else "User")
+        kind = "Organization" if organization else "Bot" if login.endswith("[bot]") else "User"
+        return shapes.user(base_url or self.base_url, login, known["id"], kind)
 
     @property
     def login(self) -> str:

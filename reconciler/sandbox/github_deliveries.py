@@ -113,7 +113,8 @@ class Deliveries:
     def publish(self, name: str, event: str, payload: Mapping[str, Any], *, sender: str = "sandbox-bot") -> dict[str, Any]:
         """Send an event of a repository; it gets the keys that every payload has: repository, organization, sender."""
         owner = name.partition("/")[0]
-        whole = {"repository": self.app.shown(self.app.base_url, name), "sender": self.app.user(sender), **payload}
+        repository = shapes.in_payload(self.app.shown(self.app.base_url, name))
+        whole = {"repository": repository, "sender": self.app.user(sender), **payload}
         if owner in self.app.state["orgs"]:
             whole.setdefault("organization", shapes.organization(self.app.base_url, owner, self.app.state["orgs"][owner]["id"]))
         number = self.app.state["repos"][name]["id"]

@@ -219,6 +219,11 @@ def delivery(stored: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
     return {key: value for key, value in stored.items() if key not in left_out}
 
 
+def in_payload(repo: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a repository as payloads show it: without two counts that only answers have."""
+    return {key: value for key, value in repo.items() if key not in ("network_count", "subscribers_count")}
+
+
 def lite(repo: Mapping[str, Any]) -> dict[str, Any]:
     """Return a repository as runs repeat it: little more than its links."""
     urls = {key: value for key, value in repo.items() if key.endswith("_url") and key not in _WHOLE_REPO_URLS}
@@ -306,7 +311,7 @@ def push(repo: Mapping[str, Any], sender: Mapping[str, Any], pushed: Push) -> di
         "compare": f"{repo['html_url']}/compare/{pushed.before[:12]}...{pushed.sha[:12]}",
         "commits": commits,
         "head_commit": commits[-1],
-        "repository": dict(repo),
+        "repository": in_payload(repo),
         "pusher": {"name": sender["login"], "email": None},
         "sender": dict(sender),
     }

@@ -17,6 +17,7 @@ from tests.github.conftest import ORG, SCOPE, TOKEN, source
 CONTRACT = Path(__file__).parent.parent / "contracts" / "github.openapi.json"
 OUTSIDE = ("/orgs/acme/repos", "/orgs/acme", "/user/repos")
 """Paths that the driver uses and that this part of the description has not."""
+EVENTS = ["workflow_run", "workflow_job", "deployment", "deployment_status"]
 
 
 @cache
@@ -182,10 +183,12 @@ def test_events_carry_the_objects_that_github_describes(github, described):
     hook = described(
         "POST",
         "/repos/acme/web/hooks",
-        {"config": {"url": "https://x.example/h"}, "events": ["workflow_run", "workflow_job"]},
+        {"config": {"url": "https://x.example/h"}, "events": EVENTS},
         201,
     )
     described("POST", "/repos/acme/web/actions/workflows/7/dispatches", {"ref": "main"}, 204)
+    number = described("POST", "/repos/acme/web/deployments", {"ref": "main"}, 201)["id"]
+    described("POST", f"/repos/acme/web/deployments/{number}/statuses", {"state": "success"}, 201)
     deliveries = f"/repos/acme/web/hooks/{hook['id']}/deliveries"
     described("GET", deliveries, status="success")
     rows = [described("GET", f"{deliveries}/{row['id']}") for row in described("GET", deliveries, per_page=50)]
@@ -193,12 +196,39 @@ def test_events_carry_the_objects_that_github_describes(github, described):
         "workflow_run": "/actions/runs/1",
         "workflow_job": "/actions/jobs/1",
         "workflow": "/actions/workflows/1",
-        "repository": "",
+        "deployment": "/deployments/1",
+        "deployment_status": "/deployments/1/statuses/1",
     }
     seen = []
     for row in rows:
         for key, value in row["request"]["payload"].items():
-            if key in paths:
+            if key in paths and value is not None:
                 check_shape(paths[key], value)
                 seen.append(key)
-    assert {key: seen.count(key) for key in paths} == {"workflow_run": 3, "workflow_job": 3, "workflow": 3, "repository": 7}
+    assert [seen.count(key) for key in paths] == [3, 3, 3, 2, 1]
+
+
+def test_every_answer_about_deployments_and_statuses_is_one_that_github_describes(github, described):
+    root = "/repos/acme/web"
+    sha = described("GET", f"{root}/commits/main")["sha"]
+    described("POST", f"{root}/statuses/{sha}", {"state": "pending", "context": "ci", "description": "d"}, 201)
+    described("GET", f"{root}/commits/{sha}/statuses", per_page=1)
+    described("GET", f"{root}/commits/{sha}/status")
+    described("POST", f"{root}/deployments", {"ref": "main"}, 409)
+    described("POST", f"{root}/deployments", {"ref": "gone"}, 422)
+    ours = {"ref": "main", "auto_merge": False, "required_contexts": [], "payload": {"a": 1}, "environment": "staging"}
+    made = described("POST", f"{root}/deployments", ours, 201)
+    github.admin.put_state({"repos": {"acme/web": {"behind": ["main"]}}})
+    described("POST", f"{root}/deployments", {"ref": "main"}, 202)
+    described("GET", f"{root}/deployments", sha=sha, environment="staging", task="deploy")
+    one = f"{root}/deployments/{made['id']}"
+    described("GET", one)
+    status = described("POST", f"{one}/statuses", {"state": "success", "log_url": "https://ci.example/1"}, 201)
+    described("POST", f"{one}/statuses", {"state": "success", "description": "x" * 141}, 422)
+    described("GET", f"{one}/statuses")
+    described("GET", f"{one}/statuses/{status['id']}")
+    described("POST", f"{root}/deployments", ours, 201)
+    described("DELETE", one, None, 422)
+    described("POST", f"{one}/statuses", {"state": "inactive"}, 201)
+    described("DELETE", one, None, 204)
+    described("DELETE", one, None, 404)
