@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +14,14 @@ from hypothesis import strategies as st
 
 from reconciler.drivers.buddy import driver
 from reconciler.drivers.buddy.runs import epoch_of
-from reconciler.model.events import Delivery, Refusal, Rejection
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
+from reconciler.model.events import Delivery, Hook, Refusal, Rejection
+from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
+from reconciler.sandbox.buddy import TOKEN
+from reconciler.sandbox.server import SandboxServer
+from tests.buddy.runs import Runs, action, text
+from tests.support.driving import World, resource
 
 KEY, OTHER = SecretValue("k3y-of-this-source"), SecretValue("k3y-of-before")
 FINISH = "2026-01-02T03:04:05.678Z"
@@ -204,3 +211,151 @@ def test_E10_nothing_that_a_sender_can_send_raises(junk: Any) -> None:
 )
 def test_times_are_read_as_utc(value: Any, epoch: float | None) -> None:
     assert epoch_of(value) == epoch
+
+
+# ---- missed ones, over HTTP
+
+SINCE = 1_767_000_000.0
+ALL = ("EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED", "PUSH")
+
+
+@pytest.fixture
+def server() -> Iterator[SandboxServer]:
+    with SandboxServer(Runs()) as running:
+        yield running
+
+
+@pytest.fixture
+def app(server: SandboxServer) -> Runs:
+    return server.app
+
+
+def source(*events: str, **target: Any) -> Resource:
+    spec = {"resource": target or {"type": "project", "name": "web"}, "events": [{"type": one} for one in events]}
+    return resource("EventSource", "runs", spec)
+
+
+def ended(app: Runs, status: str = "SUCCESSFUL", *, at: float = SINCE + 60, began: float | None = None, **place: Any) -> dict[str, Any]:
+    execution = app.start(at=at - 30 if began is None else began, **place)
+    app.finish(execution, status, at=at)
+    return execution
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_E11_every_execution_that_ended_meanwhile_is_found_on_all_pages_oldest_first(
+    world: World, app: Runs, counted: bool
+) -> None:
+    app.counted_pages = counted
+    ended(app, at=SINCE - 90_000)  # long ago
+    long = ended(app, at=SINCE + 1, began=SINCE - 80_000)
+    ended(app, at=SINCE - 1)
+    rows = [ended(app, "FAILED", at=SINCE + 10 + n, pipeline=21 + n % 2) for n in range(9)]
+    app.start(at=SINCE + 50)  # goes on
+    ended(app, project="payments", pipeline=11)
+
+    found = await receiver.missed(world.api, source(), (), SINCE)
+    assert [one.ref.rpartition("/")[2] for one in found] == [str(one["id"]) for one in (long, *rows)]
+    assert {(one.type, one.arrived) for one in found} == {("EXECUTION_FINISHED", False)}
+    assert [one.at for one in found] == sorted(one.at for one in found)
+
+
+async def test_a_list_is_read_no_further_than_it_is_new(world: World, server: SandboxServer, app: Runs) -> None:
+    for n in range(30):
+        ended(app, at=SINCE - 200_000 + n)
+    await receiver.missed(world.api, source(), (), SINCE)
+    assert len(server.admin.requests(path="21/executions")) == 1
+
+
+async def test_a_list_in_another_order_than_promised_is_read_to_its_end(world: World, app: Runs) -> None:
+    for n in range(9):
+        ended(app, at=SINCE + 1_000 - n * 100_000)
+    assert len(await receiver.missed(world.api, source(), (), SINCE)) == 1
+    for rows in app.executions.values():
+        for number, row in enumerate(reversed(rows)):
+            row["id"] = number + 1
+    assert len(await receiver.missed(world.api, source(), (), SINCE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "types"),
+    [
+        (("EXECUTION_FAILED",), {("EXECUTION_FAILED",)}),
+        (("EXECUTION_SUCCESSFUL",), {("EXECUTION_SUCCESSFUL",)}),
+        (("EXECUTION_FINISHED",), {("EXECUTION_FINISHED",)}),
+        (("EXECUTION_STARTED",), {("EXECUTION_STARTED",)}),
+        (
+            ALL,
+            {
+                ("EXECUTION_FINISHED", "EXECUTION_SUCCESSFUL"),
+                ("EXECUTION_FINISHED", "EXECUTION_FAILED"),
+                ("EXECUTION_FINISHED",),
+                ("EXECUTION_STARTED",),
+            },
+        ),
+        (("PUSH",), set()),
+    ],
+)
+async def test_only_what_a_source_asks_for_was_missed_and_each_occasion_once(
+    world: World, app: Runs, wanted: tuple[str, ...], types: set[tuple[str, ...]]
+) -> None:
+    for status in ("SUCCESSFUL", "FAILED", "TERMINATED"):
+        ended(app, status)
+    found = await receiver.missed(world.api, source(*wanted), (), SINCE)
+    assert {(one.type, *one.detail["also"]) for one in found} == types
+    assert len({one.id for one in found}) == len(found)
+
+
+async def test_D22_an_event_that_was_polled_is_the_one_that_was_delivered(world: World, app: Runs) -> None:
+    execution = ended(app, "FAILED", at=FINISHED_AT, comment="by hand", actions=[action("Build", log=["canary"])])
+    (past,) = await receiver.missed(world.api, source("EXECUTION_FINISHED", "EXECUTION_FAILED"), (), SINCE)
+    event = await receiver.fetch(world.api, None, past)
+    webhook = delivered(payload("FAILED", id=execution["id"], start_date=text(execution["start"])))
+
+    assert (event.id, event.identity) == (past.id, past.id) == (webhook.id, webhook.identity)
+    assert (event.type, event.also, event.occurred_at) == (webhook.type, webhook.also, webhook.occurred_at)
+    body, sent = json.loads(event.body), json.loads(webhook.body)
+    assert set(sent) <= set(body)
+    assert sent["execution"].items() <= body["execution"].items()
+    assert (body["workspace"]["domain"], body["project"]["name"], body["invoker"]) == ("acme", "web", {"name": "Ada"})
+    assert body["execution"]["pipeline"] == {"id": 21, "name": "deploy"}
+    assert (body["execution"]["comment"], body["current_date"]) == ("by hand", FINISH)
+    assert b"canary" not in event.body
+
+
+async def test_a_retry_that_ends_again_is_another_event(world: World, app: Runs) -> None:
+    execution = ended(app, "FAILED")
+    (first,) = await receiver.missed(world.api, source(), (), SINCE)
+    app.finish(execution, "FAILED", at=SINCE + 600)
+    (second,) = await receiver.missed(world.api, source(), (), SINCE)
+    assert first.id != second.id
+
+
+async def test_a_workspace_source_hears_all_projects_and_a_pattern_those_it_finds(world: World, app: Runs) -> None:
+    ended(app)
+    ended(app, project="payments", pipeline=11)
+    assert len(await receiver.missed(world.api, source(type="workspace"), (), SINCE)) == 2
+    assert len(await receiver.missed(world.api, source(type="workspace", name="acme"), (), SINCE)) == 2
+    (one,) = await receiver.missed(world.api, source(type="project", match="pay*"), (), SINCE)
+    assert one.detail["project"] == "payments"
+    with pytest.raises(ValidationFailed, match="matches 'no-"):
+        await receiver.missed(world.api, source(type="project", match="no-*"), (), SINCE)
+
+
+async def test_what_cannot_be_read_is_an_error_and_not_nothing_missed(world: World, server: SandboxServer, app: Runs) -> None:
+    app.state["tokens"][TOKEN]["scopes"].remove("EXECUTION_INFO")
+    with pytest.raises(PermissionDenied) as caught:
+        await receiver.missed(world.api, source(), (), SINCE)
+    assert "EXECUTION_INFO" in caught.value.hint
+    app.state["tokens"][TOKEN]["scopes"].append("EXECUTION_INFO")
+    server.admin.fault(path="executions", status=200, body={"executions": [{}]})
+    with pytest.raises(ProviderProtocolError):
+        await receiver.missed(world.api, source(), (), SINCE)
+
+
+async def test_an_execution_that_is_gone_is_not_found_and_nothing_is_sent_again(world: World, app: Runs) -> None:
+    ended(app)
+    (past,) = await receiver.missed(world.api, source(), (), SINCE)
+    app.executions.clear()
+    with pytest.raises(NotFound):
+        await receiver.fetch(world.api, None, past)
+    assert not await receiver.redeliver(world.api, Hook(source().id, "buddy/webhook", "acme", "1"), past)

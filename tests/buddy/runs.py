@@ -1,0 +1,118 @@
+"""A Buddy whose pipelines run, as the tests of the receiver and the executor say: shapes of the documentation."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from reconciler.sandbox.base import Call, Refusal, Reply, Route
+from reconciler.sandbox.buddy import TOKEN, Buddy
+
+ENDED = ("SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED")
+
+
+def text(at: float | None) -> str | None:
+    return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Runs(Buddy):
+    """Executions are in ``executions`` by (project, pipeline); ``per_page`` cuts their lists."""
+
+    def __init__(self) -> None:
+        self.executions: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self.per_page = 3
+        self.counted_pages = True
+        super().__init__()
+
+    def seed(self) -> dict[str, Any]:
+        state = super().seed()
+        state["tokens"][TOKEN]["scopes"] = sorted({*state["tokens"][TOKEN]["scopes"], "EXECUTION_RUN", "EXECUTION_MANAGE"})
+        return state
+
+    def routes(self) -> Iterable[Route]:
+        root = "/workspaces/{workspace}/projects/{project}/pipelines/{pipeline}/executions"
+        yield "GET", root, self.list_executions
+        yield "POST", root, self.run
+        yield "GET", f"{root}/{{key}}", self.get_execution
+        yield "PATCH", f"{root}/{{key}}", self.operate
+        yield "GET", f"{root}/{{key}}/action_executions/{{action}}", self.get_action
+        yield from super().routes()
+
+    # what tests make happen
+
+    def start(self, project: str = "web", pipeline: int = 21, *, at: float | None = None, **more: Any) -> dict[str, Any]:
+        rows = self.executions.setdefault((project, pipeline), [])
+        execution = {
+            "id": self.next_id(), "status": "INPROGRESS", "start": time.time() if at is None else at, "finish": None,
+            "comment": "", "actions": [], "creator": {"name": "Ada"}, **more,
+        }  # fmt: skip
+        rows.append(execution)
+        return execution
+
+    def finish(self, execution: dict[str, Any], status: str = "SUCCESSFUL", *, at: float | None = None) -> None:
+        execution.update(status=status, finish=time.time() if at is None else at)
+
+    # what the API answers
+
+    def list_executions(self, call: Call, workspace: str, project: str, pipeline: str) -> Reply:
+        rows = sorted(self.rows(call, workspace, project, pipeline), key=lambda one: -one["id"])
+        first = (int(call.query["page"]) - 1) * self.per_page
+        shown = [self.shown(one) for one in rows[first : first + self.per_page]]
+        counts = {"page": int(call.query["page"]), "total_page_count": -(-len(rows) // self.per_page)} if self.counted_pages else {}
+        return Reply(200, {"url": call.path, "executions": shown, **counts})
+
+    def run(self, call: Call, workspace: str, project: str, pipeline: str) -> Reply:
+        self.rows(call, workspace, project, pipeline, "EXECUTION_RUN")
+        body = call.json()
+        if not (body.get("to_revision") or {}).get("revision"):
+            return Reply(400, {"errors": [{"message": "Revision is required"}]})
+        return Reply(201, self.shown(self.start(project, int(pipeline), comment=body.get("comment", ""), status="ENQUEUED")))
+
+    def get_execution(self, call: Call, workspace: str, project: str, pipeline: str, key: str) -> Reply:
+        one = self.find(self.rows(call, workspace, project, pipeline), "id", key)
+        hidden = ("log", "outputted_variables", "error_message")
+        actions = [{k: v for k, v in action.items() if k not in hidden} for action in one["actions"]]
+        return Reply(200, {**self.shown(one), "action_executions": actions})
+
+    def operate(self, call: Call, workspace: str, project: str, pipeline: str, key: str) -> Reply:
+        one = self.find(self.rows(call, workspace, project, pipeline, "EXECUTION_MANAGE"), "id", key)
+        operation, ended = call.json()["operation"], one["status"] in ENDED
+        if (operation == "CANCEL") == ended:
+            return Reply(400, {"errors": [{"message": f"Cannot {operation.lower()} this execution"}]})
+        if operation == "CANCEL":
+            self.finish(one, "TERMINATED")
+        else:
+            one.update(status="INPROGRESS", finish=None)
+        return Reply(200, self.shown(one))
+
+    def get_action(self, call: Call, workspace: str, project: str, pipeline: str, key: str, action: str) -> Reply:
+        one = self.find(self.rows(call, workspace, project, pipeline), "id", key)
+        return Reply(200, self.find(one["actions"], "action_execution_id", action))
+
+    def rows(self, call: Call, workspace: str, project: str, pipeline: str, scope: str = "EXECUTION_INFO") -> list[dict[str, Any]]:
+        projects = self._workspace(call, workspace, scope)["projects"]
+        found = next((one for one in projects if one["name"] == project), None)
+        if found is None or not any(str(one["id"]) == pipeline for one in found.get("pipelines", ())):
+            raise Refusal(Reply(404, {"errors": [{"message": "Pipeline not found"}]}))
+        return self.executions.get((project, int(pipeline)), [])
+
+    def find(self, rows: list[dict[str, Any]], key: str, value: str) -> dict[str, Any]:
+        found = next((one for one in rows if str(one[key]) == value), None)
+        if found is None:
+            raise Refusal(Reply(404, {"errors": [{"message": "Resource not found"}]}))
+        return found
+
+    def shown(self, execution: dict[str, Any]) -> dict[str, Any]:
+        shown = {k: v for k, v in execution.items() if k not in ("start", "finish", "actions")}
+        html = f"https://app.buddy.works/acme/runs/{execution['id']}"
+        return {**shown, "html_url": html, "start_date": text(execution["start"]), "finish_date": text(execution["finish"])}
+
+
+def action(name: str, status: str = "SUCCESSFUL", **more: Any) -> dict[str, Any]:
+    """An action's execution, as its own page shows it."""
+    return {
+        "action_execution_id": f"a-{name}", "status": status, "progress": 100, "action": {"id": 1, "name": name},
+        "log": [], "outputted_variables": [], "error_message": None, **more,
+    }  # fmt: skip
