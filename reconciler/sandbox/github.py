@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from reconciler.sandbox import github_actions, github_deliveries, github_limits, github_logs, github_runs
+from reconciler.sandbox import github_actions, github_deliveries, github_limits, github_logs, github_oidc, github_runs
 from reconciler.sandbox import github_shapes as shapes
 from reconciler.sandbox.base import Call, Refusal, Reply, Route, Simulator
 from reconciler.sandbox.github_actions import Actions
@@ -32,6 +32,7 @@ from reconciler.sandbox.github_deployments import Deployments
 from reconciler.sandbox.github_hooks import Hooks
 from reconciler.sandbox.github_limits import RateLimits
 from reconciler.sandbox.github_logs import Logs
+from reconciler.sandbox.github_oidc import JobTokens
 from reconciler.sandbox.github_request import etag, moved, page_of, refuse
 from reconciler.sandbox.github_rights import REPO_SCOPES, lacking
 from reconciler.sandbox.github_runs import Runs
@@ -70,6 +71,7 @@ class GitHub(Simulator):
         **github_actions.DEFAULTS,
         **github_runs.DEFAULTS,
         **github_logs.DEFAULTS,
+        **github_oidc.DEFAULTS,
     }
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
@@ -84,6 +86,7 @@ class GitHub(Simulator):
         self.commits, self.workflows = Commits(self), Actions(self)
         self.runs, self.logs = Runs(self), Logs(self)
         self.deployments, self.statuses = Deployments(self), Statuses(self)
+        self.job_tokens = JobTokens(self)
         if clock is None:
             super().__init__()
         else:
@@ -163,12 +166,12 @@ class GitHub(Simulator):
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
             for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
                 yield from part.routes(prefix)
-        yield from self.logs.open_routes(OPEN)
+        yield from (*self.logs.open_routes(OPEN), *self.job_tokens.open_routes(OPEN))
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}; and those of the parts."""
         own = {"rename": self._rename, "emit": self.deliveries.emit, "push": self.workflows.push}
-        return {**own, **self.runs.actions(), **self.deployments.actions()}
+        return {**own, **self.runs.actions(), **self.deployments.actions(), **self.job_tokens.actions()}
 
     # every request
 
