@@ -60,7 +60,9 @@ class Runs(Buddy):
         rows = sorted(self.rows(call, workspace, project, pipeline), key=lambda one: -one["id"])
         first = (int(call.query["page"]) - 1) * self.per_page
         shown = [self.shown(one) for one in rows[first : first + self.per_page]]
-        counts = {"page": int(call.query["page"]), "total_page_count": -(-len(rows) // self.per_page)} if self.counted_pages else {}
+        counts = (
+            {"page": int(call.query["page"]), "total_page_count": -(-len(rows) // self.per_page)} if self.counted_pages else {}
+        )
         return Reply(200, {"url": call.path, "executions": shown, **counts})
 
     def run(self, call: Call, workspace: str, project: str, pipeline: str) -> Reply:
@@ -91,7 +93,9 @@ class Runs(Buddy):
         one = self.find(self.rows(call, workspace, project, pipeline), "id", key)
         return Reply(200, self.find(one["actions"], "action_execution_id", action))
 
-    def rows(self, call: Call, workspace: str, project: str, pipeline: str, scope: str = "EXECUTION_INFO") -> list[dict[str, Any]]:
+    def rows(
+        self, call: Call, workspace: str, project: str, pipeline: str, scope: str = "EXECUTION_INFO"
+    ) -> list[dict[str, Any]]:
         projects = self._workspace(call, workspace, scope)["projects"]
         found = next((one for one in projects if one["name"] == project), None)
         if found is None or not any(str(one["id"]) == pipeline for one in found.get("pipelines", ())):

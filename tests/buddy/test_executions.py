@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.drivers.buddy import driver
 from reconciler.drivers.buddy.errors import scope_wanted
@@ -15,15 +18,17 @@ from reconciler.model.errors import (
     NotFound,
     OutcomeUnknown,
     PermissionDenied,
+    ProviderError,
     ProviderProtocolError,
     ScopeGone,
     ValidationFailed,
 )
+from reconciler.model.events import PastDelivery
 from reconciler.model.executions import Result, Run, RunIntent, RunStatus
 from reconciler.sandbox.buddy import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.runs import Runs, action
-from tests.support.driving import World, resource
+from tests.support.driving import Canned, World, damaged, resource
 
 executor = driver.executors["buddy"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
@@ -89,7 +94,10 @@ async def test_the_newest_commit_is_run_unless_another_is_named(world: World, se
     await started(world)
     await started(world, tag="v1")
     assert [one["body"]["to_revision"] for one in posts(server)] == [{"revision": "HEAD"}] * 2
-    assert [(one["body"].get("branch"), one["body"].get("tag")) for one in posts(server)] == [(None, None), (None, {"name": "v1"})]
+    assert [(one["body"].get("branch"), one["body"].get("tag")) for one in posts(server)] == [
+        (None, None),
+        (None, {"name": "v1"}),
+    ]
 
 
 async def test_a_pipeline_is_given_by_number_name_or_identifier(world: World, app: Runs) -> None:
@@ -206,7 +214,9 @@ async def test_D21_a_run_that_goes_on_has_no_result(world: World, app: Runs, sta
 
 async def test_a_wait_for_a_person_says_what_for_and_where(world: World, app: Runs) -> None:
     what, run = await started(world)
-    app.executions["web", 21][0].update(status="WAITING_FOR_APPLY", actions=[action("Build"), action("Approve", "WAITING_FOR_APPLY")])
+    app.executions["web", 21][0].update(
+        status="WAITING_FOR_APPLY", actions=[action("Build"), action("Approve", "WAITING_FOR_APPLY")]
+    )
     assert (await executor.poll(world.api, what, run)).message == "waits at Buddy for an approval: Approve"
 
 
@@ -220,9 +230,7 @@ async def test_a_wait_for_a_person_says_what_for_and_where(world: World, app: Ru
         ("TERMINATED", Result.CANCELLED, ""),
     ],
 )
-async def test_D21_the_end_has_the_providers_word(
-    world: World, app: Runs, status: str, expected: Result, message: str
-) -> None:
+async def test_D21_the_end_has_the_providers_word(world: World, app: Runs, status: str, expected: Result, message: str) -> None:
     what, run = await started(world)
     app.finish(app.executions["web", 21][0], status)
     report = await executor.poll(world.api, what, run)
@@ -233,7 +241,11 @@ async def test_D21_the_end_has_the_providers_word(
 async def test_a_failure_is_told_in_the_words_of_the_action(world: World, app: Runs) -> None:
     what, run = await started(world)
     execution = app.executions["web", 21][0]
-    execution["actions"] = [action("Build"), action("Deploy", "FAILED", error_message="no\n route"), action("Later", "NOT_EXECUTED")]
+    execution["actions"] = [
+        action("Build"),
+        action("Deploy", "FAILED", error_message="no\n route"),
+        action("Later", "NOT_EXECUTED"),
+    ]
     app.finish(execution, "FAILED")
     assert (await executor.poll(world.api, what, run)).message == "Deploy: no route"
 
@@ -253,7 +265,10 @@ async def test_what_the_actions_put_out_is_handed_on_without_what_is_encrypted(w
     what, run = await started(world)
     execution = app.executions["web", 21][0]
     execution["actions"] = [
-        action("Build", outputted_variables=[{"key": "VERSION", "value": "1"}, {"key": "TOKEN", "value": "canary", "encrypted": True}]),
+        action(
+            "Build",
+            outputted_variables=[{"key": "VERSION", "value": "1"}, {"key": "TOKEN", "value": "canary", "encrypted": True}],
+        ),
         action("Tag", outputted_variables=[{"key": "VERSION", "value": "2"}, {"key": "N", "value": None}, {"value": "x"}, 7]),
         action("Odd", outputted_variables={"key": "NO"}),
         action("Skipped", "SKIPPED", outputted_variables=[{"key": "SKIPPED", "value": "x"}]),
@@ -358,7 +373,10 @@ async def test_an_action_whose_log_is_gone_has_none(world: World, server: Sandbo
 def test_D22_an_event_tells_of_its_execution() -> None:
     for number in (7, "7"):
         assert executor.about("EXECUTION_FINISHED", {"execution": {"id": number}}) == "7"
-    for kind, odd in [("PUSH", {"execution": {"id": 7}}), *(("EXECUTION_FAILED", one) for one in (None, [], {}, {"execution": 7}))]:
+    for kind, odd in [
+        ("PUSH", {"execution": {"id": 7}}),
+        *(("EXECUTION_FAILED", one) for one in (None, [], {}, {"execution": 7})),
+    ]:
         assert executor.about(kind, odd) == ""
 
 
@@ -368,7 +386,11 @@ async def test_no_token_of_a_job_proves_a_run(world: World) -> None:
 
 
 async def test_a_stage_asks_for_the_scopes_that_its_runs_need(world: World, app: Runs) -> None:
-    executing = {"type": "buddy", "resource": {"type": "pipeline", "name": "deploy"}, "spec": {"workspace": "acme", "project": "web"}}
+    executing = {
+        "type": "buddy",
+        "resource": {"type": "pipeline", "name": "deploy"},
+        "spec": {"workspace": "acme", "project": "web"},
+    }
     stage = resource("Stage", "prod", {"executor": executing})
     assert driver.needs(stage) == executor.permissions(executing)
     assert (await driver.check(world.api, driver.needs(stage))).missing == ()
@@ -397,3 +419,48 @@ def test_a_refusal_names_the_scope_that_is_missing(request_: str, scope: str) ->
 async def test_nothing_of_the_spec_shows_in_a_run(world: World) -> None:
     _, run = await started(world, variables={"TOKEN": "canary-value"})
     assert "canary-value" not in repr(run)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+EXECUTION = {
+    "id": 7,
+    "status": "FAILED",
+    "start_date": "2026-01-02T03:00:00Z",
+    "finish_date": "2026-01-02T03:04:05.678Z",
+    "comment": CORRELATION,
+    "html_url": "https://app.buddy.works/x",
+    "creator": {"name": "Ada"},
+    "pipeline": {"id": 21},
+}
+ANSWER = {
+    **EXECUTION,
+    "action_executions": [action("Build", "FAILED"), action("Wait", "WAITING_FOR_APPLY")],
+    "error_message": "no",
+    "outputted_variables": [{"key": "A", "value": "1"}],
+    "log": ["one"],
+    "executions": [EXECUTION],
+    "total_page_count": 1,
+}
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.randoms(use_true_random=False), json_values)
+async def test_d15_an_answer_with_any_part_damaged_is_read_or_refused_with_a_typed_error(random: Any, junk: Any) -> None:
+    api = Canned(driver, damaged(ANSWER, random, junk))
+    detail = {"workspace": "acme", "project": "web", "pipeline": 21}
+    run = Run("7", detail=detail)
+    past = PastDelivery("execution:7:finished", "/executions/7", "EXECUTION_FINISHED", 1.0, arrived=False, detail=detail)
+    assert driver.receiver is not None
+    for call in (
+        executor.start(api, intent("21")),
+        executor.poll(api, intent(), run),
+        executor.logs(api, intent(), run, ""),
+        executor.find(api, intent("21", at=0.0)),
+        driver.receiver.fetch(api, None, past),
+    ):
+        with contextlib.suppress(ProviderError):
+            await call

@@ -74,7 +74,9 @@ def test_E1_a_body_without_a_key_is_unsigned(body: Any) -> None:
     assert found.reason is Refusal.UNSIGNED
 
 
-@pytest.mark.parametrize("sent", ["wrong", KEY.reveal()[:-1], KEY.reveal() + " ", KEY.reveal().upper(), "ключ", KEY.reveal()[:-1] + "é"])
+@pytest.mark.parametrize(
+    "sent", ["wrong", KEY.reveal()[:-1], KEY.reveal() + " ", KEY.reveal().upper(), "ключ", KEY.reveal()[:-1] + "é"]
+)
 def test_E1_another_key_is_wrong_and_no_error(sent: str) -> None:
     assert verify({**payload(), "secret_key": sent}) == Rejection(Refusal.WRONG)
 
@@ -175,7 +177,9 @@ def test_a_push_is_known_by_its_body_alone() -> None:
     assert rotated.id == found.id
 
 
-@pytest.mark.parametrize("execution", [[], "x", 7, {}, {"id": None}, {"id": True}, {"id": "seven"}, {"id": "7" * 30}, {"id": [7]}])
+@pytest.mark.parametrize(
+    "execution", [[], "x", 7, {}, {"id": None}, {"id": True}, {"id": "seven"}, {"id": "7" * 30}, {"id": [7]}]
+)
 def test_E10_an_execution_of_another_shape_is_a_problem_and_no_error(execution: Any) -> None:
     found = delivered({**payload(), "execution": execution})
     assert found.problem
@@ -235,7 +239,9 @@ def source(*events: str, **target: Any) -> Resource:
     return resource("EventSource", "runs", spec)
 
 
-def ended(app: Runs, status: str = "SUCCESSFUL", *, at: float = SINCE + 60, began: float | None = None, **place: Any) -> dict[str, Any]:
+def ended(
+    app: Runs, status: str = "SUCCESSFUL", *, at: float = SINCE + 60, began: float | None = None, **place: Any
+) -> dict[str, Any]:
     execution = app.start(at=at - 30 if began is None else began, **place)
     app.finish(execution, status, at=at)
     return execution

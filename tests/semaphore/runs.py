@@ -141,11 +141,11 @@ class Runs(Semaphore):
     def run_task(self, call: Call, key: str) -> Reply:
         body, task = call.json(), self.find(self.tasks, "id", key)
         if "reference" in body and not isinstance(body["reference"], dict):
-            return Reply(400, b'"Reference must contain \'type\' and \'name\' fields"')
+            return Reply(400, b"\"Reference must contain 'type' and 'name' fields\"")
         declared = {one["name"] for one in task["parameters"]}
         unknown = sorted(set(body.get("parameters", {})) - declared)
         if self.strict_parameters and unknown:
-            return Reply(400, f'"Parameter \'{unknown[0]}\' is not known."'.encode())
+            return Reply(400, f"\"Parameter '{unknown[0]}' is not known.\"".encode())
         name = next(one["name"] for one in self.state["projects"] if self.project(one["name"]) == task["project_id"])
         env = {k: v for k, v in body.get("parameters", {}).items() if k in declared}
         return Reply(200, {"workflow_id": self.start(name, "manual_run", env=env)["wf_id"]})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.drivers.semaphore import driver
 from reconciler.drivers.semaphore.joblogs import lines_of
@@ -16,16 +19,18 @@ from reconciler.model.errors import (
     NotFound,
     OutcomeUnknown,
     PermissionDenied,
+    ProviderError,
     ProviderProtocolError,
     ProviderUnavailable,
     ScopeGone,
     ValidationFailed,
 )
+from reconciler.model.events import PastDelivery
 from reconciler.model.executions import Result, Run, RunIntent, RunStatus
 from reconciler.sandbox.base import Reply
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.runs import Runs, uid
-from tests.support.driving import World
+from tests.support.driving import Canned, World, damaged
 
 executor = driver.executors["semaphore"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
@@ -49,7 +54,9 @@ def intent(*, resource: str = "payments", at: float | None = None, **spec: Any) 
 
 
 def task(app: Runs, name: str = "deploy", *parameters: str, project: str = "payments") -> str:
-    app.tasks.append({"id": uid(), "name": name, "project_id": app.project(project), "parameters": [{"name": p} for p in parameters]})
+    app.tasks.append(
+        {"id": uid(), "name": name, "project_id": app.project(project), "parameters": [{"name": p} for p in parameters]}
+    )
     return str(app.tasks[-1]["id"])
 
 
@@ -441,7 +448,10 @@ async def test_several_jobs_are_told_apart_and_those_read_to_the_end_are_not_ask
     app.finish(app.pipelines[0]["ppl_id"])
     second = await executor.logs(world.api, what, run, first.cursor)
     assert (second.lines, second.complete) == ((), True)
-    assert [one["path"] for one in server.admin.requests(path="logs")] == ["/api/v1alpha/logs/j-lint", "/api/v1alpha/logs/j-never"]
+    assert [one["path"] for one in server.admin.requests(path="logs")] == [
+        "/api/v1alpha/logs/j-lint",
+        "/api/v1alpha/logs/j-never",
+    ]
 
 
 async def test_the_log_of_an_agent_of_ones_own_is_fetched_without_our_credential(
@@ -497,7 +507,10 @@ def test_events_become_lines() -> None:
 def test_D22_an_event_tells_of_its_workflow_whatever_pipeline_it_is_about() -> None:
     payload = {"workflow": {"id": "w-1"}, "pipeline": {"id": "promotion"}}
     assert executor.about("pipeline_done", payload) == "w-1"
-    for kind, odd in [("push", payload), *(("pipeline_done", one) for one in (None, [], {}, {"workflow": 7}, {"workflow": {"id": 7}}))]:
+    for kind, odd in [
+        ("push", payload),
+        *(("pipeline_done", one) for one in (None, [], {}, {"workflow": 7}, {"workflow": {"id": 7}})),
+    ]:
         assert executor.about(kind, odd) == ""
 
 
@@ -526,3 +539,53 @@ async def test_the_issuer_of_job_tokens_is_the_organization(world: World) -> Non
 async def test_nothing_of_the_spec_shows_in_a_run(world: World) -> None:
     _, run = await started(world, parameters={"TOKEN": "canary-value"})
     assert "canary-value" not in repr(run)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+PIPELINE = {
+    "ppl_id": "p-1",
+    "wf_id": "w-1",
+    "state": "done",
+    "result": "passed",
+    "result_reason": "test",
+    "error_description": "",
+    "branch_name": "main",
+    "done_at": "2026-01-02 03:04:05.678Z",
+    "env_vars": [{"name": PARAMETER, "value": "x"}],
+}
+JOB = {"job_id": "j", "name": "unit", "index": 0, "status": "FINISHED", "result": "PASSED"}
+ANSWER = {
+    "pipeline": PIPELINE,
+    "blocks": [{"name": "Test", "state": "done", "jobs": [JOB]}],
+    "workflow": {"wf_id": "w-1", "initial_ppl_id": "p-1", "created_at": {"seconds": 1, "nanos": 0}, "organization_id": "o"},
+    "events": [{"event": "cmd_started", "directive": "make"}, {"event": "cmd_output", "output": "x\n"}],
+}
+
+
+class Redirecting(Canned):
+    """Answers downloads, too."""
+
+    async def download(self, path: str) -> Any:
+        return await self.request("GET", path)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.randoms(use_true_random=False), json_values)
+async def test_d15_an_answer_with_any_part_damaged_is_read_or_refused_with_a_typed_error(random: Any, junk: Any) -> None:
+    api = Redirecting(driver, damaged(ANSWER, random, junk))
+    run = Run("w-1", detail={"project": "p", "pipeline": "p-1"})
+    past = PastDelivery("pipeline:p-1", "p-1", "pipeline_done", 1.0, arrived=False, detail={})
+    assert driver.receiver is not None
+    for call in (
+        executor.poll(api, intent(), run),
+        executor.poll(api, intent(), Run("w-1", detail={"project": "p"})),
+        executor.logs(api, intent(), run, ""),
+        executor.find(api, intent(task="t")),
+        driver.receiver.fetch(api, None, past),
+    ):
+        with contextlib.suppress(ProviderError):
+            await call

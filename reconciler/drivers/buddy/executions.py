@@ -145,4 +145,6 @@ async def _workspace_is_there(api: Api, run: Run, intent: RunIntent) -> None:
     try:
         await api.request("GET", path, params={"page": 1, "per_page": 1})
     except NotFound as error:
-        raise ScopeGone(error.message, status=404, request=error.request, hint="The workspace is gone, renamed or out of reach.") from None
+        raise ScopeGone(
+            error.message, status=404, request=error.request, hint="The workspace is gone, renamed or out of reach."
+        ) from None

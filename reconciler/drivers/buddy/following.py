@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -120,7 +121,7 @@ def action_name(action: Item) -> str:
 
 async def _action(api: Api, path: str, action: Item) -> Item:
     """Return an action's execution with its log; nothing where it is not there (any more)."""
-    place = f"{path}/action_executions/{action['action_execution_id']}"
+    place = f"{path}/action_executions/{quote(str(action['action_execution_id']), safe='')}"
     try:
         found = (await api.request("GET", place)).json()
     except NotFound:

@@ -78,6 +78,8 @@ def occasions_of(execution: Mapping[str, Any], wanted: Collection[str]) -> list[
     """Return what a source that asks for ``wanted`` should have been told of ``execution``, with the names it asked for."""
     number, status = execution_id(execution), str(execution.get("status") or "").upper()
     found: list[Occasion] = []
+    if not number:
+        return found
     started, finished = (epoch_of(execution.get(key)) for key in ("start_date", "finish_date"))
     if started is not None and STARTED in wanted:
         found.append(Occasion((STARTED,), identity_of(number, ended=False, at=started), started))

@@ -77,7 +77,12 @@ class BuddyReceiver:
             path = executions_path(workspace, project, pipeline["id"])
             async with gate:
                 rows = await executions_since(api, path, since - LONGEST_RUN_S)
-            detail = {"workspace": workspace, "project": project, "pipeline": pipeline["id"], "pipeline_name": pipeline.get("name")}
+            detail = {
+                "workspace": workspace,
+                "project": project,
+                "pipeline": pipeline["id"],
+                "pipeline_name": pipeline.get("name"),
+            }
             return [one for row in rows for one in _past(row, wanted, path, detail) if one.at > since]
 
         found = await asyncio.gather(*(of(*place) for place in await _pipelines(api, source)))
@@ -127,9 +132,7 @@ def _without(value: Any, secret: str, depth: int) -> Any:
     if depth == 0:
         raise _TooDeep
     if isinstance(value, Mapping):
-        return {
-            name.replace(secret, "***"): _without(item, secret, depth - 1) for name, item in value.items() if name != PROOF
-        }
+        return {name.replace(secret, "***"): _without(item, secret, depth - 1) for name, item in value.items() if name != PROOF}
     if isinstance(value, list):
         return [_without(item, secret, depth - 1) for item in value]
     return value.replace(secret, "***") if isinstance(value, str) else value

@@ -30,7 +30,9 @@ async def task_of(api: Api, project: str, named: str) -> str:
     known = sorted(text_of(task, "name") for task in tasks)
     raise ValidationFailed(
         f"the project has no task '{named}'",
-        hint=f"It has {', '.join(known[:_SHOWN])}{' and others' if len(known) > _SHOWN else ''}." if known else "It has no tasks.",
+        hint=f"It has {', '.join(known[:_SHOWN])}{' and others' if len(known) > _SHOWN else ''}."
+        if known
+        else "It has no tasks.",
     )
 
 
@@ -49,7 +51,9 @@ def reference_of(ref: str) -> JsonObject:
         if ref.startswith(prefix):
             return {"type": kind, "name": ref.removeprefix(prefix)}
     if ref.startswith("refs/"):
-        raise ValidationFailed(f"a task runs on a branch or a tag, not on '{ref}'", hint="Set `ref` to refs/heads/… or refs/tags/….")
+        raise ValidationFailed(
+            f"a task runs on a branch or a tag, not on '{ref}'", hint="Set `ref` to refs/heads/… or refs/tags/…."
+        )
     return {"type": "BRANCH", "name": ref}
 
 

@@ -160,9 +160,7 @@ def _parameters(spec: JsonObject) -> dict[str, str]:
     """Return the parameters as texts, as YAML would write them."""
     words = {True: "true", False: "false", None: ""}
     given: Mapping[str, Any] = spec.get("parameters") or {}
-    return {
-        str(name): words[value] if value is None or isinstance(value, bool) else str(value) for name, value in given.items()
-    }
+    return {str(name): words[value] if value is None or isinstance(value, bool) else str(value) for name, value in given.items()}
 
 
 def _started(api: Api, project: str, answer: ApiResponse) -> Run:
