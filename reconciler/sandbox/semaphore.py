@@ -1,18 +1,20 @@
-"""A simulated Semaphore organization: projects, notifications and secrets, with the quirks of the real one.
+"""A simulated Semaphore organization: projects, notifications and secrets, and workflows that run, with the quirks of the real one.
 
-Three families of answers behind one root: the gateway (notifications, secrets), projecthub (projects), and the edge, which
-speaks plain text. Facts: the provider's documentation and its open server code.
+Four families of answers behind one root: the gateway (notifications, secrets, jobs), projecthub (projects), what runs (JSON texts
+as errors), and the edge, which speaks plain text. Facts: the provider's documentation and its open server code.
 
 State: ``organization``, ``tokens`` (``{TOKEN: {"user": ID, "permissions": ["*"]}}``), ``notifications``, ``secrets``,
-``projects``. A token named `TOKEN` that may do everything is there from the start.
+``projects``, and what the modules of the parts say. A token named `TOKEN` that may do everything is there from the start.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from reconciler.sandbox import semaphore_plumber
 from reconciler.sandbox.base import Call, Refusal, Reply, Route, Simulator
 from reconciler.sandbox.semaphore_shapes import (
     DENIED,
@@ -29,6 +31,7 @@ from reconciler.sandbox.semaphore_shapes import (
     offset_of,
     page_token,
     populated,
+    project_id,
     projecthub,
     refuse,
     secret_parts,
@@ -47,7 +50,12 @@ class Semaphore(Simulator):
         "organization_found": True,
         "address_allowed": True,  # an IP allow list answers 404
         "projects_per_page": 500,
+        **semaphore_plumber.DEFAULTS,
     }
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.plumber = semaphore_plumber.Plumber(self)
+        super().__init__(clock=clock)
 
     def seed(self) -> dict[str, Any]:
         """Return an organization with two projects and one token that may do everything."""
@@ -63,6 +71,7 @@ class Semaphore(Simulator):
         """Fill what a state from outside leaves out."""
         for key in ("notifications", "secrets", "projects"):
             self.state.setdefault(key, [])
+        self.plumber.restored()
 
     def routes(self) -> Iterable[Route]:
         """Return the paths that are simulated."""
@@ -79,6 +88,11 @@ class Semaphore(Simulator):
         yield "DELETE", f"{secrets}/{{key}}", self.delete_secret
         yield "GET", "/api/v1alpha/projects", self.list_projects
         yield "GET", "/api/v1alpha/projects/{name}", self.get_project
+        yield from self.plumber.routes()
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What can be done without an API call; see `reconciler.sandbox.semaphore_plumber`."""
+        return self.plumber.actions()
 
     # the edge
 
@@ -105,7 +119,12 @@ class Semaphore(Simulator):
         found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
         return found
 
-    def _may(self, call: Call, permission: str) -> bool:
+    def user(self, call: Call) -> str:
+        """Return whose token a request has."""
+        return str((self._token(call) or {}).get("user", ""))
+
+    def may(self, call: Call, permission: str) -> bool:
+        """Whether the token of a request has a permission."""
         token = self._token(call) or {}
         return bool({"*", permission} & set(token.get("permissions", ())))
 
@@ -113,13 +132,13 @@ class Semaphore(Simulator):
 
     def list_notifications(self, call: Call) -> Reply:
         """Sorted by name; at most 300 a page."""
-        if not self._may(call, "organization.notifications.view"):
+        if not self.may(call, "organization.notifications.view"):
             refuse(DENIED, "Permission denied")
         return self._page(call, "notifications", maximum=300, show=self._show_notification)
 
     def create_notification(self, call: Call) -> Reply:
         """A duplicate name is a failed precondition: 400, not 409."""
-        if not self._may(call, "organization.notifications.manage"):
+        if not self.may(call, "organization.notifications.manage"):
             refuse(DENIED, "Permission denied")
         name, spec = self._notification(call)
         self._unique("notifications", name, "", (PRECONDITION, f"name '{name}' has already been taken"))
@@ -179,13 +198,13 @@ class Semaphore(Simulator):
 
     def list_secrets(self, call: Call) -> Reply:
         """At most 100 a page."""
-        if not self._may(call, "organization.secrets.view"):
+        if not self.may(call, "organization.secrets.view"):
             refuse(DENIED, "Permission denied")
         return self._page(call, "secrets", maximum=100, show=self._show_secret)
 
     def create_secret(self, call: Call) -> Reply:
         """A duplicate name is an invalid argument here: another code than for notifications, and again 400."""
-        if not self._may(call, "organization.secrets.manage"):
+        if not self.may(call, "organization.secrets.manage"):
             refuse(DENIED, "Permission denied")
         name, data = secret_parts(body_of(call))
         self._unique("secrets", name, "", (INVALID, "name has already been taken"))
@@ -246,7 +265,7 @@ class Semaphore(Simulator):
         text = call.query.get("page", "1")
         if not text.isdigit():
             return projecthub(400, {"message": "page must be a number"})
-        if not self._may(call, "organization.projects.view"):
+        if not self.may(call, "organization.projects.view"):
             return projecthub(401, {"message": "Unauthorized"})
         page, size = int(text), int(self.settings["page_size"] or self.settings["projects_per_page"])
         rows = self.state["projects"]
@@ -258,9 +277,18 @@ class Semaphore(Simulator):
         found = next((one for one in self.state["projects"] if one["name"] == name), None)
         if found is None:
             return projecthub(404, {"message": "Not found"})
-        if found.get("hidden") or not self._may(call, "project.view"):
+        if found.get("hidden") or not self.may(call, "project.view"):
             return projecthub(401, {"message": "Unauthorized"})
         return projecthub(200, shown_project(found))
+
+    def project_named(self, identity: str) -> str:
+        """Return the name of the project with that id; empty if there is none to be seen."""
+        names = (str(one["name"]) for one in self.state["projects"] if not one.get("hidden"))
+        return next((name for name in names if project_id(name) == identity), "")
+
+    def listed_at(self, made_at: float) -> bool:
+        """Whether lists show already what was made then."""
+        return self.clock() >= made_at + float(self.settings["run_list_lag_s"])
 
     # shared
 
@@ -277,7 +305,7 @@ class Semaphore(Simulator):
     def _find(self, call: Call, field: str, key: str, right: str) -> Any:
         by_id = is_uuid(key) if field == "notifications" else UUID.search(key) is not None
         found = next((one for one in self.state[field] if one["id" if by_id else "name"] == key), None)
-        if found is None or not self._may(call, f"organization.{field}.{right}"):
+        if found is None or not self.may(call, f"organization.{field}.{right}"):
             refuse(NOT_FOUND, f"{field.removesuffix('s').capitalize()} {key} not found")
         return found
 

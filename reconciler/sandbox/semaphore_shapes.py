@@ -99,11 +99,16 @@ def filled(given: Mapping[str, Any], empty: Mapping[str, Any]) -> dict[str, Any]
     return {key: given.get(key) or default for key, default in empty.items()}
 
 
+def project_id(name: str) -> str:
+    """Return the id of the project called ``name``."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"project-{name}"))
+
+
 def shown_project(project: Mapping[str, Any]) -> dict[str, Any]:
     name = str(project["name"])
     metadata = {
         "name": name,
-        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"project-{name}")),
+        "id": project_id(name),
         "org_id": "",
         "owner_id": "",
         "description": "",

@@ -1,0 +1,47 @@
+"""What runs at the simulated Semaphore, and what follows when it ends: the parts, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.base import Route
+from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
+from reconciler.sandbox.semaphore_delivery import Notifier
+from reconciler.sandbox.semaphore_pipelines import Pipelines
+from reconciler.sandbox.semaphore_workflows import Workflows
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.semaphore import Semaphore
+
+DEFAULTS: Mapping[str, Any] = {**RUN_DEFAULTS, **DELIVERY_DEFAULTS}
+
+
+class Plumber:
+    """Workflows, their pipelines, and the notifications of these."""
+
+    def __init__(self, app: Semaphore) -> None:
+        self.workflows = Workflows(app)
+        self.notifier = Notifier(app)
+        self.pipelines = Pipelines(app, self._pipeline_done)
+
+    def routes(self) -> Iterable[Route]:
+        """Return the paths of all parts."""
+        for part in (self.workflows, self.pipelines):
+            yield from part.routes()
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What can be done without an API call; the methods say what each takes."""
+        return {
+            "run_pipeline": self.workflows.push,
+            "finish_pipeline": self.pipelines.finish,
+            "lose_workflow": self.workflows.lose,
+        }
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out, and take up what runs in it."""
+        for part in (self.notifier, self.workflows, self.pipelines):
+            part.restored()
+
+    def _pipeline_done(self, pipeline: dict[str, Any]) -> None:
+        self.notifier.pipeline_done(pipeline)
