@@ -372,8 +372,9 @@ class Runs:
 
     def _rerun_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
         run = self.named(options)
-        if phase_at(run["attempts"][-1], self.app.clock()).status != "completed":
-            raise ValueError(f"run {run['id']} is not completed")
+        ended = phase_at(run["attempts"][-1], self.app.clock()).status == "completed"
+        if not ended or self.app.workflows.shown_of(str(options["repo"]), run) is None:
+            raise ValueError(f"run {run['id']} is not completed, or its workflow is gone")
         self._again(run, failed_only=False, actor=run["actor"])
         return self.now(run)
 

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -260,3 +261,9 @@ def test_repositories_can_be_made_in_bulk(send, github):
     assert send("GET", "/repos/acme/svc-0999")[2]["full_name"] == "acme/svc-0999"
     ids = [repo["id"] for repo in github.admin.state()["repos"].values()]
     assert len(ids) == len(set(ids)) == 1002
+
+
+def test_the_page_of_the_sandbox_names_every_setting_and_every_action(github):
+    page = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    assert [name for name in github.admin.settings() if f"\n| `{name}` |" not in page] == []
+    assert [name for name in github.app.actions() if f"\n| `{name}` |" not in page] == []
