@@ -37,7 +37,9 @@ DEPLOY = {
 
 @pytest.fixture
 def hands(github):
-    put_workflows(github, DEPLOY, {"id": 8, "name": "Lint", "path": ".github/workflows/lint.yml", "on": {"push": {}}})
+    put_workflows(
+        github, DEPLOY, {"id": 8, "name": "Lint", "path": ".github/workflows/lint.yml", "on": {"push": {}}, "duration_s": 600}
+    )
     with Hands(github) as opened:
         yield opened
 
