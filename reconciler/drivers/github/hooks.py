@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.github import names
+from reconciler.drivers.github.renames import by_id
 from reconciler.drivers.paging import link_next, paginate, same_host_path
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
 from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
@@ -25,7 +26,6 @@ from reconciler.model.values import ExternalId, JsonObject
 
 PER_PAGE = 100
 MAX_PAGES = 50
-_BY_ID = re.compile(r"^/(?:repositories|organizations)/\d+(?=/|$)")
 
 
 class HookType:
@@ -55,17 +55,17 @@ class HookType:
         try:
             return await self._read(api, scope, path, validators)
         except Moved as moved:
-            by_id = _by_id(api, moved.target)
+            path = by_id(api, moved.target)
         except NotFound as error:
             await _unreachable(api, scope, names.scope_path(scope), error)
         try:
-            answer = (await api.request("GET", by_id)).json()
-            observed = await self._read(api, scope, f"{by_id}/hooks", None)
+            answer = (await api.request("GET", path)).json()
+            observed = await self._read(api, scope, f"{path}/hooks", None)
         except NotFound as error:
-            await _unreachable(api, scope, by_id, error)
+            await _unreachable(api, scope, path, error)
         new = answer.get("full_name") or answer.get("login") if isinstance(answer, Mapping) else None
         if not isinstance(new, str) or isinstance(observed, NotModified):
-            raise ProviderProtocolError(f"GET {by_id}: the renamed {scope} has no name", request=f"GET {by_id}")
+            raise ProviderProtocolError(f"GET {path}: the renamed {scope} has no name", request=f"GET {path}")
         return Observed(observed.scope, observed.objects, {}, redirected_to=new.lower())
 
     async def _read(self, api: Api, scope: Scope, path: str, validators: JsonObject | None) -> NotModified | Observed:
@@ -171,21 +171,13 @@ async def _send(api: Api, method: str, path: str, body: Any) -> ApiResponse:
         return await api.request(method, path, json=body)
     except Moved as moved:
         root = _root_of(path)
-        return await api.request(method, _by_id(api, moved.target) + path[len(root) :], json=body)
+        return await api.request(method, by_id(api, moved.target) + path[len(root) :], json=body)
 
 
 def _root_of(path: str) -> str:
     """Return the part of an API path that names the repository or organization."""
     found = re.match(r"^/(?:repos/[^/]+/[^/]+|orgs/[^/]+)", path)
     return found.group(0) if found is not None else ""
-
-
-def _by_id(api: Api, target: str) -> str:
-    """Return ``/repositories/ID`` of a redirect; raises `ProviderProtocolError` for any other place."""
-    found = _BY_ID.match(same_host_path(api, target).partition("?")[0])
-    if found is None:
-        raise ProviderProtocolError("GitHub redirects to a place that is no renamed repository")
-    return found.group(0)
 
 
 async def _all_unchanged(api: Api, pages: list[tuple[str, str]]) -> bool:

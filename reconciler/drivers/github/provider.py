@@ -13,6 +13,7 @@ from reconciler.drivers.github.auth import TokenAuthenticator
 from reconciler.drivers.github.compiling import compile_source, matching
 from reconciler.drivers.github.events import EVENT_TYPES
 from reconciler.drivers.github.hooks import HookType
+from reconciler.drivers.github.receiving import GitHubReceiver
 from reconciler.drivers.paging import paginate
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
@@ -37,7 +38,7 @@ class GitHubDriver:
         writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
     )
     event_types = EVENT_TYPES
-    receiver: Receiver | None = None
+    receiver: Receiver | None = GitHubReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({})
     reporter: Reporter | None = None
 

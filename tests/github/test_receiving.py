@@ -1,0 +1,472 @@
+"""Webhooks of GitHub: what proves one, what one becomes, and how missed ones are found in GitHub's own list."""
+
+import hashlib
+import hmac
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.drivers.github import driver
+from reconciler.drivers.github.events import EVENT_TYPES
+from reconciler.drivers.github.times import epoch_of
+from reconciler.model.errors import NotFound, ProviderProtocolError
+from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
+from reconciler.model.resources import ResourceId
+from reconciler.model.secrets import SecretValue
+from tests.github.conftest import source
+from tests.github.simulator import Hands, eventually, receiving
+
+KEY, OTHER = SecretValue("It's a Secret to Everybody"), SecretValue("another")
+VECTOR = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"  # of KEY and `Hello, World!`: GitHub's documentation
+GUID = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
+SOURCE = ResourceId("EventSource", "default", "payments")
+receiver = driver.receiver
+
+
+def body_of(value):
+    return value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def sign(body, key=KEY):
+    return "sha256=" + hmac.new(key.reveal().encode(), body, hashlib.sha256).hexdigest()
+
+
+def verify(body, signature=None, *, keys=(KEY,), event="push", guid=GUID, **headers):
+    raw = body_of(body)
+    sent = {"x-hub-signature-256": sign(raw) if signature is None else signature}
+    sent |= {name: value for name, value in (("x-github-event", event), ("x-github-delivery", guid)) if value is not None}
+    return receiver.verify(sent | {name.replace("_", "-"): value for name, value in headers.items()}, raw, keys, now=0.0)
+
+
+def delivered(*args, **options):
+    found = verify(*args, **options)
+    assert isinstance(found, Delivery), found
+    return found
+
+
+def pushed(**fields):
+    repository = {"id": 1, "full_name": "acme/web", "pushed_at": 1_767_323_045}
+    return {"ref": "refs/heads/main", "after": "a" * 40, "repository": repository, **fields}
+
+
+# proof
+
+
+def test_githubs_own_test_vector_is_a_proof_also_in_upper_case():
+    for digits in (VECTOR, VECTOR.upper(), VECTOR[:32] + VECTOR[32:].upper()):
+        assert delivered(b"Hello, World!", f"sha256={digits}").problem == "the payload is not JSON"
+
+
+@pytest.mark.parametrize("signature", ["", "   ", "\t"])
+def test_e1_no_signature_is_told_from_a_wrong_one(signature):
+    found = verify(pushed(), signature)
+    assert isinstance(found, Rejection)
+    assert (found.reason, "secret" in found.detail) == (Refusal.UNSIGNED, True)
+
+
+def test_e1_a_sha1_signature_is_none():
+    raw = body_of(pushed())
+    old = "sha1=" + hmac.new(KEY.reveal().encode(), raw, hashlib.sha1).hexdigest()
+    found = receiver.verify({"x-hub-signature": old, "x-github-event": "push"}, raw, [KEY], now=0.0)
+    assert isinstance(found, Rejection)
+    assert found.reason is Refusal.UNSIGNED
+    assert verify(raw, old) == Rejection(Refusal.WRONG)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "sha256=" + "0" * 64,
+        f"sha256={VECTOR[:-1]}",
+        f"sha256={VECTOR}0",
+        f"sha256={VECTOR[:8]}",
+        "sha256=",
+        VECTOR,
+        f"SHA256={VECTOR}",
+        f"sha1={VECTOR}",
+        f"sha256 ={VECTOR}",
+        f"sha256= {VECTOR}",
+        f"sha256=sha256={VECTOR}",
+        f"sha256={VECTOR}, sha256={VECTOR}",  # two headers, joined
+        f"sha256={VECTOR},sha256={'0' * 64}",
+        f"sha256={VECTOR};",
+        f"sha256=0x{VECTOR[:62]}",
+        "sha256=" + "ключ" * 16,
+        f"sha256={VECTOR[:-1]}é",
+        f"sha256={VECTOR[:-1]}\uff17",  # a full-width seven
+        "\udcff" + VECTOR,
+        f"sha256={VECTOR}\n{VECTOR}",
+        "sha256=" + hashlib.sha256(b"Hello, World!").hexdigest(),  # no key at all
+        "sha256=dXEH6g6yUJ/CESIczphLijdXC211hsIsRvQ3nIsEPhc=",  # base64
+    ],
+)
+def test_e1_a_signature_that_is_not_quite_right_is_wrong_and_no_error(signature):
+    assert verify(b"Hello, World!", signature) == Rejection(Refusal.WRONG)
+
+
+def test_e1_a_body_that_was_changed_or_written_anew_is_not_the_signed_one():
+    raw = body_of(pushed())
+    anew = (json.dumps(json.loads(raw), indent=1).encode(), json.dumps(json.loads(raw), sort_keys=True).encode())
+    for changed in (raw.replace(b"main", b"mail"), raw + b" ", raw + b"\n", raw[:-1], b"", *anew):
+        assert verify(changed, sign(raw)) == Rejection(Refusal.WRONG)
+
+
+def test_e1_no_key_and_an_empty_key_prove_nothing():
+    raw = body_of(pushed())
+    assert verify(raw, keys=()) == Rejection(Refusal.WRONG)
+    assert verify(raw, sign(raw, SecretValue("")), keys=(SecretValue(""), KEY)) == Rejection(Refusal.WRONG)
+
+
+def test_e13_both_keys_of_a_rotation_are_taken_and_it_is_told_which():
+    raw = body_of(pushed())
+    assert [delivered(raw, keys=keys).key for keys in ((KEY, OTHER), (OTHER, KEY), (KEY, KEY))] == [0, 1, 0]
+    assert verify(raw, keys=(OTHER,)) == Rejection(Refusal.WRONG)
+
+
+def test_e2_every_key_is_compared_as_bytes_whatever_was_found(monkeypatch):
+    compared = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
+    verify(pushed(), keys=(KEY, OTHER, SecretValue("third")))
+    assert [(type(a), type(b), len(a)) for a, b in compared] == [(bytes, bytes, 32)] * 3
+
+
+def test_a_rejection_tells_nothing_of_body_or_headers():
+    for found in (verify({"token": "canary"}, "sha256=canary"), verify({"token": "canary"}, "")):
+        assert "canary" not in repr(found)
+
+
+# what it becomes
+
+
+def test_a_delivery_has_githubs_id_and_event_and_its_body_as_identity():
+    raw = body_of(pushed())
+    kept = {
+        "user-agent": "GitHub-Hookshot/1",
+        "content-type": "application/json",
+        "x-github-hook-id": "9",
+        "x-github-hook-installation-target-id": "101",
+        "x-github-hook-installation-target-type": "repository",
+    }
+    found = delivered(raw, authorization="Bearer x", x_hub_signature="sha1=0", **{k.replace("-", "_"): v for k, v in kept.items()})
+    assert (found.id, found.type, found.body, found.problem) == (GUID, "push", raw, "")
+    assert found.identity == "sha256:" + hashlib.sha256(raw).hexdigest()
+    assert found.headers == {**kept, "x-github-event": "push", "x-github-delivery": GUID}
+
+
+@pytest.mark.parametrize("encode", [quote, quote_plus])
+def test_a_form_brings_the_same_payload_and_its_raw_bytes_are_what_is_signed(encode):
+    value = pushed(head_commit={"message": "Füße & 100 % = a+b\n\u2028"})
+    form = b"payload=" + encode(json.dumps(value, separators=(",", ":"), ensure_ascii=False), safe="").encode()
+    found = delivered(form, content_type="application/x-www-form-urlencoded")
+    as_json = delivered(value, content_type="application/json")
+    assert (found.body, found.identity, found.id) == (as_json.body, as_json.identity, as_json.id)
+    assert json.loads(found.body) == value
+    lied = delivered(form, content_type="application/json")  # the header is not signed: the body tells what it is
+    assert (lied.body, lied.problem) == (found.body, "")
+    assert verify(form, sign(body_of(value))) == Rejection(Refusal.WRONG)
+
+
+def test_e3_a_captured_body_under_an_invented_id_or_event_has_the_same_identity():
+    first = delivered(pushed())
+    for again in (delivered(pushed(), guid="invented"), delivered(pushed(), guid=None), delivered(pushed(), event="release")):
+        assert again.identity == first.identity != ""
+    assert delivered(pushed(), event="ping").identity == first.identity
+    assert delivered(pushed(), event="repository_dispatch", guid="x").identity == first.identity
+
+
+@pytest.mark.parametrize(
+    ("event", "payload"),
+    [
+        ("ping", {"zen": "Half measures are as bad as nothing at all.", "hook_id": 1, "hook": {}}),
+        ("repository_dispatch", {"action": "deploy", "branch": "main", "client_payload": {"a": 1}}),
+        ("workflow_dispatch", {"inputs": None, "ref": "refs/heads/main", "workflow": ".github/workflows/x.yml"}),
+    ],
+)
+def test_an_event_without_an_object_of_its_own_may_be_said_twice(event, payload):
+    assert delivered(payload, event=event).identity == ""
+
+
+@pytest.mark.parametrize("guid", [None, "", "x" * 201, "a\nb", "a\x7f", "é"])
+def test_without_a_usable_id_of_github_the_body_is_the_id(guid):
+    found = delivered(pushed(), guid=guid)
+    assert found.id == found.identity == "sha256:" + hashlib.sha256(body_of(pushed())).hexdigest()
+
+
+@pytest.mark.parametrize("guid", ["x", "x" * 200, GUID, "a b"])
+def test_any_printable_id_of_github_is_taken(guid):
+    assert delivered(pushed(), guid=guid).id == guid
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'{"a":"\\ud800"}', "not JSON"),
+        (b"NaN", "not JSON"),
+        (b"payload=", "not JSON"),
+        (b"payload=%7B", "not JSON"),
+        (b"payload=%ff", "not JSON"),
+        (b"[]", "no object"),
+        (b'"text"', "no object"),
+        (b"payload=1", "no object"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "nested too deep"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "not JSON"),
+    ],
+)
+def test_e10_a_body_that_is_proved_but_cannot_be_read_is_kept_with_its_problem(raw, problem):
+    found = delivered(raw)
+    assert problem in found.problem
+    assert (found.id, found.body, found.occurred_at) == (GUID, raw, None)
+    assert found.identity == "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+@pytest.mark.parametrize("event", [None, "", "a b", "x" * 101, "push\n", "é"])
+def test_e9_an_event_without_a_name_is_a_problem(event):
+    found = delivered(pushed(), event=event)
+    assert (found.type, "X-GitHub-Event" in found.problem) == ("unknown", True)
+
+
+def test_e9_an_event_that_nobody_knows_is_taken():
+    assert (delivered(pushed(), event="teapot").type, delivered(pushed(), event="teapot").problem) == ("teapot", "")
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "at"),
+    [
+        ("push", pushed(), 1_767_323_045.0),
+        ("push", pushed(repository={}, head_commit={"timestamp": "2026-01-02T04:04:05+01:00"}), 1_767_323_045.0),
+        ("push", pushed(head_commit={"timestamp": "2019-01-02T04:04:05+01:00"}), 1_767_323_045.0),  # an old commit, pushed now
+        ("push", pushed(repository=[], head_commit=None), None),
+        ("workflow_run", {"workflow_run": {"updated_at": "2026-01-02T03:04:05Z"}}, 1_767_323_045.0),
+        ("workflow_job", {"workflow_job": {"started_at": "2026-01-02T03:04:05.000Z", "completed_at": None}}, 1_767_323_045.0),
+        ("deployment", {"action": "created", "deployment": {"created_at": "2026-01-01T22:04:05-05:00"}}, 1_767_323_045.0),
+        ("deployment_status", {"deployment_status": {"created_at": "2026-01-02T03:04:05Z"}}, 1_767_323_045.0),
+        ("pull_request", {"pull_request": {"updated_at": "2026-01-02T03:04:05Z"}}, 1_767_323_045.0),
+        ("release", {"action": "published", "release": {"published_at": "2026-01-02T03:04:05Z"}}, 1_767_323_045.0),
+        ("release", {"action": "edited", "release": {"published_at": "2016-01-02T03:04:05Z"}}, None),  # an old thing, changed now
+        ("label", {"label": {"created_at": "2016-01-02T03:04:05Z"}}, None),
+        ("ping", {"zen": "x", "hook_id": 1}, None),
+    ],
+)
+def test_e4_a_payload_tells_when_it_happened_where_it_can(event, payload, at):
+    assert delivered(payload, event=event).occurred_at == at
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", True, False, -1, 0, 1e18, float("1e400"), [], {}, "9999-12-31T23:59:59-14:00", "１"])
+def test_what_is_no_time_is_none(value):
+    assert epoch_of(value) is None
+
+
+@pytest.mark.parametrize("event", EVENT_TYPES[1:])
+def test_e9_every_event_of_github_is_taken(event):
+    payload = {"action": "created", event: {"id": 1, "updated_at": "2026-01-02T03:04:05Z"}, **pushed(), "sender": {"login": "x"}}
+    found = delivered(payload, event=event)
+    assert (found.type, found.problem, json.loads(found.body)) == (event, "", payload)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = ("repository", "head_commit", "workflow_run", "workflow_job", "deployment", "deployment_status", "action", "pull_request")
+PAYLOADS = st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PAYLOADS, st.sampled_from(EVENT_TYPES), st.text(max_size=210))
+def test_e10_no_payload_and_no_header_is_an_error(payload, event, text):
+    try:
+        raw = body_of(payload)
+    except UnicodeEncodeError:
+        raw = json.dumps(payload).encode()
+    found = verify(raw, event=event, guid=text, content_type=text)
+    assert isinstance(found, Delivery)
+    assert 1 <= len(found.id) <= 200
+    assert isinstance(verify(raw, text, event=text), Rejection)
+    assert isinstance(verify(text.encode("utf-8", "replace"), event=text), Delivery)
+
+
+# missed ones
+
+
+@pytest.fixture
+def hands(github):
+    with Hands(github) as opened:
+        yield opened
+
+
+def hook_of(made, scope="acme/web", kind="repository"):
+    return Hook(SOURCE, f"github/{kind}-webhook", scope, str(made["id"]))
+
+
+def push(hands, repo="acme/web", **options):
+    return hands.github.admin.do("push", repo=repo, ref="main", **options)
+
+
+async def missed(api, *hooks, since=0.0):
+    return await receiver.missed(api, source(), hooks, since)
+
+
+async def test_e11_what_did_not_arrive_is_told_from_what_did(api, hands):
+    hook = hands.hook(events=("push",))
+    hands.github.admin.settings(drop_deliveries=["push"])
+    push(hands)
+    hands.github.admin.settings(drop_deliveries=0.0)
+    push(hands)
+    found = await missed(api, hook_of(hook))
+    rows = hands.get(f"/repos/acme/web/hooks/{hook['id']}/deliveries")
+    assert sorted((one.type, one.arrived) for one in found) == [("ping", True), ("push", False), ("push", True)]
+    assert {(one.id, one.ref) for one in found} == {(row["guid"], str(row["id"])) for row in rows}
+    assert {one.detail["hook"] for one in found} == {str(hook["id"])}
+    assert [one.at for one in found] == sorted(one.at for one in found)
+
+
+async def test_e11_attempts_of_one_event_are_folded_and_any_success_counts(api, hands):
+    hook = hands.hook(events=("push",))
+    hands.github.admin.settings(drop_deliveries=["push"])
+    push(hands)
+    [lost] = [one for one in await missed(api, hook_of(hook)) if one.type == "push"]
+    assert await receiver.redeliver(api, hook_of(hook), lost)
+    [again] = [one for one in await missed(api, hook_of(hook)) if one.type == "push"]
+    assert (again.id, again.arrived, int(again.ref) > int(lost.ref)) == (lost.id, False, True)
+    hands.github.admin.settings(drop_deliveries=0.0)
+    assert await receiver.redeliver(api, hook_of(hook), again)
+    [third] = [one for one in await missed(api, hook_of(hook)) if one.type == "push"]
+    assert (third.id, third.arrived) == (lost.id, True)
+
+
+async def test_e11_all_pages_are_read_but_none_that_is_older_than_asked_for(api, github, hands):
+    hook = hands.hook(events=("push",))
+    for _ in range(230):
+        push(hands)
+    assert len(await missed(api, hook_of(hook))) == 231
+    path = rf"^/repos/acme/web/hooks/{hook['id']}/deliveries$"
+    assert len(github.admin.requests(path=path)) == 3
+    state = github.admin.state()["deliveries"]
+    for row in state[str(hook["id"])][:150]:
+        row["delivered_at"] = "2026-01-01T00:00:00Z"
+    github.admin.put_state({"deliveries": state})
+    github.admin.clear_requests()
+    assert len(await missed(api, hook_of(hook), since=epoch_of("2026-01-02T00:00:00Z"))) == 81
+    assert len(github.admin.requests(path=path)) == 1
+
+
+async def test_e11_several_hooks_of_a_source_are_read_repositories_and_organizations(api, hands):
+    web, org = hands.hook(events=("push",)), hands.hook(events=("push",), root="/orgs/acme")
+    push(hands)
+    found = await missed(api, hook_of(web), hook_of(org, "acme", "organization"))
+    assert sorted(one.type for one in found) == ["ping", "ping", "push"]  # the push is one event, though two hooks tell of it
+    push(hands, repo="acme/payments")
+    [other] = [one for one in await missed(api, hook_of(org, "acme", "organization")) if one.id not in {f.id for f in found}]
+    delivery = await receiver.fetch(api, None, other)
+    assert json.loads(delivery.body)["repository"]["full_name"] == "acme/payments"
+
+
+async def test_e12_a_hook_that_is_gone_is_told(api, hands):
+    hook = hook_of(hands.hook())
+    assert hands("DELETE", f"/repos/acme/web/hooks/{hook.external_id}")[0] == 204
+    with pytest.raises(NotFound):
+        await missed(api, hook)
+    with pytest.raises(NotFound, match="not known"):
+        await receiver.fetch(api, None, PastDelivery("g", "1", "push", 0.0, arrived=False))
+
+
+async def test_e11_the_hook_of_a_renamed_repository_is_followed(api, hands):
+    hook = hook_of(hands.hook(events=("push",)))
+    push(hands)
+    hands.github.admin.do("rename", **{"from": "acme/web", "to": "acme/site"})
+    [found] = [one for one in await missed(api, hook) if one.type == "push"]
+    assert await receiver.redeliver(api, hook, found)
+    assert (await receiver.fetch(api, hook, found)).id == found.id
+
+
+@pytest.mark.parametrize("kind", ["json", "form"])
+async def test_e11_what_is_read_from_the_list_equals_what_the_webhook_brings(api, hands, kind):
+    with receiving() as inbox:
+        hands.github.admin.settings(deliver=True)
+        config = {"url": inbox.url, "content_type": kind, "secret": KEY.reveal()}
+        raw = []
+        inbox.RequestHandlerClass = _raw_handler(raw)
+        hook = hook_of(hands.post("/repos/acme/web/hooks", {"config": config, "events": ["push"]}))
+        push(hands, commits=[{"message": "Füße\u2028"}])
+        eventually(lambda: len(raw) == 2)
+        headers, body = next(one for one in raw if one[0]["x-github-event"] == "push")
+        sent = receiver.verify(headers, body, [OTHER, KEY], now=0.0)
+        past = await _listed(api, hook)
+    read = await receiver.fetch(api, hook, past)
+    assert isinstance(sent, Delivery)
+    assert (read.id, read.identity, read.body, read.type) == (sent.id, sent.identity, sent.body, sent.type)
+    assert (read.occurred_at, read.problem, sent.problem) == (sent.occurred_at, "", "")
+    assert dict(read.headers) == dict(sent.headers)
+    assert "signature" not in " ".join(read.headers)
+
+
+async def _listed(api, hook):
+    for _ in range(200):
+        found = [one for one in await missed(api, hook) if one.type == "push"]
+        if found:
+            return found[0]
+    raise AssertionError("never listed")
+
+
+def _raw_handler(kept):
+    from tests.github.simulator import _Handler
+
+    class Raw(_Handler):
+        def do_POST(self):
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            kept.append((headers, self.rfile.read(int(headers["content-length"]))))
+            self.send_response(202)
+            self.end_headers()
+
+    return Raw
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [{}],
+        [1],
+        [{"id": "1", "guid": "g", "event": "push", "status_code": 200, "delivered_at": "2026-01-02T03:04:05Z"}],
+        [{"id": 1, "guid": None, "event": "push", "status_code": 200, "delivered_at": "2026-01-02T03:04:05Z"}],
+        [{"id": 1, "guid": "g", "event": "push", "status_code": 200, "delivered_at": "lately"}],
+    ],
+)
+async def test_d15_a_list_of_another_shape_is_an_error_and_not_empty(api, github, body):
+    github.admin.fault(path="/deliveries$", status=200, body=body)
+    with pytest.raises(ProviderProtocolError):
+        await missed(api, Hook(SOURCE, "github/repository-webhook", "acme/web", "1"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"guid": "other", "event": "push", "request": {"headers": {}, "payload": {}}},
+        {"guid": "g", "event": None, "request": {"headers": {}, "payload": {}}},
+        {"guid": "g", "event": "push", "request": {"headers": {}, "payload": None}},
+        {"guid": "g", "event": "push", "request": None},
+    ],
+)
+async def test_d15_a_delivery_of_another_shape_is_an_error(api, github, body):
+    github.admin.fault(path="/deliveries/", status=200, body=body)
+    past = PastDelivery("g", "5", "push", 0.0, arrived=False)
+    with pytest.raises(ProviderProtocolError):
+        await receiver.fetch(api, Hook(SOURCE, "github/repository-webhook", "acme/web", "1"), past)
+
+
+@pytest.mark.parametrize("payload", ['{"after":"x"}', {"after": "x"}, "payload=%7B%22after%22%3A%22x%22%7D"])
+async def test_a_payload_may_be_shown_as_text(api, github, payload):
+    shown = {"guid": "g", "event": "push", "request": {"headers": None, "payload": payload}}
+    github.admin.fault(path="/deliveries/", status=200, body=shown)
+    past = PastDelivery("g", "5", "push", 0.0, arrived=False)
+    found = await receiver.fetch(api, Hook(SOURCE, "github/repository-webhook", "acme/web", "1"), past)
+    assert (found.id, found.type, found.body, found.problem) == ("g", "push", b'{"after":"x"}', "")
