@@ -93,9 +93,7 @@ def column(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrateg
     return st.just("*") | st.lists(part, min_size=1, max_size=3).map(",".join)
 
 
-LINES = st.builds(
-    "{} {} {} {} {}".format, column(0, 59), column(0, 23), column(1, 31), column(1, 12, MONTHS), column(0, 7, DAYS)
-)
+LINES = st.builds("{} {} {} {} {}".format, column(0, 59), column(0, 23), column(1, 31), column(1, 12, MONTHS), column(0, 7, DAYS))
 CHANGES = [
     ("Europe/Berlin", "2026-03-29T00:00"),
     ("Europe/Berlin", "2026-10-25T00:00"),
@@ -137,7 +135,9 @@ def test_f1_schedules_fire_as_a_walk_over_every_minute_says(line: str, change: t
 
 @given(LINES, st.floats(0, 4e9), st.lists(st.integers(60, 3 * DAY_S), min_size=1, max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_f1_slots_of_adjoining_spans_are_those_of_the_whole_so_none_fires_twice(line: str, start: float, steps: list[int]) -> None:
+def test_f1_slots_of_adjoining_spans_are_those_of_the_whole_so_none_fires_twice(
+    line: str, start: float, steps: list[int]
+) -> None:
     spec = cron(line, "America/New_York")
     bounds = list(itertools.accumulate(steps, initial=start))
     parts = [at for low, high in itertools.pairwise(bounds) for at in slots(spec, low, high, 20_000)]
@@ -210,7 +210,12 @@ DST = [
     ),
     # Kolkata: half an hour off, and never changed
     (cron("30 2 * * *", "Asia/Kolkata"), "2026-03-28", "2026-03-30", ["03-28 02:30+0530", "03-29 02:30+0530"]),
-    (cron("0 */8 * * *", "Asia/Kolkata"), "2026-10-25", "2026-10-26", ["10-25 08:00+0530", "10-25 16:00+0530", "10-26 00:00+0530"]),
+    (
+        cron("0 */8 * * *", "Asia/Kolkata"),
+        "2026-10-25",
+        "2026-10-26",
+        ["10-25 08:00+0530", "10-25 16:00+0530", "10-26 00:00+0530"],
+    ),
     # Samoa left out 30 December 2011
     (cron("0 9 * * *", "Pacific/Apia"), "2011-12-29", "2012-01-01", ["12-29 09:00-1000", "12-31 00:00+1400", "12-31 09:00+1400"]),
 ]

@@ -108,7 +108,9 @@ def test_f1_a_window_in_an_hour_that_comes_twice_opens_once() -> None:
 TIMES = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.integers(0, 59))
 
 
-@given(TIMES, TIMES, st.sets(st.sampled_from(WEEK), min_size=1), st.sampled_from(ZONES), st.integers(1_200_000_000, 1_900_000_000))
+@given(
+    TIMES, TIMES, st.sets(st.sampled_from(WEEK), min_size=1), st.sampled_from(ZONES), st.integers(1_200_000_000, 1_900_000_000)
+)
 @settings(max_examples=300, deadline=None)
 def test_f1_a_window_opens_and_closes_when_schedules_of_its_times_fire(
     start: str, end: str, days: set[str], zone: str, at: int
