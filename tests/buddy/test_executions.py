@@ -117,7 +117,7 @@ async def test_a_start_that_cannot_be_is_refused_before_anything_runs(world: Wor
     for what in (intent("99"), intent(project="nowhere")):
         with pytest.raises(NotFound):
             await executor.start(world.api, what)
-    app.state["workspaces"]["acme"]["projects"][1]["pipelines"].append({"id": 23, "name": "deploy"})
+    app.state["workspaces"]["acme"]["projects"][1]["pipelines"].append({"id": 23, "name": "deploy", "identifier": "x"})
     with pytest.raises(ValidationFailed, match="2 pipelines"):
         await executor.start(world.api, intent())
     app.state["tokens"][TOKEN]["scopes"].remove("EXECUTION_RUN")
@@ -302,7 +302,7 @@ async def test_D15_an_execution_of_another_shape_is_an_error_and_no_end(world: W
 
 async def test_a_run_is_followed_by_what_its_start_noted_though_its_pipeline_was_renamed(world: World, app: Runs) -> None:
     what, run = await started(world)
-    app.state["workspaces"]["acme"]["projects"][1]["pipelines"][0]["name"] = "ship"
+    app.state["workspaces"]["acme"]["projects"][1]["pipelines"][0].update(name="ship", identifier="ship")
     assert (await executor.poll(world.api, what, run)).status is RunStatus.QUEUED
     with pytest.raises(ValidationFailed):
         await executor.poll(world.api, what, Run(run.external_id))
