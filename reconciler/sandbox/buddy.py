@@ -1,29 +1,34 @@
-"""A simulated Buddy: workspaces with integrations, webhooks, projects, pipelines, members and groups.
+"""A simulated Buddy: workspaces with integrations, webhooks, members and groups, and projects whose pipelines run.
 
 Facts: the provider's API documentation, its Go SDK and its Terraform provider. What a user must never rely on is not
 there either: no credential, no role assumption and most settings are ever answered.
 
 State: ``tokens`` (``{TOKEN: {"name", "scopes", "expires_at"}}``) and ``workspaces`` (by domain: ``integrations``,
-``webhooks``, ``projects`` with their ``pipelines``, ``members``, ``groups``, ``api_enabled``). A token named `TOKEN` with
-every scope, and a workspace ``acme``, are there from the start.
+``webhooks``, ``projects`` with their ``pipelines``, ``executions``, ``members``, ``groups``, ``api_enabled``), and what the
+modules of the parts say. A token named `TOKEN` with every scope, and a workspace ``acme``, are there from the start.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from reconciler.sandbox.base import Call, Refusal, Reply, Route, Simulator, SlidingLimit
+from reconciler.sandbox.buddy_answers import body_of, errors, find, paged, refuse
+from reconciler.sandbox.buddy_delivery import Deliveries, Pushes
+from reconciler.sandbox.buddy_executions import Executions
+from reconciler.sandbox.buddy_pipelines import Pipelines
 from reconciler.sandbox.buddy_rules import DEFAULT_AUTH, check_fields, missing_fields
+from reconciler.sandbox.buddy_webhooks import Webhooks, noted
+from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
 
 TOKEN = "buddy-sandbox-token"  # opens nothing but this simulator
 SCOPES = (
-    "WORKSPACE", "EXECUTION_INFO", "INTEGRATION_INFO", "INTEGRATION_ADD", "INTEGRATION_MANAGE", "WEBHOOK_INFO", "WEBHOOK_ADD",
-    "WEBHOOK_MANAGE", "TOKEN_INFO",
+    "WORKSPACE", "EXECUTION_INFO", "EXECUTION_RUN", "EXECUTION_MANAGE", "INTEGRATION_INFO", "INTEGRATION_ADD", "INTEGRATION_MANAGE",
+    "WEBHOOK_INFO", "WEBHOOK_ADD", "WEBHOOK_MANAGE", "TOKEN_INFO",
 )  # fmt: skip
-EVENTS = ("PUSH", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED")
 _SHOWN = (
     "identifier",
     "name",
@@ -53,7 +58,16 @@ class Buddy(Simulator):
         "list_summaries": True,  # lists show less than the objects themselves
         "requests_per_minute": 1000,  # enforced with ``rate_limits``
         "max_per_page": 100,
+        **RUN_DEFAULTS,
+        **DELIVERY_DEFAULTS,
     }
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._hooks, self._deliveries = Webhooks(self, self._workspace), Deliveries(self)
+        self._pipelines = Pipelines(self, self._workspace)
+        self._runs = Executions(self, self._pipelines, self._deliveries.execution)
+        self._pushes = Pushes(self, self._runs, self._deliveries)
+        super().__init__(clock=clock)
 
     def seed(self) -> dict[str, Any]:
         """Return a workspace with two projects, some people, and one token that may do everything."""
@@ -79,6 +93,8 @@ class Buddy(Simulator):
         for workspace in self.state.setdefault("workspaces", {}).values():
             for key in ("integrations", "webhooks", "projects", "members", "groups"):
                 workspace.setdefault(key, [])
+        for part in (self._deliveries, self._pipelines, self._runs):
+            part.restored()
         self._limit = SlidingLimit(int(self.settings.get("requests_per_minute", 1000)), 60.0)
 
     def patch_settings(self, patch: Mapping[str, Any]) -> None:
@@ -93,28 +109,34 @@ class Buddy(Simulator):
         yield "GET", "/workspaces", self.list_workspaces
         for name, key in (("projects", "name"), ("members", "id"), ("groups", "id")):
             yield "GET", f"{root}/{name}", _lister(self, name, key)
-        yield "GET", f"{root}/projects/{{project}}/pipelines", self.list_pipelines
+        for part in (self._hooks, self._pipelines, self._runs):
+            yield from part.routes(root)
         yield "GET", f"{root}/integrations", self.list_integrations
         yield "POST", f"{root}/integrations", self.add_integration
         yield "GET", f"{root}/integrations/{{key}}", self.get_integration
         yield "PATCH", f"{root}/integrations/{{key}}", self.edit_integration
         yield "PUT", f"{root}/integrations/{{key}}", self.replace_integration
         yield "DELETE", f"{root}/integrations/{{key}}", self.delete_integration
-        yield "GET", f"{root}/webhooks", self.list_webhooks
-        yield "POST", f"{root}/webhooks", self.add_webhook
-        yield "GET", f"{root}/webhooks/{{key}}", self.get_webhook
-        yield "PATCH", f"{root}/webhooks/{{key}}", self.edit_webhook
-        yield "DELETE", f"{root}/webhooks/{{key}}", self.delete_webhook
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What can be done without an API call; the methods say what each takes."""
+        return {
+            "run_pipeline": self._runs.run_by_hand,
+            "finish_execution": self._runs.finish,
+            "lose_execution": self._runs.lose,
+            "set_behaviour": self._pipelines.behave,
+            "push": self._pushes.push,
+        }
 
     # what holds for every request
 
     def before(self, call: Call) -> None:
         """Token and limit."""
         if self._token(call) is None:
-            _refuse(401, "Wrong authentication data")
+            refuse(401, "Wrong authentication data")
         if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
             raise Refusal(
-                Reply(429, _errors("API rate limit exceeded"), {"X-Rate-Limit-Reset": str(int(self.clock() + wait_s) + 1)})
+                Reply(429, errors("API rate limit exceeded"), {"X-Rate-Limit-Reset": str(int(self.clock() + wait_s) + 1)})
             )
 
     def after(self, call: Call, reply: Reply) -> Reply:
@@ -130,22 +152,26 @@ class Buddy(Simulator):
 
     def not_found(self, call: Call) -> Reply:
         """The one shape of all errors."""
-        return Reply(404, _errors("Resource not found"))
+        return Reply(404, errors("Resource not found"))
 
     def _token(self, call: Call) -> Mapping[str, Any] | None:
         scheme, _, value = call.headers.get("authorization", "").partition(" ")
         found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme.lower() == "bearer" else None
         return found
 
+    def user_name(self, call: Call) -> str:
+        """Return whose token a request has."""
+        return str((self._token(call) or {}).get("name", ""))
+
     def _workspace(self, call: Call, domain: str, scope: str) -> dict[str, Any]:
         token = self._token(call) or {}
         found: dict[str, Any] | None = self.state["workspaces"].get(domain)
         if found is None:
-            _refuse(404, "Workspace not found")
+            refuse(404, "Workspace not found")
         if found.get("api_enabled") is False:
-            _refuse(403, "API is disabled in this workspace")
+            refuse(403, "API is disabled in this workspace")
         if scope not in token.get("scopes", ()):
-            _refuse(403, "Your token cannot receive data from this endpoint")
+            refuse(403, "Your token cannot receive data from this endpoint")
         return found
 
     # the token, workspaces, people, projects
@@ -154,7 +180,7 @@ class Buddy(Simulator):
         """What the token says of itself; never its value."""
         token = self._token(call) or {}
         if "TOKEN_INFO" not in token.get("scopes", ()):
-            _refuse(403, "Your token cannot receive data from this endpoint")
+            refuse(403, "Your token cannot receive data from this endpoint")
         return Reply(
             200,
             {
@@ -170,20 +196,7 @@ class Buddy(Simulator):
     def list_workspaces(self, call: Call) -> Reply:
         """Domains and names."""
         rows = [{"domain": domain, "name": domain} for domain in sorted(self.state["workspaces"])]
-        return Reply(200, {"url": f"{call.base_url}/workspaces", "workspaces": self._paged(call, rows)})
-
-    def list_pipelines(self, call: Call, workspace: str, project: str) -> Reply:
-        """The pipelines of one project, 20 a page unless asked for more."""
-        rows = self._workspace(call, workspace, "EXECUTION_INFO")["projects"]
-        found = next((one for one in rows if one["name"] == project), None)
-        if found is None:
-            _refuse(404, "Project not found")
-        return Reply(200, {"url": call.base_url + call.path, "pipelines": self._paged(call, found.get("pipelines", []))})
-
-    def _paged(self, call: Call, rows: list[Any]) -> list[Any]:
-        size = min(int(call.query.get("per_page") or 20), int(self.settings["page_size"] or self.settings["max_per_page"]))
-        start = (max(int(call.query.get("page") or 1), 1) - 1) * size
-        return rows[start : start + size]
+        return Reply(200, {"url": f"{call.base_url}/workspaces", "workspaces": paged(call, self.settings, rows)})
 
     # integrations
 
@@ -198,13 +211,13 @@ class Buddy(Simulator):
     def add_integration(self, call: Call, workspace: str) -> Reply:
         """201; the identifier is made up where none is given."""
         items = self._workspace(call, workspace, "INTEGRATION_ADD")["integrations"]
-        body = _body(call)
+        body = body_of(call)
         _valid(body, creating=True)
         number = self.next_id()
         key = hashlib.sha256(f"{workspace}/{number}".encode()).hexdigest()[:27]
         identifier = str(body.get("identifier") or f"i{key[:9]}")
         if not self.settings["accept_duplicates"] and any(one["identifier"] == identifier for one in items):
-            _refuse(400, "An integration with this identifier already exists")
+            refuse(400, "An integration with this identifier already exists")
         defaults = {"scope": "WORKSPACE", "auth_type": DEFAULT_AUTH.get(body["type"], "DEFAULT"), "all_pipelines_allowed": True}
         item = {**defaults, **{k: v for k, v in body.items() if v is not None}, "identifier": identifier, "hash_id": key}
         item["permissions"] = {**_PERMISSIONS, **(body.get("permissions") or {})}
@@ -214,15 +227,15 @@ class Buddy(Simulator):
 
     def get_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """One, without anything secret."""
-        item = _find(self._workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
+        item = find(self._workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
         return Reply(200, _show(call, workspace, item))
 
     def edit_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """Changes what is sent; type, scope, project and identifier stay as they are."""
         items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
-        item, body = _find(items, "hash_id", key), _body(call)
+        item, body = find(items, "hash_id", key), body_of(call)
         if not body.get("name"):
-            _refuse(400, "Name cannot be empty")
+            refuse(400, "Name cannot be empty")
         changes = {k: v for k, v in body.items() if k not in _FIXED}
         _valid({**item, **changes}, creating=False)
         with self.changing(f"integrations/{workspace}", items):
@@ -233,7 +246,7 @@ class Buddy(Simulator):
     def replace_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """What is not sent becomes null, and has to be complete all the same."""
         items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
-        item, body = _find(items, "hash_id", key), _body(call)
+        item, body = find(items, "hash_id", key), body_of(call)
         fresh = {**{k: item.get(k) for k in _FIXED}, **{k: v for k, v in body.items() if k not in _FIXED}}
         _valid(fresh, creating=True)
         with self.changing(f"integrations/{workspace}", items):
@@ -246,57 +259,15 @@ class Buddy(Simulator):
     def delete_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """204."""
         items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
-        item = _find(items, "hash_id", key)
+        item = find(items, "hash_id", key)
         with self.changing(f"integrations/{workspace}", items) as rows:
-            rows.remove(item)
-        return Reply(204)
-
-    # webhooks
-
-    def list_webhooks(self, call: Call, workspace: str) -> Reply:
-        """All, without their latest requests."""
-        rows = self.lagged(f"webhooks/{workspace}", self._workspace(call, workspace, "WEBHOOK_INFO")["webhooks"])
-        shown = [_show_hook(call, workspace, item) for item in rows]
-        return Reply(
-            200,
-            {"url": call.base_url + call.path, "webhooks": [{k: v for k, v in one.items() if k != "requests"} for one in shown]},
-        )
-
-    def add_webhook(self, call: Call, workspace: str) -> Reply:
-        """201. Nothing is unique: the same target may be there twice."""
-        items = self._workspace(call, workspace, "WEBHOOK_ADD")["webhooks"]
-        item = {"id": self.next_id(), "requests": [], **_hook(_body(call), {})}
-        with self.changing(f"webhooks/{workspace}", items) as rows:
-            rows.append(item)
-        return Reply(201, _show_hook(call, workspace, item))
-
-    def get_webhook(self, call: Call, workspace: str, key: str) -> Reply:
-        """One, with its key in clear and the last 20 requests."""
-        item = _find(self._workspace(call, workspace, "WEBHOOK_INFO")["webhooks"], "id", key)
-        return Reply(200, _show_hook(call, workspace, item))
-
-    def edit_webhook(self, call: Call, workspace: str, key: str) -> Reply:
-        """Changes what is sent."""
-        items = self._workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
-        item = _find(items, "id", key)
-        changed = _hook(_body(call), item)
-        with self.changing(f"webhooks/{workspace}", items):
-            item.update(changed)
-        return Reply(200, _show_hook(call, workspace, item))
-
-    def delete_webhook(self, call: Call, workspace: str, key: str) -> Reply:
-        """204."""
-        items = self._workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
-        item = _find(items, "id", key)
-        with self.changing(f"webhooks/{workspace}", items) as rows:
             rows.remove(item)
         return Reply(204)
 
     def record_delivery(self, workspace: str, hook_id: int, status: int) -> None:
         """Note a delivery as the provider keeps it: the last 20, newest first."""
-        item = _find(self.state["workspaces"][workspace]["webhooks"], "id", str(hook_id))
-        posted = dt.datetime.fromtimestamp(self.clock(), dt.UTC).isoformat().replace("+00:00", "Z")
-        item["requests"] = [{"post_date": posted, "response_status": status, "body": "{}"}, *item["requests"]][:20]
+        item = find(self.state["workspaces"][workspace]["webhooks"], "id", str(hook_id))
+        noted(item, self.clock(), status, "{}")
 
 
 def _lister(app: Buddy, name: str, key: str) -> Any:
@@ -305,7 +276,7 @@ def _lister(app: Buddy, name: str, key: str) -> Any:
     def handler(call: Call, workspace: str) -> Reply:
         rows = app._workspace(call, workspace, "WORKSPACE")[name]
         shown = [{k: v for k, v in one.items() if k in (key, "id", "name", "email")} for one in rows]
-        return Reply(200, {"url": call.base_url + call.path, name: app._paged(call, shown)})
+        return Reply(200, {"url": call.base_url + call.path, name: paged(call, app.settings, shown)})
 
     return handler
 
@@ -323,60 +294,10 @@ def _show(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _show_hook(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "url": f"{call.base_url}/workspaces/{workspace}/webhooks/{item['id']}",
-        "html_url": f"https://app.buddy.works/{workspace}/-/webhooks",
-        "id": item["id"],
-        "target_url": item["target_url"],
-        "secret_key": item.get("secret_key"),
-        "events": item["events"],
-        "projects": [{"name": name} for name in item["projects"]],
-        "requests": item["requests"],
-    }
-
-
-def _hook(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**before, **body}
-    if not str(merged.get("target_url") or "").startswith(("http://", "https://")):
-        _refuse(400, "Target URL is not valid")
-    events = merged.get("events")
-    if not isinstance(events, list) or not events or any(one not in EVENTS for one in events):
-        _refuse(400, "Events are not valid")
-    return {key: merged.get(key) for key in ("target_url", "events", "secret_key")} | {
-        "projects": list(merged.get("projects") or ())
-    }
-
-
 def _valid(body: Mapping[str, Any], *, creating: bool) -> None:
     wrong = check_fields(body)
     if wrong:
-        _refuse(400, wrong)
+        refuse(400, wrong)
     missing = missing_fields(body) if creating else ()
     if missing:
-        raise Refusal(Reply(400, {"errors": [{"message": f"Field {name} is required"} for name in missing]}))
-
-
-def _find(items: list[Any], field: str, key: str) -> Any:
-    found = next((one for one in items if str(one[field]) == key), None)
-    if found is None:
-        _refuse(404, "Resource not found")
-    return found
-
-
-def _body(call: Call) -> dict[str, Any]:
-    try:
-        body = call.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        _refuse(400, "The body is not valid JSON")
-    return body
-
-
-def _errors(message: str) -> dict[str, Any]:
-    return {"errors": [{"message": message}]}
-
-
-def _refuse(status: int, message: str) -> NoReturn:
-    raise Refusal(Reply(status, _errors(message)))
+        refuse(400, *(f"Field {name} is required" for name in missing))
