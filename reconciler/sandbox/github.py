@@ -45,8 +45,8 @@ GROUPS = (
     *("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"),
     *("workflows", "runs", "deployments", "commit_statuses"),
 )
-OPEN = "/_actions/"
-"""Paths below it belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
+OPEN = ("/_actions/", github_oidc.ROOT)
+"""Paths below these belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class GitHub(Simulator):
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
             for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
                 yield from part.routes(prefix)
-        yield from (*self.logs.open_routes(OPEN), *self.job_tokens.open_routes(OPEN))
+        yield from (*self.logs.open_routes(OPEN[0]), *self.job_tokens.open_routes())
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}; and those of the parts."""

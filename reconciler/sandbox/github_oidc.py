@@ -1,6 +1,7 @@
 """Tokens of jobs: the GitHub simulator as an OpenID Connect issuer, like ``https://token.actions.githubusercontent.com``.
 
-Facts: docs, actions/reference/openid-connect-reference. The issuer's address is ``URL/_actions/token``.
+Facts: docs, actions/reference/openid-connect-reference. The issuer's address is ``URL/_services/token``,
+as that of an Enterprise server.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULTS: Mapping[str, Any] = {
     "immutable_subject": False  # sub with the ids of owner and repository, as for those made since 2026-07-15
 }
+ROOT = "/_services/"
 VALID_S = 300
 _ALGORITHM = "RS256"
 _KEY_BITS = 2048
@@ -32,9 +34,9 @@ class JobTokens:
         self.app = app
         self._keys: list[RSAKey] = []
 
-    def open_routes(self, root: str) -> Iterable[Route]:
+    def open_routes(self) -> Iterable[Route]:
         """Return the routes that need no token."""
-        known = f"{root}token/.well-known"
+        known = f"{ROOT}token/.well-known"
         yield "GET", f"{known}/openid-configuration", self._configuration
         yield "GET", f"{known}/jwks", self._published
 
@@ -45,7 +47,7 @@ class JobTokens:
     @property
     def issuer(self) -> str:
         """What tokens name as ``iss``."""
-        return f"{self.app.base_url}/_actions/token"
+        return f"{self.app.base_url}{ROOT}token"
 
     def _configuration(self, _call: Call) -> Reply:
         return Reply(

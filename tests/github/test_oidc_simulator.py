@@ -30,7 +30,7 @@ def token(hands, number, **options):
 
 def checked(hands, text):
     """The claims of a token, checked with what the issuer publishes; nobody has to log in for that."""
-    about = httpx.get(f"{hands.github.url}/_actions/token/.well-known/openid-configuration", trust_env=False).json()
+    about = httpx.get(f"{hands.github.url}/_services/token/.well-known/openid-configuration", trust_env=False).json()
     keys = httpx.get(about["jwks_uri"], trust_env=False).json()
     assert all(set(key) >= {"kty", "alg", "use", "kid", "n", "e"} and "d" not in key for key in keys["keys"])
     claims = jwt.decode(text, KeySet.import_key_set(keys), algorithms=about["id_token_signing_alg_values_supported"]).claims
@@ -41,7 +41,7 @@ def checked(hands, text):
 def test_a_job_token_says_of_the_run_what_github_says(hands, number):
     claims = checked(hands, token(hands, number))
     repository = hands.get(WEB)
-    assert claims["iss"] == f"{hands.github.url}/_actions/token"
+    assert claims["iss"] == f"{hands.github.url}/_services/token"
     assert (claims["sub"], claims["aud"]) == ("repo:acme/web:ref:refs/heads/main", "reconciler")
     assert (claims["repository"], claims["repository_id"]) == ("acme/web", str(repository["id"]))
     assert (claims["repository_owner"], claims["repository_owner_id"]) == ("acme", str(repository["owner"]["id"]))
