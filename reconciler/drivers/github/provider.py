@@ -14,6 +14,7 @@ from reconciler.drivers.github.compiling import compile_source, matching
 from reconciler.drivers.github.events import EVENT_TYPES
 from reconciler.drivers.github.hooks import HookType
 from reconciler.drivers.github.receiving import GitHubReceiver
+from reconciler.drivers.github.workflows import GitHubExecutor
 from reconciler.drivers.paging import paginate
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
@@ -39,7 +40,7 @@ class GitHubDriver:
     )
     event_types = EVENT_TYPES
     receiver: Receiver | None = GitHubReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({})
+    executors: Mapping[str, Executor] = MappingProxyType({GitHubExecutor.type: GitHubExecutor()})
     reporter: Reporter | None = None
 
     def __init__(self) -> None:
@@ -88,12 +89,25 @@ class GitHubDriver:
         return await check.check(api, needs)
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """An event source writes webhooks."""
+        """An event source writes webhooks, and reads their deliveries; a stage what it runs here, and what it reports."""
+        if resource.id.kind == Kind.STAGE.value:
+            return self._needs_of_stage(resource.spec)
         if resource.id.kind != Kind.EVENT_SOURCE.value:
             return {}
         wanted = resource.spec.get("resource")
         organization = isinstance(wanted, Mapping) and wanted.get("type") == "organization"
         return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
+
+    def _needs_of_stage(self, spec: JsonObject) -> Mapping[str, str]:
+        """Where a stage reports to is where its event came from; it is asked of the integration that the stage names."""
+        executor, report = spec.get("executor") or {}, spec.get("report") or {}
+        runs_here = self.executors.get(str(executor.get("type")))
+        found = dict(runs_here.permissions(executor)) if runs_here is not None else {}
+        if report.get("deploymentStatus") or (report.get("deployment") or {}).get("create"):
+            found["deployments"] = "write"
+        if report.get("commitStatus"):
+            found["statuses"] = "write"
+        return found
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
         """Return the repositories that ``resource.match`` finds among those the credential sees; archived ones take no hooks.
