@@ -13,6 +13,7 @@ _MODULES = {
     "github": "reconciler.drivers.github",
     "semaphore": "reconciler.drivers.semaphore",
     "buddy": "reconciler.drivers.buddy",
+    "http": "reconciler.drivers.web",
 }
 
 

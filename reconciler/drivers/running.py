@@ -17,15 +17,14 @@ class Executor(Protocol):
     """Starts runs and follows them.
 
     ``settle_s``: how late a run that was started may appear in what `find` reads. After a start in doubt, absence counts only
-    that long after the intent. ``poll_s``: how often `poll` is worth its cost while a run goes on.
+    that long after the intent. ``poll_s``: how often `poll` is worth its cost while a run goes on; a run whose ``detail`` has a
+    ``poll_s`` says so for itself. A run that `start` or `find` returns with ``done`` in its ``detail`` is over already.
     """
 
     type: str
     needs_integration: bool
     settle_s: float
     poll_s: float
-    repeatable: bool
-    """Whether a start in doubt may be repeated once `find` proved that there is no run. False: `find` can prove nothing."""
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
         """Return the permissions that ``executor`` (a Stage's ``spec.executor``) asks of its integration. Pure."""
@@ -40,7 +39,8 @@ class Executor(Protocol):
     async def find(self, api: Api, intent: RunIntent) -> Run | None:
         """Return the run that carries the correlation id, looking at everything since ``intent.intended_at`` less two minutes.
 
-        None: a complete look did not show it. Raises `Ambiguous` when there are runs that could be it and none can be told.
+        None: a complete look did not show it, or starting twice does what starting once does: it may be started again. Raises
+        `Ambiguous` when there may be a run and none can be told.
         """
 
     async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:

@@ -390,7 +390,9 @@ def test_e4_the_time_is_the_payloads(payload: Any, at: float | None) -> None:
     assert delivered(payload).occurred_at == at
 
 
-@pytest.mark.parametrize("body", [b"", b"a=1&b=2", b"{", b"\xff\xfe", b"NaN", gzip.compress(b"{}"), b"[" * 5_000, b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"a=1&b=2", b"{", b"\xff\xfe", b"NaN", gzip.compress(b"{}", mtime=0), b"[" * 5_000, b'"\\ud800"']
+)
 def test_e10_a_proved_body_that_is_not_json_is_a_delivery_with_a_problem(body: bytes) -> None:
     found = delivered(body)
     assert (found.problem, found.type) == ("the payload is not JSON", "webhook")
@@ -429,7 +431,7 @@ def test_of_very_many_headers_the_first_are_kept() -> None:
 
 
 @pytest.mark.parametrize("receiver", [HMAC, STANDARD])
-async def test_e11_nobody_is_asked_for_what_was_missed(receiver: Any) -> None:
+async def test_nobody_is_asked_for_what_was_missed(receiver: Any) -> None:
     past = PastDelivery("1", "1", "t", 0.0, arrived=False)
     source = resource("EventSource", "ours", {"type": "webhook"})
     assert receiver.keeps_deliveries is False
