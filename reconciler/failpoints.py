@@ -14,6 +14,9 @@ KNOWN = (
     "state-begin-before-commit", "state-begin-after-commit", "state-settle-before-commit", "state-settle-after-commit",
     "state-migrate",
     "loop-git",
+    "inbox-before-commit", "inbox-after-commit", "events-before-settle", "events-after-settle",
+    "execution-after-intent", "execution-after-start", "execution-after-record", "execution-before-finish", "execution-after-finish",
+    "report-before-send", "report-after-send",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
 

@@ -23,6 +23,7 @@ from reconciler.engine.oneshot import Verdict, full_pass
 from reconciler.engine.runtime import Runtime
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
+from reconciler.working import Working
 
 DRAIN_S = 25
 _written: dict[Path, str] = {}
@@ -88,9 +89,16 @@ class Daemon:
         async with open_session(self._config, Options(actor=daemon_actor())) as session:
             runtime = await self._runtime(session)
             loop = Loop(session.engine, runtime, session.deps, publish=lambda: self._publish(session), monotonic=time.monotonic)
+            working = Working(
+                session.engine,
+                runtime,
+                holder=runtime.executor_id,
+                beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
+            )
+            loop.more = working.loops()
             async with contextlib.AsyncExitStack() as stack:
-                await stack.enter_async_context(self._listening(session, loop))
-                await runtime.start(loop.run_slice)
+                await stack.enter_async_context(self._listening(session, loop, working))
+                await runtime.start(loop.run_slice, working.steps.step)
                 clock = stack.enter_context(self._clock(session, loop, runtime))
                 clock.start()
                 self._phase = "running"
@@ -106,6 +114,7 @@ class Daemon:
                 self._phase = "draining"
                 self._notifier.send("STOPPING=1")
                 session.engine.drain()
+                working.drain()
                 await self._publish(session)
                 await runtime.stop(DRAIN_S)
                 self._phase = "stopped"
@@ -178,10 +187,14 @@ class Daemon:
             clock.stop()
 
     @contextlib.asynccontextmanager
-    async def _listening(self, session: Session, loop: Loop) -> Any:
+    async def _listening(self, session: Session, loop: Loop, working: Working) -> Any:
         from reconciler.server.admin import AdminServer
+        from reconciler.server.app import App
+        from reconciler.server.health import Probes
+        from reconciler.server.hooks import Hooks
         from reconciler.server.http import HttpServer
         from reconciler.server.metrics import Metrics
+        from reconciler.server.verbs import Verbs
 
         metrics = Metrics(session.engine)
         session.engine.on_slice = metrics.observe_slice
@@ -189,13 +202,11 @@ class Daemon:
         async def trigger(integrations: tuple[Any, ...]) -> None:
             await loop.trigger(integrations, force=True)
 
-        admin = AdminServer(session.config.state_dir, Control(session.engine, trigger).handle)
-        http = HttpServer(
-            session.config.server.listen,
-            dead_loops=lambda: loop.beats.dead(time.monotonic()),
-            ready=lambda: loop.first_pass_done,
-            metrics=metrics.render,
-        )
+        verbs = Verbs(Control(session.engine, trigger), working.commands, working.logs)
+        admin = AdminServer(session.config.state_dir, verbs.handle)
+        probes = Probes(lambda: loop.beats.dead(time.monotonic()), lambda: loop.first_pass_done, metrics.render)
+        app = App(probes, Hooks(working.intake.receive, max_body=session.config.server.max_body))
+        http = HttpServer(session.config.server.listen, app)
         await admin.start()
         try:
             await http.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from reconciler.config import Config
 from reconciler.credentials.backends import SecretResolver
@@ -13,6 +14,7 @@ from reconciler.drivers.budget import UNLIMITED, Budget
 from reconciler.drivers.catalog import driver_for
 from reconciler.drivers.http import ApiClient
 from reconciler.drivers.net import NetworkPolicy
+from reconciler.drivers.web import WebDriver
 from reconciler.engine.deps import Deps
 from reconciler.engine.live import Live
 from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
@@ -81,6 +83,32 @@ class Links:
         link = Link(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
+
+    async def local(self, connection: Connection, secrets: SecretResolver) -> ApiClient:
+        """Return a client for a connection that no Integration declares: the host of an `http` executor's URL.
+
+        Raises `AddressRefused` unless `network.allow` names the host.
+        """
+        return await self._bare(connection, WebDriver(), secrets)
+
+    async def issuer(self, connection: Connection, secrets: SecretResolver) -> ApiClient:
+        """Return a client for the host of a provider's OIDC issuer: it may be asked, without any credential."""
+        return await self._bare(connection, WebDriver(hosts=(urlsplit(connection.api_url).hostname or "",)), secrets)
+
+    async def _bare(self, connection: Connection, driver: Driver, secrets: SecretResolver) -> ApiClient:
+        budget = self._budgets.get(connection.credential_id)
+        if budget is None:
+            budget = await self._deps.db(self._new_budget, connection, driver)
+            self._budgets[connection.credential_id] = budget
+        return ApiClient(
+            connection,
+            driver,
+            driver.authenticator(connection, secrets.read),
+            session=self._deps.session,
+            budget=budget,
+            clock=self._deps.clock,
+            read_only=self._read_only,
+        )
 
     def _connection(
         self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,10 @@ PUBLISH_S = 0.3
 """Findings of slices that end within this time are published together."""
 STALL_S = 60.0
 """A loop that has not come round for this long is dead: not healthy."""
+
+
+async def _forever(loop: Callable[[], Awaitable[Any]]) -> None:
+    await loop()
 
 
 @dataclass(slots=True)
@@ -61,6 +65,8 @@ class Loop:
         self._force: set[ResourceId] = set()
         self._failed_syncs = 0
         self._number = 0
+        self.more: Mapping[str, Callable[[], Awaitable[Any]]] = {}
+        """Further loops of the process, by name; one that ends takes the process with it."""
 
     # -- triggers ---------------------------------------------------------------------------------------------------
 
@@ -101,8 +107,14 @@ class Loop:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop``; a loop that dies takes the process with it, so that a supervisor starts a whole one."""
         loops = [
-            asyncio.create_task(one(), name=name)
-            for name, one in (("git", self._git), ("due", self._due), ("publish", self._publisher), ("watch", self._watch))
+            asyncio.create_task(_forever(one), name=name)
+            for name, one in (
+                ("git", self._git),
+                ("due", self._due),
+                ("publish", self._publisher),
+                ("watch", self._watch),
+                *self.more.items(),
+            )
         ]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({stopping, *loops}, return_when=asyncio.FIRST_COMPLETED)

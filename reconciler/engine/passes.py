@@ -20,7 +20,7 @@ from reconciler.engine.suspension import Suspensions
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
-from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ResourceStatus
 from reconciler.source.base import Revision, Source
 
@@ -126,6 +126,15 @@ class Engine:
     async def refresh_suspensions(self) -> None:
         """Read the suspensions made by command."""
         self._suspensions = Suspensions(await self.deps.db(self.deps.store.suspensions))
+
+    def suspended(self, resource: Resource) -> str:
+        """Return why nothing is begun for ``resource`` now: it, or an Integration it uses, is suspended; empty: it is not."""
+        now = self.deps.clock()
+        for one in (resource.id, *(ref for ref in resource.references if ref.kind == Kind.INTEGRATION.value)):
+            reason = self._suspensions.reason(one, self.live.resources.get(one), now)
+            if reason is not None:
+                return reason if one == resource.id else f"{one} is suspended: {reason}"
+        return ""
 
     # -- work -------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,10 @@ APPLICATION_VERSION = "slices-v1"
 """Bumped only when a workflow's steps change order: other versions' workflows never run here."""
 QUEUE = "reconcile"
 POLL_S = 1.0
+STAGES = "stages"
 RunSlice = Callable[[ResourceId], Awaitable[None]]
+RunStep = Callable[[str], Awaitable[None]]
+"""Runs one step of the execution with this id."""
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class _Bridge:
 
     loop: asyncio.AbstractEventLoop | None = None
     run: RunSlice | None = None
+    step: RunStep | None = None
     done: dict[str, list[Future[None]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -50,6 +54,22 @@ def _reconcile_slice(integration: str) -> str:
     return "done"
 
 
+def _stage_step(execution_id: str) -> str:
+    """The workflow of one step; like a slice it never ends in an error."""
+    loop, step = _bridge.loop, _bridge.step
+    if loop is None or step is None or loop.is_closed():
+        return "stopping"
+    try:
+        asyncio.run_coroutine_threadsafe(_as_step(step, execution_id), loop).result()
+    except Exception as error:
+        return f"failed: {type(error).__name__}"
+    return "done"
+
+
+async def _as_step(step: RunStep, execution_id: str) -> None:
+    await step(execution_id)
+
+
 async def _as_coroutine(run: RunSlice, integration: ResourceId) -> None:
     await run(integration)
 
@@ -63,12 +83,13 @@ class Runtime:
         self.executor_id = executor_id
         self._concurrency = concurrency
         self._workflow: Callable[[str], str] | None = None
+        self._step: Callable[[str], str] | None = None
         self._shared = url.startswith("postgresql")
         """Whether other processes may take slices: then, and only then, they go through the queue."""
 
-    async def start(self, run: RunSlice) -> None:
-        """Launch DBOS and listen on the queue; ``run`` reconciles one integration on this event loop."""
-        _bridge.loop, _bridge.run = asyncio.get_running_loop(), run
+    async def start(self, run: RunSlice, step: RunStep | None = None) -> None:
+        """Launch DBOS and listen on the queues; ``run`` reconciles one integration and ``step`` works on one execution, on this loop."""
+        _bridge.loop, _bridge.run, _bridge.step = asyncio.get_running_loop(), run, step
         await asyncio.to_thread(self._launch)
 
     def _launch(self) -> None:
@@ -88,28 +109,40 @@ class Runtime:
             config["dbos_system_schema"] = "dbos"
         DBOS(config=config)
         self._workflow = DBOS.workflow(name="reconcile_slice")(_reconcile_slice)
-        DBOS.listen_queues([QUEUE])
+        self._step = DBOS.workflow(name="stage_step")(_stage_step)
+        DBOS.listen_queues([QUEUE, STAGES])
         DBOS.launch()
-        DBOS.register_queue(QUEUE, partition_concurrency=1, worker_concurrency=self._concurrency, polling_interval_sec=POLL_S)
+        for queue in (QUEUE, STAGES):
+            DBOS.register_queue(queue, partition_concurrency=1, worker_concurrency=self._concurrency, polling_interval_sec=POLL_S)
 
     async def enqueue(self, integration: ResourceId, token: str) -> str:
         """Ask for a slice of ``integration``; the same ``token`` twice is one slice. Returns the workflow id."""
         return await asyncio.to_thread(self._enqueue, integration, token)
 
+    async def enqueue_step(self, execution_id: str, token: str) -> str:
+        """Ask for a step of an execution; the same ``token`` twice is one step, over all processes. Returns the workflow id."""
+        return await asyncio.to_thread(self._enqueue_step, execution_id, token)
+
     def _enqueue(self, integration: ResourceId, token: str) -> str:
+        identity = f"slice/{self._incarnation}/{integration.path}/{token}"
+        return self._submit(QUEUE, self._workflow, integration.path, identity)
+
+    def _enqueue_step(self, execution_id: str, token: str) -> str:
+        return self._submit(STAGES, self._step, execution_id, f"step/{self._incarnation}/{execution_id}/{token}")
+
+    def _submit(self, queue: str, workflow: Callable[[str], str] | None, argument: str, identity: str) -> str:
         from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-        if self._workflow is None:
+        if workflow is None:
             raise RuntimeError("the runtime is not started")
-        identity = f"slice/{self._incarnation}/{integration.path}/{token}"
         if not self._shared:
-            # One process: the slice begins at once, durable all the same. One at a time for each integration is the engine's
-            # own lock; the queue's poll, a second at worst, would be all that it adds.
+            # One process: the work begins at once, durable all the same. One at a time for each integration or execution is
+            # its own lock; the queue's poll, a second at worst, would be all that it adds.
             with SetWorkflowID(identity):
-                DBOS.start_workflow(self._workflow, integration.path)
+                DBOS.start_workflow(workflow, argument)
             return identity
-        with SetWorkflowID(identity), SetEnqueueOptions(queue_partition_key=integration.path):
-            DBOS.enqueue_workflow(QUEUE, self._workflow, integration.path)
+        with SetWorkflowID(identity), SetEnqueueOptions(queue_partition_key=argument):
+            DBOS.enqueue_workflow(queue, workflow, argument)
         return identity
 
     async def pending(self) -> int:
@@ -151,7 +184,7 @@ class Runtime:
         """Let running slices finish (bounded) and leave."""
         with contextlib.suppress(Exception):
             await asyncio.to_thread(self._destroy, timeout_s)
-        _bridge.loop = _bridge.run = None
+        _bridge.loop = _bridge.run = _bridge.step = None
 
     def _destroy(self, timeout_s: int) -> None:
         from dbos import DBOS

@@ -613,8 +613,8 @@ _TABLE = (
     Code(
         "RC6033",
         "The source cannot be triggered",
-        "Only a source of type `manual` or `schedule`, and a stage, take `reconciler trigger`.",
-        "Name one of these, or let its own sender send the event.",
+        "`reconciler trigger` makes an event of an EventSource that is declared; events of providers come from providers.",
+        "Name an EventSource of type `manual`, `schedule` or `webhook`.",
     ),
     Code(
         "RC6034",
@@ -750,6 +750,12 @@ _TABLE = (
         "The inbox is full",
         "More deliveries wait than may be held.",
         "Nothing: senders are told to come back, and what they do not send again is found by the sweep.",
+    ),
+    Code(
+        "RC8009",
+        "A delivery contradicts an earlier one",
+        "Its id is known, but its body is another: somebody replays captured deliveries, or the sender is defective.",
+        "The first one counts and the second was answered 409. Rotate the source's key (`reconciler rotate`) if you do not know why.",
     ),
     # 90xx defects
     Code(

@@ -86,6 +86,8 @@ class Event:
     occurred_at: float | None = None
     identity: str = ""
     body_digest: str = ""
+    also: tuple[str, ...] = ()
+    """Narrower names of the same event (see `Delivery.also`)."""
     reason: str = ""
     message: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -98,6 +98,8 @@ class Semaphore(Simulator):
 
     def before(self, call: Call) -> None:
         """What the edge refuses, in plain text."""
+        if call.path.startswith(semaphore_plumber.OPEN):
+            return
         if any(name.startswith("x-semaphore-") for name in call.headers) or not self.settings["organization_found"]:
             raise Refusal(Reply(404, "Not Found"))
         if not self.settings["address_allowed"]:
@@ -109,7 +111,7 @@ class Semaphore(Simulator):
 
     def not_found(self, call: Call) -> Reply:
         """Each family has its own words for a path or a method that does not exist."""
-        if call.path.startswith(("/api/v1alpha/notifications", "/api/v1beta/secrets")):
+        if call.path.startswith(("/api/v1alpha/notifications", "/api/v1beta/secrets", "/api/v1alpha/jobs")):
             known = call.path.count("/") <= 4
             return gateway_error(UNIMPLEMENTED, "Method Not Allowed") if known else gateway_error(NOT_FOUND, "Not Found")
         return Reply(404, "oops")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from reconciler.sandbox.semaphore import Semaphore
 
 ROOT = "/api/v1alpha/pipelines"
+BEHAVIOUR = ("duration_s", "queued_s", "stopping_s", "result", "reason", "error", "logs", "jobs", "promotions", "name", "block")
+"""Keys of a behaviour that one run may have of its own."""
 RESULTS = ("passed", "failed", "stopped", "canceled")
 _DEFAULTS: Mapping[str, Any] = {
     "duration_s": 0.5,

@@ -278,3 +278,10 @@ def required(parameters: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         refuse_user(f"Missing required post parameter {name}.")
     return value
+
+
+def texts_of(parameters: Any) -> dict[str, str]:
+    """Return parameters as they become variables: texts, and nothing for null; refuses anything else."""
+    if not isinstance(parameters, dict) or any(not isinstance(one, str | None) for one in parameters.values()):
+        refuse_user("Parameters must be texts by name.")
+    return {str(name): value or "" for name, value in parameters.items()}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from reconciler.sandbox import semaphore_run_shapes as shapes
 from reconciler.sandbox.base import Call, Reply, Route
 from reconciler.sandbox.runs import KEPT
-from reconciler.sandbox.semaphore_pipelines import Start, within
-from reconciler.sandbox.semaphore_run_shapes import Row, refuse_unseen, refuse_user
+from reconciler.sandbox.semaphore_pipelines import BEHAVIOUR, Start, within
+from reconciler.sandbox.semaphore_run_shapes import Row, refuse_unseen
 from reconciler.sandbox.semaphore_shapes import project_id
 
 if TYPE_CHECKING:
@@ -104,11 +104,10 @@ class Workflows:
         reference = _pushed(options)
         sha = str(options.get("commit_sha") or uuid.uuid4().hex + uuid.uuid4().hex[:8])
         self.app.state["heads"].setdefault(project, {})[reference] = sha
-        kept = ("result", "reason", "error", "duration_s", "queued_s", "logs", "jobs", "promotions", "name")
         start = Start(
             str(options.get("pipeline_file") or shapes.DEFAULT_FILE),
             {str(name): str(value) for name, value in dict(options.get("parameters") or {}).items()},
-            {key: options[key] for key in kept if options.get(key) is not None},
+            {key: options[key] for key in BEHAVIOUR if options.get(key) is not None},
         )
         message = str(options.get("commit_message") or "")
         workflow, pipeline = self.start(Cause(project, reference, "HOOK", commit_sha=sha, commit_message=message, start=start))
@@ -140,7 +139,7 @@ class Workflows:
         if not project or not self.app.may(call, "project.job.rerun"):
             refuse_unseen()
         reference = shapes.full_reference(shapes.required(given, "reference"))
-        start = Start(str(given.get("pipeline_file") or shapes.DEFAULT_FILE), _texts(given.get("parameters") or {}))
+        start = Start(str(given.get("pipeline_file") or shapes.DEFAULT_FILE), shapes.texts_of(given.get("parameters") or {}))
         sha = str(given.get("commit_sha") or "")
         cause = Cause(project, reference, "API", self.app.user(call), sha, start=start)
         workflow, pipeline = self.start(cause)
@@ -187,13 +186,6 @@ class Workflows:
             words = {name: workflow[name] for name in ("project", "reference", "triggered_by", "commit_sha", "commit_message")}
             made, _ = self.start(Cause(**words, requester=self.app.user(call), rerun_of=key, request_token=token, start=again))
         return shapes.told(200, {"wf_id": made["wf_id"], "ppl_id": made["initial_ppl_id"]})
-
-
-def _texts(parameters: Any) -> dict[str, str]:
-    """Return parameters as they become variables: texts, and nothing for null."""
-    if not isinstance(parameters, dict) or any(not isinstance(one, str | None) for one in parameters.values()):
-        refuse_user("Parameters must be texts by name.")
-    return {str(name): value or "" for name, value in parameters.items()}
 
 
 def _pushed(options: Mapping[str, Any]) -> str:

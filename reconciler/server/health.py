@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -27,8 +26,8 @@ class Probes:
     metrics: Callable[[], bytes]
 
 
-def build_app(probes: Probes) -> Starlette:
-    """Return the daemon's ASGI app."""
+def routes(probes: Probes) -> list[Route]:
+    """Return the routes of the probes."""
 
     async def healthz(_: Request) -> Response:
         dead = probes.dead_loops()
@@ -41,4 +40,4 @@ def build_app(probes: Probes) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(probes.metrics(), 200, SECURITY_HEADERS, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

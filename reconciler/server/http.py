@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from typing import Any
 
 from reconciler.model.errors import ConfigError
-from reconciler.server.health import Probes, build_app
 
 
 class HttpServer:
-    """Serves the daemon's app on ``listen`` (``host:port``; port 0 picks a free one, see `port`)."""
+    """Serves ``app`` (ASGI) on ``listen`` (``host:port``; port 0 picks a free one, see `port`)."""
 
-    def __init__(
-        self, listen: str, *, dead_loops: Callable[[], list[str]], ready: Callable[[], bool], metrics: Callable[[], bytes]
-    ) -> None:
+    def __init__(self, listen: str, app: Any) -> None:
         self._listen = listen
-        self._probes = Probes(dead_loops, ready, metrics)
+        self._app = app
         self._task: asyncio.Task[None] | None = None
         self._server: object = None
         self.port = 0
@@ -36,10 +33,12 @@ class HttpServer:
                 code="RC8004",
                 hint="Another process has the port, or the address is not this machine's: change server.listen.",
             ) from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted; asyncio sets it only for its own
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # inherited by what is accepted; asyncio sets it only for its own
         self.port = sock.getsockname()[1]
         config = uvicorn.Config(
-            build_app(self._probes),
+            self._app,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -35,7 +35,6 @@ class BuddyExecutor:
     needs_integration = True
     settle_s = 60.0
     poll_s = 15.0
-    repeatable = True
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
         """Running, following and ending pipelines; the workspace to see them."""

@@ -14,6 +14,7 @@ from reconciler.drivers.github.compiling import compile_source, matching
 from reconciler.drivers.github.events import EVENT_TYPES
 from reconciler.drivers.github.hooks import HookType
 from reconciler.drivers.github.receiving import GitHubReceiver
+from reconciler.drivers.github.reporting import GitHubReporter
 from reconciler.drivers.github.workflows import GitHubExecutor
 from reconciler.drivers.paging import paginate
 from reconciler.drivers.receiving import Receiver
@@ -41,7 +42,7 @@ class GitHubDriver:
     event_types = EVENT_TYPES
     receiver: Receiver | None = GitHubReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({GitHubExecutor.type: GitHubExecutor()})
-    reporter: Reporter | None = None
+    reporter: Reporter | None = GitHubReporter()
 
     def __init__(self) -> None:
         kinds = (HookType(names.REPOSITORY), HookType(names.ORGANIZATION))

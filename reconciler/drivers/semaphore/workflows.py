@@ -51,7 +51,6 @@ class SemaphoreExecutor:
     needs_integration = True
     settle_s = 120.0
     poll_s = 15.0
-    repeatable = True
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
         """No call of the provider tells what a token may run, so that there is nothing to ask for."""

@@ -1,0 +1,287 @@
+"""What people and scripts may ask about events and stages. One owner: the admin socket, the API and the CLI all come here.
+
+``who`` is the name that goes into the audit log and counts as an approver: a token's name, or the local user's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from reconciler.engine.control import parse_resource
+from reconciler.engine.passes import Engine
+from reconciler.events.sweep import Sweep
+from reconciler.manifests.codec import resource_from_json
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.events import Event, EventState, Origin
+from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
+from reconciler.model.records import AuditEntry
+from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.stages import statuses
+from reconciler.stages.admission import counts
+from reconciler.stages.queueing import again
+from reconciler.stages.views import event_view, execution_view, item_digest, item_view, report_view
+from reconciler.state.inbox import Arrival, new_event_id
+
+MAX_PAYLOAD = 1 << 20
+MAX_LIST = 1_000
+TRIGGERED = frozenset({"manual", "schedule", "webhook"})
+
+
+class NoSuch(ReconcilerError):
+    """There is no item, execution or event with this id."""
+
+    code = "RC6030"
+
+
+class TooLate(ReconcilerError):
+    """It has begun, or ended, already."""
+
+    code = "RC6031"
+
+
+class NotCounted(ReconcilerError):
+    """An approval that does not count."""
+
+    code = "RC6032"
+
+
+class Commands:
+    """Verbs. ``wake_events`` and ``wake_stages`` make the loops of this process look at once."""
+
+    def __init__(self, engine: Engine, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
+        self._engine = engine
+        self._deps = engine.deps
+        self._sweep = sweep
+        self._wake_events = wake_events
+        self._wake_stages = wake_stages
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    async def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """List events, newest first: ``source``, ``state``, ``before`` (an id), ``limit``."""
+        store, db = self._deps.store, self._deps.db
+        source = self._find(str(request["source"])).path if request.get("source") else ""
+        states = (str(request["state"]),) if request.get("state") else ()
+        found = await db(
+            store.events, source=source, before=str(request.get("before") or ""), limit=_limit(request), states=states
+        )
+        rejections = await db(store.rejections, [one.id for one in found])
+        rows = [event_view(one, [r for r in rejections if r.event_id == one.id]) for one in found]
+        return {"events": rows, "next": found[-1].id if len(found) == _limit(request) else ""}
+
+    async def event(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Show one event with its payload and what it led to; ``id`` is ours or the sender's."""
+        store, db = self._deps.store, self._deps.db
+        found = await db(store.event, str(request["id"]))
+        if found is None:
+            raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
+        event, body = found
+        rejections = await db(store.rejections, [event.id])
+        items = await db(store.items_of_event, event.id)
+        try:
+            payload = self._deps.redactor.redact_json(orjson.loads(body))
+        except orjson.JSONDecodeError:
+            payload = None
+        return {**event_view(event, rejections), "payload": payload, "items": [item_view(one) for one in items]}
+
+    async def executions(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """List what waits and what ran, newest first: ``stage``, ``state``, ``limit``."""
+        store, db = self._deps.store, self._deps.db
+        stage = self._find(str(request["stage"]), Kind.STAGE).path if request.get("stage") else ""
+        limit, state = _limit(request), str(request.get("state") or "")
+        items = await db(store.items, stage=stage, states=("queued",), limit=limit) if state in ("", "queued") else []
+        runs: list[Execution] = []
+        if state != "queued":
+            wanted = {"": (), "running": ("starting", "running"), "finished": ("finished",)}.get(state)
+            if wanted is None:
+                raise UsageError(f"no state {state!r}", hint="There are: queued, running, finished.")
+            runs = await db(store.executions, stage=stage, states=wanted, limit=limit)
+        votes = {one.id: await db(store.votes, one.id) for one in items}
+        return {"queued": [item_view(one, votes[one.id]) for one in items], "executions": [execution_view(one) for one in runs]}
+
+    async def execution(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Show an item or an execution with everything that belongs to it."""
+        store, db = self._deps.store, self._deps.db
+        item, execution = await self._one(str(request["id"]))
+        if item is None:
+            raise NoSuch(f"no item {request['id']}")
+        runs = await db(store.executions_of_item, item.id)
+        shown = [execution_view(one, await db(store.outputs, one.id)) for one in runs]
+        reports = [report_view(one, at) for one, at in await db(store.reports_of, item.id)]
+        view = {"item": item_view(item, await db(store.votes, item.id)), "executions": shown, "reports": reports}
+        if execution is not None:
+            view["execution"] = next(one for one in shown if one["id"] == execution.id)
+        return view
+
+    # -- doing ------------------------------------------------------------------------------------------------------
+
+    async def trigger(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Make an event of a source: ``source``, ``payload`` (an object), ``type``."""
+        source = self._engine.live.resources.get(self._find(str(request["source"]), Kind.EVENT_SOURCE))
+        if source is None or source.spec.get("type") not in TRIGGERED:
+            raise ReconcilerError(
+                f"{request['source']} cannot be triggered: its events come from its provider",
+                code="RC6033",
+                hint="Name a source of type manual, schedule or webhook.",
+            )
+        payload = request.get("payload") or {}
+        if not isinstance(payload, dict):
+            raise UsageError("the payload is no JSON object")
+        body = orjson.dumps({**payload, **({} if "type" in payload else {"type": str(request.get("type") or "manual")})})
+        if len(body) > MAX_PAYLOAD:
+            raise UsageError(f"the payload is larger than {MAX_PAYLOAD} bytes")
+        now = await self._deps.db(self._deps.store.now)
+        event = Event(
+            id=new_event_id(now),
+            source=source.id,
+            delivery_id=str(request.get("key") or f"manual/{secrets.token_hex(8)}")[:200],
+            type=str(request.get("type") or "manual"),
+            origin=Origin.MANUAL,
+            state=EventState.PENDING,
+            received_at=now,
+            occurred_at=now,
+        )
+        await self._deps.db(self._deps.store.append_audit, [self._audit("trigger", who, source.id, event=event.id)])
+        stored = (await self._deps.db(self._deps.store.add_events, [Arrival(event, body)]))[0]
+        self._wake_events()
+        return {"event": stored.event_id, "new": stored.new}
+
+    async def approve(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Approve an item: ``id``, and ``digest`` of what was reviewed (optional). Never twice by one person."""
+        store, db = self._deps.store, self._deps.db
+        item, _ = await self._one(str(request["id"]))
+        if item is None or item.state is not ItemState.QUEUED:
+            state = item.state.value if item is not None else "gone"
+            raise TooLate(f"{request['id']} does not wait any more: it is {state}")
+        stage = await self._pinned(item)
+        wanted = [one["approval"] for one in stage.spec.get("conditions", ()) if one["type"] == "approval"]
+        if not wanted:
+            raise NotCounted(f"{item.stage} asks for no approval")
+        if not all(counts(one, who) for one in wanted):
+            names = ", ".join(sorted({name for one in wanted for name in one.get("approvers", ())}))
+            raise NotCounted(f"{who} is none of the approvers of {item.stage}", hint=f"They are: {names}.")
+        if request.get("digest") and request["digest"] != item_digest(item):
+            raise NotCounted(f"{item.id} is not what was reviewed: its digest is {item_digest(item)}")
+        now = await db(store.now)
+        audit = self._audit("approve", who, item.stage, item=item.id, digest=item_digest(item))
+        if not await db(store.add_vote, Vote(item.id, who, now), audit=audit):
+            raise NotCounted(f"{who} approved {item.id} before, or it does not wait any more")
+        self._wake_stages()
+        return {"item": item.id, "approvals": [one.by for one in await db(store.votes, item.id)]}
+
+    async def cancel(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Take an item out of its queue, or end an execution, outside too: ``id``."""
+        store, db = self._deps.store, self._deps.db
+        item, execution = await self._one(str(request["id"]))
+        if item is None:
+            raise NoSuch(f"no item {request['id']}")
+        now = await db(store.now)
+        if item.state is ItemState.QUEUED:
+            stage = await self._pinned(item)
+            reports = statuses.at_end(item, stage.spec, Result.CANCELLED, Why.USER, now, message=f"discarded by {who}")
+            audit = self._audit("discard", who, item.stage, item=item.id)
+            if await db(store.discard_item, item.id, "user", f"discarded by {who}", reports=reports, audit=audit):
+                self._wake_stages()
+                return {"item": item.id, "state": "discarded"}
+        execution = execution or next(
+            iter([one for one in await db(store.executions_of_item, item.id) if one.state is not ExecutionState.FINISHED]), None
+        )
+        if execution is None or execution.state is ExecutionState.FINISHED:
+            raise TooLate(f"{request['id']} has ended already")
+        audit = self._audit("cancel", who, item.stage, execution=execution.id)
+        asked = await db(store.ask_cancel, execution.id, who, now, audit=audit)
+        if not asked and not execution.cancel_at:
+            raise TooLate(f"{execution.id} has ended already")
+        self._wake_stages()
+        return {"execution": execution.id, "state": "cancelling"}
+
+    async def rerun(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Repeat what has ended, as it was: same inputs, same commit; its conditions are asked anew. ``id``."""
+        store, db = self._deps.store, self._deps.db
+        item, execution = await self._one(str(request["id"]))
+        if item is None:
+            raise NoSuch(f"no execution {request['id']}")
+        if item.state in (ItemState.QUEUED, ItemState.RUNNING):
+            raise TooLate(f"{item.id} has not ended yet", hint="Cancel it first, or wait.")
+        stage = await self._pinned(item)
+        now = await db(store.now)
+        known = await db(store.items_of_event, item.event_id)
+        number = sum(1 for one in known if one.stage == item.stage)
+        queued = again(item, execution.id if execution is not None else "", number, stage, now)
+        audit = self._audit("rerun", who, item.stage, item=queued.item.id, of=item.id)
+        while not await db(store.queue_item, queued.item, {queued.item.spec_digest: queued.pin}, queued.reports, audit=audit):
+            number += 1
+            queued = again(item, execution.id if execution is not None else "", number, stage, now)
+        self._wake_stages()
+        return {"item": queued.item.id}
+
+    async def redeliver(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Look for missed deliveries now: ``source`` (optional), ``since`` (seconds back, optional)."""
+        only = self._find(str(request["source"]), Kind.EVENT_SOURCE) if request.get("source") else None
+        now = await self._deps.db(self._deps.store.now)
+        since = now - float(request["since"]) if request.get("since") else None
+        found = await self._sweep.run(only, since=since)
+        self._wake_events()
+        rows = [
+            {
+                "source": str(one.source),
+                "missed": one.missed,
+                "redelivered": one.redelivered,
+                "recovered": one.recovered,
+                "failed": one.failed,
+                "error": one.error,
+            }
+            for one in found
+        ]
+        return {"sources": rows}
+
+    # -- shared -----------------------------------------------------------------------------------------------------
+
+    async def _one(self, identity: str) -> tuple[Item | None, Execution | None]:
+        store, db = self._deps.store, self._deps.db
+        if identity.startswith("itm-"):
+            return await db(store.item, identity), None
+        execution = await db(store.execution, identity)
+        if execution is None:
+            raise NoSuch(f"no item or execution {identity}", hint="See `reconciler executions`.")
+        return await db(store.item, execution.item_id), execution
+
+    async def _pinned(self, item: Item) -> Resource:
+        payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
+        if payload is None:
+            raise NoSuch(f"the configuration of {item.id} is gone")
+        return resource_from_json(payload)
+
+    def _find(self, text: str, kind: Kind | None = None) -> ResourceId:
+        known = set(self._engine.live.resources)
+        identity = parse_resource(text if "/" in text or kind is None else f"{kind.value}/{text}", known)
+        if identity not in known:
+            import difflib
+
+            near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
+            raise ReconcilerError(
+                f"no resource {identity}",
+                code="RC6025",
+                hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.",
+            )
+        if kind is not None and identity.kind != kind.value:
+            raise UsageError(f"{text} is no {kind.value}")
+        return identity
+
+    def _audit(self, verb: str, who: str, identity: ResourceId, **detail: object) -> AuditEntry:
+        return AuditEntry(
+            at=self._deps.clock(),
+            actor=who,
+            verb=verb,
+            resource=identity.path,
+            revision=self._engine.live.revision,
+            detail=detail,
+        )
+
+
+def _limit(request: Mapping[str, Any]) -> int:
+    return max(1, min(MAX_LIST, int(request.get("limit") or 50)))

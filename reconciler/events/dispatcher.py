@@ -1,0 +1,151 @@
+"""Looks at what is new in the inbox and hands it on: each event's effects and its own state in one commit, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from reconciler.drivers.catalog import driver_for
+from reconciler.engine.passes import Engine
+from reconciler.events.endpoints import integration_path, source_type
+from reconciler.events.fanout import Wiring, route, wire
+from reconciler.failpoints import failpoint
+from reconciler.model.errors import StateError
+from reconciler.model.events import Event, EventState
+from reconciler.model.resources import Kind, ResourceId
+from reconciler.state.routing import Routing
+
+BATCH = 200
+IDLE_S = 1.0
+Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
+
+
+class Dispatcher:
+    """Drains the inbox of one process; any number of processes may do so on one state."""
+
+    def __init__(self, engine: Engine, *, on_queued: Callable[[], None], beat: Callable[[], None]) -> None:
+        self._engine = engine
+        self._on_queued = on_queued
+        self._beat = beat
+        self._wake = asyncio.Event()
+        self._wiring: tuple[Any, Wiring] | None = None
+
+    def wake(self) -> None:
+        """Look at once: something came in."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Run for ever."""
+        while True:
+            self._beat()
+            self._wake.clear()
+            again = False
+            try:
+                again = await self.turn() >= BATCH
+                await self._end_joins()
+            except StateError as error:
+                self._engine.deps.log.error("events_paused", code=error.code, error=error.message)
+            if not again:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), IDLE_S)
+
+    async def turn(self) -> int:
+        """Hand on one batch; returns how many events there were."""
+        deps = self._engine.deps
+        if self._engine.live.empty:
+            return 0  # nobody knows yet who wants what: an event handed on now would be lost for everyone
+        pending = await deps.db(deps.store.pending_events, BATCH)
+        if not pending:
+            return 0
+        wiring = self.wiring()
+        last = await self._last(pending, wiring)
+        same = await deps.db(deps.store.same_before, [event for event, _ in pending])
+        now = await deps.db(deps.store.now)
+        routings = [self._route(event, body, wiring, last=last, same=same, now=now) for event, body in pending]
+        failpoint("events-before-settle")
+        await deps.db(deps.store.settle_events, routings)
+        failpoint("events-after-settle")
+        await self._hint(pending, now)
+        self._tell(routings)
+        self._wake.set() if any(routing.joins for routing in routings) else None
+        return len(pending)
+
+    def wiring(self) -> Wiring:
+        """Return who is connected to whom at the live revision."""
+        live = self._engine.live
+        if self._wiring is None or self._wiring[0] is not live:
+            self._wiring = (live, wire(live.revision, live.resources))
+        return self._wiring[1]
+
+    async def _last(self, pending: Sequence[tuple[Event, bytes]], wiring: Wiring) -> Last:
+        deps = self._engine.deps
+        asked = {one for event, _ in pending for one in wiring.needs_last(event.source)}
+        return {(stage, results): await deps.db(deps.store.last_inputs, stage, results) for stage, results in asked}
+
+    def _route(self, event: Event, body: bytes, wiring: Wiring, *, last: Last, same: Mapping[str, str], now: float) -> Routing:
+        if event.id in same:
+            return Routing(event.id, EventState.REJECTED, "duplicate", f"{same[event.id]} said the same")
+        source = wiring.resources.get(event.source)
+        if source is None:
+            return Routing(event.id, EventState.REJECTED, "removed", "its source is no longer declared")
+        if source.id.kind == Kind.EVENT_SOURCE.value and (why := self._engine.suspended(source)):
+            return Routing(event.id, EventState.REJECTED, "suspended", why)
+        try:
+            return route(
+                event,
+                body,
+                wiring,
+                last=lambda stage, results: last.get((stage, results)),
+                integration=integration_path(source),
+                now=now,
+            )
+        except Exception as error:  # one event that nobody foresaw must not keep all others waiting
+            self._engine.deps.log.exception("event_failed", event=event.id, code="RC9001", error=type(error).__name__)
+            return Routing(event.id, EventState.REJECTED, "error", f"a defect of this program: {type(error).__name__}")
+
+    async def _hint(self, pending: Sequence[tuple[Event, bytes]], now: float) -> None:
+        """Look at runs that an event says something of: at once instead of at their next turn."""
+        deps, resources = self._engine.deps, self._engine.live.resources
+        runs: set[tuple[str, str]] = set()
+        for event, body in pending:
+            source = resources.get(event.source)
+            integration = integration_path(source) if source is not None else ""
+            driver = driver_for(source_type(source, resources)) if source is not None and integration else None
+            for executor in driver.executors.values() if driver is not None else ():
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    external_id = executor.about(event.type, orjson.loads(body))
+                    if external_id:
+                        runs.add((integration, external_id))
+        for integration, external_id in runs:
+            await deps.db(deps.store.hint, integration, external_id, now)
+
+    def _tell(self, routings: Sequence[Routing]) -> None:
+        log = self._engine.deps.log
+        for routing in routings:
+            for item in routing.items:
+                log.info(
+                    "item_queued",
+                    kind="Stage",
+                    name=item.stage.name,
+                    canvas=item.stage.canvas,
+                    item=item.id,
+                    revision=item.revision,
+                )
+            if routing.state is EventState.REJECTED:
+                log.debug("event_rejected", event=routing.event_id, reason=routing.reason)
+        self._on_queued()
+
+    async def _end_joins(self) -> None:
+        deps = self._engine.deps
+        soonest = await deps.db(deps.store.next_join_end)
+        now = await deps.db(deps.store.now)
+        if soonest and soonest <= now:
+            for group, payload in await deps.db(deps.store.end_joins, now):
+                deps.log.info(
+                    "group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=sorted(payload["events"])
+                )
+            self._wake.set()

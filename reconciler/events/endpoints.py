@@ -1,0 +1,121 @@
+"""Where deliveries come in: the sources by the uid in their URL, and the keys that prove a delivery is for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.credentials.keys import KeyRing, MasterKey
+from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.receiving import Receiver
+from reconciler.drivers.web import RECEIVERS
+from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Uid, uid_of
+
+OWN_TYPES = frozenset({"schedule", "manual", ""})
+"""Sources that nobody sends to."""
+OVERLAP_S = 24 * 3600.0
+"""How long the key before a rotation is still good, counted from when the new one was written everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What is known of a source's newest rotation. ``since``: when it was in force everywhere (epoch seconds); 0: not yet."""
+
+    number: int
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A source that can be sent to."""
+
+    source: Resource
+    uid: Uid
+    """The uid that its URL has: its own, or the one before a rename."""
+    receiver: Receiver
+    standard: bool
+    """Whether keys have the form of Standard Webhooks."""
+    integration: str
+
+    @property
+    def rotation(self) -> int:
+        """The number of the key in force."""
+        return int(self.source.spec.get("keyRotation", 0))
+
+
+def integration_path(resource: Resource) -> str:
+    """Return the path of the Integration that a source names, or an empty text."""
+    if not isinstance(resource.spec.get("integration"), Mapping):
+        return ""
+    return next((ref.path for ref in resource.references if ref.kind == Kind.INTEGRATION.value), "")
+
+
+def endpoints(owner: str, resources: Mapping[ResourceId, Resource]) -> dict[str, Endpoint]:
+    """Return the endpoints of a revision, by uid."""
+    found: dict[str, Endpoint] = {}
+    for resource in resources.values():
+        if resource.id.kind != Kind.EVENT_SOURCE.value:
+            continue
+        receiver, standard = _receiver(resource, resources)
+        if receiver is None:
+            continue
+        for uid in _uids(owner, resource):
+            found.setdefault(uid, Endpoint(resource, uid, receiver, standard, integration_path(resource)))
+    return found
+
+
+def _uids(owner: str, resource: Resource) -> Iterator[Uid]:
+    yield resource.id.uid(owner)
+    if resource.lifecycle.moved_from:
+        yield uid_of(owner, resource.id.kind, resource.id.canvas, resource.lifecycle.moved_from)
+
+
+def _receiver(resource: Resource, resources: Mapping[ResourceId, Resource]) -> tuple[Receiver | None, bool]:
+    kind = source_type(resource, resources)
+    if kind == "webhook":
+        signature = resource.spec.get("webhook", {}).get("signature", "hmac-sha256")
+        return RECEIVERS[signature], signature == "standard-webhooks"
+    driver = driver_for(kind) if kind not in OWN_TYPES else None
+    return (driver.receiver if driver is not None else None), False
+
+
+def source_type(resource: Resource, resources: Mapping[ResourceId, Resource]) -> str:
+    """Return what kind of source it is: as it says, else the type of the Integration that it names."""
+    if "type" in resource.spec:
+        return str(resource.spec["type"])
+    path = integration_path(resource)
+    integration = resources.get(ResourceId.from_path(path)) if path else None
+    return str(integration.spec.get("type", "")) if integration is not None else ""
+
+
+def numbers_for(endpoint: Endpoint, rotation: Rotation | None, now: float) -> tuple[int, ...]:
+    """Return the rotation numbers whose keys are good now, the one in force first.
+
+    The key before a rotation is good until `OVERLAP_S` after the new one was in force everywhere: a sender that was not reached
+    yet goes on signing with it.
+    """
+    number = endpoint.rotation
+    over = rotation is not None and rotation.number == number and rotation.since and now - rotation.since >= OVERLAP_S
+    return (number,) if number == 0 or over else (number, number - 1)
+
+
+def keys_for(endpoint: Endpoint, keyring: KeyRing, owner: str, key_id: str, numbers: tuple[int, ...]) -> list[SecretValue]:
+    """Return the keys that may prove a delivery, the one in force first; ``key_id`` is what the URL says of the master key."""
+    named = keyring.by_id(key_id) if key_id else None
+    masters: list[MasterKey] = [named] if named is not None else []
+    masters += [key for key in (keyring.current, keyring.previous) if key is not None and key is not named]
+    make = keyring.standard_webhooks_secret if endpoint.standard else keyring.signing_key
+    return [make(owner, endpoint.uid, number, key=master) for number in numbers for master in masters]
+
+
+def rotation_of(value: Any) -> Rotation | None:
+    """Return the rotation that a cursor holds."""
+    return Rotation(int(value["number"]), float(value.get("since", 0.0))) if isinstance(value, Mapping) else None
+
+
+def rotation_cursor(source: ResourceId) -> str:
+    """Return the name of the cursor that holds a source's rotation."""
+    return f"rotation/{source.path}"

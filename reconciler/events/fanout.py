@@ -1,0 +1,160 @@
+"""From an event to everything it leads to: items of stages, parts of connection groups, rejections. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from reconciler.events.filters import from_source, judge
+from reconciler.manifests.expressions import ExpressionError, compile_value
+from reconciler.model.events import Event, EventState, RejectedBy
+from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.stages.inputs import InputError
+from reconciler.stages.origin import origin_of
+from reconciler.stages.queueing import Queued, queue
+from reconciler.state.routing import Join, Routing
+
+KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
+NOT_ROUTED = frozenset({"ping", "meta"})
+"""Said by a sender about its own webhook: noted, never handed on."""
+LastOf = Callable[[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stage or group that is connected to something."""
+
+    resource: Resource
+    connection: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Who is connected to whom at one revision."""
+
+    revision: str
+    resources: Mapping[ResourceId, Resource]
+    targets: Mapping[ResourceId, tuple[Target, ...]] = field(default_factory=dict)
+
+    def needs_last(self, source: ResourceId) -> Iterator[tuple[ResourceId, tuple[str, ...]]]:
+        """Yield the (stage, results) whose last inputs an event of ``source`` may ask for."""
+        for target in self.targets.get(source, ()):
+            for mapping in target.resource.spec.get("inputMappings", ()):
+                for value in mapping["values"]:
+                    last = value.get("valueFrom", {}).get("lastExecution")
+                    if last is not None:
+                        yield target.resource.id, tuple(last["results"])
+
+
+def wire(revision: str, resources: Mapping[ResourceId, Resource]) -> Wiring:
+    """Return the wiring of a live revision."""
+    targets: dict[ResourceId, list[Target]] = {}
+    for resource in resources.values():
+        if resource.id.kind in (Kind.STAGE.value, Kind.CONNECTION_GROUP.value):
+            for connection in resource.spec["connections"]:
+                source = connected(resource, connection)
+                if source is not None:
+                    targets.setdefault(source, []).append(Target(resource, connection))
+    return Wiring(revision, resources, {source: tuple(found) for source, found in targets.items()})
+
+
+def connected(resource: Resource, connection: Mapping[str, Any]) -> ResourceId | None:
+    """Return what a connection names, as validation found it: in its own canvas, else in ``default``."""
+    kind = KINDS[connection["type"]].value
+    found = [one for one in resource.references if one.kind == kind and one.name == connection["name"]]
+    return next((one for one in found if one.canvas == resource.id.canvas), found[0] if found else None)
+
+
+def route(event: Event, body: bytes, wiring: Wiring, *, last: LastOf, integration: str, now: float) -> Routing:
+    """Return what ``event`` leads to at the revision of ``wiring``. ``integration``: path of its source's Integration, or empty."""
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Routing(event.id, EventState.REJECTED, "malformed", "the payload is no JSON")
+    if event.type in NOT_ROUTED:
+        return Routing(event.id, reason=event.type)
+    source = wiring.resources.get(event.source)
+    if source is not None and source.id.kind == Kind.EVENT_SOURCE.value:
+        verdict = from_source(source.spec, (event.type, *event.also), payload, event.headers)
+        if not verdict.passes:
+            return Routing(event.id, EventState.REJECTED, verdict.reason, verdict.message)
+    return _Fan(event, payload, wiring, last, integration, now).routing()
+
+
+class _Fan:
+    """One event on its way to its targets."""
+
+    def __init__(self, event: Event, payload: Any, wiring: Wiring, last: LastOf, integration: str, now: float) -> None:
+        self.event, self.payload, self.wiring, self.last, self.now = event, payload, wiring, last, now
+        self.origin = origin_of(integration, event.type, payload)
+        self.queued: list[Queued] = []
+        self.joins: list[Join] = []
+        self.rejections: list[RejectedBy] = []
+
+    def routing(self) -> Routing:
+        for target in self.wiring.targets.get(self.event.source, ()):
+            verdict = judge(target.connection, self.payload, self.event.headers)
+            if not verdict.passes:
+                self._reject(target, verdict.reason, verdict.message)
+            elif target.resource.id.kind == Kind.STAGE.value:
+                self._queue(target)
+            else:
+                self._join(target)
+        items = tuple(one.item for one in self.queued)
+        return Routing(
+            self.event.id,
+            items=items,
+            pins={one.item.spec_digest: one.pin for one in self.queued},
+            reports=tuple(report for one in self.queued for report in one.reports),
+            joins=tuple(self.joins),
+            rejections=tuple(self.rejections),
+        )
+
+    def _reject(self, target: Target, reason: str, message: str) -> None:
+        self.rejections.append(RejectedBy(self.event.id, target.resource.id, reason, message, self.now))
+
+    def _queue(self, target: Target) -> None:
+        stage = target.resource
+        try:
+            self.queued.append(
+                queue(
+                    stage,
+                    target.connection["name"],
+                    self.event,
+                    self.payload,
+                    origin=self.origin,
+                    revision=self.wiring.revision,
+                    last=lambda results: self.last(stage.id, results),
+                    now=self.now,
+                )
+            )
+        except InputError as error:
+            self._reject(target, "error", error.message)
+
+    def _join(self, target: Target) -> None:
+        spec = target.resource.spec
+        fields: dict[str, str] = {}
+        for one in spec["groupBy"]["fields"]:
+            try:
+                value = compile_value(one["expression"]).evaluate(self.payload, self.event.headers)
+            except ExpressionError as error:
+                self._reject(target, "error", f"groupBy field {one['name']!r}: {error.message}")
+                return
+            fields[one["name"]] = value if isinstance(value, str) else orjson.dumps(value).decode()
+        behaviour = spec.get("timeoutBehavior", "none")
+        self.joins.append(
+            Join(
+                group=target.resource.id,
+                key=hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+                fields=fields,
+                connection=target.connection["name"],
+                needed=tuple(one["name"] for one in spec["connections"]),
+                timeout_s=float(spec.get("timeout", 0)),
+                emit=behaviour == "emit",
+                drop=behaviour == "drop",
+            )
+        )

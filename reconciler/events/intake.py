@@ -1,0 +1,199 @@
+"""A delivery from its bytes to the disk: found by its URL, proved, stored, and only then answered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.engine.passes import Engine
+from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
+from reconciler.events.writer import InboxFull, Writer
+from reconciler.model.errors import StateError
+from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
+from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.secrets import SecretValue
+from reconciler.state.inbox import Arrival, Stored, new_event_id
+
+ACCEPTED, REFUSED, CONTRADICTED, BUSY = 202, 401, 409, 503
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a source was last heard of. ``at``: epoch seconds; ``key``: 0 the key in force, else an older one."""
+
+    at: float
+    type: str
+    key: int = 0
+
+
+class Intake:
+    """Takes deliveries in. One a process; what it remembers is made again from the live revision and the state."""
+
+    def __init__(self, engine: Engine, writer: Writer, *, on_event: Callable[[], None]) -> None:
+        self._engine = engine
+        self._deps = engine.deps
+        self._writer = writer
+        self._on_event = on_event
+        self._endpoints: dict[str, Endpoint] = {}
+        self._made_of: Any = None
+        self._keys: dict[tuple[str, str, tuple[int, ...]], list[SecretValue]] = {}
+        self.rotations: dict[ResourceId, Rotation] = {}
+        self.heard: dict[ResourceId, Heard] = {}
+        self.refused: dict[ResourceId, tuple[float, str]] = {}
+        """When, and why, a source's newest delivery was not believed."""
+        self.counts: Counter[str] = Counter()
+        """Deliveries by what became of them: accepted, duplicate, contradicted, busy, and every `Refusal`."""
+
+    async def receive(self, owner: str, uid: str, key_id: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Return the HTTP status of the answer: 202 once the delivery is durable, one and the same 401 for all that is not believed."""
+        endpoint = self._find(uid) if owner == self._deps.owner else None
+        now = self._deps.clock()
+        verdict = self._verify(endpoint, key_id, headers, body, now)
+        if endpoint is None or isinstance(verdict, Rejection):
+            self._refuse(endpoint, verdict, now)
+            return REFUSED
+        return await self._take(endpoint, verdict, now)
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Return the endpoints of the live revision, by uid."""
+        live = self._engine.live
+        if self._made_of is not live:
+            self._endpoints = endpoints(self._deps.owner, live.resources)
+            self._keys.clear()
+            self._made_of = live
+        return self._endpoints
+
+    def _find(self, uid: str) -> Endpoint | None:
+        return self.endpoints().get(uid)
+
+    def _verify(
+        self, endpoint: Endpoint | None, key_id: str, headers: Mapping[str, str], body: bytes, now: float
+    ) -> Delivery | Rejection:
+        if endpoint is None:  # as much work as for one that exists: nobody learns from the time which uids there are
+            hashlib.sha256(body).digest()
+            self._deps.keyring.signing_key(self._deps.owner, _NOBODY, 0)
+            return Rejection(Refusal.UNKNOWN)
+        numbers = numbers_for(endpoint, self.rotations.get(endpoint.source.id), now)
+        named = key_id if self._deps.keyring.by_id(key_id) is not None else ""
+        keys = self._keys.get((endpoint.uid, named, numbers))
+        if keys is None:
+            keys = keys_for(endpoint, self._deps.keyring, self._deps.owner, named, numbers)
+            self._keys[endpoint.uid, named, numbers] = keys
+        return endpoint.receiver.verify(headers, body, keys, now=now)
+
+    def _refuse(self, endpoint: Endpoint | None, verdict: Delivery | Rejection, now: float) -> None:
+        reason = verdict.reason if isinstance(verdict, Rejection) else Refusal.UNKNOWN
+        self.counts[reason.value] += 1
+        if endpoint is None or not isinstance(verdict, Rejection):
+            self._deps.log.debug("delivery_refused", reason=reason.value)
+            return
+        known = self.refused.get(endpoint.source.id)
+        self.refused[endpoint.source.id] = (now, f"{reason.value}: {verdict.detail}".rstrip(": "))
+        if known is None or now - known[0] > 60:  # a flood of forgeries is one line a minute
+            identity = endpoint.source.id
+            self._deps.log.warning(
+                "delivery_refused", kind=identity.kind, name=identity.name, canvas=identity.canvas, reason=reason.value
+            )
+
+    async def _take(self, endpoint: Endpoint, delivery: Delivery, now: float) -> int:
+        source = endpoint.source.id
+        self.heard[source] = Heard(now, delivery.type, delivery.key)
+        try:
+            stored = await self.store(source, delivery, Origin.DELIVERED, now)
+        except InboxFull:
+            self.counts["busy"] += 1
+            return BUSY
+        except StateError as error:
+            self.counts["busy"] += 1
+            self._deps.log.error("delivery_not_stored", kind=source.kind, name=source.name, code=error.code, error=error.message)
+            return BUSY
+        if not stored.new and not stored.same:
+            self.counts["contradicted"] += 1
+            self._deps.log.error(
+                "delivery_contradicted",
+                kind=source.kind,
+                name=source.name,
+                canvas=source.canvas,
+                event=stored.event_id,
+                code="RC8009",
+                error="a delivery with a known id has another body: somebody replays, or the sender is defective",
+            )
+            return CONTRADICTED
+        self.counts["accepted" if stored.new else "duplicate"] += 1
+        return ACCEPTED
+
+    async def store(self, source: ResourceId, delivery: Delivery, origin: Origin, now: float) -> Stored:
+        """Store a delivery, however it came; raises `InboxFull`, `StateError`."""
+        stored = await self._writer.store(Arrival(self._event(source, delivery, origin, now), delivery.body))
+        if stored.new:
+            self._on_event()
+        return stored
+
+    def _event(self, source: ResourceId, delivery: Delivery, origin: Origin, now: float) -> Event:
+        state, reason, message = EventState.PENDING, "", ""
+        if delivery.problem:
+            state, reason, message = EventState.REJECTED, "malformed", delivery.problem
+        elif delivery.occurred_at is not None and now - delivery.occurred_at > self._deps.config.retention.inbox:
+            # What is older than the inbox's memory may be a replay of something that had its effect.
+            state, reason, message = EventState.REJECTED, "stale", "it happened longer ago than events are kept"
+        return Event(
+            id=new_event_id(now),
+            source=source,
+            delivery_id=delivery.id,
+            type=delivery.type,
+            origin=origin,
+            state=state,
+            received_at=now,
+            occurred_at=delivery.occurred_at,
+            identity=delivery.identity,
+            also=delivery.also,
+            body_digest=hashlib.sha256(delivery.body).hexdigest(),
+            reason=reason,
+            message=message,
+            headers=delivery.headers,
+        )
+
+    # -- what is remembered -----------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Take up what the state knows of rotations and of when sources were heard of."""
+        store, db = self._deps.store, self._deps.db
+        for source, at in (await db(store.last_arrivals)).items():
+            self.heard.setdefault(source, Heard(at, ""))
+        for endpoint in self.endpoints().values():
+            if endpoint.rotation > 0:
+                rotation = rotation_of(await db(store.get_cursor, rotation_cursor(endpoint.source.id)))
+                if rotation is not None:
+                    self.rotations[endpoint.source.id] = rotation
+
+    async def save(self) -> None:
+        """Store when sources were heard of, and rotations that are in force everywhere now."""
+        store, db = self._deps.store, self._deps.db
+        values: dict[str, Any] = {f"heard/{source.path}": heard.at for source, heard in self.heard.items()}
+        now = await db(store.now)
+        for endpoint in self.endpoints().values():
+            source, number = endpoint.source.id, endpoint.rotation
+            known = self.rotations.get(source)
+            if number > 0 and (known is None or known.number != number or not known.since) and self._in_force(endpoint):
+                self.rotations[source] = Rotation(number, now)
+                values[rotation_cursor(source)] = {"number": number, "since": now}
+        if values:
+            await db(store.set_cursors, values)
+
+    def _in_force(self, endpoint: Endpoint) -> bool:
+        """Whether the newest key is written everywhere: the source's objects are as declared at its newest generation."""
+        if not endpoint.integration:
+            return True
+        status = self._engine.view.statuses.get(endpoint.source.id)
+        return (
+            status is not None
+            and status.spec_digest == endpoint.source.spec_digest
+            and status.observed_generation == status.generation
+            and status.conditions[0].status.value == "True"
+        )
+
+
+_NOBODY = ResourceId(Kind.EVENT_SOURCE.value, "default", "nobody").uid("nobody")

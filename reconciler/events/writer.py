@@ -1,0 +1,60 @@
+"""Group commit: deliveries that arrive while one commit is under way share the next one. A sender is answered after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from reconciler.engine.deps import Deps
+from reconciler.failpoints import failpoint
+from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.state.inbox import Arrival, Stored
+
+BATCH = 512
+MAX_WAITING = 8_192
+MAX_BYTES = 128 << 20
+
+
+class InboxFull(ReconcilerError):
+    """More waits than may be held: the sender is told to come back."""
+
+    code = "RC8008"
+
+
+class Writer:
+    """Stores arrivals; one commit at a time."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._waiting: deque[tuple[Arrival, asyncio.Future[Stored]]] = deque()
+        self._bytes = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def store(self, arrival: Arrival) -> Stored:
+        """Return what became of ``arrival``, once it is on the disk. Raises `InboxFull`, `StateError`."""
+        if len(self._waiting) >= MAX_WAITING or self._bytes + len(arrival.body) > MAX_BYTES:
+            raise InboxFull("too many deliveries wait for the disk")
+        future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        self._waiting.append((arrival, future))
+        self._bytes += len(arrival.body)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+        return await future
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._bytes -= sum(len(arrival.body) for arrival, _ in batch)
+            try:
+                failpoint("inbox-before-commit")
+                stored = await self._deps.db(self._deps.store.add_events, [arrival for arrival, _ in batch])
+                failpoint("inbox-after-commit")
+            except Exception as error:
+                told = error if isinstance(error, ReconcilerError) else StateError(f"not stored: {type(error).__name__}")
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(told)
+                continue
+            for (_, future), one in zip(batch, stored, strict=True):
+                if not future.done():
+                    future.set_result(one)

@@ -1,0 +1,138 @@
+"""What of a stage's queue starts now, what never will, and why the rest waits. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.engine.reporting import iso
+from reconciler.manifests.schedules import in_window, next_opening
+from reconciler.model.executions import Execution, ExecutionState, Item, Result, Vote, Why
+from reconciler.model.resources import Resource
+from reconciler.stages import statuses
+from reconciler.state.queue import Admission, PendingReport
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the live revision says of a stage; a stage that is gone starts nothing any more."""
+
+    concurrency: int = 1
+    latest: bool = False
+    suspended: str = ""
+    """Why nothing starts; empty: it does."""
+    gone: bool = False
+
+
+def settings_of(stage: Resource | None, suspended: str) -> Settings:
+    """Return the settings of a live stage; of one that is no longer declared when ``stage`` is None."""
+    if stage is None:
+        return Settings(gone=True)
+    return Settings(int(stage.spec.get("concurrency", 1)), stage.spec.get("queue", "fifo") == "latest", suspended)
+
+
+def decide(
+    items: Sequence[Item],
+    running: int,
+    votes: Mapping[str, Sequence[Vote]],
+    *,
+    settings: Settings,
+    pinned: Mapping[str, Resource],
+    now: float,
+) -> Admission:
+    """Return what happens to the queued ``items`` (oldest first). ``pinned``: each item's stage as it was, by digest."""
+    discard: dict[str, tuple[str, str]] = {}
+    if settings.gone:
+        discard = {one.id: ("removed", "the stage is no longer declared") for one in items}
+    elif settings.latest:
+        discard = {one.id: ("superseded", f"{items[-1].id} is newer") for one in items[:-1]}
+    left = [one for one in items if one.id not in discard]
+    start: list[Execution] = []
+    waiting: dict[str, tuple[str, str]] = {}
+    for item in left:
+        why = _waits(item, settings, votes.get(item.id, ()), pinned, now)
+        if why is None and running + len(start) >= settings.concurrency:
+            why = ("concurrency", f"{running + len(start)} of {settings.concurrency} running")
+        if why is None:
+            start.append(_execution(item, pinned[item.spec_digest], now))
+        else:
+            waiting[item.id] = why
+    reports: list[PendingReport] = []
+    for one in items:
+        if one.id in discard and one.spec_digest in pinned:
+            spec = pinned[one.spec_digest].spec
+            reports += statuses.at_end(one, spec, Result.CANCELLED, Why.USER, now, message=discard[one.id][1])
+    return Admission(tuple(start), discard, waiting, tuple(reports))
+
+
+def _waits(
+    item: Item, settings: Settings, votes: Sequence[Vote], pinned: Mapping[str, Resource], now: float
+) -> tuple[str, str] | None:
+    if settings.suspended:
+        return "suspended", settings.suspended
+    if item.not_before > now:
+        return "retry", f"attempt {item.attempt} begins {iso(item.not_before)}, after: {item.failure}"[:400]
+    stage = pinned.get(item.spec_digest)
+    if stage is None:
+        return "queued", "just came in"
+    for condition in stage.spec.get("conditions", ()):
+        found = (
+            _approval(condition["approval"], votes) if condition["type"] == "approval" else _window(condition["timeWindow"], now)
+        )
+        if found is not None:
+            return found
+    return None
+
+
+def _approval(wanted: Mapping[str, Any], votes: Sequence[Vote]) -> tuple[str, str] | None:
+    counted = [one.by for one in votes if counts(wanted, one.by)]
+    if len(counted) >= wanted["count"]:
+        return None
+    who = f" of {', '.join(wanted['approvers'])}" if wanted.get("approvers") else ""
+    by = f" (by {', '.join(counted)})" if counted else ""
+    return "approval", f"{len(counted)} of {wanted['count']} approvals{who}{by}"
+
+
+def counts(wanted: Mapping[str, Any], by: str) -> bool:
+    """Whether ``by`` is one of those whose approval a condition asks for."""
+    return not wanted.get("approvers") or by in wanted["approvers"]
+
+
+def _window(window: Mapping[str, Any], now: float) -> tuple[str, str] | None:
+    if in_window(window, now):
+        return None
+    import datetime as dt
+    from zoneinfo import ZoneInfo
+
+    opens = dt.datetime.fromtimestamp(next_opening(window, now), ZoneInfo(window.get("timeZone", "UTC")))
+    return "time-window", f"opens {opens:%a %Y-%m-%d %H:%M} {window.get('timeZone', 'UTC')}"
+
+
+def execution_id(item: Item) -> str:
+    """Return the id of an item's newest try; it is also what travels inside the run. 32 characters of ``[a-z0-9-]``."""
+    joined = "\0".join(("reconciler/execution/v1", item.id, str(item.attempt)))
+    return "rcl-" + hashlib.sha256(joined.encode()).hexdigest()[:28]
+
+
+def _execution(item: Item, stage: Resource, now: float) -> Execution:
+    executor = stage.spec["executor"]
+    integration = next(
+        (r for r in stage.references if r.kind == "Integration" and r.name == executor.get("integration", {}).get("name")), None
+    )
+    identity = execution_id(item)
+    return Execution(
+        id=identity,
+        item_id=item.id,
+        stage=item.stage,
+        state=ExecutionState.STARTING,
+        created_at=now,
+        spec_digest=item.spec_digest,
+        revision=item.revision,
+        integration=integration.path if integration is not None else "",
+        label=item.label,
+        correlation=identity,
+        started_at=now,
+        next_at=now,
+    )

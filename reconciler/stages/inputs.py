@@ -1,0 +1,154 @@
+"""What an item is made of: inputs by mapping, the parts of the event that templates name, and what text may go on. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from reconciler.manifests.expressions import ExpressionError, compile_constraints, compile_value
+from reconciler.manifests.templates import TemplateError, references, resolve
+from reconciler.model.errors import ReconcilerError
+
+MAX_TEXT = 1_024
+SAFE_TEXT = re.compile(r"[\w./:@+=,#~^%\[\] -]*")
+"""Text of an event that may go into a run without more ado: nothing that a shell takes for its own (no quote, dollar, backslash,
+backtick, bracket of a subshell, separator, redirection, glob, line break). A workflow that writes an input into a script
+line would run whatever a stranger named a branch."""
+GUARDED = frozenset({"github", "semaphore", "buddy", "gitlab", "spinnaker"})
+"""Executors whose inputs end up in jobs."""
+LastInputs = Callable[[tuple[str, ...]], Mapping[str, Any] | None]
+"""Results that count → inputs of the newest finished execution that had one of them."""
+
+
+class InputError(ReconcilerError):
+    """An item that cannot be queued."""
+
+    code = "RC6034"
+
+
+def build_inputs(spec: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> dict[str, Any]:
+    """Return the value of every input of a stage for an event that came by ``connection``; raises `InputError`."""
+    declared = {one["name"]: one for one in spec.get("inputs", ())}
+    mapping = _mapping_for(spec, connection)
+    if not declared or mapping is None:
+        return {}
+    guarded = spec["executor"]["type"] in GUARDED
+    inputs: dict[str, Any] = {}
+    for given in mapping["values"]:
+        name = given["name"]
+        value, foreign = _value(given, connection, payload, last)
+        if foreign and (guarded or "pattern" in declared[name]):
+            check_text(f"input {name!r}", value, declared[name].get("pattern"))
+        inputs[name] = value
+    return inputs
+
+
+def _mapping_for(spec: Mapping[str, Any], connection: str) -> Mapping[str, Any] | None:
+    for mapping in spec.get("inputMappings", ()):
+        if mapping.get("when", {}).get("triggeredBy", {}).get("connection") in (None, connection):
+            return mapping  # type: ignore[no-any-return]
+    return None
+
+
+def _value(given: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> tuple[Any, bool]:
+    """Return a value and whether it is text that somebody outside chose."""
+    name = given["name"]
+    if "value" in given:
+        try:
+            return resolve(given["value"], {"event": payload}), any(True for _ in references(given["value"]))
+        except TemplateError as error:
+            raise InputError(f"input {name!r}: {error}") from None
+    data = given["valueFrom"].get("eventData")
+    if data is None:
+        before = last(tuple(given["valueFrom"]["lastExecution"]["results"]))
+        return (before or {}).get(name, ""), False  # was checked when it was queued first
+    if data["connection"] != connection:
+        raise InputError(
+            f"input {name!r} comes from {data['connection']!r}, but the event came by {connection!r}",
+            hint="Give each connection a mapping of its own with `when.triggeredBy`.",
+        )
+    try:
+        return compile_value(data["expression"]).evaluate(payload), True
+    except ExpressionError as error:
+        raise InputError(f"input {name!r}: {error.message}") from None
+
+
+def check_text(what: str, value: Any, pattern: str | None = None) -> None:
+    """Raise `InputError` for text of an event that may not go into a run; structures are looked through."""
+    for text in _texts(value):
+        if len(text) > MAX_TEXT and pattern is None:
+            raise InputError(
+                f"{what} is longer than {MAX_TEXT} characters", hint=f"Allow it with the input's `pattern`: {_ADVICE}"
+            )
+        allowed = _whole(pattern, text) if pattern is not None else SAFE_TEXT.fullmatch(text) is not None
+        if not allowed:
+            why = f"does not match {pattern!r}" if pattern is not None else "has characters that a shell takes for its own"
+            raise InputError(f"{what} {why}", hint=f"Allow it with the input's `pattern`: {_ADVICE}")
+
+
+_ADVICE = "and hand it to scripts through `env`, never inside of their text."
+
+
+def _whole(pattern: str, text: str) -> bool:
+    return compile_constraints({"text": f"^(?:{pattern})$"}).evaluate({"text": text})
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def frozen_event(spec: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+    """Return the parts of ``payload`` that the templates of the executor and the report name, and nothing else of it.
+
+    Raises `InputError` for a path that is not there, and for text that may not go into a run.
+    """
+    executor = spec["executor"]
+    inner = executor.get("spec", {})
+    guarded: Any = inner if executor["type"] in GUARDED else {key: inner.get(key) for key in ("url", "headers")}
+    kept: dict[str, Any] = {}
+    try:
+        for path in _event_paths(guarded):
+            check_text(f"${{{{ {path} }}}}", _put(kept, path, payload))
+        for path in _event_paths([inner, executor.get("name", ""), spec.get("report", {})]):
+            _put(kept, path, payload)
+    except TemplateError as error:
+        raise InputError(str(error)) from None
+    return kept
+
+
+def _event_paths(value: Any) -> list[str]:
+    return sorted({path for path in references(value) if path.startswith("event.")})
+
+
+def _put(kept: dict[str, Any], path: str, payload: Any) -> Any:
+    """Copy what ``path`` names into ``kept`` under the same path, and return it."""
+    value = resolve(f"${{{{ {path} }}}}", {"event": payload})
+    node = kept
+    parts = path.split(".")[1:]
+    for part in parts[:-1]:
+        inner = node.setdefault(part, {})
+        if not isinstance(inner, dict):  # a longer path below one that is kept whole already
+            return value
+        node = inner
+    node[parts[-1]] = value
+    return value
+
+
+def label_of(spec: Mapping[str, Any], inputs: Mapping[str, Any], event: Mapping[str, Any], default: str) -> str:
+    """Return what an execution is called: ``executor.name`` with its templates replaced."""
+    name = spec["executor"].get("name")
+    if not name:
+        return default
+    try:
+        return str(resolve(name, {"inputs": inputs, "event": event}))[:200]
+    except TemplateError as error:
+        raise InputError(f"executor.name: {error}") from None

@@ -1,0 +1,73 @@
+"""Logs of the run outside, from its provider, for whoever asks: nothing of them is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from reconciler.engine.passes import Engine
+from reconciler.manifests.codec import resource_from_json
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.executions import Execution, ExecutionState, LogLines, RunIntent
+from reconciler.stages.reach import Reach
+
+
+class NoLog(ReconcilerError):
+    """There is nothing to show."""
+
+    code = "RC6035"
+
+
+class Logs:
+    """Reads logs piece by piece."""
+
+    def __init__(self, engine: Engine, reach: Reach) -> None:
+        self._deps = engine.deps
+        self._reach = reach
+        self._redact = engine.deps.redactor
+
+    async def read(self, execution_id: str, cursor: str = "") -> LogLines:
+        """Return what there is after ``cursor``, secrets blotted out; ``complete`` when there will be no more. Raises `NoLog`."""
+        store, db = self._deps.store, self._deps.db
+        execution: Execution | None = await db(store.execution, execution_id)
+        if execution is None:
+            raise ReconcilerError(f"no execution {execution_id}", code="RC6030", hint="See `reconciler executions`.")
+        if execution.run is None:
+            if execution.state is ExecutionState.FINISHED:
+                raise NoLog(f"{execution_id} never ran: {execution.message}")
+            return LogLines((), cursor, complete=False)
+        pinned = await db(store.pinned, execution.spec_digest)
+        if pinned is None:
+            raise NoLog(f"the configuration of {execution_id} is gone")
+        stage = resource_from_json(pinned)
+        spec: dict[str, Any] = dict(stage.spec["executor"].get("spec", {}))
+        executor = self._reach.executor(stage)
+        api = await self._reach.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
+        intent = RunIntent(
+            execution.id,
+            execution.correlation,
+            executor.type,
+            str(stage.spec["executor"].get("resource", {}).get("name", "")),
+            spec,
+            execution.intended_at,
+        )
+        found = await executor.logs(api, intent, execution.run, cursor)
+        complete = found.complete and execution.state is ExecutionState.FINISHED
+        return LogLines(tuple(self._redact.redact(line) for line in found.lines), found.cursor, complete)
+
+    async def follow(self, execution_id: str, *, pause: Any) -> AsyncIterator[LogLines]:
+        """Yield pieces until the log is complete; ``pause`` is awaited between two looks."""
+        cursor = ""
+        while True:
+            piece = await self.read(execution_id, cursor)
+            cursor = piece.cursor
+            yield piece
+            if piece.complete:
+                return
+            await pause()
+
+
+def _plain(spec: dict[str, Any]) -> dict[str, Any]:
+    """The URL of an `http` executor, unless it is made of templates: then the run itself says where it went."""
+    url = str(spec.get("url", ""))
+    return {"url": url} if url and "${{" not in url else {}

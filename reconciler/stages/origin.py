@@ -1,0 +1,85 @@
+"""Where an event comes from, in the words of a code host: what results are written back to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SHA = {
+    "push": ("after",),
+    "pull_request": ("pull_request", "head", "sha"),
+    "pull_request_review": ("pull_request", "head", "sha"),
+    "workflow_run": ("workflow_run", "head_sha"),
+    "workflow_job": ("workflow_job", "head_sha"),
+    "check_run": ("check_run", "head_sha"),
+    "check_suite": ("check_suite", "head_sha"),
+    "deployment": ("deployment", "sha"),
+    "deployment_status": ("deployment", "sha"),
+    "status": ("sha",),
+    "pipeline_done": ("revision", "commit_sha"),
+}
+_REF = {
+    "push": ("ref",),
+    "pull_request": ("pull_request", "head", "ref"),
+    "workflow_run": ("workflow_run", "head_branch"),
+    "workflow_job": ("workflow_job", "head_branch"),
+    "deployment": ("deployment", "ref"),
+    "deployment_status": ("deployment", "ref"),
+    "release": ("release", "tag_name"),
+    "create": ("ref",),
+    "pipeline_done": ("revision", "reference"),
+}
+
+
+def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]:
+    """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id) and ``automatic``, as far as the event tells.
+
+    ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). An event
+    of a stage or a group carries the origin of what it came from.
+    """
+    if not isinstance(payload, Mapping):
+        return {}
+    handed_on = payload.get("origin")
+    if event_type == "execution_finished":
+        return dict(handed_on) if isinstance(handed_on, Mapping) else {}
+    if event_type == "field_set_completed":
+        return _of_group(payload)
+    origin: dict[str, Any] = {"integration": integration} if integration else {}
+    repository = _at(payload, ("repository", "full_name")) or _at(payload, ("repository", "slug"))
+    if isinstance(repository, str) and repository.count("/") == 1:
+        origin["repository"] = repository
+    for name, paths in (("sha", _SHA), ("ref", _REF)):
+        value = _at(payload, paths.get(event_type, ()))
+        if isinstance(value, str) and value:
+            origin[name] = value
+    if event_type == "deployment":
+        number = _at(payload, ("deployment", "id"))
+        if isinstance(number, int):
+            origin["deployment"] = str(number)
+            origin["environment"] = str(_at(payload, ("deployment", "environment")) or "")
+            origin["automatic"] = isinstance(payload.get("workflow_run"), Mapping)
+    return origin
+
+
+def _of_group(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The first part of a set that says where it comes from."""
+    events = payload.get("events")
+    for inner in events.values() if isinstance(events, Mapping) else ():
+        if isinstance(inner, Mapping):
+            for kind in ("execution_finished", *_SHA):
+                if kind in {"execution_finished"} and inner.get("type") != kind:
+                    continue
+                found = origin_of("", kind, inner)
+                if found.get("sha"):
+                    return found
+    return {}
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    if not path:
+        return None
+    for part in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value

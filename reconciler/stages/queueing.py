@@ -1,0 +1,88 @@
+"""From an event to an item of a stage's queue: everything that counts is fixed here, at the commit that is live. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.manifests.codec import resource_to_json
+from reconciler.model.events import Event
+from reconciler.model.executions import Item, ItemState
+from reconciler.model.resources import Resource, ResourceId
+from reconciler.stages import statuses
+from reconciler.stages.inputs import LastInputs, build_inputs, frozen_event, label_of
+from reconciler.state.queue import PendingReport
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """An item with what is stored beside it."""
+
+    item: Item
+    pin: bytes
+    reports: tuple[PendingReport, ...]
+
+
+def item_id(stage: ResourceId, event_id: str, number: int = 0) -> str:
+    """Return the id of an item: the same event makes one item a stage, however often it is looked at."""
+    joined = "\0".join(("reconciler/item/v1", stage.path, event_id, str(number)))
+    return "itm-" + hashlib.sha256(joined.encode()).hexdigest()[:24]
+
+
+def pin_of(stage: Resource) -> tuple[str, bytes]:
+    """Return a stage as it is stored with what was queued for it, and the digest it is found by."""
+    payload = resource_to_json(stage)
+    return "sha256:" + hashlib.sha256(payload).hexdigest(), payload
+
+
+def queue(
+    stage: Resource,
+    connection: str,
+    event: Event,
+    payload: Any,
+    *,
+    origin: Mapping[str, Any],
+    revision: str,
+    last: LastInputs,
+    now: float,
+) -> Queued:
+    """Return the item that ``event`` becomes; raises `InputError` when it cannot be queued."""
+    spec = stage.spec
+    inputs = build_inputs(spec, connection, payload, last)
+    kept = frozen_event(spec, payload)
+    digest, pin = pin_of(stage)
+    item = Item(
+        id=item_id(stage.id, event.id),
+        stage=stage.id,
+        event_id=event.id,
+        connection=connection,
+        state=ItemState.QUEUED,
+        created_at=now,
+        revision=revision,
+        spec_digest=digest,
+        label=label_of(spec, inputs, kept, stage.id.name),
+        inputs=inputs,
+        event=kept,
+        origin=dict(origin),
+    )
+    return Queued(item, pin, statuses.at_phase(item, spec, statuses.QUEUED, now))
+
+
+def again(item: Item, execution_id: str, number: int, pinned: Resource, now: float) -> Queued:
+    """Return an item that repeats ``item`` as it was: same inputs, same commit, its conditions asked anew."""
+    fresh = dataclasses.replace(
+        item,
+        id=item_id(item.stage, item.event_id, number),
+        state=ItemState.QUEUED,
+        created_at=now,
+        reason="",
+        message="",
+        rerun_of=execution_id,
+        attempt=1,
+        not_before=0.0,
+    )
+    _, pin = pin_of(pinned)
+    return Queued(fresh, pin, statuses.at_phase(fresh, pinned.spec, statuses.QUEUED, now))

@@ -1,0 +1,60 @@
+"""How a stage reaches what it runs: its executor, and a client for its integration or, for `http`, for the URL's own host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.drivers.base import Api
+from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.running import Executor, Reporter
+from reconciler.drivers.web import WebDriver, connection_to
+from reconciler.engine.links import Link
+from reconciler.engine.passes import Engine
+from reconciler.manifests.expressions import compile_filter
+from reconciler.model.errors import NotImplementedYet
+from reconciler.model.executions import Execution
+from reconciler.model.resources import Resource, ResourceId
+
+LOCAL = frozenset({"http", "noop"})
+"""Executors without an integration; the `web` driver has them."""
+
+
+class Reach:
+    """Finds executors and clients. Clients are those of the reconciling side: one budget a credential."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._local = WebDriver(lambda expression, answer: bool(compile_filter(expression).evaluate(answer)))
+
+    def executor(self, stage: Resource) -> Executor:
+        """Return what runs a stage; raises `NotImplementedYet` for a provider that has no executor in this version."""
+        kind = str(stage.spec["executor"]["type"])
+        driver = self._local if kind in LOCAL else driver_for(kind)
+        executor = driver.executors.get(kind) if driver is not None else None
+        if executor is None:
+            raise NotImplementedYet(
+                f"the executor {kind!r} is not part of this version yet",
+                hint="The manifest is valid; nothing is run until the driver lands.",
+            )
+        return executor
+
+    async def api(self, execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> Api:
+        """Return the client that an execution uses; raises `ReconcilerError` when there is none."""
+        if execution.integration:
+            return (await self.link(ResourceId.from_path(execution.integration))).api
+        url = str(spec.get("url", "")) or "https://localhost"
+        return await self._engine.links.local(connection_to(url, stage.id), self._engine.secrets)
+
+    async def link(self, integration: ResourceId) -> Link:
+        """Return the link of an integration, declared or kept in the state."""
+        engine = self._engine
+        stored = await engine.deps.db(engine.deps.store.connections)
+        return await engine.links.link(integration, engine.live, stored, engine.secrets)
+
+    async def reporter(self, integration: ResourceId) -> tuple[Reporter, Api]:
+        """Return who writes results back, with its client."""
+        link = await self.link(integration)
+        if link.driver.reporter is None:
+            raise NotImplementedYet(f"{integration} is no code host that results are written to")
+        return link.driver.reporter, link.api

@@ -1,0 +1,127 @@
+"""Writes results back: the statuses that the state says are open, each target's in order, each once also after a crash."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.engine.deps import Deps
+from reconciler.engine.passes import Engine
+from reconciler.failpoints import failpoint
+from reconciler.model.errors import NotFound, ProviderError, RateLimited, ReconcilerError, RetryKind
+from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
+from reconciler.model.resources import ResourceId
+from reconciler.stages.reach import Reach
+from reconciler.state.queue import PendingReport
+
+LEASE_S = 120.0
+BATCH = 50
+DESCRIPTION = 140
+GIVE_UP_S = 24 * 3600.0
+"""A status that could not be written for a day is given up, with an error in the log."""
+
+
+class Reports:
+    """Sends what is due. One process at a time works on one item."""
+
+    def __init__(self, engine: Engine, reach: Reach, *, holder: str) -> None:
+        self._engine = engine
+        self._deps: Deps = engine.deps
+        self._reach = reach
+        self._holder = holder
+
+    async def send_due(self) -> int:
+        """Write what is due; returns how many were tried."""
+        store, db = self._deps.store, self._deps.db
+        due = await db(store.due_reports, await db(store.now), BATCH)
+        for one in due:
+            await self._one(one)
+        return len(due)
+
+    async def _one(self, report: PendingReport) -> None:
+        store, db = self._deps.store, self._deps.db
+        fence = None
+        if store.dialect != "sqlite":
+            fence = await db(store.acquire_lease, f"report/{report.item_id}", self._holder, LEASE_S)
+            if fence is None:
+                return
+        try:
+            target = await self._send(report)
+            await db(store.end_report, report, await db(store.now), target=target)
+            self._deps.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
+        except ReconcilerError as error:
+            await self._failed(report, error)
+        finally:
+            if fence is not None:
+                await db(store.release_lease, fence)
+
+    async def _send(self, report: PendingReport) -> Mapping[str, Any]:
+        payload = report.payload
+        reporter, api = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
+        target = str(payload.get("target", ""))
+        if not target:
+            target = await reporter.deployment(api, _request(report))
+        failpoint("report-before-send")
+        await reporter.report(api, _status(report, target, self._deps.config.server.public_url))
+        failpoint("report-after-send")
+        return {"target": target}
+
+    async def _failed(self, report: PendingReport, error: ReconcilerError) -> None:
+        store, db = self._deps.store, self._deps.db
+        now = await db(store.now)
+        failures = int(report.payload.get("failures", 0)) + 1
+        first = float(report.payload.get("failed_at", now))
+        final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
+        if (final and failures > 2) or now - first > GIVE_UP_S:
+            self._deps.log.error(
+                "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
+            )
+            await db(store.end_report, report, now, target={"error": error.message})
+            return
+        config = self._deps.config.reconcile
+        pause = min(config.retry_max, max(1.0, config.retry_min) * 2 ** min(failures, 20)) * random.uniform(0.8, 1.0)  # noqa: S311
+        if isinstance(error, RateLimited) and error.retry_at is not None:
+            pause = max(pause, error.retry_at - self._deps.clock())
+        self._deps.log.warning(
+            "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
+        )
+        await db(store.put_off_report, report, now + pause, {**report.payload, "failures": failures, "failed_at": first})
+
+
+def _request(report: PendingReport) -> DeploymentRequest:
+    make = report.payload["create"]
+    return DeploymentRequest(
+        repository=str(report.payload["repository"]),
+        ref=make["ref"],
+        environment=make["environment"],
+        marker=report.item_id,
+        task=make.get("task", "deploy"),
+        description=make.get("description", "")[:DESCRIPTION],
+        transient=bool(make.get("transient", False)),
+        production=make.get("production"),
+    )
+
+
+def _status(report: PendingReport, target: str, public_url: str) -> StatusReport:
+    payload = report.payload
+    said = str(payload.get("message", "")).strip()
+    text = f"{payload.get('label', '')}: {said}" if said else f"{payload.get('label', '')}: {report.state.replace('_', ' ')}"
+    marker = report.item_id
+    room = DESCRIPTION - len(marker) - 3
+    text = text if len(text) <= room else text[: room - 1] + "…"
+    return StatusReport(
+        kind=ReportKind(report.kind),
+        repository=str(payload["repository"]),
+        target=target,
+        state=report.state,
+        description=f"{text} ({marker})",
+        marker=marker,
+        context=str(payload.get("context", "")),
+        environment_url=str(payload.get("environment_url", "")),
+        log_url=str(payload.get("log_url", "")) or str(payload.get("url", "")) or _page(public_url, report.item_id),
+    )
+
+
+def _page(public_url: str, item_id: str) -> str:
+    return f"{public_url}/executions/{item_id}" if public_url else ""

@@ -1,0 +1,109 @@
+"""Items, executions and events as JSON for people and scripts: what the CLI, the API and the status file show. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.engine.reporting import iso
+from reconciler.model.events import Event, RejectedBy
+from reconciler.model.executions import Execution, Item, Vote
+from reconciler.model.resources import Resource
+from reconciler.model.values import digest_of
+from reconciler.state.queue import PendingReport
+
+
+def item_digest(item: Item) -> str:
+    """Return the digest that an approval may name: over what will run, and with which inputs."""
+    return digest_of(
+        {"item": item.id, "stage": item.stage.path, "inputs": item.inputs, "spec": item.spec_digest, "event": item.event_id}
+    )
+
+
+def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
+    """Return an item; ``reason`` and ``message`` always say why it waits."""
+    return {
+        "id": item.id,
+        "stage": str(item.stage),
+        "state": item.state.value,
+        "reason": item.reason,
+        "message": item.message,
+        "label": item.label,
+        "event": item.event_id,
+        "connection": item.connection,
+        "revision": item.revision,
+        "inputs": dict(item.inputs),
+        "attempt": item.attempt,
+        "createdAt": iso(item.created_at),
+        "notBefore": iso(item.not_before),
+        "rerunOf": item.rerun_of,
+        "digest": item_digest(item),
+        "approvals": [{"by": one.by, "at": iso(one.at)} for one in votes],
+    }
+
+
+def execution_view(execution: Execution, outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an execution."""
+    run = execution.run
+    return {
+        "id": execution.id,
+        "item": execution.item_id,
+        "stage": str(execution.stage),
+        "label": execution.label,
+        "state": execution.state.value,
+        "status": execution.status,
+        "result": execution.result.value if execution.result else "",
+        "reason": execution.why.value if execution.why else "",
+        "message": execution.message,
+        "revision": execution.revision,
+        "createdAt": iso(execution.created_at),
+        "startedAt": iso(execution.intended_at),
+        "finishedAt": iso(execution.finished_at),
+        "cancelRequestedBy": execution.cancel_by,
+        "externalId": run.external_id if run else "",
+        "url": run.url if run else "",
+        "runAttempt": run.attempt if run else 0,
+        **({"outputs": dict(outputs)} if outputs is not None else {}),
+    }
+
+
+def event_view(event: Event, rejections: Sequence[RejectedBy] = ()) -> dict[str, Any]:
+    """Return an event, without its payload, with who did not get it and why."""
+    return {
+        "id": event.id,
+        "source": str(event.source),
+        "type": event.type,
+        "deliveryId": event.delivery_id,
+        "origin": event.origin.value,
+        "state": event.state.value,
+        "reason": event.reason,
+        "message": event.message,
+        "receivedAt": iso(event.received_at),
+        "occurredAt": iso(event.occurred_at or 0.0),
+        "rejectedBy": [{"target": str(one.target), "reason": one.reason, "message": one.message} for one in rejections],
+    }
+
+
+def report_view(report: PendingReport, done_at: float) -> dict[str, Any]:
+    """Return a status that is written back, or waits to be."""
+    payload = report.payload
+    return {
+        "kind": report.kind,
+        "state": report.state,
+        "repository": str(payload.get("repository", "")),
+        "target": str(payload.get("target", "")),
+        "writtenAt": iso(done_at),
+        "error": str(payload.get("error", "")),
+    }
+
+
+def stage_view(stage: Resource, counts: Mapping[str, int], last: Execution | None) -> dict[str, Any]:
+    """Return a row of ``stages[]`` in the status file."""
+    return {
+        "name": stage.id.name,
+        "canvas": stage.id.canvas,
+        "queue": counts.get("queue", 0),
+        "running": counts.get("running", 0),
+        "concurrency": int(stage.spec.get("concurrency", 1)),
+        "last": execution_view(last) if last is not None else None,
+    }

@@ -1,0 +1,99 @@
+"""The second way data flows, put together for one process: inbox → filters → queues → executions → reports.
+
+Part of the composition root (`reconciler.daemon`): what has an effect is made here and handed down. The loops are run by
+`reconciler.engine.loop.Loop`, beside its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from reconciler.engine.passes import Engine
+from reconciler.engine.runtime import Runtime
+from reconciler.events.commands import Commands
+from reconciler.events.dispatcher import Dispatcher
+from reconciler.events.intake import Intake
+from reconciler.events.sweep import Sweep
+from reconciler.events.ticking import Ticking
+from reconciler.events.writer import Writer
+from reconciler.model.errors import ReconcilerError
+from reconciler.stages.logs import Logs
+from reconciler.stages.loop import StageLoop
+from reconciler.stages.pushing import Pushing
+from reconciler.stages.reach import Reach
+from reconciler.stages.reports import Reports
+from reconciler.stages.steps import Steps
+
+FIRST_SWEEP_S = 5.0
+SAVE_EVERY_S = 10.0
+Beat = Callable[[str, float], None]
+"""(name of the loop, seconds until it must have come round again)."""
+
+
+class Working:
+    """Everything about events and stages in one process."""
+
+    def __init__(self, engine: Engine, runtime: Runtime, *, holder: str, beat: Beat) -> None:
+        self._engine = engine
+        self._beat = beat
+        self._swept = asyncio.Event()
+        reach = Reach(engine)
+        self.intake = Intake(engine, Writer(engine.deps), on_event=lambda: self.dispatcher.wake())
+        self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
+        self.stages = StageLoop(
+            engine, Reports(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
+        )
+        self.dispatcher = Dispatcher(engine, on_queued=self.stages.wake, beat=lambda: beat("events", 60.0))
+        self.ticking = Ticking(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
+        self.sweep = Sweep(engine, self.intake, holder=holder)
+        self.logs = Logs(engine, reach)
+        self.pushing = Pushing(engine, reach)
+        self.commands = Commands(engine, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
+
+    def _changed(self) -> None:
+        """A step is done: its end may have made an event, freed a place, or left a status to write."""
+        self.stages.wake()
+        self.dispatcher.wake()
+
+    def loops(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+        """Return what is run for ever, by name."""
+        return {
+            "events": self.dispatcher.run,
+            "stages": self.stages.run,
+            "schedules": self.ticking.run,
+            "sweep": self._sweeping,
+            "intake": self._saving,
+        }
+
+    def drain(self) -> None:
+        """Begin nothing new. Runs outside go on, and are followed by whoever comes next."""
+        self.stages.drain()
+
+    async def _sweeping(self) -> None:
+        """Look for missed deliveries soon after the start, then at every interval."""
+        interval = self._engine.deps.config.reconcile.interval
+        pause = min(FIRST_SWEEP_S, interval)
+        while True:
+            self._beat("sweep", interval * 2 + 1800)
+            await asyncio.sleep(pause)
+            if self._engine.live.empty:
+                continue
+            pause = interval
+            try:
+                await self.sweep.run()
+            except ReconcilerError as error:
+                self._engine.deps.log.error("sweep_failed", code=error.code, error=error.message)
+
+    async def _saving(self) -> None:
+        with contextlib.suppress(ReconcilerError):
+            await self.intake.load()
+        while True:
+            self._beat("intake", 120.0)
+            await asyncio.sleep(SAVE_EVERY_S)
+            try:
+                await self.intake.save()
+            except ReconcilerError as error:
+                self._engine.deps.log.error("intake_not_saved", code=error.code, error=error.message)
