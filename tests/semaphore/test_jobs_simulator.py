@@ -1,0 +1,118 @@
+"""Jobs of the simulated Semaphore and their logs over real HTTP, every answer held against the documented shapes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.sandbox.server import SandboxServer
+from tests.semaphore.simulator import Hands, behave, eventually
+
+
+@pytest.fixture
+def hands(server: SandboxServer) -> Iterator[Hands]:
+    made = Hands(server)
+    with made.http:
+        yield made
+
+
+def job_of(hands: Hands, ppl_id: str, number: int = 0) -> str:
+    return str(hands("GET", f"/pipelines/{ppl_id}?detailed=true")["blocks"][0]["jobs"][number]["job_id"])
+
+
+def events(hands: Hands, job: str) -> list[dict[str, Any]]:
+    return list(hands("GET", f"/logs/{job}")["events"])
+
+
+def test_a_job_goes_with_its_pipeline(hands: Hands) -> None:
+    behave(hands.server, queued_s=0.2, duration_s=0.2, jobs=[{"name": "test", "logs": ["$ make test"]}])
+    _, ppl_id = hands.run(parameters={"A": "1"})
+    job = job_of(hands, ppl_id)
+    first = hands("GET", f"/jobs/{job}")
+    assert (first["metadata"]["name"], first["metadata"]["id"]) == ("test", job)
+    assert (first["status"]["state"], first["status"]["result"], first["metadata"]["start_time"]) == ("QUEUED", "NONE", "0")
+    assert first["spec"]["commands"] == ["make test"]
+    eventually(lambda: hands("GET", f"/jobs/{job}")["status"]["state"] == "RUNNING")
+    hands.done(ppl_id)
+    done = hands("GET", f"/jobs/{job}")
+    assert (done["status"]["state"], done["status"]["result"]) == ("FINISHED", "PASSED")
+    assert int(done["metadata"]["finish_time"]) >= int(done["metadata"]["start_time"]) > 0
+
+
+def test_a_job_that_is_stopped_stops_its_pipeline(hands: Hands) -> None:
+    behave(hands.server, duration_s=-1)
+    _, ppl_id = hands.run()
+    job = job_of(hands, ppl_id)
+    hands("POST", f"/jobs/{job}/stop")
+    assert hands("GET", f"/jobs/{job}")["status"]["result"] == "STOPPED"
+    assert hands.pipeline(ppl_id)["result"] == "stopped"
+    assert [one["event"] for one in events(hands, job)][-1] == "job_finished"
+    assert events(hands, job)[-2]["exit_code"] == 130
+
+
+def test_errors_of_jobs_are_those_of_the_gateway(hands: Hands) -> None:
+    _, ppl_id = hands.run()
+    job = job_of(hands, ppl_id)
+    for method, path in (("GET", f"/jobs/{uuid.uuid4()}"), ("POST", f"/jobs/{uuid.uuid4()}/stop")):
+        assert hands(method, path, status=404)["code"] == 5
+    hands.admin.put_state({"tokens": {"none": {"user": "u"}}})
+    assert hands("GET", f"/jobs/{job}", status=404, headers={"authorization": "Token none"})["code"] == 5
+    assert hands("DELETE", f"/jobs/{job}", status=501)["code"] == 12
+
+
+def test_a_log_grows_while_its_job_runs(hands: Hands) -> None:
+    behave(hands.server, duration_s=0.8, logs=["$ make", "one", "two", "$ make test", "three"])
+    _, ppl_id = hands.run()
+    job = job_of(hands, ppl_id)
+    early = events(hands, job)
+    assert early[0]["event"] == "job_started"
+    assert not [one for one in early if one["event"] == "job_finished"]
+    later = eventually(lambda: len(found := events(hands, job)) > len(early) and found)
+    assert later[: len(early)] == early
+    hands.done(ppl_id)
+    whole = events(hands, job)
+    assert "json" in hands.last.headers["content-type"]
+    shown = [(one["event"], one.get("directive") or one.get("output") or one.get("result")) for one in whole]
+    assert shown == [
+        ("job_started", None),
+        ("cmd_started", "make"),
+        ("cmd_output", "one\n"),
+        ("cmd_output", "two\n"),
+        ("cmd_finished", "make"),
+        ("cmd_started", "make test"),
+        ("cmd_output", "three\n"),
+        ("cmd_finished", "make test"),
+        ("job_finished", "passed"),
+    ]
+
+
+def test_each_job_has_its_own_log_and_the_last_command_of_a_failed_one_fails(hands: Hands) -> None:
+    behave(
+        hands.server, duration_s=0, result="failed", jobs=[{"name": "a", "logs": ["hello"]}, {"name": "b"}], logs=["$ x", "$ y"]
+    )
+    _, ppl_id = hands.run()
+    first, second = (events(hands, job_of(hands, ppl_id, number)) for number in (0, 1))
+    assert [one["output"] for one in first if one["event"] == "cmd_output"] == ["hello\n"]
+    assert [one["exit_code"] for one in second if one["event"] == "cmd_finished"] == [0, 1]
+    assert second[-1]["result"] == "failed"
+
+
+def test_a_job_that_never_began_has_no_log(hands: Hands) -> None:
+    behave(hands.server, queued_s=60)
+    wf_id, ppl_id = hands.run()
+    job = job_of(hands, ppl_id)
+    assert isinstance(hands("GET", f"/logs/{job}", status=404), str)
+    hands("POST", f"/plumber-workflows/{wf_id}/terminate")
+    assert isinstance(hands("GET", f"/logs/{job}", status=404), str)
+    assert hands("GET", f"/jobs/{job}")["status"]["result"] == "STOPPED"
+    assert isinstance(hands("GET", f"/logs/{uuid.uuid4()}", status=404), str)
+
+
+def test_a_missing_right_to_a_log_is_told_in_plain_text(hands: Hands) -> None:
+    _, ppl_id = hands.run()
+    job = job_of(hands, ppl_id)
+    hands.admin.put_state({"tokens": {"none": {"user": "u"}}})
+    assert hands("GET", f"/logs/{job}", status=401, headers={"authorization": "Token none"}) == "Permission denied"
