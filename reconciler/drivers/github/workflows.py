@@ -60,7 +60,6 @@ class GitHubExecutor:
     settle_s = 120.0
     poll_s = 30.0
     """A webhook of ``workflow_run`` is faster; without one, a hundred runs at a time stay far below the hourly limit."""
-    repeatable = True
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
         """Dispatching and ending runs is ``actions``; an event of the repository is ``contents`` besides."""
