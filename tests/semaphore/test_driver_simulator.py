@@ -1,0 +1,124 @@
+"""The driver's executor and receiver against the simulated Semaphore: what it answers is what they were made for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
+from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
+from reconciler.model.resources import Resource
+from reconciler.model.secrets import SecretValue
+from reconciler.sandbox.server import SandboxServer
+from tests.semaphore.simulator import Hands, Receiver, behave, receiving
+from tests.support.driving import OWNER, World
+
+executor = driver.executors["semaphore"]
+CORRELATION = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def hands(server: SandboxServer) -> Iterator[Hands]:
+    made = Hands(server)
+    with made.http:
+        yield made
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as running:
+        yield running
+
+
+def intent(**spec: Any) -> RunIntent:
+    return RunIntent("e-1", CORRELATION, "semaphore", "web", {"ref": "refs/heads/main", **spec}, time.time())
+
+
+async def until(probe: Callable[[], Awaitable[Any]]) -> Any:
+    for _ in range(500):
+        found = await probe()
+        if found:
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never happened")
+
+
+async def ended(world: World, what: RunIntent, run: Run) -> RunReport:
+    async def probe() -> RunReport | None:
+        report = await executor.poll(world.api, what, run)
+        return report if report.status is RunStatus.FINISHED else None
+
+    return await until(probe)
+
+
+async def test_a_run_is_started_found_again_followed_read_and_proved(world: World, hands: Hands) -> None:
+    behave(hands.server, queued_s=0.1, duration_s=0.2, logs=["$ make", "done"])
+    what = intent(parameters={"ENV": "prod"})
+    run = await executor.start(world.api, what)
+    assert run is not None
+    assert (await executor.poll(world.api, what, run)).status is RunStatus.QUEUED
+    found = await executor.find(world.api, what)
+    assert found is not None
+    assert found.external_id == run.external_id
+    report = await ended(world, what, run)
+    assert report.result is Result.PASSED
+    lines = await executor.logs(world.api, what, report.run, "")
+    assert (lines.lines, lines.complete) == (("$ make", "done"), True)
+    token = hands.admin.do("job_token", workflow_id=run.external_id)["token"]
+    keys = KeySet.import_key_set(hands("GET", hands.server.url + "/.well-known/jwks.json"))
+    assert executor.proves(jwt.decode(token, keys, algorithms=["RS256"]).claims, report.run)
+
+
+async def test_a_run_that_was_rebuilt_passes_as_its_second_attempt(world: World, hands: Hands) -> None:
+    behave(hands.server, duration_s=0, result="failed", promotions=[{"name": "live"}])
+    what = intent()
+    run = await executor.start(world.api, what)
+    assert run is not None
+    report = await ended(world, what, run)
+    assert report.result is Result.FAILED
+    behave(hands.server, result="passed")
+    hands("POST", f"/pipelines/{report.run.detail['pipeline']}/partial_rebuild", {"request_token": "a"})
+    again = await ended(world, what, report.run)
+    assert (again.result, again.run.attempt) == (Result.PASSED, report.run.attempt + 1)
+
+
+async def test_a_task_carries_our_parameter_if_it_declares_it_and_is_canceled(world: World, hands: Hands) -> None:
+    behave(hands.server, duration_s=-1)
+    hands.admin.put_state({"tasks": {"web": [{"name": "nightly", "parameters": [{"name": "RECONCILER_EXECUTION_ID"}]}]}})
+    what = intent(task="nightly")
+    run = await executor.start(world.api, what)
+    assert run is not None
+    found = await executor.find(world.api, what)
+    assert found is not None
+    assert found.external_id == run.external_id
+    await executor.cancel(world.api, what, run)
+    assert (await ended(world, what, run)).result is Result.CANCELLED
+
+
+async def test_what_is_sent_is_verified_and_what_is_dropped_is_found_again(
+    world: World, hands: Hands, receiver: Receiver, source: Resource
+) -> None:
+    world.public_url = receiver.url.partition("/in")[0]
+    await world.settle(source)
+    hands.admin.settings(deliver=True, run_duration_s=0)
+    started = int(time.time()) - 1
+    hands.admin.do("run_pipeline", project="payments", commit_sha="c" * 40)
+    hands.delivered(1)
+    hands.admin.settings(drop_deliveries=True)
+    hands.admin.do("run_pipeline", project="payments")
+    (_, headers, body) = receiver.got[0]
+    key = world.keyring.signing_key(OWNER, source.id.uid(OWNER), 0)
+    delivery = SemaphoreReceiver().verify(headers, body, [key], now=time.time())
+    other = SemaphoreReceiver().verify(headers, body, [SecretValue("other")], now=time.time())
+    assert (type(delivery).__name__, type(other).__name__) == ("Delivery", "Rejection")
+    past = await SemaphoreReceiver().missed(world.api, source, (), started)
+    assert len(past) == 2
+    fetched = await SemaphoreReceiver().fetch(world.api, None, past[0])
+    assert fetched.identity == delivery.identity  # type: ignore[union-attr]
