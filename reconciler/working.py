@@ -16,6 +16,7 @@ from reconciler.engine.runtime import Runtime
 from reconciler.events.commands import Commands
 from reconciler.events.dispatcher import Dispatcher
 from reconciler.events.intake import Intake
+from reconciler.events.looking import Looking
 from reconciler.events.sweep import Sweep
 from reconciler.events.ticking import Ticking
 from reconciler.events.writer import Writer
@@ -29,6 +30,8 @@ from reconciler.stages.steps import Steps
 
 FIRST_SWEEP_S = 5.0
 SAVE_EVERY_S = 10.0
+Touch = Callable[..., None]
+"""Publish soon; with ``statuses=True`` after computing them anew."""
 Beat = Callable[[str, float], None]
 """(name of the loop, seconds until it must have come round again)."""
 
@@ -36,27 +39,35 @@ Beat = Callable[[str, float], None]
 class Working:
     """Everything about events and stages in one process."""
 
-    def __init__(self, engine: Engine, runtime: Runtime, *, holder: str, beat: Beat) -> None:
+    def __init__(self, engine: Engine, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
         self._engine = engine
         self._beat = beat
-        self._swept = asyncio.Event()
+        self._touch = touch
         reach = Reach(engine)
-        self.intake = Intake(engine, Writer(engine.deps), on_event=lambda: self.dispatcher.wake())
+        self.intake = Intake(
+            engine, Writer(engine.deps), on_event=lambda: self.dispatcher.wake(), on_turn=lambda: touch(statuses=True)
+        )
         self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
         self.stages = StageLoop(
             engine, Reports(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
         )
-        self.dispatcher = Dispatcher(engine, on_queued=self.stages.wake, beat=lambda: beat("events", 60.0))
+        self.dispatcher = Dispatcher(engine, on_queued=self._queued, beat=lambda: beat("events", 60.0))
         self.ticking = Ticking(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
         self.sweep = Sweep(engine, self.intake, holder=holder)
         self.logs = Logs(engine, reach)
+        engine.look_outside = Looking(engine, self.intake, self.sweep, reach).look
         self.pushing = Pushing(engine, reach)
         self.commands = Commands(engine, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
+
+    def _queued(self) -> None:
+        self.stages.wake()
+        self._touch()
 
     def _changed(self) -> None:
         """A step is done: its end may have made an event, freed a place, or left a status to write."""
         self.stages.wake()
         self.dispatcher.wake()
+        self._touch()
 
     def loops(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
         """Return what is run for ever, by name."""

@@ -94,6 +94,7 @@ class Daemon:
                 runtime,
                 holder=runtime.executor_id,
                 beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
+                touch=loop.touch,
             )
             loop.more = working.loops()
             async with contextlib.AsyncExitStack() as stack:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from reconciler.config import Config
 from reconciler.credentials.backends import SecretResolver
@@ -84,18 +83,13 @@ class Links:
         self._links[integration] = link
         return link
 
-    async def local(self, connection: Connection, secrets: SecretResolver) -> ApiClient:
-        """Return a client for a connection that no Integration declares: the host of an `http` executor's URL.
+    async def local(self, connection: Connection, secrets: SecretResolver, *, hosts: tuple[str, ...] = ()) -> ApiClient:
+        """Return a client, without a credential, for a connection that no Integration declares: the host of an `http` executor's URL,
+        or of a provider's OIDC issuer.
 
-        Raises `AddressRefused` unless `network.allow` names the host.
+        Raises `AddressRefused` unless ``hosts`` or `network.allow` name the host.
         """
-        return await self._bare(connection, WebDriver(), secrets)
-
-    async def issuer(self, connection: Connection, secrets: SecretResolver) -> ApiClient:
-        """Return a client for the host of a provider's OIDC issuer: it may be asked, without any credential."""
-        return await self._bare(connection, WebDriver(hosts=(urlsplit(connection.api_url).hostname or "",)), secrets)
-
-    async def _bare(self, connection: Connection, driver: Driver, secrets: SecretResolver) -> ApiClient:
+        driver = WebDriver(hosts=hosts)
         budget = self._budgets.get(connection.credential_id)
         if budget is None:
             budget = await self._deps.db(self._new_budget, connection, driver)

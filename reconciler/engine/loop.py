@@ -59,6 +59,7 @@ class Loop:
         self._publish = publish
         self._monotonic = monotonic
         self._dirty = asyncio.Event()
+        self._news = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._waiting: set[ResourceId] = set()
         self._again: set[ResourceId] = set()
@@ -73,6 +74,12 @@ class Loop:
     def poll_now(self) -> None:
         """Look at Git at once."""
         self._poll_now.set()
+
+    def touch(self, *, statuses: bool = False) -> None:
+        """Publish soon; ``statuses``: after computing them anew."""
+        if statuses:
+            self._dirty.set()
+        self._news.set()
 
     async def trigger(self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False) -> None:
         """Ask for a slice of each (default: all); what is queued already is not queued twice, but run once more if it began."""
@@ -97,7 +104,7 @@ class Loop:
         finally:
             self.metrics_slices += 1
             self._waiting.discard(integration)
-            self._dirty.set()
+            self.touch(statuses=True)
             if integration in self._again:
                 self._again.discard(integration)
                 await self.trigger([integration])
@@ -134,7 +141,7 @@ class Loop:
             self._failed_syncs = 0 if self.engine.state.error is None else self._failed_syncs + 1
             if moved or not self.first_pass_done:
                 await self.trigger(force=moved)
-            self._dirty.set()
+            self.touch(statuses=True)
             pause = config.source.interval * random.uniform(0.95, 1.05)  # noqa: S311 - jitter
             if self._failed_syncs:
                 pause = min(config.reconcile.retry_max, config.reconcile.retry_min * 2 ** min(self._failed_syncs, 20))
@@ -164,14 +171,17 @@ class Loop:
             self.beats.beat("publish", self._monotonic())
             heartbeat = min(self._deps.config.status.heartbeat, STALL_S / 3)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._dirty.wait(), heartbeat)
+                await asyncio.wait_for(self._news.wait(), heartbeat)
                 await asyncio.sleep(PUBLISH_S)
             dirty = self._dirty.is_set()
             self._dirty.clear()
+            self._news.clear()
             if dirty:
                 await self.engine.finish_pass()
                 self.engine.log_summary(self._deps.clock())
                 await self._note_first_pass()
+            else:
+                await self.engine.refresh_outside()
             await self._publish()
 
     async def _note_first_pass(self) -> None:

@@ -13,7 +13,7 @@ from reconciler.engine.deps import Deps
 from reconciler.engine.journal import notes_of
 from reconciler.engine.links import Links
 from reconciler.engine.live import Live, go_live, load_revision, merge, restore
-from reconciler.engine.reporting import Facts, statuses
+from reconciler.engine.reporting import Facts, Outside, statuses
 from reconciler.engine.schedule import Schedule, digest_of_change, next_try
 from reconciler.engine.slice import Order, Result, Setting, run_slice
 from reconciler.engine.suspension import Suspensions
@@ -49,6 +49,7 @@ class View:
     secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
     next_at: dict[ResourceId, float] = field(default_factory=dict)
     passed_at: float = 0.0
+    outside: Outside = field(default_factory=Outside)
 
 
 class Engine:
@@ -65,6 +66,7 @@ class Engine:
         self.state = SourceState()
         self.view = View()
         self.on_change: Callable[[], Awaitable[None]] | None = None
+        self.look_outside: Callable[[], Awaitable[Outside]] | None = None
         self._read_only = read_only
         self.secrets = SecretResolver({}, deps.config.secrets, sandbox=deps.sandbox, redactor=deps.redactor)
         self._suspensions = Suspensions()
@@ -207,7 +209,8 @@ class Engine:
         for one in gone:
             self.view.results.pop(one)
         generations = await self.deps.db(self.deps.store.generations)
-        facts = Facts(self.live, self.view.results, self.view.secrets, self.view.next_at)
+        await self.refresh_outside()
+        facts = Facts(self.live, self.view.results, self.view.secrets, self.view.next_at, self.view.outside)
         before = self.view.statuses
         self.view.statuses = statuses(facts, before, generations, self.deps.clock())
         self.view.passed_at = self.deps.clock()
@@ -222,6 +225,11 @@ class Engine:
                 await self.deps.db(self.deps.store.set_meta, "revision.applied", self.live.revision)
         if self.on_change is not None:
             await self.on_change()
+
+    async def refresh_outside(self) -> None:
+        """Read what is known of events and stages."""
+        if self.look_outside is not None:
+            self.view.outside = await self.look_outside()
 
     def _all_settled(self) -> bool:
         return bool(self.view.results or self.live.resources) and all(

@@ -7,6 +7,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.engine.applying import Step
 from reconciler.engine.compiling import integration_of
@@ -21,11 +22,8 @@ from reconciler.model.status import Condition, ConditionStatus, CredentialReport
 from reconciler.model.values import Address
 
 HISTORY = 5
-_NOT_RUN = {
-    Kind.STAGE.value: "Validated in full; running stages is not part of this version yet.",
-    Kind.CONNECTION_GROUP.value: "Validated in full; joining events is not part of this version yet.",
-    Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet.",
-}
+_NOT_RUN = {Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet."}
+_EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value})
 _WAITS_FOR_A_HUMAN = frozenset({"Conflict", "Refused", "Contended", "PermissionDenied", "TLSFailed"})
 _LOCAL_SOURCES = frozenset({"webhook", "manual"})
 
@@ -40,6 +38,20 @@ class Facts:
     """Secret resources whose value is missing."""
     next_at: Mapping[ResourceId, float] = field(default_factory=dict)
     """When each integration is looked at again (seconds since the epoch)."""
+    outside: Outside = field(default_factory=lambda: Outside())
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is known of sources and stages beside the reconciling itself; empty where no events are taken in."""
+
+    delivering: Mapping[ResourceId, tuple[ConditionStatus, Finding]] = field(default_factory=dict)
+    stalled: Mapping[ResourceId, Finding] = field(default_factory=dict)
+    """Stages that cannot run, and why."""
+    suspended: Mapping[ResourceId, str] = field(default_factory=dict)
+    """Sources without an integration, stages and groups that are suspended, with the reason."""
+    stages: tuple[Mapping[str, Any], ...] = ()
+    """Rows of ``stages[]`` in the status file."""
 
 
 @dataclass(slots=True)
@@ -148,6 +160,8 @@ def _findings(view: _View, result: Result | None, facts: Facts) -> Findings:
     )
     if kind in _NOT_RUN:
         return Findings(stalled=invalid or Finding("NotImplemented", _NOT_RUN[kind]))
+    if kind in _EVENT_KINDS:
+        return _event_findings(resource, facts, invalid)
     if kind == Kind.SECRET.value:
         error = facts.secrets.get(resource.id)
         return Findings(ready=Finding("Available", "every value can be read"), stalled=_finding(error) if error else invalid)
@@ -155,7 +169,32 @@ def _findings(view: _View, result: Result | None, facts: Facts) -> Findings:
         return Findings(ready=Finding("Valid", "nothing to provision"), stalled=invalid)
     if kind == Kind.INTEGRATION.value:
         return _integration_findings(result, invalid)
-    return _object_findings(view, result, invalid)
+    findings = _object_findings(view, result, invalid)
+    suspended = facts.outside.suspended.get(resource.id)
+    if suspended and findings.suspended is None:
+        findings = dataclasses.replace(findings, suspended=Finding("Suspended", suspended))
+    told = facts.outside.delivering.get(resource.id)
+    return dataclasses.replace(findings, delivering=_gravest(findings.delivering, told)) if told is not None else findings
+
+
+def _gravest(
+    provider: tuple[ConditionStatus, Finding] | None, own: tuple[ConditionStatus, Finding]
+) -> tuple[ConditionStatus, Finding]:
+    """What the provider says of its deliveries and what came in here: a failure that either sees counts."""
+    if own[0] is ConditionStatus.FALSE or provider is None:
+        return own
+    return provider if provider[0] is ConditionStatus.FALSE or own[0] is ConditionStatus.UNKNOWN else own
+
+
+def _event_findings(resource: Resource, facts: Facts, invalid: Finding | None) -> Findings:
+    """A stage or a connection group owns nothing outside: it is ready when what it needs can be used."""
+    suspended = facts.outside.suspended.get(resource.id)
+    what = "runs" if resource.id.kind == Kind.STAGE.value else "is asked"
+    return Findings(
+        ready=Finding("Valid", f"{what} when an event arrives"),
+        stalled=facts.outside.stalled.get(resource.id) or invalid,
+        suspended=Finding("Suspended", suspended) if suspended else None,
+    )
 
 
 def _integration_findings(result: Result | None, invalid: Finding | None) -> Findings:
@@ -194,9 +233,7 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
         if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
             return Findings(ready=Finding("NothingToProvision", "events are sent to its own URL"), stalled=invalid)
         if spec.get("type") == "schedule":
-            return Findings(
-                stalled=invalid or Finding("NotImplemented", "Validated in full; schedules are not run by this version yet.")
-            )
+            return Findings(ready=Finding("Scheduled", "makes an event at each of its times"), stalled=invalid)
         return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)
     suspended = result.suspended.get(view.resource.id)
     stalled, progressing = _trouble(view, result)

@@ -49,7 +49,7 @@ def document(engine: Engine, daemon: DaemonInfo, now: float) -> dict[str, Any]:
         "plans": [_plan(plan) for result in _results(engine) if (plan := result.plan) is not None],
         "credentials": _credentials(engine),
         "resources": [_resource(status) for status in rows],
-        "stages": [],
+        "stages": [dict(row) for row in engine.view.outside.stages],
     }
 
 

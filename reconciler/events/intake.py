@@ -32,11 +32,13 @@ class Heard:
 class Intake:
     """Takes deliveries in. One a process; what it remembers is made again from the live revision and the state."""
 
-    def __init__(self, engine: Engine, writer: Writer, *, on_event: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, writer: Writer, *, on_event: Callable[[], None], on_turn: Callable[[], None]) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._writer = writer
         self._on_event = on_event
+        self._on_turn = on_turn
+        """Called when a source begins, or stops, to be heard of."""
         self._endpoints: dict[str, Endpoint] = {}
         self._made_of: Any = None
         self._keys: dict[tuple[str, str, tuple[int, ...]], list[SecretValue]] = {}
@@ -92,6 +94,8 @@ class Intake:
             return
         known = self.refused.get(endpoint.source.id)
         self.refused[endpoint.source.id] = (now, f"{reason.value}: {verdict.detail}".rstrip(": "))
+        if known is None:
+            self._on_turn()
         if known is None or now - known[0] > 60:  # a flood of forgeries is one line a minute
             identity = endpoint.source.id
             self._deps.log.warning(
@@ -100,7 +104,10 @@ class Intake:
 
     async def _take(self, endpoint: Endpoint, delivery: Delivery, now: float) -> int:
         source = endpoint.source.id
+        refused, known = self.refused.get(source), self.heard.get(source)
         self.heard[source] = Heard(now, delivery.type, delivery.key)
+        if known is None or (refused is not None and refused[0] > known.at):
+            self._on_turn()
         try:
             stored = await self.store(source, delivery, Origin.DELIVERED, now)
         except InboxFull:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from reconciler.drivers.base import Api
 from reconciler.engine.passes import Engine
@@ -117,7 +118,8 @@ async def fetch_keys(engine: Engine, api: Api, issuer: str) -> Any:
 
     from reconciler.drivers.web import connection_to
 
-    client = await engine.links.issuer(connection_to(issuer, api.connection.integration), engine.secrets)
+    connection = connection_to(issuer, api.connection.integration)
+    client = await engine.links.local(connection, engine.secrets, hosts=(urlsplit(issuer).hostname or "",))
     path = issuer.partition("://")[2].partition("/")[2]
     prefix = f"/{path.rstrip('/')}" if path else ""
     try:

@@ -11,7 +11,7 @@ from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.web import WebDriver, connection_to
 from reconciler.engine.links import Link
 from reconciler.engine.passes import Engine
-from reconciler.manifests.expressions import compile_filter
+from reconciler.manifests.expressions import ExpressionError, compile_filter
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution
 from reconciler.model.resources import Resource, ResourceId
@@ -20,12 +20,23 @@ LOCAL = frozenset({"http", "noop"})
 """Executors without an integration; the `web` driver has them."""
 
 
+_NOBODY = "https://localhost"
+
+
+def _holds(expression: str, answer: Any) -> bool:
+    """Whether a condition of `poll` holds over an answer; raises `ValueError` when it cannot be told."""
+    try:
+        return bool(compile_filter(expression).evaluate(answer))
+    except ExpressionError as error:
+        raise ValueError(error.message) from None
+
+
 class Reach:
     """Finds executors and clients. Clients are those of the reconciling side: one budget a credential."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._local = WebDriver(lambda expression, answer: bool(compile_filter(expression).evaluate(answer)))
+        self._local = WebDriver(_holds)
 
     def executor(self, stage: Resource) -> Executor:
         """Return what runs a stage; raises `NotImplementedYet` for a provider that has no executor in this version."""
@@ -43,8 +54,9 @@ class Reach:
         """Return the client that an execution uses; raises `ReconcilerError` when there is none."""
         if execution.integration:
             return (await self.link(ResourceId.from_path(execution.integration))).api
-        url = str(spec.get("url", "")) or "https://localhost"
-        return await self._engine.links.local(connection_to(url, stage.id), self._engine.secrets)
+        if stage.spec["executor"]["type"] == "noop":  # asks nobody for anything
+            return await self._engine.links.local(connection_to(_NOBODY, stage.id), self._engine.secrets, hosts=("localhost",))
+        return await self._engine.links.local(connection_to(str(spec.get("url", "")), stage.id), self._engine.secrets)
 
     async def link(self, integration: ResourceId) -> Link:
         """Return the link of an integration, declared or kept in the state."""

@@ -105,7 +105,7 @@ def _request(report: PendingReport) -> DeploymentRequest:
 
 def _status(report: PendingReport, target: str, public_url: str) -> StatusReport:
     payload = report.payload
-    said = str(payload.get("message", "")).strip()
+    said = str(payload.get("message", "")).strip() if report.state not in ("success", "queued", "in_progress", "pending") else ""
     text = f"{payload.get('label', '')}: {said}" if said else f"{payload.get('label', '')}: {report.state.replace('_', ' ')}"
     marker = report.item_id
     room = DESCRIPTION - len(marker) - 3

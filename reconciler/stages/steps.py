@@ -54,6 +54,7 @@ STEP_S = 240.0
 QUARANTINE = 5
 LEASE_S = 300.0
 FIRST_POLL_S = 1.0
+_CONDITIONS = ("successWhen", "failureWhen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +217,19 @@ class Steps:
         }
         wanted = _Secrets(aliases, lambda ref: self._engine.secrets.read(ref).reveal())
         scope = {"inputs": work.item.inputs, "event": work.item.event, "secrets": wanted}
+        wanted_spec = work.spec["executor"].get("spec", {})
         try:
-            return resolve(work.spec["executor"].get("spec", {}), scope)  # type: ignore[no-any-return]
+            spec: dict[str, Any] = resolve(wanted_spec, scope)
         except TemplateError as error:
             raise ReconcilerError(f"executor.spec: {error}", code="RC1302") from None
+        if isinstance(
+            wanted_spec.get("poll"), Mapping
+        ):  # conditions are code: no value of an event or a secret becomes part of them
+            spec["poll"] = {
+                **spec["poll"],
+                **{key: wanted_spec["poll"][key] for key in _CONDITIONS if key in wanted_spec["poll"]},
+            }
+        return spec
 
     def _intent(self, work: Work, spec: Mapping[str, Any]) -> RunIntent:
         executor = work.spec["executor"]
@@ -240,7 +250,9 @@ class Steps:
         changed = dataclasses.replace(
             work.execution,
             state=ExecutionState.RUNNING,
-            run=run,
+            run=dataclasses.replace(
+                run, url=self._deps.redactor.redact(run.url)
+            ),  # a secret may stand in an http executor's path
             status=RunStatus.QUEUED.value,
             message="",
             failures=0,

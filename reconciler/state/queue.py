@@ -358,6 +358,17 @@ class Queue(Inbox, AuditLog):
                 found.setdefault(stage, {"queue": 0, "running": 0})["running"] = int(number)
         return found
 
+    def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
+        """Return the newest execution of each stage (by path)."""
+        found: dict[str, Execution] = {}
+        with self._read() as connection:
+            for stage in stages:
+                query = select(x.c.payload).where(x.c.stage == stage).order_by(x.c.created_at.desc()).limit(1)
+                payload = connection.execute(query).scalar()
+                if payload is not None:
+                    found[stage] = unpack(Execution, payload)
+        return found
+
     # -- outputs ----------------------------------------------------------------------------------------------------
 
     def put_outputs(self, execution_id: str, values: Mapping[str, Any]) -> bool:
