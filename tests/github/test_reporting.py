@@ -17,6 +17,7 @@ from reconciler.model.errors import (
     ValidationFailed,
 )
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
+from tests.github.running import check_requests
 from tests.github.simulator import Hands
 from tests.support.sandbox import client
 
@@ -29,6 +30,7 @@ reporter = driver.reporter
 def hands(github):
     with Hands(github) as opened:
         yield opened
+    check_requests(github)
 
 
 @pytest.fixture
