@@ -44,6 +44,8 @@ EXIT_CODES = (
     (4, "`plan`, `drift` with `--detailed-exitcode`", "something is blocked and waits for an approval"),
     (5, "`validate`, `plan`, `apply`, `run --once`", "the manifests have errors"),
     (6, "`apply`, `run --once`", "applied in part: something failed, is stalled or is blocked"),
+    (6, "`trigger --wait`, `rerun --wait`", "not all of it passed in time, or nothing was queued"),
+    (6, "`redeliver`", "a source could not be asked, or a delivery could not be had"),
     (64, "any", "wrong usage"),
     (130, "any", "interrupted (SIGINT)"),
     (143, "any", "ended by SIGTERM before it could finish"),
@@ -63,7 +65,24 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "reconcile": ("reconciler reconcile EventSource/payments --wait",),
     "suspend": ("reconciler suspend Integration/github --reason 'migration' --until 2h",),
     "resume": ("reconciler resume Integration/github",),
-    "approve": ("reconciler approve sha256:0f3c…",),
+    "events": ("reconciler events", "reconciler events --source payments --state rejected", "reconciler events 019abc… -o json"),
+    "executions": (
+        "reconciler executions",
+        "reconciler executions --stage deploy --state queued",
+        "reconciler executions itm-5d41402abc4b2a76b9719d91",
+    ),
+    "logs": ("reconciler logs itm-5d41402abc4b2a76b9719d91 --follow",),
+    "trigger": (
+        "reconciler trigger nightly",
+        "reconciler trigger release --payload @release.json --wait --timeout 900",
+    ),
+    "approve": (
+        "reconciler approve itm-5d41402abc4b2a76b9719d91 --digest sha256:77ab…",
+        "reconciler approve sha256:0f3c…",
+    ),
+    "cancel": ("reconciler cancel itm-5d41402abc4b2a76b9719d91",),
+    "rerun": ("reconciler rerun itm-5d41402abc4b2a76b9719d91 --wait",),
+    "redeliver": ("reconciler redeliver", "reconciler redeliver payments --since 2h"),
     "adopt": ("reconciler adopt EventSource/billing", "reconciler adopt EventSource/billing --external-id 12345 --yes"),
     "forget": ("reconciler forget EventSource/old --yes",),
     "rebuild": ("reconciler rebuild",),
@@ -124,7 +143,8 @@ stderr. `-o json` prints one document with `formatVersion`. `NO_COLOR` switches 
 A resource is named `KIND/NAME`, with `@CANVAS` where its canvas is not `default`. Kinds fold case.
 
 Verbs that act on a running daemon talk to its admin socket in the state folder. With no daemon they take the lock of the state
-and act themselves.
+and act themselves; only `trigger`, `cancel`, `rerun`, `redeliver` and the approval of an item need one
+([RC8002](errors/RC8002.md)). `events`, `executions` and `logs` read the state where no daemon runs.
 
 ## Options of every verb
 

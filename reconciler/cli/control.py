@@ -38,10 +38,10 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
         return await Control(engine, trigger).handle(request, f"uid:{os.getuid()}")
 
 
-def approve(options: argparse.Namespace) -> int:
-    """Approve a blocked set."""
-    answer = ask(configuration(options), {"verb": "approve", "digest": options.digest})
-    print(f"approved {options.digest} on {answer['integration']}; it is being applied")
+def approve_set(options: argparse.Namespace) -> int:
+    """Approve a blocked set; ``id`` is its digest."""
+    answer = ask(configuration(options), {"verb": "approve", "digest": options.id})
+    print(f"approved {options.id} on {answer['integration']}; it is being applied")
     return EXIT_OK
 
 

@@ -86,8 +86,7 @@ async def _sweep(options: argparse.Namespace) -> int:
             emit_json(
                 {
                     "orphans": [
-                        {"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "url": o.url}
-                        for i, o in rows
+                        {"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "url": o.url} for i, o in rows
                     ]
                 }
             )

@@ -25,6 +25,18 @@ def configuration(options: argparse.Namespace) -> Config:
     return load_config(path, os.environ, overrides=overrides)
 
 
+def configuration_state(config: Config) -> None:
+    """Raise `StateError` where nothing ran with this configuration yet."""
+    from reconciler.model.errors import StateError
+
+    if not config.state_exists:
+        raise StateError(
+            f"there is no state at {config.state_dir}",
+            code="RC7021",
+            hint="Start `reconciler run`, or make one pass with `reconciler run --once`.",
+        )
+
+
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine as the whole of a one-shot command."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import colour, emit_json, say
-from reconciler.cli.session import configuration
+from reconciler.cli.session import configuration, configuration_state
 from reconciler.config import Config
 from reconciler.model.errors import StateError, UsageError
 
@@ -293,10 +293,5 @@ def history(options: argparse.Namespace) -> int:
 def _store(config: Config) -> Any:
     from reconciler.state import Store
 
-    if not config.state_exists:
-        raise StateError(
-            f"there is no state at {config.state_dir}",
-            code="RC7021",
-            hint="Start `reconciler run`, or make one pass with `reconciler run --once`.",
-        )
+    configuration_state(config)
     return Store.open(config.state.url, state_dir=config.state_dir, create=False)

@@ -42,6 +42,12 @@ _DETAILED = _arg(
     "--detailed-exitcode", action="store_true", help="exit 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked"
 )
 
+
+def _waiting(help_text: str) -> tuple[Argument, ...]:
+    timeout = _arg("--timeout", type=float, default=3600.0, metavar="SECONDS", help="with --wait: how long (default: 3600)")
+    return _arg("--wait", action="store_true", help=help_text), timeout
+
+
 VERBS: tuple[Verb, ...] = (
     Verb(
         "demo",
@@ -199,10 +205,84 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("resume", "control", "end a suspension made by command", (_RESOURCE,)),
     Verb(
+        "events",
+        "events",
+        "what came in, and who did not get it and why",
+        (
+            _arg("id", nargs="?", metavar="EVENT", help="only this one, with its payload: its id, or the sender's"),
+            _arg("--source", metavar="NAME", help="only those of this source: EventSource/NAME or Stage/NAME"),
+            _arg("--state", choices=("pending", "processed", "rejected"), help="only those in this state"),
+            _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
+            _OUTPUT,
+        ),
+    ),
+    Verb(
+        "executions",
+        "stages",
+        "what waits, and for what; what runs, and what ran",
+        (
+            _arg("id", nargs="?", metavar="ID", help="only this one, with inputs, digest, approvals, outputs and reports"),
+            _arg("--stage", metavar="NAME", help="only those of this stage"),
+            _arg("--state", choices=("queued", "running", "finished"), help="only those in this state"),
+            _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
+            _OUTPUT,
+        ),
+    ),
+    Verb(
+        "logs",
+        "stages",
+        "the log of an execution's run, from its provider",
+        (
+            _arg("id", metavar="ID", help="an execution, or an item: then its newest execution"),
+            _arg("--follow", "-f", action="store_true", help="go on until the log is complete"),
+        ),
+    ),
+    Verb(
+        "trigger",
+        "events",
+        "make an event of a source of type manual, schedule or webhook",
+        (
+            _arg("source", metavar="SOURCE", help="name of the EventSource"),
+            _arg("--payload", metavar="JSON|@FILE|-", help="the event's payload: a JSON object, a file, or stdin (default: {})"),
+            _arg("--type", metavar="TYPE", help="the event's type (default: manual)"),
+            *_waiting("wait until all that it is queued as has ended, and exit 0 only if all of it passed"),
+            _OUTPUT,
+        ),
+    ),
+    Verb(
         "approve",
-        "control",
-        "approve a blocked plan by the digest that status and plan show",
-        (_arg("digest", metavar="sha256:…", help="digest of the blocked set"),),
+        "stages",
+        "approve an item that waits, or a blocked plan by the digest that status and plan show",
+        (
+            _arg("id", metavar="ID|sha256:…", help="an item (see executions), or the digest of a blocked set"),
+            _arg("--digest", metavar="sha256:…", help="the item's digest: approve only if it is what was reviewed"),
+        ),
+    ),
+    Verb(
+        "cancel",
+        "stages",
+        "take an item out of its queue, or end an execution, at its provider too",
+        (_arg("id", metavar="ID", help="an item or an execution"),),
+    ),
+    Verb(
+        "rerun",
+        "stages",
+        "repeat what has ended, as it was: same inputs, same commit; its conditions are asked anew",
+        (
+            _arg("id", metavar="ID", help="an item or an execution"),
+            *_waiting("wait until it has ended, and exit 0 only if it passed"),
+            _OUTPUT,
+        ),
+    ),
+    Verb(
+        "redeliver",
+        "events",
+        "look for deliveries that were missed, now",
+        (
+            _arg("source", nargs="?", metavar="SOURCE", help="only this EventSource (default: all)"),
+            _arg("--since", metavar="DURATION", help="how far back, for example 2h (default: since the last look)"),
+            _OUTPUT,
+        ),
     ),
     Verb(
         "adopt",

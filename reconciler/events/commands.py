@@ -64,7 +64,8 @@ class Commands:
     async def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """List events, newest first: ``source``, ``state``, ``before`` (an id), ``limit``."""
         store, db = self._deps.store, self._deps.db
-        source = self._find(str(request["source"])).path if request.get("source") else ""
+        name = str(request.get("source") or "")
+        source = self._find(name if "/" in name else f"{Kind.EVENT_SOURCE.value}/{name}").path if name else ""
         states = (str(request["state"]),) if request.get("state") else ()
         found = await db(
             store.events, source=source, before=str(request.get("before") or ""), limit=_limit(request), states=states
@@ -89,19 +90,29 @@ class Commands:
         return {**event_view(event, rejections), "payload": payload, "items": [item_view(one) for one in items]}
 
     async def executions(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """List what waits and what ran, newest first: ``stage``, ``state``, ``limit``."""
+        """List what waits and what ran, newest first: ``stage``, ``state``, ``before`` (an execution's id), ``limit``.
+
+        What waits is on the first page; pages reach back over the newest `MAX_LIST` executions.
+        """
         store, db = self._deps.store, self._deps.db
         stage = self._find(str(request["stage"]), Kind.STAGE).path if request.get("stage") else ""
-        limit, state = _limit(request), str(request.get("state") or "")
-        items = await db(store.items, stage=stage, states=("queued",), limit=limit) if state in ("", "queued") else []
+        limit, state, before = _limit(request), str(request.get("state") or ""), str(request.get("before") or "")
+        waiting = state in ("", "queued") and not before
+        items = await db(store.items, stage=stage, states=("queued",), limit=limit) if waiting else []
         runs: list[Execution] = []
         if state != "queued":
             wanted = {"": (), "running": ("starting", "running"), "finished": ("finished",)}.get(state)
             if wanted is None:
                 raise UsageError(f"no state {state!r}", hint="There are: queued, running, finished.")
-            runs = await db(store.executions, stage=stage, states=wanted, limit=limit)
+            runs = await db(store.executions, stage=stage, states=wanted, limit=MAX_LIST if before else limit + 1)
+            runs = _after(runs, before) if before else runs
+        more, runs = len(runs) > limit, runs[:limit]
         votes = {one.id: await db(store.votes, one.id) for one in items}
-        return {"queued": [item_view(one, votes[one.id]) for one in items], "executions": [execution_view(one) for one in runs]}
+        return {
+            "queued": [item_view(one, votes[one.id]) for one in items],
+            "executions": [execution_view(one) for one in runs],
+            "next": runs[-1].id if more else "",
+        }
 
     async def execution(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Show an item or an execution with everything that belongs to it."""
@@ -281,6 +292,14 @@ class Commands:
             revision=self._engine.live.revision,
             detail=detail,
         )
+
+
+def _after(runs: list[Execution], before: str) -> list[Execution]:
+    """Return what follows on the page that ended with ``before``."""
+    for number, one in enumerate(runs):
+        if one.id == before:
+            return runs[number + 1 :]
+    raise UsageError(f"no execution {before} to continue from", hint="Begin anew without `before`.")
 
 
 def _limit(request: Mapping[str, Any]) -> int:

@@ -19,7 +19,8 @@ from typing import Any
 from reconciler.model.errors import ReconcilerError, StateError
 
 Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
-MAX_LINE = 1 << 20
+MAX_LINE = 4 << 20
+"""More than the largest payload that may be triggered, escaped."""
 SOCKET = "admin.sock"
 
 

@@ -1,0 +1,181 @@
+"""``executions``, ``logs``, ``approve``, ``cancel`` and ``rerun``: what waits, what ran, and what people say to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.cli.asking import Ask, act, look, looking
+from reconciler.cli.main import EXIT_OK
+from reconciler.cli.output import emit_json, say
+from reconciler.cli.session import configuration
+from reconciler.cli.tables import fields, table, values
+from reconciler.model.errors import ReconcilerError, UsageError
+
+LOOK_S = 1.0
+"""Pause between two looks at a log that still grows."""
+ENDED = frozenset({"done", "discarded"})
+
+
+def executions(options: argparse.Namespace) -> int:
+    """Show what waits and what ran, or one of them with everything that belongs to it."""
+    config = configuration(options)
+    if options.id:
+        answer = look(config, {"verb": "execution", "id": options.id})
+    else:
+        answer = look(config, {"verb": "executions", "stage": options.stage, "state": options.state, "limit": options.limit})
+    if options.output == "json":
+        emit_json({name: one for name, one in answer.items() if name != "ok"})
+    elif options.id:
+        _one(answer)
+    else:
+        _list(answer)
+    return EXIT_OK
+
+
+def _list(answer: Mapping[str, Any]) -> None:
+    rows = [(one["id"], one["stage"], one["label"], "queued", one["createdAt"], waits_for(one)) for one in answer["queued"]]
+    for one in answer["executions"]:
+        rows.append((one["id"], one["stage"], one["label"], one["result"] or one["state"], one["createdAt"], _became(one)))
+    table(("ID", "STAGE", "LABEL", "STATE", "CREATED", "WHY"), rows, none="nothing waits and nothing ran")
+    if answer.get("next"):
+        say("there are older ones: raise --limit")
+
+
+def waits_for(item: Mapping[str, Any]) -> str:
+    """Return why an item waits; never empty."""
+    votes = ", ".join(one["by"] for one in item["approvals"])
+    words = [f"{item['reason'] or 'new'}: {item['message'] or 'not looked at yet'}"]
+    words += [f"not before {item['notBefore']}"] if item["notBefore"] else []
+    return "; ".join([*words, *([f"approved by {votes}"] if votes else [])])
+
+
+def _became(execution: Mapping[str, Any]) -> str:
+    """How an execution ended, or where it is."""
+    why = execution["reason"] if execution["reason"] != "ok" else ""
+    cancelling = f"cancelled by {execution['cancelRequestedBy']}" if execution["cancelRequestedBy"] else ""
+    told = execution["message"] or ("" if execution["result"] else execution["status"])
+    return "; ".join(word for word in (f"{why}: {told}".strip(": "), cancelling, execution["url"]) if word)
+
+
+def _one(answer: Mapping[str, Any]) -> None:
+    item = answer["item"]
+    queued = item["state"] == "queued"
+    fields(
+        item["id"],
+        [
+            ("stage", item["stage"]),
+            ("label", item["label"]),
+            ("state", item["state"]),
+            ("waits for" if queued else "why", waits_for(item) if queued else f"{item['reason']}: {item['message']}".strip(": ")),
+            ("event", item["event"]),
+            ("connection", item["connection"]),
+            ("revision", item["revision"]),
+            ("inputs", values(item["inputs"])),
+            ("attempt", str(item["attempt"]) if item["attempt"] > 1 else ""),
+            ("created", item["createdAt"]),
+            ("repeats", item["rerunOf"]),
+            ("digest", item["digest"]),
+            *(("approval", f"{one['by']} at {one['at']}") for one in item["approvals"]),
+        ],
+    )
+    for one in answer["executions"]:
+        fields(
+            one["id"],
+            [
+                ("state", one["result"] or one["state"]),
+                ("why", _became({**one, "url": ""})),
+                ("run", one["url"] or one["externalId"]),
+                ("started", one["startedAt"]),
+                ("finished", one["finishedAt"]),
+                ("outputs", values(one["outputs"])),
+            ],
+        )
+    for report in answer["reports"]:
+        when = f"written at {report['writtenAt']}" if report["writtenAt"] else "not written yet"
+        error = f": {report['error']}" if report["error"] else ""
+        print(f"report {report['kind']} {report['repository']} {report['target']} {report['state']}, {when}{error}")
+
+
+# -- logs ---------------------------------------------------------------------------------------------------------------
+
+
+def logs(options: argparse.Namespace) -> int:
+    """Print the log of the run outside, as its provider has it; ``--follow`` until it is complete."""
+    asyncio.run(_logs(options))
+    return EXIT_OK
+
+
+async def _logs(options: argparse.Namespace) -> None:
+    async with looking(configuration(options)) as ask:
+        identity = await _execution_of(ask, options)
+        cursor = ""
+        while True:
+            piece = await ask({"verb": "logs", "id": identity, "cursor": cursor})
+            for line in piece["lines"]:
+                print(line)
+            sys.stdout.flush()
+            moved, cursor = piece["cursor"] != cursor, piece["cursor"]
+            if piece["complete"] or not (options.follow or (moved and piece["lines"])):
+                return
+            if not piece["lines"]:
+                await asyncio.sleep(LOOK_S)
+
+
+async def _execution_of(ask: Ask, options: argparse.Namespace) -> str:
+    """Return the execution that is meant: an item's newest; with ``--follow`` one is waited for."""
+    if not options.id.startswith("itm-"):
+        return str(options.id)
+    while True:
+        found = await ask({"verb": "execution", "id": options.id})
+        item = found["item"]
+        if found["executions"]:
+            return str(found["executions"][-1]["id"])
+        if not options.follow or item["state"] in ENDED:
+            why = waits_for(item) if item["state"] == "queued" else f"{item['state']}: {item['message']}"
+            raise ReconcilerError(f"{item['id']} has not run: {why}", code="RC6035")
+        await asyncio.sleep(LOOK_S)
+
+
+# -- doing --------------------------------------------------------------------------------------------------------------
+
+
+def approve(options: argparse.Namespace) -> int:
+    """Approve an item that waits, or a blocked set of changes."""
+    if options.id.startswith("sha256:"):
+        if options.digest:
+            raise UsageError("--digest goes with an item; sha256:… is the digest of a blocked set itself")
+        from reconciler.cli.control import approve_set
+
+        return approve_set(options)
+    answer = act(configuration(options), {"verb": "approve-item", "id": options.id, "digest": options.digest or ""})
+    print(f"approved {answer['item']}; approvals so far: {', '.join(answer['approvals'])}")
+    return EXIT_OK
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """Take an item out of its queue, or end an execution."""
+    answer = act(configuration(options), {"verb": "cancel", "id": options.id})
+    if answer["state"] == "discarded":
+        print(f"discarded {answer['item']}")
+    else:
+        print(f"asked for the end of {answer['execution']}; see: reconciler executions {answer['execution']}")
+    return EXIT_OK
+
+
+def rerun(options: argparse.Namespace) -> int:
+    """Repeat what has ended, as it was."""
+    config = configuration(options)
+    answer = act(config, {"verb": "rerun", "id": options.id})
+    if options.wait:
+        from reconciler.cli.waiting import wait_for_item
+
+        return wait_for_item(config, str(answer["item"]), options)
+    if options.output == "json":
+        emit_json({"item": answer["item"]})
+    else:
+        print(f"queued {answer['item']}; see: reconciler executions {answer['item']}")
+    return EXIT_OK
