@@ -103,8 +103,14 @@ class Ending:
         if item.attempt > int(policy["limit"]):
             return None
         pause = float(policy.get("backoff", BACKOFF_S)) * 2 ** (item.attempt - 1)
+        attempt, failure = item.attempt + 1, finished.message[:300]
         return dataclasses.replace(
-            item, attempt=item.attempt + 1, not_before=now + pause, failure=finished.message[:300], reason="retry"
+            item,
+            attempt=attempt,
+            not_before=now + pause,
+            failure=failure,
+            reason="retry",
+            message=f"attempt {attempt} begins {iso(now + pause)}, after: {failure}"[:400],
         )
 
     def _event(self, finished: Execution, item: Item, outputs: Mapping[str, Any], now: float) -> tuple[Event, bytes]:

@@ -1,0 +1,107 @@
+"""Events and stages in this process, without a runtime: the clock is turned by hand, and the loops turn when they are told to."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from reconciler.config import load_config
+from reconciler.credentials.keys import load_keyring
+from reconciler.credentials.redact import Redactor
+from reconciler.drivers.http import HttpSession
+from reconciler.engine.deps import Deps, StateThread
+from reconciler.engine.passes import Engine
+from reconciler.log import get_logger
+from reconciler.model.executions import Execution, Item
+from reconciler.model.resources import ResourceId
+from reconciler.source import open_source
+from reconciler.source.configured import options_of
+from reconciler.state import Store
+from reconciler.working import Working
+from tests.flow.stage_world import StageWorld
+
+
+class Inside:
+    """`Working` over a real store. ``later`` turns the clock on."""
+
+    def __init__(self, world: StageWorld, deps: Deps, engine: Engine, clock: list[float]) -> None:
+        self.world, self.deps, self.engine, self._clock = world, deps, engine, clock
+        self.store = deps.store
+        self.working = self.restarted()
+
+    def restarted(self) -> Working:
+        """Return (and use) what a new process has: nothing is known but what is in the state."""
+        runtime = SimpleNamespace(enqueue_step=self._step)
+        self.working = Working(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
+        return self.working
+
+    async def _step(self, execution_id: str, _token: str) -> str:
+        await self.working.steps.step(execution_id)
+        return ""
+
+    @property
+    def now(self) -> float:
+        return time.time() + self._clock[0]
+
+    def later(self, seconds: float) -> None:
+        self._clock[0] += seconds
+
+    async def sync(self) -> None:
+        """Take the manifests up as they are now."""
+        await self.engine.sync()
+
+    async def trigger(self, source: str = "hand", **payload: Any) -> str:
+        return str((await self.working.commands.trigger({"source": source, "payload": payload}, "ada"))["event"])
+
+    async def turn(self, times: int = 4) -> None:
+        """Let every loop turn."""
+        for _ in range(times):
+            await self.working.ticking.turn()
+            await self.working.dispatcher.turn()
+            await self.working.dispatcher._end_joins()
+            await self.working.stages.turn()
+
+    async def executions(self, stage: str) -> list[Execution]:
+        return list(reversed(await self.deps.db(self.store.executions, stage=ResourceId("Stage", "default", stage).path)))
+
+    async def items(self, stage: str) -> list[Item]:
+        found = await self.deps.db(self.store.items, stage=ResourceId("Stage", "default", stage).path, limit=100)
+        return sorted(found, key=lambda one: one.created_at)
+
+
+@contextlib.asynccontextmanager
+async def inside(folder: Path) -> AsyncIterator[Inside]:
+    """Yield an `Inside` of a world without providers; declare in its ``world``, then ``sync``."""
+    world = StageWorld(folder, ())
+    (world.manifests / "secrets.yaml").unlink()
+    config = load_config(world.config, {})
+    clock = [300 - time.time() % 600]  # in the middle of ten minutes: no slot passes by itself
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(world.close)
+        db = StateThread()
+        stack.callback(db.close)
+        store: Any = await db(Store.open, config.state.url, state_dir=config.state_dir, create=True)
+        stack.push_async_callback(db, store.close)
+        store.now = lambda: time.time() + clock[0]
+        session = await stack.enter_async_context(HttpSession(allow=("127.0.0.1",)))
+        source = open_source(options_of(config), config.state_dir)
+        stack.push_async_callback(source.close)
+        deps = Deps(
+            config=config,
+            store=store,
+            db=db,
+            keyring=load_keyring(config, stored_check=None, create_allowed=True),
+            session=session,
+            clock=store.now,
+            log=get_logger("test"),
+            actor="test",
+            owner=config.owner,
+            redactor=Redactor(),
+        )
+        engine = Engine(deps, source)
+        await engine.start()
+        yield Inside(world, deps, engine, clock)
