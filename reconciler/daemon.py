@@ -89,6 +89,8 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             sandbox=config.sandbox,
         )
         engine = Engine(deps, source, read_only=options.read_only)
+        if store.dialect != "sqlite" and not options.read_only:
+            engine.holder = f"{socket.gethostname()}-{os.getpid()}"
         await engine.start()
         yield Session(config, deps, engine, redactor)
 

@@ -88,6 +88,8 @@ class Daemon:
         self._signals.install()
         async with open_session(self._config, Options(actor=daemon_actor())) as session:
             runtime = await self._runtime(session)
+            if session.deps.store.dialect != "sqlite":
+                session.engine.holder, session.engine.patient = runtime.executor_id, False
             loop = Loop(session.engine, runtime, session.deps, publish=lambda: self._publish(session), monotonic=time.monotonic)
             working = Working(
                 session.engine,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, ManagedType, Write
 from reconciler.engine.deps import Deps
+from reconciler.engine.holding import Hold, lost
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import Conflict, OutcomeUnknown, ProviderError, ReconcilerError
 from reconciler.model.objects import Intent, IntentState, ManagedObject, ObservedObject, RecordedObject
@@ -22,6 +23,7 @@ from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Digest, ExternalId, digest_of
 from reconciler.planning.diff import merged_attributes
+from reconciler.state.rows import Fence
 
 BATCH = 500
 """Changes a commit: small enough that a fix commit, a suspend or an approval is seen between batches."""
@@ -67,6 +69,13 @@ class Target:
     revision: str
     batch: Callable[[], int] = lambda: BATCH
     """How many writes may go now without a long wait for the provider's pace."""
+    hold: Hold | None = None
+    """The lease that the writes are made under, where there are other processes."""
+
+    @property
+    def fence(self) -> Fence | None:
+        """The number that every commit names."""
+        return self.hold.fence if self.hold is not None else None
 
 
 async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
@@ -134,7 +143,7 @@ async def _record_only(changes: Sequence[Change], target: Target, deps: Deps) ->
     forget = [change.address for change in changes if change.action is Action.FORGET]
     forget += [change.previous for change in changes if change.previous is not None and change.action is Action.RECORD]
     audit = [_audit(change, target, deps, outcome="done") for change in changes]
-    await deps.db(deps.store.record_and_forget, records, forget, audit)
+    await deps.db(deps.store.record_and_forget, records, forget, audit, fence=target.fence)
     return [Step(change, external_id=change.external_id or "") for change in changes]
 
 
@@ -152,7 +161,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, d
         return steps
     failpoint("apply-before-begin")
     audit = [_audit(change, target, deps) for change, _, _ in prepared]
-    await deps.db(deps.store.begin, [intent for _, intent, _ in prepared], audit)
+    await deps.db(deps.store.begin, [intent for _, intent, _ in prepared], audit, fence=target.fence)
     failpoint("apply-after-begin")
     results = await asyncio.gather(*(_attempt(change, secrets, target, deps) for change, _, secrets in prepared))
     failpoint("apply-before-settle")
@@ -170,7 +179,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, d
             )
         )
         steps.append(Step(change, error=result.error, external_id=result.external_id, duration_ms=result.duration_ms))
-    await deps.db(deps.store.settle, outcomes, done)
+    await deps.db(deps.store.settle, outcomes, done, fence=target.fence)
     failpoint("apply-after-settle")
     return steps
 
@@ -195,6 +204,8 @@ class _Result:
 async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
     """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
     started = deps.clock()
+    if target.hold is not None and not target.hold.fresh():
+        return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
     try:
         observed = await _call(change, secrets, target, started)
         return _Result(observed, None, int((deps.clock() - started) * 1000))

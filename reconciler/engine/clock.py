@@ -17,8 +17,8 @@ from reconciler.engine.runtime import Runtime
 from reconciler.model.errors import ReconcilerError
 
 RETENTION_EVERY_S = 3600
-HEARTBEAT_S = 3
-DEAD_AFTER_S = 10.0
+HEARTBEAT_S = 1
+DEAD_AFTER_S = 5.0
 """A peer without a heartbeat for this long is dead: its slices are taken over."""
 ANCHOR_EVERY_S = 300
 
@@ -70,6 +70,7 @@ class Clock:
         store = self._deps.store
         await self._deps.db(store.beat, self._runtime.executor_id)
         for peer in await self._deps.db(store.dead_executors, DEAD_AFTER_S):
+            await self._deps.db(store.release_leases_of, peer)
             taken = await self._runtime.recover(peer)
             await self._deps.db(store.remove_executor, peer)
             self._deps.log.warning("peer_taken_over", outcome="recovered", error="", executor=peer, slices=taken)
@@ -78,6 +79,8 @@ class Clock:
         """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""
         now = await self._deps.db(self._deps.store.now)
         dropped = await self._deps.db(self._deps.store.prune_history, now - self._deps.config.retention.history)
+        dropped += await self._deps.db(self._deps.store.prune_events, now - self._deps.config.retention.inbox)
+        dropped += await self._deps.db(self._deps.store.prune_executions, now - self._deps.config.retention.history)
         workflows = await self._runtime.prune(iso(now - 86_400))
         self._deps.log.debug("retention", rows=dropped, workflows=workflows)
 

@@ -13,19 +13,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.engine.deps import Deps
-from reconciler.engine.passes import Engine
+from reconciler.engine.passes import Busy, Engine
 from reconciler.engine.runtime import Runtime
 from reconciler.failpoints import failpoint
+from reconciler.model.errors import StateError
 from reconciler.model.resources import ResourceId
 
 PUBLISH_S = 0.3
 """Findings of slices that end within this time are published together."""
+BUSY_AGAIN_S = 2.0
+PAUSE_S = 1.0
+DUE_SLOT_S = 60.0
+"""A slice that was asked for, and did not come to pass, is asked for again after this long."""
 STALL_S = 60.0
 """A loop that has not come round for this long is dead: not healthy."""
 
 
-async def _forever(loop: Callable[[], Awaitable[Any]]) -> None:
-    await loop()
+async def _forever(name: str, loop: Callable[[], Awaitable[Any]], log: Any) -> None:
+    """Run a loop; while the database is away it is begun again each second: no guess is made meanwhile, and nobody is lost."""
+    while True:
+        try:
+            await loop()
+            return
+        except StateError as error:
+            log.error("loop_paused", action=name, code=error.code, error=error.message)
+            await asyncio.sleep(PAUSE_S)
 
 
 @dataclass(slots=True)
@@ -66,6 +78,7 @@ class Loop:
         self._force: set[ResourceId] = set()
         self._failed_syncs = 0
         self._number = 0
+        self._asked_again: set[ResourceId] = set()
         self.more: Mapping[str, Callable[[], Awaitable[Any]]] = {}
         """Further loops of the process, by name; one that ends takes the process with it."""
 
@@ -81,8 +94,11 @@ class Loop:
             self._dirty.set()
         self._news.set()
 
-    async def trigger(self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False) -> None:
-        """Ask for a slice of each (default: all); what is queued already is not queued twice, but run once more if it began."""
+    async def trigger(self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False, token: str = "") -> None:
+        """Ask for a slice of each (default: all); what is queued already is not queued twice, but run once more if it began.
+
+        ``token``: peers that ask with the same one ask for one slice.
+        """
         for one in await self.engine.integrations() if integrations is None else tuple(integrations):
             if force:
                 self._force.add(one)
@@ -91,8 +107,8 @@ class Loop:
                 continue
             self._waiting.add(one)
             self._number += 1
-            slot = int(await self._deps.db(self._deps.store.now) * 1000)
-            await self._runtime.enqueue(one, f"{self._deps.actor.rpartition(':')[2]}-{slot}-{self._number}")
+            now = await self._deps.db(self._deps.store.now)
+            await self._runtime.enqueue(one, token or f"{self._deps.actor.rpartition(':')[2]}-{int(now * 1000)}-{self._number}")
 
     async def run_slice(self, integration: ResourceId) -> None:
         """What a queued slice does in this process."""
@@ -100,7 +116,10 @@ class Loop:
         self._force.discard(integration)
         self._again.discard(integration)
         try:
-            await self.engine.slice(integration, ignore_backoff=force)
+            await self._same_revision()
+            result = await self.engine.slice(integration, ignore_backoff=force)
+            if isinstance(result.error, Busy):  # what was asked for is not done: a peer works on what it saw before
+                asyncio.get_running_loop().call_later(BUSY_AGAIN_S, self._soon, integration)
         finally:
             self.metrics_slices += 1
             self._waiting.discard(integration)
@@ -109,12 +128,23 @@ class Loop:
                 self._again.discard(integration)
                 await self.trigger([integration])
 
+    def _soon(self, integration: ResourceId) -> None:
+        self.engine.view.next_at[integration] = 0.0
+        self._asked_again.add(integration)
+
+    async def _same_revision(self) -> None:
+        """Among peers one sees a commit first: whoever works on a slice looks at Git again when it is not the one that is live here."""
+        if self.engine.holder:
+            known = await self._deps.db(self._deps.store.get_meta, "revision.valid")
+            if known and known != self.engine.live.revision:
+                await self.engine.sync()
+
     # -- loops ------------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop``; a loop that dies takes the process with it, so that a supervisor starts a whole one."""
         loops = [
-            asyncio.create_task(_forever(one), name=name)
+            asyncio.create_task(_forever(name, one, self._deps.log), name=name)
             for name, one in (
                 ("git", self._git),
                 ("due", self._due),
@@ -140,7 +170,9 @@ class Loop:
             moved = await self.engine.sync()
             self._failed_syncs = 0 if self.engine.state.error is None else self._failed_syncs + 1
             if moved or not self.first_pass_done:
-                await self.trigger(force=moved)
+                # Peers that see the same commit ask for the same slices; a start asks for its own.
+                token = f"commit-{self.engine.live.revision}" if moved and self.engine.holder and self.first_pass_done else ""
+                await self.trigger(force=moved, token=token)
             self.touch(statuses=True)
             pause = config.source.interval * random.uniform(0.95, 1.05)  # noqa: S311 - jitter
             if self._failed_syncs:
@@ -160,11 +192,26 @@ class Loop:
         while True:
             now = self._deps.clock()
             self.beats.beat("due", self._monotonic())
+            if self.engine.holder:
+                await self._due_among_peers()
+                await asyncio.sleep(1.0)
+                continue
             due = [one for one, at in self.engine.view.next_at.items() if at <= now and one not in self._waiting]
             if due:
                 await self.trigger(due)
             waiting = self.engine.soonest() - now
             await asyncio.sleep(min(1.0, max(0.05, waiting)))
+
+    async def _due_among_peers(self) -> None:
+        """What is due stands in the state, by the database's clock; the id of the ask is made of it, so that it is one over all peers."""
+        due_at = await self.engine.due()
+        now = await self._deps.db(self._deps.store.now)
+        for one, at in due_at.items():
+            if at <= now and one not in self._waiting:
+                await self.trigger([one], token=f"due-{int(at * 1000)}-{int(now // DUE_SLOT_S)}")
+        again, self._asked_again = self._asked_again, set()
+        if again:
+            await self.trigger(again, force=True)
 
     async def _publisher(self) -> None:
         while True:
@@ -173,7 +220,7 @@ class Loop:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), heartbeat)
                 await asyncio.sleep(PUBLISH_S)
-            dirty = self._dirty.is_set()
+            dirty = self._dirty.is_set() or bool(self.engine.holder)
             self._dirty.clear()
             self._news.clear()
             if dirty:
@@ -187,4 +234,4 @@ class Loop:
     async def _note_first_pass(self) -> None:
         if not self.first_pass_done and not self.engine.live.empty and self.engine.state.error is None:
             todo = await self.engine.integrations()
-            self.first_pass_done = all(one in self.engine.view.results for one in todo)
+            self.first_pass_done = all(one in self.engine.view.results or one in self.engine.seen_by_peers for one in todo)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.compiling import integration_of
 from reconciler.engine.deps import Deps
+from reconciler.engine.holding import TTL_S, Hold, holding
 from reconciler.engine.journal import notes_of
 from reconciler.engine.links import Links
 from reconciler.engine.live import Live, go_live, load_revision, merge, restore
@@ -25,6 +26,12 @@ from reconciler.model.status import ResourceStatus
 from reconciler.source.base import Revision, Source
 
 JITTER = 0.05
+
+
+class Busy(StateError):
+    """Another process works on it: nothing was done here, and nothing has to be."""
+
+    code = "RC7006"
 
 
 @dataclass(slots=True)
@@ -73,6 +80,11 @@ class Engine:
         self._draining = False
         self._loaded = False  # what the state remembers is no revision that was read: it may prune nothing
         self._locks: dict[ResourceId, asyncio.Lock] = {}
+        self.holder = ""
+        """Name of this process among its peers; empty where it is alone."""
+        self.patient = True
+        self.seen_by_peers: set[ResourceId] = set()
+        """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
         self.ended: list[Result] = []
@@ -163,33 +175,50 @@ class Engine:
     async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False) -> Result:
         """Reconcile one integration now and remember what was found. One at a time for each integration."""
         async with self._locks.setdefault(integration, asyncio.Lock()):
-            await self.refresh_suspensions()
-            revision = self.live.revision
-            order, began = Order(integration, ignore_backoff=ignore_backoff), self.deps.clock()
-            result = await run_slice(order, self.setting(revision), self.links, self.deps)
-            try:
-                await self.remember(result)
-            except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
-                self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
-                result.error = error
-                self.view.results[integration] = result
-                self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
-            self.ended.append(result)
-            self.counts[integration] = self.counts.get(integration, 0) + 1
-            if self.on_slice is not None:
-                self.on_slice(result, self.deps.clock() - began)
+            if not self.holder:
+                return await self._slice(integration, None, ignore_backoff=ignore_backoff)
+            return await self._held(integration, ignore_backoff=ignore_backoff)
+
+    async def _held(self, integration: ResourceId, *, ignore_backoff: bool) -> Result:
+        """A slice among peers: under a lease, which a command waits for and a daemon does not (it is asked again)."""
+        for _ in range(int(TTL_S) + 5 if self.patient else 1):
+            async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
+                if hold is not None:
+                    return await self._slice(integration, hold, ignore_backoff=ignore_backoff)
+            if self.patient:
+                await asyncio.sleep(1.0)
+        return Result(integration, error=Busy(f"another process works on {integration}"))
+
+    async def _slice(self, integration: ResourceId, hold: Hold | None, *, ignore_backoff: bool) -> Result:
+        await self.refresh_suspensions()
+        revision = self.live.revision
+        order, began = Order(integration, ignore_backoff=ignore_backoff), self.deps.clock()
+        result = await run_slice(order, self.setting(revision, hold), self.links, self.deps)
+        try:
+            await self.remember(result)
+        except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
+            self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
+            result.error = error
+            self.view.results[integration] = result
+            self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
+        self.ended.append(result)
+        self.counts[integration] = self.counts.get(integration, 0) + 1
+        if self.on_slice is not None:
+            self.on_slice(result, self.deps.clock() - began)
         return result
 
-    def setting(self, revision: str | None = None) -> Setting:
+    def setting(self, revision: str | None = None, hold: Hold | None = None) -> Setting:
         """Return what a slice works on now; with ``revision`` it stops between batches once another one is live."""
         suspensions = self._suspensions
 
         async def go_on() -> bool:
             if self._draining or (revision is not None and self.live.revision != revision):
                 return False
+            if hold is not None and not await hold.keep():
+                return False
             return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
 
-        return Setting(self.live, self.secrets, suspensions, go_on)
+        return Setting(self.live, self.secrets, suspensions, go_on, hold)
 
     async def run_all(self, *, ignore_backoff: bool = False, only: Iterable[ResourceId] | None = None) -> PlanSet:
         """One full pass over every integration, side by side; one that fails never stops the others."""
@@ -201,8 +230,32 @@ class Engine:
         self.log_summary(started)
         return PlanSet(self.live.revision, plans)
 
+    async def share(self, integration: ResourceId) -> None:
+        """Tell the peers when an integration is due next, and who looked at it last."""
+        ahead = self.view.next_at[integration] - self.deps.clock()
+        now = await self.deps.db(self.deps.store.now)
+        value = {"next_at": now + ahead, "by": self.holder, "at": now}
+        await self.deps.db(self.deps.store.set_cursors, {f"slice/{integration.path}": value})
+
+    async def due(self) -> dict[ResourceId, float]:
+        """Return when each integration is due, by the database's clock: 0 for one that nobody has looked at."""
+        rows = await self.deps.db(self.deps.store.cursors, "slice/")
+        known = {ResourceId.from_path(name.removeprefix("slice/")): float(value["next_at"]) for name, value in rows.items()}
+        return {one: known.get(one, 0.0) for one in await self.integrations()}
+
+    async def _catch_up(self) -> None:
+        """Take up what the peers found: the status of what another looked at last is that other's."""
+        for name, value in (await self.deps.db(self.deps.store.cursors, "slice/")).items():
+            integration = ResourceId.from_path(name.removeprefix("slice/"))
+            if value["by"] != self.holder:
+                self.view.results.pop(integration, None)
+            self.seen_by_peers.add(integration)
+        self.view.statuses = await self.deps.db(self.deps.store.statuses)
+
     async def finish_pass(self) -> None:
         """Compute every status once, store and publish it."""
+        if self.holder:
+            await self._catch_up()
         await self._try_secrets()
         known = await self.integrations()
         gone = [one for one in self.view.results if one not in known]
@@ -296,6 +349,8 @@ class Engine:
         await self.deps.db(self.deps.store.save_retries, retries, [key for key in healed if key not in failed])
         self.view.results[result.integration] = result
         self.view.next_at[result.integration] = self._next_at(result, retries, now)
+        if self.holder:
+            await self.share(result.integration)
         notes = notes_of(result, self.live, self.view.next_at[result.integration], now)
         if notes:
             await self.deps.db(self.deps.store.journal, notes)

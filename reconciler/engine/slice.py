@@ -13,6 +13,7 @@ from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.applying import BATCH, Report, Target, execute
 from reconciler.engine.compiling import Compiled, compile_resources, users_of, value_of
 from reconciler.engine.deps import Deps
+from reconciler.engine.holding import Hold
 from reconciler.engine.links import Link, Links
 from reconciler.engine.live import Live
 from reconciler.engine.observing import World, expectations, observe
@@ -71,6 +72,8 @@ class Setting:
     secrets: SecretResolver
     suspensions: Suspensions
     go_on: Callable[[], Awaitable[bool]] | None = None
+    hold: Hold | None = None
+    """The lease that this slice works under, where there are other processes."""
 
 
 async def run_slice(order: Order, setting: Setting, links: Links, deps: Deps) -> Result:
@@ -170,7 +173,7 @@ async def _act(order: Order, setting: Setting, link: Link, result: Result, deps:
     if plan is None:
         return
     if plan.settlements:
-        await deps.db(deps.store.settle_intents, plan.settlements)
+        await deps.db(deps.store.settle_intents, plan.settlements, fence=setting.hold.fence if setting.hold is not None else None)
     if not plan.executable:
         return
     if plan.approved:  # an approved set that is interrupted goes on without a new approval
@@ -202,6 +205,7 @@ def _target(setting: Setting, link: Link, result: Result, deps: Deps) -> Target:
         observed,
         setting.live.revision,
         lambda: min(BATCH, max(1, link.budget.admits())),
+        setting.hold,
     )
 
 

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler.drivers.running import Executor
 from reconciler.engine.deps import Deps
+from reconciler.engine.holding import holding
 from reconciler.engine.passes import Engine
 from reconciler.failpoints import failpoint
 from reconciler.manifests.codec import resource_from_json
@@ -39,7 +39,7 @@ from reconciler.model.resources import Resource
 from reconciler.stages import statuses
 from reconciler.stages.ending import Ended, Ending
 from reconciler.stages.reach import Reach
-from reconciler.state.rows import Fence, FenceLost
+from reconciler.state.rows import FenceLost
 
 TIMEOUT_S = 6 * 3600.0
 """Without `spec.timeout`: as long as a job may run at GitHub."""
@@ -133,20 +133,11 @@ class Steps:
     @contextlib.asynccontextmanager
     async def _lease(self, execution_id: str) -> AsyncIterator[Callable[[], bool] | None]:
         """Keep other processes away; yields whether the lease is still fresh, or None when another has it."""
-        store, db = self._deps.store, self._deps.db
-        if store.dialect == "sqlite":
+        if not self._engine.holder:
             yield lambda: True
             return
-        name = f"execution/{execution_id}"
-        taken = _clock()
-        fence: Fence | None = await db(store.acquire_lease, name, self._holder, LEASE_S)
-        if fence is None:
-            yield None
-            return
-        try:
-            yield lambda: _clock() - taken < LEASE_S / 2
-        finally:
-            await db(store.release_lease, fence)
+        async with holding(self._deps, f"execution/{execution_id}", self._holder, LEASE_S) as hold:
+            yield hold.fresh if hold is not None else None
 
     async def _step(self, execution_id: str, fresh: Callable[[], bool]) -> None:
         work = await self._load(execution_id)
@@ -464,8 +455,3 @@ class _Secrets(Mapping[str, str]):
 
 def _denied(error: ReconcilerError) -> bool:
     return isinstance(error, ProviderError) and error.status == 403 and not isinstance(error, AuthFailed | RateLimited)
-
-
-def _clock() -> float:
-    """Seconds that also pass while the process or the machine is stopped."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

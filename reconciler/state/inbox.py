@@ -158,6 +158,13 @@ class Inbox(Leases):
             row = connection.execute(select(tables.cursor.c.value).where(tables.cursor.c.name == name)).first()
         return json.loads(row[0]) if row is not None else None
 
+    def cursors(self, prefix: str) -> dict[str, Any]:
+        """Return every such value whose name begins with ``prefix``."""
+        c = tables.cursor
+        with self._read() as connection:
+            rows = connection.execute(select(c.c.name, c.c.value).where(c.c.name.startswith(prefix, autoescape=True)))
+            return {name: json.loads(value) for name, value in rows}
+
     def set_cursors(self, values: Mapping[str, Any]) -> None:
         """Store small JSON values."""
         with self._write() as connection:

@@ -41,6 +41,12 @@ class Leases(Base):
         with self._write() as connection:
             connection.execute(update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(until=0.0))
 
+    def release_leases_of(self, holder: str) -> int:
+        """Free everything that a dead process held; returns how many leases. Whoever takes one next has a higher number."""
+        with self._write() as connection:
+            matched = connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
+        return int(matched.rowcount)
+
     def _hold(self, connection: SqlConnection, fence: Fence | None) -> None:
         """Raise `FenceLost` unless ``fence`` is still the newest."""
         if fence is None:

@@ -101,21 +101,30 @@ class Objects(AuditLog):
             rows = connection.execute(query).all()
         return tuple(unpack(Intent, payload, state=state) for state, payload in rows)
 
-    def settle_intents(self, settlements: Iterable[tuple[str, IntentState, ExternalId | None]]) -> None:
-        """Close intents that an observation answered. On a full disk the reserve is spent on it."""
+    def settle_intents(
+        self, settlements: Iterable[tuple[str, IntentState, ExternalId | None]], *, fence: Fence | None = None
+    ) -> None:
+        """Close intents that an observation answered; raises `FenceLost`. On a full disk the reserve is spent on it."""
         states = [(identity, state) for identity, state, _ in settlements]
 
         def work() -> None:
             with self._write() as connection:
+                self._hold(connection, fence)
                 self._finish(connection, states)
 
         self._spending_reserve(work)
 
     def record_and_forget(
-        self, records: Sequence[RecordedObject], forget: Sequence[Address], audit: Sequence[AuditEntry]
+        self,
+        records: Sequence[RecordedObject],
+        forget: Sequence[Address],
+        audit: Sequence[AuditEntry],
+        *,
+        fence: Fence | None = None,
     ) -> None:
-        """Change the state alone: record what was found, forget what is gone; one commit."""
+        """Change the state alone: record what was found, forget what is gone; one commit. Raises `FenceLost`."""
         with self._write() as connection:
+            self._hold(connection, fence)
             for part in chunks(list(forget)):
                 connection.execute(delete(managed_object).where(managed_object.c.address.in_(part)))
             self._record(connection, records)
