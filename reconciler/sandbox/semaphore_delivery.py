@@ -115,7 +115,7 @@ class Notifier:
         for number in range(retries + 1):
             if number:
                 await asyncio.sleep(RETRY_S * 2 ** (number - 1))
-            connect_s, answer_s = (min(base * 2**number, MAX_TIMEOUT_S) if number else base for base in (CONNECT_S, response_s))
+            connect_s, answer_s = (min(base * 2**number, MAX_TIMEOUT_S) for base in (CONNECT_S, response_s))
             request = Outgoing(row["method"], row["url"], row["headers"], row["body"].encode(), connect_s, answer_s)
             attempt: Row = {"at": self.app.clock(), "status": 0}
             row["attempts"].append(attempt)

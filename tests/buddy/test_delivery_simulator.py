@@ -155,7 +155,7 @@ def test_what_fails_is_not_sent_again_and_is_noted(hands: Hands, receiver: Recei
 def test_a_webhook_shows_its_last_twenty_requests(hands: Hands, receiver: Receiver) -> None:
     hook = hands.hook(receiver.url, "EXECUTION_FINISHED")
     for _ in range(23):
-        hands.run()
+        hands.admin.do("run_pipeline", project="web", pipeline="deploy")
     settled(hands, 23)
     assert len(hands.hook_requests(hook)) == 20
 
@@ -179,7 +179,7 @@ def test_nothing_is_sent_before_it_is_switched_on_and_nothing_that_is_dropped(ha
 def test_deliveries_are_doubled_and_shuffled_on_demand(hands: Hands, receiver: Receiver) -> None:
     hands.hook(receiver.url, "EXECUTION_FINISHED")
     hands.admin.settings(duplicate_deliveries=True, shuffle_deliveries_s=0.4)
-    made = [hands.run() for _ in range(10)]
+    made = [hands.admin.do("run_pipeline", project="web", pipeline="deploy")["execution_id"] for _ in range(10)]
     eventually(lambda: len(receiver.got) == 20)
     order = [one["execution"]["id"] for one in receiver.payloads()]
     assert sorted(order) == sorted([*made, *made])

@@ -39,11 +39,11 @@ def intent(**spec: Any) -> RunIntent:
 
 
 async def ended(world: World, what: RunIntent, run: Run) -> RunReport:
-    for _ in range(500):
+    for _ in range(150):
         report = await executor.poll(world.api, what, run)
         if report.status is RunStatus.FINISHED:
             return report
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
     raise AssertionError("it never ended")
 
 

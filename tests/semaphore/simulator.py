@@ -61,11 +61,11 @@ def behave(server: SandboxServer, **behaviour: Any) -> None:
 
 
 def eventually(probe: Callable[[], Any]) -> Any:
-    for _ in range(500):
+    for _ in range(150):
         found = probe()
         if found:
             return found
-        time.sleep(0.01)
+        time.sleep(0.05)
     raise AssertionError("it never happened")
 
 

@@ -42,11 +42,11 @@ def intent(**spec: Any) -> RunIntent:
 
 
 async def until(probe: Callable[[], Awaitable[Any]]) -> Any:
-    for _ in range(500):
+    for _ in range(150):
         found = await probe()
         if found:
             return found
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
     raise AssertionError("it never happened")
 
 
