@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -84,6 +85,13 @@ class Postgres:
         name = f"test_{os.getpid()}_{self._count}"
         self._execute(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def restart(self, *, away_s: float = 0.0) -> None:
+        """End the server at once, as a crash does, and start it again after ``away_s`` seconds."""
+        self._server.send_signal(signal.SIGQUIT)  # immediate shutdown
+        self._server.wait(timeout=30)
+        time.sleep(away_s)
+        self._server = self._start()
 
     def stop(self) -> None:
         """Stop the server and remove its cluster."""

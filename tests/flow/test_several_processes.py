@@ -1,0 +1,206 @@
+"""Several identical processes on one PostgreSQL: killed, stopped and woken, they do each thing once."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.server.admin import call
+from tests.engine.world import OWNER
+from tests.flow.stage_world import WORKFLOW, StageWorld, free_port, signed
+from tests.support.postgres import Postgres
+
+EVENTS = 40
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+class Peer:
+    """One of several processes: a configuration, a state folder and a port of its own; state and key are shared."""
+
+    def __init__(self, world: StageWorld, number: int, url: str) -> None:
+        self.world, self.port = world, free_port()
+        self.folder = world.folder / f"peer{number}"
+        self.folder.mkdir()
+        self.config = self.folder / "reconciler.yaml"
+        self.config.write_text(
+            f"owner: {OWNER}\n"
+            f'source: {{url: "{world.manifests}", interval: 1s}}\n'
+            f'state: {{url: "{url}"}}\n'
+            f'server: {{listen: "127.0.0.1:{self.port}", publicUrl: "http://127.0.0.1:{world.port}"}}\n'
+            "reconcile: {interval: 2s, settle: 2s, retry: {min: 1s, max: 4s}}\n"
+            'network: {allow: ["127.0.0.1"]}\n'
+            "status: {file: state/status.json, heartbeat: 1s}\n"
+            f'masterKey: {{file: "{world.folder / "state" / "master.key"}"}}\n'
+            "log: {format: json, level: info}\n"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        import sys
+
+        with (self.folder / "daemon.log").open("ab") as log:
+            command = [sys.executable, "-m", "reconciler", "run", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, env=self.world.env, cwd=self.folder, stdout=log, stderr=log)
+        self.world.processes.append(self.process)
+
+    def listens(self) -> bool:
+        return self.request("GET", "/readyz") == 200
+
+    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> int:
+        """Return the status of an answer; 0 for none."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3)
+        try:
+            connection.request(method, path, body, headers or {})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+    def ask(self, **request: Any) -> Any:
+        return call(self.folder / "state", request)
+
+    def log(self) -> str:
+        return (self.folder / "daemon.log").read_text(errors="replace")
+
+
+@pytest.fixture
+def peers(tmp_path: Path, postgres: Postgres) -> Iterator[tuple[StageWorld, list[Peer]]]:
+    world = StageWorld(tmp_path)
+    url = postgres.database()
+    world.configure(state=f'{{url: "{url}"}}')
+    peers = [Peer(world, number, url) for number in range(3)]
+    yield world, peers
+    for process in world.processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+    world.close()
+
+
+def declare(world: StageWorld) -> None:
+    world.workflows("web", {**WORKFLOW, "duration_s": 0.5, "outputs": {}})
+    world.source("web", events="[{type: push}]")
+    world.source("shop", events="[{type: push}]")
+    world.webhook("own")
+    world.stage(
+        "build",
+        """
+        concurrency: 8
+        inputs: [{name: sha}]
+        inputMappings: [{values: [{name: sha, valueFrom: {eventData: {connection: own, expression: $.number}}}]}]
+        executor:
+          type: github
+          integration: {name: github}
+          resource: {type: repository, name: web}
+          spec: {workflow: ci.yml, ref: main, inputs: {sha: '${{ inputs.sha }}'}}
+        """,
+        after="{type: event-source, name: own}",
+    )
+
+
+def first_up(world: StageWorld, peers: list[Peer]) -> None:
+    """One process makes the key and the schema; the others come after it."""
+    key = world.folder / "state" / "master.key"
+    peers[0].start()
+    world.wait(key.exists, "the key", 40)
+    for peer in peers[1:]:
+        peer.start()
+    for peer in peers:
+        world.wait(peer.listens, f"ready: {peer.folder.name}\n{peer.log()[-3000:] if peer.process else ''}", 60)
+
+
+def offer(world: StageWorld, peers: list[Peer], number: int, chance: random.Random) -> None:
+    """Send one event until one of the processes has taken it."""
+    body = json.dumps({"number": number}).encode()
+    path, key, _ = world.place("own")
+    headers = signed(key, body) | {"x-delivery-id": f"delivery-{number}", "x-event-type": "go"}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if chance.choice(peers).request("POST", path, body, headers) == 202:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody took delivery {number}")
+
+
+def disturb(peers: list[Peer], chance: random.Random) -> None:
+    """Kill one process and start it again, or stop one for longer than its heartbeat may be away."""
+    peer = chance.choice(peers)
+    assert peer.process is not None
+    if chance.random() < 0.5:
+        peer.process.kill()
+        peer.process.wait()
+        peer.start()
+    else:
+        peer.process.send_signal(signal.SIGSTOP)
+        time.sleep(7)
+        peer.process.send_signal(signal.SIGCONT)
+
+
+def test_a14_a15_three_processes_that_are_killed_and_stopped_at_random_run_each_event_once(
+    peers: tuple[StageWorld, list[Peer]],
+) -> None:
+    world, several = peers
+    declare(world)
+    first_up(world, several)
+    chance = random.Random(7)
+    for number in range(EVENTS):
+        offer(world, several, number, chance)
+        if number % 10 == 5:
+            disturb(several, chance)
+
+    def finished() -> bool:
+        for peer in several:
+            with contextlib.suppress(Exception):
+                rows = peer.ask(verb="executions", limit=500)
+                done = [row for row in rows["executions"] if row["state"] == "finished"]
+                return len(done) == EVENTS and not rows["queued"]
+        return False
+
+    world.wait(finished, "every event has a finished execution", 120)
+    started = Counter(run["inputs"]["sha"] for run in world.runs("web"))
+    assert started == {str(number): 1 for number in range(EVENTS)}
+    assert len(world.hooks("web")) == len(world.hooks("shop")) == 1
+    rows = next(peer for peer in several if peer.listens()).ask(verb="executions", limit=500)["executions"]
+    assert Counter(row["result"] for row in rows) == {"passed": EVENTS}
+
+
+def test_a15_what_a_dead_process_left_is_taken_over_within_seconds(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    declare(world)
+    first_up(world, several)
+    several[0].process.kill()  # type: ignore[union-attr]
+    died = time.monotonic()
+    world.set_hooks("web", [])
+    world.wait(lambda: len(world.hooks("web")) == 1, "the hook is repaired by another", 30)
+    assert any("peer_taken_over" in peer.log() for peer in several[1:]) or time.monotonic() - died < 5
+    world.wait(lambda: any("peer_taken_over" in peer.log() for peer in several[1:]), "the take-over", 15)
+
+
+def test_b8_work_goes_on_after_postgresql_was_away(peers: tuple[StageWorld, list[Peer]], postgres: Postgres) -> None:
+    world, several = peers
+    declare(world)
+    first_up(world, several[:2])
+    postgres.restart(away_s=5)
+    back = time.monotonic()
+    offer(world, several[:2], 1, random.Random(1))
+    world.wait(lambda: [r for r in world.runs("web") if r["inputs"]["sha"] == "1"], "the run", 30)
+    assert time.monotonic() - back < 30
+    assert all(peer.process is not None and peer.process.poll() is None for peer in several[:2])
+    assert len(world.runs("web")) == 1
