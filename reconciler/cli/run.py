@@ -26,6 +26,8 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.working import Working
 
 DRAIN_S = 25
+STATE_STUCK_S = 12.0
+"""A call of the database that takes longer is a half-open connection, or a server that stands still."""
 _written: dict[Path, str] = {}
 """Revision of the snapshot that was written last, by status file."""
 
@@ -60,8 +62,14 @@ def exit_code(verdict: Verdict) -> int:
     return EXIT_PARTIAL if verdict is Verdict.PARTIAL else EXIT_OK
 
 
+def _document(session: Session, info: statusfile.DaemonInfo) -> dict[str, Any]:
+    """Return the status document as it may be shown."""
+    content: dict[str, Any] = session.redactor.redact_json(statusfile.document(session.engine, info, time.time()))
+    return content
+
+
 async def _write_status(session: Session, info: statusfile.DaemonInfo) -> None:
-    content = session.redactor.redact_json(statusfile.document(session.engine, info, time.time()))
+    content = _document(session, info)
     path = Path(session.config.status.file)
     await asyncio.to_thread(statusfile.write, path, content)
     if session.engine.live.revision != _written.get(path):
@@ -192,6 +200,8 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def _listening(self, session: Session, loop: Loop, working: Working) -> Any:
         from reconciler.server.admin import AdminServer
+        from reconciler.server.api.handlers import Backend
+        from reconciler.server.api.routes import Routes
         from reconciler.server.app import App
         from reconciler.server.health import Probes
         from reconciler.server.hooks import Hooks
@@ -201,15 +211,28 @@ class Daemon:
 
         metrics = Metrics(session.engine)
         session.engine.on_slice = metrics.observe_slice
+        working.steps.on_end = metrics.observe_execution
+        metrics.watch_deliveries(working.intake.counts)
 
         async def trigger(integrations: tuple[Any, ...]) -> None:
             await loop.trigger(integrations, force=True)
 
-        verbs = Verbs(Control(session.engine, trigger), working.commands, working.logs)
+        control, config = Control(session.engine, trigger), session.config.server
+        verbs = Verbs(control, working.commands, working.logs)
         admin = AdminServer(session.config.state_dir, verbs.handle)
-        probes = Probes(lambda: loop.beats.dead(time.monotonic()), lambda: loop.first_pass_done, metrics.render)
-        app = App(probes, Hooks(working.intake.receive, max_body=session.config.server.max_body))
-        http = HttpServer(session.config.server.listen, app)
+
+        def dead() -> list[str]:
+            """Loops that do not come round, and a database that does not answer though its connection stands."""
+            stuck = ["state"] if session.deps.db.busy_s() > STATE_STUCK_S else []
+            return [*loop.beats.dead(time.monotonic()), *stuck]
+
+        probes = Probes(dead, lambda: loop.first_pass_done and not dead(), metrics.render)
+        backend = Backend(
+            working.commands, control, working.logs, working.pushing, lambda: _document(session, self._info()), config.public_url
+        )
+        api = Routes(backend, config.tokens, session.redactor)
+        app = App(probes, Hooks(working.intake.receive, max_body=config.max_body), api.routes())
+        http = HttpServer(config.listen, app)
         await admin.start()
         try:
             await http.start()
@@ -220,9 +243,12 @@ class Daemon:
 
     async def _publish(self, session: Session) -> None:
         try:
-            await _write_status(session, statusfile.DaemonInfo(__version__, os.getpid(), self._started_at, self._phase))
+            await _write_status(session, self._info())
         except OSError as error:
             self._log.error("status_file_failed", error=f"{type(error).__name__}: {error.strerror}")
+
+    def _info(self) -> statusfile.DaemonInfo:
+        return statusfile.DaemonInfo(__version__, os.getpid(), self._started_at, self._phase)
 
 
 __all__ = ["Daemon", "exit_code", "run"]

@@ -52,6 +52,8 @@ class Outside:
     """Sources without an integration, stages and groups that are suspended, with the reason."""
     stages: tuple[Mapping[str, Any], ...] = ()
     """Rows of ``stages[]`` in the status file."""
+    pending: int = 0
+    """Events that nobody has looked at yet."""
 
 
 @dataclass(slots=True)

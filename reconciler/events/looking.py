@@ -36,7 +36,8 @@ class Looking:
             for one in resources.values()
             if one.id.kind in _EVENT_KINDS and (reason := self._engine.suspended(one))
         }
-        return Outside(delivering, stalled, suspended, await self._rows(stages))
+        pending = await self._engine.deps.db(self._engine.deps.store.pending_count)
+        return Outside(delivering, stalled, suspended, await self._rows(stages), pending)
 
     def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, Finding]:
         heard, refused, swept = self._intake.heard.get(source), self._intake.refused.get(source), self._sweep.last.get(source)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconciler import __version__
 from reconciler.engine.passes import Engine
 from reconciler.engine.slice import Result
+from reconciler.model.executions import Execution
 from reconciler.model.status import ConditionStatus, ConditionType
 
 CONDITIONS = tuple(ConditionType)
@@ -45,7 +46,29 @@ class Metrics:
         self._fights = Counter(
             "reconciler_resource_fights_total", "Objects found contended by somebody else.", registry=self.registry
         )
+        self._executions = Counter(
+            "reconciler_executions_total",
+            "Executions that ended, by stage and result.",
+            ("stage", "result"),
+            registry=self.registry,
+        )
+        self._execution_duration = Histogram(
+            "reconciler_execution_duration_seconds",
+            "From an execution's beginning to its end.",
+            ("stage",),
+            registry=self.registry,
+            buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400),
+        )
         self.registry.register(_Findings(engine))
+
+    def observe_execution(self, execution: Execution) -> None:
+        """Count one execution that ended."""
+        self._executions.labels(execution.stage.name, execution.result.value if execution.result else "failed").inc()
+        self._execution_duration.labels(execution.stage.name).observe(max(0.0, execution.finished_at - execution.created_at))
+
+    def watch_deliveries(self, counts: Mapping[str, int]) -> None:
+        """Show what became of deliveries, as ``counts`` says when it is scraped."""
+        self.registry.register(_Deliveries(counts))
 
     def observe_slice(self, result: Result, duration_s: float) -> None:
         """Count one slice."""
@@ -61,6 +84,19 @@ class Metrics:
     def render(self) -> bytes:
         """Return the text exposition."""
         return generate_latest(self.registry)
+
+
+class _Deliveries(Collector):
+    """Deliveries by what became of them."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily("reconciler_deliveries", "Deliveries by what became of them.", labels=("outcome",))
+        for outcome, number in sorted(self._counts.items()):
+            family.add_metric((outcome,), number)
+        yield family
 
 
 class _Findings(Collector):
@@ -83,6 +119,14 @@ class _Findings(Collector):
         yield _gauge("reconciler_source_age_seconds", "Age of the last good look at the source.", (), [((), stale)])
         problems = sum(1 for p in engine.live.problems if p.is_error)
         yield _gauge("reconciler_manifest_problems", "Errors in the newest revision.", (), [((), problems)])
+
+        outside = engine.view.outside
+        yield _gauge("reconciler_events_pending", "Events that nobody has looked at yet.", (), [((), outside.pending)])
+        for name, key, text in (
+            ("reconciler_stage_queue", "queue", "Items that wait, by stage."),
+            ("reconciler_stage_running", "running", "Executions under way, by stage."),
+        ):
+            yield _gauge(name, text, ("stage",), [((str(row["name"]),), float(row[key])) for row in outside.stages])
 
     def _resources(self) -> Iterator[Metric]:
         rows = self._engine.view.statuses.values()
@@ -141,5 +185,11 @@ METRIC_NAMES = (
     "reconciler_manifest_problems",
     "reconciler_credential_valid",
     "reconciler_rate_limit_remaining",
+    "reconciler_deliveries_total",
+    "reconciler_events_pending",
+    "reconciler_stage_queue",
+    "reconciler_stage_running",
+    "reconciler_executions_total",
+    "reconciler_execution_duration_seconds",
 )
 """All names, for docs/operations.md; a test holds the two together."""

@@ -90,6 +90,7 @@ class Steps:
         self._on_change = on_change
         self._ending = Ending(self._deps)
         self._locks: dict[str, asyncio.Lock] = {}
+        self.on_end: Callable[[Execution], None] | None = None
 
     async def step(self, execution_id: str) -> None:
         """Do what is due for one execution; returns when it is stored. Never raises for what a provider does."""
@@ -415,6 +416,8 @@ class Steps:
 
     async def _end(self, work: Work, ended: Ended) -> None:
         finished = await self._ending.end(work.execution, work.item, work.stage, ended, work.now)
+        if self.on_end is not None:
+            self.on_end(finished)
         self._log(
             "execution_finished",
             finished,

@@ -64,6 +64,7 @@ def make_engine(url: str) -> Engine:
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
+        "tcp_user_timeout": 12_000,
         "connect_timeout": 10,
         "options": "-c statement_timeout=30000 -c lock_timeout=30000",
     }
