@@ -9,65 +9,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from reconciler.cli.demo_script import Script, expect, wait_for
+from reconciler.cli.demo_stages import Stages
 from reconciler.cli.demo_world import World
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
-from reconciler.cli.output import colour, say
-
-PATIENCE_S = 45.0
-
-
-class StepFailed(Exception):
-    """A step that did not end as it should."""
-
-
-class Script:
-    """Runs steps, prints each with its time, and stops at the first that fails."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._number = 0
-
-    @contextlib.contextmanager
-    def step(self, text: str) -> Iterator[list[str]]:
-        """Run one step; what is appended to the list is printed beside it."""
-        self._number += 1
-        began = time.monotonic()
-        notes: list[str] = []
-        try:
-            yield notes
-        except Exception as error:
-            self._line("✗", "31", text, began, [*notes, str(error) or type(error).__name__])
-            raise
-        self._line("✓", "32", text, began, notes)
-
-    def _line(self, mark: str, code: str, text: str, began: float, notes: list[str]) -> None:
-        mark = f"\x1b[{code}m{mark}\x1b[0m" if colour(sys.stdout) else mark
-        print(
-            f"{mark} {self._number:2} {time.monotonic() - began:6.2f} s  {text}" + (f"  ({'; '.join(notes)})" if notes else ""),
-            flush=True,
-        )
-
-    def total(self) -> float:
-        """Return how long it took so far, in seconds."""
-        return time.monotonic() - self._started
-
-
-def wait_for(what: str, check: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """Return what ``check`` returns once it is true; raises `StepFailed` when it stays false."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise StepFailed(f"not seen within {patience_s:.0f} s: {what}")
+from reconciler.cli.output import say
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -96,8 +46,11 @@ def demo(options: argparse.Namespace) -> int:
 def _play(world: World, script: Script) -> None:
     _prepare(world, script)
     _apply(world, script)
+    stages = Stages(world, script)
+    stages.lose()
     _repair(world, script)
     _prune(world, script)
+    stages.play()
     _finish(world, script)
 
 
@@ -108,12 +61,12 @@ def _prepare(world: World, script: Script) -> None:
     with script.step("commit the manifests of examples/small-team and push them") as notes:
         notes.append(f"{world.push_example()[:8]} to {world.git_url}")
     with script.step("reconciler validate"):
-        _expect(world.cli("validate", str(world.work)).returncode == 0, "the example is not valid")
+        expect(world.cli("validate", str(world.work)).returncode == 0, "the example is not valid")
     with script.step("reconciler plan: everything is to be created, nothing is written") as notes:
         document = json.loads(world.cli("plan", "-o", "json").stdout)
         creates = [c for plan in document["plans"] for c in plan["changes"] if c["action"] == "create"]
-        _expect(len(creates) == world.EXPECTED_OBJECTS, f"{len(creates)} creates planned, {world.EXPECTED_OBJECTS} expected")
-        _expect(world.writes() == 0, "a plan wrote to a provider")
+        expect(len(creates) == world.EXPECTED_OBJECTS, f"{len(creates)} creates planned, {world.EXPECTED_OBJECTS} expected")
+        expect(world.writes() == 0, "a plan wrote to a provider")
         notes.append(f"{len(creates)} to create, {document['sha256'][:19]}…")
 
 
@@ -123,14 +76,14 @@ def _apply(world: World, script: Script) -> None:
         wait_for("status file: all resources Ready", world.all_ready)
     with script.step("at the providers: one hook a repository, a secret and a notification, two integrations") as notes:
         for repo in ("payments", "web", "checkout", "search"):
-            _expect(len(world.hooks(repo)) == 1, f"acme/{repo} has {len(world.hooks(repo))} hooks")
-        _expect(len(world.org_hooks()) == 1, "the organization hook is missing")
-        _expect(all(hook["config"]["secret"] == "********" for hook in world.hooks("payments")), "a hook without a secret")
-        _expect(len(world.notifications()) == 1, "the Semaphore notification is missing")
-        _expect(sorted(world.buddy_integrations()) == ["aws-deploy", "docker-hub"], "the Buddy integrations are missing")
+            expect(len(world.hooks(repo)) == 1, f"acme/{repo} has {len(world.hooks(repo))} hooks")
+        expect(len(world.org_hooks()) == 1, "the organization hook is missing")
+        expect(all(hook["config"]["secret"] == "********" for hook in world.hooks("payments")), "a hook without a secret")
+        expect(len(world.notifications()) == 1, "the Semaphore notification is missing")
+        expect(sorted(world.buddy_integrations()) == ["aws-deploy", "docker-hub"], "the Buddy integrations are missing")
         notes.append(f"{world.writes()} writes")
     with script.step("reconciler plan again: nothing to do"):
-        _expect(world.cli("plan", "--detailed-exitcode").returncode == 0, "the second plan is not empty")
+        expect(world.cli("plan", "--detailed-exitcode").returncode == 0, "the second plan is not empty")
 
 
 def _repair(world: World, script: Script) -> None:
@@ -153,7 +106,7 @@ def _repair(world: World, script: Script) -> None:
         wait_for("our endpoint", world.notification_is_ours)
     with script.step("reconciler status: all Ready again"):
         wait_for("all resources Ready", world.all_ready)
-        _expect(world.cli("status", "--exit-code").returncode == 0, "status --exit-code is not 0")
+        expect(world.cli("status", "--exit-code").returncode == 0, "status --exit-code is not 0")
 
 
 def _prune(world: World, script: Script) -> None:
@@ -168,7 +121,7 @@ def _prune(world: World, script: Script) -> None:
             "the problem in the status file",
             lambda: any("web" in p["message"] or "sources" in p["location"] for p in world.status()["source"]["problems"]),
         )
-        _expect(
+        expect(
             all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted for a broken manifest"
         )
         sha = world.mend_source("web")
@@ -178,27 +131,24 @@ def _prune(world: World, script: Script) -> None:
 def _finish(world: World, script: Script) -> None:
     with script.step("reconciler history --verify: every write is in the audit log, and its chain holds") as notes:
         done = world.cli("history", "--verify")
-        _expect(done.returncode == 0, "the audit log's chain is broken")
+        expect(done.returncode == 0, "the audit log's chain is broken")
         notes.append(done.stdout.strip())
     with script.step("no secret in the log, the status file or the state folder"):
-        _expect(not world.leaks(), f"found in {', '.join(world.leaks())}")
+        expect(not world.leaks(), f"found in {', '.join(world.leaks())}")
     with script.step("SIGTERM: the daemon drains and leaves with 0") as notes:
         code = world.stop_daemon()
-        _expect(code == 0, f"it left with {code}")
+        expect(code == 0, f"it left with {code}")
         notes.append(f"{world.requests()} provider requests in all")
-
-
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise StepFailed(otherwise)
 
 
 def _keep(world: World) -> None:
     world.start_daemon()
     print(f"\nleft running in {world.folder}; Ctrl-C ends it")
-    print(f"  status:  reconciler status --config {world.config}")
+    print(f"  status     reconciler status --config {world.config}")
+    print(f"  file       {world.status_file}")
+    print(f"  receiver   {world.receiver}")
     for name, server in world.providers.items():
-        print(f"  {name:9} {server.url}")
+        print(f"  {name:10} {server.url}")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)

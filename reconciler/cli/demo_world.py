@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from importlib import resources
@@ -29,6 +30,20 @@ VALUES = {
     "AWS_ACCESS_KEY": "aws-access-canary-17a0",
     "AWS_SECRET_KEY": "aws-secret-canary-c9b4",
 }
+WORKFLOW = {
+    "id": 11,
+    "name": "CI",
+    "path": ".github/workflows/ci.yml",
+    "on": {"workflow_dispatch": {"inputs": {"sha": {}, "reconciler_execution_id": {}}}},
+    "run_name": "CI ${{ inputs.reconciler_execution_id }}",
+    "duration_s": 0.5,
+    "logs": ["building ${{ inputs.sha }}", "done"],
+    "outputs": {"version": "1.2.${{ github.run_id }}"},
+}
+DEPLOYING = {
+    "duration_s": -1,  # until it is finished by hand
+    "logs": ["$ ./deploy.sh staging", "rolling out to 3 pods", "3 of 3 pods are up", "done"],
+}
 
 
 def example_folder() -> Path:
@@ -37,6 +52,13 @@ def example_folder() -> Path:
     if packaged.is_dir():
         return Path(str(packaged))
     return Path(__file__).resolve().parents[2] / "examples" / "small-team"
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 class World:
@@ -49,6 +71,9 @@ class World:
         self.folder = folder
         self.work = folder / "manifests"
         self.config = folder / "reconciler.yaml"
+        self.status_file = folder / "state" / "status.json"
+        self._listen = f"127.0.0.1:{free_port()}"
+        self.receiver = f"http://{self._listen}"
         self.providers: dict[str, SandboxServer] = {}
         self._stack = contextlib.ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -86,6 +111,10 @@ class World:
             first = next(iter(state["tokens"].values())) if isinstance(state["tokens"], dict) else {}
             state["tokens"] = {TOKENS[name]: first}
             self.providers[name].admin.put_state(state)
+        self.providers["github"].admin.put_state({"workflows": {"acme/web": [WORKFLOW]}})
+        self.providers["semaphore"].admin.put_state({"behaviour": {"web": DEPLOYING}})
+        for server in self.providers.values():
+            server.admin.settings(deliver=True)
 
     @property
     def git_url(self) -> str:
@@ -134,7 +163,7 @@ class World:
         self.config.write_text(f"""\
 owner: demo
 source: {{url: "{self.git_url}", interval: 1s}}
-server: {{listen: "127.0.0.1:0", publicUrl: "https://hooks.demo.example"}}
+server: {{listen: "{self._listen}", publicUrl: "{self.receiver}"}}
 reconcile: {{interval: 2s, settle: 5s, retry: {{min: 1s, max: 10s}}}}
 network: {{allow: ["127.0.0.1"]}}
 status: {{file: state/status.json, heartbeat: 1s}}
@@ -176,6 +205,13 @@ status: {{file: state/status.json, heartbeat: 1s}}
             daemon.kill()
             return daemon.wait()
 
+    def kill_daemon(self) -> None:
+        """End it as a crash does."""
+        if self._daemon is not None:
+            daemon, self._daemon = self._daemon, None
+            daemon.kill()
+            daemon.wait()
+
     def show_log(self) -> None:
         """Print the end of the daemon's log."""
         path = self.folder / "daemon.log"
@@ -187,7 +223,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
     def status(self) -> dict[str, Any]:
         """Return the status file."""
         try:
-            return cast("dict[str, Any]", orjson.loads((self.folder / "state" / "status.json").read_bytes()))
+            return cast("dict[str, Any]", orjson.loads(self.status_file.read_bytes()))
         except (OSError, ValueError):
             return {"resources": [], "source": {"lastApplied": "", "problems": []}, "summary": {"total": 0, "ready": -1}}
 
@@ -198,7 +234,8 @@ status: {{file: state/status.json, heartbeat: 1s}}
         summary = self.status()["summary"]
         return bool(summary["total"]) and summary["ready"] == summary["total"]
 
-    def _github(self, method: str, path: str, body: Any = None) -> Any:
+    def github(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask GitHub's API as somebody does."""
         answer = self._http.request(
             method,
             self.providers["github"].url + path,
@@ -214,11 +251,11 @@ status: {{file: state/status.json, heartbeat: 1s}}
 
     def hooks(self, repo: str) -> list[dict[str, Any]]:
         """Return the hooks of ``acme/<repo>`` as GitHub shows them."""
-        return cast("list[dict[str, Any]]", self._github("GET", f"/repos/acme/{repo}/hooks"))
+        return cast("list[dict[str, Any]]", self.github("GET", f"/repos/acme/{repo}/hooks"))
 
     def org_hooks(self) -> list[dict[str, Any]]:
         """Return the organization's hooks."""
-        return cast("list[dict[str, Any]]", self._github("GET", "/orgs/acme/hooks"))
+        return cast("list[dict[str, Any]]", self.github("GET", "/orgs/acme/hooks"))
 
     def _semaphore(self, method: str, path: str, body: Any = None) -> Any:
         answer = self._http.request(
@@ -234,7 +271,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
     def notification_is_ours(self) -> bool:
         """Whether the notification sends to our URL."""
         found = self.notifications()
-        return bool(found) and "hooks.demo.example" in found[0]["spec"]["rules"][0]["notify"]["webhook"]["endpoint"]
+        return bool(found) and self.receiver in found[0]["spec"]["rules"][0]["notify"]["webhook"]["endpoint"]
 
     def buddy_integrations(self) -> list[str]:
         """Return the identifiers of Buddy's integrations."""
@@ -264,11 +301,11 @@ status: {{file: state/status.json, heartbeat: 1s}}
 
     def delete_hook(self, repo: str, identity: int) -> None:
         """Delete a hook, as somebody with the token does."""
-        self._github("DELETE", f"/repos/acme/{repo}/hooks/{identity}")
+        self.github("DELETE", f"/repos/acme/{repo}/hooks/{identity}")
 
     def edit_hook(self, repo: str, identity: int, body: dict[str, Any]) -> None:
         """Edit a hook."""
-        self._github("PATCH", f"/repos/acme/{repo}/hooks/{identity}", body)
+        self.github("PATCH", f"/repos/acme/{repo}/hooks/{identity}", body)
 
     def spoil_notification(self) -> None:
         """Send the notification elsewhere."""
