@@ -109,9 +109,9 @@ class StageWorld(World):
         self.processes[-1].terminate()
         assert self.processes[-1].wait(timeout=40) == 0
 
-    def doomed(self, failpoint: str, hit: int = 1) -> subprocess.Popen[bytes]:
-        """Start a daemon that kills itself at ``failpoint``."""
-        self.extra_env |= {"RECONCILER_FAILPOINTS": "1", "RECONCILER_FAILPOINT": f"{failpoint}:{hit}"}
+    def doomed(self, failpoint: str) -> subprocess.Popen[bytes]:
+        """Start a daemon that kills itself at ``failpoint`` (``name`` or ``name:n``, the n-th time that it gets there)."""
+        self.extra_env |= {"RECONCILER_FAILPOINTS": "1", "RECONCILER_FAILPOINT": failpoint}
         try:
             return self.daemon()
         finally:
