@@ -1,0 +1,121 @@
+"""Who may ask for what: bearer tokens kept as hashes, their roles, and how often a peer may present a wrong one."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+
+from reconciler.config import ApiToken
+from reconciler.model.errors import ReconcilerError
+
+MAX_HEADER = 20_480
+"""A job's own token is the longest."""
+FAILURES = 20
+WINDOW_S = 60.0
+PEERS = 4_096
+"""Peers whose failures are remembered; the longest quiet one is forgotten first."""
+
+
+class Access(enum.StrEnum):
+    """What an operation asks of whoever asks for it."""
+
+    PUBLIC = "public"  # nothing
+    JOB = "job"  # the OIDC token of a job at a provider, no token of ours
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+
+
+GRANTS: Mapping[str, frozenset[Access]] = {
+    "viewer": frozenset({Access.VIEWER}),
+    "operator": frozenset({Access.VIEWER, Access.OPERATOR}),
+    "approver": frozenset({Access.VIEWER, Access.APPROVER}),
+}
+"""What a role may do. Whoever starts things does not approve them: nobody has both by one token."""
+
+
+class Unauthorized(ReconcilerError):
+    """No token, or one that is not known."""
+
+    code = "RC8005"
+
+
+class Forbidden(ReconcilerError):
+    """The token's role does not include what was asked."""
+
+    code = "RC8005"
+
+
+class TooMany(ReconcilerError):
+    """Too many wrong tokens from one peer."""
+
+    code = "RC8005"
+
+
+class Throttle:
+    """Counts failures by peer. It refuses what fails, never a good token: behind a proxy all come from one address."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def failed(self, peer: str) -> bool:
+        """Note a failure; False when ``peer`` has had too many of them within the window."""
+        now = self._clock()
+        times = self._failures.setdefault(peer, deque(maxlen=FAILURES))
+        self._failures.move_to_end(peer)
+        if len(self._failures) > PEERS:
+            self._failures.popitem(last=False)
+        while times and times[0] <= now - WINDOW_S:
+            times.popleft()
+        if len(times) >= FAILURES:
+            return False
+        times.append(now)
+        return True
+
+
+class Tokens:
+    """The configured tokens."""
+
+    def __init__(self, configured: Sequence[ApiToken]) -> None:
+        self._configured = [(one, bytes.fromhex(one.sha256)) for one in configured]
+
+    def find(self, presented: str) -> ApiToken | None:
+        """Return whose token it is. Every hash is compared, each in constant time: how long it takes tells nothing."""
+        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for token, known in self._configured:
+            if hmac.compare_digest(digest, known):
+                found = token
+        return found if presented else None
+
+    def check(self, header: str, access: Access) -> ApiToken:
+        """Return the token that may have ``access``; raises `Unauthorized` and `Forbidden`."""
+        token = self.find(bearer(header))
+        if token is None:
+            raise Unauthorized(
+                "a bearer token is wanted" if not header else "the token is not known",
+                hint="Send `Authorization: Bearer TOKEN`; tokens are configured in `server.tokens`.",
+            )
+        if access not in GRANTS[token.role]:
+            raise Forbidden(
+                f"{token.name!r} is a {token.role}; this needs the role {access.value}",
+                hint=f"Use a token whose role in `server.tokens` is {' or '.join(roles_with(access))}.",
+            )
+        return token
+
+
+def roles_with(access: Access) -> list[str]:
+    """Return the roles that include ``access``."""
+    return [role for role, granted in GRANTS.items() if access in granted]
+
+
+def bearer(header: str) -> str:
+    """Return the token of an ``Authorization`` header (RFC 6750 §2.1); empty for anything else."""
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    return token if scheme.lower() == "bearer" and len(header) <= MAX_HEADER and " " not in token else ""

@@ -1,0 +1,270 @@
+"""The table of operations: method, path, who may, what goes in, what comes out. Routes and document are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.server.api import schemas
+from reconciler.server.api.access import Access
+from reconciler.server.api.schemas import Schema
+
+PREFIX = "/api/v1"
+_ID: Mapping[str, Schema] = {"id": schemas.ID}
+_RESOURCE: Mapping[str, Schema] = {"kind": schemas.KIND, "name": schemas.NAME}
+_IN_CANVAS: Mapping[str, Schema] = {"canvas": schemas.CANVAS}
+_ITEM = "itm-5d41402abc4b2a76b9719d91"
+_DIGEST = "sha256:" + "0f3c" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked. ``id`` names its handler and is its operationId."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    access: Access
+    answer: str
+    """Component of the answer."""
+    status: int = 200
+    body: str = ""
+    """Component of the request; empty for a GET."""
+    within: Mapping[str, Schema] = field(default_factory=dict)
+    """Parameters in the path."""
+    query: Mapping[str, Schema] = field(default_factory=dict)
+    errors: tuple[int, ...] = ()
+    """Statuses besides those that `statuses` knows."""
+    invalid: int = 422
+    """Status for a request that is not as the document says."""
+    example: Any = None
+    """An example of the request."""
+    answer_example: Any = None
+    stream: bool = False
+    """Whether it can answer with server-sent events."""
+
+    def statuses(self) -> tuple[int, ...]:
+        """Return every status that it may answer with."""
+        found = {self.status, *self.errors}
+        if self.access is not Access.PUBLIC:
+            found |= {self.invalid, 401, 429, 503}
+            found |= {403} if self.access is not Access.JOB else set()
+        if self.body:
+            found |= {self.invalid, 400, 408, 413, 415}
+        return tuple(sorted(found))
+
+
+def _get(name: str, path: str, summary: str, answer: str, **more: Any) -> Operation:
+    return Operation(name, "GET", path, summary, more.pop("access", Access.VIEWER), answer, **more)
+
+
+def _post(name: str, path: str, summary: str, answer: str, **more: Any) -> Operation:
+    more.setdefault("body", "Nothing")
+    return Operation(name, "POST", path, summary, more.pop("access", Access.OPERATOR), answer, **more)
+
+
+_EVENT = {
+    "id": "019abc12-0000-7000-8000-000000000001",
+    "source": "EventSource/payments",
+    "type": "push",
+    "deliveryId": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+    "origin": "delivered",
+    "state": "processed",
+    "reason": "",
+    "message": "",
+    "receivedAt": "2026-03-02T09:15:04Z",
+    "occurredAt": "2026-03-02T09:15:03Z",
+    "rejectedBy": [{"target": "Stage/deploy", "reason": "filtered", "message": '$.ref == "refs/heads/main" is false'}],
+}
+
+OPERATIONS: tuple[Operation, ...] = (
+    _get(
+        "openapi",
+        "/openapi.json",
+        "This document",
+        "OpenApi",
+        access=Access.PUBLIC,
+    ),
+    _get("status", "/status", "What is: the status document", "Status"),
+    _get(
+        "events",
+        "/events",
+        "List events, newest first",
+        "EventList",
+        query={
+            "source": schemas.REFERENCE,
+            "state": schemas.EVENT_STATE,
+            "before": schemas.BEFORE,
+            "limit": schemas.LIMIT,
+        },
+        errors=(404,),
+        answer_example={"events": [_EVENT], "next": ""},
+    ),
+    _post(
+        "trigger",
+        "/events",
+        "Make an event of a source",
+        "Triggered",
+        body="Trigger",
+        status=202,
+        errors=(404,),
+        example={"source": "release", "payload": {"version": "1.2.3"}, "key": "release-1.2.3"},
+        answer_example={"event": _EVENT["id"], "new": True},
+    ),
+    _get(
+        "event",
+        "/events/{id}",
+        "Show an event with its payload and what it led to, by our id or the sender's",
+        "EventDetail",
+        within=_ID,
+        errors=(404,),
+        answer_example={**_EVENT, "payload": {"ref": "refs/heads/dev"}, "items": []},
+    ),
+    _get(
+        "executions",
+        "/executions",
+        "List what waits and what ran, newest first",
+        "ExecutionList",
+        query={"stage": schemas.STAGE, "state": schemas.LISTED_STATE, "before": schemas.BEFORE, "limit": schemas.LIMIT},
+        errors=(404,),
+    ),
+    _get(
+        "execution",
+        "/executions/{id}",
+        "Show an item or an execution with everything that belongs to it",
+        "ExecutionDetail",
+        within=_ID,
+        errors=(404,),
+    ),
+    _get(
+        "logs",
+        "/executions/{id}/logs",
+        "Read the log of a run, piece by piece or as a stream",
+        "Log",
+        within=_ID,
+        query={"cursor": schemas.CURSOR, "follow": schemas.FOLLOW},
+        errors=(404, 502),
+        stream=True,
+        answer_example={"lines": ["building 1.2.3", "done"], "cursor": "2", "complete": True},
+    ),
+    _post(
+        "approve",
+        "/executions/{id}/approve",
+        "Approve an item that waits",
+        "Approved",
+        access=Access.APPROVER,
+        body="Approve",
+        within=_ID,
+        errors=(404, 409),
+        example={"digest": _DIGEST},
+        answer_example={"item": _ITEM, "approvals": ["release-team"]},
+    ),
+    _post(
+        "cancel",
+        "/executions/{id}/cancel",
+        "Take an item out of its queue, or end an execution, at its provider too",
+        "Cancelled",
+        status=202,
+        within=_ID,
+        errors=(404, 409),
+        answer_example={"item": _ITEM, "state": "discarded"},
+    ),
+    _post(
+        "rerun",
+        "/executions/{id}/rerun",
+        "Repeat what has ended, as it was",
+        "Queued",
+        status=202,
+        within=_ID,
+        errors=(404, 409),
+        answer_example={"item": _ITEM},
+    ),
+    _post(
+        "redeliver",
+        "/redeliver",
+        "Look for missed deliveries now",
+        "SweptList",
+        body="Redeliver",
+        errors=(404, 502),
+        example={"source": "payments", "since": 7200},
+        answer_example={
+            "sources": [
+                {
+                    "source": "EventSource/payments",
+                    "missed": 1,
+                    "redelivered": 1,
+                    "recovered": 0,
+                    "failed": 0,
+                    "error": "",
+                }
+            ]
+        },
+    ),
+    _post(
+        "outputs",
+        "/outputs",
+        "Push outputs of an execution, from its own job",
+        "OutputsKept",
+        access=Access.JOB,
+        body="PushOutputs",
+        errors=(409, 425),
+        invalid=400,
+        example={"execution_id": "exe-3b5d5c3712955042212316173ccf37be", "outputs": {"image": "web:1.2.3"}},
+        answer_example={"outputs": {"image": "web:1.2.3"}},
+    ),
+    _post(
+        "approve_plan",
+        "/plans/approve",
+        "Approve a blocked set of changes by its digest",
+        "PlanApproved",
+        access=Access.APPROVER,
+        body="ApprovePlan",
+        errors=(404,),
+        example={"digest": _DIGEST},
+        answer_example={"integration": "Integration/default/github"},
+    ),
+    _get(
+        "resource",
+        "/resources/{kind}/{name}",
+        "Show the status of a resource",
+        "Resource",
+        within=_RESOURCE,
+        query=_IN_CANVAS,
+        errors=(404,),
+    ),
+    _post(
+        "reconcile",
+        "/resources/{kind}/{name}/reconcile",
+        "Look again at a resource now",
+        "Asked",
+        status=202,
+        within=_RESOURCE,
+        query=_IN_CANVAS,
+        errors=(404, 409),
+        answer_example={"resource": "EventSource/default/payments", "ready": "True", "reason": "Succeeded", "message": ""},
+    ),
+    _post(
+        "suspend",
+        "/resources/{kind}/{name}/suspend",
+        "No writes for a resource until it is resumed",
+        "Suspended",
+        body="Suspend",
+        within=_RESOURCE,
+        query=_IN_CANVAS,
+        errors=(404, 409),
+        example={"reason": "moving hosts", "until": "2h"},
+        answer_example={"resource": "EventSource/default/payments", "until": "2026-03-02T11:15:04Z"},
+    ),
+    _post(
+        "resume",
+        "/resources/{kind}/{name}/resume",
+        "End a suspension that was made by command",
+        "Resumed",
+        within=_RESOURCE,
+        query=_IN_CANVAS,
+        errors=(404, 409),
+        answer_example={"resource": "EventSource/default/payments"},
+    ),
+)

@@ -1,0 +1,168 @@
+"""A request from its bytes to values that are as the document says, and an error to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jsonschema_rs
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from reconciler.model.errors import ConfigError, NotImplementedYet, ProviderError, ReconcilerError, SecretUnavailable, UsageError
+from reconciler.server.api.access import Forbidden, TooMany, Unauthorized
+from reconciler.server.api.operations import Operation
+from reconciler.server.api.schemas import SCHEMAS, Schema, ref
+from reconciler.server.health import SECURITY_HEADERS
+from reconciler.stages.pushing import OutputsRefused
+
+MAX_BODY = 1 << 20
+READ_S = 10.0
+RETRY_AFTER_S = "5"
+_BY_CODE = {"RC6020": 404, "RC6025": 404, "RC6030": 404, "RC6035": 404, "RC6021": 409, "RC6031": 409, "RC6032": 409} | {
+    "RC6022": 422,
+    "RC6033": 422,
+    "RC6034": 422,
+}
+_BY_CLASS: tuple[tuple[type[ReconcilerError], int], ...] = (
+    (TooMany, 429),
+    (Forbidden, 403),
+    (Unauthorized, 401),
+    (UsageError, 422),
+    (ConfigError, 422),
+    (NotImplementedYet, 422),
+    (SecretUnavailable, 502),
+    (ProviderError, 502),
+)
+
+
+class Invalid(ReconcilerError):
+    """The request is not as the document says."""
+
+    code = "RC8006"
+
+    def __init__(self, message: str, *, status: int = 422, pointer: str = "") -> None:
+        super().__init__(message, hint="See /api/v1/openapi.json.")
+        self.status = status
+        self.pointer = pointer
+
+
+class Checks:
+    """The schemas of one operation, compiled."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._within = _validator(_closed(operation.within, required=True))
+        self._query = _validator(_closed(operation.query, required=False))
+        self._body = _validator(ref(operation.body)) if operation.body else None
+
+    async def values(self, request: Request) -> dict[str, Any]:
+        """Return all that the request says, by name; raises `Invalid`."""
+        within = {name: request.path_params[name] for name in self._operation.within}
+        self._check(self._within, within, "path")
+        query = _query(request.query_params.multi_items(), self._operation)
+        self._check(self._query, query, "query")
+        return {**within, **query, **await self._read(request)}
+
+    async def _read(self, request: Request) -> Mapping[str, Any]:
+        if self._body is None:
+            return {}
+        raw = await _bytes(request)
+        if raw:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
+                raise Invalid("the body is not application/json", status=415)
+        try:
+            found = orjson.loads(raw) if raw else {}
+        except orjson.JSONDecodeError as error:
+            raise Invalid(f"the body is not JSON: {error}", status=400) from None
+        self._check(self._body, found, "body")
+        body: Mapping[str, Any] = found
+        return body
+
+    def _check(self, validator: Any, value: Any, place: str) -> None:
+        found = min(validator.iter_errors(value), key=lambda one: len(one.instance_path), default=None)
+        if found is None:
+            return
+        pointer = "/".join(("", place, *(str(part).replace("~", "~0").replace("/", "~1") for part in found.instance_path)))
+        message = str(found.message)
+        raise Invalid(message if len(message) <= 300 else message[:299] + "…", status=self._operation.invalid, pointer=pointer)
+
+
+def _validator(schema: Schema) -> Any:
+    return jsonschema_rs.Draft202012Validator({**schema, "components": {"schemas": SCHEMAS}})
+
+
+def _closed(properties: Mapping[str, Schema], *, required: bool) -> Schema:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties) if required else [],
+        "additionalProperties": False,
+    }
+
+
+def _query(pairs: Iterable[tuple[str, str]], operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Invalid(f"{name!r} is given twice", status=operation.invalid, pointer=f"/query/{name}")
+        whole = operation.query.get(name, {}).get("type") == "integer" and value.isascii() and value.isdigit() and len(value) < 16
+        found[name] = int(value) if whole else value
+    return found
+
+
+async def _bytes(request: Request) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length and (not length.isdigit() or len(length) > 12 or int(length) > MAX_BODY):
+        raise Invalid(f"the body is larger than {MAX_BODY} bytes", status=413)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(READ_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > MAX_BODY:
+                    raise Invalid(f"the body is larger than {MAX_BODY} bytes", status=413)
+                parts.append(part)
+    except TimeoutError:
+        raise Invalid(f"the body did not arrive within {READ_S:.0f} s", status=408) from None
+    except ClientDisconnect:
+        raise Invalid("the body ended too soon", status=400) from None
+    return b"".join(parts)
+
+
+# -- answers ------------------------------------------------------------------------------------------------------------
+
+
+def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return ``content`` as JSON."""
+    raw = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+    return Response(raw, status, {**SECURITY_HEADERS, **(headers or {})}, media_type="application/json")
+
+
+def status_of(error: ReconcilerError) -> int:
+    """Return the status that tells an error; 503 for what is none of the request's doing."""
+    if isinstance(error, Invalid | OutputsRefused):
+        return error.status
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
+    return next((status for kind, status in _BY_CLASS if isinstance(error, kind)), 503)
+
+
+def body_of(error: ReconcilerError) -> dict[str, str]:
+    """Return an error as the document has it."""
+    found = {"code": error.code, "message": error.message, "hint": error.hint}
+    pointer = getattr(error, "pointer", "")
+    return {**found, "pointer": pointer} if pointer else found
+
+
+def headers_of(status: int) -> dict[str, str]:
+    """Return the headers that belong to an error's status."""
+    if status == 401:
+        return {"www-authenticate": 'Bearer realm="reconciler"'}
+    if status in (408, 413):
+        return {"connection": "close"}  # what was not read cannot be told from the next request
+    return {"retry-after": RETRY_AFTER_S} if status in (425, 429, 503) else {}

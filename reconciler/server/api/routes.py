@@ -1,0 +1,152 @@
+"""Routes of ``/api/v1``: who asks, what exactly, the answer. The same few steps for every operation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from reconciler.config import ApiToken
+from reconciler.credentials.redact import Redactor
+from reconciler.log import get_logger
+from reconciler.model.errors import ReconcilerError
+from reconciler.server.api import requests
+from reconciler.server.api.access import Access, Throttle, Tokens, TooMany, Unauthorized, bearer
+from reconciler.server.api.handlers import Backend, Handlers
+from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
+from reconciler.server.api.requests import Checks, Invalid
+from reconciler.server.health import SECURITY_HEADERS
+from reconciler.stages.pushing import OutputsRefused
+
+STREAMS = 32
+"""Logs that are followed at one time."""
+PAUSE_S = 1.0
+QUIET_S = 15.0
+"""After so long without a line a comment is sent: proxies close what says nothing."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Routes:
+    """Makes the routes, and answers them."""
+
+    def __init__(
+        self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: Throttle | None = None
+    ) -> None:
+        self._handlers = Handlers(backend)
+        self._tokens = Tokens(tokens)
+        self._throttle = throttle or Throttle()
+        self._redactor = redactor
+        self._streams = 0
+        self._log = get_logger("api")
+
+    def routes(self) -> tuple[BaseRoute, ...]:
+        """Return a route for every operation, and one for all else below ``/api``."""
+        found: list[BaseRoute] = []
+        for one in OPERATIONS:
+            path = one.path.replace("{id}", "{id:path}") if one.id == "event" else one.path  # senders' ids may have a slash
+            found.append(Route(PREFIX + path, self._endpoint(one), methods=[one.method]))
+        known = list(found)
+
+        async def other(request: Request) -> Response:
+            """Nothing is here, or not with this method."""
+            allowed = sorted({m for route in known if isinstance(route, Route) for m in _methods(route, request)})
+            missing = Invalid(f"no operation {request.method} {request.url.path}"[:300], status=405 if allowed else 404)
+            return self._refused(missing, {"allow": ", ".join(allowed)} if allowed else {})
+
+        return (*found, Route("/api/{rest:path}", other, methods=list(METHODS)))
+
+    def _endpoint(self, operation: Operation) -> Endpoint:
+        checks = Checks(operation)
+        handler = self._handlers.find(operation.id)
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                who = self._who(operation, request)
+                values = await checks.values(request)
+                if operation.stream and values.get("follow") == "1":
+                    return await self._follow(values, who)
+                content = await handler(values, who)
+                if operation.access is not Access.PUBLIC:
+                    content = self._redactor.redact_json(content)
+                return requests.answer(content, operation.status)
+            except ReconcilerError as error:
+                return self._refused(self._counted(error, request))
+            except Exception as error:  # the one place where a defect becomes an answer
+                self._log.error("api_defect", operation=operation.id, error=type(error).__name__, exc_info=True)
+                return requests.answer({"code": "RC9001", "message": "a defect of this program", "hint": "See the log."}, 500)
+
+        return endpoint
+
+    def _who(self, operation: Operation, request: Request) -> str:
+        """Return the name of whose token it is; of a job the token itself. Raises `Unauthorized`, `Forbidden`."""
+        header = request.headers.get("authorization", "")
+        if operation.access is Access.PUBLIC:
+            return ""
+        if operation.access is Access.JOB:
+            token = bearer(header)
+            if not token:
+                raise OutputsRefused("a bearer token is wanted: the job's own", hint="See docs/api.md.")
+            return token
+        return self._tokens.check(header, operation.access).name
+
+    def _counted(self, error: ReconcilerError, request: Request) -> ReconcilerError:
+        """Return the error to answer: a wrong token too many becomes `TooMany`."""
+        if not isinstance(error, Unauthorized) and not (isinstance(error, OutputsRefused) and error.status == 401):
+            return error
+        peer = request.client.host if request.client is not None else "?"
+        if not self._throttle.failed(peer):
+            return TooMany("too many wrong tokens from this address", hint="Wait a minute.")
+        self._log.warning("api_refused", peer=peer, path=request.url.path[:200], error=error.message)
+        return error
+
+    def _refused(self, error: ReconcilerError, headers: Mapping[str, str] | None = None) -> Response:
+        status = requests.status_of(error)
+        content = self._redactor.redact_json(requests.body_of(error))
+        return requests.answer(content, status, {**requests.headers_of(status), **(headers or {})})
+
+    # -- following --------------------------------------------------------------------------------------------------
+
+    async def _follow(self, values: Mapping[str, Any], who: str) -> Response:
+        """Return the stream of a log. Its first piece is read before: what cannot be read is told by the status."""
+        if self._streams >= STREAMS:
+            raise ReconcilerError(f"{STREAMS} logs are followed already", code="RC8003", hint="Try again later.")
+        first = await self._handlers.logs(values, who)
+        headers = {**SECURITY_HEADERS, "x-accel-buffering": "no"}
+        return StreamingResponse(self._pieces(values, first), headers=headers, media_type="text/event-stream")
+
+    async def _pieces(self, values: Mapping[str, Any], piece: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        quiet = 0.0
+        self._streams += 1
+        try:
+            while True:
+                if piece["lines"]:
+                    quiet = 0.0
+                    yield _message("log", piece)
+                if piece["complete"]:
+                    yield _message("end", {"cursor": piece["cursor"]})
+                    return
+                await asyncio.sleep(PAUSE_S)
+                quiet += PAUSE_S
+                if quiet >= QUIET_S:
+                    quiet = 0.0
+                    yield b": still there\n\n"
+                piece = await self._handlers.logs({**values, "cursor": piece["cursor"]}, "")
+        except ReconcilerError as error:
+            yield _message("error", self._redactor.redact_json(requests.body_of(error)))
+        finally:
+            self._streams -= 1
+
+
+def _message(name: str, content: Mapping[str, Any]) -> bytes:
+    """Return a server-sent event (HTML Living Standard §9.2); JSON has no line break in it."""
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(content) + b"\n\n"
+
+
+def _methods(route: Route, request: Request) -> set[str]:
+    return set(route.methods or ()) if route.path_regex.match(request.url.path) else set()
