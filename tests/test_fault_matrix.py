@@ -9,7 +9,9 @@ COVERED = (
     + [f"b{n}" for n in (1, 2, 3, 4, 5, 6, 7, 11)]
     + [f"c{n}" for n in (*range(1, 21), 23, 24)]
     + [f"d{n}" for n in (*range(1, 21), 23, 24, 25)]
-    + [f"f{n}" for n in (*range(1, 12), 14)]
+    + ["a5", "a6", "a7", "a14", "a15", "a16", "a17", "a18", "b8", "b9", "b10", "d21", "d22"]
+    + [f"e{n}" for n in range(1, 14)]
+    + [f"f{n}" for n in (*range(1, 15),)]
 )
 
 

@@ -34,7 +34,9 @@ def test_a16_triggers_from_everywhere_at_once_leave_one_hook_at_the_newest_spec(
     world.ready()
     for round_ in range(6):
         world.source("web", events="[{type: push}]" if round_ % 2 else "[{type: push}, {type: release}]")
-        threads = [threading.Thread(target=world.ask, args=("reconcile",), kwargs={"resource": "EventSource/web"}) for _ in range(8)]
+        threads = [
+            threading.Thread(target=world.ask, args=("reconcile",), kwargs={"resource": "EventSource/web"}) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

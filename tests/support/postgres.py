@@ -95,6 +95,6 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop the server and remove its cluster."""
-        self._server.terminate()
+        self._server.send_signal(signal.SIGINT)  # fast shutdown: whoever is still connected is sent away
         self._server.wait(timeout=30)
         shutil.rmtree(self._folder, ignore_errors=True)
