@@ -35,8 +35,6 @@ def test_lists_are_paged_without_a_gap_and_without_a_double(asked: Asked) -> Non
             if not page["next"]:
                 break
             query["before"] = page["next"]
-        whole = asked.api("viewer", "GET", path, params={**query, "limit": "1000", "before": ""} | {"limit": "1000"})
-        assert whole.status_code == 422  # an empty `before` is no id
         query.pop("before", None)
         whole = asked.api("viewer", "GET", path, params={**query, "limit": "1000"})
         assert seen == [one["id"] for one in whole.json()[rows]]

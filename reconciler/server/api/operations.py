@@ -15,6 +15,7 @@ _ID: Mapping[str, Schema] = {"id": schemas.ID}
 _RESOURCE: Mapping[str, Schema] = {"kind": schemas.KIND, "name": schemas.NAME}
 _IN_CANVAS: Mapping[str, Schema] = {"canvas": schemas.CANVAS}
 _ITEM = "itm-5d41402abc4b2a76b9719d91"
+_EXECUTION = "rcl-3777d2c9b3804c631f1d2303b45d"
 _DIGEST = "sha256:" + "0f3c" * 16
 
 
@@ -47,12 +48,12 @@ class Operation:
 
     def statuses(self) -> tuple[int, ...]:
         """Return every status that it may answer with."""
-        found = {self.status, *self.errors}
+        found = {self.status, self.invalid, *self.errors}
         if self.access is not Access.PUBLIC:
-            found |= {self.invalid, 401, 429, 503}
+            found |= {401, 429, 503}
             found |= {403} if self.access is not Access.JOB else set()
         if self.body:
-            found |= {self.invalid, 400, 408, 413, 415}
+            found |= {400, 408, 413, 415}
         return tuple(sorted(found))
 
 
@@ -66,7 +67,7 @@ def _post(name: str, path: str, summary: str, answer: str, **more: Any) -> Opera
 
 
 _EVENT = {
-    "id": "019abc12-0000-7000-8000-000000000001",
+    "id": "01a1fd8d63e5-0000002497017d6f",
     "source": "EventSource/payments",
     "type": "push",
     "deliveryId": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
@@ -211,7 +212,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body="PushOutputs",
         errors=(409, 425),
         invalid=400,
-        example={"execution_id": "exe-3b5d5c3712955042212316173ccf37be", "outputs": {"image": "web:1.2.3"}},
+        example={"execution_id": _EXECUTION, "outputs": {"image": "web:1.2.3"}},
         answer_example={"outputs": {"image": "web:1.2.3"}},
     ),
     _post(

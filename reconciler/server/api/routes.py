@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ class Routes:
         found: list[BaseRoute] = []
         for one in OPERATIONS:
             path = one.path.replace("{id}", "{id:path}") if one.id == "event" else one.path  # senders' ids may have a slash
-            found.append(Route(PREFIX + path, self._endpoint(one), methods=[one.method]))
+            found.append(_route(PREFIX + path, self._endpoint(one), [one.method]))
         known = list(found)
 
         async def other(request: Request) -> Response:
@@ -59,7 +60,7 @@ class Routes:
             missing = Invalid(f"no operation {request.method} {request.url.path}"[:300], status=405 if allowed else 404)
             return self._refused(missing, {"allow": ", ".join(allowed)} if allowed else {})
 
-        return (*found, Route("/api/{rest:path}", other, methods=list(METHODS)))
+        return (*found, _route("/api/{rest:path}", other, list(METHODS)))
 
     def _endpoint(self, operation: Operation) -> Endpoint:
         checks = Checks(operation)
@@ -141,6 +142,13 @@ class Routes:
             yield _message("error", self._redactor.redact_json(requests.body_of(error)))
         finally:
             self._streams -= 1
+
+
+def _route(path: str, endpoint: Endpoint, methods: list[str]) -> Route:
+    """Return a route whose last part may hold anything, a line break too: Starlette's own would not see such a path."""
+    made = Route(path, endpoint, methods=methods)
+    made.path_regex = re.compile(made.path_regex.pattern, re.DOTALL)
+    return made
 
 
 def _message(name: str, content: Mapping[str, Any]) -> bytes:
