@@ -16,6 +16,7 @@ from reconciler.events.fanout import Wiring, route, wire
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState
+from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Kind, ResourceId
 from reconciler.state.routing import Routing
 
@@ -70,7 +71,7 @@ class Dispatcher:
         await deps.db(deps.store.settle_events, routings)
         failpoint("events-after-settle")
         await self._hint(pending, now)
-        self._tell(routings)
+        await self._tell(routings, now)
         self._wake.set() if any(routing.joins for routing in routings) else None
         return len(pending)
 
@@ -104,7 +105,7 @@ class Dispatcher:
                 now=now,
             )
         except Exception as error:  # one event that nobody foresaw must not keep all others waiting
-            self._engine.deps.log.exception("event_failed", event=event.id, code="RC9001", error=type(error).__name__)
+            self._engine.deps.log.exception("event_failed", event_id=event.id, code="RC9001", error=type(error).__name__)
             return Routing(event.id, EventState.REJECTED, "error", f"a defect of this program: {type(error).__name__}")
 
     async def _hint(self, pending: Sequence[tuple[Event, bytes]], now: float) -> None:
@@ -123,8 +124,14 @@ class Dispatcher:
         for integration, external_id in runs:
             await deps.db(deps.store.hint, integration, external_id, now)
 
-    def _tell(self, routings: Sequence[Routing]) -> None:
-        log = self._engine.deps.log
+    async def _tell(self, routings: Sequence[Routing], now: float) -> None:
+        deps, log = self._engine.deps, self._engine.deps.log
+        notes = [
+            JournalEntry(now, item.stage, "item_queued", revision=item.revision, detail={"id": item.id, "by": item.event_id})
+            for routing in routings
+            for item in routing.items
+        ]
+        await deps.db(deps.store.journal, notes)
         for routing in routings:
             for item in routing.items:
                 log.info(
@@ -136,7 +143,7 @@ class Dispatcher:
                     revision=item.revision,
                 )
             if routing.state is EventState.REJECTED:
-                log.debug("event_rejected", event=routing.event_id, reason=routing.reason)
+                log.debug("event_rejected", event_id=routing.event_id, reason=routing.reason)
         self._on_queued()
 
     async def _end_joins(self) -> None:

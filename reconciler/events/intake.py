@@ -124,7 +124,7 @@ class Intake:
                 kind=source.kind,
                 name=source.name,
                 canvas=source.canvas,
-                event=stored.event_id,
+                event_id=stored.event_id,
                 code="RC8009",
                 error="a delivery with a known id has another body: somebody replays, or the sender is defective",
             )
