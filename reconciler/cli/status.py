@@ -8,7 +8,7 @@ import datetime as dt
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,23 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
             )
     print()
     _table(rows, paint)
+    shown = {(row["canvas"], row["name"]) for row in rows if row["kind"] == "Stage"}
+    _stages([one for one in document["stages"] if (one["canvas"], one["name"]) in shown], paint)
+
+
+def _stages(stages: Sequence[Mapping[str, Any]], paint: Callable[[str, str], str]) -> None:
+    """What waits, what runs, and how it ended last."""
+    if not stages:
+        return
+    names = [one["name"] + ("" if one["canvas"] == "default" else f"@{one['canvas']}") for one in stages]
+    width = max(len("STAGE"), *(len(name) for name in names))
+    print(f"\n{'STAGE':{width}}  WAITING  RUNNING  LAST")
+    for name, one in zip(names, stages, strict=True):
+        last = one["last"] or {}
+        word = last.get("result") or last.get("state") or "-"
+        when = f" {last['finishedAt'] or last['createdAt']}" if last else ""
+        colour_of = {"passed": "32", "failed": "31"}.get(word, "0")
+        print(f"{name:{width}}  {one['queue']:>7}  {one['running']:>7}  {paint(colour_of, word)}{when}".rstrip())
 
 
 def _show_credential(credential: Mapping[str, Any], paint: Callable[[str, str], str]) -> None:
@@ -131,6 +148,9 @@ def _table(rows: list[dict[str, Any]], paint: Callable[[str, str], str]) -> None
             c["type"]
             for c in row["conditions"][1:]
             if c["type"] not in {"CredentialsValid", "Delivering"} and c["status"] == "True"
+        ]
+        also += [
+            f"not delivering: {c['reason']}" for c in row["conditions"] if c["type"] == "Delivering" and c["status"] == "False"
         ]
         lines.append(
             (name, ready["status"], ready["reason"], " ".join([ready["message"], *(f"[{word}]" for word in also)]).strip())
@@ -234,6 +254,9 @@ def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Ca
         return f"{at} {short} failed   {detail['action']} {detail['address']}: {detail['code']} {detail['error']} {detail.get('request', '')}".rstrip()
     if event == "next_try":
         return f"{at} {short} next try {iso(float(detail['at']))}"
+    if "id" in detail:  # something of a stage: an item or an execution
+        told = " ".join(f"{key}={value}" for key, value in detail.items() if key != "id" and value not in ("", None))
+        return f"{at} {short} {event.replace('_', ' ')}  {detail['id']} {told}".rstrip()
     return f"{at} {short} {event:8} {detail.get('code', '')} {detail.get('error', '')}".rstrip()
 
 

@@ -233,7 +233,8 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
     spec = view.resource.spec
     if result is None:
         if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
-            return Findings(ready=Finding("NothingToProvision", "events are sent to its own URL"), stalled=invalid)
+            how = "events are sent to its own URL" if spec["type"] == "webhook" else "`reconciler trigger` makes its events"
+            return Findings(ready=Finding("NothingToProvision", how), stalled=invalid)
         if spec.get("type") == "schedule":
             return Findings(ready=Finding("Scheduled", "makes an event at each of its times"), stalled=invalid)
         return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)

@@ -35,6 +35,7 @@ from reconciler.model.errors import (
     StateError,
 )
 from reconciler.model.executions import Execution, ExecutionState, Item, Result, Run, RunIntent, RunReport, RunStatus, Why
+from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Resource
 from reconciler.stages import statuses
 from reconciler.stages.ending import Ended, Ending
@@ -251,7 +252,7 @@ class Steps:
             next_at=work.now if run.detail.get("done") else work.now + FIRST_POLL_S,
         )
         saved = await self._deps.db(self._deps.store.save_execution, changed, reports=reports)
-        self._log("execution_started", saved, external_id=run.external_id, url=run.url)
+        await self._log("execution_started", saved, external_id=run.external_id, url=run.url)
         failpoint("execution-after-record")
         if run.detail.get("done"):
             await self._follow(dataclasses.replace(work, execution=saved))
@@ -289,7 +290,7 @@ class Steps:
             await self._save(work, failures=execution.failures + 1, message=error.message, next_at=work.now + pause)
             return
         if run is not None:
-            self._log("execution_found", execution, external_id=run.external_id)
+            await self._log("execution_found", execution, external_id=run.external_id)
             await self._started(work, run)
             return
         age = work.now - execution.intended_at
@@ -357,7 +358,7 @@ class Steps:
             return work
         await work.executor.cancel(api, self._intent(work, spec), execution.run)
         told = dataclasses.replace(execution.run, detail={**execution.run.detail, "asked_at": work.now, "cancelled": True})
-        self._log("execution_cancelled", execution, by=execution.cancel_by)
+        await self._log("execution_cancelled", execution, by=execution.cancel_by)
         return await self._save(work, run=told, cancelled=True)
 
     async def _goes_on(self, work: Work, report: RunReport) -> None:
@@ -401,7 +402,7 @@ class Steps:
         execution = work.execution
         result = report.result or Result.FAILED
         why = {Result.PASSED: Why.OK, Result.FAILED: Why.FAILED, Result.CANCELLED: Why.USER}[result]
-        message = report.message or report.conclusion
+        message = report.conclusion if result is Result.PASSED else report.message or report.conclusion
         if execution.timed_out and result is not Result.PASSED:
             result, why, message = Result.FAILED, Why.TIMED_OUT, f"ended after its timeout ({report.conclusion})"
         elif result is Result.CANCELLED:
@@ -418,7 +419,7 @@ class Steps:
         finished = await self._ending.end(work.execution, work.item, work.stage, ended, work.now)
         if self.on_end is not None:
             self.on_end(finished)
-        self._log(
+        await self._log(
             "execution_finished",
             finished,
             outcome=finished.result.value if finished.result else "",
@@ -431,10 +432,12 @@ class Steps:
         pause: float = min(config.retry_max, max(1.0, config.retry_min) * 2 ** min(failures, 20))
         return pause * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
 
-    def _log(self, event: str, execution: Execution, **fields: Any) -> None:
-        self._deps.log.info(
-            event, kind="Stage", name=execution.stage.name, canvas=execution.stage.canvas, execution=execution.id, **fields
-        )
+    async def _log(self, event: str, execution: Execution, **fields: Any) -> None:
+        """Say what happened, in the log and in the causal chain that `explain` tells."""
+        stage = execution.stage
+        self._deps.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
+        entry = JournalEntry(self._deps.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields})
+        await self._deps.db(self._deps.store.journal, [entry])
 
 
 class _Secrets(Mapping[str, str]):
