@@ -26,7 +26,7 @@ ROOT = md.ROOT
 PAGES = md.pages()
 PACKAGES = sorted(path.parent.name for path in (ROOT / "reconciler").glob("*/__init__.py"))
 CODE = re.compile(r"RC[0-9]{4}")
-OTHER_VARIABLES = {"RECONCILER_DEBUG", "RECONCILER_FAILPOINT", "RECONCILER_FAILPOINTS"}
+OTHER_VARIABLES = {"RECONCILER_DEBUG", "RECONCILER_FAILPOINT", "RECONCILER_FAILPOINTS", "RECONCILER_EXECUTION_ID"}
 
 
 def _generator() -> ModuleType:
