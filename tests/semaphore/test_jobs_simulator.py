@@ -89,6 +89,12 @@ def test_a_log_grows_while_its_job_runs(hands: Hands) -> None:
     ]
 
 
+def test_a_command_that_still_runs_has_not_finished(hands: Hands) -> None:
+    behave(hands.server, duration_s=-1, logs=["$ make", "one", "$ make test", "two"])
+    job = job_of(hands, hands.run()[1])
+    assert [one["event"] for one in events(hands, job)] == ["job_started", "cmd_started", "cmd_output"], "half of it"
+
+
 def test_each_job_has_its_own_log_and_the_last_command_of_a_failed_one_fails(hands: Hands) -> None:
     behave(
         hands.server, duration_s=0, result="failed", jobs=[{"name": "a", "logs": ["hello"]}, {"name": "b"}], logs=["$ x", "$ y"]
