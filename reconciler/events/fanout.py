@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from reconciler.events.filters import from_source, judge
-from reconciler.manifests.expressions import ExpressionError, compile_value
+from reconciler.manifests.expressions import ExpressionError, compile_value, without_nul
 from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.stages.inputs import InputError
@@ -75,6 +75,8 @@ def route(event: Event, body: bytes, wiring: Wiring, *, last: LastOf, integratio
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:
         return Routing(event.id, EventState.REJECTED, "malformed", "the payload is no JSON")
+    if b"\\u0000" in body:
+        payload = without_nul(payload)
     if event.type in NOT_ROUTED:
         return Routing(event.id, reason=event.type)
     source = wiring.resources.get(event.source)

@@ -6,9 +6,11 @@ and no recursion, so evaluation ends; ``headers`` are folded to lower case on bo
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
 
@@ -45,15 +47,14 @@ class CompiledExpression:
         folded = {str(key).lower(): value for key, value in (headers or {}).items()}
         try:
             result = self.program.eval(data={"event": event, "headers": folded})
-            value = result.value() if hasattr(result, "value") else result
+            value = result.plain_value()  # of a list or a map, `value` gives what only the library can read
         except Exception as error:  # the library raises what its C++ core threw
             raise ExpressionError(_clean(str(error))) from None
-        kind = str(result.type().name()) if hasattr(result, "type") else ""
-        if "error" in kind.lower():
+        if "error" in str(result.type().name()).lower():
             raise ExpressionError(_clean(str(value)))
         if self.wants_bool and not isinstance(value, bool):
             raise ExpressionError("the expression is not true or false")
-        return value
+        return _json(value)
 
 
 def aliased(text: str) -> str:
@@ -163,6 +164,34 @@ def _at_path(event: Any, key: str) -> Any:
         else:
             return None
     return node
+
+
+def _json(value: Any) -> Any:
+    """Return a value of CEL as JSON, in the spelling of CEL's own conversion (times in RFC 3339, durations in seconds)."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): _json(item) for key, item in value.items()}
+    raise ExpressionError(f"the expression gives a {type(value).__name__}, which is no JSON")
+
+
+def without_nul(value: Any) -> Any:
+    """Return ``value`` with U+FFFD for each NUL in its texts: CEL's library ends a text there, and a filter would see half of it."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, Mapping):
+        return {without_nul(key): without_nul(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nul(item) for item in value]
+    return value
 
 
 def _column(text: str, column: int) -> int:

@@ -241,12 +241,14 @@ def _filters(holder: Mapping[str, Any], pointer: str, check: _Check) -> None:
 
 def _patterns(payload: Mapping[str, str], pointer: str, check: _Check) -> None:
     for key, pattern in payload.items():
-        try:
-            check_pattern(pattern)
-        except ExpressionError as error:
-            check.say(
-                "RC1303", f"{pointer}/{escape(key)}", error.message, "The syntax is RE2's: no look-around, no back-references."
-            )
+        _pattern(pattern, f"{pointer}/{escape(key)}", check)
+
+
+def _pattern(text: str, pointer: str, check: _Check) -> None:
+    try:
+        check_pattern(text)
+    except ExpressionError as error:
+        check.say("RC1303", pointer, error.message, "The syntax is RE2's: no look-around, no back-references.")
 
 
 def _expression(text: str, pointer: str, check: _Check) -> None:
@@ -278,6 +280,9 @@ def _stage(spec: Mapping[str, Any], check: _Check) -> None:
     for field in ("inputs", "outputs", "secrets"):
         for name, index in _repeated(spec.get(field, ())):
             check.say("RC1208", f"/spec/{field}/{index}/name", f"{name!r} stands twice in {field}")
+    for index, one in enumerate(spec.get("inputs", ())):
+        if "pattern" in one:
+            _pattern(one["pattern"], f"/spec/inputs/{index}/pattern", check)
     _mappings(spec, check)
     for index, condition in enumerate(spec.get("conditions", ())):
         key = {"approval": "approval", "time-window": "timeWindow"}[condition["type"]]

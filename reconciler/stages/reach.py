@@ -11,7 +11,7 @@ from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.web import WebDriver, connection_to
 from reconciler.engine.links import Link
 from reconciler.engine.passes import Engine
-from reconciler.manifests.expressions import ExpressionError, compile_filter
+from reconciler.manifests.expressions import ExpressionError, compile_filter, without_nul
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution
 from reconciler.model.resources import Resource, ResourceId
@@ -26,7 +26,7 @@ _NOBODY = "https://localhost"
 def _holds(expression: str, answer: Any) -> bool:
     """Whether a condition of `poll` holds over an answer; raises `ValueError` when it cannot be told."""
     try:
-        return bool(compile_filter(expression).evaluate(answer))
+        return bool(compile_filter(expression).evaluate(without_nul(answer)))
     except ExpressionError as error:
         raise ValueError(error.message) from None
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,3 +181,24 @@ def test_f12_no_value_changes_what_stands_around_it_and_is_never_read_again(host
 def test_no_expression_raises_anything_but_its_own_error(text: str, event: Any) -> None:
     with contextlib.suppress(ExpressionError):
         compile_value(text).evaluate(event)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("$.a", [2, "x", {"q": None, "e": [1.5, True]}]),
+        ("{'all': $.a, 'n': size($.a)}", {"all": [2, "x", {"q": None, "e": [1.5, True]}], "n": 3}),
+        ("{1: 'one'}", {"1": "one"}),
+        ("timestamp('2026-01-02T03:04:05Z') + duration('1h')", "2026-01-02T04:04:05Z"),
+        ("duration('90m')", "5400s"),
+    ],
+)
+def test_a_value_is_json_whatever_is_within(text: str, wanted: object) -> None:
+    value = compile_value(text).evaluate({"a": [2, "x", {"q": None, "e": [1.5, True]}]})
+    assert orjson.loads(orjson.dumps(value)) == wanted
+
+
+@pytest.mark.parametrize("text", ["b'abc'", "1.0 / 0.0", "type(1)", "[b'a']"])
+def test_what_has_no_place_in_json_is_an_error(text: str) -> None:
+    with pytest.raises(ExpressionError, match="no JSON"):
+        compile_value(text).evaluate({})

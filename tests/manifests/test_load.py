@@ -421,6 +421,12 @@ def test_expressions_are_compiled_when_the_manifest_is_validated_and_the_place_i
 @pytest.mark.parametrize("pattern", ["(", "[a", "(?<=a)b", r"(a)\1"])
 def test_patterns_of_constraints_are_checked_as_they_will_be_run(pattern: str) -> None:
     assert codes(with_stage(filters=f"filters: [{{type: payload, payload: {{ref: '{pattern}'}}}}]")) == ["RC1303"]
+    named = with_stage(
+        f"inputs: [{{name: A, pattern: '{pattern}'}}]",
+        "inputMappings: [{values: [{name: A, value: x}]}]",
+        "executor: {type: noop}",
+    )
+    assert [(one.code, one.pointer) for one in named.problems] == [("RC1303", "/spec/inputs/0/pattern")]
 
 
 @pytest.mark.parametrize(
