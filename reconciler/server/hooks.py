@@ -23,6 +23,10 @@ READ_S = 10.0
 """How long a body may take to arrive, however slowly it drips in."""
 AT_ONCE = 256
 PER_PEER = 64
+SMALL = 256 << 10
+"""So much of a body is always taken."""
+MAX_HELD = 128 << 20
+"""Bytes beyond that, of all bodies that are being read: nobody has proved anything yet."""
 UNKNOWN_PEER = "?"
 RETRY_AFTER_S = b"5"
 _EMPTY = b""
@@ -36,13 +40,14 @@ class Hooks:
         self._take = take
         self._max_body = min(max_body, HARD_CAP)
         self._busy = 0
+        self._held = 0
         self._peers: Counter[str] = Counter()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         status = await self._status(scope, receive)
         headers = [*_FIXED, (b"retry-after", RETRY_AFTER_S)] if status == 503 else list(_FIXED)
-        if status in (408, 411, 413):
+        if status in (408, 411, 413, 503):
             headers.append((b"connection", b"close"))  # what was not read cannot be told from the next request
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": _EMPTY})
@@ -87,7 +92,7 @@ class Hooks:
 
     async def _read(self, receive: Receive) -> bytes | int:
         parts: list[bytes] = []
-        size = 0
+        size = held = 0
         try:
             async with asyncio.timeout(READ_S):
                 while True:
@@ -98,11 +103,17 @@ class Hooks:
                     size += len(part)
                     if size > self._max_body:
                         return 413
+                    more = max(0, size - SMALL) - held
+                    if self._held + more > MAX_HELD:
+                        return 503
+                    self._held, held = self._held + more, held + more
                     parts.append(part)
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
             return 408
+        finally:
+            self._held -= held
 
 
 def folded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -23,6 +23,8 @@ class HttpServer:
         """Bind and serve; raises `ConfigError` when the address cannot be had."""
         import uvicorn
 
+        from reconciler.server.wire import LIMIT, GuardedProtocol
+
         host, _, port = self._listen.rpartition(":")
         host = host.strip("[]")
         try:
@@ -43,9 +45,10 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             timeout_keep_alive=5,
-            limit_concurrency=256,
+            limit_concurrency=LIMIT,
             server_header=False,
-            h11_max_incomplete_event_size=65_536,
+            http=GuardedProtocol,
+            ws="none",
         )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
