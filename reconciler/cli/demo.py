@@ -47,10 +47,11 @@ def _play(world: World, script: Script) -> None:
     _prepare(world, script)
     _apply(world, script)
     stages = Stages(world, script)
+    stages.play()
     stages.lose()
     _repair(world, script)
     _prune(world, script)
-    stages.play()
+    stages.recover()
     _finish(world, script)
 
 
