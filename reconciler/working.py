@@ -88,15 +88,15 @@ class Working:
         interval = self._engine.deps.config.reconcile.interval
         pause = min(FIRST_SWEEP_S, interval)
         while True:
-            self._beat("sweep", interval * 2 + 1800)
+            self._beat("sweep", pause * 2 + 1800)
             await asyncio.sleep(pause)
             if self._engine.live.empty:
                 continue
-            pause = interval
             try:
                 await self.sweep.run()
             except ReconcilerError as error:
                 self._engine.deps.log.error("sweep_failed", code=error.code, error=error.message)
+            pause = self.sweep.pause(interval)
 
     async def _saving(self) -> None:
         with contextlib.suppress(ReconcilerError):
