@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import local, peers, remote
+from benchmarks import events, local, peers, remote
 from benchmarks.remote import Plan
 from benchmarks.results import Row, table
 
@@ -23,6 +23,10 @@ GOALS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "G5": remote.limited,
     "G6": local.manifests,
     "G7": local.manifests,
+    "G9": events.ingest,
+    "kills": events.losses,
+    "dispatch": events.dispatch,
+    "drain": events.drain,
     "G10": local.linear,
     "G11": local.startup,
     "G12": local.memory,
@@ -36,6 +40,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Every goal as a ratio against a floor of the same run.")
     parser.add_argument("ids", nargs="*", metavar="ID", help=f"goals to measure (default: all): {', '.join(GOALS)}")
     parser.add_argument("--quick", action="store_true", help="a tenth of the size: shows that all works, and no more")
+    parser.add_argument(
+        "--kills", type=int, default=0, metavar="N", help="kill the daemon so often under load (default: 100, quick: 5)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON, too (- for stdout)")
     options = parser.parse_args()
     unknown = sorted(set(options.ids) - set(GOALS))
@@ -51,7 +58,7 @@ def main() -> int:
         for number, measure in enumerate(chosen):
             here = Path(folder) / str(number)
             here.mkdir()
-            plan = Plan(here, 100, 1) if options.quick else Plan(here)
+            plan = Plan(here, 100, 1, options.kills or 5) if options.quick else Plan(here, kills=options.kills or 100)
             began = time.monotonic()
             print(f"… {measure.__doc__}", file=sys.stderr, flush=True)
             try:

@@ -21,6 +21,8 @@ class Plan:
     folder: Path
     count: int = 1_000
     repeat: int = 3
+    kills: int = 100
+    """How often the daemon is killed under load."""
 
 
 def floor(url: str, count: int, what: str, repeat: int) -> dict[str, float]:

@@ -52,7 +52,9 @@ def timed(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | 
 class World:
     """``folder`` holds the Git repository ``manifests``, ``reconciler.yaml`` and the state."""
 
-    def __init__(self, folder: Path, api_url: str, count: int, *, pace: str = "") -> None:
+    def __init__(
+        self, folder: Path, api_url: str, count: int, *, pace: str = "", listen: str = "127.0.0.1:0", level: str = "warning"
+    ) -> None:
         self.folder = folder
         self.count = count
         self.manifests = folder / "manifests"
@@ -60,11 +62,12 @@ class World:
         self.config = folder / "reconciler.yaml"
         self.config.write_text(
             f'owner: bench\nsource: {{url: "{self.manifests}", interval: 1h}}\n'
-            'server: {listen: "127.0.0.1:0", publicUrl: "https://hooks.example"}\n'
+            f'server: {{listen: "{listen}", publicUrl: "https://hooks.example"}}\n'
             f"reconcile: {{interval: 1h, settle: 2s, concurrency: {IN_FLIGHT}, retry: {{min: 1s, max: 4s}}}}\n"
-            'network: {allow: ["127.0.0.1"]}\nstatus: {file: state/status.json, heartbeat: 10s}\nlog: {level: warning}\n' + pace
+            'network: {allow: ["127.0.0.1"]}\nstatus: {file: state/status.json, heartbeat: 10s}\n'
+            f"log: {{level: {level}}}\n" + pace
         )
-        self._write(
+        self.write(
             "integration.yaml",
             (
                 "kind: Secret\nmetadata: {name: github}\nspec: {provider: env, data: {token: {env: RECONCILER_SECRET_GITHUB}}}\n---\n"
@@ -82,7 +85,7 @@ class World:
     def source(self, number: int, *, events: tuple[str, ...] = ("push", "pull_request")) -> None:
         """Write the manifest of one webhook, of about 30 lines as people write them."""
         lines = "".join(f"    - type: {event}\n" for event in events)
-        self._write(
+        self.write(
             f"sources/r{number:05}.yaml",
             (
                 f"# Webhook of repository r{number:05}.\nkind: EventSource\nmetadata:\n  name: r{number:05}\nspec:\n  integration:\n    name: github\n"
@@ -90,7 +93,7 @@ class World:
             ),
         )
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
         (self.manifests / name).write_text(text + "\n")
 
     def git(self, *arguments: str) -> str:
