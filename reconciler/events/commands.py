@@ -20,6 +20,7 @@ from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages import statuses
 from reconciler.stages.admission import counts
 from reconciler.stages.queueing import again
@@ -28,6 +29,8 @@ from reconciler.state.inbox import Arrival, new_event_id
 
 MAX_PAYLOAD = 1 << 20
 MAX_LIST = 1_000
+SHOWN_DEPTH = 200
+"""A payload that is nested deeper is not shown: it could not be written as part of an answer."""
 TRIGGERED = frozenset({"manual", "schedule", "webhook"})
 
 
@@ -84,9 +87,10 @@ class Commands:
         rejections = await db(store.rejections, [event.id])
         items = await db(store.items_of_event, event.id)
         try:
-            payload = self._deps.redactor.redact_json(orjson.loads(body))
+            payload = orjson.loads(body)
         except orjson.JSONDecodeError:
             payload = None
+        payload = None if too_deep(payload, SHOWN_DEPTH) else self._deps.redactor.redact_json(payload)
         return {**event_view(event, rejections), "payload": payload, "items": [item_view(one) for one in items]}
 
     async def executions(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,6 +146,8 @@ class Commands:
         payload = request.get("payload") or {}
         if not isinstance(payload, dict):
             raise UsageError("the payload is no JSON object")
+        if too_deep(payload):
+            raise UsageError(f"the payload is nested deeper than {DEEPEST} levels")
         body = orjson.dumps({**payload, **({} if "type" in payload else {"type": str(request.get("type") or "manual")})})
         if len(body) > MAX_PAYLOAD:
             raise UsageError(f"the payload is larger than {MAX_PAYLOAD} bytes")

@@ -13,6 +13,7 @@ from reconciler.drivers.catalog import driver_for
 from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import integration_path, source_type
 from reconciler.events.fanout import Wiring, route, wire
+from reconciler.events.writer import at_fault
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState
@@ -46,7 +47,7 @@ class Dispatcher:
             self._wake.clear()
             again = False
             try:
-                again = await self.turn() >= BATCH
+                again = await self.turn() > 0  # a batch is bounded by bytes too: there may be more
                 await self._end_joins()
             except StateError as error:
                 self._engine.deps.log.error("events_paused", code=error.code, error=error.message)
@@ -68,12 +69,39 @@ class Dispatcher:
         now = await deps.db(deps.store.now)
         routings = [self._route(event, body, wiring, last=last, same=same, now=now) for event, body in pending]
         failpoint("events-before-settle")
-        await deps.db(deps.store.settle_events, routings)
+        routings = await self._settle(routings)
         failpoint("events-after-settle")
         await self._hint(pending, now)
         await self._tell(routings, now)
         self._wake.set() if any(routing.joins for routing in routings) else None
         return len(pending)
+
+    async def _settle(self, routings: Sequence[Routing]) -> list[Routing]:
+        """Commit what a batch leads to; returns what was committed.
+
+        Where the batch as a whole cannot be (none of the database's doing), each event is on its own: the one whose effects
+        cannot be stored is rejected, and keeps no other waiting.
+        """
+        deps = self._engine.deps
+        try:
+            await deps.db(deps.store.settle_events, routings)
+            return list(routings)
+        except Exception as error:
+            if not at_fault(error):
+                raise
+        settled = []
+        for routing in routings:
+            try:
+                await deps.db(deps.store.settle_events, [routing])
+            except Exception as error:
+                if not at_fault(error):
+                    raise
+                deps.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
+                why = f"what it leads to cannot be stored: {type(error).__name__}"
+                routing = Routing(routing.event_id, EventState.REJECTED, "error", why)
+                await deps.db(deps.store.settle_events, [routing])
+            settled.append(routing)
+        return settled
 
     def wiring(self) -> Wiring:
         """Return who is connected to whom at the live revision."""

@@ -13,6 +13,7 @@ from reconciler.events.filters import from_source, judge
 from reconciler.manifests.expressions import ExpressionError, compile_value, without_nul
 from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.values import too_deep
 from reconciler.stages.inputs import InputError
 from reconciler.stages.origin import origin_of
 from reconciler.stages.queueing import Queued, queue
@@ -145,6 +146,11 @@ class _Fan:
                 value = compile_value(one["expression"]).evaluate(self.payload, self.event.headers)
             except ExpressionError as error:
                 self._reject(target, "error", f"groupBy field {one['name']!r}: {error.message}")
+                return
+            except RecursionError:
+                value = self.payload  # is deeper still
+            if too_deep(value):
+                self._reject(target, "error", f"groupBy field {one['name']!r} is nested too deep")
                 return
             fields[one["name"]] = value if isinstance(value, str) else orjson.dumps(value).decode()
         behaviour = spec.get("timeoutBehavior", "none")

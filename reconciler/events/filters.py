@@ -53,6 +53,8 @@ def _one(one: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> Ve
             return PASSES
     except ExpressionError as error:
         return Verdict("error", f"{_shown(one)}: {error.message}")
+    except (TypeError, RecursionError):
+        return Verdict("error", f"{_shown(one)}: what it looks at is nested too deep")
     return Verdict("filtered", f"not true: {_shown(one)}")
 
 

@@ -15,6 +15,11 @@ MAX_WAITING = 8_192
 MAX_BYTES = 128 << 20
 
 
+def at_fault(error: Exception) -> bool:
+    """Whether what was to be stored is the cause: the database answers and refused it, or it could not even be written down."""
+    return error.code == StateError.code if isinstance(error, StateError) else not isinstance(error, ReconcilerError)
+
+
 class InboxFull(ReconcilerError):
     """More waits than may be held: the sender is told to come back."""
 
@@ -41,6 +46,23 @@ class Writer:
             self._task = asyncio.create_task(self._drain())
         return await future
 
+    async def _one_by_one(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]]) -> None:
+        """Store each on its own: one that cannot be stored takes nobody else's with it."""
+        for arrival, future in batch:
+            try:
+                stored = (await self._deps.db(self._deps.store.add_events, [arrival]))[0]
+            except Exception as error:
+                self._refuse([(arrival, future)], error)
+            else:
+                if not future.done():
+                    future.set_result(stored)
+
+    def _refuse(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]], error: Exception) -> None:
+        told = error if isinstance(error, ReconcilerError) else StateError(f"not stored: {type(error).__name__}")
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(told)
+
     async def _drain(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
@@ -50,10 +72,10 @@ class Writer:
                 stored = await self._deps.db(self._deps.store.add_events, [arrival for arrival, _ in batch])
                 failpoint("inbox-after-commit")
             except Exception as error:
-                told = error if isinstance(error, ReconcilerError) else StateError(f"not stored: {type(error).__name__}")
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(told)
+                if len(batch) > 1 and at_fault(error):
+                    await self._one_by_one(batch)
+                    continue
+                self._refuse(batch, error)
                 continue
             for (_, future), one in zip(batch, stored, strict=True):
                 if not future.done():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.model.resources import ResourceId
-from reconciler.model.values import JsonObject
+from reconciler.model.values import JsonObject, too_deep
 
 
 class ItemState(enum.StrEnum):
@@ -234,6 +234,9 @@ class DeploymentRequest:
 
 
 def outputs_of(declared: Mapping[str, bool], given: JsonObject) -> tuple[dict[str, object], list[str]]:
-    """Return the declared outputs among ``given``, and the required ones that are missing. ``declared``: name → required."""
-    kept = {name: given[name] for name in declared if name in given}
+    """Return the declared outputs among ``given``, and the required ones that are missing. ``declared``: name → required.
+
+    One that is nested too deep to be handed on is missing.
+    """
+    kept = {name: given[name] for name in declared if name in given and not too_deep(given[name])}
     return kept, sorted(name for name, required in declared.items() if required and name not in kept)

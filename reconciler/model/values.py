@@ -47,6 +47,25 @@ def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
     return Uid(hashlib.sha256(joined.encode()).hexdigest()[:20])
 
 
+DEEPEST = 64
+"""Levels of lists and objects within each other in what goes from an event or a run into something of ours."""
+
+
+def too_deep(value: JsonValue, most: int = DEEPEST) -> bool:
+    """Whether ``value`` has more than ``most`` levels: what may be read so deep cannot be written once it is part of something else."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, Mapping | list | tuple)
+            for inner in (one.values() if isinstance(one, Mapping) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, Mapping | list | tuple) for one in level)
+
+
 def freeze(value: JsonValue) -> JsonValue:
     """Return ``value`` with lists turned into tuples, recursively: safe to share, still canonical JSON."""
     if isinstance(value, Mapping):

@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.manifests.expressions import ExpressionError, compile_constraints, compile_value
 from reconciler.manifests.templates import TemplateError, references, resolve
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.values import DEEPEST, too_deep
 
 MAX_TEXT = 1_024
 SAFE_TEXT = re.compile(r"[\w./:@+=,#~^%\[\] -]*")
@@ -38,6 +39,7 @@ def build_inputs(spec: Mapping[str, Any], connection: str, payload: Any, last: L
     for given in mapping["values"]:
         name = given["name"]
         value, foreign = _value(given, connection, payload, last)
+        _check_depth(f"input {name!r}", value)
         if foreign and (guarded or "pattern" in declared[name]):
             check_text(f"input {name!r}", value, declared[name].get("pattern"))
         inputs[name] = value
@@ -72,6 +74,8 @@ def _value(given: Mapping[str, Any], connection: str, payload: Any, last: LastIn
         return compile_value(data["expression"]).evaluate(payload), True
     except ExpressionError as error:
         raise InputError(f"input {name!r}: {error.message}") from None
+    except RecursionError:
+        raise InputError(f"input {name!r} is nested deeper than {DEEPEST} levels") from None
 
 
 def check_text(what: str, value: Any, pattern: str | None = None) -> None:
@@ -85,6 +89,11 @@ def check_text(what: str, value: Any, pattern: str | None = None) -> None:
         if not allowed:
             why = f"does not match {pattern!r}" if pattern is not None else "has characters that a shell takes for its own"
             raise InputError(f"{what} {why}", hint=f"Allow it with the input's `pattern`: {_ADVICE}")
+
+
+def _check_depth(what: str, value: Any) -> None:
+    if too_deep(value):
+        raise InputError(f"{what} is nested deeper than {DEEPEST} levels")
 
 
 _ADVICE = "and hand it to scripts through `env`, never inside of their text."
@@ -117,9 +126,11 @@ def frozen_event(spec: Mapping[str, Any], payload: Any) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     try:
         for path in _event_paths(guarded):
-            check_text(f"${{{{ {path} }}}}", _put(kept, path, payload))
+            value = _put(kept, path, payload)
+            _check_depth(f"${{{{ {path} }}}}", value)
+            check_text(f"${{{{ {path} }}}}", value)
         for path in _event_paths([inner, executor.get("name", ""), spec.get("report", {})]):
-            _put(kept, path, payload)
+            _check_depth(f"${{{{ {path} }}}}", _put(kept, path, payload))
     except TemplateError as error:
         raise InputError(str(error)) from None
     return kept

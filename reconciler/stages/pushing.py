@@ -13,6 +13,7 @@ from reconciler.engine.passes import Engine
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
+from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages.reach import Reach
 
 AUDIENCE = "reconciler"
@@ -58,6 +59,8 @@ class Pushing:
             raise OutputsRefused("the token is not of this execution's run")  # the same for one that does not exist
         stage = resource_from_json(pinned)
         await self._prove(execution, stage, token)
+        if too_deep(outputs):
+            raise OutputsRefused(f"the outputs are nested deeper than {DEEPEST} levels", status=422)
         declared = {one["name"] for one in stage.spec.get("outputs", ())}
         kept = {name: value for name, value in outputs.items() if name in declared}
         if not await db(store.put_outputs, execution_id, kept):

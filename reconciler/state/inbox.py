@@ -19,6 +19,8 @@ from reconciler.state import tables
 from reconciler.state.base import chunks, pack, unpack
 from reconciler.state.leases import Leases
 
+PENDING_BYTES = 32 << 20
+"""Of events that are looked at together; read into memory they are several times as large."""
 _count = itertools.count()
 _IGNORING: Mapping[str, Any] = {
     "sqlite": insert(tables.event).prefix_with("OR IGNORE"),
@@ -70,11 +72,17 @@ class Inbox(Leases):
         known = unpack(Event, row.payload).body_digest
         return Stored(False, str(row.id), known == arrival.event.body_digest or not known)
 
-    def pending_events(self, limit: int) -> list[tuple[Event, bytes]]:
-        """Return the oldest events that nobody has looked at, with their bodies."""
+    def pending_events(self, limit: int, max_bytes: int = PENDING_BYTES) -> list[tuple[Event, bytes]]:
+        """Return the oldest events that nobody has looked at, with their bodies: one, and more up to ``max_bytes`` together."""
         e = tables.event
-        query = select(e.c.payload, e.c.body).where(e.c.state == EventState.PENDING.value).order_by(e.c.id).limit(limit)
+        sizes = select(e.c.id, func.length(e.c.body)).where(e.c.state == EventState.PENDING.value).order_by(e.c.id).limit(limit)
         with self._read() as connection:
+            rows = connection.execute(sizes).all()
+            total = itertools.accumulate(int(size) for _, size in rows)
+            wanted = [
+                str(row[0]) for number, (row, held) in enumerate(zip(rows, total, strict=True)) if not number or held <= max_bytes
+            ]
+            query = select(e.c.payload, e.c.body).where(e.c.id.in_(wanted)).order_by(e.c.id)
             return [(unpack(Event, row.payload), bytes(row.body)) for row in connection.execute(query)]
 
     def pending_count(self) -> int:

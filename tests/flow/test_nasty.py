@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
+from reconciler.events.commands import NoSuch
+from reconciler.model.errors import ReconcilerError, StateError, UsageError
+from reconciler.model.events import Event, EventState, Origin
+from reconciler.model.resources import ResourceId
+from reconciler.model.values import DEEPEST, too_deep
+from reconciler.state import Store
+from reconciler.state.inbox import Arrival, new_event_id
+from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
-from tests.flow.test_receiver import rss
+from tests.flow.test_receiver import delivered, rss
+from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.fault
 
@@ -83,3 +98,137 @@ def test_e6_e7_connections_heads_and_bodies_of_strangers_are_bounded(world: Stag
         assert time.monotonic() - began < 8
     assert world.processes[-1].poll() is None
     assert "Traceback" not in world.log()
+
+
+# events that nobody should have to bear
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+async def states(here: Inside) -> list[tuple[str, str]]:
+    """State and reason of every delivered event, oldest first."""
+    found = await here.deps.db(here.store.events, source="EventSource/default/own", limit=1000)
+    return [(one.state.value, one.reason) for one in reversed(found)]
+
+
+ECHO = (
+    "inputs: [{name: a}]",
+    "inputMappings: [{values: [{name: a, value: '${{ event.m }}'}]}]",
+    "executor: {type: noop, name: '${{ event.m }}'}",
+)
+OWN = "{type: event-source, name: own}"
+
+
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 200, 251, 254, 300, 890])
+async def test_a17_e10_what_is_nested_too_deep_is_refused_alone_and_can_be_looked_at(tmp_path: Path, depth: int) -> None:
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        here.world.stage("echo", *ECHO, after=OWN)
+        here.world.stage("found", after="{type: event-source, name: own, filters: [{type: payload, payload: {m: x}}]}")
+        group = "connections: [{type: event-source, name: own}]\n  groupBy: {fields: [{name: m, expression: $.m}]}"
+        here.world.write("group.yaml", f"kind: ConnectionGroup\nmetadata: {{name: both}}\nspec:\n  {group}")
+        await here.sync()
+        assert await delivered(here, "own", b'{"m": ' + nested(depth) + b"}", {"x-delivery-id": "deep"}) == 202
+        assert await delivered(here, "own", b'{"m": "x"}', {"x-delivery-id": "plain"}) == 202
+        await here.turn()
+        assert [one.inputs for one in await here.items("echo")] == [{"a": "x"}]
+        assert len(await here.executions("echo")) == len(await here.executions("found")) == 1
+        assert await states(here) == [("processed", ""), ("processed", "")]
+        event = await here.working.commands.event({"id": "deep"})
+        assert {one["target"] for one in event["rejectedBy"]} == {"Stage/echo", "Stage/found", "ConnectionGroup/both"}
+        assert orjson.dumps(event)
+        with pytest.raises(UsageError):
+            await here.working.commands.trigger({"source": "own", "payload": {"m": orjson.loads(nested(depth))}}, "ada")
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(1, False), ([], False), ([[{"a": 1}]], True), ({"a": [1]}, False), ([[[]]], True)])
+def test_depth_is_counted_in_levels(value: Any, wanted: bool) -> None:
+    assert too_deep(value, 2) is wanted
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), StateError("the database refused: DataError")])
+async def test_a17_an_event_whose_effects_cannot_be_stored_keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        here.world.stage("all", after=OWN)
+        await here.sync()
+        for number in range(3):
+            assert await delivered(here, "own", orjson.dumps({"n": number}), {"x-delivery-id": str(number)}) == 202
+        poison = (await here.deps.db(here.store.event, "1"))[0].id
+        settle = here.store._settle_event
+
+        def refuse(connection: Any, routing: Any, now: float) -> int:
+            if routing.event_id == poison and routing.items:
+                raise error
+            return int(settle(connection, routing, now))
+
+        monkeypatch.setattr(here.store, "_settle_event", refuse)
+        await here.turn()
+        assert await states(here) == [("processed", ""), ("rejected", "error"), ("processed", "")]
+        assert len(await here.executions("all")) == 2
+
+
+async def test_a17_while_the_database_is_away_no_event_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        await here.sync()
+        assert await delivered(here, "own", b"{}") == 202
+
+        def away(*_: Any) -> int:
+            raise StateError("the database does not answer", code="RC7007")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(here.store, "_settle_event", away)
+            with pytest.raises(StateError):
+                await here.turn()
+        assert await states(here) == [("pending", "")]
+        await here.turn()
+        assert await states(here) == [("processed", "")]
+
+
+async def test_many_large_events_are_not_held_in_memory_at_once(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        here.world.stage("all", "concurrency: 9", "executor: {type: noop}", after=OWN)
+        await here.sync()
+        for number in range(4):
+            body = orjson.dumps({"n": number, "text": "x" * (MIB // 4)})
+            assert await delivered(here, "own", body) == 202
+        found = await here.deps.db(here.store.pending_events, 200, MIB // 2)
+        assert len(found) == 1  # two would be a little more
+        assert len(await here.deps.db(here.store.pending_events, 200, MIB)) == 3
+        assert len(await here.deps.db(here.store.pending_events, 200, 1)) == 1
+        await here.turn()
+        assert len(await here.executions("all")) == 4
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+def arrival(name: str) -> Arrival:
+    source, now = ResourceId("EventSource", "default", "own"), time.time()
+    event = Event(new_event_id(now), source, name, "x", Origin.DELIVERED, EventState.PENDING, now)
+    return Arrival(event, b'{"a": "\\u0000"}')
+
+
+async def test_what_postgresql_cannot_hold_is_refused_alone(tmp_path: Path, postgres: Postgres) -> None:
+    """A NUL is no character of a PostgreSQL text; in a payload it may stand."""
+    store = Store.open(postgres.database(), state_dir=tmp_path, create=True)
+    (tmp_path / "world").mkdir()
+    async with inside(tmp_path / "world") as here:
+        deps = dataclasses.replace(here.deps, store=store)
+        from reconciler.events.writer import Writer
+
+        writer = Writer(deps)
+        found = await asyncio.gather(*(writer.store(arrival(name)) for name in ("a", "b\0", "c")), return_exceptions=True)
+        assert [isinstance(one, StateError) for one in found] == [False, True, False]
+        assert sorted(event.delivery_id for event, _ in store.pending_events(10)) == ["a", "c"]
+    store.close()

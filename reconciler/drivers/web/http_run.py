@@ -17,7 +17,7 @@ from reconciler.drivers.base import Api
 from reconciler.drivers.web.requests import IDEMPOTENT, POLL_S, method_of, request_of
 from reconciler.model.errors import Ambiguous, ReconcilerError
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
-from reconciler.model.values import JsonObject
+from reconciler.model.values import DEEPEST, JsonObject, too_deep
 
 Evaluate = Callable[[str, Any], bool]
 """(condition, JSON answer) → whether it holds. Raises `ValueError` with the reason where it cannot be told of this answer."""
@@ -170,6 +170,8 @@ def _outputs(answer: Any) -> tuple[JsonObject, str]:
     outputs = answer.get("outputs") if isinstance(answer, Mapping) else None
     if not isinstance(outputs, Mapping):
         return {}, ""
+    if too_deep(outputs):
+        return {}, f"the outputs were left out: they are nested deeper than {DEEPEST} levels"
     if len(orjson.dumps(outputs)) > MAX_OUTPUTS:
         return {}, f"the outputs were left out: they are larger than {MAX_OUTPUTS >> 10} KiB"
     return outputs, ""

@@ -11,6 +11,7 @@ import orjson
 from reconciler.engine.control import Control
 from reconciler.events.commands import Commands
 from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.values import too_deep
 from reconciler.server.api.document import document
 from reconciler.server.api.requests import Invalid
 from reconciler.stages.logs import Logs, NoLog
@@ -126,7 +127,7 @@ class Handlers:
         pushed = values["outputs"]
         if len(pushed) > MAX_OUTPUTS:
             raise Invalid(f"more than {MAX_OUTPUTS} outputs", status=413, pointer="/body/outputs")
-        if len(orjson.dumps(pushed)) > MAX_BYTES:
+        if not too_deep(pushed) and len(orjson.dumps(pushed)) > MAX_BYTES:
             raise Invalid(f"the outputs are larger than {MAX_BYTES} bytes", status=413, pointer="/body/outputs")
         return {"outputs": await self._backend.pushing.push(str(values["execution_id"]), who, pushed)}
 
