@@ -23,6 +23,7 @@ from reconciler.state.routing import Routing
 
 BATCH = 200
 IDLE_S = 1.0
+_NO_RUN = ("", "")
 Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
 
 
@@ -66,12 +67,18 @@ class Dispatcher:
         wiring = self.wiring()
         last = await self._last(pending, wiring)
         same = await deps.db(deps.store.same_before, [event for event, _ in pending])
+        runs = self._runs(pending)
+        behind = await deps.db(deps.store.stages_behind, runs.values()) if runs else {}
         now = await deps.db(deps.store.now)
-        routings = [self._route(event, body, wiring, last=last, same=same, now=now) for event, body in pending]
+        routings = [
+            self._route(event, body, wiring, last=last, same=same, through=behind.get(runs.get(event.id, _NO_RUN), ()), now=now)
+            for event, body in pending
+        ]
         failpoint("events-before-settle")
         routings = await self._settle(routings)
         failpoint("events-after-settle")
-        await self._hint(pending, now)
+        for integration, external_id in set(runs.values()):  # looked at now instead of at their next turn
+            await deps.db(deps.store.hint, integration, external_id, now)
         await self._tell(routings, now)
         self._wake.set() if any(routing.joins for routing in routings) else None
         return len(pending)
@@ -115,7 +122,17 @@ class Dispatcher:
         asked = {one for event, _ in pending for one in wiring.needs_last(event.source)}
         return {(stage, results): await deps.db(deps.store.last_inputs, stage, results) for stage, results in asked}
 
-    def _route(self, event: Event, body: bytes, wiring: Wiring, *, last: Last, same: Mapping[str, str], now: float) -> Routing:
+    def _route(
+        self,
+        event: Event,
+        body: bytes,
+        wiring: Wiring,
+        *,
+        last: Last,
+        same: Mapping[str, str],
+        through: tuple[str, ...],
+        now: float,
+    ) -> Routing:
         if event.id in same:
             return Routing(event.id, EventState.REJECTED, "duplicate", f"{same[event.id]} said the same")
         source = wiring.resources.get(event.source)
@@ -130,16 +147,17 @@ class Dispatcher:
                 wiring,
                 last=lambda stage, results: last.get((stage, results)),
                 integration=integration_path(source),
+                through=through,
                 now=now,
             )
         except Exception as error:  # one event that nobody foresaw must not keep all others waiting
             self._engine.deps.log.exception("event_failed", event_id=event.id, code="RC9001", error=type(error).__name__)
             return Routing(event.id, EventState.REJECTED, "error", f"a defect of this program: {type(error).__name__}")
 
-    async def _hint(self, pending: Sequence[tuple[Event, bytes]], now: float) -> None:
-        """Look at runs that an event says something of: at once instead of at their next turn."""
-        deps, resources = self._engine.deps, self._engine.live.resources
-        runs: set[tuple[str, str]] = set()
+    def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, tuple[str, str]]:
+        """Return id of an event → (integration, id of the run that it says something of)."""
+        resources = self._engine.live.resources
+        runs: dict[str, tuple[str, str]] = {}
         for event, body in pending:
             source = resources.get(event.source)
             integration = integration_path(source) if source is not None else ""
@@ -148,9 +166,8 @@ class Dispatcher:
                 with contextlib.suppress(orjson.JSONDecodeError):
                     external_id = executor.about(event.type, orjson.loads(body))
                     if external_id:
-                        runs.add((integration, external_id))
-        for integration, external_id in runs:
-            await deps.db(deps.store.hint, integration, external_id, now)
+                        runs[event.id] = (integration, external_id)
+        return runs
 
     async def _tell(self, routings: Sequence[Routing], now: float) -> None:
         deps, log = self._engine.deps, self._engine.deps.log

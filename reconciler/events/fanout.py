@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import too_deep
 from reconciler.stages.inputs import InputError
-from reconciler.stages.origin import origin_of
+from reconciler.stages.origin import origin_of, reported_by_us
 from reconciler.stages.queueing import Queued, queue
 from reconciler.state.routing import Join, Routing
 
@@ -70,8 +70,13 @@ def connected(resource: Resource, connection: Mapping[str, Any]) -> ResourceId |
     return next((one for one in found if one.canvas == resource.id.canvas), found[0] if found else None)
 
 
-def route(event: Event, body: bytes, wiring: Wiring, *, last: LastOf, integration: str, now: float) -> Routing:
-    """Return what ``event`` leads to at the revision of ``wiring``. ``integration``: path of its source's Integration, or empty."""
+def route(
+    event: Event, body: bytes, wiring: Wiring, *, last: LastOf, integration: str, now: float, through: Sequence[str] = ()
+) -> Routing:
+    """Return what ``event`` leads to at the revision of ``wiring``.
+
+    ``integration``: path of its source's Integration, or empty. ``through``: the stages that led to the run it is about.
+    """
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -85,15 +90,20 @@ def route(event: Event, body: bytes, wiring: Wiring, *, last: LastOf, integratio
         verdict = from_source(source.spec, (event.type, *event.also), payload, event.headers)
         if not verdict.passes:
             return Routing(event.id, EventState.REJECTED, verdict.reason, verdict.message)
-    return _Fan(event, payload, wiring, last, integration, now).routing()
+    origin = origin_of(integration, event.type, payload)
+    if event.source.kind == Kind.STAGE.value:
+        through = (*through, event.source.path)
+    if through:
+        origin["through"] = [*dict.fromkeys([*origin.get("through", ()), *through])]
+    return _Fan(event, payload, wiring, last, origin, now).routing()
 
 
 class _Fan:
     """One event on its way to its targets."""
 
-    def __init__(self, event: Event, payload: Any, wiring: Wiring, last: LastOf, integration: str, now: float) -> None:
+    def __init__(self, event: Event, payload: Any, wiring: Wiring, last: LastOf, origin: Mapping[str, Any], now: float) -> None:
         self.event, self.payload, self.wiring, self.last, self.now = event, payload, wiring, last, now
-        self.origin = origin_of(integration, event.type, payload)
+        self.origin = origin
         self.queued: list[Queued] = []
         self.joins: list[Join] = []
         self.rejections: list[RejectedBy] = []
@@ -122,6 +132,10 @@ class _Fan:
 
     def _queue(self, target: Target) -> None:
         stage = target.resource
+        own_status = reported_by_us(self.event.type, self.payload) and "commitStatus" in stage.spec.get("report", {})
+        if stage.id.path in self.origin.get("through", ()) or own_status:
+            self._reject(target, "circle", "this stage led to what the event is about: it would start itself for ever")
+            return
         try:
             self.queued.append(
                 queue(

@@ -99,7 +99,7 @@ class RejectedBy:
 
     event_id: str
     target: ResourceId
-    reason: str  # "filtered" or "error"
+    reason: str  # "filtered", "circle" or "error"
     message: str
     at: float
 

@@ -221,7 +221,10 @@ class StatusReport:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRequest:
-    """A Deployment to make; ``marker`` goes into its payload, which is how it is found again."""
+    """A Deployment to make; ``marker`` and ``through`` go into its payload: the one to find it again, the other to end circles.
+
+    ``through``: the stages that led to it, as ``Stage/canvas/name``.
+    """
 
     repository: str
     ref: str
@@ -231,6 +234,7 @@ class DeploymentRequest:
     description: str = ""
     transient: bool = False
     production: bool | None = None
+    through: tuple[str, ...] = ()
 
 
 def outputs_of(declared: Mapping[str, bool], given: JsonObject) -> tuple[dict[str, object], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,12 +31,16 @@ _REF = {
     "pipeline_done": ("revision", "reference"),
 }
 
+_MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)$")
+MOST_STAGES = 64
+"""Of what a Deployment says it came through; anybody who may make Deployments may write it."""
+
 
 def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]:
-    """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id) and ``automatic``, as far as the event tells.
+    """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id), ``automatic`` and ``through``, as far as told.
 
-    ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). An event
-    of a stage or a group carries the origin of what it came from.
+    ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). ``through``:
+    the stages that led to a Deployment of ours. An event of a stage or a group carries the origin of what it came from.
     """
     if not isinstance(payload, Mapping):
         return {}
@@ -58,7 +63,16 @@ def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]
             origin["deployment"] = str(number)
             origin["environment"] = str(_at(payload, ("deployment", "environment")) or "")
             origin["automatic"] = isinstance(payload.get("workflow_run"), Mapping)
+    made_by = _at(payload, ("deployment", "payload", "stages"))
+    if isinstance(made_by, list) and made_by:
+        origin["through"] = [str(one) for one in made_by[:MOST_STAGES]]
     return origin
+
+
+def reported_by_us(event_type: str, payload: Any) -> bool:
+    """Whether the event is a commit status that a stage wrote: its description ends with the id of an item."""
+    said = payload.get("description") if event_type == "status" and isinstance(payload, Mapping) else None
+    return isinstance(said, str) and _MARKED.search(said) is not None
 
 
 def _of_group(payload: Mapping[str, Any]) -> dict[str, Any]:

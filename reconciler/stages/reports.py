@@ -100,6 +100,7 @@ def _request(report: PendingReport) -> DeploymentRequest:
         description=make.get("description", "")[:DESCRIPTION],
         transient=bool(make.get("transient", False)),
         production=make.get("production"),
+        through=tuple(make.get("through", ())),
     )
 
 

@@ -26,7 +26,7 @@ def targets(item: Item, spec: Mapping[str, Any]) -> dict[ReportKind, dict[str, A
         raise InputError(f"report: {error}") from None
     found: dict[ReportKind, dict[str, Any]] = {}
     common = {"integration": origin["integration"], "repository": origin["repository"]}
-    deployment = _deployment(wanted, origin)
+    deployment = _deployment(wanted, item)
     if deployment is not None:
         found[ReportKind.DEPLOYMENT] = {**common, **deployment}
     if "commitStatus" in wanted and origin.get("sha"):
@@ -34,8 +34,8 @@ def targets(item: Item, spec: Mapping[str, Any]) -> dict[ReportKind, dict[str, A
     return found
 
 
-def _deployment(wanted: Mapping[str, Any], origin: Mapping[str, Any]) -> dict[str, Any] | None:
-    options = wanted.get("deployment") or {}
+def _deployment(wanted: Mapping[str, Any], item: Item) -> dict[str, Any] | None:
+    options, origin = wanted.get("deployment") or {}, item.origin
     links = {"environment_url": options.get("environmentUrl", ""), "log_url": options.get("logUrl", "")}
     if wanted.get("deploymentStatus") and origin.get("deployment"):
         if origin.get("automatic") and not options.get("automatic"):
@@ -53,6 +53,7 @@ def _deployment(wanted: Mapping[str, Any], origin: Mapping[str, Any]) -> dict[st
         "description": str(options.get("description", "")),
         "transient": bool(options.get("transient", False)),
         "production": options.get("production"),
+        "through": [*origin.get("through", ()), item.stage.path],
     }
     return {"target": "", "create": make, **links}
 

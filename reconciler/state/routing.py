@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Item
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
+from reconciler.state.base import unpack
 from reconciler.state.inbox import Arrival, new_event_id
 from reconciler.state.queue import PendingReport, Queue
 
@@ -50,6 +51,24 @@ class Routing:
 
 class Routings(Queue):
     """Part of `Store`."""
+
+    def stages_behind(self, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Return (integration, id of a run) → paths of the stage that started it and of those that led to that."""
+        wanted = set(runs)
+        if not wanted:
+            return {}
+        x, i = tables.execution, tables.item
+        query = (
+            select(x.c.integration, x.c.external_id, i.c.payload)
+            .join(i, i.c.id == x.c.item_id)
+            .where(tuple_(x.c.integration, x.c.external_id).in_(sorted(wanted)))
+        )
+        found: dict[tuple[str, str], tuple[str, ...]] = {}
+        with self._read() as connection:
+            for integration, external_id, payload in connection.execute(query):
+                one: Item = unpack(Item, payload)
+                found[integration, external_id] = (*one.origin.get("through", ()), one.stage.path)
+        return found
 
     def settle_events(self, routings: Sequence[Routing]) -> int:
         """Commit what a batch of events leads to, each exactly once: an event that is not pending any more is passed over.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,25 @@ def source_id(name: str) -> ResourceId:
     return ResourceId("EventSource", "default", name)
 
 
-def event(source: str = "hand", kind: str = "manual", **more: Any) -> Event:
-    return Event("e1", source_id(source), "d1", kind, Origin.MANUAL, EventState.PENDING, NOW, **more)
+def event(source: str | ResourceId = "hand", kind: str = "manual", **more: Any) -> Event:
+    return Event(
+        "e1", source_id(source) if isinstance(source, str) else source, "d1", kind, Origin.MANUAL, EventState.PENDING, NOW, **more
+    )
 
 
-def routed(wiring: Wiring, payload: Any, *, kind: str = "manual", last: Any = None, **more: Any) -> Any:
-    return route(event(kind=kind, **more), orjson.dumps(payload), wiring, last=last or (lambda *_: None), integration="", now=NOW)
+def routed(
+    wiring: Wiring,
+    payload: Any,
+    *,
+    kind: str = "manual",
+    source: str | ResourceId = "hand",
+    last: Any = None,
+    through: Sequence[str] = (),
+    **more: Any,
+) -> Any:
+    found = event(source, kind, **more)
+    body = orjson.dumps(payload)
+    return route(found, body, wiring, last=last or (lambda *_: None), integration="", now=NOW, through=through)
 
 
 MANUAL = "kind: EventSource\nmetadata: {name: hand}\nspec: {type: manual}\n---\n"

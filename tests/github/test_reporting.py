@@ -71,11 +71,11 @@ def on(hands, sha):
 
 
 async def test_a_deployment_is_made_as_it_was_asked_for_and_merges_nothing(api, hands, sha):
-    number = await reporter.deployment(api, request(task="deploy:web", transient=True, production=False))
+    number = await reporter.deployment(api, request(task="deploy:web", transient=True, production=False, through=("Stage/a/b",)))
     [shown] = hands.get(f"{WEB}/deployments")
     assert (str(shown["id"]), shown["sha"], shown["task"], shown["environment"]) == (number, sha, "deploy:web", "live")
     assert (shown["payload"], shown["transient_environment"], shown["production_environment"]) == (
-        {"reconciler": MARKER},
+        {"reconciler": MARKER, "stages": ["Stage/a/b"]},
         True,
         False,
     )

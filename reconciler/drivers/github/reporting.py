@@ -103,7 +103,7 @@ async def _deployment(api: Api, request: DeploymentRequest, root: str) -> str:
         "description": request.description[:MAX_DESCRIPTION],
         "auto_merge": False,
         "required_contexts": [],
-        "payload": {PAYLOAD_KEY: request.marker},
+        "payload": {PAYLOAD_KEY: request.marker, "stages": list(request.through)},
         "transient_environment": request.transient,
     }
     if request.production is not None:
