@@ -12,7 +12,7 @@ from reconciler.manifests.schedules import in_window, next_opening
 from reconciler.model.executions import Execution, ExecutionState, Item, Result, Vote, Why
 from reconciler.model.resources import Resource
 from reconciler.stages import statuses
-from reconciler.state.queue import Admission, PendingReport
+from reconciler.state.queue import LOOKED_AT, Admission, PendingReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,14 @@ def decide(
     elif settings.latest:
         discard = {one.id: ("superseded", f"{items[-1].id} is newer") for one in items[:-1]}
     left = [one for one in items if one.id not in discard]
+    room = settings.concurrency - running
+    if settings.latest and len(items) > LOOKED_AT:
+        room = 0  # between these and the newest there are more, which have to give way first
     start: list[Execution] = []
     waiting: dict[str, tuple[str, str]] = {}
     for item in left:
         why = _waits(item, settings, votes.get(item.id, ()), pinned, now)
-        if why is None and running + len(start) >= settings.concurrency:
+        if why is None and len(start) >= room:
             why = ("concurrency", f"{running + len(start)} of {settings.concurrency} running")
         if why is None:
             start.append(_execution(item, pinned[item.spec_digest], now))

@@ -13,6 +13,7 @@ from reconciler.engine.deps import Deps
 from reconciler.engine.reporting import iso
 from reconciler.failpoints import failpoint
 from reconciler.manifests.codec import resource_from_json
+from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Item, Result, RunReport, Why, outputs_of
 from reconciler.model.resources import Resource
@@ -21,7 +22,7 @@ from reconciler.state.inbox import new_event_id
 
 BACKOFF_S = 10.0
 _RETRIED = frozenset({Why.FAILED, Why.TIMED_OUT, Why.MISSING_OUTPUTS})
-"""Ends after which a further try can help and cannot double anything: the run before it has surely ended."""
+"""Ends after which a further try can help; it is made where the run before it has surely ended (`Ended.surely`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Ended:
     report: RunReport | None = None
     made_up: bool = False
     """Whether outputs get made-up values: nothing ran."""
+    surely: bool = True
+    """Whether nothing of it can be running any more: only then may there be a further try."""
 
 
 class Ending:
@@ -61,7 +64,7 @@ class Ending:
             run=ended.report.run if ended.report is not None else execution.run,
             status=ended.report.conclusion if ended.report is not None else execution.status,
         )
-        retry = self._retry(item, stage, finished, now)
+        retry = self._retry(item, stage, finished, now) if ended.surely else None
         event, body = (None, b"") if retry is not None else self._event(finished, item, kept, now)
         url = finished.run.url if finished.run is not None else ""
         reports = () if retry is not None else statuses.at_end(item, stage.spec, result, why, now, url=url, message=message)
@@ -77,8 +80,13 @@ class Ending:
         item = await self._deps.db(self._deps.store.item, execution.item_id)
         pinned = await self._deps.db(self._deps.store.pinned, execution.spec_digest)
         if item is not None and pinned is not None:
-            await self.end(execution, item, resource_from_json(pinned), Ended(Result.FAILED, Why.LOST, message), now)
-            return
+            try:
+                await self.end(execution, item, resource_from_json(pinned), Ended(Result.FAILED, Why.LOST, message), now)
+                return
+            except ReconcilerError:
+                raise
+            except Exception as error:  # what it is made of cannot be handed on: it ends all the same
+                self._deps.log.exception("step_failed", execution=execution.id, code="RC9001", error=type(error).__name__)
         lost = dataclasses.replace(
             execution,
             state=ExecutionState.FINISHED,
@@ -87,7 +95,7 @@ class Ending:
             message=message,
             finished_at=now,
         )
-        await self._deps.db(self._deps.store.save_execution, lost)
+        await self._deps.db(self._deps.store.finish_execution, lost, outputs={})
 
     async def _outputs(self, execution: Execution, stage: Resource, ended: Ended) -> Mapping[str, Any]:
         if ended.made_up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 from reconciler.engine.passes import Engine
@@ -35,6 +36,7 @@ class StageLoop:
         self._asked: dict[str, tuple[int, float]] = {}
         self._reporting: asyncio.Task[int] | None = None
         self._draining = False
+        self._failed: dict[ResourceId, float] = {}
 
     def wake(self) -> None:
         """Look at once: something was queued, approved, hinted at or has ended."""
@@ -64,7 +66,7 @@ class StageLoop:
             return IDLE_S
         await self._engine.refresh_suspensions()
         for stage in await deps.db(deps.store.stages_with_items):
-            await self._admit(stage)
+            await self._admit_guarded(stage)
         now = await deps.db(deps.store.now)
         for execution_id, version in await deps.db(deps.store.due_executions, now, BATCH):
             await self._step(execution_id, version, now)
@@ -72,13 +74,27 @@ class StageLoop:
         soonest = await deps.db(deps.store.next_due)
         return max(0.02, min(IDLE_S, soonest - now)) if soonest > now else IDLE_S
 
+    async def _admit_guarded(self, stage: ResourceId) -> None:
+        """One stage that fails keeps no other from starting; it is said once a minute."""
+        try:
+            await self._admit(stage)
+        except StateError:
+            raise
+        except Exception as error:
+            now = time.monotonic()
+            if now - self._failed.get(stage, -SLOT_S) >= SLOT_S:
+                self._failed[stage] = now
+                self._engine.deps.log.exception(
+                    "stage_failed", kind="Stage", name=stage.name, canvas=stage.canvas, code="RC9001", error=type(error).__name__
+                )
+
     async def _admit(self, stage: ResourceId) -> Admission:
         deps, live = self._engine.deps, self._engine.live
         resource = live.resources.get(stage)
         if resource is None and not live.complete:
             return Admission()  # whether it is still declared is not known: nothing starts, nothing is discarded
         settings = settings_of(resource, self._engine.suspended(resource) if resource is not None else "")
-        queued = await deps.db(deps.store.items, stage=stage.path, states=("queued",), limit=500)
+        queued = await deps.db(deps.store.candidates, stage)
         pinned = await self._pinned(queued)
         now = await deps.db(deps.store.now)
 

@@ -9,7 +9,7 @@ from typing import Any
 from reconciler.engine.deps import Deps
 from reconciler.engine.passes import Engine
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import NotFound, ProviderError, RateLimited, ReconcilerError, RetryKind
+from reconciler.model.errors import NotFound, ProviderError, RateLimited, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
 from reconciler.stages.reach import Reach
@@ -36,7 +36,13 @@ class Reports:
         store, db = self._deps.store, self._deps.db
         due = await db(store.due_reports, await db(store.now), BATCH)
         for one in due:
-            await self._one(one)
+            try:
+                await self._one(one)
+            except StateError:
+                raise
+            except Exception as error:  # one that nobody foresaw must not keep all others waiting
+                self._deps.log.exception("report_failed", item=one.item_id, code="RC9001", error=type(error).__name__)
+                await self._failed(one, ReconcilerError(f"a defect of this program: {type(error).__name__}", code="RC9001"))
         return len(due)
 
     async def _one(self, report: PendingReport) -> None:

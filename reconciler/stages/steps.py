@@ -48,6 +48,7 @@ SETTLE_S = 120.0
 FIND_S = 600.0
 """How long a run that was taken, but has no id yet, is looked for."""
 CANCEL_AGAIN_S = 60.0
+REFUSED_AGAIN_S = 10.0
 CANCEL_GRACE_S = 600.0
 """A run that has not ended this long after it was asked to is given up: `cancelled`, with that said."""
 STEP_S = 240.0
@@ -171,7 +172,8 @@ class Steps:
         if execution.cancel_at and not execution.intended_at:
             await self._end(work, Ended(Result.CANCELLED, Why.USER, f"cancelled by {execution.cancel_by} before it began"))
         elif work.now > work.deadline:
-            await self._end(work, Ended(Result.FAILED, Why.TIMED_OUT, execution.message or "it could not be started in time"))
+            message = execution.message or "it could not be started in time"
+            await self._end(work, Ended(Result.FAILED, Why.TIMED_OUT, message, surely=not execution.intended_at))
         elif work.spec.get("dryRun"):
             await self._end(work, Ended(Result.PASSED, Why.OK, "dry run: nothing was started", made_up=True))
         elif execution.intended_at:
@@ -326,7 +328,7 @@ class Steps:
             spec = self._resolved(work)
             api = await self._reach.api(execution, work.stage, spec)
             work = await self._ask_to_end(work, api, spec)
-            report = await work.executor.poll(api, self._intent(work, spec), run)
+            report = await work.executor.poll(api, self._intent(work, spec), work.execution.run or run)
         except ScopeGone as error:  # lost rights answer 404 too: that is no lost run
             await self._unreachable(work, error)
             return
@@ -341,7 +343,8 @@ class Steps:
         elif work.execution.cancel_at and work.now - work.execution.cancel_at > CANCEL_GRACE_S:
             why = Why.TIMED_OUT if work.execution.timed_out else Why.USER
             result = Result.FAILED if work.execution.timed_out else Result.CANCELLED
-            await self._end(work, Ended(result, why, "it was asked to end, but the provider has not confirmed it", report))
+            message = "it was asked to end, but the provider has not confirmed it"
+            await self._end(work, Ended(result, why, message, report, surely=False))
         else:
             await self._goes_on(work, report)
 
@@ -356,8 +359,13 @@ class Steps:
         asked = float(execution.run.detail.get("asked_at", 0.0))
         if asked and work.now - asked < CANCEL_AGAIN_S:
             return work
-        await work.executor.cancel(api, self._intent(work, spec), execution.run)
-        told = dataclasses.replace(execution.run, detail={**execution.run.detail, "asked_at": work.now, "cancelled": True})
+        detail = {**execution.run.detail, "asked_at": work.now}
+        try:
+            await work.executor.cancel(api, self._intent(work, spec), execution.run)
+        except ReconcilerError as error:  # it is looked at all the same: perhaps it ends by itself, or has ended
+            refused = {**detail, "asked_at": work.now - CANCEL_AGAIN_S + REFUSED_AGAIN_S, "refused": error.message}
+            return await self._save(work, run=dataclasses.replace(execution.run, detail=refused))
+        told = dataclasses.replace(execution.run, detail={**detail, "cancelled": True, "refused": ""})
         await self._log("execution_cancelled", execution, by=execution.cancel_by)
         return await self._save(work, run=told, cancelled=True)
 
@@ -370,8 +378,9 @@ class Steps:
             pause = min(pause, 5.0)
         kept = dict(execution.run.detail) if execution.run is not None else {}
         run = dataclasses.replace(report.run, detail={**kept, **report.run.detail})
+        refused = f"it cannot be ended: {kept['refused']}" if kept.get("refused") else ""
         wake = min(work.now + pause * random.uniform(0.9, 1.0), max(work.deadline, work.now + FIRST_POLL_S))  # noqa: S311 - jitter
-        await self._save(work, run=run, status=report.status.value, message=report.message, failures=0, next_at=wake)
+        await self._save(work, run=run, status=report.status.value, message=refused or report.message, failures=0, next_at=wake)
 
     async def _vanished(self, work: Work) -> None:
         """A run that answers 404: at first it may only be late to appear; after that it is lost, if it stays away."""
@@ -387,9 +396,8 @@ class Steps:
     async def _unreachable(self, work: Work, error: ReconcilerError) -> None:
         execution = work.execution
         if work.now > work.deadline + CANCEL_GRACE_S:
-            await self._end(
-                work, Ended(Result.FAILED, Why.TIMED_OUT, f"its time is over, and it cannot be looked at: {error.message}")
-            )
+            message = f"its time is over, and it cannot be looked at: {error.message}"
+            await self._end(work, Ended(Result.FAILED, Why.TIMED_OUT, message, surely=False))
             return
         pause = self._pause(execution.failures)
         if isinstance(error, RateLimited) and error.retry_at is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.engine.reporting import iso
 from reconciler.model.events import Event, RejectedBy
-from reconciler.model.executions import Execution, Item, Vote
+from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.values import digest_of
 from reconciler.state.queue import PendingReport
@@ -26,8 +26,8 @@ def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
         "id": item.id,
         "stage": str(item.stage),
         "state": item.state.value,
-        "reason": item.reason,
-        "message": item.message,
+        "reason": item.reason or ("queued" if item.state is ItemState.QUEUED else ""),
+        "message": item.message or ("others are before it" if item.state is ItemState.QUEUED else ""),
         "label": item.label,
         "event": item.event_id,
         "connection": item.connection,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,9 @@ from reconciler.state.inbox import Arrival, Inbox
 from reconciler.state.rows import FenceLost
 
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
+
+LOOKED_AT = 500
+"""Items of one queue that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +91,11 @@ class Queue(Inbox, AuditLog):
             query = select(i.c.stage).where(i.c.state == ItemState.QUEUED.value).distinct().order_by(i.c.stage)
             return [ResourceId.from_path(path) for path in connection.execute(query).scalars()]
 
-    def admit(self, stage: ResourceId, decide: Admit, *, limit: int = 500) -> Admission:
+    def admit(self, stage: ResourceId, decide: Admit, *, limit: int = LOOKED_AT) -> Admission:
         """Let ``decide`` say what starts, and make it so: one transaction, one at a time for each stage over all processes."""
         with self._write() as connection:
             self._lock_stage(connection, stage)
-            rows = connection.execute(
-                select(i.c.payload)
-                .where(i.c.stage == stage.path, i.c.state == ItemState.QUEUED.value)
-                .order_by(i.c.created_at, i.c.id)
-                .limit(limit)
-            ).scalars()
-            items = [unpack(Item, payload) for payload in rows]
+            items = self._candidates(connection, stage, limit)
             if not items:
                 return Admission()
             running = connection.execute(
@@ -106,6 +104,22 @@ class Queue(Inbox, AuditLog):
             decision = decide(items, int(running), self._votes(connection, [one.id for one in items]))
             self._carry_out(connection, {one.id: one for one in items}, decision)
         return decision
+
+    def candidates(self, stage: ResourceId, limit: int = LOOKED_AT) -> list[Item]:
+        """Return the queued items that `admit` looks at, oldest first."""
+        with self._read() as connection:
+            return self._candidates(connection, stage, limit)
+
+    def _candidates(self, connection: SqlConnection, stage: ResourceId, limit: int) -> list[Item]:
+        """The oldest; where there are more, also those that somebody approved, and the newest, for which all others may give way."""
+        queued = select(i.c.payload).where(i.c.stage == stage.path, i.c.state == ItemState.QUEUED.value)
+        oldest = list(connection.execute(queued.order_by(i.c.created_at, i.c.id).limit(limit)).scalars())
+        if len(oldest) == limit:
+            approved = queued.where(i.c.id.in_(select(v.c.item_id))).order_by(i.c.created_at, i.c.id).limit(limit)
+            oldest += connection.execute(approved).scalars()
+            oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
+        found: dict[str, Item] = {one.id: one for one in (unpack(Item, payload) for payload in oldest)}
+        return sorted(found.values(), key=lambda one: (one.created_at, one.id))
 
     def _lock_stage(self, connection: SqlConnection, stage: ResourceId) -> None:
         """Keep other processes out for the rest of the transaction; SQLite has one writer anyway."""
@@ -330,20 +344,24 @@ class Queue(Inbox, AuditLog):
         with self._write() as connection:
             connection.execute(update(x).where(x.c.id == execution_id, x.c.next_at > now).values(next_at=now))
 
-    def last_inputs(self, stage: ResourceId, results: Sequence[str], limit: int = 50) -> Mapping[str, Any] | None:
+    def last_inputs(self, stage: ResourceId, results: Sequence[str], page: int = 50) -> Mapping[str, Any] | None:
         """Return the inputs of the newest finished execution with one of ``results``; None if there is none."""
         query = (
             select(x.c.payload)
             .where(x.c.stage == stage.path, x.c.state == ExecutionState.FINISHED.value)
-            .order_by(x.c.finished_at.desc())
-            .limit(limit)
+            .order_by(x.c.finished_at.desc(), x.c.id)
+            .limit(page)
         )
         with self._read() as connection:
-            for payload in connection.execute(query).scalars():
-                execution: Execution = unpack(Execution, payload)
-                if execution.result is not None and execution.result.value in results:
-                    found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
-                    return unpack(Item, found).inputs if found is not None else {}
+            for start in itertools.count(0, page):
+                rows = connection.execute(query.offset(start)).scalars().all()
+                for payload in rows:
+                    execution: Execution = unpack(Execution, payload)
+                    if execution.result is not None and execution.result.value in results:
+                        found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
+                        return unpack(Item, found).inputs if found is not None else {}
+                if len(rows) < page:
+                    break
         return None
 
     def counts(self) -> dict[str, dict[str, int]]:

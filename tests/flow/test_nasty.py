@@ -14,8 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.events.commands import NoSuch
-from reconciler.model.errors import ReconcilerError, StateError, UsageError
+from reconciler.model.errors import StateError, UsageError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import DEEPEST, too_deep
@@ -143,7 +142,9 @@ async def test_a17_e10_what_is_nested_too_deep_is_refused_alone_and_can_be_looke
             await here.working.commands.trigger({"source": "own", "payload": {"m": orjson.loads(nested(depth))}}, "ada")
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(1, False), ([], False), ([[{"a": 1}]], True), ({"a": [1]}, False), ([[[]]], True)])
+@pytest.mark.parametrize(
+    ("value", "wanted"), [(1, False), ([], False), ([[{"a": 1}]], True), ({"a": [1]}, False), ([[[]]], True)]
+)
 def test_depth_is_counted_in_levels(value: Any, wanted: bool) -> None:
     assert too_deep(value, 2) is wanted
 

@@ -1,0 +1,266 @@
+"""Long queues, runs that cannot be ended, stages and statuses that fail: one of them is never the end of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.model.errors import PermissionDenied, ProviderUnavailable
+from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus, Why
+from reconciler.model.resources import ResourceId
+from reconciler.stages import steps
+from reconciler.stages.queueing import item_id, pin_of
+from reconciler.state.queue import PendingReport
+from tests.flow.inside import Inside, inside
+
+
+def stage(name: str = "s") -> ResourceId:
+    return ResourceId("Stage", "default", name)
+
+
+class Runs:
+    """An executor whose run goes on until it is told otherwise."""
+
+    type = "noop"
+    needs_integration = False
+    settle_s = 0.0
+    poll_s = 1.0
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.asked = 0
+        self.report = (RunStatus.RUNNING, None)
+        self.refuse: Exception | None = None
+        self.away: Exception | None = None
+
+    async def start(self, api: Any, intent: Any) -> Run:
+        self.started += 1
+        return Run(f"run-{self.started}")
+
+    async def find(self, api: Any, intent: Any) -> Run | None:
+        return None
+
+    async def poll(self, api: Any, intent: Any, run: Run) -> RunReport:
+        if self.away is not None:
+            raise self.away
+        status, result = self.report
+        return RunReport(run, status, result, "said")
+
+    async def cancel(self, api: Any, intent: Any, run: Run) -> None:
+        self.asked += 1
+        if self.refuse is not None:
+            raise self.refuse
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, *parts: str) -> Any:
+    """A stage with one execution under way, and what runs it."""
+    async with inside(folder) as here:
+        here.world.manual()
+        here.world.stage("s", *parts, "executor: {type: noop}")
+        await here.sync()
+        runs = Runs()
+        here.working.steps._reach.executor = lambda _: runs  # type: ignore[method-assign]
+        await here.trigger()
+        await here.turn()
+        assert (await here.executions("s"))[0].state is ExecutionState.RUNNING
+        yield here, runs
+
+
+async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    async with running(tmp_path) as (here, runs):
+        runs.refuse = PermissionDenied("POST /cancel: not permitted (403)")
+        execution = (await here.executions("s"))[0]
+        await here.working.commands.cancel({"id": execution.id}, "ada")
+        await here.turn()
+        assert "cannot be ended" in (await here.executions("s"))[0].message
+        here.later(3)
+        await here.turn()
+        assert runs.asked == 1
+        here.later(steps.REFUSED_AGAIN_S)
+        await here.turn()
+        assert runs.asked == 2
+        runs.report = (RunStatus.FINISHED, Result.PASSED)
+        here.later(6)
+        await here.turn()
+        ended = (await here.executions("s"))[0]
+        assert (ended.result, ended.why) == (Result.PASSED, Why.OK)
+
+
+async def test_a_run_is_asked_to_end_once_a_minute(tmp_path: Path) -> None:
+    async with running(tmp_path) as (here, runs):
+        await here.working.commands.cancel({"id": (await here.executions("s"))[0].id}, "ada")
+        for _ in range(30):
+            await here.turn(1)
+            here.later(6)
+        assert runs.asked in (2, 3, 4)
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_nothing_is_tried_again_while_the_run_before_may_still_be_running(tmp_path: Path, away: bool) -> None:
+    async with running(tmp_path, "timeout: 60s", "retry: {limit: 3, backoff: 1s}") as (here, runs):
+        if away:
+            runs.away = ProviderUnavailable("the provider failed (503)")
+        for _ in range(6):
+            here.later(steps.CANCEL_GRACE_S / 2)
+            await here.turn()
+        found = await here.executions("s")
+        assert [(one.result, one.why) for one in found] == [(Result.FAILED, Why.TIMED_OUT)]
+        assert runs.started == 1
+        assert (await here.items("s"))[0].state is ItemState.DONE
+
+
+async def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
+    async with running(tmp_path, "retry: {limit: 1, backoff: 1s}") as (here, runs):
+        runs.report = (RunStatus.FINISHED, Result.FAILED)
+        for _ in range(4):
+            here.later(30)
+            await here.turn()
+        assert runs.started == 2
+
+
+async def filled(here: Inside, count: int, mark: str = "e") -> list[str]:
+    """Put ``count`` items into the queue of a stage, as it is declared now; returns their ids, oldest first."""
+    digest, pin = pin_of(here.engine.live.resources[stage()])
+    items = [
+        Item(
+            item_id(stage(), f"{mark}{number}"),
+            stage(),
+            f"{mark}{number}",
+            "hand",
+            ItemState.QUEUED,
+            here.now + number * 1e-3,
+            "revision",
+            digest,
+        )
+        for number in range(count)
+    ]
+
+    def write() -> None:
+        with here.store._write() as connection:
+            here.store._queue(connection, items, {digest: pin}, (), here.now)
+
+    await here.deps.db(write)
+    return [one.id for one in items]
+
+
+async def test_a_queue_that_outlives_a_commit_goes_on_however_long_it_is(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        here.world.stage("s", "timeout: 1h", "executor: {type: noop}")
+        await here.sync()
+        old = await filled(here, 520)
+        here.later(10)
+        here.world.stage("s", "timeout: 2h", "executor: {type: noop}")
+        await here.sync()
+        new = await filled(here, 520, "n")
+        await here.turn(1)
+        assert [one.item_id for one in await here.executions("s")] == old[:1]
+        assert not set(old) & set(new)
+
+
+async def test_an_approved_item_starts_however_many_wait_before_it(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        here.world.stage("s", "conditions: [{type: approval, approval: {count: 1}}]", "executor: {type: noop}")
+        await here.sync()
+        items = await filled(here, 620)
+        await here.turn(1)
+        await here.working.commands.approve({"id": items[600]}, "ada")
+        await here.turn(1)
+        assert [one.item_id for one in await here.executions("s")] == [items[600]]
+
+
+async def test_of_a_long_queue_the_newest_is_the_newest(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        here.world.stage("s", "queue: latest", "executor: {type: noop}")
+        await here.sync()
+        items = await filled(here, 620)
+        await here.turn(3)
+        assert [one.item_id for one in await here.executions("s")] == [items[-1]]
+        assert await here.deps.db(here.store.stages_with_items) == []
+
+
+async def test_one_stage_that_fails_keeps_no_other_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        here.world.stage("a")
+        here.world.stage("b")
+        await here.sync()
+        admit = here.working.stages._admit
+
+        async def broken(one: ResourceId) -> Any:
+            if one.name == "a":
+                raise KeyError("conditions")
+            return await admit(one)
+
+        monkeypatch.setattr(here.working.stages, "_admit", broken)
+        await here.trigger()
+        await here.turn()
+        assert len(await here.executions("b")) == 1
+        assert (await here.items("a"))[0].state is ItemState.QUEUED
+
+
+async def test_one_status_that_nobody_foresaw_keeps_no_other_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inside(tmp_path) as here:
+        reports = here.working.stages._reports
+        rows = [PendingReport(f"itm-{n}", "commit", "success", 3, n, {"integration": "Integration/default/x"}) for n in range(2)]
+
+        def write() -> None:
+            with here.store._write() as connection:
+                here.store._add_reports(connection, rows)
+
+        await here.deps.db(write)
+        sent: list[str] = []
+
+        async def send(report: PendingReport) -> dict[str, str]:
+            if report.item_id == "itm-0":
+                raise KeyError("repository")
+            sent.append(report.item_id)
+            return {"target": "x"}
+
+        monkeypatch.setattr(reports, "_send", send)
+        assert await reports.send_due() == 2
+        assert sent == ["itm-1"]
+        assert [one.item_id for one in await here.deps.db(here.store.due_reports, here.now + 1e6, 10)] == ["itm-0"]
+
+
+async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        here.world.stage("s")
+        await here.sync()
+        items = await filled(here, 130)
+        first: Item | None = await here.deps.db(here.store.item, items[0])
+        assert first is not None
+
+        def write() -> None:
+            from reconciler.state.queue import _execution_row, x
+
+            with here.store._write() as connection:
+                here.store._set_item(connection, dataclasses.replace(first, inputs={"v": "1"}), ItemState.DONE)
+                for number, one in enumerate(items):
+                    result = Result.FAILED if number else Result.PASSED
+                    ended = Execution(
+                        f"rcl-{number}",
+                        one,
+                        stage(),
+                        ExecutionState.FINISHED,
+                        1.0,
+                        "d",
+                        "r",
+                        finished_at=float(number + 1),
+                        result=result,
+                    )
+                    connection.execute(x.insert().values(_execution_row(ended)))
+
+        await here.deps.db(write)
+        assert await here.deps.db(here.store.last_inputs, stage(), ("passed",)) == {"v": "1"}
+        assert await here.deps.db(here.store.last_inputs, stage(), ("cancelled",)) is None
