@@ -324,6 +324,7 @@ def _recorded(
         seen=not written or change.action in {Action.UPDATE, Action.REMARK, Action.ADOPT},
         tombstone=False,
         repairs=repairs,
+        unshown=observed.unshown if written and observed is not None else before.unshown if before is not None else (),
         depends_on=desired.depends_on,
     )
 

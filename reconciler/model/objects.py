@@ -98,6 +98,8 @@ class ObservedObject:
     """Pointers of write-only values the provider says are set (masked); None where it does not tell."""
     health: Mapping[str, str] = field(default_factory=dict)
     """What the provider says of deliveries and state: ``{"last_response": "502"}``; shown, never diffed."""
+    unshown: tuple[str, ...] = ()
+    """Pointers just written of which its answer says nothing, though this provider usually masks them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +178,6 @@ class RecordedObject:
     tombstone: bool = False
     repairs: tuple[float, ...] = ()
     """Times of the latest drift repairs, for fight detection (3 in 10 minutes: Contended)."""
+    unshown: tuple[str, ...] = ()
+    """Write-only values that this server did not show when they were written: not seeing them later proves nothing."""
     depends_on: tuple[Address, ...] = ()

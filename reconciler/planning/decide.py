@@ -66,7 +66,7 @@ def _basis(match: Match, desired: ManagedObject, observed: ObservedObject, now: 
         update = next((i for i in reversed(match.intents) if i.action not in CREATING and i.digest == desired.digest), None)
         basis = Basis.of(recorded)
         if update is not None and _took_effect(desired, observed, recorded, now):
-            return Basis(basis.attributes, update.fingerprints, "")
+            return Basis(basis.attributes, update.fingerprints, "", basis.unshown)
         return basis
     if doubted is not None:
         return Basis(recorded.attributes if recorded else None, doubted.fingerprints)

@@ -27,11 +27,14 @@ class Basis:
     attributes: JsonObject | None = None
     fingerprints: Mapping[str, str] | None = None
     updated_at: str = ""
+    unshown: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recorded: RecordedObject | None) -> Basis:
         """Return what ``recorded`` knows."""
-        return cls() if recorded is None else cls(recorded.attributes, recorded.fingerprints, recorded.updated_at)
+        return cls() if recorded is None else cls(
+            recorded.attributes, recorded.fingerprints, recorded.updated_at, recorded.unshown
+        )
 
 
 def field_changes(
@@ -176,7 +179,8 @@ def _write_only_changes(
         if any(covers(rule.path, value.pointer) for rule in rules):
             continue
         moved = basis.fingerprints is not None and fingerprint_moved(value.fingerprint, basis.fingerprints.get(value.pointer))
-        unset = observed.present_write_only is not None and value.pointer not in observed.present_write_only
+        told = observed.present_write_only is not None and value.pointer not in basis.unshown
+        unset = told and value.pointer not in (observed.present_write_only or ())
         if moved or unset or touched:
             yield FieldChange(value.pointer, cls=ChangeClass.UNPROVABLE, sensitive=True)
 

@@ -40,7 +40,7 @@ async def test_a_created_hook_is_json_with_verified_tls_and_our_secret_and_marke
     assert hook["active"] is True
     assert made.external_id == str(hook["id"])
     assert (made.marker.owner, made.marker.uid) == ("team", uid)
-    assert made.present_write_only == {"/config/secret"}
+    assert (made.present_write_only, made.unshown) == ({"/config/secret"}, ())
     assert made.url == f"https://github.com/acme/payments/settings/hooks/{hook['id']}"
     assert [request["body"]["name"] for request in github.admin.requests(method="POST")] == ["web"]
 

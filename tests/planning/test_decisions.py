@@ -156,6 +156,9 @@ def test_a_secret_whose_fingerprint_moved_is_pushed_as_unprovable_and_never_show
 def test_a_secret_that_the_provider_says_is_not_set_is_pushed():
     bare = dataclasses.replace(observed(D), present_write_only=frozenset())
     assert only(plan(D, have=(recorded(D),), see=(bare,))).cls is ChangeClass.UNPROVABLE
+    mute = recorded(D, unshown=("/config/secret",))  # not even in the answer to the write: this server never shows it
+    assert plan(D, have=(mute,), see=(bare,)).changes == ()
+    assert only(plan(desired(secret="hmac:2"), have=(mute,), see=(bare,))).cls is ChangeClass.UNPROVABLE
 
 
 def test_a_change_stamp_that_moved_without_us_pushes_the_secret_again():

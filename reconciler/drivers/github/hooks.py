@@ -12,6 +12,7 @@ visible, before anything is called gone.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -97,7 +98,7 @@ class HookType:
         except NotFound as error:
             await self.observe(api, scope, None)  # raises if the scope, or its hooks, are out of reach
             raise _read_only(scope, error) from None
-        return _one(answer, scope, api)
+        return _one(answer, write, api)
 
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
         """Write the whole hook: GitHub replaces ``config`` as a whole, so that a secret left out would be removed."""
@@ -108,7 +109,7 @@ class HookType:
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
             raise
-        return _one(answer, scope, api)
+        return _one(answer, write, api)
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
         """Delete the hook; a 404 counts as success only where the scope's hooks are visible and this one is not."""
@@ -235,10 +236,13 @@ def _rows(page: ApiResponse) -> list[Any]:
     return rows
 
 
-def _one(answer: ApiResponse, scope: Scope, api: Api) -> ObservedObject:
-    hook = _observed(answer.json(), scope, _web_root(api))
+def _one(answer: ApiResponse, write: Write, api: Api) -> ObservedObject:
+    hook = _observed(answer.json(), write.desired.scope, _web_root(api))
     if hook is None:
         raise ProviderProtocolError("GitHub answered with a hook of another kind")
+    # GitHub masks a secret that is set. A server in its place may say nothing of it: then it would be written for ever.
+    if names.SECRET in write.secrets and not hook.present_write_only:
+        return dataclasses.replace(hook, unshown=(names.SECRET,))
     return hook
 
 
