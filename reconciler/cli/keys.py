@@ -43,7 +43,9 @@ def key(options: argparse.Namespace) -> int:
             raise UsageError(f"{identity} was never rotated")
         rotation -= 1
     uid = identity.uid(config.owner)
-    value = keyring.signing_key(config.owner, uid, rotation)
+    standard = resource.spec.get("webhook", {}).get("signature") == "standard-webhooks"
+    make = keyring.standard_webhooks_secret if standard else keyring.signing_key
+    value = make(config.owner, uid, rotation)
     say(
         f"{identity}, rotation {rotation}; events are sent to {config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}"
     )
