@@ -15,7 +15,7 @@ from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import too_deep
 from reconciler.stages.inputs import InputError
-from reconciler.stages.origin import origin_of, reported_by_us
+from reconciler.stages.origin import handed_on, origin_of, reported_by_us
 from reconciler.stages.queueing import Queued, queue
 from reconciler.state.routing import Join, Routing
 
@@ -90,7 +90,8 @@ def route(
         verdict = from_source(source.spec, (event.type, *event.also), payload, event.headers)
         if not verdict.passes:
             return Routing(event.id, EventState.REJECTED, verdict.reason, verdict.message)
-    origin = origin_of(integration, event.type, payload)
+    outside = event.source.kind == Kind.EVENT_SOURCE.value
+    origin = origin_of(integration, event.type, payload) if outside else handed_on(payload)
     if event.source.kind == Kind.STAGE.value:
         through = (*through, event.source.path)
     if through:
@@ -176,6 +177,7 @@ class _Fan:
                 connection=target.connection["name"],
                 needed=tuple(one["name"] for one in spec["connections"]),
                 timeout_s=float(spec.get("timeout", 0)),
+                origin=self.origin,
                 emit=behaviour == "emit",
                 drop=behaviour == "drop",
             )

@@ -40,15 +40,11 @@ def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]
     """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id), ``automatic`` and ``through``, as far as told.
 
     ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). ``through``:
-    the stages that led to a Deployment of ours. An event of a stage or a group carries the origin of what it came from.
+    the stages that led to a Deployment of ours. ``event_type`` and ``payload`` are a stranger's words: what they say of
+    themselves never names an Integration, or else a sender could have its credential write anywhere.
     """
     if not isinstance(payload, Mapping):
         return {}
-    handed_on = payload.get("origin")
-    if event_type == "execution_finished":
-        return dict(handed_on) if isinstance(handed_on, Mapping) else {}
-    if event_type == "field_set_completed":
-        return _of_group(payload)
     origin: dict[str, Any] = {"integration": integration} if integration else {}
     repository = _at(payload, ("repository", "full_name")) or _at(payload, ("repository", "slug"))
     if isinstance(repository, str) and repository.count("/") == 1:
@@ -75,18 +71,10 @@ def reported_by_us(event_type: str, payload: Any) -> bool:
     return isinstance(said, str) and _MARKED.search(said) is not None
 
 
-def _of_group(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The first part of a set that says where it comes from."""
-    events = payload.get("events")
-    for inner in events.values() if isinstance(events, Mapping) else ():
-        if isinstance(inner, Mapping):
-            for kind in ("execution_finished", *_SHA):
-                if kind in {"execution_finished"} and inner.get("type") != kind:
-                    continue
-                found = origin_of("", kind, inner)
-                if found.get("sha"):
-                    return found
-    return {}
+def handed_on(payload: Any) -> dict[str, Any]:
+    """Return the origin in an event of a stage or a group: that of what it came from. Only for events that were made here."""
+    found = payload.get("origin") if isinstance(payload, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

@@ -29,6 +29,7 @@ class Join:
     connection: str
     needed: tuple[str, ...]
     timeout_s: float
+    origin: Mapping[str, Any]
     emit: bool
     """Whether an incomplete set is handed on when its time is over."""
     drop: bool
@@ -130,7 +131,8 @@ class Routings(Queue):
         row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).one()
         payload = orjson.loads(row.payload)
         events = {**payload.get("events", {}), join.connection: event_id}
-        payload = {"fields": dict(join.fields), "events": events, "join": _told(join)}
+        origins = {**payload.get("origins", {}), join.connection: join.origin}
+        payload = {"fields": dict(join.fields), "events": events, "origins": origins, "join": _told(join)}
         if set(join.needed) <= set(events):
             self._emit(connection, join.group, join.key, row.round, payload, now)
             return
@@ -151,6 +153,7 @@ class Routings(Queue):
             "fields": payload["fields"],
             "events": {name: orjson.Fragment(bodies.get(one, b"null")) for name, one in sorted(events.items())},
             **({"missing": missing} if missing else {}),
+            "origin": _joined(payload.get("origins", {}).get(name, {}) for name in payload["join"]["needed"]),
         }
         content = orjson.dumps(body)
         event = Event(
@@ -201,6 +204,14 @@ class Routings(Queue):
         with self._read() as connection:
             rows = connection.execute(select(j.c.payload).where(j.c.connection_group == group.path)).scalars()
             return sum(1 for payload in rows if orjson.loads(payload).get("events"))
+
+
+def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the origin of a set of events: the first that names a commit, and every stage that led to any of them."""
+    known = [one for one in origins if one]
+    found = dict(next((one for one in known if one.get("sha")), {}))
+    through = dict.fromkeys(stage for one in known for stage in one.get("through", ()))
+    return {**found, "through": [*through]} if through else found
 
 
 def _told(join: Join) -> dict[str, Any]:

@@ -233,3 +233,61 @@ async def test_what_postgresql_cannot_hold_is_refused_alone(tmp_path: Path, post
         assert [isinstance(one, StateError) for one in found] == [False, True, False]
         assert sorted(event.delivery_id for event, _ in store.pending_events(10)) == ["a", "c"]
     store.close()
+
+
+# words of a stranger
+
+FORGED = {
+    "integration": "Integration/default/github",
+    "repository": "acme/secret",
+    "sha": "a" * 40,
+    "deployment": "1",
+    "through": [],
+}
+REPORTED = (
+    "executor: {type: noop}",
+    "report: {deploymentStatus: true, commitStatus: {context: ci}, deployment: {create: true, environment: live}}",
+)
+
+
+@pytest.mark.parametrize("kind", ["execution_finished", "field_set_completed"])
+async def test_a_sender_cannot_say_where_results_are_written(tmp_path: Path, kind: str) -> None:
+    """What ends with the type of an event of ours is none of ours: it came in from outside."""
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        here.world.manual()
+        both = "{type: event-source, name: own}, {type: event-source, name: hand}"
+        here.world.stage("s", *REPORTED, after=both)
+        fields = "groupBy: {fields: [{name: all, expression: '\"x\"'}]}"
+        here.world.write("group.yaml", f"kind: ConnectionGroup\nmetadata: {{name: g}}\nspec:\n  connections: [{OWN}]\n  {fields}")
+        here.world.stage("behind", *REPORTED, after="{type: connection-group, name: g}")
+        await here.sync()
+        payload = {"type": kind, "origin": FORGED, "events": {"a": {"type": "execution_finished", "origin": FORGED}}}
+        assert await delivered(here, "own", orjson.dumps(payload)) == 202
+        assert await delivered(here, "own", orjson.dumps({"origin": FORGED}), {"x-event-type": kind}) == 202
+        await here.working.commands.trigger({"source": "hand", "type": kind, "payload": payload}, "ada")
+        await here.turn(6)
+        assert len(await here.executions("s")) == 3
+        assert len(await here.executions("behind")) == 2
+        for name in ("s", "behind"):
+            for item in await here.items(name):
+                assert not item.origin
+                assert await here.deps.db(here.store.reports_of, item.id) == []
+
+
+async def test_the_origin_of_a_group_is_that_of_its_parts(tmp_path: Path) -> None:
+    from reconciler.state.routing import Join, Routing
+
+    group = ResourceId("ConnectionGroup", "default", "g")
+    parts = {"a": {"through": ["Stage/default/x"]}, "b": {**FORGED, "through": ["Stage/default/y"]}}
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        await here.sync()
+        for name, origin in parts.items():
+            assert await delivered(here, "own", orjson.dumps({"n": name})) == 202
+            event = (await here.deps.db(here.store.pending_events, 1))[0][0]
+            join = Join(group, "k", {}, name, ("a", "b"), 0.0, origin, emit=False, drop=False)
+            await here.deps.db(here.store.settle_events, [Routing(event.id, joins=(join,))])
+        made, body = (await here.deps.db(here.store.pending_events, 1))[0]
+        assert made.source == group
+        assert orjson.loads(body)["origin"] == {**FORGED, "through": ["Stage/default/x", "Stage/default/y"]}
