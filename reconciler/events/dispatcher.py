@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,10 @@ from reconciler.events.fanout import Wiring, route, wire
 from reconciler.events.writer import at_fault
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
-from reconciler.model.events import Event, EventState
+from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Kind, ResourceId
-from reconciler.state.routing import Routing
+from reconciler.state.routing import Join, Routing
 
 BATCH = 200
 IDLE_S = 1.0
@@ -141,7 +142,7 @@ class Dispatcher:
         if source.id.kind == Kind.EVENT_SOURCE.value and (why := self._engine.suspended(source)):
             return Routing(event.id, EventState.REJECTED, "suspended", why)
         try:
-            return route(
+            found = route(
                 event,
                 body,
                 wiring,
@@ -150,9 +151,22 @@ class Dispatcher:
                 through=through,
                 now=now,
             )
+            return self._without_suspended(found, wiring, now)
         except Exception as error:  # one event that nobody foresaw must not keep all others waiting
             self._engine.deps.log.exception("event_failed", event_id=event.id, code="RC9001", error=type(error).__name__)
             return Routing(event.id, EventState.REJECTED, "error", f"a defect of this program: {type(error).__name__}")
+
+    def _without_suspended(self, routing: Routing, wiring: Wiring, now: float) -> Routing:
+        """A group that is suspended takes no part of a set; a stage that is keeps what it was queued."""
+        kept: list[Join] = []
+        rejections = list(routing.rejections)
+        for join in routing.joins:
+            why = self._engine.suspended(wiring.resources[join.group])
+            if why:
+                rejections.append(RejectedBy(routing.event_id, join.group, "suspended", why, now))
+            else:
+                kept.append(join)
+        return dataclasses.replace(routing, joins=tuple(kept), rejections=tuple(rejections)) if routing.joins else routing
 
     def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, tuple[str, str]]:
         """Return id of an event → (integration, id of the run that it says something of)."""

@@ -23,6 +23,8 @@ class Verdict:
 
 
 PASSES = Verdict()
+EVERY = "*"
+"""What GitHub calls all events."""
 
 
 def judge(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> Verdict:
@@ -79,7 +81,7 @@ def from_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, hea
     wanted = spec.get("events") or ()
     if not wanted:
         return PASSES
-    fitting = [one for one in wanted if str(one["type"]).casefold() in names]
+    fitting = [one for one in wanted if one["type"] == EVERY or str(one["type"]).casefold() in names]
     if not fitting:
         return Verdict("filtered", f"the source takes {', '.join(sorted({one['type'] for one in wanted}))}, not {types[0]}")
     verdict = PASSES

@@ -18,6 +18,8 @@ _COMMIT = {QUEUED: "pending", RUNNING: ""}
 def targets(item: Item, spec: Mapping[str, Any]) -> dict[ReportKind, dict[str, Any]]:
     """Return what ``item`` reports to, by kind; raises `InputError` for a template that cannot be resolved."""
     wanted, origin = spec.get("report"), item.origin
+    if spec.get("dryRun"):
+        return {}  # nothing runs, and a status would say that it did
     if not wanted or not origin.get("repository") or not origin.get("integration"):
         return {}
     try:

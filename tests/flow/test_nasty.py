@@ -22,7 +22,7 @@ from reconciler.state import Store
 from reconciler.state.inbox import Arrival, new_event_id
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
-from tests.flow.test_receiver import delivered, rss
+from tests.flow.test_receiver import delivered, rss, uid
 from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.fault
@@ -160,14 +160,14 @@ async def test_a17_an_event_whose_effects_cannot_be_stored_keeps_no_other_waitin
         for number in range(3):
             assert await delivered(here, "own", orjson.dumps({"n": number}), {"x-delivery-id": str(number)}) == 202
         poison = (await here.deps.db(here.store.event, "1"))[0].id
-        settle = here.store._settle_event
+        settle = here.store.settle_events
 
-        def refuse(connection: Any, routing: Any, now: float) -> int:
-            if routing.event_id == poison and routing.items:
+        def refuse(routings: Any) -> int:
+            if any(routing.event_id == poison and routing.items for routing in routings):
                 raise error
-            return int(settle(connection, routing, now))
+            return int(settle(routings))
 
-        monkeypatch.setattr(here.store, "_settle_event", refuse)
+        monkeypatch.setattr(here.store, "settle_events", refuse)
         await here.turn()
         assert await states(here) == [("processed", ""), ("rejected", "error"), ("processed", "")]
         assert len(await here.executions("all")) == 2
@@ -183,7 +183,7 @@ async def test_a17_while_the_database_is_away_no_event_is_given_up(tmp_path: Pat
             raise StateError("the database does not answer", code="RC7007")
 
         with monkeypatch.context() as patch:
-            patch.setattr(here.store, "_settle_event", away)
+            patch.setattr(here.store, "settle_events", away)
             with pytest.raises(StateError):
                 await here.turn()
         assert await states(here) == [("pending", "")]
@@ -291,3 +291,27 @@ async def test_the_origin_of_a_group_is_that_of_its_parts(tmp_path: Path) -> Non
         made, body = (await here.deps.db(here.store.pending_events, 1))[0]
         assert made.source == group
         assert orjson.loads(body)["origin"] == {**FORGED, "through": ["Stage/default/x", "Stage/default/y"]}
+
+
+async def test_e2_how_long_a_refusal_takes_does_not_tell_which_sources_there_are(tmp_path: Path) -> None:
+    """Measured as work of this thread, over a body that is large enough for the difference of one pass to show."""
+    body = b"x" * (8 * MIB)
+    async with inside(tmp_path) as here:
+        here.world.webhook("own")
+        here.world.webhook("std", "standard-webhooks")
+        await here.sync()
+        intake = here.working.intake
+        known = [intake.endpoints()[str(uid(name))] for name in ("own", "std")]
+        odd = {"webhook-id": "a.b", "webhook-timestamp": "x", "webhook-signature": "v1,AAAA"}
+        took: dict[str, float] = {}
+        for _ in range(7):
+            for name, endpoint, headers in (
+                ("unknown", None, {}),
+                ("unsigned", known[0], {}),
+                ("wrong", known[0], {"x-signature-256": "sha256=" + "0" * 64}),
+                ("odd", known[1], odd),
+            ):
+                began = time.thread_time()
+                intake._verify(endpoint, "", headers, body, here.now)
+                took[name] = min(took.get(name, 9.0), time.thread_time() - began)
+        assert max(took.values()) < 1.6 * min(took.values()), took

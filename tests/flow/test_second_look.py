@@ -264,3 +264,50 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
         await here.deps.db(write)
         assert await here.deps.db(here.store.last_inputs, stage(), ("passed",)) == {"v": "1"}
         assert await here.deps.db(here.store.last_inputs, stage(), ("cancelled",)) is None
+
+
+async def test_a_source_that_asks_for_everything_gets_everything() -> None:
+    from reconciler.events.filters import from_source
+
+    spec = {"events": [{"type": "*", "filters": [{"type": "data", "data": {"expression": "$.n == 1"}}]}]}
+    assert from_source(spec, ("push",), {"n": 1}, {}).passes
+    assert from_source(spec, ("push",), {"n": 2}, {}).reason == "filtered"
+
+
+async def test_a_dry_run_reports_nothing() -> None:
+    from reconciler.stages.statuses import targets
+
+    origin = {"integration": "i", "repository": "acme/web", "sha": "a" * 40, "deployment": "1"}
+    item = Item("itm-1", stage(), "e", "c", ItemState.QUEUED, 1.0, "r", "d", origin=origin)
+    spec = {"report": {"deploymentStatus": True, "commitStatus": {"context": "c"}}}
+    assert len(targets(item, spec)) == 2
+    assert targets(item, {**spec, "dryRun": True}) == {}
+
+
+async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        group = "connections: [{type: event-source, name: hand}]\n  groupBy: {fields: [{name: n, expression: $.n}]}"
+        here.world.write("group.yaml", f"kind: ConnectionGroup\nmetadata: {{name: g}}\nspec:\n  {group}")
+        here.world.stage("s", after="{type: connection-group, name: g}")
+        await here.sync()
+        control = here.working.commands
+        suspension = {"resource": "ConnectionGroup/g", "reason": "not now"}
+        from reconciler.engine.control import Control
+
+        async def nothing(_: Any) -> None:
+            return None
+
+        engine = Control(here.engine, nothing)
+        await engine.suspend(suspension, "ada")
+        await here.engine.refresh_suspensions()
+        event = await here.trigger(n=1)
+        await here.turn(6)
+        rejected = (await control.event({"id": event}))["rejectedBy"]
+        assert [(one["target"], one["reason"]) for one in rejected] == [("ConnectionGroup/g", "suspended")]
+        assert await here.executions("s") == []
+        await engine.resume(suspension, "ada")
+        await here.engine.refresh_suspensions()
+        await here.trigger(n=1)
+        await here.turn(6)
+        assert len(await here.executions("s")) == 1
