@@ -9,7 +9,15 @@ from typing import Any
 from reconciler.engine.deps import Deps
 from reconciler.engine.passes import Engine
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import NotFound, ProviderError, RateLimited, ReconcilerError, RetryKind, StateError
+from reconciler.model.errors import (
+    NotFound,
+    NotImplementedYet,
+    ProviderError,
+    RateLimited,
+    ReconcilerError,
+    RetryKind,
+    StateError,
+)
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
 from reconciler.stages.reach import Reach
@@ -79,7 +87,8 @@ class Reports:
         failures = int(report.payload.get("failures", 0)) + 1
         first = float(report.payload.get("failed_at", now))
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
-        if (final and failures > 2) or now - first > GIVE_UP_S:
+        never = isinstance(error, NotImplementedYet)  # where the event comes from takes no results
+        if never or (final and failures > 2) or now - first > GIVE_UP_S:
             self._deps.log.error(
                 "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
             )

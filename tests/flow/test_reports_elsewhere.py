@@ -1,0 +1,30 @@
+"""An event of a provider that no result can be written to: that is said, and not tried for a day."""
+
+from tests.flow.stage_world import NOOP, StageWorld
+
+
+def test_a_report_to_a_provider_that_takes_none_is_given_up_and_says_so(tmp_path) -> None:
+    world = StageWorld(tmp_path, ("semaphore",))
+    try:
+        place = {"url": "git@github.com:acme/web.git", "owner": "acme", "name": "web"}
+        world.semaphore.put_state({"projects": [{"name": "web", "repository": place}]})
+        world.write(
+            "source-runs.yaml",
+            "kind: EventSource\nmetadata: {name: runs}\n"
+            "spec: {integration: {name: semaphore}, resource: {type: project, name: web}}",
+        )
+        world.stage("after", NOOP, "report: {commitStatus: {context: ci}}", after="{type: event-source, name: runs}")
+        world.ready()
+        world.semaphore.do("run_pipeline", project="web", branch="main", duration_s=0.1)
+        ended = world.finished("after")[0]
+
+        def given_up() -> bool:
+            reports = world.ask("execution", id=ended["id"])["reports"]
+            assert [one["state"] for one in reports] == ["pending", "success"]
+            return all("no code host" in one["error"] for one in reports)
+
+        world.wait(given_up, "both statuses are given up")
+        assert "status_given_up" in world.log()
+        assert "status_put_off" not in world.log()
+    finally:
+        world.close()
