@@ -47,6 +47,13 @@ class Leases(Base):
             matched = connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
         return int(matched.rowcount)
 
+    def _alone(self, connection: SqlConnection, name: str) -> None:
+        """Keep other processes out of what has this name for the rest of the transaction; SQLite has one writer anyway."""
+        if self.dialect == "sqlite":
+            return
+        self._insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
+        connection.execute(select(lease.c.number).where(lease.c.name == name).with_for_update())
+
     def _hold(self, connection: SqlConnection, fence: Fence | None) -> None:
         """Raise `FenceLost` unless ``fence`` is still the newest."""
         if fence is None:

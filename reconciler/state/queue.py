@@ -94,7 +94,7 @@ class Queue(Inbox, AuditLog):
     def admit(self, stage: ResourceId, decide: Admit, *, limit: int = LOOKED_AT) -> Admission:
         """Let ``decide`` say what starts, and make it so: one transaction, one at a time for each stage over all processes."""
         with self._write() as connection:
-            self._lock_stage(connection, stage)
+            self._alone(connection, f"queue/{stage.path}")
             items = self._candidates(connection, stage, limit)
             if not items:
                 return Admission()
@@ -120,15 +120,6 @@ class Queue(Inbox, AuditLog):
             oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
         found: dict[str, Item] = {one.id: one for one in (unpack(Item, payload) for payload in oldest)}
         return sorted(found.values(), key=lambda one: (one.created_at, one.id))
-
-    def _lock_stage(self, connection: SqlConnection, stage: ResourceId) -> None:
-        """Keep other processes out for the rest of the transaction; SQLite has one writer anyway."""
-        if self.dialect == "sqlite":
-            return
-        lease = tables.lease
-        name = f"queue/{stage.path}"
-        self._insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
-        connection.execute(select(lease.c.number).where(lease.c.name == name).with_for_update())
 
     def _carry_out(self, connection: SqlConnection, items: Mapping[str, Item], decision: Admission) -> None:
         for execution in decision.start:
