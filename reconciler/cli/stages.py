@@ -61,6 +61,11 @@ def _became(execution: Mapping[str, Any]) -> str:
     return "; ".join(word for word in (f"{why}: {told}".strip(": "), cancelling, execution["url"]) if word)
 
 
+def _again(later: Mapping[str, Any] | None) -> str:
+    """What became of the run when somebody started it again at the provider, after its execution had ended."""
+    return f"attempt {later['attempt']} {later['result']}, seen {later['seenAt']}; the result above stands" if later else ""
+
+
 def _one(answer: Mapping[str, Any]) -> None:
     item = answer["item"]
     queued = item["state"] == "queued"
@@ -92,6 +97,7 @@ def _one(answer: Mapping[str, Any]) -> None:
                 ("started", one["startedAt"]),
                 ("finished", one["finishedAt"]),
                 ("outputs", values(one["outputs"])),
+                ("run again", _again(one.get("later"))),
             ],
         )
     for report in answer["reports"]:

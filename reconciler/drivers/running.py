@@ -57,6 +57,9 @@ class Executor(Protocol):
     def about(self, event_type: str, payload: Any) -> str:
         """Return the external id of the run that an event of the provider is about; empty if it is about none. Pure."""
 
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """Return which attempt of its run an event says the end of; 0 where it says none, or the provider counts none. Pure."""
+
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether a job token's ``claims`` (issuer and audience checked already) are of this run's own job. Pure."""
 

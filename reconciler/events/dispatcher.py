@@ -24,7 +24,7 @@ from reconciler.state.routing import Join, Routing
 
 BATCH = 200
 IDLE_S = 1.0
-_NO_RUN = ("", "")
+_NO_RUN = ("", "", 0)
 Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
 
 
@@ -69,17 +69,19 @@ class Dispatcher:
         last = await self._last(pending, wiring)
         same = await deps.db(deps.store.same_before, [event for event, _ in pending])
         runs = self._runs(pending)
-        behind = await deps.db(deps.store.stages_behind, runs.values()) if runs else {}
+        behind = await deps.db(deps.store.stages_behind, {run[:2] for run in runs.values()}) if runs else {}
         now = await deps.db(deps.store.now)
         routings = [
-            self._route(event, body, wiring, last=last, same=same, through=behind.get(runs.get(event.id, _NO_RUN), ()), now=now)
+            self._route(event, body, wiring, last=last, same=same, through=behind.get(runs.get(event.id, _NO_RUN)[:2], ()), now=now)
             for event, body in pending
         ]
         failpoint("events-before-settle")
         routings = await self._settle(routings)
         failpoint("events-after-settle")
-        for integration, external_id in set(runs.values()):  # looked at now instead of at their next turn
+        for integration, external_id, attempt in set(runs.values()):  # looked at now instead of at their next turn
             await deps.db(deps.store.hint, integration, external_id, now)
+            if attempt > 1:
+                await deps.db(deps.store.hint_again, integration, external_id, attempt, now)
         await self._tell(routings, now)
         self._wake.set() if any(routing.joins for routing in routings) else None
         return len(pending)
@@ -168,19 +170,20 @@ class Dispatcher:
                 kept.append(join)
         return dataclasses.replace(routing, joins=tuple(kept), rejections=tuple(rejections)) if routing.joins else routing
 
-    def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, tuple[str, str]]:
-        """Return id of an event → (integration, id of the run that it says something of)."""
+    def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, tuple[str, str, int]]:
+        """Return id of an event → (integration, id of the run that it says something of, the attempt that it says the end of)."""
         resources = self._engine.live.resources
-        runs: dict[str, tuple[str, str]] = {}
+        runs: dict[str, tuple[str, str, int]] = {}
         for event, body in pending:
             source = resources.get(event.source)
             integration = integration_path(source) if source is not None else ""
             driver = driver_for(source_type(source, resources)) if source is not None and integration else None
             for executor in driver.executors.values() if driver is not None else ():
                 with contextlib.suppress(orjson.JSONDecodeError):
-                    external_id = executor.about(event.type, orjson.loads(body))
+                    payload = orjson.loads(body)
+                    external_id = executor.about(event.type, payload)
                     if external_id:
-                        runs[event.id] = (integration, external_id)
+                        runs[event.id] = (integration, external_id, executor.attempt_of(event.type, payload))
         return runs
 
     async def _tell(self, routings: Sequence[Routing], now: float) -> None:

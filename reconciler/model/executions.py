@@ -153,6 +153,21 @@ class LogLines:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """An attempt of the same run that somebody started at the provider after its execution had ended, once it ended too.
+
+    It is shown, and changes nothing: the execution's result stands, nothing is reported or started by it.
+    """
+
+    attempt: int
+    result: Result
+    conclusion: str
+    url: str
+    at: float
+    """When it was seen to have ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One try to run an item."""
 
@@ -191,6 +206,7 @@ class Execution:
     timed_out: bool = False
     resent: bool = False
     """Whether the start was repeated after it was proved that no run exists."""
+    later: Later | None = None
 
 
 class ReportKind(enum.StrEnum):

@@ -94,6 +94,7 @@ class Ending:
             why=Why.LOST,
             message=message,
             finished_at=now,
+            next_at=0.0,
         )
         await self._deps.db(self._deps.store.finish_execution, lost, outputs={})
 

@@ -34,7 +34,7 @@ from reconciler.model.errors import (
     ScopeGone,
     StateError,
 )
-from reconciler.model.executions import Execution, ExecutionState, Item, Result, Run, RunIntent, RunReport, RunStatus, Why
+from reconciler.model.executions import Execution, ExecutionState, Item, Later, Result, Run, RunIntent, RunReport, RunStatus, Why
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Resource
 from reconciler.stages import statuses
@@ -54,6 +54,7 @@ CANCEL_GRACE_S = 600.0
 STEP_S = 240.0
 """No step takes longer; one that hangs is put off."""
 QUARANTINE = 5
+LOOKS_AGAIN = 8
 LEASE_S = 300.0
 FIRST_POLL_S = 1.0
 _CONDITIONS = ("successWhen", "failureWhen")
@@ -146,7 +147,9 @@ class Steps:
         work = await self._load(execution_id)
         if work is None:
             return
-        if work.execution.state is ExecutionState.STARTING:
+        if work.execution.state is ExecutionState.FINISHED:
+            await self._look_again(work)
+        elif work.execution.state is ExecutionState.STARTING:
             await self._start(work, fresh)
         else:
             await self._follow(work)
@@ -154,11 +157,13 @@ class Steps:
     async def _load(self, execution_id: str) -> Work | None:
         store, db = self._deps.store, self._deps.db
         execution = await db(store.execution, execution_id)
-        if execution is None or execution.state is ExecutionState.FINISHED:
+        if execution is None:
             return None
         item = await db(store.item, execution.item_id)
         pinned = await db(store.pinned, execution.spec_digest)
         now = await db(store.now)
+        if execution.state is ExecutionState.FINISHED and (item is None or pinned is None or not execution.next_at):
+            return None
         if item is None or pinned is None:
             await self._ending.abandon(execution, now, "its item or pinned configuration is gone from the state")
             return None
@@ -416,6 +421,33 @@ class Steps:
         elif result is Result.CANCELLED:
             message = f"cancelled by {execution.cancel_by}" if execution.cancel_by else f"cancelled outside ({report.conclusion})"
         return Ended(result, why, message, report, made_up=work.executor.type == "noop")
+
+    # -- after the end ----------------------------------------------------------------------------------------------
+
+    async def _look_again(self, work: Work) -> None:
+        """An event told that a later attempt of an ended execution's run has ended: note it, as the provider shows it."""
+        execution, run, report = work.execution, work.execution.run, None
+        with contextlib.suppress(ReconcilerError):
+            if run is not None:
+                spec = self._resolved(work)
+                api = await self._reach.api(execution, work.stage, spec)
+                report = await work.executor.poll(api, self._intent(work, spec), run)
+        known = execution.later.attempt if execution.later is not None else run.attempt if run is not None else 0
+        if (
+            report is not None
+            and report.status is RunStatus.FINISHED
+            and report.result is not None
+            and report.run.attempt > known
+        ):
+            later = Later(report.run.attempt, report.result, report.conclusion, report.run.url, work.now)
+            saved = await self._save(work, later=later, next_at=0.0, failures=0)
+            await self._log(
+                "execution_run_again", saved.execution, attempt=later.attempt, outcome=later.result.value, url=later.url
+            )
+        elif run is None or execution.failures + 1 >= LOOKS_AGAIN or (report is not None and report.run.attempt <= known):
+            await self._save(work, next_at=0.0, failures=0)
+        else:  # out of reach, or not over yet
+            await self._save(work, next_at=work.now + self._pause(execution.failures), failures=execution.failures + 1)
 
     # -- shared -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.engine.reporting import iso
 from reconciler.model.events import Event, RejectedBy
-from reconciler.model.executions import Execution, Item, ItemState, Vote
+from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.values import digest_of
 from reconciler.state.queue import PendingReport
@@ -63,7 +63,19 @@ def execution_view(execution: Execution, outputs: Mapping[str, Any] | None = Non
         "externalId": run.external_id if run else "",
         "url": run.url if run else "",
         "runAttempt": run.attempt if run else 0,
+        **({"later": later_view(execution.later)} if execution.later is not None else {}),
         **({"outputs": dict(outputs)} if outputs is not None else {}),
+    }
+
+
+def later_view(later: Later) -> dict[str, Any]:
+    """Return the newest attempt of the run that ended after its execution had."""
+    return {
+        "attempt": later.attempt,
+        "result": later.result.value,
+        "status": later.conclusion,
+        "url": later.url,
+        "seenAt": iso(later.at),
     }
 
 

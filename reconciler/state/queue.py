@@ -24,6 +24,7 @@ from reconciler.state.rows import FenceLost
 
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
 
+_OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
 LOOKED_AT = 500
 """Items of one queue that are looked at together."""
 
@@ -233,10 +234,11 @@ class Queue(Inbox, AuditLog):
             return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
 
     def due_executions(self, now: float, limit: int) -> list[tuple[str, int]]:
-        """Return (id, version) of the executions that are to be looked at, most overdue first."""
+        """Return (id, version) of the executions that are to be looked at, most overdue first; of ended ones only if somebody asked."""
+        ended = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0) & (x.c.next_at <= now)
         query = (
             select(x.c.id, x.c.version)
-            .where(x.c.state != ExecutionState.FINISHED.value, x.c.next_at <= now)
+            .where((x.c.state.in_(_OPEN) & (x.c.next_at <= now)) | ended)
             .order_by(x.c.next_at)
             .limit(limit)
         )
@@ -246,7 +248,8 @@ class Queue(Inbox, AuditLog):
     def next_due(self) -> float:
         """Return when the next execution is to be looked at (epoch seconds); 0 if none is under way."""
         with self._read() as connection:
-            query = select(func.min(x.c.next_at)).where(x.c.state != ExecutionState.FINISHED.value)
+            again = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0)
+            query = select(func.min(x.c.next_at)).where(x.c.state.in_(_OPEN) | again)
             return float(connection.execute(query).scalar() or 0.0)
 
     def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
@@ -329,6 +332,22 @@ class Queue(Inbox, AuditLog):
                 .values(next_at=now)
             )
         return int(matched.rowcount)
+
+    def hint_again(self, integration: str, external_id: str, attempt: int, now: float) -> int:
+        """Look once more at executions that ended with an earlier attempt of this run; returns how many there are."""
+        found = 0
+        with self._write() as connection:
+            query = select(x.c.id, x.c.payload).where(
+                x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
+            )
+            for execution_id, payload in connection.execute(query).all():
+                one: Execution = unpack(Execution, payload)
+                known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
+                if known < attempt:
+                    found += 1
+                    asked = pack(dataclasses.replace(one, next_at=now))
+                    connection.execute(update(x).where(x.c.id == execution_id).values(next_at=now, payload=asked))
+        return found
 
     def wake(self, execution_id: str, now: float) -> None:
         """Look at an execution at once."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.drivers.github.workflows import GitHubExecutor
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus, Why
 from reconciler.model.resources import ResourceId
@@ -16,6 +17,7 @@ from reconciler.stages import steps
 from reconciler.stages.queueing import item_id, pin_of
 from reconciler.state.queue import PendingReport
 from tests.flow.inside import Inside, inside
+from tests.flow.stage_world import WORKFLOW, StageWorld
 
 
 def stage(name: str = "s") -> ResourceId:
@@ -311,3 +313,68 @@ async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
         await here.trigger(n=1)
         await here.turn(6)
         assert len(await here.executions("s")) == 1
+
+
+def test_d21_a_run_that_is_started_again_after_its_end_is_noted_and_starts_nothing_twice(world: StageWorld) -> None:
+    world.source("web", events="[{type: workflow_run}]")
+    world.manual()
+    world.workflows("web", {**WORKFLOW, "result": "failure"})
+    executor = "executor: {type: github, integration: {name: github}, resource: {type: repository, name: web}, "
+    world.stage("ci", executor + "spec: {workflow: ci.yml, ref: main}}", "outputs: [{name: version}]")
+    world.stage("after", after="{type: stage, name: ci}")
+    world.ready()
+    world.trigger()
+    first = world.finished("ci")[0]
+    assert (first["result"], first["runAttempt"]) == ("failed", 1)
+    world.finished("after")
+    world.workflows("web", {**WORKFLOW, "result": "success"})
+    for number in (2, 3):
+        world.github.do("rerun", repo="acme/web", run_id=int(first["externalId"]))
+        world.wait(lambda n=number: world.executions("ci")[0].get("later", {}).get("attempt") == n, f"attempt {number} is noted")
+    shown = world.details(first["id"])
+    assert (shown["result"], shown["finishedAt"], shown["runAttempt"]) == ("failed", first["finishedAt"], 1)
+    world.wait(world.quiet, "everything was looked at")
+    assert len(world.executions("ci")) == len(world.executions("after")) == 1
+    told = world.cli("executions", first["id"])
+    assert "attempt 3 passed" in told.stdout, told.stdout
+    assert world.log().count("execution_run_again") == 2
+    assert "Traceback" not in world.log()
+
+
+async def test_d21_what_is_known_of_a_run_is_not_looked_at_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as (here, runs):
+        runs.report = (RunStatus.FINISHED, Result.PASSED)
+        here.later(3)
+        await here.turn()
+        ended = (await here.executions("s"))[0]
+        assert ended.state is ExecutionState.FINISHED
+        ask = here.store.hint_again
+        assert await here.deps.db(ask, "", "run-1", 1, here.now) == 0
+        assert await here.deps.db(ask, "", "run-2", 2, here.now) == 0
+        assert await here.deps.db(here.store.due_executions, here.now + 1e6, 9) == []
+        # told of an attempt that the provider never shows: given up after a while, and the end stands
+        assert await here.deps.db(ask, "", "run-1", 2, here.now) == 1
+        await here.turn()
+        again = (await here.executions("s"))[0]
+        assert (again.later, again.result, again.next_at) == (None, Result.PASSED, 0.0)
+        runs.away = ProviderUnavailable("the provider failed (503)")
+        assert await here.deps.db(ask, "", "run-1", 2, here.now) == 1
+        for _ in range(2 * steps.LOOKS_AGAIN):
+            await here.turn(1)
+            here.later(900)
+        assert await here.deps.db(here.store.next_due) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "wanted"),
+    [
+        ("workflow_run", {"action": "completed", "workflow_run": {"id": 1, "run_attempt": 2}}, 2),
+        ("workflow_run", {"action": "requested", "workflow_run": {"id": 1, "run_attempt": 2}}, 0),
+        ("workflow_run", {"action": "completed", "workflow_run": {"id": 1, "run_attempt": True}}, 0),
+        ("workflow_run", {"action": "completed", "workflow_run": []}, 0),
+        ("workflow_job", {"action": "completed", "workflow_job": {"run_attempt": 2}}, 0),
+        ("workflow_run", [], 0),
+    ],
+)
+def test_d21_an_event_tells_which_attempt_ended(kind: str, payload: Any, wanted: int) -> None:
+    assert GitHubExecutor().attempt_of(kind, payload) == wanted

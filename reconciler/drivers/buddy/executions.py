@@ -85,6 +85,10 @@ class BuddyExecutor:
         execution = payload.get("execution") if event_type.startswith("EXECUTION_") and isinstance(payload, Mapping) else None
         return execution_id(execution) if isinstance(execution, Mapping) else ""
 
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """Its webhooks count no attempts."""
+        return 0
+
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Never: Buddy has no job token that names its run."""
         return False

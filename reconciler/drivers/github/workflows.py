@@ -118,6 +118,14 @@ class GitHubExecutor:
         number = row.get(key) if isinstance(row, Mapping) else None
         return str(number) if isinstance(number, int) and not isinstance(number, bool) else ""
 
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """Return the attempt of a ``workflow_run`` that is completed."""
+        if not isinstance(payload, Mapping) or event_type != "workflow_run" or payload.get("action") != "completed":
+            return 0
+        row = payload.get("workflow_run")
+        number = row.get("run_attempt") if isinstance(row, Mapping) else None
+        return number if isinstance(number, int) and not isinstance(number, bool) else 0
+
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether the job's run is this one, in the same repository: by its id, which survives a rename, where that is known."""
         known = run.detail.get("repository_id")

@@ -144,6 +144,10 @@ class SemaphoreExecutor:
         workflow = payload.get("workflow") if event_type == EVENT and isinstance(payload, Mapping) else None
         return text_of(workflow, "id") if isinstance(workflow, Mapping) else ""
 
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """Its webhooks count no attempts."""
+        return 0
+
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether the job's workflow is this run's, first or newest, and its project, too."""
         workflow, project = claims.get("wf_id"), claims.get("prj_id")

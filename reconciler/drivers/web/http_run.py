@@ -114,6 +114,10 @@ class HttpExecutor:
         """No event is about it."""
         return ""
 
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """No event is about it."""
+        return 0
+
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """No issuer is known whose tokens could prove a job."""
         return False

@@ -45,6 +45,10 @@ class NoopExecutor:
         """No event is about it."""
         return ""
 
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """No event is about it."""
+        return 0
+
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """No job runs."""
         return False

@@ -269,10 +269,21 @@ ANSWERS: dict[str, Schema] = {
             "cancelRequestedBy": text(),
             "externalId": text(),
             "url": text(),
-            "runAttempt": _integer(),
+            "runAttempt": _integer("The provider's number of the attempt that decided."),
+            "later": ref("Later"),
             "outputs": ANY,
         },
-        optional=("outputs",),
+        optional=("outputs", "later"),
+    ),
+    "Later": _object(
+        {
+            "attempt": _integer(),
+            "result": _words(*(one.value for one in Result)),
+            "status": text("The provider's own word."),
+            "url": text(),
+            "seenAt": TIME,
+        },
+        description="A later attempt of the same run, started at the provider after the execution had ended. It changes nothing.",
     ),
     "Report": _object(
         {
