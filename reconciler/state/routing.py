@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Item
@@ -78,13 +78,20 @@ class Routings(Queue):
 
         Returns how many counted.
         """
-        done = 0
         now = self.now()
         with self._write() as connection:
-            routings = self._first_of_equals(connection, routings)
-            for routing in routings:
-                done += self._settle_event(connection, routing, now)
-        return done
+            counted = self._end_events(connection, self._first_of_equals(connection, routings))
+            for routing in counted:
+                self._queue(connection, routing.items, routing.pins, routing.reports, now)
+                for join in routing.joins:
+                    self._join(connection, routing.event_id, join, now)
+            rows = [
+                {"event_id": one.event_id, "target": one.target.path, "reason": one.reason, "message": one.message, "at": one.at}
+                for routing in counted
+                for one in routing.rejections
+            ]
+            self._upsert(connection, tables.rejection, rows)
+        return len(counted)
 
     def _first_of_equals(self, connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
         """Return ``routings``, but as a duplicate where an equal event of the source has had its effects by now.
@@ -110,31 +117,27 @@ class Routings(Queue):
                 had |= {(source, row.identity): str(row.id) for row in connection.execute(query)}
         return [_unless(one, had.get(said.get(one.event_id, _NOTHING), one.event_id)) for one in routings]
 
-    def _settle_event(self, connection: SqlConnection, routing: Routing, now: float) -> int:
+    def _end_events(self, connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
+        """Give the events their final state; returns the routings of those that were pending until now."""
         e = tables.event
-        query = select(e.c.payload, e.c.body).where(e.c.id == routing.event_id, e.c.state == EventState.PENDING.value)
-        row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first()
-        if row is None:
-            return 0
-        payload = {
-            **orjson.loads(row.payload),
-            "state": routing.state.value,
-            "reason": routing.reason,
-            "message": routing.message,
-        }
-        connection.execute(
-            update(e).where(e.c.id == routing.event_id).values(state=routing.state.value, payload=orjson.dumps(payload))
-        )
-        self._queue(connection, routing.items, routing.pins, routing.reports, now)
-        for join in routing.joins:
-            self._join(connection, routing.event_id, join, now)
-        if routing.rejections:
-            rows = [
-                {"event_id": one.event_id, "target": one.target.path, "reason": one.reason, "message": one.message, "at": one.at}
-                for one in routing.rejections
-            ]
-            self._upsert(connection, tables.rejection, rows)
-        return 1
+        pending: dict[str, bytes] = {}
+        for part in chunks([routing.event_id for routing in routings]):
+            query = select(e.c.id, e.c.payload).where(e.c.id.in_(part), e.c.state == EventState.PENDING.value).order_by(e.c.id)
+            rows = connection.execute(query if self.dialect == "sqlite" else query.with_for_update())
+            pending |= {str(row.id): row.payload for row in rows}
+        counted: list[Routing] = []
+        changes: list[dict[str, Any]] = []
+        for routing in routings:
+            payload = pending.pop(routing.event_id, None)
+            if payload is not None:
+                told = {"state": routing.state.value, "reason": routing.reason, "message": routing.message}
+                changed = orjson.dumps({**orjson.loads(payload), **told})
+                changes.append({"of": routing.event_id, "to": routing.state.value, "with": changed})
+                counted.append(routing)
+        if changes:
+            statement = update(e).where(e.c.id == bindparam("of")).values(state=bindparam("to"), payload=bindparam("with"))
+            connection.execute(statement, changes)
+        return counted
 
     # -- connection groups ------------------------------------------------------------------------------------------
 
