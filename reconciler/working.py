@@ -44,14 +44,15 @@ class Working:
         self._beat = beat
         self._touch = touch
         reach = Reach(engine)
-        self.intake = Intake(
-            engine, Writer(engine.deps), on_event=lambda: self.dispatcher.wake(), on_turn=lambda: touch(statuses=True)
-        )
+        writer = Writer(engine.deps)
+        self.intake = Intake(engine, writer, on_event=lambda: self.dispatcher.wake(), on_turn=lambda: touch(statuses=True))
         self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
         self.stages = StageLoop(
             engine, Reports(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
         )
-        self.dispatcher = Dispatcher(engine, on_queued=self._queued, beat=lambda: beat("events", 60.0))
+        self.dispatcher = Dispatcher(
+            engine, on_queued=self._queued, beat=lambda: beat("events", 60.0), crowded=lambda: writer.crowded
+        )
         self.ticking = Ticking(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
         self.sweep = Sweep(engine, self.intake, holder=holder)
         self.logs = Logs(engine, reach)

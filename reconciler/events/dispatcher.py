@@ -24,6 +24,10 @@ from reconciler.state.routing import Join, Routing
 
 BATCH = 200
 IDLE_S = 1.0
+HOLD_S = 1.0
+"""How long a burst of deliveries is let in before any of it is handed on: their senders wait for an answer. Then handing on
+has as long for itself, so that under a load that does not end neither starves."""
+LOOK_S = 0.01
 _NO_RUN = ("", "", 0)
 Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
 
@@ -31,8 +35,13 @@ Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
 class Dispatcher:
     """Drains the inbox of one process; any number of processes may do so on one state."""
 
-    def __init__(self, engine: Engine, *, on_queued: Callable[[], None], beat: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, *, on_queued: Callable[[], None], beat: Callable[[], None], crowded: Callable[[], bool]
+    ) -> None:
         self._engine = engine
+        self._crowded = crowded
+        """Whether deliveries are coming in faster than one by one."""
+        self._held_until = self._joins_at = 0.0
         self._on_queued = on_queued
         self._beat = beat
         self._wake = asyncio.Event()
@@ -49,6 +58,7 @@ class Dispatcher:
             self._wake.clear()
             again = False
             try:
+                await self._let_in()
                 again = await self.turn() > 0  # a batch is bounded by bytes too: there may be more
                 await self._end_joins()
             except StateError as error:
@@ -57,22 +67,32 @@ class Dispatcher:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), IDLE_S)
 
+    async def _let_in(self) -> None:
+        """Wait while a burst comes in, for `HOLD_S` at most; not again before as much time was left for handing on."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._held_until or not self._crowded():
+            return
+        while self._crowded() and loop.time() - began < HOLD_S:  # noqa: ASYNC110 - a burst is over when nothing happens
+            await asyncio.sleep(LOOK_S)
+        self._held_until = loop.time() + (HOLD_S if self._crowded() else 0.0)
+
     async def turn(self) -> int:
         """Hand on one batch; returns how many events there were."""
         deps = self._engine.deps
         if self._engine.live.empty:
             return 0  # nobody knows yet who wants what: an event handed on now would be lost for everyone
-        pending = await deps.db(deps.store.pending_events, BATCH)
+        pending, same, now = await deps.db(self._look)
         if not pending:
             return 0
         wiring = self.wiring()
         last = await self._last(pending, wiring)
-        same = await deps.db(deps.store.same_before, [event for event, _ in pending])
         runs = self._runs(pending)
         behind = await deps.db(deps.store.stages_behind, {run[:2] for run in runs.values()}) if runs else {}
-        now = await deps.db(deps.store.now)
         routings = [
-            self._route(event, body, wiring, last=last, same=same, through=behind.get(runs.get(event.id, _NO_RUN)[:2], ()), now=now)
+            self._route(
+                event, body, wiring, last=last, same=same, through=behind.get(runs.get(event.id, _NO_RUN)[:2], ()), now=now
+            )
             for event, body in pending
         ]
         failpoint("events-before-settle")
@@ -85,6 +105,15 @@ class Dispatcher:
         await self._tell(routings, now)
         self._wake.set() if any(routing.joins for routing in routings) else None
         return len(pending)
+
+    def _look(self) -> tuple[list[tuple[Event, bytes]], dict[str, str], float]:
+        """Return the oldest events that nobody has looked at, which of them say what an earlier one said, and the time.
+
+        Runs on the state's thread: one change of threads for all three, not one each.
+        """
+        store = self._engine.deps.store
+        pending = store.pending_events(BATCH)
+        return pending, store.same_before([event for event, _ in pending]), store.now()
 
     async def _settle(self, routings: Sequence[Routing]) -> list[Routing]:
         """Commit what a batch leads to; returns what was committed.
@@ -193,7 +222,9 @@ class Dispatcher:
             for routing in routings
             for item in routing.items
         ]
-        await deps.db(deps.store.journal, notes)
+        if notes:
+            await deps.db(deps.store.journal, notes)
+            self._on_queued()
         for routing in routings:
             for item in routing.items:
                 log.info(
@@ -206,10 +237,14 @@ class Dispatcher:
                 )
             if routing.state is EventState.REJECTED:
                 log.debug("event_rejected", event_id=routing.event_id, reason=routing.reason)
-        self._on_queued()
 
     async def _end_joins(self) -> None:
+        """End what waited long enough. Asked once an `IDLE_S`: a burst has as many turns as it has batches."""
         deps = self._engine.deps
+        asked = asyncio.get_running_loop().time()
+        if asked - self._joins_at < IDLE_S / 2:
+            return
+        self._joins_at = asked
         soonest = await deps.db(deps.store.next_join_end)
         now = await deps.db(deps.store.now)
         if soonest and soonest <= now:

@@ -13,6 +13,8 @@ from reconciler.state.inbox import Arrival, Stored
 BATCH = 512
 MAX_WAITING = 8_192
 MAX_BYTES = 128 << 20
+CROWD, CROWD_S = 64, 0.1
+"""So many deliveries in such a time are a burst."""
 
 
 def at_fault(error: Exception) -> bool:
@@ -34,12 +36,21 @@ class Writer:
         self._waiting: deque[tuple[Arrival, asyncio.Future[Stored]]] = deque()
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
+        self._newest: deque[float] = deque(maxlen=CROWD)
+        """When the newest deliveries came in."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a burst of deliveries is coming in: what can wait should."""
+        return len(self._newest) == CROWD and asyncio.get_running_loop().time() - self._newest[0] < CROWD_S
 
     async def store(self, arrival: Arrival) -> Stored:
         """Return what became of ``arrival``, once it is on the disk. Raises `InboxFull`, `StateError`."""
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(arrival.body) > MAX_BYTES:
             raise InboxFull("too many deliveries wait for the disk")
-        future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Stored] = loop.create_future()
+        self._newest.append(loop.time())
         self._waiting.append((arrival, future))
         self._bytes += len(arrival.body)
         if self._task is None or self._task.done():
