@@ -267,8 +267,13 @@ class _Loader:
 
     def unknown(self, path: str, place: Location) -> None:
         """Note an unknown key, with the nearest one that there is."""
-        near = difflib.get_close_matches(path, [*BY_PATH, *SECTIONS], n=1)
-        self.faults.append((place, f"unknown key {path!r}" + (f"; did you mean {near[0]!r}?" if near else "")))
+        section, dot, _ = path.rpartition(".")
+        beside = [key for key in (*BY_PATH, *SECTIONS) if key.rpartition(".")[0] == section]
+        near = difflib.get_close_matches(path, beside, n=1, cutoff=0.85 if dot else 0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if not near and section in SECTIONS:
+            hint = f"; {section!r} has: {', '.join(sorted(key.rpartition('.')[2] for key in beside))}"
+        self.faults.append((place, f"unknown key {path!r}{hint}"))
 
     def environment(self, env: Mapping[str, str]) -> None:
         """Take every key's variable; a variable below a section that is no key's is an error, like an unknown key."""

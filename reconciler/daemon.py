@@ -115,7 +115,7 @@ def _keys(config: Config, store: Store, options: Options) -> KeyRing:
     if stored != keyring.current.check_value and not options.read_only:  # made now, or changed with the previous key at hand
         store.set_meta("key.check", keyring.current.check_value)
     known = store.get_meta("owner")
-    if known is None and not options.read_only:
+    if (known is None or (known != config.owner and _blank(store))) and not options.read_only:
         store.set_meta("owner", config.owner)
     elif known is not None and known != config.owner:
         raise StateError(
@@ -124,6 +124,11 @@ def _keys(config: Config, store: Store, options: Options) -> KeyRing:
             hint="Set `owner` back, or use another state: an owner never takes over another's objects by itself.",
         )
     return keyring
+
+
+def _blank(store: Store) -> bool:
+    """Whether nothing was ever applied with this state: a first start with a wrong `source.url` binds it to nobody."""
+    return not (store.recorded() or store.unsettled() or store.connections() or store.resources())
 
 
 def _user() -> str:

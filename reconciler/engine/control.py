@@ -204,7 +204,9 @@ def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
     kind, slash, name = body.partition("/")
     kinds = {one.value.lower(): one.value for one in Kind}
     if not slash or not name or kind.lower() not in kinds:
-        raise UsageError(f"{text!r} is not KIND/NAME", hint="Kinds: " + ", ".join(one.value for one in Kind))
+        meant = sorted(str(one) for one in known if one.name == body)
+        hint = f"Did you mean {meant[0]}?" if meant else "Kinds: " + ", ".join(one.value for one in Kind)
+        raise UsageError(f"{text!r} is not KIND/NAME", hint=hint)
     kind = kinds[kind.lower()]
     if canvas:
         return ResourceId(kind, canvas, name)

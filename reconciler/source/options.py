@@ -83,8 +83,14 @@ def local_folder(url: str) -> Path | None:
 
 def check_url(url: str, allow_hosts: Iterable[str] = ()) -> None:
     """Raise `ConfigError` for a source URL that is not to be used; the message never repeats userinfo (C24)."""
-    if not url or any(ord(c) < 32 or ord(c) == 127 for c in url):
-        raise _refused("it is empty or holds control characters")
+    if not url:
+        raise ConfigError(
+            "source.url is not set",
+            code="RC2015",
+            hint="Use https://HOST/OWNER/REPOSITORY, ssh://git@HOST/PATH or a folder, also as --repo.",
+        )
+    if any(ord(c) < 32 or ord(c) == 127 for c in url):
+        raise _refused("it holds control characters")
     if url.startswith("-") or "::" in url.partition("/")[0]:
         raise _refused("it is neither a URL nor a folder")
     folder = local_folder(url)

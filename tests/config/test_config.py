@@ -197,12 +197,13 @@ def test_a_misspelt_variable_is_an_error_but_those_of_a_cluster_and_of_secrets_a
 
 
 def test_unknown_keys_name_their_place_and_the_nearest_key(tmp_path: Path) -> None:
-    found = problems(tmp_path, "ownr: a\nserver:\n  public_url: https://x\nreconcile: {limits: {deletePercnt: 3}}\n")
+    found = problems(tmp_path, "ownr: a\nserver:\n  public_url: https://x\nreconcile: {limits: {deletePercnt: 3}}\nstate: {dir: x}\n")
     file = tmp_path / "reconciler.yaml"
     assert found == [
         f"{file}:1:1: unknown key 'ownr'; did you mean 'owner'?",
         f"{file}:3:3: unknown key 'server.public_url'; did you mean 'server.publicUrl'?",
         f"{file}:4:22: unknown key 'reconcile.limits.deletePercnt'; did you mean 'reconcile.limits.deletePercent'?",
+        f"{file}:5:9: unknown key 'state.dir'; 'state' has: url",
     ]
 
 

@@ -238,3 +238,19 @@ def test_a1_a_daemon_killed_within_a_slice_goes_on_with_that_integration_after_a
     world.set_hooks("one", [])
     world.process = world.daemon()
     world.wait(lambda: world.hooks("one"), "repaired after the restart", 20)
+
+
+def test_a_first_start_without_a_source_binds_the_state_to_nobody_and_a_used_state_stays_its_owners(world: World) -> None:
+    world.source("one")
+    good = world.config.read_text()
+    world.config.write_text(good.replace("owner: ", "owner: typo"))
+    world.config.write_text("\n".join(row for row in world.config.read_text().splitlines() if not row.startswith("source:")))
+    done = world.cli("run")
+    assert (done.returncode, "source.url is not set" in done.stderr) == (1, True), done.stderr
+    world.config.write_text(good)
+    running(world)
+    world.process.terminate()
+    assert world.process.wait(30) == 0
+    world.config.write_text(good.replace("owner: ", "owner: typo"))
+    done = world.cli("run")
+    assert (done.returncode, "RC7010" in done.stderr) == (1, True), done.stderr
