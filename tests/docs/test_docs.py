@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from reconciler import __version__
 from reconciler.cli import main as cli
@@ -251,8 +252,8 @@ def test_the_layout_table_names_every_package_and_no_other() -> None:
 
 def test_every_promise_of_the_readme_names_tests_that_exist() -> None:
     section = _read(ROOT / "README.md").partition("\n## Promises\n")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if re.match(r"\| P\d ", line)]
-    assert [row.split()[1] for row in rows] == [f"P{n}" for n in range(1, 8)]
+    rows = [line for line in section.splitlines() if re.match(r"\| P\d+ ", line)]
+    assert [row.split()[1] for row in rows] == [f"P{n}" for n in range(1, 13)]
     for row in rows:
         tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
         assert tests, row
@@ -286,10 +287,11 @@ def test_every_example_is_valid(folder: Path) -> None:
     assert desired.resources
 
 
-def test_the_configuration_of_the_example_is_valid() -> None:
+@pytest.mark.parametrize("name", ["small-team", "pipeline"])
+def test_the_configuration_of_an_example_is_valid(name: str) -> None:
     from reconciler.config import load_config
 
-    config = load_config(ROOT / "examples" / "small-team" / "reconciler.yaml", {})
+    config = load_config(ROOT / "examples" / name / "reconciler.yaml", {})
     assert config.server.public_url == "https://hooks.acme.example"
 
 
@@ -303,6 +305,19 @@ def test_every_manifest_on_a_page_is_valid(page: Path) -> None:
     # In the reference each kind is shown alone, without what its examples refer to.
     allowed = {"RC1212"} if page.name == "manifests.md" else set()
     assert [f"{p.location}: {p.code}: {p.message}" for p in desired.problems if p.code not in allowed] == []
+
+
+@_each_page()
+def test_every_filter_on_a_page_compiles(page: Path) -> None:
+    from reconciler.manifests.expressions import compile_constraints, compile_filter
+
+    for block in md.blocks(_read(page)):
+        if block.language == "yaml" and block.text.startswith("filters:"):
+            for one in yaml.safe_load(block.text)["filters"]:
+                if one["type"] == "payload":
+                    compile_constraints(one["payload"])
+                else:
+                    compile_filter(one[one["type"]]["expression"])
 
 
 @_each_page()
