@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -360,18 +359,14 @@ class Queue(Inbox, AuditLog):
             select(x.c.payload)
             .where(x.c.stage == stage.path, x.c.state == ExecutionState.FINISHED.value)
             .order_by(x.c.finished_at.desc(), x.c.id)
-            .limit(page)
+            .execution_options(yield_per=page)
         )
         with self._read() as connection:
-            for start in itertools.count(0, page):
-                rows = connection.execute(query.offset(start)).scalars().all()
-                for payload in rows:
-                    execution: Execution = unpack(Execution, payload)
-                    if execution.result is not None and execution.result.value in results:
-                        found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
-                        return unpack(Item, found).inputs if found is not None else {}
-                if len(rows) < page:
-                    break
+            for payload in connection.execute(query).scalars():
+                execution: Execution = unpack(Execution, payload)
+                if execution.result is not None and execution.result.value in results:
+                    found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
+                    return unpack(Item, found).inputs if found is not None else {}
         return None
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -435,14 +430,20 @@ class Queue(Inbox, AuditLog):
 
     def due_reports(self, now: float, limit: int) -> list[PendingReport]:
         """Return what is to be written back: of each target only the first that is open, so that they arrive in order."""
-        query = select(r).where(r.c.done_at == 0).order_by(r.c.item_id, r.c.kind, r.c.seq)
-        found: dict[tuple[str, str], PendingReport] = {}
+        e = r.alias("earlier")
+        # "Not above 0" says open, too, and keeps SQLite to the few rows of one item: it would go through all that are open.
+        before = (e.c.item_id == r.c.item_id) & (e.c.kind == r.c.kind) & (e.c.done_at <= 0) & (e.c.seq < r.c.seq)
+        query = (
+            select(r)
+            .where(r.c.done_at == 0, r.c.due_at <= now, ~select(e.c.item_id).where(before).exists())
+            .order_by(r.c.due_at, r.c.item_id, r.c.kind, r.c.seq)
+            .limit(limit)
+        )
         with self._read() as connection:
-            for row in connection.execute(query):
-                one = PendingReport(row.item_id, row.kind, row.state, row.seq, row.due_at, orjson.loads(row.payload))
-                found.setdefault((one.item_id, one.kind), one)
-        due = sorted((one for one in found.values() if one.due_at <= now), key=lambda one: one.due_at)
-        return due[:limit]
+            return [
+                PendingReport(row.item_id, row.kind, row.state, row.seq, row.due_at, orjson.loads(row.payload))
+                for row in connection.execute(query)
+            ]
 
     def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None) -> None:
         """Note that a status is written; ``target`` is what later ones of the same item need to know."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, update
 
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Item
@@ -57,20 +57,22 @@ class Routings(Queue):
 
     def stages_behind(self, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
         """Return (integration, id of a run) → paths of the stage that started it and of those that led to that."""
-        wanted = set(runs)
-        if not wanted:
-            return {}
+        wanted: dict[str, set[str]] = {}
+        for integration, external_id in runs:
+            wanted.setdefault(integration, set()).add(external_id)
         x, i = tables.execution, tables.item
-        query = (
-            select(x.c.integration, x.c.external_id, i.c.payload)
-            .join(i, i.c.id == x.c.item_id)
-            .where(tuple_(x.c.integration, x.c.external_id).in_(sorted(wanted)))
-        )
         found: dict[tuple[str, str], tuple[str, ...]] = {}
         with self._read() as connection:
-            for integration, external_id, payload in connection.execute(query):
-                one: Item = unpack(Item, payload)
-                found[integration, external_id] = (*one.origin.get("through", ()), one.stage.path)
+            for integration, ids in wanted.items():
+                for part in chunks(sorted(ids)):  # not pairs in one statement: SQLite looks at every execution for those
+                    query = (
+                        select(x.c.external_id, i.c.payload)
+                        .join(i, i.c.id == x.c.item_id)
+                        .where(x.c.integration == integration, x.c.external_id.in_(part))
+                    )
+                    for external_id, payload in connection.execute(query):
+                        one: Item = unpack(Item, payload)
+                        found[integration, external_id] = (*one.origin.get("through", ()), one.stage.path)
         return found
 
     def settle_events(self, routings: Sequence[Routing]) -> int:

@@ -185,6 +185,14 @@ execution = Table(
     Column("payload", LargeBinary, nullable=False),
     Index("execution_due", "state", "next_at"),
     Index("execution_stage", "stage", "created_at"),
+    Index("execution_open", "stage", sqlite_where=text("state <> 'finished'"), postgresql_where=text("state <> 'finished'")),
+    Index(
+        "execution_ended",
+        "stage",
+        "finished_at",
+        sqlite_where=text("state = 'finished'"),
+        postgresql_where=text("state = 'finished'"),
+    ),
     Index("execution_item", "item_id"),
     Index("execution_run", "integration", "external_id"),
 )
