@@ -146,6 +146,8 @@ class Commands:
         payload = request.get("payload") or {}
         if not isinstance(payload, dict):
             raise UsageError("the payload is no JSON object")
+        if not all(str(request.get(name) or "x").isprintable() for name in ("type", "key")):
+            raise UsageError("a type, or a key, is one line of text without control characters")
         if too_deep(payload):
             raise UsageError(f"the payload is nested deeper than {DEEPEST} levels")
         body = orjson.dumps({**payload, **({} if "type" in payload else {"type": str(request.get("type") or "manual")})})

@@ -16,9 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError, StateError
 
 Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
+_log = get_logger("admin")
 MAX_LINE = 4 << 20
 """More than the largest payload that may be triggered, escaped."""
 SOCKET = "admin.sock"
@@ -70,13 +72,23 @@ class AdminServer:
     async def _answer(self, line: bytes, peer: str) -> Mapping[str, Any]:
         try:
             request = json.loads(line)
+            json.dumps(request, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored anywhere
+        except (ValueError, RecursionError):
+            return {"ok": False, "code": "RC8001", "message": "not JSON", "hint": ""}
+        try:
             if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
                 return {"ok": False, "code": "RC8001", "message": "not a request of this protocol", "hint": ""}
             return {"ok": True, **await self._handler(request, peer)}
         except ReconcilerError as error:
             return {"ok": False, "code": error.code, "message": error.message, "hint": error.hint, "exit": error.exit_code}
-        except json.JSONDecodeError:
-            return {"ok": False, "code": "RC8001", "message": "not JSON", "hint": ""}
+        except Exception as error:  # the one place where a defect becomes an answer
+            _log.error("admin_defect", error=type(error).__name__, exc_info=True)
+            return {
+                "ok": False,
+                "code": "RC9001",
+                "message": f"a defect of this program: {type(error).__name__}",
+                "hint": "See the log.",
+            }
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

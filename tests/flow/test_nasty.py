@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
+import http.client
 import socket
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from reconciler.state import Store
 from reconciler.state.inbox import Arrival, new_event_id
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
-from tests.flow.test_receiver import delivered, rss, uid
+from tests.flow.test_receiver import delivered, github_headers, rss, uid
 from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.fault
@@ -315,3 +317,113 @@ async def test_e2_how_long_a_refusal_takes_does_not_tell_which_sources_there_are
                 intake._verify(endpoint, "", headers, body, here.now)
                 took[name] = min(took.get(name, 9.0), time.thread_time() - began)
         assert max(took.values()) < 1.6 * min(took.values()), took
+
+
+# against the daemon, on both databases
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_nul_surrogates_and_huge_numbers_go_through_or_are_refused(tmp_path: Path, request: Any, database: str) -> None:
+    world = StageWorld(tmp_path, ("github",))
+    token = "t" * 40
+    try:
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        listen = f'listen: "127.0.0.1:{world.port}", publicUrl: "http://127.0.0.1:{world.port}"'
+        more = {"server": f"{{{listen}, tokens: [{{name: ops, sha256: {digest}, role: operator}}]}}"}
+        if database == "postgresql":
+            more["state"] = f'{{url: "{request.getfixturevalue("postgres").database()}"}}'
+        world.configure(**more)
+        world.source("web")
+        world.webhook("own")
+        world.stage("echo", *ECHO, after=OWN)
+        filters = "filters: [{type: data, data: {expression: '$.labels[$.m] == \"x\"'}}]"
+        world.stage("keyed", after=f"{{type: event-source, name: own, {filters}}}")
+        world.stage("pushed", "executor: {type: noop, name: '${{ event.ref }}'}", after="{type: event-source, name: web}")
+        world.ready()
+
+        odd = [
+            rb'{"m": "a\u0000b", "labels": {"a\u0000b": "x"}}',
+            rb'{"m": 18446744073709551615}',
+            rb'{"m": -9223372036854775809}',
+            rb'{"m": 123456789012345678901234567890123456789012345678901234567890}',
+            rb'{"m": 1e308, "m": "twice"}',
+            rb'{"m": "\ud83e\udd80 \u202e \u2028"}',
+            rb'{"m": "\u0000"}',
+        ]
+        for number, body in enumerate(odd):
+            assert world.send("own", body, delivery=f"odd-{number}") == 202
+        unreadable = [rb'{"m": "\ud800"}', b"\xef\xbb\xbf{}", b'{"m": NaN}', b'{"m": 1e999}', b'{"m": "\xff"}', b"", b"\0" * 100]
+        for number, body in enumerate(unreadable):
+            assert world.send("own", body, delivery=f"bad-{number}") == 202
+        assert world.send("own", rb'{"m": "last"}', delivery="last") == 202
+        path, key, _ = world.place("web")
+        for number, body in enumerate(
+            (rb'{"ref": "refs/heads/a\u0000b", "after": "a"}', rb'{"ref": "refs/heads/main", "after": "b"}')
+        ):
+            assert world.post(path, body, github_headers(key, body, f"git-{number}"))[0] == 202
+        world.wait(world.quiet, "everything was looked at")
+        found = {one["deliveryId"]: (one["state"], one["reason"]) for one in world.events(source="EventSource/own")}
+        assert {found[f"bad-{number}"] for number in range(len(unreadable))} == {("rejected", "malformed")}
+        assert {state for name, (state, _) in found.items() if not name.startswith("bad")} == {"processed"}
+        assert len(world.finished("echo", len(odd) + 1)) == len(odd) + 1
+        assert "twice" in {one["label"] for one in world.executions("echo")}
+        world.finished("pushed")
+
+        def api(method: str, where: str, body: bytes | None = None) -> int:
+            connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=15)
+            headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+            connection.request(method, f"/api/v1{where}", body=body, headers=headers)
+            answer = connection.getresponse()
+            orjson.loads(answer.read())
+            connection.close()
+            return answer.status
+
+        for name in ("odd-0", "odd-3", "odd-5", "bad-0", "bad-6"):
+            assert api("GET", f"/events/{name}") == 200
+        assert api("GET", "/executions") == 200
+        asked = [
+            api("GET", "/events/%00"),
+            api("GET", "/events?before=%00"),
+            api("GET", "/executions/a%00b"),
+            api("POST", "/outputs", rb'{"execution_id": "a\u0000", "outputs": {}}'),
+            api("POST", "/events", rb'{"source": "own", "key": "a\u0000"}'),
+            api("POST", "/events", b'{"source": "own", "payload": {"m": ' + nested(500) + b"}}"),
+            api("POST", "/events", nested(890)),
+            api("POST", "/outputs", b'{"execution_id": "rcl-x", "outputs": {"m": ' + nested(500) + b"}}"),
+            api("POST", "/resources/EventSource/own/suspend", rb'{"reason": "a\u0000"}'),
+        ]
+        assert set(asked) <= {400, 401, 404, 422}, asked
+        assert api("POST", "/events", rb'{"source": "own", "payload": {"m": "a\u0000"}}') == 202
+        world.wait(world.quiet, "everything was looked at")
+        assert world.processes[-1].poll() is None
+        assert "Traceback" not in world.log()
+        assert "RC9001" not in world.log()
+    finally:
+        world.close()
+
+
+def test_the_admin_socket_answers_whatever_it_is_told(world: StageWorld) -> None:
+    world.manual()
+    world.ready()
+
+    def told(line: bytes) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(20)
+            sock.connect(str(world.folder / "state" / "admin.sock"))
+            sock.sendall(line + b"\n")
+            return dict(orjson.loads(sock.makefile("rb").readline()))
+
+    lines = [
+        rb'{"verb": "trigger", "source": "hand", "payload": {"m": "\ud800"}}',
+        rb'{"verb": "trigger", "source": "hand", "key": "a\u0000b"}',
+        b'{"verb": "trigger", "source": "hand", "payload": ' + b'{"m":' * 300 + b"1" + b"}" * 301,
+        b"[" * 100_000,
+        b'{"verb": "events", "limit": "many"}',
+        b'{"verb": "execution"}',
+        b'{"verb": 5}',
+        b"\xff",
+    ]
+    for line in lines:
+        answer = told(line)
+        assert (answer["ok"], bool(answer["code"])) == (False, True), line[:60]
+    assert told(b'{"verb": "events"}')["ok"]

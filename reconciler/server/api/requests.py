@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from reconciler.model.errors import ConfigError, NotImplementedYet, ProviderError, ReconcilerError, SecretUnavailable, UsageError
+from reconciler.model.values import too_deep
 from reconciler.server.api.access import Forbidden, TooMany, Unauthorized
 from reconciler.server.api.operations import Operation
 from reconciler.server.api.schemas import SCHEMAS, Schema, ref
@@ -19,6 +20,8 @@ from reconciler.server.health import SECURITY_HEADERS
 from reconciler.stages.pushing import OutputsRefused
 
 MAX_BODY = 1 << 20
+MAX_DEPTH = 100
+"""More than any request may use, and less than what the validator can go down."""
 READ_S = 10.0
 RETRY_AFTER_S = "5"
 _BY_CODE = {"RC6020": 404, "RC6025": 404, "RC6030": 404, "RC6035": 404, "RC6021": 409, "RC6031": 409, "RC6032": 409} | {
@@ -78,6 +81,8 @@ class Checks:
             found = orjson.loads(raw) if raw else {}
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the body is not JSON: {error}", status=400) from None
+        if too_deep(found, MAX_DEPTH):
+            raise Invalid(f"the body is nested deeper than {MAX_DEPTH} levels", status=self._operation.invalid, pointer="/body")
         self._check(self._body, found, "body")
         body: Mapping[str, Any] = found
         return body

@@ -117,7 +117,9 @@ REQUESTS: dict[str, Schema] = {
     ),
     "PushOutputs": _object(
         {
-            "execution_id": text("The execution: the input `reconciler_execution_id` of the run.", minLength=1, maxLength=200),
+            "execution_id": text(
+                "The execution: the input `reconciler_execution_id` of the run.", minLength=1, maxLength=200, pattern=_PRINTABLE
+            ),
             "outputs": {
                 "type": "object",
                 "description": f"Outputs by name; at most {MAX_OUTPUTS}. Names that the stage does not declare are left out.",
