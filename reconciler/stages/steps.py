@@ -26,6 +26,7 @@ from reconciler.model.errors import (
     Ambiguous,
     AuthFailed,
     NotFound,
+    NotImplementedYet,
     OutcomeUnknown,
     ProviderError,
     RateLimited,
@@ -168,7 +169,11 @@ class Steps:
             await self._ending.abandon(execution, now, "its item or pinned configuration is gone from the state")
             return None
         stage = resource_from_json(pinned)
-        return Work(execution, item, stage, self._reach.executor(stage), now)
+        try:
+            return Work(execution, item, stage, self._reach.executor(stage), now)
+        except NotImplementedYet as error:
+            await self._ending.end(execution, item, stage, Ended(Result.FAILED, Why.ERROR, error.message), now)
+            return None
 
     # -- starting ---------------------------------------------------------------------------------------------------
 

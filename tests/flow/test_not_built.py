@@ -1,4 +1,4 @@
-"""An event of a provider that no result can be written to: that is said, and not tried for a day."""
+"""What this version has no driver for: that is said at once, and not tried again and again."""
 
 from tests.flow.stage_world import NOOP, StageWorld
 
@@ -28,3 +28,23 @@ def test_a_report_to_a_provider_that_takes_none_is_given_up_and_says_so(tmp_path
         assert "status_put_off" not in world.log()
     finally:
         world.close()
+
+
+def test_a_stage_whose_executor_is_not_part_of_this_version_fails_at_once_and_says_why(world: StageWorld) -> None:
+    token = "{use: token, token: {valueFrom: {secret: {name: github, key: token}}}}"
+    world.write(
+        "gitlab.yaml",
+        f"kind: Integration\nmetadata: {{name: gitlab}}\nspec: {{type: gitlab, url: 'https://gitlab.com/acme', auth: {token}}}",
+    )
+    world.manual()
+    world.stage(
+        "roll",
+        "executor: {type: gitlab, integration: {name: gitlab}, resource: {type: project, name: web}, spec: {ref: main}}",
+    )
+    world.daemon()
+    world.wait(lambda: (world.condition("Stage", "roll") or {}).get("reason") == "NotImplemented", "the stage is stalled")
+    world.trigger()
+    ended = world.finished("roll")[0]
+    assert (ended["result"], ended["reason"]) == ("failed", "error")
+    assert "not part of this version" in ended["message"]
+    assert "step_failed" not in world.log()
