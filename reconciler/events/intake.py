@@ -50,7 +50,13 @@ class Intake:
         """Deliveries by what became of them: accepted, duplicate, contradicted, busy, and every `Refusal`."""
 
     async def receive(self, owner: str, uid: str, key_id: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Return the HTTP status of the answer: 202 once the delivery is durable, one and the same 401 for all that is not believed."""
+        """Return the HTTP status of the answer: 202 once the delivery is durable, one and the same 401 for all that is not believed.
+
+        Until a revision was read nobody is known, so nobody can be refused: whoever it is may come again (503).
+        """
+        if self._engine.live.empty:
+            self.counts["busy"] += 1
+            return BUSY
         endpoint = self._find(uid) if owner == self._deps.owner else None
         now = self._deps.clock()
         verdict = self._verify(endpoint, key_id, headers, body, now)

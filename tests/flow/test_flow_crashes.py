@@ -107,7 +107,7 @@ def test_e3_e8_kills_around_the_commit_of_a_delivery_that_is_sent_again_have_one
             answers.add(send())
             time.sleep(0.05)
         world.died(process, point)
-    assert answers <= {0, 401}  # until its source is known; then never answered
+    assert answers <= {0, 503}  # until its source is known; then never answered
     world.daemon()
     world.wait(lambda: send() == 202, "the delivery is accepted")
     world.finished("noop")

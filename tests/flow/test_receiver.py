@@ -390,6 +390,16 @@ async def delivered(here: Inside, name: str, body: bytes, headers: Mapping[str, 
     return await here.working.intake.receive(OWNER, uid(name), "", {**signed(key, body), **(headers or {})}, body)
 
 
+async def test_e9_until_a_revision_was_read_everybody_is_told_to_come_again(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.webhook("own")
+        assert await delivered(here, "own", b"{}") == 503
+        assert await here.working.intake.receive(OWNER, "nobody", "", {}, b"") == 503
+        await here.sync()
+        assert await delivered(here, "own", b"{}") == 202
+        assert await here.working.intake.receive(OWNER, "nobody", "", {}, b"") == 401
+
+
 async def test_e13_the_end_of_the_overlap_survives_a_restart(tmp_path: Path) -> None:
     async with inside(tmp_path) as here:
         here.world.webhook("own", more="  keyRotation: 1")
