@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,17 @@ Touch = Callable[..., None]
 """Publish soon; with ``statuses=True`` after computing them anew."""
 Beat = Callable[[str, float], None]
 """(name of the loop, seconds until it must have come round again)."""
+
+
+def keep_still() -> None:
+    """Take what is there by now, mostly libraries, out of the cyclic collector's sight.
+
+    It stops the process for 50 ms and more each time that it looks through all of it, and deliveries wait. What an earlier life
+    of this process (a reload) has left is given back first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class Working:
@@ -102,9 +114,13 @@ class Working:
     async def _saving(self) -> None:
         with contextlib.suppress(ReconcilerError):
             await self.intake.load()
+        kept = False
         while True:
             self._beat("intake", 120.0)
             await asyncio.sleep(SAVE_EVERY_S)
+            if not kept and not self._engine.live.empty:
+                kept = True
+                keep_still()
             try:
                 await self.intake.save()
             except ReconcilerError as error:
