@@ -77,7 +77,7 @@ class Reports:
         if not target:
             target = await reporter.deployment(api, _request(report))
         failpoint("report-before-send")
-        await reporter.report(api, _status(report, target, self._deps.config.server.public_url))
+        await reporter.report(api, _status(report, target))
         failpoint("report-after-send")
         return {"target": target}
 
@@ -119,7 +119,7 @@ def _request(report: PendingReport) -> DeploymentRequest:
     )
 
 
-def _status(report: PendingReport, target: str, public_url: str) -> StatusReport:
+def _status(report: PendingReport, target: str) -> StatusReport:
     payload = report.payload
     said = str(payload.get("message", "")).strip() if report.state not in ("success", "queued", "in_progress", "pending") else ""
     text = f"{payload.get('label', '')}: {said}" if said else f"{payload.get('label', '')}: {report.state.replace('_', ' ')}"
@@ -135,9 +135,5 @@ def _status(report: PendingReport, target: str, public_url: str) -> StatusReport
         marker=marker,
         context=str(payload.get("context", "")),
         environment_url=str(payload.get("environment_url", "")),
-        log_url=str(payload.get("log_url", "")) or str(payload.get("url", "")) or _page(public_url, report.item_id),
+        log_url=str(payload.get("log_url", "")) or str(payload.get("url", "")),
     )
-
-
-def _page(public_url: str, item_id: str) -> str:
-    return f"{public_url}/executions/{item_id}" if public_url else ""
