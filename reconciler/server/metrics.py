@@ -17,6 +17,7 @@ from reconciler import __version__
 from reconciler.engine.passes import Engine
 from reconciler.engine.slice import Result
 from reconciler.model.executions import Execution
+from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
 
 CONDITIONS = tuple(ConditionType)
@@ -63,8 +64,8 @@ class Metrics:
 
     def observe_execution(self, execution: Execution) -> None:
         """Count one execution that ended."""
-        self._executions.labels(execution.stage.name, execution.result.value if execution.result else "failed").inc()
-        self._execution_duration.labels(execution.stage.name).observe(max(0.0, execution.finished_at - execution.created_at))
+        self._executions.labels(_told(execution.stage), execution.result.value if execution.result else "failed").inc()
+        self._execution_duration.labels(_told(execution.stage)).observe(max(0.0, execution.finished_at - execution.created_at))
 
     def watch_deliveries(self, counts: Mapping[str, int]) -> None:
         """Show what became of deliveries, as ``counts`` says when it is scraped."""
@@ -72,7 +73,7 @@ class Metrics:
 
     def observe_slice(self, result: Result, duration_s: float) -> None:
         """Count one slice."""
-        name = result.integration.name
+        name = _told(result.integration)
         failed = result.error is not None or bool(result.report.failed)
         self._duration.labels(name).observe(duration_s)
         self._total.labels(name, "failed" if failed else "done").inc()
@@ -126,7 +127,9 @@ class _Findings(Collector):
             ("reconciler_stage_queue", "queue", "Items that wait, by stage."),
             ("reconciler_stage_running", "running", "Executions under way, by stage."),
         ):
-            yield _gauge(name, text, ("stage",), [((str(row["name"]),), float(row[key])) for row in outside.stages])
+            yield _gauge(
+                name, text, ("stage",), [((_named(row["name"], row["canvas"]),), float(row[key])) for row in outside.stages]
+            )
 
     def _resources(self) -> Iterator[Metric]:
         rows = self._engine.view.statuses.values()
@@ -150,14 +153,23 @@ class _Findings(Collector):
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._engine.view.results
-        valid = [((i.name,), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
+        valid = [((_told(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 while the credential is accepted.", ("integration",), valid)
         remaining = [
-            ((i.name,), rate["remaining"])
+            ((_told(i),), rate["remaining"])
             for i in sorted(results)
             if (rate := self._engine.links.rate_of(i)) and "remaining" in rate
         ]
         yield _gauge("reconciler_rate_limit_remaining", "Requests left in the provider's window.", ("integration",), remaining)
+
+
+def _told(one: ResourceId) -> str:
+    return _named(one.name, one.canvas)
+
+
+def _named(name: object, canvas: object) -> str:
+    """A name stands for itself in the shared canvas: of two series with equal labels Prometheus takes none."""
+    return str(name) if canvas == "default" else f"{name}@{canvas}"
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], float]]) -> Metric:

@@ -51,7 +51,7 @@ def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]
         origin["repository"] = repository
     for name, paths in (("sha", _SHA), ("ref", _REF)):
         value = _at(payload, paths.get(event_type, ()))
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value.strip("0"):  # a branch that was deleted is at 000…: no commit
             origin[name] = value
     if event_type == "deployment":
         number = _at(payload, ("deployment", "id"))

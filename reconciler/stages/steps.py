@@ -196,6 +196,9 @@ class Steps:
         try:
             spec = self._resolved(work)
             api = await self._reach.api(work.execution, work.stage, spec)
+        except ProviderError as error:  # who gives the credential out is away, perhaps for a moment
+            await self._not_started(work, error)
+            return
         except ReconcilerError as error:
             await self._end(work, Ended(Result.FAILED, Why.ERROR, error.message))
             return

@@ -378,3 +378,53 @@ async def test_d21_what_is_known_of_a_run_is_not_looked_at_again(tmp_path: Path)
 )
 def test_d21_an_event_tells_which_attempt_ended(kind: str, payload: Any, wanted: int) -> None:
     assert GitHubExecutor().attempt_of(kind, payload) == wanted
+
+
+async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        here.world.stage("s")
+        await here.sync()
+        reach, away = here.working.steps._reach.api, [True]
+
+        async def api(*arguments: Any) -> Any:
+            if away[0]:
+                raise ProviderUnavailable("the token service does not answer")
+            return await reach(*arguments)
+
+        here.working.steps._reach.api = api  # type: ignore[method-assign]
+        await here.trigger()
+        await here.turn()
+        waiting = (await here.executions("s"))[0]
+        assert (waiting.state, waiting.status) == (ExecutionState.STARTING, "waiting")
+        away[0] = False
+        here.later(60)
+        await here.turn()
+        assert (await here.executions("s"))[0].result is Result.PASSED
+
+
+async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from reconciler.engine.reporting import Outside
+    from reconciler.server.metrics import Metrics
+
+    async with inside(tmp_path) as here:
+        rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
+        here.engine.view.outside = Outside({}, {}, {}, rows, 0)
+        metrics = Metrics(here.engine)
+        ended: Any = SimpleNamespace(
+            stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0
+        )
+        metrics.observe_execution(ended)
+        lines = metrics.render().decode().splitlines()
+    queues = [line for line in lines if line.startswith("reconciler_stage_queue{")]
+    assert queues == ['reconciler_stage_queue{stage="s"} 1.0', 'reconciler_stage_queue{stage="s@other"} 1.0']
+    assert 'reconciler_executions_total{result="passed",stage="s@other"} 1.0' in lines
+
+
+def test_a_branch_that_was_deleted_has_no_commit() -> None:
+    from reconciler.stages.origin import origin_of
+
+    payload = {"ref": "refs/heads/x", "after": "0" * 40, "repository": {"full_name": "acme/web"}}
+    assert origin_of("i", "push", payload) == {"integration": "i", "repository": "acme/web", "ref": "refs/heads/x"}
