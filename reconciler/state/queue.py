@@ -339,7 +339,7 @@ class Queue(Inbox, AuditLog):
             query = select(x.c.id, x.c.payload).where(
                 x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
             )
-            for execution_id, payload in connection.execute(query).all():
+            for execution_id, payload in connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).all():
                 one: Execution = unpack(Execution, payload)
                 known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
                 if known < attempt:

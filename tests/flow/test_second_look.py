@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from reconciler.model.executions import Execution, ExecutionState, Item, ItemSta
 from reconciler.model.resources import ResourceId
 from reconciler.stages import steps
 from reconciler.stages.queueing import item_id, pin_of
-from reconciler.state.queue import PendingReport
+from reconciler.state import Store
+from reconciler.state.queue import PendingReport, _execution_row, x
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import WORKFLOW, StageWorld
+from tests.support.postgres import Postgres
 
 
 def stage(name: str = "s") -> ResourceId:
@@ -244,8 +248,6 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
         assert first is not None
 
         def write() -> None:
-            from reconciler.state.queue import _execution_row, x
-
             with here.store._write() as connection:
                 here.store._set_item(connection, dataclasses.replace(first, inputs={"v": "1"}), ItemState.DONE)
                 for number, one in enumerate(items):
@@ -428,3 +430,41 @@ def test_a_branch_that_was_deleted_has_no_commit() -> None:
 
     payload = {"ref": "refs/heads/x", "after": "0" * 40, "repository": {"full_name": "acme/web"}}
     assert origin_of("i", "push", payload) == {"integration": "i", "repository": "acme/web", "ref": "refs/heads/x"}
+
+
+async def test_d21_asking_to_look_again_loses_nothing_that_is_written_meanwhile(tmp_path: Path, postgres: Postgres) -> None:
+    """The row is held while it is asked for: what another process writes comes before or after, never under it."""
+    store = Store.open(postgres.database(), state_dir=tmp_path, create=True)
+    ended = Execution(
+        "rcl-1",
+        "itm-1",
+        stage(),
+        ExecutionState.FINISHED,
+        1.0,
+        "d",
+        "r",
+        integration="i",
+        finished_at=1.0,
+        run=Run("7"),
+        version=1,
+    )
+    with store._write() as connection:
+        connection.execute(x.insert().values(_execution_row(ended)))
+    with store._write() as connection:
+        store._save(connection, dataclasses.replace(ended, message="written"))
+        asking = asyncio.create_task(asyncio.to_thread(store.hint_again, "i", "7", 2, 5.0))
+        await asyncio.sleep(0.5)
+        assert not asking.done()
+    assert await asking == 1
+    found = store.execution("rcl-1")
+    assert found is not None
+    assert (found.version, found.message, found.next_at) == (2, "written", 5.0)
+    assert store.due_executions(6.0, 9) == [("rcl-1", 2)]
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
