@@ -45,7 +45,8 @@ class NetworkPolicy:
             raise AddressRefused(f"{host}:{port} is not the https port",
                                  hint="Only hosts in `network.allow` may use another port.")
         if not any(_covers(pattern, host) for pattern in self.hosts):
-            raise AddressRefused(f"{host} is not a host of this provider",
+            what = "a host of this provider" if self.hosts else "allowed by `network.allow`"
+            raise AddressRefused(f"{host} is not {what}",
                                  hint=f"If it is meant, add {host} to `network.allow` in the configuration.")
 
     def check_addresses(self, host: str, addresses: Iterable[str], port: int | None = None) -> None:

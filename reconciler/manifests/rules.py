@@ -87,6 +87,8 @@ def check_document(
         _stage(spec, check)
     elif kind == "ConnectionGroup":
         _connections(spec, check)
+        if spec.get("timeoutBehavior", "none") != "none" and not spec.get("timeout"):
+            check.say("RC1203", "/spec/timeoutBehavior", f"timeoutBehavior {spec['timeoutBehavior']} needs a timeout")
         for index, field in enumerate(spec["groupBy"]["fields"]):
             _value_expression(field["expression"], f"/spec/groupBy/fields/{index}/expression", check)
     for name, until in (
@@ -275,8 +277,23 @@ def _connections(spec: Mapping[str, Any], check: _Check) -> None:
         _filters(one, f"/spec/connections/{index}", check)
 
 
+_OF_A_NEW_ONE = ("environment", "ref", "task", "description", "transient", "production")
+
+
+def _report(spec: Mapping[str, Any], check: _Check) -> None:
+    """What would be read and mean nothing is refused: nobody would notice until the status is missing."""
+    wanted = spec.get("deployment", {})
+    for key in (*_OF_A_NEW_ONE, "environmentUrl", "logUrl") if not wanted.get("create") else ():
+        if key in wanted and (key in _OF_A_NEW_ONE or not spec.get("deploymentStatus")):
+            also = "" if key in _OF_A_NEW_ONE else ", or with deploymentStatus: true"
+            check.say("RC1206", f"/spec/report/deployment/{key}", f"{key} goes with create: true{also}")
+    if "automatic" in wanted and not spec.get("deploymentStatus"):
+        check.say("RC1206", "/spec/report/deployment/automatic", "automatic goes with deploymentStatus: true")
+
+
 def _stage(spec: Mapping[str, Any], check: _Check) -> None:
     _connections(spec, check)
+    _report(spec.get("report", {}), check)
     for field in ("inputs", "outputs", "secrets"):
         for name, index in _repeated(spec.get(field, ())):
             check.say("RC1208", f"/spec/{field}/{index}/name", f"{name!r} stands twice in {field}")

@@ -230,7 +230,6 @@ class StatusReport:
     """At most 140 characters; ends with ``marker``, which is how a status of ours is found again."""
     marker: str
     context: str = ""
-    environment: str = ""
     environment_url: str = ""
     log_url: str = ""
 

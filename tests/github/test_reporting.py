@@ -146,10 +146,10 @@ async def test_each_state_of_a_deployment_is_written_once_in_order(api, hands):
 
 async def test_what_a_status_links_to_is_told_where_there_is_something(api, hands):
     number = await reporter.deployment(api, request())
-    await reporter.report(api, on_deployment(number, environment_url="https://web.example.org", environment="live-2"))
+    await reporter.report(api, on_deployment(number, environment_url="https://web.example.org"))
     await reporter.report(api, on_deployment(number, "success", log_url=""))
     [second, first] = statuses(hands, number)
-    assert (first["environment_url"], first["environment"]) == ("https://web.example.org", "live-2")
+    assert first["environment_url"] == "https://web.example.org"
     assert (second["environment_url"], second["log_url"]) == ("", "")
     assert posts(hands)[-1].keys() == {"state", "description", "auto_inactive"}
     assert all(body["auto_inactive"] is True for body in posts(hands)[1:])

@@ -717,3 +717,35 @@ def test_no_change_of_a_valid_manifest_makes_the_loader_raise(example: dict[str,
         node = node[key]
     desired = desire(json.dumps(document))
     assert desired.resources == () or desired.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("report", "pointers"),
+    [
+        ("{deployment: {create: true, environment: live, ref: main, environmentUrl: 'https://x'}}", []),
+        ("{deploymentStatus: true, deployment: {environmentUrl: 'https://x', logUrl: 'https://y', automatic: true}}", []),
+        ("{deploymentStatus: true, deployment: {environment: live, create: false}}", ["environment"]),
+        ("{deployment: {logUrl: 'https://y', production: true}}", ["logUrl", "production"]),
+        ("{deployment: {create: true, automatic: true}}", ["automatic"]),
+    ],
+)
+def test_what_a_report_would_read_and_not_mean_is_refused(report: str, pointers: list[str]) -> None:
+    problems = with_stage("executor: {type: noop}", f"report: {report}").problems
+    assert [(one.code, one.pointer) for one in problems] == [("RC1206", f"/spec/report/deployment/{key}") for key in pointers]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "wanted"),
+    [
+        ("timeoutBehavior: drop", ["RC1203"]),
+        ("timeoutBehavior: emit, timeout: 0", ["RC1203"]),
+        ("timeoutBehavior: emit, timeout: 1h", []),
+        ("timeout: 1h", []),
+    ],
+)
+def test_a_group_that_is_to_end_needs_a_time(timeout: str, wanted: list[str]) -> None:
+    group = (
+        "---\nkind: ConnectionGroup\nmetadata: {name: both}\nspec: {connections: [{type: event-source, name: e}], "
+        "groupBy: {fields: [{name: v, expression: $.v}]}, %s}"
+    )
+    assert codes(desire(SECRET + GITHUB + SOURCE + group % timeout)) == wanted

@@ -82,7 +82,7 @@ def _deployment_status(status: StatusReport) -> dict[str, Any]:
         "description": fitting(status.description, status.marker),
         "auto_inactive": True,
     }
-    optional = {"log_url": status.log_url, "environment_url": status.environment_url, "environment": status.environment}
+    optional = {"log_url": status.log_url, "environment_url": status.environment_url}
     return body | {key: value for key, value in optional.items() if value}
 
 

@@ -99,7 +99,7 @@ class Tokens:
         if token is None:
             raise Unauthorized(
                 "a bearer token is wanted" if not header else "the token is not known",
-                hint="Send `Authorization: Bearer TOKEN`; tokens are configured in `server.tokens`.",
+                hint="Send one that `server.tokens` has in the header `Authorization`, after the word Bearer.",
             )
         if access not in GRANTS[token.role]:
             raise Forbidden(
