@@ -7,8 +7,9 @@ typed error that the driver or the shared table (`reconciler.drivers.answers`) m
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
@@ -74,7 +75,16 @@ class ApiClient:
         self._budget = budget
         self._clock = clock
         self._read_only = read_only
+        self._before_write: Callable[[], Awaitable[None]] | None = None
         session.adopt(budget)
+
+    def guarded(self, before_write: Callable[[], Awaitable[None]]) -> ApiClient:
+        """Return this client with a last question before each write, when all waiting for the pace is over: what it raises is
+        raised, and nothing was sent.
+        """
+        client = copy.copy(self)
+        client._before_write = before_write
+        return client
 
     async def request(self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, json: Any = None,
                       headers: Mapping[str, str] | None = None, ok: frozenset[int] = frozenset()) -> Response:
@@ -150,6 +160,8 @@ class ApiClient:
                 if call.extra:
                     headers.update({key.lower(): value for key, value in call.extra.items()})
                 _check_headers(headers, call.name)
+                if call.write and self._before_write is not None:
+                    await self._before_write()
                 return await self._send(call, httpx.Request(call.method, call.url, content=call.content, headers=headers))
         finally:
             self._budget.release(write=call.write)

@@ -35,6 +35,14 @@ class Hold:
         self._taken = asked
         return True
 
+    async def sure(self) -> None:
+        """Ask once more, right before something is done outside that must not be done twice; raises `FenceLost` when it is gone.
+
+        Peers take over from a process that stood still for seconds, long before the lease itself ends.
+        """
+        if not await self.keep():
+            raise lost(self.fence.name)
+
 
 @contextlib.asynccontextmanager
 async def holding(deps: Deps, name: str, holder: str, ttl_s: float = TTL_S) -> AsyncIterator[Hold | None]:

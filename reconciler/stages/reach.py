@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.drivers.base import Api
 from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.http import ApiClient
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.web import WebDriver, connection_to
 from reconciler.engine.links import Link
@@ -50,7 +50,7 @@ class Reach:
             )
         return executor
 
-    async def api(self, execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> Api:
+    async def api(self, execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> ApiClient:
         """Return the client that an execution uses; raises `ReconcilerError` when there is none."""
         if execution.integration:
             return (await self.link(ResourceId.from_path(execution.integration))).api
@@ -64,7 +64,7 @@ class Reach:
         stored = await engine.deps.db(engine.deps.store.connections)
         return await engine.links.link(integration, engine.live, stored, engine.secrets)
 
-    async def reporter(self, integration: ResourceId) -> tuple[Reporter, Api]:
+    async def reporter(self, integration: ResourceId) -> tuple[Reporter, ApiClient]:
         """Return who writes results back, with its client."""
         link = await self.link(integration)
         if link.driver.reporter is None:

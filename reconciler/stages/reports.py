@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.engine.deps import Deps
+from reconciler.engine.holding import Hold, holding
 from reconciler.engine.passes import Engine
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import (
@@ -22,6 +23,7 @@ from reconciler.model.executions import DeploymentRequest, ReportKind, StatusRep
 from reconciler.model.resources import ResourceId
 from reconciler.stages.reach import Reach
 from reconciler.state.queue import PendingReport
+from reconciler.state.rows import FenceLost
 
 LEASE_S = 120.0
 BATCH = 50
@@ -54,25 +56,28 @@ class Reports:
         return len(due)
 
     async def _one(self, report: PendingReport) -> None:
+        if self._deps.store.dialect == "sqlite":
+            await self._write(report, None)
+            return
+        async with holding(self._deps, f"report/{report.item_id}", self._holder, LEASE_S) as hold:
+            if hold is not None:
+                await self._write(report, hold)
+
+    async def _write(self, report: PendingReport, hold: Hold | None) -> None:
         store, db = self._deps.store, self._deps.db
-        fence = None
-        if store.dialect != "sqlite":
-            fence = await db(store.acquire_lease, f"report/{report.item_id}", self._holder, LEASE_S)
-            if fence is None:
-                return
         try:
-            target = await self._send(report)
+            target = await self._send(report, hold)
             await db(store.end_report, report, await db(store.now), target=target)
             self._deps.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
+        except FenceLost:
+            return  # whoever took over writes it
         except ReconcilerError as error:
             await self._failed(report, error)
-        finally:
-            if fence is not None:
-                await db(store.release_lease, fence)
 
-    async def _send(self, report: PendingReport) -> Mapping[str, Any]:
+    async def _send(self, report: PendingReport, hold: Hold | None) -> Mapping[str, Any]:
         payload = report.payload
-        reporter, api = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
+        reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
+        api = client.guarded(hold.sure) if hold is not None else client
         target = str(payload.get("target", ""))
         if not target:
             target = await reporter.deployment(api, _request(report))

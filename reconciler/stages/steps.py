@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.drivers.http import ApiClient
 from reconciler.drivers.running import Executor
 from reconciler.engine.deps import Deps
 from reconciler.engine.holding import holding
@@ -58,6 +59,8 @@ QUARANTINE = 5
 LOOKS_AGAIN = 8
 LEASE_S = 300.0
 FIRST_POLL_S = 1.0
+Guard = Callable[[ApiClient], ApiClient]
+"""Makes a client that writes only while this process has the lease of the execution."""
 _CONDITIONS = ("successWhen", "failureWhen")
 
 
@@ -101,19 +104,19 @@ class Steps:
         lock = self._locks.setdefault(execution_id, asyncio.Lock())
         if lock.locked():
             return  # a step is under way: it leaves the time of the next one
-        async with lock, self._lease(execution_id) as fresh:
-            if fresh is None:
+        async with lock, self._lease(execution_id) as guard:
+            if guard is None:
                 return
             with contextlib.suppress(FenceLost):
-                await self._guarded(execution_id, fresh)
+                await self._guarded(execution_id, guard)
         self._locks.pop(execution_id, None)
         self._on_change()
 
-    async def _guarded(self, execution_id: str, fresh: Callable[[], bool]) -> None:
+    async def _guarded(self, execution_id: str, guard: Guard) -> None:
         """A step that hangs, or raises what nobody expected, is put off; after `QUARANTINE` times its execution is given up."""
         try:
             async with asyncio.timeout(STEP_S):
-                await self._step(execution_id, fresh)
+                await self._step(execution_id, guard)
         except (FenceLost, StateError):
             raise
         except Exception as error:
@@ -136,22 +139,22 @@ class Steps:
         await db(store.save_execution, put_off)
 
     @contextlib.asynccontextmanager
-    async def _lease(self, execution_id: str) -> AsyncIterator[Callable[[], bool] | None]:
-        """Keep other processes away; yields whether the lease is still fresh, or None when another has it."""
+    async def _lease(self, execution_id: str) -> AsyncIterator[Guard | None]:
+        """Keep other processes away; yields what keeps a client's writes back once it is lost, or None when another has it."""
         if not self._engine.holder:
-            yield lambda: True
+            yield lambda client: client
             return
         async with holding(self._deps, f"execution/{execution_id}", self._holder, LEASE_S) as hold:
-            yield hold.fresh if hold is not None else None
+            yield (lambda client: client.guarded(hold.sure)) if hold is not None else None
 
-    async def _step(self, execution_id: str, fresh: Callable[[], bool]) -> None:
+    async def _step(self, execution_id: str, guard: Guard) -> None:
         work = await self._load(execution_id)
         if work is None:
             return
         if work.execution.state is ExecutionState.FINISHED:
             await self._look_again(work)
         elif work.execution.state is ExecutionState.STARTING:
-            await self._start(work, fresh)
+            await self._start(work, guard)
         else:
             await self._follow(work)
 
@@ -177,7 +180,7 @@ class Steps:
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
-    async def _start(self, work: Work, fresh: Callable[[], bool]) -> None:
+    async def _start(self, work: Work, guard: Guard) -> None:
         execution = work.execution
         if execution.cancel_at and not execution.intended_at:
             await self._end(work, Ended(Result.CANCELLED, Why.USER, f"cancelled by {execution.cancel_by} before it began"))
@@ -187,28 +190,30 @@ class Steps:
         elif work.spec.get("dryRun"):
             await self._end(work, Ended(Result.PASSED, Why.OK, "dry run: nothing was started", made_up=True))
         elif execution.intended_at:
-            await self._find(work, fresh)
+            await self._find(work, guard)
         else:
-            await self._dispatch(work, fresh)
+            await self._dispatch(work, guard)
 
-    async def _dispatch(self, work: Work, fresh: Callable[[], bool]) -> None:
+    async def _dispatch(self, work: Work, guard: Guard) -> None:
         """Store the intent, make the call, store the run."""
         try:
             spec = self._resolved(work)
-            api = await self._reach.api(work.execution, work.stage, spec)
+            api = guard(await self._reach.api(work.execution, work.stage, spec))
+        except StateError:
+            raise
         except ProviderError as error:  # who gives the credential out is away, perhaps for a moment
             await self._not_started(work, error)
             return
         except ReconcilerError as error:
             await self._end(work, Ended(Result.FAILED, Why.ERROR, error.message))
             return
-        if not fresh():
-            return
         changed = await self._save(work, intended_at=work.now, next_at=work.now + FIRST_POLL_S, status="starting", message="")
         failpoint("execution-after-intent")
         intent = self._intent(changed, spec)
         try:
             run = await work.executor.start(api, intent)
+        except StateError:  # of the guard: nothing was sent, and whoever has the lease by now sees to it
+            raise
         except OutcomeUnknown as error:
             await self._save(changed, message=error.message, next_at=work.now + FIRST_POLL_S)
         except ReconcilerError as error:
@@ -290,7 +295,7 @@ class Steps:
             next_at=work.now + pause,
         )
 
-    async def _find(self, work: Work, fresh: Callable[[], bool]) -> None:
+    async def _find(self, work: Work, guard: Guard) -> None:
         """A start whose end is not known: look for the run; start again only when it is proved that there is none."""
         execution = work.execution
         try:
@@ -318,7 +323,7 @@ class Steps:
             await self._end(work, Ended(Result.CANCELLED, Why.USER, f"cancelled by {execution.cancel_by}; no run was started"))
             return
         elif age > self._settle(work):
-            await self._again(work, fresh)
+            await self._again(work, guard)
             return
         await self._save(work, next_at=work.now + min(10.0, FIRST_POLL_S + age / 4))
 
@@ -326,9 +331,9 @@ class Steps:
         """How long after the intent absence counts; never less than what the configuration says twice over."""
         return min(work.executor.settle_s, 2 * self._deps.config.reconcile.settle)
 
-    async def _again(self, work: Work, fresh: Callable[[], bool]) -> None:
+    async def _again(self, work: Work, guard: Guard) -> None:
         cleared = await self._save(work, intended_at=0.0, resent=True, message="no run was found: it is started again")
-        await self._dispatch(cleared, fresh)
+        await self._dispatch(cleared, guard)
 
     # -- following --------------------------------------------------------------------------------------------------
 

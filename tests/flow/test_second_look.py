@@ -226,7 +226,7 @@ async def test_one_status_that_nobody_foresaw_keeps_no_other_from_being_written(
         await here.deps.db(write)
         sent: list[str] = []
 
-        async def send(report: PendingReport) -> dict[str, str]:
+        async def send(report: PendingReport, _hold: object) -> dict[str, str]:
             if report.item_id == "itm-0":
                 raise KeyError("repository")
             sent.append(report.item_id)

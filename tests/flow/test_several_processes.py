@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import random
 import signal
 import subprocess
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from reconciler.server.admin import call
 from tests.engine.world import OWNER
-from tests.flow.stage_world import WORKFLOW, StageWorld, free_port, signed
+from tests.flow.stage_world import NOOP, WORKFLOW, StageWorld, free_port, signed
 from tests.support.postgres import Postgres
 
 EVENTS = 40
@@ -35,7 +37,7 @@ class Peer:
     """One of several processes: a configuration, a state folder and a port of its own; state and key are shared."""
 
     def __init__(self, world: StageWorld, number: int, url: str) -> None:
-        self.world, self.port = world, free_port()
+        self.world, self.port, self.url = world, free_port(), url
         self.folder = world.folder / f"peer{number}"
         self.folder.mkdir()
         self.config = self.folder / "reconciler.yaml"
@@ -179,6 +181,38 @@ def test_a14_a15_three_processes_that_are_killed_and_stopped_at_random_run_each_
     assert len(world.hooks("web")) == len(world.hooks("shop")) == 1
     rows = next(peer for peer in several if peer.listens()).ask(verb="executions", limit=500)["executions"]
     assert Counter(row["result"] for row in rows) == {"passed": EVENTS}
+
+
+def test_a7_a14_a_process_that_stood_still_between_looking_and_writing_writes_no_status_twice(
+    peers: tuple[StageWorld, list[Peer]],
+) -> None:
+    world, several = peers
+    world.source("web", events="[{type: push}]")
+    world.stage("build", "report: {commitStatus: {context: ci}}", NOOP, after="{type: event-source, name: web}")
+    first_up(world, several)
+    world.wait(lambda: world.hooks("web"), "the hook")
+    world.github.fault(method="GET", path="/statuses$", commit=True, delay_s=3.0)  # what it sees is old when it gets it
+    path, key, _ = world.place("web")
+    body = json.dumps({"ref": "refs/heads/main", "after": "a" * 40, "repository": {"full_name": "acme/web"}}).encode()
+    headers = {"x-github-event": "push", "x-github-delivery": "one", **signed(key, body, "x-hub-signature-256")}
+    world.wait(lambda: several[0].request("POST", path, body, headers) == 202, "the push is taken")
+    pid = world.wait(lambda: writer_of_statuses(several[0].url), "a process is about to write a status")
+    os.kill(pid, signal.SIGSTOP)
+    world.wait(lambda: len(world.commit_statuses()) == 2, "another one writes", 40)
+    os.kill(pid, signal.SIGCONT)
+    awake = next(peer for peer in several if peer.process is not None and peer.process.pid == pid)
+    world.wait(awake.listens, "it is awake")
+    time.sleep(2)
+    assert [one["state"] for one in world.commit_statuses()] == ["pending", "success"]
+
+
+def writer_of_statuses(url: str) -> int:
+    """Return the process that has the lease of a report; 0 while there is none."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        query = sa.text("SELECT holder FROM lease WHERE name LIKE 'report/%' AND until > 0")
+        holder = connection.execute(query).scalar()
+    return int(holder.rpartition("-")[2]) if holder else 0
 
 
 def test_a15_what_a_dead_process_left_is_taken_over_within_seconds(peers: tuple[StageWorld, list[Peer]]) -> None:

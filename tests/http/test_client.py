@@ -58,6 +58,24 @@ async def test_a_request_carries_the_credential_the_agent_and_the_body_and_gives
     )
 
 
+async def test_a14_a_write_is_asked_about_last_of_all_and_not_sent_when_the_answer_is_no(http):
+    async def lost():
+        asked.append(len(server.seen))
+        raise ReconcilerError("another process has it")
+
+    async with serve(answering((200, {}, {}))) as server:
+        asked: list[int] = []
+        api = http.api(server.url)
+        guarded = api.guarded(lost)
+        with pytest.raises(ReconcilerError, match="another process"):
+            await guarded.request("POST", "/a", json={})
+        assert (asked, server.seen) == ([0], [])
+        await guarded.request("GET", "/a")
+        await api.request("POST", "/a", json={})
+        assert len(asked) == 1
+        assert len(server.seen) == 2
+
+
 async def test_304_and_the_statuses_a_driver_names_are_answers_and_no_errors(http):
     async with serve(answering((304, b"", {}), (404, b"gone", {}))) as server:
         api = http.api(server.url)
