@@ -166,15 +166,15 @@ class Runtime:
             DBOS.resume_workflows([workflow.workflow_id], queue_name=workflow.queue_name)
         return len(left)
 
-    async def prune(self, before: str) -> int:
-        """Delete finished workflows older than ``before`` (RFC 3339); returns how many."""
-        return await asyncio.to_thread(self._prune, before)
+    async def prune(self, before: str, limit: int) -> int:
+        """Delete up to ``limit`` finished workflows older than ``before`` (RFC 3339); returns how many."""
+        return await asyncio.to_thread(self._prune, before, limit)
 
-    def _prune(self, before: str) -> int:
+    def _prune(self, before: str, limit: int) -> int:
         from dbos import DBOS
 
         old = DBOS.list_workflows(
-            status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, load_input=False, load_output=False, limit=5_000
+            status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, load_input=False, load_output=False, limit=limit
         )
         if old:
             DBOS.delete_workflows([workflow.workflow_id for workflow in old])

@@ -66,7 +66,8 @@ def make_engine(url: str) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": 12_000,
         "connect_timeout": 10,
-        "options": "-c statement_timeout=30000 -c lock_timeout=30000",
+        # The last: a process that stands still within a transaction must not keep the others from what it has locked.
+        "options": "-c statement_timeout=30000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=10000",
     }
     return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
 

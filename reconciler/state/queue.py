@@ -475,26 +475,40 @@ class Queue(Inbox, AuditLog):
 
     # -- retention --------------------------------------------------------------------------------------------------
 
-    def prune_executions(self, before: float) -> int:
-        """Drop finished executions and ended items older than ``before`` (epoch seconds), and pins that nothing names any more."""
+    def prune_executions(self, before: float, limit: int = 5_000) -> int:
+        """Drop up to ``limit`` ended items older than ``before`` (epoch seconds) with all of theirs; returns how many.
+
+        Call it again while it returns ``limit``. After the last of them, pins go that nothing was queued with since then.
+        """
         ended = [ItemState.DONE.value, ItemState.DISCARDED.value]
+        lease = tables.lease
         with self._write() as connection:
-            old = list(
-                connection.execute(select(i.c.id).where(i.c.state.in_(ended), i.c.created_at < before).limit(5_000)).scalars()
-            )
+            query = select(i.c.id).where(i.c.state.in_(ended), i.c.created_at < before).limit(limit)
+            old = list(connection.execute(query).scalars())
             for part in chunks(old):
-                runs = select(x.c.id).where(x.c.item_id.in_(part))
-                connection.execute(delete(o).where(o.c.execution_id.in_(runs)))
+                runs = list(connection.execute(select(x.c.id).where(x.c.item_id.in_(part))).scalars())
+                names = [f"report/{one}" for one in part] + [f"execution/{one}" for one in runs]
+                for some in chunks(names):
+                    connection.execute(delete(lease).where(lease.c.name.in_(some)))
+                for some in chunks(runs):
+                    connection.execute(delete(o).where(o.c.execution_id.in_(some)))
                 connection.execute(delete(x).where(x.c.item_id.in_(part)))
                 connection.execute(delete(v).where(v.c.item_id.in_(part)))
                 connection.execute(delete(r).where(r.c.item_id.in_(part)))
                 connection.execute(delete(i).where(i.c.id.in_(part)))
-            if old:
-                used = {unpack(Item, row).spec_digest for row in connection.execute(select(i.c.payload)).scalars()}
-                known = set(connection.execute(select(p.c.digest)).scalars())
-                for part in chunks(sorted(known - used)):
-                    connection.execute(delete(p).where(p.c.digest.in_(part)))
+            if len(old) < limit:
+                self._prune_pins(connection, before)
         return len(old)
+
+    def _prune_pins(self, connection: SqlConnection, before: float) -> None:
+        """Drop the pins that were not used since ``before``, but for those of items that wait or run for that long."""
+        still = select(i.c.payload).where(
+            i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before
+        )
+        used = {unpack(Item, row).spec_digest for row in connection.execute(still).scalars()}
+        known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
+        for part in chunks(sorted(known - used)):  # asked again: another process may queue something with it right now
+            connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before))
 
 
 def _item_row(item: Item) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
+from sqlalchemy import func, select, text
+
 from reconciler.model.events import Event, EventState, Origin
-from reconciler.model.executions import Item, ItemState
+from reconciler.model.executions import Execution, ExecutionState, Item, ItemState
 from reconciler.model.resources import ResourceId
-from reconciler.state import Store
+from reconciler.state import Store, tables
 from reconciler.state.inbox import Arrival, new_event_id
+from reconciler.state.queue import PendingReport, _execution_row
 from reconciler.state.routing import Routing
 
 SOURCE = ResourceId("EventSource", "default", "web")
@@ -90,3 +94,50 @@ def test_a16_e3_processes_that_hand_on_equal_events_at_once_hand_on_one(url: str
     finally:
         for peer in peers:
             peer.close()
+
+
+def finished(store: Store, number: int, at: float, digest: str) -> None:
+    """Store an item that ended, with all that it leaves."""
+    item = dataclasses.replace(
+        routing(arrival(at, str(number), "")).items[0], state=ItemState.DONE, created_at=at, spec_digest=digest
+    )
+    execution = Execution(f"rcl-{number}", item.id, STAGE, ExecutionState.FINISHED, at, digest, "r", finished_at=at)
+    report = PendingReport(item.id, "commit", "success", 3, at)
+    store.now = lambda: at  # type: ignore[method-assign]
+    with store._write() as connection:
+        store._queue(connection, [item], {digest: b"{}"}, [report], at)
+        connection.execute(tables.execution.insert().values(_execution_row(execution)))
+        store._put_outputs(connection, execution.id, {"version": "1"})
+        for name in (f"report/{item.id}", f"execution/{execution.id}"):
+            connection.execute(tables.lease.insert().values(name=name, holder="gone", number=1, until=0.0))
+
+
+def test_what_is_old_is_dropped_in_batches_with_all_that_belongs_to_it(store: Store) -> None:
+    for number in range(7):
+        finished(store, number, 10.0 + number, "sha256:old")
+    finished(store, 8, 100.0, "sha256:new")
+    assert [store.prune_executions(50.0, 3) for _ in range(3)] == [3, 3, 1]
+    assert [one.id for one in store.items()] == ["itm-8"]
+    assert store.outputs("rcl-8") == {"version": "1"}
+    assert (store.pinned("sha256:old"), store.pinned("sha256:new")) == (None, b"{}")
+    with store._read() as connection:
+        for table in (tables.execution, tables.report, tables.output):
+            assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 1
+        names = set(connection.execute(select(tables.lease.c.name)).scalars())
+    assert names == {"report/itm-8", "execution/rcl-8"}
+
+
+def test_the_configuration_of_what_waits_for_long_is_kept(store: Store) -> None:
+    waits = arrival(1.0, "waits")
+    store.now = lambda: 1.0  # type: ignore[method-assign]
+    store.add_events([waits])
+    store.settle_events([dataclasses.replace(routing(waits), pins={"sha256:x": b"{}"})])
+    assert store.prune_executions(50.0) == 0
+    assert store.pinned("sha256:x") == b"{}"
+
+
+def test_a14_what_a_process_locked_that_stands_still_within_a_transaction_is_free_after_seconds(url: str, store: Store) -> None:
+    if store.dialect == "sqlite":
+        return  # one process
+    with store._read() as connection:
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "10s"
