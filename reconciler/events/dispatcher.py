@@ -56,13 +56,16 @@ class Dispatcher:
         while True:
             self._beat()
             self._wake.clear()
-            again = False
+            again, handed_on = False, 0
             try:
                 await self._let_in()
-                again = await self.turn() > 0  # a batch is bounded by bytes too: there may be more
+                handed_on = await self.turn()
+                again = handed_on > 0  # a batch is bounded by bytes too: there may be more
                 await self._end_joins()
             except StateError as error:
                 self._engine.deps.log.error("events_paused", code=error.code, error=error.message)
+            if 1 < handed_on < BATCH:
+                await asyncio.sleep(LOOK_S)  # more come in all the time: let some of them share the next turn
             if not again:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), IDLE_S)
