@@ -30,7 +30,10 @@ class Hold:
         """Lengthen it; False when it went to somebody else."""
         asked = clock()
         found = await self._deps.db(self._deps.store.acquire_lease, self.fence.name, self._holder, self._ttl_s)
-        if found is None or found.number != self.fence.number:
+        if found is None:
+            return False
+        if found.number != self.fence.number:  # it was taken away, and is free again: for everybody, not for us to keep
+            await self._deps.db(self._deps.store.release_lease, found)
             return False
         self._taken = asked
         return True
