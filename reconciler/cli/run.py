@@ -211,7 +211,7 @@ class Daemon:
 
         metrics = Metrics(session.engine)
         session.engine.on_slice = metrics.observe_slice
-        working.steps.on_end = metrics.observe_execution
+        working.steps.tools.on_end = metrics.observe_execution
         metrics.watch_deliveries(working.intake.counts)
 
         async def trigger(integrations: tuple[Any, ...]) -> None:

@@ -15,7 +15,7 @@ from reconciler.drivers.github.workflows import GitHubExecutor
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus, Why
 from reconciler.model.resources import ResourceId
-from reconciler.stages import steps
+from reconciler.stages import following
 from reconciler.stages.queueing import item_id, pin_of
 from reconciler.state import Store
 from reconciler.state.queue import PendingReport, _execution_row, x
@@ -87,7 +87,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
         here.later(3)
         await here.turn()
         assert runs.asked == 1
-        here.later(steps.REFUSED_AGAIN_S)
+        here.later(following.REFUSED_AGAIN_S)
         await here.turn()
         assert runs.asked == 2
         runs.report = (RunStatus.FINISHED, Result.PASSED)
@@ -112,7 +112,7 @@ async def test_nothing_is_tried_again_while_the_run_before_may_still_be_running(
         if away:
             runs.away = ProviderUnavailable("the provider failed (503)")
         for _ in range(6):
-            here.later(steps.CANCEL_GRACE_S / 2)
+            here.later(following.CANCEL_GRACE_S / 2)
             await here.turn()
         found = await here.executions("s")
         assert [(one.result, one.why) for one in found] == [(Result.FAILED, Why.TIMED_OUT)]
@@ -361,7 +361,7 @@ async def test_d21_what_is_known_of_a_run_is_not_looked_at_again(tmp_path: Path)
         assert (again.later, again.result, again.next_at) == (None, Result.PASSED, 0.0)
         runs.away = ProviderUnavailable("the provider failed (503)")
         assert await here.deps.db(ask, "", "run-1", 2, here.now) == 1
-        for _ in range(2 * steps.LOOKS_AGAIN):
+        for _ in range(2 * following.LOOKS_AGAIN):
             await here.turn(1)
             here.later(900)
         assert await here.deps.db(here.store.next_due) == 0.0
