@@ -119,30 +119,28 @@ class Dispatcher:
         return pending, store.same_before([event for event, _ in pending]), store.now()
 
     async def _settle(self, routings: Sequence[Routing]) -> list[Routing]:
-        """Commit what a batch leads to; returns what was committed.
+        """Commit what a batch leads to; returns what was committed, and not by another process before.
 
         Where the batch as a whole cannot be (none of the database's doing), each event is on its own: the one whose effects
         cannot be stored is rejected, and keeps no other waiting.
         """
         deps = self._engine.deps
         try:
-            await deps.db(deps.store.settle_events, routings)
-            return list(routings)
+            return await deps.db(deps.store.settle_events, routings)
         except Exception as error:
             if not at_fault(error):
                 raise
-        settled = []
+        settled: list[Routing] = []
         for routing in routings:
             try:
-                await deps.db(deps.store.settle_events, [routing])
+                settled += await deps.db(deps.store.settle_events, [routing])
             except Exception as error:
                 if not at_fault(error):
                     raise
                 deps.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
                 why = f"what it leads to cannot be stored: {type(error).__name__}"
-                routing = Routing(routing.event_id, EventState.REJECTED, "error", why)
-                await deps.db(deps.store.settle_events, [routing])
-            settled.append(routing)
+                rejected = Routing(routing.event_id, EventState.REJECTED, "error", why)
+                settled += await deps.db(deps.store.settle_events, [rejected])
         return settled
 
     def wiring(self) -> Wiring:

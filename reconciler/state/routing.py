@@ -75,10 +75,10 @@ class Routings(Queue):
                         found[integration, external_id] = (*one.origin.get("through", ()), one.stage.path)
         return found
 
-    def settle_events(self, routings: Sequence[Routing]) -> int:
+    def settle_events(self, routings: Sequence[Routing]) -> list[Routing]:
         """Commit what a batch of events leads to, each exactly once: an event that is not pending any more is passed over.
 
-        Returns how many counted.
+        Returns what counted, as it was committed.
         """
         now = self.now()
         with self._write() as connection:
@@ -93,7 +93,7 @@ class Routings(Queue):
                 for one in routing.rejections
             ]
             self._upsert(connection, tables.rejection, rows)
-        return len(counted)
+        return counted
 
     def _first_of_equals(self, connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
         """Return ``routings``, but as a duplicate where an equal event of the source has had its effects by now.

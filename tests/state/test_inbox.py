@@ -55,10 +55,11 @@ def test_e3_what_is_stored_late_under_an_older_id_is_a_duplicate_of_what_was_han
     older, newer = arrival(1.0, "a"), arrival(2.0, "b")
     store.add_events([newer])
     assert store.same_before([newer.event]) == {}
-    store.settle_events([routing(newer)])
+    assert store.settle_events([routing(newer)]) == [routing(newer)]
+    assert store.settle_events([routing(newer)]) == []  # another process was first
     store.add_events([older])  # by a process that stood still since it made the id
     assert store.same_before([older.event]) == {}
-    store.settle_events([routing(older)])
+    assert [one.reason for one in store.settle_events([routing(older)])] == ["duplicate"]
     assert [one.id for one in store.items()] == ["itm-b"]
     shown = store.event(older.event.id)
     assert shown is not None
