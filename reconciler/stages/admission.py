@@ -12,7 +12,8 @@ from reconciler.manifests.schedules import in_window, next_opening
 from reconciler.model.executions import Execution, ExecutionState, Item, Result, Vote, Why
 from reconciler.model.resources import Resource
 from reconciler.stages import statuses
-from reconciler.state.queue import LOOKED_AT, Admission, PendingReport
+from reconciler.state.queue import LOOKED_AT, Admission
+from reconciler.state.reports import PendingReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from reconciler.model.executions import Item, ItemState
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages import statuses
 from reconciler.stages.inputs import LastInputs, build_inputs, frozen_event, label_of
-from reconciler.state.queue import PendingReport
+from reconciler.state.reports import PendingReport
 
 
 @dataclass(frozen=True, slots=True)

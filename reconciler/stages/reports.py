@@ -22,7 +22,7 @@ from reconciler.model.errors import (
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
 from reconciler.stages.reach import Reach
-from reconciler.state.queue import PendingReport
+from reconciler.state.reports import PendingReport
 from reconciler.state.rows import FenceLost
 
 LEASE_S = 120.0

@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.manifests.templates import TemplateError, resolve
 from reconciler.model.executions import Item, ReportKind, Result, Why
 from reconciler.stages.inputs import InputError
-from reconciler.state.queue import PendingReport
+from reconciler.state.reports import PendingReport
 
 QUEUED, RUNNING, FINAL = 1, 2, 3
 _DEPLOYMENT = {QUEUED: "queued", RUNNING: "in_progress"}

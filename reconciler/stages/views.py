@@ -10,7 +10,7 @@ from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.values import digest_of
-from reconciler.state.queue import PendingReport
+from reconciler.state.reports import PendingReport
 
 
 def item_digest(item: Item) -> str:

@@ -1,4 +1,4 @@
-"""Queues of stages: items, approvals, executions, outputs, and what is to be reported. Claims are atomic, writes are guarded."""
+"""Queues of stages: items, approvals, who starts next. Claims are atomic: one at a time for each stage, over all processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, select, update
 
@@ -16,28 +15,14 @@ from reconciler.model.executions import Execution, ExecutionState, Item, ItemSta
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.audit import AuditLog
 from reconciler.state.base import chunks, pack, unpack
-from reconciler.state.inbox import Arrival, Inbox
-from reconciler.state.rows import FenceLost
+from reconciler.state.executions import Executions, execution_row
+from reconciler.state.inbox import Arrival
+from reconciler.state.reports import PendingReport
 
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
-
-_OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
 LOOKED_AT = 500
 """Items of one queue that are looked at together."""
-
-
-@dataclass(frozen=True, slots=True)
-class PendingReport:
-    """A status to be written back, in the order of ``seq``. ``payload`` is what the sender needs besides."""
-
-    item_id: str
-    kind: str
-    state: str
-    seq: int
-    due_at: float
-    payload: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,7 @@ Admit = Callable[[Sequence[Item], int, Mapping[str, Sequence[Vote]]], Admission]
 """(queued items oldest first, executions under way, votes by item) → what happens. Pure."""
 
 
-class Queue(Inbox, AuditLog):
+class Queue(Executions):
     """Part of `Store`."""
 
     # -- items ------------------------------------------------------------------------------------------------------
@@ -124,7 +109,7 @@ class Queue(Inbox, AuditLog):
     def _carry_out(self, connection: SqlConnection, items: Mapping[str, Item], decision: Admission) -> None:
         for execution in decision.start:
             self._set_item(connection, items[execution.item_id], ItemState.RUNNING)
-            connection.execute(x.insert().values(_execution_row(execution)))
+            connection.execute(x.insert().values(execution_row(execution)))
         for item_id, (reason, message) in decision.discard.items():
             self._set_item(connection, items[item_id], ItemState.DISCARDED, reason, message)
         for item_id, (reason, message) in decision.waiting.items():
@@ -181,92 +166,17 @@ class Queue(Inbox, AuditLog):
             payload = connection.execute(select(p.c.payload).where(p.c.digest == digest)).scalar()
         return bytes(payload) if payload is not None else None
 
-    # -- approvals --------------------------------------------------------------------------------------------------
-
-    def add_vote(self, vote: Vote, *, audit: AuditEntry) -> bool:
-        """Store an approval with its audit entry; False if this person approved the item before, or it does not wait any more."""
-        with self._write() as connection:
-            query = select(i.c.id).where(i.c.id == vote.item_id, i.c.state == ItemState.QUEUED.value)
-            if connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first() is None:
-                return False
-            known = connection.execute(select(v.c.by).where(v.c.item_id == vote.item_id, v.c.by == vote.by)).first()
-            if known is not None:
-                return False
-            connection.execute(v.insert().values(item_id=vote.item_id, by=vote.by, at=vote.at))
-            self._append(connection, [audit])
-        return True
-
-    def votes(self, item_id: str) -> list[Vote]:
-        """Return the approvals of an item, oldest first."""
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many items wait and executions run, by stage path: ``{"queue", "running"}``."""
+        found: dict[str, dict[str, int]] = {}
         with self._read() as connection:
-            return self._votes(connection, [item_id]).get(item_id, [])
-
-    def _votes(self, connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
-        found: dict[str, list[Vote]] = {}
-        for part in chunks(list(item_ids)):
-            for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
-                found.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
+            waiting = select(i.c.stage, func.count()).where(i.c.state == ItemState.QUEUED.value).group_by(i.c.stage)
+            for stage, number in connection.execute(waiting):
+                found.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
+            running = select(x.c.stage, func.count()).where(x.c.state != ExecutionState.FINISHED.value).group_by(x.c.stage)
+            for stage, number in connection.execute(running):
+                found.setdefault(stage, {"queue": 0, "running": 0})["running"] = int(number)
         return found
-
-    # -- executions -------------------------------------------------------------------------------------------------
-
-    def execution(self, execution_id: str) -> Execution | None:
-        """Return one execution, or None."""
-        with self._read() as connection:
-            payload = connection.execute(select(x.c.payload).where(x.c.id == execution_id)).scalar()
-        return unpack(Execution, payload) if payload is not None else None
-
-    def executions(self, *, stage: str = "", states: Sequence[str] = (), limit: int = 100) -> list[Execution]:
-        """Return executions, newest first."""
-        query = select(x.c.payload).order_by(x.c.created_at.desc(), x.c.id).limit(limit)
-        if stage:
-            query = query.where(x.c.stage == stage)
-        if states:
-            query = query.where(x.c.state.in_(list(states)))
-        with self._read() as connection:
-            return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
-
-    def executions_of_item(self, item_id: str) -> list[Execution]:
-        """Return the tries of an item, oldest first."""
-        with self._read() as connection:
-            query = select(x.c.payload).where(x.c.item_id == item_id).order_by(x.c.created_at)
-            return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
-
-    def due_executions(self, now: float, limit: int) -> list[tuple[str, int]]:
-        """Return (id, version) of the executions that are to be looked at, most overdue first; of ended ones only if somebody asked."""
-        ended = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0) & (x.c.next_at <= now)
-        query = (
-            select(x.c.id, x.c.version)
-            .where((x.c.state.in_(_OPEN) & (x.c.next_at <= now)) | ended)
-            .order_by(x.c.next_at)
-            .limit(limit)
-        )
-        with self._read() as connection:
-            return [(str(row.id), int(row.version)) for row in connection.execute(query)]
-
-    def next_due(self) -> float:
-        """Return when the next execution is to be looked at (epoch seconds); 0 if none is under way."""
-        with self._read() as connection:
-            again = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0)
-            query = select(func.min(x.c.next_at)).where(x.c.state.in_(_OPEN) | again)
-            return float(connection.execute(query).scalar() or 0.0)
-
-    def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
-        """Store what an execution is now; raises `FenceLost` when another process wrote it meanwhile."""
-        with self._write() as connection:
-            changed = self._save(connection, execution)
-            self._add_reports(connection, reports)
-        return changed
-
-    def _save(self, connection: SqlConnection, execution: Execution) -> Execution:
-        changed = dataclasses.replace(execution, version=execution.version + 1)
-        row = _execution_row(changed)
-        matched = connection.execute(update(x).where(x.c.id == execution.id, x.c.version == execution.version).values(row))
-        if matched.rowcount != 1:
-            raise FenceLost(
-                f"another process works on {execution.id}", hint="Nothing was written; this process stops working on it."
-            )
-        return changed
 
     def finish_execution(
         self,
@@ -303,175 +213,32 @@ class Queue(Inbox, AuditLog):
             self._add_reports(connection, reports)
         return changed
 
-    def ask_cancel(self, execution_id: str, by: str, at: float, *, audit: AuditEntry) -> bool:
-        """Note that an execution is to be ended; False if it has ended, or was asked before."""
+    # -- approvals --------------------------------------------------------------------------------------------------
+
+    def add_vote(self, vote: Vote, *, audit: AuditEntry) -> bool:
+        """Store an approval with its audit entry; False if this person approved the item before, or it does not wait any more."""
         with self._write() as connection:
-            query = select(x.c.payload).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
-            payload = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).scalar()
-            if payload is None:
+            query = select(i.c.id).where(i.c.id == vote.item_id, i.c.state == ItemState.QUEUED.value)
+            if connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first() is None:
                 return False
-            execution: Execution = unpack(Execution, payload)
-            if execution.cancel_at:
+            known = connection.execute(select(v.c.by).where(v.c.item_id == vote.item_id, v.c.by == vote.by)).first()
+            if known is not None:
                 return False
-            self._save(connection, dataclasses.replace(execution, cancel_at=at, cancel_by=by, next_at=at))
+            connection.execute(v.insert().values(item_id=vote.item_id, by=vote.by, at=vote.at))
             self._append(connection, [audit])
         return True
 
-    def hint(self, integration: str, external_id: str, now: float) -> int:
-        """Look at the executions of this run at once: an event said something of it. Returns how many there are."""
-        with self._write() as connection:
-            matched = connection.execute(
-                update(x)
-                .where(
-                    x.c.integration == integration,
-                    x.c.external_id == external_id,
-                    x.c.state == ExecutionState.RUNNING.value,
-                    x.c.next_at > now,
-                )
-                .values(next_at=now)
-            )
-        return int(matched.rowcount)
+    def votes(self, item_id: str) -> list[Vote]:
+        """Return the approvals of an item, oldest first."""
+        with self._read() as connection:
+            return self._votes(connection, [item_id]).get(item_id, [])
 
-    def hint_again(self, integration: str, external_id: str, attempt: int, now: float) -> int:
-        """Look once more at executions that ended with an earlier attempt of this run; returns how many there are."""
-        found = 0
-        with self._write() as connection:
-            query = select(x.c.id, x.c.payload).where(
-                x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
-            )
-            for execution_id, payload in connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).all():
-                one: Execution = unpack(Execution, payload)
-                known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
-                if known < attempt:
-                    found += 1
-                    asked = pack(dataclasses.replace(one, next_at=now))
-                    connection.execute(update(x).where(x.c.id == execution_id).values(next_at=now, payload=asked))
+    def _votes(self, connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
+        found: dict[str, list[Vote]] = {}
+        for part in chunks(list(item_ids)):
+            for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
+                found.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
         return found
-
-    def wake(self, execution_id: str, now: float) -> None:
-        """Look at an execution at once."""
-        with self._write() as connection:
-            connection.execute(update(x).where(x.c.id == execution_id, x.c.next_at > now).values(next_at=now))
-
-    def last_inputs(self, stage: ResourceId, results: Sequence[str], page: int = 50) -> Mapping[str, Any] | None:
-        """Return the inputs of the newest finished execution with one of ``results``; None if there is none."""
-        query = (
-            select(x.c.payload)
-            .where(x.c.stage == stage.path, x.c.state == ExecutionState.FINISHED.value)
-            .order_by(x.c.finished_at.desc(), x.c.id)
-            .execution_options(yield_per=page)
-        )
-        with self._read() as connection:
-            for payload in connection.execute(query).scalars():
-                execution: Execution = unpack(Execution, payload)
-                if execution.result is not None and execution.result.value in results:
-                    found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
-                    return unpack(Item, found).inputs if found is not None else {}
-        return None
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many items wait and executions run, by stage path: ``{"queue", "running"}``."""
-        found: dict[str, dict[str, int]] = {}
-        with self._read() as connection:
-            waiting = select(i.c.stage, func.count()).where(i.c.state == ItemState.QUEUED.value).group_by(i.c.stage)
-            for stage, number in connection.execute(waiting):
-                found.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
-            running = select(x.c.stage, func.count()).where(x.c.state != ExecutionState.FINISHED.value).group_by(x.c.stage)
-            for stage, number in connection.execute(running):
-                found.setdefault(stage, {"queue": 0, "running": 0})["running"] = int(number)
-        return found
-
-    def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
-        """Return the newest execution of each stage (by path)."""
-        found: dict[str, Execution] = {}
-        with self._read() as connection:
-            for stage in stages:
-                query = select(x.c.payload).where(x.c.stage == stage).order_by(x.c.created_at.desc()).limit(1)
-                payload = connection.execute(query).scalar()
-                if payload is not None:
-                    found[stage] = unpack(Execution, payload)
-        return found
-
-    # -- outputs ----------------------------------------------------------------------------------------------------
-
-    def put_outputs(self, execution_id: str, values: Mapping[str, Any]) -> bool:
-        """Merge values that a job pushed; False if the execution has ended."""
-        with self._write() as connection:
-            query = select(x.c.id).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
-            if connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first() is None:
-                return False
-            self._put_outputs(connection, execution_id, values)
-        return True
-
-    def _put_outputs(self, connection: SqlConnection, execution_id: str, values: Mapping[str, Any]) -> None:
-        rows = [{"execution_id": execution_id, "name": name, "value": orjson.dumps(value)} for name, value in values.items()]
-        self._upsert(connection, o, rows)
-
-    def outputs(self, execution_id: str) -> dict[str, Any]:
-        """Return what an execution hands on."""
-        with self._read() as connection:
-            rows = connection.execute(select(o.c.name, o.c.value).where(o.c.execution_id == execution_id).order_by(o.c.name))
-            return {name: orjson.loads(value) for name, value in rows}
-
-    # -- reports ----------------------------------------------------------------------------------------------------
-
-    def _add_reports(self, connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
-        for one in reports:
-            row = {
-                "item_id": one.item_id,
-                "kind": one.kind,
-                "state": one.state,
-                "seq": one.seq,
-                "due_at": one.due_at,
-                "done_at": 0.0,
-                "payload": orjson.dumps(dict(one.payload)),
-            }
-            self._insert_new(connection, r, row)
-
-    def due_reports(self, now: float, limit: int) -> list[PendingReport]:
-        """Return what is to be written back: of each target only the first that is open, so that they arrive in order."""
-        e = r.alias("earlier")
-        # "Not above 0" says open, too, and keeps SQLite to the few rows of one item: it would go through all that are open.
-        before = (e.c.item_id == r.c.item_id) & (e.c.kind == r.c.kind) & (e.c.done_at <= 0) & (e.c.seq < r.c.seq)
-        query = (
-            select(r)
-            .where(r.c.done_at == 0, r.c.due_at <= now, ~select(e.c.item_id).where(before).exists())
-            .order_by(r.c.due_at, r.c.item_id, r.c.kind, r.c.seq)
-            .limit(limit)
-        )
-        with self._read() as connection:
-            return [
-                PendingReport(row.item_id, row.kind, row.state, row.seq, row.due_at, orjson.loads(row.payload))
-                for row in connection.execute(query)
-            ]
-
-    def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None) -> None:
-        """Note that a status is written; ``target`` is what later ones of the same item need to know."""
-        with self._write() as connection:
-            where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)
-            connection.execute(update(r).where(where, r.c.state == report.state).values(done_at=now))
-            if target:
-                for row in connection.execute(select(r.c.state, r.c.payload).where(where)).all():
-                    payload = {**orjson.loads(row.payload), **target}
-                    connection.execute(update(r).where(where, r.c.state == row.state).values(payload=orjson.dumps(payload)))
-
-    def put_off_report(self, report: PendingReport, due_at: float, payload: Mapping[str, Any]) -> None:
-        """Try a status again later."""
-        with self._write() as connection:
-            connection.execute(
-                update(r)
-                .where(r.c.item_id == report.item_id, r.c.kind == report.kind, r.c.state == report.state)
-                .values(due_at=due_at, payload=orjson.dumps(dict(payload)))
-            )
-
-    def reports_of(self, item_id: str) -> list[tuple[PendingReport, float]]:
-        """Return the statuses of an item, with when each was written (0: not yet)."""
-        with self._read() as connection:
-            rows = connection.execute(select(r).where(r.c.item_id == item_id).order_by(r.c.kind, r.c.seq))
-            return [
-                (PendingReport(x.item_id, x.kind, x.state, x.seq, x.due_at, orjson.loads(x.payload)), float(x.done_at))
-                for x in rows
-            ]
 
     # -- retention --------------------------------------------------------------------------------------------------
 
@@ -520,22 +287,3 @@ def _item_row(item: Item) -> dict[str, Any]:
         "created_at": item.created_at,
         "payload": pack(item),
     }
-
-
-def _execution_row(execution: Execution) -> dict[str, Any]:
-    return {
-        "id": execution.id,
-        "item_id": execution.item_id,
-        "stage": execution.stage.path,
-        "state": execution.state.value,
-        "integration": execution.integration,
-        "external_id": execution.run.external_id if execution.run is not None else "",
-        "version": execution.version,
-        "next_at": execution.next_at,
-        "created_at": execution.created_at,
-        "finished_at": execution.finished_at,
-        "payload": pack(execution),
-    }
-
-
-__all__ = ["Admission", "Admit", "PendingReport", "Queue"]

@@ -16,7 +16,8 @@ from reconciler.model.resources import ResourceId
 from reconciler.state import tables
 from reconciler.state.base import chunks, unpack
 from reconciler.state.inbox import Arrival, new_event_id
-from reconciler.state.queue import PendingReport, Queue
+from reconciler.state.queue import Queue
+from reconciler.state.reports import PendingReport
 
 _NOTHING = ("", "")
 

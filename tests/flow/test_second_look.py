@@ -18,7 +18,9 @@ from reconciler.model.resources import ResourceId
 from reconciler.stages import following
 from reconciler.stages.queueing import item_id, pin_of
 from reconciler.state import Store
-from reconciler.state.queue import PendingReport, _execution_row, x
+from reconciler.state.executions import execution_row
+from reconciler.state.queue import x
+from reconciler.state.reports import PendingReport
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import WORKFLOW, StageWorld
 from tests.support.postgres import Postgres
@@ -263,7 +265,7 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
                         finished_at=float(number + 1),
                         result=result,
                     )
-                    connection.execute(x.insert().values(_execution_row(ended)))
+                    connection.execute(x.insert().values(execution_row(ended)))
 
         await here.deps.db(write)
         assert await here.deps.db(here.store.last_inputs, stage(), ("passed",)) == {"v": "1"}
@@ -449,7 +451,7 @@ async def test_d21_asking_to_look_again_loses_nothing_that_is_written_meanwhile(
         version=1,
     )
     with store._write() as connection:
-        connection.execute(x.insert().values(_execution_row(ended)))
+        connection.execute(x.insert().values(execution_row(ended)))
     with store._write() as connection:
         store._save(connection, dataclasses.replace(ended, message="written"))
         asking = asyncio.create_task(asyncio.to_thread(store.hint_again, "i", "7", 2, 5.0))

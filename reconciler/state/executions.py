@@ -1,0 +1,197 @@
+"""Executions: what runs, when it is looked at next, what it hands on. Writes are guarded by a version."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import func, select, update
+
+from reconciler.model.executions import Execution, ExecutionState, Item
+from reconciler.model.records import AuditEntry
+from reconciler.model.resources import ResourceId
+from reconciler.state import tables
+from reconciler.state.base import pack, unpack
+from reconciler.state.reports import PendingReport, Reports
+from reconciler.state.rows import FenceLost
+
+i, x, o = tables.item, tables.execution, tables.output
+_OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
+
+
+class Executions(Reports):
+    """Part of `Store`."""
+
+    def execution(self, execution_id: str) -> Execution | None:
+        """Return one execution, or None."""
+        with self._read() as connection:
+            payload = connection.execute(select(x.c.payload).where(x.c.id == execution_id)).scalar()
+        return unpack(Execution, payload) if payload is not None else None
+
+    def executions(self, *, stage: str = "", states: Sequence[str] = (), limit: int = 100) -> list[Execution]:
+        """Return executions, newest first."""
+        query = select(x.c.payload).order_by(x.c.created_at.desc(), x.c.id).limit(limit)
+        if stage:
+            query = query.where(x.c.stage == stage)
+        if states:
+            query = query.where(x.c.state.in_(list(states)))
+        with self._read() as connection:
+            return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
+
+    def executions_of_item(self, item_id: str) -> list[Execution]:
+        """Return the tries of an item, oldest first."""
+        with self._read() as connection:
+            query = select(x.c.payload).where(x.c.item_id == item_id).order_by(x.c.created_at)
+            return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
+
+    def due_executions(self, now: float, limit: int) -> list[tuple[str, int]]:
+        """Return (id, version) of the executions that are to be looked at, most overdue first; of ended ones only if somebody asked."""
+        ended = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0) & (x.c.next_at <= now)
+        query = (
+            select(x.c.id, x.c.version)
+            .where((x.c.state.in_(_OPEN) & (x.c.next_at <= now)) | ended)
+            .order_by(x.c.next_at)
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return [(str(row.id), int(row.version)) for row in connection.execute(query)]
+
+    def next_due(self) -> float:
+        """Return when the next execution is to be looked at (epoch seconds); 0 if none is under way."""
+        with self._read() as connection:
+            again = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0)
+            query = select(func.min(x.c.next_at)).where(x.c.state.in_(_OPEN) | again)
+            return float(connection.execute(query).scalar() or 0.0)
+
+    def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
+        """Store what an execution is now; raises `FenceLost` when another process wrote it meanwhile."""
+        with self._write() as connection:
+            changed = self._save(connection, execution)
+            self._add_reports(connection, reports)
+        return changed
+
+    def _save(self, connection: SqlConnection, execution: Execution) -> Execution:
+        changed = dataclasses.replace(execution, version=execution.version + 1)
+        row = execution_row(changed)
+        matched = connection.execute(update(x).where(x.c.id == execution.id, x.c.version == execution.version).values(row))
+        if matched.rowcount != 1:
+            raise FenceLost(
+                f"another process works on {execution.id}", hint="Nothing was written; this process stops working on it."
+            )
+        return changed
+
+    def ask_cancel(self, execution_id: str, by: str, at: float, *, audit: AuditEntry) -> bool:
+        """Note that an execution is to be ended; False if it has ended, or was asked before."""
+        with self._write() as connection:
+            query = select(x.c.payload).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
+            payload = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).scalar()
+            if payload is None:
+                return False
+            execution: Execution = unpack(Execution, payload)
+            if execution.cancel_at:
+                return False
+            self._save(connection, dataclasses.replace(execution, cancel_at=at, cancel_by=by, next_at=at))
+            self._append(connection, [audit])
+        return True
+
+    def hint(self, integration: str, external_id: str, now: float) -> int:
+        """Look at the executions of this run at once: an event said something of it. Returns how many there are."""
+        with self._write() as connection:
+            matched = connection.execute(
+                update(x)
+                .where(
+                    x.c.integration == integration,
+                    x.c.external_id == external_id,
+                    x.c.state == ExecutionState.RUNNING.value,
+                    x.c.next_at > now,
+                )
+                .values(next_at=now)
+            )
+        return int(matched.rowcount)
+
+    def hint_again(self, integration: str, external_id: str, attempt: int, now: float) -> int:
+        """Look once more at executions that ended with an earlier attempt of this run; returns how many there are."""
+        found = 0
+        with self._write() as connection:
+            query = select(x.c.id, x.c.payload).where(
+                x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
+            )
+            for execution_id, payload in connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).all():
+                one: Execution = unpack(Execution, payload)
+                known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
+                if known < attempt:
+                    found += 1
+                    asked = pack(dataclasses.replace(one, next_at=now))
+                    connection.execute(update(x).where(x.c.id == execution_id).values(next_at=now, payload=asked))
+        return found
+
+    def wake(self, execution_id: str, now: float) -> None:
+        """Look at an execution at once."""
+        with self._write() as connection:
+            connection.execute(update(x).where(x.c.id == execution_id, x.c.next_at > now).values(next_at=now))
+
+    def last_inputs(self, stage: ResourceId, results: Sequence[str], page: int = 50) -> Mapping[str, Any] | None:
+        """Return the inputs of the newest finished execution with one of ``results``; None if there is none."""
+        query = (
+            select(x.c.payload)
+            .where(x.c.stage == stage.path, x.c.state == ExecutionState.FINISHED.value)
+            .order_by(x.c.finished_at.desc(), x.c.id)
+            .execution_options(yield_per=page)
+        )
+        with self._read() as connection:
+            for payload in connection.execute(query).scalars():
+                execution: Execution = unpack(Execution, payload)
+                if execution.result is not None and execution.result.value in results:
+                    found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
+                    return unpack(Item, found).inputs if found is not None else {}
+        return None
+
+    def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
+        """Return the newest execution of each stage (by path)."""
+        found: dict[str, Execution] = {}
+        with self._read() as connection:
+            for stage in stages:
+                query = select(x.c.payload).where(x.c.stage == stage).order_by(x.c.created_at.desc()).limit(1)
+                payload = connection.execute(query).scalar()
+                if payload is not None:
+                    found[stage] = unpack(Execution, payload)
+        return found
+
+    def put_outputs(self, execution_id: str, values: Mapping[str, Any]) -> bool:
+        """Merge values that a job pushed; False if the execution has ended."""
+        with self._write() as connection:
+            query = select(x.c.id).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
+            if connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first() is None:
+                return False
+            self._put_outputs(connection, execution_id, values)
+        return True
+
+    def _put_outputs(self, connection: SqlConnection, execution_id: str, values: Mapping[str, Any]) -> None:
+        rows = [{"execution_id": execution_id, "name": name, "value": orjson.dumps(value)} for name, value in values.items()]
+        self._upsert(connection, o, rows)
+
+    def outputs(self, execution_id: str) -> dict[str, Any]:
+        """Return what an execution hands on."""
+        with self._read() as connection:
+            rows = connection.execute(select(o.c.name, o.c.value).where(o.c.execution_id == execution_id).order_by(o.c.name))
+            return {name: orjson.loads(value) for name, value in rows}
+
+
+def execution_row(execution: Execution) -> dict[str, Any]:
+    """Return an execution as its table has it."""
+    return {
+        "id": execution.id,
+        "item_id": execution.item_id,
+        "stage": execution.stage.path,
+        "state": execution.state.value,
+        "integration": execution.integration,
+        "external_id": execution.run.external_id if execution.run is not None else "",
+        "version": execution.version,
+        "next_at": execution.next_at,
+        "created_at": execution.created_at,
+        "finished_at": execution.finished_at,
+        "payload": pack(execution),
+    }

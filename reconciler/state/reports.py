@@ -1,0 +1,91 @@
+"""Statuses that are to be written back: of each target one after the other, each until it is written or given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import select, update
+
+from reconciler.state import tables
+from reconciler.state.audit import AuditLog
+from reconciler.state.inbox import Inbox
+
+r = tables.report
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReport:
+    """A status to be written back, in the order of ``seq``. ``payload`` is what the sender needs besides."""
+
+    item_id: str
+    kind: str
+    state: str
+    seq: int
+    due_at: float
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reports(Inbox, AuditLog):
+    """Part of `Store`."""
+
+    def _add_reports(self, connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
+        for one in reports:
+            row = {
+                "item_id": one.item_id,
+                "kind": one.kind,
+                "state": one.state,
+                "seq": one.seq,
+                "due_at": one.due_at,
+                "done_at": 0.0,
+                "payload": orjson.dumps(dict(one.payload)),
+            }
+            self._insert_new(connection, r, row)
+
+    def due_reports(self, now: float, limit: int) -> list[PendingReport]:
+        """Return what is to be written back: of each target only the first that is open, so that they arrive in order."""
+        e = r.alias("earlier")
+        # "Not above 0" says open, too, and keeps SQLite to the few rows of one item: it would go through all that are open.
+        before = (e.c.item_id == r.c.item_id) & (e.c.kind == r.c.kind) & (e.c.done_at <= 0) & (e.c.seq < r.c.seq)
+        query = (
+            select(r)
+            .where(r.c.done_at == 0, r.c.due_at <= now, ~select(e.c.item_id).where(before).exists())
+            .order_by(r.c.due_at, r.c.item_id, r.c.kind, r.c.seq)
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return [
+                PendingReport(row.item_id, row.kind, row.state, row.seq, row.due_at, orjson.loads(row.payload))
+                for row in connection.execute(query)
+            ]
+
+    def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None) -> None:
+        """Note that a status is written; ``target`` is what later ones of the same item need to know."""
+        with self._write() as connection:
+            where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)
+            connection.execute(update(r).where(where, r.c.state == report.state).values(done_at=now))
+            if target:
+                for row in connection.execute(select(r.c.state, r.c.payload).where(where)).all():
+                    payload = {**orjson.loads(row.payload), **target}
+                    connection.execute(update(r).where(where, r.c.state == row.state).values(payload=orjson.dumps(payload)))
+
+    def put_off_report(self, report: PendingReport, due_at: float, payload: Mapping[str, Any]) -> None:
+        """Try a status again later."""
+        with self._write() as connection:
+            connection.execute(
+                update(r)
+                .where(r.c.item_id == report.item_id, r.c.kind == report.kind, r.c.state == report.state)
+                .values(due_at=due_at, payload=orjson.dumps(dict(payload)))
+            )
+
+    def reports_of(self, item_id: str) -> list[tuple[PendingReport, float]]:
+        """Return the statuses of an item, with when each was written (0: not yet)."""
+        with self._read() as connection:
+            rows = connection.execute(select(r).where(r.c.item_id == item_id).order_by(r.c.kind, r.c.seq))
+            return [
+                (PendingReport(x.item_id, x.kind, x.state, x.seq, x.due_at, orjson.loads(x.payload)), float(x.done_at))
+                for x in rows
+            ]
