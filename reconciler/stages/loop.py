@@ -96,9 +96,10 @@ class StageLoop:
         settings = settings_of(resource, self._engine.suspended(resource) if resource is not None else "")
         queued = await deps.db(deps.store.candidates, stage)
         pinned = await self._pinned(queued)
-        now = await deps.db(deps.store.now)
 
         def choose(items: object, running: int, votes: object) -> Admission:
+            # The time is asked for once nobody else decides: whoever stood still before that knows an old one.
+            now = deps.store.now()
             return decide(items, running, votes, settings=settings, pinned=pinned, now=now)  # type: ignore[arg-type]
 
         admission = await deps.db(deps.store.admit, stage, choose)

@@ -1,8 +1,10 @@
 """What depends on time, with a clock that is turned by hand: connection groups, schedules, windows, retries, timeouts."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
+import pytest
 
 from reconciler.model.executions import ItemState, Result, Why
 from tests.flow.inside import Inside, inside
@@ -130,6 +132,29 @@ async def test_a_time_window_opens_and_lets_what_waited_run(tmp_path: Path) -> N
         here.later(23 * 3600 + 60)
         await here.turn()
         assert [one.result for one in await here.executions("night")] == [Result.PASSED]
+
+
+async def test_a14_a_window_that_closed_while_the_process_stood_still_lets_nothing_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inside(tmp_path) as here:
+        here.world.manual()
+        days = "[monday, tuesday, wednesday, thursday, friday, saturday, sunday]"
+        window = f"{{start: '02:00', end: '03:00', weekDays: {days}}}"
+        here.world.stage("deploy", f"conditions: [{{type: time-window, timeWindow: {window}}}]", NOOP)
+        here.later(-(here.now % 86_400) + 2.5 * 3600)
+        await here.sync()
+        await here.trigger()
+        admit = here.store.admit
+
+        def late(*arguments: Any) -> Any:
+            here.later(3600)
+            return admit(*arguments)
+
+        monkeypatch.setattr(here.store, "admit", late)
+        await here.turn(1)
+        assert [one.reason for one in await here.items("deploy")] == ["time-window"]
+        assert await here.executions("deploy") == []
 
 
 async def test_what_cannot_be_reached_is_tried_until_its_time_is_over_and_retried_by_policy(tmp_path: Path) -> None:
