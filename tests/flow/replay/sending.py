@@ -204,7 +204,7 @@ class Three:
             peer.start()
             return
         peer.process.send_signal(signal.SIGSTOP)
-        time.sleep(dice.uniform(0.5, 9))
+        time.sleep(dice.uniform(0.5, 9) if dice.random() < 0.85 else dice.uniform(11, 15))  # longer than any lock is kept
         peer.process.send_signal(signal.SIGCONT)
 
     def rss(self) -> int:
