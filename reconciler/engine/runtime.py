@@ -21,8 +21,10 @@ from reconciler.model.resources import ResourceId
 APPLICATION_VERSION = "slices-v1"
 """Bumped only when a workflow's steps change order: other versions' workflows never run here."""
 QUEUE = "reconcile"
-POLL_S = 1.0
 STAGES = "stages"
+POLL_S = 1.0
+STAGES_POLL_S = 0.2
+"""An execution takes two steps and more, one after the other, and each waits for this."""
 RunSlice = Callable[[ResourceId], Awaitable[None]]
 RunStep = Callable[[str], Awaitable[None]]
 """Runs one step of the execution with this id."""
@@ -112,8 +114,8 @@ class Runtime:
         self._step = DBOS.workflow(name="stage_step")(_stage_step)
         DBOS.listen_queues([QUEUE, STAGES])
         DBOS.launch()
-        for queue in (QUEUE, STAGES):
-            DBOS.register_queue(queue, partition_concurrency=1, worker_concurrency=self._concurrency, polling_interval_sec=POLL_S)
+        for queue, pause in ((QUEUE, POLL_S), (STAGES, STAGES_POLL_S)):
+            DBOS.register_queue(queue, partition_concurrency=1, worker_concurrency=self._concurrency, polling_interval_sec=pause)
 
     async def enqueue(self, integration: ResourceId, token: str) -> str:
         """Ask for a slice of ``integration``; the same ``token`` twice is one slice. Returns the workflow id."""
