@@ -64,7 +64,8 @@ def _value(given: Mapping[str, Any], connection: str, payload: Any, last: LastIn
     data = given["valueFrom"].get("eventData")
     if data is None:
         before = last(tuple(given["valueFrom"]["lastExecution"]["results"]))
-        return (before or {}).get(name, ""), False  # was checked when it was queued first
+        # It was checked when it was queued first, but perhaps for an executor that runs no jobs, or with another pattern.
+        return (before or {}).get(name, ""), before is not None and name in before
     if data["connection"] != connection:
         raise InputError(
             f"input {name!r} comes from {data['connection']!r}, but the event came by {connection!r}",

@@ -313,6 +313,9 @@ def test_inputs_come_from_constants_events_and_the_last_execution_by_connection(
     assert build_inputs(spec, "two", {"x": {"y": 2}}, lambda _: None)["a"] == ""
     with pytest.raises(InputError, match="input 'b'"):
         build_inputs(spec, "one", {}, lambda _: None)
+    jobs = {**spec, "executor": {"type": "github"}}  # once it sent requests, where such a text is harmless
+    with pytest.raises(InputError, match="input 'a'"):
+        build_inputs(jobs, "two", {"x": {"y": 2}}, lambda _: {"a": "$(id)"})
 
 
 # admission
