@@ -307,7 +307,7 @@ def _after(runs: list[Execution], before: str) -> list[Execution]:
     for number, one in enumerate(runs):
         if one.id == before:
             return runs[number + 1 :]
-    raise UsageError(f"no execution {before} to continue from", hint="Begin anew without `before`.")
+    raise NoSuch(f"no execution {before} to continue from", hint="Begin anew without `before`.")
 
 
 def _limit(request: Mapping[str, Any]) -> int:

@@ -108,7 +108,7 @@ def _response(one: Operation, status: int) -> dict[str, Any]:
     found: dict[str, Any] = {"description": WORDS[status], "content": {"application/json": media}}
     if good and one.stream:
         found["content"]["text/event-stream"] = {
-            "schema": {"type": "string", "description": "Events `log` with a Log each, at last `end`; `error` with an Error."}
+            "schema": {"description": "Server-sent events: `log` with a Log each, at last `end`; `error` with an Error."}
         }
     if status == 401:
         found["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}

@@ -95,7 +95,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "List events, newest first",
         "EventList",
         query={
-            "source": schemas.REFERENCE,
+            "source": schemas.SOURCE,
             "state": schemas.EVENT_STATE,
             "before": schemas.BEFORE,
             "limit": schemas.LIMIT,

@@ -100,6 +100,8 @@ class Routes:
         """Return the error to answer: a wrong token too many becomes `TooMany`."""
         if not isinstance(error, Unauthorized) and not (isinstance(error, OutputsRefused) and error.status == 401):
             return error
+        if not request.headers.get("authorization"):
+            return error  # nothing was guessed
         peer = request.client.host if request.client is not None else "?"
         if not self._throttle.failed(peer):
             return TooMany("too many wrong tokens from this address", hint="Wait a minute.")

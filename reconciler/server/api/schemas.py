@@ -15,7 +15,11 @@ Schema = dict[str, Any]
 
 _PRINTABLE = r"^[^\u0000-\u001f\u007f]+$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-_REFERENCE = r"^([A-Za-z]+/)?[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?$"
+_REFERENCE = r"^(KINDS/)?[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?$"
+_UNTIL = (
+    r"^([0-9]{1,6}(d([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?|h([0-9]{1,6}m)?([0-9]{1,6}s)?|m([0-9]{1,6}s)?|s)"
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))$"
+)
 _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -57,14 +61,24 @@ def _nullable(name: str) -> Schema:
     return {"anyOf": [ref(name), {"type": "null"}]}
 
 
+def _reference(*kinds: str) -> Schema:
+    forms = ", ".join(f"`{kind}/NAME`" for kind in kinds)
+    return text(
+        f"`NAME`, {forms}; with `@CANVAS` where it is not clear.",
+        maxLength=160,
+        pattern=_REFERENCE.replace("KINDS", f"({'|'.join(kinds)})"),
+    )
+
+
 TIME = text("RFC 3339 in UTC; empty when it has not happened.")
 ANY: Schema = {"type": "object", "additionalProperties": True}
 ID = text("An id.", minLength=1, maxLength=200, pattern=_PRINTABLE)
 KIND = _words(*(one.value for one in Kind), description="Kind of the resource.")
 NAME = text("Name of the resource.", pattern=_LABEL)
 CANVAS = text("Canvas of the resource; may be left out where it is clear.", pattern=_LABEL)
-REFERENCE = text("`NAME`, `KIND/NAME` or `KIND/NAME@CANVAS`.", maxLength=160, pattern=_REFERENCE)
-STAGE = text("`NAME`, `Stage/NAME` or `Stage/NAME@CANVAS`.", maxLength=160, pattern=_REFERENCE)
+SOURCE = _reference("EventSource", "Stage", "ConnectionGroup")
+EVENT_SOURCE = _reference("EventSource")
+STAGE = _reference("Stage")
 LIMIT = _integer(f"Rows at most, newest first; {MAX_LIST} are the most.", minimum=1, maximum=MAX_LIST, default=50)
 BEFORE = text("Id to continue from: the `next` of the page before.", minLength=1, maxLength=200, pattern=_PRINTABLE)
 CURSOR = text("Where to go on: the `cursor` of the piece before.", maxLength=4_000)
@@ -90,7 +104,7 @@ REQUESTS: dict[str, Schema] = {
     "Nothing": _object({}, description="No field; the body may be left out."),
     "Trigger": _object(
         {
-            "source": {**REFERENCE, "description": "EventSource of type manual, schedule or webhook."},
+            "source": {**EVENT_SOURCE, "description": "EventSource of type manual, schedule or webhook."},
             "payload": {**ANY, "description": "The event's payload."},
             "type": text("Type of the event; the default is `manual`.", minLength=1, maxLength=100, pattern=_PRINTABLE),
             "key": text(
@@ -103,7 +117,7 @@ REQUESTS: dict[str, Schema] = {
     "ApprovePlan": _object({"digest": text("Digest of the blocked set.", pattern=_SHA256)}),
     "Redeliver": _object(
         {
-            "source": {**REFERENCE, "description": "Only this EventSource; without it, all."},
+            "source": {**EVENT_SOURCE, "description": "Only this EventSource; without it, all."},
             "since": {"type": "number", "description": "Seconds to look back.", "exclusiveMinimum": 0, "maximum": 2_592_000},
         },
         optional=("source", "since"),
@@ -111,7 +125,7 @@ REQUESTS: dict[str, Schema] = {
     "Suspend": _object(
         {
             "reason": text("Why; shown in the status.", minLength=1, maxLength=500, pattern=_PRINTABLE),
-            "until": text("RFC 3339 time, or a duration (2h).", minLength=1, maxLength=40, pattern=r"^[0-9A-Za-z:.+ -]+$"),
+            "until": text("RFC 3339 time, or a duration (2h).", minLength=1, maxLength=40, pattern=_UNTIL),
         },
         optional=("until",),
     ),
