@@ -11,7 +11,7 @@ from reconciler.engine.compiling import integration_of
 from reconciler.engine.operations import adopt
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ResourceStatus
@@ -182,9 +182,13 @@ class Control:
             moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
             at = moment.timestamp() if moment.tzinfo else moment.replace(tzinfo=dt.UTC).timestamp()
         except ValueError:
-            at = self._engine.deps.clock() + parse_duration(str(text))
+            try:
+                at = self._engine.deps.clock() + parse_duration(str(text))
+            except ConfigError:
+                message = f"{str(text)[:60]!r} is no time and no duration"
+                raise UsageError(message, hint="For example 2h, or 2030-01-31T00:00:00Z.") from None
         if at <= self._engine.deps.clock():
-            raise UsageError(f"--until {text} is past")
+            raise UsageError(f"{text} is past", hint="Give a time that is still to come.")
         return iso(at)
 
     def _audit(self, verb: str, peer: str, identity: ResourceId, **detail: object) -> AuditEntry:
