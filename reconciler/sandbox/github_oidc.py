@@ -10,10 +10,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from joserfc import jwt
-from joserfc.jwk import RSAKey
-
 from reconciler.sandbox.base import Call, Reply, Route
+from reconciler.sandbox.job_keys import ALGORITHM, JobKeys
 
 if TYPE_CHECKING:
     from reconciler.sandbox.github import GitHub
@@ -23,8 +21,6 @@ DEFAULTS: Mapping[str, Any] = {
 }
 ROOT = "/_services/"
 VALID_S = 300
-_ALGORITHM = "RS256"
-_KEY_BITS = 2048
 
 
 class JobTokens:
@@ -32,7 +28,7 @@ class JobTokens:
 
     def __init__(self, app: GitHub) -> None:
         self.app = app
-        self._keys: list[RSAKey] = []
+        self._keys = JobKeys()
 
     def open_routes(self) -> Iterable[Route]:
         """Return the routes that need no token."""
@@ -42,7 +38,7 @@ class JobTokens:
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``job_token`` {repo, run_id, audience?, environment?, expires_in_s?, claims?} and ``rotate_job_keys`` {forget?}."""
-        return {"job_token": self._issue, "rotate_job_keys": self._rotate}
+        return {"job_token": self._issue, "rotate_job_keys": self._keys.rotate}
 
     @property
     def issuer(self) -> str:
@@ -58,7 +54,7 @@ class JobTokens:
                 "subject_types_supported": ["public", "pairwise"],
                 "response_types_supported": ["id_token"],
                 "claims_supported": ["sub", "aud", "exp", "iat", "iss", "jti", "nbf", *self._claims_of_runs()],
-                "id_token_signing_alg_values_supported": [_ALGORITHM],
+                "id_token_signing_alg_values_supported": [ALGORITHM],
                 "scopes_supported": ["openid"],
             },
         )
@@ -69,27 +65,11 @@ class JobTokens:
         return [*names.split(), "actor", "event_name", "ref_type", "workflow", "workflow_ref", "job_workflow_ref"]
 
     def _published(self, _call: Call) -> Reply:
-        self._signing()
-        return Reply(200, {"keys": [{**key.as_dict(private=False), "use": "sig", "alg": _ALGORITHM} for key in self._keys]})
-
-    def _signing(self) -> RSAKey:
-        """Return the newest key; the first is made when it is needed, for that takes a while."""
-        if not self._keys:
-            self._keys.append(_new_key())
-        return self._keys[-1]
-
-    def _rotate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Sign with a new key from now on; the last one stays published unless it is to be forgotten."""
-        self._signing()
-        self._keys = [*([] if options.get("forget") else self._keys[-1:]), _new_key()]
-        return {"kid": self._keys[-1].kid}
+        return Reply(200, self._keys.published())
 
     def _issue(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return a token of a run; ``claims`` replace its own, to make wrong ones."""
-        claims = {**self._claims(options), **options.get("claims", {})}
-        key = self._signing()
-        header = {"typ": "JWT", "alg": _ALGORITHM, "kid": key.kid}
-        return {"token": jwt.encode(header, claims, key, algorithms=[_ALGORITHM]), "claims": claims}
+        return self._keys.signed({**self._claims(options), **options.get("claims", {})})
 
     def _claims(self, options: Mapping[str, Any]) -> dict[str, Any]:
         run, name = self.app.runs.named(options), str(options["repo"])
@@ -132,7 +112,3 @@ class JobTokens:
         if self.app.settings["immutable_subject"]:
             name = f"{owner}@{owner_id}/{repo}@{run['repository_id']}"
         return f"repo:{name}:environment:{environment}" if environment else f"repo:{name}:ref:{run['ref']}"
-
-
-def _new_key() -> RSAKey:
-    return RSAKey.generate_key(_KEY_BITS, auto_kid=True)

@@ -10,11 +10,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from joserfc import jwt
-from joserfc.jwk import RSAKey
-
 from reconciler.sandbox import semaphore_run_shapes as shapes
 from reconciler.sandbox.base import Call, Reply, Route
+from reconciler.sandbox.job_keys import ALGORITHM, JobKeys
 
 if TYPE_CHECKING:
     from reconciler.sandbox.semaphore import Semaphore
@@ -25,8 +23,6 @@ CLAIMS = (
     "jti", "sub", "sub127", "aud", "iss", "exp", "nbf", "iat", "org_id", "prj_id", "wf_id", "ppl_id", "job_id", "repo", "actor", "tag",
     "ref", "ref_type", "branch", "pr", "job_type", "pr_branch", "repo_slug", "trg",
 )  # fmt: skip
-_ALGORITHM = "RS256"
-_KEY_BITS = 2048
 _CACHED = {"cache-control": "max-age=900, public, must-revalidate"}
 _MAX_COMPACT = 127
 
@@ -36,7 +32,7 @@ class JobTokens:
 
     def __init__(self, app: Semaphore) -> None:
         self.app = app
-        self._keys: list[RSAKey] = []
+        self._keys = JobKeys()
 
     def routes(self) -> Iterable[Route]:
         """Return the paths; they need no token."""
@@ -46,7 +42,7 @@ class JobTokens:
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``job_token`` {workflow_id, pipeline_id, job_id, audience, expires_in_s, claims} and ``rotate_job_keys`` {forget}."""
-        return {"job_token": self._issue, "rotate_job_keys": self._rotate}
+        return {"job_token": self._issue, "rotate_job_keys": self._keys.rotate}
 
     def _configuration(self, _call: Call) -> Reply:
         about = {
@@ -55,34 +51,17 @@ class JobTokens:
             "subject_types_supported": ["public", "pairwise"],
             "response_types_supported": ["id_token"],
             "claims_supported": list(CLAIMS),
-            "id_token_signing_alg_values_supported": [_ALGORITHM],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
             "scopes_supported": ["openid"],
         }
         return Reply(200, about, _CACHED)
 
     def _published(self, _call: Call) -> Reply:
-        self._signing()
-        keys = [{**key.as_dict(private=False), "use": "sig", "alg": _ALGORITHM} for key in self._keys]
-        return Reply(200, {"keys": keys}, _CACHED)
-
-    def _signing(self) -> RSAKey:
-        """Return the newest key; the first is made when it is needed, for that takes a while."""
-        if not self._keys:
-            self._keys.append(_new_key())
-        return self._keys[-1]
-
-    def _rotate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Sign with a new key from now on; the last one stays published unless it is to be forgotten."""
-        self._signing()
-        self._keys = [*([] if options.get("forget") else self._keys[-1:]), _new_key()]
-        return {"kid": self._keys[-1].kid}
+        return Reply(200, self._keys.published(), _CACHED)
 
     def _issue(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return a token of a job of a workflow: of the first one, unless another is named; ``claims`` replace its own."""
-        claims = {**self._claims(options), **options.get("claims", {})}
-        key = self._signing()
-        header = {"typ": "JWT", "alg": _ALGORITHM, "kid": key.kid}
-        return {"token": jwt.encode(header, claims, key, algorithms=[_ALGORITHM]), "claims": claims}
+        return self._keys.signed({**self._claims(options), **options.get("claims", {})})
 
     def _claims(self, options: Mapping[str, Any]) -> dict[str, Any]:
         plumber, now = self.app.plumber, int(self.app.clock())
@@ -139,7 +118,3 @@ def _trigger(workflow: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
     """Return who began it: workflow (hook, schedule, api, manual) and whether again, pipeline (initial, promoted) and whether again."""
     rerun, rebuilt = ("t" if one else "f" for one in (workflow["rerun_of"], pipeline["partial_rerun_of"]))
     return f"{workflow['triggered_by'][0].lower()}:{rerun}-{'n' if pipeline['promotion_of'] else 'i'}:{rebuilt}"
-
-
-def _new_key() -> RSAKey:
-    return RSAKey.generate_key(_KEY_BITS, auto_kid=True)
