@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reconciler.manifests.buddy_rules import buddy_problems
 from reconciler.manifests.expressions import ExpressionError, check_pattern, compile_filter, compile_value
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.strict import Document, escape
@@ -82,7 +83,8 @@ def check_document(
     elif kind == "EventSource":
         _event_source(spec, check)
     elif kind == "BuddyIntegration":
-        _buddy(spec, check)
+        for code, pointer, message in buddy_problems(spec):
+            check.say(code, pointer, message)
     elif kind == "Stage":
         _stage(spec, check)
     elif kind == "ConnectionGroup":
@@ -174,60 +176,6 @@ def _schedule(spec: Mapping[str, Any], check: _Check) -> None:
     zone = spec.get("timeZone")
     if zone is not None and not known_zone(zone):
         check.say("RC1207", "/spec/schedule/timeZone", f"{zone!r} is no IANA time zone", "For example Europe/Berlin.")
-
-
-_BUDDY_REQUIRED: dict[tuple[str, str], tuple[str, ...]] = {
-    ("AMAZON", "DEFAULT"): ("access_key", "secret_key"),
-    ("AMAZON", "TRUSTED"): ("role_assumptions",),
-    ("AMAZON", "OIDC"): ("role_assumptions", "audience"),
-    ("AZURE_CLOUD", "DEFAULT"): ("app_id", "tenant_id", "password"),
-    ("AZURE_CLOUD", "OIDC"): ("app_id", "tenant_id", "audience"),
-    ("GOOGLE_SERVICE_ACCOUNT", "DEFAULT"): ("api_key",),
-    ("GOOGLE_SERVICE_ACCOUNT", "OIDC"): ("config", "google_project"),
-    ("PUSHOVER", ""): ("token", "access_key"),
-    ("RACKSPACE", ""): ("username", "token"),
-    ("DO_SPACES", ""): ("access_key", "secret_key"),
-    ("BACKBLAZE", ""): ("key_id", "application_key"),
-    ("UPCLOUD", ""): ("username", "password"),
-    ("DOCKER_HUB", ""): ("username", "password"),
-    ("STACK_HAWK", ""): ("api_key",),
-}
-_BUDDY_TOKEN = frozenset(
-    {
-        "GIT_HUB",
-        "GIT_LAB",
-        "DIGITAL_OCEAN",
-        "SENTRY",
-        "SENTRY_ENTERPRISE",
-        "ROLLBAR",
-        "DATADOG",
-        "HONEYBADGER",
-        "VULTR",
-        "LOGGLY",
-        "FIREBASE",
-    }
-    | {"GHOST_INSPECTOR", "NEW_RELIC"}
-)
-
-
-def _buddy(spec: Mapping[str, Any], check: _Check) -> None:
-    kind, auth = spec["type"], spec.get("auth_type", "")
-    if spec["scope"] == "PROJECT" and "project_name" not in spec:
-        check.say("RC1203", "/spec", "scope PROJECT needs project_name")
-    if spec["scope"] != "PROJECT" and "project_name" in spec:
-        check.say("RC1206", "/spec/project_name", f"project_name goes with scope PROJECT, not {spec['scope']}")
-    if "allowed_pipelines" in spec and spec.get("all_pipelines_allowed", False):
-        check.say("RC1206", "/spec/allowed_pipelines", "allowed_pipelines goes with all_pipelines_allowed: false")
-    needed = _BUDDY_REQUIRED.get((kind, auth or "DEFAULT")) or _BUDDY_REQUIRED.get((kind, ""))
-    if kind in _BUDDY_TOKEN:
-        needed = ("token",)
-    if kind == "CLOUDFLARE":
-        needed = ("token",) if "token" in spec else ("api_key", "email")
-    if kind == "SHOPIFY":
-        needed = ("token",)
-    for key in needed or ():
-        if key not in spec:
-            check.say("RC1203", "/spec", f"{kind}{f' with auth_type {auth}' if auth else ''} needs {key}")
 
 
 def _filters(holder: Mapping[str, Any], pointer: str, check: _Check) -> None:
