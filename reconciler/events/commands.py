@@ -16,7 +16,7 @@ from reconciler.engine.passes import Engine
 from reconciler.events.sweep import Sweep
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.events import Event, EventState, Origin
+from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, Resource, ResourceId
@@ -73,8 +73,10 @@ class Commands:
         found = await db(
             store.events, source=source, before=str(request.get("before") or ""), limit=_limit(request), states=states
         )
-        rejections = await db(store.rejections, [one.id for one in found])
-        rows = [event_view(one, [r for r in rejections if r.event_id == one.id]) for one in found]
+        rejections: dict[str, list[RejectedBy]] = {}
+        for one in await db(store.rejections, [one.id for one in found]):
+            rejections.setdefault(one.event_id, []).append(one)
+        rows = [event_view(one, rejections.get(one.id, ())) for one in found]
         return {"events": rows, "next": found[-1].id if len(found) == _limit(request) else ""}
 
     async def event(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,9 +113,9 @@ class Commands:
             runs = await db(store.executions, stage=stage, states=wanted, limit=MAX_LIST if before else limit + 1)
             runs = _after(runs, before) if before else runs
         more, runs = len(runs) > limit, runs[:limit]
-        votes = {one.id: await db(store.votes, one.id) for one in items}
+        votes = await db(store.votes_of, [one.id for one in items])
         return {
-            "queued": [item_view(one, votes[one.id]) for one in items],
+            "queued": [item_view(one, votes.get(one.id, ())) for one in items],
             "executions": [execution_view(one) for one in runs],
             "next": runs[-1].id if more else "",
         }

@@ -16,7 +16,7 @@ from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import too_deep
 from reconciler.stages.inputs import InputError
 from reconciler.stages.origin import handed_on, origin_of, reported_by_us
-from reconciler.stages.queueing import Queued, queue
+from reconciler.stages.queueing import Occasion, Pin, Queued, pin_of, queue
 from reconciler.state.routing import Join, Routing
 
 KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
@@ -40,6 +40,14 @@ class Wiring:
     revision: str
     resources: Mapping[ResourceId, Resource]
     targets: Mapping[ResourceId, tuple[Target, ...]] = field(default_factory=dict)
+    _pins: dict[ResourceId, Pin] = field(default_factory=dict)
+
+    def pin(self, stage: Resource) -> Pin:
+        """Return the pin of a stage (`pin_of`), made once a revision."""
+        found = self._pins.get(stage.id)
+        if found is None:
+            found = self._pins[stage.id] = pin_of(stage)
+        return found
 
     def needs_last(self, source: ResourceId) -> Iterator[tuple[ResourceId, tuple[str, ...]]]:
         """Yield the (stage, results) whose last inputs an event of ``source`` may ask for."""
@@ -141,13 +149,10 @@ class _Fan:
             self.queued.append(
                 queue(
                     stage,
+                    self.wiring.pin(stage),
                     target.connection["name"],
-                    self.event,
-                    self.payload,
-                    origin=self.origin,
-                    revision=self.wiring.revision,
+                    Occasion(self.event, self.payload, self.origin, self.wiring.revision, self.now),
                     last=lambda results: self.last(stage.id, results),
-                    now=self.now,
                 )
             )
         except InputError as error:

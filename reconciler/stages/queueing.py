@@ -16,6 +16,19 @@ from reconciler.stages import statuses
 from reconciler.stages.inputs import LastInputs, build_inputs, frozen_event, label_of
 from reconciler.state.reports import PendingReport
 
+Pin = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What makes items: an event, what it says and where it began, the revision that is live, and the time (epoch seconds)."""
+
+    event: Event
+    payload: Any
+    origin: Mapping[str, Any]
+    revision: str
+    now: float
+
 
 @dataclass(frozen=True, slots=True)
 class Queued:
@@ -32,43 +45,33 @@ def item_id(stage: ResourceId, event_id: str, number: int = 0) -> str:
     return "itm-" + hashlib.sha256(joined.encode()).hexdigest()[:24]
 
 
-def pin_of(stage: Resource) -> tuple[str, bytes]:
-    """Return a stage as it is stored with what was queued for it, and the digest it is found by."""
+def pin_of(stage: Resource) -> Pin:
+    """Return a stage as it is stored with what was queued for it, behind the digest it is found by."""
     payload = resource_to_json(stage)
     return "sha256:" + hashlib.sha256(payload).hexdigest(), payload
 
 
-def queue(
-    stage: Resource,
-    connection: str,
-    event: Event,
-    payload: Any,
-    *,
-    origin: Mapping[str, Any],
-    revision: str,
-    last: LastInputs,
-    now: float,
-) -> Queued:
-    """Return the item that ``event`` becomes; raises `InputError` when it cannot be queued."""
+def queue(stage: Resource, pin: Pin, connection: str, occasion: Occasion, last: LastInputs) -> Queued:
+    """Return the item that an event becomes; ``pin`` is the stage's (`pin_of`). Raises `InputError` when it cannot be queued."""
     spec = stage.spec
-    inputs = build_inputs(spec, connection, payload, last)
-    kept = frozen_event(spec, payload)
-    digest, pin = pin_of(stage)
+    inputs = build_inputs(spec, connection, occasion.payload, last)
+    kept = frozen_event(spec, occasion.payload)
+    digest, pinned = pin
     item = Item(
-        id=item_id(stage.id, event.id),
+        id=item_id(stage.id, occasion.event.id),
         stage=stage.id,
-        event_id=event.id,
+        event_id=occasion.event.id,
         connection=connection,
         state=ItemState.QUEUED,
-        created_at=now,
-        revision=revision,
+        created_at=occasion.now,
+        revision=occasion.revision,
         spec_digest=digest,
         label=label_of(spec, inputs, kept, stage.id.name),
         inputs=inputs,
         event=kept,
-        origin=dict(origin),
+        origin=dict(occasion.origin),
     )
-    return Queued(item, pin, statuses.at_phase(item, spec, statuses.QUEUED, now))
+    return Queued(item, pinned, statuses.at_phase(item, spec, statuses.QUEUED, occasion.now))
 
 
 def again(item: Item, execution_id: str, number: int, pinned: Resource, now: float) -> Queued:

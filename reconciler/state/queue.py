@@ -233,6 +233,11 @@ class Queue(Executions):
         with self._read() as connection:
             return self._votes(connection, [item_id]).get(item_id, [])
 
+    def votes_of(self, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
+        """Return the approvals of several items, oldest first; items that nobody approved are left out."""
+        with self._read() as connection:
+            return self._votes(connection, item_ids)
+
     def _votes(self, connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
         found: dict[str, list[Vote]] = {}
         for part in chunks(list(item_ids)):

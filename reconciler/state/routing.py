@@ -84,8 +84,14 @@ class Routings(Queue):
         now = self.now()
         with self._write() as connection:
             counted = self._end_events(connection, self._first_of_equals(connection, routings))
+            self._queue(
+                connection,
+                [item for routing in counted for item in routing.items],
+                {digest: pin for routing in counted for digest, pin in routing.pins.items()},
+                [report for routing in counted for report in routing.reports],
+                now,
+            )
             for routing in counted:
-                self._queue(connection, routing.items, routing.pins, routing.reports, now)
                 for join in routing.joins:
                     self._join(connection, routing.event_id, join, now)
             rows = [
@@ -230,13 +236,6 @@ class Routings(Queue):
         j = tables.joining
         with self._read() as connection:
             return float(connection.execute(select(func.min(j.c.deadline)).where(j.c.deadline > 0)).scalar() or 0.0)
-
-    def waiting_sets(self, group: ResourceId) -> int:
-        """Return how many incomplete sets a group has."""
-        j = tables.joining
-        with self._read() as connection:
-            rows = connection.execute(select(j.c.payload).where(j.c.connection_group == group.path)).scalars()
-            return sum(1 for payload in rows if orjson.loads(payload).get("events"))
 
 
 def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
