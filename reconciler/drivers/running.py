@@ -67,6 +67,18 @@ class Executor(Protocol):
         """Return the issuer of the provider's job tokens (OIDC); empty where it has none."""
 
 
+class NoJobToken:
+    """Part of an `Executor` whose jobs have no token that names their run: outputs cannot be pushed."""
+
+    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
+        """Never."""
+        return False
+
+    def issuer(self, api: Api) -> str:
+        """There is none."""
+        return ""
+
+
 class Reporter(Protocol):
     """Writes results to a code host, each once."""
 

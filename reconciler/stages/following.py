@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.model.errors import NotFound, RateLimited, ReconcilerError, ScopeGone
+from reconciler.model.errors import NotFound, ReconcilerError, ScopeGone
 from reconciler.model.executions import ExecutionState, Later, Result, RunReport, RunStatus, Why
 from reconciler.stages.ending import Ended
 from reconciler.stages.stepping import FIRST_POLL_S, Stepping, Work
@@ -111,9 +111,7 @@ class Following:
             message = f"its time is over, and it cannot be looked at: {error.message}"
             await self._tools.end(work, Ended(Result.FAILED, Why.TIMED_OUT, message, surely=False))
             return
-        pause = self._tools.pause(execution.failures)
-        if isinstance(error, RateLimited) and error.retry_at is not None:
-            pause = max(pause, error.retry_at - self._tools.deps.clock())
+        pause = self._tools.pause(execution.failures, error)
         await self._tools.save(
             work, failures=execution.failures + 1, message=f"cannot be looked at: {error.message}", next_at=work.now + pause
         )

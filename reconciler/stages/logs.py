@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from reconciler.engine.passes import Engine
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.executions import Execution, ExecutionState, LogLines, RunIntent
-from reconciler.stages.reach import Reach
+from reconciler.model.executions import Execution, ExecutionState, LogLines
+from reconciler.stages.reach import Reach, intent_of
 
 
 class NoLog(ReconcilerError):
@@ -43,28 +42,9 @@ class Logs:
         spec: dict[str, Any] = dict(stage.spec["executor"].get("spec", {}))
         executor = self._reach.executor(stage)
         api = await self._reach.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
-        intent = RunIntent(
-            execution.id,
-            execution.correlation,
-            executor.type,
-            str(stage.spec["executor"].get("resource", {}).get("name", "")),
-            spec,
-            execution.intended_at,
-        )
-        found = await executor.logs(api, intent, execution.run, cursor)
+        found = await executor.logs(api, intent_of(execution, stage, spec), execution.run, cursor)
         complete = found.complete and execution.state is ExecutionState.FINISHED
         return LogLines(tuple(self._redact.redact(line) for line in found.lines), found.cursor, complete)
-
-    async def follow(self, execution_id: str, *, pause: Any) -> AsyncIterator[LogLines]:
-        """Yield pieces until the log is complete; ``pause`` is awaited between two looks."""
-        cursor = ""
-        while True:
-            piece = await self.read(execution_id, cursor)
-            cursor = piece.cursor
-            yield piece
-            if piece.complete:
-                return
-            await pause()
 
 
 def _plain(spec: dict[str, Any]) -> dict[str, Any]:

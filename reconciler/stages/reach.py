@@ -13,7 +13,7 @@ from reconciler.engine.links import Link
 from reconciler.engine.passes import Engine
 from reconciler.manifests.expressions import ExpressionError, compile_filter, without_nul
 from reconciler.model.errors import NotImplementedYet
-from reconciler.model.executions import Execution
+from reconciler.model.executions import Execution, RunIntent
 from reconciler.model.resources import Resource, ResourceId
 
 LOCAL = frozenset({"http", "noop"})
@@ -29,6 +29,19 @@ def _holds(expression: str, answer: Any) -> bool:
         return bool(compile_filter(expression).evaluate(without_nul(answer)))
     except ExpressionError as error:
         raise ValueError(error.message) from None
+
+
+def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> RunIntent:
+    """Return what an executor is asked about ``execution`` of ``stage``; ``spec`` is ``executor.spec`` as far as it is resolved."""
+    executor = stage.spec["executor"]
+    return RunIntent(
+        execution_id=execution.id,
+        correlation=execution.correlation,
+        type=executor["type"],
+        resource=str(executor.get("resource", {}).get("name", "")),
+        spec=spec,
+        intended_at=execution.intended_at,
+    )
 
 
 class Reach:

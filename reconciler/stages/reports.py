@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +13,13 @@ from reconciler.model.errors import (
     NotFound,
     NotImplementedYet,
     ProviderError,
-    RateLimited,
     ReconcilerError,
     RetryKind,
     StateError,
 )
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
+from reconciler.stages.pausing import pause_after
 from reconciler.stages.reach import Reach
 from reconciler.state.reports import PendingReport
 from reconciler.state.rows import FenceLost
@@ -99,10 +98,7 @@ class Reports:
             )
             await db(store.end_report, report, now, target={"error": error.message})
             return
-        config = self._deps.config.reconcile
-        pause = min(config.retry_max, max(1.0, config.retry_min) * 2 ** min(failures, 20)) * random.uniform(0.8, 1.0)  # noqa: S311
-        if isinstance(error, RateLimited) and error.retry_at is not None:
-            pause = max(pause, error.retry_at - self._deps.clock())
+        pause = pause_after(self._deps, failures, error)
         self._deps.log.warning(
             "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
         )

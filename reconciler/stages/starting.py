@@ -110,9 +110,7 @@ class Starting:
         if retry is RetryKind.SPEC or isinstance(error, NotFound) or _denied(error):
             await self._tools.end(work, Ended(Result.FAILED, Why.REFUSED, error.message))
             return
-        pause = self._tools.pause(work.execution.failures)
-        if isinstance(error, RateLimited) and error.retry_at is not None:
-            pause = max(pause, error.retry_at - self._tools.deps.clock())
+        pause = self._tools.pause(work.execution.failures, error)
         await self._tools.save(
             work,
             intended_at=0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from reconciler.model.executions import Execution, Item, RunIntent
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Resource
 from reconciler.stages.ending import Ended, Ending
-from reconciler.stages.reach import Reach
+from reconciler.stages.pausing import pause_after
+from reconciler.stages.reach import Reach, intent_of
 
 TIMEOUT_S = 6 * 3600.0
 """Without `spec.timeout`: as long as a job may run at GitHub."""
@@ -77,15 +77,7 @@ class Stepping:
 
     def intent(self, work: Work, spec: Mapping[str, Any]) -> RunIntent:
         """Return what an executor is asked to run."""
-        executor = work.spec["executor"]
-        return RunIntent(
-            execution_id=work.execution.id,
-            correlation=work.execution.correlation,
-            type=executor["type"],
-            resource=str(executor.get("resource", {}).get("name", "")),
-            spec=spec,
-            intended_at=work.execution.intended_at,
-        )
+        return intent_of(work.execution, work.stage, spec)
 
     async def save(self, work: Work, **changes: Any) -> Work:
         """Store ``changes`` of the execution; raises `FenceLost` when somebody else changed it meanwhile."""
@@ -109,11 +101,9 @@ class Stepping:
         """Return how long after the intent (seconds) a complete look that shows no run proves that there is none."""
         return min(work.executor.settle_s, 2 * self.deps.config.reconcile.settle)
 
-    def pause(self, failures: int) -> float:
-        """Return the seconds until the next try after ``failures`` failed ones."""
-        config = self.deps.config.reconcile
-        pause: float = min(config.retry_max, max(1.0, config.retry_min) * 2 ** min(failures, 20))
-        return pause * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+    def pause(self, failures: int, error: ReconcilerError | None = None) -> float:
+        """Return the seconds until the next try after ``failures`` failed ones (`pause_after`)."""
+        return pause_after(self.deps, failures, error)
 
     async def log(self, event: str, execution: Execution, **fields: Any) -> None:
         """Say what happened, in the log and in the causal chain that `explain` tells."""

@@ -15,6 +15,7 @@ from reconciler.drivers.buddy.following import execution_of, logs_of, report_of,
 from reconciler.drivers.buddy.lists import Item, workspace_path
 from reconciler.drivers.buddy.payload import execution_id
 from reconciler.drivers.buddy.runs import ENDED, executions_path, executions_since
+from reconciler.drivers.running import NoJobToken
 from reconciler.model.errors import NotFound, OutcomeUnknown, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Run, RunIntent, RunReport
 from reconciler.model.values import JsonObject
@@ -26,7 +27,7 @@ Place = tuple[str, str, int]
 """Workspace, project, and number of the pipeline."""
 
 
-class BuddyExecutor:
+class BuddyExecutor(NoJobToken):
     """Implements `reconciler.drivers.running.Executor`: resource ``pipeline`` (number, name or identifier) in ``spec.workspace`` and
     ``spec.project``; ``revision`` with ``branch`` or ``tag``; ``variables``.
     """
@@ -88,14 +89,6 @@ class BuddyExecutor:
     def attempt_of(self, event_type: str, payload: Any) -> int:
         """Its webhooks count no attempts."""
         return 0
-
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
-        """Never: Buddy has no job token that names its run."""
-        return False
-
-    def issuer(self, api: Api) -> str:
-        """There is none for jobs."""
-        return ""
 
     async def _path(self, api: Api, intent: RunIntent, run: Run) -> str:
         """Return the path of the execution, as its start noted it; a renamed pipeline is no other."""

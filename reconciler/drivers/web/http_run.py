@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.running import NoJobToken
 from reconciler.drivers.web.requests import IDEMPOTENT, POLL_S, method_of, request_of
 from reconciler.model.errors import Ambiguous, ReconcilerError
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
@@ -28,7 +29,7 @@ _ANY_STATUS = frozenset(range(100, 1000))
 """Every answer is an answer: what it means is up to the response policy, and not to the table of errors."""
 
 
-class HttpExecutor:
+class HttpExecutor(NoJobToken):
     """Implements `reconciler.drivers.running.Executor`; its client is bound to the origin of ``url`` (`connection_to`).
 
     An answer whose status the response policy does not name, 401 and 503 too, is a run that failed: when it is sent again is up
@@ -117,14 +118,6 @@ class HttpExecutor:
     def attempt_of(self, event_type: str, payload: Any) -> int:
         """No event is about it."""
         return 0
-
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
-        """No issuer is known whose tokens could prove a job."""
-        return False
-
-    def issuer(self, api: Api) -> str:
-        """None is known."""
-        return ""
 
     def _evaluator(self) -> Evaluate:
         if self._evaluate is None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.running import NoJobToken
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import JsonObject
 
 
-class NoopExecutor:
+class NoopExecutor(NoJobToken):
     """Implements `reconciler.drivers.running.Executor`; never uses its client."""
 
     type = "noop"
@@ -48,11 +49,3 @@ class NoopExecutor:
     def attempt_of(self, event_type: str, payload: Any) -> int:
         """No event is about it."""
         return 0
-
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
-        """No job runs."""
-        return False
-
-    def issuer(self, api: Api) -> str:
-        """No job runs."""
-        return ""
