@@ -11,6 +11,7 @@ from reconciler.drivers.http import HttpSession
 from reconciler.sandbox.buddy import TOKEN, Buddy
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import Contract, World, client, integration
+from tests.support.receiving import receiver
 
 
 @pytest.fixture
@@ -34,3 +35,6 @@ def world(server: SandboxServer, session: HttpSession) -> World:
     declared = integration("buddy", "https://app.buddy.works/acme", server.url)
     connection = driver.connect(declared, declared.secret_refs("/auth"))
     return World(driver, client(driver, connection, session, values), values)
+
+
+__all__ = ["receiver"]

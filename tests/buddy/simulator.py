@@ -8,7 +8,7 @@ import httpx
 
 from reconciler.sandbox.buddy import TOKEN
 from reconciler.sandbox.server import SandboxServer
-from tests.semaphore.simulator import eventually
+from tests.support.receiving import eventually
 
 ENDED = ("SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED")
 WEB = "/workspaces/acme/projects/web/pipelines"

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.simulator import Hands
-from tests.semaphore.simulator import Receiver, eventually, receiving
+from tests.support.receiving import Receiver, eventually
 
 EXECUTION = ("EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED")
 
@@ -22,12 +22,6 @@ def hands(server: SandboxServer) -> Iterator[Hands]:
     made = Hands(server)
     with made.http:
         yield made
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
 
 
 def noted(hands: Hands) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +10,11 @@ import pytest
 
 from reconciler.drivers.buddy import driver
 from reconciler.drivers.buddy.receiving import BuddyReceiver
-from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
+from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.simulator import Hands
-from tests.semaphore.simulator import Receiver, eventually, receiving
-from tests.support.driving import OWNER, World, resource
+from tests.support.driving import OWNER, World, ended, resource
+from tests.support.receiving import Receiver, eventually
 
 executor = driver.executors["buddy"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
@@ -28,23 +27,8 @@ def hands(server: SandboxServer) -> Iterator[Hands]:
         yield made
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
-
-
 def intent(**spec: Any) -> RunIntent:
     return RunIntent("e-1", CORRELATION, "buddy", "deploy", {"workspace": "acme", "project": "web", **spec}, time.time())
-
-
-async def ended(world: World, what: RunIntent, run: Run) -> RunReport:
-    for _ in range(150):
-        report = await executor.poll(world.api, what, run)
-        if report.status is RunStatus.FINISHED:
-            return report
-        await asyncio.sleep(0.05)
-    raise AssertionError("it never ended")
 
 
 async def test_a_run_is_started_found_again_followed_and_read(world: World, hands: Hands) -> None:
@@ -56,7 +40,7 @@ async def test_a_run_is_started_found_again_followed_and_read(world: World, hand
     found = await executor.find(world.api, what)
     assert found is not None
     assert found.external_id == run.external_id
-    report = await ended(world, what, run)
+    report = await ended(executor, world, what, run)
     assert (report.result, dict(report.outputs)) == (Result.PASSED, {"VERSION": "7"})
     lines = await executor.logs(world.api, what, run, "")
     assert (lines.lines, lines.complete) == (("[deploy] working", "[deploy] done"), True)
@@ -69,7 +53,7 @@ async def test_a_run_waits_and_is_canceled(world: World, hands: Hands) -> None:
     assert run is not None
     assert (await executor.poll(world.api, what, run)).status is RunStatus.WAITING
     await executor.cancel(world.api, what, run)
-    assert (await ended(world, what, run)).result is Result.CANCELLED
+    assert (await ended(executor, world, what, run)).result is Result.CANCELLED
     await executor.cancel(world.api, what, run)
 
 
@@ -78,7 +62,7 @@ async def test_a_failed_run_tells_what_failed(world: World, hands: Hands) -> Non
     what = intent()
     run = await executor.start(world.api, what)
     assert run is not None
-    report = await ended(world, what, run)
+    report = await ended(executor, world, what, run)
     assert (report.result, report.message) == (Result.FAILED, "b: exit 1")
 
 

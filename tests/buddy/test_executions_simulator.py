@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.simulator import RUNS, WEB, Hands
-from tests.semaphore.simulator import eventually
+from tests.support.receiving import eventually
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -12,9 +11,9 @@ import pytest
 from reconciler.drivers.buddy import driver
 from reconciler.model.errors import OutcomeUnknown
 from reconciler.model.events import Delivery
-from reconciler.model.executions import Result, Run, RunIntent, RunReport
+from reconciler.model.executions import Result, RunIntent
 from reconciler.sandbox.server import SandboxServer
-from tests.support.driving import OWNER, World, resource
+from tests.support.driving import OWNER, World, ended, resource
 
 executor, receiver = driver.executors["buddy"], driver.receiver
 assert receiver is not None
@@ -26,15 +25,6 @@ def intent() -> RunIntent:
     return RunIntent("e-1", CORRELATION, "buddy", "deploy", {"workspace": "acme", "project": "web"}, time.time())
 
 
-async def ended(world: World, what: RunIntent, run: Run) -> RunReport:
-    for _ in range(200):
-        report = await executor.poll(world.api, what, run)
-        if report.result is not None:
-            return report
-        await asyncio.sleep(0.02)
-    raise AssertionError("does not end")
-
-
 async def test_A5_a_start_that_was_not_answered_is_found_and_followed(world: World, server: SandboxServer) -> None:
     server.admin.settings(run_duration_s=0.1)
     server.admin.fault(method="POST", path="executions", effect="reset", commit=True)
@@ -43,7 +33,7 @@ async def test_A5_a_start_that_was_not_answered_is_found_and_followed(world: Wor
         await executor.start(world.api, what)
     run = await executor.find(world.api, what)
     assert run is not None
-    assert (await ended(world, what, run)).result is Result.PASSED
+    assert (await ended(executor, world, what, run)).result is Result.PASSED
     assert len(server.app.state["workspaces"]["acme"]["executions"]) == 1
     log = await executor.logs(world.api, what, run, "")
     assert log.complete
@@ -57,7 +47,7 @@ async def test_E11_a_webhook_that_was_lost_is_made_again_with_all_that_the_api_t
     what = intent()
     run = await executor.start(world.api, what)
     assert run is not None
-    await ended(world, what, run)
+    await ended(executor, world, what, run)
     (sent,) = server.app.state["deliveries"]
     key = world.keyring.signing_key(OWNER, SOURCE.id.uid(OWNER), 0)
     webhook = receiver.verify({}, sent["body"].encode(), [key], now=time.time())

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -59,15 +58,6 @@ class Hands:
 
 def put_workflows(github, *workflows, repo="acme/web"):
     github.admin.put_state({"workflows": {repo: list(workflows)}})
-
-
-def eventually(probe):
-    for _ in range(300):
-        found = probe()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it never happened")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.github.conftest import TOKEN
-from tests.github.simulator import Hands, eventually, put_workflows, receiving
+from tests.github.simulator import Hands, put_workflows, receiving
+from tests.support.receiving import eventually
 
 WEB = "/repos/acme/web"
 

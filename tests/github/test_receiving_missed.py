@@ -9,8 +9,9 @@ from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery
 from tests.github.conftest import source
 from tests.github.running import check_requests
-from tests.github.simulator import Hands, eventually, receiving
+from tests.github.simulator import Hands, receiving
 from tests.github.test_receiving import KEY, OTHER, SOURCE, receiver
+from tests.support.receiving import eventually
 
 # missed ones
 

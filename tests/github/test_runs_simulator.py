@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.github.conftest import TOKEN
-from tests.github.simulator import Hands, eventually, put_workflows
+from tests.github.simulator import Hands, put_workflows
+from tests.support.receiving import eventually
 
 WEB = "/repos/acme/web"
 DISPATCHES = f"{WEB}/actions/workflows/deploy.yml/dispatches"

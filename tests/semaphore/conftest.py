@@ -12,6 +12,7 @@ from reconciler.model.resources import Resource
 from reconciler.sandbox.semaphore import TOKEN, Semaphore
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import Contract, World, client, integration, resource
+from tests.support.receiving import receiver
 
 
 @pytest.fixture
@@ -42,3 +43,6 @@ def source() -> Resource:
     return resource(
         "EventSource", "pipelines", {"integration": {"name": "semaphore"}, "resource": {"type": "project", "name": "payments"}}
     )
+
+
+__all__ = ["receiver"]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from reconciler.sandbox.server import SandboxServer
-from tests.semaphore.simulator import Hands, Receiver, behave, eventually, receiving
+from tests.semaphore.simulator import Hands, behave
+from tests.support.receiving import Receiver, eventually
 
 FIELDS = ("projects", "branches", "tags", "pipelines", "blocks", "states", "results")
 SIGNATURE, ID = "x-semaphore-signature-256", "x-semaphore-webhook-id"
@@ -24,12 +25,6 @@ def hands(server: SandboxServer) -> Iterator[Hands]:
     made = Hands(server)
     with made.http:
         yield made
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
 
 
 def notify(hands: Hands, url: str, name: str = "sink", *, webhook: dict[str, Any] | None = None, **filters: list[str]) -> None:

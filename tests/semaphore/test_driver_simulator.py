@@ -13,12 +13,13 @@ from joserfc.jwk import KeySet
 
 from reconciler.drivers.semaphore import driver
 from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
-from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
+from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
 from reconciler.sandbox.server import SandboxServer
-from tests.semaphore.simulator import Hands, Receiver, behave, receiving
-from tests.support.driving import OWNER, World
+from tests.semaphore.simulator import Hands, behave
+from tests.support.driving import OWNER, World, ended
+from tests.support.receiving import Receiver
 
 executor = driver.executors["semaphore"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
@@ -29,12 +30,6 @@ def hands(server: SandboxServer) -> Iterator[Hands]:
     made = Hands(server)
     with made.http:
         yield made
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
 
 
 def intent(**spec: Any) -> RunIntent:
@@ -50,14 +45,6 @@ async def until(probe: Callable[[], Awaitable[Any]]) -> Any:
     raise AssertionError("it never happened")
 
 
-async def ended(world: World, what: RunIntent, run: Run) -> RunReport:
-    async def probe() -> RunReport | None:
-        report = await executor.poll(world.api, what, run)
-        return report if report.status is RunStatus.FINISHED else None
-
-    return await until(probe)
-
-
 async def test_a_run_is_started_found_again_followed_read_and_proved(world: World, hands: Hands) -> None:
     behave(hands.server, queued_s=0.1, duration_s=0.2, logs=["$ make", "done"])
     what = intent(parameters={"ENV": "prod"})
@@ -67,7 +54,7 @@ async def test_a_run_is_started_found_again_followed_read_and_proved(world: Worl
     found = await executor.find(world.api, what)
     assert found is not None
     assert found.external_id == run.external_id
-    report = await ended(world, what, run)
+    report = await ended(executor, world, what, run)
     assert report.result is Result.PASSED
     lines = await executor.logs(world.api, what, report.run, "")
     assert (lines.lines, lines.complete) == (("$ make", "done"), True)
@@ -81,11 +68,11 @@ async def test_a_run_that_was_rebuilt_passes_as_its_second_attempt(world: World,
     what = intent()
     run = await executor.start(world.api, what)
     assert run is not None
-    report = await ended(world, what, run)
+    report = await ended(executor, world, what, run)
     assert report.result is Result.FAILED
     behave(hands.server, result="passed")
     hands("POST", f"/pipelines/{report.run.detail['pipeline']}/partial_rebuild", {"request_token": "a"})
-    again = await ended(world, what, report.run)
+    again = await ended(executor, world, what, report.run)
     assert (again.result, again.run.attempt) == (Result.PASSED, report.run.attempt + 1)
 
 
@@ -99,7 +86,7 @@ async def test_a_task_carries_our_parameter_if_it_declares_it_and_is_canceled(wo
     assert found is not None
     assert found.external_id == run.external_id
     await executor.cancel(world.api, what, run)
-    assert (await ended(world, what, run)).result is Result.CANCELLED
+    assert (await ended(executor, world, what, run)).result is Result.CANCELLED
 
 
 async def test_what_is_sent_is_verified_and_what_is_dropped_is_found_again(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from reconciler.sandbox.server import SandboxServer
-from tests.semaphore.simulator import Hands, behave, eventually
+from tests.semaphore.simulator import Hands, behave
+from tests.support.receiving import eventually
 
 
 @pytest.fixture

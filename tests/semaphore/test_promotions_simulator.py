@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.sandbox.server import SandboxServer
-from tests.semaphore.simulator import Hands, behave, eventually
+from tests.semaphore.simulator import Hands, behave
+from tests.support.receiving import eventually
 
 TARGETS = [{"name": "Production", "pipeline_file": ".semaphore/prod.yml"}, {"name": "staging"}]
 

@@ -10,7 +10,8 @@ import pytest
 from reconciler.sandbox.semaphore import Semaphore
 from reconciler.sandbox.semaphore_shapes import project_id
 from reconciler.sandbox.server import SandboxServer
-from tests.semaphore.simulator import WEB, Hands, behave, eventually
+from tests.semaphore.simulator import WEB, Hands, behave
+from tests.support.receiving import eventually
 
 NEVER = "1970-01-01 00:00:00.000000Z"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -12,11 +11,11 @@ import pytest
 from reconciler.drivers.semaphore import driver
 from reconciler.model.errors import OutcomeUnknown
 from reconciler.model.events import Delivery
-from reconciler.model.executions import Result, Run, RunIntent, RunReport
+from reconciler.model.executions import Result, RunIntent
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
 from reconciler.sandbox.server import SandboxServer
-from tests.support.driving import OWNER, World
+from tests.support.driving import OWNER, World, ended
 
 executor, receiver = driver.executors["semaphore"], driver.receiver
 assert receiver is not None
@@ -27,15 +26,6 @@ def intent(**spec: Any) -> RunIntent:
     return RunIntent("e-1", CORRELATION, "semaphore", "payments", {"ref": "refs/tags/v1", **spec}, time.time())
 
 
-async def ended(world: World, what: RunIntent, run: Run) -> RunReport:
-    for _ in range(200):
-        report = await executor.poll(world.api, what, run)
-        if report.result is not None:
-            return report
-        await asyncio.sleep(0.02)
-    raise AssertionError("does not end")
-
-
 async def test_A5_a_start_that_was_not_answered_is_found_and_followed(world: World, server: SandboxServer) -> None:
     server.admin.settings(run_duration_s=0.1)
     server.admin.fault(method="POST", path="plumber-workflows", effect="reset", commit=True)
@@ -44,7 +34,7 @@ async def test_A5_a_start_that_was_not_answered_is_found_and_followed(world: Wor
         await executor.start(world.api, what)
     run = await executor.find(world.api, what)
     assert run is not None
-    assert (await ended(world, what, run)).result is Result.PASSED
+    assert (await ended(executor, world, what, run)).result is Result.PASSED
     assert len(server.app.state["workflows"]) == 1
     await executor.cancel(world.api, what, run)
 
@@ -57,7 +47,7 @@ async def test_E11_a_webhook_that_was_lost_is_made_again_with_all_that_the_api_t
     what = intent(ref="main")
     run = await executor.start(world.api, what)
     assert run is not None
-    await ended(world, what, run)
+    await ended(executor, world, what, run)
     (sent,) = server.app.state["deliveries"]
     key: SecretValue = world.keyring.signing_key(OWNER, source.id.uid(OWNER), 0)
     headers = {name.lower(): value for name, value in sent["headers"].items()}

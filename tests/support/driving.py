@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import re
@@ -22,7 +23,9 @@ from reconciler.drivers.answers import Response
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Write
 from reconciler.drivers.budget import Budget
 from reconciler.drivers.http import ApiClient, HttpSession
+from reconciler.drivers.running import Executor
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.executions import Run, RunIntent, RunReport, RunStatus
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.resources import DerivedKeyRef, Lifecycle, Location, Resource, ResourceId, ValueRef
@@ -240,3 +243,13 @@ def damaged(body: Any, random: Random, junk: Any) -> Any:
         place = place[key]
     place[last] = junk
     return copy
+
+
+async def ended(executor: Executor, world: World, what: RunIntent, run: Run) -> RunReport:
+    """Poll until the run has ended."""
+    for _ in range(200):
+        report = await executor.poll(world.api, what, run)
+        if report.status is RunStatus.FINISHED:
+            return report
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never ended")
