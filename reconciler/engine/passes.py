@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.compiling import integration_of
@@ -18,6 +19,7 @@ from reconciler.engine.reporting import Facts, Outside, statuses
 from reconciler.engine.schedule import Schedule, digest_of_change, next_try
 from reconciler.engine.slice import Order, Result, Setting, run_slice
 from reconciler.engine.suspension import Suspensions
+from reconciler.engine.telling import log_steps, log_summary
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
@@ -237,16 +239,18 @@ class Engine:
         value = {"next_at": now + ahead, "by": self.holder, "at": now}
         await self.deps.db(self.deps.store.set_cursors, {f"slice/{integration.path}": value})
 
+    async def _shared(self) -> dict[ResourceId, Any]:
+        rows = await self.deps.db(self.deps.store.cursors, "slice/")
+        return {ResourceId.from_path(name.removeprefix("slice/")): value for name, value in rows.items()}
+
     async def due(self) -> dict[ResourceId, float]:
         """Return when each integration is due, by the database's clock: 0 for one that nobody has looked at."""
-        rows = await self.deps.db(self.deps.store.cursors, "slice/")
-        known = {ResourceId.from_path(name.removeprefix("slice/")): float(value["next_at"]) for name, value in rows.items()}
+        known = {one: float(value["next_at"]) for one, value in (await self._shared()).items()}
         return {one: known.get(one, 0.0) for one in await self.integrations()}
 
     async def _catch_up(self) -> None:
         """Take up what the peers found: the status of what another looked at last is that other's."""
-        for name, value in (await self.deps.db(self.deps.store.cursors, "slice/")).items():
-            integration = ResourceId.from_path(name.removeprefix("slice/"))
+        for integration, value in (await self._shared()).items():
             if value["by"] != self.holder:
                 self.view.results.pop(integration, None)
             self.seen_by_peers.add(integration)
@@ -354,7 +358,7 @@ class Engine:
         notes = notes_of(result, self.live, self.view.next_at[result.integration], now)
         if notes:
             await self.deps.db(self.deps.store.journal, notes)
-        self._log_steps(result)
+        log_steps(self.deps.log, result, self.live.revision)
         if result.integration not in self.live.resources and not result.recorded and result.error is None:
             await self.deps.db(self.deps.store.drop_connection, result.integration)
 
@@ -384,45 +388,11 @@ class Engine:
                 times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
         return max(min(times), now + 0.2)
 
-    def _log_steps(self, result: Result) -> None:
-        for step in result.report.steps:
-            change = step.change
-            fields = {
-                "kind": change.resource.kind,
-                "name": change.resource.name,
-                "canvas": change.resource.canvas,
-                "action": change.action.value,
-                "class": change.cls.value,
-                "address": str(change.address),
-                "integration": result.integration.name,
-                "external_id": step.external_id or str(change.external_id or ""),
-                "duration_ms": step.duration_ms,
-                "revision": self.live.revision,
-            }
-            if step.error is None:
-                self.deps.log.info("object_changed", outcome="done", **fields)
-            else:
-                self.deps.log.warning("object_failed", outcome="failed", code=step.error.code, error=step.error.message, **fields)
-        if result.error is not None:
-            self.deps.log.warning(
-                "integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message
-            )
-
     def log_summary(self, started: float) -> None:
         """Log what the slices since the last summary did, and when the next is due."""
         results, self.ended = tuple(self.ended), []
         if not results:
             return
-        changed = sum(1 for r in results for s in r.report.steps if s.error is None)
-        failed = sum(len(r.report.failed) for r in results) + sum(1 for r in results if r.error is not None)
         now = self.deps.clock()
         soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
-        self.deps.log.info(
-            "pass_finished",
-            integrations=len(results),
-            changed=changed,
-            failed=failed,
-            revision=self.live.revision,
-            duration_ms=int((now - started) * 1000),
-            next_in_s=round(max(0.0, soonest - now), 1),
-        )
+        log_summary(self.deps.log, results, revision=self.live.revision, duration_s=now - started, next_in_s=soonest - now)
