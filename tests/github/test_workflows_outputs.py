@@ -107,7 +107,7 @@ def _bomb(size):
     return archive.getvalue()
 
 
-def test_an_archive_is_read_no_further_than_the_cap_whatever_it_says_of_itself():
+def test_f15_an_archive_is_read_no_further_than_the_cap_whatever_it_says_of_itself():
     honest = _bomb(30 << 20)
     assert len(honest) < MAX_BYTES
     lying = honest.replace((30 * (1 << 20) + 8).to_bytes(4, "little"), (10).to_bytes(4, "little"))
@@ -127,7 +127,7 @@ def test_packings_that_may_ask_for_any_memory_are_not_read(method):
         read(archive.getvalue())
 
 
-def test_a_damaged_archive_is_one_kind_of_error():
+def test_f15_a_damaged_archive_is_one_kind_of_error():
     whole, chance = zipped({"outputs.json": '{"image": "web:1", "n": [1, 2, 3]}'}), random.Random(7)
     for _ in range(3_000):
         damaged = bytearray(whole)

@@ -1,11 +1,13 @@
 """What a store promises: one suite, run on SQLite and on PostgreSQL."""
 
+import contextlib
 import dataclasses
+import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from reconciler.drivers.base import Connection
 from reconciler.model.objects import IntentState, Marker, ObservedObject, Scope
@@ -242,6 +244,32 @@ def test_opening_twice_keeps_the_incarnation(url: str, tmp_path: Path) -> None:
     second = Store.open(url, state_dir=tmp_path)
     assert second.get_meta("incarnation") == incarnation is not None
     second.close()
+
+
+def test_b4_a_transaction_that_writes_holds_the_write_lock_before_its_first_statement(tmp_path: Path) -> None:
+    """A read that turns into a write fails at once in WAL mode, so no other writer may get between them."""
+    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", state_dir=tmp_path)
+    refused: list[bool] = []
+
+    def another_writer(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.lstrip().upper().startswith(("BEGIN", "PRAGMA")):
+            return
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.db", timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                refused.append(False)
+            except sqlite3.OperationalError:
+                refused.append(True)
+
+    event.listen(store._engine, "before_cursor_execute", another_writer)
+    store.begin([intent()], [entry()])
+    store.settle([Outcome(intent().id, IntentState.DONE, recorded(1))])
+    written = len(refused)
+    assert written > 2
+    assert all(refused), "another process could write between a statement and the next"
+    store.unsettled()
+    assert refused[written:] == [False], "a transaction that only reads keeps no one from writing"
+    store.close()
 
 
 def test_b4_many_threads_write_without_a_locked_database(store: Store) -> None:
