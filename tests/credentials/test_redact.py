@@ -7,7 +7,6 @@ import html
 import json
 import re
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from reconciler.credentials.redact import MASK, MIN_LENGTH, Redactor, forms_of
 from reconciler.model.secrets import SecretValue
+from tests.support.counting import calls_of
 
 PEM = (
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAn4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8/KuKPEHLd4\n"
@@ -235,23 +235,22 @@ def test_redacting_twice_is_redacting_once_and_never_fails(text: str) -> None:
         "basic " * 17_000,
     ],
 )
+@pytest.mark.timeout(30)  # a pattern that is not linear takes hours for these
 def test_f14_no_text_of_a_hundred_thousand_characters_takes_long(hostile: str) -> None:
     redactor = Redactor()
     redactor.add("some-secret-value")
-    started = time.perf_counter()
-    redactor.redact(hostile)
-    assert time.perf_counter() - started < 1.0
+    assert len(redactor.redact(hostile)) <= len(hostile)
 
 
-def test_a_thousand_secrets_do_not_make_it_slow() -> None:
-    redactor = Redactor()
+def test_a_thousand_secrets_cost_a_line_without_one_no_more_calls_than_ten() -> None:
+    few, redactor = Redactor(), Redactor()
     for number in range(1000):
         redactor.add(f"secret-{number:04d}-" + "x" * 24)
+        if number < 10:
+            few.add(f"secret-{number:04d}-" + "x" * 24)
     line = "event=github/repository-webhook[acme/payments] url=https://api.github.com/repos/acme/payments/hooks/1 " * 3
-    started = time.perf_counter()
-    for _ in range(200):
-        assert redactor.redact(line) == line
-    assert (time.perf_counter() - started) / 200 < 0.01
+    assert redactor.redact(line) == few.redact(line) == line
+    assert calls_of(lambda: redactor.redact(line)) == calls_of(lambda: few.redact(line))
     assert redactor.redact("got secret-0999-" + "x" * 24) == "got ***"
 
 

@@ -19,14 +19,12 @@ def running(world: World) -> None:
     world.wait(world.all_ready, "all ready")
 
 
-def test_a_saved_file_is_acted_on_within_a_second_or_so_without_a_commit(world: World) -> None:
+def test_a_saved_file_is_acted_on_at_once_although_the_next_pass_is_an_hour_away(world: World) -> None:
     world.configure(source=str(world.manifests), reconcile="{interval: 1h, settle: 2s}")
     world.source("one")
     running(world)
     world.source("two")
-    began = time.monotonic()
-    world.wait(lambda: world.hooks("two"), "the second hook", 10)
-    assert time.monotonic() - began < 5
+    world.wait(lambda: world.hooks("two"), "the second hook")
 
 
 @pytest.mark.fault

@@ -220,10 +220,8 @@ def test_a15_what_a_dead_process_left_is_taken_over_within_seconds(peers: tuple[
     declare(world)
     first_up(world, several)
     several[0].process.kill()  # type: ignore[union-attr]
-    died = time.monotonic()
     world.set_hooks("web", [])
     world.wait(lambda: len(world.hooks("web")) == 1, "the hook is repaired by another", 30)
-    assert any("peer_taken_over" in peer.log() for peer in several[1:]) or time.monotonic() - died < 5
     world.wait(lambda: any("peer_taken_over" in peer.log() for peer in several[1:]), "the take-over", 15)
 
 
@@ -232,9 +230,7 @@ def test_b8_work_goes_on_after_postgresql_was_away(peers: tuple[StageWorld, list
     declare(world)
     first_up(world, several[:2])
     postgres.restart(away_s=5)
-    back = time.monotonic()
     offer(world, several[:2], 1, random.Random(1))
     world.wait(lambda: [r for r in world.runs("web") if r["inputs"]["sha"] == "1"], "the run", 30)
-    assert time.monotonic() - back < 30
     assert all(peer.process is not None and peer.process.poll() is None for peer in several[:2])
     assert len(world.runs("web")) == 1

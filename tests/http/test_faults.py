@@ -148,16 +148,15 @@ async def test_what_was_never_sent_is_never_an_unknown_outcome(http, monkeypatch
             await Fixture(session).api("http://ghes.example").request("POST", "/hooks", json={})
 
 
+@pytest.mark.timeout(60)
 async def test_a_resolver_that_hangs_ends_at_the_deadline_and_nothing_was_sent(http, monkeypatch):
     async def hang(*_, **__):
-        await asyncio.sleep(30)
+        await asyncio.sleep(3600)
 
     async with HttpSession(allow=("ghes.example",), bounds=FAST) as session:
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
-        started = time.monotonic()
         with pytest.raises(ProviderUnavailable):
             await Fixture(session).api("http://ghes.example").request("POST", "/hooks", json={})
-        assert time.monotonic() - started < LIMIT_S + 1
 
 
 async def drip_head(request):
@@ -190,10 +189,8 @@ async def test_d14_a_declared_size_over_the_cap_is_refused_before_it_is_read(htt
         await asyncio.sleep(30)
 
     async with serve(handler) as server:
-        started = time.monotonic()
-        with pytest.raises(ProviderProtocolError, match="larger than 1 MiB"):
+        with pytest.raises(ProviderProtocolError, match="larger than 1 MiB"):  # and not that no answer came in time
             await http.api(server.url).request("GET", "/hooks")
-        assert time.monotonic() - started < LIMIT_S / 2
 
 
 async def test_d14_an_endless_body_is_refused_at_the_cap(http):
@@ -277,9 +274,8 @@ async def test_one_slow_host_does_not_hold_up_another(http):
     async with serve(silent) as slow, serve(quick) as fast:
         hanging = [asyncio.ensure_future(http.api(slow.url).request("GET", f"/{n}")) for n in range(30)]
         await asyncio.sleep(0.1)
-        started = time.monotonic()
         await http.api(fast.url).request("GET", "/a")
-        assert time.monotonic() - started < 0.5
+        assert not any(one.done() for one in hanging)
         assert all(isinstance(one, ProviderUnavailable) for one in await asyncio.gather(*hanging, return_exceptions=True))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import time
 from collections.abc import Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.manifests.schedules import HORIZON_S, cron_error, next_slot, slots
+from tests.support.counting import calls_of
 
 DAY_S = 86_400
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -293,8 +293,6 @@ def test_a_wrong_line_is_refused_with_its_fault_and_never_walked() -> None:
         next_slot(cron("@daily"), 0.0)
 
 
-def test_looking_years_ahead_takes_milliseconds() -> None:
-    started = time.perf_counter()
+def test_looking_years_ahead_walks_days_and_not_minutes() -> None:
     for line in ("0 0 31 2 *", "0 0 29 2 *", "* * 31 2 *", "* * * * *"):
-        next_slot(cron(line, BERLIN), 4.1e9)
-    assert time.perf_counter() - started < 0.5
+        assert calls_of(lambda line=line: next_slot(cron(line, BERLIN), 4.1e9)) < 50_000, line  # type: ignore[misc]

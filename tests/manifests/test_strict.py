@@ -343,9 +343,7 @@ YAML_BITS = st.sampled_from(
     )
 )
 def test_the_loader_never_raises_and_every_problem_lies_inside_the_file(data: bytes) -> None:
-    start = time.perf_counter()
     problems = refused(data)
-    assert time.perf_counter() - start < 2
     lines = data.count(b"\n") + 1
     assert all(1 <= problem.line <= lines + 1 and problem.column >= 1 for problem in problems)
 

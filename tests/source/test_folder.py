@@ -86,11 +86,9 @@ def test_c9_links_out_of_the_folder_loops_and_special_files_are_not_read(folder:
     (folder / "self").symlink_to(".")
     os.mkfifo(folder / "pipe.yaml")
     (folder / "in.yaml").symlink_to("sub/b.yml")
-    started = time.monotonic()
     read = read_folder(folder)
     assert [path for path, _, _ in read] == ["a.yaml", "in.yaml", "sub/b.yml"]
     assert "canary" not in repr(read)
-    assert time.monotonic() - started < 5
 
 
 async def test_links_that_were_left_out_are_told(folder: Path) -> None:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,7 @@ from reconciler.source.errors import (
     TreeRefused,
 )
 from reconciler.source.mirror import RemoteSource
+from reconciler.source.runner import GitResult, GitRunner
 from tests.source.conftest import processes_with, remake
 from tests.support.githttp import GitHttpServer
 from tests.support.gitrepo import GitRepo
@@ -136,14 +138,23 @@ async def test_blame_names_the_commit_of_a_line(repo: GitRepo, remote: RemoteSou
     assert await remote.line_commit(revision, "none.yaml", 1) is None
 
 
-async def test_ten_thousand_manifests_are_read_quickly(repo: GitRepo, remote: RemoteSource) -> None:
+async def test_ten_thousand_manifests_are_read_by_a_few_git_commands(
+    repo: GitRepo, remote: RemoteSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo.commit({f"f/{n}.yaml": f"kind: Canvas\nname: n{n}\n" * 20 for n in range(10_000)})
     revision = await remote.fetch()
-    started = time.perf_counter()
+    commands: list[str] = []
+    run = GitRunner.run
+
+    async def counted(self: GitRunner, git_dir: Path, *args: str, **options: Any) -> GitResult:
+        commands.append(args[0])
+        return await run(self, git_dir, *args, **options)
+
+    monkeypatch.setattr(GitRunner, "run", counted)
     snapshot = await remote.snapshot(revision)
     read = await remote.read(snapshot)
     assert len(read) == 10_001
-    assert time.perf_counter() - started < 5
+    assert len(commands) < 10, commands
 
 
 # --- faults
@@ -250,10 +261,8 @@ async def test_c2_a_silent_remote_is_left_at_the_deadline_with_no_process_behind
 ) -> None:
     source = remake(options, tmp_path, deadline_s=1.0)
     server.mute = True
-    started = time.monotonic()
     with pytest.raises(SourceTimeout):
         await source.fetch()
-    assert time.monotonic() - started < 6
     assert processes_with(f":{server.port}/") == []
 
 
@@ -348,10 +357,8 @@ async def test_c5_a_source_path_that_is_gone_is_refused_whatever_is_allowed(
 async def test_c8_a_huge_manifest_is_refused_by_its_size_without_being_read(repo: GitRepo, remote: RemoteSource) -> None:
     repo.commit({"huge.yaml": b"#" * (50 << 20), "huge.txt": b"#" * (2 << 20)})
     revision = await remote.fetch()
-    started = time.monotonic()
     with pytest.raises(SourceTooLarge, match=r"huge\.yaml has 52,428,800 bytes"):
         await remote.snapshot(revision)
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.fault
