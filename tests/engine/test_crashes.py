@@ -117,9 +117,11 @@ def test_a11_sigterm_drains_and_leaves_with_zero_and_no_open_intent(world: World
 
 
 def intents(world: World) -> int:
-    with contextlib.suppress(sqlite3.OperationalError):  # no state yet
-        with contextlib.closing(sqlite3.connect(world.folder / "state" / "state.db", timeout=30)) as state:
-            return int(state.execute("SELECT count(*) FROM intent").fetchone()[0])
+    with (
+        contextlib.suppress(sqlite3.OperationalError),  # no state yet
+        contextlib.closing(sqlite3.connect(world.folder / "state" / "state.db", timeout=30)) as state,
+    ):
+        return int(state.execute("SELECT count(*) FROM intent").fetchone()[0])
     return 0
 
 
