@@ -158,6 +158,12 @@ class Config:
         return Path(self.status.file).parent
 
     @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Credentials of the daemon itself: no manifest may read them as secrets."""
+        named = (self.source.token_file, self.source.ssh_key_file, self.master_key.file, self.master_key.previous_file)
+        return tuple(Path(path) for path in named if path)
+
+    @property
     def state_exists(self) -> bool:
         """Whether there is a state to open (always, where it is a database server)."""
         return not self.state.url.startswith("sqlite:///") or Path(self.state.url.removeprefix("sqlite:///")).exists()

@@ -92,9 +92,12 @@ jobs:
         with: {python-version: "3.12"}
       # The wheel that `make wheel` builds: a URL or path in the repository variable RECONCILER_WHEEL.
       # ("reconciler" on PyPI is somebody else's project.)
-      - run: pip install "${{ vars.RECONCILER_WHEEL }}"
+      - run: pip install "$RECONCILER_WHEEL"
+        env: {RECONCILER_WHEEL: "${{ vars.RECONCILER_WHEEL }}"}
+      # A name that a branch chose is passed through the environment, never pasted into the script.
       - run: reconciler validate -o github .
-      - run: reconciler plan --repo . --base "origin/${{ github.base_ref }}" -o markdown >> "$GITHUB_STEP_SUMMARY"
+      - run: reconciler plan --repo . --base "origin/$BASE_REF" -o markdown >> "$GITHUB_STEP_SUMMARY"
+        env: {BASE_REF: "${{ github.base_ref }}"}
 """,
     ".gitignore": "state/\n",
     ".vscode/settings.json": json.dumps({"yaml.schemas": {SCHEMA_FILE: ["*.yaml", "*.yml", "!reconciler.yaml"]}}, indent=2)

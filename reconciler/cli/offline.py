@@ -6,6 +6,7 @@ where nothing secret may be near the code of a stranger.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ PLACEHOLDER_URL = "https://public-url.invalid"
 
 
 async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
-    """Return what the newest revision (or the folder ``path``) changes against ``ref``."""
-    from reconciler.planning.base import base_plan as compare
+    """Return what is checked out (a remote's newest revision, or the folder ``path``) changes since it parted from ``ref``."""
     from reconciler.source import open_folder, open_source
     from reconciler.source.configured import options_of
 
@@ -33,15 +33,22 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
         else open_source(options_of(config), config.state_dir)
     )
     try:
-        before_revision = await source.resolve(ref)
-        after_revision = await source.fetch()
+        before_revision, after_revision = await source.comparison(ref)
         before = await _load(source, before_revision, config)
         after = await _load(source, after_revision, config)
     finally:
         await source.close()
-    return compare(
-        compile_desired(before.resources, config), compile_desired(after.resources, config), revision=after.revision
-    ), after.problems
+    return _compared(before.resources, after, config), after.problems
+
+
+def _compared(before: Iterable[Resource], after: Desired, config: Config) -> PlanSet:
+    """Return the step between two sets of manifests: remote objects, and what has none."""
+    from reconciler.planning.base import base_plan as compare
+    from reconciler.planning.resources import resource_changes
+
+    old = {resource.id: resource for resource in before}
+    made = compare(compile_desired(old.values(), config), compile_desired(after.resources, config), revision=after.revision)
+    return dataclasses.replace(made, resources=resource_changes(old, after.by_id()))
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
@@ -88,7 +95,6 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[Mana
 async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
     """Return what the newest revision (or the folder ``path``) changes against the daemon's snapshot."""
     from reconciler.manifests.codec import resource_from_json
-    from reconciler.planning.base import base_plan as compare
     from reconciler.source import open_folder, open_source
     from reconciler.source.configured import options_of
 
@@ -109,6 +115,4 @@ async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[P
         after = await _load(source, await source.fetch(), config)
     finally:
         await source.close()
-    return compare(
-        compile_desired(before, config), compile_desired(after.resources, config), revision=after.revision
-    ), after.problems
+    return _compared(before, after, config), after.problems

@@ -18,6 +18,8 @@ from reconciler.cli.session import configuration
 from reconciler.config import Config
 from reconciler.model.errors import ManifestError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
+from reconciler.planning.resources import resource_changes
+from reconciler.source import LocalRepository
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -90,6 +92,7 @@ async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ..
     """Return the plan against the world as it is, and the manifests' problems; raises what stops a whole integration last."""
     async with reading_session(config, path) as session:
         engine = session.engine
+        in_force = engine.live.resources
         await engine.sync()
         if engine.state.error is not None:
             raise engine.state.error
@@ -100,10 +103,28 @@ async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ..
         failed = next(
             (result.error for result in results if result.error is not None and result.error.code not in {"RC6010"}), None
         )
-        planned = PlanSet(engine.live.revision, plans)
+        await _say_work_tree(engine)
+        planned = PlanSet(engine.live.revision, plans, resource_changes(in_force, engine.live.resources))
         if failed is not None and not plans:
             raise failed
         return planned, engine.live.problems
+
+
+async def _say_work_tree(engine: Any) -> None:
+    """Say where the files on the disk are not what is planned: a feature branch, or edits that are not committed."""
+    if not isinstance(engine.source, LocalRepository) or engine.state.fetched is None:
+        return
+    tree = await engine.source.uncommitted(engine.state.fetched)
+    if tree is None:
+        return
+    place = f"branch {tree.branch} is checked out" if tree.branch else "HEAD is detached"
+    if tree.error:
+        say(f"note: the working tree could not be compared with this revision: {tree.error}")
+        return
+    names = ", ".join(tree.differing[:3]) + (" …" if len(tree.differing) > 3 else "")
+    count = f"{len(tree.differing)} manifest{'' if len(tree.differing) == 1 else 's'}"
+    say(f"note: the working tree ({place}) differs from this revision in {count}: {names}")
+    say(f"  This plan is of the commit. To plan what is on the disk: reconciler plan {engine.deps.config.source.url}")
 
 
 def _tell(result: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +31,10 @@ class SecretBackend(Protocol):
 
 
 class EnvBackend:
-    """Environment variables, only those whose names the configuration allows."""
+    """Environment variables, only those whose names the configuration allows.
+
+    Where ``NAME`` is not set and ``NAME_FILE`` is, that file holds the value (Docker and Compose secrets).
+    """
 
     def __init__(self, allowed: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self._allowed, self._environ = allowed, environ
@@ -44,34 +47,35 @@ class EnvBackend:
                 code="RC4002",
                 hint=f"Add it to `secrets.env` (now: {', '.join(self._allowed)}).",
             )
-        value = self._environ.get(name, "")
+        value = self._environ.get(name, "") or self._of_file(f"{secret} key {key!r}", f"{name}_FILE")
         if not value:
             raise SecretUnavailable(
                 f"{secret} key {key!r}: the environment variable {name} is not set",
-                hint="Set it for the daemon, then it is tried again by itself.",
+                hint=f"Set it, or {name}_FILE with the name of a file, for the daemon.",
             )
         return value
+
+    def _of_file(self, what: str, variable: str) -> str:
+        path = self._environ.get(variable, "")
+        if not path:
+            return ""
+        data, _ = _read_file(what, f"the file that {variable} names", Path(path))
+        return _text(what, f"the file that {variable} names", data)
 
 
 class FileBackend:
     """Files below the secrets folder: systemd credentials, Kubernetes mounts (``..data`` links inside it), plain files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reserved: Iterable[Path] = ()) -> None:
         self._folder = folder
+        self._reserved = tuple(reserved)
         self._wide: dict[str, int] = {}
 
     def get(self, secret: ResourceId, key: str, entry: Mapping[str, Any]) -> str:
         relative = str(entry["path"])
         path = self._inside(f"{secret} key {key!r}", relative)
         data = self._bytes(f"{secret} key {key!r}", relative, path)
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError:
-            raise SecretUnavailable(f"{secret} key {key!r}: {relative} is not UTF-8 text", code="RC4002") from None
-        text = text.removesuffix("\n").removesuffix("\r")
-        if not text:
-            raise SecretUnavailable(f"{secret} key {key!r}: {relative} in the secrets folder is empty")
-        return text
+        return _text(f"{secret} key {key!r}", f"{relative} in the secrets folder", data)
 
     def warnings(self) -> tuple[str, ...]:
         """Return a line for each file read so far that others on this host may read."""
@@ -83,6 +87,12 @@ class FileBackend:
             root = Path(os.path.realpath(self._folder))
             path = Path(os.path.realpath(root / relative))
             if path.is_relative_to(root) and path != root:
+                if any(path.is_relative_to(os.path.realpath(own)) for own in self._reserved):
+                    raise SecretUnavailable(
+                        f"{what}: {relative!r} is a credential of the daemon itself, which no manifest may use",
+                        code="RC4002",
+                        hint="Put the manifests' secrets into files of their own.",
+                    )
                 return path
         raise SecretUnavailable(
             f"{what}: {relative!r} is not a path inside the secrets folder",
@@ -91,30 +101,47 @@ class FileBackend:
         )
 
     def _bytes(self, what: str, relative: str, path: Path) -> bytes:
-        try:
-            # O_NONBLOCK: a pipe must not hold the pass; O_NOFOLLOW: the path is resolved, a link there now is a swap.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                info = os.fstat(descriptor)
-                regular = stat.S_ISREG(info.st_mode)
-                data = os.read(descriptor, MAX_BYTES + 1) if regular else b""
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise SecretUnavailable(
-                f"{what}: {relative} in the secrets folder cannot be read: {error.strerror}",
-                hint=f"Put the value into {self._folder / relative}; it is tried again by itself.",
-            ) from None
-        if not regular:
-            raise SecretUnavailable(f"{what}: {relative} in the secrets folder is no file", code="RC4002")
-        if len(data) > MAX_BYTES:
-            raise SecretUnavailable(f"{what}: {relative} is larger than {MAX_BYTES >> 10} KiB", code="RC4002")
+        data, info = _read_file(what, f"{relative} in the secrets folder", path)
         mode = stat.S_IMODE(info.st_mode)
         if mode & 0o007:
             self._wide[str(path)] = mode
         else:
             self._wide.pop(str(path), None)
         return data
+
+
+def _read_file(what: str, shown: str, path: Path) -> tuple[bytes, os.stat_result]:
+    """Return the content of a regular file, at most `MAX_BYTES`, and its status; raises `SecretUnavailable`."""
+    try:
+        # O_NONBLOCK: a pipe must not hold the pass; O_NOFOLLOW: the path is resolved, a link there now is a swap.
+        descriptor = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            info = os.fstat(descriptor)
+            regular = stat.S_ISREG(info.st_mode)
+            data = os.read(descriptor, MAX_BYTES + 1) if regular else b""
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SecretUnavailable(
+            f"{what}: {shown} cannot be read: {error.strerror}", hint=f"Put the value into {path}; it is tried again by itself."
+        ) from None
+    if not regular:
+        raise SecretUnavailable(f"{what}: {shown} is no file", code="RC4002")
+    if len(data) > MAX_BYTES:
+        raise SecretUnavailable(f"{what}: {shown} is larger than {MAX_BYTES >> 10} KiB", code="RC4002")
+    return data, info
+
+
+def _text(what: str, shown: str, data: bytes) -> str:
+    """Return the value in ``data``, without one line end; raises `SecretUnavailable` for what is empty or not UTF-8."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SecretUnavailable(f"{what}: {shown} is not UTF-8 text", code="RC4002") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise SecretUnavailable(f"{what}: {shown} is empty")
+    return text
 
 
 class LocalBackend:
@@ -147,11 +174,12 @@ class SecretResolver:
         sandbox: bool = False,
         redactor: Redactor | None = None,
         environ: Mapping[str, str] | None = None,
+        reserved: Iterable[Path] = (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._secrets = {i: r for i, r in secrets.items() if i.kind == Kind.SECRET.value}
         self._folder = Path(config.folder)
-        self._files = FileBackend(self._folder)
+        self._files = FileBackend(self._folder, reserved)
         self._backends: dict[str, SecretBackend] = {
             "env": EnvBackend(config.env, os.environ if environ is None else environ),
             "file": self._files,

@@ -77,7 +77,7 @@ class Engine:
         self.on_change: Callable[[], Awaitable[None]] | None = None
         self.look_outside: Callable[[], Awaitable[Outside]] | None = None
         self._read_only = read_only
-        self.secrets = SecretResolver({}, deps.config.secrets, sandbox=deps.sandbox, redactor=deps.redactor)
+        self.secrets = self._resolver({})
         self._suspensions = Suspensions()
         self._draining = False
         self._loaded = False  # what the state remembers is no revision that was read: it may prune nothing
@@ -137,7 +137,13 @@ class Engine:
     def _use(self, live: Live) -> None:
         self.live = live
         secrets = {r.id: r for r in live.resources.values() if r.id.kind == Kind.SECRET.value}
-        self.secrets = SecretResolver(secrets, self.deps.config.secrets, sandbox=self.deps.sandbox, redactor=self.deps.redactor)
+        self.secrets = self._resolver(secrets)
+
+    def _resolver(self, secrets: dict[ResourceId, Resource]) -> SecretResolver:
+        config = self.deps.config
+        return SecretResolver(
+            secrets, config.secrets, sandbox=self.deps.sandbox, redactor=self.deps.redactor, reserved=config.own_files
+        )
 
     async def refresh_suspensions(self) -> None:
         """Read the suspensions made by command."""

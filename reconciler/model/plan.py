@@ -173,16 +173,42 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceChange:
+    """A manifest that differs from the one in force: it changes what the daemon runs, when, and on whose behalf.
+
+    Only CREATE, UPDATE and DELETE occur. Remote objects that follow from it are `Change`s of their own.
+    """
+
+    resource: ResourceId
+    action: Action
+    fields: tuple[FieldChange, ...] = ()
+    digest: str = ""
+    """Digest of the new spec; empty for a delete."""
+    location: Location = Location("")
+
+    def decision(self) -> JsonValue:
+        """Return what the digest covers: nothing volatile (no lines)."""
+        return [self.resource.path, self.action.value, self.digest]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanSet:
-    """What a user sees: the plans of all integrations, with a digest over theirs."""
+    """What a user sees: the plans of all integrations and the changed manifests, with one digest over both."""
 
     revision: str
     plans: tuple[Plan, ...]
+    resources: tuple[ResourceChange, ...] = ()
 
     @property
     def sha256(self) -> Digest:
-        """Digest over the digests of the plans that hold any change."""
-        return digest_of([[p.integration.path, p.sha256] for p in self.plans if p.changes])
+        """Digest over the digests of the plans that hold any change, and over the changed manifests."""
+        plans: list[JsonValue] = [[p.integration.path, p.sha256] for p in self.plans if p.changes]
+        return digest_of([*plans, [change.decision() for change in self.resources]] if self.resources else plans)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it would change nothing at all."""
+        return not self.resources and not any(plan.changes for plan in self.plans)
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -32,8 +32,8 @@ class Basis:
     @classmethod
     def of(cls, recorded: RecordedObject | None) -> Basis:
         """Return what ``recorded`` knows."""
-        return cls() if recorded is None else cls(
-            recorded.attributes, recorded.fingerprints, recorded.updated_at, recorded.unshown
+        return (
+            cls() if recorded is None else cls(recorded.attributes, recorded.fingerprints, recorded.updated_at, recorded.unshown)
         )
 
 
@@ -144,7 +144,7 @@ def _walk(wanted: JsonValue, seen: JsonValue, path: str, skip: frozenset[str]) -
         return
     if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
         for key in wanted:
-            yield from _walk(wanted[key], seen.get(key, ABSENT), f"{path}/{_escape(key)}", skip)
+            yield from _walk(wanted[key], seen.get(key, ABSENT), f"{path}/{escape(key)}", skip)
     elif not same(wanted, seen):
         yield path, None if seen is ABSENT else seen, None if wanted is ABSENT else wanted
 
@@ -211,5 +211,5 @@ def _is_list(value: JsonValue) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _escape(key: str) -> str:
+def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key

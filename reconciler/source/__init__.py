@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reconciler.model.errors import ConfigError
 from reconciler.source.base import FileData, FileEntry, Revision, SecurityNotice, Snapshot, Source, refuse_empty
-from reconciler.source.folder import FolderSource, LocalRepository, git_dir_of, read_folder
+from reconciler.source.folder import FolderSource, LocalRepository, WorkTree, git_dir_of, read_folder
 from reconciler.source.options import Caps, SourceOptions, VerifyMode, VerifyOptions, check_url, local_folder, normalize_path
 
 _NOWHERE = Path("/nonexistent")  # HOME of Git where nothing is to be found
@@ -22,7 +22,7 @@ def open_source(options: SourceOptions, state_dir: Path) -> Source:
         return RemoteSource(options, state_dir)
     git_dir = git_dir_of(folder)
     if git_dir is not None:
-        return LocalRepository(git_dir, options, _NOWHERE)
+        return LocalRepository(git_dir, options, _NOWHERE, work_tree=None if git_dir == folder.resolve() else folder)
     if options.verify is not None:
         raise ConfigError(
             f"source.verify is set, and {folder} is no Git repository: a folder has no signatures",
@@ -40,6 +40,7 @@ __all__ = [
     "Caps",
     "FileData",
     "FileEntry",
+    "LocalRepository",
     "Revision",
     "SecurityNotice",
     "Snapshot",
@@ -47,6 +48,7 @@ __all__ = [
     "SourceOptions",
     "VerifyMode",
     "VerifyOptions",
+    "WorkTree",
     "check_url",
     "local_folder",
     "normalize_path",

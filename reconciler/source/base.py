@@ -78,6 +78,12 @@ class Source(Protocol):
     async def resolve(self, ref: str) -> Revision:
         """Return the revision that a branch, tag or commit names; raises `RefUnknown`."""
 
+    async def comparison(self, ref: str) -> tuple[Revision, Revision]:
+        """Return where ``ref`` and what is looked at parted, and what is looked at: the step that a pull request makes.
+
+        Of a repository on this machine, what is checked out (HEAD) is looked at, whatever ``source.branch`` says. Raises `RefUnknown`.
+        """
+
     async def snapshot(self, revision: Revision) -> Snapshot:
         """Return what ``revision`` holds, without reading content; raises on caps, unsafe names and a missing path."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from reconciler.model.errors import SourceError
 from reconciler.source.base import FileData, FileEntry, Revision, SecurityNotice, Snapshot
 from reconciler.source.errors import BranchGone, NotFastForward, PathGone, RefUnknown, SourceTooLarge, SourceUnreachable
-from reconciler.source.objects import ObjectReader, check_owner, refuse_lfs
+from reconciler.source.objects import NO_COMMIT_HINT, ObjectReader, check_owner, refuse_lfs
 from reconciler.source.options import Caps, SourceOptions, check_branch, check_ref, normalize_path
 from reconciler.source.runner import GitRunner
 from reconciler.source.selection import IGNORE_FILE, Selector, TreeEntry, is_manifest_name
@@ -22,6 +22,21 @@ from reconciler.source.signatures import verify
 from reconciler.source.watch import git_filter, manifest_filter, watch
 
 _NO_CAPS = Caps()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkTree:
+    """A checkout whose manifests are not those of the revision that is looked at."""
+
+    branch: str
+    """Empty where HEAD is detached."""
+    differing: tuple[str, ...]
+    error: str = ""
+    """Why the folder could not be compared."""
+
+
+def _sha1(data: bytes) -> hashlib._Hash:
+    return hashlib.sha1(data, usedforsecurity=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,9 @@ def read_folder(path: Path, *, config_name: str = "reconciler.yaml", caps: Caps 
     return [(entry.path, entry.blob, scan.data[entry.blob]) for entry in scan.files]
 
 
-def _scan(root: Path, selector: Selector) -> _Scan:
+def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
+    """Read the manifests below ``root``; ``digits`` is the length of their content ids (Git's: 40 for SHA-1, 64 for SHA-256)."""
+    algorithm = hashlib.sha256 if digits == 64 else _sha1
     base = _real_folder(root, selector.prefix)
     entries = list(_walk(base, selector.caps.tree_entries))
     ignore = _read_capped(base, IGNORE_FILE, 65_536) or b""
@@ -54,7 +71,7 @@ def _scan(root: Path, selector: Selector) -> _Scan:
         if content is None:  # removed since it was listed: as if it had been before
             continue
         refuse_lfs(entry.path, content)
-        blob = hashlib.sha256(b"blob %d\0" % len(content) + content).hexdigest()
+        blob = algorithm(b"blob %d\0" % len(content) + content).hexdigest()
         data[blob] = content
         files.append(FileEntry(entry.path, blob, len(content)))
     digest = hashlib.sha256("".join(f"{f.blob} {f.path}\n" for f in files).encode("utf-8", "surrogateescape")).hexdigest()
@@ -166,6 +183,12 @@ class FolderSource:
         reader, _ = self._repository()
         return await reader.resolve(ref)
 
+    async def comparison(self, ref: str) -> tuple[Revision, Revision]:
+        """Return where ``ref`` and the commit below the folder parted, and the folder."""
+        check_ref(ref)
+        reader, _ = self._repository()
+        return await reader.fork_point(ref, (await reader.checked_out()).commit), await self.fetch()
+
     async def snapshot(self, revision: Revision) -> Snapshot:
         """Return what was read by `fetch`, or what a commit holds below this folder's place."""
         if self._last is not None and revision.id == self._last.revision.id:
@@ -217,9 +240,10 @@ class FolderSource:
 class LocalRepository:
     """The branch head of a repository on this machine, read by commit: what is not committed does not count."""
 
-    def __init__(self, git_dir: Path, options: SourceOptions, home: Path) -> None:
+    def __init__(self, git_dir: Path, options: SourceOptions, home: Path, *, work_tree: Path | None = None) -> None:
         check_branch(options.branch)
         self._git_dir = git_dir
+        self._work_tree = work_tree
         self._options = options
         self._reader = ObjectReader(git_dir, GitRunner(home), options.deadline_s)
         self._selector = Selector(normalize_path(options.path), options.config_name, options.caps)
@@ -233,10 +257,7 @@ class LocalRepository:
         check_owner(self._git_dir)
         head = await self._reader.commit_of(f"refs/heads/{self._options.branch}")
         if head is None:
-            raise BranchGone(
-                f"branch {self._options.branch} does not exist in {self._git_dir}",
-                hint="Nothing is deleted. Restore the branch, or name the new one in source.branch.",
-            )
+            raise await self._no_branch()
         base = self._accepted
         rewritten = base is not None and base != head and not await self._reader.is_ancestor(base, head)
         if rewritten and self._options.require_fast_forward:
@@ -248,9 +269,39 @@ class LocalRepository:
         self._accepted = head
         return revision
 
+    async def _no_branch(self) -> SourceError:
+        if await self._reader.commit_of("HEAD") is None:
+            return BranchGone(f"{self._git_dir} has no commit yet", hint=f"Nothing is deleted. {NO_COMMIT_HINT}")
+        here = await self._reader.branch_checked_out()
+        shown = f"branch {here} is checked out" if here else "HEAD is detached, as a CI checkout leaves it"
+        return BranchGone(
+            f"branch {self._options.branch} does not exist in {self._git_dir}; {shown}",
+            hint="Nothing is deleted. Name the branch in source.branch, compare what is checked out (reconciler plan --base REF), "
+            "or plan the folder as it lies on the disk (reconciler plan PATH).",
+        )
+
     async def resolve(self, ref: str) -> Revision:
         """Return the commit that ``ref`` names."""
         return await self._reader.resolve(check_ref(ref))
+
+    async def comparison(self, ref: str) -> tuple[Revision, Revision]:
+        """Return where ``ref`` and HEAD parted, and HEAD: what a pull request's checkout holds (C16)."""
+        check_owner(self._git_dir)
+        head = await self._reader.checked_out()
+        return await self._reader.fork_point(ref, head.commit), head
+
+    async def uncommitted(self, revision: Revision) -> WorkTree | None:
+        """Return how the manifests on the disk differ from ``revision``; None for a bare repository, or where they are the same."""
+        if self._work_tree is None:
+            return None
+        try:
+            scan = await asyncio.to_thread(_scan, self._work_tree, self._selector, len(revision.commit))
+        except SourceError as error:
+            return WorkTree(await self._reader.branch_checked_out(), (), error.message)
+        committed = {f.path: f.blob for f in (await self.snapshot(revision)).files}
+        there = {f.path: f.blob for f in scan.files}
+        differing = tuple(sorted(p for p in committed.keys() | there.keys() if committed.get(p) != there.get(p)))
+        return WorkTree(await self._reader.branch_checked_out(), differing) if differing else None
 
     async def snapshot(self, revision: Revision) -> Snapshot:
         """Return what a commit holds."""
@@ -288,4 +339,4 @@ def git_dir_of(folder: Path) -> Path | None:
     return None
 
 
-__all__ = ["FolderSource", "LocalRepository", "git_dir_of", "is_manifest_name", "read_folder"]
+__all__ = ["FolderSource", "LocalRepository", "WorkTree", "git_dir_of", "is_manifest_name", "read_folder"]

@@ -90,6 +90,12 @@ class RemoteSource:
         self._accepted = head
         await self._tidy()
 
+    async def comparison(self, ref: str) -> tuple[Revision, Revision]:
+        """Return where ``ref`` and the branch's newest revision parted, and that revision."""
+        after = await self.fetch()
+        base = await self.resolve(ref)
+        return await self._reader.fork_point(base.commit, after.commit), after
+
     async def resolve(self, ref: str) -> Revision:
         """Return a commit of the mirror, or fetch another branch or tag of that name."""
         check_ref(ref)

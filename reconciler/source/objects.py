@@ -19,6 +19,7 @@ from reconciler.source.selection import IGNORE_FILE, LFS_PREFIX, Selector, TreeE
 _OID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BATCH_BYTES = 16 << 20
 _FORMAT = "%an%x00%ct%x00%s"
+NO_COMMIT_HINT = "Commit the manifests, or plan the folder as it lies on the disk: reconciler plan PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,25 @@ class ObjectReader:
             if commit := await self.commit_of(candidate):
                 return await self.revision(commit, ref)
         raise RefUnknown(f"{ref!r} names no commit in the source", hint="Fetch it first, or check the spelling.")
+
+    async def fork_point(self, ref: str, commit: str) -> Revision:
+        """Return the newest common ancestor of ``ref`` and ``commit``, or ``ref`` itself where there is none; raises `RefUnknown`."""
+        base = await self.resolve(check_ref(ref))
+        found = await self.git("merge-base", base.commit, commit)
+        shared = found.text.partition("\n")[0]
+        return await self.revision(shared, ref) if found.returncode == 0 and _OID.fullmatch(shared) else base
+
+    async def checked_out(self) -> Revision:
+        """Return the commit of HEAD, labelled with its branch; raises `RefUnknown` for a repository without a commit."""
+        commit = await self.commit_of("HEAD")
+        if commit is None:
+            raise RefUnknown("the repository has no commit yet", hint=NO_COMMIT_HINT)
+        return await self.revision(commit, await self.branch_checked_out() or "HEAD")
+
+    async def branch_checked_out(self) -> str:
+        """Return the name of the branch that is checked out; empty where HEAD is detached."""
+        found = await self.git("symbolic-ref", "--quiet", "--short", "HEAD")
+        return found.text if found.returncode == 0 else ""
 
     async def line_commit(self, commit: str, path: str, line: int) -> Revision | None:
         """Return the commit that last changed a line, or None."""

@@ -159,7 +159,8 @@ def test_a_comment_of_thousands_of_changes_stays_under_the_limit_and_counts_the_
 
 
 def test_an_empty_plan_says_so():
-    assert render_text(PlanSet("r", ())) == "Plan: nothing to do.\n"
+    assert render_text(PlanSet("", ())) == "Plan: nothing to do.\n"
+    assert render_text(PlanSet("main@sha1:0123456789abcdef", ())) == "Revision: main@sha1:01234567\n\nPlan: nothing to do.\n"
 
 
 @pytest.mark.parametrize(("changes", "expected"), [("none", 0), ("commit", 2), ("drift", 3), ("both", 2), ("blocked", 4)])

@@ -15,8 +15,8 @@ __all__ = ["exit_code", "plan_document", "render_github", "render_json", "render
 def exit_code(planset: PlanSet, *, detailed: bool) -> int:
     """Return what ``plan`` and ``drift`` exit with; ``detailed``: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked."""
     changes = planset.changes
-    if not detailed or not changes:
+    if not detailed or planset.empty:
         return 0
     if any(plan.blocked for plan in planset.plans):
         return 4
-    return 2 if any(change.cls is ChangeClass.COMMIT for change in changes) else 3
+    return 2 if planset.resources or any(change.cls is ChangeClass.COMMIT for change in changes) else 3

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from reconciler.model.errors import Problem
-from reconciler.model.plan import Change, Disposition, PlanSet
+from reconciler.model.plan import Change, Disposition, PlanSet, ResourceChange
 from reconciler.model.resources import Location
-from reconciler.planning.render.words import field_text, state_text, summary
+from reconciler.planning.render.words import details, resource_details, state_text, summary
 
 
 def render_github(planset: PlanSet | None, problems: tuple[Problem, ...] = ()) -> str:
     """Return one command a line: problems as errors or warnings, blocked changes as warnings, other changes as notices."""
     lines = [_problem(problem) for problem in problems]
     if planset is not None:
+        lines += [_resource(change) for change in planset.resources]
         lines += [_change(change) for change in planset.changes]
         lines.append(_command("notice", Location(""), "reconciler plan", summary(planset)))
     return "\n".join(lines) + "\n" if lines else ""
@@ -25,10 +26,12 @@ def _problem(problem: Problem) -> str:
 def _change(change: Change) -> str:
     state = state_text(change)
     title = f"{change.action.value} {change.resource}" + (f" ({state})" if state else "")
-    text = "\n".join(
-        [str(change.scope), *([change.message] if change.message else []), *(field_text(field) for field in change.fields)]
-    )
+    text = "\n".join([str(change.scope), *([change.message] if change.message else []), *details(change)])
     return _command("warning" if change.disposition is Disposition.BLOCKED else "notice", change.location, title, text)
+
+
+def _resource(change: ResourceChange) -> str:
+    return _command("notice", change.location, f"{change.action.value} {change.resource}", "\n".join(resource_details(change)))
 
 
 def _command(level: str, location: Location, title: str, message: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from reconciler.model.errors import Problem
-from reconciler.model.plan import Change, FieldChange, Plan, PlanSet
+from reconciler.model.plan import Change, FieldChange, Plan, PlanSet, ResourceChange
 from reconciler.model.values import JsonValue
 from reconciler.planning.render.words import SECRET, attributes_of, without_tokens
 
@@ -26,6 +26,7 @@ def plan_document(planset: PlanSet, problems: tuple[Problem, ...] = (), *, appro
         "sha256": planset.sha256,
         "approvable": approvable,
         "plans": [_plan(plan, approvable) for plan in planset.plans],
+        "resources": [resource_document(change) for change in planset.resources],
         "problems": [problem_document(problem) for problem in problems],
     }
 
@@ -81,6 +82,19 @@ def change_document(change: Change) -> JsonValue:
         "retryAt": change.retry_at,
         "fields": [_field(field) for field in change.fields],
         "desired": attributes_of(change),
+    }
+
+
+def resource_document(change: ResourceChange) -> JsonValue:
+    """Return one changed manifest as JSON values."""
+    return {
+        "resource": change.resource.path,
+        "action": change.action.value,
+        "digest": change.digest,
+        "file": change.location.file,
+        "line": change.location.line,
+        "column": change.location.column,
+        "fields": [_field(field) for field in change.fields],
     }
 
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 
 from reconciler.model.errors import Problem
-from reconciler.model.plan import Change, Plan, PlanSet
-from reconciler.planning.render.words import CLASS_TITLES, SYMBOLS, by_class, field_text, plain, state_text, summary
+from reconciler.model.plan import Change, Plan, PlanSet, ResourceChange
+from reconciler.planning.render.words import (
+    CLASS_TITLES,
+    RESOURCES_TITLE,
+    SYMBOLS,
+    by_class,
+    details,
+    plain,
+    resource_details,
+    state_text,
+    summary,
+)
 
 MARKER = "<!-- reconciler-plan -->"
 LIMIT = 65_536
@@ -17,11 +27,15 @@ _BLOCK_LIMIT = 12_000
 
 def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, approvable: bool = True, limit: int = LIMIT) -> str:
     """Return the comment; what does not fit into ``limit`` bytes is counted in its last lines."""
-    head = [MARKER, "### Reconciler plan", "", f"**{summary(planset)}**", ""]
+    head = [MARKER, "### Reconciler plan", ""]
     if planset.revision:
         head += [f"Revision {_code(planset.revision)}", ""]
+    head += [f"**{summary(planset)}**", ""]
     head.append("")
     blocks = [_problem(problem) for problem in problems]
+    if planset.resources:
+        blocks.append(f"\n#### {RESOURCES_TITLE}\n")
+        blocks += [_resource(change) for change in planset.resources]
     for plan in planset.plans:
         blocks += _plan(plan, approvable)
     text = "\n".join(head)
@@ -33,7 +47,7 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
         shown += 1
     if shown < len(blocks):
         text += f"\n_{len(blocks) - shown} more entries do not fit here; `reconciler plan` shows all of them._\n"
-    if planset.changes:
+    if not planset.empty:
         text += (
             f"\nDigest {_code(planset.sha256)}" + ("" if approvable else " (desired against desired: it approves nothing)") + "\n"
         )
@@ -61,11 +75,20 @@ def _change(change: Change) -> str:
     line = f"- {_code(SYMBOLS[change.action])} {change.action.value} {_code(str(change.resource))} {_code(str(change.scope))}"
     line += f" **{plain(state)}**" if state else ""
     line += f" at {_code(str(change.location))}" if change.location.file else ""
-    details = [change.message] if change.message else []
-    details += [field_text(field) for field in change.fields]
-    if not details:
+    return _entry(line, ([change.message] if change.message else []) + list(details(change)))
+
+
+def _resource(change: ResourceChange) -> str:
+    line = f"- {_code(SYMBOLS[change.action])} {change.action.value} {_code(str(change.resource))}"
+    line += f" at {_code(str(change.location))}" if change.location.file else ""
+    return _entry(line, list(resource_details(change)))
+
+
+def _entry(line: str, lines: list[str]) -> str:
+    """Return a list item with ``lines`` in a fence below it, so that nothing in them is markup."""
+    if not lines:
         return line
-    body = "\n".join(plain(detail) for detail in details)
+    body = "\n".join(plain(one) for one in lines)
     body = body if len(body) <= _BLOCK_LIMIT else body[:_BLOCK_LIMIT] + "…"
     fence = _fence(body)
     return f"{line}\n\n" + "\n".join(f"  {part}" for part in (fence + "text", *body.split("\n"), fence)) + "\n"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from reconciler.model.plan import Action, Change, Disposition, FieldChange, Plan, PlanSet
+from reconciler.model.plan import Action, Change, Disposition, FieldChange, Plan, PlanSet, ResourceChange
 from reconciler.planning.render.words import (
     CLASS_TITLES,
+    RESOURCES_TITLE,
     SYMBOLS,
     by_class,
     cut,
+    details,
     field_text,
     plain,
+    resource_details,
+    short,
     state_text,
     summary,
     value_text,
@@ -24,17 +28,19 @@ _CHANGED = "\x1b[33m"
 
 
 def render_text(planset: PlanSet, *, colour: bool = False, width: int = 100, approvable: bool = True) -> str:
-    """Return the plan as text, at most ``width`` columns where values can be cut.
+    """Return the plan as text, the revision first, at most ``width`` columns where values can be cut.
 
     ``approvable`` is False for a plan that was made without credentials or state: its digests approve nothing.
     """
     paint = _Paint(colour)
-    lines: list[str] = []
+    lines = [f"Revision: {plain(short(planset.revision))}", ""] if planset.revision else []
+    if planset.resources:
+        lines += [*_resources(planset.resources, paint, width), ""]
     for plan in planset.plans:
         if plan.changes or plan.notes or plan.orphans:
             lines += [*_plan(plan, paint, width, approvable), ""]
     lines.append(paint(_BOLD, summary(planset)))
-    if planset.changes:
+    if not planset.empty:
         lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (made without the state: approves nothing)"))
     return "\n".join(lines) + "\n"
 
@@ -76,8 +82,25 @@ def _change(change: Change, paint: _Paint, width: int) -> Iterator[str]:
     if change.message:
         for line in textwrap.wrap(plain(change.message), max(width, 60) - 8, break_on_hyphens=False):
             yield f"        {line}"
+    if change.action is Action.CREATE and not change.fields:
+        for line in details(change):
+            yield cut(f"        {line}", max(width, 40))
     for field in change.fields:
         yield from _field(field, max(width, 40))
+
+
+def _resources(changes: tuple[ResourceChange, ...], paint: _Paint, width: int) -> Iterator[str]:
+    yield paint(_BOLD, RESOURCES_TITLE)
+    for change in changes:
+        head = f"    {SYMBOLS[change.action]} {change.action.value} {change.resource}"
+        place = f"  {paint(_DIM, plain(str(change.location)))}" if change.location.file else ""
+        yield paint(_COLOURS.get(change.action, _CHANGED), head) + place
+        if change.action is Action.UPDATE:
+            for field in change.fields:
+                yield from _field(field, max(width, 40))
+        else:
+            for line in resource_details(change):
+                yield cut(f"        {line}", max(width, 40))
 
 
 def _field(field: FieldChange, width: int) -> Iterator[str]:

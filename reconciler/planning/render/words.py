@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, PlanSet
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, PlanSet, ResourceChange
 from reconciler.model.values import JsonValue
+from reconciler.planning.diff import escape
 
 SECRET = "(secret)"
 SYMBOLS = {
@@ -36,6 +37,8 @@ _VERBS = {
     Action.RECORD: "to record",
     Action.FORGET: "to forget",
 }
+RESOURCES_TITLE = "Manifests: what the daemon runs, when, and on whose behalf"
+_RESOURCE_VERBS = {Action.CREATE: "new", Action.UPDATE: "changed", Action.DELETE: "removed"}
 _DISPOSITIONS = {Disposition.BLOCKED: "blocked", Disposition.HELD: "held", Disposition.WAITING: "waiting"}
 
 _USERINFO = re.compile(r"(://)[^/@\s\"]+@")
@@ -44,14 +47,21 @@ _QUERY = re.compile(r"(://[^\s?#\"]*\?)[^\s\"]+")
 
 def summary(planset: PlanSet) -> str:
     """Return the summary line: ``Plan: 3 to create, 1 to update; 2 blocked``."""
-    changes = planset.changes
-    if not changes:
+    if planset.empty:
         return "Plan: nothing to do."
+    changes = planset.changes
     actions = Counter(change.action for change in changes if change.disposition is Disposition.EXECUTE)
     rest = Counter(change.disposition for change in changes)
-    doing = ", ".join(f"{actions[action]} {verb}" for action, verb in _VERBS.items() if actions[action]) or "nothing to do now"
-    waiting = ", ".join(f"{rest[disposition]} {word}" for disposition, word in _DISPOSITIONS.items() if rest[disposition])
-    return f"Plan: {doing}" + (f"; {waiting}" if waiting else "") + "."
+    manifests = Counter(change.action for change in planset.resources)
+    parts = [
+        ", ".join(f"{actions[action]} {verb}" for action, verb in _VERBS.items() if actions[action]),
+        ", ".join(f"{rest[disposition]} {word}" for disposition, word in _DISPOSITIONS.items() if rest[disposition]),
+    ]
+    if changes and not parts[0]:
+        parts[0] = "nothing to do now"
+    if manifests:
+        parts.append("manifests: " + ", ".join(f"{manifests[a]} {word}" for a, word in _RESOURCE_VERBS.items() if manifests[a]))
+    return f"Plan: {'; '.join(part for part in parts if part)}."
 
 
 def by_class(changes: tuple[Change, ...]) -> list[tuple[ChangeClass, list[Change]]]:
@@ -87,6 +97,41 @@ def field_text(field: FieldChange) -> str:
     return f"{plain(field.path)}: {value_text(field.before)} → {value_text(field.after)}"
 
 
+def details(change: Change) -> Iterator[str]:
+    """Yield each difference; of a create, each attribute that it writes, write-only ones as references."""
+    if change.action is Action.CREATE and change.desired is not None and not change.fields:
+        for path, value in leaves(change.desired.attributes):
+            yield f"{plain(path)}: {value_text(value)}"
+        for one in sorted(change.desired.write_only, key=lambda one: one.pointer):
+            yield f"{plain(one.pointer)}: {plain(str(one.ref))} (write-only)"
+        return
+    yield from map(field_text, change.fields)
+
+
+def resource_details(change: ResourceChange) -> Iterator[str]:
+    """Yield what a changed manifest declares: every value of a new one, old and new of a changed one."""
+    for field in change.fields:
+        if field.sensitive or change.action is Action.UPDATE:
+            yield field_text(field)
+        elif change.action is Action.CREATE:
+            yield f"{plain(field.path)}: {value_text(field.after)}"
+
+
+def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Yield the values of ``value`` by JSON pointer (RFC 6901), sorted; lists stay whole."""
+    if isinstance(value, Mapping) and value:
+        for key in sorted(value):
+            yield from leaves(value[key], f"{path}/{escape(key)}")
+    elif path:
+        yield path, value
+
+
+def short(revision: str) -> str:
+    """Return ``main@sha1:0123…`` with eight characters of the commit: enough for a person."""
+    head, colon, digest = revision.rpartition(":")
+    return f"{head}{colon}{digest[:8]}" if colon and len(digest) > 8 else revision
+
+
 def state_text(change: Change) -> str:
     """Return why a change is made, or why it is not: empty for a plain one."""
     if change.disposition is Disposition.EXECUTE:
@@ -100,7 +145,7 @@ def cut(text: str, width: int) -> str:
 
 
 def attributes_of(change: Change) -> JsonValue:
-    """Return what a create is about to write, with each write-only value as "(secret)"."""
+    """Return what a create is about to write, with each write-only value as its reference."""
     if change.desired is None:
         return None
-    return {"attributes": change.desired.attributes, "writeOnly": {w.pointer: SECRET for w in change.desired.write_only}}
+    return {"attributes": change.desired.attributes, "writeOnly": {w.pointer: str(w.ref) for w in change.desired.write_only}}

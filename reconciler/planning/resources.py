@@ -1,0 +1,104 @@
+"""Which manifests differ from those in force: stages, filters, schedules and connections own no remote object, yet run code."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+
+from reconciler.model.plan import Action, FieldChange, ResourceChange
+from reconciler.model.resources import Kind, Lifecycle, Resource, ResourceId
+from reconciler.model.values import JsonObject, JsonValue
+from reconciler.planning.diff import escape
+
+_OBJECT_ONLY = frozenset({Kind.BUDDY_INTEGRATION.value})
+"""Kinds whose spec is exactly the body of one remote object: the object's own change shows all of it."""
+_ORDER = {Action.DELETE: 0, Action.UPDATE: 1, Action.CREATE: 2}
+
+
+def resource_changes(before: Mapping[ResourceId, Resource], after: Mapping[ResourceId, Resource]) -> tuple[ResourceChange, ...]:
+    """Return how the manifests ``after`` differ from ``before``, in a total order: deletes, updates, creates."""
+    changes = [_changed(before.get(identity), resource) for identity, resource in after.items()]
+    changes += [
+        ResourceChange(identity, Action.DELETE, _fields(_leaves(old), {}), location=old.location)
+        for identity, old in before.items()
+        if identity not in after
+    ]
+    kept = [change for change in changes if change is not None and change.resource.kind not in _OBJECT_ONLY]
+    return tuple(sorted(kept, key=lambda change: (_ORDER[change.action], change.resource)))
+
+
+def _changed(old: Resource | None, new: Resource) -> ResourceChange | None:
+    if old is not None and old.spec_digest == new.spec_digest:
+        return None
+    action = Action.CREATE if old is None else Action.UPDATE
+    fields = _fields({} if old is None else _leaves(old), _leaves(new))
+    return ResourceChange(new.id, action, fields, new.spec_digest, new.location)
+
+
+def _fields(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> tuple[FieldChange, ...]:
+    paths = [path for path in sorted(before.keys() | after.keys()) if path not in before or before[path] != after.get(path)]
+    return tuple(
+        FieldChange(path, None, None, sensitive=True)
+        if before.get(path) is _HIDDEN or after.get(path) is _HIDDEN
+        else FieldChange(path, before.get(path), after.get(path))
+        for path in paths
+    )
+
+
+class _Hidden(enum.Enum):
+    VALUE = "hidden"
+
+
+_HIDDEN = _Hidden.VALUE
+
+
+def _leaves(resource: Resource) -> dict[str, JsonValue]:
+    """Return the spec's values by JSON pointer; lists of plain values stay whole, references read as one value."""
+    leaves = dict(_walk(resource.spec, ""))
+    leaves.update(_walk(_declared(resource.lifecycle), "/lifecycle"))
+    if resource.id.kind == Kind.SECRET.value and resource.spec.get("provider") == "local":
+        return {path: _HIDDEN if path.startswith("/data/") else value for path, value in leaves.items()}
+    return leaves
+
+
+def _walk(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
+    if isinstance(value, Mapping) and value:
+        reference = _reference(value)
+        if reference is not None:
+            yield path, reference
+            return
+        for key, item in value.items():
+            yield from _walk(item, f"{path}/{escape(key)}")
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from _walk(item, f"{path}/{index}")
+    elif path:
+        yield path, list(value) if isinstance(value, tuple) else value
+
+
+def _reference(value: Mapping[str, JsonValue]) -> str | None:
+    """Return ``secret:NAME/KEY`` for ``{valueFrom: {secret: {name, key}}}``: what a person calls it."""
+    inner = value.get("valueFrom")
+    secret = inner.get("secret") if isinstance(inner, Mapping) and len(value) == 1 else None
+    return f"secret:{secret.get('name')}/{secret.get('key')}" if isinstance(secret, Mapping) else None
+
+
+def _declared(lifecycle: Lifecycle) -> JsonObject:
+    """Return the keys of the lifecycle that differ from their defaults."""
+    plain = Lifecycle()
+    names = [f.name for f in dataclasses.fields(lifecycle) if getattr(lifecycle, f.name) != getattr(plain, f.name)]
+    return {_camel(name): _plain(getattr(lifecycle, name)) for name in names}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.removesuffix("_s").removesuffix("_allowed").split("_")
+    return head + "".join(part.title() for part in rest)
+
+
+def _plain(value: object) -> JsonValue:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: item for key, item in dataclasses.asdict(value).items() if item is not None}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, enum.Enum) else value
