@@ -32,8 +32,8 @@ class Basis:
     @classmethod
     def of(cls, recorded: RecordedObject | None) -> Basis:
         """Return what ``recorded`` knows."""
-        return cls() if recorded is None else cls(
-            recorded.attributes, recorded.fingerprints, recorded.updated_at, recorded.unshown
+        return (
+            cls() if recorded is None else cls(recorded.attributes, recorded.fingerprints, recorded.updated_at, recorded.unshown)
         )
 
 

@@ -49,6 +49,8 @@ class Routing:
     items: tuple[Item, ...] = ()
     pins: Mapping[str, bytes] = field(default_factory=dict)
     reports: tuple[PendingReport, ...] = ()
+    unreported: tuple[tuple[str, str, str], ...] = ()
+    """(item, kind, reason) of declared reports that have nothing to be written to: for the log."""
     joins: tuple[Join, ...] = ()
     rejections: tuple[RejectedBy, ...] = ()
 
