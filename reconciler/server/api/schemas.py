@@ -196,6 +196,7 @@ _STAGE = _object(
         "last": _nullable("Execution"),
     }
 )
+_SCHEDULE = _object({"name": text(), "canvas": text(), "nextAt": TIME, "suspended": text("Why it does not fire.")})
 _DAEMON = _object({"version": text(), "pid": _integer(), "startedAt": TIME, "heartbeatAt": TIME, "phase": text()})
 _SUMMARY = _object({name: _integer() for name in ("total", "ready", "progressing", "stalled", "drifted", "suspended", "blocked")})
 
@@ -262,7 +263,7 @@ ANSWERS: dict[str, Schema] = {
     ),
     "Unreported": _object(
         {"item": text(), "kind": _words(*(one.value for one in ReportKind)), "reason": text()},
-        description="A report that the stage declares and that has nothing to be written to.",
+        description="A declared report without a target.",
     ),
     "Item": _object(
         {
@@ -393,9 +394,10 @@ ANSWERS: dict[str, Schema] = {
             "credentials": {"type": "array", "items": _CREDENTIAL},
             "resources": _list("Resource"),
             "stages": {"type": "array", "items": _STAGE},
+            "schedules": {"type": "array", "items": _SCHEDULE},
         }
     ),
-    "OpenApi": {"type": "object", "required": ["openapi", "paths"], "additionalProperties": True},
+    "OpenApi": {**ANY, "required": ["openapi", "paths"]},
 }
 
 SCHEMAS: dict[str, Schema] = {**REQUESTS, **ANSWERS}
