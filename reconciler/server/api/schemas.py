@@ -248,22 +248,17 @@ ANSWERS: dict[str, Schema] = {
             "spec": {**ANY, "description": "What it is asked for; secrets are blotted out."},
         },
         optional=("type", "integration", "resource", "spec"),
-        description="What runs, or ran.",
     ),
     "Previous": _object(
         {
-            "id": text("The execution."),
-            "label": text(),
-            "result": _words("", *(one.value for one in Result)),
+            **{"id": text("The execution."), "label": text(), "result": _words("", *(one.value for one in Result))},
             "finishedAt": TIME,
             "url": text(),
             "origin": ref("Origin"),
         },
-        description="What the stage ran before.",
     ),
     "Unreported": _object(
         {"item": text(), "kind": _words(*(one.value for one in ReportKind)), "reason": text()},
-        description="A declared report without a target.",
     ),
     "Item": _object(
         {
@@ -341,7 +336,7 @@ ANSWERS: dict[str, Schema] = {
         {
             "item": ref("Item"),
             "runs": ref("Runs"),
-            "previous": _nullable("Previous"),
+            "previous": {**_nullable("Previous"), "description": "What the stage ran before."},
             "executions": _list("Execution"),
             "reports": _list("Report"),
             "execution": ref("Execution"),
