@@ -9,14 +9,30 @@ import os
 import signal
 
 KNOWN = (
-    "apply-before-begin", "apply-after-begin", "apply-before-settle", "apply-after-settle", "apply-between-delete-and-create",
-    "http-before-send", "http-after-send",
-    "state-begin-before-commit", "state-begin-after-commit", "state-settle-before-commit", "state-settle-after-commit",
+    "apply-before-begin",
+    "apply-after-begin",
+    "apply-before-settle",
+    "apply-after-settle",
+    "apply-between-delete-and-create",
+    "http-before-send",
+    "http-after-send",
+    "state-begin-before-commit",
+    "state-begin-after-commit",
+    "state-settle-before-commit",
+    "state-settle-after-commit",
     "state-migrate",
     "loop-git",
-    "inbox-before-commit", "inbox-after-commit", "events-before-settle", "events-after-settle",
-    "execution-after-intent", "execution-after-start", "execution-after-record", "execution-before-finish", "execution-after-finish",
-    "report-before-send", "report-after-send",
+    "inbox-before-commit",
+    "inbox-after-commit",
+    "events-before-settle",
+    "events-after-settle",
+    "execution-after-intent",
+    "execution-after-start",
+    "execution-after-record",
+    "execution-before-finish",
+    "execution-after-finish",
+    "report-before-send",
+    "report-after-send",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
 

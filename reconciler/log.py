@@ -10,12 +10,38 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol, TextIO
 
 _QUIET = (
-    "httpx", "httpcore", "aiohttp", "alembic", "dbos", "apscheduler", "uvicorn", "uvicorn.error", "uvicorn.access", "sqlalchemy",
-    "watchfiles", "git", "asyncio",
+    "httpx",
+    "httpcore",
+    "aiohttp",
+    "alembic",
+    "dbos",
+    "apscheduler",
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "sqlalchemy",
+    "watchfiles",
+    "git",
+    "asyncio",
 )
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_FIRST = ("ts", "level", "event", "kind", "name", "canvas", "reconcile_id", "revision", "integration", "action", "outcome",
-          "duration_ms", "external_id", "error", "code")
+_FIRST = (
+    "ts",
+    "level",
+    "event",
+    "kind",
+    "name",
+    "canvas",
+    "reconcile_id",
+    "revision",
+    "integration",
+    "action",
+    "outcome",
+    "duration_ms",
+    "external_id",
+    "error",
+    "code",
+)
 
 
 _NAME = "logger_name"
@@ -40,10 +66,21 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
     render = _Console() if console else _Json()
     least = _LEVELS[level]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
-    processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _named,
-                             _exception, _Redact(redactor), render]
-    structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(least),
-                        logger_factory=lambda *_: _Writer(out), cache_logger_on_first_use=False)
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        stamp,
+        _named,
+        _exception,
+        _Redact(redactor),
+        render,
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=lambda *_: _Writer(out),
+        cache_logger_on_first_use=False,
+    )
     logging.raiseExceptions = False  # a record that cannot be formatted must not be printed raw to stderr
     root = logging.getLogger()
     root.handlers = [_Bridge()]

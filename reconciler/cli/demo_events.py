@@ -99,7 +99,9 @@ class Traffic:
 
     def waiting(self, stage: str) -> dict[str, Any] | None:
         """Return what waits at a stage, once its conditions were looked at."""
-        return next((one for one in self.ask("executions", stage=stage, state="queued")["queued"] if one["reason"] != "queued"), None)
+        return next(
+            (one for one in self.ask("executions", stage=stage, state="queued")["queued"] if one["reason"] != "queued"), None
+        )
 
     def execution(self, item: str) -> dict[str, Any] | None:
         """Return the newest execution of an item; None while there is none, and while no daemon answers."""

@@ -64,6 +64,7 @@ def _one(event: Mapping[str, Any]) -> None:
             ("received", event["receivedAt"]),
             ("happened", event["occurredAt"]),
             *(("rejected by", f"{one['target']} ({one['reason']}): {one['message']}") for one in event["rejectedBy"]),
+            *(("no report", f"{one['kind']} of {one['item']}: {one['reason']}") for one in event["unreported"]),
             *(("queued as", f"{one['id']} at {one['stage']}: {one['state']} {values(one['inputs'])}") for one in event["items"]),
         ],
     )
@@ -78,6 +79,7 @@ def trigger(options: argparse.Namespace) -> int:
     """Make an event of a source, and with ``--wait`` follow what becomes of it."""
     config = configuration(options)
     request = {"verb": "trigger", "source": options.source, "payload": payload_of(options.payload), "type": options.type}
+    request |= {"key": options.key}
     answer = act(config, {name: one for name, one in request.items() if one is not None})
     if not options.wait:
         return _shown(answer, options, lambda one: print(f"made {one['event']}; see: reconciler events {one['event']}"))

@@ -37,7 +37,17 @@ def executions(options: argparse.Namespace) -> int:
 
 
 def _list(answer: Mapping[str, Any]) -> None:
-    rows = [(one["id"], one["stage"], one["label"], "queued", one["createdAt"], waits_for(one)) for one in answer["queued"]]
+    rows = [
+        (
+            one["id"],
+            one["stage"],
+            one["label"],
+            "queued",
+            one["createdAt"],
+            "; ".join(w for w in (waits_for(one), came_from(one)) if w),
+        )
+        for one in answer["queued"]
+    ]
     for one in answer["executions"]:
         rows.append((one["id"], one["stage"], one["label"], one["result"] or one["state"], one["createdAt"], _became(one)))
     table(("ID", "STAGE", "LABEL", "STATE", "CREATED", "WHY"), rows, none="nothing waits and nothing ran")
@@ -51,6 +61,45 @@ def waits_for(item: Mapping[str, Any]) -> str:
     words = [f"{item['reason'] or 'new'}: {item['message'] or 'not looked at yet'}"]
     words += [f"not before {item['notBefore']}"] if item["notBefore"] else []
     return "; ".join([*words, *([f"approved by {votes}"] if votes else [])])
+
+
+def came_from(item: Mapping[str, Any]) -> str:
+    """Return in one line what an item is about: repository, ref, commit, its first line and the people."""
+    origin = item["origin"]
+    commit = origin["commit"][:12]
+    said = f'"{origin["message"]}"' if origin["message"] else ""
+    people = " ".join(dict.fromkeys(f"by {one}" for one in (origin["author"], origin["sender"]) if one))
+    what = " ".join(word for word in (origin["repository"], origin["ref"], commit, said, people) if word)
+    return f"{origin['type']}: {what}" if what else ""
+
+
+def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what whoever approves needs to know of where it began."""
+    deployment = f"#{origin['deployment']} to {origin['environment']}".removesuffix(" to ") if origin["deployment"] else ""
+    return [
+        ("began with", " from ".join(one for one in (origin["type"], origin["source"]) if one)),
+        ("sender", origin["sender"]),
+        ("repository", origin["repository"]),
+        ("ref", origin["ref"] or (f"{origin['deletedRef']} (deleted)" if origin["deletedRef"] else "")),
+        ("commit", " ".join(one for one in (origin["commit"], origin["commitUrl"]) if one)),
+        ("author", origin["author"]),
+        ("message", origin["message"]),
+        ("deployment", deployment),
+    ]
+
+
+def _runs(runs: Mapping[str, Any]) -> str:
+    """Return what runs: executor, resource and what it is asked for."""
+    return " ".join(one for one in (runs["type"], runs["resource"], values(runs["spec"])) if one) if runs else ""
+
+
+def _before(previous: Mapping[str, Any] | None) -> str:
+    """Return what the stage ran before, with its commit."""
+    if previous is None:
+        return "nothing"
+    commit = previous["origin"]["commit"][:12]
+    at = f"at {commit}" if commit else ""
+    return " ".join(one for one in (previous["id"], previous["label"], previous["result"], at, previous["finishedAt"]) if one)
 
 
 def _became(execution: Mapping[str, Any]) -> str:
@@ -78,8 +127,11 @@ def _one(answer: Mapping[str, Any]) -> None:
             ("waits for" if queued else "why", waits_for(item) if queued else f"{item['reason']}: {item['message']}".strip(": ")),
             ("event", item["event"]),
             ("connection", item["connection"]),
+            *_origin(item["origin"]),
             ("revision", item["revision"]),
+            ("runs", _runs(answer["runs"])),
             ("inputs", values(item["inputs"])),
+            ("ran before", _before(answer["previous"])),
             ("attempt", str(item["attempt"]) if item["attempt"] > 1 else ""),
             ("created", item["createdAt"]),
             ("repeats", item["rerunOf"]),
@@ -101,6 +153,9 @@ def _one(answer: Mapping[str, Any]) -> None:
             ],
         )
     for report in answer["reports"]:
+        if report["state"] == "none":
+            print(f"report {report['kind']}: nothing to write to: {report['error']}")
+            continue
         when = f"written at {report['writtenAt']}" if report["writtenAt"] else "not written yet"
         error = f": {report['error']}" if report["error"] else ""
         print(f"report {report['kind']} {report['repository']} {report['target']} {report['state']}, {when}{error}")
@@ -175,13 +230,14 @@ def cancel(options: argparse.Namespace) -> int:
 def rerun(options: argparse.Namespace) -> int:
     """Repeat what has ended, as it was."""
     config = configuration(options)
-    answer = act(config, {"verb": "rerun", "id": options.id})
+    answer = act(config, {"verb": "rerun", "id": options.id, "key": options.key or ""})
     if options.wait:
         from reconciler.cli.waiting import wait_for_item
 
         return wait_for_item(config, str(answer["item"]), options)
     if options.output == "json":
-        emit_json({"item": answer["item"]})
+        emit_json({"item": answer["item"], "new": answer["new"]})
     else:
-        print(f"queued {answer['item']}; see: reconciler executions {answer['item']}")
+        done = "queued" if answer["new"] else "queued before under this key:"
+        print(f"{done} {answer['item']}; see: reconciler executions {answer['item']}")
     return EXIT_OK

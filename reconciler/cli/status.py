@@ -115,6 +115,17 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
     _table(rows, paint)
     shown = {(row["canvas"], row["name"]) for row in rows if row["kind"] == "Stage"}
     _stages([one for one in document["stages"] if (one["canvas"], one["name"]) in shown], paint)
+    shown = {(row["canvas"], row["name"]) for row in rows if row["kind"] == "EventSource"}
+    _schedules([one for one in document.get("schedules", ()) if (one["canvas"], one["name"]) in shown])
+
+
+def _schedules(schedules: Sequence[Mapping[str, Any]]) -> None:
+    """Show when each schedule fires next."""
+    if schedules:
+        print()
+    for one in schedules:
+        when = f"suspended: {one['suspended']}" if one["suspended"] else one["nextAt"] or "no time in the next 400 days"
+        print(f"schedule {one['name']}{'' if one['canvas'] == 'default' else '@' + one['canvas']}: next {when}")
 
 
 def _stages(stages: Sequence[Mapping[str, Any]], paint: Callable[[str, str], str]) -> None:

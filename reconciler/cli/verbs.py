@@ -245,6 +245,7 @@ VERBS: tuple[Verb, ...] = (
             _arg("source", metavar="SOURCE", help="name of the EventSource"),
             _arg("--payload", metavar="JSON|@FILE|-", help="the event's payload: a JSON object, a file, or stdin (default: {})"),
             _arg("--type", metavar="TYPE", help="the event's type (default: manual)"),
+            _arg("--key", metavar="KEY", help="equal keys make one event, however often they are sent"),
             *_waiting("wait until all that it is queued as has ended, and exit 0 only if all of it passed"),
             _OUTPUT,
         ),
@@ -267,9 +268,10 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "rerun",
         "stages",
-        "repeat what has ended, as it was: same inputs, same commit; its conditions are asked anew",
+        "repeat what has ended, as it was: same inputs, same commit, its conditions asked again; one repetition at a time",
         (
             _arg("id", metavar="ID", help="an item or an execution"),
+            _arg("--key", metavar="KEY", help="equal keys make one repetition, however often they are sent"),
             *_waiting("wait until it has ended, and exit 0 only if it passed"),
             _OUTPUT,
         ),

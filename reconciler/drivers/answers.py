@@ -58,8 +58,12 @@ class Response:
         except orjson.JSONDecodeError:
             kind = "an HTML page" if self.content.lstrip()[:1] == b"<" else "no JSON"
             error = OutcomeUnknown if self.wrote else ProviderProtocolError
-            raise error(f"{self.request} was answered {self.status} with {kind}", status=self.status, request=self.request,
-                        hint="Check `apiUrl`: a proxy or a login page may stand there.") from None
+            raise error(
+                f"{self.request} was answered {self.status} with {kind}",
+                status=self.status,
+                request=self.request,
+                hint="Check `apiUrl`: a proxy or a login page may stand there.",
+            ) from None
 
     @property
     def text(self) -> str:
@@ -109,9 +113,12 @@ def foreign_redirect(response: Response, api_url: str) -> ProviderProtocolError 
         origin, own = ("", None, None), urlsplit(api_url)
     if origin == (own.scheme, own.hostname, own.port):
         return None
-    return ProviderProtocolError(f"{response.request}: redirected to another host ({origin[1]}); not followed",
-                                 status=response.status, request=response.request,
-                                 hint="Check `url` and `apiUrl`: a proxy or a login page may stand there.")
+    return ProviderProtocolError(
+        f"{response.request}: redirected to another host ({origin[1]}); not followed",
+        status=response.status,
+        request=response.request,
+        hint="Check `url` and `apiUrl`: a proxy or a login page may stand there.",
+    )
 
 
 def limited_until(headers: Mapping[str, str], now: float) -> float | None:

@@ -99,15 +99,22 @@ class Api(Protocol):
     def connection(self) -> Connection:
         """What it is bound to."""
 
-    async def request(self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, json: Any = None,
-                      headers: Mapping[str, str] | None = None, ok: frozenset[int] = frozenset()) -> ApiResponse:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        ok: frozenset[int] = frozenset(),
+    ) -> ApiResponse:
         """Send one request. ``path`` is relative to the API root, or an absolute URL on the same host (a Link).
 
         Returns any 2xx and 304, and every status in ``ok``; all else becomes the typed error that the driver's
         `Driver.classify` makes of it. Reads are retried locally a bounded number of times on transient failures;
         writes never are: after a write was sent, a timeout, reset or 5xx is `OutcomeUnknown`.
         """
-
 
     async def download(self, path: str) -> ApiResponse:
         """Return what the API redirects ``path`` to (a log, an archive): one redirect is followed, over https to a public address

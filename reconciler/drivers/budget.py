@@ -119,9 +119,17 @@ class Budget:
     changes no pace. ``run`` calls the store off the event loop. Construct it where blocking is allowed: it loads the state.
     """
 
-    def __init__(self, credential_id: str, limits: Limits, *, store: BudgetStore | None, clock: Callable[[], float],
-                 run: Run = asyncio.to_thread, max_wait_s: float = MAX_WAIT_S,
-                 monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        credential_id: str,
+        limits: Limits,
+        *,
+        store: BudgetStore | None,
+        clock: Callable[[], float],
+        run: Run = asyncio.to_thread,
+        max_wait_s: float = MAX_WAIT_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.credential_id = credential_id
         self.limits = limits
         self._store, self._run = store, run
@@ -215,8 +223,9 @@ class Budget:
 
     def _raise_if_stopped(self) -> None:
         if self._clock() < self._state.blocked_until:
-            raise RateLimited(f"the provider's rate limit holds ({self._state.reason or 'told to wait'})",
-                              retry_at=self._state.blocked_until)
+            raise RateLimited(
+                f"the provider's rate limit holds ({self._state.reason or 'told to wait'})", retry_at=self._state.blocked_until
+            )
 
     # -- what the provider tells ------------------------------------------------------------------------------------
 
@@ -323,8 +332,13 @@ def _merge_into(store: BudgetStore, mine: BudgetState) -> BudgetState:
     if other is not None:
         recent = sorted([*mine.recent, *_beyond(other.recent, mine.recent)])
         latest = other if other.blocked_until > mine.blocked_until else mine
-        mine = dataclasses.replace(mine, recent=tuple(at for at in recent if at > recent[-1] - 3600.0 - MARGIN_S),
-                                   blocked_until=latest.blocked_until, reason=latest.reason, failures=latest.failures)
+        mine = dataclasses.replace(
+            mine,
+            recent=tuple(at for at in recent if at > recent[-1] - 3600.0 - MARGIN_S),
+            blocked_until=latest.blocked_until,
+            reason=latest.reason,
+            failures=latest.failures,
+        )
     store.save_budget(mine)
     return mine
 

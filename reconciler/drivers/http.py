@@ -63,8 +63,17 @@ class ApiClient:
     `AddressRefused` when the connection's API root is not one that may be called.
     """
 
-    def __init__(self, connection: Connection, driver: Driver, authenticator: Authenticator, *, session: HttpSession,
-                 budget: Budget, clock: Callable[[], float], read_only: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        driver: Driver,
+        authenticator: Authenticator,
+        *,
+        session: HttpSession,
+        budget: Budget,
+        clock: Callable[[], float],
+        read_only: bool = False,
+    ) -> None:
         NetworkPolicy(driver.hosts, session.allow).check_url(connection.api_url)
         if "?" in connection.api_url or "#" in connection.api_url:
             raise AddressRefused("the API root has a query or a fragment", hint="`apiUrl` is scheme, host and path only.")
@@ -86,8 +95,16 @@ class ApiClient:
         client._before_write = before_write
         return client
 
-    async def request(self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, json: Any = None,
-                      headers: Mapping[str, str] | None = None, ok: frozenset[int] = frozenset()) -> Response:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        ok: frozenset[int] = frozenset(),
+    ) -> Response:
         """Send one request; see `reconciler.drivers.base.Api.request`."""
         call = self._call(method, path, params, json, headers)
         refreshed, failures = False, 0
@@ -117,7 +134,9 @@ class ApiClient:
             NetworkPolicy((host,), self._session.allow).check_url(target)
         name = f"GET {path.partition('?')[0]} (redirected)"
         headers = {"user-agent": USER_AGENT, "accept-encoding": "gzip"}
-        found = await self._session.send(httpx.Request("GET", target, headers=headers), name, deadline_s=self._session.bounds.read_s)
+        found = await self._session.send(
+            httpx.Request("GET", target, headers=headers), name, deadline_s=self._session.bounds.read_s
+        )
         response = Response(found.status, found.headers, found.content, name)
         if found.status in REDIRECTS:
             raise ProviderProtocolError(f"{name}: redirected twice", status=found.status, request=name)
@@ -125,8 +144,9 @@ class ApiClient:
             raise shared_error(response, self._clock())
         return response
 
-    def _call(self, method: str, path: str, params: Mapping[str, str | int] | None, body: Any,
-              extra: Mapping[str, str] | None) -> _Call:
+    def _call(
+        self, method: str, path: str, params: Mapping[str, str | int] | None, body: Any, extra: Mapping[str, str] | None
+    ) -> _Call:
         path = self._checked_path(path)
         url = self.connection.api_url.rstrip("/") + path
         if params:
@@ -210,5 +230,8 @@ def _check_headers(headers: Mapping[str, str], name: str) -> None:
     """Refuse a credential that no header can hold: the libraries' own errors would carry its value."""
     for value in headers.values():
         if not value.isascii() or not value.isprintable():
-            raise AuthFailed(f"{name}: the credential has a character that no HTTP header may have", request=name,
-                             hint="The secret may end in a line break, or be the wrong file.")
+            raise AuthFailed(
+                f"{name}: the credential has a character that no HTTP header may have",
+                request=name,
+                hint="The secret may end in a line break, or be the wrong file.",
+            )

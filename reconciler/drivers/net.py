@@ -19,8 +19,9 @@ _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 """The only global unicast block (RFC 4291); NAT64, v4-mapped, v4-translated and site-local forms all lie outside of it."""
 _HIDING_V6 = tuple(ipaddress.ip_network(text) for text in ("2002::/16", "2001::/23", "3fff::/20"))
 """6to4 and Teredo hide another address; protocol assignments and documentation are nobody's."""
-_NEVER = tuple(ipaddress.ip_network(text) for text in (
-    "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/128", "fe80::/10", "ff00::/8"))
+_NEVER = tuple(
+    ipaddress.ip_network(text) for text in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/128", "fe80::/10", "ff00::/8")
+)
 """Link-local (cloud metadata), unspecified, multicast, reserved: only a CIDR in ``network.allow`` opens these, no host name."""
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -42,12 +43,14 @@ class NetworkPolicy:
         if scheme != "https":
             raise AddressRefused(f"{scheme}://{host} is not https", hint="Only hosts in `network.allow` may be called over http.")
         if port not in (None, 443):
-            raise AddressRefused(f"{host}:{port} is not the https port",
-                                 hint="Only hosts in `network.allow` may use another port.")
+            raise AddressRefused(
+                f"{host}:{port} is not the https port", hint="Only hosts in `network.allow` may use another port."
+            )
         if not any(_covers(pattern, host) for pattern in self.hosts):
             what = "a host of this provider" if self.hosts else "allowed by `network.allow`"
-            raise AddressRefused(f"{host} is not {what}",
-                                 hint=f"If it is meant, add {host} to `network.allow` in the configuration.")
+            raise AddressRefused(
+                f"{host} is not {what}", hint=f"If it is meant, add {host} to `network.allow` in the configuration."
+            )
 
     def check_addresses(self, host: str, addresses: Iterable[str], port: int | None = None) -> None:
         """Raise `AddressRefused` unless every one of ``addresses`` may be connected to for ``host``."""
@@ -57,8 +60,10 @@ class NetworkPolicy:
             if self._in_allowed_network(address) or (name_allowed and not _never_by_name(address)):
                 continue
             if not is_global(address):
-                raise AddressRefused(f"{host} resolves to an address that is not public",
-                                     hint="Add the host or its CIDR to `network.allow` if it is meant.")
+                raise AddressRefused(
+                    f"{host} resolves to an address that is not public",
+                    hint="Add the host or its CIDR to `network.allow` if it is meant.",
+                )
 
     def _parts(self, url: str) -> tuple[str, int | None, str]:
         if any(ord(c) < 33 or c in "\\\x7f" or ord(c) > 126 for c in url):

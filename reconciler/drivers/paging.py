@@ -44,12 +44,19 @@ def same_host_path(api: Api, url: str) -> str:
     base = root.path.rstrip("/")
     if base and not target.path.startswith(base + "/"):
         raise ProviderProtocolError("the next page lies outside of the API root")
-    return target.path[len(base):] + (f"?{target.query}" if target.query else "")
+    return target.path[len(base) :] + (f"?{target.query}" if target.query else "")
 
 
-async def paginate(api: Api, path: str, *, params: Mapping[str, str | int] | None = None,
-                   headers: Mapping[str, str] | None = None, next_page: NextPage = link_next, max_pages: int = MAX_PAGES,
-                   **options: Any) -> AsyncIterator[ApiResponse]:
+async def paginate(
+    api: Api,
+    path: str,
+    *,
+    params: Mapping[str, str | int] | None = None,
+    headers: Mapping[str, str] | None = None,
+    next_page: NextPage = link_next,
+    max_pages: int = MAX_PAGES,
+    **options: Any,
+) -> AsyncIterator[ApiResponse]:
     """Yield every page of a list. Raises `ProviderProtocolError` on a loop, another host, or more than ``max_pages`` pages."""
     seen = {path}
     for _ in range(max_pages):

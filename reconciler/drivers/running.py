@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from reconciler.drivers.base import Api
+from reconciler.model.errors import ValidationFailed
 from reconciler.model.executions import DeploymentRequest, LogLines, Run, RunIntent, RunReport, StatusReport
-from reconciler.model.values import JsonObject
+from reconciler.model.values import JsonObject, is_no_commit
 
 
 class Executor(Protocol):
@@ -67,6 +68,16 @@ class Executor(Protocol):
         """Return the issuer of the provider's job tokens (OIDC); empty where it has none."""
 
 
+def require_commit(spec: JsonObject) -> None:
+    """Raise `ValidationFailed` where ``spec`` (an intent's) asks for a run on zeros: what Git writes for a ref that was deleted."""
+    for field in ("ref", "branch", "tag", "revision"):
+        if is_no_commit(spec.get(field)):
+            raise ValidationFailed(
+                f"`{field}` is {spec[field][:12]}…, which is no commit: the branch or tag was deleted",
+                hint="Leave events of deleted refs out with a filter: `!$.deleted`.",
+            )
+
+
 class NoJobToken:
     """Part of an `Executor` whose jobs have no token that names their run: outputs cannot be pushed."""
 
@@ -87,3 +98,6 @@ class Reporter(Protocol):
 
     async def deployment(self, api: Api, request: DeploymentRequest) -> str:
         """Return the id of the Deployment that carries the marker; make it if a complete list has none."""
+
+    async def commit(self, api: Api, repository: str, ref: str) -> str:
+        """Return the commit that ``ref`` leads to; raises `NotFound` where it does not exist."""

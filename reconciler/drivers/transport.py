@@ -105,8 +105,10 @@ class _CheckedResolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         rows = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, proto=socket.IPPROTO_TCP)
         self._policy.check_addresses(host, [str(row[4][0]) for row in rows], port or None)
-        return [ResolveResult(hostname=host, host=str(row[4][0]), port=port, family=row[0], proto=row[2],
-                              flags=socket.AI_NUMERICHOST) for row in rows]
+        return [
+            ResolveResult(hostname=host, host=str(row[4][0]), port=port, family=row[0], proto=row[2], flags=socket.AI_NUMERICHOST)
+            for row in rows
+        ]
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -128,8 +130,9 @@ class HttpSession:
     are resolved by the proxy, so that only the spelling of a URL, and not its addresses, is checked here.
     """
 
-    def __init__(self, *, allow: tuple[str, ...] = (), ca_bundle: str | None = None, proxy: str | None = None,
-                 bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, *, allow: tuple[str, ...] = (), ca_bundle: str | None = None, proxy: str | None = None, bounds: Bounds | None = None
+    ) -> None:
         self.allow = allow
         self.bounds = bounds or Bounds()
         self._ca_bundle = ca_bundle
@@ -148,12 +151,24 @@ class HttpSession:
         policy = NetworkPolicy(allow=(*self.allow, proxy_host) if proxy_host else self.allow)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_on_headers)
-        connector = aiohttp.TCPConnector(limit=0, limit_per_host=self.bounds.per_host, ssl=context,
-                                         resolver=_CheckedResolver(policy), ttl_dns_cache=10, keepalive_timeout=30)
-        session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(),
-                                        skip_auto_headers=("User-Agent",), trace_configs=[trace])
-        self._transport = AiohttpTransport(verify=context, client=session, trust_env=False,
-                                           proxy=httpx.Proxy(self._proxy) if self._proxy else None)
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=self.bounds.per_host,
+            ssl=context,
+            resolver=_CheckedResolver(policy),
+            ttl_dns_cache=10,
+            keepalive_timeout=30,
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            trace_configs=[trace],
+        )
+        self._transport = AiohttpTransport(
+            verify=context, client=session, trust_env=False, proxy=httpx.Proxy(self._proxy) if self._proxy else None
+        )
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -217,8 +232,9 @@ async def _read_capped(response: httpx.Response, name: str, limit: int) -> bytes
     declared = response.headers.get("content-length", "")
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", "gzip", "x-gzip"}:
-        raise ProviderProtocolError(f"{name}: the answer has a coding that was not asked for",
-                                    status=response.status_code, request=name)
+        raise ProviderProtocolError(
+            f"{name}: the answer has a coding that was not asked for", status=response.status_code, request=name
+        )
     if declared.isdecimal() and int(declared[:18]) > limit:
         raise _too_large(response, name, limit)
     inflate = zlib.decompressobj(wbits=31) if "gzip" in coding else None
@@ -248,8 +264,11 @@ def failure(error: BaseException, name: str, flight: _Flight) -> ProviderError:
         return refused
     if not flight.sent or any(isinstance(one, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) for one in chain):
         if any(isinstance(one, ssl.SSLError | aiohttp.ClientSSLError) for one in chain):
-            return TLSFailed(f"{name}: TLS refused: {_tls_reason(chain)}", request=name,
-                             hint="Mend the certificate, or name your CA in `network.caBundle`.")
+            return TLSFailed(
+                f"{name}: TLS refused: {_tls_reason(chain)}",
+                request=name,
+                hint="Mend the certificate, or name your CA in `network.caBundle`.",
+            )
         return ProviderUnavailable(f"{name}: no connection ({_reason(chain)})", request=name)
     timeout = any(isinstance(one, TimeoutError) for one in chain)
     word = "no answer in time" if timeout else "the connection ended before the answer"

@@ -54,6 +54,8 @@ class Outside:
     """Rows of ``stages[]`` in the status file."""
     pending: int = 0
     """Events that nobody has looked at yet."""
+    schedules: tuple[Mapping[str, Any], ...] = ()
+    """Rows of ``schedules[]`` in the status file."""
 
 
 @dataclass(slots=True)

@@ -29,9 +29,7 @@ def log_steps(log: Any, result: Result, revision: str) -> None:
         else:
             log.warning("object_failed", outcome="failed", code=step.error.code, error=step.error.message, **fields)
     if result.error is not None:
-        log.warning(
-            "integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message
-        )
+        log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
 
 
 def log_summary(log: Any, results: Sequence[Result], *, revision: str, duration_s: float, next_in_s: float) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,8 @@ import orjson
 
 from reconciler.engine.control import parse_resource
 from reconciler.engine.passes import Engine
+from reconciler.events.fanout import BY
+from reconciler.events.naming import key_id, made_id
 from reconciler.events.sweep import Sweep
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -24,11 +27,22 @@ from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages import statuses
 from reconciler.stages.admission import counts
 from reconciler.stages.queueing import again
-from reconciler.stages.views import event_view, execution_view, item_digest, item_view, report_view
+from reconciler.stages.views import (
+    event_view,
+    execution_view,
+    item_digest,
+    item_view,
+    previous_view,
+    report_view,
+    runs_view,
+    unreported_view,
+)
 from reconciler.state.inbox import Arrival, new_event_id
 
 MAX_PAYLOAD = 1 << 20
 MAX_LIST = 1_000
+_NEAR = 200
+"""Items and executions, the newest, that a mistyped id is compared with."""
 SHOWN_DEPTH = 200
 """A payload that is nested deeper is not shown: it could not be written as part of an answer."""
 TRIGGERED = frozenset({"manual", "schedule", "webhook"})
@@ -80,9 +94,9 @@ class Commands:
         return {"events": rows, "next": found[-1].id if len(found) == _limit(request) else ""}
 
     async def event(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Show one event with its payload and what it led to; ``id`` is ours or the sender's."""
+        """Show one event with its payload and what it led to; ``id`` is ours, the sender's, or the key it was made with."""
         store, db = self._deps.store, self._deps.db
-        found = await db(store.event, str(request["id"]))
+        found = await db(store.event, str(request["id"])) or await db(store.event, key_id(str(request["id"])))
         if found is None:
             raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
         event, body = found
@@ -93,7 +107,13 @@ class Commands:
         except orjson.JSONDecodeError:
             payload = None
         payload = None if too_deep(payload, SHOWN_DEPTH) else self._deps.redactor.redact_json(payload)
-        return {**event_view(event, rejections), "payload": payload, "items": [item_view(one) for one in items]}
+        unreported = [
+            {"item": one.id, "kind": kind, "reason": why}
+            for one in items
+            for kind, why in (await self._without_target(one)).items()
+        ]
+        view = {**event_view(event, rejections), "payload": payload, "items": [item_view(one) for one in items]}
+        return {**view, "unreported": unreported}
 
     async def executions(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """List what waits and what ran, newest first: ``stage``, ``state``, ``before`` (an execution's id), ``limit``.
@@ -125,14 +145,41 @@ class Commands:
         store, db = self._deps.store, self._deps.db
         item, execution = await self._one(str(request["id"]))
         if item is None:
-            raise NoSuch(f"no item {request['id']}")
+            raise await self._no_such(str(request["id"]))
         runs = await db(store.executions_of_item, item.id)
         shown = [execution_view(one, await db(store.outputs, one.id)) for one in runs]
         reports = [report_view(one, at) for one, at in await db(store.reports_of, item.id)]
-        view = {"item": item_view(item, await db(store.votes, item.id)), "executions": shown, "reports": reports}
+        reports += [unreported_view(kind, why) for kind, why in (await self._without_target(item)).items()]
+        view: dict[str, Any] = {
+            "item": item_view(item, await db(store.votes, item.id)),
+            "runs": await self._runs(item),
+            "previous": await self._previous(item, runs),
+            "executions": shown,
+            "reports": reports,
+        }
         if execution is not None:
             view["execution"] = next(one for one in shown if one["id"] == execution.id)
         return view
+
+    async def _runs(self, item: Item) -> dict[str, Any]:
+        """Return what runs, or ran, for an item: all but secrets, which are read at the start only."""
+        payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
+        shown = runs_view(item, resource_from_json(payload)) if payload is not None else {}
+        found: dict[str, Any] = self._deps.redactor.redact_json(shown)
+        return found
+
+    async def _previous(self, item: Item, runs: list[Execution]) -> dict[str, Any] | None:
+        """Return what the stage ran before ``item``."""
+        store, db = self._deps.store, self._deps.db
+        began = runs[0].created_at if runs else await db(store.now)
+        found = await db(store.finished_before, item.stage, began, item.id)
+        return previous_view(found, await db(store.item, found.item_id)) if found is not None else None
+
+    async def _without_target(self, item: Item) -> Mapping[str, str]:
+        payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
+        if payload is None:
+            return {}
+        return {kind.value: why for kind, why in statuses.without_target(item, resource_from_json(payload).spec).items()}
 
     # -- doing ------------------------------------------------------------------------------------------------------
 
@@ -159,12 +206,13 @@ class Commands:
         event = Event(
             id=new_event_id(now),
             source=source.id,
-            delivery_id=str(request.get("key") or f"manual/{secrets.token_hex(8)}")[:200],
+            delivery_id=key_id(str(request["key"])) if request.get("key") else made_id(secrets.token_hex(8)),
             type=str(request.get("type") or "manual"),
             origin=Origin.MANUAL,
             state=EventState.PENDING,
             received_at=now,
             occurred_at=now,
+            headers={BY: who},
         )
         await self._deps.db(self._deps.store.append_audit, [self._audit("trigger", who, source.id, event=event.id)])
         stored = (await self._deps.db(self._deps.store.add_events, [Arrival(event, body)]))[0]
@@ -175,9 +223,10 @@ class Commands:
         """Approve an item: ``id``, and ``digest`` of what was reviewed (optional). Never twice by one person."""
         store, db = self._deps.store, self._deps.db
         item, _ = await self._one(str(request["id"]))
-        if item is None or item.state is not ItemState.QUEUED:
-            state = item.state.value if item is not None else "gone"
-            raise TooLate(f"{request['id']} does not wait any more: it is {state}")
+        if item is None:
+            raise await self._no_such(str(request["id"]))
+        if item.state is not ItemState.QUEUED:
+            raise TooLate(f"{request['id']} does not wait any more: it is {item.state.value}", hint=await self._waiting())
         stage = await self._pinned(item)
         wanted = [one["approval"] for one in stage.spec.get("conditions", ()) if one["type"] == "approval"]
         if not wanted:
@@ -199,7 +248,7 @@ class Commands:
         store, db = self._deps.store, self._deps.db
         item, execution = await self._one(str(request["id"]))
         if item is None:
-            raise NoSuch(f"no item {request['id']}")
+            raise await self._no_such(str(request["id"]))
         now = await db(store.now)
         if item.state is ItemState.QUEUED:
             stage = await self._pinned(item)
@@ -221,24 +270,33 @@ class Commands:
         return {"execution": execution.id, "state": "cancelling"}
 
     async def rerun(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Repeat what has ended, as it was: same inputs, same commit; its conditions are asked anew. ``id``."""
+        """Repeat what has ended, as it was: same inputs, same commit; its conditions are asked again. ``id``, ``key``.
+
+        One repetition at a time: while one waits or runs there is no other. Equal keys are one repetition for good.
+        """
         store, db = self._deps.store, self._deps.db
         item, execution = await self._one(str(request["id"]))
         if item is None:
-            raise NoSuch(f"no execution {request['id']}")
-        if item.state in (ItemState.QUEUED, ItemState.RUNNING):
-            raise TooLate(f"{item.id} has not ended yet", hint="Cancel it first, or wait.")
+            raise await self._no_such(str(request["id"]))
+        key = str(request.get("key") or "")
+        if not (key or "x").isprintable():
+            raise UsageError("a key is one line of text without control characters")
         stage = await self._pinned(item)
         now = await db(store.now)
-        known = await db(store.items_of_event, item.event_id)
-        number = sum(1 for one in known if one.stage == item.stage)
-        queued = again(item, execution.id if execution is not None else "", number, stage, now)
-        audit = self._audit("rerun", who, item.stage, item=queued.item.id, of=item.id)
-        while not await db(store.queue_item, queued.item, {queued.item.spec_digest: queued.pin}, queued.reports, audit=audit):
+        number = sum(1 for one in await db(store.items_of_event, item.event_id) if one.stage == item.stage)
+        while True:
+            queued = again(item, execution.id if execution is not None else "", f"key/{key}" if key else number, stage, now)
+            audit = self._audit("rerun", who, item.stage, item=queued.item.id, of=item.id)
+            pins = {queued.item.spec_digest: queued.pin}
+            other = await db(store.queue_repetition, queued.item, pins, queued.reports, audit=audit)
+            if other is None:
+                self._wake_stages()
+                return {"item": queued.item.id, "new": True}
+            if other.id == queued.item.id and key:
+                return {"item": other.id, "new": False}
+            if other.id != queued.item.id:
+                raise TooLate(f"{other.id} has not ended yet: it is {other.state.value}", hint="Cancel it first, or wait.")
             number += 1
-            queued = again(item, execution.id if execution is not None else "", number, stage, now)
-        self._wake_stages()
-        return {"item": queued.item.id}
 
     async def redeliver(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Look for missed deliveries now: ``source`` (optional), ``since`` (seconds back, optional)."""
@@ -263,13 +321,32 @@ class Commands:
     # -- shared -----------------------------------------------------------------------------------------------------
 
     async def _one(self, identity: str) -> tuple[Item | None, Execution | None]:
+        """Return the item, or the execution with its item; raises `NoSuch` for an id that neither has."""
         store, db = self._deps.store, self._deps.db
-        if identity.startswith("itm-"):
-            return await db(store.item, identity), None
+        item = await db(store.item, identity)
+        if item is not None:
+            return item, None
         execution = await db(store.execution, identity)
         if execution is None:
-            raise NoSuch(f"no item or execution {identity}", hint="See `reconciler executions`.")
+            raise await self._no_such(identity)
         return await db(store.item, execution.item_id), execution
+
+    async def _no_such(self, identity: str) -> NoSuch:
+        """Return the error for an id that is not known, with ids that are near it, else with what waits."""
+        store, db = self._deps.store, self._deps.db
+        items = await db(store.items, limit=_NEAR)
+        known = [one.id for one in items] + [one.id for one in await db(store.executions, limit=_NEAR)]
+        near = difflib.get_close_matches(identity, known, n=3, cutoff=0.8)
+        hint = f"Did you mean {' or '.join(near)}?" if near else await self._waiting()
+        return NoSuch(f"there is no item or execution {identity[:80]!r}", hint=hint)
+
+    async def _waiting(self) -> str:
+        """Return a hint that names what waits for somebody, or for anything."""
+        queued = await self._deps.db(self._deps.store.items, states=("queued",), limit=_NEAR)
+        asked = [one for one in queued if one.reason == "approval"] or queued
+        shown = ", ".join(f"{one.id} ({one.stage.name}: {one.reason or 'new'})" for one in asked[:5])
+        more = f" and {len(asked) - 5} more" if len(asked) > 5 else ""
+        return f"Waiting: {shown}{more}. See `reconciler executions`." if shown else "Nothing waits. See `reconciler executions`."
 
     async def _pinned(self, item: Item) -> Resource:
         payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
@@ -281,8 +358,6 @@ class Commands:
         known = set(self._engine.live.resources)
         identity = parse_resource(text if "/" in text or kind is None else f"{kind.value}/{text}", known)
         if identity not in known:
-            import difflib
-
             near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
             raise ReconcilerError(
                 f"no resource {identity}",

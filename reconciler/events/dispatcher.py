@@ -236,6 +236,8 @@ class Dispatcher:
                     item=item.id,
                     revision=item.revision,
                 )
+            for item_id, report, why in routing.unreported:
+                log.warning("report_without_target", item=item_id, report=report, reason=why)
             if routing.state is EventState.REJECTED:
                 log.debug("event_rejected", event_id=routing.event_id, reason=routing.reason)
 

@@ -11,9 +11,10 @@ import orjson
 
 from reconciler.events.filters import from_source, judge
 from reconciler.manifests.expressions import ExpressionError, compile_value, without_nul
-from reconciler.model.events import Event, EventState, RejectedBy
+from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import too_deep
+from reconciler.stages.about import about_of
 from reconciler.stages.inputs import InputError
 from reconciler.stages.origin import handed_on, origin_of, reported_by_us
 from reconciler.stages.queueing import Occasion, Pin, Queued, pin_of, queue
@@ -22,6 +23,8 @@ from reconciler.state.routing import Join, Routing
 KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
 NOT_ROUTED = frozenset({"ping", "meta"})
 """Said by a sender about its own webhook: noted, never handed on."""
+BY = "x-reconciler-triggered-by"
+"""Header of an event that a person made: who that was. Of a delivery it means nothing."""
 LastOf = Callable[[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
 
 
@@ -99,12 +102,24 @@ def route(
         if not verdict.passes:
             return Routing(event.id, EventState.REJECTED, verdict.reason, verdict.message)
     outside = event.source.kind == Kind.EVENT_SOURCE.value
-    origin = origin_of(integration, event.type, payload) if outside else handed_on(payload)
+    origin = _began(event, payload, wiring, integration) if outside else handed_on(payload)
     if event.source.kind == Kind.STAGE.value:
         through = (*through, event.source.path)
     if through:
         origin["through"] = [*dict.fromkeys([*origin.get("through", ()), *through])]
     return _Fan(event, payload, wiring, last, origin, now).routing()
+
+
+def _began(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict[str, Any]:
+    """Return the origin of an event from outside, with what people are shown of it."""
+    declared = wiring.resources.get(ResourceId.from_path(integration)) if integration else None
+    provider, web = (str(declared.spec.get(key, "")) if declared is not None else "" for key in ("type", "url"))
+    origin = origin_of(integration, event.type, payload)
+    if provider:
+        origin["provider"] = provider
+    by = event.headers.get(BY, "") if event.origin is Origin.MANUAL else ""
+    about = about_of(str(event.source), event.type, payload, origin, web=web if provider == "github" else "", by=by)
+    return {**origin, "about": about}
 
 
 class _Fan:
@@ -132,6 +147,7 @@ class _Fan:
             items=items,
             pins={one.item.spec_digest: one.pin for one in self.queued},
             reports=tuple(report for one in self.queued for report in one.reports),
+            unreported=tuple((one.item.id, kind, why) for one in self.queued for kind, why in one.unreported.items()),
             joins=tuple(self.joins),
             rejections=tuple(self.rejections),
         )
@@ -151,7 +167,7 @@ class _Fan:
                     stage,
                     self.wiring.pin(stage),
                     target.connection["name"],
-                    Occasion(self.event, self.payload, self.origin, self.wiring.revision, self.now),
+                    Occasion(self.event, self.payload, self.origin, self.wiring.revision, self.now, self.wiring.resources),
                     last=lambda results: self.last(stage.id, results),
                 )
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
+from reconciler.events.naming import sent_id
 from reconciler.events.writer import InboxFull, Writer
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
@@ -158,7 +159,7 @@ class Intake:
         return Event(
             id=new_event_id(now),
             source=source,
-            delivery_id=delivery.id,
+            delivery_id=sent_id(delivery.id),
             type=delivery.type,
             origin=origin,
             state=state,

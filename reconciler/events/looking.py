@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.engine.conditions import Finding
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import Outside, iso
 from reconciler.events.intake import Intake
 from reconciler.events.sweep import Sweep
+from reconciler.manifests.schedules import slots
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
@@ -14,6 +17,9 @@ from reconciler.stages.reach import Reach
 from reconciler.stages.views import stage_view
 
 _EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.EVENT_SOURCE.value})
+
+AHEAD_S = 400 * 86_400.0
+"""How far a schedule's next time is looked for."""
 
 
 class Looking:
@@ -24,6 +30,8 @@ class Looking:
         self._intake = intake
         self._sweep = sweep
         self._reach = reach
+        self._slots: dict[ResourceId, tuple[str, float, float]] = {}
+        """Of each schedule: digest, next slot, and when that was found out."""
 
     async def look(self) -> Outside:
         """Return what is known now."""
@@ -37,7 +45,37 @@ class Looking:
             if one.id.kind in _EVENT_KINDS and (reason := self._engine.suspended(one))
         }
         pending = await self._engine.deps.db(self._engine.deps.store.pending_count)
-        return Outside(delivering, stalled, suspended, await self._rows(stages), pending)
+        rows, schedules = await self._rows(stages), await self._schedules(suspended)
+        return Outside(delivering, stalled, suspended, rows, pending, schedules)
+
+    async def _schedules(self, suspended: Mapping[ResourceId, str]) -> tuple[dict[str, object], ...]:
+        """Return when each schedule fires next; a suspended one does not."""
+        sources = sorted(
+            (
+                one
+                for one in self._engine.live.resources.values()
+                if one.spec.get("type") == "schedule" and "schedule" in one.spec
+            ),
+            key=lambda one: one.id,
+        )
+        now = await self._engine.deps.db(self._engine.deps.store.now) if sources else 0.0
+        return tuple(
+            {
+                "name": one.id.name,
+                "canvas": one.id.canvas,
+                "nextAt": "" if one.id in suspended else iso(self._next(one, now)),
+                "suspended": suspended.get(one.id, ""),
+            }
+            for one in sources
+        )
+
+    def _next(self, source: Resource, now: float) -> float:
+        """Return the next slot of a schedule (epoch seconds), remembered until it has passed; 0 where there is none."""
+        known = self._slots.get(source.id)
+        if known is None or known[0] != source.spec_digest or now >= known[1] or now < known[2]:
+            found = slots(source.spec["schedule"], now, now + AHEAD_S, 1)
+            known = self._slots[source.id] = (source.spec_digest, found[0] if found else 0.0, now)
+        return known[1]
 
     def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, Finding]:
         heard, refused, swept = self._intake.heard.get(source), self._intake.refused.get(source), self._sweep.last.get(source)

@@ -10,6 +10,7 @@ import orjson
 
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
+from reconciler.events.naming import slot_id
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, Origin
@@ -97,7 +98,7 @@ class Ticking:
         event = Event(
             id=new_event_id(now),
             source=source.id,
-            delivery_id=f"slot/{iso(slot)}",
+            delivery_id=slot_id(iso(slot)),
             type="scheduled",
             origin=Origin.SCHEDULED,
             state=EventState.PENDING,

@@ -10,7 +10,7 @@ from reconciler.manifests.buddy_rules import buddy_problems
 from reconciler.manifests.expressions import ExpressionError, check_pattern, compile_filter, compile_value
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.strict import Document, escape
-from reconciler.manifests.templates import TemplateError, references
+from reconciler.manifests.templates import TemplateError, has_template, references
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.resources import Lifecycle
 
@@ -328,12 +328,38 @@ def _executor(spec: Mapping[str, Any], check: _Check) -> None:
         "inputs": {one["name"] for one in spec.get("inputs", ())},
         "secrets": {one["name"] for one in spec.get("secrets", ())},
     }
+    _open_resource(executor, known, check)
     _templates(inner, "/spec/executor/spec", known, check)
     _templates(executor.get("name", ""), "/spec/executor/name", known, check)
     _templates(spec.get("report", {}), "/spec/report", known, check)
     for key in ("successWhen", "failureWhen"):
         if isinstance(inner.get("poll"), Mapping) and key in inner["poll"]:
             _expression(inner["poll"][key], f"/spec/executor/spec/poll/{key}", check)
+
+
+def _open_resource(executor: Mapping[str, Any], known: Mapping[str, set[str]], check: _Check) -> None:
+    """What runs may come out of the event, but only out of what a person committed as allowed."""
+    inner, name = executor.get("spec", {}), executor.get("resource", {}).get("name", "")
+    at, open_project = "/spec/executor/resource/name", has_template(inner.get("project"))
+    _templates(name, at, known, check)
+    if "secrets." in name and has_template(name):
+        check.say("RC1302", at, "what is run cannot be made of a secret", "Use inputs.NAME or event.PATH.")
+    if has_template(inner.get("workspace")):
+        check.say("RC1265", "/spec/executor/spec/workspace", "a workspace cannot come out of the event", "Write its name.")
+    if not has_template(name) and not open_project:
+        if "allow" in executor:
+            check.say("RC1206", "/spec/executor/allow", "allow goes with a template in resource.name", "Remove it.")
+        return
+    if not executor.get("allow"):
+        check.say(
+            "RC1265",
+            at if has_template(name) else "/spec/executor/spec/project",
+            "what is run comes out of the event, and executor.allow does not say what it may be",
+            "For example allow: [web, 'svc-*'].",
+        )
+    for index, pattern in enumerate(executor.get("allow", ()) if open_project else ()):
+        if "/" not in pattern:
+            check.say("RC1265", f"/spec/executor/allow/{index}", "the project is a template: write PROJECT/PIPELINE here")
 
 
 def _templates(value: Any, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:

@@ -1,6 +1,7 @@
 """Templates: ``${{ inputs.X }}``, ``${{ secrets.X }}``, ``${{ event.path }}``: dotted look-ups, no code, resolved after parsing.
 
-A template goes into a scalar only, so no value can change the structure around it; one that is the whole scalar keeps its type.
+A template goes into a scalar only, so no value can change the structure around it. One that is the whole scalar keeps its type
+(`resolve`), except where the field holds text (`resolve_text`); inside of a text a value is written as `text_of` does.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reconciler.model.values import text_of
+
 _TEMPLATE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+")
 ROOTS = ("inputs", "secrets", "event")
@@ -16,6 +19,11 @@ ROOTS = ("inputs", "secrets", "event")
 
 class TemplateError(Exception):
     """A template that names nothing that exists, or is not a dotted path."""
+
+
+def has_template(value: Any) -> bool:
+    """Whether ``value`` is text with a template in it."""
+    return isinstance(value, str) and _TEMPLATE.search(value) is not None
 
 
 def references(value: Any) -> Iterator[str]:
@@ -40,11 +48,22 @@ def resolve(value: Any, scope: Mapping[str, Any]) -> Any:
         whole = _TEMPLATE.fullmatch(value.strip())
         if whole is not None and len(_TEMPLATE.findall(value)) == 1:
             return _look_up(whole.group(1).strip(), scope)
-        return _TEMPLATE.sub(lambda m: _text(_look_up(m.group(1).strip(), scope)), value)
+        return _TEMPLATE.sub(lambda m: text_of(_look_up(m.group(1).strip(), scope)), value)
     if isinstance(value, Mapping):
         return {key: resolve(item, scope) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [resolve(item, scope) for item in value]
+    return value
+
+
+def resolve_text(value: Any, scope: Mapping[str, Any]) -> Any:
+    """Return ``value`` like `resolve`, for fields that hold text: a template that is the whole scalar becomes text, too."""
+    if isinstance(value, str):
+        return text_of(resolve(value, scope))
+    if isinstance(value, Mapping):
+        return {key: resolve_text(item, scope) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolve_text(item, scope) for item in value]
     return value
 
 
@@ -58,9 +77,3 @@ def _look_up(path: str, scope: Mapping[str, Any]) -> Any:
         else:
             raise TemplateError(f"{path!r} is not there")
     return current
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)

@@ -243,6 +243,12 @@ _TABLE = (
         "`movedFrom` names a resource that still has a manifest.",
         "Delete the old manifest, or remove `movedFrom`.",
     ),
+    Code(
+        "RC1265",
+        "What is run is left to the event without bounds",
+        "`executor.resource.name` is a template, and `executor.allow` does not list what it may become.",
+        "Add `executor.allow` with names or patterns: `allow: [web, 'svc-*']`.",
+    ),
     # 13xx expressions and templates
     Code(
         "RC1301",
@@ -627,6 +633,13 @@ _TABLE = (
         "The execution has no log",
         "It has not started, its executor has none, or the provider has deleted it.",
         "Follow the URL of the run in `reconciler executions ID`.",
+    ),
+    Code(
+        "RC6065",
+        "The stage may not run this",
+        "The name that `executor.resource.name` became is not in `executor.allow`, is no name at the provider, or belongs to another "
+        "owner than the Integration's.",
+        "Add it to `executor.allow`, or leave such events out with a filter.",
     ),
     # 70xx state
     Code(

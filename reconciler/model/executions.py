@@ -80,6 +80,8 @@ class Item:
     not_before: float = 0.0
     failure: str = ""
     """How the try before this one ended."""
+    resource: str = ""
+    """What is run, where ``executor.resource.name`` is made of the event; empty where the manifest fixes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,8 @@ class Execution:
     version: int = 0
     """Raised by every write: one under an older version changes nothing."""
     label: str = ""
+    resource: str = ""
+    """That of the item."""
     correlation: str = ""
     started_at: float = 0.0
     """When the start was intended first: what the timeout counts from."""

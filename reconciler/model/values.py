@@ -47,6 +47,21 @@ def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
     return Uid(hashlib.sha256(joined.encode()).hexdigest()[:20])
 
 
+def text_of(value: JsonValue) -> str:
+    """Return ``value`` as the text that it becomes inside of a text: the one way for templates, inputs, parameters, headers, names.
+
+    A text stays as it is, null is empty, everything else is its compact JSON: ``true``, ``3``, ``1.5``, ``{"a":1}``.
+    """
+    if isinstance(value, str):
+        return value
+    return "" if value is None else orjson.dumps(value).decode()
+
+
+def is_no_commit(value: JsonValue) -> bool:
+    """Whether ``value`` is what Git writes where there is no commit (a branch that was deleted): 40 or 64 zeros."""
+    return isinstance(value, str) and len(value) in (40, 64) and not value.strip("0")
+
+
 DEEPEST = 64
 """Levels of lists and objects within each other in what goes from an event or a run into something of ours."""
 

@@ -22,7 +22,7 @@ from reconciler.sandbox.base import Call, Reply, Route
 from reconciler.sandbox.github_commits import Ref, whole_ref
 from reconciler.sandbox.github_request import body_of, flag_of, object_of, refuse, text_of
 from reconciler.sandbox.github_runs import Trigger
-from reconciler.sandbox.github_shapes import push, stamp
+from reconciler.sandbox.github_shapes import Push, push, stamp
 
 if TYPE_CHECKING:
     from reconciler.sandbox.github import GitHub
@@ -155,17 +155,36 @@ class Actions:
     # a push
 
     def push(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Push by hand, {repo, ref, commits?: [{id?, message?, author?}], sender?}: moves the ref, sends the event, starts runs."""
+        """Push by hand: moves the ref, sends the event, starts runs.
+
+        {repo, ref, commits?: [{id?, message?, author?}], sender?, annotated?: true for a tag with an object of its own,
+        delete?: true to delete the ref}
+        """
         name, full_ref = str(options["repo"]), whole_ref(str(options.get("ref", "")) or self._default_ref(options))
         sender = str(options.get("sender", "sandbox-bot"))
-        repo = self.app.shown(self.app.base_url, name)
+        if options.get("delete"):
+            return self._push_nothing(name, full_ref, sender)
         pushed = self.app.commits.move(name, full_ref, options.get("commits", ()), sender)
-        sent = self.app.deliveries.publish(name, "push", push(repo, self.app.user(sender), pushed), sender=sender)
+        shown = self.app.commits.tag(name, pushed) if options.get("annotated") else pushed
+        sent = self._say_push(name, shown, sender)
         kind, bare = ("branches", "refs/heads/") if full_ref.startswith("refs/heads/") else ("tags", "refs/tags/")
         ref = Ref(full_ref.removeprefix(bare), full_ref, pushed.sha)
         trigger = Trigger("push", ref, sender, pushed.commits[-1][1].partition("\n")[0])
         runs = self._start_all(name, trigger, lambda on: _listens(on, kind, ref.name))
-        return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": runs}
+        return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": runs, "after": shown.sha}
+
+    def _say_push(self, name: str, pushed: Push, sender: str) -> dict[str, Any]:
+        repo = self.app.shown(self.app.base_url, name)
+        return self.app.deliveries.publish(name, "push", push(repo, self.app.user(sender), pushed), sender=sender)
+
+    def _push_nothing(self, name: str, full_ref: str, sender: str) -> dict[str, Any]:
+        """Delete a ref: a push of zeros, and the event ``delete``; no workflow of it runs."""
+        pushed = self.app.commits.delete(name, full_ref)
+        sent = self._say_push(name, pushed, sender)
+        kind = "branch" if full_ref.startswith("refs/heads/") else "tag"
+        bare = full_ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        self.app.deliveries.publish(name, "delete", {"ref": bare, "ref_type": kind, "pusher_type": "user"}, sender=sender)
+        return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": [], "after": pushed.sha}
 
     def _default_ref(self, options: Mapping[str, Any]) -> str:
         return self.app.commits.default(str(options["repo"])).full

@@ -1,11 +1,13 @@
 """Branches, tags and commits of the GitHub simulator.
 
 State, in a repository: ``{"default_branch": "main", "branches": {"main": SHA}, "tags": {"v1": SHA}, "commits": {SHA: {"message",
-"author", "at"}}}``. There is no Git behind it: every whole SHA is a commit, and ``commits`` only says more about some.
+"author", "at"}}}``. There is no Git behind it: commits are those that branches and tags lead to, and those in ``commits``. Any
+other SHA is none, as at GitHub; so is that of an annotated tag, which ``tag_objects`` ({SHA of the tag: SHA of its commit}) has.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +43,7 @@ class Commits:
     def restored(self) -> None:
         """Give each repository a default branch with a commit."""
         for name, repo in self.app.state["repos"].items():
-            for key in ("branches", "tags", "commits"):
+            for key in ("branches", "tags", "commits", "tag_objects"):
                 repo.setdefault(key, {})
             branch = repo["default_branch"]
             repo["branches"].setdefault(branch, _digest(f"{name}:{branch}"))
@@ -61,8 +63,13 @@ class Commits:
         return None
 
     def find_any(self, name: str, ref: str) -> Ref | None:
-        """Return what ``ref`` names: a branch, a tag or a whole SHA."""
-        return self.find(name, ref) or (Ref(ref, ref, ref) if _SHA.fullmatch(ref) else None)
+        """Return what ``ref`` names: a branch, a tag or the whole SHA of a commit."""
+        return self.find(name, ref) or (Ref(ref, ref, ref) if self._is_commit(name, ref) else None)
+
+    def _is_commit(self, name: str, sha: str) -> bool:
+        repo = self.app.state["repos"][name]
+        known = sha in repo["commits"] or sha in repo["branches"].values() or sha in repo["tags"].values()
+        return _SHA.fullmatch(sha) is not None and known
 
     def default(self, name: str) -> Ref:
         """Return the default branch."""
@@ -87,6 +94,19 @@ class Commits:
         repo[group][bare] = rows[-1][0]
         return shapes.Push(full_ref, rows[-1][0], before, rows, at)
 
+    def tag(self, name: str, pushed: shapes.Push) -> shapes.Push:
+        """Make the tag that was pushed an annotated one: what is pushed then is an object of its own that leads to the commit."""
+        made = _digest(f"{name}:tag:{self.app.next_id()}")
+        self.app.state["repos"][name]["tag_objects"][made] = pushed.sha
+        return dataclasses.replace(pushed, sha=made)
+
+    def delete(self, name: str, full_ref: str) -> shapes.Push:
+        """Delete a branch or a tag; return what was pushed: zeros."""
+        group, bare = _split(full_ref)
+        before = self.app.state["repos"][name][group].pop(bare)
+        self.app.state["repos"][name]["commits"].setdefault(before, {})
+        return shapes.Push(full_ref, shapes.NO_COMMIT, before, (), shapes.stamp(self.app.clock()))
+
     def about(self, name: str, sha: str) -> dict[str, str]:
         """Return ``message``, ``author`` and ``at`` of a commit."""
         known = self.app.state["repos"][name]["commits"].get(sha, {})
@@ -107,6 +127,11 @@ class Commits:
         if found is None:
             raise refuse(422, f"No commit found for SHA: {ref}")
         return Reply(200, self.shown(target.name, found.sha))
+
+
+def is_sha(text: str) -> bool:
+    """Whether ``text`` looks like a whole SHA."""
+    return _SHA.fullmatch(text) is not None
 
 
 def whole_ref(ref: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.sandbox.base import Call, Refusal, Reply, Route
 from reconciler.sandbox.github_commits import Ref
-from reconciler.sandbox.github_request import body_of, flag_of, invalid, refuse, text_of
+from reconciler.sandbox.github_request import body_of, flag_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github_run_shapes import phase_at
 from reconciler.sandbox.github_shapes import stamp
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STATES = ("error", "failure", "inactive", "in_progress", "queued", "pending", "success")
 MAX_DESCRIPTION = 140
+MAX_NAME = 255
 _FILTERS = ("sha", "ref", "task", "environment")
 _LEFT_OUT = frozenset(
     {
@@ -94,7 +95,7 @@ class Deployments:
         return Reply(201, self._shown(target.name, self._add(target.name, {**deployment, "ref": given}, self.app.login)))
 
     def _planned(self, body: Mapping[str, Any], ref: Ref) -> dict[str, Any]:
-        environment = text_of(body, "environment", "production")
+        environment = limited("Deployment", body, "environment", MAX_NAME, "production")
         payload = body.get("payload", "")
         if not isinstance(payload, dict | str):
             raise refuse(422, "Invalid request.\n\nFor 'properties/payload', it is neither an object nor a string.")
@@ -105,7 +106,7 @@ class Deployments:
             "task": text_of(body, "task", "deploy"),
             "payload": payload,
             "environment": environment,
-            "description": None if description is None else text_of(body, "description"),
+            "description": None if description is None else limited("Deployment", body, "description", MAX_DESCRIPTION),
             "transient_environment": flag_of(body, "transient_environment", default=False),
             "production_environment": flag_of(body, "production_environment", default=environment == "production"),
         }
@@ -206,14 +207,12 @@ class Deployments:
     def _create_status(self, call: Call, **where: str) -> Reply:
         target, deployment = self._find(call, where, write=True)
         body = body_of(call)
-        state, description = text_of(body, "state"), text_of(body, "description", "")
+        state, description = text_of(body, "state"), limited("DeploymentStatus", body, "description", MAX_DESCRIPTION, "")
         if state not in STATES:
             raise invalid("DeploymentStatus", code="custom", field="state", message="state is not included in the list")
-        if len(description) > MAX_DESCRIPTION:
-            message = "description is too long (maximum is 140 characters)"
-            raise invalid("DeploymentStatus", code="custom", field="description", message=message)
-        link = text_of(body, "log_url", "") or text_of(body, "target_url", "")
-        page, environment = text_of(body, "environment_url", ""), text_of(body, "environment", deployment["environment"])
+        link = link_of("DeploymentStatus", body, "log_url") or link_of("DeploymentStatus", body, "target_url")
+        page = link_of("DeploymentStatus", body, "environment_url")
+        environment = limited("DeploymentStatus", body, "environment", MAX_NAME, deployment["environment"])
         auto_inactive = flag_of(body, "auto_inactive", default=True)
         deployment["environment"] = environment
         status = {"state": state, "description": description, "log_url": link, "environment_url": page}

@@ -47,6 +47,24 @@ def text_of(body: Mapping[str, Any], field: str, default: str | None = None) -> 
     return value
 
 
+def limited(resource: str, body: Mapping[str, Any], field: str, most: int, default: str | None = None) -> str:
+    """Return a text field as `text_of`; raises the 422 for more than ``most`` characters, and for one above U+FFFF."""
+    value = text_of(body, field, default)
+    if len(value) > most:
+        raise invalid(resource, code="custom", field=field, message=f"{field} is too long (maximum is {most} characters)")
+    if any(ord(char) > 0xFFFF for char in value):
+        raise invalid(resource, code="custom", field=field, message=f"{field} contains unicode characters above 0xffff")
+    return value
+
+
+def link_of(resource: str, body: Mapping[str, Any], field: str) -> str:
+    """Return a link; raises the 422 for one that is not http or https."""
+    value = text_of(body, field, "") if body.get(field) is not None else ""
+    if value and not re.match(r"https?://[^\s/]", value):
+        raise invalid(resource, code="custom", field=field, message=f"{field} must use http(s) scheme")
+    return value
+
+
 def flag_of(body: Mapping[str, Any], field: str, *, default: bool) -> bool:
     """Return a boolean field; raises GitHub's 422 for anything else."""
     value = body.get(field, default)

@@ -295,23 +295,23 @@ class Push:
 
 
 def push(repo: Mapping[str, Any], sender: Mapping[str, Any], pushed: Push) -> dict[str, Any]:
-    """Return the payload of a push."""
-    commits = [
-        _pushed_commit(repo, pushed, sha, message, author)
-        for sha, message, author in pushed.commits or [(pushed.sha, "Change something", sender["login"])]
-    ]
+    """Return the payload of a push; of a deletion it has no commit, and of an annotated tag ``after`` is the tag's own object."""
+    deleted = pushed.sha == NO_COMMIT
+    given = pushed.commits or ([] if deleted else [(pushed.sha, "Change something", sender["login"])])
+    commits = [_pushed_commit(repo, pushed, sha, message, author) for sha, message, author in given]
+    at = int(datetime.fromisoformat(pushed.at).timestamp())
     return {
         "ref": pushed.ref,
         "before": pushed.before,
         "after": pushed.sha,
         "created": pushed.before == NO_COMMIT,
-        "deleted": False,
+        "deleted": deleted,
         "forced": False,
         "base_ref": None,
         "compare": f"{repo['html_url']}/compare/{pushed.before[:12]}...{pushed.sha[:12]}",
-        "commits": commits,
-        "head_commit": commits[-1],
-        "repository": in_payload(repo),
+        "commits": [] if pushed.ref.startswith("refs/tags/") else commits,
+        "head_commit": commits[-1] if commits else None,
+        "repository": {**in_payload(repo), "pushed_at": at},
         "pusher": {"name": sender["login"], "email": None},
         "sender": dict(sender),
     }

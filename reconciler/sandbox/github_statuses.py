@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconciler.sandbox.base import Call, Reply, Route
-from reconciler.sandbox.github_request import body_of, invalid, refuse, text_of
+from reconciler.sandbox.github_commits import is_sha
+from reconciler.sandbox.github_request import body_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github_shapes import lite, stamp
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ STATES = ("error", "failure", "pending", "success")
 MOST = 1_000
 """Of one commit and context."""
 MAX_DESCRIPTION = 140
+MAX_NAME = 255
 
 
 class Statuses:
@@ -50,14 +52,13 @@ class Statuses:
         found = self.app.commits.find_any(target.name, sha)
         if found is None or found.sha != sha:
             raise refuse(422, f"No commit found for SHA: {sha}")
-        state, context = text_of(body, "state"), text_of(body, "context", "default")
+        state, context = text_of(body, "state"), limited("Status", body, "context", MAX_NAME, "default")
         if state not in STATES:
             raise invalid("Status", code="custom", field="state", message="state is not included in the list")
         description = body.get("description")
-        if description is not None and len(text_of(body, "description")) > MAX_DESCRIPTION:
-            raise invalid(
-                "Status", code="custom", field="description", message="description is too long (maximum is 140 characters)"
-            )
+        if description is not None:
+            limited("Status", body, "description", MAX_DESCRIPTION)
+        link_of("Status", body, "target_url")
         same = [row for row in self._rows(target) if row["sha"] == sha and row["context"].lower() == context.lower()]
         if len(same) >= MOST:
             message = "This SHA and context has reached the maximum number of statuses."
@@ -97,9 +98,9 @@ class Statuses:
     def _found(self, call: Call, ref: str, where: Mapping[str, str]) -> tuple[Target, str]:
         target = self.app.target(call, where, write=False, permission="statuses")
         found = self.app.commits.find_any(target.name, ref)
-        if found is None:
+        if found is None and not is_sha(ref):
             raise refuse(404, "Not Found")
-        return target, found.sha
+        return target, found.sha if found is not None else ref  # a SHA that is no commit has no statuses
 
     def _list(self, call: Call, ref: str, **where: str) -> Reply:
         target, sha = self._found(call, ref, where)

@@ -136,6 +136,7 @@ def _execution(item: Item, stage: Resource, now: float) -> Execution:
         revision=item.revision,
         integration=integration.path if integration is not None else "",
         label=item.label,
+        resource=item.resource,
         correlation=identity,
         started_at=now,
         next_at=now,

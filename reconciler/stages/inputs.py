@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from reconciler.manifests.expressions import ExpressionError, compile_constraints, compile_value
-from reconciler.manifests.templates import TemplateError, references, resolve
+from reconciler.manifests.templates import TemplateError, references, resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.values import DEEPEST, too_deep
+from reconciler.model.values import DEEPEST, is_no_commit, too_deep
+from reconciler.stages.origin import same_ref
 
 MAX_TEXT = 1_024
 SAFE_TEXT = re.compile(r"[\w./:@+=,#~^%\[\] -]*")
@@ -18,6 +19,8 @@ backtick, bracket of a subshell, separator, redirection, glob, line break). A wo
 line would run whatever a stranger named a branch."""
 GUARDED = frozenset({"github", "semaphore", "buddy", "gitlab", "spinnaker"})
 """Executors whose inputs end up in jobs."""
+TYPED = frozenset({"payload", "clientPayload", "inputs"})
+"""Fields of ``executor.spec`` that are JSON at the other end; an executor whose inputs are texts makes them so itself."""
 LastInputs = Callable[[tuple[str, ...]], Mapping[str, Any] | None]
 """Results that count → inputs of the newest finished execution that had one of them."""
 
@@ -123,10 +126,11 @@ def frozen_event(spec: Mapping[str, Any], payload: Any) -> dict[str, Any]:
     """
     executor = spec["executor"]
     inner = executor.get("spec", {})
+    resource = executor.get("resource", {}).get("name", "")
     guarded: Any = inner if executor["type"] in GUARDED else {key: inner.get(key) for key in ("url", "headers")}
     kept: dict[str, Any] = {}
     try:
-        for path in _event_paths(guarded):
+        for path in _event_paths([guarded, resource]):
             value = _put(kept, path, payload)
             _check_depth(f"${{{{ {path} }}}}", value)
             check_text(f"${{{{ {path} }}}}", value)
@@ -135,6 +139,30 @@ def frozen_event(spec: Mapping[str, Any], payload: Any) -> dict[str, Any]:
     except TemplateError as error:
         raise InputError(str(error)) from None
     return kept
+
+
+def check_not_deleted(
+    spec: Mapping[str, Any], origin: Mapping[str, Any], inputs: Mapping[str, Any], event: Mapping[str, Any]
+) -> None:
+    """Raise `InputError` where an event that deleted a ref would start a run on it, or hand its zeros on as a commit.
+
+    A stage that cleans up after a branch runs: neither its inputs nor what its templates name are the commit that is gone.
+    """
+    gone = str(origin.get("deleted", ""))
+    if not gone:
+        return
+    if any(is_no_commit(text) for text in _texts([inputs, event])):
+        raise InputError(f"the event deleted {gone}: there is no commit to run", hint=_WITHOUT_DELETED)
+    for field in ("ref", "branch", "tag", "revision"):
+        try:
+            named = resolve_text(spec["executor"].get("spec", {}).get(field, ""), {"inputs": inputs, "event": event})
+        except TemplateError:
+            continue  # a secret, which is read when the run starts
+        if same_ref(str(named), gone):
+            raise InputError(f"the event deleted {gone}: nothing can run on it", hint=_WITHOUT_DELETED)
+
+
+_WITHOUT_DELETED = "Leave events of deleted refs out with a filter: `!$.deleted` for pushes."
 
 
 def _event_paths(value: Any) -> list[str]:
@@ -155,12 +183,17 @@ def _put(kept: dict[str, Any], path: str, payload: Any) -> Any:
     return value
 
 
+def resolved_spec(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``executor.spec`` with its templates replaced: bodies in JSON keep types, every other field holds text."""
+    return {key: (resolve if key in TYPED else resolve_text)(value, scope) for key, value in spec.items()}
+
+
 def label_of(spec: Mapping[str, Any], inputs: Mapping[str, Any], event: Mapping[str, Any], default: str) -> str:
     """Return what an execution is called: ``executor.name`` with its templates replaced."""
     name = spec["executor"].get("name")
     if not name:
         return default
     try:
-        return str(resolve(name, {"inputs": inputs, "event": event}))[:200]
+        return str(resolve_text(name, {"inputs": inputs, "event": event}))[:200]
     except TemplateError as error:
         raise InputError(f"executor.name: {error}") from None

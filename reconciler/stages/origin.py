@@ -6,30 +6,62 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_SHA = {
-    "push": ("after",),
-    "pull_request": ("pull_request", "head", "sha"),
-    "pull_request_review": ("pull_request", "head", "sha"),
-    "workflow_run": ("workflow_run", "head_sha"),
-    "workflow_job": ("workflow_job", "head_sha"),
-    "check_run": ("check_run", "head_sha"),
-    "check_suite": ("check_suite", "head_sha"),
-    "deployment": ("deployment", "sha"),
-    "deployment_status": ("deployment", "sha"),
-    "status": ("sha",),
-    "pipeline_done": ("revision", "commit_sha"),
+from reconciler.model.values import is_no_commit
+
+Path = tuple[str, ...]
+_HEAD = ("pull_request", "head", "sha")
+_COMMITS: Mapping[str, tuple[Path, ...]] = {
+    "push": (("head_commit", "id"),),  # of an annotated tag `after` is the tag object, where no status can be
+    "pull_request": (_HEAD,),
+    "pull_request_target": (_HEAD,),
+    "pull_request_review": (_HEAD,),
+    "pull_request_review_comment": (_HEAD,),
+    "pull_request_review_thread": (_HEAD,),
+    "merge_group": (("merge_group", "head_sha"),),
+    "workflow_run": (("workflow_run", "head_sha"),),
+    "workflow_job": (("workflow_job", "head_sha"),),
+    "check_run": (("check_run", "head_sha"),),
+    "check_suite": (("check_suite", "head_sha"),),
+    "deployment": (("deployment", "sha"),),
+    "deployment_status": (("deployment", "sha"),),
+    "deployment_review": (("workflow_run", "head_sha"),),
+    "deployment_protection_rule": (("deployment", "sha"),),
+    "status": (("sha",),),
+    "commit_comment": (("comment", "commit_id"),),
+    "code_scanning_alert": (("commit_oid",), ("alert", "most_recent_instance", "commit_sha")),
+    "secret_scanning_alert_location": (("location", "details", "commit_sha"),),
+    "page_build": (("build", "commit"),),
+    "package": (("package", "package_version", "target_oid"),),
+    "registry_package": (("registry_package", "package_version", "target_oid"),),
+    "pipeline_done": (("revision", "pull_request", "head_sha"), ("revision", "commit_sha")),
 }
-_REF = {
-    "push": ("ref",),
-    "pull_request": ("pull_request", "head", "ref"),
-    "workflow_run": ("workflow_run", "head_branch"),
-    "workflow_job": ("workflow_job", "head_branch"),
-    "deployment": ("deployment", "ref"),
-    "deployment_status": ("deployment", "ref"),
-    "release": ("release", "tag_name"),
-    "create": ("ref",),
-    "pipeline_done": ("revision", "reference"),
+"""Where a payload names the commit that its event is about: the first path that leads to one."""
+_EXECUTION = (("execution", "to_revision", "revision"),)
+_REFS: Mapping[str, tuple[Path, ...]] = {
+    "push": (("ref",),),
+    **dict.fromkeys(
+        ("pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_review_thread"),
+        (("pull_request", "head", "ref"),),
+    ),
+    "merge_group": (("merge_group", "head_ref"),),
+    "workflow_run": (("workflow_run", "head_branch"),),
+    "workflow_job": (("workflow_job", "head_branch"),),
+    "check_run": (("check_run", "check_suite", "head_branch"),),
+    "check_suite": (("check_suite", "head_branch"),),
+    "deployment": (("deployment", "ref"),),
+    "deployment_status": (("deployment", "ref"),),
+    "deployment_protection_rule": (("deployment", "ref"),),
+    "release": (("release", "tag_name"),),
+    "create": (("ref",),),
+    "workflow_dispatch": (("ref",),),
+    "repository_dispatch": (("branch",),),
+    "code_scanning_alert": (("ref",),),
+    "pipeline_done": (("revision", "reference"),),
 }
+_EXECUTION_REFS = (("execution", "branch", "name"), ("execution", "tag", "name"))
+_FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_LONGEST_REF = 1_024
 
 _MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)$")
 MOST_STAGES = 64
@@ -39,6 +71,7 @@ MOST_STAGES = 64
 def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]:
     """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id), ``automatic`` and ``through``, as far as told.
 
+    ``lookup``: the ref whose commit is meant, where the payload names no commit. ``deleted``: the ref that the event deleted.
     ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). ``through``:
     the stages that led to a Deployment of ours. ``event_type`` and ``payload`` are a stranger's words: what they say of
     themselves never names an Integration, or else a sender could have its credential write anywhere.
@@ -49,10 +82,16 @@ def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]
     repository = _at(payload, ("repository", "full_name")) or _at(payload, ("repository", "slug"))
     if isinstance(repository, str) and repository.count("/") == 1:
         origin["repository"] = repository
-    for name, paths in (("sha", _SHA), ("ref", _REF)):
-        value = _at(payload, paths.get(event_type, ()))
-        if isinstance(value, str) and value.strip("0"):  # a branch that was deleted is at 000…: no commit
-            origin[name] = value
+    gone = deleted_ref(event_type, payload)
+    if gone:
+        return {**origin, "deleted": gone}
+    commit, ref = _commit(event_type, payload), _ref(event_type, payload)
+    if commit:
+        origin["sha"] = commit
+    if ref:
+        origin["ref"] = ref
+        if not commit and (named := _named_only(event_type, payload, ref)):
+            origin["lookup"] = named
     if event_type == "deployment":
         number = _at(payload, ("deployment", "id"))
         if isinstance(number, int):
@@ -63,6 +102,60 @@ def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]
     if isinstance(made_by, list) and made_by:
         origin["through"] = [str(one) for one in made_by[:MOST_STAGES]]
     return origin
+
+
+def deleted_ref(event_type: str, payload: Any) -> str:
+    """Return the ref that the event deleted, as ``refs/heads/x``; empty for any other event."""
+    if not isinstance(payload, Mapping) or not isinstance(payload.get("ref"), str):
+        return ""
+    ref: str = payload["ref"][:_LONGEST_REF]
+    if event_type == "delete":
+        return _FOLDERS.get(str(payload.get("ref_type")), "") + ref
+    gone = event_type == "push" and (payload.get("deleted") is True or is_no_commit(payload.get("after")))
+    return ref if gone else ""
+
+
+def same_ref(one: str, other: str) -> bool:
+    """Whether two names are of one ref: ``main`` and ``refs/heads/main`` are."""
+    return bool(one) and bool(other) and (one == other or one in _short_forms(other) or other in _short_forms(one))
+
+
+def short_ref(ref: str) -> str:
+    """Return ``main`` for ``refs/heads/main``, ``v1`` for ``refs/tags/v1``."""
+    return next((ref.removeprefix(folder) for folder in _FOLDERS.values() if ref.startswith(folder)), ref)
+
+
+def _short_forms(ref: str) -> tuple[str, ...]:
+    return short_ref(ref), ref.removeprefix("refs/")
+
+
+def _commit(event_type: str, payload: Mapping[str, Any]) -> str:
+    paths = _EXECUTION if event_type.upper().startswith("EXECUTION_") else _COMMITS.get(event_type, ())
+    if event_type == "push" and str(payload.get("ref")).startswith("refs/heads/"):
+        paths = (*paths, ("after",))  # of a branch it is always a commit
+    for value in (_at(payload, path) for path in paths):
+        if isinstance(value, str) and _SHA.fullmatch(value.lower()) and not is_no_commit(value):
+            return value.lower()
+    return ""
+
+
+def _ref(event_type: str, payload: Mapping[str, Any]) -> str:
+    paths = _EXECUTION_REFS if event_type.upper().startswith("EXECUTION_") else _REFS.get(event_type, ())
+    values = (_at(payload, path) for path in paths)
+    return next((value for value in values if isinstance(value, str) and 0 < len(value) <= _LONGEST_REF), "")
+
+
+def _named_only(event_type: str, payload: Mapping[str, Any], ref: str) -> str:
+    """Return the whole ref of an event that says which ref it is about, and not at which commit that is."""
+    if event_type == "create":
+        folder = _FOLDERS.get(str(payload.get("ref_type")), "")
+        return folder + ref if folder else ""
+    if event_type == "release":
+        draft = _at(payload, ("release", "draft")) is True  # a draft's tag is not there yet
+        return "" if draft else f"refs/tags/{ref}"
+    if event_type == "workflow_dispatch":
+        return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+    return f"refs/heads/{ref}" if event_type == "repository_dispatch" else ""
 
 
 def reported_by_us(event_type: str, payload: Any) -> bool:
@@ -77,7 +170,7 @@ def handed_on(payload: Any) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
+def _at(value: Any, path: Path) -> Any:
     if not path:
         return None
     for part in path:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.manifests.codec import resource_to_json
 from reconciler.model.events import Event
 from reconciler.model.executions import Item, ItemState
-from reconciler.model.resources import Resource, ResourceId
+from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.stages import statuses
-from reconciler.stages.inputs import LastInputs, build_inputs, frozen_event, label_of
+from reconciler.stages.inputs import LastInputs, build_inputs, check_not_deleted, frozen_event, label_of
+from reconciler.stages.targets import target_of
 from reconciler.state.reports import PendingReport
 
 Pin = tuple[str, bytes]
@@ -28,6 +29,8 @@ class Occasion:
     origin: Mapping[str, Any]
     revision: str
     now: float
+    resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    """All that the revision declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,15 @@ class Queued:
     item: Item
     pin: bytes
     reports: tuple[PendingReport, ...]
+    unreported: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of reports that the stage declares and that have nothing to be written to, with the reason."""
 
 
-def item_id(stage: ResourceId, event_id: str, number: int = 0) -> str:
-    """Return the id of an item: the same event makes one item a stage, however often it is looked at."""
+def item_id(stage: ResourceId, event_id: str, number: int | str = 0) -> str:
+    """Return the id of an item: the same event makes one item a stage, however often it is looked at.
+
+    ``number``: which repetition it is; ``key/…`` for one that somebody gave a key.
+    """
     joined = "\0".join(("reconciler/item/v1", stage.path, event_id, str(number)))
     return "itm-" + hashlib.sha256(joined.encode()).hexdigest()[:24]
 
@@ -56,6 +64,7 @@ def queue(stage: Resource, pin: Pin, connection: str, occasion: Occasion, last: 
     spec = stage.spec
     inputs = build_inputs(spec, connection, occasion.payload, last)
     kept = frozen_event(spec, occasion.payload)
+    check_not_deleted(spec, occasion.origin, inputs, kept)
     digest, pinned = pin
     item = Item(
         id=item_id(stage.id, occasion.event.id),
@@ -70,11 +79,18 @@ def queue(stage: Resource, pin: Pin, connection: str, occasion: Occasion, last: 
         inputs=inputs,
         event=kept,
         origin=dict(occasion.origin),
+        resource=target_of(spec, {"inputs": inputs, "event": kept}, _integration(stage, occasion.resources)),
     )
-    return Queued(item, pinned, statuses.at_phase(item, spec, statuses.QUEUED, occasion.now))
+    missing = {kind.value: why for kind, why in statuses.without_target(item, spec).items()}
+    return Queued(item, pinned, statuses.at_phase(item, spec, statuses.QUEUED, occasion.now), missing)
 
 
-def again(item: Item, execution_id: str, number: int, pinned: Resource, now: float) -> Queued:
+def _integration(stage: Resource, resources: Mapping[ResourceId, Resource]) -> Resource | None:
+    named = next((one for one in stage.references if one.kind == Kind.INTEGRATION.value), None)
+    return resources.get(named) if named is not None else None
+
+
+def again(item: Item, execution_id: str, number: int | str, pinned: Resource, now: float) -> Queued:
     """Return an item that repeats ``item`` as it was: same inputs, same commit, its conditions asked anew."""
     fresh = dataclasses.replace(
         item,

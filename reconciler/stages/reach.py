@@ -38,7 +38,7 @@ def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) ->
         execution_id=execution.id,
         correlation=execution.correlation,
         type=executor["type"],
-        resource=str(executor.get("resource", {}).get("name", "")),
+        resource=execution.resource or str(executor.get("resource", {}).get("name", "")),
         spec=spec,
         intended_at=execution.intended_at,
     )

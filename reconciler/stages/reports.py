@@ -78,7 +78,9 @@ class Reports:
         reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
         api = client.guarded(hold.sure) if hold is not None else client
         target = str(payload.get("target", ""))
-        if not target:
+        if not target and payload.get("lookup"):
+            target = await reporter.commit(api, str(payload["repository"]), str(payload["lookup"]))
+        elif not target:
             target = await reporter.deployment(api, _request(report))
         failpoint("report-before-send")
         await reporter.report(api, _status(report, target))

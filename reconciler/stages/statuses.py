@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.manifests.templates import TemplateError, resolve
+from reconciler.manifests.templates import TemplateError, resolve_text
 from reconciler.model.executions import Item, ReportKind, Result, Why
+from reconciler.model.values import is_no_commit
 from reconciler.stages.inputs import InputError
+from reconciler.stages.origin import same_ref, short_ref
 from reconciler.state.reports import PendingReport
 
 QUEUED, RUNNING, FINAL = 1, 2, 3
@@ -17,42 +19,82 @@ _COMMIT = {QUEUED: "pending", RUNNING: ""}
 
 def targets(item: Item, spec: Mapping[str, Any]) -> dict[ReportKind, dict[str, Any]]:
     """Return what ``item`` reports to, by kind; raises `InputError` for a template that cannot be resolved."""
-    wanted, origin = spec.get("report"), item.origin
-    if spec.get("dryRun"):
-        return {}  # nothing runs, and a status would say that it did
-    if not wanted or not origin.get("repository") or not origin.get("integration"):
-        return {}
+    return _decided(item, spec)[0]
+
+
+def without_target(item: Item, spec: Mapping[str, Any]) -> dict[ReportKind, str]:
+    """Return, by kind, why a declared report of ``item`` is not written: what the event did not say."""
+    return _decided(item, spec)[1]
+
+
+def _decided(item: Item, spec: Mapping[str, Any]) -> tuple[dict[ReportKind, dict[str, Any]], dict[ReportKind, str]]:
+    declared, origin = spec.get("report"), item.origin
+    if not declared or spec.get("dryRun"):
+        return {}, {}  # nothing runs in a dry run, and a status would say that it did
     try:
-        wanted = resolve(wanted, {"inputs": item.inputs, "event": item.event})
+        declared = resolve_text(declared, {"inputs": item.inputs, "event": item.event})
     except TemplateError as error:
         raise InputError(f"report: {error}") from None
     found: dict[ReportKind, dict[str, Any]] = {}
-    common = {"integration": origin["integration"], "repository": origin["repository"]}
-    deployment = _deployment(wanted, item)
-    if deployment is not None:
-        found[ReportKind.DEPLOYMENT] = {**common, **deployment}
-    if "commitStatus" in wanted and origin.get("sha"):
-        found[ReportKind.COMMIT] = {**common, "target": origin["sha"], "context": str(wanted["commitStatus"]["context"])}
-    return found
+    missing: dict[ReportKind, str] = {}
+    nowhere = _nowhere(origin)
+    common = {"integration": origin.get("integration", ""), "repository": origin.get("repository", "")}
+    for kind, decide in ((ReportKind.DEPLOYMENT, _deployment), (ReportKind.COMMIT, _commit)):
+        target = decide(declared, item)
+        if isinstance(target, str):
+            if target:
+                missing[kind] = nowhere or target
+        elif nowhere:
+            missing[kind] = nowhere
+        else:
+            found[kind] = {**common, **target}
+    return found, missing
 
 
-def _deployment(wanted: Mapping[str, Any], item: Item) -> dict[str, Any] | None:
-    options, origin = wanted.get("deployment") or {}, item.origin
+def _nowhere(origin: Mapping[str, Any]) -> str:
+    """Return why nothing at all can be reported for an event with this origin; empty where something can."""
+    if not origin.get("integration"):
+        return "the event came through no Integration of a code host"
+    if origin.get("provider", "github") != "github":
+        return f"the event came from {origin['provider']}, which takes no statuses"
+    return "" if origin.get("repository") else "the event names no repository"
+
+
+def _commit(declared: Mapping[str, Any], item: Item) -> dict[str, Any] | str:
+    """Return the commit that gets the status, or why none does; empty text: none is declared."""
+    if "commitStatus" not in declared:
+        return ""
+    origin, context = item.origin, {"context": declared["commitStatus"]["context"]}
+    if origin.get("sha"):
+        return {"target": origin["sha"], **context}
+    if origin.get("lookup"):
+        return {"target": "", "lookup": origin["lookup"], **context}
+    return _no_commit(origin)
+
+
+def _no_commit(origin: Mapping[str, Any]) -> str:
+    gone = origin.get("deleted")
+    return f"the event deleted {gone}: there is no commit" if gone else "the event names no commit"
+
+
+def _deployment(declared: Mapping[str, Any], item: Item) -> dict[str, Any] | str:
+    """Return the Deployment that gets the statuses, or why none does; empty text: none is declared, or its job reports to it."""
+    options, origin = declared.get("deployment") or {}, item.origin
     links = {"environment_url": options.get("environmentUrl", ""), "log_url": options.get("logUrl", "")}
-    if wanted.get("deploymentStatus") and origin.get("deployment"):
+    if declared.get("deploymentStatus") and origin.get("deployment"):
         if origin.get("automatic") and not options.get("automatic"):
-            return None  # a job's own `environment:` made it and reports to it
+            return ""  # a job's own `environment:` made it and reports to it
         return {"target": origin["deployment"], **links}
     if not options.get("create"):
-        return None
-    ref = options.get("ref") or origin.get("sha") or origin.get("ref")
-    if not ref:
-        return None
+        return "the event names no Deployment, and `deployment.create` is not set" if declared.get("deploymentStatus") else ""
+    ref = options.get("ref") or origin.get("sha") or short_ref(origin.get("ref", ""))
+    if not ref or is_no_commit(ref) or same_ref(ref, origin.get("deleted", "")):
+        return _no_commit(origin)
     make = {
-        "ref": str(ref),
-        "environment": str(options.get("environment", "production")),
-        "task": str(options.get("task", "deploy")),
-        "description": str(options.get("description", "")),
+        "ref": ref,
+        "environment": options.get("environment") or "production",
+        "task": options.get("task") or "deploy",
+        "description": options.get("description", ""),
         "transient": bool(options.get("transient", False)),
         "production": options.get("production"),
         "through": [*origin.get("through", ()), item.stage.path],

@@ -10,12 +10,13 @@ from typing import Any
 from reconciler.drivers.running import Executor
 from reconciler.engine.deps import Deps
 from reconciler.engine.passes import Engine
-from reconciler.manifests.templates import TemplateError, resolve
+from reconciler.manifests.templates import TemplateError
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, Item, RunIntent
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Resource
 from reconciler.stages.ending import Ended, Ending
+from reconciler.stages.inputs import resolved_spec
 from reconciler.stages.pausing import pause_after
 from reconciler.stages.reach import Reach, intent_of
 
@@ -67,7 +68,7 @@ class Stepping:
         scope = {"inputs": work.item.inputs, "event": work.item.event, "secrets": wanted}
         wanted_spec = work.spec["executor"].get("spec", {})
         try:
-            spec: dict[str, Any] = resolve(wanted_spec, scope)
+            spec = resolved_spec(wanted_spec, scope)
         except TemplateError as error:
             raise ReconcilerError(f"executor.spec: {error}", code="RC1302") from None
         poll = wanted_spec.get("poll")

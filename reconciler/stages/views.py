@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.engine.reporting import iso
+from reconciler.manifests.templates import TemplateError
 from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.values import digest_of
+from reconciler.stages.about import one_line
+from reconciler.stages.inputs import resolved_spec
 from reconciler.state.reports import PendingReport
 
 
 def item_digest(item: Item) -> str:
     """Return the digest that an approval may name: over what will run, and with which inputs."""
-    return digest_of(
-        {"item": item.id, "stage": item.stage.path, "inputs": item.inputs, "spec": item.spec_digest, "event": item.event_id}
-    )
+    what = {"item": item.id, "stage": item.stage.path, "inputs": item.inputs, "spec": item.spec_digest, "event": item.event_id}
+    return digest_of(what | ({"resource": item.resource} if item.resource else {}))
 
 
 def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
@@ -30,6 +32,7 @@ def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
         "message": item.message or ("others are before it" if item.state is ItemState.QUEUED else ""),
         "label": item.label,
         "event": item.event_id,
+        "origin": origin_view(item.origin),
         "connection": item.connection,
         "revision": item.revision,
         "inputs": dict(item.inputs),
@@ -40,6 +43,59 @@ def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
         "digest": item_digest(item),
         "approvals": [{"by": one.by, "at": iso(one.at)} for one in votes],
     }
+
+
+def origin_view(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where it all began, for who approves: event, people, repository, ref, commit with its page and first line.
+
+    All texts are short and in one line; they are a stranger's words.
+    """
+    about = origin.get("about", {})
+    words = {key: one_line(about.get(key, "")) for key in ("type", "source", "sender", "author", "message")}
+    return {
+        **words,
+        "repository": one_line(origin.get("repository", "")),
+        "ref": one_line(origin.get("ref", "")),
+        "deletedRef": one_line(origin.get("deleted", "")),
+        "commit": str(origin.get("sha", "")),
+        "commitUrl": str(about.get("url", "")),
+        "deployment": str(origin.get("deployment", "")),
+        "environment": one_line(origin.get("environment", "")),
+    }
+
+
+def runs_view(item: Item, stage: Resource) -> dict[str, Any]:
+    """Return what runs for an item: executor, resource, and its spec with every template but secrets replaced."""
+    executor = stage.spec["executor"]
+    secrets = {one["name"]: "***" for one in stage.spec.get("secrets", ())}
+    spec = executor.get("spec", {})
+    try:
+        shown = resolved_spec(spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
+    except TemplateError:
+        shown = dict(spec)
+    return {
+        "type": executor["type"],
+        "integration": executor.get("integration", {}).get("name", ""),
+        "resource": item.resource or str(executor.get("resource", {}).get("name", "")),
+        "spec": shown,
+    }
+
+
+def previous_view(execution: Execution, item: Item | None) -> dict[str, Any]:
+    """Return what a stage ran before: the execution, and where its event came from."""
+    return {
+        "id": execution.id,
+        "label": execution.label,
+        "result": execution.result.value if execution.result else "",
+        "finishedAt": iso(execution.finished_at),
+        "url": execution.run.url if execution.run else "",
+        "origin": origin_view(item.origin if item is not None else {}),
+    }
+
+
+def unreported_view(kind: str, why: str) -> dict[str, Any]:
+    """Return a report that the stage declares and that has nothing to be written to."""
+    return {"kind": kind, "state": "none", "repository": "", "target": "", "writtenAt": "", "error": why}
 
 
 def execution_view(execution: Execution, outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:

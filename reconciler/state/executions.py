@@ -149,6 +149,23 @@ class Executions(Reports):
                     return unpack(Item, found).inputs if found is not None else {}
         return None
 
+    def finished_before(self, stage: ResourceId, before: float, item_id: str) -> Execution | None:
+        """Return the newest execution of ``stage`` that ended before ``before`` (epoch seconds), but none of ``item_id``."""
+        query = (
+            select(x.c.payload)
+            .where(
+                x.c.stage == stage.path,
+                x.c.state == ExecutionState.FINISHED.value,
+                x.c.finished_at < before,
+                x.c.item_id != item_id,
+            )
+            .order_by(x.c.finished_at.desc())
+            .limit(1)
+        )
+        with self._read() as connection:
+            payload = connection.execute(query).scalar()
+        return unpack(Execution, payload) if payload is not None else None
+
     def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
         """Return the newest execution of each stage (by path)."""
         found: dict[str, Execution] = {}

@@ -59,16 +59,25 @@ class Queue(Executions):
             self._insert_new(connection, i, _item_row(item))
         self._add_reports(connection, reports)
 
-    def queue_item(self, item: Item, pins: Mapping[str, bytes], reports: Sequence[PendingReport], *, audit: AuditEntry) -> bool:
-        """Put one item into its queue (a rerun); False if it is there already."""
+    def queue_repetition(
+        self, item: Item, pins: Mapping[str, bytes], reports: Sequence[PendingReport], *, audit: AuditEntry
+    ) -> Item | None:
+        """Queue one item that repeats another of its event and stage; returns None, or the item that is in its way.
+
+        That is the item itself, where it was queued before, or one of the same event and stage that waits or runs.
+        """
         now = self.now()
         with self._write() as connection:
-            known = connection.execute(select(i.c.id).where(i.c.id == item.id)).first()
-            if known is not None:
-                return False
+            self._alone(connection, f"queue/{item.stage.path}")
+            rows = connection.execute(select(i.c.payload).where(i.c.event_id == item.event_id, i.c.stage == item.stage.path))
+            known: list[Item] = [unpack(Item, payload) for payload in rows.scalars()]
+            same = next((one for one in known if one.id == item.id), None)
+            open_one = next((one for one in known if one.state in (ItemState.QUEUED, ItemState.RUNNING)), None)
+            if same is not None or open_one is not None:
+                return same or open_one
             self._queue(connection, [item], pins, reports, now)
             self._append(connection, [audit])
-        return True
+        return None
 
     def stages_with_items(self) -> list[ResourceId]:
         """Return the stages that something waits for."""

@@ -49,6 +49,8 @@ class Routing:
     items: tuple[Item, ...] = ()
     pins: Mapping[str, bytes] = field(default_factory=dict)
     reports: tuple[PendingReport, ...] = ()
+    unreported: tuple[tuple[str, str, str], ...] = ()
+    """(item, kind, reason) of declared reports that have nothing to be written to: for the log."""
     joins: tuple[Join, ...] = ()
     rejections: tuple[RejectedBy, ...] = ()
 
@@ -239,9 +241,12 @@ class Routings(Queue):
 
 
 def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the origin of a set of events: the first that names a commit, and every stage that led to any of them."""
+    """Return the origin of a set of events: the first that names a commit, and every stage that led to any of them.
+
+    Without a commit it is the first that names a ref to look up, else the first.
+    """
     known = [one for one in origins if one]
-    found = dict(next((one for one in known if one.get("sha")), {}))
+    found = dict(next((one for key in ("sha", "lookup") for one in known if one.get(key)), known[0] if known else {}))
     through = dict.fromkeys(stage for one in known for stage in one.get("through", ()))
     return {**found, "through": [*through]} if through else found
 

@@ -111,6 +111,7 @@ async def test_a_start_that_cannot_be_is_refused_before_anything_runs(world: Wor
     for what, words in [
         (intent("nothing"), "no pipeline 'nothing'"),
         (intent(project=None), "`project`"),
+        (intent(revision="0" * 40), "is no commit"),  # N26
     ]:
         with pytest.raises(ValidationFailed, match=words):
             await executor.start(world.api, what)

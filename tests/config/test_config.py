@@ -197,7 +197,9 @@ def test_a_misspelt_variable_is_an_error_but_those_of_a_cluster_and_of_secrets_a
 
 
 def test_unknown_keys_name_their_place_and_the_nearest_key(tmp_path: Path) -> None:
-    found = problems(tmp_path, "ownr: a\nserver:\n  public_url: https://x\nreconcile: {limits: {deletePercnt: 3}}\nstate: {dir: x}\n")
+    found = problems(
+        tmp_path, "ownr: a\nserver:\n  public_url: https://x\nreconcile: {limits: {deletePercnt: 3}}\nstate: {dir: x}\n"
+    )
     file = tmp_path / "reconciler.yaml"
     assert found == [
         f"{file}:1:1: unknown key 'ownr'; did you mean 'owner'?",

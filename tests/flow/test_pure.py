@@ -401,12 +401,20 @@ def test_each_try_has_an_id_of_its_own_that_fits_into_a_run() -> None:
     ("kind", "payload", "wanted"),
     [
         ("push", PUSH, {"integration": "i", "repository": "acme/web", "sha": "a" * 40, "ref": "refs/heads/main"}),
-        ("pull_request", {"pull_request": {"head": {"sha": "b", "ref": "f"}}}, {"integration": "i", "sha": "b", "ref": "f"}),
-        ("workflow_run", {"workflow_run": {"head_sha": "c", "head_branch": "m"}}, {"integration": "i", "sha": "c", "ref": "m"}),
+        (
+            "pull_request",
+            {"pull_request": {"head": {"sha": "b" * 40, "ref": "f"}}},
+            {"integration": "i", "sha": "b" * 40, "ref": "f"},
+        ),
+        (
+            "workflow_run",
+            {"workflow_run": {"head_sha": "c" * 40, "head_branch": "m"}},
+            {"integration": "i", "sha": "c" * 40, "ref": "m"},
+        ),
         (
             "deployment",
-            {"deployment": {"id": 7, "sha": "d", "ref": "m", "environment": "live"}, "workflow_run": None},
-            {"integration": "i", "sha": "d", "ref": "m", "deployment": "7", "environment": "live", "automatic": False},
+            {"deployment": {"id": 7, "sha": "d" * 40, "ref": "m", "environment": "live"}, "workflow_run": None},
+            {"integration": "i", "sha": "d" * 40, "ref": "m", "deployment": "7", "environment": "live", "automatic": False},
         ),
         (
             "deployment",

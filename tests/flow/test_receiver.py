@@ -138,8 +138,8 @@ def test_e1_e3_e6_e9_the_receiver_believes_whom_it_should_and_tells_nobody_else_
     assert world.send("own", {"n": 1}, delivery="x") == 202
     assert world.send("own", {"n": 1}, delivery="x") == 202
     assert world.send("own", {"n": 2}, delivery="x") == 409
-    assert world.send("own", {"n": 3}) == 202
-    assert world.send("own", {"n": 3}) == 202
+    assert world.send("own", {"n": 3, "id": 3}) == 202
+    assert world.send("own", {"n": 3, "id": 3}) == 202
     path, _, key = world.place("std")
     assert world.post(path, b"{}", standard(key, b"{}"))[0] == 202
     assert world.post(path, b"{}", standard(key, b"{}"))[0] == 202
@@ -453,7 +453,7 @@ async def test_e3_the_same_thing_under_another_id_is_kept_as_a_duplicate_and_kee
         here.world.stage("own", after="{type: event-source, name: own}")
         await here.sync()
         for number in range(3):
-            assert await delivered(here, "own", b'{"n": 1}', {"x-request-id": str(number)}) == 202
+            assert await delivered(here, "own", b'{"n": 1, "id": 1}', {"x-request-id": str(number)}) == 202
         await here.turn()
         assert await delivered(here, "own", b'{"n": 2}') == 202
         await here.turn()

@@ -42,6 +42,7 @@ def test_a_deployment_has_the_defaults_of_github(hands):
     assert (made["transient_environment"], made["production_environment"]) == (False, True)
     assert deploy(hands, environment="staging")["production_environment"] is False
     assert hands.get(f"{WEB}/deployments/{made['id']}") == made
+    hands.github.admin.do("push", repo="acme/web", ref="refs/heads/c", commits=[{"id": "c" * 40}])
     assert deploy(hands, ref="c" * 40)["sha"] == "c" * 40
 
 
@@ -202,6 +203,7 @@ def test_a_commit_and_context_take_a_thousand_statuses(hands):
         "creator": "sandbox-bot",
         "created_at": "2026-01-01T00:00:00Z",
     }
+    hands.github.admin.do("push", repo="acme/web", ref="refs/heads/c", commits=[{"id": "c" * 40}])
     hands.github.admin.put_state({"commit_statuses": {number: [row] * 999}})
     assert hands("POST", f"{WEB}/statuses/{'c' * 40}", {"state": "success", "context": "CI"})[0] == 201
     answer, body = hands("POST", f"{WEB}/statuses/{'c' * 40}", {"state": "success", "context": "ci"})

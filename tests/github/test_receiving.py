@@ -292,3 +292,50 @@ def test_e10_no_payload_and_no_header_is_an_error(payload, event, text):
     assert 1 <= len(found.id) <= 200
     assert isinstance(verify(raw, text, event=text), Rejection)
     assert isinstance(verify(text.encode("utf-8", "replace"), event=text), Delivery)
+
+
+REPO = {"id": 1, "full_name": "acme/web", "pushed_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+AGAIN = {
+    "membership": {"action": "added", "scope": "team", "member": {"id": 1}, "team": {"id": 2}},
+    "member": {"action": "added", "member": {"id": 1}, "repository": REPO},
+    "team": {"action": "added_to_repository", "team": {"id": 2}, "repository": REPO},
+    "team_add": {"team": {"id": 2}, "repository": REPO},
+    "organization": {"action": "member_added", "membership": {"user": {"id": 1}}},
+    "org_block": {"action": "blocked", "blocked_user": {"id": 1}},
+    "star": {"action": "deleted", "starred_at": None, "repository": REPO},
+    "watch": {"action": "started", "repository": REPO},
+    "label": {"action": "edited", "label": {"id": 1, "name": "a"}, "changes": {"name": {"from": "b"}}, "repository": REPO},
+    "public": {"repository": REPO},
+    "repository": {"action": "privatized", "repository": REPO},
+    "create": {"ref": "v1", "ref_type": "tag", "repository": REPO},
+    "delete": {"ref": "v1", "ref_type": "tag", "repository": REPO},
+    "issues": {"action": "pinned", "issue": {"id": 1, "updated_at": "2026-01-01T00:00:00Z"}, "repository": REPO},
+    "pull_request": {"action": "locked", "pull_request": {"id": 1, "updated_at": "2026-01-01T00:00:00Z"}, "repository": REPO},
+    "check_run": {"action": "rerequested", "check_run": {"id": 1}, "repository": REPO},
+    "check_suite": {"action": "rerequested", "check_suite": {"id": 1, "updated_at": "x"}, "repository": REPO},
+    "release": {"action": "released", "release": {"id": 1, "published_at": "2026-01-01T00:00:00Z"}, "repository": REPO},
+    "pull_request_review_thread": {"action": "resolved", "thread": {}, "pull_request": {"updated_at": "x"}, "repository": REPO},
+}
+ONCE = {
+    "star": {"action": "created", "starred_at": "2026-01-01T00:00:00Z", "repository": REPO},
+    "issues": {"action": "labeled", "issue": {"id": 1, "updated_at": "2026-01-01T00:00:00Z"}, "label": {}, "repository": REPO},
+    "issue_comment": {"action": "created", "comment": {"id": 1}, "issue": {"id": 2}, "repository": REPO},
+    "workflow_run": {"action": "completed", "workflow_run": {"id": 1}, "repository": REPO},
+    "deployment": {"action": "created", "deployment": {"id": 1}, "workflow_run": None, "repository": REPO},
+    "release": {"action": "published", "release": {"id": 1, "published_at": "2026-01-01T00:00:00Z"}, "repository": REPO},
+    "status": {"id": 1, "sha": "a", "state": "success", "context": "ci", "repository": REPO},
+    "repository": {"action": "created", "repository": REPO},
+}
+
+
+@pytest.mark.parametrize("event", AGAIN)
+def test_n7_what_may_happen_again_in_the_same_words_is_told_by_githubs_id_alone(event):
+    first, again = delivered(AGAIN[event], event=event), delivered(AGAIN[event], event=event, guid="other")
+    assert (first.identity, again.identity) == ("", "")
+    assert first.id != again.id
+
+
+@pytest.mark.parametrize("event", ONCE)
+def test_n7_what_has_an_id_or_a_time_of_its_own_is_one_event_under_any_id_and_name(event):
+    first = delivered(ONCE[event], event=event)
+    assert delivered(ONCE[event], event="membership", guid="other").identity == first.identity != ""

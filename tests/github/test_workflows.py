@@ -120,6 +120,9 @@ async def test_a_tag_is_named_without_its_prefix(api, hands, ref):
         (intent(resource="nowhere", workflow="deploy.yml", ref="main"), NotFound, "no workflow"),
         (event(**{str(n): n for n in range(10)}), ValidationFailed, "10 keys already"),
         (intent(eventType="x" * 101), ValidationFailed, "100 characters"),
+        (event(big="x" * 70_000), ValidationFailed, "takes less than 65536"),
+        (intent(workflow="deploy.yml", ref="main", inputs={"x": "y" * 70_000}), ValidationFailed, "takes 65535"),
+        (intent(workflow="deploy.yml", ref="0" * 40), ValidationFailed, "is no commit: the branch or tag was deleted"),
     ],
 )
 async def test_a_start_that_is_refused_starts_nothing(api, hands, what, error, message):

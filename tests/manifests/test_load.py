@@ -1,4 +1,3 @@
-
 """From files to resources: seeds, schemas, references, meaning, and what a user is told."""
 
 from __future__ import annotations

@@ -75,14 +75,14 @@ async def started(world: World, **spec: Any) -> tuple[RunIntent, Run]:
 
 
 async def test_a_workflow_is_started_once_with_its_parameters_and_our_own(world: World, server: SandboxServer, app: Runs) -> None:
-    parameters = {"ENV": "prod", "COUNT": 3, "DRY": False, "NONE": None, PARAMETER: "forged"}
+    parameters = {"ENV": "prod", "COUNT": 3, "DRY": False, "NONE": None, "MAP": {"a": [1]}, PARAMETER: "forged"}
     _, run = await started(world, pipelineFile=".semaphore/deploy.yml", parameters=parameters)
     (sent,) = posts(server)
     assert sent["body"] == {
         "project_id": app.project(),
         "reference": "refs/heads/main",
         "pipeline_file": ".semaphore/deploy.yml",
-        "parameters": {"ENV": "prod", "COUNT": "3", "DRY": "false", "NONE": "", PARAMETER: CORRELATION},
+        "parameters": {"ENV": "prod", "COUNT": "3", "DRY": "false", "NONE": "", "MAP": '{"a":[1]}', PARAMETER: CORRELATION},
     }
     (workflow,) = app.workflows
     assert run.external_id == workflow["wf_id"]
@@ -98,6 +98,8 @@ async def test_without_a_file_the_default_one_is_run(world: World, server: Sandb
 async def test_a_start_that_cannot_be_is_refused_before_anything_runs(world: World, server: SandboxServer, app: Runs) -> None:
     with pytest.raises(ValidationFailed, match="`ref` is not set"):
         await executor.start(world.api, intent(ref=None))
+    with pytest.raises(ValidationFailed, match="is no commit"):  # N26
+        await executor.start(world.api, intent(ref="0" * 40))
     with pytest.raises(NotFound):
         await executor.start(world.api, intent(resource="nowhere"))
     server.admin.fault(method="POST", path="plumber-workflows", status=400, body="Invalid reference")

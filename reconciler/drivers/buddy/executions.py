@@ -15,10 +15,10 @@ from reconciler.drivers.buddy.following import execution_of, logs_of, report_of,
 from reconciler.drivers.buddy.lists import Item, workspace_path
 from reconciler.drivers.buddy.payload import execution_id
 from reconciler.drivers.buddy.runs import ENDED, executions_path, executions_since
-from reconciler.drivers.running import NoJobToken
+from reconciler.drivers.running import NoJobToken, require_commit
 from reconciler.model.errors import NotFound, OutcomeUnknown, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Run, RunIntent, RunReport
-from reconciler.model.values import JsonObject
+from reconciler.model.values import JsonObject, text_of
 
 VARIABLE = "RECONCILER_EXECUTION_ID"
 LOOK_BACK_S = 120.0
@@ -43,6 +43,7 @@ class BuddyExecutor(NoJobToken):
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
         """Run the pipeline, with the correlation id as a variable and in the comment."""
+        require_commit(intent.spec)
         place = await _place(api, intent)
         path = executions_path(*place)
         answer = (await api.request("POST", path, json=_request(intent))).json()
@@ -123,9 +124,7 @@ def _request(intent: RunIntent) -> JsonObject:
 
 
 def _texts(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return scalars as texts, as YAML would write them."""
-    words = {True: "true", False: "false", None: ""}
-    return {str(key): words[value] if value is None or isinstance(value, bool) else str(value) for key, value in given.items()}
+    return {str(key): text_of(value) for key, value in given.items()}
 
 
 def _run(place: Place, execution: Item) -> Run:

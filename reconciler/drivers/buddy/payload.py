@@ -58,7 +58,8 @@ def _of_execution(execution: Mapping[str, Any], named: str, told_at: float | Non
     at = epoch_of(execution.get("finish_date" if ended else "start_date"))
     names = (FINISHED, *(_BY_STATUS[one] for one in (status,) if one in _BY_STATUS)) if ended else (STARTED,)
     types = (named, *(name for name in names if name != named)) if named else names
-    return Occasion(types, identity_of(number, ended=ended, at=at), at if at is not None else told_at)
+    at = at if at is not None else told_at  # a retry is told from what it repeats by its time alone
+    return Occasion(types, identity_of(number, ended=ended, at=at), at)
 
 
 def identity_of(execution: str, *, ended: bool, at: float | None) -> str:

@@ -58,7 +58,7 @@ class BuddyReceiver:
             return Rejection(Refusal.WRONG)
         kept = {name: headers[name][:200] for name in _KEPT if name in headers}
         try:
-            return _delivery(kept, _without(payload, given, _MAX_DEPTH), key)
+            return _delivery(kept, _without(payload, given, _MAX_DEPTH), key, now)
         except _TooDeep:
             digest = "sha256:" + hashlib.sha256(body).hexdigest()
             return Delivery(digest, UNKNOWN, b"{}", digest, headers=kept, key=key, problem="the payload is nested too deep")
@@ -111,7 +111,7 @@ def _known(given: str, keys: Sequence[SecretValue]) -> int | None:
     return proof
 
 
-def _delivery(headers: Mapping[str, str], payload: Mapping[str, Any], key: int) -> Delivery:
+def _delivery(headers: Mapping[str, str], payload: Mapping[str, Any], key: int, now: float) -> Delivery:
     """Return what ``payload``, freed of the key, is."""
     body = canonical_json(payload)
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
@@ -119,6 +119,8 @@ def _delivery(headers: Mapping[str, str], payload: Mapping[str, Any], key: int) 
     if found is None:
         problem = "the payload is of neither an execution nor a push"
         return Delivery(digest, UNKNOWN, body, digest, headers=headers, key=key, problem=problem)
+    if not found.identity and found.at is None:  # a push that says no time may be said twice
+        return Delivery(f"{digest}/{now:.6f}", found.types[0], body, headers=headers, key=key, also=found.types[1:])
     identity = found.identity or digest
     return Delivery(identity, found.types[0], body, identity, found.at, headers, key, also=found.types[1:])
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from reconciler.drivers.github.occurrences import is_unique
 from reconciler.drivers.github.times import epoch_of
 from reconciler.model.events import Delivery
 from reconciler.model.secrets import SecretValue
@@ -30,12 +31,6 @@ _KEPT = (
 _PROOF = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _FORM = b"payload="
-_BARE: Mapping[str, frozenset[str]] = {
-    "ping": frozenset({"zen", "hook_id"}),
-    "repository_dispatch": frozenset({"branch", "client_payload"}),
-    "workflow_dispatch": frozenset({"inputs", "workflow"}),
-}
-"""Events without an object of their own, and what their payloads have: an honest sender may send equal ones twice."""
 _TIMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "push": (("repository", "pushed_at"), ("head_commit", "timestamp")),
     "workflow_run": (("workflow_run", "updated_at"),),
@@ -71,8 +66,9 @@ def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
     """Return what a body that is proved becomes; ``headers`` have names in lower case.
 
     Its ``body`` is the payload in one form (JSON without spaces, keys in their order, which is how GitHub writes it), so that a
-    delivery, the same one as a form, and the same one read from the API are equal. ``identity`` is the digest of that: whoever
-    sends a captured body under an invented id, or as another event, has no second effect.
+    delivery, the same one as a form, and the same one read from the API are equal. ``identity`` is the digest of that where it can
+    be of one occurrence only (`is_unique`): whoever sends such a body again under an invented id, or as another event, has no
+    second effect.
     """
     kept = {name: headers[name][:MAX_ID] for name in _KEPT if name in headers}
     payload, document, problem = _read(body)
@@ -85,7 +81,7 @@ def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
         id=given if 1 <= len(given) <= MAX_ID and given.isascii() and given.isprintable() else digest,
         type=event,
         body=document,
-        identity="" if not problem and _is_bare(event, payload) else digest,
+        identity=digest if problem or is_unique(payload) else "",
         occurred_at=None if problem else occurred_at(event, payload),
         headers=kept,
         key=key,
@@ -98,11 +94,6 @@ def occurred_at(event: str, payload: Mapping[str, Any]) -> float | None:
     paths = _TIMES.get(event) or _TIMES.get(f"{event}.{payload.get('action')}", ())
     times = [at for at in (epoch_of(_at(payload, path)) for path in paths) if at is not None]
     return max(times, default=None)
-
-
-def _is_bare(event: str, payload: Mapping[str, Any]) -> bool:
-    """Whether equal payloads may be two events; the payload has to bear the header out."""
-    return event in _BARE and _BARE[event] <= payload.keys()
 
 
 def _read(body: bytes) -> tuple[Mapping[str, Any], bytes, str]:

@@ -10,20 +10,26 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.github import names
+from reconciler.drivers.github.decoration import description_of, ends_with, fitting, link_of, name_of
+from reconciler.drivers.github.errors import details_of
 from reconciler.drivers.github.renames import following
 from reconciler.drivers.paging import paginate
-from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError, ValidationFailed
+from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ValidationFailed
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
+from reconciler.model.values import is_no_commit
 
 PER_PAGE = 100
-MAX_DESCRIPTION = 140
 PAYLOAD_KEY = "reconciler"
 Item = Mapping[str, Any]
+_DECORATION = frozenset({"description", "log_url", "environment_url", "target_url"})
+_NOT_DECORATION = ("no commit found", "no ref found", "maximum number of statuses")
+"""What GitHub says of a refusal that no text has to do with."""
 _TARGET = {
     ReportKind.DEPLOYMENT: (re.compile(r"[0-9]{1,20}"), "id of a deployment"),
     ReportKind.COMMIT: (re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}"), "commit"),
@@ -47,6 +53,10 @@ class GitHubReporter:
         """
         return await following(api, _root(api, request.repository), partial(_deployment, api, request))
 
+    async def commit(self, api: Api, repository: str, ref: str) -> str:
+        """Return the commit that a branch or a tag (``refs/heads/…``, ``refs/tags/…``) leads to, through annotated tags too."""
+        return await following(api, _root(api, repository), partial(_commit, api, ref))
+
 
 def _root(api: Api, repository: str) -> str:
     return f"/repos/{names.repository_key(repository, api.connection.account)}"
@@ -65,13 +75,28 @@ async def _report(api: Api, status: StatusReport, root: str) -> bool:
     async for row in _rows(api, written, {}):
         if _is_same(row, status):
             return False
-    await api.request("POST", path, json=body)
+    await _undecorated(api, path, body, {"description": fitting("", status.marker)})
     return True
+
+
+async def _undecorated(api: Api, path: str, body: Item, bare: Item) -> ApiResponse:
+    """Send ``body``; where GitHub refuses a text or a link in it, once more without them: a status matters more than its words.
+
+    ``bare`` takes the place of all that is decoration.
+    """
+    try:
+        return await api.request("POST", path, json=body)
+    except ValidationFailed as error:
+        less = {key: value for key, value in body.items() if key not in _DECORATION} | dict(bare)
+        said = f"{error.message} {' '.join(details_of(error.body))}".lower()
+        if less == body or error.status != 422 or any(word in said for word in _NOT_DECORATION):
+            raise
+        return await api.request("POST", path, json=less)
 
 
 def _is_same(row: Item, status: StatusReport) -> bool:
     """Whether a status that is there is this one; a context is one in any case, and a Deployment's statuses have none."""
-    if status.kind is ReportKind.COMMIT and str(row.get("context") or "").lower() != (status.context or "default").lower():
+    if status.kind is ReportKind.COMMIT and str(row.get("context") or "").lower() != name_of(status.context or "default").lower():
         return False
     return row.get("state") == status.state and ends_with(str(row.get("description") or ""), status.marker)
 
@@ -82,25 +107,40 @@ def _deployment_status(status: StatusReport) -> dict[str, Any]:
         "description": fitting(status.description, status.marker),
         "auto_inactive": True,
     }
-    optional = {"log_url": status.log_url, "environment_url": status.environment_url}
+    optional = {"log_url": link_of(status.log_url), "environment_url": link_of(status.environment_url)}
     return body | {key: value for key, value in optional.items() if value}
 
 
 def _commit_status(status: StatusReport) -> dict[str, Any]:
     body = {"state": status.state, "description": fitting(status.description, status.marker)}
-    return body | {key: value for key, value in (("context", status.context), ("target_url", status.log_url)) if value}
+    optional = {"context": name_of(status.context), "target_url": link_of(status.log_url)}
+    return body | {key: value for key, value in optional.items() if value}
+
+
+async def _commit(api: Api, ref: str, root: str) -> str:
+    path = f"{root}/commits/{quote(ref.removeprefix('refs/'), safe='')}"
+    try:
+        found = (await api.request("GET", path)).json()
+    except ValidationFailed as error:
+        raise NotFound(f"there is no {ref} any more", status=error.status, request=error.request) from None
+    sha = found.get("sha") if isinstance(found, Mapping) else None
+    if not isinstance(sha, str):
+        raise ProviderProtocolError(f"GET {path}: no commit", request=f"GET {path}")
+    return sha
 
 
 async def _deployment(api: Api, request: DeploymentRequest, root: str) -> str:
-    path = f"{root}/deployments"
-    async for row in _rows(api, path, {"ref": request.ref, "environment": request.environment}):
+    path, environment = f"{root}/deployments", name_of(request.environment)
+    if is_no_commit(request.ref):
+        raise ValidationFailed(f"'{request.ref}' is no commit: its ref was deleted")
+    async for row in _rows(api, path, {"ref": request.ref, "environment": environment}):
         if _payload(row).get(PAYLOAD_KEY) == request.marker:
             return _id(row)
     body: dict[str, Any] = {
         "ref": request.ref,
         "task": request.task,
-        "environment": request.environment,
-        "description": request.description[:MAX_DESCRIPTION],
+        "environment": environment,
+        "description": description_of(request.description),
         "auto_merge": False,
         "required_contexts": [],
         "payload": {PAYLOAD_KEY: request.marker, "stages": list(request.through)},
@@ -108,7 +148,7 @@ async def _deployment(api: Api, request: DeploymentRequest, root: str) -> str:
     }
     if request.production is not None:
         body["production_environment"] = request.production
-    answer = await api.request("POST", path, json=body)
+    answer = await _undecorated(api, path, body, {})
     if answer.status != 201:  # 202: GitHub merged the default branch in instead
         raise ValidationFailed(
             f"GitHub made no deployment of {request.ref} ({answer.status})", status=answer.status, request=f"POST {path}"
@@ -146,19 +186,3 @@ def _payload(row: Item) -> Item:
         except orjson.JSONDecodeError:
             return {}
     return value if isinstance(value, Mapping) else {}
-
-
-def ends_with(description: str, marker: str) -> bool:
-    """Whether ``marker`` is the last word of ``description``, brackets and stops aside."""
-    return bool(marker) and re.search(rf"(?<![\w-]){re.escape(marker)}\W*$", description) is not None
-
-
-def fitting(description: str, marker: str) -> str:
-    """Return ``description`` in at most `MAX_DESCRIPTION` characters, the marker whole at its end."""
-    if not ends_with(description, marker):
-        description = f"{description} ({marker})"
-    if len(description) <= MAX_DESCRIPTION:
-        return description
-    begin = description.rindex(marker)
-    tail = description[max(0, begin - 2) :] if description[:begin].endswith(" (") else description[begin:]
-    return description[: MAX_DESCRIPTION - len(tail) - 1] + "…" + tail

@@ -24,6 +24,7 @@ from reconciler.drivers.github.errors import message_of
 from reconciler.drivers.github.outputs import outputs_of
 from reconciler.drivers.github.renames import following
 from reconciler.drivers.github.runs import carrying, link_of, listed, report_of, run_of
+from reconciler.drivers.running import require_commit
 from reconciler.model.errors import (
     Conflict,
     NotFound,
@@ -35,13 +36,16 @@ from reconciler.model.errors import (
     ValidationFailed,
 )
 from reconciler.model.executions import LogLines, Run, RunIntent, RunReport, RunStatus
-from reconciler.model.values import JsonObject
+from reconciler.model.values import JsonObject, text_of
 
 T = TypeVar("T")
 KEY = "reconciler_execution_id"
 DETAILS = "return_run_details"
 MAX_INPUTS = 25
+MAX_INPUTS_TEXT = 65_535
 MAX_PAYLOAD_KEYS = 10
+MAX_PAYLOAD_BYTES = 64 << 10
+MAX_EVENT_TYPE = 100
 PAUSES_S = (0.2, 0.5, 1.0)
 """Before each look, right after a start, for a run whose id no answer told; all together take `LOOK_S` at most."""
 LOOK_S = 5.0
@@ -69,6 +73,7 @@ class GitHubExecutor:
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
         """Dispatch once. None where GitHub took it, and neither its answer nor a short look shows the run."""
+        require_commit(intent.spec)
         dispatch = _dispatch_event if intent.spec.get("eventType") else _dispatch_workflow
         run, marked = await self._below(api, intent, partial(dispatch, api, intent))
         if run is not None or not marked:
@@ -163,7 +168,12 @@ async def _dispatch_event(api: Api, intent: RunIntent, root: str) -> tuple[Run |
             f"`clientPayload` has {MAX_PAYLOAD_KEYS} keys already, and GitHub takes no more: the execution's id has no room",
             hint="Put some of them into an object of their own.",
         )
-    body = {"event_type": str(intent.spec["eventType"]), "client_payload": payload}
+    kind, size = str(intent.spec["eventType"]), len(orjson.dumps(payload))
+    if not 1 <= len(kind) <= MAX_EVENT_TYPE:
+        raise ValidationFailed(f"`eventType` has {len(kind)} characters; GitHub takes 1 to {MAX_EVENT_TYPE} characters")
+    if size >= MAX_PAYLOAD_BYTES:
+        raise ValidationFailed(f"`clientPayload` has {size} bytes; GitHub takes less than {MAX_PAYLOAD_BYTES}")
+    body = {"event_type": kind, "client_payload": payload}
     await api.request("POST", f"{root}/dispatches", json=body)
     return None, True
 
@@ -182,6 +192,7 @@ async def _dispatch_workflow(api: Api, intent: RunIntent, root: str) -> tuple[Ru
     inputs = {**_texts(intent.spec), KEY: intent.correlation}
     if len(inputs) > MAX_INPUTS:
         del inputs[KEY]
+    _require_fitting(inputs)
     body: dict[str, Any] = {"ref": ref, "inputs": inputs, DETAILS: True}
     while True:
         try:
@@ -190,6 +201,8 @@ async def _dispatch_workflow(api: Api, intent: RunIntent, root: str) -> tuple[Ru
             raise _no_workflow(intent, error) from None
         except ValidationFailed as error:
             said = f"{error.message} {message_of(error.body)}"
+            if "No ref found" in said:
+                raise _no_ref(ref, error) from None
             if DETAILS in body and (DETAILS in said or error.status == 400):
                 del body[DETAILS]  # an Enterprise server that does not know it yet
             elif KEY in inputs and (KEY in said or "No more than" in said):
@@ -198,6 +211,18 @@ async def _dispatch_workflow(api: Api, intent: RunIntent, root: str) -> tuple[Ru
                 raise
         else:
             return _told(api, intent, answer), KEY in inputs
+
+
+def _require_fitting(inputs: Mapping[str, str]) -> None:
+    """Raise `ValidationFailed` for what GitHub would refuse in words that name no input."""
+    if len(inputs) > MAX_INPUTS:
+        raise ValidationFailed(f"`inputs` has {len(inputs)} names; GitHub takes {MAX_INPUTS}")
+    size = len(orjson.dumps(inputs).decode())
+    if size > MAX_INPUTS_TEXT:
+        longest = max(inputs, key=lambda name: len(inputs[name]))
+        raise ValidationFailed(
+            f"`inputs` has {size} characters; GitHub takes {MAX_INPUTS_TEXT}", hint=f"The longest is {longest!r}."
+        )
 
 
 def _told(api: Api, intent: RunIntent, answer: ApiResponse) -> Run | None:
@@ -209,6 +234,15 @@ def _told(api: Api, intent: RunIntent, answer: ApiResponse) -> Run | None:
     if not isinstance(number, int) or isinstance(number, bool):
         raise OutcomeUnknown("a workflow was dispatched, and the answer does not name its run", status=answer.status)
     return Run(str(number), link_of(body), detail={"repository": _repository(api, intent)})
+
+
+def _no_ref(ref: str, error: ValidationFailed) -> ValidationFailed:
+    return ValidationFailed(
+        f"No ref found: the repository has no branch or tag '{ref}'; it was deleted, perhaps after the event",
+        status=error.status,
+        request=error.request,
+        hint="Nothing was started. Push the branch again and rerun, or leave it.",
+    )
 
 
 def _no_workflow(intent: RunIntent, error: NotFound) -> NotFound:
@@ -245,11 +279,7 @@ def _short(ref: str) -> str:
 def _texts(spec: JsonObject) -> dict[str, str]:
     """Return the inputs as GitHub takes them: all are texts."""
     given: Mapping[str, Any] = spec.get("inputs") or {}
-    return {str(name): value if isinstance(value, str) else _text(value) for name, value in given.items()}
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else orjson.dumps(value).decode()
+    return {str(name): text_of(value) for name, value in given.items()}
 
 
 # following

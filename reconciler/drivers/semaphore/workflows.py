@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.running import require_commit
 from reconciler.drivers.semaphore import joblogs
 from reconciler.drivers.semaphore.compiling import EVENT
 from reconciler.drivers.semaphore.following import follow, known_attempt, run_url
@@ -32,6 +33,7 @@ from reconciler.drivers.semaphore.times import epoch_of
 from reconciler.model.errors import Ambiguous, NotFound, OutcomeUnknown, ProviderUnavailable, ValidationFailed
 from reconciler.model.executions import LogLines, Run, RunIntent, RunReport
 from reconciler.model.values import JsonObject
+from reconciler.model.values import text_of as as_text
 
 PARAMETER = "RECONCILER_EXECUTION_ID"
 DEFAULT_FILE = ".semaphore/semaphore.yml"
@@ -59,6 +61,7 @@ class SemaphoreExecutor:
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
         """Run the task, if one is named, and only the task; else the workflow."""
         spec = intent.spec
+        require_commit(spec)
         ref = str(spec.get("ref") or "")
         project = await project_id(api, intent.resource)
         parameters = {**_parameters(spec), PARAMETER: intent.correlation}
@@ -160,10 +163,9 @@ class SemaphoreExecutor:
 
 
 def _parameters(spec: JsonObject) -> dict[str, str]:
-    """Return the parameters as texts, as YAML would write them."""
-    words = {True: "true", False: "false", None: ""}
+    """Return the parameters as texts."""
     given: Mapping[str, Any] = spec.get("parameters") or {}
-    return {str(name): words[value] if value is None or isinstance(value, bool) else str(value) for name, value in given.items()}
+    return {str(name): as_text(value) for name, value in given.items()}
 
 
 def _started(api: Api, project: str, answer: ApiResponse) -> Run:

@@ -30,6 +30,13 @@ from reconciler.model.secrets import SecretValue
 SIGNATURES = ("x-signature-256", "x-hub-signature-256")
 IDS = ("webhook-id", "x-delivery-id", "idempotency-key")
 REQUEST_ID = "x-request-id"
+_IDS = ("id", "event_id", "eventId", "delivery_id", "deliveryId", "message_id", "messageId", "uuid", "guid", "idempotency_key")
+_TIMES = (
+    *("timestamp", "time", "created_at", "createdAt", "updated_at", "updatedAt", "occurred_at", "occurredAt"),
+    *("sent_at", "sentAt", "published_at", "publishedAt", "finished_at", "finishedAt", "pushed_at"),
+)
+_WITHIN = ("event", "data", "meta", "metadata")
+"""Names of what tells one event from another in a payload, and of the objects that may hold it."""
 TYPES = ("x-event-type", "x-event", "ce-type")
 UNNAMED = "webhook"
 """The type of an event that does not say what it is."""
@@ -81,7 +88,7 @@ class HmacReceiver(_Web):
             return Rejection(Refusal.UNSIGNED, f"no header {SIGNATURES[0]}")
         given = signature.removeprefix("sha256=").encode("utf-8", "replace")
         key = _signer(secrets, lambda secret: hmac.new(secret, body, hashlib.sha256).hexdigest().encode(), [given])
-        return Rejection(Refusal.WRONG) if key is None else _unsigned_id(headers, body, key)
+        return Rejection(Refusal.WRONG) if key is None else _unsigned_id(headers, body, key, now)
 
 
 class StandardReceiver(_Web):
@@ -150,19 +157,31 @@ def _signer(secrets: Sequence[bytes], made: Callable[[bytes], bytes], given: Seq
     return proof
 
 
-def _unsigned_id(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
+def _unsigned_id(headers: Mapping[str, str], body: bytes, key: int, now: float) -> Delivery:
     """Return the delivery of a sender that signs the body only.
 
-    Its own id of the event is what tells two equal bodies apart; without one, an equal body is the same event. ``X-Request-Id``
-    does not tell them apart: proxies make a new one for every try. Nor is such an id proof against somebody who replays.
+    Its own id of the event is what tells two equal bodies apart. Without one, equal bodies are the same event where they have an
+    id or a time of their own (`_IDS`, `_TIMES`); else each delivery is an event of its own: "deploy" may be said twice.
+    ``X-Request-Id`` does not tell events apart: proxies make a new one for every try. Nor is an unsigned id proof against
+    somebody who replays.
     """
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     event_id = _first(headers, IDS)
-    identity = "" if event_id else digest
     payload, problem = _read(body)
+    unique = bool(problem) or _is_unique(payload)
+    identity = digest if unique and not event_id else ""
     kind = _named_type(headers) or _type_of(payload) or UNNAMED
-    sent_id = event_id or _first(headers, (REQUEST_ID,)) or digest
+    sent_id = event_id or _first(headers, (REQUEST_ID,)) or (digest if unique else f"{digest}/{now:.6f}")
     return Delivery(sent_id, kind, body, identity, _time_of(payload), _kept(headers), key, problem)
+
+
+def _is_unique(payload: Any) -> bool:
+    """Whether a payload has an id or a time of its own, at its top or one level down (``event``, ``data``, ``meta``)."""
+    if not isinstance(payload, Mapping):
+        return False
+    levels = [payload, *(one for one in (payload.get(name) for name in _WITHIN) if isinstance(one, Mapping))]
+    marks = (level.get(name) for level in levels for name in (*_IDS, *_TIMES))
+    return any(isinstance(mark, str | int | float) and not isinstance(mark, bool) and mark != "" for mark in marks)
 
 
 def _first(headers: Mapping[str, str], names: Sequence[str]) -> str:

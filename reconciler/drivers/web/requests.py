@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.drivers.base import Api
 from reconciler.drivers.web.origins import origin_of, path_of, shown
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.executions import RunIntent
-from reconciler.model.values import JsonObject
+from reconciler.model.values import JsonObject, text_of
 
 IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 """Methods that, sent twice, intend what they intend sent once (RFC 9110 §9.2.2)."""
@@ -93,18 +92,11 @@ def _headers(intent: RunIntent) -> dict[str, str]:
     """Return the spec's headers, except those that are ours to set, and the execution's id under both its names."""
     found: dict[str, str] = {}
     for name, value in (intent.spec.get("headers") or {}).items():
-        text = _text(value)
-        if not _NAME.fullmatch(name) or text is None or not text.isascii() or not text.isprintable():
+        text = text_of(value)
+        if not _NAME.fullmatch(name) or not text.isascii() or not text.isprintable():
             raise ValidationFailed(
                 f"the header {ascii(name)[:80]} cannot be sent", hint="A value is one line of printable ASCII."
             )
         if name.lower() not in _OURS:
             found[name.lower()] = text.strip()
     return {**found, "idempotency-key": intent.correlation, "x-reconciler-execution": intent.correlation}
-
-
-def _text(value: Any) -> str | None:
-    """Return a value that a template may have brought as YAML would write it; None for what is no scalar."""
-    if value is None or isinstance(value, bool):
-        return {True: "true", False: "false", None: ""}[value]
-    return str(value) if isinstance(value, str | int | float) else None

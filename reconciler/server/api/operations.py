@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.server.api import schemas
 from reconciler.server.api.access import Access
-from reconciler.server.api.schemas import Schema
+from reconciler.server.api.forms import Schema
 
 PREFIX = "/api/v1"
 _ID: Mapping[str, Schema] = {"id": schemas.ID}
@@ -121,7 +121,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "EventDetail",
         within=_ID,
         errors=(404,),
-        answer_example={**_EVENT, "payload": {"ref": "refs/heads/dev"}, "items": []},
+        answer_example={**_EVENT, "payload": {"ref": "refs/heads/dev"}, "items": [], "unreported": []},
     ),
     _get(
         "executions",
@@ -177,10 +177,12 @@ OPERATIONS: tuple[Operation, ...] = (
         "/executions/{id}/rerun",
         "Repeat what has ended, as it was",
         "Queued",
+        body="Rerun",
         status=202,
         within=_ID,
         errors=(404, 409),
-        answer_example={"item": _ITEM},
+        example={"key": "again-1"},
+        answer_example={"item": _ITEM, "new": True},
     ),
     _post(
         "redeliver",

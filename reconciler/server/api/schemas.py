@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from reconciler.events.commands import MAX_LIST
 from reconciler.model.events import EventState, Origin
 from reconciler.model.executions import ExecutionState, ItemState, ReportKind, Result, Why
 from reconciler.model.resources import Kind
 from reconciler.model.status import ConditionStatus, ConditionType
+from reconciler.server.api.forms import ANY, TIME, Schema, ref, text
+from reconciler.server.api.forms import integer as _integer
+from reconciler.server.api.forms import nullable as _nullable
+from reconciler.server.api.forms import record as _object
+from reconciler.server.api.forms import rows as _list
+from reconciler.server.api.forms import words as _words
 from reconciler.stages.pushing import MAX_OUTPUTS
-
-Schema = dict[str, Any]
 
 _PRINTABLE = r"^[^\u0000-\u001f\u007f]+$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -23,44 +25,6 @@ _UNTIL = (
 _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 
-def text(description: str = "", **more: Any) -> Schema:
-    """Return a schema of a text."""
-    return {"type": "string", **({"description": description} if description else {}), **more}
-
-
-def _words(*words: str, description: str = "") -> Schema:
-    return text(description, enum=list(words))
-
-
-def _integer(description: str = "", **more: Any) -> Schema:
-    return {"type": "integer", **({"description": description} if description else {}), **more}
-
-
-def _object(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), description: str = "") -> Schema:
-    """Return a closed object; every property is required but those named."""
-    required = [name for name in properties if name not in optional]
-    return {
-        "type": "object",
-        **({"description": description} if description else {}),
-        "properties": properties,
-        **({"required": required} if required else {}),
-        "additionalProperties": False,
-    }
-
-
-def _list(name: str, **more: Any) -> Schema:
-    return {"type": "array", "items": ref(name), **more}
-
-
-def ref(name: str) -> Schema:
-    """Return a reference to a component."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _nullable(name: str) -> Schema:
-    return {"anyOf": [ref(name), {"type": "null"}]}
-
-
 def _reference(*kinds: str) -> Schema:
     forms = ", ".join(f"`{kind}/NAME`" for kind in kinds)
     return text(
@@ -70,8 +34,6 @@ def _reference(*kinds: str) -> Schema:
     )
 
 
-TIME = text("RFC 3339 in UTC; empty when it has not happened.")
-ANY: Schema = {"type": "object", "additionalProperties": True}
 ID = text("An id.", minLength=1, maxLength=200, pattern=_PRINTABLE)
 KIND = _words(*(one.value for one in Kind), description="Kind of the resource.")
 NAME = text("Name of the resource.", pattern=_LABEL)
@@ -112,6 +74,14 @@ REQUESTS: dict[str, Schema] = {
             ),
         },
         optional=("payload", "type", "key"),
+    ),
+    "Rerun": _object(
+        {
+            "key": text(
+                "Equal keys make one repetition, however often they are sent.", minLength=1, maxLength=200, pattern=_PRINTABLE
+            )
+        },
+        optional=("key",),
     ),
     "Approve": _object({"digest": text("The item's digest, as it was reviewed.", pattern=_SHA256)}, optional=("digest",)),
     "ApprovePlan": _object({"digest": text("Digest of the blocked set.", pattern=_SHA256)}),
@@ -226,6 +196,7 @@ _STAGE = _object(
         "last": _nullable("Execution"),
     }
 )
+_SCHEDULE = _object({"name": text(), "canvas": text(), "nextAt": TIME, "suspended": text("Why it does not fire.")})
 _DAEMON = _object({"version": text(), "pid": _integer(), "startedAt": TIME, "heartbeatAt": TIME, "phase": text()})
 _SUMMARY = _object({name: _integer() for name in ("total", "ready", "progressing", "stalled", "drifted", "suspended", "blocked")})
 
@@ -244,9 +215,51 @@ ANSWERS: dict[str, Schema] = {
     "Approval": _object({"by": text("Name of a token, or of a local user."), "at": TIME}),
     "Event": _object(_EVENT),
     "EventDetail": _object(
-        {**_EVENT, "payload": {"description": "What came, secrets blotted out; null if unreadable."}, "items": _list("Item")}
+        {
+            **_EVENT,
+            "payload": {"description": "What came, secrets blotted out; null if unreadable."},
+            "items": _list("Item"),
+            "unreported": _list("Unreported"),
+        }
     ),
     "EventList": _object({"events": _list("Event"), "next": text("Where the next page begins; empty on the last.")}),
+    "Origin": _object(
+        {
+            "type": text("The event that began it, as its provider names it."),
+            "source": text("The EventSource it came from."),
+            "sender": text("Who caused the event; whoever made it by hand."),
+            "author": text("Who wrote the commit."),
+            "message": text("First line of the commit's message, or the title."),
+            "repository": text(),
+            "ref": text(),
+            "deletedRef": text("The ref that the event deleted."),
+            "commit": text(),
+            "commitUrl": text(),
+            "deployment": text("Id of the Deployment."),
+            "environment": text(),
+        },
+        description="Where it all began. Texts are a stranger's words, in one line each.",
+    ),
+    "Runs": _object(
+        {
+            "type": text("The executor's type."),
+            "integration": text(),
+            "resource": text("The repository, project or pipeline."),
+            "spec": {**ANY, "description": "What it is asked for; secrets are blotted out."},
+        },
+        optional=("type", "integration", "resource", "spec"),
+    ),
+    "Previous": _object(
+        {
+            **{"id": text("The execution."), "label": text(), "result": _words("", *(one.value for one in Result))},
+            "finishedAt": TIME,
+            "url": text(),
+            "origin": ref("Origin"),
+        },
+    ),
+    "Unreported": _object(
+        {"item": text(), "kind": _words(*(one.value for one in ReportKind)), "reason": text()},
+    ),
     "Item": _object(
         {
             "id": text(),
@@ -256,6 +269,7 @@ ANSWERS: dict[str, Schema] = {
             "message": text(),
             "label": text(),
             "event": text("Id of its event."),
+            "origin": ref("Origin"),
             "connection": text(),
             "revision": text(),
             "inputs": ANY,
@@ -304,7 +318,7 @@ ANSWERS: dict[str, Schema] = {
     "Report": _object(
         {
             "kind": _words(*(one.value for one in ReportKind)),
-            "state": text(),
+            "state": text("The status; `none`: nothing to be written to, and `error` says why."),
             "repository": text(),
             "target": text(),
             "writtenAt": TIME,
@@ -319,7 +333,14 @@ ANSWERS: dict[str, Schema] = {
         }
     ),
     "ExecutionDetail": _object(
-        {"item": ref("Item"), "executions": _list("Execution"), "reports": _list("Report"), "execution": ref("Execution")},
+        {
+            "item": ref("Item"),
+            "runs": ref("Runs"),
+            "previous": {**_nullable("Previous"), "description": "What the stage ran before."},
+            "executions": _list("Execution"),
+            "reports": _list("Report"),
+            "execution": ref("Execution"),
+        },
         optional=("execution",),
     ),
     "Log": _object(
@@ -335,7 +356,9 @@ ANSWERS: dict[str, Schema] = {
     "Cancelled": _object(
         {"item": text(), "execution": text(), "state": _words("discarded", "cancelling")}, optional=("item", "execution")
     ),
-    "Queued": _object({"item": text("Id of the new item.")}),
+    "Queued": _object(
+        {"item": text("Id of the new item."), "new": {"type": "boolean", "description": "False: the key was used before."}}
+    ),
     "Swept": _object(
         {
             "source": text(),
@@ -366,9 +389,10 @@ ANSWERS: dict[str, Schema] = {
             "credentials": {"type": "array", "items": _CREDENTIAL},
             "resources": _list("Resource"),
             "stages": {"type": "array", "items": _STAGE},
+            "schedules": {"type": "array", "items": _SCHEDULE},
         }
     ),
-    "OpenApi": {"type": "object", "required": ["openapi", "paths"], "additionalProperties": True},
+    "OpenApi": {**ANY, "required": ["openapi", "paths"]},
 }
 
 SCHEMAS: dict[str, Schema] = {**REQUESTS, **ANSWERS}

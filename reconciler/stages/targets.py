@@ -1,0 +1,118 @@
+"""What a stage runs where its manifest leaves that to the event: a name, held to `executor.allow` and to the Integration. Pure.
+
+A name out of an event becomes part of a path at the provider, and decides whose workflow runs with the Integration's credential.
+So it is brought to its one form, has no part that leads elsewhere, and must be one of those that a person committed as allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from reconciler.manifests.templates import TemplateError, has_template, resolve_text
+from reconciler.model.resources import Resource
+from reconciler.stages.inputs import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_TITLE = re.compile(r"[^\x00-\x1f\x7f-\x9f/\\%?#\u200b-\u200f\u2028-\u202e\u2060-\u206f]{1,255}")
+"""The name of a pipeline at Buddy: text that people wrote."""
+
+
+class NotAllowed(InputError):
+    """A name out of an event that the stage may not run."""
+
+    code = "RC6065"
+
+
+def target_of(spec: Mapping[str, Any], scope: Mapping[str, Any], integration: Resource | None) -> str:
+    """Return ``executor.resource.name`` with its templates replaced, in its one form; empty where the manifest fixes it.
+
+    ``scope``: ``inputs`` and ``event``. Raises `NotAllowed` for what `executor.allow` does not have, or the Integration does not
+    reach.
+    """
+    executor = spec["executor"]
+    inner = executor.get("spec", {})
+    places = (executor.get("resource", {}).get("name", ""), inner.get("project", ""))
+    if not any(has_template(one) for one in places):
+        return ""
+    try:
+        name, project = (str(resolve_text(one, scope)) for one in places)
+    except TemplateError as error:
+        raise InputError(f"executor.resource.name: {error}") from None
+    kind = executor["type"]
+    account = account_of(integration)
+    if kind == "github":
+        name = _repository(name, account)
+    elif kind == "buddy":
+        _require(_TITLE, name, "pipeline")
+        _require(_NAME, project, "project")
+    else:
+        _require(_NAME, name, "project" if kind == "semaphore" else "resource")
+    shown = f"{project}/{name}" if kind == "buddy" else name
+    allowed: Sequence[str] = executor.get("allow", ())
+    defaults = account if kind == "github" else project
+    if not any(matches(_whole(one, defaults, kind), shown, fold=kind == "github") for one in allowed):
+        raise NotAllowed(f"{shown!r} is not among what this stage may run: {', '.join(allowed) or 'nothing'}", hint=_HINT)
+    return name
+
+
+_HINT = "Add it to `executor.allow`, or leave such events out with a filter."
+
+
+def account_of(integration: Resource | None) -> str:
+    """Return the account that an Integration's URL names: ``acme`` of ``https://github.com/acme``."""
+    path = urlsplit(str(integration.spec.get("url", ""))).path if integration is not None else ""
+    return path.strip("/").partition("/")[0]
+
+
+def matches(pattern: str, text: str, *, fold: bool = False) -> bool:
+    """Whether ``text`` is as ``pattern`` says, part by part between slashes: `*` is any characters, `?` is one.
+
+    Takes no more steps than the product of both lengths, whatever they hold.
+    """
+    if fold:
+        pattern, text = pattern.lower(), text.lower()
+    patterns, parts = pattern.split("/"), text.split("/")
+    return len(patterns) == len(parts) and all(_glob(one, part) for one, part in zip(patterns, parts, strict=True))
+
+
+def _glob(pattern: str, text: str) -> bool:
+    at = place = 0
+    star, tried = -1, 0
+    while at < len(text):
+        if place < len(pattern) and pattern[place] == "*":
+            star, tried = place, at
+            place += 1
+        elif place < len(pattern) and pattern[place] in ("?", text[at]):
+            at, place = at + 1, place + 1
+        elif star >= 0:
+            tried += 1
+            at, place = tried, star + 1
+        else:
+            return False
+    return not pattern[place:].strip("*")
+
+
+def _repository(name: str, account: str) -> str:
+    """Return ``owner/repo`` in lower case: names of GitHub are one in any case. Another owner is out of the Integration's reach."""
+    owner, slash, repository = name.partition("/")
+    if not slash:
+        owner, repository = account, name
+    _require(_NAME, repository, "repository")
+    if not account or owner.lower() != account.lower():
+        raise NotAllowed(f"{name[:120]!r} belongs to another owner than the Integration's: {account or 'none'}", hint=_HINT)
+    return f"{owner}/{repository}".lower()
+
+
+def _require(form: re.Pattern[str], name: str, what: str) -> None:
+    if form.fullmatch(name) is None or name.strip(". ") == "" or name != name.strip():
+        raise NotAllowed(
+            f"{name[:120]!r} is no name of a {what}", hint="It comes out of the event: see the template in `executor`."
+        )
+
+
+def _whole(pattern: str, default: str, kind: str) -> str:
+    """Return an entry of `allow` with the owner, or the project, that it leaves out."""
+    return pattern if "/" in pattern or kind not in ("github", "buddy") else f"{default}/{pattern}"
