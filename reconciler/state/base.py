@@ -7,13 +7,13 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -24,6 +24,8 @@ from reconciler.state.rows import StorageFull
 BUSY_MS = 30_000
 RESERVE_BYTES = 16 << 20
 CHUNK = 500
+LOG_BYTES = 64 << 20
+"""To this the write-ahead log is cut when it begins anew: else it stays as large as it ever was."""
 
 
 def pack(value: Any) -> bytes:
@@ -50,6 +52,7 @@ def make_engine(url: str) -> Engine:
                 "synchronous=FULL",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
+                f"journal_size_limit={LOG_BYTES}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
 
@@ -148,6 +151,28 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Cut ``items`` so that no statement has too many parameters."""
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
+
+
+def newest(connection: SqlConnection, query: Select[Any], table: Table, states: Iterable[str], limit: int) -> list[Any]:
+    """Return the ``limit`` newest rows of ``query`` in any of ``states``: by ``created_at`` and ``id``, which it has to select.
+
+    One look for each state, since only within one of them an index has the rows in this order.
+    """
+    found: list[Any] = []
+    for state in states:
+        part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+        found += connection.execute(part).all()
+    return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+
+
+def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool], limit: int) -> int:
+    """Delete up to ``limit`` rows of ``table``; returns how many. What is dropped at once is what everybody else waits for."""
+    columns = list(table.primary_key.columns)
+    found = connection.execute(select(*columns).where(where).limit(limit)).all()
+    if found:
+        one = delete(table).where(*(column == bindparam(f"key_{number}") for number, column in enumerate(columns)))
+        connection.execute(one, [{f"key_{number}": value for number, value in enumerate(row)} for row in found])
+    return len(found)
 
 
 def state_error(error: DBAPIError) -> StateError:

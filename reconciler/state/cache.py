@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+LOG_BYTES = 64 << 20
 MAX_BYTES = 512 << 20
 """A cache that has grown beyond this is begun anew: it holds every blob that was ever read."""
 
@@ -46,6 +47,7 @@ class BlobCache:
         connection = sqlite3.connect(self._path, timeout=5, check_same_thread=False, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         connection.execute("CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID")
         return connection
 

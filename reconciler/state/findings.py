@@ -15,7 +15,7 @@ from reconciler.model.resources import ResourceId, Suspension
 from reconciler.model.serialize import no_collection
 from reconciler.model.status import ResourceStatus
 from reconciler.state import tables
-from reconciler.state.base import CHUNK, chunks, pack, unpack
+from reconciler.state.base import CHUNK, chunks, drop_some, pack, unpack
 from reconciler.state.objects import Objects
 from reconciler.state.rows import StoredObservation
 
@@ -243,16 +243,22 @@ class Findings(Objects):
         with self._read() as connection:
             return [unpack(JournalEntry, row[0]) for row in connection.execute(query)]
 
-    def prune_history(self, before: float) -> int:
-        """Drop journal entries and settled intents older than ``before`` (epoch seconds), and approvals; returns how many rows."""
+    def prune_history(self, before: float, limit: int = CHUNK) -> int:
+        """Drop up to ``limit`` journal entries, settled intents or approvals older than ``before`` (epoch seconds).
+
+        Returns how many; call it again until it returns 0.
+        """
         done = [state.value for state in IntentState if state not in {IntentState.PENDING, IntentState.UNKNOWN}]
+        journal, intent, approval = tables.journal, tables.intent, tables.approval
         with self._write() as connection:
-            count = connection.execute(delete(tables.journal).where(tables.journal.c.at < before)).rowcount
-            count += connection.execute(
-                delete(tables.intent).where(tables.intent.c.created_at < before, tables.intent.c.state.in_(done))
-            ).rowcount
-            count += connection.execute(delete(tables.approval).where(tables.approval.c.at < before)).rowcount
-        return int(count)
+            for table, where in (
+                (journal, journal.c.at < before),
+                (intent, (intent.c.created_at < before) & intent.c.state.in_(done)),
+                (approval, approval.c.at < before),
+            ):
+                if gone := drop_some(connection, table, where, limit):
+                    return gone
+        return 0
 
 
 __all__ = ["Findings"]

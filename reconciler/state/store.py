@@ -93,6 +93,14 @@ class Store(Findings, Routings):
             with self._read() as connection:
                 connection.execute(text("SELECT 1"))
 
+    def checkpoint(self) -> None:
+        """Move what lies in the write-ahead log into the database, as far as that goes without waiting for anybody."""
+        if self.dialect == "sqlite":
+            with self._engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                if raw is not None:  # outside of a transaction: within one it is refused
+                    raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def get_meta(self, key: str) -> str | None:
         """Return a single value, or None."""
         with self._read() as connection:
