@@ -41,7 +41,7 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
     least = _LEVELS[level]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
     processors: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, _named,
-                             _exception, _Redact(redactor), render]
+                             _exception if least <= _LEVELS["debug"] else _exception_in_short, _Redact(redactor), render]
     structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(least),
                         logger_factory=lambda *_: _Writer(out), cache_logger_on_first_use=False)
     logging.raiseExceptions = False  # a record that cannot be formatted must not be printed raw to stderr
@@ -109,6 +109,19 @@ def _exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mut
         error = info if isinstance(info, BaseException) else (info[1] if isinstance(info, tuple) else sys.exc_info()[1])
         if error is not None:
             event["traceback"] = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return event
+
+
+def _exception_in_short(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say where ``exc_info`` was raised, in one line: the traceback is for those who ask for it (``log.level: debug``)."""
+    import traceback
+
+    info = event.pop("exc_info", None)
+    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1] if info else None
+    if error is not None:
+        event.setdefault("error", type(error).__name__)
+        frames = traceback.extract_tb(error.__traceback__)
+        event["raised_at"] = f"{frames[-1].filename.rpartition('site-packages/')[2]}:{frames[-1].lineno}" if frames else ""
     return event
 
 

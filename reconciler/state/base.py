@@ -125,7 +125,7 @@ class Base:
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise state_error(error) from error
 
     @contextlib.contextmanager
@@ -133,7 +133,7 @@ class Base:
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise state_error(error) from error
 
     def _upsert(self, connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -175,29 +175,45 @@ def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool
     return len(found)
 
 
-def state_error(error: DBAPIError) -> StateError:
+def database_error(error: Exception) -> StateError | None:
+    """Return the typed error of what a database raised; None where ``error`` is something else."""
+    return state_error(error) if isinstance(error, DBAPIError | sqlite3.Error) else None
+
+
+def state_error(error: DBAPIError | sqlite3.Error) -> StateError:
     """Return the typed error of a database's; never with a statement's parameters."""
-    text = str(error.orig).lower()
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    text = str(orig).lower()
     if "disk is full" in text or "no space left" in text or "database or disk is full" in text or "could not extend file" in text:
         return _full()
     if "locked" in text or "busy" in text:
         return StateError(
             "another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1)."
         )
-    if "readonly" in text or "read-only" in text:
-        return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
-    if isinstance(error, OperationalError):
+    if "malformed" in text or "not a database" in text:
         return StateError(
-            f"the database does not answer: {type(error.orig).__name__}",
+            f"the database is damaged: {_first_line(orig)}",
+            code="RC7009",
+            hint="Stop the program, then `reconciler doctor` names the file and the way out.",
+        )
+    if "disk i/o error" in text:
+        return StateError(
+            "the disk of the state reports an error", code="RC7072", hint="Check the disk and the file system, then start again."
+        )
+    if "readonly" in text or "read-only" in text or "unable to open" in text:
+        return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
+    if isinstance(error, OperationalError | sqlite3.OperationalError):
+        return StateError(
+            f"the database does not answer: {type(orig).__name__}",
             code="RC7007",
             hint="It is tried again; check that it runs.",
         )
-    return StateError(f"the database refused: {type(error.orig).__name__}: {_first_line(error)}", code="RC7001")
+    return StateError(f"the database refused: {type(orig).__name__}: {_first_line(orig)}", code="RC7001")
 
 
-def _first_line(error: DBAPIError) -> str:
+def _first_line(error: BaseException | None) -> str:
     """The message alone: PostgreSQL shows the row that failed in the lines after it."""
-    return str(error.orig).split("\n", 1)[0][:200]
+    return str(error).split("\n", 1)[0][:200]
 
 
 def _full() -> StorageFull:

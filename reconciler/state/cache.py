@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from reconciler.state.files import discard
+
 LOG_BYTES = 64 << 20
 MAX_BYTES = 512 << 20
 """A cache that has grown beyond this is begun anew: it holds every blob that was ever read."""
@@ -37,8 +39,7 @@ class BlobCache:
 
     def _drop(self) -> None:
         for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                self._path.with_name(self._path.name + suffix).unlink()
+            discard(self._path.with_name(self._path.name + suffix))
 
     def _connect(self) -> sqlite3.Connection:
         with contextlib.suppress(OSError):  # before SQLite makes it: its log and index take over the mode of the file
