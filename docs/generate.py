@@ -47,6 +47,7 @@ EXIT_CODES = (
     (6, "`trigger --wait`, `rerun --wait`", "not all of it passed in time, or nothing was queued"),
     (6, "`redeliver`", "a source could not be asked, or a delivery could not be had"),
     (64, "any", "wrong usage"),
+    (78, "`run`", "what starting again does not repair: an invalid configuration, an unusable state or master key"),
     (130, "any", "interrupted (SIGINT)"),
     (143, "any", "ended by SIGTERM before it could finish"),
 )

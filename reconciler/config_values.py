@@ -180,8 +180,8 @@ def absolute(base: Path, text: str) -> str:
 
 
 def is_folder(url: str) -> bool:
-    """Whether a source's URL is a path: no scheme, not ``user@host:path``."""
-    return "://" not in url and not re.match(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:", url)
+    """Whether a source's URL is a path: no scheme, and no colon before the first slash (``host:path``, or a drive of Windows)."""
+    return "://" not in url and ":" not in url.partition("/")[0]
 
 
 def _decoded(value: Any) -> Any:

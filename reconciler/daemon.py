@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
@@ -29,6 +30,7 @@ from reconciler.model.errors import StateError
 from reconciler.source import Source, open_source
 from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
+from reconciler.state.files import secure
 
 
 @dataclass(slots=True)
@@ -97,6 +99,8 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
 
 @contextlib.contextmanager
 def _held(config: Config) -> Any:
+    for one in secure(config.state_dir):
+        get_logger("daemon").warning("state_files_repaired", outcome=one)
     lock = StateLock(config.state_dir)
     lock.acquire()
     try:
@@ -106,7 +110,7 @@ def _held(config: Config) -> Any:
 
 
 def _open_store(config: Config, options: Options) -> Store:
-    return Store.open(config.state.url, state_dir=config.state_dir, create=options.create)
+    return Store.open(config.state.url, state_dir=config.state_dir, create=options.create, key_file=Path(config.master_key.file))
 
 
 def _keys(config: Config, store: Store, options: Options) -> KeyRing:

@@ -71,7 +71,7 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
         structlog.processors.add_log_level,
         stamp,
         _named,
-        _exception,
+        _exception if least <= _LEVELS["debug"] else _exception_in_short,
         _Redact(redactor),
         render,
     ]
@@ -146,6 +146,19 @@ def _exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mut
         error = info if isinstance(info, BaseException) else (info[1] if isinstance(info, tuple) else sys.exc_info()[1])
         if error is not None:
             event["traceback"] = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return event
+
+
+def _exception_in_short(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say where ``exc_info`` was raised, in one line: the traceback is for those who ask for it (``log.level: debug``)."""
+    import traceback
+
+    info = event.pop("exc_info", None)
+    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1] if info else None
+    if error is not None:
+        event.setdefault("error", type(error).__name__)
+        frames = traceback.extract_tb(error.__traceback__)
+        event["raised_at"] = f"{frames[-1].filename.rpartition('site-packages/')[2]}:{frames[-1].lineno}" if frames else ""
     return event
 
 

@@ -71,11 +71,11 @@ async def _write_status(session: Any) -> None:
     import time
 
     from reconciler import __version__
-    from reconciler.engine import statusfile
+    from reconciler.engine.publishing import Publisher
+    from reconciler.engine.statusfile import DaemonInfo
 
-    info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
-    content = session.redactor.redact_json(statusfile.document(session.engine, info, time.time()))
-    statusfile.write(Path(session.config.status.file), content)
+    info = DaemonInfo(__version__, os.getpid(), time.time(), "once")
+    await Publisher(session.engine, session.redactor, Path(session.config.status.file)).publish(info)
 
 
 def _check_digest(planned: PlanSet, wanted: str | None) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.cli.demo_script import Script, expect, wait_for
@@ -23,6 +25,7 @@ from reconciler.cli.output import say
 def demo(options: argparse.Namespace) -> int:
     """Run the demo; with --keep the sandbox and the daemon stay until Ctrl-C."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
         folder = (
             Path(options.dir)
             if options.dir
@@ -41,6 +44,24 @@ def demo(options: argparse.Namespace) -> int:
         if options.keep:
             _keep(world)
         return EXIT_OK
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Leave by an exception on SIGTERM and SIGHUP, so that whatever was started is ended, too."""
+
+    def leave(number: int, _frame: object) -> None:
+        for one in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)  # once: what is ending must not be broken off
+        raise SystemExit(128 + number)
+
+    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]  # nohup(1) stays
+    before = {one: signal.signal(one, leave) for one in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _play(world: World, script: Script) -> None:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import httpx
 import orjson
 
+from reconciler.credentials.process import end_with_parent
 from reconciler.sandbox.githttp import GitHttpServer
 from reconciler.sandbox.server import SandboxServer, simulator
 
@@ -191,6 +192,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
                 stdout=log,
                 env=self.environment(),
                 cwd=self.folder,
+                preexec_fn=end_with_parent(),
             )
 
     def stop_daemon(self) -> int:

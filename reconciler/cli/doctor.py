@@ -18,7 +18,7 @@ from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import colour, emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.config import Config
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import ReconcilerError, storage_error
 
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
 SPACE_FLOOR = 200 << 20
@@ -45,12 +45,13 @@ def doctor(options: argparse.Namespace) -> int:
     except ReconcilerError as error:
         findings.append(Finding("configuration", "error", f"{error.code}: {error.message}", error.hint))
         return _tell(findings, options.output)
-    checks: tuple[Callable[[Config], list[Finding]], ...] = (_git, _folder, _key, _state, _daemon, _source, _integrations)
+    checks: tuple[Callable[[Config], list[Finding]], ...] = (_git, _folder, _files, _key, _state, _daemon, _source, _integrations)
     for check in checks:
         try:
             findings += check(config)
-        except ReconcilerError as error:
-            findings.append(Finding(check.__name__.strip("_"), "error", f"{error.code}: {error.message}", error.hint))
+        except (ReconcilerError, OSError) as found:
+            told = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
+            findings.append(Finding(check.__name__.strip("_"), "error", f"{told.code}: {told.message}", told.hint))
     return _tell(findings, options.output)
 
 
@@ -127,6 +128,28 @@ def _folder(config: Config) -> list[Finding]:
     return rows
 
 
+def _files(config: Config) -> list[Finding]:
+    """Look at every file that the daemon makes again by itself, and at who may read and write the state folder."""
+    from reconciler.state.files import fault_of, too_open
+
+    folder, rows = config.state_dir, []
+    if not folder.exists():
+        return []
+    info = folder.stat()
+    if info.st_mode & 0o022:
+        mode = stat.S_IMODE(info.st_mode)
+        rows.append(Finding("state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}"))
+    if info.st_uid != os.geteuid():
+        rows.append(Finding("state folder", "error", f"{folder} belongs to uid {info.st_uid}", f"chown -R $(id -u) {folder}"))
+    rows += [Finding("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}") for path, mode in too_open(folder)]
+    for name in ("engine.db", "cache.db"):
+        path = folder / name
+        fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
+        if fault:
+            rows.append(Finding(name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost."))
+    return rows
+
+
 def _key(config: Config) -> list[Finding]:
     path = Path(config.master_key.file)
     if not path.exists():
@@ -158,7 +181,7 @@ def _state(config: Config) -> list[Finding]:
     from reconciler.credentials.keys import load_keyring
     from reconciler.state import Store
 
-    store = Store.open(config.state.url, state_dir=config.state_dir, create=False)
+    store = Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))
     try:
         store.check()
         load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)

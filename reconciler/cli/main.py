@@ -15,6 +15,8 @@ from typing import NoReturn
 from reconciler.cli.verbs import GLOBALS, VERBS, Verb
 
 EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_PARTIAL, EXIT_USAGE = 0, 1, 5, 6, 64
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits(3), of ``run`` alone: a supervisor that starts the daemon again changes nothing."""
 EXIT_SIGINT, EXIT_SIGTERM = 130, 143
 
 
@@ -37,7 +39,8 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         parents=[common],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Integrations as code: keeps CI/CD connections exactly as a Git repository declares them.",
-        epilog="Exit codes: 0 done, 1 error, 5 invalid manifests, 6 applied in part, 64 wrong usage, 130/143 signals.\n"
+        epilog="Exit codes: 0 done, 1 error, 5 invalid manifests, 6 applied in part, 64 wrong usage, 78 (run) what a restart does not\n"
+        "repair, 130/143 signals.\n"
         "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked.\n"
         "Documentation: docs/ in the repository; every error code has a page under docs/errors.",
     )
@@ -81,7 +84,7 @@ def _guarded(verb: Verb, options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception as error:  # the one place that turns an error into a message
-        return _report(error)
+        return _report(error, verb)
 
 
 def _function(verb: Verb) -> Callable[[argparse.Namespace], int]:
@@ -90,14 +93,35 @@ def _function(verb: Verb) -> Callable[[argparse.Namespace], int]:
     return function
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, verb: Verb) -> int:
     from reconciler.cli.output import show_error
+    from reconciler.model.codes import LASTING
     from reconciler.model.errors import ReconcilerError
 
+    error = _typed(error)
     if os.environ.get("RECONCILER_DEBUG") and not isinstance(error, ReconcilerError):
         raise error
     show_error(error)
-    return error.exit_code if isinstance(error, ReconcilerError) else EXIT_ERROR
+    if not isinstance(error, ReconcilerError):
+        return EXIT_ERROR
+    lasting = verb.name == "run" and error.exit_code == EXIT_ERROR and error.code in LASTING
+    return EXIT_CONFIG if lasting else error.exit_code
+
+
+def _typed(error: Exception) -> Exception:
+    """Return what a user can act on where ``error`` is only how it came here: a loop that ended, a call of the system or database."""
+    from reconciler.model.errors import ReconcilerError, storage_error
+
+    cause = error.__cause__
+    if isinstance(error, RuntimeError) and isinstance(cause, ReconcilerError | OSError):
+        error = cause
+    if isinstance(error, OSError) and error.filename is not None:
+        return storage_error(error, error.filename)
+    if "sqlite3" in sys.modules and type(error).__module__.partition(".")[0] in {"sqlite3", "sqlalchemy"}:
+        from reconciler.state.base import database_error
+
+        return database_error(error) or error
+    return error
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from reconciler.engine import statusfile
 from reconciler.engine.control import Control
 from reconciler.engine.loop import Loop
 from reconciler.engine.oneshot import Verdict, full_pass
+from reconciler.engine.publishing import Publisher
 from reconciler.engine.runtime import Runtime
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
@@ -28,8 +29,6 @@ from reconciler.working import Working
 DRAIN_S = 25
 STATE_STUCK_S = 12.0
 """A call of the database that takes longer is a half-open connection, or a server that stands still."""
-_written: dict[Path, str] = {}
-"""Revision of the snapshot that was written last, by status file."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +48,7 @@ async def _once(config: Config) -> int:
     async with open_session(config, Options(actor=daemon_actor())) as session:
         info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
         verdict = await full_pass(session.engine, wait_settle=True)
-        await _write_status(session, info)
+        await publisher(session).publish(info)
         return exit_code(verdict)
 
 
@@ -62,21 +61,9 @@ def exit_code(verdict: Verdict) -> int:
     return EXIT_PARTIAL if verdict is Verdict.PARTIAL else EXIT_OK
 
 
-def _document(session: Session, info: statusfile.DaemonInfo) -> dict[str, Any]:
-    """Return the status document as it may be shown."""
-    content: dict[str, Any] = session.redactor.redact_json(statusfile.document(session.engine, info, time.time()))
-    return content
-
-
-async def _write_status(session: Session, info: statusfile.DaemonInfo) -> None:
-    content = _document(session, info)
-    path = Path(session.config.status.file)
-    await asyncio.to_thread(statusfile.write, path, content)
-    if session.engine.live.revision != _written.get(path):
-        await asyncio.to_thread(
-            statusfile.write, path.parent / "snapshot.json", session.redactor.redact_json(statusfile.snapshot(session.engine))
-        )
-        _written[path] = session.engine.live.revision
+def publisher(session: Session) -> Publisher:
+    """Return what writes the status file of ``session``."""
+    return Publisher(session.engine, session.redactor, Path(session.config.status.file))
 
 
 class Daemon:
@@ -96,9 +83,10 @@ class Daemon:
         self._signals.install()
         async with open_session(self._config, Options(actor=daemon_actor())) as session:
             runtime = await self._runtime(session)
+            self._publisher = publisher(session)
             if session.deps.store.dialect != "sqlite":
                 session.engine.holder, session.engine.patient = runtime.executor_id, False
-            loop = Loop(session.engine, runtime, session.deps, publish=lambda: self._publish(session), monotonic=time.monotonic)
+            loop = Loop(session.engine, runtime, session.deps, publish=self._publish, monotonic=time.monotonic)
             working = Working(
                 session.engine,
                 runtime,
@@ -126,11 +114,11 @@ class Daemon:
                 self._notifier.send("STOPPING=1")
                 session.engine.drain()
                 working.drain()
-                await self._publish(session)
+                await self._publish()
                 await runtime.stop(DRAIN_S)
                 self._phase = "stopped"
                 await session.engine.finish_pass()
-                await self._publish(session)
+                await self._publish()
         self._log.info("daemon_stopped", signal=self._signals.number)
         return None if again else EXIT_OK
 
@@ -200,7 +188,7 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def _listening(self, session: Session, loop: Loop, working: Working) -> Any:
         from reconciler.server.admin import AdminServer
-        from reconciler.server.api.handlers import Backend
+        from reconciler.server.api.handlers import Backend, Status
         from reconciler.server.api.routes import Routes
         from reconciler.server.app import App
         from reconciler.server.health import Probes
@@ -227,9 +215,8 @@ class Daemon:
             return [*loop.beats.dead(time.monotonic()), *stuck]
 
         probes = Probes(dead, lambda: loop.first_pass_done and not dead(), metrics.render)
-        backend = Backend(
-            working.commands, control, working.logs, working.pushing, lambda: _document(session, self._info()), config.public_url
-        )
+        status = Status(lambda: self._publisher.encoded(self._info()), self._publisher.row)
+        backend = Backend(working.commands, control, working.logs, working.pushing, status, config.public_url)
         api = Routes(backend, config.tokens, session.redactor)
         app = App(probes, Hooks(working.intake.receive, max_body=config.max_body), api.routes())
         http = HttpServer(config.listen, app)
@@ -241,9 +228,9 @@ class Daemon:
             await admin.stop()
             await http.stop()
 
-    async def _publish(self, session: Session) -> None:
+    async def _publish(self) -> None:
         try:
-            await _write_status(session, self._info())
+            await self._publisher.publish(self._info())
         except OSError as error:
             self._log.error("status_file_failed", error=f"{type(error).__name__}: {error.strerror}")
 

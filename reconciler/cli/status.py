@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import difflib
 import json
 import sys
 import time
@@ -16,7 +17,8 @@ from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import colour, emit_json, say
 from reconciler.cli.session import configuration, configuration_state
 from reconciler.config import Config
-from reconciler.model.errors import StateError, UsageError
+from reconciler.model.errors import ReconcilerError, StateError, UsageError
+from reconciler.model.resources import Kind
 
 NOT_READY = 2
 MAX_AGE_S = 120.0
@@ -30,8 +32,51 @@ def status(options: argparse.Namespace) -> int:
     if options.watch:
         return _watch(path, options)
     document = read(path)
+    _check_name(document, options.resource)
     _show(document, options)
-    return exit_code(document, time.time()) if options.exit_code else EXIT_OK
+    if not options.exit_code:
+        return EXIT_OK
+    if document["daemon"]["phase"] == "running" and not _answers(config):
+        return EXIT_ERROR
+    rows = [row for row in document["resources"] if _wanted(row, options.resource)] if options.resource else None
+    return exit_code(document, time.time(), rows)
+
+
+def _check_name(document: Mapping[str, Any], text: str | None) -> None:
+    """Raise `UsageError` for a kind or resource that there is not: of nothing, nothing can be Ready."""
+    if not text or any(_wanted(row, text) for row in document["resources"]):
+        return
+    body, _, canvas = text.partition("@")
+    kind, _, name = body.partition("/")
+    kinds = {one.value.lower(): one.value for one in Kind}
+    if kind.lower() in kinds and not name and not canvas:
+        return  # none of this kind is declared
+    if kind.lower() not in kinds:
+        raise UsageError(f"no kind {kind!r}", hint=_near(kind, list(kinds.values())))
+    known = [f"{row['kind']}/{row['name']}" + ("" if row["canvas"] == "default" else f"@{row['canvas']}") for row in document["resources"]]
+    raise ReconcilerError(f"no resource {text}", code="RC6025", hint=_near(text, known))
+
+
+def _near(text: str, known: Sequence[str]) -> str:
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(text.lower(), list(by_lower), n=3, cutoff=0.5)
+    return f"Did you mean {', '.join(by_lower[one] for one in found)}?" if found else "See `reconciler status`."
+
+
+def _answers(config: Config) -> bool:
+    """Whether a daemon listens on this state; True where that cannot be found out (another user's, or another machine's)."""
+    from reconciler.server.admin import SOCKET, NoDaemon, call
+
+    if not config.state_dir.is_dir():
+        return True
+    try:
+        call(config.state_dir, {"verb": "ping"}, timeout_s=5)
+    except NoDaemon:
+        say(f"no daemon listens on {config.state_dir / SOCKET}: what is shown is what the last one wrote")
+        return False
+    except (ReconcilerError, OSError):
+        return True
+    return True
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -61,12 +106,17 @@ def age_s(document: Mapping[str, Any], now: float) -> float:
     return now - beat.timestamp()
 
 
-def exit_code(document: Mapping[str, Any], now: float) -> int:
-    """Return 0 when all is Ready, 1 when the heartbeat of a daemon is too old, 2 when something is not Ready."""
-    if document["daemon"]["phase"] != "once" and age_s(document, now) > MAX_AGE_S:
+def exit_code(document: Mapping[str, Any], now: float, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
+    """Return 0 when all is Ready, 1 when no daemon keeps it so (stopped, or its heartbeat is too old), 2 when something is not Ready.
+
+    ``rows``: those alone are looked at, by default all.
+    """
+    phase = document["daemon"]["phase"]
+    if phase == "stopped" or (phase != "once" and age_s(document, now) > MAX_AGE_S):
         return EXIT_ERROR
-    summary = document["summary"]
-    return EXIT_OK if summary["ready"] == summary["total"] and not document["source"].get("error") else NOT_READY
+    looked_at = document["resources"] if rows is None else rows
+    ready = all(row["conditions"][0]["status"] == "True" for row in looked_at)
+    return EXIT_OK if ready and not document["source"].get("error") else NOT_READY
 
 
 def _watch(path: Path, options: argparse.Namespace) -> int:
@@ -328,4 +378,4 @@ def _store(config: Config) -> Any:
     from reconciler.state import Store
 
     configuration_state(config)
-    return Store.open(config.state.url, state_dir=config.state_dir, create=False)
+    return Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import hmac
 import os
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.model.errors import ConfigError, StateError
+from reconciler.model.errors import ConfigError, StateError, storage_error
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Fingerprint, Uid
 
@@ -170,6 +171,8 @@ def make_key(path: Path) -> MasterKey:
             temporary.unlink()
         _sync_folder(path.parent)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise storage_error(error, f"the master key {path}") from None
         raise ConfigError(f"the master key {path} cannot be made: {error.strerror}", code="RC4010") from None
     return MasterKey(material)
 

@@ -48,6 +48,8 @@ class Redactor:
         self._values: set[str] = set()
         self._grams: Mapping[str, tuple[tuple[str, bool], ...]] = {}
         self._lock = threading.Lock()
+        self.generation = 0
+        """Raised by every new value: what was redacted before may show it."""
 
     def add(self, value: str) -> None:
         """Look for ``value`` in all its forms from now on."""
@@ -65,6 +67,7 @@ class Redactor:
                     grams[form[:MIN_LENGTH]] = tuple(sorted({*known, (form, is_base64)}, key=lambda one: -len(one[0])))
             self._values.add(value)
             self._grams = grams  # replaced whole: readers need no lock
+            self.generation += 1  # last: who sees the new number sees the new value, too
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every known value and every token shape masked."""

@@ -16,7 +16,7 @@ from reconciler.engine.deps import Deps
 from reconciler.engine.passes import Busy, Engine
 from reconciler.engine.runtime import Runtime
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import StateError
+from reconciler.model.errors import StateError, storage_error
 from reconciler.model.resources import ResourceId
 
 PUBLISH_S = 0.3
@@ -35,7 +35,8 @@ async def _forever(name: str, loop: Callable[[], Awaitable[Any]], log: Any) -> N
         try:
             await loop()
             return
-        except StateError as error:
+        except (StateError, OSError) as found:
+            error = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
             log.error("loop_paused", action=name, code=error.code, error=error.message)
             await asyncio.sleep(PAUSE_S)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.compiling import integration_of
+from reconciler.engine.conditions import same_but_times
 from reconciler.engine.deps import Deps
 from reconciler.engine.holding import TTL_S, Hold, holding
 from reconciler.engine.journal import notes_of
@@ -28,6 +29,9 @@ from reconciler.model.status import ResourceStatus
 from reconciler.source.base import Revision, Source
 
 JITTER = 0.05
+
+
+STATUSES_AT_ONCE = 500
 
 
 class Busy(StateError):
@@ -54,7 +58,8 @@ class View:
     """The newest findings of this process: what the status file shows."""
 
     results: dict[ResourceId, Result] = field(default_factory=dict)
-    statuses: dict[ResourceId, ResourceStatus] = field(default_factory=dict)
+    statuses: Mapping[ResourceId, ResourceStatus] = field(default_factory=dict)
+    """Replaced as a whole by every pass."""
     secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
     next_at: dict[ResourceId, float] = field(default_factory=dict)
     passed_at: float = 0.0
@@ -75,7 +80,8 @@ class Engine:
         self.state = SourceState()
         self.view = View()
         self.on_change: Callable[[], Awaitable[None]] | None = None
-        self.look_outside: Callable[[], Awaitable[Outside]] | None = None
+        self.look_outside: Callable[[Outside | None], Awaitable[Outside]] | None = None
+        """Given what was found before, it looks only at what moves without a pass: queues and executions."""
         self._read_only = read_only
         self.secrets = self._resolver({})
         self._suspensions = Suspensions()
@@ -92,6 +98,11 @@ class Engine:
         self.ended: list[Result] = []
         """Slices ended since the last summary."""
         self.on_slice: Callable[[Result, float], None] | None = None
+        self._stored: Mapping[ResourceId, ResourceStatus] = {}
+        """The statuses as the state has them."""
+        self._stored_mark: str | None = None
+        self._generations: Mapping[ResourceId, int] = {}
+        self._generations_of: Live | None = None
 
     # -- the source -------------------------------------------------------------------------------------------------
 
@@ -101,7 +112,7 @@ class Engine:
         self.state.valid = self.live.revision
         applied = await self.deps.db(self.deps.store.get_meta, "revision.applied")
         self.state.applied = applied or ""
-        self.view.statuses = await self.deps.db(self.deps.store.statuses)
+        await self._read_statuses()
         await self.refresh_suspensions()
 
     async def sync(self) -> bool:
@@ -260,7 +271,14 @@ class Engine:
             if value["by"] != self.holder:
                 self.view.results.pop(integration, None)
             self.seen_by_peers.add(integration)
-        self.view.statuses = await self.deps.db(self.deps.store.statuses)
+        await self._read_statuses()
+
+    async def _read_statuses(self) -> None:
+        """Take the statuses from the state, where any process has stored another since we read or stored them."""
+        mark = await self.deps.db(self.deps.store.statuses_mark)
+        if mark != self._stored_mark:
+            self.view.statuses = self._stored = await self.deps.db(self.deps.store.statuses)
+            self._stored_mark = mark
 
     async def finish_pass(self) -> None:
         """Compute every status once, store and publish it."""
@@ -271,28 +289,40 @@ class Engine:
         gone = [one for one in self.view.results if one not in known]
         for one in gone:
             self.view.results.pop(one)
-        generations = await self.deps.db(self.deps.store.generations)
-        await self.refresh_outside()
-        facts = Facts(self.live, self.view.results, self.view.secrets, self.view.next_at, self.view.outside)
-        before = self.view.statuses
-        self.view.statuses = statuses(facts, before, generations, self.deps.clock())
+        await self.refresh_outside(whole=True)
+        facts = Facts(self.live, dict(self.view.results), self.view.secrets, dict(self.view.next_at), self.view.outside)
+        # On a thread: thousands of resources take longer than a delivery may wait for the event loop.
+        now, generations = self.deps.clock(), await self._known_generations()
+        self.view.statuses = await asyncio.to_thread(statuses, facts, self.view.statuses, generations, now)
         self.view.passed_at = self.deps.clock()
         if not self._read_only:
-            await self.deps.db(
-                self.deps.store.save_statuses,
-                list(self.view.statuses.values()),
-                gone=[i for i in before if i not in self.view.statuses],
-            )
+            await self._store_statuses(self.view.statuses)
             if self._all_settled():
                 self.state.applied = self.live.revision
                 await self.deps.db(self.deps.store.set_meta, "revision.applied", self.live.revision)
         if self.on_change is not None:
             await self.on_change()
 
-    async def refresh_outside(self) -> None:
-        """Read what is known of events and stages."""
+    async def _known_generations(self) -> Mapping[ResourceId, int]:
+        """Return the generations: read again where another revision went live, here or at a peer."""
+        if self._generations_of is not self.live or self.holder:
+            live = self.live
+            self._generations = await self.deps.db(self.deps.store.generations)
+            self._generations_of = live
+        return self._generations
+
+    async def _store_statuses(self, found: Mapping[ResourceId, ResourceStatus]) -> None:
+        """Store the statuses that changed, part by part: what comes in between does not wait for all of them."""
+        changed, gone = await asyncio.to_thread(_changed, self._stored, found)
+        for start in range(0, max(len(changed), len(gone)), STATUSES_AT_ONCE):
+            part = slice(start, start + STATUSES_AT_ONCE)
+            self._stored_mark = await self.deps.db(self.deps.store.save_statuses, changed[part], gone=gone[part])
+        self._stored = found
+
+    async def refresh_outside(self, *, whole: bool = False) -> None:
+        """Read what is known of events and stages; ``whole``: what only a pass shows, too."""
         if self.look_outside is not None:
-            self.view.outside = await self.look_outside()
+            self.view.outside = await self.look_outside(None if whole else self.view.outside)
 
     def _all_settled(self) -> bool:
         return bool(self.view.results or self.live.resources) and all(
@@ -402,3 +432,13 @@ class Engine:
         now = self.deps.clock()
         soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
         log_summary(self.deps.log, results, revision=self.live.revision, duration_s=now - started, next_in_s=soonest - now)
+
+
+def _changed(
+    stored: Mapping[ResourceId, ResourceStatus], found: Mapping[ResourceId, ResourceStatus]
+) -> tuple[list[ResourceStatus], list[ResourceId]]:
+    """Return the statuses that are to be stored, and which are to be dropped. The time of the next look is not kept."""
+    changed = [
+        row for identity, row in found.items() if (old := stored.get(identity)) is None or not same_but_times(row, old)
+    ]
+    return changed, [identity for identity in stored if identity not in found]

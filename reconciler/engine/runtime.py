@@ -14,9 +14,19 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from reconciler.log import get_logger
+from reconciler.model.errors import StateError
 from reconciler.model.resources import ResourceId
+from reconciler.state.base import database_error
+from reconciler.state.files import discard_database, whole_or_gone
+
+if TYPE_CHECKING:
+    from dbos import DBOSConfig
+
+_log = get_logger("queue")
 
 APPLICATION_VERSION = "slices-v1"
 """Bumped only when a workflow's steps change order: other versions' workflows never run here."""
@@ -25,6 +35,8 @@ STAGES = "stages"
 POLL_S = 1.0
 STAGES_POLL_S = 0.2
 """An execution takes two steps and more, one after the other, and each waits for this."""
+_NOT_THE_TABLES = frozenset({"RC7002", "RC7004", "RC7005", "RC7072"})
+"""Errors that new tables would have as well."""
 RunSlice = Callable[[ResourceId], Awaitable[None]]
 RunStep = Callable[[str], Awaitable[None]]
 """Runs one step of the execution with this id."""
@@ -76,6 +88,14 @@ async def _as_coroutine(run: RunSlice, integration: ResourceId) -> None:
     await run(integration)
 
 
+def _unusable(error: Exception) -> StateError:
+    return StateError(
+        f"the queue's tables cannot be used: {type(error).__name__}",
+        code="RC7073",
+        hint="On SQLite remove engine.db beside the state: it is made again. On PostgreSQL check the rights on schema `dbos`.",
+    )
+
+
 class Runtime:
     """The process's durable queue. `start` and `stop` are called once; `enqueue` from the event loop."""
 
@@ -95,8 +115,6 @@ class Runtime:
         await asyncio.to_thread(self._launch)
 
     def _launch(self) -> None:
-        from dbos import DBOS, DBOSConfig
-
         config: DBOSConfig = {
             "name": "reconciler",
             "system_database_url": self._url,
@@ -109,6 +127,39 @@ class Runtime:
         }
         if self._shared:
             config["dbos_system_schema"] = "dbos"
+        self._begin(config)
+
+    def _begin(self, config: DBOSConfig) -> None:
+        """Launch on ``config``. Tables on SQLite that cannot be used are made again: they hold nothing that is not known elsewhere."""
+        from dbos import DBOS
+
+        file = None if self._shared else Path(self._url.removeprefix("sqlite:///"))
+        if file is not None and (fault := whole_or_gone(file)):
+            _log.warning("queue_made_again", error=fault, outcome="made again")
+        try:
+            self._try(config)
+        except Exception as error:
+            typed = database_error(error)
+            DBOS.destroy()
+            lasting = typed is not None and typed.code in _NOT_THE_TABLES
+            if file is None or lasting:
+                raise (typed or _unusable(error)) from error
+            _log.warning("queue_made_again", error=type(error).__name__, outcome="made again")
+            discard_database(file)
+            self._try_again(config)
+
+    def _try_again(self, config: DBOSConfig) -> None:
+        from dbos import DBOS
+
+        try:
+            self._try(config)
+        except Exception as error:
+            DBOS.destroy()
+            raise (database_error(error) or _unusable(error)) from error
+
+    def _try(self, config: DBOSConfig) -> None:
+        from dbos import DBOS
+
         DBOS(config=config)
         self._workflow = DBOS.workflow(name="reconcile_slice")(_reconcile_slice)
         self._step = DBOS.workflow(name="stage_step")(_stage_step)

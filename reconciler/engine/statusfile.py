@@ -1,21 +1,23 @@
-"""The status file: one JSON document for people, scripts and the dashboard, written atomically. No secrets in it."""
+"""The status document for people, scripts and the dashboard: what is in it. `reconciler.engine.publishing` writes it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from reconciler.engine.live import Live
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
 from reconciler.manifests.codec import resource_to_json
 from reconciler.model.plan import Plan
+from reconciler.model.resources import ResourceId
 from reconciler.model.status import Condition, ConditionType, ResourceStatus
 
 MODE = 0o640
@@ -31,26 +33,63 @@ class DaemonInfo:
     phase: str
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the document is made of at one moment. Taken on the event loop and cheap; all the rest is done from it on a thread."""
+
+    daemon: DaemonInfo
+    at: float
+    source: Mapping[str, Any]
+    credentials: tuple[Mapping[str, Any], ...]
+    plans: tuple[Plan, ...]
+    stages: tuple[Mapping[str, Any], ...]
+    schedules: tuple[Mapping[str, Any], ...]
+    statuses: Mapping[ResourceId, ResourceStatus]
+    """Replaced as a whole by every pass, never changed: the same object is the same rows."""
+
+
+def moment(engine: Engine, daemon: DaemonInfo, now: float) -> Moment:
+    """Return what there is to show now."""
+    return Moment(
+        daemon,
+        now,
+        _source(engine),
+        tuple(_credentials(engine)),
+        tuple(plan for result in _results(engine) if (plan := result.plan) is not None),
+        engine.view.outside.stages,
+        engine.view.outside.schedules,
+        engine.view.statuses,
+    )
+
+
 def document(engine: Engine, daemon: DaemonInfo, now: float) -> dict[str, Any]:
-    """Return the document of interface.md (``StatusReport``)."""
-    rows = sorted(engine.view.statuses.values(), key=lambda status: status.id)
+    """Return the document of interface.md (``StatusReport``), not redacted."""
+    seen = moment(engine, daemon, now)
+    rows = sorted(seen.statuses.values(), key=lambda status: status.id)
+    return {
+        **head_of(seen),
+        "summary": summary_of(rows),
+        "plans": [plan_row(plan) for plan in seen.plans],
+        "credentials": list(seen.credentials),
+        "resources": [resource_row(status) for status in rows],
+        "stages": list(seen.stages),
+        "schedules": list(seen.schedules),
+    }
+
+
+def head_of(seen: Moment) -> dict[str, Any]:
+    """Return what comes before the rows."""
     return {
         "apiVersion": "v1",
         "kind": "StatusReport",
         "daemon": {
-            "version": daemon.version,
-            "pid": daemon.pid,
-            "startedAt": iso(daemon.started_at),
-            "heartbeatAt": iso(now),
-            "phase": daemon.phase,
+            "version": seen.daemon.version,
+            "pid": seen.daemon.pid,
+            "startedAt": iso(seen.daemon.started_at),
+            "heartbeatAt": iso(seen.at),
+            "phase": seen.daemon.phase,
         },
-        "source": _source(engine),
-        "summary": _summary(rows),
-        "plans": [_plan(plan) for result in _results(engine) if (plan := result.plan) is not None],
-        "credentials": _credentials(engine),
-        "resources": [_resource(status) for status in rows],
-        "stages": [dict(row) for row in engine.view.outside.stages],
-        "schedules": [dict(row) for row in engine.view.outside.schedules],
+        "source": seen.source,
     }
 
 
@@ -80,7 +119,8 @@ def _source(engine: Engine) -> dict[str, Any]:
     return row
 
 
-def _summary(rows: list[ResourceStatus]) -> dict[str, int]:
+def summary_of(rows: Sequence[ResourceStatus]) -> dict[str, int]:
+    """Return how many resources are in each state."""
     def count(kind: ConditionType) -> int:
         return sum(1 for status in rows if status.condition(kind) is not None)
 
@@ -95,7 +135,8 @@ def _summary(rows: list[ResourceStatus]) -> dict[str, int]:
     }
 
 
-def _plan(plan: Plan) -> dict[str, Any]:
+def plan_row(plan: Plan) -> dict[str, Any]:
+    """Return a row of ``plans[]``."""
     blocked = plan.blocked_sha256
     return {
         "integration": plan.integration.path,
@@ -139,7 +180,8 @@ def _rate(rate: Mapping[str, Any]) -> dict[str, Any]:
     return {"limit": rate.get("limit"), "remaining": rate.get("remaining"), "resetAt": iso(float(reset)) if reset else None}
 
 
-def _resource(status: ResourceStatus) -> dict[str, Any]:
+def resource_row(status: ResourceStatus) -> dict[str, Any]:
+    """Return a row of ``resources[]``."""
     return {
         "kind": status.id.kind,
         "canvas": status.id.canvas,
@@ -170,27 +212,31 @@ def _condition(condition: Condition) -> dict[str, Any]:
     }
 
 
-def snapshot(engine: Engine) -> dict[str, Any]:
+def snapshot_of(live: Live) -> dict[str, Any]:
     """Return what ``plan --snapshot`` reads: the live specs, which hold references and no values."""
-    rows = sorted(engine.live.resources.values(), key=lambda resource: resource.id)
+    rows = sorted(live.resources.values(), key=lambda resource: resource.id)
     return {
         "formatVersion": 1,
         "kind": "Snapshot",
-        "revision": engine.live.revision,
+        "revision": live.revision,
         "resources": [orjson.loads(resource_to_json(one)) for one in rows],
     }
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace ``path`` atomically: temporary in the same folder, fsync, rename, fsync of the folder; mode 0640. Raises OSError."""
+def write(path: Path, parts: Sequence[bytes]) -> int:
+    """Replace ``path`` by ``parts`` atomically: temporary in the same folder, fsync, rename, fsync of the folder; mode 0640.
+
+    Returns the inode of the new file. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".status-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            file.writelines(parts)
             file.flush()
             os.fchmod(file.fileno(), MODE)
             os.fsync(file.fileno())
+            inode = os.fstat(file.fileno()).st_ino
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -201,3 +247,4 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+    return inode

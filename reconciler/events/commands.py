@@ -118,7 +118,7 @@ class Commands:
     async def executions(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """List what waits and what ran, newest first: ``stage``, ``state``, ``before`` (an execution's id), ``limit``.
 
-        What waits is on the first page; pages reach back over the newest `MAX_LIST` executions.
+        What waits is on the first page.
         """
         store, db = self._deps.store, self._deps.db
         stage = self._find(str(request["stage"]), Kind.STAGE).path if request.get("stage") else ""
@@ -130,8 +130,7 @@ class Commands:
             wanted = {"": (), "running": ("starting", "running"), "finished": ("finished",)}.get(state)
             if wanted is None:
                 raise UsageError(f"no state {state!r}", hint="There are: queued, running, finished.")
-            runs = await db(store.executions, stage=stage, states=wanted, limit=MAX_LIST if before else limit + 1)
-            runs = _after(runs, before) if before else runs
+            runs = await db(store.executions, stage=stage, states=wanted, before=await self._place(before), limit=limit + 1)
         more, runs = len(runs) > limit, runs[:limit]
         votes = await db(store.votes_of, [one.id for one in items])
         return {
@@ -180,6 +179,15 @@ class Commands:
         if payload is None:
             return {}
         return {kind.value: why for kind, why in statuses.without_target(item, resource_from_json(payload).spec).items()}
+
+    async def _place(self, before: str) -> tuple[float, str] | None:
+        """Return where the page that ended with ``before`` ended."""
+        if not before:
+            return None
+        one = await self._deps.db(self._deps.store.execution, before)
+        if one is None:
+            raise NoSuch(f"no execution {before} to continue from", hint="Begin again without `before`.")
+        return one.created_at, one.id
 
     # -- doing ------------------------------------------------------------------------------------------------------
 
@@ -377,14 +385,6 @@ class Commands:
             revision=self._engine.live.revision,
             detail=detail,
         )
-
-
-def _after(runs: list[Execution], before: str) -> list[Execution]:
-    """Return what follows on the page that ended with ``before``."""
-    for number, one in enumerate(runs):
-        if one.id == before:
-            return runs[number + 1 :]
-    raise NoSuch(f"no execution {before} to continue from", hint="Begin anew without `before`.")
 
 
 def _limit(request: Mapping[str, Any]) -> int:

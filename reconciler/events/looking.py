@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 from reconciler.engine.conditions import Finding
+from reconciler.engine.live import Live
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import Outside, iso
+from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.events.sweep import Sweep
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import NotImplementedYet
+from reconciler.model.executions import Execution
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
 from reconciler.stages.reach import Reach
@@ -20,6 +25,7 @@ _EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.EV
 
 AHEAD_S = 400 * 86_400.0
 """How far a schedule's next time is looked for."""
+STAGES_AT_ONCE = 100
 
 
 class Looking:
@@ -32,33 +38,39 @@ class Looking:
         self._reach = reach
         self._slots: dict[ResourceId, tuple[str, float, float]] = {}
         """Of each schedule: digest, next slot, and when that was found out."""
+        self._stages: Sequence[Resource] = ()
+        self._scheduled: Sequence[Resource] = ()
+        self._stages_of: Live | None = None
 
-    async def look(self) -> Outside:
-        """Return what is known now."""
-        resources = self._engine.live.resources
-        stages = [one for one in resources.values() if one.id.kind == Kind.STAGE.value]
-        delivering = {endpoint.source.id: self._delivering(endpoint.source.id) for endpoint in self._intake.endpoints().values()}
+    async def look(self, before: Outside | None) -> Outside:
+        """Return what is known now; with ``before``, of single resources what it says: nothing shows them before the next pass."""
+        live = self._engine.live
+        if self._stages_of is not live:
+            self._stages_of = live
+            resources = sorted(live.resources.values(), key=lambda one: one.id)
+            self._stages = [one for one in resources if one.id.kind == Kind.STAGE.value]
+            self._scheduled = [one for one in resources if one.spec.get("type") == "schedule" and "schedule" in one.spec]
+        if before is None:
+            before = await asyncio.to_thread(self._singly, live, self._stages, self._intake.endpoints())
+        pending = await self._engine.deps.db(self._engine.deps.store.pending_count)
+        schedules = await self._schedules(before.suspended)
+        return dataclasses.replace(before, stages=await self._rows(self._stages), pending=pending, schedules=schedules)
+
+    def _singly(self, live: Live, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> Outside:
+        """Return what is known of single resources. On a thread: there may be thousands of them."""
+        resources = live.resources
+        delivering = {endpoint.source.id: self._delivering(endpoint.source.id) for endpoint in endpoints.values()}
         stalled = {one.id: finding for one in stages if (finding := self._stalled(one)) is not None}
         suspended = {
             one.id: reason
             for one in resources.values()
             if one.id.kind in _EVENT_KINDS and (reason := self._engine.suspended(one))
         }
-        pending = await self._engine.deps.db(self._engine.deps.store.pending_count)
-        rows, schedules = await self._rows(stages), await self._schedules(suspended)
-        return Outside(delivering, stalled, suspended, rows, pending, schedules)
+        return Outside(delivering, stalled, suspended)
 
     async def _schedules(self, suspended: Mapping[ResourceId, str]) -> tuple[dict[str, object], ...]:
         """Return when each schedule fires next; a suspended one does not."""
-        sources = sorted(
-            (
-                one
-                for one in self._engine.live.resources.values()
-                if one.spec.get("type") == "schedule" and "schedule" in one.spec
-            ),
-            key=lambda one: one.id,
-        )
-        now = await self._engine.deps.db(self._engine.deps.store.now) if sources else 0.0
+        now = await self._engine.deps.db(self._engine.deps.store.now) if self._scheduled else 0.0
         return tuple(
             {
                 "name": one.id.name,
@@ -66,7 +78,7 @@ class Looking:
                 "nextAt": "" if one.id in suspended else iso(self._next(one, now)),
                 "suspended": suspended.get(one.id, ""),
             }
-            for one in sources
+            for one in self._scheduled
         )
 
     def _next(self, source: Resource, now: float) -> float:
@@ -101,12 +113,12 @@ class Looking:
                 return Finding("NotImplemented", f"{reference}: {result.error.message}")
         return None
 
-    async def _rows(self, stages: list[Resource]) -> tuple[dict[str, object], ...]:
+    async def _rows(self, stages: Sequence[Resource]) -> tuple[dict[str, object], ...]:
         store, db = self._engine.deps.store, self._engine.deps.db
         if not stages:
             return ()
         counts = await db(store.counts)
-        last = await db(store.last_executions, [one.id.path for one in stages])
-        return tuple(
-            stage_view(one, counts.get(one.id.path, {}), last.get(one.id.path)) for one in sorted(stages, key=lambda one: one.id)
-        )
+        last: dict[str, Execution] = {}
+        for start in range(0, len(stages), STAGES_AT_ONCE):
+            last |= await db(store.last_executions, [one.id.path for one in stages[start : start + STAGES_AT_ONCE]])
+        return tuple(stage_view(one, counts.get(one.id.path, {}), last.get(one.id.path)) for one in stages)

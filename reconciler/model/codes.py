@@ -715,6 +715,33 @@ _TABLE = (
         "The command needs what a run records, and nothing ran with this configuration.",
         "Start `reconciler run`, or make one pass with `reconciler run --once`. Check `--config` and `state.url`.",
     ),
+    Code(
+        "RC7070",
+        "The state is empty, but there was one",
+        "The database file has no content, and files beside it say that this installation has worked before: a copy was cut off, "
+        "or something emptied the file. A new state would forget suspensions and approvals without a word.",
+        "Restore a backup. Without one, remove the empty file that the message names, then run `reconciler rebuild`.",
+    ),
+    Code(
+        "RC7071",
+        "Others may change the state",
+        "The state folder can be written by its group or by everybody, and it could not be repaired because it belongs to another "
+        "user or is shared like /tmp.",
+        "Run the command that the message names, or use a folder of its own.",
+    ),
+    Code(
+        "RC7072",
+        "A file of the program cannot be used",
+        "The disk reports an error, or something else stands where a file belongs.",
+        "See the reason in the message; check the disk, then run `reconciler doctor`.",
+    ),
+    Code(
+        "RC7073",
+        "The queue's tables cannot be used",
+        "The database of the queue (`engine.db`, or its tables on PostgreSQL) could not be opened or made. It holds nothing that "
+        "cannot be made again.",
+        "See the reason in the message. On SQLite, stop the program and remove `engine.db`; it is made again at the next start.",
+    ),
     # 80xx server and events
     Code(
         "RC8001",
@@ -778,5 +805,10 @@ _TABLE = (
         "Please report it with the log line; no remote write is repeated blindly.",
     ),
 )
+
+LASTING = frozenset(
+    ["RC2015", "RC3010", "RC4010", "RC4011", "RC4012", "RC4013", "RC7001", "RC7002", "RC7008", "RC7009", "RC7010", "RC7070", "RC7071"]
+)
+"""What starting again does not repair: the daemon ends with `reconciler.cli.main.EXIT_CONFIG` for these."""
 
 CODES: dict[str, Code] = {code.id: code for code in _TABLE}

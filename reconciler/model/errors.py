@@ -26,6 +26,7 @@ ReconcilerError                 what, where, why, next command
 from __future__ import annotations
 
 import enum
+import errno
 from dataclasses import dataclass
 
 from reconciler.model.resources import Location, ResourceId
@@ -102,6 +103,28 @@ class SecretUnavailable(ReconcilerError):
 
 class StateError(ReconcilerError):
     code = "RC7001"
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def storage_error(error: OSError, path: object) -> StateError:
+    """Return the error that a user reads when a file or folder of the program cannot be used. Pure."""
+    reason = error.strerror or type(error).__name__
+    if error.errno in _NO_ROOM:
+        return StateError(
+            f"the disk is full: {path} cannot be written", code="RC7005", hint="Make room; nothing remote is written until then."
+        )
+    if error.errno in _NO_RIGHT:
+        return StateError(
+            f"{path} cannot be used: {reason}",
+            code="RC7002",
+            hint="Give it to the user that runs the program (chown), or make the file system writable; `reconciler doctor` looks.",
+        )
+    return StateError(
+        f"{path} cannot be used: {reason}", code="RC7072", hint="Check the file and its disk; `reconciler doctor` looks at all of them."
+    )
 
 
 class PlanMoved(ReconcilerError):

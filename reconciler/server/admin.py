@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.log import get_logger
-from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.model.errors import ReconcilerError, StateError, storage_error
 
 Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
 _log = get_logger("admin")
@@ -37,11 +37,12 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen. The state folder's lock is held, so a socket file that lies there is a dead one."""
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
         before = os.umask(0o177)
         try:
+            self._path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._serve, path=_short(self._path), limit=MAX_LINE)
+        except OSError as error:
+            raise storage_error(error, f"the admin socket {self._path}") from None
         finally:
             os.umask(before)
 

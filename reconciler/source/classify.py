@@ -27,7 +27,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[SourceError], str, str], ...] = tuple(
             "Nothing is deleted. Restore the branch, or name the new one in source.branch; check that a Git server answers.",
         ),
         (
-            r"fsck error|(error|warning) in (tree|commit|tag|blob) [0-9a-f]{40}|contains '\.git'|hasDot",
+            r"fsck error|error in (tree|commit|tag|blob) [0-9a-f]{40}|contains '\.git'|hasDot",
             TreeRefused,
             "Git's check refused objects of the revision: {reason}",
             "Remove them from the branch's history; nothing of it was read.",

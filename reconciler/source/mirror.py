@@ -176,6 +176,7 @@ class RemoteSource:
                 "fetch",
                 "--quiet",
                 "--no-tags",
+                "--update-shallow",  # a remote may be a shallow clone itself: its history ends where it says
                 "--no-auto-maintenance",
                 "--no-write-fetch-head",
                 "--recurse-submodules=no",

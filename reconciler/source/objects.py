@@ -45,7 +45,7 @@ class ObjectReader:
         """Return the revision of a commit id with its author, subject and date."""
         found = await self.git("rev-list", "--max-count=1", "--no-commit-header", f"--format={_FORMAT}", commit)
         fields = found.stdout.decode("utf-8", "replace").rstrip("\n").split("\0")
-        if found.returncode or len(fields) != 3 or not fields[1].isdigit():
+        if found.returncode or len(fields) != 3:
             raise MirrorDamaged(f"commit {commit[:12]} cannot be read: {found.reason}")
         algorithm = "sha1" if len(commit) == 40 else "sha256"
         return Revision(
@@ -54,7 +54,7 @@ class ObjectReader:
             branch,
             author=fields[0][:200],
             subject=fields[2][:200],
-            committed_at=float(fields[1]),
+            committed_at=float(fields[1]) if fields[1].isdigit() else 0.0,  # a date that is none
             rewritten=rewritten,
             signer=signer,
         )

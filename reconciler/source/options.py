@@ -14,7 +14,8 @@ from reconciler.model.errors import ConfigError
 from reconciler.source.errors import RefUnknown
 
 _MIB = 1024 * 1024
-_SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9._-]+):(?P<path>[^/:\s][^\s]*)")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9_][A-Za-z0-9._-]+:[^:\s][^\s]*")
+"""``[user@]host:path``, as scp and Git write it. A host of one letter is a drive of Windows."""
 _REF = re.compile(r"[A-Za-z0-9_@+][A-Za-z0-9_./@+~^-]*")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -78,7 +79,12 @@ def local_folder(url: str) -> Path | None:
     if url.startswith("file://"):
         parts = urlsplit(url)
         return Path(parts.path) if parts.netloc in {"", "localhost"} else None
-    return None if "://" in url or _SCP.fullmatch(url) else Path(url)
+    return Path(url) if is_folder(url) else None
+
+
+def is_folder(url: str) -> bool:
+    """Whether ``url`` is a path: no scheme, and no colon before the first slash, which makes it ``host:path`` for Git as well. Pure."""
+    return "://" not in url and ":" not in url.partition("/")[0]
 
 
 def check_url(url: str, allow_hosts: Iterable[str] = ()) -> None:
@@ -93,8 +99,13 @@ def check_url(url: str, allow_hosts: Iterable[str] = ()) -> None:
         raise _refused("it holds control characters")
     if url.startswith("-") or "::" in url.partition("/")[0]:
         raise _refused("it is neither a URL nor a folder")
-    folder = local_folder(url)
-    if folder is not None or _SCP.fullmatch(url):
+    if _DRIVE.match(url):
+        raise _refused("it is a path of Windows, where this program does not run", "Name a folder as /PATH or ./PATH.")
+    if local_folder(url) is not None:
+        return
+    if "://" not in url:
+        if not _SCP.fullmatch(url):
+            raise _refused("it is neither a URL nor host:path", "Use ssh://git@HOST/PATH; a folder with a colon is ./NAME:REST.")
         return
     parts = _split(url)
     if parts.scheme not in {"https", "ssh", "http"}:

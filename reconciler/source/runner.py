@@ -21,6 +21,22 @@ from typing import Any
 from reconciler.model.errors import SourceError
 from reconciler.source.errors import SourceTimeout, SourceTooLarge
 
+_LEGACY = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
+"""What old tools wrote wrongly into dates, names and modes: it misleads nobody, and histories with it are never rewritten. Names in
+trees, `.git`, `..`, links and submodules stay refused."""
+_HARMLESS = tuple(part for name in _LEGACY for part in ("-c", f"fetch.fsck.{name}=ignore"))
 _CONSTANTS = (
     "--no-pager",
     "--no-replace-objects",
@@ -36,6 +52,7 @@ _CONSTANTS = (
     "transfer.fsckObjects=true",
     "-c",
     "fetch.fsckObjects=true",
+    *_HARMLESS,
     "-c",
     "fetch.unpackLimit=1",  # always a pack: a killed fetch leaves one temporary file, not thousands of objects
     "-c",

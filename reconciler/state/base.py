@@ -7,13 +7,13 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -24,6 +24,8 @@ from reconciler.state.rows import StorageFull
 BUSY_MS = 30_000
 RESERVE_BYTES = 16 << 20
 CHUNK = 500
+LOG_BYTES = 64 << 20
+"""To this the write-ahead log is cut when it begins anew: else it stays as large as it ever was."""
 
 
 def pack(value: Any) -> bytes:
@@ -50,6 +52,7 @@ def make_engine(url: str) -> Engine:
                 "synchronous=FULL",
                 "foreign_keys=ON",
                 "temp_store=MEMORY",
+                f"journal_size_limit={LOG_BYTES}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
 
@@ -122,7 +125,7 @@ class Base:
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise state_error(error) from error
 
     @contextlib.contextmanager
@@ -130,7 +133,7 @@ class Base:
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise state_error(error) from error
 
     def _upsert(self, connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,29 +153,67 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield items[start : start + CHUNK]
 
 
-def state_error(error: DBAPIError) -> StateError:
+def newest(connection: SqlConnection, query: Select[Any], table: Table, states: Iterable[str], limit: int) -> list[Any]:
+    """Return the ``limit`` newest rows of ``query`` in any of ``states``: by ``created_at`` and ``id``, which it has to select.
+
+    One look for each state, since only within one of them an index has the rows in this order.
+    """
+    found: list[Any] = []
+    for state in states:
+        part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+        found += connection.execute(part).all()
+    return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+
+
+def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool], limit: int) -> int:
+    """Delete up to ``limit`` rows of ``table``; returns how many. What is dropped at once is what everybody else waits for."""
+    columns = list(table.primary_key.columns)
+    found = connection.execute(select(*columns).where(where).limit(limit)).all()
+    if found:
+        one = delete(table).where(*(column == bindparam(f"key_{number}") for number, column in enumerate(columns)))
+        connection.execute(one, [{f"key_{number}": value for number, value in enumerate(row)} for row in found])
+    return len(found)
+
+
+def database_error(error: Exception) -> StateError | None:
+    """Return the typed error of what a database raised; None where ``error`` is something else."""
+    return state_error(error) if isinstance(error, DBAPIError | sqlite3.Error) else None
+
+
+def state_error(error: DBAPIError | sqlite3.Error) -> StateError:
     """Return the typed error of a database's; never with a statement's parameters."""
-    text = str(error.orig).lower()
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    text = str(orig).lower()
     if "disk is full" in text or "no space left" in text or "database or disk is full" in text or "could not extend file" in text:
         return _full()
     if "locked" in text or "busy" in text:
         return StateError(
             "another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1)."
         )
-    if "readonly" in text or "read-only" in text:
-        return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
-    if isinstance(error, OperationalError):
+    if "malformed" in text or "not a database" in text:
         return StateError(
-            f"the database does not answer: {type(error.orig).__name__}",
+            f"the database is damaged: {_first_line(orig)}",
+            code="RC7009",
+            hint="Stop the program, then `reconciler doctor` names the file and the way out.",
+        )
+    if "disk i/o error" in text:
+        return StateError(
+            "the disk of the state reports an error", code="RC7072", hint="Check the disk and the file system, then start again."
+        )
+    if "readonly" in text or "read-only" in text or "unable to open" in text:
+        return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
+    if isinstance(error, OperationalError | sqlite3.OperationalError):
+        return StateError(
+            f"the database does not answer: {type(orig).__name__}",
             code="RC7007",
             hint="It is tried again; check that it runs.",
         )
-    return StateError(f"the database refused: {type(error.orig).__name__}: {_first_line(error)}", code="RC7001")
+    return StateError(f"the database refused: {type(orig).__name__}: {_first_line(orig)}", code="RC7001")
 
 
-def _first_line(error: DBAPIError) -> str:
+def _first_line(error: BaseException | None) -> str:
     """The message alone: PostgreSQL shows the row that failed in the lines after it."""
-    return str(error.orig).split("\n", 1)[0][:200]
+    return str(error).split("\n", 1)[0][:200]
 
 
 def _full() -> StorageFull:

@@ -8,6 +8,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from reconciler.state.files import discard
+
+LOG_BYTES = 64 << 20
 MAX_BYTES = 512 << 20
 """A cache that has grown beyond this is begun anew: it holds every blob that was ever read."""
 
@@ -36,8 +39,7 @@ class BlobCache:
 
     def _drop(self) -> None:
         for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                self._path.with_name(self._path.name + suffix).unlink()
+            discard(self._path.with_name(self._path.name + suffix))
 
     def _connect(self) -> sqlite3.Connection:
         with contextlib.suppress(OSError):  # before SQLite makes it: its log and index take over the mode of the file
@@ -46,6 +48,7 @@ class BlobCache:
         connection = sqlite3.connect(self._path, timeout=5, check_same_thread=False, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         connection.execute("CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID")
         return connection
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 
 from reconciler.model.executions import Execution, ExecutionState, Item
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import pack, unpack
+from reconciler.state.base import newest, pack, unpack
 from reconciler.state.reports import PendingReport, Reports
 from reconciler.state.rows import FenceLost
 
 i, x, o = tables.item, tables.execution, tables.output
-_OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
+OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
 
 
 class Executions(Reports):
@@ -31,15 +31,18 @@ class Executions(Reports):
             payload = connection.execute(select(x.c.payload).where(x.c.id == execution_id)).scalar()
         return unpack(Execution, payload) if payload is not None else None
 
-    def executions(self, *, stage: str = "", states: Sequence[str] = (), limit: int = 100) -> list[Execution]:
-        """Return executions, newest first."""
-        query = select(x.c.payload).order_by(x.c.created_at.desc(), x.c.id).limit(limit)
+    def executions(
+        self, *, stage: str = "", states: Sequence[str] = (), before: tuple[float, str] | None = None, limit: int = 100
+    ) -> list[Execution]:
+        """Return executions, newest first; ``before`` is when the one to continue from was made, and its id."""
+        query = select(x.c.created_at, x.c.id, x.c.payload)
         if stage:
             query = query.where(x.c.stage == stage)
-        if states:
-            query = query.where(x.c.state.in_(list(states)))
+        if before is not None:
+            query = query.where(tuple_(x.c.created_at, x.c.id) < before)
         with self._read() as connection:
-            return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
+            rows = newest(connection, query, x, states or [state.value for state in ExecutionState], limit)
+            return [unpack(Execution, row.payload) for row in rows]
 
     def executions_of_item(self, item_id: str) -> list[Execution]:
         """Return the tries of an item, oldest first."""
@@ -52,7 +55,7 @@ class Executions(Reports):
         ended = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0) & (x.c.next_at <= now)
         query = (
             select(x.c.id, x.c.version)
-            .where((x.c.state.in_(_OPEN) & (x.c.next_at <= now)) | ended)
+            .where((x.c.state.in_(OPEN) & (x.c.next_at <= now)) | ended)
             .order_by(x.c.next_at)
             .limit(limit)
         )
@@ -63,8 +66,11 @@ class Executions(Reports):
         """Return when the next execution is to be looked at (epoch seconds); 0 if none is under way."""
         with self._read() as connection:
             again = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0)
-            query = select(func.min(x.c.next_at)).where(x.c.state.in_(_OPEN) | again)
-            return float(connection.execute(query).scalar() or 0.0)
+            found = [
+                connection.execute(select(func.min(x.c.next_at)).where(where)).scalar()
+                for where in (*(x.c.state == state for state in OPEN), again)
+            ]
+            return min((float(at) for at in found if at is not None), default=0.0)
 
     def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
         """Store what an execution is now; raises `FenceLost` when another process wrote it meanwhile."""
@@ -133,21 +139,18 @@ class Executions(Reports):
         with self._write() as connection:
             connection.execute(update(x).where(x.c.id == execution_id, x.c.next_at > now).values(next_at=now))
 
-    def last_inputs(self, stage: ResourceId, results: Sequence[str], page: int = 50) -> Mapping[str, Any] | None:
+    def last_inputs(self, stage: ResourceId, results: Sequence[str]) -> Mapping[str, Any] | None:
         """Return the inputs of the newest finished execution with one of ``results``; None if there is none."""
-        query = (
-            select(x.c.payload)
-            .where(x.c.stage == stage.path, x.c.state == ExecutionState.FINISHED.value)
-            .order_by(x.c.finished_at.desc(), x.c.id)
-            .execution_options(yield_per=page)
-        )
         with self._read() as connection:
-            for payload in connection.execute(query).scalars():
-                execution: Execution = unpack(Execution, payload)
-                if execution.result is not None and execution.result.value in results:
-                    found = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
-                    return unpack(Item, found).inputs if found is not None else {}
-        return None
+            ended: list[Any] = []
+            for result in results:  # one by one: of each the newest stands at the end of its part of the index
+                query = select(x.c.finished_at, x.c.item_id).where(x.c.stage == stage.path, x.c.result == result)
+                ended += connection.execute(query.order_by(x.c.finished_at.desc()).limit(1)).all()
+            if not ended:
+                return None
+            item_id = max(ended, key=lambda row: float(row.finished_at)).item_id
+            found = connection.execute(select(i.c.payload).where(i.c.id == item_id)).scalar()
+            return unpack(Item, found).inputs if found is not None else {}
 
     def finished_before(self, stage: ResourceId, before: float, item_id: str) -> Execution | None:
         """Return the newest execution of ``stage`` that ended before ``before`` (epoch seconds), but none of ``item_id``."""
@@ -210,5 +213,6 @@ def execution_row(execution: Execution) -> dict[str, Any]:
         "next_at": execution.next_at,
         "created_at": execution.created_at,
         "finished_at": execution.finished_at,
+        "result": execution.result.value if execution.result is not None else "",
         "payload": pack(execution),
     }

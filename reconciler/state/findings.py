@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, insert, select
@@ -14,9 +15,11 @@ from reconciler.model.resources import ResourceId, Suspension
 from reconciler.model.serialize import no_collection
 from reconciler.model.status import ResourceStatus
 from reconciler.state import tables
-from reconciler.state.base import CHUNK, chunks, pack, unpack
+from reconciler.state.base import CHUNK, chunks, drop_some, pack, unpack
 from reconciler.state.objects import Objects
 from reconciler.state.rows import StoredObservation
+
+_STATUSES_MARK = "statuses.mark"
 
 
 class Findings(Objects):
@@ -78,21 +81,21 @@ class Findings(Objects):
             rows = connection.execute(select(tables.status.c.path, tables.status.c.payload)).all()
         return {ResourceId.from_path(path): unpack(ResourceStatus, payload) for path, payload in rows}
 
-    def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> None:
-        """Store statuses; rows in which only the time of the next look moved are not written (that time is not kept)."""
-        with self._read() as connection:
-            known = {
-                path: bytes(payload)
-                for path, payload in connection.execute(select(tables.status.c.path, tables.status.c.payload))
-            }
-        packed = [(row.id.path, pack(dataclasses.replace(row, next_reconcile_at=""))) for row in rows]
-        changed = [{"path": path, "payload": payload} for path, payload in packed if known.get(path) != payload]
-        if not changed and not gone:
-            return
+    def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> str:
+        """Store statuses without the time of the next look, and drop those of ``gone``; returns the new `statuses_mark`."""
+        mark = secrets.token_hex(8)
+        changed = [{"path": row.id.path, "payload": pack(dataclasses.replace(row, next_reconcile_at=""))} for row in rows]
         with self._write() as connection:
             self._upsert(connection, tables.status, changed)
             for part in chunks([one.path for one in gone]):
                 connection.execute(delete(tables.status).where(tables.status.c.path.in_(part)))
+            self._upsert(connection, tables.meta, [{"key": _STATUSES_MARK, "value": mark}])
+        return mark
+
+    def statuses_mark(self) -> str:
+        """Return a text that is another after every `save_statuses` of any process; empty before the first."""
+        with self._read() as connection:
+            return str(connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _STATUSES_MARK)).scalar() or "")
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -240,16 +243,22 @@ class Findings(Objects):
         with self._read() as connection:
             return [unpack(JournalEntry, row[0]) for row in connection.execute(query)]
 
-    def prune_history(self, before: float) -> int:
-        """Drop journal entries and settled intents older than ``before`` (epoch seconds), and approvals; returns how many rows."""
+    def prune_history(self, before: float, limit: int = CHUNK) -> int:
+        """Drop up to ``limit`` journal entries, settled intents or approvals older than ``before`` (epoch seconds).
+
+        Returns how many; call it again until it returns 0.
+        """
         done = [state.value for state in IntentState if state not in {IntentState.PENDING, IntentState.UNKNOWN}]
+        journal, intent, approval = tables.journal, tables.intent, tables.approval
         with self._write() as connection:
-            count = connection.execute(delete(tables.journal).where(tables.journal.c.at < before)).rowcount
-            count += connection.execute(
-                delete(tables.intent).where(tables.intent.c.created_at < before, tables.intent.c.state.in_(done))
-            ).rowcount
-            count += connection.execute(delete(tables.approval).where(tables.approval.c.at < before)).rowcount
-        return int(count)
+            for table, where in (
+                (journal, journal.c.at < before),
+                (intent, (intent.c.created_at < before) & intent.c.state.in_(done)),
+                (approval, approval.c.at < before),
+            ):
+                if gone := drop_some(connection, table, where, limit):
+                    return gone
+        return 0
 
 
 __all__ = ["Findings"]

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import chunks, pack, unpack
+from reconciler.state.base import CHUNK, chunks, drop_some, pack, unpack
 from reconciler.state.leases import Leases
 
 PENDING_BYTES = 32 << 20
@@ -125,15 +125,17 @@ class Inbox(Leases):
     def events(self, *, source: str = "", before: str = "", limit: int = 100, states: Sequence[str] = ()) -> list[Event]:
         """Return events, newest first; ``before`` is the id to continue from."""
         e = tables.event
-        query = select(e.c.payload).order_by(e.c.id.desc()).limit(limit)
+        query = select(e.c.id, e.c.payload).order_by(e.c.id.desc()).limit(limit)
         if source:
             query = query.where(e.c.source == source)
         if before:
             query = query.where(e.c.id < before)
-        if states:  # one is compared as such: that is what the index of pending ones is found by
-            query = query.where(e.c.state == states[0] if len(states) == 1 else e.c.state.in_(list(states)))
+        found: list[Any] = []
         with self._read() as connection:
-            return [unpack(Event, payload) for payload in connection.execute(query).scalars()]
+            # State by state: only within one of them an index has the events of a source in their order.
+            for state in states or [one.value for one in EventState]:
+                found += connection.execute(query.where(e.c.state == state)).all()
+        return [unpack(Event, row.payload) for row in sorted(found, key=lambda row: str(row.id), reverse=True)[:limit]]
 
     def event(self, event_id: str) -> tuple[Event, bytes] | None:
         """Return one event with its body, by id or by the sender's delivery id."""
@@ -141,10 +143,8 @@ class Inbox(Leases):
         columns = select(e.c.payload, e.c.body)
         with self._read() as connection:
             row = connection.execute(columns.where(e.c.id == event_id)).first()
-            if row is None:  # the sources first: they stand in the index, which is a hundredth of the bodies
-                sources = select(e.c.source).where(e.c.delivery_id == event_id)
-                named = columns.where(e.c.source.in_(list(connection.execute(sources).scalars())), e.c.delivery_id == event_id)
-                row = connection.execute(named.order_by(e.c.id)).first()
+            if row is None:
+                row = connection.execute(columns.where(e.c.delivery_id == event_id).order_by(e.c.id).limit(1)).first()
         return (unpack(Event, row.payload), bytes(row.body)) if row is not None else None
 
     def rejections(self, event_ids: Sequence[str]) -> list[RejectedBy]:
@@ -197,14 +197,34 @@ class Inbox(Leases):
 
     # -- retention --------------------------------------------------------------------------------------------------
 
-    def prune_events(self, before: float) -> int:
-        """Drop events received before ``before`` (epoch seconds), never one that is pending; returns how many."""
-        e, r, j = tables.event, tables.rejection, tables.joining
+    def prune_events(self, before: float, limit: int = CHUNK, max_bytes: int = PENDING_BYTES) -> int:
+        """Drop up to ``limit`` events received before ``before`` (epoch seconds), never one that is pending; then what they left.
+
+        Returns how many rows; call it again until it returns 0. ``max_bytes``: of bodies, together.
+        """
+        r, j = tables.rejection, tables.joining
         with self._write() as connection:
-            count = connection.execute(delete(e).where(e.c.id < first_id(before), e.c.state != "pending")).rowcount
-            connection.execute(delete(r).where(r.c.at < before))
-            connection.execute(delete(j).where(j.c.touched_at < before))
-        return int(count)
+            for state in EventState:
+                if state is not EventState.PENDING and (gone := self._drop_events(connection, state, before, limit, max_bytes)):
+                    return gone
+            for table, where in ((r, r.c.at < before), (j, j.c.touched_at < before)):
+                if gone := drop_some(connection, table, where, limit):
+                    return gone
+        return 0
+
+    def _drop_events(self, connection: SqlConnection, state: EventState, before: float, limit: int, max_bytes: int) -> int:
+        e = tables.event
+        old = select(e.c.id, func.length(e.c.body)).where(e.c.state == state.value, e.c.id < first_id(before))
+        ids: list[str] = []
+        total = 0
+        for event_id, size in connection.execute(old.order_by(e.c.id).limit(limit)):
+            total += int(size)
+            if ids and total > max_bytes:
+                break
+            ids.append(str(event_id))
+        for part in chunks(ids):
+            connection.execute(delete(e).where(e.c.id.in_(part)))
+        return len(ids)
 
 
 def first_id(at: float) -> str:

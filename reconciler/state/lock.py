@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from reconciler.model.errors import StateError
+from reconciler.model.errors import StateError, storage_error
 
 
 class StateLock:
@@ -23,11 +23,7 @@ class StateLock:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(
-                f"the state folder {self._path.parent} cannot be used: {error.strerror}",
-                code="RC7002",
-                hint="Give it to this user, or name another in state.url and status.file.",
-            ) from None
+            raise storage_error(error, f"the state folder {self._path.parent}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -38,8 +34,9 @@ class StateLock:
                 code="RC7003",
                 hint="Use the running daemon (its verbs work beside it), or stop it first.",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder cannot be named
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -11,12 +11,12 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, select, update
 
 from reconciler.model.events import Event
-from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Vote
+from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import chunks, pack, unpack
-from reconciler.state.executions import Executions, execution_row
+from reconciler.state.base import CHUNK, chunks, newest, pack, unpack
+from reconciler.state.executions import OPEN, Executions, execution_row
 from reconciler.state.inbox import Arrival
 from reconciler.state.reports import PendingReport
 
@@ -93,7 +93,7 @@ class Queue(Executions):
             if not items:
                 return Admission()
             running = connection.execute(
-                select(func.count()).select_from(x).where(x.c.stage == stage.path, x.c.state != ExecutionState.FINISHED.value)
+                select(func.count()).select_from(x).where(x.c.stage == stage.path, x.c.state.in_(OPEN))
             ).scalar_one()
             decision = decide(items, int(running), self._votes(connection, [one.id for one in items]))
             self._carry_out(connection, {one.id: one for one in items}, decision)
@@ -141,13 +141,12 @@ class Queue(Executions):
 
     def items(self, *, stage: str = "", states: Sequence[str] = (), limit: int = 200) -> list[Item]:
         """Return items, newest first."""
-        query = select(i.c.payload).order_by(i.c.created_at.desc(), i.c.id).limit(limit)
+        query = select(i.c.created_at, i.c.id, i.c.payload)
         if stage:
             query = query.where(i.c.stage == stage)
-        if states:
-            query = query.where(i.c.state.in_(list(states)))
         with self._read() as connection:
-            return [unpack(Item, payload) for payload in connection.execute(query).scalars()]
+            rows = newest(connection, query, i, states or [state.value for state in ItemState], limit)
+            return [unpack(Item, row.payload) for row in rows]
 
     def items_of_event(self, event_id: str) -> list[Item]:
         """Return the items that an event was queued as."""
@@ -182,9 +181,10 @@ class Queue(Executions):
             waiting = select(i.c.stage, func.count()).where(i.c.state == ItemState.QUEUED.value).group_by(i.c.stage)
             for stage, number in connection.execute(waiting):
                 found.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
-            running = select(x.c.stage, func.count()).where(x.c.state != ExecutionState.FINISHED.value).group_by(x.c.stage)
-            for stage, number in connection.execute(running):
-                found.setdefault(stage, {"queue": 0, "running": 0})["running"] = int(number)
+            for state in OPEN:
+                running = select(x.c.stage, func.count()).where(x.c.state == state).group_by(x.c.stage)
+                for stage, number in connection.execute(running):
+                    found.setdefault(stage, {"queue": 0, "running": 0})["running"] += int(number)
         return found
 
     def finish_execution(
@@ -256,16 +256,17 @@ class Queue(Executions):
 
     # -- retention --------------------------------------------------------------------------------------------------
 
-    def prune_executions(self, before: float, limit: int = 5_000) -> int:
+    def prune_executions(self, before: float, limit: int = CHUNK) -> int:
         """Drop up to ``limit`` ended items older than ``before`` (epoch seconds) with all of theirs; returns how many.
 
-        Call it again while it returns ``limit``. After the last of them, pins go that nothing was queued with since then.
+        Call it again until it returns 0. After the last of them, pins go that nothing was queued with since then.
         """
-        ended = [ItemState.DONE.value, ItemState.DISCARDED.value]
         lease = tables.lease
         with self._write() as connection:
-            query = select(i.c.id).where(i.c.state.in_(ended), i.c.created_at < before).limit(limit)
-            old = list(connection.execute(query).scalars())
+            old: list[str] = []
+            for state in (ItemState.DONE, ItemState.DISCARDED):
+                query = select(i.c.id).where(i.c.state == state.value, i.c.created_at < before).limit(limit - len(old))
+                old += connection.execute(query).scalars()
             for part in chunks(old):
                 runs = list(connection.execute(select(x.c.id).where(x.c.item_id.in_(part))).scalars())
                 names = [f"report/{one}" for one in part] + [f"execution/{one}" for one in runs]
@@ -277,19 +278,20 @@ class Queue(Executions):
                 connection.execute(delete(v).where(v.c.item_id.in_(part)))
                 connection.execute(delete(r).where(r.c.item_id.in_(part)))
                 connection.execute(delete(i).where(i.c.id.in_(part)))
-            if len(old) < limit:
-                self._prune_pins(connection, before)
-        return len(old)
+            pins = self._prune_pins(connection, before, limit) if not old else 0
+        return len(old) + pins
 
-    def _prune_pins(self, connection: SqlConnection, before: float) -> None:
-        """Drop the pins that were not used since ``before``, but for those of items that wait or run for that long."""
+    def _prune_pins(self, connection: SqlConnection, before: float, limit: int) -> int:
+        """Drop pins that were not used since ``before``, but for those of items that wait or run for that long."""
         still = select(i.c.payload).where(
             i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before
         )
         used = {unpack(Item, row).spec_digest for row in connection.execute(still).scalars()}
         known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
-        for part in chunks(sorted(known - used)):  # asked again: another process may queue something with it right now
-            connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before))
+        gone = 0
+        for part in chunks(sorted(known - used)[:limit]):  # asked again: another process may queue something with it right now
+            gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount
+        return gone
 
 
 def _item_row(item: Item) -> dict[str, Any]:

@@ -6,19 +6,20 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import delete, inspect, select, text
 
-from reconciler.model.errors import StateError
+from reconciler.model.errors import StateError, storage_error
 from reconciler.state.base import keep_reserve, make_engine
 from reconciler.state.cache import BlobCache
+from reconciler.state.files import fault_of, make_database, traces_of
 from reconciler.state.findings import Findings
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
 from reconciler.state.routing import Routings
 from reconciler.state.tables import meta
-
-_HEADER = b"SQLite format 3\x00"
 
 
 class Store(Findings, Routings):
@@ -27,11 +28,17 @@ class Store(Findings, Routings):
     _cache: BlobCache | None = None
 
     @classmethod
-    def open(cls, url: str, *, state_dir: Path, create: bool = True) -> Store:
-        """Open, check and migrate. Raises `StateError` when it is damaged (the file stays untouched), newer, or missing with ``create`` False."""
+    def open(cls, url: str, *, state_dir: Path, create: bool = True, key_file: Path | None = None) -> Store:
+        """Open, check and migrate. Raises `StateError` when it is damaged (the file stays untouched), newer, or missing with ``create`` False.
+
+        ``key_file``: beside a master key that is there, a file without content is no new state.
+        """
         file = _file(url)
         if file is not None:
-            _prepare(file, create=create)
+            try:
+                _prepare(file, key_file, create=create)
+            except OSError as error:
+                raise storage_error(error, f"the state {file}") from None
         engine = make_engine(url)
         store = cls(engine, state_dir)
         try:
@@ -63,6 +70,8 @@ class Store(Findings, Routings):
                 code="RC7001",
                 hint="Restore a backup, or use `reconciler rebuild` on a new state.",
             )
+        if file is not None and found is None and not tables and (traces := traces_of(file, None)):
+            raise emptied(file, traces)
         if not create and found is None:
             raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
         if file is not None and found is not None:
@@ -93,6 +102,14 @@ class Store(Findings, Routings):
             with self._read() as connection:
                 connection.execute(text("SELECT 1"))
 
+    def checkpoint(self) -> None:
+        """Move what lies in the write-ahead log into the database, as far as that goes without waiting for anybody."""
+        if self.dialect == "sqlite":
+            with self._engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                if raw is not None:  # outside of a transaction: within one it is refused
+                    raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def get_meta(self, key: str) -> str | None:
         """Return a single value, or None."""
         with self._read() as connection:
@@ -120,41 +137,40 @@ def _file(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def _prepare(file: Path, *, create: bool) -> None:
+def _prepare(file: Path, key_file: Path | None, *, create: bool) -> None:
     """Make the folder and file with narrow modes; refuse a damaged file before anything could change it."""
-    if not file.exists():
+    try:
+        info = file.stat()
+    except FileNotFoundError:
         if not create:
             raise StateError(
                 f"there is no state at {file}", code="RC7021", hint="It is made by the first `reconciler run` or `apply`."
-            )
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as error:
-            raise StateError(
-                f"the state {file} cannot be made: {error.strerror}",
-                code="RC7002",
-                hint="Give the folder to this user, or name another in state.url.",
             ) from None
+        make_database(file)
         return
-    if file.stat().st_mode & 0o077:
+    if not stat.S_ISREG(info.st_mode):
+        raise StateError(
+            f"the state {file} is not a file",
+            code="RC7001",
+            hint=f"Move it away (mv {file} {file}.other), or name the database's file in state.url.",
+        )
+    if info.st_size == 0 and (traces := traces_of(file, key_file)):
+        raise emptied(file, traces)
+    if info.st_mode & 0o077:
         file.chmod(0o600)
-    with file.open("rb") as opened:
-        header = opened.read(16)
-    if header and header != _HEADER:
-        raise damaged(file, "its header is not SQLite's")
-    try:
-        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
-        try:
-            result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        if "locked" in str(error) or "unable to open" in str(error):
-            return  # another process writes; what is wrong, if anything, is found when it is opened
-        raise damaged(file, str(error)) from None
-    if result != "ok":
-        raise damaged(file, str(result))
+    reason = fault_of(file)
+    if reason:
+        raise damaged(file, reason)
+
+
+def emptied(file: Path, traces: Sequence[Path]) -> StateError:
+    """Return the error of a database without content where there was one."""
+    return StateError(
+        f"the state {file} is empty, but {traces[0].name} beside it says that there was one",
+        code="RC7070",
+        hint=f"Nothing was changed. Restore {_backups(file)}, or remove it (rm {file}) and run `reconciler rebuild`: every object is "
+        "found again by its marker.",
+    )
 
 
 def back_up(file: Path, copy: Path) -> None:

@@ -39,6 +39,7 @@ intent = Table(
     Column("created_at", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("intent_state", "state", "integration"),
+    Index("intent_created", "created_at"),
 )
 connection = Table(
     "connection", metadata, Column("integration", String(400), primary_key=True), Column("payload", LargeBinary, nullable=False)
@@ -60,6 +61,7 @@ approval = Table(
     Column("sha256", String(80), primary_key=True),
     Column("by", String(200), nullable=False),
     Column("at", Double, nullable=False),
+    Index("approval_at", "at"),
 )
 suspension = Table(
     "suspension",
@@ -91,6 +93,7 @@ audit = Table(
     Column("seq", _Number, primary_key=True, autoincrement=False),
     Column("prev", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+    Column("mac", String(80), nullable=False, server_default=""),
     Column("resource", String(400), nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("audit_resource", "resource", "seq"),
@@ -103,6 +106,7 @@ lease = Table(
     Column("holder", String(200), nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("until", Double, nullable=False),
+    Index("lease_holder", "holder"),
 )
 
 event = Table(
@@ -116,9 +120,10 @@ event = Table(
     Column("received_at", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("event_delivery", "source", "delivery_id", unique=True),
-    # Partial: a delivery is stored before it is answered, and every index is paid for then.
-    Index("event_pending", "id", sqlite_where=text("state = 'pending'"), postgresql_where=text("state = 'pending'")),
+    Index("event_delivery", "delivery_id", "source", unique=True),  # also by the sender's id alone
+    # No more than these: a delivery is stored before it is answered, and every index is paid for then.
+    Index("event_state", "state", "id"),
+    Index("event_source", "source", "state", "id"),
     Index("event_identity", "source", "identity", sqlite_where=text("identity <> ''"), postgresql_where=text("identity <> ''")),
 )
 rejection = Table(
@@ -141,6 +146,7 @@ joining = Table(
     Column("touched_at", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("joining_deadline", "deadline"),
+    Index("joining_touched", "touched_at"),
 )
 pin = Table(
     "pin",
@@ -148,6 +154,7 @@ pin = Table(
     Column("digest", String(80), primary_key=True),
     Column("used_at", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Index("pin_used", "used_at"),
 )
 item = Table(
     "item",
@@ -159,7 +166,7 @@ item = Table(
     Column("created_at", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("item_stage", "stage", "state", "created_at"),
-    Index("item_state", "state"),
+    Index("item_state", "state", "created_at", "id"),
     Index("item_event", "event_id"),
 )
 vote = Table(
@@ -182,17 +189,13 @@ execution = Table(
     Column("next_at", Double, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double, nullable=False),
+    Column("result", String(20), nullable=False, server_default=""),
     Column("payload", LargeBinary, nullable=False),
     Index("execution_due", "state", "next_at"),
     Index("execution_stage", "stage", "created_at"),
-    Index("execution_open", "stage", sqlite_where=text("state <> 'finished'"), postgresql_where=text("state <> 'finished'")),
-    Index(
-        "execution_ended",
-        "stage",
-        "finished_at",
-        sqlite_where=text("state = 'finished'"),
-        postgresql_where=text("state = 'finished'"),
-    ),
+    Index("execution_state", "state", "created_at", "id"),
+    Index("execution_list", "stage", "state", "created_at", "id"),
+    Index("execution_result", "stage", "result", "finished_at"),
     Index("execution_item", "item_id"),
     Index("execution_run", "integration", "external_id"),
 )

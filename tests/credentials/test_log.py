@@ -99,7 +99,7 @@ def test_f5_a_logger_made_before_logging_was_configured_or_kept_over_a_reload_is
 
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_f6_a_traceback_has_no_local_variable(style: str, logged: Logged) -> None:
-    out, _ = logged(style)
+    out, _ = logged(style, level="debug")
 
     def inner() -> None:
         password = "local-" + "variable-canary"  # known to no redactor
@@ -115,6 +115,21 @@ def test_f6_a_traceback_has_no_local_variable(style: str, logged: Logged) -> Non
     assert shown.count("RuntimeError: broken") == 3
     assert "in inner" in shown
     assert "local-variable-canary" not in shown
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_n15_a_traceback_is_only_for_those_who_ask_for_it(style: str, logged: Logged) -> None:
+    out, _ = logged(style)
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError as error:
+        get_logger("x").error("failed", exc_info=error)
+        logging.getLogger("library").error("failed", exc_info=True)
+    shown = out.getvalue()
+    assert "Traceback" not in shown
+    assert len(shown.splitlines()) == 2
+    assert shown.count("RuntimeError") == 2
+    assert shown.count("test_log.py:") == 2
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -11,13 +11,22 @@ import orjson
 from reconciler.engine.control import Control
 from reconciler.events.commands import Commands
 from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
 from reconciler.server.api.document import document
-from reconciler.server.api.requests import Invalid
+from reconciler.server.api.requests import Invalid, Ready
 from reconciler.stages.logs import Logs, NoLog
 from reconciler.stages.pushing import MAX_BYTES, MAX_OUTPUTS, Pushing
 
 Values = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """What is: the whole document as redacted JSON, and the row of one resource."""
+
+    document: Callable[[], Awaitable[bytes]]
+    row: Callable[[ResourceId], Mapping[str, Any] | None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,8 +37,7 @@ class Backend:
     control: Control
     logs: Logs
     pushing: Pushing
-    status: Callable[[], Mapping[str, Any]]
-    """The status document, as it is now."""
+    status: Status
     public_url: str = ""
 
 
@@ -40,9 +48,9 @@ class Handlers:
         self._backend = backend
         self._document = document(backend.public_url)
 
-    def find(self, name: str) -> Callable[[Values, str], Awaitable[Mapping[str, Any]]]:
+    def find(self, name: str) -> Callable[[Values, str], Awaitable[Mapping[str, Any] | Ready]]:
         """Return the handler of an operation."""
-        found: Callable[[Values, str], Awaitable[Mapping[str, Any]]] = getattr(self, name)
+        found: Callable[[Values, str], Awaitable[Mapping[str, Any] | Ready]] = getattr(self, name)
         return found
 
     # -- looking ----------------------------------------------------------------------------------------------------
@@ -51,9 +59,9 @@ class Handlers:
         """The document itself."""
         return self._document
 
-    async def status(self, values: Values, who: str) -> Mapping[str, Any]:
+    async def status(self, values: Values, who: str) -> Ready:
         """What is."""
-        return self._backend.status()
+        return Ready(await self._backend.status.document())
 
     async def events(self, values: Values, who: str) -> Mapping[str, Any]:
         """A page of events."""
@@ -92,12 +100,9 @@ class Handlers:
     async def resource(self, values: Values, who: str) -> Mapping[str, Any]:
         """The status of one resource."""
         identity = self._backend.control.find(_name(values))
-        key = (identity.kind, identity.canvas, identity.name)
-        rows = self._backend.status()["resources"]
-        found = next((one for one in rows if (one["kind"], one["canvas"], one["name"]) == key), None)
-        if found is None:
+        row = self._backend.status.row(identity)
+        if row is None:
             raise ReconcilerError(f"{identity} has no status yet", code="RC6025", hint="Ask again after the next pass.")
-        row: Mapping[str, Any] = found
         return row
 
     # -- doing ------------------------------------------------------------------------------------------------------

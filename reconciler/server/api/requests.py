@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
@@ -143,9 +144,16 @@ async def _bytes(request: Request) -> bytes:
 # -- answers ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An answer that is JSON already, and redacted."""
+
+    content: bytes
+
+
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return ``content`` as JSON."""
-    raw = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+    raw = content.content if isinstance(content, Ready) else orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
     return Response(raw, status, {**SECURITY_HEADERS, **(headers or {})}, media_type="application/json")
 
 

@@ -73,7 +73,7 @@ class Routes:
                 if operation.stream and values.get("follow") == "1":
                     return await self._follow(values, who)
                 content = await handler(values, who)
-                if operation.access is not Access.PUBLIC:
+                if operation.access is not Access.PUBLIC and not isinstance(content, requests.Ready):
                     content = self._redactor.redact_json(content)
                 return requests.answer(content, operation.status)
             except ReconcilerError as error:

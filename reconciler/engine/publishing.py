@@ -1,0 +1,210 @@
+"""Writes the status file: each row is built, redacted and encoded once, when it changes, and never on the event loop.
+
+A heartbeat without news writes its time into the head of the file and nothing else, so an installation of many thousand
+resources at rest costs hardly more than one of ten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from reconciler.credentials.redact import Redactor
+from reconciler.engine import statusfile
+from reconciler.engine.live import Live
+from reconciler.engine.passes import Engine
+from reconciler.engine.statusfile import DaemonInfo, Moment
+from reconciler.model.resources import ResourceId
+from reconciler.model.status import ResourceStatus
+
+_NEXT = b'"nextReconcileAt":'
+_HEARTBEAT = b'"heartbeatAt":"'
+_FETCHED = b'"lastFetchedAt":"'
+_STAMPS = (_HEARTBEAT, _FETCHED)
+"""Times in the head: of a fixed width, so that one is written over the other while the file is read."""
+_WIDTH = len("2026-01-01T00:00:00Z")
+
+
+class _Rows:
+    """Rows of one kind as they are written, by key; a row is encoded again only when what it is made of is another."""
+
+    def __init__(self, encode: Callable[[Any], bytes], *, same: Callable[[Any, Any], bool]) -> None:
+        self._encode = encode
+        self._same = same
+        self._known: dict[Hashable, tuple[Any, bytes]] = {}
+        self.built = 0
+
+    def of(self, sources: Iterable[tuple[Hashable, Any]]) -> list[bytes]:
+        """Return the rows of ``sources``, in order; what is no longer among them is forgotten."""
+        known, fresh = self._known, {}
+        for key, source in sources:
+            row = known.get(key)
+            if row is None or not (row[0] is source or self._same(row[0], source)):
+                row = (source, self._encode(source))
+                self.built += 1
+            fresh[key] = row
+        self._known = fresh
+        return [row for _, row in fresh.values()]
+
+    def clear(self) -> None:
+        """Encode everything again: a new secret is known, which any row may show."""
+        self._known = {}
+
+
+class Publisher:
+    """The status document of one process: as bytes (`encoded`), and as the file (`publish`)."""
+
+    def __init__(self, engine: Engine, redactor: Redactor, path: Path) -> None:
+        self._engine = engine
+        self._redactor = redactor
+        self._path = path
+        self._lock = threading.Lock()
+        self._resources = _Rows(self._resource, same=_same_row)
+        self._plans = _Rows(lambda plan: self._dump(statusfile.plan_row(plan)), same=lambda one, other: one == other)
+        self._stages = _Rows(self._dump, same=lambda one, other: one == other)
+        self._schedules = _Rows(self._dump, same=lambda one, other: one == other)
+        self._generation = -1
+        self._statuses: Mapping[ResourceId, ResourceStatus] | None = None
+        self._body, self._summary = b"", b""
+        self._written: tuple[bytes, bytes, bytes] | None = None
+        self._inode = 0
+        self._snapshot_of: str | None = None
+        self.files = 0
+        """Whole files written."""
+        self.beats = 0
+        """Heartbeats written into the file that lay there."""
+
+    @property
+    def rows_built(self) -> int:
+        """Return how many rows were built and redacted so far: nothing is added to it while nothing changes."""
+        return self._resources.built + self._plans.built + self._stages.built + self._schedules.built
+
+    async def publish(self, info: DaemonInfo) -> None:
+        """Write the file, and the snapshot where another revision is live. Raises OSError."""
+        seen = statusfile.moment(self._engine, info, time.time())
+        await asyncio.to_thread(self._publish, seen)
+        live = self._engine.live
+        if live.revision != self._snapshot_of:
+            await asyncio.to_thread(self._write_snapshot, live)
+            self._snapshot_of = live.revision
+
+    async def encoded(self, info: DaemonInfo) -> bytes:
+        """Return the document as it may be shown, as JSON."""
+        seen = statusfile.moment(self._engine, info, time.time())
+        return await asyncio.to_thread(lambda: b"".join(self._parts(seen)))
+
+    def row(self, identity: ResourceId) -> Mapping[str, Any] | None:
+        """Return the row of one resource, not redacted; None where it has none."""
+        status = self._engine.view.statuses.get(identity)
+        return statusfile.resource_row(status) if status is not None else None
+
+    # -- on a thread ------------------------------------------------------------------------------------------------
+
+    def _publish(self, seen: Moment) -> None:
+        head, body, rest = parts = self._parts(seen)
+        content = (_unstamped(head), body, rest)
+        if content == self._written and _stamp(self._path, self._inode, parts):
+            self.beats += 1
+            return
+        self._written = None
+        self._inode = statusfile.write(self._path, parts)
+        self.files += 1
+        self._written = content
+
+    def _parts(self, seen: Moment) -> tuple[bytes, bytes, bytes]:
+        """Return the document in pieces: the head, the rows of resources, the rest."""
+        with self._lock:
+            if self._redactor.generation != self._generation:
+                self._generation = self._redactor.generation
+                for rows in (self._resources, self._plans, self._stages, self._schedules):
+                    rows.clear()
+                self._statuses = None
+            if seen.statuses is not self._statuses:
+                self._take(seen.statuses)
+            plans = _listed(self._plans.of((plan.integration, plan) for plan in seen.plans))
+            stages = _listed(self._stages.of(((row["canvas"], row["name"]), row) for row in seen.stages))
+            schedules = _listed(self._schedules.of(((row["canvas"], row["name"]), row) for row in seen.schedules))
+            credentials = self._dump(list(seen.credentials))
+            head = self._dump(statusfile.head_of(seen))[:-1]
+            opening = b',\n"summary":' + self._summary + b',\n"plans":' + plans + b',\n"credentials":' + credentials
+            return head + opening + b',\n"resources":', self._body, b',\n"stages":' + stages + b',\n"schedules":' + schedules + b"}\n"
+
+    def _take(self, statuses: Mapping[ResourceId, ResourceStatus]) -> None:
+        rows = sorted(statuses.values(), key=lambda status: status.id)
+        encoded = self._resources.of((status.id, status) for status in rows)
+        body = _listed(_with_next(row, status) for row, status in zip(encoded, rows, strict=True))
+        self._body = self._body if self._body == body else body  # one copy of what is the same
+        self._summary = orjson.dumps(statusfile.summary_of(rows))
+        self._statuses = statuses
+
+    def _resource(self, status: ResourceStatus) -> bytes:
+        """Encode a row without the time of the next look: that moves with every look, and nothing else does."""
+        return self._dump(statusfile.resource_row(dataclasses.replace(status, next_reconcile_at="")))
+
+    def _dump(self, value: Any) -> bytes:
+        return orjson.dumps(self._redactor.redact_json(value))
+
+    def _write_snapshot(self, live: Live) -> None:
+        content = self._redactor.redact_json(statusfile.snapshot_of(live))
+        text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        statusfile.write(self._path.parent / "snapshot.json", [text])
+
+
+def _same_row(one: ResourceStatus, other: ResourceStatus) -> bool:
+    return one == dataclasses.replace(other, next_reconcile_at=one.next_reconcile_at)
+
+
+def _with_next(row: bytes, status: ResourceStatus) -> bytes:
+    # The first of this name is the row's own key: a quotation mark within a text is escaped.
+    return row.replace(_NEXT + b'""', _NEXT + orjson.dumps(status.next_reconcile_at), 1)
+
+
+def _listed(rows: Iterable[bytes]) -> bytes:
+    return b"[\n" + b",\n".join(rows) + b"\n]"
+
+
+def _places(head: bytes) -> Iterable[int]:
+    """Yield where the times of the head stand."""
+    for stamp in _STAMPS:
+        at = head.find(stamp) + len(stamp)
+        if head[at : at + _WIDTH + 1].endswith(b'Z"'):
+            yield at
+
+
+def _unstamped(head: bytes) -> bytes:
+    """Return the head without its times: what tells whether it has news."""
+    blank = bytearray(head)
+    for at in _places(head):
+        blank[at : at + _WIDTH] = b" " * _WIDTH
+    return bytes(blank)
+
+
+def _stamp(path: Path, inode: int, parts: tuple[bytes, ...]) -> bool:
+    """Write the times of the head over those of the file; False when it is not the file that we wrote.
+
+    Each is one write of twenty bytes of the same form within a page, so that whoever reads meanwhile finds a whole document.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        found, head = os.fstat(descriptor), parts[0]
+        if found.st_ino != inode or found.st_size != sum(map(len, parts)):
+            return False
+        for at in _places(head):
+            os.pwrite(descriptor, head[at : at + _WIDTH], at)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+__all__ = ["Publisher"]

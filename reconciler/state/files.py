@@ -1,0 +1,152 @@
+"""The files of the state folder: who may write them, whether they are whole, and what to do with those that can be made again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.model.errors import StateError, storage_error
+
+_HEADER = b"SQLite format 3\x00"
+_PARTS = ("", "-wal", "-shm")
+ANCHOR = "audit.anchor"
+PRIVATE = ("state.db", "engine.db", "cache.db", "lock", "reserve", ANCHOR)
+"""Files that nobody but their owner may read. `master.key` is refused, not repaired: others may have read it by now."""
+_WRITABLE_BY_OTHERS = 0o022
+
+
+def make_database(file: Path) -> None:
+    """Make a database without tables, whole or not at all: a file without content is always one that lost it. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    try:
+        with contextlib.closing(sqlite3.connect(part)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # writes the header
+        with contextlib.suppress(FileExistsError):  # another process made one meanwhile
+            os.link(part, file)
+    except sqlite3.Error:
+        raise OSError(28, "No space left on device", str(file)) from None
+    finally:
+        for suffix in _PARTS:
+            part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def traces_of(file: Path, key_file: Path | None) -> list[Path]:
+    """Return the files that are there only where a state was: ``key_file`` counts where it is given."""
+    beside = [file.parent / name for name in (ANCHOR, "snapshot.json")]
+    return [path for path in ([key_file] if key_file is not None else []) + beside if path.exists()]
+
+
+def fault_of(file: Path) -> str:
+    """Return why ``file`` is no whole database; empty when it is one, is empty, or cannot be looked at now. Raises OSError."""
+    with file.open("rb") as opened:
+        header = opened.read(16)
+    if header and header != _HEADER:
+        return "its header is not SQLite's"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
+            result = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        # Another process writes, or the log beside it cannot be opened: what is wrong is found when it is opened.
+        return "" if "locked" in str(error) or "unable to open" in str(error) else str(error)
+    return "" if result == "ok" else result
+
+
+def discard(path: Path) -> None:
+    """Remove a file that can be made again; a folder in its place is moved aside, since somebody may need what is in it."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            path.rename(path.with_name(f"{path.name}.other-{secrets.token_hex(4)}"))
+        else:
+            path.unlink(missing_ok=True)
+
+
+def discard_database(file: Path) -> None:
+    """Remove a database that can be made again, with what lies beside it."""
+    for suffix in _PARTS:
+        discard(file.with_name(file.name + suffix))
+
+
+def whole_or_gone(file: Path) -> str:
+    """Remove ``file``, a database that can be made again, unless it is whole; returns what was wrong. Raises `StateError`."""
+    try:
+        info = file.stat()
+        reason = fault_of(file) if stat.S_ISREG(info.st_mode) else "it is not a file"
+        if not reason and info.st_mode & 0o077:
+            file.chmod(0o600)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    if reason:
+        discard_database(file)
+        if file.exists():
+            raise StateError(
+                f"{file} is damaged and cannot be removed: {reason}", code="RC7002", hint=f"Remove it: rm -r {file}"
+            )
+    return reason
+
+
+# -- who may write -------------------------------------------------------------------------------------------------------
+
+
+def secure(folder: Path) -> list[str]:
+    """Take from others the right to write the state folder, and to read its private files; returns what was repaired.
+
+    Raises `StateError` where that is not possible: who can write there can replace the state.
+    """
+    repaired = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        info = folder.stat()
+        if not stat.S_ISDIR(info.st_mode):
+            raise NotADirectoryError(20, "Not a directory", str(folder))
+        if info.st_mode & _WRITABLE_BY_OTHERS:
+            _narrow_folder(folder, info)
+            repaired.append(f"{folder}: mode {stat.S_IMODE(info.st_mode):04o} to {stat.S_IMODE(folder.stat().st_mode):04o}")
+    except OSError as error:
+        raise storage_error(error, f"the state folder {folder}") from None
+    for path, mode in too_open(folder):
+        try:
+            path.chmod(0o600)
+        except OSError:
+            raise StateError(
+                f"{path} has mode {mode:04o} and belongs to another user", code="RC7071", hint=f"chown {os.geteuid()} {path}"
+            ) from None
+        repaired.append(f"{path}: mode {mode:04o} to 0600")
+    return repaired
+
+
+def _narrow_folder(folder: Path, info: os.stat_result) -> None:
+    mode = stat.S_IMODE(info.st_mode)
+    if info.st_mode & stat.S_ISVTX:
+        raise StateError(
+            f"the state folder {folder} has mode {mode:04o}: it is shared with other users",
+            code="RC7071",
+            hint="Use a folder of its own: name another in state.url and status.file.",
+        )
+    try:
+        folder.chmod(mode & ~_WRITABLE_BY_OTHERS)
+    except OSError:
+        raise StateError(
+            f"the state folder {folder} has mode {mode:04o}: others may replace what is in it, and it belongs to uid {info.st_uid}",
+            code="RC7071",
+            hint=f"chown {os.geteuid()} {folder} && chmod 700 {folder}",
+        ) from None
+
+
+def too_open(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the private files that others may read or write, with their modes."""
+    for name in PRIVATE:
+        for suffix in _PARTS:
+            path = folder / (name + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                info = path.lstat()
+                if stat.S_ISREG(info.st_mode) and info.st_mode & 0o077:
+                    yield path, stat.S_IMODE(info.st_mode)
