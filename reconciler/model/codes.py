@@ -531,6 +531,12 @@ _TABLE = (
         "The start was interrupted, and the provider shows runs of which none carries the execution's id.",
         "Look at the runs that the message names. Put the id into the workflow's `run-name` (see docs/stages.md), then rerun.",
     ),
+    Code(
+        "RC5045",
+        "Nothing can be changed there",
+        "The repository is archived: GitHub shows its webhooks and refuses every change.",
+        "Unarchive it, or take it out of the manifest; its webhook is then left as it is, and sends nothing.",
+    ),
     # 60xx plan and apply
     Code(
         "RC6001",
