@@ -6,6 +6,7 @@ where nothing secret may be near the code of a stranger.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ PLACEHOLDER_URL = "https://public-url.invalid"
 
 async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
     """Return what the newest revision (or the folder ``path``) changes against ``ref``."""
-    from reconciler.planning.base import base_plan as compare
     from reconciler.source import open_folder, open_source
     from reconciler.source.configured import options_of
 
@@ -39,17 +39,27 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
         after = await _load(source, after_revision, config)
     finally:
         await source.close()
-    return compare(
-        compile_desired(before.resources, config), compile_desired(after.resources, config), revision=after.revision
-    ), after.problems
+    return _compared(before.resources, after, config)
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
+    from reconciler.engine.live import unread_in
     from reconciler.manifests import SourceFile, load
 
     snapshot = await source.snapshot(revision)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    return load(files, revision=revision.id, sandbox=config.sandbox)
+    return dataclasses.replace(load(files, revision=revision.id, sandbox=config.sandbox), unread=unread_in(snapshot))
+
+
+def _compared(before: Iterable[Resource], after: Desired, config: Config) -> tuple[PlanSet, tuple[Any, ...]]:
+    """Compare; what something that was not read hides is as little gone as for the daemon, and named."""
+    from reconciler.engine.live import hidden
+    from reconciler.planning.base import base_plan as compare
+
+    before = tuple(before)
+    behind, problems = hidden(after, before)
+    old = compile_desired((one for one in before if one.id not in behind), config)
+    return compare(old, compile_desired(after.resources, config), revision=after.revision), (*after.problems, *problems)
 
 
 def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[ManagedObject, ...]:
@@ -88,7 +98,6 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[Mana
 async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
     """Return what the newest revision (or the folder ``path``) changes against the daemon's snapshot."""
     from reconciler.manifests.codec import resource_from_json
-    from reconciler.planning.base import base_plan as compare
     from reconciler.source import open_folder, open_source
     from reconciler.source.configured import options_of
 
@@ -109,6 +118,4 @@ async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[P
         after = await _load(source, await source.fetch(), config)
     finally:
         await source.close()
-    return compare(
-        compile_desired(before, config), compile_desired(after.resources, config), revision=after.revision
-    ), after.problems
+    return _compared(before, after, config)

@@ -372,6 +372,12 @@ _TABLE = (
         "The copy of the repository in the state folder cannot be read.",
         "Nothing: it is cloned again by itself. Check the disk if it happens again.",
     ),
+    Code(
+        "RC2045",
+        "Something that may hold manifests was not read",
+        "A link, a submodule, or a file of another name stands where manifests are or were; it is never followed or fetched.",
+        "Put the manifests there as regular `*.yaml` files, name it in `.reconcilerignore`, or remove it. Until then nothing is deleted.",
+    ),
     # 30xx command line and configuration
     Code("RC3001", "Wrong usage", "The command line has an unknown verb, option or value.", "Run `reconciler VERB --help`."),
     Code(

@@ -1,7 +1,8 @@
 """Which remote object is which: desired ↔ recorded ↔ observed, by recorded id, by marker, by a write in doubt.
 
-Matching is done container by container, whatever names they are asked for under (`places`). An object with the marker of another owner is never matched. Where a type has no place for a marker, only the recorded id
-counts, or the natural key of a write whose outcome is unknown.
+Matching is done container by container, under whatever names they are known (`places`). An object with the marker of another
+owner is never matched. Where a type has no place for a marker, only the recorded id counts, or the natural key of a write whose
+outcome is unknown.
 """
 
 from __future__ import annotations
