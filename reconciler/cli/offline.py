@@ -38,25 +38,29 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
         after = await _load(source, after_revision, config)
     finally:
         await source.close()
-    return _compared(before.resources, after, config), after.problems
-
-
-def _compared(before: Iterable[Resource], after: Desired, config: Config) -> PlanSet:
-    """Return the step between two sets of manifests: remote objects, and what has none."""
-    from reconciler.planning.base import base_plan as compare
-    from reconciler.planning.resources import resource_changes
-
-    old = {resource.id: resource for resource in before}
-    made = compare(compile_desired(old.values(), config), compile_desired(after.resources, config), revision=after.revision)
-    return dataclasses.replace(made, resources=resource_changes(old, after.by_id()))
+    return _compared(before.resources, after, config)
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
+    from reconciler.engine.live import unread_in
     from reconciler.manifests import SourceFile, load
 
     snapshot = await source.snapshot(revision)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    return load(files, revision=revision.id, sandbox=config.sandbox)
+    return dataclasses.replace(load(files, revision=revision.id, sandbox=config.sandbox), unread=unread_in(snapshot))
+
+
+def _compared(before: Iterable[Resource], after: Desired, config: Config) -> tuple[PlanSet, tuple[Any, ...]]:
+    """Compare; what something that was not read hides is as little gone as for the daemon, and named."""
+    from reconciler.engine.live import hidden
+    from reconciler.planning.base import base_plan as compare
+    from reconciler.planning.resources import resource_changes
+
+    before = tuple(before)
+    behind, problems = hidden(after, before)
+    old = {one.id: one for one in before if one.id not in behind}
+    made = compare(compile_desired(old.values(), config), compile_desired(after.resources, config), revision=after.revision)
+    return dataclasses.replace(made, resources=resource_changes(old, after.by_id())), (*after.problems, *problems)
 
 
 def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[ManagedObject, ...]:
@@ -115,4 +119,4 @@ async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[P
         after = await _load(source, await source.fetch(), config)
     finally:
         await source.close()
-    return _compared(before, after, config), after.problems
+    return _compared(before, after, config)

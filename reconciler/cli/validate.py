@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
 from reconciler.cli.main import EXIT_INVALID, EXIT_OK
 from reconciler.cli.output import emit_json, problem_line
-from reconciler.model.errors import Problem, UsageError
+from reconciler.model.errors import Problem, Severity, UsageError
 from reconciler.model.resources import Desired
+from reconciler.source.base import SecurityNotice
 
 
 def validate(options: argparse.Namespace) -> int:
@@ -25,13 +28,16 @@ def load_paths(paths: list[Path]) -> tuple[Desired, int]:
     from reconciler.manifests import SourceFile, load
 
     files: dict[str, SourceFile] = {}
+    unread: list[Problem] = []
     for path in paths:
         if path.is_dir():
-            from reconciler.source.folder import read_folder
+            from reconciler.source.folder import look_into
 
-            for name, blob, data in read_folder(path, config_name="reconciler.yaml"):
+            found, notices = look_into(path, config_name="reconciler.yaml")
+            for name, blob, data in found:
                 shown = str(path / name) if str(path) != "." else name
                 files[shown] = SourceFile(shown, blob, data)
+            unread += _unread(path, notices)
         elif path.is_file():
             import hashlib
 
@@ -39,7 +45,18 @@ def load_paths(paths: list[Path]) -> tuple[Desired, int]:
             files[str(path)] = SourceFile(str(path), hashlib.sha256(data).hexdigest(), data)
         else:
             raise UsageError(f"{path} does not exist", hint="Name files or folders of manifests.")
-    return load(files.values(), revision="working-folder"), len(files)
+    desired = load(files.values(), revision="working-folder")
+    return dataclasses.replace(desired, problems=(*desired.problems, *unread)), len(files)
+
+
+def _unread(folder: Path, notices: Iterable[SecurityNotice]) -> list[Problem]:
+    """Return a warning for each notice about something with a manifest's name."""
+    hiding = [notice for notice in notices if notice.hides_manifest]
+    if not hiding:
+        return []
+    from reconciler.engine.live import unread_problem  # brings the store with it, which nothing else here needs
+
+    return [unread_problem(str(folder / one.path), one.reason, Severity.WARNING) for one in hiding]
 
 
 def _show(desired: Desired, files: int, output: str) -> None:

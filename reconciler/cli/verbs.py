@@ -292,7 +292,15 @@ VERBS: tuple[Verb, ...] = (
         "take over an object that exists at the provider and is not ours",
         (_RESOURCE, _arg("--external-id", metavar="ID", help="the provider's id, where more than one would match"), _YES),
     ),
-    Verb("forget", "control", "drop a resource's objects from the state; nothing is deleted at the provider", (_RESOURCE, _YES)),
+    Verb(
+        "forget",
+        "control",
+        "drop a resource's objects, or one of them, from the state; nothing is deleted at the provider",
+        (
+            _arg("resource", metavar="KIND/NAME[@CANVAS]|ADDRESS", help="a resource that is gone, or the address of one object"),
+            _YES,
+        ),
+    ),
     Verb(
         "rebuild",
         "repair",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.plan import FieldChange
 from reconciler.model.resources import Resource, ResourceId, SecretRef, ValueRef
 from reconciler.model.secrets import SecretValue
@@ -159,6 +159,13 @@ class ManagedType(Protocol):
         """Return all objects of ``scope`` (every page), or `NotModified` when ``validators`` still hold for every page.
 
         Raises `ScopeGone` when the scope itself answers 404; a 404 is never returned as an empty list.
+        """
+
+    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
+        """Return what ``scope`` names now; with ``known`` what has this id, wherever it is now.
+
+        None where the provider has no such ids, and where nothing with the id can be seen. Raises `ScopeGone` for a name that
+        answers 404.
         """
 
     async def create(self, api: Api, write: Write) -> ObservedObject:

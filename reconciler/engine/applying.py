@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from reconciler.drivers.base import Api, ManagedType, Write
 from reconciler.engine.deps import Deps
 from reconciler.engine.holding import Hold, lost
+from reconciler.engine.observing import container_of
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import Conflict, OutcomeUnknown, ProviderError, ReconcilerError
 from reconciler.model.objects import Intent, IntentState, ManagedObject, ObservedObject, RecordedObject
@@ -71,6 +72,16 @@ class Target:
     """How many writes may go now without a long wait for the provider's pace."""
     hold: Hold | None = None
     """The lease that the writes are made under, where there are other processes."""
+    declared: frozenset[Address] = frozenset()
+    """Addresses that the plan declares something for: a record is written there, and never dropped because another one moved."""
+
+    def before(self, change: Change) -> RecordedObject | None:
+        """Return the record of the object that ``change`` is about, under its address or the one before a rename."""
+        return self.recorded.get(change.previous or change.address)
+
+    def dropped(self, change: Change) -> Address | None:
+        """Return the address whose record ``change`` leaves behind."""
+        return change.previous if change.previous not in self.declared else None
 
     @property
     def fence(self) -> Fence | None:
@@ -84,6 +95,7 @@ async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[],
     ``go_on`` is asked between batches (the live revision moved, a drain began): False ends the work cleanly.
     """
     report = Report()
+    target = dataclasses.replace(target, declared=frozenset(c.address for c in plan.changes if c.desired is not None))
     not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
     digest = plan.sha256  # over every change: once, not once a write
     for number, batch in enumerate(_batches(plan.executable, target.batch)):
@@ -141,7 +153,7 @@ async def _record_only(changes: Sequence[Change], target: Target, deps: Deps) ->
             observed = target.observed.get(change.address)
             records.append(_recorded(change, change.desired, observed, target, deps.clock()))
     forget = [change.address for change in changes if change.action is Action.FORGET]
-    forget += [change.previous for change in changes if change.previous is not None and change.action is Action.RECORD]
+    forget += [old for change in changes if (old := target.dropped(change)) is not None]
     audit = [_audit(change, target, deps, outcome="done") for change in changes]
     await deps.db(deps.store.record_and_forget, records, forget, audit, fence=target.fence)
     return [Step(change, external_id=change.external_id or "") for change in changes]
@@ -189,6 +201,7 @@ class _Result:
     observed: ObservedObject | None = None
     error: ReconcilerError | None = None
     duration_ms: int = 0
+    container: str = ""
 
     @property
     def external_id(self) -> str:
@@ -208,7 +221,10 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
         return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
     try:
         observed = await _call(change, secrets, target, started)
-        return _Result(observed, None, int((deps.clock() - started) * 1000))
+        took_ms = int((deps.clock() - started) * 1000)
+        made = change.action in {Action.CREATE, Action.REPLACE, Action.ADOPT}
+        container = await container_of(target.api, target.types[change.scope.type], change.scope) if made else ""
+        return _Result(observed, None, took_ms, container)
     except ReconcilerError as error:
         return _Result(None, error, int((deps.clock() - started) * 1000))
     except asyncio.CancelledError:
@@ -250,7 +266,7 @@ def _external_id(change: Change) -> ExternalId:
 
 def _intent(change: Change, plan: Digest, target: Target, now: float) -> Intent:
     desired = change.desired
-    recorded = target.recorded.get(change.address)
+    recorded = target.before(change)
     return Intent(
         id=uuid.uuid4().hex,
         address=change.address,
@@ -276,7 +292,8 @@ def _outcome(change: Change, intent: Intent, result: _Result, target: Target, no
         if change.desired is None:
             raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
         record = _recorded(change, change.desired, result.observed, target, now)
-        return Outcome(intent.id, IntentState.DONE, record, drop=change.previous, external_id=record.external_id)
+        record = dataclasses.replace(record, container=result.container or record.container)
+        return Outcome(intent.id, IntentState.DONE, record, drop=target.dropped(change), external_id=record.external_id)
     doubt = isinstance(error, ProviderError) and error.unknown_outcome
     # A conflict on create is a doubt too: the "exists" may be our own earlier attempt. It is looked up by marker.
     doubt = doubt or (isinstance(error, Conflict) and change.action is Action.CREATE)
@@ -288,16 +305,17 @@ def _outcome(change: Change, intent: Intent, result: _Result, target: Target, no
 
 def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:
     """A delete leaves a tombstone until a complete list proves that the object is gone; a duplicate has no record of its own."""
-    recorded = target.recorded.get(change.address)
+    recorded = target.before(change)
     if recorded is None or recorded.external_id != change.external_id:
         return Outcome(intent.id, IntentState.DONE, external_id=change.external_id)
-    return Outcome(intent.id, IntentState.DONE, dataclasses.replace(recorded, tombstone=True), external_id=change.external_id)
+    tombstone = dataclasses.replace(recorded, address=change.address, scope=change.scope, tombstone=True)
+    return Outcome(intent.id, IntentState.DONE, tombstone, drop=target.dropped(change), external_id=change.external_id)
 
 
 def _recorded(
     change: Change, desired: ManagedObject, observed: ObservedObject | None, target: Target, now: float
 ) -> RecordedObject:
-    before = target.recorded.get(change.address) or (target.recorded.get(change.previous) if change.previous else None)
+    before = target.before(change)
     repairs = before.repairs if before else ()
     if change.cls is not ChangeClass.COMMIT and change.action is not Action.RECORD:
         repairs = (*repairs, now)[-5:]
@@ -326,6 +344,7 @@ def _recorded(
         repairs=repairs,
         unshown=observed.unshown if written and observed is not None else before.unshown if before is not None else (),
         depends_on=desired.depends_on,
+        container=before.container if before is not None and before.external_id == external_id else "",
     )
 
 

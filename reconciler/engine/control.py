@@ -116,7 +116,9 @@ class Control:
         return {"resource": identity.path, **(_brief(status) if status is not None else {})}
 
     async def forget(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Drop what is recorded of a resource; nothing is deleted at the provider."""
+        """Drop what is recorded of a resource, or of one address; nothing is deleted at the provider."""
+        if "#" in str(request["resource"]):
+            return await self._forget_address(str(request["resource"]), peer)
         identity = self.find(str(request["resource"]), gone=True)
         deps = self._engine.deps
         records = [r for r in await deps.db(deps.store.recorded) if r.resource == identity]
@@ -126,11 +128,35 @@ class Control:
             raise ReconcilerError(
                 f"{identity} is still declared in {self._engine.live.resources[identity].location}",
                 code="RC6024",
-                hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once.",
+                hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once; "
+                "one object of several is named by its address: " + f"reconciler forget '{records[0].address}'",
             )
         await deps.db(deps.store.forget, [r.address for r in records], audit=[self._audit("forget", peer, identity)])
         await self._after(identity, records[0].integration)
         return {"resource": identity.path, "objects": [r.address for r in records]}
+
+    async def _forget_address(self, text: str, peer: str) -> Mapping[str, Any]:
+        """One object of a resource that may go on with others: what is refused is an address that is itself declared."""
+        deps = self._engine.deps
+        record = next((r for r in await deps.db(deps.store.recorded) if r.address == text), None)
+        if record is None:
+            known = sorted(r.address for r in await deps.db(deps.store.recorded) if r.address.startswith(text.partition("#")[0] + "#"))
+            raise ReconcilerError(
+                f"nothing is recorded at the address {text[:200]}",
+                code="RC6023",
+                hint=f"Recorded there: {', '.join(known[:5])}" if known else "See `reconciler status`.",
+            )
+        result = self._engine.view.results.get(record.integration) or await self._engine.plan(record.integration)
+        if any(one.address == record.address for one in result.compiled.objects):
+            raise ReconcilerError(
+                f"{record.address} is still declared",
+                code="RC6024",
+                hint=f"Take {record.scope.key} out of the manifest of {record.resource} first, else it is found again at once.",
+            )
+        audit = self._audit("forget", peer, record.resource, address=record.address)
+        await deps.db(deps.store.forget, [record.address], audit=[audit])
+        await self._after(record.resource, record.integration)
+        return {"resource": record.resource.path, "objects": [record.address]}
 
     async def adopt(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Take over what exists at the provider for a resource."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from reconciler.engine.deps import Deps
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
-from reconciler.model.errors import Problem
-from reconciler.model.resources import Desired, Resource, ResourceId
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.resources import Desired, Location, Resource, ResourceId, Unread
 from reconciler.source.base import Revision, Snapshot, Source, refuse_empty
+from reconciler.source.selection import IGNORE_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +38,68 @@ async def load_revision(source: Source, revision: Revision, deps: Deps, *, allow
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
     desired = await deps.db(load, files, revision=revision.id, cache=deps.store.blob_cache(), sandbox=deps.sandbox)
-    if not snapshot.complete:  # something with a manifest's name was left out: what it declared is not gone
-        desired = dataclasses.replace(desired, withheld=True)
+    named = tuple(unread_problem(n.path, n.reason, Severity.WARNING) for n in snapshot.notices if n.hides_manifest)
+    desired = dataclasses.replace(
+        desired,
+        withheld=not snapshot.complete,  # something with a manifest's name was left out: what it declared is not gone
+        problems=(*desired.problems, *named),
+        unread=unread_in(snapshot),
+    )
     return desired, snapshot
 
 
+def unread_in(snapshot: Snapshot) -> Unread:
+    """Return what ``snapshot`` holds and nobody reads."""
+    files = {entry.path for entry in snapshot.files}
+    folders = {str(folder) for name in (*files, *snapshot.others) for folder in PurePosixPath(name).parents}
+    skipped = tuple((notice.path, notice.reason) for notice in snapshot.notices)
+    return Unread(skipped, snapshot.others, frozenset(folders))
+
+
+def hidden(desired: Desired, before: Iterable[Resource]) -> tuple[frozenset[ResourceId], tuple[Problem, ...]]:
+    """Return what of ``before`` is missing in ``desired`` only because something in its place was not read, and those problems."""
+    found = desired.by_id()
+    hiders: dict[str, str] = {}
+    names: set[ResourceId] = set()
+    for one in before:
+        hider = desired.unread.hides(one.location.file) if one.id not in found else None
+        if hider is not None:
+            names.add(one.id)
+            hiders.setdefault(*hider)
+    return frozenset(names), tuple(unread_problem(path, reason, Severity.ERROR) for path, reason in sorted(hiders.items()))
+
+
+def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
+    """Return the problem that names what was not read."""
+    return Problem(
+        Location(path),
+        "RC2045",
+        f"{path} may hold manifests and was not read ({reason}): nothing is deleted meanwhile",
+        hint=f"Put the manifests there as files, name it in {IGNORE_FILE}, or remove it.",
+        severity=severity,
+    )
+
+
 async def merge(desired: Desired, deps: Deps) -> Live:
-    """Return ``desired``, with the last valid specs of what is invalid in it."""
+    """Return ``desired``, with the last valid specs of what is invalid in it or hidden by something that was not read."""
     stored = await deps.db(deps.store.resources)
     found = desired.by_id()
     bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
-    kept: dict[ResourceId, Resource] = {}
-    for path, payload in stored.items():
-        identity = ResourceId.from_path(path)
-        if identity in found:
-            continue
-        old = resource_from_json(payload)
-        if identity in desired.invalid or old.location.file in bad_files:
-            kept[identity] = old
-    return Live(desired.revision, {**found, **kept}, frozenset(kept), desired.problems, desired.complete)
+    gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in found]
+    behind, hiders = hidden(desired, gone)
+    kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
+    places = {problem.location.file for problem in hiders}
+    others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
+    return Live(
+        desired.revision, {**found, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
+    )
 
 
 async def go_live(desired: Desired, deps: Deps) -> Live:
     """Merge, and store what is valid as the new last valid; what a complete revision no longer declares is dropped."""
     live = await merge(desired, deps)
     await deps.db(deps.store.save_resources, [(r.id.path, r.spec_digest, resource_to_json(r)) for r in desired.resources])
-    if desired.complete:
+    if live.complete:
         stored = await deps.db(deps.store.resources)
         gone = [path for path in stored if ResourceId.from_path(path) not in live.resources]
         if gone:

@@ -1,16 +1,23 @@
-"""Look at the world: every scope that matters, conditionally where possible, twice where absence would matter."""
+"""Look at the world: every scope that matters, conditionally where possible, twice where absence would matter.
+
+What is recorded and not in its scope is looked for where its container is now (`Container`): a name may have been given to
+another repository, and the object lives on in the renamed one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, ManagedType
 from reconciler.engine.deps import Deps
-from reconciler.model.errors import ProviderError, RateLimited, ReconcilerError
-from reconciler.model.objects import Intent, NotModified, Observed, ObservedObject, RecordedObject, Scope
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, RateLimited, ReconcilerError, ScopeGone
+from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
 from reconciler.planning.plan import ScopeView
+from reconciler.planning.removal import OUT_OF_REACH
 from reconciler.state import StoredObservation
 
 
@@ -21,6 +28,17 @@ class Expected:
     external_ids: frozenset[str] = frozenset()
     markers: frozenset[tuple[str, str]] = frozenset()
     natural_keys: frozenset[str] = frozenset()
+    containers: Mapping[str, str] = field(default_factory=dict)
+    """By external id the container in which it was seen last, where that is known."""
+    leaving: bool = False
+    """Something is recorded there, and nothing is declared."""
+
+    def moved_from(self, view: ScopeView) -> frozenset[str]:
+        """Return the containers of what is not to be seen in ``view``."""
+        if view.error is not None and not isinstance(view.error, ScopeGone):
+            return frozenset()
+        seen = {one.external_id for one in view.objects}
+        return frozenset(container for external_id, container in self.containers.items() if external_id not in seen)
 
     def missing_from(self, objects: Iterable[ObservedObject]) -> bool:
         """Whether anything expected is not among ``objects``."""
@@ -37,23 +55,38 @@ class World:
 
     views: dict[Scope, ScopeView] = field(default_factory=dict)
     fresh: dict[Scope, StoredObservation] = field(default_factory=dict)
-    renamed: dict[Scope, str] = field(default_factory=dict)
 
 
-def expectations(recorded: Iterable[RecordedObject], intents: Iterable[Intent]) -> dict[Scope, Expected]:
+def expectations(
+    recorded: Iterable[RecordedObject], intents: Iterable[Intent], desired: Iterable[ManagedObject] = ()
+) -> dict[Scope, Expected]:
     """Return by scope what is believed to exist: recorded objects, and writes without a known outcome."""
     ids: dict[Scope, set[str]] = {}
+    containers: dict[Scope, dict[str, str]] = {}
+    leaving: set[Scope] = set()
+    declared = {one.scope for one in desired}
     markers: dict[Scope, set[tuple[str, str]]] = {}
     keys: dict[Scope, set[str]] = {}
     for record in recorded:
         ids.setdefault(record.scope, set()).add(record.external_id)
+        if record.tombstone:  # it was deleted where it was; only its absence is to be shown
+            continue
+        leaving.add(record.scope)
+        if record.container not in {"", NO_CONTAINER}:
+            containers.setdefault(record.scope, {})[record.external_id] = record.container
     for intent in intents:
         if intent.marker is not None:
             markers.setdefault(intent.scope, set()).add((intent.marker.owner, intent.marker.uid))
         elif intent.natural_key:
             keys.setdefault(intent.scope, set()).add(intent.natural_key)
     return {
-        scope: Expected(frozenset(ids.get(scope, ())), frozenset(markers.get(scope, ())), frozenset(keys.get(scope, ())))
+        scope: Expected(
+            frozenset(ids.get(scope, ())),
+            frozenset(markers.get(scope, ())),
+            frozenset(keys.get(scope, ())),
+            containers.get(scope, {}),
+            scope in leaving - declared,
+        )
         for scope in {*ids, *markers, *keys}
     }
 
@@ -81,6 +114,7 @@ async def observe(
                     stop.append(error)
 
     await asyncio.gather(*(look(scope) for scope in wanted))
+    await _follow(api, types, expected, world)
     if world.fresh:
         await deps.db(deps.store.save_observations, list(world.fresh.values()))
     return world
@@ -106,11 +140,102 @@ async def _look(
         again = await kind.observe(api, scope, None)
         if isinstance(again, Observed):
             objects, reads = _take(again, scope, world, now), 2
-    world.views[scope] = ScopeView(objects=objects, reads=reads)
+    place = None
+    if isinstance(answer, Observed) and answer.redirected_to:
+        place = Scope(scope.type, answer.redirected_to)
+    read_only = ""
+    if expected is not None and expected.leaving and objects:
+        with contextlib.suppress(NotFound, PermissionDenied):
+            there = await kind.container(api, scope)
+            read_only = there.read_only if there is not None else ""
+    world.views[scope] = ScopeView(objects=objects, reads=reads, place=place, read_only=read_only)
+
+
+async def _follow(api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: World) -> None:
+    """Look for what is not in its scope any more by the id of its container; where that fails, nothing is known of the scope."""
+    lost: dict[tuple[str, str], list[Scope]] = {}
+    for scope, expectation in sorted(expected.items(), key=lambda item: item[0]):
+        view = world.views.get(scope)
+        for container in expectation.moved_from(view) if view is not None else ():
+            lost.setdefault((scope.type, container), []).append(scope)
+    for (type_, container), scopes in lost.items():
+        try:
+            await _find(api, types[type_], container, scopes[0], world)
+        except ReconcilerError as error:
+            for scope in scopes:
+                world.views[scope] = ScopeView(error=world.views[scope].error or error)
+
+
+async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: World) -> None:
+    """Note where ``container`` is now, and look at it unless that was done under its present name."""
+    found = await kind.container(api, asked, container)
+    if found is None:
+        return
+    place = Scope(asked.type, found.key)
+    if isinstance(world.views[asked].error, ScopeGone):
+        error = ScopeGone(
+            f"{asked.key} is called {found.key} now", status=404, hint=f"Write '{found.key}' in the manifest; the object is kept."
+        )
+        world.views[asked] = ScopeView(error=error)
+    view = world.views.get(place)
+    if view is None:
+        answer = await kind.observe(api, place, None)
+        view = ScopeView(objects=answer.objects if isinstance(answer, Observed) else ())
+    world.views[place] = dataclasses.replace(view, container=container, read_only=found.read_only)
 
 
 def _take(answer: Observed, scope: Scope, world: World, now: float) -> tuple[ObservedObject, ...]:
     world.fresh[scope] = StoredObservation(scope, answer.validators, answer.objects, now)
-    if answer.redirected_to:
-        world.renamed[scope] = answer.redirected_to
     return answer.objects
+
+
+# ---- identity at the provider
+
+NO_CONTAINER = "-"
+"""Recorded where the provider has no id for what a scope names, or does not show it to this credential: not asked again."""
+LOOKUPS = 200
+"""Containers that are looked up a pass: after an update of this program thousands may be unknown, and rates are limited."""
+TOGETHER = 8
+
+
+async def container_of(api: Api, kind: ManagedType, scope: Scope) -> str:
+    """Return the id of what ``scope`` names, to be recorded; empty where that is to be asked again."""
+    try:
+        found = await kind.container(api, scope)
+    except (NotFound, PermissionDenied):
+        return NO_CONTAINER
+    except ReconcilerError:
+        return ""
+    return found.id if found is not None else NO_CONTAINER
+
+
+async def first_seen(
+    api: Api, types: Mapping[str, ManagedType], recorded: Iterable[RecordedObject], world: World
+) -> list[RecordedObject]:
+    """Return the records whose object is seen in its scope for the first time, with what the scope names at the provider."""
+    ids = {(scope, one.external_id): view for scope, view in world.views.items() for one in view.objects}
+    found = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
+    scopes = sorted({record.scope for record in found if not record.container})[:LOOKUPS]
+    gate = asyncio.Semaphore(TOGETHER)
+
+    async def look(scope: Scope) -> str:
+        async with gate:
+            return await container_of(api, types[scope.type], scope)
+
+    known = dict(zip(scopes, await asyncio.gather(*map(look, scopes)), strict=True))
+    return [
+        dataclasses.replace(record, seen=True, container=record.container or known.get(record.scope, ""))
+        for record in found
+        if not record.seen or known.get(record.scope)
+    ]
+
+
+
+def unread(world: World, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
+    """Return the scopes that could not be read, with the reason; not those where nothing is declared and no further try helps."""
+    scopes = {one.scope for one in declared}
+    return {
+        scope: view.error
+        for scope, view in world.views.items()
+        if view.error is not None and (scope in scopes or view.error.code not in OUT_OF_REACH)
+    }

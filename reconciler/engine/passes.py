@@ -141,7 +141,7 @@ class Engine:
             self._use(await go_live(desired, self.deps))
             await self.deps.db(self.deps.store.set_meta, "revision.valid", revision.id)
         self.state.valid = revision.id
-        for problem in desired.problems:
+        for problem in self.live.problems:
             self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
         return moved
 

@@ -20,6 +20,7 @@ from reconciler.model.plan import Action, Change, ChangeClass, Disposition
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, CredentialReport, ResourceStatus
 from reconciler.model.values import Address
+from reconciler.planning.removal import OUT_OF_REACH, way_out
 
 HISTORY = 5
 _NOT_RUN = {Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet."}
@@ -68,6 +69,10 @@ class _View:
     scope_errors: dict[Scope, ReconcilerError] = field(default_factory=dict)
     records: list[RecordedObject] = field(default_factory=list)
     done: int = 0
+    renamed: list[str] = field(default_factory=list)
+    """Declared names that are former names at the provider, with the present one."""
+    left: list[str] = field(default_factory=list)
+    """What is no longer declared and out of reach, with the way out."""
 
 
 def iso(at: float) -> str:
@@ -133,6 +138,29 @@ class _Shares:
             self.scopes[record.resource].add(record.scope)
         for desired in result.compiled.objects:
             self.scopes[desired.resource].add(desired.scope)
+        self.renamed = _renamed(result)
+        self.left = _left(result)
+
+
+def _renamed(result: Result) -> Mapping[ResourceId, list[str]]:
+    found: defaultdict[ResourceId, list[str]] = defaultdict(list)
+    for desired in result.compiled.objects:
+        view = result.world.views.get(desired.scope)
+        if view is not None and view.place is not None:
+            found[desired.resource].append(f"{desired.scope.key} is called {view.place.key} now: write the new name in the manifest")
+    return found
+
+
+def _left(result: Result) -> Mapping[ResourceId, list[str]]:
+    declared = {one.scope for one in result.compiled.objects}
+    found: defaultdict[ResourceId, list[str]] = defaultdict(list)
+    for record in result.recorded:
+        view = result.world.views.get(record.scope)
+        if record.scope in declared or record.tombstone or view is None or view.error is None:
+            continue
+        if view.error.code in OUT_OF_REACH:
+            found[record.resource].append(way_out(record, view.error))
+    return found
 
 
 def _view(resource: Resource, shares: _Shares | None) -> _View:
@@ -149,6 +177,7 @@ def _view(resource: Resource, shares: _Shares | None) -> _View:
         if not (c.address in tried and tried[c.address].error is None and c.disposition is Disposition.EXECUTE)
     ]
     view.records = shares.records.get(resource.id, [])
+    view.renamed, view.left = shares.renamed.get(resource.id, []), shares.left.get(resource.id, [])
     scopes = shares.scopes.get(resource.id, set())
     view.scope_errors = {scope: shares.scope_errors[scope] for scope in scopes if scope in shares.scope_errors}
     return view
@@ -246,7 +275,7 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
     drift = [c for c in view.changes if c.cls is not ChangeClass.COMMIT] or held
     blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
     return Findings(
-        ready=Finding("Reconciled", f"{len(view.records)} object{'' if len(view.records) == 1 else 's'} as declared"),
+        ready=_as_declared(view),
         stalled=stalled or invalid,
         progressing=progressing,
         suspended=Finding("Suspended", suspended) if suspended else None,
@@ -256,6 +285,13 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
         else None,
         delivering=_delivering(view, result),
     )
+
+
+def _as_declared(view: _View) -> Finding:
+    count = len(view.records) - len(view.left)
+    notes = [*view.renamed, *view.left]
+    text = f"{count} object{'' if count == 1 else 's'} as declared" + "".join(f"; {note}" for note in notes[:5])
+    return Finding("Renamed" if view.renamed else "LeftBehind" if view.left else "Reconciled", text)
 
 
 def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | None]:
@@ -283,7 +319,7 @@ def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | Non
 def _split(error: ReconcilerError) -> tuple[Finding | None, Finding | None]:
     """Errors that wait for a human stall; those that time heals are progress."""
     retry = getattr(error, "retry", None)
-    if retry is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014", "RC5015", "RC5022"}:
+    if retry is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014", "RC5015", "RC5022", "RC5045"}:
         return None, _finding(error)
     if retry is RetryKind.AT:
         return None, _finding(error)
@@ -401,6 +437,8 @@ def _deleting(view: _View, result: Result | None, before: ResourceStatus | None,
         blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
         held = [c for c in view.changes if c.disposition is Disposition.HELD and c.action is Action.DELETE]
         suspended = result.suspended.get(view.resource.id)
+        if stalled is None and view.left:
+            stalled = Finding("OutOfReach", view.left[0])
         findings = Findings(
             stalled=stalled,
             progressing=None if stalled else findings.progressing,

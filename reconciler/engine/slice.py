@@ -16,7 +16,7 @@ from reconciler.engine.deps import Deps
 from reconciler.engine.holding import Hold
 from reconciler.engine.links import Link, Links
 from reconciler.engine.live import Live
-from reconciler.engine.observing import World, expectations, observe
+from reconciler.engine.observing import World, expectations, first_seen, observe, unread
 from reconciler.engine.schedule import Schedule, hold_back, keep_reserve
 from reconciler.engine.suspension import Suspensions
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ValidationFailed
@@ -60,8 +60,8 @@ class Result:
 
     @property
     def scope_errors(self) -> dict[Scope, ReconcilerError]:
-        """Scopes that could not be read, with the reason."""
-        return {scope: view.error for scope, view in self.world.views.items() if view.error is not None}
+        """Scopes that could not be read though something in them is to be done, with the reason."""
+        return unread(self.world, self.compiled.objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,9 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
     desired = result.compiled.objects
     scopes = {o.scope for o in desired} | {r.scope for r in recorded} | {i.scope for i in intents}
     types = link.driver.types
-    result.world = await observe(link.api, types, scopes, expectations(recorded, intents), deps)
+    result.world = await observe(link.api, types, scopes, expectations(recorded, intents, desired), deps)
     if order.write:
-        await _mark_seen(recorded, result.world, deps)
+        recorded = result.recorded = await _mark_seen(link, recorded, result.world, deps)
     schedule = await deps.db(Schedule.load, deps.store)
     result.suspended = setting.suspensions.of(order.integration, setting.live, deps.clock())
     plan = make_plan(
@@ -151,6 +151,7 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
             now=deps.clock(),
             owner=deps.owner,
             claim_natural_keys=order.claim,
+            fingerprint=lambda address, w: deps.keyring.fingerprint(address, w.pointer, value_of(w.ref, deps, setting.secrets.read)),
         )
     )
     if order.keep is not None:
@@ -160,11 +161,14 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
         result.plan = keep_reserve(result.plan, float(link.budget.rate.get("resetAt", 0)))
 
 
-async def _mark_seen(recorded: tuple[RecordedObject, ...], world: World, deps: Deps) -> None:
-    ids = {(scope, o.external_id) for scope, view in world.views.items() for o in view.objects}
-    fresh = [r.address for r in recorded if not r.seen and not r.tombstone and (r.scope, r.external_id) in ids]
+async def _mark_seen(
+    link: Link, recorded: tuple[RecordedObject, ...], world: World, deps: Deps
+) -> tuple[RecordedObject, ...]:
+    """Note what was seen in its scope, and what that scope is at the provider; return the records as they are now."""
+    fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}
     if fresh:
-        await deps.db(deps.store.mark_seen, fresh)
+        await deps.db(deps.store.record, list(fresh.values()))
+    return tuple(fresh.get(record.address, record) for record in recorded)
 
 
 async def _act(order: Order, setting: Setting, link: Link, result: Result, deps: Deps) -> None:

@@ -378,6 +378,12 @@ _TABLE = (
         "The copy of the repository in the state folder cannot be read.",
         "Nothing: it is cloned again by itself. Check the disk if it happens again.",
     ),
+    Code(
+        "RC2045",
+        "Something that may hold manifests was not read",
+        "A link, a submodule, or a file of another name stands where manifests are or were; it is never followed or fetched.",
+        "Put the manifests there as regular `*.yaml` files, name it in `.reconcilerignore`, or remove it. Until then nothing is deleted.",
+    ),
     # 30xx command line and configuration
     Code("RC3001", "Wrong usage", "The command line has an unknown verb, option or value.", "Run `reconciler VERB --help`."),
     Code(
@@ -536,6 +542,12 @@ _TABLE = (
         "Whether a run was started cannot be told",
         "The start was interrupted, and the provider shows runs of which none carries the execution's id.",
         "Look at the runs that the message names. Put the id into the workflow's `run-name` (see docs/stages.md), then rerun.",
+    ),
+    Code(
+        "RC5045",
+        "Nothing can be changed there",
+        "The repository is archived: GitHub shows its webhooks and refuses every change.",
+        "Unarchive it, or take it out of the manifest; its webhook is then left as it is, and sends nothing.",
     ),
     # 60xx plan and apply
     Code(

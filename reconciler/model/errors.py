@@ -184,6 +184,12 @@ class PermissionDenied(ProviderError):
     retry = RetryKind.BACKOFF
 
 
+class ReadOnly(PermissionDenied):
+    """Nothing can be changed there, whoever asks: a repository is archived."""
+
+    code = "RC5045"
+
+
 class NotFound(ProviderError):
     code = "RC5013"
 

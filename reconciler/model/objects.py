@@ -114,6 +114,17 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """What a scope names at the provider (a repository, a workspace). It keeps ``id`` when it is renamed or changes its owner."""
+
+    id: str
+    key: str
+    """Its name now, as the key of a scope."""
+    read_only: str = ""
+    """Why nothing in it can be changed ("archived"); empty if it can."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotModified:
     """The provider says that nothing changed since ``validators`` were taken: the stored observation stands."""
 
@@ -181,3 +192,5 @@ class RecordedObject:
     unshown: tuple[str, ...] = ()
     """Write-only values that this server did not show when they were written: not seeing them later proves nothing."""
     depends_on: tuple[Address, ...] = ()
+    container: str = ""
+    """`Container.id` of what the scope named when the object was seen there: names are reused, this id is not."""

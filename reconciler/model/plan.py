@@ -50,9 +50,10 @@ class Reason(enum.StrEnum):
     FOUND = "Found"  # our marker without a record: the state was lost
     ADOPTED = "Adopted"  # a write without a known outcome took effect
     AS_DECLARED = "AsDeclared"  # nothing differs at the provider; only what is recorded is brought up to date
-    MOVED = "Moved"  # ``movedFrom``
+    MOVED = "Moved"  # ``movedFrom``, or what the object lives in was renamed at the provider
     GONE = "Gone"  # proven absent: only the record is left
     ORPHANED = "Orphaned"  # ``deletionPolicy: Orphan``
+    READ_ONLY = "ReadOnly"  # to be deleted, where nothing can be changed (an archived repository): let go
     APPROVED = "Approved"  # was blocked; a human named the blocked set's digest
     # held: policy says look, do not touch
     OBSERVE_ONLY = "ObserveOnly"
@@ -63,6 +64,7 @@ class Reason(enum.StrEnum):
     REFUSED = "Refused"  # the provider refused exactly these values
     CONFLICT = "Conflict"  # a foreign object stands where ours would
     PRUNE_NOT_ALLOWED = "PruneNotAllowed"
+    STILL_USED = "StillUsed"  # a declared address holds the same object
     # waiting: cannot be decided yet
     SETTLING = "Settling"
     UNCONFIRMED = "Unconfirmed"  # absence was read only once

@@ -198,6 +198,30 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What a revision holds and nobody read: links, submodules, and files that are no manifests."""
+
+    skipped: tuple[tuple[str, str], ...] = ()
+    """(path, reason) of what was left out on purpose."""
+    files: frozenset[str] = frozenset()
+    """Every other regular file."""
+    folders: frozenset[str] = frozenset()
+    """Every folder that holds a file."""
+
+    def hides(self, file: str) -> tuple[str, str] | None:
+        """Return what stands now where the manifest ``file`` was, with the reason why it was not read; None if it is just gone."""
+        parts = file.split("/")
+        above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        folded = {one.lower() for one in above}
+        found = next(((path, reason) for path, reason in self.skipped if path.lower() in folded), None)
+        if found is None and file in self.folders:
+            return file, "is a folder now"
+        if found is None:
+            found = next(((one, "is a file now, and was a folder") for one in above[:-1] if one in self.files), None)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """All that one revision declares: valid resources in a total order, and every problem found.
 
@@ -211,6 +235,7 @@ class Desired:
     invalid: frozenset[ResourceId] = frozenset()
     withheld: bool = False
     """The source left out something that has a manifest's name (a symbolic link, say)."""
+    unread: Unread = field(default_factory=lambda: Unread())
 
     @property
     def complete(self) -> bool:

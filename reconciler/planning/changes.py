@@ -72,18 +72,19 @@ def change_to(
     )
 
 
-def removal_of(recorded: RecordedObject, action: Action, *, reason: str = "", message: str = "") -> Change:
+def removal_of(match: Match, recorded: RecordedObject, action: Action, *, reason: str = "", message: str = "") -> Change:
     return Change(
-        address=recorded.address,
+        address=match.address,
         action=action,
         cls=ChangeClass.COMMIT,
         resource=recorded.resource,
         integration=recorded.integration,
-        scope=recorded.scope,
+        scope=match.scope,
         reason=reason,
         message=message,
         external_id=recorded.external_id,
         depends_on=recorded.depends_on,
+        previous=match.previous,
     )
 
 

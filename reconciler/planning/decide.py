@@ -46,7 +46,7 @@ def decide(match: Match, inp: PlanInput) -> Decision:
 
 
 def _present(match: Match, desired: ManagedObject, observed: ObservedObject, inp: PlanInput) -> Decision:
-    basis = _basis(match, desired, observed, inp.now)
+    basis = _basis(match, desired, observed, inp)
     fields = changes_since(desired, observed, basis, now=inp.now)
     pushed = _pushed(desired, basis)
     fields = policy.without_drift(fields, desired.lifecycle.drift, pushed)
@@ -58,21 +58,30 @@ def _present(match: Match, desired: ManagedObject, observed: ObservedObject, inp
     return Decision(tuple(changes), _settled_present(match, desired, observed, fields))
 
 
-def _basis(match: Match, desired: ManagedObject, observed: ObservedObject, now: float) -> Basis:
+def _basis(match: Match, desired: ManagedObject, observed: ObservedObject, inp: PlanInput) -> Basis:
     """What was last written into ``observed``, as far as it is known: by the record, or by a write in doubt that took effect."""
     recorded = match.recorded
     doubted = next((i for i in reversed(match.creating) if i.external_id != observed.external_id), None)
     if recorded is not None and recorded.external_id == observed.external_id:
         update = next((i for i in reversed(match.intents) if i.action not in CREATING and i.digest == desired.digest), None)
         basis = Basis.of(recorded)
-        if update is not None and _took_effect(desired, observed, recorded, now):
+        if update is not None and _took_effect(desired, observed, recorded, inp.now):
             return Basis(basis.attributes, update.fingerprints, "", basis.unshown)
-        return basis
+        return _at_new_address(basis, match, desired, inp)
     if doubted is not None:
         return Basis(recorded.attributes if recorded else None, doubted.fingerprints)
     # Another object than the recorded one: nothing is known of its hidden values. Without any record (a lost state) they are
     # taken as declared, since all of them derive from the same keys and secrets.
     return Basis(recorded.attributes, {}) if recorded is not None else Basis()
+
+
+def _at_new_address(basis: Basis, match: Match, desired: ManagedObject, inp: PlanInput) -> Basis:
+    """A fingerprint is bound to its address: where the record moves, an unchanged value must not look like another one."""
+    old, known = match.previous, basis.fingerprints
+    if old is None or known is None or inp.fingerprint is None:
+        return basis
+    kept = {w.pointer: w.fingerprint for w in desired.write_only if known.get(w.pointer) == inp.fingerprint(old, w)}
+    return dataclasses.replace(basis, fingerprints={**known, **kept})
 
 
 def _took_effect(desired: ManagedObject, observed: ObservedObject, recorded: RecordedObject, now: float) -> bool:
@@ -92,7 +101,7 @@ def _pushed(desired: ManagedObject, basis: Basis) -> frozenset[str]:
 def _change_of(
     match: Match, desired: ManagedObject, observed: ObservedObject, fields: tuple[FieldChange, ...], inp: PlanInput
 ) -> Change | None:
-    previous = match.recorded.address if match.moved and match.recorded is not None else None
+    previous = match.previous
     if not fields:
         stale = _record_reason(match, desired, observed)
         if stale is None:
@@ -218,7 +227,7 @@ def _absent(match: Match, desired: ManagedObject, inp: PlanInput) -> Decision:
         desired,
         Action.CREATE,
         reason=Reason.MISSING.value if missing else "",
-        previous=recorded.address if match.moved and recorded is not None else None,
+        previous=match.previous,
     )
     change = dataclasses.replace(change, cls=ChangeClass.DRIFT) if missing else change
     waiting = not_yet_absent(change, match, inp)
@@ -227,7 +236,7 @@ def _absent(match: Match, desired: ManagedObject, inp: PlanInput) -> Decision:
         return Decision((), settlements)
     if waiting is not None:
         return Decision((guarded(waiting, desired, inp),))
-    if match.rivals or match.taken_by is not None:
+    if match.rivals or match.taken_by is not None or match.sought:
         return Decision((guarded(_contested(change, match, desired), desired, inp),), settlements)
     if missing and desired.lifecycle.drift is DriftMode.WARN:
         change = held(change, Reason.DRIFT_WARN, "it is missing at the provider and not made again (lifecycle.drift is 'warn')")
@@ -244,6 +253,13 @@ def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
             None,
             f"{desired.natural_key} is held by {match.taken_by}, which is no longer declared; "
             "it is deleted first (lifecycle.movedFrom keeps the object instead)",
+        )
+    if match.sought and all(one.external_id != match.sought for one in match.rivals):
+        return held(
+            change,
+            Reason.CONFLICT,
+            f"lifecycle.externalId names {match.sought}, which is not in {desired.scope.key}, or belongs to another resource; "
+            "name the object to take over, or remove lifecycle.externalId and lifecycle.adopt to have a new one made",
         )
     rival = match.rivals[0]
     if match.adoptable and desired.lifecycle.management is not Management.OBSERVE:
@@ -268,7 +284,7 @@ def _adopt(desired: ManagedObject, rival: ObservedObject, match: Match) -> Chang
         Action.ADOPT,
         fields=tuple(sorted([*fields, *secrets], key=lambda f: f.path)),
         external_id=rival.external_id,
-        previous=match.recorded.address if match.moved and match.recorded is not None else None,
+        previous=match.previous,
         message=f"takes over {rival.external_id}, which is not ours: what is listed is overwritten",
     )
 

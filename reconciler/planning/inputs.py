@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.objects import Intent, ManagedObject, ObservedObject, RecordedObject, Scope
+from reconciler.model.objects import Intent, ManagedObject, ObservedObject, RecordedObject, Scope, WriteOnly
 from reconciler.model.resources import ResourceId
-from reconciler.model.values import Address, Digest
+from reconciler.model.values import Address, Digest, Fingerprint
 
 
 class PlannedType(Protocol):
@@ -31,6 +31,12 @@ class ScopeView:
     objects: tuple[ObservedObject, ...] = ()
     reads: int = 1
     error: ReconcilerError | None = None
+    place: Scope | None = None
+    """The scope's present name, where the provider redirected from a former one."""
+    container: str = ""
+    """`Container.id` of what the scope names, where it was looked up."""
+    read_only: str = ""
+    """Why nothing in the scope can be changed, where that was looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +78,5 @@ class PlanInput:
     settle_s: float = 60.0
     claim_natural_keys: bool = False
     """`rebuild`: objects of types without a marker are ours by their natural key alone."""
+    fingerprint: Callable[[Address, WriteOnly], Fingerprint] | None = None
+    """Fingerprint of a value as it would be at another address: fingerprints are bound to theirs, and records move."""

@@ -1,19 +1,22 @@
 """Which remote object is which: desired ↔ recorded ↔ observed, by recorded id, by marker, by a write in doubt.
 
-An object with the marker of another owner is never matched. Where a type has no place for a marker, only the recorded id
-counts, or the natural key of a write whose outcome is unknown.
+Matching is done container by container, under whatever names they are known (`places`). An object with the marker of another
+owner is never matched. Where a type has no place for a marker, only the recorded id counts, or the natural key of a write whose
+outcome is unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import Intent, ManagedObject, Marker, ObservedObject, RecordedObject, Scope
 from reconciler.model.plan import Action, Orphan
 from reconciler.model.resources import Adopt, Management
 from reconciler.model.values import Address, ExternalId
 from reconciler.planning.inputs import PlanInput, ScopeView
+from reconciler.planning.places import Places, settle
 
 CREATING = frozenset({Action.CREATE.value, Action.REPLACE.value})
 """Intents that may have made an object that no record knows."""
@@ -28,7 +31,7 @@ class Match:
     view: ScopeView
     desired: ManagedObject | None = None
     recorded: RecordedObject | None = None
-    """Under this address, or under the one before a rename."""
+    """Under this address, or under the one before a rename: of the resource, or of what its object lives in."""
     observed: ObservedObject | None = None
     intents: tuple[Intent, ...] = ()
     duplicates: tuple[ObservedObject, ...] = ()
@@ -41,11 +44,22 @@ class Match:
     """The recorded object bears another owner's marker now."""
     taken_by: Address | None = None
     """Another address of ours, no longer declared, whose object holds our natural key."""
+    sought: str = ""
+    """The id in ``lifecycle.externalId``, where nothing there has it that could be taken over."""
+    unreadable: ReconcilerError | None = None
+    """Why the scope of what is no longer declared could not be read."""
+    stale: bool = False
+    """The recorded object is recorded under another address by now."""
 
     @property
     def moved(self) -> bool:
         """Whether the record stands under the address before a rename."""
-        return self.desired is not None and self.recorded is not None and self.recorded.address != self.address
+        return self.recorded is not None and self.recorded.address != self.address
+
+    @property
+    def previous(self) -> Address | None:
+        """The address that the record is still stored under, if it is not this one."""
+        return self.recorded.address if self.recorded is not None and self.moved else None
 
     @property
     def creating(self) -> tuple[Intent, ...]:
@@ -59,11 +73,12 @@ class Matched:
 
     matches: tuple[Match, ...]
     orphans: tuple[Orphan, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class _Index:
-    """One readable scope while it is matched: lookups, and who claimed which id."""
+    """One readable container while it is matched: lookups, and who claimed which id."""
 
     view: ScopeView
     by_id: dict[ExternalId, ObservedObject] = field(default_factory=dict)
@@ -97,18 +112,28 @@ def id_order(external_id: str) -> tuple[int, str]:
 
 
 class _Matcher:
-    """The state of one matching: indices by scope, records by address, claims."""
+    """The state of one matching: indices by container, records by the address where they belong now, claims."""
 
     def __init__(self, inp: PlanInput) -> None:
         self.inp = inp
-        self.indices = {scope: _Index.of(view) for scope, view in inp.views.items() if view.error is None}
-        self.desired = {d.address: d for d in inp.desired}
-        self.records = {r.address: r for r in inp.recorded}
+        self.places = Places(inp.views)
+        self.indices = {place: _Index.of(view) for place, view in self.places.readable().items()}
+        self.settled = settle(inp.desired, inp.recorded, self.places)
+        self.desired, self.records = self.settled.desired, self.settled.records
         self.intents: dict[Address, list[Intent]] = {}
         for intent in inp.intents:
-            self.intents.setdefault(intent.address, []).append(intent)
+            self.intents.setdefault(self._address_of(intent), []).append(intent)
         self.moves = {d.previous: d for d in inp.desired if self._moves(d) and d.previous is not None}
         self.usurped: set[Address] = set()
+
+    def _address_of(self, intent: Intent) -> Address:
+        """A write in doubt counts for what its container is called now, as its object does."""
+        if intent.address in self.desired:
+            return intent.address
+        return self.settled.target(intent.address, intent.scope, self.places.of(intent.scope))
+
+    def _index(self, scope: Scope) -> _Index | None:
+        return self.indices.get(self.places.of(scope))
 
     def _moves(self, d: ManagedObject) -> bool:
         """A rename is to be done while only the old address is recorded, or in doubt, and nothing declares it any more."""
@@ -121,37 +146,51 @@ class _Matcher:
         )
 
     def run(self) -> Matched:
-        for record in self.records.values():
-            self._claim(record)
+        for address, record in self.records.items():
+            self._claim(address, record)
         matches = [m for d in sorted(self.desired.values(), key=lambda d: d.address) if (m := self._declared(d)) is not None]
-        gone = [
-            r
-            for r in self.records.values()
-            if r.address not in self.desired and r.address not in self.moves and r.resource not in self.inp.untouchable
+        gone = sorted(
+            address
+            for address, r in self.records.items()
+            if address not in self.desired and address not in self.moves and r.resource not in self.inp.untouchable
+        )
+        matches += [m for address in gone if (m := self._undeclared(address, self.records[address])) is not None]
+        matches += [
+            Match(r.address, r.scope, ScopeView(), None, r, stale=True)
+            for r in self.settled.stale
+            if r.resource not in self.inp.untouchable
         ]
-        matches += [m for r in sorted(gone, key=lambda r: r.address) if (m := self._undeclared(r)) is not None]
         matches += self._doubtful()
-        return Matched(tuple(matches), tuple(self._orphans()))
+        return Matched(tuple(matches), tuple(self._orphans()), tuple(self._notes()))
 
-    def _claim(self, record: RecordedObject) -> None:
+    def _notes(self) -> Iterator[str]:
+        for alias, address in sorted(self.settled.aliases.items()):
+            yield f"{alias}: the same as {address} at the provider, under its former name; take one of them out of the manifest"
+        for scope in sorted({d.scope for d in self.desired.values()}):
+            place = self.places.of(scope)
+            if place != scope:
+                yield f"{scope}: is called {place.key} now; the manifest may go on with the former name until it is given to another"
+
+    def _claim(self, address: Address, record: RecordedObject) -> None:
         """An object belongs first to the record that knows its id, whatever its marker was edited to."""
-        index = self.indices.get(record.scope)
+        index = self.indices.get(self.places.home(record))
         found = index.by_id.get(record.external_id) if index is not None else None
         if index is None or found is None:
             return
-        move = self.moves.get(record.address)
+        move = self.moves.get(address)
         owners = {self.inp.owner, record.marker.owner if record.marker else self.inp.owner}
         if found.marker is not None and found.marker.owner not in owners:
-            self.usurped.add(record.address)
+            self.usurped.add(address)
             return
-        index.claims[found.external_id] = move.address if move is not None else record.address
+        index.claims[found.external_id] = move.address if move is not None else address
 
     def _declared(self, d: ManagedObject) -> Match | None:
-        index = self.indices.get(d.scope)
+        index = self._index(d.scope)
         if index is None:
             return None
         old = d.previous if d.previous in self.moves and self.moves[d.previous] is d else None
-        record = self.records.get(d.address) or (self.records.get(old) if old else None)
+        key = d.address if d.address in self.records else old
+        record = self.records.get(key) if key is not None else None
         intents = tuple(self.intents.get(d.address, ())) + (tuple(self.intents.get(old, ())) if old else ())
         ours = self._ours(d, record, intents, index)
         for one in ours:
@@ -165,7 +204,7 @@ class _Matcher:
             ours[0] if ours else None,
             intents,
             tuple(ours[1:]),
-            usurped=record is not None and record.address in self.usurped,
+            usurped=key in self.usurped,
         )
         return match if ours else self._contested(match, d, index)
 
@@ -174,7 +213,7 @@ class _Matcher:
     ) -> list[ObservedObject]:
         """Return our objects for ``d``, the one to keep first: the lowest id, on which any number of planners agree."""
         found: dict[ExternalId, ObservedObject] = {}
-        if record is not None and record.address not in self.usurped and record.external_id in index.by_id:
+        if record is not None and index.claims.get(record.external_id) == d.address:
             found[record.external_id] = index.by_id[record.external_id]
         previous = d.previous_marker if d.previous is None or d.previous not in self.desired else None
         for marker in (d.marker, previous):
@@ -200,24 +239,15 @@ class _Matcher:
         rivals, adoptable = self._rivals(d, index)
         if adoptable:
             index.claims[rivals[0].external_id] = d.address
-        return Match(
-            match.address,
-            match.scope,
-            match.view,
-            d,
-            match.recorded,
-            None,
-            match.intents,
-            (),
-            rivals,
-            adoptable,
-            match.usurped,
-            taken,
+        named = d.lifecycle.external_id
+        lost = named is not None and not adoptable and match.recorded is None and not match.creating and _looks(d)
+        return replace(
+            match, rivals=rivals, adoptable=adoptable, taken_by=taken, sought=named if lost and named is not None else ""
         )
 
     def _rivals(self, d: ManagedObject, index: _Index) -> tuple[tuple[ObservedObject, ...], bool]:
         same_key = [one for one in index.by_key.get(d.natural_key, ()) if one.external_id not in index.claims]
-        if d.lifecycle.adopt is Adopt.NEVER and d.lifecycle.management is not Management.OBSERVE:
+        if not _looks(d):
             return tuple(same_key), False
         named = d.lifecycle.external_id
         if named is not None:
@@ -238,29 +268,24 @@ class _Matcher:
             return same_key
         return fitting
 
-    def _undeclared(self, record: RecordedObject) -> Match | None:
-        index = self.indices.get(record.scope)
+    def _undeclared(self, address: Address, record: RecordedObject) -> Match | None:
+        home = self.places.home(record)
+        index = self.indices.get(home)
         if index is None:
-            return None
-        usurped = record.address in self.usurped
+            view = self.inp.views.get(home)
+            error = view.error if view is not None else None
+            return None if view is None else Match(address, home, view, None, record, unreadable=error)
+        usurped = address in self.usurped
         observed = None if usurped else index.by_id.get(record.external_id)
         if observed is None and record.marker is not None and not usurped:
             found = sorted(
-                index.free(index.by_marker.get(record.marker, ()), record.address), key=lambda one: id_order(one.external_id)
+                index.free(index.by_marker.get(record.marker, ()), address), key=lambda one: id_order(one.external_id)
             )
             observed = found[0] if found else None
         if observed is not None:
-            index.claims[observed.external_id] = record.address
-        return Match(
-            record.address,
-            record.scope,
-            index.view,
-            None,
-            record,
-            observed,
-            tuple(self.intents.get(record.address, ())),
-            usurped=usurped,
-        )
+            index.claims[observed.external_id] = address
+        intents = tuple(self.intents.get(address, ()))
+        return Match(address, home, index.view, None, record, observed, intents, usurped=usurped)
 
     def _doubtful(self) -> Iterator[Match]:
         """Writes in doubt whose address is neither declared nor recorded any more."""
@@ -268,7 +293,7 @@ class _Matcher:
             if address in self.desired or address in self.records or address in self.moves:
                 continue
             intents = tuple(self.intents[address])
-            index = self.indices.get(intents[-1].scope)
+            index = self._index(intents[-1].scope)
             if index is None or any(intent.address.startswith(f"{r.path}#") for intent in intents for r in self.inp.untouchable):
                 continue
             yield Match(address, intents[-1].scope, index.view, None, None, self._doubted(intents, index), intents)
@@ -295,3 +320,8 @@ class _Matcher:
                 for one in index.by_marker[marker]:
                     if one.external_id not in index.claims:
                         yield Orphan(scope, one.external_id, marker, one.url)
+
+
+def _looks(d: ManagedObject) -> bool:
+    """Whether an object that is not ours may stand for ``d``: to be taken over, or to be looked at."""
+    return d.lifecycle.adopt is not Adopt.NEVER or d.lifecycle.management is Management.OBSERVE

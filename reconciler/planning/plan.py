@@ -9,10 +9,10 @@ from reconciler.model.objects import Scope
 from reconciler.model.plan import Action, BlockReason, Change, Disposition, Plan, Reason
 from reconciler.model.values import Address, Digest
 from reconciler.planning import policy
-from reconciler.planning.changes import Decision
+from reconciler.planning.changes import Decision, held
 from reconciler.planning.decide import decide
 from reconciler.planning.inputs import Limits, PlanInput, ScopeView
-from reconciler.planning.match import match_all
+from reconciler.planning.match import Match, match_all
 from reconciler.planning.order import ordered
 
 __all__ = ["Limits", "PlanInput", "ScopeView", "make_plan"]
@@ -25,7 +25,7 @@ def make_plan(inp: PlanInput) -> Plan:
     """Return what is to be done on one integration, in order; the same input gives the same plan, however it is sorted."""
     matched = match_all(inp)
     decisions = [decide(match, inp) for match in matched.matches]
-    changes = ordered(change for decision in decisions for change in decision.changes)
+    changes = _spare_declared(ordered(change for decision in decisions for change in decision.changes), matched.matches)
     owned = sum(not record.tombstone for record in inp.recorded)
     changes = _limited(changes, inp, owned)
     changes, approved = _approved(changes, inp.approvals)
@@ -34,7 +34,7 @@ def make_plan(inp: PlanInput) -> Plan:
         inp.integration,
         changes,
         owned,
-        _notes(inp, decisions),
+        (*_notes(inp, decisions), *matched.notes),
         tuple(sorted({s for decision in decisions for s in decision.settlements}, key=lambda s: s[0])),
         matched.orphans,
         approved,
@@ -42,10 +42,27 @@ def make_plan(inp: PlanInput) -> Plan:
     return plan
 
 
+def _spare_declared(changes: Sequence[Change], matches: Sequence[Match]) -> tuple[Change, ...]:
+    """Hold every delete of an object that a declared address holds or takes.
+
+    Matching lets no such change come up where the provider says which names are one container. Where it does not say so
+    (two names of one repository that was renamed between two reads), this is what keeps the object.
+    """
+    holders = {(m.scope.type, m.observed.external_id): m.address for m in matches if m.desired and m.observed}
+    holders |= {(c.scope.type, c.external_id): c.address for c in changes if c.desired is not None and c.external_id}
+    result = []
+    for change in changes:
+        holder = holders.get((change.scope.type, change.external_id)) if change.external_id is not None else None
+        if change.action in {Action.DELETE, Action.REPLACE} and holder not in {None, change.address}:
+            change = held(change, Reason.STILL_USED, f"{change.external_id} is the object of {holder}: it is not deleted")
+        result.append(change)
+    return tuple(result)
+
+
 def _limited(changes: Sequence[Change], inp: PlanInput, owned: int) -> tuple[Change, ...]:
     """Block all deletes together when they are more than the limits; one that was begun, and a duplicate, is none of them."""
     begun = {record.address for record in inp.recorded if record.tombstone}
-    counted = [change for change in changes if _is_delete(change, inp) and change.address not in begun]
+    counted = [change for change in changes if _is_delete(change, inp) and (change.previous or change.address) not in begun]
     reason = policy.over_limits(len(counted), owned, inp.limits)
     if reason is None:
         return tuple(changes)
@@ -106,7 +123,7 @@ def _with_dependencies(changes: Sequence[Change], inp: PlanInput) -> tuple[Chang
     result: list[Change] = []
     for change in changes:
         removes = change.action in _REMOVES and change.reason != Reason.DUPLICATE.value
-        named_by = users.get(change.address, ()) if removes else ()
+        named_by = users.get(change.previous or change.address, ()) if removes else ()
         held_by = [u for u in named_by if u not in releasing or change.address in needs_now.get(u, ())]
         missing = held_by if change.action is Action.DELETE else [] if removes else [n for n in change.depends_on if n in unmade]
         if removes:

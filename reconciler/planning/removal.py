@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import IntentState, RecordedObject
 from reconciler.model.plan import Action, Disposition, Reason
 from reconciler.planning import policy
@@ -16,12 +17,15 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
     recorded = match.recorded
     if recorded is None:
         return Decision()
+    if match.stale:
+        note = "its object is recorded under another address by now"
+        return Decision((removal_of(match, recorded, Action.FORGET, reason=Reason.MOVED.value, message=note),))
+    if match.unreadable is not None:
+        return _out_of_reach(match, recorded, match.unreadable, inp)
     if match.usurped:
-        return Decision(
-            (removal_of(recorded, Action.FORGET, reason=Reason.CONFLICT.value, message="it bears another installation's marker"),)
-            if inp.prune_allowed or recorded.tombstone
-            else ()
-        )
+        note = "it bears another installation's marker"
+        forget = removal_of(match, recorded, Action.FORGET, reason=Reason.CONFLICT.value, message=note)
+        return Decision((forget,) if inp.prune_allowed or recorded.tombstone else ())
     if match.observed is None:
         return _gone(match, recorded, inp)
     settlements = tuple(
@@ -29,7 +33,13 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
         for i in match.intents
     )
     action, reason, block = policy.on_removal(recorded)
-    change = dataclasses.replace(removal_of(recorded, action, reason=reason), external_id=match.observed.external_id)
+    if action is Action.DELETE and match.view.read_only:
+        action, reason, block = Action.FORGET, Reason.READ_ONLY.value, None
+    change = dataclasses.replace(removal_of(match, recorded, action, reason=reason), external_id=match.observed.external_id)
+    if reason == Reason.READ_ONLY.value:
+        change = dataclasses.replace(
+            change, message=f"{match.scope.key} is {match.view.read_only}: it cannot be deleted there, and is left as it is"
+        )
     if recorded.resource in inp.suspended or inp.integration in inp.suspended:
         change = held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
     elif recorded.tombstone:
@@ -52,11 +62,35 @@ def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
     """The record outlives its object until absence is proven; only a revision that may prune drops it."""
     if not recorded.tombstone and not inp.prune_allowed:
         return Decision()
-    change = removal_of(recorded, Action.FORGET, reason=Reason.GONE.value)
+    change = removal_of(match, recorded, Action.FORGET, reason=Reason.GONE.value)
     waiting = not_yet_absent(change, match, inp)
     if waiting is not None:
         return Decision((waiting,))
     return Decision((change,), tuple((i.id, without_object(i.action), None) for i in match.intents))
+
+
+OUT_OF_REACH = frozenset({"RC5012", "RC5014"})
+"""Errors of a scope that no further try ends: it is gone, or the credential may not see it."""
+
+
+def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError, inp: PlanInput) -> Decision:
+    """Nobody declares it and nobody can look at it: it stalls nothing, and the way out is a human's word that it is gone."""
+    if error.code not in OUT_OF_REACH:
+        return Decision()
+    action, reason, _ = policy.on_removal(recorded)
+    if recorded.tombstone:  # its delete was confirmed; only the proof is out of reach
+        return Decision((removal_of(match, recorded, Action.FORGET, reason=Reason.GONE.value),))
+    if action is Action.FORGET:
+        return Decision((removal_of(match, recorded, action, reason=reason),) if inp.prune_allowed else ())
+    return Decision(notes=(way_out(recorded, error),))
+
+
+def way_out(recorded: RecordedObject, error: ReconcilerError) -> str:
+    """Return what is to be done about ``recorded``, which nothing declares and ``error`` hides."""
+    return (
+        f"{recorded.external_id} in {recorded.scope.key} is no longer declared and cannot be deleted ({error.code}: {error.message}); "
+        f"give the credential access, or, if it is gone for good: reconciler forget '{recorded.address}'"
+    )
 
 
 def decide_doubtful(match: Match, inp: PlanInput) -> Decision:

@@ -6,7 +6,7 @@ State (all of it can be put from outside; what is left out of an entry gets its 
                 "repos": "*" | ["acme/*"], "expires_at": "2027-01-01 00:00:00 UTC"}},
      "orgs": {"acme": {"id": 1}}, "users": {"sandbox-bot": {"id": 2}},
      "repos": {"acme/payments": {"id", "private", "archived", "default_branch", "branches": {"main": SHA}, "tags": {}}},
-     "renamed": {"acme/old": 101},
+     "renamed": {"acme/old": 101},  (while no repository has the name)
      "hooks": {"repos/101": [hook], "orgs/acme": [hook]}, "deliveries": {"<hook id>": [newest last]}}
 
 The modules beside this one name the rest of it: `github_commits`, `github_actions`, `github_runs`, `github_deployments`,
@@ -32,6 +32,7 @@ from reconciler.sandbox.github_deployments import Deployments
 from reconciler.sandbox.github_hooks import Hooks
 from reconciler.sandbox.github_limits import RateLimits
 from reconciler.sandbox.github_logs import Logs
+from reconciler.sandbox.github_moves import Moves
 from reconciler.sandbox.github_oidc import JobTokens
 from reconciler.sandbox.github_request import etag, moved, page_of, refuse
 from reconciler.sandbox.github_rights import REPO_SCOPES, lacking
@@ -86,7 +87,7 @@ class GitHub(Simulator):
         self.commits, self.workflows = Commits(self), Actions(self)
         self.runs, self.logs = Runs(self), Logs(self)
         self.deployments, self.statuses = Deployments(self), Statuses(self)
-        self.job_tokens = JobTokens(self)
+        self.job_tokens, self.moves = JobTokens(self), Moves(self)
         if clock is None:
             super().__init__()
         else:
@@ -128,7 +129,7 @@ class GitHub(Simulator):
             repo.setdefault("private", True)
             repo.setdefault("archived", False)
             repo.setdefault("default_branch", "main")
-        self._reindex()
+        self.reindex()
         for part in (self.hooks, self.commits, self.workflows, self.runs):
             part.restored()
         self._limits.clear()
@@ -139,10 +140,15 @@ class GitHub(Simulator):
         for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
             yield from (int(entry.get("id", 0)) for entries in self.state[group].values() for entry in entries)
 
-    def _reindex(self) -> None:
+    def reindex(self) -> None:
+        """Take up names and ids as they are in the state now."""
         self._names = {name.lower(): name for name in self.state["repos"]}
         self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
         self._shown.clear()
+
+    def named(self, full_name: str) -> str | None:
+        """Return a repository's name as it is written now, for the name in any case; None where there is none."""
+        return self._names.get(full_name.lower())
 
     def name_of(self, repository_id: int) -> str:
         """Return what a repository is called now; raises `KeyError` if it is gone."""
@@ -161,7 +167,7 @@ class GitHub(Simulator):
             ("GET", "/repos/{owner}/{repo}", self._repo),
             ("GET", "/repositories/{repo_id}", self._repo),
         )
-        for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}"):
+        for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}", "/organizations/{org_id}"):
             yield from (*self.hooks.routes(prefix), *self.deliveries.routes(prefix))
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
             for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
@@ -169,9 +175,9 @@ class GitHub(Simulator):
         yield from (*self.logs.open_routes(OPEN[0]), *self.job_tokens.open_routes())
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        """``rename`` {from, to}; ``emit`` {repository | organization, event, payload}; and those of the parts."""
-        own = {"rename": self._rename, "emit": self.deliveries.emit, "push": self.workflows.push}
-        return {**own, **self.runs.actions(), **self.deployments.actions(), **self.job_tokens.actions()}
+        """``emit`` {repository | organization, event, payload}; and those of the parts."""
+        own = {"emit": self.deliveries.emit, "push": self.workflows.push}
+        return {**own, **self.moves.actions(), **self.runs.actions(), **self.deployments.actions(), **self.job_tokens.actions()}
 
     # every request
 
@@ -270,11 +276,8 @@ class GitHub(Simulator):
 
     def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> Target:
         """Return what the path names, after checking that the token has ``permission`` there; follows no rename."""
-        org = where.get("org")
-        if org is not None:
-            known = next((name for name in self.state["orgs"] if name.lower() == org.lower()), None)
-            if known is None:
-                raise refuse(404, "Not Found")
+        if "org" in where or "org_id" in where:
+            known = self._find_org(where)
             self.require("organization_hooks", write=write)
             return Target(
                 f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
@@ -285,6 +288,14 @@ class GitHub(Simulator):
         if write and repo["archived"]:
             raise refuse(403, "Repository was archived so is read-only.")
         return Target(f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name)
+
+    def _find_org(self, where: Mapping[str, str]) -> str:
+        """Return the organization that a path names by its login or its id; raises a 404."""
+        login, number = where.get("org", "").lower(), where.get("org_id", "")
+        for name, org in self.state["orgs"].items():
+            if login == name.lower() or number == str(org["id"]):
+                return str(name)
+        raise refuse(404, "Not Found")
 
     def _find(self, call: Call, where: Mapping[str, str]) -> str:
         if "repo_id" in where:
@@ -343,13 +354,9 @@ class GitHub(Simulator):
         return [name for name in names if self.sees(name) and (not owner or name.partition("/")[0].lower() == owner.lower())]
 
     def _org(self, call: Call, **where: str) -> Reply:
-        wanted = {where.get("org", "").lower(), where.get("org_id", "")}
-        for login, org in self.state["orgs"].items():
-            if {login.lower(), str(org["id"])} & wanted:
-                return Reply(
-                    200, {**shapes.user(call.base_url, login, org["id"], "Organization"), "url": f"{call.base_url}/orgs/{login}"}
-                )
-        raise refuse(404, "Not Found")
+        login = self._find_org(where)
+        shown = shapes.user(call.base_url, login, self.state["orgs"][login]["id"], "Organization")
+        return Reply(200, {**shown, "url": f"{call.base_url}/orgs/{login}"})
 
     def _org_repos(self, call: Call, org: str) -> Reply:
         if not any(name.lower() == org.lower() for name in self.state["orgs"]):
@@ -379,13 +386,3 @@ class GitHub(Simulator):
     def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
         """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
         return page_of(call, items, path or call.path, int(self.settings["page_size"]))
-
-    def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        old, new = str(options["from"]), str(options["to"])
-        repo = self.state["repos"].pop(old)
-        self.state["repos"][new] = repo
-        self.state["renamed"][old] = repo["id"]
-        if old in self.state["workflows"]:
-            self.state["workflows"][new] = self.state["workflows"].pop(old)
-        self._reindex()
-        return {"id": repo["id"]}

@@ -58,6 +58,8 @@ class Snapshot:
     revision: Revision
     files: tuple[FileEntry, ...]
     notices: tuple[SecurityNotice, ...] = ()
+    others: frozenset[str] = frozenset()
+    """Paths of the other regular files: where one of them stands now, there may have been a folder of manifests."""
 
     @property
     def complete(self) -> bool:

@@ -45,6 +45,7 @@ class _Scan:
     files: tuple[FileEntry, ...]
     notices: tuple[SecurityNotice, ...]
     data: dict[str, bytes]
+    others: frozenset[str]
 
 
 def read_folder(path: Path, *, config_name: str = "reconciler.yaml", caps: Caps = _NO_CAPS) -> list[FileData]:
@@ -52,8 +53,15 @@ def read_folder(path: Path, *, config_name: str = "reconciler.yaml", caps: Caps 
 
     Raises `SourceUnreachable` for a folder that is not there, `SourceTooLarge`, and `LfsPointer`.
     """
+    return look_into(path, config_name=config_name, caps=caps)[0]
+
+
+def look_into(
+    path: Path, *, config_name: str = "reconciler.yaml", caps: Caps = _NO_CAPS
+) -> tuple[list[FileData], tuple[SecurityNotice, ...]]:
+    """Return what `read_folder` does, and what was left out."""
     scan = _scan(path, Selector("", config_name, caps))
-    return [(entry.path, entry.blob, scan.data[entry.blob]) for entry in scan.files]
+    return [(entry.path, entry.blob, scan.data[entry.blob]) for entry in scan.files], scan.notices
 
 
 def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
@@ -62,10 +70,10 @@ def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
     base = _real_folder(root, selector.prefix)
     entries = list(_walk(base, selector.caps.tree_entries))
     ignore = _read_capped(base, IGNORE_FILE, 65_536) or b""
-    listed, notices = selector.select(entries, ignore)
+    found = selector.select(entries, ignore)
     data: dict[str, bytes] = {}
     files: list[FileEntry] = []
-    for entry in listed:
+    for entry in found.files:
         name = entry.path.removeprefix(f"{selector.prefix}/") if selector.prefix else entry.path
         content = _read_capped(base, name, selector.caps.file_bytes)
         if content is None:  # removed since it was listed: as if it had been before
@@ -74,8 +82,11 @@ def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
         blob = algorithm(b"blob %d\0" % len(content) + content).hexdigest()
         data[blob] = content
         files.append(FileEntry(entry.path, blob, len(content)))
-    digest = hashlib.sha256("".join(f"{f.blob} {f.path}\n" for f in files).encode("utf-8", "surrogateescape")).hexdigest()
-    return _Scan(Revision(f"dir@sha256:{digest}", digest, ""), tuple(files), notices, data)
+    lines = [f"{f.blob} {f.path}\n" for f in files] + [f"! {notice}\n" for notice in found.notices]
+    # Where a file without a suffix stands, a folder of manifests may have been: that it goes is another revision.
+    lines += [f"- {name}\n" for name in sorted(found.others) if "." not in name.rpartition("/")[2]]
+    digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return _Scan(Revision(f"dir@sha256:{digest}", digest, ""), tuple(files), found.notices, data, found.others)
 
 
 def _real_folder(root: Path, prefix: str) -> Path:
@@ -192,7 +203,7 @@ class FolderSource:
     async def snapshot(self, revision: Revision) -> Snapshot:
         """Return what was read by `fetch`, or what a commit holds below this folder's place."""
         if self._last is not None and revision.id == self._last.revision.id:
-            return Snapshot(revision, self._last.files, self._last.notices)
+            return Snapshot(revision, self._last.files, self._last.notices, self._last.others)
         if revision.id.startswith("dir@"):
             raise RefUnknown("the folder has changed since that revision", hint="Look at it again.")
         reader, selector = self._repository()

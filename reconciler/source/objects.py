@@ -75,8 +75,8 @@ class ObjectReader:
                 f"the tree holds more than {selector.caps.tree_entries:,} files",
                 hint="Name the manifests' folder in source.path.",
             )
-        files, notices = selector.select(entries, await self._ignore_file(entries))
-        return Snapshot(revision, files, notices)
+        found = selector.select(entries, await self._ignore_file(entries))
+        return Snapshot(revision, found.files, found.notices, found.others)
 
     async def _tree(self, commit: str, path: str) -> str:
         """Return the id of the tree at ``path``: a look-up in the commit, so that nothing outside can be named (C12)."""

@@ -32,6 +32,15 @@ def is_manifest_name(path: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """What a tree or folder holds: manifests by path, what was left out (what hides a manifest first), and other files."""
+
+    files: tuple[FileEntry, ...]
+    notices: tuple[SecurityNotice, ...]
+    others: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Selector:
     """Rules of one installation; ``prefix`` (``source.path``, "" for the root) goes before every path that is shown."""
 
@@ -41,11 +50,12 @@ class Selector:
     label: str | None = None
     """Goes before shown paths in place of ``prefix``."""
 
-    def select(self, entries: Iterable[TreeEntry], ignore: bytes) -> tuple[tuple[FileEntry, ...], tuple[SecurityNotice, ...]]:
-        """Return manifests and notices, sorted by path. Raises `TreeRefused` (C11) and `SourceTooLarge` (C8)."""
+    def select(self, entries: Iterable[TreeEntry], ignore: bytes) -> Selection:
+        """Return manifests, notices and other files. Raises `TreeRefused` (C11) and `SourceTooLarge` (C8)."""
         ignored = _ignored(ignore)
         files: list[FileEntry] = []
         notices: list[SecurityNotice] = []
+        others: set[str] = set()
         total = 0
         for entry in entries:
             name = self._name(entry, notices)
@@ -53,14 +63,18 @@ class Selector:
                 continue
             if reason := _left_out(entry.mode):
                 if not any(part.startswith(".") for part in name.split("/")):
-                    notices.append(SecurityNotice(self.shown(name), reason, is_manifest_name(name)))
+                    notices.append(SecurityNotice(self.shown(name), reason, is_manifest_name(name.lower())))
                 continue
             if not is_manifest_name(name):
+                others.add(self.shown(name))
+                if is_manifest_name(name.lower()):
+                    notices.append(SecurityNotice(self.shown(name), "skipped: a manifest ends in .yaml or .yml, in lower case", True))
                 continue
             total += entry.size
             files.append(FileEntry(self.shown(name), entry.blob, entry.size))
             self._check_caps(files, total)
-        return tuple(sorted(files, key=lambda f: f.path)), tuple(notices[:_MAX_NOTICES])
+        notices.sort(key=lambda notice: (not notice.hides_manifest, notice.path))
+        return Selection(tuple(sorted(files, key=lambda f: f.path)), tuple(notices[:_MAX_NOTICES]), frozenset(others))
 
     def shown(self, name: str) -> str:
         """Return ``name`` with the prefix: relative to the repository."""
@@ -73,7 +87,7 @@ class Selector:
         except UnicodeDecodeError:
             notices.append(
                 SecurityNotice(
-                    ascii(entry.path)[:200], "skipped: the name is not UTF-8", entry.path.endswith((b".yaml", b".yml"))
+                    ascii(entry.path)[:200], "skipped: the name is not UTF-8", entry.path.lower().endswith((b".yaml", b".yml"))
                 )
             )
             return None
@@ -85,7 +99,7 @@ class Selector:
         if any(ord(c) < 32 or ord(c) == 127 or c in _FORMAT_CHARACTERS for c in name):
             notices.append(
                 SecurityNotice(
-                    ascii(name)[:200], "skipped: the name holds control or invisible characters", is_manifest_name(name)
+                    ascii(name)[:200], "skipped: the name holds control or invisible characters", is_manifest_name(name.lower())
                 )
             )
             return None

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from reconciler.drivers.base import Api, Write
 from reconciler.drivers.buddy import fields
-from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_path, written
+from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_of, workspace_path, written
 from reconciler.model.errors import NotFound, PermissionDenied
-from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
 
 INTEGRATION = "buddy/integration"
@@ -43,6 +43,10 @@ class IntegrationType:
         items = await whole_list(api, path, "integrations", "hash_id")
         full = await completed(api, path, items, "hash_id", _COMPLETE)
         return Observed(scope, all_shown(full, lambda item: show(item, scope.key), path))
+
+    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
+        """Return the workspace: its id stays, its domain may change."""
+        return await workspace_of(api, scope, known)
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create it. Raises `Conflict` when the identifier is taken."""

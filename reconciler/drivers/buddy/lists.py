@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ScopeGone
-from reconciler.model.objects import ObservedObject
+from reconciler.model.objects import Container, ObservedObject, Scope
 
 PER_PAGE = 100
 MAX_PAGES = 500
@@ -53,6 +53,23 @@ async def paged_list(api: Api, path: str, field: str, key: str) -> list[Item]:
             return list(found.values())
         found.update(fresh)
     raise ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
+
+
+async def workspace_of(api: Api, scope: Scope, known: str) -> Container | None:
+    """Return the workspace of ``scope``, or the one with the id ``known``; None where the list shows no such id.
+
+    Raises `ScopeGone` where the list has no workspace of that name.
+    """
+    prefix = "workspaces/"
+    for item in await paged_list(api, "/workspaces", "workspaces", "domain"):
+        number, domain = str(item.get("id") or ""), str(item["domain"])
+        if number and (prefix + number == known if known else domain == scope.key):
+            return Container(prefix + number, domain)
+        if not known and domain == scope.key:
+            return None
+    if known:
+        return None
+    raise ScopeGone(f"{scope.key} is not there, or the token does not see it", status=404, request="GET /workspaces")
 
 
 async def completed(api: Api, path: str, items: Sequence[Item], key: str, wanted: Sequence[str]) -> list[Item]:

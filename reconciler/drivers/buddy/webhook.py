@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.base import Api, Write
-from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_path, written
+from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_of, workspace_path, written
 from reconciler.model.errors import NotFound, PermissionDenied
-from reconciler.model.objects import ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.objects import Container, ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject, Uid
 
 WEBHOOK = "buddy/webhook"
@@ -49,6 +49,10 @@ class WebhookType:
         path = workspace_path(scope.key, "webhooks")
         full = await completed(api, path, await whole_list(api, path, "webhooks", "id"), "id", _COMPLETE)
         return Observed(scope, all_shown(full, self.show, path))
+
+    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
+        """Return the workspace: its id stays, its domain may change."""
+        return await workspace_of(api, scope, known)
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create it. The provider takes any number with one target: ours is found again by its marker."""

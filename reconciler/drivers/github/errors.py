@@ -16,6 +16,7 @@ from reconciler.model.errors import (
     PermissionDenied,
     ProviderError,
     RateLimited,
+    ReadOnly,
     ValidationFailed,
 )
 
@@ -67,10 +68,15 @@ def _denied(headers: Mapping[str, str], text: str, request: str) -> PermissionDe
     wanted = headers.get("x-accepted-github-permissions", "")
     scopes = headers.get("x-accepted-oauth-scopes", "")
     hint = ""
+    if "archived" in text.lower():
+        return ReadOnly(
+            f"{request}: GitHub changes nothing in an archived repository",
+            status=403,
+            request=request,
+            hint="The repository is archived: unarchive it, or take it out of the manifest (its hook is then left as it is).",
+        )
     if headers.get("x-github-sso", "").startswith("required"):
         hint = "The organization asks for single sign-on: authorize the token for it."
-    elif "archived" in text.lower():
-        hint = "The repository is archived: unarchive it, or take it out of the manifest."
     elif wanted and "allows_permissionless_access" not in wanted:
         hint = f"Grant the credential {_permissions(wanted)}."
     elif scopes:

@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.github import names
-from reconciler.drivers.github.renames import by_id
+from reconciler.drivers.github.renames import by_id, following
 from reconciler.drivers.paging import link_next, paginate, same_host_path
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
-from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
 
 PER_PAGE = 100
@@ -60,14 +60,24 @@ class HookType:
         except NotFound as error:
             await _unreachable(api, scope, names.scope_path(scope), error)
         try:
-            answer = (await api.request("GET", path)).json()
+            found = _container((await api.request("GET", path)).json(), path)
             observed = await self._read(api, scope, f"{path}/hooks", None)
         except NotFound as error:
             await _unreachable(api, scope, path, error)
-        new = answer.get("full_name") or answer.get("login") if isinstance(answer, Mapping) else None
-        if not isinstance(new, str) or isinstance(observed, NotModified):
-            raise ProviderProtocolError(f"GET {path}: the renamed {scope} has no name", request=f"GET {path}")
-        return Observed(observed.scope, observed.objects, {}, redirected_to=new.lower())
+        if isinstance(observed, NotModified):
+            raise ProviderProtocolError(f"GET {path}/hooks: 'not modified', and nothing was asked", request=f"GET {path}/hooks")
+        return Observed(observed.scope, observed.objects, {}, redirected_to=found.key)
+
+    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
+        """Return the repository or organization by its name, or by its id: what an id names is the same for ever."""
+        path = f"/{known}" if known else names.scope_path(scope)
+        try:
+            answer = await following(api, path, lambda root: api.request("GET", root))
+        except NotFound as error:
+            if known:
+                return None
+            raise ScopeGone(f"{scope.key} is not there, or the credential does not see it", request=error.request) from None
+        return _container(answer.json(), path)
 
     async def _read(self, api: Api, scope: Scope, path: str, validators: JsonObject | None) -> NotModified | Observed:
         known = _known_pages(validators)
@@ -132,6 +142,15 @@ class HookType:
             except NotFound:
                 return
             raise _read_only(scope, error) from None
+
+
+def _container(body: Any, path: str) -> Container:
+    name = body.get("full_name") or body.get("login") if isinstance(body, Mapping) else None
+    number = body.get("id") if isinstance(body, Mapping) else None
+    if not isinstance(name, str) or not isinstance(number, int) or isinstance(number, bool):
+        raise ProviderProtocolError(f"GET {path}: no name or no id is shown", request=f"GET {path}")
+    kind = "repositories" if "/" in name else "organizations"
+    return Container(f"{kind}/{number}", name.lower(), "archived" if body.get("archived") is True else "")
 
 
 async def _unreachable(api: Api, scope: Scope, path: str, error: NotFound) -> NoReturn:

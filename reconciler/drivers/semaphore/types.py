@@ -21,7 +21,7 @@ from reconciler.drivers.semaphore.lists import list_all, written
 from reconciler.drivers.semaphore.names import marker_of
 from reconciler.drivers.semaphore.rules import from_rules, normal_rule, to_rules
 from reconciler.model.errors import NotFound, OutcomeUnknown, PermissionDenied, ProviderProtocolError
-from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
 
 SECRET = "semaphore/secret"
@@ -53,10 +53,17 @@ class _OrganizationType:
         """Return every object of the organization; the provider offers no conditional reads."""
         items = await list_all(api, self.path, self.field, page_size=self.page_size)
         try:
-            return Observed(scope, tuple(self.show(item, api) for item in items))
+            objects = tuple(self.show(item, api) for item in items)
         except _MISSHAPED as error:
             request = f"GET {self.path}"
             raise ProviderProtocolError(f"{request}: not understood ({type(error).__name__})", request=request) from None
+        # A token shows its own organization, whatever the scope was called before `url` of the Integration followed a rename.
+        here = api.connection.account
+        return Observed(scope, objects, redirected_to="" if scope.key == here else here)
+
+    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
+        """Return None: a token belongs to one organization, and no call tells that one's id."""
+        return None
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create it under its marker name. Raises `Conflict` (a 400 here) when the name is taken."""
