@@ -531,6 +531,25 @@ _TABLE = (
         "The start was interrupted, and the provider shows runs of which none carries the execution's id.",
         "Look at the runs that the message names. Put the id into the workflow's `run-name` (see docs/stages.md), then rerun.",
     ),
+    Code(
+        "RC5050",
+        "The provider declined the request",
+        "A limit, a quota, a lock, a suspended account or plan, a missing setting, or a proxy: nothing that a manifest can fix.",
+        "Follow the provider's words in the message. It is tried again, rarely; `reconciler reconcile KIND/NAME` tries at once.",
+    ),
+    Code(
+        "RC5051",
+        "A list of the provider is too large",
+        "All pages of one list together hold more bytes or items than one list may.",
+        "Delete what is not needed at the provider, or name fewer targets in the manifest.",
+    ),
+    Code(
+        "RC5052",
+        "The provider's clock is unknown, or far from this host's",
+        "The provider's answers have no `Date`, or the clock of this host is off: whether a run was started cannot be proved.",
+        "Synchronize the host's clock (chrony or systemd-timesyncd); `reconciler doctor` shows the offset. "
+        "A run in doubt is looked for and never started twice.",
+    ),
     # 60xx plan and apply
     Code(
         "RC6001",
