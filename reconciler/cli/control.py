@@ -27,7 +27,7 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
         engine = session.engine
 
         async def trigger(integrations: tuple[Any, ...]) -> None:
-            await engine.run_all(only=integrations, ignore_backoff=True)
+            await engine.run_all(only=integrations, explicit=True)
 
         await engine.sync()
         if request["verb"] == "approve":  # which sets are blocked is known only by planning

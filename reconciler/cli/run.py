@@ -167,7 +167,7 @@ class Daemon:
             self._signals.now.clear()
             self._log.info("reconcile_requested", by="SIGUSR1")
             loop.poll_now()
-            await loop.trigger(force=True)
+            await loop.trigger(explicit=True)
 
     @contextlib.contextmanager
     def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Any:
@@ -203,7 +203,7 @@ class Daemon:
         metrics.watch_deliveries(working.intake.counts)
 
         async def trigger(integrations: tuple[Any, ...]) -> None:
-            await loop.trigger(integrations, force=True)
+            await loop.trigger(integrations, explicit=True)
 
         control, config = Control(session.engine, trigger), session.config.server
         verbs = Verbs(control, working.commands, working.logs)

@@ -16,6 +16,7 @@ from reconciler.drivers.budget import MAX_STOP_S, rate_of
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
+    Declined,
     Moved,
     NotFound,
     OutcomeUnknown,
@@ -29,6 +30,18 @@ from reconciler.model.errors import (
 
 REDIRECTS = frozenset({301, 302, 307, 308})
 _SECONDS = re.compile(r"[0-9]{1,9}")
+_PAGE = re.compile(r"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_MEASURES = re.compile(
+    r"\b\d+\s*(?:characters?|chars|bytes|[kmg]i?b|digits)\b|\btoo (?:long|short)\b|\bno more than \d+ (?:properties|inputs|keys)\b",
+    re.IGNORECASE,
+)
+_CIRCUMSTANCES = re.compile(
+    r"\b(?:more than|limit\w*|quotas?|exceed\w*|too many|maximum|max|reached|run out|plan|billing|payment|paid|upgrade|subscription"
+    r"|trial|temporar\w*|try again|retry|later|time[ds]? ?out|busy|locked|in progress|unavailable|overload\w*|maintenance"
+    r"|suspended|disabled|archived|read.only|abuse|spam\w*|flagged|blocked|permissions?|forbidden|not authori[sz]ed|not permitted"
+    r"|internal error|something went wrong)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +107,47 @@ def shared_error(response: Response, now: float) -> ProviderError:
         return Conflict(f"{name}: conflict ({status})", **where)
     if status in REDIRECTS:
         return Moved(f"{name}: moved ({status})", target=response.headers.get("location", ""), **where)
-    if 400 <= status < 500:
+    until = retry_after(response.headers, now)
+    if status == 408:
+        return ProviderUnavailable(f"{name}: the request timed out (408)", retry_at=until, **where)
+    if status in {400, 422} and not circumstances(response.text[:2_000]):
         return ValidationFailed(f"{name}: refused ({status})", **where)
+    if 400 <= status < 500:
+        return Declined(f"{name}: refused ({status})", retry_at=until, hint=_HINTS.get(status, ""), **where)
     if status >= 500:
-        until = retry_after(response.headers, now)
         return ProviderUnavailable(f"{name}: the provider failed ({status})", retry_at=until, **where)
     return ProviderProtocolError(f"{name}: unexpected status {status}", **where)
+
+
+def circumstances(words: str) -> bool:
+    """Whether a refusal speaks of what no manifest can fix (a limit, a plan, a lock, a right), and not of a value's own measure."""
+    return bool(_CIRCUMSTANCES.search(words)) and not _MEASURES.search(words)
+
+
+def page_of_a_proxy(response: Response) -> ProviderError | None:
+    """Return the error of a refusal that is a page for people: a firewall, a proxy or a login stands before the API.
+
+    It says nothing about the request. Such a filter may also have replaced the API's own answer, so that a write is in doubt.
+    """
+    if not 400 <= response.status < 500 or response.status in {408, 429} or not _is_page(response):
+        return None
+    text = f"{response.request} was answered {response.status} with an HTML page: by a proxy or firewall, not by the API"
+    error = OutcomeUnknown if response.wrote else Declined
+    return error(text, status=response.status, request=response.request, retry_at=None,
+                 hint="Check `apiUrl`, `network.proxy` and the firewall between here and the provider.")
+
+
+def _is_page(response: Response) -> bool:
+    return _PAGE.match(response.content[:500].decode("utf-8", "replace")) is not None
+
+
+_HINTS: Mapping[int, str] = {
+    402: "The provider asks for a payment or another plan.",
+    407: "Give `network.proxy` the credential that the proxy asks for.",
+    413: "The provider, or a proxy before it, takes no request of this size.",
+    423: "It is locked at the provider.",
+    451: "The provider may not serve it for legal reasons.",
+}
 
 
 def foreign_redirect(response: Response, api_url: str) -> ProviderProtocolError | None:

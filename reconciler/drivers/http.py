@@ -17,7 +17,7 @@ import httpx
 import orjson
 
 from reconciler import __version__
-from reconciler.drivers.answers import REDIRECTS, Response, foreign_redirect, retry_after, shared_error
+from reconciler.drivers.answers import REDIRECTS, Response, foreign_redirect, page_of_a_proxy, retry_after, shared_error
 from reconciler.drivers.base import Authenticator, Connection, Driver
 from reconciler.drivers.budget import Budget
 from reconciler.drivers.net import NetworkPolicy
@@ -211,6 +211,9 @@ class ApiClient:
         foreign = foreign_redirect(response, self.connection.api_url)
         if foreign is not None:
             return foreign
+        blocked = page_of_a_proxy(response)
+        if blocked is not None:
+            return blocked
         now, body = self._clock(), response.body()
         error = self._driver.classify(response.status, response.headers, body, response.request, now=now)
         error = error or shared_error(response, now)

@@ -105,7 +105,8 @@ class Control:
         integration = self._integration(identity)
         if integration is None:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
-        before = self._engine.counts.get(integration, 0)
+        # A slice under way may have passed the resource already: the one after it is waited for.
+        before = self._engine.counts.get(integration, 0) + self._engine.at_work(integration)
         await self._trigger((integration,))
         if request.get("wait"):
             async with asyncio.timeout(float(request.get("timeout", 300))):

@@ -77,6 +77,7 @@ class Loop:
         self._waiting: set[ResourceId] = set()
         self._again: set[ResourceId] = set()
         self._force: set[ResourceId] = set()
+        self._explicit: set[ResourceId] = set()
         self._failed_syncs = 0
         self._number = 0
         self._asked_again: set[ResourceId] = set()
@@ -95,14 +96,19 @@ class Loop:
             self._dirty.set()
         self._news.set()
 
-    async def trigger(self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False, token: str = "") -> None:
+    async def trigger(
+        self, integrations: Iterable[ResourceId] | None = None, *, force: bool = False, explicit: bool = False, token: str = ""
+    ) -> None:
         """Ask for a slice of each (default: all); what is queued already is not queued twice, but run once more if it began.
 
-        ``token``: peers that ask with the same one ask for one slice.
+        ``force``: what waits for its next try is tried now; ``explicit``: and what was refused for good. ``token``: peers that
+        ask with the same one ask for one slice.
         """
         for one in await self.engine.integrations() if integrations is None else tuple(integrations):
-            if force:
+            if force or explicit:
                 self._force.add(one)
+            if explicit:
+                self._explicit.add(one)
             if one in self._waiting:
                 self._again.add(one)
                 continue
@@ -113,12 +119,13 @@ class Loop:
 
     async def run_slice(self, integration: ResourceId) -> None:
         """What a queued slice does in this process."""
-        force = integration in self._force
+        force, explicit = integration in self._force, integration in self._explicit
         self._force.discard(integration)
+        self._explicit.discard(integration)
         self._again.discard(integration)
         try:
             await self._same_revision()
-            result = await self.engine.slice(integration, ignore_backoff=force)
+            result = await self.engine.slice(integration, ignore_backoff=force, explicit=explicit)
             if isinstance(result.error, Busy):  # what was asked for is not done: a peer works on what it saw before
                 asyncio.get_running_loop().call_later(BUSY_AGAIN_S, self._soon, integration)
         finally:

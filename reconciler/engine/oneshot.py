@@ -28,7 +28,7 @@ async def full_pass(engine: Engine, *, wait_settle: bool, sync: bool = True) -> 
         await engine.sync()
     if engine.live.empty and engine.state.error is not None:
         raise engine.state.error
-    await engine.run_all(ignore_backoff=True)
+    await engine.run_all(explicit=True)
     deadline = engine.deps.clock() + engine.deps.config.reconcile.settle * 2 + 10
     for _ in range(MAX_ROUNDS):
         unsettled = await _unsettled(engine)

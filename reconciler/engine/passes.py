@@ -17,7 +17,7 @@ from reconciler.engine.journal import notes_of
 from reconciler.engine.links import Links
 from reconciler.engine.live import Live, go_live, load_revision, merge, restore
 from reconciler.engine.reporting import Facts, Outside, statuses
-from reconciler.engine.schedule import Schedule, digest_of_change, next_try
+from reconciler.engine.schedule import Schedule, digest_of_change, next_try, outlived
 from reconciler.engine.slice import Order, Result, Setting, run_slice
 from reconciler.engine.suspension import Suspensions
 from reconciler.engine.telling import log_steps, log_summary
@@ -189,29 +189,35 @@ class Engine:
 
     async def plan(self, integration: ResourceId) -> Result:
         """Return what a slice would do now, without a single remote write."""
-        return await run_slice(Order(integration, write=False, ignore_backoff=True), self.setting(), self.links, self.deps)
+        order = Order(integration, write=False, ignore_backoff=True, explicit=True)
+        return await run_slice(order, self.setting(), self.links, self.deps)
 
-    async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False) -> Result:
+    async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False) -> Result:
         """Reconcile one integration now and remember what was found. One at a time for each integration."""
+        order = Order(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit)
         async with self._locks.setdefault(integration, asyncio.Lock()):
-            if not self.holder:
-                return await self._slice(integration, None, ignore_backoff=ignore_backoff)
-            return await self._held(integration, ignore_backoff=ignore_backoff)
+            return await self._held(order) if self.holder else await self._slice(order, None)
 
-    async def _held(self, integration: ResourceId, *, ignore_backoff: bool) -> Result:
+    def at_work(self, integration: ResourceId) -> bool:
+        """Whether a slice of it is under way in this process."""
+        lock = self._locks.get(integration)
+        return lock is not None and lock.locked()
+
+    async def _held(self, order: Order) -> Result:
         """A slice among peers: under a lease, which a command waits for and a daemon does not (it is asked again)."""
+        integration = order.integration
         for _ in range(int(TTL_S) + 5 if self.patient else 1):
             async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
                 if hold is not None:
-                    return await self._slice(integration, hold, ignore_backoff=ignore_backoff)
+                    return await self._slice(order, hold)
             if self.patient:
                 await asyncio.sleep(1.0)
         return Result(integration, error=Busy(f"another process works on {integration}"))
 
-    async def _slice(self, integration: ResourceId, hold: Hold | None, *, ignore_backoff: bool) -> Result:
+    async def _slice(self, order: Order, hold: Hold | None) -> Result:
         await self.refresh_suspensions()
-        revision = self.live.revision
-        order, began = Order(integration, ignore_backoff=ignore_backoff), self.deps.clock()
+        revision, integration = self.live.revision, order.integration
+        began = self.deps.clock()
         result = await run_slice(order, self.setting(revision, hold), self.links, self.deps)
         try:
             await self.remember(result)
@@ -239,11 +245,13 @@ class Engine:
 
         return Setting(self.live, self.secrets, suspensions, go_on, hold)
 
-    async def run_all(self, *, ignore_backoff: bool = False, only: Iterable[ResourceId] | None = None) -> PlanSet:
+    async def run_all(
+        self, *, ignore_backoff: bool = False, explicit: bool = False, only: Iterable[ResourceId] | None = None
+    ) -> PlanSet:
         """One full pass over every integration, side by side; one that fails never stops the others."""
         started = self.deps.clock()
         todo = tuple(only) if only is not None else await self.integrations()
-        results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff) for one in todo))
+        results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff, explicit=explicit) for one in todo))
         await self.finish_pass()
         plans = tuple(result.plan for result in results if result.plan is not None)
         self.log_summary(started)
@@ -355,37 +363,19 @@ class Engine:
         config = self.deps.config.reconcile
         schedule = await self.deps.db(Schedule.load, self.deps.store)
         failed = result.report.failed
-        retries: list[Retry] = []
-        for step in result.report.steps:
-            if step.error is not None:
-                retries.append(
-                    next_try(
-                        step.change.address,
-                        step.error,
-                        schedule.retries.get(step.change.address),
-                        digest=digest_of_change(step.change),
-                        now=now,
-                        low_s=config.retry_min,
-                        high_s=config.retry_max,
-                    )
-                )
+
+        def again(key: str, error: ReconcilerError, digest: str) -> Retry:
+            before = schedule.retries.get(key)
+            return next_try(key, error, before, digest=digest, now=now, low_s=config.retry_min, high_s=config.retry_max)
+
         path = result.integration.path
-        if result.error is not None:
-            retries.append(
-                next_try(
-                    path,
-                    result.error,
-                    schedule.retries.get(path),
-                    digest="",
-                    now=now,
-                    low_s=config.retry_min,
-                    high_s=config.retry_max,
-                )
-            )
+        retries = [again(s.change.address, s.error, digest_of_change(s.change)) for s in result.report.steps if s.error is not None]
+        retries += [again(path, result.error, "")] if result.error is not None else []
         healed: list[str] = [
             s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries
         ]
         healed += [path] if result.error is None and path in schedule.retries else []
+        healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
         await self.deps.db(self.deps.store.save_retries, retries, [key for key in healed if key not in failed])
         self.view.results[result.integration] = result
         self.view.next_at[result.integration] = self._next_at(result, retries, now)
@@ -419,7 +409,7 @@ class Engine:
         for error in result.scope_errors.values():
             at = getattr(error, "retry_at", None)
             if at is not None:
-                times.append(at)
+                times.append(max(at, now + self.deps.config.reconcile.retry_min))
             elif getattr(error, "retry", None) is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014"}:
                 times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
         return max(min(times), now + 0.2)

@@ -279,7 +279,7 @@ def _object_findings(view: _View, result: Result | None, invalid: Finding | None
         stalled=stalled or invalid,
         progressing=progressing,
         suspended=Finding("Suspended", suspended) if suspended else None,
-        drifted=Finding("DriftDetected", _say(drift)) if drift else None,
+        drifted=Finding("DriftDetected", _with_trouble(_say(drift), drift, view)) if drift else None,
         blocked=Finding(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command")
         if blocked
         else None,
@@ -339,6 +339,17 @@ def _say(changes: Iterable[Change]) -> str:
         what = f"{change.action} {change.scope}" + (f": {fields}" if fields else "")
         parts.append(what + (f" ({change.reason})" if change.reason else ""))
     return "; ".join(parts)
+
+
+def _with_trouble(text: str, changes: Iterable[Change], view: _View) -> str:
+    """Add why the first of ``changes`` that was tried was not made, in the provider's words."""
+    for change in changes:
+        error = view.errors.get(change.address)
+        if error is not None:
+            return f"{text}; {_finding(error).message}"
+        if change.retry_at is not None and change.message:
+            return f"{text}; {change.message}"
+    return text
 
 
 def _delivering(view: _View, result: Result) -> tuple[ConditionStatus, Finding] | None:

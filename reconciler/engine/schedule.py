@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import PermissionDenied, ProviderError, ReconcilerError, RetryKind
+from reconciler.model.objects import ManagedObject, Scope
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import Retry
 from reconciler.model.values import Address, Digest
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from reconciler.state import Store
 
 FORBIDDEN_S = 600.0
-"""A missing permission is asked for at most once in ten minutes."""
+"""A missing permission is asked for at most once in ten minutes (or in the longest pause configured, if that is shorter)."""
+SOON_S = 1.0
+"""A time that a provider names is believed only beyond this: one in the past would mean a try without any pause."""
 QUARANTINE_AFTER = 5
 """Failures in a row after which an object that breaks its driver is left alone until its spec changes (Quarantined)."""
 
@@ -38,6 +41,11 @@ class Schedule:
         return {Address(r.key): Digest(r.digest) for r in self.retries.values() if r.terminal and r.digest}
 
 
+    def refusals(self) -> dict[Address, str]:
+        """Return the provider's words for what it refused for good, by address."""
+        return {Address(r.key): r.message for r in self.retries.values() if r.terminal and r.digest}
+
+
 def hold_back(plan: Plan, schedule: Schedule, now: float) -> Plan:
     """Return ``plan`` with every change that failed lately, and has not changed since, waiting for its time."""
     return dataclasses.replace(plan, changes=tuple(_held(change, schedule, now) for change in plan.changes))
@@ -55,6 +63,14 @@ def _held(change: Change, schedule: Schedule, now: float) -> Change:
     return dataclasses.replace(
         change, disposition=Disposition.WAITING, reason=retry.reason or "Backoff", message=retry.message, retry_at=retry.next_at
     )
+
+
+def outlived(schedule: Schedule, plan: Plan | None, objects: Iterable[ManagedObject], unread: frozenset[Scope]) -> list[str]:
+    """Return the keys of retries whose object is as declared by now: an old refusal must not hold back a later change."""
+    if plan is None or not schedule.retries:
+        return []
+    changing = {change.address for change in plan.changes}
+    return [o.address for o in objects if o.address in schedule.retries and o.address not in changing and o.scope not in unread]
 
 
 def keep_reserve(plan: Plan, reset_at: float) -> Plan:
@@ -90,11 +106,11 @@ def next_try(
     attempts = (before.attempts if before is not None and before.digest == digest else 0) + 1
     pause = min(high_s, low_s * 2 ** min(attempts - 1, 30)) * random.uniform(0.8, 1.2)  # noqa: S311
     if isinstance(error, PermissionDenied):
-        pause = max(pause, FORBIDDEN_S)
+        pause = max(pause, min(FORBIDDEN_S, high_s))
     at = now + pause
     retry_at = getattr(error, "retry_at", None)
-    if retry_at is not None:
-        at = max(float(retry_at), now)
+    if retry_at is not None and retry_at > now + SOON_S:
+        at = float(retry_at)
     terminal = isinstance(error, ProviderError) and error.retry is RetryKind.SPEC
     terminal = terminal or (error.code == "RC9001" and attempts >= QUARANTINE_AFTER)
     told = f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else "")

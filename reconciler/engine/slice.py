@@ -38,6 +38,8 @@ class Order:
     prune: bool = True
     ignore_backoff: bool = False
     """A command or a new commit: whatever waits for its next try is tried now."""
+    explicit: bool = False
+    """A command: what the provider refused for good is tried now, too."""
     claim: bool = False
     """`rebuild`: objects of types without a marker are ours by their natural key alone."""
     keep: Callable[[Change], bool] | None = None
@@ -140,7 +142,8 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
             suspended=frozenset(result.suspended),
             approvals=frozenset(await deps.db(deps.store.approvals)),
             types=types,
-            refused=schedule.refused(),
+            refused={} if order.explicit else schedule.refused(),
+            refusals=schedule.refusals(),
             prune_allowed=order.prune and setting.live.complete and deps.config.reconcile.prune,
             limits=Limits(
                 deps.config.reconcile.limits.delete_percent,

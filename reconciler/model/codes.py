@@ -549,6 +549,25 @@ _TABLE = (
         "The repository is archived: GitHub shows its webhooks and refuses every change.",
         "Unarchive it, or take it out of the manifest; its webhook is then left as it is, and sends nothing.",
     ),
+    Code(
+        "RC5050",
+        "The provider declined the request",
+        "A limit, a quota, a lock, a suspended account or plan, a missing setting, or a proxy: nothing that a manifest can fix.",
+        "Follow the provider's words in the message. It is tried again, rarely; `reconciler reconcile KIND/NAME` tries at once.",
+    ),
+    Code(
+        "RC5051",
+        "A list of the provider is too large",
+        "All pages of one list together hold more bytes or items than one list may.",
+        "Delete what is not needed at the provider, or name fewer targets in the manifest.",
+    ),
+    Code(
+        "RC5052",
+        "The provider's clock is unknown, or far from this host's",
+        "The provider's answers have no `Date`, or the clock of this host is off: whether a run was started cannot be proved.",
+        "Synchronize the host's clock (chrony or systemd-timesyncd); `reconciler doctor` shows the offset. "
+        "A run in doubt is looked for and never started twice.",
+    ),
     # 60xx plan and apply
     Code(
         "RC6001",

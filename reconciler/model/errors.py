@@ -13,7 +13,8 @@ ReconcilerError                 what, where, why, next command
 ├── PermissionDenied        403: names what is missing
 ├── NotFound                404 of an item (never proof of absence) or of its scope
 ├── Conflict                409/412 or a duplicate: look up, diff again
-├── ValidationFailed        422/400: terminal until the spec changes
+├── ValidationFailed        values that the API refuses: terminal until the spec changes
+│   └── Declined            refused for a reason outside of the manifest: a limit, a lock, a plan, a proxy; tried again, rarely
 ├── RateLimited             403/429: nobody calls before ``retry_at``
 ├── Moved                   301/307 of a renamed repository
 ├── ProviderUnavailable     5xx, refused, DNS: retry later
@@ -207,6 +208,13 @@ class Conflict(ProviderError):
 class ValidationFailed(ProviderError):
     code = "RC5016"
     retry = RetryKind.SPEC
+
+
+class Declined(ValidationFailed):
+    """Refused, and no manifest can fix it: a limit, a quota, a lock, a suspended account, a proxy. Surely nothing was done."""
+
+    code = "RC5050"
+    retry = RetryKind.BACKOFF
 
 
 class RateLimited(ProviderError):

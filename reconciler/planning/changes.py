@@ -106,8 +106,11 @@ def guarded(change: Change, desired: ManagedObject, inp: PlanInput) -> Change:
     if reason is not None:
         return held(change, reason, f"lifecycle.management is '{desired.lifecycle.management}'")
     if change.desired is not None and inp.refused and inp.refused.get(change.address) == desired.digest:
+        words = inp.refusals.get(change.address) or "the provider refused these values"
         return held(
-            change, Reason.REFUSED, "the provider refused these values; tried again when the manifest or the secret changes"
+            change,
+            Reason.REFUSED,
+            f"{words}; tried again when the manifest or the secret changes, or by `reconciler reconcile`",
         )
     return change
 

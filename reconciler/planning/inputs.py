@@ -72,6 +72,8 @@ class PlanInput:
     """Digests of blocked sets, or of single blocked changes, that a human approved."""
     refused: Mapping[Address, Digest] = field(default_factory=dict)
     """Digests of desired objects that the provider refused for good: not tried again before they change."""
+    refusals: Mapping[Address, str] = field(default_factory=dict)
+    """The provider's own words for each of ``refused``."""
     prune_allowed: bool = True
     """False when the revision has errors, or pruning is switched off."""
     limits: Limits = field(default_factory=Limits)

@@ -13,6 +13,7 @@ from reconciler.drivers.github.errors import classify
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
+    Declined,
     Moved,
     NotImplementedYet,
     PermissionDenied,
@@ -119,7 +120,7 @@ def test_a_403_names_what_is_missing_in_the_words_of_the_grammar():
             {"message": "Validation Failed", "errors": [{"field": "name", "code": "invalid", "value": "leak-canary"}]},
             ValidationFailed,
         ),
-        ({"message": "The permissions requested are not granted"}, ValidationFailed),
+        ({"message": "The permissions requested are not granted"}, Declined),
     ],
 )
 def test_a_422_is_a_conflict_only_when_the_hook_exists(body, kind):

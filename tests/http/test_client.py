@@ -13,6 +13,7 @@ from reconciler.drivers.http import USER_AGENT
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
+    Declined,
     Moved,
     NotFound,
     OutcomeUnknown,
@@ -105,7 +106,7 @@ MEANINGS = [
     (412, Conflict),
     (422, ValidationFailed),
     (429, RateLimited),
-    (451, ValidationFailed),
+    (451, Declined),
     (301, Moved),
     (308, Moved),
     (303, ProviderProtocolError),

@@ -6,9 +6,28 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.model.errors import AuthFailed, Conflict, NotFound, PermissionDenied, ProviderError, RateLimited, ValidationFailed
+from reconciler.drivers.answers import circumstances, retry_after
+from reconciler.model.errors import (
+    AuthFailed,
+    Conflict,
+    Declined,
+    NotFound,
+    PermissionDenied,
+    ProviderError,
+    RateLimited,
+    ValidationFailed,
+)
 
 _TAKEN = re.compile(r"\b(?:already|taken|exists|in use|not unique|duplicate)\b", re.IGNORECASE)
+_SHARED = frozenset({408, 409, 412})
+_VALUES = re.compile(
+    r"\b(?:names?|identifier|type|scope|tokens?|keys?|secrets?|e-?mail|shop|urls?|user(?:name|s)?|groups?|password|app_id|tenant_id|audience|"
+    r"region|role_assumptions|arn|duration|permissions|access_level|pipelines?|projects?|auth_type|config|events?|target_url|"
+    r"revision|branch|tag|variables?|comment|operation|parameters?|fields?|values?|valid|invalid|required|missing|must|should|"
+    r"blank|empty|unknown|wrong|bad|incorrect|format|not found|does not exist|not allowed)\b",
+    re.IGNORECASE,
+)
+"""Words by which a 400 speaks of what was sent; any other refusal is tried again, rarely."""
 _IDENTITY = re.compile(r"\bidentifier\b", re.IGNORECASE)
 _FAMILIES = (("/integrations", "INTEGRATION"), ("/webhooks", "WEBHOOK"))
 _RUNNING = {"GET": "EXECUTION_INFO", "POST": "EXECUTION_RUN"}
@@ -42,7 +61,10 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
     if status in {400, 422}:
         if _TAKEN.search(words) and _IDENTITY.search(words):
             return Conflict(f"{request}: {words}", **where)
-        return ValidationFailed(f"{request}: refused ({status}){said}", **where)
+        error = ValidationFailed if _VALUES.search(words) and not circumstances(words) else Declined
+        return error(f"{request}: refused ({status}){said}", **where)
+    if 400 <= status < 500 and words and status not in _SHARED:
+        return Declined(f"{request}: refused ({status}){said}", retry_at=retry_after(headers, now), **where)
     return None
 
 

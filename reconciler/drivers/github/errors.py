@@ -6,12 +6,15 @@ repository; a 422 may be a duplicate. Bodies may be JSON, HTML or empty; ``error
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.drivers.answers import circumstances, retry_after
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
+    Declined,
     Moved,
     PermissionDenied,
     ProviderError,
@@ -22,6 +25,15 @@ from reconciler.model.errors import (
 
 _SECONDARY = ("secondary rate limit", "abuse detection")
 _MAX_TEXT = 300
+_ALSO_DECLINED = frozenset({400, 402, 410, 413, 423, 451})
+"""Besides the shared table, since GitHub's own words say more: a bad request here is a proxy's doing or ours, not a manifest's."""
+_FIELD_CODES = frozenset({"missing", "missing_field", "invalid", "custom", "unprocessable"})
+_SPOKEN = re.compile(
+    r"\b(?:urls?|events?|config|content_type|insecure_ssl|secret|permitted key|ref|refs|sha|inputs?|workflow_dispatch|"
+    r"event_type|client_payload|description|target_url|environment|environment_url|log_url|properties|return_run_details)\b",
+    re.IGNORECASE,
+)
+"""Words for what we send to GitHub: fields of hooks, dispatches, statuses and Deployments."""
 MAX_WAIT_S = 86_400.0
 """No limit of GitHub's lasts longer than this; a header that says so is not believed."""
 
@@ -39,14 +51,33 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
         said = ", ".join(details_of(body)) or text
         if "already exists" in said.lower():
             return Conflict(f"{request}: {said or 'it exists already'}", **where)
-        return ValidationFailed(f"{request}: GitHub refused the values (422{_said(said)})", **where)
+        if _about_values(body, said):
+            return ValidationFailed(f"{request}: GitHub refused the values (422{_said(said)})", **where)
+        return Declined(f"{request}: GitHub refused it (422{_said(said)})", **where)
     if status in (301, 302, 307, 308):
         named = body.get("url") if isinstance(body, Mapping) else None
         target = headers.get("location") or (named if isinstance(named, str) else "")
         return Moved(f"{request}: renamed at GitHub ({status})", target=target, **where)
-    if status == 400:
-        return ValidationFailed(f"{request}: GitHub refused the request (400{_said(text)})", **where)
+    if status in _ALSO_DECLINED:
+        until = retry_after(headers, now)
+        return Declined(f"{request}: GitHub refused the request ({status}{_said(text)})", retry_at=until, **where)
     return None
+
+
+def _about_values(body: Any, said: str) -> bool:
+    """Whether a 422 is about what was sent, so that only another manifest can help: it names a field, or speaks of one.
+
+    Everything else is tried again, rarely: to be wrong there costs a request now and then, and to be wrong here is for ever.
+    """
+    entries = body.get("errors") if isinstance(body, Mapping) else None
+    rows = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+    if rows and all(row.get("field") and row.get("code") in _FIELD_CODES and not circumstances(_message(row)) for row in rows):
+        return True
+    return bool(_SPOKEN.search(said)) and not circumstances(said)
+
+
+def _message(row: Mapping[str, Any]) -> str:
+    return str(row.get("message") or "")
 
 
 def _rate_limited(status: int, headers: Mapping[str, str], text: str, request: str, now: float) -> RateLimited | None:

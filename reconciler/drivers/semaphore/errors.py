@@ -6,9 +6,26 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.model.errors import AuthFailed, Conflict, NotFound, PermissionDenied, ProviderError, ScopeGone, ValidationFailed
+from reconciler.drivers.answers import circumstances
+from reconciler.model.errors import (
+    AuthFailed,
+    Conflict,
+    Declined,
+    NotFound,
+    PermissionDenied,
+    ProviderError,
+    ScopeGone,
+    ValidationFailed,
+)
 
 _FAILED_PRECONDITION = 9
+"""gRPC: the system is not in the state that the request needs (an organization's setting); the request itself is valid."""
+_VALUES = re.compile(
+    r"\b(?:rule|notify|target|pattern|regex|valid|invalid|name|value|entry|parameters?|reference|branch|tag|commit|pipeline_file|file|"
+    r"required|missing|must|should|malformed|uuid|format|env_vars?|page|task|project|endpoint|does not exist|not found|secret)\b",
+    re.IGNORECASE,
+)
+"""Words by which a 400 speaks of what was sent; any other refusal is tried again, rarely."""
 _TAKEN = "already been taken"
 _NO_RIGHT = "Permission denied"
 _GATEWAY = re.compile(r" /api/(?:v1alpha/notifications|v1beta/secrets)(?:/|$)")
@@ -51,7 +68,8 @@ def _refused(words: str, code: object, request: str, where: dict[str, Any]) -> P
     hint = ""
     if code == _FAILED_PRECONDITION and "can not be updated" in words:
         hint = "This organization hides secret values, so that a secret is never changed in place: it is deleted and made again."
-    return ValidationFailed(f"{request}: refused: {words or 'without a reason'}", **where, hint=hint)
+    error = ValidationFailed if code != _FAILED_PRECONDITION and _VALUES.search(words) and not circumstances(words) else Declined
+    return error(f"{request}: refused: {words or 'without a reason'}", **where, hint=hint)
 
 
 def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied:
