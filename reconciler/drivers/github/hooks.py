@@ -21,6 +21,7 @@ from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.github import names
 from reconciler.drivers.github.renames import by_id
 from reconciler.drivers.paging import link_next, paginate, same_host_path
+from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
 from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
@@ -252,11 +253,12 @@ def _observed(raw: Any, scope: Scope, web_root: str) -> ObservedObject | None:
         raise ProviderProtocolError("GitHub shows a hook without an id")
     if raw.get("name", "web") != "web":
         return None
-    config, events = raw.get("config"), raw.get("events")
-    if not isinstance(config, Mapping) or not isinstance(events, list) or not isinstance(raw.get("active"), bool):
-        raise ProviderProtocolError(f"GitHub shows hook {raw['id']} without its config, events or state")
-    attributes = names.normalized(raw)
-    url = attributes["config"]["url"]
+    config = raw.get("config")
+    known = isinstance(raw.get("events", []), list) and isinstance(raw.get("active", True), bool)
+    if not isinstance(config, Mapping) or not known:
+        raise ProviderProtocolError(f"GitHub shows hook {raw['id']} without its config, or with odd events or an odd state")
+    attributes = only_shown(names.normalized(raw), raw)
+    url = str(config.get("url") or "")
     return ObservedObject(
         external_id=ExternalId(str(raw["id"])),
         attributes=attributes,
