@@ -243,6 +243,12 @@ _TABLE = (
         "`movedFrom` names a resource that still has a manifest.",
         "Delete the old manifest, or remove `movedFrom`.",
     ),
+    Code(
+        "RC1255",
+        "A user is given by a display name",
+        "Anyone can give himself the display name of someone else, and would get that user's rights.",
+        "Give the `email`, or the `id`.",
+    ),
     # 13xx expressions and templates
     Code(
         "RC1301",

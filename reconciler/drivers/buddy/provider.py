@@ -152,7 +152,7 @@ class BuddyDriver:
         wanted = names.wanted_by(resource)
         target = resource.spec.get("resource") or {}
         pattern = target.get("match")
-        pipelines = {f"{project}/{name}": f"{project}/{name}" if project else name for project, name in wanted.pipelines}
+        pipelines = {one.key: f"{one.project}/{one.text}" if one.project else one.text for one in wanted.pipelines}
         return {
             "pipelines": pipelines,
             "users": {name: name for name in wanted.users},

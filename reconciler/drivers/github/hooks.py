@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.github import names
 from reconciler.drivers.github.renames import by_id
-from reconciler.drivers.paging import link_next, paginate, same_host_path
+from reconciler.drivers.paging import link_next, next_path, paginate
 from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
 from reconciler.model.objects import ManagedObject, NotModified, Observed, ObservedObject, Scope
@@ -80,11 +80,11 @@ class HookType:
         pages = [(path, first)]
         following = link_next(first)
         if following is not None:
-            following = same_host_path(api, following)
+            following = next_path(path, following)
             async for page in paginate(api, following, max_pages=MAX_PAGES):
                 pages.append((following, page))
                 after = link_next(page)
-                following = same_host_path(api, after) if after is not None else following
+                following = next_path(path, after) if after is not None else following
         web_root = _web_root(api)
         hooks = [[_observed(raw, scope, web_root) for raw in _rows(page)] for _, page in pages]
         objects = tuple(hook for page in hooks for hook in page if hook is not None)
