@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from reconciler.drivers.base import Api, ManagedType
 from reconciler.engine.deps import Deps
+from reconciler.engine.foreign import Veil, hidden_by, own_texts
 from reconciler.model.errors import ProviderError, RateLimited, ReconcilerError
-from reconciler.model.objects import Intent, NotModified, Observed, ObservedObject, RecordedObject, Scope
+from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
+from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Address
 from reconciler.planning.plan import ScopeView
 from reconciler.state import StoredObservation
 
@@ -29,6 +33,15 @@ class Expected:
         markers = {(o.marker.owner, o.marker.uid) for o in seen if o.marker is not None}
         keys = {o.natural_key for o in seen}
         return bool(self.external_ids - ids or self.markers - markers or self.natural_keys - keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is declared, recorded and in doubt of the integration that is looked at."""
+
+    desired: tuple[ManagedObject, ...] = ()
+    recorded: tuple[RecordedObject, ...] = ()
+    intents: tuple[Intent, ...] = ()
 
 
 @dataclass(slots=True)
@@ -59,9 +72,16 @@ def expectations(recorded: Iterable[RecordedObject], intents: Iterable[Intent]) 
 
 
 async def observe(
-    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], expected: Mapping[Scope, Expected], deps: Deps
+    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Deps
 ) -> World:
-    """Read every scope once (all pages, conditional), and once more in full where something expected is missing."""
+    """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
+
+    Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).
+    """
+    expected = expectations(known.recorded, known.intents)
+    veil = Veil(
+        hidden_by(partial(_digest, deps)), owner=deps.owner, own=own_texts(known.desired, known.recorded)
+    )
     wanted = sorted(set(scopes))
     stored = await deps.db(deps.store.observations, wanted)
     world = World()
@@ -74,7 +94,8 @@ async def observe(
                 world.views[scope] = ScopeView(error=stop[0])
                 return
             try:
-                await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope), world, deps.clock())
+                looked = await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope))
+                _take(looked, scope, world, veil, deps.clock())
             except ReconcilerError as error:
                 world.views[scope] = ScopeView(error=error)
                 if error.code == "RC5011" or isinstance(error, RateLimited):
@@ -86,31 +107,41 @@ async def observe(
     return world
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What one scope showed: a fresh list, or the stored one where that still holds."""
+
+    objects: tuple[ObservedObject, ...]
+    reads: int = 1
+    answer: Observed | None = None
+
+
 async def _look(
-    api: Api,
-    kind: ManagedType,
-    scope: Scope,
-    expected: Expected | None,
-    stored: StoredObservation | None,
-    world: World,
-    now: float,
-) -> None:
+    api: Api, kind: ManagedType, scope: Scope, expected: Expected | None, stored: StoredObservation | None
+) -> _Looked:
     answer = await kind.observe(api, scope, stored.validators if stored is not None else None)
     if isinstance(answer, NotModified):
         if stored is None:
             raise ProviderError(f"{scope}: 'not modified' for a list that was never read", code="RC5021")
-        objects, reads = stored.objects, 1
+        looked = _Looked(stored.objects)
     else:
-        objects, reads = _take(answer, scope, world, now), 1
-    if expected is not None and expected.missing_from(objects):
+        looked = _Looked(answer.objects, 1, answer)
+    if expected is not None and expected.missing_from(looked.objects):
         again = await kind.observe(api, scope, None)
         if isinstance(again, Observed):
-            objects, reads = _take(again, scope, world, now), 2
-    world.views[scope] = ScopeView(objects=objects, reads=reads)
+            looked = _Looked(again.objects, 2, again)
+    return looked
 
 
-def _take(answer: Observed, scope: Scope, world: World, now: float) -> tuple[ObservedObject, ...]:
-    world.fresh[scope] = StoredObservation(scope, answer.validators, answer.objects, now)
-    if answer.redirected_to:
-        world.renamed[scope] = answer.redirected_to
-    return answer.objects
+def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -> None:
+    objects = tuple(veil.over(one) for one in looked.objects)
+    answer = looked.answer
+    if answer is not None:
+        world.fresh[scope] = StoredObservation(scope, answer.validators, objects, now)
+        if answer.redirected_to:
+            world.renamed[scope] = answer.redirected_to
+    world.views[scope] = ScopeView(objects=objects, reads=looked.reads)
+
+
+def _digest(deps: Deps, text: str) -> str:
+    return deps.keyring.fingerprint(Address("foreign"), "", SecretValue(text)).partition(":")[2]

@@ -16,7 +16,7 @@ from reconciler.engine.deps import Deps
 from reconciler.engine.holding import Hold
 from reconciler.engine.links import Link, Links
 from reconciler.engine.live import Live
-from reconciler.engine.observing import World, expectations, observe
+from reconciler.engine.observing import Known, World, observe
 from reconciler.engine.schedule import Schedule, hold_back, keep_reserve
 from reconciler.engine.suspension import Suspensions
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ValidationFailed
@@ -124,7 +124,7 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
     desired = result.compiled.objects
     scopes = {o.scope for o in desired} | {r.scope for r in recorded} | {i.scope for i in intents}
     types = link.driver.types
-    result.world = await observe(link.api, types, scopes, expectations(recorded, intents), deps)
+    result.world = await observe(link.api, types, scopes, Known(tuple(desired), tuple(recorded), tuple(intents)), deps)
     if order.write:
         await _mark_seen(recorded, result.world, deps)
     schedule = await deps.db(Schedule.load, deps.store)
@@ -214,7 +214,7 @@ async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, resul
     recorded = tuple(r for r in await deps.db(deps.store.recorded, result.integration) if r.scope in scopes and r.tombstone)
     if not recorded:
         return
-    world = await observe(link.api, link.driver.types, scopes, expectations(recorded, ()), deps)
+    world = await observe(link.api, link.driver.types, scopes, Known(result.compiled.objects, tuple(recorded)), deps)
     proof = make_plan(
         PlanInput(
             integration=result.integration,

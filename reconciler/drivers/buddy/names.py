@@ -6,14 +6,16 @@ A user is told by the e-mail address alone: anybody may choose any display name.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.buddy.lists import Item, paged_list, workspace_path
-from reconciler.model.errors import NotFound, ValidationFailed
-from reconciler.model.resources import Resource
+from reconciler.drivers.buddy.lists import GONE, Item, paged_list, workspace_path
+from reconciler.drivers.sharing import once
+from reconciler.model.errors import NotFound, ScopeGone, ValidationFailed
+from reconciler.model.resources import Resource, ResourceId
 
 MAX_PROJECTS = 500
 """Projects that are looked through for a pipeline without a project."""
@@ -92,10 +94,10 @@ async def resolve(api: Api, workspace: str, wanted: Wanted) -> dict[str, dict[st
     place = f"workspace {workspace}"
     facts: dict[str, dict[str, int]] = {"pipelines": {}, "users": {}, "groups": {}}
     if wanted.users:
-        members = await paged_list(api, workspace_path(workspace, "members"), "members", "id")
+        members = await _rows_of(api, workspace, "members")
         facts["users"] = {name: _member(members, name, place) for name in wanted.users}
     if wanted.groups:
-        groups = await paged_list(api, workspace_path(workspace, "groups"), "groups", "id")
+        groups = await _rows_of(api, workspace, "groups")
         facts["groups"] = {name: _one(groups, ("name",), name, "group", place) for name in wanted.groups}
     if wanted.pipelines:
         pipelines = _Pipelines(api, workspace)
@@ -115,8 +117,30 @@ async def pipeline_id(api: Api, workspace: str, project: str, named: str) -> int
 
 
 async def project_names(api: Api, workspace: str) -> list[str]:
-    """Return the name ids of all projects of the workspace that the token sees, sorted."""
-    return sorted(str(item["name"]) for item in await paged_list(api, workspace_path(workspace, "projects"), "projects", "name"))
+    """Return the name ids of all projects of the workspace that the token sees, sorted. Raises `ScopeGone` without the workspace."""
+
+    async def read() -> list[str]:
+        try:
+            rows = await paged_list(api, workspace_path(workspace, "projects"), "projects", "name")
+        except NotFound as error:
+            raise ScopeGone(error.message, status=404, request=error.request, hint=GONE) from None
+        return sorted(str(row["name"]) for row in rows)
+
+    return await once(api, f"projects/{workspace}", read)
+
+
+async def require_projects(api: Api, workspace: str, projects: Iterable[str], what: ResourceId) -> None:
+    """Raise `ScopeGone` unless every one of ``projects`` is there and to be seen."""
+    wanted = sorted({*projects})
+    known = await project_names(api, workspace) if wanted else []
+    for name in wanted:
+        if name not in known:
+            meant = difflib.get_close_matches(name, known, n=1)
+            raise ScopeGone(
+                f"{what}: there is no project '{name}' in workspace {workspace}, or the token does not see it",
+                hint=(f"Did you mean '{meant[0]}'? " if meant else "")
+                + "A project is named as in its URL; a renamed project has another name.",
+            )
 
 
 async def workspaces(api: Api) -> list[str]:
@@ -177,6 +201,12 @@ class _Pipelines:
             except NotFound:
                 self.read[project] = None
         return self.read[project]
+
+
+async def _rows_of(api: Api, workspace: str, what: str) -> list[Item]:
+    return await once(
+        api, f"{what}/{workspace}", lambda: paged_list(api, workspace_path(workspace, what), what, "id")
+    )
 
 
 def _member(members: Sequence[Item], named: str, place: str) -> int:

@@ -135,6 +135,11 @@ class GitHubExecutor:
         same = isinstance(claimed, str) and bool(wanted) and claimed.lower() == str(wanted).lower()
         return same and isinstance(claims.get("run_id"), str) and claims["run_id"] == run.external_id
 
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """Return the run's id, and its repository: by id where that is known."""
+        name = "repository_id" if run.detail.get("repository_id") else "repository"
+        return {name: (str(run.detail.get(name) or ""),), "run_id": (run.external_id,)}
+
     def issuer(self, api: Api) -> str:
         """Return the issuer of job tokens: GitHub's own, GHE.com's of the subdomain, or that of an Enterprise server."""
         root = api.connection.api_url.removesuffix("/api/v3")

@@ -154,6 +154,11 @@ class SemaphoreExecutor:
         workflows = {run.external_id, str(run.detail.get("workflow") or run.external_id)} - {""}
         return isinstance(workflow, str) and workflow in workflows and bool(project) and project == run.detail.get("project")
 
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """Return the run's project, and its first and its newest workflow."""
+        workflows = (run.external_id, str(run.detail.get("workflow") or run.external_id))
+        return {"prj_id": (str(run.detail.get("project") or ""),), "wf_id": tuple(dict.fromkeys(workflows))}
+
     def issuer(self, api: Api) -> str:
         """Return the organization's URL."""
         return api.connection.url.rstrip("/")
