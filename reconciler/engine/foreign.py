@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject
 from reconciler.model.values import JsonObject, JsonValue
 
-_PRIVATE = frozenset({"url", "endpoint", "target_url", "host_url", "webhook_address", "message", "content", "subject", "channels", "cc", "bcc"})
+_PRIVATE = frozenset(
+    {"url", "endpoint", "target_url", "host_url", "webhook_address", "message", "content", "subject", "channels", "cc", "bcc"}
+)
 """Fields whose text is hidden whole, whether it looks like a URL or not."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]*")
 _HIDDEN = re.compile(r"\(hidden:[0-9a-f]{16}\)")
@@ -90,9 +92,8 @@ def is_hidden(value: JsonValue) -> bool:
     return any(_HIDDEN.search(text) for text in _texts(value))
 
 
-def own_texts(desired: Iterable[ManagedObject], recorded: Iterable[RecordedObject]) -> frozenset[str]:
+def own_texts(ours: Iterable[ManagedObject | RecordedObject]) -> frozenset[str]:
     """Return every text that we declare or wrote."""
-    ours: list[ManagedObject | RecordedObject] = [*desired, *recorded]
     return frozenset(text for one in ours for text in (one.natural_key, *_texts(one.attributes)))
 
 

@@ -71,17 +71,14 @@ def expectations(recorded: Iterable[RecordedObject], intents: Iterable[Intent]) 
     }
 
 
-async def observe(
-    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Deps
-) -> World:
+async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Deps) -> World:
     """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
 
     Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).
     """
     expected = expectations(known.recorded, known.intents)
-    veil = Veil(
-        hidden_by(partial(_digest, deps)), owner=deps.owner, own=own_texts(known.desired, known.recorded)
-    )
+    declared = _by_scope(known)
+    hide = hidden_by(partial(_digest, deps))
     wanted = sorted(set(scopes))
     stored = await deps.db(deps.store.observations, wanted)
     world = World()
@@ -95,6 +92,7 @@ async def observe(
                 return
             try:
                 looked = await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope))
+                veil = Veil(hide, owner=deps.owner, own=own_texts(declared.get(scope, ())))
                 _take(looked, scope, world, veil, deps.clock())
             except ReconcilerError as error:
                 world.views[scope] = ScopeView(error=error)
@@ -141,6 +139,15 @@ def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -
         if answer.redirected_to:
             world.renamed[scope] = answer.redirected_to
     world.views[scope] = ScopeView(objects=objects, reads=looked.reads)
+
+
+def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
+    """Return what is declared and recorded by scope; what is ours is told scope by scope, and not for thousands at once."""
+    found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
+    ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
+    for one in ours:
+        found.setdefault(one.scope, []).append(one)
+    return found
 
 
 def _digest(deps: Deps, text: str) -> str:

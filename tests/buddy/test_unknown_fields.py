@@ -99,5 +99,3 @@ async def test_n52_a_webhook_whose_answers_leave_a_field_out_is_written_once(
     await world.settle(source)
     server.admin.settings(leave_out=[field])
     assert (await world.plan(source)).changes == ()
-
-

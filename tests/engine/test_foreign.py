@@ -55,7 +55,10 @@ def at(world: World, provider: str, scheme: str, path: str, body: dict[str, obje
 
 def everything(world: World) -> bytes:
     """All bytes that the program left behind: state, write-ahead log, engine, status file, log of the daemon."""
-    return b"".join(path.read_bytes() for path in sorted(world.folder.joinpath("state").rglob("*")) if path.is_file()) + world.log().encode()
+    return (
+        b"".join(path.read_bytes() for path in sorted(world.folder.joinpath("state").rglob("*")) if path.is_file())
+        + world.log().encode()
+    )
 
 
 def test_n11_a_foreign_hook_leaves_no_credential_in_the_state_or_any_output(world: World) -> None:
@@ -125,7 +128,13 @@ def test_n11_foreign_objects_of_semaphore_and_buddy_leave_no_credential(wide: Wo
     rules = [{"name": "r", "filter": {"projects": ["web"], "results": []}, "notify": targets}] * 2
     body = {"apiVersion": "v1alpha", "kind": "Notification", "metadata": {"name": "legacy"}, "spec": {"rules": rules}}
     at(wide, "semaphore", "Token", "/api/v1alpha/notifications", body)
-    at(wide, "buddy", "Bearer", "/workspaces/acme/webhooks", {"target_url": DISCORD, "events": ["PUSH"], "projects": [], "secret_key": CANARY})
+    at(
+        wide,
+        "buddy",
+        "Bearer",
+        "/workspaces/acme/webhooks",
+        {"target_url": DISCORD, "events": ["PUSH"], "projects": [], "secret_key": CANARY},
+    )
     made = {"type": "DOCKER_HUB", "name": "hub", "identifier": "hub", "username": "u", "password": CANARY, "host_url": DISCORD}
     at(wide, "buddy", "Bearer", "/workspaces/acme/integrations", made)
     for name, target in (("semaphore", "{type: project, name: web}"), ("buddy", "{type: project, name: web}")):

@@ -35,7 +35,9 @@ def test_n53_a_user_who_is_given_by_a_display_name_does_not_validate(user: str) 
 RUNS = "type: buddy, integration: {name: b}, spec: {workspace: acme, project: web}"
 
 
-@pytest.mark.parametrize(("target", "name", "number"), [("name: deploy", "deploy", 0), ('name: "21"', "21", 0), ("id: 21", "", 21)])
+@pytest.mark.parametrize(
+    ("target", "name", "number"), [("name: deploy", "deploy", 0), ('name: "21"', "21", 0), ("id: 21", "", 21)]
+)
 def test_n54_a_pipeline_is_run_by_name_or_by_id(target: str, name: str, number: int) -> None:
     desired = valid(stage(f"{RUNS}, resource: {{type: pipeline, {target}}}"))
     declared = next(one for one in desired.resources if one.id.kind == "Stage")

@@ -204,9 +204,7 @@ class _Pipelines:
 
 
 async def _rows_of(api: Api, workspace: str, what: str) -> list[Item]:
-    return await once(
-        api, f"{what}/{workspace}", lambda: paged_list(api, workspace_path(workspace, what), what, "id")
-    )
+    return await once(api, f"{what}/{workspace}", lambda: paged_list(api, workspace_path(workspace, what), what, "id"))
 
 
 def _member(members: Sequence[Item], named: str, place: str) -> int:

@@ -58,7 +58,8 @@ def _only(found: Sequence[Item], text: str, *, runnable: bool) -> Item:
     active = _active(found)
     if len(active) > 1 or (not active and not runnable and len(found) > 1):
         raise ValidationFailed(
-            f"there is more than one workflow '{text}': {_shown(active or found)}", hint="Name the workflow's file, or give its `id`."
+            f"there is more than one workflow '{text}': {_shown(active or found)}",
+            hint="Name the workflow's file, or give its `id`.",
         )
     if not active and runnable:
         raise ValidationFailed(
