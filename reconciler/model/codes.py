@@ -474,7 +474,7 @@ _TABLE = (
     Code(
         "RC5014",
         "The scope was not found (404)",
-        "The repository, organization or workspace is gone, renamed, or out of the credential's reach.",
+        "The repository, organization, workspace or project is gone, renamed, or out of the credential's reach.",
         "Check the name in the manifest and the credential's access. Nothing is pruned on it.",
     ),
     Code(
