@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from reconciler.cli.edit import EditableDocument
+from reconciler.engine.foreign import is_hidden
 from reconciler.model.plan import Change
 from reconciler.model.resources import Kind, Resource
 
@@ -15,7 +16,7 @@ def accept(document: EditableDocument, resource: Resource, changes: Iterable[Cha
     left: list[str] = []
     for change in changes:
         for field in change.fields:
-            if field.sensitive or not _write(document.data["spec"], resource, field.path, field.before):
+            if field.sensitive or is_hidden(field.before) or not _write(document.data["spec"], resource, field.path, field.before):
                 left.append(field.path)
     return left
 

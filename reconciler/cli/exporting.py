@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from reconciler.engine.foreign import Veil, origin_of
 from reconciler.engine.operations import link_of
 from reconciler.engine.passes import Engine
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.objects import Observed, ObservedObject, Scope
 from reconciler.model.resources import ResourceId
 
+_FOREIGN = Veil(lambda _: "")
+"""Of a URL only scheme and host are written: its path may be a credential."""
 _KINDS = {"github/repository-webhook": "repository", "github/organization-webhook": "organization", "buddy/webhook": "workspace"}
 
 
@@ -30,7 +33,7 @@ async def manifests_of(engine: Engine, integration: ResourceId, wanted: Iterable
     for scope in sorted(set(scopes)):
         answer = await link.driver.types[scope.type].observe(link.api, scope, None)
         if isinstance(answer, Observed):
-            documents += [_document(integration, scope, one) for one in answer.objects]
+            documents += [_document(integration, scope, _FOREIGN.over(one)) for one in answer.objects]
     return "".join(documents) or "# nothing exists there\n"
 
 
@@ -57,7 +60,7 @@ def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str
         else one.attributes.get("target_url")
     )
     if url:
-        comment += f"\n# sends to {_without_query(str(url))} today; adopting it replaces URL and secret"
+        comment += f"\n# sends to {origin_of(str(url))[0] or 'a place that is not shown'} today; adopting it replaces URL and secret"
     from ruamel.yaml import YAML
 
     out = io.StringIO()
@@ -66,11 +69,6 @@ def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str
     yaml.width = 4096
     yaml.dump(body, out)
     return f"---\n{comment}\n{out.getvalue()}"
-
-
-def _without_query(url: str) -> str:
-    """A foreign URL may hold a token in its query or userinfo: only host and path are shown."""
-    return re.sub(r"://[^/@]*@", "://", url.partition("?")[0].partition("#")[0])
 
 
 def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[str, Any]:
@@ -87,7 +85,8 @@ def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[st
             },
         )
     if scope.type == "semaphore/notification":
-        projects = [p for rule in one.attributes.get("rules", []) for p in rule.get("filter", {}).get("projects", [])]
+        rules = [one.attributes.get("rule") or {}, *one.attributes.get("further_rules", ())]
+        projects = sorted({p for rule in rules for p in rule.get("filter", {}).get("projects", [])})
         return _manifest(
             "EventSource",
             one.natural_key,

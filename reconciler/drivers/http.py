@@ -127,16 +127,14 @@ class ApiClient:
         answer = await self._attempt(self._call("GET", path, None, None, None))
         if answer.status not in REDIRECTS:
             return await self._outcome(answer, frozenset())
-        target = urljoin(self.connection.api_url, answer.headers.get("location", ""))
-        host = urlsplit(target).hostname or ""
-        own = target.startswith(_origin(self.connection.api_url) + "/")
-        if not own:
-            NetworkPolicy((host,), self._session.allow).check_url(target)
+        target = _joined(self.connection.api_url, answer.headers.get("location", ""))
+        own = _origin(target) in {_origin(self.connection.api_url), _origin(self.connection.url)}
+        # What `network.allow` opens is for the integration that names it, and not for a place that an answer names.
+        NetworkPolicy((_host(target),), self._session.allow if own else ()).check_url(target)
         name = f"GET {path.partition('?')[0]} (redirected)"
         headers = {"user-agent": USER_AGENT, "accept-encoding": "gzip"}
-        found = await self._session.send(
-            httpx.Request("GET", target, headers=headers), name, deadline_s=self._session.bounds.read_s
-        )
+        request = httpx.Request("GET", target, headers=headers)
+        found = await self._session.send(request, name, deadline_s=self._session.bounds.read_s, public=not own)
         response = Response(found.status, found.headers, found.content, name)
         if found.status in REDIRECTS:
             raise ProviderProtocolError(f"{name}: redirected twice", status=found.status, request=name)
@@ -224,9 +222,24 @@ class ApiClient:
         return error
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port; of what cannot be read, something that equals no other origin."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return "", url, None
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        return location  # refused where its spelling is checked
+
+
+def _host(url: str) -> str:
+    return _origin(url)[1]
 
 
 def _check_headers(headers: Mapping[str, str], name: str) -> None:

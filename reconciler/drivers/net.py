@@ -23,6 +23,7 @@ _NEVER = tuple(
     ipaddress.ip_network(text) for text in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/128", "fe80::/10", "ff00::/8")
 )
 """Link-local (cloud metadata), unspecified, multicast, reserved: only a CIDR in ``network.allow`` opens these, no host name."""
+_HOW_TO_ALLOW = "Add the host or its CIDR to `network.allow` if it is meant; only the integration whose URL names it may call it."
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -46,6 +47,9 @@ class NetworkPolicy:
             raise AddressRefused(
                 f"{host}:{port} is not the https port", hint="Only hosts in `network.allow` may use another port."
             )
+        address = _literal(host)
+        if address is not None and not is_global(address):
+            raise AddressRefused(f"{host} is not a public address", hint=_HOW_TO_ALLOW)
         if not any(_covers(pattern, host) for pattern in self.hosts):
             what = "a host of this provider" if self.hosts else "allowed by `network.allow`"
             raise AddressRefused(
@@ -60,10 +64,7 @@ class NetworkPolicy:
             if self._in_allowed_network(address) or (name_allowed and not _never_by_name(address)):
                 continue
             if not is_global(address):
-                raise AddressRefused(
-                    f"{host} resolves to an address that is not public",
-                    hint="Add the host or its CIDR to `network.allow` if it is meant.",
-                )
+                raise AddressRefused(f"{host} resolves to an address that is not public", hint=_HOW_TO_ALLOW)
 
     def _parts(self, url: str) -> tuple[str, int | None, str]:
         if any(ord(c) < 33 or c in "\\\x7f" or ord(c) > 126 for c in url):
@@ -81,23 +82,18 @@ class NetworkPolicy:
         return host, port, parts.scheme
 
     def _check_host(self, host: str) -> None:
-        try:
-            ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
+        if _literal(host) is None:
             last = host.rpartition(".")[2]
             if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last):  # 2130706433, 0x7f.1, 127.1: read as addresses by some resolvers
-                raise AddressRefused(f"{host!r} is an odd spelling of an address") from None
+                raise AddressRefused(f"{host!r} is an odd spelling of an address")
             if not _HOST.match(host):
-                raise AddressRefused(f"{host!r} is not a host name") from None
+                raise AddressRefused(f"{host!r} is not a host name")
 
     def _allowed(self, host: str, port: int | None) -> bool:
         if self._allowed_by_name(host, port):
             return True
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        return self._in_allowed_network(address)
+        address = _literal(host)
+        return address is not None and self._in_allowed_network(address)
 
     def _allowed_by_name(self, host: str, port: int | None) -> bool:
         for rule in self.allow:
@@ -124,6 +120,14 @@ def is_global(address: IpAddress) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         return address in _GLOBAL_V6 and not any(address in network for network in _HIDING_V6) and address.is_global
     return address.is_global and not address.is_multicast
+
+
+def _literal(host: str) -> IpAddress | None:
+    """Return the address that ``host`` spells out; None for a name."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _never_by_name(address: IpAddress) -> bool:

@@ -1,11 +1,14 @@
-"""Pages of a list: bounded, on our own host, each only once."""
+"""Pages of a list: bounded, on our own root and path, each only once.
+
+A server behind a proxy names its own inner scheme, host, port or prefix in a Link. Of the next page only the query is taken.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.model.errors import ProviderProtocolError
@@ -27,10 +30,7 @@ def link_next(response: ApiResponse) -> str | None:
 
 
 def same_host_path(api: Api, url: str) -> str:
-    """Return ``url`` as a path below our own API root; raises `ProviderProtocolError` for another host or root.
-
-    Only path and query of what an answer names are used: scheme and host are always those of the connection.
-    """
+    """Return ``url`` as a path below our own API root; raises `ProviderProtocolError` for another host or root."""
     if url.startswith("/"):
         return url
     root = urlsplit(api.connection.api_url)
@@ -38,13 +38,22 @@ def same_host_path(api: Api, url: str) -> str:
         target = urlsplit(url)
         host, port = target.hostname, target.port
     except ValueError:
-        raise ProviderProtocolError("the next page has an address that cannot be read") from None
+        raise ProviderProtocolError("the answer names an address that cannot be read") from None
     if (host, port or _PORTS.get(target.scheme)) != (root.hostname, root.port or _PORTS.get(root.scheme)):
-        raise ProviderProtocolError(f"the next page lies on another host ({host})")
+        raise ProviderProtocolError(f"the answer names another host ({host})")
     base = root.path.rstrip("/")
     if base and not target.path.startswith(base + "/"):
-        raise ProviderProtocolError("the next page lies outside of the API root")
+        raise ProviderProtocolError("the answer names a place outside of the API root")
     return target.path[len(base) :] + (f"?{target.query}" if target.query else "")
+
+
+def next_path(path: str, link: str) -> str:
+    """Return ``path`` with the query of ``link``, the next page; raises `ProviderProtocolError` for one that cannot be read."""
+    try:
+        query = urlsplit(link).query
+    except ValueError:
+        raise ProviderProtocolError("the next page has an address that cannot be read") from None
+    return path.partition("?")[0] + (f"?{query}" if query else "")
 
 
 async def paginate(
@@ -57,15 +66,15 @@ async def paginate(
     max_pages: int = MAX_PAGES,
     **options: Any,
 ) -> AsyncIterator[ApiResponse]:
-    """Yield every page of a list. Raises `ProviderProtocolError` on a loop, another host, or more than ``max_pages`` pages."""
-    seen = {path}
+    """Yield every page of a list. Raises `ProviderProtocolError` on a loop, or more than ``max_pages`` pages."""
+    seen = {path, f"{path}?{urlencode(params)}" if params else path}
     for _ in range(max_pages):
         response = await api.request("GET", path, params=params, headers=headers, **options)
         yield response
         following = next_page(response)
         if following is None:
             return
-        path, params = same_host_path(api, following), None
+        path, params = next_path(path, following), None
         if path in seen:
             raise ProviderProtocolError("the list's pages run in a circle")
         seen.add(path)

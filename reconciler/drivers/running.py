@@ -64,6 +64,9 @@ class Executor(Protocol):
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether a job token's ``claims`` (issuer and audience checked already) are of this run's own job. Pure."""
 
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """Return the claims that a job token of this run has, each with the values that it may have. Pure."""
+
     def issuer(self, api: Api) -> str:
         """Return the issuer of the provider's job tokens (OIDC); empty where it has none."""
 
@@ -84,6 +87,10 @@ class NoJobToken:
     def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Never."""
         return False
+
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """There is no token."""
+        return {}
 
     def issuer(self, api: Api) -> str:
         """There is none."""

@@ -139,6 +139,8 @@ class HttpSession:
         self._proxy = proxy
         self._budgets: dict[int, Budget] = {}
         self._transport: AiohttpTransport | None = None
+        self._public: AiohttpTransport | None = None
+        """For URLs that an answer gives: nothing that is not public, whatever ``allow`` opens, and no connection of the others."""
 
     @classmethod
     def from_config(cls, config: NetworkOptions) -> HttpSession:
@@ -147,8 +149,13 @@ class HttpSession:
 
     async def __aenter__(self) -> HttpSession:
         context = _tls(self._ca_bundle)
+        self._transport = self._connections(context, self.allow)
+        self._public = self._connections(context, ())
+        return self
+
+    def _connections(self, context: ssl.SSLContext, allow: tuple[str, ...]) -> AiohttpTransport:
         proxy_host = urlsplit(self._proxy).netloc.rpartition("@")[2] if self._proxy else ""
-        policy = NetworkPolicy(allow=(*self.allow, proxy_host) if proxy_host else self.allow)
+        policy = NetworkPolicy(allow=(*allow, proxy_host) if proxy_host else allow)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_on_headers)
         connector = aiohttp.TCPConnector(
@@ -166,35 +173,37 @@ class HttpSession:
             skip_auto_headers=("User-Agent",),
             trace_configs=[trace],
         )
-        self._transport = AiohttpTransport(
+        return AiohttpTransport(
             verify=context, client=session, trust_env=False, proxy=httpx.Proxy(self._proxy) if self._proxy else None
         )
-        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for budget in self._budgets.values():
             await budget.aclose()
-        if self._transport is not None:
-            await self._transport.aclose()
-            self._transport = None
+        for transport in (self._transport, self._public):
+            if transport is not None:
+                await transport.aclose()
+        self._transport = self._public = None
 
     def adopt(self, budget: Budget) -> None:
         """Share ``budget``'s last writes when the session ends."""
         self._budgets[id(budget)] = budget
 
-    async def send(self, request: httpx.Request, name: str, *, deadline_s: float) -> Answer:
+    async def send(self, request: httpx.Request, name: str, *, deadline_s: float, public: bool = False) -> Answer:
         """Send once and read the whole answer; every way this can fail is a typed error, none holds a query or a body.
 
         ``name`` is what errors call the request (``GET /user``). After a write may have left, a failure is `OutcomeUnknown`.
+        With ``public`` only public addresses are connected to; the spelling of the URL is the caller's to check.
         """
-        if self._transport is None:
+        transport = self._public if public else self._transport
+        if transport is None:
             raise RuntimeError("the HTTP session is not open")
         request.extensions = {"timeout": {"connect": self.bounds.connect_s}}
         flight = _Flight(write=request.method not in READS)
         token = _FLIGHT.set(flight)
         try:
             async with asyncio.timeout(deadline_s):
-                response = await self._transport.handle_async_request(request)
+                response = await transport.handle_async_request(request)
                 try:
                     content = await _read_capped(response, name, self.bounds.max_bytes)
                 finally:

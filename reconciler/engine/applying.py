@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, ManagedType, Write
 from reconciler.engine.deps import Deps
+from reconciler.engine.foreign import is_hidden
 from reconciler.engine.holding import Hold, lost
 from reconciler.engine.observing import container_of
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import Conflict, OutcomeUnknown, ProviderError, ReconcilerError
-from reconciler.model.objects import Intent, IntentState, ManagedObject, ObservedObject, RecordedObject
+from reconciler.model.errors import Conflict, NotFound, OutcomeUnknown, ProviderError, ReconcilerError
+from reconciler.model.objects import Intent, IntentState, ManagedObject, Observed, ObservedObject, RecordedObject
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.secrets import SecretValue
@@ -255,7 +256,18 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Targ
         await kind.delete(target.api, change.scope, _external_id(change))
         failpoint("apply-between-delete-and-create")
         return await kind.create(target.api, dataclasses.replace(write, attributes=desired.attributes, observed=None))
+    if is_hidden(write.attributes):  # an ignored field goes back as it is, and only its digest is known
+        write = await _as_it_is(write, kind, target.api, _external_id(change), now)
     return await kind.update(target.api, _external_id(change), write)
+
+
+async def _as_it_is(write: Write, kind: ManagedType, api: Api, external_id: ExternalId, now: float) -> Write:
+    answer = await kind.observe(api, write.desired.scope, None)
+    objects = answer.objects if isinstance(answer, Observed) else ()
+    there = next((one for one in objects if one.external_id == external_id), None)
+    if there is None:
+        raise NotFound(f"{write.desired.scope} {external_id}: it is not there any more", request=f"update of {external_id}")
+    return dataclasses.replace(write, attributes=merged_attributes(write.desired, there, now), observed=there)
 
 
 def _external_id(change: Change) -> ExternalId:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver
+from reconciler.drivers.sharing import PassApi
 from reconciler.engine.deps import Deps
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
@@ -68,7 +69,7 @@ def context_for(connection: Connection, deps: Deps, read: ReadSecret, facts: Map
 
 async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resource], deps: Deps, read: ReadSecret) -> Compiled:
     """Resolve and compile ``resources`` of one integration, side by side."""
-    resources = tuple(resources)
+    resources, api = tuple(resources), PassApi(api)
     results = await asyncio.gather(*(_compile_one(driver, api, resource, deps, read) for resource in resources))
     objects: list[ManagedObject] = []
     stalled: dict[ResourceId, ReconcilerError] = {}

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from reconciler.drivers.base import Api, ManagedType
 from reconciler.engine.deps import Deps
+from reconciler.engine.foreign import Veil, hidden_by, own_texts
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, RateLimited, ReconcilerError, ScopeGone
 from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
+from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Address
 from reconciler.planning.plan import ScopeView
 from reconciler.planning.removal import OUT_OF_REACH
 from reconciler.state import StoredObservation
@@ -47,6 +51,19 @@ class Expected:
         markers = {(o.marker.owner, o.marker.uid) for o in seen if o.marker is not None}
         keys = {o.natural_key for o in seen}
         return bool(self.external_ids - ids or self.markers - markers or self.natural_keys - keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is declared, recorded and in doubt of the integration that is looked at."""
+
+    desired: tuple[ManagedObject, ...] = ()
+    recorded: tuple[RecordedObject, ...] = ()
+    intents: tuple[Intent, ...] = ()
+
+
+Veiled = Callable[[Scope], Veil]
+"""What hides the foreign parts of a scope's objects."""
 
 
 @dataclass(slots=True)
@@ -91,15 +108,22 @@ def expectations(
     }
 
 
-async def observe(
-    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], expected: Mapping[Scope, Expected], deps: Deps
-) -> World:
-    """Read every scope once (all pages, conditional), and once more in full where something expected is missing."""
+async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Deps) -> World:
+    """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
+
+    Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).
+    """
+    expected = expectations(known.recorded, known.intents, known.desired)
+    declared = _by_scope(known)
+    hide = hidden_by(partial(_digest, deps))
     wanted = sorted(set(scopes))
     stored = await deps.db(deps.store.observations, wanted)
     world = World()
     gate = asyncio.Semaphore(deps.config.reconcile.concurrency)
     stop: list[ReconcilerError] = []
+
+    def veiled(scope: Scope) -> Veil:
+        return Veil(hide, owner=deps.owner, own=own_texts(declared.get(scope, ())))
 
     async def look(scope: Scope) -> None:
         async with gate:
@@ -107,51 +131,63 @@ async def observe(
                 world.views[scope] = ScopeView(error=stop[0])
                 return
             try:
-                await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope), world, deps.clock())
+                looked = await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope))
+                _take(looked, scope, world, veiled(scope), deps.clock())
             except ReconcilerError as error:
                 world.views[scope] = ScopeView(error=error)
                 if error.code == "RC5011" or isinstance(error, RateLimited):
                     stop.append(error)
 
     await asyncio.gather(*(look(scope) for scope in wanted))
-    await _follow(api, types, expected, world)
+    await _follow(api, types, expected, world, veiled)
     if world.fresh:
         await deps.db(deps.store.save_observations, list(world.fresh.values()))
     return world
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What one scope showed: a fresh list, or the stored one where that still holds."""
+
+    objects: tuple[ObservedObject, ...]
+    reads: int = 1
+    answer: Observed | None = None
+    place: Scope | None = None
+    """Where the scope is now, if it was renamed."""
+    read_only: str = ""
+
+
 async def _look(
-    api: Api,
-    kind: ManagedType,
-    scope: Scope,
-    expected: Expected | None,
-    stored: StoredObservation | None,
-    world: World,
-    now: float,
-) -> None:
+    api: Api, kind: ManagedType, scope: Scope, expected: Expected | None, stored: StoredObservation | None
+) -> _Looked:
     answer = await kind.observe(api, scope, stored.validators if stored is not None else None)
     if isinstance(answer, NotModified):
         if stored is None:
             raise ProviderError(f"{scope}: 'not modified' for a list that was never read", code="RC5021")
-        objects, reads = stored.objects, 1
+        looked = _Looked(stored.objects)
     else:
-        objects, reads = _take(answer, scope, world, now), 1
-    if expected is not None and expected.missing_from(objects):
+        looked = _Looked(answer.objects, 1, answer)
+    if expected is not None and expected.missing_from(looked.objects):
         again = await kind.observe(api, scope, None)
         if isinstance(again, Observed):
-            objects, reads = _take(again, scope, world, now), 2
-    place = None
+            looked = dataclasses.replace(looked, objects=again.objects, reads=2, answer=again)
     if isinstance(answer, Observed) and answer.redirected_to:
-        place = Scope(scope.type, answer.redirected_to)
-    read_only = ""
-    if expected is not None and expected.leaving and objects:
+        looked = dataclasses.replace(looked, place=Scope(scope.type, answer.redirected_to))
+    if expected is not None and expected.leaving and looked.objects:
         with contextlib.suppress(NotFound, PermissionDenied):
             there = await kind.container(api, scope)
-            read_only = there.read_only if there is not None else ""
-    world.views[scope] = ScopeView(objects=objects, reads=reads, place=place, read_only=read_only)
+            looked = dataclasses.replace(looked, read_only=there.read_only if there is not None else "")
+    return looked
 
 
-async def _follow(api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: World) -> None:
+def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -> None:
+    objects = tuple(veil.over(one) for one in looked.objects)
+    if looked.answer is not None:
+        world.fresh[scope] = StoredObservation(scope, looked.answer.validators, objects, now)
+    world.views[scope] = ScopeView(objects=objects, reads=looked.reads, place=looked.place, read_only=looked.read_only)
+
+
+async def _follow(api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: World, veiled: Veiled) -> None:
     """Look for what is not in its scope any more by the id of its container; where that fails, nothing is known of the scope."""
     lost: dict[tuple[str, str], list[Scope]] = {}
     for scope, expectation in sorted(expected.items(), key=lambda item: item[0]):
@@ -160,13 +196,13 @@ async def _follow(api: Api, types: Mapping[str, ManagedType], expected: Mapping[
             lost.setdefault((scope.type, container), []).append(scope)
     for (type_, container), scopes in lost.items():
         try:
-            await _find(api, types[type_], container, scopes[0], world)
+            await _find(api, types[type_], container, scopes[0], world, veiled)
         except ReconcilerError as error:
             for scope in scopes:
                 world.views[scope] = ScopeView(error=world.views[scope].error or error)
 
 
-async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: World) -> None:
+async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: World, veiled: Veiled) -> None:
     """Note where ``container`` is now, and look at it unless that was done under its present name."""
     found = await kind.container(api, asked, container)
     if found is None:
@@ -180,13 +216,18 @@ async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world
     view = world.views.get(place)
     if view is None:
         answer = await kind.observe(api, place, None)
-        view = ScopeView(objects=answer.objects if isinstance(answer, Observed) else ())
+        objects = answer.objects if isinstance(answer, Observed) else ()
+        view = ScopeView(objects=tuple(veiled(asked).over(one) for one in objects))
     world.views[place] = dataclasses.replace(view, container=container, read_only=found.read_only)
 
 
-def _take(answer: Observed, scope: Scope, world: World, now: float) -> tuple[ObservedObject, ...]:
-    world.fresh[scope] = StoredObservation(scope, answer.validators, answer.objects, now)
-    return answer.objects
+def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
+    """Return what is declared and recorded by scope; what is ours is told scope by scope, and not for thousands at once."""
+    found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
+    ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
+    for one in ours:
+        found.setdefault(one.scope, []).append(one)
+    return found
 
 
 # ---- identity at the provider
@@ -230,7 +271,6 @@ async def first_seen(
     ]
 
 
-
 def unread(world: World, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
     """Return the scopes that could not be read, with the reason; not those where nothing is declared and no further try helps."""
     scopes = {one.scope for one in declared}
@@ -239,3 +279,7 @@ def unread(world: World, declared: Iterable[ManagedObject]) -> dict[Scope, Recon
         for scope, view in world.views.items()
         if view.error is not None and (scope in scopes or view.error.code not in OUT_OF_REACH)
     }
+
+
+def _digest(deps: Deps, text: str) -> str:
+    return deps.keyring.fingerprint(Address("foreign"), "", SecretValue(text)).partition(":")[2]

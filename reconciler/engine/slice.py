@@ -16,7 +16,7 @@ from reconciler.engine.deps import Deps
 from reconciler.engine.holding import Hold
 from reconciler.engine.links import Link, Links
 from reconciler.engine.live import Live
-from reconciler.engine.observing import World, expectations, first_seen, observe, unread
+from reconciler.engine.observing import Known, World, first_seen, observe, unread
 from reconciler.engine.schedule import Schedule, hold_back, keep_reserve
 from reconciler.engine.suspension import Suspensions
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ValidationFailed
@@ -126,7 +126,7 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
     desired = result.compiled.objects
     scopes = {o.scope for o in desired} | {r.scope for r in recorded} | {i.scope for i in intents}
     types = link.driver.types
-    result.world = await observe(link.api, types, scopes, expectations(recorded, intents, desired), deps)
+    result.world = await observe(link.api, types, scopes, Known(tuple(desired), tuple(recorded), tuple(intents)), deps)
     if order.write:
         recorded = result.recorded = await _mark_seen(link, recorded, result.world, deps)
     schedule = await deps.db(Schedule.load, deps.store)
@@ -154,7 +154,9 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
             now=deps.clock(),
             owner=deps.owner,
             claim_natural_keys=order.claim,
-            fingerprint=lambda address, w: deps.keyring.fingerprint(address, w.pointer, value_of(w.ref, deps, setting.secrets.read)),
+            fingerprint=lambda address, w: deps.keyring.fingerprint(
+                address, w.pointer, value_of(w.ref, deps, setting.secrets.read)
+            ),
         )
     )
     if order.keep is not None:
@@ -164,9 +166,7 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
         result.plan = keep_reserve(result.plan, float(link.budget.rate.get("resetAt", 0)))
 
 
-async def _mark_seen(
-    link: Link, recorded: tuple[RecordedObject, ...], world: World, deps: Deps
-) -> tuple[RecordedObject, ...]:
+async def _mark_seen(link: Link, recorded: tuple[RecordedObject, ...], world: World, deps: Deps) -> tuple[RecordedObject, ...]:
     """Note what was seen in its scope, and what that scope is at the provider; return the records as they are now."""
     fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}
     if fresh:
@@ -221,7 +221,7 @@ async def _prove_deletes(scopes: set[Scope], setting: Setting, link: Link, resul
     recorded = tuple(r for r in await deps.db(deps.store.recorded, result.integration) if r.scope in scopes and r.tombstone)
     if not recorded:
         return
-    world = await observe(link.api, link.driver.types, scopes, expectations(recorded, ()), deps)
+    world = await observe(link.api, link.driver.types, scopes, Known(result.compiled.objects, tuple(recorded)), deps)
     proof = make_plan(
         PlanInput(
             integration=result.integration,

@@ -48,6 +48,10 @@ def buddy_problems(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "RC1206", "/spec/project_name", f"project_name goes with scope PROJECT, not {spec['scope']}"
     if "allowed_pipelines" in spec and spec.get("all_pipelines_allowed", False):
         yield "RC1206", "/spec/allowed_pipelines", "allowed_pipelines goes with all_pipelines_allowed: false"
+    for index, user in enumerate((spec.get("permissions") or {}).get("users") or ()):
+        if "id" not in user and "@" not in str(user.get("email") or user.get("name")):
+            said = "a user is given by e-mail address (`email`) or `id`: anyone can choose any display name"
+            yield "RC1255", f"/spec/permissions/users/{index}", said
     needed = _REQUIRED.get((kind, auth or "DEFAULT")) or _REQUIRED.get((kind, ""))
     if kind in _TOKEN:
         needed = ("token",)

@@ -51,6 +51,7 @@ RESOURCES = {
     "gitlab": {"project", "group"},
     "buddy": {"workspace", "project"},
 }
+_JOB_TOKENS = ("github", "gitlab", "semaphore")
 _NEEDS_URL = {"github", "semaphore", "gitlab", "spinnaker"}
 _LOCAL = {"webhook", "schedule", "manual"}
 EXECUTORS = {"semaphore": "project", "github": "repository", "gitlab": "project", "buddy": "pipeline", "spinnaker": "pipeline"}
@@ -143,6 +144,8 @@ def _integration(spec: Mapping[str, Any], check: _Check) -> None:
     block = _BLOCKS.get(use)
     if block is not None and block not in spec["auth"]:
         check.say("RC1203", "/spec/auth", f"use: {use} needs the block {block}")
+    if "oidc" in spec and kind not in _JOB_TOKENS:
+        check.say("RC1206", "/spec/oidc", f"jobs of {kind} have no tokens; oidc goes with {', '.join(_JOB_TOKENS)}")
     if kind in _NEEDS_URL and "url" not in spec:
         check.say(
             "RC1203", "/spec", f"{kind} needs a url", "For example https://github.com/acme or https://acme.semaphoreci.com."

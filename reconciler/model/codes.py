@@ -249,6 +249,12 @@ _TABLE = (
         "`executor.resource.name` is a template, and `executor.allow` does not list what it may become.",
         "Add `executor.allow` with names or patterns: `allow: [web, 'svc-*']`.",
     ),
+    Code(
+        "RC1255",
+        "A user is given by a display name",
+        "Anyone can give himself the display name of someone else, and would get that user's rights.",
+        "Give the `email`, or the `id`.",
+    ),
     # 13xx expressions and templates
     Code(
         "RC1301",
@@ -480,7 +486,7 @@ _TABLE = (
     Code(
         "RC5014",
         "The scope was not found (404)",
-        "The repository, organization or workspace is gone, renamed, or out of the credential's reach.",
+        "The repository, organization, workspace or project is gone, renamed, or out of the credential's reach.",
         "Check the name in the manifest and the credential's access. Nothing is pruned on it.",
     ),
     Code(
@@ -838,7 +844,21 @@ _TABLE = (
 )
 
 LASTING = frozenset(
-    ["RC2015", "RC3010", "RC4010", "RC4011", "RC4012", "RC4013", "RC7001", "RC7002", "RC7008", "RC7009", "RC7010", "RC7070", "RC7071"]
+    [
+        "RC2015",
+        "RC3010",
+        "RC4010",
+        "RC4011",
+        "RC4012",
+        "RC4013",
+        "RC7001",
+        "RC7002",
+        "RC7008",
+        "RC7009",
+        "RC7010",
+        "RC7070",
+        "RC7071",
+    ]
 )
 """What starting again does not repair: the daemon ends with `reconciler.cli.main.EXIT_CONFIG` for these."""
 

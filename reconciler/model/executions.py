@@ -143,6 +143,8 @@ class RunIntent:
     """``executor.spec`` in canonical form, all templates replaced: may hold secret values, is never stored."""
     intended_at: float
     """When the intent was stored (seconds since the epoch, the database's clock)."""
+    resource_id: int = 0
+    """``executor.resource.id``, where it is given in place of a name."""
 
 
 @dataclass(frozen=True, slots=True)

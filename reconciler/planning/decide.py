@@ -23,7 +23,7 @@ from reconciler.planning.changes import (
     waiting_for,
     without_object,
 )
-from reconciler.planning.diff import Basis, changes_since, fingerprint_moved, same
+from reconciler.planning.diff import ABSENT, Basis, changes_since, fingerprint_moved, same, value_at
 from reconciler.planning.inputs import PlanInput
 from reconciler.planning.match import CREATING, Match
 from reconciler.planning.removal import decide_doubtful, decide_undeclared
@@ -88,7 +88,9 @@ def _took_effect(desired: ManagedObject, observed: ObservedObject, recorded: Rec
     """Whether an update in doubt can be seen: it changed something visible, and all that is visible is as declared."""
     plain = dataclasses.replace(desired, write_only=(), unreadable=())
     before = dataclasses.replace(observed, attributes=recorded.attributes)
-    return bool(changes_since(plain, before, Basis(), now=now)) and not changes_since(plain, observed, Basis(), now=now)
+    changed = changes_since(plain, before, Basis(recorded.attributes), now=now)
+    visible = any(value_at(observed.attributes, change.path) is not ABSENT for change in changed)
+    return visible and not changes_since(plain, observed, Basis(), now=now)
 
 
 def _pushed(desired: ManagedObject, basis: Basis) -> frozenset[str]:

@@ -2,6 +2,9 @@
 
 Only what the desired object names is compared; objects are recursed into, lists are compared whole. One function,
 `merged_attributes`, decides both what is written and what is compared, so that an ignored field is ignored in both.
+
+A field that an answer leaves out is unknown, which is not the same as ``null``: what was written last stands for it, and
+without a record it proves no difference.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from reconciler.model.values import JsonObject, JsonValue
 
 ABSENT: Any = object()
 """What `value_at` returns where there is nothing; distinct from ``null``."""
+UNKNOWN: Any = object()
+"""What stands for the last write where there is no record of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def changes_since(desired: ManagedObject, observed: ObservedObject, basis: Basis
     unreadable = frozenset(desired.unreadable)
     visible = [
         FieldChange(path, before, after, _class_of(path, after, basis))
-        for path, before, after in _walk(wanted, observed.attributes, "", unreadable)
+        for path, before, after in _walk(wanted, observed.attributes, _last_written(basis), "", unreadable)
     ]
     hidden = _unreadable_changes(desired, basis, now) if unreadable else ()
     secret = _write_only_changes(desired, observed, basis, visible=bool(visible), now=now) if desired.write_only else ()
@@ -139,14 +144,43 @@ def same(one: JsonValue, other: JsonValue) -> bool:
     return bool(one == other) and isinstance(one, bool) is isinstance(other, bool)
 
 
-def _walk(wanted: JsonValue, seen: JsonValue, path: str, skip: frozenset[str]) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+def _walk(
+    wanted: JsonValue, seen: JsonValue, last: JsonValue, path: str, skip: frozenset[str]
+) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    """Yield (pointer, before, after) of each difference; ``last`` is what was written last, and stands for what is not shown."""
     if path in skip:
         return
     if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
         for key in wanted:
-            yield from _walk(wanted[key], seen.get(key, ABSENT), f"{path}/{escape(key)}", skip)
-    elif not same(wanted, seen):
+            written = _below(last, key)
+            # What is not shown is compared as if it were as last written; without a record, as if it were as declared.
+            shown = seen[key] if key in seen else wanted[key] if written is UNKNOWN else written
+            yield from _walk(wanted[key], shown, written, f"{path}/{escape(key)}", skip)
+    elif not same(wanted, seen) and not (_is_list(wanted) and same(wanted, _completed(seen, wanted, last))):
         yield path, None if seen is ABSENT else seen, None if wanted is ABSENT else wanted
+
+
+def _completed(seen: JsonValue, wanted: JsonValue, last: JsonValue) -> JsonValue:
+    """Return ``seen`` with each field that it leaves out as it was last written, or as ``wanted`` where that is not known."""
+    if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
+        missing = {key: wanted[key] if _below(last, key) is UNKNOWN else _below(last, key) for key in wanted if key not in seen}
+        found = {key: _completed(seen[key], wanted.get(key, ABSENT), _below(last, key)) for key in seen}
+        return {**found, **{key: value for key, value in missing.items() if value is not ABSENT}}
+    if _is_list(wanted) and _is_list(seen) and len(wanted) == len(seen):
+        before = last if _is_list(last) and len(last) == len(seen) else [UNKNOWN] * len(seen)
+        return [_completed(*three) for three in zip(seen, wanted, before, strict=True)]
+    return seen
+
+
+def _below(last: JsonValue, key: str) -> JsonValue:
+    """Return the part of the last write below ``key``."""
+    if last is UNKNOWN:
+        return UNKNOWN
+    return last.get(key, ABSENT) if isinstance(last, Mapping) else ABSENT
+
+
+def _last_written(basis: Basis) -> JsonValue:
+    return UNKNOWN if basis.attributes is None else basis.attributes
 
 
 def _class_of(path: str, wanted: JsonValue, basis: Basis) -> ChangeClass:

@@ -11,6 +11,7 @@ listens on loopback only.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import re
 import time
@@ -147,6 +148,7 @@ COMMON: Mapping[str, Any] = {
     "rate_limits": False,
     "deliver": False,  # send real events over HTTP
     "log_limit": LOG_LIMIT,
+    "leave_out": [],  # names of fields that no JSON answer has, at any depth
 }
 
 
@@ -247,6 +249,12 @@ class Simulator:
             reply = refusal.reply
         return self.after(call, reply)
 
+    def sent(self, reply: Reply) -> Reply:
+        """Return ``reply`` as it goes over the wire: without the fields that the setting ``leave_out`` names."""
+        if not self.settings["leave_out"] or isinstance(reply.body, bytes | str):
+            return reply
+        return dataclasses.replace(reply, body=without(reply.body, frozenset(self.settings["leave_out"])))
+
     def note(self, call: Call, status: int, fault: Fault | None) -> None:
         """Add to the log of requests; status 0 is "no answer was sent"."""
         self.log.append((self.clock(), call, status, fault.id if fault is not None else 0))
@@ -317,6 +325,13 @@ def merged(base: Any, patch: Any) -> Any:
         else:
             result[key] = merged(result.get(key), value)
     return result
+
+
+def without(body: Any, names: frozenset[str]) -> Any:
+    """Return ``body`` without every field of ``names``."""
+    if isinstance(body, Mapping):
+        return {key: without(value, names) for key, value in body.items() if key not in names}
+    return [without(one, names) for one in body] if isinstance(body, list | tuple) else body
 
 
 def parse_query(text: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -73,6 +74,7 @@ class GitHub(Simulator):
         **github_runs.DEFAULTS,
         **github_logs.DEFAULTS,
         **github_oidc.DEFAULTS,
+        "links_root": "",  # what links to other pages begin with: a server behind a proxy names its inner address
     }
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
@@ -385,4 +387,6 @@ class GitHub(Simulator):
 
     def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
         """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
+        root = str(self.settings["links_root"])
+        call = dataclasses.replace(call, base_url=root) if root else call
         return page_of(call, items, path or call.path, int(self.settings["page_size"]))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from reconciler.sandbox.github import GitHub
 
 DEFAULTS: Mapping[str, Any] = {
-    "immutable_subject": False  # sub with the ids of owner and repository, as for those made since 2026-07-15
+    "immutable_subject": False,  # sub with the ids of owner and repository, as for those made since 2026-07-15
+    "enterprise": "",  # slug of an enterprise with an issuer of its own
 }
 ROOT = "/_services/"
 VALID_S = 300
@@ -35,6 +36,9 @@ class JobTokens:
         known = f"{ROOT}token/.well-known"
         yield "GET", f"{known}/openid-configuration", self._configuration
         yield "GET", f"{known}/jwks", self._published
+        own = f"{ROOT}token/{{enterprise}}/.well-known"
+        yield "GET", f"{own}/openid-configuration", self._configuration
+        yield "GET", f"{own}/jwks", self._published
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``job_token`` {repo, run_id, audience?, environment?, expires_in_s?, claims?} and ``rotate_job_keys`` {forget?}."""
@@ -43,9 +47,10 @@ class JobTokens:
     @property
     def issuer(self) -> str:
         """What tokens name as ``iss``."""
-        return f"{self.app.base_url}{ROOT}token"
+        enterprise = str(self.app.settings["enterprise"])
+        return f"{self.app.base_url}{ROOT}token" + (f"/{enterprise}" if enterprise else "")
 
-    def _configuration(self, _call: Call) -> Reply:
+    def _configuration(self, _call: Call, enterprise: str = "") -> Reply:
         return Reply(
             200,
             {
@@ -64,7 +69,7 @@ class JobTokens:
         names = "ref sha repository repository_id repository_owner repository_owner_id run_id run_number run_attempt"
         return [*names.split(), "actor", "event_name", "ref_type", "workflow", "workflow_ref", "job_workflow_ref"]
 
-    def _published(self, _call: Call) -> Reply:
+    def _published(self, _call: Call, enterprise: str = "") -> Reply:
         return Reply(200, self._keys.published())
 
     def _issue(self, options: Mapping[str, Any]) -> dict[str, Any]:

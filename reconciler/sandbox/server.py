@@ -80,7 +80,7 @@ class _Asgi:
         if delay_s > 0 and not (fault is not None and fault.commit):
             await asyncio.sleep(delay_s)
         if fault is None:
-            reply = app.answer(call)
+            reply = app.sent(app.answer(call))
             app.note(call, reply.status, None)
             await _send(send, reply, head=call.method == "HEAD")
             return
@@ -91,7 +91,7 @@ class _Asgi:
     ) -> None:
         app = self.app
         needed = fault.commit or fault.effect == "truncate" or (fault.effect == "answer" and not fault.status)
-        real = app.answer(call) if needed else None
+        real = app.sent(app.answer(call)) if needed else None
         if fault.commit and delay_s > 0:
             await asyncio.sleep(delay_s)
         if fault.effect == "answer":

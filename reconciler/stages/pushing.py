@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from reconciler.drivers.base import Api
 from reconciler.engine.passes import Engine
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
+from reconciler.model.resources import ResourceId
 from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages.reach import Reach
 
@@ -75,16 +79,22 @@ class Pushing:
             raise OutputsRefused("the token is not of this execution's run")
         executor = self._reach.executor(stage)
         api = await self._reach.api(execution, stage, {})
-        issuer = executor.issuer(api)
-        if not issuer:
-            raise OutputsRefused("this provider's jobs have no tokens", status=400, hint="Its own variables are read as outputs.")
+        issuer = _issuer(token, self._issuers(execution, executor.issuer(api)), execution.integration)
         claims = await self._claims(api, issuer, token)
         if execution.state is ExecutionState.FINISHED:
             raise OutputsRefused("the execution has ended", status=409)
         if execution.run is None:
             raise OutputsRefused("the run is not known yet; try again", status=425)
         if not executor.proves(claims, execution.run):
-            raise OutputsRefused("the token is not of this execution's run")
+            raise OutputsRefused(f"the token is not of this execution's run{_difference(claims, executor.expects(execution.run))}")
+
+    def _issuers(self, execution: Execution, own: str) -> tuple[str, ...]:
+        """Return the issuers that are believed: those that the Integration names, else the provider's own."""
+        if not own:
+            raise OutputsRefused("this provider's jobs have no tokens", status=400, hint="Its own variables are read as outputs.")
+        declared = self._engine.live.resources.get(ResourceId.from_path(execution.integration))
+        named = (declared.spec.get("oidc") or {}).get("issuers") if declared is not None else None
+        return tuple(map(str, named)) if named else (own,)
 
     async def _claims(self, api: Api, issuer: str, token: str) -> Mapping[str, Any]:
         """Return the claims of a token of ``issuer``; its keys are read again once when the token names one that is not known."""
@@ -144,6 +154,42 @@ class _UnknownKey(Exception):
     """The token names a key that the set does not have."""
 
 
+def _issuer(token: str, believed: Sequence[str], integration: str) -> str:
+    """Return the token's issuer if it is one of ``believed``; its signature is yet to be checked with that issuer's keys."""
+    try:
+        part = token.split(".")[1]
+        claims = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        came = claims["iss"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise OutputsRefused("the token is no JSON Web Token with an issuer") from None
+    if came in believed:
+        return str(came)
+    raise OutputsRefused(
+        f"the token's issuer (iss) is {_shown(came)}; expected {_any_of(believed)}",
+        hint=f"If it is your enterprise's own, name it in `spec.oidc.issuers` of {integration}.",
+    )
+
+
+def _difference(claims: Mapping[str, Any], expected: Mapping[str, Sequence[str]]) -> str:
+    """Return which claim is another than expected, with what came; the signature has been checked."""
+    for name, values in expected.items():
+        came = claims.get(name)
+        if not isinstance(came, str) or came.lower() not in {value.lower() for value in values}:
+            return f": the claim '{name}' is {_shown(came)}; expected {_any_of(values)}"
+    return ""
+
+
+def _any_of(values: Sequence[str]) -> str:
+    return " or ".join(_shown(value) for value in values)
+
+
+def _shown(value: Any) -> str:
+    """Return what a token says in quotes: short, and without characters that act on a terminal."""
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return f"'{text[:200]}'" if value is not None else "missing"
+
+
 def _decode(token: str, keys: Any, issuer: str, audiences: list[str]) -> Mapping[str, Any]:
     from joserfc import jwt
     from joserfc.errors import InvalidKeyIdError, JoseError
@@ -156,6 +202,7 @@ def _decode(token: str, keys: Any, issuer: str, audiences: list[str]) -> Mapping
         raise OutputsRefused(f"the token is not valid: {type(error).__name__}") from None
     if not decoded.header.get("kid"):
         raise OutputsRefused("the token names no key")
+    claims: Mapping[str, Any] = decoded.claims
     registry = jwt.JWTClaimsRegistry(
         leeway=LEEWAY_S,
         iss={"essential": True, "value": issuer},
@@ -165,6 +212,15 @@ def _decode(token: str, keys: Any, issuer: str, audiences: list[str]) -> Mapping
     try:
         registry.validate(decoded.claims)
     except JoseError as error:
-        raise OutputsRefused(f"the token is not valid: {type(error).__name__}") from None
-    claims: Mapping[str, Any] = decoded.claims
+        raise OutputsRefused(f"the token is not valid: {_wrong_claim(error, claims, audiences)}") from None
     return claims
+
+
+def _wrong_claim(error: Exception, claims: Mapping[str, Any], audiences: Sequence[str]) -> str:
+    """Return which claim is wrong: what came, and what was expected."""
+    name = getattr(error, "claim", None)
+    if name == "aud" or ("aud" not in claims and name is None):
+        return f"its audience (aud) is {_shown(claims.get('aud'))}; expected {_any_of(audiences)}"
+    if type(error).__name__ == "ExpiredTokenError":
+        return f"it expired: exp is {_shown(claims.get('exp'))}, now is {int(time.time())}"
+    return f"its claim '{name}' is {_shown(claims.get(str(name)))}" if name else type(error).__name__

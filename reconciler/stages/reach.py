@@ -41,6 +41,7 @@ def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) ->
         resource=execution.resource or str(executor.get("resource", {}).get("name", "")),
         spec=spec,
         intended_at=execution.intended_at,
+        resource_id=int(executor.get("resource", {}).get("id", 0)),
     )
 
 

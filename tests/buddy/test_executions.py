@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -102,9 +103,12 @@ async def test_the_newest_commit_is_run_unless_another_is_named(world: World, se
 
 async def test_a_pipeline_is_given_by_number_name_or_identifier(world: World, app: Runs) -> None:
     app.state["workspaces"]["acme"]["projects"][1]["pipelines"].append({"id": 23, "name": "Ship it", "identifier": "ship"})
-    for named in ("23", "Ship it", "ship"):
+    for named in ("Ship it", "ship"):
         _, run = await started(world, named)
         assert run.detail["pipeline"] == 23
+    run = await executor.start(world.api, dataclasses.replace(intent(""), resource_id=23))
+    assert run is not None
+    assert run.detail["pipeline"] == 23
 
 
 async def test_a_start_that_cannot_be_is_refused_before_anything_runs(world: World, server: SandboxServer, app: Runs) -> None:
@@ -115,7 +119,7 @@ async def test_a_start_that_cannot_be_is_refused_before_anything_runs(world: Wor
     ]:
         with pytest.raises(ValidationFailed, match=words):
             await executor.start(world.api, what)
-    for what in (intent("99"), intent(project="nowhere")):
+    for what in (dataclasses.replace(intent(""), resource_id=99), intent(project="nowhere")):
         with pytest.raises(NotFound):
             await executor.start(world.api, what)
     app.state["workspaces"]["acme"]["projects"][1]["pipelines"].append({"id": 23, "name": "deploy", "identifier": "x"})
@@ -123,7 +127,7 @@ async def test_a_start_that_cannot_be_is_refused_before_anything_runs(world: Wor
         await executor.start(world.api, intent())
     app.state["tokens"][TOKEN]["scopes"].remove("EXECUTION_RUN")
     with pytest.raises(PermissionDenied) as caught:
-        await executor.start(world.api, intent("21"))
+        await executor.start(world.api, dataclasses.replace(intent(""), resource_id=21))
     assert "EXECUTION_RUN" in caught.value.hint
     assert app.executions.get(("web", 21), []) == []
 

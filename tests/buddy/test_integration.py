@@ -227,7 +227,7 @@ async def test_a_part_of_the_permissions_that_is_not_declared_is_sent_back_as_it
 async def test_names_of_people_groups_and_pipelines_become_ids(world: World, server: SandboxServer) -> None:
     declared = amazon(
         permissions={
-            "users": [{"name": "Ada", "access_level": "MANAGE"}, {"name": "ben@acme.test", "access_level": "DENIED"}],
+            "users": [{"email": "Ada@Acme.test", "access_level": "MANAGE"}, {"name": "ben@acme.test", "access_level": "DENIED"}],
             "groups": [{"name": "platform", "access_level": "USE_ONLY"}],
         },
         all_pipelines_allowed=False,
@@ -245,7 +245,8 @@ async def test_names_of_people_groups_and_pipelines_become_ids(world: World, ser
     [
         ({"allowed_pipelines": [{"name": "deploy"}]}, "2 pipelines in workspace acme are called 'deploy'"),
         ({"allowed_pipelines": [{"name": "nothing", "project": "web"}]}, "no pipeline 'nothing' in project web"),
-        ({"permissions": {"users": [{"name": "Eve", "access_level": "MANAGE"}]}}, "no member 'Eve' in workspace acme"),
+        ({"permissions": {"users": [{"name": "Eve", "access_level": "MANAGE"}]}}, "'Eve' in workspace acme is given by a display name"),
+        ({"permissions": {"users": [{"email": "e@x.io", "access_level": "MANAGE"}]}}, "no member with the e-mail address 'e@x.io'"),
         ({"permissions": {"groups": [{"name": "x", "access_level": "MANAGE"}]}}, "no group 'x' in workspace acme"),
     ],
 )
@@ -262,7 +263,7 @@ async def test_names_are_looked_up_on_all_pages_however_short_the_provider_cuts_
     server.admin.settings(page_size=page_size)
     members = [{"id": n, "name": f"user {n}", "email": f"user{n}@acme.test"} for n in range(1, 251)]
     server.admin.put_state({"workspaces": {"acme": {"members": members}}})
-    (made,) = await world.compile(amazon(permissions={"users": [{"name": "user 250", "access_level": "MANAGE"}]}))
+    (made,) = await world.compile(amazon(permissions={"users": [{"email": "user250@acme.test", "access_level": "MANAGE"}]}))
     assert made.attributes["permissions"]["users"] == [{"id": 250, "access_level": "MANAGE"}]
 
 

@@ -365,3 +365,12 @@ async def test_an_execution_that_is_gone_is_not_found_and_nothing_is_sent_again(
     with pytest.raises(NotFound):
         await receiver.fetch(world.api, None, past)
     assert not await receiver.redeliver(world.api, Hook(source().id, "buddy/webhook", "acme", "1"), past)
+
+
+async def test_n57_a_project_that_is_listed_and_gone_does_not_end_the_look_for_what_was_missed(
+    world: World, server: SandboxServer, app: Runs
+) -> None:
+    server.admin.fault(path="/projects/payments/pipelines$", status=404, body={"errors": [{"message": "gone"}]}, times=0)
+    assert await receiver.missed(world.api, source(type="workspace", name="acme"), (), SINCE) == ()
+    with pytest.raises(NotFound):
+        await receiver.missed(world.api, source(type="project", name="payments"), (), SINCE)

@@ -224,7 +224,7 @@ def test_export_writes_manifests_that_validate_and_holds_no_foreign_url_as_a_val
     done = world.cli("export", "github", "--scope", "acme/one")
     assert done.returncode == 0, done.stderr
     assert "canary-url-token" not in done.stdout
-    assert "# sends to https://old.example/x" in done.stdout
+    assert "# sends to https://old.example today" in done.stdout
     world.write("exported.yaml", done.stdout)
     assert world.cli("validate", str(world.manifests)).returncode == 0
 

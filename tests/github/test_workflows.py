@@ -75,7 +75,8 @@ async def test_every_value_of_an_input_becomes_text(api, hands, value, text):
     ("workflow", "path"),
     [
         (7, "7"),
-        ("7", "7"),
+        ({"id": 7}, "7"),
+        ({"name": "Deploy"}, "7"),
         ("deploy.yml", "deploy.yml"),
         (".github/workflows/deploy.yml", "deploy.yml"),
         ("plain.yaml", "plain.yaml"),
@@ -358,4 +359,4 @@ async def test_a_renamed_repository_is_followed_in_everything(api, hands):
     assert (report.outputs, report.run.detail["repository"]) == ({"a": 1}, "acme/site")
     assert "hello" in (await executor.logs(api, what, run, "")).lines[-1]
     await executor.cancel(api, what, run)
-    assert len(hands.github.admin.requests(path="dispatches$")) == 2  # the redirected one did nothing
+    assert len(hands.github.admin.requests(path="dispatches$")) == 1  # the look for the workflow was redirected

@@ -173,6 +173,27 @@ async def test_a_task_that_is_not_there_or_there_twice_is_refused_with_candidate
     assert posts(server) == []
 
 
+async def test_n23_of_equal_names_the_task_that_is_neither_paused_nor_suspended_is_run(
+    world: World, server: SandboxServer, app: Runs
+) -> None:
+    numbers = [task(app, "deploy", PARAMETER) for _ in range(3)]
+    app.tasks[0]["paused"] = app.tasks[2]["suspended"] = True
+    await started(world, task="deploy")
+    assert posts(server)[-1]["path"] == f"/api/v1alpha/tasks/{numbers[1]}/run_now"
+
+
+async def test_n54_a_task_that_is_called_like_the_id_of_another_is_told_from_it(
+    world: World, server: SandboxServer, app: Runs
+) -> None:
+    number = task(app, "deploy", PARAMETER)
+    trap = task(app, number, PARAMETER)
+    with pytest.raises(ValidationFailed, match="2 tasks"):
+        await executor.start(world.api, intent(task=number))
+    await started(world, task={"id": number})
+    await started(world, task={"name": number})
+    assert [one["path"].split("/")[4] for one in posts(server)] == [number, trap]
+
+
 async def test_a_parameter_of_ours_that_a_task_refuses_is_left_out_once(world: World, server: SandboxServer, app: Runs) -> None:
     app.strict_parameters = True
     task(app, "deploy", "ENV")

@@ -77,3 +77,49 @@ def test_a_token_of_another_run_another_audience_or_that_is_expired_is_refused(a
     ]
     assert {one.status_code for one in refused} <= {401, 429}
     assert asked.api("viewer", "GET", f"/executions/{running['id']}").json()["execution"]["outputs"] == {}
+
+
+def test_n24_a_claim_that_is_refused_is_named_with_what_came_and_what_was_expected(
+    asked: Asked, running: dict[str, Any]
+) -> None:
+    other = asked.item("long", state="running")
+    runs = asked.wait(
+        lambda: [
+            one for one in asked.api("viewer", "GET", f"/executions/{other['id']}").json()["executions"] if one["externalId"]
+        ],
+        "the other run is known",
+    )
+    own = running["externalId"]
+    issuer = f"{asked.servers['github'].url}/_services/token"
+    for bearer, said in [
+        (token(asked, own, audience="somebody-else"), "(aud) is 'somebody-else'; expected 'reconciler' or 'https://hooks.example'"),
+        (token(asked, runs[0]["externalId"]), f"'run_id' is '{runs[0]['externalId']}'; expected '{own}'"),
+        (token(asked, own, claims={"iss": "https://evil.example/\x1b[2J"}), f"is 'https://evil.example/?[2J'; expected '{issuer}'"),
+        (token(asked, own, claims={"iss": None}), f"is missing; expected '{issuer}'"),
+        (token(asked, own, expires_in_s=-600), "it expired"),
+        ("not-a-token", "no JSON Web Token"),
+    ]:
+        refused = push(asked, bearer, running["id"], image="x")
+        assert refused.status_code in (401, 429)
+        assert refused.status_code == 429 or said in refused.json()["message"]
+
+
+def test_n24_an_issuer_of_an_enterprise_is_believed_once_the_integration_names_it(asked: Asked, running: dict[str, Any]) -> None:
+    github = asked.servers["github"]
+    issuer = f"{github.url}/_services/token/acme-enterprise"
+    github.admin.settings(enterprise="acme-enterprise")
+    try:
+        own = token(asked, running["externalId"])
+        refused = push(asked, own, running["id"], image="web:1")
+        assert refused.status_code == 401
+        assert f"(iss) is '{issuer}'; expected '{github.url}/_services/token'" in refused.json()["message"]
+        assert "spec.oidc.issuers" in refused.json()["hint"]
+        before = asked.manifests.joinpath("github.yaml").read_text()
+        asked.write("github.yaml", before.rstrip() + f"\n  oidc: {{issuers: [{issuer}]}}\n")
+        accepted = asked.wait(
+            lambda: (answer := push(asked, own, running["id"], image="web:1")).status_code == 200 and answer, "it is believed"
+        )
+        assert accepted.json() == {"outputs": {"image": "web:1"}}
+        asked.write("github.yaml", before)
+    finally:
+        github.admin.settings(enterprise="")

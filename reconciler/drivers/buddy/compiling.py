@@ -92,7 +92,7 @@ def _known(entry: Any, ids: Mapping[str, Any]) -> Any:
 
 def _pipeline(entry: Any, project: str, facts: JsonObject) -> Any:
     number = id_of(entry)
-    return number if number is not None else facts.get("pipelines", {})["/".join(pipeline_of(entry, project))]
+    return number if number is not None else facts.get("pipelines", {})[pipeline_of(entry, project).key]
 
 
 def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:

@@ -28,7 +28,7 @@ Place = tuple[str, str, int]
 
 
 class BuddyExecutor(NoJobToken):
-    """Implements `reconciler.drivers.running.Executor`: resource ``pipeline`` (number, name or identifier) in ``spec.workspace`` and
+    """Implements `reconciler.drivers.running.Executor`: resource ``pipeline`` (id, or name or identifier) in ``spec.workspace`` and
     ``spec.project``; ``revision`` with ``branch`` or ``tag``; ``variables``.
     """
 
@@ -100,12 +100,13 @@ class BuddyExecutor(NoJobToken):
 
 
 async def _place(api: Api, intent: RunIntent) -> Place:
-    """Return where the pipeline is; raises `ValidationFailed` for a name that is not there, or there twice."""
+    """Return where the pipeline is, by its id or by a name; raises `ValidationFailed` for a name that is not there, or there twice."""
     workspace = str(intent.spec.get("workspace") or api.connection.account)
     project = str(intent.spec.get("project") or "")
     if not workspace or not project:
         raise ValidationFailed("`workspace` and `project` of the pipeline are not set", hint="Set them in `spec.executor.spec`.")
-    return workspace, project, await names.pipeline_id(api, workspace, project, intent.resource)
+    number = intent.resource_id or await names.pipeline_id(api, workspace, project, intent.resource)
+    return workspace, project, number
 
 
 def _request(intent: RunIntent) -> JsonObject:

@@ -38,14 +38,21 @@ def normal(attributes: JsonObject) -> JsonObject:
     return result
 
 
+def shown(item: Mapping[str, Any]) -> JsonObject:
+    """Return what an answer shows of an integration: null stays null, and what it leaves out stays out, since that is unknown."""
+    found = {key: item[key] for key in READABLE if key in item}
+    empty = {key: value for key, value in found.items() if value is None and key != "allowed_pipelines"}
+    return {**empty, **normal({**found, "allowed_pipelines": found["allowed_pipelines"] or ()} if "allowed_pipelines" in found else found)}
+
+
 def normal_permissions(permissions: Mapping[str, Any]) -> JsonObject:
     """Return permissions with users and groups sorted by id, and nothing but id and level of each."""
     result: dict[str, Any] = {key: permissions[key] for key in ("admins", "others") if permissions.get(key) is not None}
     for key in ("users", "groups"):
-        if isinstance(permissions.get(key), list | tuple):
+        if key in permissions and isinstance(permissions[key], list | tuple | None):
             rows = [
-                {"id": one["id"], "access_level": one.get("access_level")}
-                for one in permissions[key]
+                {name: one[name] for name in ("id", "access_level") if name in one}
+                for one in permissions[key] or ()
                 if isinstance(one, Mapping) and "id" in one
             ]
             result[key] = sorted(rows, key=lambda row: str(row["id"]).zfill(20))

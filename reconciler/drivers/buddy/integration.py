@@ -62,7 +62,7 @@ class IntegrationType:
         body = {key: value for key, value in {**_removed(write), **_body(write)}.items() if key not in fields.IMMUTABLE}
         if write.observed is not None and isinstance(body.get("permissions"), Mapping):
             # Whether a part that is left out is kept or reset is not documented: what is there is sent back.
-            body["permissions"] = {**write.observed.attributes.get("permissions", {}), **body["permissions"]}
+            body["permissions"] = {**(write.observed.attributes.get("permissions") or {}), **body["permissions"]}
         response = await api.request("PATCH", f"{path}/{quote(external_id, safe='')}", json=body)
         return written(response, "hash_id", f"PATCH {path}", lambda item: show(item, workspace))
 
@@ -97,8 +97,7 @@ def _body(write: Write) -> dict[str, Any]:
 
 def show(item: Mapping[str, Any], workspace: str) -> ObservedObject:
     """Return the provider's object as it is compared. Its ``url`` is never used: it has been seen with another path."""
-    shown = fields.normal({key: item[key] for key in fields.READABLE if key in item})
     identifier = str(item.get("identifier") or "")
     return ObservedObject(
-        ExternalId(str(item["hash_id"])), shown, f"{workspace}/{identifier}", url=str(item.get("html_url") or "")
+        ExternalId(str(item["hash_id"])), fields.shown(item), f"{workspace}/{identifier}", url=str(item.get("html_url") or "")
     )

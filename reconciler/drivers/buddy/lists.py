@@ -14,6 +14,7 @@ from reconciler.model.objects import Container, ObservedObject, Scope
 
 PER_PAGE = 100
 MAX_PAGES = 500
+GONE = "The workspace is gone or renamed, or the token may not see it. Nothing is pruned on it."
 TOGETHER = 8
 """Requests at one time, where one list leads to many reads."""
 Item = Mapping[str, Any]
@@ -35,7 +36,7 @@ async def whole_list(api: Api, path: str, field: str, key: str) -> list[Item]:
             error.message,
             status=404,
             request=error.request,
-            hint="The workspace is gone or renamed, or the token may not see it. Nothing is pruned on it.",
+            hint=GONE,
         ) from None
 
 

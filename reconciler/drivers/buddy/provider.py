@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
 from reconciler.drivers.buddy import errors, names
-from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace
+from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace, targets_of
 from reconciler.drivers.buddy.executions import BuddyExecutor
 from reconciler.drivers.buddy.integration import IntegrationType
 from reconciler.drivers.buddy.matching import matched
@@ -140,19 +141,28 @@ class BuddyDriver:
         return result
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
-        """Return ids by name, and the projects that ``resource.match`` finds; raises `ValidationFailed` for what is not there."""
+        """Return ids by name, and the projects that ``resource.match`` finds.
+
+        Raises `ValidationFailed` for a name that is not there, and `ScopeGone` for a project that is not.
+        """
         account = api.connection.account
         if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
             workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), account)
+            project = resource.spec.get("project_name")
+            with contextlib.suppress(PermissionDenied):  # a token without the scope WORKSPACE: the provider answers for it
+                await names.require_projects(api, workspace, [str(project)] if project else [], resource.id)
             return await names.resolve(api, workspace, names.wanted_by(resource))
-        return await matched(api, resource)
+        facts = await matched(api, resource)
+        for workspace, projects in targets_of(resource, account, facts).items():
+            await names.require_projects(api, workspace, projects, resource.id)
+        return facts
 
     def offline_facts(self, resource: Resource) -> JsonObject:
         """Show names in place of ids, and the pattern in place of projects."""
         wanted = names.wanted_by(resource)
         target = resource.spec.get("resource") or {}
         pattern = target.get("match")
-        pipelines = {f"{project}/{name}": f"{project}/{name}" if project else name for project, name in wanted.pipelines}
+        pipelines = {one.key: f"{one.project}/{one.text}" if one.project else one.text for one in wanted.pipelines}
         return {
             "pipelines": pipelines,
             "users": {name: name for name in wanted.users},

@@ -21,7 +21,7 @@ from reconciler.drivers.buddy.lists import TOGETHER, Item
 from reconciler.drivers.buddy.matching import matched
 from reconciler.drivers.buddy.payload import occasion_of, occasions_of, payload_of
 from reconciler.drivers.buddy.runs import executions_path, executions_since
-from reconciler.model.errors import ProviderProtocolError
+from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
@@ -141,12 +141,21 @@ def _without(value: Any, secret: str, depth: int) -> Any:
 
 
 async def _pipelines(api: Api, source: Resource) -> list[tuple[str, str, Item]]:
-    """Return (workspace, project, pipeline) of all that ``source`` listens to."""
+    """Return (workspace, project, pipeline) of all that ``source`` listens to.
+
+    A project of a whole workspace that is listed and answers 404 is passed over; one that the source names is an error.
+    """
     found: list[tuple[str, str, Item]] = []
     targets = targets_of(source, api.connection.account, await matched(api, source))
     for workspace, projects in sorted(targets.items()):
         for project in projects or await names.project_names(api, workspace):
-            found += [(workspace, project, pipeline) for pipeline in await names.pipelines_of(api, workspace, project)]
+            try:
+                rows = await names.pipelines_of(api, workspace, project)
+            except NotFound:
+                if projects:
+                    raise
+                continue
+            found += [(workspace, project, pipeline) for pipeline in rows]
     return found
 
 

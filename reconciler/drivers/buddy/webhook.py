@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.base import Api, Write
 from reconciler.drivers.buddy.lists import all_shown, completed, whole_list, workspace_of, workspace_path, written
+from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import NotFound, PermissionDenied
 from reconciler.model.objects import Container, ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject, Uid
@@ -40,8 +41,8 @@ class WebhookType:
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
         """Identical: the same events and projects go to the same host; else the same target is enough, too."""
         mine, theirs = desired.attributes, observed.attributes
-        same_host = urlsplit(mine["target_url"]).hostname == urlsplit(theirs["target_url"]).hostname
-        alike = same_host and all(mine[key] == theirs[key] for key in ("events", "projects"))
+        same_host = urlsplit(mine["target_url"]).hostname == urlsplit(theirs.get("target_url", "")).hostname
+        alike = same_host and all(mine[key] == theirs.get(key) for key in ("events", "projects"))
         return alike or (not identical and observed.natural_key == desired.natural_key)
 
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
@@ -81,8 +82,8 @@ class WebhookType:
 
     def show(self, item: Mapping[str, Any]) -> ObservedObject:
         """Return the provider's object as it is compared, without its key; health is its latest delivery."""
-        attributes = self.normalize(item)
-        target = attributes["target_url"]
+        attributes = only_shown(self.normalize(item), item)
+        target = str(item.get("target_url") or "")
         present = None if "secret_key" not in item else frozenset({KEY_POINTER} if item["secret_key"] else ())
         return ObservedObject(
             ExternalId(str(item["id"])),

@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.github import names
 from reconciler.drivers.github.renames import by_id, following
-from reconciler.drivers.paging import link_next, paginate, same_host_path
+from reconciler.drivers.paging import link_next, next_path, paginate
+from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
 from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
@@ -89,11 +90,11 @@ class HookType:
         pages = [(path, first)]
         following = link_next(first)
         if following is not None:
-            following = same_host_path(api, following)
+            following = next_path(path, following)
             async for page in paginate(api, following, max_pages=MAX_PAGES):
                 pages.append((following, page))
                 after = link_next(page)
-                following = same_host_path(api, after) if after is not None else following
+                following = next_path(path, after) if after is not None else following
         web_root = _web_root(api)
         hooks = [[_observed(raw, scope, web_root) for raw in _rows(page)] for _, page in pages]
         objects = tuple(hook for page in hooks for hook in page if hook is not None)
@@ -271,11 +272,12 @@ def _observed(raw: Any, scope: Scope, web_root: str) -> ObservedObject | None:
         raise ProviderProtocolError("GitHub shows a hook without an id")
     if raw.get("name", "web") != "web":
         return None
-    config, events = raw.get("config"), raw.get("events")
-    if not isinstance(config, Mapping) or not isinstance(events, list) or not isinstance(raw.get("active"), bool):
-        raise ProviderProtocolError(f"GitHub shows hook {raw['id']} without its config, events or state")
-    attributes = names.normalized(raw)
-    url = attributes["config"]["url"]
+    config = raw.get("config")
+    known = isinstance(raw.get("events", []), list) and isinstance(raw.get("active", True), bool)
+    if not isinstance(config, Mapping) or not known:
+        raise ProviderProtocolError(f"GitHub shows hook {raw['id']} without its config, or with odd events or an odd state")
+    attributes = only_shown(names.normalized(raw), raw)
+    url = str(config.get("url") or "")
     return ObservedObject(
         external_id=ExternalId(str(raw["id"])),
         attributes=attributes,

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -23,7 +23,8 @@ from reconciler.drivers.github import joblogs, names
 from reconciler.drivers.github.errors import message_of
 from reconciler.drivers.github.outputs import outputs_of
 from reconciler.drivers.github.renames import following
-from reconciler.drivers.github.runs import carrying, link_of, listed, report_of, run_of
+from reconciler.drivers.github.runs import carrying, link_of, report_of, run_of
+from reconciler.drivers.github.workflow_names import shown_name, workflow_key
 from reconciler.drivers.running import require_commit
 from reconciler.model.errors import (
     Conflict,
@@ -139,6 +140,11 @@ class GitHubExecutor:
         same = isinstance(claimed, str) and bool(wanted) and claimed.lower() == str(wanted).lower()
         return same and isinstance(claims.get("run_id"), str) and claims["run_id"] == run.external_id
 
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """Return the run's id, and its repository: by id where that is known."""
+        name = "repository_id" if run.detail.get("repository_id") else "repository"
+        return {name: (str(run.detail.get(name) or ""),), "run_id": (run.external_id,)}
+
     def issuer(self, api: Api) -> str:
         """Return the issuer of job tokens: GitHub's own, GHE.com's of the subdomain, or that of an Enterprise server."""
         root = api.connection.api_url.removesuffix("/api/v3")
@@ -188,7 +194,7 @@ async def _dispatch_workflow(api: Api, intent: RunIntent, root: str) -> tuple[Ru
         raise ValidationFailed(
             "a workflow runs on a branch or a tag, and `ref` is not set", hint="Set `spec.ref` of the executor."
         )
-    path = f"{root}/actions/workflows/{await _workflow(api, root, intent.spec.get('workflow'))}/dispatches"
+    path = f"{root}/actions/workflows/{await workflow_key(api, root, intent.spec.get('workflow'))}/dispatches"
     inputs = {**_texts(intent.spec), KEY: intent.correlation}
     if len(inputs) > MAX_INPUTS:
         del inputs[KEY]
@@ -247,29 +253,11 @@ def _no_ref(ref: str, error: ValidationFailed) -> ValidationFailed:
 
 def _no_workflow(intent: RunIntent, error: NotFound) -> NotFound:
     return NotFound(
-        f"there is no workflow {intent.spec.get('workflow')!r} in {intent.resource}, or the credential may not run it",
+        f"there is no workflow '{shown_name(intent.spec.get('workflow'))}' in {intent.resource}, or the credential may not run it",
         status=error.status,
         request=error.request,
         hint="Its file has to be on the default branch, too; the credential needs `actions: write`.",
     )
-
-
-async def _workflow(api: Api, root: str, wanted: Any) -> str:
-    """Return what names a workflow in a path: its id or its file; a name is looked up. Raises `ValidationFailed`."""
-    text = str(wanted or "").strip()
-    if text.isascii() and text.isdigit():
-        return text
-    if text.endswith((".yml", ".yaml")):
-        return quote(text.rpartition("/")[2], safe="")
-    rows = await listed(api, f"{root}/actions/workflows", "workflows", {})
-    files = {row["id"]: str(row.get("path") or "").rpartition("/")[2] for row in rows}
-    found = [row for row in rows if row.get("name") == text]
-    found = found or [row for row in rows if files[row["id"]].partition(".")[0] == text]
-    if len(found) == 1:
-        return str(found[0]["id"])
-    shown = ", ".join(sorted(f"{row.get('name')} ({files[row['id']]})" for row in found or rows)[:20]) or "none"
-    what = "more than one workflow" if found else "no workflow"
-    raise ValidationFailed(f"there is {what} {text!r}: {shown}", hint="Name the workflow's file.")
 
 
 def _short(ref: str) -> str:
@@ -288,7 +276,7 @@ def _texts(spec: JsonObject) -> dict[str, str]:
 async def _found(api: Api, intent: RunIntent, root: str) -> JsonObject | None:
     if intent.spec.get("eventType"):
         return await carrying(api, f"{root}/actions/runs", "repository_dispatch", intent)
-    key = await _workflow(api, root, intent.spec.get("workflow"))
+    key = await workflow_key(api, root, intent.spec.get("workflow"), runnable=False)
     return await carrying(api, f"{root}/actions/workflows/{key}/runs", "workflow_dispatch", intent)
 
 

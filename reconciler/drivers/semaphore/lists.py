@@ -42,8 +42,12 @@ async def projects(api: Api) -> list[Mapping[str, Any]]:
             raise ProviderProtocolError("GET /api/v1alpha/projects: not a list", request="GET /api/v1alpha/projects")
         found.update((str(item["metadata"]["name"]), item) for item in page if is_item(item))
         if response.headers.get("x-has-more") != "true":
-            break
-    return [found[name] for name in sorted(found)]
+            return [found[name] for name in sorted(found)]
+    raise ProviderProtocolError(
+        f"GET /api/v1alpha/projects: more than {MAX_PROJECT_PAGES} pages",
+        request="GET /api/v1alpha/projects",
+        hint="Semaphore shows no further pages; use an integration whose token sees fewer projects.",
+    )
 
 
 async def project_names(api: Api) -> list[str]:

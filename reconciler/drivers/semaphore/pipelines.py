@@ -1,17 +1,17 @@
 """Reads of the pipelines API: projects by name, lists of workflows and pipelines, and one of each, with the shapes checked.
 
 Facts: the provider's open server code (public-api/v1alpha). Lists are bare arrays with a Link header, whose absolute URLs say
-``http`` and an inner host: only their query is used.
+``http`` and an inner host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.paging import link_next, paginate
+from reconciler.drivers.base import Api
+from reconciler.drivers.paging import paginate
 from reconciler.drivers.semaphore.lists import is_item
 from reconciler.model.errors import ProviderProtocolError
 
@@ -35,6 +35,8 @@ async def project_id(api: Api, name: str) -> str:
     item = (await api.request("GET", path_of(PROJECTS, name))).json()
     if not is_item(item):
         raise ProviderProtocolError(f"GET {PROJECTS}/…: no project with id and name", request=f"GET {PROJECTS}")
+    if item["metadata"]["name"] != name:
+        raise ProviderProtocolError(f"GET {PROJECTS}/…: not the project that was asked for", request=f"GET {PROJECTS}")
     return str(item["metadata"]["id"])
 
 
@@ -43,13 +45,8 @@ async def listed(api: Api, path: str, key: str, params: Mapping[str, str | int])
 
     A list that grows while it is read shows some objects twice, and none too few. Raises `ProviderProtocolError` for another shape.
     """
-
-    def following(response: ApiResponse) -> str | None:
-        link = link_next(response)
-        return f"{path}?{urlsplit(link).query}" if link else None
-
     found: dict[str, Item] = {}
-    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}, next_page=following):
+    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}):
         page = response.json()
         if not isinstance(page, list) or not all(isinstance(one, Mapping) and text_of(one, key) for one in page):
             raise ProviderProtocolError(f"GET {path}: not a list of objects with '{key}'", request=f"GET {path}")

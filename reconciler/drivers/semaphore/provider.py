@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,12 +14,14 @@ from reconciler.drivers.base import Api, Authenticator, CompileContext, Connecti
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.semaphore import errors
-from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matching
+from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matching, projects_of
 from reconciler.drivers.semaphore.lists import project_names
+from reconciler.drivers.semaphore.pipelines import project_id
 from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
 from reconciler.drivers.semaphore.types import NotificationType, SecretType
 from reconciler.drivers.semaphore.workflows import SemaphoreExecutor
-from reconciler.model.errors import NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
+from reconciler.drivers.sharing import once
+from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -108,11 +112,19 @@ class SemaphoreDriver:
         return {"notifications": "manage", "secrets": "manage"} if resource.id.kind == Kind.EVENT_SOURCE.value else {}
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
-        """Return the projects that ``resource.match`` finds; raises `ValidationFailed` when there is none."""
-        pattern = resource.spec.get("resource", {}).get("match")
-        if not pattern:
+        """Return the projects that ``resource.match`` finds; raises `ValidationFailed` when there is none.
+
+        Raises `ScopeGone` for a named project that the token does not see: Semaphore would never send an event of it.
+        """
+        target = resource.spec.get("resource", {})
+        pattern = target.get("match")
+        if resource.id.kind != Kind.EVENT_SOURCE.value or target.get("type", "project") != "project":
             return {}
-        found = matching(str(pattern), await project_names(api))
+        if not pattern:
+            await _require_projects(api, resource)
+            return {}
+        known = await once(api, "projects", lambda: project_names(api))
+        found = matching(str(pattern), known)
         if not found:
             raise ValidationFailed(
                 f"{resource.id}: no project that the token may view matches '{pattern}'",
@@ -128,6 +140,32 @@ class SemaphoreDriver:
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
         """Return the objects that ``resource`` declares: a secret and a notification for an event source."""
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()
+
+
+async def _require_projects(api: Api, resource: Resource) -> None:
+    """Raise `ScopeGone` unless every project that ``resource`` names is there and to be seen."""
+    wanted = projects_of(resource, {})
+    try:
+        known = await once(api, "projects", lambda: project_names(api))
+    except PermissionDenied:  # a token may see single projects and not their list
+        known = [name for name in wanted if await once(api, f"project/{name}", partial(_is_there, api, name))]
+    there = frozenset(known)
+    for name in wanted:
+        if name not in there:
+            meant = difflib.get_close_matches(name, known, n=1)
+            raise ScopeGone(
+                f"{resource.id}: there is no project '{name}', or the token does not see it: no event of it would arrive",
+                hint=(f"Did you mean '{meant[0]}'? " if meant else "")
+                + "A renamed project has another name. The token's owner needs `project.view`.",
+            )
+
+
+async def _is_there(api: Api, name: str) -> bool:
+    try:
+        await project_id(api, name)
+    except (NotFound, PermissionDenied):
+        return False
+    return True
 
 
 def _organization(url: str) -> str:

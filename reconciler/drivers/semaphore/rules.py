@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reconciler.drivers.shown import only_shown
 from reconciler.model.values import JsonObject
 
 FILTERS = ("projects", "branches", "tags", "pipelines", "blocks", "states", "results")
@@ -28,16 +29,18 @@ def normal_rule(rule: Any) -> JsonObject:
 
 
 def from_rules(rules: Any, mark: str) -> tuple[JsonObject, list[JsonObject]]:
-    """Return our rule (the one whose endpoint holds ``mark``, else the first with a webhook, else the first), and the others.
+    """Return our rule (the one whose endpoint holds ``mark``, else the first with a webhook, else the first), and the others, each
+    without the fields that the answer leaves out.
 
     Raises `TypeError` for what is no list: it must not look like a notification that somebody emptied.
     """
     if rules is not None and not isinstance(rules, list):
         raise TypeError("rules are a list")
-    normal = [normal_rule(rule) for rule in rules or ()]
-    if not normal:
+    if not rules:
         return normal_rule({}), []
+    normal = [normal_rule(rule) for rule in rules]
     endpoints = [rule["notify"]["webhook"]["endpoint"] for rule in normal]
+    normal = [only_shown(rule, raw) for rule, raw in zip(normal, rules, strict=True)]
     first = next((i for i, endpoint in enumerate(endpoints) if endpoint), 0)
     index = next((i for i, endpoint in enumerate(endpoints) if mark and mark in endpoint), first)
     return normal[index], [*normal[:index], *normal[index + 1 :]]

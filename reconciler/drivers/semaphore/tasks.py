@@ -6,6 +6,9 @@ so that only a task which declares ours carries it into its runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from reconciler.drivers.base import Api
 from reconciler.drivers.semaphore.pipelines import TASKS, Item, items_of, listed, path_of, text_of
 from reconciler.model.errors import ProviderProtocolError, ValidationFailed
@@ -15,17 +18,25 @@ _SHOWN = 5
 _KINDS = (("refs/heads/", "BRANCH"), ("refs/tags/", "TAG"))
 
 
-async def task_of(api: Api, project: str, named: str) -> str:
-    """Return the id of the project's task with that id, else with that name; raises `ValidationFailed` for none and for several."""
+async def task_of(api: Api, project: str, wanted: Any) -> str:
+    """Return the id of the project's task that ``wanted`` means; raises `ValidationFailed` for none and for several.
+
+    ``{name: …}`` is a name and ``{id: …}`` an id. A text is a name; where no task has it, it may be an id. Of several tasks with one
+    name, the one that is neither paused nor suspended is meant.
+    """
     tasks = await listed(api, TASKS, "id", {"project_id": project})
-    if any(task["id"] == named for task in tasks):
-        return named
-    found = sorted(str(task["id"]) for task in tasks if task.get("name") == named)
-    if len(found) == 1:
-        return found[0]
+    given = wanted if isinstance(wanted, Mapping) else {}
+    named = str(given.get("name") or given.get("id") or "") if given else str(wanted)
+    rows = [] if "id" in given else [task for task in tasks if task.get("name") == named]
+    rows = [task for task in rows if not task.get("paused") and not task.get("suspended")] or rows
+    found = sorted(str(task["id"]) for task in rows)
+    same_id = [] if "name" in given else [named for task in tasks if task["id"] == named]
+    if len({*found, *same_id}) == 1:
+        return (found or same_id)[0]
     if found:
         raise ValidationFailed(
-            f"{len(found)} tasks are called '{named}' (ids {', '.join(found[:_SHOWN])})", hint="Give the id in `spec.task`."
+            f"{len({*found, *same_id})} tasks are called '{named}' (ids {', '.join([*found, *same_id][:_SHOWN])})",
+            hint="Give the id: `task: {id: …}`.",
         )
     known = sorted(text_of(task, "name") for task in tasks)
     raise ValidationFailed(

@@ -127,6 +127,7 @@ class SecretType(_OrganizationType):
         data = item.get("data")
         variables = data.get("env_vars") if isinstance(data, Mapping) else None
         found = marker is not None and any(isinstance(v, Mapping) and v.get("name") == _VARIABLE for v in variables or ())
+        told = isinstance(data, Mapping) and "env_vars" in data
         return ObservedObject(
             ExternalId(metadata["id"]),
             {"name": name},
@@ -134,7 +135,7 @@ class SecretType(_OrganizationType):
             marker,
             url=f"{_site(api)}/secrets/{metadata['id']}",
             updated_at=str(metadata.get("update_time") or ""),
-            present_write_only=frozenset({KEY_POINTER} if found else ()),
+            present_write_only=frozenset({KEY_POINTER} if found else ()) if told or marker is None else None,
         )
 
     def body(self, write: Write) -> JsonObject:
@@ -166,10 +167,10 @@ class NotificationType(_OrganizationType):
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
         """Identical: the same projects are sent to the same host; else the name alone is enough, too."""
         same_name = observed.natural_key == desired.natural_key and not identical
-        mine, theirs = desired.attributes["rule"], observed.attributes["rule"]
+        mine, theirs = desired.attributes["rule"], normal_rule(observed.attributes.get("rule"))
         host = urlsplit(mine["notify"]["webhook"]["endpoint"]).hostname
         their_host = urlsplit(theirs["notify"]["webhook"]["endpoint"]).hostname
-        same_filter = mine["filter"] == theirs["filter"] and not observed.attributes["further_rules"]
+        same_filter = mine["filter"] == theirs["filter"] and not observed.attributes.get("further_rules")
         return same_name or (host is not None and host == their_host and same_filter)
 
     def show(self, item: Mapping[str, Any], api: Api) -> ObservedObject:
@@ -178,7 +179,9 @@ class NotificationType(_OrganizationType):
         name = str(metadata["name"])
         marker = marker_of(name)
         mark = f"/hooks/{marker.owner}/{marker.uid}" if marker is not None else ""
-        rule, further = from_rules(item["spec"]["rules"], mark)
+        shown: dict[str, Any] = {"name": name}
+        if "rules" in item["spec"]:
+            shown["rule"], shown["further_rules"] = from_rules(item["spec"]["rules"], mark)
         health = {"creator": str(metadata["creator_id"])} if metadata.get("creator_id") not in {None, "", _NIL} else {}
         status = item.get("status")
         failures = status.get("failures") if isinstance(status, Mapping) else None
@@ -186,7 +189,7 @@ class NotificationType(_OrganizationType):
             health["failures"] = str(len(failures)) if isinstance(failures, list) else "reported"
         return ObservedObject(
             ExternalId(metadata["id"]),
-            self.normalize({"name": name, "rule": rule, "further_rules": further}),
+            shown,
             name,
             marker,
             url=f"{_site(api)}/notifications/{metadata['id']}",

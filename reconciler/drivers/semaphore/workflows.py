@@ -83,7 +83,7 @@ class SemaphoreExecutor:
         ref, file = str(spec.get("ref") or ""), str(spec.get("pipelineFile") or "")
         body: dict[str, Any] = {"reference": reference_of(ref)} if ref else {}
         body |= {"pipeline_file": file} if file else {}
-        path = path_of(TASKS, await task_of(api, project, str(spec["task"])), "run_now")
+        path = path_of(TASKS, await task_of(api, project, spec["task"]), "run_now")
         try:
             answer = await api.request("POST", path, json={**body, "parameters": parameters})
         except ValidationFailed as error:
@@ -115,7 +115,7 @@ class SemaphoreExecutor:
         return None
 
     async def _refuse_to_guess(self, api: Api, intent: RunIntent, project: str, unmarked: Sequence[Item]) -> None:
-        if await declares(api, await task_of(api, project, str(intent.spec["task"])), PARAMETER):
+        if await declares(api, await task_of(api, project, intent.spec["task"]), PARAMETER):
             return  # a run of ours would carry it
         shown = ", ".join(str(row["wf_id"]) for row in unmarked[:5])
         raise Ambiguous(
@@ -156,6 +156,11 @@ class SemaphoreExecutor:
         workflow, project = claims.get("wf_id"), claims.get("prj_id")
         workflows = {run.external_id, str(run.detail.get("workflow") or run.external_id)} - {""}
         return isinstance(workflow, str) and workflow in workflows and bool(project) and project == run.detail.get("project")
+
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """Return the run's project, and its first and its newest workflow."""
+        workflows = (run.external_id, str(run.detail.get("workflow") or run.external_id))
+        return {"prj_id": (str(run.detail.get("project") or ""),), "wf_id": tuple(dict.fromkeys(workflows))}
 
     def issuer(self, api: Api) -> str:
         """Return the organization's URL."""
