@@ -142,7 +142,7 @@ def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -
 
 
 def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
-    """Return what is declared and recorded by scope; what is ours is told scope by scope, and not for thousands at once."""
+    """Return what is declared and recorded by scope; its texts are collected scope by scope, never for thousands at once."""
     found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
     ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
     for one in ours:
