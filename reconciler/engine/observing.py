@@ -187,7 +187,9 @@ def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -
     world.views[scope] = ScopeView(objects=objects, reads=looked.reads, place=looked.place, read_only=looked.read_only)
 
 
-async def _follow(api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: World, veiled: Veiled) -> None:
+async def _follow(
+    api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: World, veiled: Veiled
+) -> None:
     """Look for what is not in its scope any more by the id of its container; where that fails, nothing is known of the scope."""
     lost: dict[tuple[str, str], list[Scope]] = {}
     for scope, expectation in sorted(expected.items(), key=lambda item: item[0]):
@@ -222,7 +224,7 @@ async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world
 
 
 def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
-    """Return what is declared and recorded by scope; what is ours is told scope by scope, and not for thousands at once."""
+    """Return what is declared and recorded by scope; its texts are collected scope by scope, never for thousands at once."""
     found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
     ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
     for one in ours:

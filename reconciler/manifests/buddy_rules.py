@@ -50,7 +50,7 @@ def buddy_problems(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "RC1206", "/spec/allowed_pipelines", "allowed_pipelines goes with all_pipelines_allowed: false"
     for index, user in enumerate((spec.get("permissions") or {}).get("users") or ()):
         if "id" not in user and "@" not in str(user.get("email") or user.get("name")):
-            said = "a user is given by e-mail address (`email`) or `id`: anyone can choose any display name"
+            said = "a user is given by e-mail address (`email`) or `id`: a display name is what anyone can choose"
             yield "RC1255", f"/spec/permissions/users/{index}", said
     needed = _REQUIRED.get((kind, auth or "DEFAULT")) or _REQUIRED.get((kind, ""))
     if kind in _TOKEN:

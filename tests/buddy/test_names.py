@@ -56,7 +56,7 @@ async def test_n53_two_members_with_one_address_are_named_by_their_ids_alone(wor
     assert "Eve" not in caught.value.message + caught.value.hint
 
 
-async def test_n53_a_token_that_sees_no_addresses_is_told_what_it_lacks(world: World, server: SandboxServer) -> None:
+async def test_n53_a_token_that_sees_no_addresses_gets_an_error_that_names_the_scope(world: World, server: SandboxServer) -> None:
     server.admin.settings(leave_out=["email"])
     with pytest.raises(ValidationFailed) as caught:
         await users_of(world, {"email": "ada@acme.test"})

@@ -1,7 +1,7 @@
 """Names of pipelines, users and groups → their ids. A name that is unknown, or that two have, is an error that says so.
 
 ``{name: …}`` is always a name and ``{id: …}`` always an id. Bare, a number is an id and a text is a name, also one of digits.
-A user is told by the e-mail address alone: anybody may choose any display name.
+A user is identified by the e-mail address alone: anyone may choose any display name.
 """
 
 from __future__ import annotations

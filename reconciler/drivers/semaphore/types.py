@@ -127,7 +127,7 @@ class SecretType(_OrganizationType):
         data = item.get("data")
         variables = data.get("env_vars") if isinstance(data, Mapping) else None
         found = marker is not None and any(isinstance(v, Mapping) and v.get("name") == _VARIABLE for v in variables or ())
-        told = isinstance(data, Mapping) and "env_vars" in data
+        shown = isinstance(data, Mapping) and "env_vars" in data
         return ObservedObject(
             ExternalId(metadata["id"]),
             {"name": name},
@@ -135,7 +135,7 @@ class SecretType(_OrganizationType):
             marker,
             url=f"{_site(api)}/secrets/{metadata['id']}",
             updated_at=str(metadata.get("update_time") or ""),
-            present_write_only=frozenset({KEY_POINTER} if found else ()) if told or marker is None else None,
+            present_write_only=frozenset({KEY_POINTER} if found else ()) if shown or marker is None else None,
         )
 
     def body(self, write: Write) -> JsonObject:
