@@ -127,7 +127,10 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "prune_history": lambda store: [store.prune_history(1e12) for _ in range(9)],
     "put_off_report": lambda store: store.put_off_report(REPORT, 1.0, {}),
     "put_outputs": lambda store: store.put_outputs("rcl-1", {"a": 1}),
-    "queue_item": lambda store: store.queue_item(dataclasses.replace(WAITING, id="itm-2"), {"d": b"{}"}, [REPORT], audit=entry()),
+    "queue_repetition": lambda store: store.queue_repetition(
+        dataclasses.replace(WAITING, id="itm-2"), {"d": b"{}"}, [REPORT], audit=entry()
+    ),
+    "finished_before": lambda store: store.finished_before(STAGE, 9.0, "itm-9"),
     "record": lambda store: store.record([recorded()]),
     "record_and_forget": lambda store: store.record_and_forget([recorded()], ["a"], [entry()]),
     "recorded": lambda store: store.recorded(),
