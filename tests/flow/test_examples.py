@@ -70,6 +70,9 @@ class ExampleWorld(StageWorld):
     def deploy(self, repo: str, environment: str) -> None:
         """Make a GitHub Deployment, as a job or a person does."""
         connection = http.client.HTTPConnection(self.servers["github"].url.removeprefix("http://"), timeout=10)
+        repos = self.github.state()["repos"]
+        repos[f"acme/{repo}"]["commits"][SHA] = {}
+        self.github.put_state({"repos": repos})
         body = {"ref": SHA, "environment": environment, "required_contexts": [], "auto_merge": False}
         headers = {"authorization": f"Bearer {TOKENS['github']}", "user-agent": "somebody"}
         try:
@@ -183,12 +186,15 @@ def test_canvas_sources_through_integrations_a_group_of_tags_and_production_in_o
 
 def test_github_service_one_webhook_of_the_organization_serves_checks_and_deployments(make: Make) -> None:
     world = make("github-service", "github")
-    world.repos("web", "checks")
+    world.repos("web", "checks", "svc-pay")
+    world.workflows("svc-pay", _dispatched(53, "build", ("sha",)))
+    services = world.github.state()["workflows"]
     world.workflows(
         "checks",
         _dispatched(51, "check", ("repository", "sha")),
         _dispatched(52, "deploy", ("repository", "sha", "environment"), result="failure"),
     )
+    world.github.put_state({"workflows": {**services, **world.github.state()["workflows"]}})
     world.ready()
     assert world.hooks("web") == []
     sha = world.push("web")["sha"]
@@ -202,6 +208,9 @@ def test_github_service_one_webhook_of_the_organization_serves_checks_and_deploy
         lambda: world.statuses_of("web") == {"production": ["queued", "in_progress", "failure"]}, "the statuses of the Deployment"
     )
     assert len(world.runs("checks")) == 2
+    pushed = world.push("svc-pay")["sha"]  # N44
+    assert world.finished("build")[0]["result"] == "passed"
+    assert [one["inputs"]["sha"] for one in world.runs("svc-pay")] == [pushed]
 
 
 def test_buddy_integrations_are_all_made_and_a_pipeline_that_uses_them_is_run(make: Make) -> None:

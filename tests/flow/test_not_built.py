@@ -3,7 +3,7 @@
 from tests.flow.stage_world import NOOP, StageWorld
 
 
-def test_a_report_to_a_provider_that_takes_none_is_given_up_and_says_so(tmp_path) -> None:
+def test_n6_a_report_to_a_provider_that_takes_none_is_said_once_and_not_tried(tmp_path) -> None:
     world = StageWorld(tmp_path, ("semaphore",))
     try:
         place = {"url": "git@github.com:acme/web.git", "owner": "acme", "name": "web"}
@@ -18,14 +18,12 @@ def test_a_report_to_a_provider_that_takes_none_is_given_up_and_says_so(tmp_path
         world.semaphore.do("run_pipeline", project="web", branch="main", duration_s=0.1)
         ended = world.finished("after")[0]
 
-        def given_up() -> bool:
-            reports = world.ask("execution", id=ended["id"])["reports"]
-            assert [one["state"] for one in reports] == ["pending", "success"]
-            return all("no code host" in one["error"] for one in reports)
-
-        world.wait(given_up, "both statuses are given up")
-        assert "status_given_up" in world.log()
+        [report] = world.ask("execution", id=ended["id"])["reports"]
+        assert report["state"] == "none"
+        assert "semaphore, which takes no statuses" in report["error"]
+        assert world.log().count("report_without_target") == 1
         assert "status_put_off" not in world.log()
+        assert "status_given_up" not in world.log()
     finally:
         world.close()
 

@@ -431,7 +431,7 @@ def test_a_branch_that_was_deleted_has_no_commit() -> None:
     from reconciler.stages.origin import origin_of
 
     payload = {"ref": "refs/heads/x", "after": "0" * 40, "repository": {"full_name": "acme/web"}}
-    assert origin_of("i", "push", payload) == {"integration": "i", "repository": "acme/web", "ref": "refs/heads/x"}
+    assert origin_of("i", "push", payload) == {"integration": "i", "repository": "acme/web", "deleted": "refs/heads/x"}
 
 
 async def test_d21_asking_to_look_again_loses_nothing_that_is_written_meanwhile(tmp_path: Path, postgres: Postgres) -> None:
