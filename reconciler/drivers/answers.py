@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import orjson
 
 from reconciler.drivers.budget import MAX_STOP_S, rate_of
+from reconciler.drivers.clock import http_date
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
@@ -183,10 +182,5 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     if _SECONDS.fullmatch(text):
         return now + min(int(text), MAX_STOP_S)
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if date.tzinfo is None:  # the old forms of a date have no zone and mean UTC
-        date = date.replace(tzinfo=datetime.UTC)
-    return min(date.timestamp(), now + MAX_STOP_S)
+    date = http_date(text)
+    return None if date is None else min(date, now + MAX_STOP_S)

@@ -41,6 +41,7 @@ class HttpExecutor(NoJobToken):
     type = "http"
     needs_integration = False
     settle_s = 60.0
+    by_clock = False
     poll_s = POLL_S
 
     def __init__(self, evaluate: Evaluate | None = None) -> None:
