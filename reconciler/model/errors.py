@@ -214,6 +214,12 @@ class ProviderProtocolError(ProviderError):
     code = "RC5021"
 
 
+class ListTooLarge(ProviderProtocolError):
+    """The pages of one list hold more bytes, or more items, than one list may."""
+
+    code = "RC5051"
+
+
 class TLSFailed(ProviderError):
     code = "RC5022"
 

@@ -18,7 +18,7 @@ from typing import Any
 from reconciler.drivers.base import Api
 from reconciler.drivers.clock import date_of
 from reconciler.drivers.github.times import epoch_of, stamp_of
-from reconciler.drivers.paging import paginate
+from reconciler.drivers.paging import ListBound, paginate
 from reconciler.model.errors import Ambiguous, PermissionDenied, ProviderProtocolError, ProviderUnavailable
 from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
 
@@ -57,11 +57,13 @@ async def dated(api: Api, path: str, key: str, params: Mapping[str, str | int]) 
     """Return what `listed` does, and when that was by GitHub's clock (by ours, where its answer tells no time)."""
     rows: list[Item] = []
     at: float | None = None
-    async for page in paginate(api, path, params={**params, "per_page": PER_PAGE}):
+    bound = ListBound(path)
+    async for page in paginate(api, path, params={**params, "per_page": PER_PAGE}, bound=bound):
         body = page.json()
         found = body.get(key) if isinstance(body, Mapping) else None
         if not isinstance(found, list) or not all(isinstance(row, Mapping) and _is_id(row.get("id")) for row in found):
             raise ProviderProtocolError(f"GET {path}: no list of {key}", request=f"GET {path}")
+        bound.count(len(found))
         rows += found
         at = date_of(page.headers) or at
     return rows, time.time() if at is None else at

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.paging import link_next, paginate
+from reconciler.drivers.paging import ListBound, link_next, paginate
 from reconciler.drivers.semaphore.lists import is_item
 from reconciler.model.errors import ProviderProtocolError
 
@@ -49,10 +49,12 @@ async def listed(api: Api, path: str, key: str, params: Mapping[str, str | int])
         return f"{path}?{urlsplit(link).query}" if link else None
 
     found: dict[str, Item] = {}
-    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}, next_page=following):
+    bound = ListBound(path)
+    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}, next_page=following, bound=bound):
         page = response.json()
         if not isinstance(page, list) or not all(isinstance(one, Mapping) and text_of(one, key) for one in page):
             raise ProviderProtocolError(f"GET {path}: not a list of objects with '{key}'", request=f"GET {path}")
+        bound.count(len(page))
         for one in page:
             found.setdefault(one[key], one)
     return list(found.values())
