@@ -264,6 +264,14 @@ class Budget:
         self._wake()
         return until
 
+    def pull_back(self, seconds: float) -> None:
+        """End a stop as much earlier as this host's clock was set back."""
+        rate = self._state.rate
+        if rate.get("resetAt"):
+            rate = {**rate, "resetAt": round(rate["resetAt"] - seconds)}
+        self._state = dataclasses.replace(self._state, blocked_until=self._state.blocked_until - seconds, rate=rate)
+        self._wake()
+
     # -- sharing ----------------------------------------------------------------------------------------------------
 
     async def sync(self) -> None:

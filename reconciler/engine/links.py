@@ -50,6 +50,11 @@ class Links:
         """Return the budgets by credential id, for status and metrics."""
         return self._budgets
 
+    def pull_back(self, seconds: float) -> None:
+        """End every stop as much earlier as this host's clock was set back."""
+        for budget in self._budgets.values():
+            budget.pull_back(seconds)
+
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last told for ``integration``'s credential: limit, remaining, resetAt (epoch seconds)."""
         link = self._links.get(integration)

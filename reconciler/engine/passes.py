@@ -85,6 +85,7 @@ class Engine:
         self.holder = ""
         """Name of this process among its peers; empty where it is alone."""
         self.patient = True
+        self.turned = 0  # how often the clock was seen set back: who keeps times of its own then forgets them
         self.seen_by_peers: set[ResourceId] = set()
         """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
@@ -197,10 +198,21 @@ class Engine:
                 await asyncio.sleep(1.0)
         return Result(integration, error=Busy(f"another process works on {integration}"))
 
+    async def look_at_clock(self) -> int:
+        """Pull back what waits for a time that a clock set back has put far away; returns `turned`."""
+        now = await self.deps.db(self.deps.store.now)
+        back_s = await self.deps.db(self.deps.store.look_at_clock, now)
+        if back_s:
+            self.turned += 1
+            self.view.next_at = dict.fromkeys(self.view.next_at, now)
+            self.links.pull_back(back_s)
+            self.deps.log.warning("clock_set_back", seconds=round(back_s))
+        return self.turned
+
     async def _slice(self, order: Order, hold: Hold | None) -> Result:
+        await self.look_at_clock()
         await self.refresh_suspensions()
-        revision, integration = self.live.revision, order.integration
-        began = self.deps.clock()
+        revision, integration, began = self.live.revision, order.integration, self.deps.clock()
         result = await run_slice(order, self.setting(revision, hold), self.links, self.deps)
         try:
             await self.remember(result)
