@@ -18,10 +18,13 @@ from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import colour, emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.config import Config
+from reconciler.drivers.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import ReconcilerError, storage_error
 
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
 SPACE_FLOOR = 200 << 20
+CLOCK_NOTE_S = 30.0
+SET_CLOCK = "Synchronize this host's clock: chrony, or systemd-timesyncd (timedatectl set-ntp true)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +141,21 @@ def _files(config: Config) -> list[Finding]:
     info = folder.stat()
     if info.st_mode & 0o022:
         mode = stat.S_IMODE(info.st_mode)
-        rows.append(Finding("state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}"))
+        rows.append(
+            Finding("state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}")
+        )
     if info.st_uid != os.geteuid():
         rows.append(Finding("state folder", "error", f"{folder} belongs to uid {info.st_uid}", f"chown -R $(id -u) {folder}"))
-    rows += [Finding("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}") for path, mode in too_open(folder)]
+    rows += [
+        Finding("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}") for path, mode in too_open(folder)
+    ]
     for name in ("engine.db", "cache.db"):
         path = folder / name
         fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
         if fault:
-            rows.append(Finding(name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost."))
+            rows.append(
+                Finding(name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost.")
+            )
     return rows
 
 
@@ -256,6 +265,7 @@ def _integrations(config: Config) -> list[Finding]:
                         result.credential.missing if result.credential else (),
                     )
                 )
+                rows += _clock(one.name, session.engine.links.clock_of(one))
                 rows += [
                     Finding(str(r), "error", f"{e.code}: {e.message}", e.hint) for r, e in sorted(result.compiled.stalled.items())
                 ]
@@ -265,6 +275,23 @@ def _integrations(config: Config) -> list[Finding]:
         return rows
 
     return asyncio.run(look())
+
+
+def _clock(name: str, clock: ProviderClock | None) -> list[Finding]:
+    """Say how far this host's clock is from a provider's: what is searched there by time depends on it."""
+    if clock is None:
+        return []
+    check, ahead_s = f"clock {name}", clock.ahead_s
+    if ahead_s is None:
+        message = "the provider tells no time (no Date in its answers): a run whose start is in doubt is not started again"
+        return [Finding(check, "warning", message, "Check for a proxy that removes the header.")]
+    side = "ahead of" if ahead_s < 0 else "behind"
+    message = f"this host is {abs(round(ahead_s))} s {side} the provider"
+    if clock.trusted:
+        late = abs(ahead_s) > CLOCK_NOTE_S
+        return [Finding(check, "warning" if late else "ok", message, SET_CLOCK if late else "")]
+    message += f", more than {TOO_FAR_S:.0f} s: a run whose start is in doubt is not started again (RC5052)"
+    return [Finding(check, "error", message, SET_CLOCK)]
 
 
 def _integration(name: str, error: ReconcilerError | None, identity: str, missing: tuple[str, ...]) -> Finding:

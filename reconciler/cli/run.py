@@ -180,6 +180,7 @@ class Daemon:
             alive=lambda: not loop.beats.dead(time.monotonic()),
             notify=self._notifier.send,
         )
+        loop.on_turned = clock.again
         try:
             yield clock
         finally:

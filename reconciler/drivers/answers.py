@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import orjson
 
 from reconciler.drivers.budget import MAX_STOP_S, rate_of
+from reconciler.drivers.clock import http_date
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
@@ -133,8 +132,13 @@ def page_of_a_proxy(response: Response) -> ProviderError | None:
         return None
     text = f"{response.request} was answered {response.status} with an HTML page: by a proxy or firewall, not by the API"
     error = OutcomeUnknown if response.wrote else Declined
-    return error(text, status=response.status, request=response.request, retry_at=None,
-                 hint="Check `apiUrl`, `network.proxy` and the firewall between here and the provider.")
+    return error(
+        text,
+        status=response.status,
+        request=response.request,
+        retry_at=None,
+        hint="Check `apiUrl`, `network.proxy` and the firewall between here and the provider.",
+    )
 
 
 def _is_page(response: Response) -> bool:
@@ -190,10 +194,5 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     if _SECONDS.fullmatch(text):
         return now + min(int(text), MAX_STOP_S)
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if date.tzinfo is None:  # the old forms of a date have no zone and mean UTC
-        date = date.replace(tzinfo=datetime.UTC)
-    return min(date.timestamp(), now + MAX_STOP_S)
+    date = http_date(text)
+    return None if date is None else min(date, now + MAX_STOP_S)

@@ -229,8 +229,9 @@ class Budget:
 
     # -- what the provider tells ------------------------------------------------------------------------------------
 
-    def told(self, headers: Mapping[str, str], *, wrote: bool = False) -> None:
-        """Take up the rate headers of an answer (GitHub ``x-ratelimit-*``, Buddy ``x-rate-limit-*``).
+    def told(self, headers: Mapping[str, str], *, wrote: bool = False, ahead_s: float = 0.0) -> None:
+        """Take up the rate headers of an answer (GitHub ``x-ratelimit-*``, Buddy ``x-rate-limit-*``), which name times by the
+        provider's clock: that is ``ahead_s`` before ours.
 
         ``wrote``: it was a write that succeeded. Only that, or an hour of quiet, ends the doubling of `stop`: reads go
         through while creating is still refused.
@@ -239,6 +240,8 @@ class Budget:
         if state.failures and now >= state.blocked_until and (wrote or now >= state.blocked_until + SECONDARY_MAX_S):
             state = dataclasses.replace(state, failures=0)
         rate = rate_of(headers)
+        if "resetAt" in rate:
+            rate["resetAt"] = max(0, round(rate["resetAt"] - ahead_s))
         if rate:
             state = dataclasses.replace(state, rate=rate)
             reset = min(float(rate.get("resetAt", 0)), now + MAX_STOP_S)
@@ -252,19 +255,31 @@ class Budget:
             self._save_soon(now=True)
 
     def stop(self, until: float | None, reason: str) -> float:
-        """Stop every call until ``until``; without a time from the provider 60 s, doubled each time, an hour at most.
+        """Stop every call until ``until``; without a time to come from the provider 60 s, doubled each time, an hour at most.
 
-        Returns the time (epoch seconds). Refusals of calls that were under way at a stop are one refusal, not many.
+        A time that is named again and again, each time a moment away, is not believed either: the shortest pause doubles from a
+        second. Returns the time (epoch seconds). Refusals of calls that were under way at a stop are one refusal, not many.
         """
         now, state = self._clock(), self._state
         stopped = now < state.blocked_until
         failures = state.failures if stopped and state.failures else state.failures + 1
+        if until is not None and until <= now:  # a reset that is over by now, and yet we are refused: it names no end
+            until = None
         if until is None:
             until = state.blocked_until if stopped else now + min(SECONDARY_MAX_S, SECONDARY_S * 2.0 ** min(failures - 1, 10))
-        until = max(min(until, now + MAX_STOP_S), now + 1.0, state.blocked_until)
+        least = min(SECONDARY_MAX_S, 2.0 ** min(failures - 1, 12))
+        until = max(min(until, now + MAX_STOP_S), now + least, state.blocked_until)
         self._state = dataclasses.replace(state, blocked_until=until, reason=reason, failures=failures)
         self._wake()
         return until
+
+    def pull_back(self, seconds: float) -> None:
+        """End a stop as much earlier as this host's clock was set back."""
+        rate = self._state.rate
+        if rate.get("resetAt"):
+            rate = {**rate, "resetAt": round(rate["resetAt"] - seconds)}
+        self._state = dataclasses.replace(self._state, blocked_until=self._state.blocked_until - seconds, rate=rate)
+        self._wake()
 
     # -- sharing ----------------------------------------------------------------------------------------------------
 

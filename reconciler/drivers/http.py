@@ -41,6 +41,7 @@ __all__ = ["ApiClient", "Bounds", "HttpSession", "NetworkOptions", "Response", "
 READ_RETRIES = 2
 RETRY_PAUSE_S = 0.2
 USER_AGENT = f"reconciler/{__version__}"
+_ANY = frozenset(range(100, 1000))
 _PATH_SAFE = "/%:@!$&'()*+,;=~-._?"
 
 
@@ -82,7 +83,7 @@ class ApiClient:
         self._authenticator = authenticator
         self._session = session
         self._budget = budget
-        self._clock = clock
+        self.clock = session.clock_of(connection.api_url, clock)
         self._read_only = read_only
         self._before_write: Callable[[], Awaitable[None]] | None = None
         session.adopt(budget)
@@ -122,6 +123,11 @@ class ApiClient:
                     raise
                 await asyncio.sleep(pause_s)
 
+    async def learn_time(self) -> None:
+        """Ask the API for any answer, if none has told yet what its clock shows; raises typed errors where there is none."""
+        if self.clock.ahead_s is None:
+            await self.request("GET", "/", ok=_ANY)
+
     async def download(self, path: str) -> Response:
         """Return what ``path`` is redirected to, asked for without the credential; see `reconciler.drivers.base.Api.download`."""
         answer = await self._attempt(self._call("GET", path, None, None, None))
@@ -139,7 +145,7 @@ class ApiClient:
         if found.status in REDIRECTS:
             raise ProviderProtocolError(f"{name}: redirected twice", status=found.status, request=name)
         if not 200 <= found.status < 300:
-            raise shared_error(response, self._clock())
+            raise shared_error(response, self.clock.clock())
         return response
 
     def _call(
@@ -191,9 +197,11 @@ class ApiClient:
         try:
             answer = await self._session.send(request, call.name, deadline_s=call.left_s)
         finally:
-            call.left_s -= now() - started
+            took_s = now() - started
+            call.left_s -= took_s
         failpoint("http-after-send")
-        self._budget.told(answer.headers, wrote=call.write and 200 <= answer.status < 300)
+        self.clock.told(answer.headers, took_s)
+        self._budget.told(answer.headers, wrote=call.write and 200 <= answer.status < 300, ahead_s=self.clock.ahead_s or 0.0)
         return Response(answer.status, answer.headers, answer.content, call.name)
 
     async def _outcome(self, response: Response, ok: frozenset[int]) -> Response:
@@ -212,13 +220,14 @@ class ApiClient:
         blocked = page_of_a_proxy(response)
         if blocked is not None:
             return blocked
-        now, body = self._clock(), response.body()
+        now, body = self.clock.now(), response.body()
         error = self._driver.classify(response.status, response.headers, body, response.request, now=now)
         error = error or shared_error(response, now)
         if response.wrote and isinstance(error, ProviderUnavailable):
             error = OutcomeUnknown(error.message, status=response.status, request=response.request, retry_at=error.retry_at)
-        if isinstance(error, ProviderError) and error.body is None:
-            error.body = body
+        if isinstance(error, ProviderError):
+            error.body = body if error.body is None else error.body
+            error.retry_at = None if error.retry_at is None else self.clock.here(error.retry_at)
         return error
 
 

@@ -26,6 +26,8 @@ class Executor(Protocol):
     needs_integration: bool
     settle_s: float
     poll_s: float
+    by_clock: bool
+    """Whether `find` looks by time: then the absence of a run proves something only while the provider's clock is known."""
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
         """Return the permissions that ``executor`` (a Stage's ``spec.executor``) asks of its integration. Pure."""

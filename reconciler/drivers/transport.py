@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +23,7 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
+from reconciler.drivers.clock import ProviderClock
 from reconciler.drivers.net import NetworkPolicy
 from reconciler.model.errors import (
     AddressRefused,
@@ -138,6 +139,7 @@ class HttpSession:
         self._ca_bundle = ca_bundle
         self._proxy = proxy
         self._budgets: dict[int, Budget] = {}
+        self._clocks: dict[str, ProviderClock] = {}
         self._transport: AiohttpTransport | None = None
         self._public: AiohttpTransport | None = None
         """For URLs that an answer gives: nothing that is not public, whatever ``allow`` opens, and no connection of the others."""
@@ -188,6 +190,13 @@ class HttpSession:
     def adopt(self, budget: Budget) -> None:
         """Share ``budget``'s last writes when the session ends."""
         self._budgets[id(budget)] = budget
+
+    def clock_of(self, api_url: str, clock: Callable[[], float]) -> ProviderClock:
+        """Return what is known of the clock at ``api_url``, shared by all of its clients; ``clock`` is this host's."""
+        found = self._clocks.get(api_url)
+        if found is None or found.clock is not clock:
+            found = self._clocks[api_url] = ProviderClock(clock)
+        return found
 
     async def send(self, request: httpx.Request, name: str, *, deadline_s: float, public: bool = False) -> Answer:
         """Send once and read the whole answer; every way this can fail is a typed error, none holds a query or a body.

@@ -48,6 +48,7 @@ class Clock:
         self._alive = alive
         self._notify = notify
         self._watchdog_s = watchdog_s
+        self._periods: dict[str, float] = {}
         self._peers = deps.store.dialect != "sqlite"
         self._scheduler = AsyncIOScheduler(
             timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
@@ -63,12 +64,18 @@ class Clock:
             self._every(self._watchdog_s, "watchdog", self._watchdog)
         self._scheduler.start()
 
+    def again(self) -> None:
+        """The clock was set back: every job counts its period from now, or it would wait until the old time has come."""
+        for name, seconds in self._periods.items():
+            self._scheduler.reschedule_job(name, trigger="interval", seconds=seconds, jitter=min(30, seconds / 20))
+
     def stop(self) -> None:
         """Stop ticking; a job under way ends by itself."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
     def _every(self, seconds: float, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        self._periods[name] = seconds
         self._scheduler.add_job(
             self._guarded, "interval", seconds=seconds, id=name, args=(name, job), jitter=min(30, seconds / 20)
         )

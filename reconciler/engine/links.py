@@ -11,6 +11,7 @@ from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.base import Connection, Driver, Limits
 from reconciler.drivers.budget import UNLIMITED, Budget
 from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.clock import ProviderClock
 from reconciler.drivers.http import ApiClient
 from reconciler.drivers.net import NetworkPolicy
 from reconciler.drivers.web import WebDriver
@@ -49,10 +50,20 @@ class Links:
         """Return the budgets by credential id, for status and metrics."""
         return self._budgets
 
+    def pull_back(self, seconds: float) -> None:
+        """End every stop as much earlier as this host's clock was set back."""
+        for budget in self._budgets.values():
+            budget.pull_back(seconds)
+
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last told for ``integration``'s credential: limit, remaining, resetAt (epoch seconds)."""
         link = self._links.get(integration)
         return link.budget.rate if link is not None else {}
+
+    def clock_of(self, integration: ResourceId) -> ProviderClock | None:
+        """Return what is known of the clock of ``integration``'s provider; None for one that was never reached."""
+        link = self._links.get(integration)
+        return link.api.clock if link is not None else None
 
     async def link(
         self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection], secrets: SecretResolver

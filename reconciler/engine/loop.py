@@ -79,6 +79,9 @@ class Loop:
         self._force: set[ResourceId] = set()
         self._explicit: set[ResourceId] = set()
         self._failed_syncs = 0
+        self._turned = 0
+        self.on_turned: Callable[[], None] = lambda: None
+        """Called when the clock was set back."""
         self._number = 0
         self._asked_again: set[ResourceId] = set()
         self.more: Mapping[str, Callable[[], Awaitable[Any]]] = {}
@@ -198,6 +201,7 @@ class Loop:
 
     async def _due(self) -> None:
         while True:
+            await self._look_at_clock()
             now = self._deps.clock()
             self.beats.beat("due", self._monotonic())
             if self.engine.holder:
@@ -209,6 +213,16 @@ class Loop:
                 await self.trigger(due)
             waiting = self.engine.soonest() - now
             await asyncio.sleep(min(1.0, max(0.05, waiting)))
+
+    async def _look_at_clock(self) -> None:
+        try:
+            turned = await self.engine.look_at_clock()
+        except StateError as error:
+            self._deps.log.error("clock_not_noted", code=error.code, error=error.message)
+            return
+        if turned != self._turned:
+            self._turned = turned
+            self.on_turned()
 
     async def _due_among_peers(self) -> None:
         """What is due stands in the state, by the database's clock; the id of the ask is made of it, so that it is one over all peers."""

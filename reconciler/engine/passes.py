@@ -91,6 +91,7 @@ class Engine:
         self.holder = ""
         """Name of this process among its peers; empty where it is alone."""
         self.patient = True
+        self.turned = 0  # how often the clock was seen set back: who keeps times of its own then forgets them
         self.seen_by_peers: set[ResourceId] = set()
         """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
@@ -214,10 +215,21 @@ class Engine:
                 await asyncio.sleep(1.0)
         return Result(integration, error=Busy(f"another process works on {integration}"))
 
+    async def look_at_clock(self) -> int:
+        """Pull back what waits for a time that a clock set back has put far away; returns `turned`."""
+        now = await self.deps.db(self.deps.store.now)
+        back_s = await self.deps.db(self.deps.store.look_at_clock, now)
+        if back_s:
+            self.turned += 1
+            self.view.next_at = dict.fromkeys(self.view.next_at, now)
+            self.links.pull_back(back_s)
+            self.deps.log.warning("clock_set_back", seconds=round(back_s))
+        return self.turned
+
     async def _slice(self, order: Order, hold: Hold | None) -> Result:
+        await self.look_at_clock()
         await self.refresh_suspensions()
-        revision, integration = self.live.revision, order.integration
-        began = self.deps.clock()
+        revision, integration, began = self.live.revision, order.integration, self.deps.clock()
         result = await run_slice(order, self.setting(revision, hold), self.links, self.deps)
         try:
             await self.remember(result)
@@ -369,7 +381,9 @@ class Engine:
             return next_try(key, error, before, digest=digest, now=now, low_s=config.retry_min, high_s=config.retry_max)
 
         path = result.integration.path
-        retries = [again(s.change.address, s.error, digest_of_change(s.change)) for s in result.report.steps if s.error is not None]
+        retries = [
+            again(s.change.address, s.error, digest_of_change(s.change)) for s in result.report.steps if s.error is not None
+        ]
         retries += [again(path, result.error, "")] if result.error is not None else []
         healed: list[str] = [
             s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries
@@ -428,7 +442,5 @@ def _changed(
     stored: Mapping[ResourceId, ResourceStatus], found: Mapping[ResourceId, ResourceStatus]
 ) -> tuple[list[ResourceStatus], list[ResourceId]]:
     """Return the statuses that are to be stored, and which are to be dropped. The time of the next look is not kept."""
-    changed = [
-        row for identity, row in found.items() if (old := stored.get(identity)) is None or not same_but_times(row, old)
-    ]
+    changed = [row for identity, row in found.items() if (old := stored.get(identity)) is None or not same_but_times(row, old)]
     return changed, [identity for identity in stored if identity not in found]

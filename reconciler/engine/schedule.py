@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.state import Store
 
 FORBIDDEN_S = 600.0
-"""A missing permission is asked for at most once in ten minutes (or in the longest pause configured, if that is shorter)."""
+"""A missing permission is asked for at most once in ten minutes."""
 SOON_S = 1.0
 """A time that a provider names is believed only beyond this: one in the past would mean a try without any pause."""
 QUARANTINE_AFTER = 5
@@ -106,7 +106,7 @@ def next_try(
     attempts = (before.attempts if before is not None and before.digest == digest else 0) + 1
     pause = min(high_s, low_s * 2 ** min(attempts - 1, 30)) * random.uniform(0.8, 1.2)  # noqa: S311
     if isinstance(error, PermissionDenied):
-        pause = max(pause, min(FORBIDDEN_S, high_s))
+        pause = max(pause, FORBIDDEN_S)
     at = now + pause
     retry_at = getattr(error, "retry_at", None)
     if retry_at is not None and retry_at > now + SOON_S:

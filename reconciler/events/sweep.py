@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.http import ApiClient
 from reconciler.drivers.receiving import Receiver
 from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import Endpoint
@@ -50,7 +50,7 @@ class _Place:
     """A source that can be swept."""
 
     endpoint: Endpoint
-    api: Api
+    api: ApiClient
     hooks: Sequence[Hook]
     since: float
     swept: Swept = field(init=False)
@@ -121,7 +121,8 @@ class Sweep:
         if before is None and since is None:  # a source that is new: what happened before it was declared is not its business
             await db(store.set_cursors, {name: now})
             return Swept(source.id)
-        begin = since if since is not None else max(float(before) - OVERLAP_S, now - MOST_S)
+        before = min(float(before or now), now)  # a clock that was ahead, and was set back, must not hide what is missed since
+        begin = since if since is not None else max(before - OVERLAP_S, now - MOST_S)
         try:
             place = await self._place(endpoint, begin)
             await self._sweep(place, now)
@@ -166,8 +167,10 @@ class Sweep:
         return _Place(endpoint, link.api, hooks, since)
 
     async def _sweep(self, place: _Place, now: float) -> None:
-        past = await place.receiver.missed(place.api, place.endpoint.source, place.hooks, place.since)
-        todo = [one for one in past if not one.arrived and one.type != "ping" and now - one.at > YOUNG_S]
+        await place.api.learn_time()
+        ahead_s = place.api.clock.ahead_s or 0.0
+        past = await place.receiver.missed(place.api, place.endpoint.source, place.hooks, place.since + ahead_s)
+        todo = [one for one in past if not one.arrived and one.type != "ping" and now + ahead_s - one.at > YOUNG_S]
         missing = await self._unknown(place, todo)
         place.swept.missed = len(missing)
         if not missing:

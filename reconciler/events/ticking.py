@@ -33,6 +33,7 @@ class Ticking:
         self._beat = beat
         self._after: dict[ResourceId, tuple[str, float]] = {}
         self.next_at: dict[ResourceId, float] = {}
+        self._turned = 0
 
     async def run(self) -> None:
         """Run for ever."""
@@ -53,6 +54,11 @@ class Ticking:
         ]
         if not sources:
             return
+        turned = await self._engine.look_at_clock()
+        if turned != self._turned:  # what is remembered here is of a time that has not come
+            self._turned = turned
+            self._after.clear()
+            self.next_at.clear()
         deps = self._engine.deps
         now = await deps.db(deps.store.now)
         for source in sources:

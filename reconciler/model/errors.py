@@ -124,7 +124,9 @@ def storage_error(error: OSError, path: object) -> StateError:
             hint="Give it to the user that runs the program (chown), or make the file system writable; `reconciler doctor` looks.",
         )
     return StateError(
-        f"{path} cannot be used: {reason}", code="RC7072", hint="Check the file and its disk; `reconciler doctor` looks at all of them."
+        f"{path} cannot be used: {reason}",
+        code="RC7072",
+        hint="Check the file and its disk; `reconciler doctor` looks at all of them.",
     )
 
 
@@ -241,6 +243,12 @@ class OutcomeUnknown(ProviderError):
 
 class ProviderProtocolError(ProviderError):
     code = "RC5021"
+
+
+class ListTooLarge(ProviderProtocolError):
+    """The pages of one list hold more bytes, or more items, than one list may."""
+
+    code = "RC5051"
 
 
 class TLSFailed(ProviderError):

@@ -142,7 +142,9 @@ class RunIntent:
     spec: JsonObject
     """``executor.spec`` in canonical form, all templates replaced: may hold secret values, is never stored."""
     intended_at: float
-    """When the intent was stored (seconds since the epoch, the database's clock)."""
+    """When the intent was stored (seconds since the epoch), by the provider's clock as far as that is known."""
+    tries: int = 0
+    """How often the start was refused before, surely without an effect."""
     resource_id: int = 0
     """``executor.resource.id``, where it is given in place of a name."""
 
@@ -194,6 +196,8 @@ class Execution:
     """When the start was intended first: what the timeout counts from."""
     intended_at: float = 0.0
     """When the newest start was intended."""
+    ahead_s: float | None = None
+    """How far the provider's clock was ahead then; None: that was not known."""
     finished_at: float = 0.0
     next_at: float = 0.0
     """When it is looked at next."""

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -142,6 +143,9 @@ Handler = Callable[..., Reply]
 Route = tuple[str, str, Handler]
 COMMON: Mapping[str, Any] = {
     "latency_s": 0.0,  # each answer is late by this much
+    "clock_skew_s": 0.0,  # the provider's clock is ahead of this host's by this much
+    "date_header": True,  # answers tell the provider's time
+    "pad_bytes": 0,  # answers to GET are filled up with blanks to this size
     "list_lag_s": 0.0,  # lists show the past
     "accept_duplicates": False,  # a provider without uniqueness: what a lost answer then doubles
     "page_size": 0,  # cap of the page size, 0: the provider's own
@@ -159,7 +163,7 @@ class Simulator:
     defaults: Mapping[str, Any] = {}
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+        self._host_clock = clock
         self.settings: dict[str, Any] = {}
         self.state: dict[str, Any] = {}
         self.faults: list[Fault] = []
@@ -201,6 +205,16 @@ class Simulator:
         """React to a state that was put from outside: fill defaults, rebuild indexes."""
 
     # what the framework does
+
+    def clock(self) -> float:
+        """Return the provider's time, in seconds since the epoch."""
+        return self._host_clock() + float(self.settings.get("clock_skew_s", 0.0))
+
+    def dated(self, reply: Reply) -> Reply:
+        """Add the Date that every answer has, as RFC 9110 §6.6.1 asks of a server with a clock."""
+        if not self.settings["date_header"] or "date" in {name.lower() for name in reply.headers}:
+            return reply
+        return dataclasses.replace(reply, headers={**reply.headers, "date": formatdate(self.clock(), usegmt=True)})
 
     def reset(self) -> None:
         """Forget everything: state, settings, faults, log."""
@@ -247,7 +261,13 @@ class Simulator:
             reply = self.not_found(call) if handler is None else handler(call, **parameters)
         except Refusal as refusal:
             reply = refusal.reply
-        return self.after(call, reply)
+        reply = self.after(call, reply)
+        size = int(self.settings["pad_bytes"])
+        if size and call.method == "GET" and reply.body is not None:
+            reply = dataclasses.replace(
+                reply, body=reply.content.ljust(size), headers={"content-type": reply.content_type, **reply.headers}
+            )
+        return reply
 
     def sent(self, reply: Reply) -> Reply:
         """Return ``reply`` as it goes over the wire: without the fields that the setting ``leave_out`` names."""
@@ -257,7 +277,7 @@ class Simulator:
 
     def note(self, call: Call, status: int, fault: Fault | None) -> None:
         """Add to the log of requests; status 0 is "no answer was sent"."""
-        self.log.append((self.clock(), call, status, fault.id if fault is not None else 0))
+        self.log.append((self._host_clock(), call, status, fault.id if fault is not None else 0))
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """Return the log, oldest first. Credentials are shown as a short hash: equal ones can be told, none can be read."""

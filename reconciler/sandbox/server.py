@@ -82,7 +82,7 @@ class _Asgi:
         if fault is None:
             reply = app.sent(app.answer(call))
             app.note(call, reply.status, None)
-            await _send(send, reply, head=call.method == "HEAD")
+            await _send(send, app.dated(reply), head=call.method == "HEAD")
             return
         await self._strike(fault, call, delay_s, transport=_transports.get(tuple(scope["client"])), receive=receive, send=send)
 
@@ -97,14 +97,14 @@ class _Asgi:
         if fault.effect == "answer":
             reply = real if real is not None and not fault.status else Reply(fault.status, fault.body, fault.headers)
             app.note(call, reply.status, fault)
-            await _send(send, reply)
+            await _send(send, app.dated(reply))
         elif fault.effect == "malformed":
             app.note(call, 200, fault)
-            await _send(send, Reply(200, b'{"broken": [1, 2', {"content-type": "application/json", **fault.headers}))
+            await _send(send, app.dated(Reply(200, b'{"broken": [1, 2', {"content-type": "application/json", **fault.headers})))
         else:
             app.note(call, 0, fault)
             if fault.effect == "truncate" and real is not None:
-                await _send(send, real, cut=True)
+                await _send(send, app.dated(real), cut=True)
             if transport is not None and fault.effect != "mute":
                 _hang_up(transport, reset=fault.effect == "reset")
             while (await receive())["type"] != "http.disconnect":
@@ -171,6 +171,7 @@ def _configuration(app: Simulator) -> uvicorn.Config:
         log_config=None,
         log_level="error",
         server_header=False,
+        date_header=False,
         timeout_keep_alive=60,
         timeout_graceful_shutdown=1,
     )

@@ -36,6 +36,7 @@ class StageLoop:
         self._asked: dict[str, tuple[int, float]] = {}
         self._reporting: asyncio.Task[int] | None = None
         self._draining = False
+        self._turned = 0
         self._failed: dict[ResourceId, float] = {}
 
     def wake(self) -> None:
@@ -64,6 +65,10 @@ class StageLoop:
         deps = self._engine.deps
         if self._draining:
             return IDLE_S
+        turned = await self._engine.look_at_clock()
+        if turned != self._turned:
+            self._turned = turned
+            self._asked.clear()
         await self._engine.refresh_suspensions()
         for stage in await deps.db(deps.store.stages_with_items):
             await self._admit_guarded(stage)

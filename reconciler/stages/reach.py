@@ -40,7 +40,8 @@ def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) ->
         type=executor["type"],
         resource=execution.resource or str(executor.get("resource", {}).get("name", "")),
         spec=spec,
-        intended_at=execution.intended_at,
+        intended_at=execution.intended_at + (execution.ahead_s or 0.0),
+        tries=execution.failures,
         resource_id=int(executor.get("resource", {}).get("id", 0)),
     )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable
 
+from reconciler.drivers.clock import TOO_FAR_S
 from reconciler.drivers.http import ApiClient
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import (
     Ambiguous,
-    AuthFailed,
     NotFound,
     OutcomeUnknown,
     ProviderError,
-    RateLimited,
     ReconcilerError,
     RetryKind,
     StateError,
@@ -25,6 +24,8 @@ from reconciler.stages.stepping import FIRST_POLL_S, Stepping, Work
 
 FIND_S = 600.0
 """How long a run that was taken, but has no id yet, is looked for."""
+NOT_FOUND_TRIES = 3
+"""A 404 may pass (lists lag, rights come late): a start is refused for good when it was answered so this often."""
 Guard = Callable[[ApiClient], ApiClient]
 """Makes a client that writes only while this process has the lease of the execution."""
 
@@ -56,6 +57,7 @@ class Starting:
         try:
             spec = self._tools.resolved(work)
             api = guard(await self._tools.reach.api(work.execution, work.stage, spec))
+            ahead_s = await self._ahead_s(work, api)
         except StateError:
             raise
         except ProviderError as error:  # who gives the credential out is away, perhaps for a moment
@@ -65,7 +67,12 @@ class Starting:
             await self._tools.end(work, Ended(Result.FAILED, Why.ERROR, error.message))
             return
         changed = await self._tools.save(
-            work, intended_at=work.now, next_at=work.now + FIRST_POLL_S, status="starting", message=""
+            work,
+            intended_at=work.now,
+            ahead_s=ahead_s,
+            next_at=work.now + FIRST_POLL_S,
+            status="starting",
+            message="",
         )
         failpoint("execution-after-intent")
         intent = self._tools.intent(changed, spec)
@@ -80,6 +87,14 @@ class Starting:
         else:
             failpoint("execution-after-start")
             await self._started(changed, run)
+
+    async def _ahead_s(self, work: Work, api: ApiClient) -> float | None:
+        """Return how far the provider's clock is ahead of the database's: what is searched there by time, is searched by it."""
+        if not work.executor.by_clock:
+            return None
+        await api.learn_time()
+        known = api.clock.ahead_s is not None
+        return api.clock.now() - await self._tools.deps.db(self._tools.deps.store.now) if known else None
 
     async def _started(self, work: Work, run: Run | None) -> None:
         if run is None:
@@ -105,9 +120,10 @@ class Starting:
             await self._follow(dataclasses.replace(work, execution=saved))
 
     async def _not_started(self, work: Work, error: ReconcilerError) -> None:
-        """The provider said no, or was not reached: surely nothing runs."""
+        """The provider said no, or was not reached: surely nothing runs. Only values are final: the item's are fixed."""
         retry = error.retry if isinstance(error, ProviderError) else RetryKind.SPEC
-        if retry is RetryKind.SPEC or isinstance(error, NotFound) or _denied(error):
+        gone = isinstance(error, NotFound) and work.execution.failures + 1 >= NOT_FOUND_TRIES
+        if retry is RetryKind.SPEC or gone:
             await self._tools.end(work, Ended(Result.FAILED, Why.REFUSED, error.message))
             return
         pause = self._tools.pause(work.execution.failures, error)
@@ -138,12 +154,22 @@ class Starting:
             await self._tools.log("execution_found", execution, external_id=run.external_id)
             await self._started(work, run)
             return
+        await self._not_found(work, api, guard)
+
+    async def _not_found(self, work: Work, api: ApiClient, guard: Guard) -> None:
+        """A complete look shows no run: wait, give up, or start again where that proves that there is none."""
+        execution = work.execution
         age = work.now - execution.intended_at
+        if execution.ahead_s is not None and api.clock.ahead_s is not None:
+            age = api.clock.now() - execution.intended_at - execution.ahead_s  # whatever was done to our clock meanwhile
         if execution.status == "accepted":
             if age > FIND_S:
                 message = "the provider took it, but no run carries the execution's id; see docs/stages.md on `run-name`"
                 await self._tools.end(work, Ended(Result.FAILED, Why.LOST, message))
                 return
+        elif age > self._tools.settle(work) and not _proves(work, api):
+            await self._cannot_tell(work)
+            return
         elif execution.cancel_at and age > self._tools.settle(work):
             await self._tools.end(
                 work, Ended(Result.CANCELLED, Why.USER, f"cancelled by {execution.cancel_by}; no run was started")
@@ -152,12 +178,29 @@ class Starting:
         elif age > self._tools.settle(work):
             await self._again(work, guard)
             return
-        await self._tools.save(work, next_at=work.now + min(10.0, FIRST_POLL_S + age / 4))
+        await self._tools.save(work, next_at=work.now + min(10.0, FIRST_POLL_S + max(0.0, age) / 4))
+
+    async def _cannot_tell(self, work: Work) -> None:
+        """Whether a run was started cannot be proved by times: it is looked for, and never started a second time."""
+        execution = work.execution
+        if execution.cancel_at and work.now - execution.cancel_at > FIND_S:
+            message = f"cancelled by {execution.cancel_by}; no run was found, and whether one was started cannot be proved"
+            await self._tools.end(work, Ended(Result.CANCELLED, Why.USER, message, surely=False))
+            return
+        message = (
+            "RC5052: unknown outcome of the start: no run is found, and the provider's clock is unknown or far from this host's, "
+            "so that it is looked for and not started again; see `reconciler doctor`"
+        )
+        pause = self._tools.pause(execution.failures)
+        await self._tools.save(work, failures=execution.failures + 1, message=message, next_at=work.now + pause)
 
     async def _again(self, work: Work, guard: Guard) -> None:
         cleared = await self._tools.save(work, intended_at=0.0, resent=True, message="no run was found: it is started again")
         await self._dispatch(cleared, guard)
 
 
-def _denied(error: ReconcilerError) -> bool:
-    return isinstance(error, ProviderError) and error.status == 403 and not isinstance(error, AuthFailed | RateLimited)
+
+def _proves(work: Work, api: ApiClient) -> bool:
+    """Whether a list by time that lacks the run proves that there is none: the offset of the clocks was small, and is."""
+    ahead_s = work.execution.ahead_s
+    return not work.executor.by_clock or (ahead_s is not None and abs(ahead_s) <= TOO_FAR_S and api.clock.trusted)

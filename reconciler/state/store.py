@@ -20,9 +20,10 @@ from reconciler.state.findings import Findings
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
 from reconciler.state.routing import Routings
 from reconciler.state.tables import meta
+from reconciler.state.turned import Turned
 
 
-class Store(Findings, Routings):
+class Store(Findings, Routings, Turned):
     """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.engine.deps.StateThread`)."""
 
     _cache: BlobCache | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Any
@@ -19,8 +20,10 @@ from reconciler.model.errors import (
     Ambiguous,
     NotFound,
     OutcomeUnknown,
+    ProviderError,
     ProviderProtocolError,
     ProviderUnavailable,
+    RateLimited,
     ReconcilerError,
     ValidationFailed,
 )
@@ -216,7 +219,7 @@ async def test_any_2xx_passes_where_no_policy_is_given(http, status):
     assert (report.result, report.conclusion) == (Result.PASSED, str(status))
 
 
-@pytest.mark.parametrize("status", [302, 304, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [302, 304, 400, 401, 403, 404, 409, 422, 500, 502, 504])
 async def test_any_other_answer_is_a_run_that_failed_and_is_not_sent_again(http, status):
     body = b"" if status == 304 else {"error": CANARY}
     async with serve(answering((status, body, {"Retry-After": "1", "Location": "https://elsewhere.example/"}))) as server:
@@ -226,6 +229,30 @@ async def test_any_other_answer_is_a_run_that_failed_and_is_not_sent_again(http,
     assert run.detail["done"] is True
     assert CANARY not in json.dumps(run.detail)
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_n48_an_answer_that_asks_to_come_back_later_is_no_end_until_it_came_often(http, status):
+    async with serve(answering((status, {}, {"Retry-After": "7"}))) as server:
+        api, wanted = client(http, server.url), intent(server.url)
+        with pytest.raises(RateLimited if status == 429 else ProviderUnavailable) as caught:
+            await HTTP.start(api, wanted)
+        assert 5 < caught.value.retry_at - time.time() < 9
+        last = await HTTP.start(api, dataclasses.replace(wanted, tries=5))
+        assert (await HTTP.poll(api, wanted, last)).conclusion == str(status)
+        assert (await ran(http, server.url, responsePolicy={"statusCodes": [status]}))[1].result is Result.PASSED
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST", "PATCH"])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+async def test_n48_what_may_be_sent_twice_is_sent_again_after_a_failure_and_nothing_else_is(http, status, method):
+    async with serve(answering((status, {}, {}))) as server:
+        api, wanted = client(http, server.url), intent(server.url, method=method)
+        if method in ("POST", "PATCH"):
+            assert (await HTTP.start(api, wanted)).detail["done"] is True
+        else:
+            with pytest.raises(ProviderError):
+                await HTTP.start(api, wanted)
 
 
 async def test_a_policy_names_what_passes_and_nothing_else_does(http):

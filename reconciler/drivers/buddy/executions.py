@@ -22,7 +22,7 @@ from reconciler.model.values import JsonObject, text_of
 
 VARIABLE = "RECONCILER_EXECUTION_ID"
 LOOK_BACK_S = 120.0
-"""How much older than the intent an execution may look: clocks differ."""
+"""How much older than the intent an execution may look: an offset of clocks is measured, and not exact."""
 Place = tuple[str, str, int]
 """Workspace, project, and number of the pipeline."""
 
@@ -35,6 +35,7 @@ class BuddyExecutor(NoJobToken):
     type = "buddy"
     needs_integration = True
     settle_s = 60.0
+    by_clock = True
     poll_s = 15.0
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:

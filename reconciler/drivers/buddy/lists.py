@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.paging import ListBound
 from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ScopeGone
 from reconciler.model.objects import Container, ObservedObject, Scope
 
@@ -47,11 +48,14 @@ async def paged_list(api: Api, path: str, field: str, key: str) -> list[Item]:
     puts on a page at most is not documented, so that a short page proves nothing.
     """
     found: dict[Any, Item] = {}
+    bound = ListBound(path)
     for page in range(1, MAX_PAGES + 1):
         response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
+        bound.take(response)
         fresh = {item[key]: item for item in items_of(response.json(), path, field, key) if item[key] not in found}
         if not fresh:
             return list(found.values())
+        bound.count(len(fresh))
         found.update(fresh)
     raise ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.drivers.base import Api
 from reconciler.drivers.buddy.lists import MAX_PAGES, PER_PAGE, Item, items_of, workspace_path
+from reconciler.drivers.paging import ListBound
 from reconciler.model.errors import ProviderProtocolError
 
 ENDED = frozenset({"SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED"})
@@ -38,9 +39,13 @@ async def executions_since(api: Api, path: str, since: float) -> list[Item]:
     One that grows meanwhile shows some twice (each is returned once) and none too few.
     """
     found: dict[Any, Item] = {}
+    bound = ListBound(path)
     for page in range(1, MAX_PAGES + 1):
-        body = (await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})).json()
+        response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
+        bound.take(response)
+        body = response.json()
         items = items_of(body, path, "executions", "id")
+        bound.count(len(items))
         known = len(found)
         for item in items:
             found.setdefault(item["id"], item)

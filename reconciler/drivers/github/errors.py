@@ -83,14 +83,14 @@ def _message(row: Mapping[str, Any]) -> str:
 def _rate_limited(status: int, headers: Mapping[str, str], text: str, request: str, now: float) -> RateLimited | None:
     """The hourly limit names its end; a secondary one names a pause, or nothing: the budget then waits longer each time."""
     where: dict[str, Any] = {"status": status, "request": request}
-    after = _seconds(headers.get("retry-after"))
+    after = retry_after(headers, now)
     secondary = any(word in text.lower() for word in _SECONDARY)
     if headers.get("x-ratelimit-remaining") == "0" and not secondary:
         reset = _seconds(headers.get("x-ratelimit-reset"))
-        retry_at = None if reset is None else min(max(reset, now + 1.0), now + MAX_WAIT_S)
+        retry_at = None if reset is None or reset <= now else min(reset, now + MAX_WAIT_S)
         return RateLimited(f"{request}: GitHub's hourly rate limit is used up", retry_at=retry_at, **where)
     if secondary or after is not None or status == 429:
-        retry_at = None if after is None else now + min(max(after, 1.0), MAX_WAIT_S)
+        retry_at = None if after is None else max(after, now + 1.0)
         return RateLimited(f"{request}: GitHub's secondary rate limit", retry_at=retry_at, **where)
     return None
 

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.github import names
 from reconciler.drivers.github.renames import by_id, following
-from reconciler.drivers.paging import link_next, next_path, paginate
+from reconciler.drivers.paging import ListBound, link_next, next_path, paginate
 from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
 from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
@@ -87,11 +87,13 @@ class HookType:
             if await _all_unchanged(api, known[1:]):
                 return NotModified(scope)
             first = await api.request("GET", path, params={"per_page": PER_PAGE})
+        bound = ListBound(path)
+        bound.take(first)
         pages = [(path, first)]
         following = link_next(first)
         if following is not None:
             following = next_path(path, following)
-            async for page in paginate(api, following, max_pages=MAX_PAGES):
+            async for page in paginate(api, following, max_pages=MAX_PAGES, bound=bound):
                 pages.append((following, page))
                 after = link_next(page)
                 following = next_path(path, after) if after is not None else following

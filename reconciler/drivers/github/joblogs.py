@@ -6,14 +6,13 @@ GitHub shows the log of a job when the job is over; until then its steps say how
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.github.runs import Item, listed
+from reconciler.drivers.github.runs import Item, dated
 from reconciler.drivers.github.times import epoch_of
 from reconciler.model.errors import NotFound, ProviderProtocolError, ValidationFailed
 from reconciler.model.executions import LogLines
@@ -27,7 +26,7 @@ Cursor = dict[str, tuple[int, int] | None]
 async def read(api: Api, root: str, run_id: str, cursor: str) -> LogLines:
     """Return what the jobs said after ``cursor``; complete when the run is, and every log was read to its end."""
     run = (await api.request("GET", f"{root}/actions/runs/{run_id}")).json()
-    jobs = await listed(api, f"{root}/actions/runs/{run_id}/jobs", "jobs", {"filter": "latest"})
+    jobs, now = await dated(api, f"{root}/actions/runs/{run_id}/jobs", "jobs", {"filter": "latest"})
     positions, lines = positions_of(cursor), []
     for job in jobs:
         number = str(job["id"])
@@ -35,7 +34,7 @@ async def read(api: Api, root: str, run_id: str, cursor: str) -> LogLines:
         if at is None:
             continue
         steps = list(steps_of(job))
-        said, ended = await _log(api, root, job)
+        said, ended = await _log(api, root, job, now)
         lines += steps[at[0] :]
         lines += [f"[{job.get('name')}] {line}" if len(jobs) > 1 else line for line in said[at[1] :]]
         positions[number] = None if ended else (max(at[0], len(steps)), max(at[1], len(said)))
@@ -55,15 +54,15 @@ def steps_of(job: Item) -> Iterator[str]:
             yield f"{job.get('name')}: step '{step.get('name')}' {step.get('conclusion')}"
 
 
-async def _log(api: Api, root: str, job: Item) -> tuple[list[str], bool]:
-    """Return the lines of a job, and whether there will be no more. A job that was skipped has none."""
+async def _log(api: Api, root: str, job: Item, now: float) -> tuple[list[str], bool]:
+    """Return the lines of a job, and whether there will be no more. A job that was skipped has none. ``now`` is GitHub's."""
     if job.get("status") != "completed":
         return [], False
     try:
         answer = await api.download(f"{root}/actions/jobs/{job['id']}/logs")
     except NotFound:
         ended = epoch_of(job.get("completed_at")) or 0.0
-        return [], job.get("conclusion") == "skipped" or time.time() - ended > LATE_S
+        return [], job.get("conclusion") == "skipped" or now - ended > LATE_S
     except (ValidationFailed, ProviderProtocolError) as error:  # expired (410), or larger than any answer may be
         return [f"(the log of job '{job.get('name')}' cannot be shown: {error.message})"], True
     text = answer.text.removeprefix("\ufeff").removesuffix("\n")

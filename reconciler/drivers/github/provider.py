@@ -16,7 +16,7 @@ from reconciler.drivers.github.hooks import HookType
 from reconciler.drivers.github.receiving import GitHubReceiver
 from reconciler.drivers.github.reporting import GitHubReporter
 from reconciler.drivers.github.workflows import GitHubExecutor
-from reconciler.drivers.paging import paginate
+from reconciler.drivers.paging import ListBound, paginate
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
@@ -27,6 +27,8 @@ from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
 MAX_REPOSITORIES = 5_000
+_ALL_REPOSITORIES_BYTES = 128 << 20
+"""Only names are kept of these pages, one page at a time."""
 _PER_PAGE = 100
 _POINTERS = {"token": "/token", "basic": "/basic/password"}
 
@@ -167,7 +169,8 @@ async def _visible(api: Api, owner: str) -> list[str]:
 
 async def _names(api: Api, path: str) -> list[str]:
     found: list[str] = []
-    async for page in paginate(api, path, params={"per_page": _PER_PAGE}, max_pages=MAX_REPOSITORIES // _PER_PAGE + 1):
+    bound = ListBound(path, max_bytes=_ALL_REPOSITORIES_BYTES)
+    async for page in paginate(api, path, params={"per_page": _PER_PAGE}, max_pages=MAX_REPOSITORIES // _PER_PAGE + 1, bound=bound):
         found += [str(row["full_name"]) for row in _rows(page) if row.get("archived") is not True]
         if len(found) > MAX_REPOSITORIES:
             raise ValidationFailed(

@@ -17,7 +17,7 @@ from reconciler.drivers.github import names
 from reconciler.drivers.github.payload import DELIVERY, EVENT, delivery_of, signed_by
 from reconciler.drivers.github.renames import following
 from reconciler.drivers.github.times import epoch_of
-from reconciler.drivers.paging import paginate
+from reconciler.drivers.paging import ListBound, paginate
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.objects import Scope
@@ -91,10 +91,12 @@ class GitHubReceiver:
 async def _listed(api: Api, hook: Hook, since: float, root: str) -> list[Mapping[str, Any]]:
     """Return the attempts of a hook that ended after ``since``, newest first. GitHub pages by a cursor, newest first."""
     path, rows = f"{root}/hooks/{hook.external_id}/deliveries", []
-    async for page in paginate(api, path, params={"per_page": PER_PAGE}):
+    bound = ListBound(path)
+    async for page in paginate(api, path, params={"per_page": PER_PAGE}, bound=bound):
         body = page.json()
         if not isinstance(body, list) or not all(_usable(row) for row in body):
             raise ProviderProtocolError(f"GET {path}: no list of deliveries", request=f"GET {path}")
+        bound.count(len(body))
         rows += [row for row in body if _at(row) > since]
         if body and _at(body[-1]) < since - LATE_S:
             break

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.clock import date_of
 from reconciler.drivers.github.times import epoch_of, stamp_of
-from reconciler.drivers.paging import paginate
+from reconciler.drivers.paging import ListBound, paginate
 from reconciler.model.errors import Ambiguous, PermissionDenied, ProviderProtocolError, ProviderUnavailable
 from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
 
@@ -26,7 +27,7 @@ PER_PAGE = 100
 SEARCH_CAP = 1_000
 """A search with filters shows no more results than this."""
 LOOK_BACK_S = 120.0
-"""How much older than the intent a run may look: clocks differ."""
+"""How much older than the intent a run may look: an offset of clocks is measured, and not exact."""
 NOT_BEFORE_S = 5.0
 """A run without our id that began longer than this before the intent is none of ours."""
 DOUBT_S = 20.0
@@ -49,18 +50,27 @@ _RESULT = {
 
 async def listed(api: Api, path: str, key: str, params: Mapping[str, str | int]) -> list[Item]:
     """Return every row of ``{"total_count", key: […]}``, all pages; raises `ProviderProtocolError` for another shape."""
+    return (await dated(api, path, key, params))[0]
+
+
+async def dated(api: Api, path: str, key: str, params: Mapping[str, str | int]) -> tuple[list[Item], float]:
+    """Return what `listed` does, and when that was by GitHub's clock (by ours, where its answer tells no time)."""
     rows: list[Item] = []
-    async for page in paginate(api, path, params={**params, "per_page": PER_PAGE}):
+    at: float | None = None
+    bound = ListBound(path)
+    async for page in paginate(api, path, params={**params, "per_page": PER_PAGE}, bound=bound):
         body = page.json()
         found = body.get(key) if isinstance(body, Mapping) else None
         if not isinstance(found, list) or not all(isinstance(row, Mapping) and _is_id(row.get("id")) for row in found):
             raise ProviderProtocolError(f"GET {path}: no list of {key}", request=f"GET {path}")
+        bound.count(len(found))
         rows += found
-    return rows
+        at = date_of(page.headers) or at
+    return rows, time.time() if at is None else at
 
 
-async def created_since(api: Api, path: str, event: str, since: float) -> list[Item]:
-    """Return every run of ``event`` that was made at ``since`` (epoch seconds) or later.
+async def created_since(api: Api, path: str, event: str, since: float) -> tuple[list[Item], float]:
+    """Return every run of ``event`` that was made at ``since`` or later, and when that was seen, all by GitHub's clock.
 
     Where a search is cut off at `SEARCH_CAP`, it goes on with the older ones: a list that is not complete proves no absence.
     """
@@ -68,10 +78,10 @@ async def created_since(api: Api, path: str, event: str, since: float) -> list[I
     oldest, until = stamp_of(since), ""
     while True:
         span = f"{oldest}..{until}" if until else f">={oldest}"
-        rows = await listed(api, path, "workflow_runs", {"event": event, "created": span})
+        rows, seen_at = await dated(api, path, "workflow_runs", {"event": event, "created": span})
         found |= {row["id"]: row for row in rows}
         if len(rows) < SEARCH_CAP:
-            return list(found.values())
+            return list(found.values()), seen_at
         before, until = until, stamp_of(min(epoch_of(row.get("created_at")) or since for row in rows))
         if until == before:
             raise ProviderProtocolError(f"GET {path}: too many runs in one second to see them all", request=f"GET {path}")
@@ -83,7 +93,7 @@ async def carrying(api: Api, path: str, event: str, intent: RunIntent) -> Item |
     Raises `Ambiguous` when it is in runs of several workflows, or when there are runs that nothing tells from ours, and
     `ProviderUnavailable` while it is too early to say so.
     """
-    rows = await created_since(api, path, event, intent.intended_at - LOOK_BACK_S)
+    rows, seen_at = await created_since(api, path, event, intent.intended_at - LOOK_BACK_S)
     ours = [row for row in rows if intent.correlation in _title(row)]
     if len({row.get("workflow_id") for row in ours}) > 1:
         raise _ambiguous(
@@ -95,7 +105,7 @@ async def carrying(api: Api, path: str, event: str, intent: RunIntent) -> Item |
     others = await _by_us(api, others)
     if not others:
         return None
-    if time.time() - intent.intended_at < DOUBT_S:
+    if seen_at - intent.intended_at < DOUBT_S:
         raise ProviderUnavailable(f"GET {path}: a run that carries the execution's id may yet appear", request=f"GET {path}")
     hint = "Put the id into the workflow's `run-name`: Deploy ${{ inputs.reconciler_execution_id }}"
     raise _ambiguous(others, "runs were started meanwhile, and nothing tells whether one of them is this execution's", hint)
@@ -127,7 +137,7 @@ def run_of(row: Item, repository: str) -> Run:
 
 def report_of(row: Item, repository: str) -> RunReport:
     """Return what a run is like; a run that was started again shows its newest attempt. Raises `ProviderProtocolError`."""
-    run, status, conclusion = run_of(row, repository), row.get("status"), row.get("conclusion")
+    run, status, conclusion = run_of(row, repository), row.get("status"), row.get("conclusion") or None
     if not isinstance(status, str) or (status == "completed") != isinstance(conclusion, str):
         raise ProviderProtocolError(f"GitHub shows run {run.external_id} as {status!r} with the conclusion {conclusion!r}")
     if not isinstance(conclusion, str):

@@ -63,6 +63,7 @@ class GitHubExecutor:
     type = "github"
     needs_integration = True
     settle_s = 120.0
+    by_clock = True
     poll_s = 30.0
     """A webhook of ``workflow_run`` is faster; without one, a hundred runs at a time stay far below the hourly limit."""
 
@@ -320,4 +321,6 @@ async def _cancel(api: Api, run: Run, root: str) -> None:
                 pass  # an Enterprise server without it
         await api.request("POST", f"{path}/cancel")
     except Conflict:
-        return  # it has ended
+        row = (await api.request("GET", path)).json()
+        if not isinstance(row, Mapping) or row.get("status") != "completed":
+            raise  # refused for another reason ("not queued yet"): it goes on, and is asked to end again

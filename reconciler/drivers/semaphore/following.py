@@ -24,6 +24,8 @@ from reconciler.drivers.semaphore.times import epoch_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
 
+LOOK_BACK_S = 120
+"""How much older than the intent a workflow may look: an offset of clocks is measured, and not exact."""
 MAX_ATTEMPTS = 50
 """Attempts of one run that are followed in one poll."""
 _STATUS = {
@@ -100,7 +102,7 @@ async def _newer(api: Api, intent: RunIntent, project: str, current: Attempt) ->
     rebuilt = _newest(await listed(api, PIPELINES, "ppl_id", {"wf_id": current.workflow}), "partial_rerun_of", pipeline)
     if rebuilt is not None:
         return Attempt(current.workflow, *await pipeline_of(api, str(rebuilt["ppl_id"])))
-    params: dict[str, str | int] = {"project_id": project, "created_after": int(intent.intended_at)}
+    params: dict[str, str | int] = {"project_id": project, "created_after": int(intent.intended_at) - LOOK_BACK_S}
     rerun = _newest(await listed(api, WORKFLOWS, "wf_id", params), "rerun_of", current.workflow)
     if rerun is None or not text_of(rerun, "initial_ppl_id"):
         return None

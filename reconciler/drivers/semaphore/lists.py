@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.paging import paginate
+from reconciler.drivers.paging import ListBound, paginate
 from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError
 
 MAX_PROJECT_PAGES = 100
@@ -22,12 +22,14 @@ async def list_all(api: Api, path: str, field: str, *, page_size: int) -> list[M
         return f"{path}?page_size={page_size}&page_token={quote(str(token), safe='')}" if token else None
 
     items: list[Mapping[str, Any]] = []
-    async for response in paginate(api, f"{path}?page_size={page_size}", next_page=following):
+    bound = ListBound(path)
+    async for response in paginate(api, f"{path}?page_size={page_size}", next_page=following, bound=bound):
         page = _object(response, path).get(field)
         if not isinstance(page, list) or not all(is_item(item) for item in page):
             raise ProviderProtocolError(
                 f"GET {path}: the list has no '{field}' of objects with id and name", request=f"GET {path}"
             )
+        bound.count(len(page))
         items += page
     return items
 
@@ -35,11 +37,14 @@ async def list_all(api: Api, path: str, field: str, *, page_size: int) -> list[M
 async def projects(api: Api) -> list[Mapping[str, Any]]:
     """Return all projects that the token may view, by name. A page may be short, or empty, and others follow."""
     found: dict[str, Mapping[str, Any]] = {}
+    bound = ListBound("/api/v1alpha/projects")
     for number in range(1, MAX_PROJECT_PAGES + 1):
         response = await api.request("GET", "/api/v1alpha/projects", params={"page": number})
+        bound.take(response)
         page = response.json()
         if not isinstance(page, list):
             raise ProviderProtocolError("GET /api/v1alpha/projects: not a list", request="GET /api/v1alpha/projects")
+        bound.count(len(page))
         found.update((str(item["metadata"]["name"]), item) for item in page if is_item(item))
         if response.headers.get("x-has-more") != "true":
             return [found[name] for name in sorted(found)]

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.paging import paginate
+from reconciler.drivers.paging import ListBound, paginate
 from reconciler.drivers.semaphore.lists import is_item
 from reconciler.model.errors import ProviderProtocolError
 
@@ -46,10 +46,12 @@ async def listed(api: Api, path: str, key: str, params: Mapping[str, str | int])
     A list that grows while it is read shows some objects twice, and none too few. Raises `ProviderProtocolError` for another shape.
     """
     found: dict[str, Item] = {}
-    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}):
+    bound = ListBound(path)
+    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}, bound=bound):
         page = response.json()
         if not isinstance(page, list) or not all(isinstance(one, Mapping) and text_of(one, key) for one in page):
             raise ProviderProtocolError(f"GET {path}: not a list of objects with '{key}'", request=f"GET {path}")
+        bound.count(len(page))
         for one in page:
             found.setdefault(one[key], one)
     return list(found.values())

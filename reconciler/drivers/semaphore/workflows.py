@@ -14,7 +14,7 @@ from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.running import require_commit
 from reconciler.drivers.semaphore import joblogs
 from reconciler.drivers.semaphore.compiling import EVENT
-from reconciler.drivers.semaphore.following import follow, known_attempt, run_url
+from reconciler.drivers.semaphore.following import LOOK_BACK_S, follow, known_attempt, run_url
 from reconciler.drivers.semaphore.pipelines import (
     HOOK,
     MANUAL_RUN,
@@ -37,8 +37,6 @@ from reconciler.model.values import text_of as as_text
 
 PARAMETER = "RECONCILER_EXECUTION_ID"
 DEFAULT_FILE = ".semaphore/semaphore.yml"
-LOOK_BACK_S = 120
-"""How much older than the intent a run may look: clocks differ."""
 _TOGETHER = 8
 
 
@@ -52,6 +50,7 @@ class SemaphoreExecutor:
     type = "semaphore"
     needs_integration = True
     settle_s = 120.0
+    by_clock = True
     poll_s = 15.0
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:

@@ -13,10 +13,12 @@ from typing import Any
 
 import orjson
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.answers import retry_after
+from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.clock import date_of
 from reconciler.drivers.running import NoJobToken
-from reconciler.drivers.web.requests import IDEMPOTENT, POLL_S, method_of, request_of
-from reconciler.model.errors import Ambiguous, ReconcilerError
+from reconciler.drivers.web.requests import IDEMPOTENT, POLL_S, HttpRequest, method_of, request_of
+from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import DEEPEST, JsonObject, too_deep
 
@@ -25,6 +27,8 @@ Evaluate = Callable[[str, Any], bool]
 
 MAX_OUTPUTS = 64 << 10
 """Bytes of JSON that an answer may hand on."""
+MAX_TRIES = 5
+"""How often a start that the server asked to send again, or that may be sent twice, is sent again before it has failed."""
 _ANY_STATUS = frozenset(range(100, 1000))
 """Every answer is an answer: what it means is up to the response policy, and not to the table of errors."""
 
@@ -32,15 +36,17 @@ _ANY_STATUS = frozenset(range(100, 1000))
 class HttpExecutor(NoJobToken):
     """Implements `reconciler.drivers.running.Executor`; its client is bound to the origin of ``url`` (`connection_to`).
 
-    An answer whose status the response policy does not name, 401 and 503 too, is a run that failed: when it is sent again is up
-    to the stage's ``retry``. Bodies are not kept: of an answer only its status and, if it is a JSON object, its ``outputs``. A
-    run's URL, the query left out, is stored and shown: secrets belong into headers, the payload or the query, not into the path.
-    ``poll.url`` has to be on the same origin as ``url``.
+    An answer whose status the response policy does not name is a run that failed: when it is sent again is up to the stage's
+    ``retry``. But 429 and 503 with a ``Retry-After`` say that nothing was done, and a method that may be sent twice may be sent
+    again after any failure of the server: these are sent again `MAX_TRIES` times, with growing pauses. Bodies are not kept: of an
+    answer only its status and, if it is a JSON object, its ``outputs``. A run's URL, the query left out, is stored and shown:
+    secrets belong into headers, the payload or the query, not into the path. ``poll.url`` has to be on the same origin as ``url``.
     """
 
     type = "http"
     needs_integration = False
     settle_s = 60.0
+    by_clock = False
     poll_s = POLL_S
 
     def __init__(self, evaluate: Evaluate | None = None) -> None:
@@ -54,7 +60,7 @@ class HttpExecutor(NoJobToken):
         """Send the request and return the run that its answer makes; over at once unless there is a ``poll``.
 
         It is sent once; the client repeats a GET that fails on its way. Raises `ValidationFailed` for what cannot be sent,
-        and typed errors where there was no answer.
+        `RateLimited` and `ProviderUnavailable` for an answer that asks to send it again, typed errors where there was none.
         """
         request = request_of(api, intent)
         if request.poll is not None:
@@ -62,8 +68,10 @@ class HttpExecutor(NoJobToken):
         began = time.monotonic()
         answer = await api.request(request.method, request.path, json=request.payload, headers=request.headers, ok=_ANY_STATUS)
         duration_ms = round((time.monotonic() - began) * 1000)
-        outputs, message = _outputs(_json(answer.content))
         passed = answer.status in request.passing
+        if not passed and intent.tries < MAX_TRIES:
+            _raise_if_to_be_sent_again(request, answer)
+        outputs, message = _outputs(_json(answer.content))
         if not passed:
             message = f"{request.name} was answered {answer.status}, and that does not pass"
         detail = {
@@ -132,6 +140,19 @@ class HttpExecutor(NoJobToken):
             return self._evaluator()(condition, answer), ""
         except ValueError as error:
             return False, f"`{name}` cannot be told of the answer: {error}"[:400]
+
+
+def _raise_if_to_be_sent_again(request: HttpRequest, answer: ApiResponse) -> None:
+    """Raise if the answer proves that nothing was done, or if it does not matter whether anything was."""
+    status, headers = answer.status, answer.headers
+    there = date_of(headers) or time.time()
+    until = retry_after(headers, there)
+    told = status in {429, 503} and until is not None
+    if not told and not (request.method in IDEMPOTENT and (status >= 500 or status in {408, 425, 429})):
+        return
+    error = RateLimited if status == 429 else ProviderUnavailable
+    at = None if until is None else time.time() + until - there
+    raise error(f"{request.name} was answered {status}: it is sent again", status=status, request=request.name, retry_at=at)
 
 
 def _ended(run: Run, answer: Any, *, passed: bool) -> Run:

@@ -17,6 +17,7 @@ class NoopExecutor(NoJobToken):
     type = "noop"
     needs_integration = False
     settle_s = 0.0
+    by_clock = False
     poll_s = 1.0
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:

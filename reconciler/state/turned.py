@@ -1,0 +1,142 @@
+"""A clock that was ahead and is set back: what the state holds of a time that has not come yet is pulled back with it.
+
+Without this a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Table, select, update
+
+from reconciler.model.executions import ItemState
+from reconciler.state import tables
+from reconciler.state.base import Base
+from reconciler.state.objects import UNSETTLED
+
+BACK_S = 5.0
+"""Less than this is what clocks are slewed and rounded by."""
+NOTE_EVERY_S = 10.0
+_SEEN = "clock.seen"
+Payload = dict[str, Any]
+
+
+class Turned(Base):
+    """Part of `Store`."""
+
+    _noted = 0.0
+    _highest = 0.0
+
+    def look_at_clock(self, now: float) -> float:
+        """Note what the clock shows; returns by how much it was set back since it was noted last (by whatever process), else 0.
+
+        Then every time in the state that is still to come was pulled back as far; of several processes, by one only.
+        """
+        if self._noted <= now < self._noted + NOTE_EVERY_S and now > self._highest - BACK_S:
+            self._highest = max(self._highest, now)
+            return 0.0
+        with self._write() as connection:
+            seen = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _SEEN)).scalar()
+            back_s = float(seen or 0.0) - now
+            if back_s > BACK_S:
+                _pull_back(connection, now, back_s)
+            self._upsert(connection, tables.meta, [{"key": _SEEN, "value": repr(now)}])
+        self._noted = self._highest = now
+        return back_s if back_s > BACK_S else 0.0
+
+
+def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
+    def sooner(at: Any) -> float:
+        return max(now, float(at) - back_s) if float(at) > now else float(at)
+
+    def past(at: Any) -> float:
+        return min(float(at), now)
+
+    for table, column in (
+        (tables.execution, tables.execution.c.next_at),
+        (tables.report, tables.report.c.due_at),
+        (tables.joining, tables.joining.c.deadline),
+        (tables.retry, tables.retry.c.next_at),
+        (tables.lease, tables.lease.c.until),
+    ):
+        connection.execute(update(table).where(column > now).values({column.name: column - back_s}))
+    unsettled, queued = tables.intent.c.state.in_(UNSETTLED), tables.item.c.state == ItemState.QUEUED.value
+    late = unsettled & (tables.intent.c.created_at > now)
+    _rewrite(connection, tables.retry, _fields(sooner, "next_at"))
+    _rewrite(connection, tables.execution, _of_execution(sooner, past), tables.execution.c.state != "finished")
+    _rewrite(connection, tables.item, _fields(sooner, "not_before"), queued)
+    _rewrite(connection, tables.intent, _fields(past, "created_at"), late)
+    connection.execute(update(tables.intent).where(late).values(created_at=now))
+    _rewrite(connection, tables.managed_object, _of_object(past))
+    _rewrite(connection, tables.budget, _of_budget(sooner, past))
+    for name, value in connection.execute(select(tables.cursor.c.name, tables.cursor.c.value)).all():
+        changed = orjson.dumps(_of_cursor(orjson.loads(value), sooner, past)).decode()
+        if changed != value:
+            connection.execute(update(tables.cursor).where(tables.cursor.c.name == name).values(value=changed))
+
+
+def _rewrite(connection: SqlConnection, table: Table, change: Callable[[Payload], None], where: Any = None) -> None:
+    """Change the stored payloads of a table that ``change`` changes."""
+    keys = list(table.primary_key.columns)
+    query = select(*keys, table.c.payload)
+    for *key, payload in connection.execute(query if where is None else query.where(where)).all():
+        value = orjson.loads(payload)
+        change(value)
+        stored = orjson.dumps(value)
+        if stored != payload:
+            match = [column == part for column, part in zip(keys, key, strict=True)]
+            connection.execute(update(table).where(*match).values(payload=stored))
+
+
+def _fields(new: Callable[[Any], float], *names: str) -> Callable[[Payload], None]:
+    def change(value: Payload) -> None:
+        value.update({name: new(value[name]) for name in names if value.get(name)})
+
+    return change
+
+
+def _of_execution(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Callable[[Payload], None]:
+    """The intent stays as it was: together with its offset it is a time by the provider's clock."""
+    later, began = _fields(sooner, "next_at"), _fields(past, "started_at", "cancel_at")
+
+    def change(value: Payload) -> None:
+        later(value)
+        began(value)
+
+    return change
+
+
+def _of_object(past: Callable[[Any], float]) -> Callable[[Payload], None]:
+    applied = _fields(past, "applied_at")
+
+    def change(value: Payload) -> None:
+        applied(value)
+        if value.get("repairs"):
+            value["repairs"] = [past(at) for at in value["repairs"]]
+
+    return change
+
+
+def _of_budget(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Callable[[Payload], None]:
+    stop = _fields(sooner, "blocked_until")
+
+    def change(value: Payload) -> None:
+        stop(value)
+        value["recent"] = [past(at) for at in value.get("recent") or ()]
+        if (value.get("rate") or {}).get("resetAt"):
+            value["rate"]["resetAt"] = round(sooner(value["rate"]["resetAt"]))
+
+    return change
+
+
+def _of_cursor(value: Any, sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Any:
+    """Cursors are times up to which something was looked at, and when something is due next."""
+    if isinstance(value, float):
+        return past(value)
+    if isinstance(value, dict):
+        rules = {"after": past, "at": past, "next_at": sooner}
+        return {key: rules[key](one) if key in rules and isinstance(one, int | float) else one for key, one in value.items()}
+    return value
