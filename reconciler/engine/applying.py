@@ -120,12 +120,15 @@ def _stops_all(error: ReconcilerError) -> bool:
 
 
 def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
-    """Cut the ordered changes so that no change shares a batch with one it depends on."""
+    """Cut the ordered changes so that no change shares a batch with one it depends on, and nothing is removed before all is made:
+    a repository whose hook passes from one resource to another is never without one.
+    """
     batch: list[Change] = []
     inside: set[Address] = set()
     most = size()
     for change in changes:
         conflicts = change.address in inside or any(need in inside for need in change.depends_on)
+        conflicts = conflicts or (change.action is Action.DELETE and any(one.action is not Action.DELETE for one in batch))
         if batch and (len(batch) >= most or conflicts):
             yield batch
             batch, inside, most = [], set(), size()

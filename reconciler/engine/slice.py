@@ -169,8 +169,13 @@ async def _decide(order: Order, setting: Setting, link: Link, result: Result, de
 async def _mark_seen(link: Link, recorded: tuple[RecordedObject, ...], world: World, deps: Deps) -> tuple[RecordedObject, ...]:
     """Note what was seen in its scope, and what that scope is at the provider; return the records as they are now."""
     fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}
-    if fresh:
-        await deps.db(deps.store.record, list(fresh.values()))
+    known = {record.address: record.container for record in recorded}
+    placed = [one for one in fresh.values() if one.container != known[one.address]]
+    seen = [one.address for one in fresh.values() if one.container == known[one.address]]
+    if seen:
+        await deps.db(deps.store.mark_seen, seen)
+    if placed:
+        await deps.db(deps.store.record, placed)
     return tuple(fresh.get(record.address, record) for record in recorded)
 
 

@@ -90,7 +90,12 @@ class Buddy(Simulator):
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        for workspace in self.state.setdefault("workspaces", {}).values():
+        workspaces = self.state.setdefault("workspaces", {})
+        number = max((int(one.get("id", 0)) for one in workspaces.values()), default=0)
+        for workspace in workspaces.values():
+            if not workspace.get("id"):
+                number += 1
+                workspace["id"] = number
             for key in ("integrations", "webhooks", "projects", "members", "groups"):
                 workspace.setdefault(key, [])
         for part in (self._deliveries, self._pipelines, self._runs):
@@ -126,6 +131,7 @@ class Buddy(Simulator):
             "lose_execution": self._runs.lose,
             "set_behaviour": self._pipelines.behave,
             "push": self._pushes.push,
+            "rename_workspace": self._rename,
         }
 
     # what holds for every request
@@ -163,6 +169,12 @@ class Buddy(Simulator):
         """Return whose token a request has."""
         return str((self._token(call) or {}).get("name", ""))
 
+    def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``from``, ``to``: another domain; id and all that is in it stay, and the former domain answers 404."""
+        workspace = self.state["workspaces"].pop(str(options["from"]))
+        self.state["workspaces"][str(options["to"])] = workspace
+        return {"id": workspace["id"]}
+
     def _workspace(self, call: Call, domain: str, scope: str) -> dict[str, Any]:
         token = self._token(call) or {}
         found: dict[str, Any] | None = self.state["workspaces"].get(domain)
@@ -194,8 +206,9 @@ class Buddy(Simulator):
         )
 
     def list_workspaces(self, call: Call) -> Reply:
-        """Domains and names."""
-        rows = [{"domain": domain, "name": domain} for domain in sorted(self.state["workspaces"])]
+        """Ids, domains and names."""
+        found = self.state["workspaces"]
+        rows = [{"id": found[domain]["id"], "domain": domain, "name": domain} for domain in sorted(found)]
         return Reply(200, {"url": f"{call.base_url}/workspaces", "workspaces": paged(call, self.settings, rows)})
 
     # integrations

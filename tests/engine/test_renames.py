@@ -306,3 +306,66 @@ def test_n39_an_external_id_that_is_not_there_is_a_conflict_and_never_a_second_h
     told = ready(world, "app")
     assert (told["status"], told["reason"]) == ("False", "Conflict")
     assert "999" in told["message"]
+
+
+# ---- the other providers
+
+
+def provider(world: World, name: str, url: str) -> None:
+    text = world.integration(name).splitlines()
+    world.write(f"{name}.yaml", "\n".join(f"  url: {url}" if line.startswith("  url:") else line for line in text))
+
+
+def source_of(world: World, name: str, kind: str, target: str) -> None:
+    world.write(
+        f"source-{name}.yaml",
+        f"kind: EventSource\nmetadata: {{name: {name}}}\nspec:\n  integration: {{name: {name}}}\n"
+        f"  resource: {{type: {kind}, name: {target}}}",
+    )
+
+
+def test_n1_a_renamed_semaphore_organization_keeps_its_secret_and_notification(wide: World) -> None:
+    source_of(wide, "semaphore", "project", "payments")
+    apply(wide)
+    wide.forget_requests("semaphore")
+    provider(wide, "semaphore", "https://acme-inc.semaphoreci.com")
+    apply(wide)
+    assert wide.writes("semaphore") == []
+    assert ready(wide, "semaphore")["status"] == "True"
+    assert "nothing to do" in apply(wide)
+
+
+def test_n1_a_renamed_buddy_workspace_keeps_its_webhook_and_its_integration(wide: World) -> None:
+    def hub(workspace: str) -> None:
+        wide.write(
+            "hub.yaml",
+            "kind: BuddyIntegration\nmetadata: {name: hub}\nspec:\n  integration: {name: buddy}\n"
+            f"  workspace: {workspace}\n  name: hub\n  type: DOCKER_HUB\n  auth_type: DEFAULT\n  username: ada\n"
+            "  password: {valueFrom: {secret: {name: buddy, key: token}}}",
+        )
+
+    source_of(wide, "buddy", "project", "payments")
+    hub("acme")
+    apply(wide)
+    before = wide.servers["buddy"].admin.state()["workspaces"]["acme"]
+    wide.servers["buddy"].admin.do("rename_workspace", **{"from": "acme", "to": "acme-inc"})
+    provider(wide, "buddy", "https://app.buddy.works/acme-inc")
+    hub("acme-inc")
+    wide.forget_requests("buddy")
+    apply(wide)
+    after = wide.servers["buddy"].admin.state()["workspaces"]["acme-inc"]
+    assert [h["id"] for h in after["webhooks"]] == [h["id"] for h in before["webhooks"]]
+    assert [i["hash_id"] for i in after["integrations"]] == [i["hash_id"] for i in before["integrations"]]
+    assert [row for row in wide.writes("buddy") if row["method"] in {"POST", "DELETE"}] == []
+    assert ready(wide, "buddy")["status"] == "True"
+    assert "nothing to do" in apply(wide)
+
+
+@pytest.mark.parametrize("name", ["semaphore", "buddy"])
+def test_n1_a_project_that_was_renamed_is_followed_in_place(wide: World, name: str) -> None:
+    source_of(wide, name, "project", "payments")
+    apply(wide)
+    wide.forget_requests(name)
+    source_of(wide, name, "project", "web")
+    apply(wide)
+    assert {row["method"] for row in wide.writes(name)} == {"PATCH"}
