@@ -223,7 +223,7 @@ def test_n34_a_folder_that_is_shared_like_tmp_is_refused(applied: World) -> None
     assert done.returncode == EXIT_CONFIG
     assert "RC7071" in done.stderr
     assert str(folder) in done.stderr
-    assert mode(folder) == 0o777  # left as it is
+    assert mode(folder) == 0o1777  # left as it is
 
 
 def test_n34_everything_in_a_new_state_folder_is_private(world: World) -> None:
