@@ -151,8 +151,9 @@ def _seal(store: Store, actor: str) -> None:
 
 def _keep_anchor(store: Store) -> None:
     try:
-        store.keep_anchor()
-    except (OSError, StateError) as error:
+        if store.keep_anchor() is None:
+            get_logger("daemon").error("anchor_not_kept", error="the audit log does not reach it: see `reconciler history --verify`")
+    except (OSError, ValueError, StateError) as error:
         get_logger("daemon").warning("anchor_not_kept", error=type(error).__name__)
 
 

@@ -106,8 +106,8 @@ class Clock:
         self._deps.log.info("audit_anchor", seq=seq, hash=digest)
         try:
             await self._deps.db(self._deps.store.keep_anchor)
-        except OSError as error:
-            self._deps.log.warning("anchor_not_kept", error=error.strerror)
+        except (OSError, ValueError) as error:
+            self._deps.log.warning("anchor_not_kept", error=type(error).__name__)
 
     async def _watchdog(self) -> None:
         """Systemd is told only while the loops advance."""

@@ -154,7 +154,7 @@ class AuditLog(Leases):
     def keep_anchor(self) -> Anchor | None:
         """Write the newest row's number and hash, signed, into a file of their own; None where there is no key. Raises OSError."""
         anchor = Anchor(*self.audit_head())
-        if self._audit_key is None:
+        if self._audit_key is None or self._contradicts(self.kept_anchor()):
             return None
         path = self._state_dir / ANCHOR
         text = {"seq": anchor.seq, "hash": anchor.hash, "mac": self._audit_key.mac(_anchored(anchor))}
@@ -169,6 +169,14 @@ class AuditLog(Leases):
         finally:
             part.unlink(missing_ok=True)
         return anchor
+
+    def _contradicts(self, kept: Anchor | None) -> bool:
+        """Whether the log does not reach ``kept``, or is another there: then the anchor is the only proof of that, and stays."""
+        if kept is None or not kept.seq:
+            return False
+        with self._read() as connection:
+            found = connection.execute(select(audit_table.c.hash).where(audit_table.c.seq == kept.seq)).scalar()
+        return found != kept.hash
 
     def kept_anchor(self) -> Anchor | None:
         """Return the anchor of the file; None where there is none. Raises ValueError when it is not one that this key signed."""

@@ -129,3 +129,21 @@ def test_n33_a_changed_key_seals_what_the_key_before_signed(store: Store) -> Non
     assert store.verify_audit().ok
     rewrite(store, 1, None)
     assert not store.verify_audit().ok
+
+
+def test_n33_an_anchor_that_the_log_contradicts_is_not_moved(signed: Store) -> None:
+    kept = signed.kept_anchor()
+    cut(signed, 4)
+    assert signed.keep_anchor() is None  # a restart must not wipe out the only proof
+    assert signed.kept_anchor() == kept
+    signed.append_audit([entry(), entry(), entry()])
+    assert signed.keep_anchor() is None
+    assert signed.verify_audit(anchors=[kept] if kept else []).fault == "rewritten"
+
+
+def test_n33_a_state_that_is_made_again_begins_with_an_anchor_of_its_own(signed: Store, tmp_path: Path) -> None:
+    other = Store.open(f"sqlite:///{tmp_path / 'again.db'}", state_dir=tmp_path)
+    other.use_audit_keys([NEW])
+    assert other.kept_anchor() is None
+    assert other.keep_anchor() == Anchor(0, GENESIS)
+    other.close()
