@@ -27,9 +27,11 @@ from reconciler.engine.deps import Deps, StateThread
 from reconciler.engine.passes import Engine
 from reconciler.log import configure, get_logger
 from reconciler.model.errors import StateError
+from reconciler.model.records import AuditEntry
 from reconciler.source import Source, open_source
 from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
+from reconciler.state.audit import SEAL, AuditKey
 from reconciler.state.files import secure
 
 
@@ -74,6 +76,10 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
         keyring = await db(_keys, config, store, options)
         for key in keyring.values():
             redactor.add(key)
+        actor = options.actor or f"cli:{_user()}"
+        if not options.read_only:
+            await db(_seal, store, actor)
+            stack.push_async_callback(db, _keep_anchor, store)
         session = await stack.enter_async_context(HttpSession.from_config(config.network))
         source = source or open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
@@ -85,7 +91,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             session=session,
             clock=time.time,
             log=get_logger("engine"),
-            actor=options.actor or f"cli:{_user()}",
+            actor=actor,
             owner=config.owner,
             redactor=redactor,
             sandbox=config.sandbox,
@@ -118,6 +124,7 @@ def _keys(config: Config, store: Store, options: Options) -> KeyRing:
     keyring = load_keyring(config, stored_check=stored, create_allowed=options.create and stored is None)
     if stored != keyring.current.check_value and not options.read_only:  # made now, or changed with the previous key at hand
         store.set_meta("key.check", keyring.current.check_value)
+    store.use_audit_keys(audit_keys(keyring))
     known = store.get_meta("owner")
     if (known is None or (known != config.owner and _blank(store))) and not options.read_only:
         store.set_meta("owner", config.owner)
@@ -128,6 +135,26 @@ def _keys(config: Config, store: Store, options: Options) -> KeyRing:
             hint="Set `owner` back, or use another state: an owner never takes over another's objects by itself.",
         )
     return keyring
+
+
+def audit_keys(keyring: KeyRing) -> list[AuditKey]:
+    """Return the keys of the audit log: the one in force first."""
+    keys = (keyring.current, keyring.previous)
+    return [AuditKey(key.key_id, key.derive("audit")) for key in keys if key is not None]
+
+
+def _seal(store: Store, actor: str) -> None:
+    """Sign what was written before there was a key for it, or under the key before."""
+    store.seal_audit(AuditEntry(at=store.now(), actor=actor, verb=SEAL, detail={"reason": "signed with the key in force from here on"}))
+    _keep_anchor(store)
+
+
+def _keep_anchor(store: Store) -> None:
+    try:
+        if store.keep_anchor() is None:
+            get_logger("daemon").error("anchor_not_kept", error="the audit log does not reach it: see `reconciler history --verify`")
+    except (OSError, ValueError, StateError) as error:
+        get_logger("daemon").warning("anchor_not_kept", error=type(error).__name__)
 
 
 def _blank(store: Store) -> bool:

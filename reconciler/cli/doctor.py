@@ -187,14 +187,13 @@ def _state(config: Config) -> list[Finding]:
                 "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`."
             )
         ]
-    from reconciler.credentials.keys import load_keyring
+    from reconciler.cli.status import verify_audit
     from reconciler.state import Store
 
     store = Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))
     try:
         store.check()
-        load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)
-        audit = store.verify_audit()
+        held, said = verify_audit(config, store)
         objects, unsettled = len(store.recorded()), len(store.unsettled())
     finally:
         store.close()
@@ -202,11 +201,9 @@ def _state(config: Config) -> list[Finding]:
     rows.append(
         Finding(
             "audit log",
-            "ok" if audit.ok else "error",
-            "the chain holds" if audit.ok else f"broken at row {audit.first_bad_seq}",
-            ""
-            if audit.ok
-            else "Somebody changed the log: compare it with your backups and with the anchors in the daemon's log.",
+            "ok" if held else "error",
+            said,
+            "" if held else "Somebody changed the log: compare it with your backups and with the anchors in the daemon's log.",
         )
     )
     return rows

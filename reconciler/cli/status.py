@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import colour, emit_json, say
@@ -19,6 +19,9 @@ from reconciler.cli.session import configuration, configuration_state
 from reconciler.config import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.resources import Kind
+
+if TYPE_CHECKING:
+    from reconciler.state import Store
 
 NOT_READY = 2
 MAX_AGE_S = 120.0
@@ -53,7 +56,10 @@ def _check_name(document: Mapping[str, Any], text: str | None) -> None:
         return  # none of this kind is declared
     if kind.lower() not in kinds:
         raise UsageError(f"no kind {kind!r}", hint=_near(kind, list(kinds.values())))
-    known = [f"{row['kind']}/{row['name']}" + ("" if row["canvas"] == "default" else f"@{row['canvas']}") for row in document["resources"]]
+    known = [
+        f"{row['kind']}/{row['name']}" + ("" if row["canvas"] == "default" else f"@{row['canvas']}")
+        for row in document["resources"]
+    ]
     raise ReconcilerError(f"no resource {text}", code="RC6025", hint=_near(text, known))
 
 
@@ -327,12 +333,13 @@ def history(options: argparse.Namespace) -> int:
     from reconciler.engine.reporting import iso
     from reconciler.model.resources import ResourceId
 
-    store = _store(configuration(options))
+    config = configuration(options)
+    store = _store(config)
     try:
         if options.verify:
-            report = store.verify_audit()
-            print(f"{report.rows} rows: the chain holds" if report.ok else f"the chain is broken at row {report.first_bad_seq}")
-            return EXIT_OK if report.ok else EXIT_ERROR
+            ok, message = verify_audit(config, store, options.anchor)
+            print(message)
+            return EXIT_OK if ok else EXIT_ERROR
         path = None
         if options.resource:
             path = parse_resource(options.resource, {ResourceId.from_path(one) for one in store.resources()}).path
@@ -374,7 +381,36 @@ def history(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _store(config: Config) -> Any:
+def verify_audit(config: Config, store: Store, given: str | None = None) -> tuple[bool, str]:
+    """Check the audit log with the key and against the anchor that is kept, and ``given`` (``ROW:HASH`` of a log line).
+
+    Returns whether it holds, and what there is to say.
+    """
+    from reconciler.credentials.keys import load_keyring
+    from reconciler.daemon import audit_keys
+    from reconciler.state.audit import Anchor
+
+    keyring = load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)
+    store.use_audit_keys(audit_keys(keyring))
+    anchors = []
+    if given:
+        row, _, digest = given.partition(":")
+        if not row.isdigit() or not digest:
+            raise UsageError("--anchor is ROW:HASH", hint="Take both from a line `audit_anchor` of the daemon's log.")
+        anchors.append(Anchor(int(row), digest))
+    try:
+        kept = store.kept_anchor()
+    except ValueError as error:
+        return False, f"{error}: somebody replaced it. Check with `history --verify --anchor ROW:HASH` of the daemon's log"
+    report = store.verify_audit(anchors=[*anchors, *([kept] if kept is not None else [])])
+    if not report.ok:
+        return False, str(report)
+    if kept is None and report.rows:
+        return False, f"{report}, but its anchor is missing: whether rows at the end were cut off cannot be told"
+    return True, f"{report}" + (f", up to the anchor at row {kept.seq} and beyond" if kept is not None else "")
+
+
+def _store(config: Config) -> Store:
     from reconciler.state import Store
 
     configuration_state(config)

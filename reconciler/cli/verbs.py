@@ -179,7 +179,8 @@ VERBS: tuple[Verb, ...] = (
         (
             _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="only this one"),
             _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
-            _arg("--verify", action="store_true", help="check the hash chain of the whole audit log"),
+            _arg("--verify", action="store_true", help="check the whole audit log: its chain, its signatures, and its anchor"),
+            _arg("--anchor", metavar="ROW:HASH", help="with --verify: also against this line of the daemon's log (audit_anchor)"),
             _OUTPUT,
         ),
     ),

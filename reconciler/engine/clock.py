@@ -108,9 +108,13 @@ class Clock:
         self._deps.log.debug("retention", rows=dropped, workflows=workflows)
 
     async def _anchor(self) -> None:
-        """Write the audit log's head to the log: a cut tail is found only against a copy elsewhere."""
+        """Write the audit log's head to the log and to the anchor's file: a cut tail is found only against a copy elsewhere."""
         seq, digest = await self._deps.db(self._deps.store.audit_head)
         self._deps.log.info("audit_anchor", seq=seq, hash=digest)
+        try:
+            await self._deps.db(self._deps.store.keep_anchor)
+        except (OSError, ValueError) as error:
+            self._deps.log.warning("anchor_not_kept", error=type(error).__name__)
 
     async def _watchdog(self) -> None:
         """Systemd is told only while the loops advance."""

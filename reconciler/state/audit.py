@@ -1,9 +1,18 @@
-"""The audit log: append-only, hash-chained; a row is committed before the remote write that it tells of."""
+"""The audit log: append-only, chained and signed; a row is committed before the remote write that it tells of.
+
+Every row holds the hash of the one before it, so a changed row breaks the chain. Who can write to the database can compute all hashes
+again, so each row also has a MAC under a key that is derived from the master key: it proves the row and, through the chain, all before
+it. What neither shows is a tail that was cut off: for that the newest row is kept as an anchor in a file of its own, and in the log.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import hmac
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
@@ -11,15 +20,62 @@ from sqlalchemy import insert, select
 
 from reconciler.model.records import AuditEntry
 from reconciler.state.base import pack, unpack
+from reconciler.state.files import ANCHOR
 from reconciler.state.leases import Leases
 from reconciler.state.rows import AuditReport
 from reconciler.state.tables import audit as audit_table
 
 GENESIS = "0" * 64
+SEAL = "seal"
+"""Verb of the row that proves what was written before rows were signed, or under the key before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Number and hash of a row that was the newest once."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    """A key of the audit log; ``id`` names the master key that it is derived from."""
+
+    id: str
+    material: bytes
+
+    def mac(self, digest: str) -> str:
+        """Return the MAC of a row's hash, with the id of the key before it."""
+        return f"{self.id}:{hmac.new(self.material, digest.encode(), hashlib.sha256).hexdigest()}"
 
 
 class AuditLog(Leases):
     """Part of `Store`."""
+
+    _audit_keys: Mapping[str, AuditKey] = {}
+    _audit_key: AuditKey | None = None
+
+    def use_audit_keys(self, keys: Iterable[AuditKey]) -> None:
+        """Sign new rows with the first of ``keys``, and check rows with any of them."""
+        known = list(keys)
+        self._audit_keys = {key.id: key for key in known}
+        self._audit_key = known[0] if known else None
+
+    def seal_audit(self, entry: AuditEntry) -> bool:
+        """Append ``entry`` unless the newest row is signed with the key in force: it proves what was written before, too.
+
+        Only what an older version wrote is proved so: where an anchor was kept, rows were signed, and unsigned ones are not ours.
+        """
+        with self._write() as connection:
+            row = connection.execute(select(audit_table.c.mac).order_by(audit_table.c.seq.desc()).limit(1)).first()
+            if row is None or self._audit_key is None or str(row.mac).startswith(self._audit_key.id + ":"):
+                return False
+            if not row.mac and (self._state_dir / ANCHOR).exists():
+                return False
+            self._append(connection, [entry])
+        return True
+
 
     def append_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Append rows that belong to no write."""
@@ -37,7 +93,8 @@ class AuditLog(Leases):
             seq += 1
             payload = pack(entry)
             digest = link(prev, seq, payload)
-            rows.append({"seq": seq, "prev": prev, "hash": digest, "resource": entry.resource, "payload": payload})
+            mac = self._audit_key.mac(digest) if self._audit_key is not None else ""
+            rows.append({"seq": seq, "prev": prev, "hash": digest, "mac": mac, "resource": entry.resource, "payload": payload})
             prev = digest
         connection.execute(insert(audit_table), rows)
 
@@ -60,28 +117,89 @@ class AuditLog(Leases):
         with self._read() as connection:
             return [(int(seq), unpack(AuditEntry, payload)) for seq, payload in connection.execute(query)]
 
-    def verify_audit(self, *, anchor: tuple[int, str] | None = None) -> AuditReport:
-        """Walk the whole chain; an edited or missing row is named by its number.
+    def verify_audit(self, *, anchors: Sequence[Anchor] = ()) -> AuditReport:
+        """Walk the whole chain, and say which row was changed, from where it was written again, or after which one rows are missing.
 
-        ``anchor`` is an `audit_head` of before, kept elsewhere: only against one does a cut tail show, or a chain made anew.
+        ``anchors`` were the newest row once, and were kept elsewhere. Without a key (`use_audit_keys`) the chain alone is checked.
         """
-        prev, rows, expected = GENESIS, 0, 1
+        prev, rows, signed, signing = GENESIS, 0, 0, False
+        wanted = {anchor.seq: anchor.hash for anchor in anchors}
         table = audit_table.c
-        query = select(table.seq, table.prev, table.hash, table.resource, table.payload).order_by(table.seq)
+        query = select(table.seq, table.prev, table.hash, table.mac, table.resource, table.payload).order_by(table.seq)
         with self._read() as connection, connection.execution_options(yield_per=1_000).execute(query) as result:
-            for seq, before, digest, resource, payload in result:
+            for seq, before, digest, mac, resource, payload in result:
+                expected = rows + 1
                 whole = seq == expected and before == prev and digest == link(prev, seq, payload)
                 # The column that rows are searched by is not in the hash: it has to say what the payload says.
-                if not whole or orjson.loads(payload).get("resource", "") != resource or _moved(anchor, seq, digest):
-                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected)
-                prev, rows, expected = digest, rows + 1, expected + 1
-        if anchor is not None and rows < anchor[0]:
-            return AuditReport(ok=False, rows=rows, first_bad_seq=expected)
+                if not whole or orjson.loads(payload).get("resource", "") != resource:
+                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="changed")
+                key = self._audit_keys.get(str(mac).partition(":")[0])
+                if key is not None and not hmac.compare_digest(key.mac(digest), str(mac)):
+                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="rewritten")
+                if self._audit_keys and _out_of_turn(str(mac), payload, rows, signing=signing):
+                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected if signing else 1, fault="unsigned")
+                if wanted.get(seq, digest) != digest:
+                    return AuditReport(ok=False, rows=rows, first_bad_seq=seq, fault="rewritten")
+                signed, signing = (seq if key is not None else signed), signing or bool(mac)
+                prev, rows = digest, expected
+        newest = max(wanted, default=0)
+        if rows < newest:
+            return AuditReport(ok=False, rows=rows, first_bad_seq=rows + 1, fault="truncated", expected=newest)
+        if self._audit_key is not None and signed < rows:  # whoever writes rows without the key can sign none of them
+            return AuditReport(ok=False, rows=rows, first_bad_seq=signed + 1, fault="unsigned")
         return AuditReport(ok=True, rows=rows)
 
+    # -- the anchor -------------------------------------------------------------------------------------------------
 
-def _moved(anchor: tuple[int, str] | None, seq: int, digest: str) -> bool:
-    return anchor is not None and anchor[0] == seq and anchor[1] != digest
+    def keep_anchor(self) -> Anchor | None:
+        """Write the newest row's number and hash, signed, into a file of their own; None where there is no key. Raises OSError."""
+        anchor = Anchor(*self.audit_head())
+        if self._audit_key is None or self._contradicts(self.kept_anchor()):
+            return None
+        path = self._state_dir / ANCHOR
+        text = {"seq": anchor.seq, "hash": anchor.hash, "mac": self._audit_key.mac(_anchored(anchor))}
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return anchor
+
+    def _contradicts(self, kept: Anchor | None) -> bool:
+        """Whether the log does not reach ``kept``, or is another there: then the anchor is the only proof of that, and stays."""
+        if kept is None or not kept.seq:
+            return False
+        with self._read() as connection:
+            found = connection.execute(select(audit_table.c.hash).where(audit_table.c.seq == kept.seq)).scalar()
+        return found != kept.hash
+
+    def kept_anchor(self) -> Anchor | None:
+        """Return the anchor of the file; None where there is none. Raises ValueError when it is not one that this key signed."""
+        try:
+            content = orjson.loads((self._state_dir / ANCHOR).read_bytes())
+        except FileNotFoundError:
+            return None
+        anchor = Anchor(int(content["seq"]), str(content["hash"])) if isinstance(content, dict) and "hash" in content else None
+        key = self._audit_keys.get(str(content.get("mac", "")).partition(":")[0]) if anchor is not None else None
+        if anchor is None or key is None or not hmac.compare_digest(key.mac(_anchored(anchor)), str(content["mac"])):
+            raise ValueError(f"{self._state_dir / ANCHOR} is not signed with this installation's key")
+        return anchor
+
+
+def _out_of_turn(mac: str, payload: bytes, before: int, *, signing: bool) -> bool:
+    """Whether a row has no MAC after one that has, or is the first with one after rows without, and no seal."""
+    if signing or not mac:
+        return signing and not mac
+    return bool(before) and orjson.loads(payload).get("verb") != SEAL
+
+
+def _anchored(anchor: Anchor) -> str:
+    return f"anchor {anchor.seq} {anchor.hash}"
 
 
 def link(prev: str, seq: int, payload: bytes) -> str:

@@ -26,6 +26,21 @@ class AuditReport:
     ok: bool
     rows: int
     first_bad_seq: int = 0
+    fault: str = ""
+    """``changed``: a row is not what its hash says; ``rewritten``: hashes were computed again, without the key or against an anchor;
+    ``unsigned``: the newest rows were written without the key; ``truncated``: rows at the end are missing."""
+    expected: int = 0
+    """For ``truncated``: how many rows there were at least."""
+
+    def __str__(self) -> str:
+        row = self.first_bad_seq
+        return {
+            "": f"{self.rows} rows: the chain holds",
+            "changed": f"the chain is broken at row {row}: it was changed, or rows before it are missing",
+            "rewritten": f"rewritten: row {row} is another than the one that was written with this installation's key",
+            "unsigned": f"rows from {row} on are not signed with this installation's key: rewritten, or written by an older version",
+            "truncated": f"truncated: rows {row} to {self.expected} are missing",
+        }[self.fault]
 
 
 @dataclass(frozen=True, slots=True)

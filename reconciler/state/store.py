@@ -15,7 +15,7 @@ from sqlalchemy import delete, inspect, select, text
 from reconciler.model.errors import StateError, storage_error
 from reconciler.state.base import keep_reserve, make_engine
 from reconciler.state.cache import BlobCache
-from reconciler.state.files import fault_of, make_database, traces_of
+from reconciler.state.files import ANCHOR, discard, fault_of, make_database, traces_of
 from reconciler.state.findings import Findings
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
 from reconciler.state.routing import Routings
@@ -35,6 +35,7 @@ class Store(Findings, Routings, Turned):
         ``key_file``: beside a master key that is there, a file without content is no new state.
         """
         file = _file(url)
+        fresh = file is not None and not file.exists()  # a state that is gone altogether may be rebuilt in its place
         if file is not None:
             try:
                 _prepare(file, key_file, create=create)
@@ -43,7 +44,7 @@ class Store(Findings, Routings, Turned):
         engine = make_engine(url)
         store = cls(engine, state_dir)
         try:
-            store._migrate(file, create=create)
+            store._migrate(file, create=create, fresh=fresh)
             if create:
                 store._name_incarnation()
         except BaseException:
@@ -53,7 +54,7 @@ class Store(Findings, Routings, Turned):
             store._reserved = keep_reserve(state_dir)
         return store
 
-    def _migrate(self, file: Path | None, *, create: bool) -> None:
+    def _migrate(self, file: Path | None, *, create: bool, fresh: bool) -> None:
         with self._read() as connection:
             tables = inspect(connection).get_table_names()  # first: a peer's migration may be committed between the two
             found = current_revision(connection)
@@ -71,7 +72,7 @@ class Store(Findings, Routings, Turned):
                 code="RC7001",
                 hint="Restore a backup, or use `reconciler rebuild` on a new state.",
             )
-        if file is not None and found is None and not tables and (traces := traces_of(file, None)):
+        if file is not None and not fresh and found is None and not tables and (traces := traces_of(file, None)):
             raise emptied(file, traces)
         if not create and found is None:
             raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
@@ -81,8 +82,9 @@ class Store(Findings, Routings, Turned):
             upgrade(connection)
 
     def _name_incarnation(self) -> None:
-        """Give a new state its id; of several processes that open it at once, one chooses."""
+        """Give a new state its id; of several processes that open it at once, one chooses. The anchor of the state before is over."""
         if self.get_meta("incarnation") is None:
+            discard(self._state_dir / ANCHOR)
             with self._write() as connection:
                 self._insert_new(connection, meta, {"key": "incarnation", "value": secrets.token_hex(8)})
 

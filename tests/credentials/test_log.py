@@ -119,7 +119,7 @@ def test_f6_a_traceback_has_no_local_variable(style: str, logged: Logged) -> Non
 
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_n15_a_traceback_is_only_for_those_who_ask_for_it(style: str, logged: Logged) -> None:
-    out, _ = logged(style)
+    out, _ = logged(style, level="info")
     try:
         raise RuntimeError("broken")
     except RuntimeError as error:

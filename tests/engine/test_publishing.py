@@ -18,12 +18,13 @@ from reconciler.config import Config
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
 from reconciler.engine.live import Live
-from reconciler.engine.passes import SourceState, View
+from reconciler.engine.passes import SourceState, View, _changed
 from reconciler.engine.publishing import Publisher
 from reconciler.engine.reporting import Outside
 from reconciler.engine.statusfile import DaemonInfo
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
+from reconciler.state import Store
 
 SECRET = "hunter2-canary-91af"
 INFO = DaemonInfo("0.2.0", 1, 1_700_000_000.0, "running")
@@ -194,3 +195,26 @@ def test_n58_the_api_gives_the_same_document_without_building_a_row(made: Any) -
     shown["daemon"]["heartbeatAt"] = written["daemon"]["heartbeatAt"]
     assert shown == written
     assert publisher.rows_built == built
+
+
+def test_n58_only_statuses_that_changed_are_stored_and_the_time_of_the_next_look_is_no_change(tmp_path: Path) -> None:
+    engine = Engine(1_200)
+    stored = engine.view.statuses
+    engine.look_again("2026-01-01T00:10:00Z")
+    assert _changed(stored, engine.view.statuses) == ([], [])
+    engine.change(5, attempts=2)
+    gone = list(engine.view.statuses)[9]
+    found = {identity: one for identity, one in engine.view.statuses.items() if identity != gone}
+    changed, dropped = _changed(stored, found)
+    assert [one.id.name for one in changed] == ["source-00005"]
+    assert dropped == [gone]
+
+
+def test_n58_peers_read_the_statuses_again_only_when_one_of_them_stored_another(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", state_dir=tmp_path)
+    assert store.statuses_mark() == ""
+    mark = store.save_statuses([status(1)])
+    assert store.statuses_mark() == mark
+    assert store.save_statuses([], gone=[status(1).id]) != mark
+    assert store.statuses() == {}
+    store.close()

@@ -199,4 +199,4 @@ def undo(store: Store) -> None:
         connection.execute(text("ALTER TABLE audit DROP COLUMN mac"))
         for name, table in migration._DROPPED:
             connection.execute(text(f"CREATE INDEX {name} ON {table} (payload)"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{migration.down_revision}'"))

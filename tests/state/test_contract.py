@@ -15,6 +15,7 @@ from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import Location, SecretRef, Suspension
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
 from reconciler.state import FenceLost, Store, StoredObservation
+from reconciler.state.audit import Anchor
 from reconciler.state.tables import metadata
 from tests.state.samples import BUDDY, GITHUB, SOURCE, entry, intent, recorded
 
@@ -96,18 +97,17 @@ def test_the_audit_log_refuses_changes_and_shows_them(store: Store) -> None:
 
 def test_a_cut_tail_shows_only_against_an_anchor_kept_elsewhere(store: Store) -> None:
     store.append_audit([entry(external_id=str(number)) for number in range(5)])
-    early = store.audit_head()
+    early = Anchor(*store.audit_head())
     store.append_audit([entry(), entry()])
-    anchor = store.audit_head()
-    assert store.verify_audit(anchor=early).ok
-    assert store.verify_audit(anchor=anchor).ok
-    assert store.verify_audit(anchor=(early[0], "0" * 64)).first_bad_seq == 5
+    anchor = Anchor(*store.audit_head())
+    assert store.verify_audit(anchors=[early, anchor]).ok
+    assert store.verify_audit(anchors=[Anchor(early.seq, "0" * 64)]).first_bad_seq == 5
     unprotect(store)
     with store._engine.begin() as connection:
         connection.execute(text("DELETE FROM audit WHERE seq > 6"))
     assert store.verify_audit().ok
-    report = store.verify_audit(anchor=anchor)
-    assert (report.ok, report.first_bad_seq) == (False, 7)
+    report = store.verify_audit(anchors=[anchor])
+    assert (report.ok, report.first_bad_seq, report.fault) == (False, 7, "truncated")
 
 
 def test_a_row_that_is_hidden_from_the_search_for_its_resource_shows(store: Store) -> None:

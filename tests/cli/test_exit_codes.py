@@ -1,0 +1,122 @@
+"""What `status --exit-code` says of a resource that there is not, and of a daemon that does not run any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.cli.status import exit_code
+from tests.engine.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    made.repos("payments")
+    made.source("payments")
+    yield made
+    made.close()
+
+
+def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] = ("True",)) -> dict[str, Any]:
+    beat = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age_s))
+    rows = [{"conditions": [{"type": "Ready", "status": one}]} for one in ready]
+    return {"daemon": {"phase": phase, "heartbeatAt": beat}, "source": {"error": None}, "resources": rows}
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        (document(), 0),
+        (document("once", 1e6), 0),
+        (document("stopped"), 1),
+        (document("stopped", 1e6), 1),
+        (document("running", 1e6), 1),
+        (document("draining", 1e6), 1),
+        (document(ready=("True", "False")), 2),
+        (document(ready=("Unknown",)), 2),
+        (document("stopped", ready=("False",)), 1),
+    ],
+)
+def test_n42_the_code_says_what_keeps_it_so_before_what_is(shown: dict[str, Any], code: int) -> None:
+    assert exit_code(shown, time.time()) == code
+
+
+def test_n42_an_unknown_resource_is_an_error_that_names_the_nearest(world: World) -> None:
+    assert world.cli("run", "--once").returncode == 0
+    assert world.cli("status", "EventSource/payments", "--exit-code").returncode == 0
+    for more in ([], ["--exit-code"], ["-o", "json"]):
+        done = world.cli("status", "EventSource/paymets", *more)
+        assert done.returncode == 1, done.stdout
+        assert "RC6025" in done.stderr
+        assert "Did you mean EventSource/payments?" in done.stderr
+        assert done.stdout == ""
+    done = world.cli("status", "EventSource/payments@nope", "--exit-code")
+    assert done.returncode == 1
+    done = world.cli("status", "EventSorce")
+    assert done.returncode == 64
+    assert "Did you mean EventSource?" in done.stderr
+    assert world.cli("status", "Stage", "--exit-code").returncode == 0  # a kind of which there is none
+
+
+def test_n42_a_daemon_that_was_stopped_or_killed_is_1(world: World) -> None:
+    process = world.daemon()
+    world.wait(world.all_ready)
+    assert world.cli("status", "--exit-code").returncode == 0
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = world.cli("status", "--exit-code")
+    assert done.returncode == 1
+    assert "no daemon" in done.stderr
+    process = world.daemon()
+    world.wait(lambda: world.status()["daemon"]["pid"] == process.pid and world.status()["daemon"]["phase"] == "running")
+    process.terminate()
+    assert process.wait(timeout=40) == 0
+    assert world.cli("status", "--exit-code").returncode == 1
+
+
+# -- the demo ------------------------------------------------------------------------------------------------------------
+
+HOLDER = """\
+import sys, time
+from pathlib import Path
+from reconciler.cli.demo import _ended_by_signals
+from reconciler.cli.demo_world import World
+with _ended_by_signals(), World(Path(sys.argv[1])) as world:
+    world.start_providers()
+    world.push_example()
+    world.start_daemon()
+    print(world._daemon.pid, flush=True)
+    time.sleep(300)
+"""
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_n45_a_demo_that_is_ended_leaves_no_daemon(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        daemon = int(process.stdout.readline())
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "state" / "lock").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(timeout=60)
+    while not gone(daemon) and time.monotonic() < deadline + 60:
+        time.sleep(0.05)
+    assert gone(daemon)
