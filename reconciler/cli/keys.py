@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import say
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import out
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.resources import Kind, Resource, ResourceId
 
@@ -49,7 +50,7 @@ def key(options: argparse.Namespace) -> int:
     say(
         f"{identity}, rotation {rotation}; events are sent to {config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}"
     )
-    print(value.reveal())
+    out(value.reveal())
     return EXIT_OK
 
 
@@ -61,7 +62,7 @@ def rotate(options: argparse.Namespace) -> int:
     before = int(resource.spec.get("keyRotation", 0))
     document.data["spec"]["keyRotation"] = before + 1
     document.save(path)
-    print(f"{path}: {resource.id}: keyRotation {before} → {before + 1}; commit it")
+    out(f"{path}: {resource.id}: keyRotation {before} → {before + 1}; commit it")
     return EXIT_OK
 
 

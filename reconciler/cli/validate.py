@@ -8,7 +8,8 @@ from typing import Any
 
 from reconciler import __version__
 from reconciler.cli.main import EXIT_INVALID, EXIT_OK
-from reconciler.cli.output import emit_json, problem_line
+from reconciler.cli.output import emit_json, problem_lines
+from reconciler.cli.sink import document, json_document, out
 from reconciler.model.errors import Problem, UsageError
 from reconciler.model.resources import Desired
 
@@ -56,16 +57,17 @@ def _show(desired: Desired, files: int, output: str) -> None:
     elif output == "sarif":
         from reconciler.planning import render
 
-        print(render.render_sarif(problems, version=__version__))
+        json_document(render.render_sarif(problems, version=__version__) + "\n")
     elif output == "github":
         from reconciler.planning import render
 
-        print(render.render_github(None, problems))
+        document(render.render_github(None, problems) + "\n")
     else:
         for problem in problems:
-            print(problem_line(problem))
+            for line in problem_lines(problem):
+                out(line)
         errors = sum(1 for p in problems if p.is_error)
-        print(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
+        out(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
 
 
 def _row(problem: Problem) -> dict[str, Any]:

@@ -22,6 +22,33 @@ class Verb:
     description: str = ""
     function: str = ""
 
+    @property
+    def acts(self) -> bool:
+        """Whether its work is something else than what it prints."""
+        return self.name not in _SHOWING
+
+
+_SHOWING = frozenset(
+    {
+        "validate",
+        "plan",
+        "drift",
+        "status",
+        "explain",
+        "history",
+        "events",
+        "executions",
+        "logs",
+        "export",
+        "key",
+        "doctor",
+        "schema",
+        "healthcheck",
+        "version",
+        "completion",
+    }
+)
+
 
 def _arg(*flags: str, **options: Any) -> Argument:
     return flags, options

@@ -392,6 +392,12 @@ _TABLE = (
         "An EventSource makes a webhook or notification that sends to this daemon, and server.publicUrl is empty.",
         "Set `server.publicUrl` to the https URL at which providers reach the daemon; nothing remote is made before.",
     ),
+    Code(
+        "RC3075",
+        "The output cannot be written",
+        "What stdout goes to refuses it: a full disk, a device that failed. A reader that only left (`| head`) is no error.",
+        "Write it to another place. What the verb does besides printing was done; its exit code says how it ended.",
+    ),
     # 40xx credentials
     Code(
         "RC4001",

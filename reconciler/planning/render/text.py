@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Iterator
 
 from reconciler.model.plan import Action, Change, Disposition, FieldChange, Plan, PlanSet
+from reconciler.model.printable import plain
 from reconciler.planning.render.words import (
     CLASS_TITLES,
     SYMBOLS,
     by_class,
     cut,
     field_text,
-    plain,
     state_text,
     summary,
     value_text,
