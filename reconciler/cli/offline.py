@@ -45,11 +45,12 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
+    from reconciler.drivers.net import refusal_of_literals
     from reconciler.manifests import SourceFile, load
 
     snapshot = await source.snapshot(revision)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    return load(files, revision=revision.id, sandbox=config.sandbox)
+    return load(files, revision=revision.id, sandbox=config.sandbox, refused=refusal_of_literals(config.network.allow))
 
 
 def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[ManagedObject, ...]:

@@ -10,19 +10,35 @@ from reconciler import __version__
 from reconciler.cli.main import EXIT_INVALID, EXIT_OK
 from reconciler.cli.output import emit_json, problem_lines
 from reconciler.cli.sink import document, json_document, out
-from reconciler.model.errors import Problem, UsageError
+from reconciler.model.errors import ConfigError, Problem, UsageError
 from reconciler.model.resources import Desired
 
 
 def validate(options: argparse.Namespace) -> int:
     """Check files or folders; exit 5 when anything is wrong."""
-    desired, files = load_paths([Path(path) for path in options.paths] or [Path()])
+    desired, files = load_paths([Path(path) for path in options.paths] or [Path()], allow=_allowed(options))
     _show(desired, files, options.output)
     return EXIT_OK if desired.complete else EXIT_INVALID
 
 
-def load_paths(paths: list[Path]) -> tuple[Desired, int]:
-    """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there."""
+def _allowed(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return ``network.allow`` of the configuration; without one, nothing is allowed beside the providers' own hosts."""
+    from reconciler.cli.session import configuration
+
+    try:
+        return configuration(options).network.allow
+    except ConfigError:
+        if getattr(options, "config", None):
+            raise
+        return ()
+
+
+def load_paths(paths: list[Path], *, allow: tuple[str, ...] | None = None) -> tuple[Desired, int]:
+    """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there.
+
+    ``allow``: what may be called besides the providers' own hosts; None: not checked.
+    """
+    from reconciler.drivers.net import refusal_of_literals
     from reconciler.manifests import SourceFile, load
 
     files: dict[str, SourceFile] = {}
@@ -40,7 +56,12 @@ def load_paths(paths: list[Path]) -> tuple[Desired, int]:
             files[str(path)] = SourceFile(str(path), hashlib.sha256(data).hexdigest(), data)
         else:
             raise UsageError(f"{path} does not exist", hint="Name files or folders of manifests.")
-    return load(files.values(), revision="working-folder"), len(files)
+    refused = refusal_of_literals(allow) if allow is not None else _nothing
+    return load(files.values(), revision="working-folder", refused=refused), len(files)
+
+
+def _nothing(_url: str) -> str:
+    return ""
 
 
 def _show(desired: Desired, files: int, output: str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.drivers.net import refusal_of_literals
 from reconciler.engine.deps import Deps
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
@@ -35,7 +36,8 @@ async def load_revision(source: Source, revision: Revision, deps: Deps, *, allow
     snapshot = await source.snapshot(revision)
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    desired = await deps.db(load, files, revision=revision.id, cache=deps.store.blob_cache(), sandbox=deps.sandbox)
+    desired = await deps.db(load, files, revision=revision.id, cache=deps.store.blob_cache(), sandbox=deps.sandbox,
+        refused=refusal_of_literals(deps.config.network.allow))
     if not snapshot.complete:  # something with a manifest's name was left out: what it declared is not gone
         desired = dataclasses.replace(desired, withheld=True)
     return desired, snapshot

@@ -243,6 +243,36 @@ _TABLE = (
         "`movedFrom` names a resource that still has a manifest.",
         "Delete the old manifest, or remove `movedFrom`.",
     ),
+    Code(
+        "RC1275",
+        "A value of an event that did not come",
+        "A mapping reads the event of one connection and is used for events of another: each of those would fail.",
+        "Give each connection a mapping of its own with `when: {triggeredBy: {connection: NAME}}`.",
+    ),
+    Code(
+        "RC1276",
+        "A name or URL that the provider cannot have",
+        "A name, a path or the URL of an account has a form that nothing at this provider has.",
+        "Write it as the provider shows it; the message has an example.",
+    ),
+    Code(
+        "RC1277",
+        "An event that the provider does not send",
+        "The type of an event is none that a webhook of this provider can ask for.",
+        "Use one of the provider's own names; the message lists them, or the nearest one.",
+    ),
+    Code(
+        "RC1278",
+        "It can never happen",
+        "A schedule names no date that exists, more approvals are needed than people may give, or a time or list leaves nothing.",
+        "Correct the value that the message names.",
+    ),
+    Code(
+        "RC1279",
+        "A URL that is not called",
+        "It holds a user name or password, cannot be read, or names an address that `network.allow` does not open.",
+        "Send credentials by `auth` or a header; add an address that is meant to `network.allow`.",
+    ),
     # 13xx expressions and templates
     Code(
         "RC1301",

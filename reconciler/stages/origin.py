@@ -31,7 +31,7 @@ _REF = {
     "pipeline_done": ("revision", "reference"),
 }
 
-_MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)$")
+_MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)\Z")
 MOST_STAGES = 64
 """Of what a Deployment says it came through; anybody who may make Deployments may write it."""
 

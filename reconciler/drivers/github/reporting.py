@@ -150,7 +150,7 @@ def _payload(row: Item) -> Item:
 
 def ends_with(description: str, marker: str) -> bool:
     """Whether ``marker`` is the last word of ``description``, brackets and stops aside."""
-    return bool(marker) and re.search(rf"(?<![\w-]){re.escape(marker)}\W*$", description) is not None
+    return bool(marker) and re.search(rf"(?<![\w-]){re.escape(marker)}\W*\Z", description) is not None
 
 
 def fitting(description: str, marker: str) -> str:
