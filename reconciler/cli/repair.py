@@ -175,11 +175,12 @@ def accept_drift(options: argparse.Namespace) -> int:
 
 async def _accept(options: argparse.Namespace) -> int:
     from reconciler.cli.accepting import accept
+    from reconciler.cli.edit import save
     from reconciler.cli.keys import find_in_folder
     from reconciler.cli.plan import reading_session
 
     resource, document, path = find_in_folder(Path(options.dir), options.resource)
-    before = document.render()
+    before = document.before
     async with reading_session(configuration(options), options.dir) as session:
         engine = session.engine
         await engine.sync()
@@ -194,16 +195,29 @@ async def _accept(options: argparse.Namespace) -> int:
         out(f"{resource.id}: no drift")
         return EXIT_OK
     left = accept(document, resource, changes)
-    after = document.render()
+    after = _still_valid(document.render(), path, resource.id)
     block("".join(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path))))
     for one in left:
         say(f"{one}: has no place in the manifest; the daemon keeps repairing it (see lifecycle.ignore)")
     if before == after:
         return EXIT_ERROR
     if not options.dry_run:
-        document.save(path)
+        save(path, after)
         out(f"wrote {path}; commit it")
     return EXIT_OK
+
+
+def _still_valid(text: str, path: Path, identity: ResourceId) -> str:
+    """Return ``text`` if it still declares ``identity``; what a provider says may be nothing that a manifest can hold."""
+    from reconciler.manifests.parsing import parse_file
+
+    documents = parse_file(text.encode(), sandbox=True).documents
+    found = [one for one in documents if ResourceId(one.kind, one.canvas, one.name) == identity]
+    if len(found) != 1 or not found[0].valid:
+        raise UsageError(
+            f"{path}: with the accepted values {identity} would not be valid", hint="Edit the manifest by hand; nothing was written."
+        )
+    return text
 
 
 __all__ = ["accept_drift", "export", "ping", "rebuild", "sweep"]

@@ -360,7 +360,11 @@ VERBS: tuple[Verb, ...] = (
         "rotate",
         "keys",
         "raise keyRotation in the manifest's YAML: the key changes without a lost event",
-        (_RESOURCE, _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)")),
+        (
+            _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments"),
+            _arg("--all", action="store_true", help="every source that somebody sends to: after a key may have leaked"),
+            _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)"),
+        ),
     ),
     Verb(
         "sweep",
