@@ -131,7 +131,7 @@ def _plain_http(host: str, allow: tuple[str, ...]) -> bool:
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return True
-    names = {re.sub(r":\d+$", "", entry.lower()).strip("[]") for entry in allow if _network_of(entry) is None}
+    names = {re.sub(r":\d+\Z", "", entry.lower()).strip("[]") for entry in allow if _network_of(entry) is None}
     if host in names or "*." + host.partition(".")[2] in names:
         return True
     networks = [network for entry in allow if (network := _network_of(entry)) is not None]

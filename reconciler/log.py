@@ -9,6 +9,8 @@ import threading
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol, TextIO
 
+from reconciler.model.printable import plain
+
 _QUIET = (
     "httpx",
     "httpcore",
@@ -154,7 +156,9 @@ def _exception_in_short(_logger: Any, _name: str, event: MutableMapping[str, Any
     import traceback
 
     info = event.pop("exc_info", None)
-    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1] if info else None
+    error = (
+        info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1] if info else None
+    )
     if error is not None:
         event.setdefault("error", type(error).__name__)
         frames = traceback.extract_tb(error.__traceback__)
@@ -182,21 +186,16 @@ class _Console:
         at, level, name = str(fields.pop("ts", "")), str(fields.pop("level", "")), str(fields.pop("event", ""))
         trace = fields.pop("traceback", "")
         fields.pop("logger", None)
-        text = " ".join(f"{clean(key)}={_shown(value)}" for key, value in fields.items() if value not in ("", None))
-        line = f"{at[11:19]} {level:7} {clean(name):22} {text}".rstrip()
-        return line + ("\n" + "\n".join("    " + clean(one) for one in str(trace).splitlines()) if trace else "")
+        text = " ".join(f"{plain(key)}={_shown(value)}" for key, value in fields.items() if value not in ("", None))
+        line = f"{at[11:19]} {level:7} {plain(name):22} {text}".rstrip()
+        return line + ("\n" + "\n".join("    " + plain(one) for one in str(trace).splitlines()) if trace else "")
 
 
 def _shown(value: Any) -> str:
-    text = clean(value if isinstance(value, str) else json.dumps(value, default=str))
+    text = plain(value if isinstance(value, str) else json.dumps(value, default=str))
     if isinstance(value, str) and (not text or any(c in text for c in ' "=')):
         return '"' + text.replace('"', '\\"') + '"'
     return text
-
-
-def clean(text: str) -> str:
-    """Return ``text`` with control and bidi characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Bridge(logging.Handler):

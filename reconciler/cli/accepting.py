@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.cli.edit import EditableDocument
+import yaml
+
+from reconciler.cli.edit import EditableDocument, child, scalar
 from reconciler.engine.foreign import is_hidden
 from reconciler.model.plan import Change
 from reconciler.model.resources import Kind, Resource
@@ -16,41 +18,61 @@ def accept(document: EditableDocument, resource: Resource, changes: Iterable[Cha
     left: list[str] = []
     for change in changes:
         for field in change.fields:
-            if field.sensitive or is_hidden(field.before) or not _write(document.data["spec"], resource, field.path, field.before):
+            if (
+                field.sensitive
+                or is_hidden(field.before)
+                or not _write(document, resource, field.path, field.before)
+            ):
                 left.append(field.path)
     return left
 
 
-def _write(spec: Any, resource: Resource, pointer: str, value: Any) -> bool:
+def _write(document: EditableDocument, resource: Resource, pointer: str, value: Any) -> bool:
     if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
-        return _set(spec, pointer.split("/")[1:], value)
+        return _set(document, pointer.split("/")[1:], value)
     if pointer == "/events" and isinstance(value, list | tuple):
-        _events(spec, [str(one) for one in value])
+        _events(document, [str(one) for one in value])
         return True
     return False
 
 
-def _events(spec: Any, observed: list[str]) -> None:
+def _events(document: EditableDocument, observed: list[str]) -> None:
     """Keep the entries (with their filters and comments) that are still there, drop the others, add what is new."""
-    entries = spec.get("events")
-    if entries is None:
-        spec["events"] = [{"type": one} for one in observed]
+    entries = child(document.spec(), "events")
+    if not isinstance(entries, yaml.SequenceNode) or not entries.value:
+        document.set(document.spec(), "events", [{"type": one} for one in observed])
         return
-    for index in range(len(entries) - 1, -1, -1):
-        if entries[index]["type"] not in observed:
-            del entries[index]
-    known = {entry["type"] for entry in entries}
-    for one in observed:
-        if one not in known:
-            entries.append({"type": one})
+    document.merge(entries, observed, _type_of, _entry_like(document.before, entries))
 
 
-def _set(node: Any, path: list[str], value: Any) -> bool:
+def _type_of(entry: yaml.Node) -> str:
+    found = child(entry, "type")
+    return str(found.value) if found is not None else ""
+
+
+def _entry_like(text: str, entries: yaml.SequenceNode) -> Any:
+    """Return what writes an entry the way the list spells those that name a type and nothing else."""
+    for entry in reversed(entries.value):
+        found = child(entry, "type")
+        if isinstance(found, yaml.ScalarNode) and len(entry.value) == 1:
+            start, end = found.start_mark.index, found.end_mark.index
+            before, after = text[entry.start_mark.index : start], text[end : entry.end_mark.index] if entry.flow_style else ""
+            if "\n" not in before + after and "#" not in before + after:
+                return lambda name: before + scalar(name, found.style) + after
+    return lambda name: f"{{type: {scalar(name)}}}" if entries.flow_style else f"type: {scalar(name)}"
+
+
+def _set(document: EditableDocument, path: list[str], value: Any) -> bool:
+    node: yaml.Node | None = document.spec()
     for part in path[:-1]:
-        if not isinstance(node, dict) or part not in node:
-            return False
-        node = node[part]
-    if not isinstance(node, dict) or (isinstance(node.get(path[-1]), dict) and "valueFrom" in node[path[-1]]):
+        node = child(node, part) if node is not None else None
+    if not isinstance(node, yaml.MappingNode):
         return False
-    node[path[-1]] = list(value) if isinstance(value, tuple) else value
+    there = child(node, path[-1])
+    if there is not None and child(there, "valueFrom") is not None:
+        return False
+    if value is None:
+        document.remove(node, path[-1])
+    else:
+        document.set(node, path[-1], list(value) if isinstance(value, tuple) else value)
     return True

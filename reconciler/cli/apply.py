@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
-from reconciler.cli.output import colour, confirm, emit_json, say
+from reconciler.cli.output import confirm, emit_json, say
 from reconciler.cli.plan import show
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import out
+from reconciler.cli.tables import painter
 from reconciler.config import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.plan import PlanSet
@@ -110,13 +112,10 @@ def _tell(engine: Any, output: str) -> None:
             say(f"{step.change.address}: {step.error.code}: {step.error.message}")
             if step.error.hint:
                 say(f"  {step.error.hint}")
-    mark = "\x1b[32m✓\x1b[0m" if colour(sys.stdout) else "✓"
+    mark = painter()("32", "✓")
     blocked = sum(len(r.plan.blocked) for r in engine.view.results.values() if r.plan is not None)
-    print(
-        f"{mark} {len(rows) - len(failed)} applied, {len(failed)} failed, {blocked} blocked"
-        if rows or blocked
-        else f"{mark} nothing to do"
-    )
+    done = f" {len(rows) - len(failed)} applied, {len(failed)} failed, {blocked} blocked"
+    out(mark, done if rows or blocked else " nothing to do")
 
 
 def _row(step: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import confirm, say
 from reconciler.cli.session import ask_daemon, configuration
+from reconciler.cli.sink import out
 from reconciler.config import Config
 
 
@@ -41,7 +42,7 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
 def approve_set(options: argparse.Namespace) -> int:
     """Approve a blocked set; ``id`` is its digest."""
     answer = ask(configuration(options), {"verb": "approve", "digest": options.id})
-    print(f"approved {options.id} on {answer['integration']}; it is being applied")
+    out(f"approved {options.id} on {answer['integration']}; it is being applied")
     return EXIT_OK
 
 
@@ -51,7 +52,7 @@ def suspend(options: argparse.Namespace) -> int:
         configuration(options),
         {"verb": "suspend", "resource": options.resource, "reason": options.reason, "until": options.until},
     )
-    print(
+    out(
         f"suspended {answer['resource']}"
         + (f" until {answer['until']}" if answer.get("until") else f"; end it with: reconciler resume {options.resource}")
     )
@@ -61,7 +62,7 @@ def suspend(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     """End a suspension."""
     answer = ask(configuration(options), {"verb": "resume", "resource": options.resource})
-    print(f"resumed {answer['resource']}")
+    out(f"resumed {answer['resource']}")
     return EXIT_OK
 
 
@@ -70,9 +71,9 @@ def reconcile(options: argparse.Namespace) -> int:
     request = {"verb": "reconcile", "resource": options.resource, "wait": options.wait, "timeout": options.timeout}
     answer = ask(configuration(options), request, timeout_s=options.timeout + 5)
     if not options.wait:
-        print(f"asked for {answer['resource']}")
+        out(f"asked for {answer['resource']}")
         return EXIT_OK
-    print(
+    out(
         f"{answer['resource']}: Ready={answer.get('ready', 'Unknown')} {answer.get('reason', '')} {answer.get('message', '')}".rstrip()
     )
     return EXIT_OK if answer.get("ready") == "True" else EXIT_ERROR
@@ -84,9 +85,9 @@ def forget(options: argparse.Namespace) -> int:
         say("not forgotten; use --yes where there is no terminal")
         return EXIT_ERROR
     answer = ask(configuration(options), {"verb": "forget", "resource": options.resource})
-    print(f"forgot {answer['resource']}:")
+    out(f"forgot {answer['resource']}:")
     for address in answer["objects"]:
-        print(f"  {address}")
+        out(f"  {address}")
     return EXIT_OK
 
 
@@ -99,5 +100,5 @@ def adopt(options: argparse.Namespace) -> int:
         configuration(options), {"verb": "adopt", "resource": options.resource, "externalId": options.external_id}, timeout_s=120
     )
     for row in answer["objects"]:
-        print(f"adopted {row['externalId']} as {row['address']}")
+        out(f"adopted {row['externalId']} as {row['address']}")
     return EXIT_OK

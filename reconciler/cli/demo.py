@@ -20,6 +20,7 @@ from reconciler.cli.demo_stages import Stages
 from reconciler.cli.demo_world import World
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import say
+from reconciler.cli.sink import out
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -37,10 +38,12 @@ def demo(options: argparse.Namespace) -> int:
         try:
             _play(world, script)
         except Exception as error:
-            say(f"\nthe demo failed: {error}")
+            say("")
+            say(f"the demo failed: {error}")
             world.show_log()
             return EXIT_ERROR
-        print(f"\nall steps verified in {script.total():.1f} s")
+        out("")
+        out(f"all steps verified in {script.total():.1f} s")
         if options.keep:
             _keep(world)
         return EXIT_OK
@@ -165,12 +168,13 @@ def _finish(world: World, script: Script) -> None:
 
 def _keep(world: World) -> None:
     world.start_daemon()
-    print(f"\nleft running in {world.folder}; Ctrl-C ends it")
-    print(f"  status     reconciler status --config {world.config}")
-    print(f"  file       {world.status_file}")
-    print(f"  receiver   {world.receiver}")
+    out("")
+    out(f"left running in {world.folder}; Ctrl-C ends it")
+    out(f"  status     reconciler status --config {world.config}")
+    out(f"  file       {world.status_file}")
+    out(f"  receiver   {world.receiver}")
     for name, server in world.providers.items():
-        print(f"  {name:10} {server.url}")
+        out(f"  {name:10} {server.url}")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)

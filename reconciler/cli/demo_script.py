@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from reconciler.cli.output import colour
+from reconciler.cli.sink import flush, out
+from reconciler.cli.tables import painter
 
 PATIENCE_S = 60.0
 """Longest wait for one thing; a machine that is busy takes its time."""
@@ -39,11 +39,9 @@ class Script:
         self._line("✓", "32", text, began, notes)
 
     def _line(self, mark: str, code: str, text: str, began: float, notes: list[str]) -> None:
-        mark = f"\x1b[{code}m{mark}\x1b[0m" if colour(sys.stdout) else mark
-        print(
-            f"{mark} {self._number:2} {time.monotonic() - began:6.2f} s  {text}" + (f"  ({'; '.join(notes)})" if notes else ""),
-            flush=True,
-        )
+        told = f"  ({'; '.join(notes)})" if notes else ""
+        out(painter()(code, mark), f" {self._number:2} {time.monotonic() - began:6.2f} s  {text}{told}")
+        flush()
 
     def total(self) -> float:
         """Return how long it took so far, in seconds."""

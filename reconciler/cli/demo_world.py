@@ -17,6 +17,7 @@ from typing import Any, cast
 import httpx
 import orjson
 
+from reconciler.cli.sink import err
 from reconciler.credentials.process import end_with_parent
 from reconciler.sandbox.githttp import GitHttpServer
 from reconciler.sandbox.server import SandboxServer, simulator
@@ -218,7 +219,8 @@ status: {{file: state/status.json, heartbeat: 1s}}
         """Print the end of the daemon's log."""
         path = self.folder / "daemon.log"
         if path.exists():
-            sys.stderr.write("\n".join(path.read_text(errors="replace").splitlines()[-25:]) + "\n")
+            for line in path.read_text(errors="replace").splitlines()[-25:]:
+                err(line)
 
     # -- look -------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
-from reconciler.cli.output import colour, emit_json
+from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
+from reconciler.cli.sink import out
+from reconciler.cli.tables import painter
 from reconciler.config import Config
 from reconciler.drivers.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import ReconcilerError, storage_error
@@ -58,18 +60,21 @@ def doctor(options: argparse.Namespace) -> int:
     return _tell(findings, options.output)
 
 
+_COLOURS = {"ok": "32", "warning": "33", "error": "31"}
+
+
 def _tell(findings: list[Finding], output: str) -> int:
     bad = any(finding.level == "error" for finding in findings)
     if output == "json":
         emit_json({"healthy": not bad, "findings": [asdict(finding) for finding in findings]})
         return EXIT_ERROR if bad else EXIT_OK
-    paint = {"ok": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"} if colour(sys.stdout) else {}
+    paint = painter()
     for finding in findings:
-        mark = paint.get(finding.level, "") + f"{finding.level:7}" + ("\x1b[0m" if paint else "")
-        print(f"{mark} {finding.check:14} {finding.message}")
+        mark = paint(_COLOURS.get(finding.level, ""), f"{finding.level:7}")
+        out(mark, f" {finding.check:14} {finding.message}")
         if finding.fix:
-            print(f"        {'':14} → {finding.fix}")
-    print("healthy" if not bad else "something is wrong")
+            out(f"        {'':14} → {finding.fix}")
+    out("healthy" if not bad else "something is wrong")
     return EXIT_ERROR if bad else EXIT_OK
 
 

@@ -1,94 +1,225 @@
-"""Edit a manifest in place, keeping comments, order and quoting (ruamel.yaml's round trip)."""
+"""Edit a manifest in place: what is not changed stays as it was written, byte for byte.
+
+The text is edited at the places that YAML's own parser names, so that spelling, quotes, comments, order and line ends of all else
+are kept. Anchors and tags never come here: manifests with them are not valid.
+"""
 
 from __future__ import annotations
 
-import io
+import json
 import os
+import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from reconciler.model.errors import UsageError
 from reconciler.model.resources import ResourceId
 
-
-def _yaml() -> Any:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.explicit_start = False
-    yaml.version = None
-    return yaml
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*\Z")
+_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
-@dataclass
 class EditableDocument:
-    """One document of a file; the others are written back as they were, byte for byte."""
+    """One document of a file, and the edits of its text."""
 
-    data: Any
-    before: str
-    after: str
+    def __init__(self, text: str, root: yaml.MappingNode) -> None:
+        self.before = text
+        self._root = root
+        self._edits: list[tuple[int, int, str]] = []
+        self._newline = "\r\n" if "\r\n" in text else "\n"
 
     @classmethod
-    def find(cls, path: Path, identity: ResourceId) -> EditableDocument | None:
-        """Return the document of ``identity`` in ``path``, or None."""
-        parts = split_documents(path.read_text(encoding="utf-8"))
-        for index, part in enumerate(parts):
-            data = _yaml().load(_body(part))
-            if isinstance(data, dict) and _identity(data) == identity:
-                return cls(data, "".join(parts[:index]) + _marker(part), "".join(parts[index + 1 :]))
+    def find(cls, path: Path, identity: ResourceId, *, text: str | None = None) -> EditableDocument | None:
+        """Return the document of ``identity`` in ``path`` (whose content may be given as ``text``), or None."""
+        text = read(path) if text is None else text
+        try:
+            for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+                if isinstance(node, yaml.MappingNode) and _identity(node) == identity:
+                    return cls(text, node)
+        except yaml.YAMLError:
+            raise UsageError(f"{path} has a document that cannot be read", hint=f"See: reconciler validate {path}") from None
         return None
+
+    def spec(self) -> yaml.MappingNode:
+        """Return the node of ``spec``."""
+        node = child(self._root, "spec")
+        if not isinstance(node, yaml.MappingNode):
+            raise UsageError("the manifest has no spec to edit")
+        return node
 
     def render(self) -> str:
-        """Return the whole file with this document as it is now."""
-        out = io.StringIO()
-        _yaml().dump(self.data, out)
-        text = out.getvalue()
-        if not text.endswith("\n"):
-            text += "\n"
-        return self.before + text + self.after
+        """Return the whole file as it is after the edits."""
+        text = self.before
+        for start, end, new in sorted(self._edits, reverse=True):
+            text = text[:start] + new + text[end:]
+        return text
 
-    def save(self, path: Path) -> None:
-        """Replace ``path`` atomically, keeping its mode."""
-        mode = path.stat().st_mode & 0o777
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(self.render())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
+    # -- mappings ---------------------------------------------------------------------------------------------------
 
+    def set(self, mapping: yaml.MappingNode, key: str, value: Any) -> None:
+        """Give ``key`` a value; one that is there is replaced where it stands, a new one comes last."""
+        node = child(mapping, key)
+        if node is None:
+            self._add(mapping, f"{key}: {scalar(value)}")
+        elif isinstance(node, yaml.SequenceNode) and isinstance(value, list | tuple):
+            self.merge(node, list(value), plain_value, lambda item: scalar(item))
+        elif plain_value(node) != value:
+            style = node.style if isinstance(node, yaml.ScalarNode) else None
+            self._edits.append((node.start_mark.index, _end(self.before, node), scalar(value, style)))
 
-def split_documents(text: str) -> list[str]:
-    """Cut a YAML stream at its ``---`` lines; each part keeps its own marker, so that joining gives ``text`` again."""
-    parts: list[str] = []
-    current: list[str] = []
-    for line in text.splitlines(keepends=True):
-        if line.startswith("---") and (len(line.rstrip()) == 3 or line[3] in " \t"):
-            if current:
-                parts.append("".join(current))
-            current = [line]
+    def remove(self, mapping: yaml.MappingNode, key: str) -> None:
+        """Take ``key`` out, if it is there."""
+        for index, (name, value) in enumerate(mapping.value):
+            if name.value == key:
+                self._cut([(one.start_mark.index, _end(self.before, of)) for one, of in mapping.value], index, mapping)
+                return
+            del value
+
+    def _add(self, mapping: yaml.MappingNode, entry: str) -> None:
+        if not mapping.value:
+            self._edits.append((mapping.start_mark.index, mapping.end_mark.index, f"{{{entry}}}"))
+            return
+        ends = [(name.start_mark.index, _end(self.before, value)) for name, value in mapping.value]
+        self._append(mapping, ends, entry, mapping.value[0][0].start_mark.column)
+
+    # -- lists ------------------------------------------------------------------------------------------------------
+
+    def merge(
+        self, node: yaml.SequenceNode, wanted: list[Any], of: Callable[[yaml.Node], Any], write: Callable[[Any], str]
+    ) -> None:
+        """Take out the items whose value (``of``) is not wanted, append what is missing, leave all others untouched."""
+        have = [of(item) for item in node.value]
+        places = [(item.start_mark.index, _end(self.before, item)) for item in node.value]
+        if not node.flow_style:
+            places = [(self.before.rindex("-", 0, start), end) for start, end in places]
+        missing = [one for one in wanted if one not in have]
+        kept = [index for index, value in enumerate(have) if value in wanted]
+        if not kept:
+            self._renew(node, places, [write(one) for one in wanted])
+            return
+        for index in range(len(have)):
+            if index not in kept:
+                self._cut(places, index, node, after_kept=index > kept[-1])
+        dash = "" if node.flow_style else "- "
+        for one in missing:
+            self._append(node, [places[kept[-1]]], dash + write(one), node.start_mark.column, last=kept[-1] == len(have) - 1)
+
+    def _renew(self, node: yaml.SequenceNode, places: Sequence[tuple[int, int]], entries: Sequence[str]) -> None:
+        """Write a list of which nothing is kept, in the style that it has."""
+        if not entries:
+            start = node.start_mark.index if node.flow_style else self.before.rindex(":", 0, node.start_mark.index) + 1
+            self._edits.append((start, _end(self.before, node), "[]" if node.flow_style else " []"))
+            return
+        line = f"{self._newline}{' ' * node.start_mark.column}- "
+        self._edits.append((*places[0], ", ".join(entries) if node.flow_style else "- " + line.join(entries)))
+        for index in range(1, len(places)):
+            self._cut(places, index, node, after_kept=True)
+
+    # -- text -------------------------------------------------------------------------------------------------------
+
+    def _append(
+        self, node: yaml.CollectionNode, places: Sequence[tuple[int, int]], entry: str, column: int, *, last: bool = True
+    ) -> None:
+        end = places[-1][1]
+        if node.flow_style:
+            own_line = self.before[self.before.rfind("\n", 0, places[-1][0]) + 1 : places[-1][0]]
+            break_line = not own_line.strip() and "\n" in self.before[node.start_mark.index : end]
+            self._edits.append((end, end, f",{self._newline}{own_line}{entry}" if break_line else f", {entry}"))
+            return
+        del last
+        line_end = self.before.find("\n", end)
+        line_end = len(self.before) if line_end < 0 else line_end - self.before[:line_end].endswith("\r")
+        self._edits.append((line_end, line_end, f"{self._newline}{' ' * column}{entry}"))
+
+    def _cut(self, places: Sequence[tuple[int, int]], index: int, node: yaml.CollectionNode, *, after_kept: bool = False) -> None:
+        """Take out an item: with its line where it has one of its own, else with the comma that belongs to it."""
+        start, end = places[index]
+        line = self.before.rfind("\n", 0, start) + 1
+        found = re.compile(r"[ \t]*,?[ \t]*(?:#[^\r\n]*)?(\r?\n|\Z)").match(self.before, end)
+        if not self.before[line:start].strip() and found is not None:
+            self._edits.append((line, found.end(), ""))
+        elif not node.flow_style:
+            raise UsageError("this item cannot be taken out of its line", hint="Edit the manifest by hand.")
+        elif after_kept or index == len(places) - 1:
+            self._edits.append((places[index - 1][1] if index else start, end, ""))
         else:
-            current.append(line)
-    if current:
-        parts.append("".join(current))
-    return parts
+            self._edits.append((start, places[index + 1][0], ""))
 
 
-def _marker(part: str) -> str:
-    first, newline, _ = part.partition("\n")
-    return first + newline if first.startswith("---") and first.rstrip() == "---" else ""
+def read(path: Path) -> str:
+    """Return a file's text with its own line ends."""
+    return path.read_bytes().decode("utf-8")
 
 
-def _body(part: str) -> str:
-    return part[len(_marker(part)) :]
+def save(path: Path, text: str) -> None:
+    """Replace ``path`` atomically, keeping its mode."""
+    mode = path.stat().st_mode & 0o777
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).chmod(mode)
+    Path(name).replace(path)
 
 
-def _identity(data: Any) -> ResourceId | None:
-    metadata = data.get("metadata")
-    if not isinstance(metadata, dict) or "name" not in metadata or "kind" not in data:
+def child(mapping: yaml.Node, key: str) -> yaml.Node | None:
+    """Return the value of ``key``, or None."""
+    if not isinstance(mapping, yaml.MappingNode):
         return None
-    return ResourceId(str(data["kind"]), str(metadata.get("canvasId", "default")), str(metadata["name"]))
+    return next((value for name, value in mapping.value if name.value == key), None)
+
+
+def plain_value(node: yaml.Node) -> Any:
+    """Return the value of a node as Python has it."""
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def scalar(value: Any, style: str | None = None) -> str:
+    """Return ``value`` in one line of YAML, quoted as ``style`` has it where that can be."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(key)}: {scalar(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(scalar(item) for item in value) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if style == "'" and value.isprintable():
+        return "'" + value.replace("'", "''") + "'"
+    if style != '"' and _PLAIN.match(value) and value.lower() not in _WORDS:
+        return value
+    escaped = "".join(c if c.isprintable() and c not in '"\\' else _escaped(c) for c in value)
+    return f'"{escaped}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    number = ord(character)
+    return f"\\U{number:08x}" if number > 0xFFFF else f"\\u{number:04x}"
+
+
+def _end(text: str, node: yaml.Node) -> int:
+    """Return where the text of ``node`` ends: a block's end mark lies behind the comments and blank lines that follow it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(text, last[1] if isinstance(last, tuple) else last)
+    if isinstance(node, yaml.ScalarNode) and node.style in {"|", ">"}:
+        return len(text[: node.end_mark.index].rstrip("\r\n \t"))
+    end: int = node.end_mark.index
+    return end
+
+
+def _identity(root: yaml.MappingNode) -> ResourceId | None:
+    kind, metadata = child(root, "kind"), child(root, "metadata")
+    name, canvas = (child(metadata, key) if metadata is not None else None for key in ("name", "canvasId"))
+    if not isinstance(kind, yaml.ScalarNode) or not isinstance(name, yaml.ScalarNode):
+        return None
+    return ResourceId(kind.value, canvas.value if isinstance(canvas, yaml.ScalarNode) else "default", name.value)

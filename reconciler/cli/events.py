@@ -12,6 +12,7 @@ from reconciler.cli.asking import act, look
 from reconciler.cli.main import EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import json_document, out
 from reconciler.cli.tables import fields, table, values
 from reconciler.model.errors import UsageError
 
@@ -68,8 +69,8 @@ def _one(event: Mapping[str, Any]) -> None:
             *(("queued as", f"{one['id']} at {one['stage']}: {one['state']} {values(one['inputs'])}") for one in event["items"]),
         ],
     )
-    print("payload")
-    print(orjson.dumps(event["payload"], option=orjson.OPT_INDENT_2).decode())
+    out("payload")
+    json_document(orjson.dumps(event["payload"], option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 # -- doing --------------------------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ def trigger(options: argparse.Namespace) -> int:
     request |= {"key": options.key}
     answer = act(config, {name: one for name, one in request.items() if one is not None})
     if not options.wait:
-        return _shown(answer, options, lambda one: print(f"made {one['event']}; see: reconciler events {one['event']}"))
+        return _shown(answer, options, lambda one: out(f"made {one['event']}; see: reconciler events {one['event']}"))
     from reconciler.cli.waiting import wait_for_event
 
     return wait_for_event(config, str(answer["event"]), options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from reconciler.engine.foreign import Veil, origin_of
@@ -12,6 +12,7 @@ from reconciler.engine.operations import link_of
 from reconciler.engine.passes import Engine
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.objects import Observed, ObservedObject, Scope
+from reconciler.model.printable import is_shown, plain
 from reconciler.model.resources import ResourceId
 
 _FOREIGN = Veil(lambda _: "")
@@ -53,22 +54,41 @@ def _scopes(provider: str, wanted: list[str], account: str) -> list[Scope]:
 
 def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str:
     body = _body(integration, scope, one)
-    comment = f"# {scope} {one.external_id}"
+    comment = f"# {plain(str(scope))} {plain(one.external_id)}"
     url = (
         one.attributes.get("config", {}).get("url")
         if isinstance(one.attributes.get("config"), dict)
         else one.attributes.get("target_url")
     )
     if url:
-        comment += f"\n# sends to {origin_of(str(url))[0] or 'a place that is not shown'} today; adopting it replaces URL and secret"
+        place = origin_of(str(url))[0]
+        comment += f"\n# sends to {plain(place) if place else 'a place that is not shown'} today; adopting it replaces URL and secret"
+    return f"---\n{comment}\n{_yaml(body)}"
+
+
+def _yaml(body: dict[str, Any]) -> str:
+    """Return ``body`` as YAML; what a manifest may not hold as it is stands escaped in quotes."""
     from ruamel.yaml import YAML
 
     out = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 4096
+    yaml.allow_unicode = all(is_shown(one) for text in _texts(body) for one in text)
     yaml.dump(body, out)
-    return f"---\n{comment}\n{out.getvalue()}"
+    return out.getvalue()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[str, Any]:
@@ -80,7 +100,7 @@ def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[st
             {
                 "integration": {"name": integration.name},
                 "workspace": scope.key,
-                **_plain(shown),
+                **shown,
                 "lifecycle": {"management": "observe", "adopt": "ifIdentical"},
             },
         )
@@ -112,10 +132,12 @@ def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[st
 
 def _manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     clean = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "unnamed"
-    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": clean}, "spec": spec}
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": clean}, "spec": _plain(spec)}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import say
+from reconciler.cli.sink import block, out
 
 SCHEMA_FILE = ".reconciler.schema.json"
 _MODELINE = "# yaml-language-server: $schema={up}" + SCHEMA_FILE + "\n"
@@ -127,8 +128,8 @@ def init(options: argparse.Namespace) -> int:
     for path, text in content.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
-        print(f"wrote {root / path}")
-    print(
+        out(f"wrote {root / path}")
+    block(
         "\nNext:\n"
         f"  cd {root}\n"
         "  edit github/integration.yaml and github/sources.yaml\n"

@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import say
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import out
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.resources import Kind, Resource, ResourceId
 
@@ -49,20 +50,54 @@ def key(options: argparse.Namespace) -> int:
     say(
         f"{identity}, rotation {rotation}; events are sent to {config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}"
     )
-    print(value.reveal())
+    out(value.reveal())
     return EXIT_OK
 
 
 def rotate(options: argparse.Namespace) -> int:
-    """Raise ``spec.keyRotation`` in the manifest's YAML; committing it makes the daemon push the new key."""
-    resource, document, path = find_in_folder(Path(options.dir), options.resource)
-    if resource.id.kind != Kind.EVENT_SOURCE.value:
-        raise UsageError(f"{resource.id} has no signing key", hint="Only an EventSource has one.")
-    before = int(resource.spec.get("keyRotation", 0))
-    document.data["spec"]["keyRotation"] = before + 1
-    document.save(path)
-    print(f"{path}: {resource.id}: keyRotation {before} → {before + 1}; commit it")
+    """Raise ``spec.keyRotation`` in the YAML of one source, or of all; committing it makes the daemon push the new keys."""
+    from reconciler.cli.edit import save
+
+    if bool(options.resource) == options.all:
+        raise UsageError("name one source, or --all", hint="For example: reconciler rotate EventSource/payments")
+    folder = Path(options.dir)
+    chosen = _all_with_keys(folder) if options.all else [find_in_folder(folder, options.resource)[0]]
+    texts: dict[Path, str] = {}
+    for resource in chosen:
+        if resource.id.kind != Kind.EVENT_SOURCE.value:
+            raise UsageError(f"{resource.id} has no signing key", hint="Only an EventSource has one.")
+        path = Path(resource.location.file)
+        before = int(resource.spec.get("keyRotation", 0))
+        texts[path] = _rotated(path, texts.get(path), resource, before + 1)
+        out(f"{path}: {resource.id}: keyRotation {before} → {before + 1}")
+    for path, text in texts.items():
+        save(path, text)
+    out(f"{len(chosen)} source{'' if len(chosen) == 1 else 's'}; commit the change")
     return EXIT_OK
+
+
+def _rotated(path: Path, text: str | None, resource: Resource, number: int) -> str:
+    from reconciler.cli.edit import EditableDocument
+
+    document = EditableDocument.find(path, resource.id, text=text)
+    if document is None:
+        raise ReconcilerError(f"{resource.id} was not found in {path}", code="RC9001")
+    document.set(document.spec(), "keyRotation", number)
+    return document.render()
+
+
+def _all_with_keys(folder: Path) -> list[Resource]:
+    """Return the sources that somebody sends to, in a folder without errors: none may be left with its old key unnoticed."""
+    from reconciler.cli.validate import load_paths
+    from reconciler.model.errors import ManifestError
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    desired, _ = load_paths([folder])
+    if any(problem.is_error for problem in desired.problems):
+        raise ManifestError(desired.problems)
+    sources = [one for one in desired.resources if one.id.kind == Kind.EVENT_SOURCE.value]
+    return [one for one in sources if one.spec.get("type") not in {"manual", "schedule"}]
 
 
 def find_in_folder(folder: Path, text: str) -> tuple[Resource, Any, Path]:

@@ -10,8 +10,9 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from reconciler.cli import sink
 from reconciler.cli.verbs import GLOBALS, VERBS, Verb
 
 EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_PARTIAL, EXIT_USAGE = 0, 1, 5, 6, 64
@@ -22,6 +23,12 @@ EXIT_SIGINT, EXIT_SIGTERM = 130, 143
 
 class Parser(argparse.ArgumentParser):
     """argparse, but wrong usage exits 64: its own 2 would read as "changes pending" in CI."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print usage and help the way everything is printed."""
+        write = sink.out if file is sys.stdout else sink.err
+        for line in message.removesuffix("\n").split("\n") if message else ():
+            write(line)
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and leave with 64."""
@@ -61,6 +68,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. A traceback never reaches a user unless RECONCILER_DEBUG is set."""
+    sink.prepare()
     arguments = list(sys.argv[1:] if argv is None else argv)
     names = {verb.name: verb for verb in VERBS}
     chosen = next((word for word in arguments if word in names), None)
@@ -68,11 +76,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(arguments)
     except SystemExit as leaving:
-        return int(leaving.code or 0) if not isinstance(leaving.code, str) else EXIT_USAGE
+        return _left(int(leaving.code or 0) if not isinstance(leaving.code, str) else EXIT_USAGE)
     if not options.verb:
         parser.print_help(sys.stdout)
-        return EXIT_OK
-    return _guarded(names[options.verb], options)
+        return _left(EXIT_OK)
+    return _left(_guarded(names[options.verb], options), acts=names[options.verb].acts)
+
+
+def _left(code: int, *, acts: bool = False) -> int:
+    """Return the exit code once all is printed.
+
+    That of the work stays: a reader that leaves early decides nothing. A disk that is full under what was asked for is an
+    error of a verb that only shows; one that acts has done its work.
+    """
+    error = sink.finish()
+    if error is None:
+        return code
+    from reconciler.cli.output import say
+
+    say(f"reconciler: RC3075: stdout does not take what is written: {error.strerror or error}")
+    say("  The work itself is done." if acts else "  What was printed is not complete: write it to another place.")
+    return code if acts or code else EXIT_ERROR
 
 
 def _guarded(verb: Verb, options: argparse.Namespace) -> int:
@@ -80,9 +104,6 @@ def _guarded(verb: Verb, options: argparse.Namespace) -> int:
         return _function(verb)(options)
     except KeyboardInterrupt:
         return EXIT_SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except Exception as error:  # the one place that turns an error into a message
         return _report(error, verb)
 
@@ -100,7 +121,10 @@ def _report(error: Exception, verb: Verb) -> int:
 
     error = _typed(error)
     if os.environ.get("RECONCILER_DEBUG") and not isinstance(error, ReconcilerError):
-        raise error
+        import traceback
+
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            sink.err(line)
     show_error(error)
     if not isinstance(error, ReconcilerError):
         return EXIT_ERROR

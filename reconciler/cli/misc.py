@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_USAGE
 from reconciler.cli.output import emit_json, say
+from reconciler.cli.sink import block, json_document, out
 
 
 def version(options: argparse.Namespace) -> int:
@@ -21,7 +21,7 @@ def version(options: argparse.Namespace) -> int:
 
         emit_json({"version": __version__, "python": platform.python_version()})
     else:
-        print(f"reconciler {__version__}")
+        out(f"reconciler {__version__}")
     return EXIT_OK
 
 
@@ -32,17 +32,16 @@ def schema(options: argparse.Namespace) -> int:
 
     kinds = {kind.value.lower(): kind.value for kind in Kind}
     if options.list:
-        print("\n".join(kinds.values()))
+        block("\n".join(kinds.values()))
         return EXIT_OK
     if options.editor:
-        print(EDITOR)
+        block(EDITOR)
         return EXIT_OK
     if options.kind is not None and options.kind.lower() not in kinds:
         say(f"reconciler: RC3001: no kind {options.kind!r}; kinds: {', '.join(kinds.values())}")
         return EXIT_USAGE
     found = schemas.schema(kinds[options.kind.lower()]) if options.kind else schemas.schema("manifest")
-    json.dump(found, sys.stdout, indent=2)
-    print()
+    json_document(json.dumps(found, indent=2) + "\n")
     return EXIT_OK
 
 
@@ -66,7 +65,7 @@ def sandbox(options: argparse.Namespace) -> int:
         say(f"reconciler: RC3001: no simulator for {', '.join(unknown)}; there are: {', '.join(PROVIDERS)}")
         return EXIT_USAGE
     ports = {name: (options.port + index if options.port else 0) for index, name in enumerate(chosen)}
-    run_forever(ports)
+    run_forever(ports, say=out)
     return EXIT_OK
 
 
@@ -79,7 +78,7 @@ def healthcheck(options: argparse.Namespace) -> int:
     age = age_s(document, time.time())
     phase = document["daemon"]["phase"]
     healthy = age <= options.max_age and phase in {"starting", "running", "draining"}
-    print(f"{phase}, heartbeat {age:.0f} s old")
+    out(f"{phase}, heartbeat {age:.0f} s old")
     return EXIT_OK if healthy else EXIT_ERROR
 
 
@@ -87,5 +86,5 @@ def completion(options: argparse.Namespace) -> int:
     """Print a completion script made from the table of verbs."""
     from reconciler.cli.completion import script
 
-    print(script(options.shell))
+    block(script(options.shell))
     return EXIT_OK

@@ -42,12 +42,14 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
+    from reconciler.drivers.net import refusal_of_literals
     from reconciler.engine.live import unread_in
     from reconciler.manifests import SourceFile, load
 
     snapshot = await source.snapshot(revision)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    return dataclasses.replace(load(files, revision=revision.id, sandbox=config.sandbox), unread=unread_in(snapshot))
+    desired = load(files, revision=revision.id, sandbox=config.sandbox, refused=refusal_of_literals(config.network.allow))
+    return dataclasses.replace(desired, unread=unread_in(snapshot))
 
 
 def _compared(before: Iterable[Resource], after: Desired, config: Config) -> tuple[PlanSet, tuple[Any, ...]]:

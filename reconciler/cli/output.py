@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
+
+from reconciler.cli import sink
 
 if TYPE_CHECKING:
     from reconciler.model.errors import Problem
@@ -19,16 +22,19 @@ def colour(stream: TextIO) -> bool:
 
 def emit_json(document: dict[str, Any]) -> None:
     """Print one JSON document with ``formatVersion`` to stdout."""
-    import orjson
-
     whole = {"formatVersion": FORMAT_VERSION, **document}
-    sys.stdout.buffer.write(orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str))
-    sys.stdout.flush()
+    try:
+        import orjson
+
+        text = orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str).decode()
+    except TypeError:  # half of a surrogate pair: orjson refuses it, JSON can write it
+        text = json.dumps(whole, indent=2, default=str) + "\n"
+    sink.json_document(text)
 
 
 def say(text: str) -> None:
     """Print a line of progress to stderr."""
-    print(text, file=sys.stderr)
+    sink.err(text)
 
 
 def show_error(error: Exception) -> None:
@@ -37,7 +43,8 @@ def show_error(error: Exception) -> None:
 
     if isinstance(error, ManifestError):
         for problem in error.problems:
-            say(problem_line(problem))
+            for line in problem_lines(problem):
+                say(line)
     if not isinstance(error, ReconcilerError):
         say(f"reconciler: RC9001: {type(error).__name__}: a defect of this program. Set RECONCILER_DEBUG=1 for the traceback.")
         return
@@ -49,16 +56,16 @@ def show_error(error: Exception) -> None:
         say(f"  {error.hint}")
 
 
-def problem_line(problem: Problem) -> str:
-    """Return ``file:line:col: error RC1042: message (at /pointer)`` and the hint on a line of its own."""
+def problem_lines(problem: Problem) -> list[str]:
+    """Return ``file:line:col: error RC1042: message (at /pointer)``, and the hint as a line of its own."""
     pointer = f" (at {problem.pointer})" if problem.pointer else ""
     line = f"{problem.location}: {problem.severity.value} {problem.code}: {problem.message}{pointer}"
-    return line + (f"\n    {problem.hint}" if problem.hint else "")
+    return [line, f"    {problem.hint}"] if problem.hint else [line]
 
 
 def confirm(question: str) -> bool:
     """Ask on the terminal; without one, the answer is no."""
     if not sys.stdin.isatty():
         return False
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    sink.err(f"{question} [y/N]", end=" ")
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

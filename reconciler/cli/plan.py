@@ -15,6 +15,7 @@ from typing import Any
 from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import coloured, document, json_document
 from reconciler.config import Config
 from reconciler.model.errors import ManifestError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
@@ -75,13 +76,13 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
     from reconciler.planning import render
 
     if output == "json":
-        print(render.render_json(planned, problems, approvable=approvable))
+        json_document(render.render_json(planned, problems, approvable=approvable) + "\n")
     elif output == "markdown":
-        print(render.render_markdown(planned, problems, approvable=approvable))
+        document(render.render_markdown(planned, problems, approvable=approvable) + "\n")
     elif output == "github":
-        print(render.render_github(planned, problems))
+        document(render.render_github(planned, problems) + "\n")
     else:
-        print(
+        coloured(
             render.render_text(
                 planned, colour=colour(sys.stdout), width=shutil.get_terminal_size((100, 40)).columns, approvable=approvable
             )

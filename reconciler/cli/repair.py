@@ -12,6 +12,7 @@ from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import confirm, emit_json, say
 from reconciler.cli.plan import show
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import block, document, out
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.plan import Action, ChangeClass, PlanSet
 from reconciler.model.resources import ResourceId
@@ -57,7 +58,7 @@ async def _rebuild(options: argparse.Namespace) -> int:
                 }
             )
         else:
-            print(f"{todo} objects found again, {len(left)} not found, {failed} failed")
+            out(f"{todo} objects found again, {len(left)} not found, {failed} failed")
         return EXIT_OK if not failed else EXIT_PARTIAL
 
 
@@ -92,8 +93,8 @@ async def _sweep(options: argparse.Namespace) -> int:
             )
         else:
             for integration, orphan in rows:
-                print(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.url}")
-            print(f"{len(rows)} object{'' if len(rows) == 1 else 's'} with our mark and without a manifest")
+                out(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.url}")
+            out(f"{len(rows)} object{'' if len(rows) == 1 else 's'} with our mark and without a manifest")
         if not options.delete or not rows:
             return EXIT_OK
         if not options.yes and not confirm(f"Delete these {len(rows)} objects at their providers?"):
@@ -106,7 +107,7 @@ async def _sweep(options: argparse.Namespace) -> int:
             except ReconcilerError as error:
                 failed += 1
                 say(f"{orphan.scope} {orphan.external_id}: {error.code}: {error.message}")
-        print(f"{len(rows) - failed} deleted, {failed} failed")
+        out(f"{len(rows) - failed} deleted, {failed} failed")
         return EXIT_OK if not failed else EXIT_PARTIAL
 
 
@@ -131,7 +132,7 @@ async def _ping(options: argparse.Namespace) -> int:
         for record in mine:
             sent = await test_delivery(engine, record)
             asked += sent
-            print(
+            out(
                 f"{record.scope} {record.external_id}: "
                 + ("asked for a test delivery" if sent else "this provider has no test delivery")
             )
@@ -161,9 +162,9 @@ async def _export(options: argparse.Namespace) -> int:
         text = await manifests_of(engine, identity, options.scope)
     if options.out:
         Path(options.out).write_text(text, encoding="utf-8")
-        print(f"wrote {options.out}")
+        out(f"wrote {options.out}")
     else:
-        print(text, end="")
+        document(text)
     return EXIT_OK
 
 
@@ -174,11 +175,12 @@ def accept_drift(options: argparse.Namespace) -> int:
 
 async def _accept(options: argparse.Namespace) -> int:
     from reconciler.cli.accepting import accept
+    from reconciler.cli.edit import save
     from reconciler.cli.keys import find_in_folder
     from reconciler.cli.plan import reading_session
 
     resource, document, path = find_in_folder(Path(options.dir), options.resource)
-    before = document.render()
+    before = document.before
     async with reading_session(configuration(options), options.dir) as session:
         engine = session.engine
         await engine.sync()
@@ -190,22 +192,32 @@ async def _accept(options: argparse.Namespace) -> int:
             if c.resource == resource.id and c.action is Action.UPDATE and c.cls is not ChangeClass.COMMIT
         ]
     if not changes:
-        print(f"{resource.id}: no drift")
+        out(f"{resource.id}: no drift")
         return EXIT_OK
     left = accept(document, resource, changes)
-    after = document.render()
-    print(
-        "".join(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path))),
-        end="",
-    )
+    after = _still_valid(document.render(), path, resource.id)
+    block("".join(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path))))
     for one in left:
         say(f"{one}: has no place in the manifest; the daemon keeps repairing it (see lifecycle.ignore)")
     if before == after:
         return EXIT_ERROR
     if not options.dry_run:
-        document.save(path)
-        print(f"wrote {path}; commit it")
+        save(path, after)
+        out(f"wrote {path}; commit it")
     return EXIT_OK
+
+
+def _still_valid(text: str, path: Path, identity: ResourceId) -> str:
+    """Return ``text`` if it still declares ``identity``; what a provider says may be nothing that a manifest can hold."""
+    from reconciler.manifests.parsing import parse_file
+
+    documents = parse_file(text.encode(), sandbox=True).documents
+    found = [one for one in documents if ResourceId(one.kind, one.canvas, one.name) == identity]
+    if len(found) != 1 or not found[0].valid:
+        raise UsageError(
+            f"{path}: with the accepted values {identity} would not be valid", hint="Edit the manifest by hand; nothing was written."
+        )
+    return text
 
 
 __all__ = ["accept_drift", "export", "ping", "rebuild", "sweep"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from reconciler.cli.asking import Ask, act, look, looking
 from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
+from reconciler.cli.sink import coloured, out, reader_left
 from reconciler.cli.tables import fields, table, values
 from reconciler.model.errors import ReconcilerError, UsageError
 
@@ -154,11 +154,11 @@ def _one(answer: Mapping[str, Any]) -> None:
         )
     for report in answer["reports"]:
         if report["state"] == "none":
-            print(f"report {report['kind']}: nothing to write to: {report['error']}")
+            out(f"report {report['kind']}: nothing to write to: {report['error']}")
             continue
         when = f"written at {report['writtenAt']}" if report["writtenAt"] else "not written yet"
         error = f": {report['error']}" if report["error"] else ""
-        print(f"report {report['kind']} {report['repository']} {report['target']} {report['state']}, {when}{error}")
+        out(f"report {report['kind']} {report['repository']} {report['target']} {report['state']}, {when}{error}")
 
 
 # -- logs ---------------------------------------------------------------------------------------------------------------
@@ -177,10 +177,9 @@ async def _logs(options: argparse.Namespace) -> None:
         while True:
             piece = await ask({"verb": "logs", "id": identity, "cursor": cursor})
             for line in piece["lines"]:
-                print(line)
-            sys.stdout.flush()
+                coloured(line)
             moved, cursor = piece["cursor"] != cursor, piece["cursor"]
-            if piece["complete"] or not (options.follow or (moved and piece["lines"])):
+            if reader_left() or piece["complete"] or not (options.follow or (moved and piece["lines"])):
                 return
             if not piece["lines"]:
                 await asyncio.sleep(LOOK_S)
@@ -213,7 +212,7 @@ def approve(options: argparse.Namespace) -> int:
 
         return approve_set(options)
     answer = act(configuration(options), {"verb": "approve-item", "id": options.id, "digest": options.digest or ""})
-    print(f"approved {answer['item']}; approvals so far: {', '.join(answer['approvals'])}")
+    out(f"approved {answer['item']}; approvals so far: {', '.join(answer['approvals'])}")
     return EXIT_OK
 
 
@@ -221,9 +220,9 @@ def cancel(options: argparse.Namespace) -> int:
     """Take an item out of its queue, or end an execution."""
     answer = act(configuration(options), {"verb": "cancel", "id": options.id})
     if answer["state"] == "discarded":
-        print(f"discarded {answer['item']}")
+        out(f"discarded {answer['item']}")
     else:
-        print(f"asked for the end of {answer['execution']}; see: reconciler executions {answer['execution']}")
+        out(f"asked for the end of {answer['execution']}; see: reconciler executions {answer['execution']}")
     return EXIT_OK
 
 
@@ -239,5 +238,5 @@ def rerun(options: argparse.Namespace) -> int:
         emit_json({"item": answer["item"], "new": answer["new"]})
     else:
         done = "queued" if answer["new"] else "queued before under this key:"
-        print(f"{done} {answer['item']}; see: reconciler executions {answer['item']}")
+        out(f"{done} {answer['item']}; see: reconciler executions {answer['item']}")
     return EXIT_OK

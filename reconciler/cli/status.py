@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
-from reconciler.cli.output import colour, emit_json, say
+from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration, configuration_state
+from reconciler.cli.sink import Ink, clear_screen, out, reader_left
+from reconciler.cli.tables import painter
 from reconciler.config import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.resources import Kind
@@ -135,8 +137,10 @@ def _watch(path: Path, options: argparse.Namespace) -> int:
         if changed != before and changed:
             before = changed
             if sys.stdout.isatty():
-                print("\x1b[2J\x1b[H", end="")
+                clear_screen()
             _show(read(path), options)
+            if reader_left():
+                return EXIT_OK
         time.sleep(0.5)
 
 
@@ -145,29 +149,29 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
     if options.output == "json":
         emit_json({**document, "resources": rows})
         return
-    paint = _painter()
+    paint = painter()
     source, summary, daemon = document["source"], document["summary"], document["daemon"]
-    print(
+    out(
         f"source   {source['url']} {source['lastValid'] or '(nothing read yet)'}"
         + (f"  applied {source['lastApplied']}" if source["lastApplied"] and source["lastApplied"] != source["lastValid"] else "")
     )
     if source.get("error"):
-        print(paint("31", f"         {source['error']['code']}: {source['error']['message']}"))
+        out(paint("31", f"         {source['error']['code']}: {source['error']['message']}"))
     for problem in source.get("problems", [])[:10]:
-        print(paint("31", f"         {problem['location']}: {problem['code']}: {problem['message']}"))
-    print(f"daemon   {daemon['phase']}, pid {daemon['pid']}, version {daemon['version']}, heartbeat {daemon['heartbeatAt']}")
-    print("summary  " + ", ".join(f"{count} {name}" for name, count in summary.items() if count or name in {"total", "ready"}))
+        out(paint("31", f"         {problem['location']}: {problem['code']}: {problem['message']}"))
+    out(f"daemon   {daemon['phase']}, pid {daemon['pid']}, version {daemon['version']}, heartbeat {daemon['heartbeatAt']}")
+    out("summary  " + ", ".join(f"{count} {name}" for name, count in summary.items() if count or name in {"total", "ready"}))
     for credential in document["credentials"]:
         _show_credential(credential, paint)
     for plan in document["plans"]:
         if plan["blocked"]:
-            print(
+            out(
                 paint(
                     "33",
                     f"blocked  {plan['integration']}: {len(plan['blocked']['changes'])} changes; approve with: {plan['blocked']['approve']}",
                 )
             )
-    print()
+    out("")
     _table(rows, paint)
     shown = {(row["canvas"], row["name"]) for row in rows if row["kind"] == "Stage"}
     _stages([one for one in document["stages"] if (one["canvas"], one["name"]) in shown], paint)
@@ -178,35 +182,36 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
 def _schedules(schedules: Sequence[Mapping[str, Any]]) -> None:
     """Show when each schedule fires next."""
     if schedules:
-        print()
+        out()
     for one in schedules:
         when = f"suspended: {one['suspended']}" if one["suspended"] else one["nextAt"] or "no time in the next 400 days"
-        print(f"schedule {one['name']}{'' if one['canvas'] == 'default' else '@' + one['canvas']}: next {when}")
+        out(f"schedule {one['name']}{'' if one['canvas'] == 'default' else '@' + one['canvas']}: next {when}")
 
 
-def _stages(stages: Sequence[Mapping[str, Any]], paint: Callable[[str, str], str]) -> None:
+def _stages(stages: Sequence[Mapping[str, Any]], paint: Callable[[str, str], Ink]) -> None:
     """What waits, what runs, and how it ended last."""
     if not stages:
         return
     names = [one["name"] + ("" if one["canvas"] == "default" else f"@{one['canvas']}") for one in stages]
     width = max(len("STAGE"), *(len(name) for name in names))
-    print(f"\n{'STAGE':{width}}  WAITING  RUNNING  LAST")
+    out("")
+    out(f"{'STAGE':{width}}  WAITING  RUNNING  LAST")
     for name, one in zip(names, stages, strict=True):
         last = one["last"] or {}
         word = last.get("result") or last.get("state") or "-"
         when = f" {last['finishedAt'] or last['createdAt']}" if last else ""
-        colour_of = {"passed": "32", "failed": "31"}.get(word, "0")
-        print(f"{name:{width}}  {one['queue']:>7}  {one['running']:>7}  {paint(colour_of, word)}{when}".rstrip())
+        colour_of = {"passed": "32", "failed": "31"}.get(word, "")
+        out(f"{name:{width}}  {one['queue']:>7}  {one['running']:>7}  ", paint(colour_of, word), when)
 
 
-def _show_credential(credential: Mapping[str, Any], paint: Callable[[str, str], str]) -> None:
+def _show_credential(credential: Mapping[str, Any], paint: Callable[[str, str], Ink]) -> None:
     if credential["valid"] and not credential["missing"]:
         return
     words = "refused" if not credential["valid"] else "missing " + ", ".join(credential["missing"])
-    print(paint("31", f"credential {credential['name']}: {words}"))
+    out(paint("31", f"credential {credential['name']}: {words}"))
 
 
-def _table(rows: list[dict[str, Any]], paint: Callable[[str, str], str]) -> None:
+def _table(rows: list[dict[str, Any]], paint: Callable[[str, str], Ink]) -> None:
     lines = []
     for row in rows:
         ready = row["conditions"][0]
@@ -223,18 +228,13 @@ def _table(rows: list[dict[str, Any]], paint: Callable[[str, str], str]) -> None
             (name, ready["status"], ready["reason"], " ".join([ready["message"], *(f"[{word}]" for word in also)]).strip())
         )
     if not lines:
-        print("no resources")
+        out("no resources")
         return
     widths = [max(len(line[i]) for line in [("RESOURCE", "READY", "REASON", ""), *lines]) for i in range(3)]
-    print(f"{'RESOURCE':{widths[0]}}  {'READY':{widths[1]}}  {'REASON':{widths[2]}}  MESSAGE")
+    out(f"{'RESOURCE':{widths[0]}}  {'READY':{widths[1]}}  {'REASON':{widths[2]}}  MESSAGE")
     for name, state, reason, message in lines:
         shown = message if len(message) <= 160 else message[:157] + "…"
-        print(f"{name:{widths[0]}}  {paint(_COLOURS[state], f'{state:{widths[1]}}')}  {reason:{widths[2]}}  {shown}".rstrip())
-
-
-def _painter() -> Callable[[str, str], str]:
-    on = colour(sys.stdout)
-    return lambda code, text: f"\x1b[{code}m{text}\x1b[0m" if on else text
+        out(f"{name:{widths[0]}}  ", paint(_COLOURS[state], f"{state:{widths[1]}}"), f"  {reason:{widths[2]}}  {shown}")
 
 
 def _wanted(row: Mapping[str, Any], text: str | None) -> bool:
@@ -289,23 +289,23 @@ async def _explain(config: Config, document: Mapping[str, Any], options: argpars
             }
         )
         return
-    print(identity)
+    out(str(identity))
     if row is not None:
-        print(f"  declared   {row['file']}:{row['line']}" + (" (removed; being deleted)" if row["deleting"] else ""))
+        out(f"  declared   {row['file']}:{row['line']}" + (" (removed; being deleted)" if row["deleting"] else ""))
         for condition in row["conditions"]:
-            print(
+            out(
                 f"  condition  {condition['type']}={condition['status']} {condition['reason']} since {condition['lastTransitionTime']}"
             )
             if condition["message"]:
-                print(f"             {condition['message']}")
+                out(f"             {condition['message']}")
         for one in row["objects"]:
-            print(f"  object     {one['address']} = {one['externalId']}")
+            out(f"  object     {one['address']} = {one['externalId']}")
         for drifted in row["drift"]:
-            print(f"  drift      {drifted.get('address', '')} {drifted['path'] or '(missing)'} ({drifted['class']})")
-        print(f"  next look  {row['nextReconcileAt'] or '-'}, attempts {row['attempts']}")
-    print("  journal (newest last)")
+            out(f"  drift      {drifted.get('address', '')} {drifted['path'] or '(missing)'} ({drifted['class']})")
+        out(f"  next look  {row['nextReconcileAt'] or '-'}, attempts {row['attempts']}")
+    out("  journal (newest last)")
     for entry in reversed(entries):
-        print("    " + _line(entry.event, entry.detail, iso(entry.at), entry.revision, iso))
+        out("    " + _line(entry.event, entry.detail, iso(entry.at), entry.revision, iso))
 
 
 def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Callable[[float], str]) -> str:
@@ -338,7 +338,7 @@ def history(options: argparse.Namespace) -> int:
     try:
         if options.verify:
             ok, message = verify_audit(config, store, options.anchor)
-            print(message)
+            out(message)
             return EXIT_OK if ok else EXIT_ERROR
         path = None
         if options.resource:
@@ -370,7 +370,7 @@ def history(options: argparse.Namespace) -> int:
     for seq, entry in rows:
         fields = ", ".join(entry.detail.get("fields", []))
         why = " ".join(str(entry.detail[key]) for key in ("class", "reason", "error") if entry.detail.get(key))
-        print(
+        out(
             f"{seq:>6} {iso(entry.at)} {entry.actor} {entry.verb} {entry.outcome} {entry.address or entry.resource}"
             + (f" [{fields}]" if fields else "")
             + (f" ({why})" if why else "")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reconciler.cli.output import colour
+from reconciler.cli.sink import Ink, out
+from reconciler.model.printable import plain
 
 WIDEST = 160
 COLOURS: Mapping[str, str] = {
@@ -23,24 +25,25 @@ COLOURS: Mapping[str, str] = {
 }
 
 
-def painter() -> Callable[[str, str], str]:
+def painter() -> Callable[[str, str], Ink]:
     """Return what colours a text: nothing is, where stdout is no terminal."""
     on = colour(sys.stdout)
-    return lambda code, text: f"\x1b[{code}m{text}\x1b[0m" if on and code else text
+    return lambda code, text: Ink(code if on else "", text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> None:
     """Print ``rows`` under ``head``, the last column as wide as it likes; ``none`` is said where there is no row."""
     if not rows:
-        print(none)
+        out(none)
         return
     paint = painter()
     last = len(head) - 1
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(last)]
-    print("  ".join([*(f"{head[i]:{widths[i]}}" for i in range(last)), head[last]]))
-    for row in rows:
-        cells = [paint(COLOURS.get(row[i], ""), f"{row[i]:{widths[i]}}") for i in range(last)]
-        print("  ".join([*cells, short(row[last])]).rstrip())
+    lines = [[*(plain(cell) for cell in row[:last]), short(row[last])] for row in rows]
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(last)]
+    out("  ".join([*(f"{head[i]:{widths[i]}}" for i in range(last)), head[last]]))
+    for line in lines:
+        cells = [paint(COLOURS.get(line[i], ""), f"{line[i]:{widths[i]}}") for i in range(last)]
+        out(*(part for cell in cells for part in (cell, "  ")), line[last])
 
 
 def short(text: str, width: int = WIDEST) -> str:
@@ -51,11 +54,11 @@ def short(text: str, width: int = WIDEST) -> str:
 
 def fields(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Print a title and below it what is known, one aligned line each; what is empty is left out."""
-    print(title)
+    out(title)
     shown = [(name, text) for name, text in rows if text]
     width = max((len(name) for name, _ in shown), default=0)
     for name, text in shown:
-        print(f"  {name:{width}}  {text}")
+        out(f"  {name:{width}}  {text}")
 
 
 def values(found: Mapping[str, Any]) -> str:

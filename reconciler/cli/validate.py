@@ -10,21 +10,38 @@ from typing import Any
 
 from reconciler import __version__
 from reconciler.cli.main import EXIT_INVALID, EXIT_OK
-from reconciler.cli.output import emit_json, problem_line
-from reconciler.model.errors import Problem, Severity, UsageError
+from reconciler.cli.output import emit_json, problem_lines
+from reconciler.cli.sink import document, json_document, out
+from reconciler.model.errors import ConfigError, Problem, Severity, UsageError
 from reconciler.model.resources import Desired
 from reconciler.source.base import SecurityNotice
 
 
 def validate(options: argparse.Namespace) -> int:
     """Check files or folders; exit 5 when anything is wrong."""
-    desired, files = load_paths([Path(path) for path in options.paths] or [Path()])
+    desired, files = load_paths([Path(path) for path in options.paths] or [Path()], allow=_allowed(options))
     _show(desired, files, options.output)
     return EXIT_OK if desired.complete else EXIT_INVALID
 
 
-def load_paths(paths: list[Path]) -> tuple[Desired, int]:
-    """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there."""
+def _allowed(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return ``network.allow`` of the configuration; without one, nothing is allowed beside the providers' own hosts."""
+    from reconciler.cli.session import configuration
+
+    try:
+        return configuration(options).network.allow
+    except ConfigError:
+        if getattr(options, "config", None):
+            raise
+        return ()
+
+
+def load_paths(paths: list[Path], *, allow: tuple[str, ...] | None = None) -> tuple[Desired, int]:
+    """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there.
+
+    ``allow``: what may be called besides the providers' own hosts; None: not checked.
+    """
+    from reconciler.drivers.net import refusal_of_literals
     from reconciler.manifests import SourceFile, load
 
     files: dict[str, SourceFile] = {}
@@ -45,7 +62,8 @@ def load_paths(paths: list[Path]) -> tuple[Desired, int]:
             files[str(path)] = SourceFile(str(path), hashlib.sha256(data).hexdigest(), data)
         else:
             raise UsageError(f"{path} does not exist", hint="Name files or folders of manifests.")
-    desired = load(files.values(), revision="working-folder")
+    refused = refusal_of_literals(allow) if allow is not None else _nothing
+    desired = load(files.values(), revision="working-folder", refused=refused)
     return dataclasses.replace(desired, problems=(*desired.problems, *unread)), len(files)
 
 
@@ -57,6 +75,10 @@ def _unread(folder: Path, notices: Iterable[SecurityNotice]) -> list[Problem]:
     from reconciler.engine.live import unread_problem  # brings the store with it, which nothing else here needs
 
     return [unread_problem(str(folder / one.path), one.reason, Severity.WARNING) for one in hiding]
+
+
+def _nothing(_url: str) -> str:
+    return ""
 
 
 def _show(desired: Desired, files: int, output: str) -> None:
@@ -73,16 +95,17 @@ def _show(desired: Desired, files: int, output: str) -> None:
     elif output == "sarif":
         from reconciler.planning import render
 
-        print(render.render_sarif(problems, version=__version__))
+        json_document(render.render_sarif(problems, version=__version__) + "\n")
     elif output == "github":
         from reconciler.planning import render
 
-        print(render.render_github(None, problems))
+        document(render.render_github(None, problems) + "\n")
     else:
         for problem in problems:
-            print(problem_line(problem))
+            for line in problem_lines(problem):
+                out(line)
         errors = sum(1 for p in problems if p.is_error)
-        print(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
+        out(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
 
 
 def _row(problem: Problem) -> dict[str, Any]:

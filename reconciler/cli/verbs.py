@@ -22,6 +22,33 @@ class Verb:
     description: str = ""
     function: str = ""
 
+    @property
+    def acts(self) -> bool:
+        """Whether its work is something else than what it prints."""
+        return self.name not in _SHOWING
+
+
+_SHOWING = frozenset(
+    {
+        "validate",
+        "plan",
+        "drift",
+        "status",
+        "explain",
+        "history",
+        "events",
+        "executions",
+        "logs",
+        "export",
+        "key",
+        "doctor",
+        "schema",
+        "healthcheck",
+        "version",
+        "completion",
+    }
+)
+
 
 def _arg(*flags: str, **options: Any) -> Argument:
     return flags, options
@@ -344,7 +371,11 @@ VERBS: tuple[Verb, ...] = (
         "rotate",
         "keys",
         "raise keyRotation in the manifest's YAML: the key changes without a lost event",
-        (_RESOURCE, _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)")),
+        (
+            _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments"),
+            _arg("--all", action="store_true", help="every source that somebody sends to: after a key may have leaked"),
+            _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)"),
+        ),
     ),
     Verb(
         "sweep",

@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.cli.asking import act
 from reconciler.cli.main import EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import emit_json, say
+from reconciler.cli.sink import out
 from reconciler.cli.stages import ENDED, waits_for
 from reconciler.config import Config
 
@@ -84,10 +85,10 @@ def _verdict(found: Sequence[Mapping[str, Any]], options: argparse.Namespace, na
     if options.output == "json":
         emit_json({**named, "passed": good, "items": list(found)})
     elif not found:
-        print("nothing was queued")
+        out("nothing was queued")
     else:
         for one in found:
-            print(f"{one['id']} {one['stage']}: {_where(one)}")
+            out(f"{one['id']} {one['stage']}: {_where(one)}")
         if any(one["state"] not in ENDED for one in found):
             say(f"not within {options.timeout:g} s; it goes on: see `reconciler executions`")
     return EXIT_OK if good else EXIT_PARTIAL

@@ -208,8 +208,6 @@ class Driver(Protocol):
     """Global hosts of the provider that need no ``network.allow``; ``*.semaphoreci.com`` covers one label."""
     limits: Limits
     types: Mapping[str, ManagedType]
-    event_types: tuple[str, ...]
-    """Event names that an EventSource may subscribe to; empty: any."""
     receiver: Receiver | None
     """How its webhooks are verified; None: it sends none."""
     executors: Mapping[str, Executor]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from reconciler.model.errors import AddressRefused
 
-_HOST = re.compile(r"^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_HOST = re.compile(r"^(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 """The only global unicast block (RFC 4291); NAT64, v4-mapped, v4-translated and site-local forms all lie outside of it."""
 _HIDING_V6 = tuple(ipaddress.ip_network(text) for text in ("2002::/16", "2001::/23", "3fff::/20"))
@@ -99,7 +99,7 @@ class NetworkPolicy:
         for rule in self.allow:
             if "/" in rule:
                 continue
-            name, _, wanted = rule.rpartition(":") if re.search(r"[^:]:\d+$", rule) else (rule, "", "")
+            name, _, wanted = rule.rpartition(":") if re.search(r"[^:]:\d+\Z", rule) else (rule, "", "")
             if _covers(name.strip("[]"), host) and (not wanted or port is None or int(wanted) == port):
                 return True
         return False
@@ -113,6 +113,26 @@ class NetworkPolicy:
             if address.version == network.version and address in network:
                 return True
         return False
+
+
+def refusal_of_literals(allow: Iterable[str]) -> Callable[[str], str]:
+    """Return what says why a URL may not be called, as far as its spelling tells; an empty text: nothing is known against it.
+
+    No provider is reached by a literal address, so one is either in ``network.allow`` or never called.
+    """
+    policy = NetworkPolicy((), tuple(allow))
+
+    def refusal(url: str) -> str:
+        try:
+            host, port, _ = policy._parts(url)
+            ipaddress.ip_address(host.partition("%")[0])
+        except AddressRefused as error:
+            return error.message
+        except ValueError:
+            return ""  # a name: only resolving it tells
+        return "" if policy._allowed(host, port) else f"{host} is an address, and not in network.allow"
+
+    return refusal
 
 
 def is_global(address: IpAddress) -> bool:

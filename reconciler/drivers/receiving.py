@@ -21,6 +21,9 @@ class Receiver(Protocol):
     """Whether the provider lists its past deliveries: `missed` then reads that list, and `fetch` and `redeliver` work.
     Where it does not, `missed` is made of the objects the events are about, and carries their payloads."""
 
+    signs_body: bool
+    """Whether `verify` hashes the body, once with each key; False: the proof stands in the body, which is read as JSON."""
+
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
         """Return the delivery, if one of ``keys`` proves it. Pure; never raises for anything that a sender can send.
 

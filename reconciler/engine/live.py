@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from reconciler.drivers.net import refusal_of_literals
 from reconciler.engine.deps import Deps
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
@@ -37,7 +38,14 @@ async def load_revision(source: Source, revision: Revision, deps: Deps, *, allow
     snapshot = await source.snapshot(revision)
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    desired = await deps.db(load, files, revision=revision.id, cache=deps.store.blob_cache(), sandbox=deps.sandbox)
+    desired = await deps.db(
+        load,
+        files,
+        revision=revision.id,
+        cache=deps.store.blob_cache(),
+        sandbox=deps.sandbox,
+        refused=refusal_of_literals(deps.config.network.allow),
+    )
     named = tuple(unread_problem(n.path, n.reason, Severity.WARNING) for n in snapshot.notices if n.hides_manifest)
     desired = dataclasses.replace(
         desired,

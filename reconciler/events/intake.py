@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import hmac
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
@@ -14,7 +18,7 @@ from reconciler.events.naming import sent_id
 from reconciler.events.writer import InboxFull, Writer
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
-from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.resources import ResourceId
 from reconciler.model.secrets import SecretValue
 from reconciler.state.inbox import Arrival, Stored, new_event_id
 
@@ -81,9 +85,8 @@ class Intake:
     def _verify(
         self, endpoint: Endpoint | None, key_id: str, headers: Mapping[str, str], body: bytes, now: float
     ) -> Delivery | Rejection:
-        if endpoint is None:  # as much work as for one that exists: nobody learns from the time which uids there are
-            hashlib.sha256(body).digest()
-            self._deps.keyring.signing_key(self._deps.owner, _NOBODY, 0)
+        if endpoint is None:
+            self._level(body, 0, parsed=False)
             return Rejection(Refusal.UNKNOWN)
         numbers = numbers_for(endpoint, self.rotations.get(endpoint.source.id), now)
         named = key_id if self._deps.keyring.by_id(key_id) is not None else ""
@@ -92,9 +95,22 @@ class Intake:
             keys = keys_for(endpoint, self._deps.keyring, self._deps.owner, named, numbers)
             self._keys[endpoint.uid, named, numbers] = keys
         found = endpoint.receiver.verify(headers, body, keys, now=now)
-        if isinstance(found, Rejection) and found.reason is Refusal.UNSIGNED:
-            hashlib.sha256(body).digest()  # nothing was compared: what is unknown would take longer, and be told by that
+        if isinstance(found, Rejection):
+            signs = endpoint.receiver.signs_body
+            self._level(body, len(keys) if signs and found.reason is not Refusal.UNSIGNED else 0, parsed=not signs)
         return found
+
+    def _level(self, body: bytes, hashed: int, *, parsed: bool) -> None:
+        """Make every refusal the same work over the body, so that its time does not tell which sources there are.
+
+        ``hashed``: how many keys the body was hashed with; ``parsed``: whether it was read as JSON, as Buddy's proof asks for.
+        """
+        most = max(map(len, self._keys.values()), default=1)
+        for _ in range(most - hashed):
+            hmac.new(_NO_KEY, body, hashlib.sha256).digest()
+        if not parsed and any(not one.receiver.signs_body for one in self.endpoints().values()):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                orjson.loads(body)
 
     def _refuse(self, endpoint: Endpoint | None, verdict: Delivery | Rejection, now: float) -> None:
         reason = verdict.reason if isinstance(verdict, Rejection) else Refusal.UNKNOWN
@@ -213,4 +229,5 @@ class Intake:
         )
 
 
-_NOBODY = ResourceId(Kind.EVENT_SOURCE.value, "default", "nobody").uid("nobody")
+_NO_KEY = bytes(64)
+"""A key of nobody, as long as those that are derived."""

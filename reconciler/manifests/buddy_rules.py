@@ -60,5 +60,5 @@ def buddy_problems(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if kind == "SHOPIFY":
         needed = ("token",)
     for key in needed or ():
-        if key not in spec:
+        if not spec.get(key):
             yield "RC1203", "/spec", f"{kind}{f' with auth_type {auth}' if auth else ''} needs {key}"

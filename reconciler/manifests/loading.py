@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reconciler.manifests.parsing import LOADER_VERSION, Parsed, ParsedFile, parse_file
+from reconciler.manifests.consequences import names_unread, without_consequences
+from reconciler.manifests.feasible import called_urls
+from reconciler.manifests.parsing import LOADER_VERSION, SOURCE_KINDS, Parsed, ParsedFile, parse_file
+from reconciler.manifests.providers import source_problems, stage_problems
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.errors import Problem
 from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
 from reconciler.model.serialize import no_collection
 
 DEFAULT_CANVAS = "default"
+Refused = Callable[[str], str]
 _SECRET = Kind.SECRET.value
 _WRITTEN_AS = {"/spec/access_key/": "/spec/access_key_id/", "/spec/secret_key/": "/spec/secret_access_key/"}
-_SOURCE_KINDS = {
-    "event-source": Kind.EVENT_SOURCE.value,
-    "stage": Kind.STAGE.value,
-    "connection-group": Kind.CONNECTION_GROUP.value,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +49,13 @@ class _Entry:
     path: str
     parsed: Parsed
     problems: list[Problem] = field(default_factory=list)
+    undecided: bool = False
+    """Whether it refers to something that may stand in a file which could not be read."""
     references: list[ResourceId] = field(default_factory=list)
 
     @property
     def valid(self) -> bool:
-        return self.parsed.valid and not any(problem.is_error for problem in self.problems)
+        return self.parsed.valid and not self.undecided and not any(problem.is_error for problem in self.problems)
 
     def say(self, code: str, pointer: str, message: str, hint: str = "") -> None:
         at = pointer
@@ -67,19 +68,32 @@ class _Entry:
         self.problems.append(Problem(Location(self.path, line, column), code, message, pointer, hint, resource=self.id))
 
 
-def load(files: Iterable[SourceFile], *, revision: str, cache: ParseCache | None = None, sandbox: bool = False) -> Desired:
-    """Return all that ``files`` declare, every problem at once, and which resources are named but not valid."""
+def load(
+    files: Iterable[SourceFile],
+    *,
+    revision: str,
+    cache: ParseCache | None = None,
+    sandbox: bool = False,
+    refused: Refused = lambda _url: "",
+) -> Desired:
+    """Return all that ``files`` declare, every problem at once, and which resources are named but not valid.
+
+    ``refused`` says why a URL of a manifest may not be called from this installation; empty: it may.
+    """
     with no_collection():
-        return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox)
+        return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox, refused=refused)
 
 
-def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool) -> Desired:
+def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool, refused: Refused) -> Desired:
     entries, problems = _entries(files, _parse(files, cache, sandbox=sandbox))
     _refuse_twins(entries)
     index = {entry.id: entry for entry in entries if entry.id.name}
+    unread = names_unread(((file.path, file.data) for file in files), problems)
     for entry in entries:
-        if entry.parsed.valid:
-            _find_references(entry, index)
+        if entry.id.name:
+            _find_references(entry, index, unread=unread)
+        _refuse_urls(entry, refused)
+    problems = without_consequences(problems, [problem for entry in entries for problem in entry.problems])
     _refuse_cycles(entries, index)
     _refuse_renames(entries, index)
     problems += [problem for entry in entries for problem in entry.problems]
@@ -159,13 +173,23 @@ def _lookup(entry: _Entry, kind: str, name: str, index: Mapping[ResourceId, _Ent
     return None
 
 
-def _find_references(entry: _Entry, index: Mapping[ResourceId, _Entry]) -> None:
-    for kind, name, pointer in _named(entry.parsed):
+def _refuse_urls(entry: _Entry, refused: Refused) -> None:
+    for pointer, url in called_urls(entry.parsed.kind, entry.parsed.spec):
+        why = refused(url)
+        if why:
+            entry.say("RC1279", pointer, why, "Add it to `network.allow` of the configuration if it is meant; see --config.")
+
+
+def _find_references(entry: _Entry, index: Mapping[ResourceId, _Entry], *, unread: frozenset[str]) -> None:
+    for kind, name, pointer in entry.parsed.named or _named(entry.parsed):
         found = _lookup(entry, kind, name, index)
         if found is None:
             near = difflib.get_close_matches(
                 name, sorted({i.name for i in index if i.kind == kind and i.canvas in {entry.id.canvas, DEFAULT_CANVAS}}), n=1
             )
+            if name in unread:  # one cause, one error: the document that cannot be read
+                entry.undecided = True
+                continue
             where = "canvas 'default'" if entry.id.canvas == DEFAULT_CANVAS else f"canvas {entry.id.canvas!r} or in 'default'"
             hint = f"Did you mean {near[0]!r}?" if near else f"Declare it in {where}."
             entry.say("RC1212", pointer, f"there is no {kind} {name!r} in {where}", hint)
@@ -181,10 +205,15 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str) -> None:
     if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid:
         return
     provider = other.get("type")
+    if not spec:
+        return  # its own schema says what is wrong
     if pointer == "/spec/executor/integration/name" and spec["executor"]["type"] not in (provider, "http", "noop"):
         entry.say(
             "RC1213", pointer, f"the executor is {spec['executor']['type']}, but the integration {target.id.name} is {provider}"
         )
+    elif pointer == "/spec/executor/integration/name":
+        for problem in stage_problems(str(provider), spec):
+            entry.say(*problem)
     if pointer.startswith("/spec/sink/") and provider != "github":
         entry.say("RC1213", pointer, f"a commit status needs an Integration of type github, {target.id.name} is {provider}")
     if pointer != "/spec/integration/name":
@@ -194,6 +223,7 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str) -> None:
     if entry.id.kind == Kind.EVENT_SOURCE.value:
         if spec.get("type") not in (None, provider):
             entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
+            return
         allowed = {
             "github": {"repository", "organization"},
             "semaphore": {"project"},
@@ -208,6 +238,9 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str) -> None:
                 f"{provider} has no events of a {kind}",
                 f"Allowed: {', '.join(sorted(allowed))}.",
             )
+            return
+        for problem in source_problems(str(provider), spec):
+            entry.say(*problem)
 
 
 def _check_key(entry: _Entry, secret: _Entry, pointer: str) -> None:
@@ -244,7 +277,7 @@ def _named(parsed: Parsed) -> Iterator[tuple[str, str, str]]:
         yield Kind.INTEGRATION.value, str(sink["integration"]["name"]), "/spec/sink/githubCommitStatus/integration/name"
     if parsed.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
         for number, one in enumerate(spec.get("connections", ())):
-            yield _SOURCE_KINDS[one["type"]], str(one["name"]), f"/spec/connections/{number}/name"
+            yield SOURCE_KINDS[one["type"]], str(one["name"]), f"/spec/connections/{number}/name"
     yield from _secrets(spec, "/spec")
 
 

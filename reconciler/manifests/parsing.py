@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 
 from reconciler.manifests import schemas
-from reconciler.manifests.canonical import canonical_spec
+from reconciler.manifests.canonical import canonical_spec, word
 from reconciler.manifests.explain import problems_of
 from reconciler.manifests.rules import check_document
 from reconciler.manifests.strict import Document, escape, load_documents
@@ -19,7 +20,7 @@ from reconciler.model.resources import Kind, Lifecycle
 from reconciler.model.serialize import from_json, to_json
 from reconciler.model.values import digest_of
 
-LOADER_VERSION = "8"
+LOADER_VERSION = "9"
 """Raised whenever what a file means changes: cached results of older loaders are not used."""
 
 
@@ -40,6 +41,8 @@ class Parsed:
     valid: bool = True
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Where references stand, by pointer: what checks across documents point at."""
+    named: tuple[tuple[str, str, str], ...] = ()
+    """(kind, name, pointer) of what a document refers to that does not fit its schema, as far as that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,13 @@ def _dump(one: Parsed) -> list[Any]:
         one.digest,
         one.valid,
         one.places,
+        one.named,
     ]
 
 
 def _restore(row: list[Any]) -> Parsed:
     lifecycle = from_json(Lifecycle, row[6]) if row[6] is not None else _PLAIN
-    return Parsed(row[0], row[1], row[2], row[3], row[4], row[5], lifecycle, row[7], row[8], row[9], row[10], row[11])
+    return Parsed(row[0], row[1], row[2], row[3], row[4], row[5], lifecycle, row[7], row[8], row[9], row[10], row[11], tuple((a, b, c) for a, b, c in row[12]))
 
 
 def parse_file(data: bytes, *, sandbox: bool) -> ParsedFile:
@@ -131,7 +135,8 @@ def _document(document: Document, *, sandbox: bool) -> tuple[Parsed, list[YamlPr
             )
         ]
     if problems or not isinstance(value, dict):
-        return Parsed(kind, canvas, name, *here, valid=False), problems
+        named = tuple(_readable_references(kind, value.get("spec"))) if isinstance(value, dict) else ()
+        return Parsed(kind, canvas, name, *here, valid=False, places=_reference_places(document), named=named), problems
     spec, lifecycle = canonical_spec(kind, value.get("spec") or {})
     problems = check_document(kind, spec, lifecycle, document, sandbox=sandbox)
     metadata = value["metadata"]
@@ -151,6 +156,31 @@ def _document(document: Document, *, sandbox: bool) -> tuple[Parsed, list[YamlPr
     ), problems
 
 
+def _readable_references(kind: str, spec: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the connections and integrations of a document whose schema fails elsewhere: their names are checked all the same."""
+    for pointer in ("/spec/integration", "/spec/executor/integration"):
+        found = spec.get("executor") if pointer.startswith("/spec/executor") and isinstance(spec, dict) else spec
+        one = found.get("integration") if isinstance(found, dict) else None
+        if isinstance(one, dict) and _is_name(one.get("name")):
+            yield Kind.INTEGRATION.value, one["name"], f"{pointer}/name"
+    listed = spec.get("connections") if isinstance(spec, dict) else None
+    for index, one in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(one, dict) and isinstance(one.get("type"), str) and _is_name(one.get("name")):
+            of = SOURCE_KINDS.get(word(one["type"]))
+            if of is not None and kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
+                yield of, one["name"], f"/spec/connections/{index}/name"
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and schemas.NAME.fullmatch(value) is not None
+
+
+SOURCE_KINDS = {
+    "event-source": Kind.EVENT_SOURCE.value,
+    "stage": Kind.STAGE.value,
+    "connection-group": Kind.CONNECTION_GROUP.value,
+}
+"""What a connection's ``type`` means."""
 _ENDS = frozenset({"RC1005", "RC1006", "RC1008"})
 """Problems at which the reading of a document ended."""
 
@@ -226,9 +256,14 @@ def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
             yield from _texts(item, f"{pointer}/{index}")
 
 
+_REFERENCE = re.compile(
+    r"/(?:name|connection|key|movedFrom|match|url|apiUrl|address|names/\d+|events/\d+/type|resource/type|spec/type)\Z"
+)
+
+
 def _reference_places(document: Document) -> dict[str, tuple[int, int]]:
     return {
         pointer: place
         for pointer, place in document.values.items()
-        if pointer.endswith(("/name", "/connection", "/key", "/movedFrom"))
+        if _REFERENCE.search(pointer)
     }

@@ -8,9 +8,11 @@ from typing import Any
 
 from reconciler.manifests.buddy_rules import buddy_problems
 from reconciler.manifests.expressions import ExpressionError, check_pattern, compile_filter, compile_value
+from reconciler.manifests.feasible import impossible
+from reconciler.manifests.mappings import mapping_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.strict import Document, escape
-from reconciler.manifests.templates import TemplateError, has_template, references
+from reconciler.manifests.templates import TemplateError, has_template, looks_like_template, references
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.resources import Lifecycle
 
@@ -63,6 +65,8 @@ class _Check:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[YamlProblem] = []
+        self.named: set[tuple[str, str]] = set()
+        """Names that were found not to be declared: (inputs or secrets, name)."""
 
     def say(self, code: str, pointer: str, message: str, hint: str = "", *, column: int = 0) -> None:
         at = pointer
@@ -94,6 +98,8 @@ def check_document(
             check.say("RC1203", "/spec/timeoutBehavior", f"timeoutBehavior {spec['timeoutBehavior']} needs a timeout")
         for index, field in enumerate(spec["groupBy"]["fields"]):
             _value_expression(field["expression"], f"/spec/groupBy/fields/{index}/expression", check)
+    for found in impossible(kind, spec, lifecycle):
+        check.say(found.code, found.pointer, found.message, found.hint)
     for name, until in (
         ("suspend", lifecycle.suspend.until if lifecycle.suspend else None),
         *(("ignore", rule.until) for rule in lifecycle.ignore),
@@ -271,43 +277,17 @@ def _repeated(items: Any) -> Iterator[tuple[str, int]]:
 
 
 def _mappings(spec: Mapping[str, Any], check: _Check) -> None:
-    inputs = {one["name"] for one in spec.get("inputs", ())}
-    connections = {one["name"] for one in spec["connections"]}
-    mappings = spec.get("inputMappings", ())
-    named: set[str] = set()
-    for index, mapping in enumerate(mappings):
-        at = f"/spec/inputMappings/{index}"
-        trigger = mapping.get("when", {}).get("triggeredBy", {}).get("connection")
-        if trigger is None and len(mappings) > 1:
-            check.say("RC1209", at, "a mapping without `when` must be the only one")
-        if trigger is not None and trigger not in connections:
-            check.say("RC1210", f"{at}/when/triggeredBy/connection", f"{trigger!r} is no connection of this stage")
-        if trigger in named:
-            check.say("RC1208", at, f"the connection {trigger!r} has two mappings")
-        if trigger is not None:
-            named.add(trigger)
-        given = [value["name"] for value in mapping["values"]]
-        for missing in sorted(inputs - set(given)):
-            check.say("RC1209", at, f"the input {missing!r} gets no value")
+    for code, pointer, message, hint in mapping_problems(spec):
+        check.say(code, pointer, message, hint)
+    unknown = {value["name"] for mapping in spec.get("inputMappings", ()) for value in mapping["values"]}
+    check.named |= {("inputs", name) for name in unknown - {one["name"] for one in spec.get("inputs", ())}}
+    for index, mapping in enumerate(spec.get("inputMappings", ())):
         for position, value in enumerate(mapping["values"]):
-            _mapped_value(value, f"{at}/values/{position}", inputs, connections, check)
-        for name, position in _repeated(mapping["values"]):
-            check.say("RC1208", f"{at}/values/{position}/name", f"{name!r} gets two values")
-    if inputs and mappings and named:
-        for name in sorted(connections - named):
-            check.say("RC1209", "/spec/inputMappings", f"events of {name!r} have no mapping, but there are inputs")
-    if inputs and not mappings:
-        check.say("RC1209", "/spec", "there are inputs, but no inputMappings")
-
-
-def _mapped_value(value: Mapping[str, Any], at: str, inputs: set[str], connections: set[str], check: _Check) -> None:
-    if value["name"] not in inputs:
-        check.say("RC1210", f"{at}/name", f"{value['name']!r} is no input of this stage")
-    data = value.get("valueFrom", {}).get("eventData")
-    if data is not None:
-        if data["connection"] not in connections:
-            check.say("RC1210", f"{at}/valueFrom/eventData/connection", f"{data['connection']!r} is no connection of this stage")
-        _value_expression(data["expression"], f"{at}/valueFrom/eventData/expression", check)
+            at = f"/spec/inputMappings/{index}/values/{position}"
+            data = value.get("valueFrom", {}).get("eventData")
+            if data is not None:
+                _value_expression(data["expression"], f"{at}/valueFrom/eventData/expression", check)
+            _templates(value.get("value"), f"{at}/value", {}, check)
 
 
 def _executor(spec: Mapping[str, Any], check: _Check) -> None:
@@ -333,11 +313,13 @@ def _executor(spec: Mapping[str, Any], check: _Check) -> None:
     }
     _open_resource(executor, known, check)
     _templates(inner, "/spec/executor/spec", known, check)
-    _templates(executor.get("name", ""), "/spec/executor/name", known, check)
-    _templates(spec.get("report", {}), "/spec/report", known, check)
+    shown = {"inputs": known["inputs"]}  # a name and a report are read by people: no secret goes into them
+    _templates(executor.get("name", ""), "/spec/executor/name", shown, check)
+    _templates(spec.get("report", {}), "/spec/report", shown, check)
     for key in ("successWhen", "failureWhen"):
-        if isinstance(inner.get("poll"), Mapping) and key in inner["poll"]:
-            _expression(inner["poll"][key], f"/spec/executor/spec/poll/{key}", check)
+        condition = inner["poll"].get(key) if isinstance(inner.get("poll"), Mapping) else None
+        if condition is not None and not looks_like_template(condition):
+            _expression(condition, f"/spec/executor/spec/poll/{key}", check)
 
 
 def _open_resource(executor: Mapping[str, Any], known: Mapping[str, set[str]], check: _Check) -> None:
@@ -366,7 +348,7 @@ def _open_resource(executor: Mapping[str, Any], known: Mapping[str, set[str]], c
 
 
 def _templates(value: Any, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:
-    """Check every template below ``value``, each at its own place."""
+    """Check every template below ``value``, each at its own place; ``known``: names by root, besides those of events."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             _templates(item, f"{pointer}/{escape(str(key))}", known, check)
@@ -376,19 +358,23 @@ def _templates(value: Any, pointer: str, known: Mapping[str, set[str]], check: _
     elif isinstance(value, str) and "${{" in value:
         try:
             for path in references(value):
-                root, _, name = path.partition(".")
-                if root in known and name not in known[root]:
-                    meant = difflib.get_close_matches(name, sorted(known[root]), n=1)
-                    check.say(
-                        "RC1302",
-                        pointer,
-                        f"${{{{ {path} }}}} names no {root.rstrip('s')} of this stage",
-                        f"Did you mean {root}.{meant[0]}?"
-                        if meant
-                        else f"Its {root}: {', '.join(sorted(known[root])) or 'none'}.",
-                    )
+                _template(path, pointer, known, check)
         except TemplateError as error:
             check.say("RC1302", pointer, str(error), "Templates are look-ups and no code.")
+
+
+def _template(path: str, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:
+    root, _, name = path.partition(".")
+    if root == "event" or name in known.get(root, ()):
+        return
+    if root not in known:
+        roots = ", ".join(f"{one}.…" for one in (*known, "event"))
+        check.say("RC1302", pointer, f"${{{{ {path} }}}} cannot be used here", f"There is: {roots}")
+    elif (root, name) not in check.named:  # a name that is not declared is one mistake, wherever it is used
+        check.named.add((root, name))
+        meant = difflib.get_close_matches(name, sorted(known[root]), n=1)
+        hint = f"Did you mean {root}.{meant[0]}?" if meant else f"Its {root}: {', '.join(sorted(known[root])) or 'none'}."
+        check.say("RC1302", pointer, f"${{{{ {path} }}}} names no {root.rstrip('s')} of this stage", hint)
 
 
 __all__ = ["EXECUTORS", "RESOURCES", "check_document"]

@@ -67,6 +67,20 @@ def cron_error(line: str) -> str:
     return ""
 
 
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+"""Days of the months, in a leap year."""
+
+
+def never_fires(line: str) -> bool:
+    """Whether a valid cron line names only days that no year has, such as the 31st of February."""
+    try:
+        cron = _cron(line)
+    except ValueError:
+        return False
+    # Every date that there is falls on every day of the week in some year, so weekdays need no look.
+    return not cron.either and not any(min(cron.days) <= _LONGEST[month - 1] for month in cron.months)
+
+
 @lru_cache(4_096)
 def _cron(line: str) -> _Cron:
     """Read a cron line; raises `ValueError` with what is wrong with it."""

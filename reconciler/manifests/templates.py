@@ -17,6 +17,9 @@ _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+")
 ROOTS = ("inputs", "secrets", "event")
 
 
+_MEANT = re.compile(r"\$\{\{\s*(?:inputs|secrets|event)\b")
+
+
 class TemplateError(Exception):
     """A template that names nothing that exists, or is not a dotted path."""
 
@@ -40,6 +43,11 @@ def references(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from references(item)
+
+
+def looks_like_template(text: str) -> bool:
+    """Whether somebody meant a template in ``text``."""
+    return _MEANT.search(text) is not None
 
 
 def resolve(value: Any, scope: Mapping[str, Any]) -> Any:

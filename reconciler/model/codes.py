@@ -255,6 +255,36 @@ _TABLE = (
         "Anyone can give himself the display name of someone else, and would get that user's rights.",
         "Give the `email`, or the `id`.",
     ),
+    Code(
+        "RC1275",
+        "A value of an event that did not come",
+        "A mapping reads the event of one connection and is used for events of another: each of those would fail.",
+        "Give each connection a mapping of its own with `when: {triggeredBy: {connection: NAME}}`.",
+    ),
+    Code(
+        "RC1276",
+        "A name or URL that the provider cannot have",
+        "A name, a path or the URL of an account has a form that nothing at this provider has.",
+        "Write it as the provider shows it; the message has an example.",
+    ),
+    Code(
+        "RC1277",
+        "An event that the provider does not send",
+        "The type of an event is none that a webhook of this provider can ask for.",
+        "Use one of the provider's own names; the message lists them, or the nearest one.",
+    ),
+    Code(
+        "RC1278",
+        "It can never happen",
+        "A schedule names no date that exists, more approvals are needed than people may give, or a time or list leaves nothing.",
+        "Correct the value that the message names.",
+    ),
+    Code(
+        "RC1279",
+        "A URL that is not called",
+        "It holds a user name or password, cannot be read, or names an address that `network.allow` does not open.",
+        "Send credentials by `auth` or a header; add an address that is meant to `network.allow`.",
+    ),
     # 13xx expressions and templates
     Code(
         "RC1301",
@@ -409,6 +439,12 @@ _TABLE = (
         "The daemon's public address is not configured",
         "An EventSource makes a webhook or notification that sends to this daemon, and server.publicUrl is empty.",
         "Set `server.publicUrl` to the https URL at which providers reach the daemon; nothing remote is made before.",
+    ),
+    Code(
+        "RC3075",
+        "The output cannot be written",
+        "What stdout goes to refuses it: a full disk, a device that failed. A reader that only left (`| head`) is no error.",
+        "Write it to another place. What the verb does besides printing was done; its exit code says how it ended.",
     ),
     # 40xx credentials
     Code(

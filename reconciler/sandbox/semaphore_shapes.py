@@ -14,8 +14,8 @@ import orjson
 from reconciler.sandbox.base import Call, Refusal, Reply
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_SECRET_NAME = re.compile(r"^[@: -._a-zA-Z0-9]+$")
-_VARIABLE = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+_SECRET_NAME = re.compile(r"^[@: -._a-zA-Z0-9]+\Z")
+_VARIABLE = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _RESULTS = ("passed", "failed", "canceled", "stopped")
 FILTERS = ("projects", "branches", "tags", "pipelines", "blocks", "states", "results")
 _HTTP = {2: 500, 3: 400, 5: 404, 7: 403, 9: 400, 12: 501}

@@ -13,10 +13,14 @@ from reconciler.model.values import DEEPEST, is_no_commit, too_deep
 from reconciler.stages.origin import same_ref
 
 MAX_TEXT = 1_024
-SAFE_TEXT = re.compile(r"[\w./:@+=,#~^%\[\] -]*")
-"""Text of an event that may go into a run without more ado: nothing that a shell takes for its own (no quote, dollar, backslash,
-backtick, bracket of a subshell, separator, redirection, glob, line break). A workflow that writes an input into a script
-line would run whatever a stranger named a branch."""
+_WORD = r"(?![-#=])(?:[\w./:@+=,#%-]|(?<=\w)[~^])+"
+SAFE_TEXT = re.compile(f"(?:{_WORD}(?: +{_WORD})*)?")
+"""Text of an event that may go into a run without more ado: words that a shell leaves as they are.
+
+There is no quote, dollar, backslash, backtick, bracket, brace, separator, redirection, glob, exclamation mark or line break. No word
+begins as an option (``-``), a comment (``#``), a home (``~``) or a command's path (zsh's ``=``) does, and no space is at an end. A
+workflow that writes an input into a script line would run whatever a stranger named a branch.
+"""
 GUARDED = frozenset({"github", "semaphore", "buddy", "gitlab", "spinnaker"})
 """Executors whose inputs end up in jobs."""
 TYPED = frozenset({"payload", "clientPayload", "inputs"})
@@ -91,8 +95,20 @@ def check_text(what: str, value: Any, pattern: str | None = None) -> None:
             )
         allowed = _whole(pattern, text) if pattern is not None else SAFE_TEXT.fullmatch(text) is not None
         if not allowed:
-            why = f"does not match {pattern!r}" if pattern is not None else "has characters that a shell takes for its own"
+            why = (
+                f"does not match {pattern!r}"
+                if pattern is not None
+                else f"has characters that a shell takes for its own{_first_of(text)}"
+            )
             raise InputError(f"{what} {why}", hint=f"Allow it with the input's `pattern`: {_ADVICE}")
+
+
+def _first_of(text: str) -> str:
+    """Return where ``text`` stops being harmless."""
+    if text != text.strip(" "):
+        return ": a space at an end"
+    word = next((one for one in text.split(" ") if one and not re.fullmatch(_WORD, one)), "")
+    return f": {word[:40]!a}" if word else ""
 
 
 def _check_depth(what: str, value: Any) -> None:

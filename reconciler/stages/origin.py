@@ -63,7 +63,7 @@ _FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LONGEST_REF = 1_024
 
-_MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)$")
+_MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)\Z")
 MOST_STAGES = 64
 """Of what a Deployment says it came through; anybody who may make Deployments may write it."""
 

@@ -64,14 +64,12 @@ def test_init_writes_a_repository_that_validates_and_is_never_overwritten(tmp_pa
 
 
 def test_validate_names_every_problem_with_its_place_in_every_format(tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text(
-        "kind: EventSource\nmetadata: {name: a}\nspec:\n  integration: {name: nosuch}\n  resource: {type: repository, name: x}\n  evnts: []\n"
-    )
+    (tmp_path / "bad.yaml").write_text("kind: EventSource\nmetadata: {name: a}\nspec:\n  type: webhook\n  evnts: []\n")
     text = run("validate", cwd=tmp_path)
     assert text.returncode == 5
-    assert "bad.yaml:6:3" in text.stdout
+    assert "bad.yaml:5:3" in text.stdout
     assert "Did you mean 'events'?" in text.stdout
-    assert run("validate", "-o", "github", cwd=tmp_path).stdout.startswith("::error file=bad.yaml,line=6")
+    assert run("validate", "-o", "github", cwd=tmp_path).stdout.startswith("::error file=bad.yaml,line=5")
     assert json.loads(run("validate", "-o", "json", cwd=tmp_path).stdout)["valid"] is False
     sarif = json.loads(run("validate", "-o", "sarif", cwd=tmp_path).stdout)
     assert sarif["version"] == "2.1.0"

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from reconciler.credentials.redact import Redactor
-from reconciler.log import clean, get_logger
+from reconciler.log import get_logger
+from reconciler.model.printable import plain
 
 Logged = Callable[..., tuple[io.StringIO, Redactor]]
 CANARY = "canary-s3cr3t-value"
@@ -195,7 +196,7 @@ def test_f8_a_hostile_event_is_escaped_in_the_console_form(logged: Logged) -> No
 
 
 def test_clean_leaves_ordinary_text_alone() -> None:
-    assert clean("Grüße, 日本語 – ok") == "Grüße, 日本語 – ok"
+    assert plain("Grüße, 日本語 – ok") == "Grüße, 日本語 – ok"
 
 
 def test_auto_is_json_where_there_is_no_terminal_and_readable_lines_where_there_is(logged: Logged) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
+import hmac
 import http.client
 import socket
 import time
@@ -24,7 +25,7 @@ from reconciler.state import Store
 from reconciler.state.inbox import Arrival, new_event_id
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
-from tests.flow.test_receiver import delivered, github_headers, rss, uid
+from tests.flow.test_receiver import SOURCES, delivered, github_headers, rss, uid
 from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.fault
@@ -291,28 +292,52 @@ async def test_the_origin_of_a_group_is_that_of_its_parts(tmp_path: Path) -> Non
         assert orjson.loads(body)["origin"] == {**FORGED, "through": ["Stage/default/x", "Stage/default/y"]}
 
 
-async def test_e2_how_long_a_refusal_takes_does_not_tell_which_sources_there_are(tmp_path: Path) -> None:
-    """Measured as work of this thread, over a body that is large enough for the difference of one pass to show."""
-    body = b"x" * (8 * MIB)
+@pytest.mark.parametrize("buddy", [False, True])
+async def test_n32_e2_every_refusal_is_the_same_work_over_the_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buddy: bool
+) -> None:
+    """Counted, not timed: how often, and over how many bytes, a body is hashed with a key, and how often it is parsed."""
+    work: list[tuple[str, int]] = []
+    new, loads = hmac.new, orjson.loads
+
+    def hashing(key: bytes, msg: bytes | None = None, digestmod: Any = "") -> Any:
+        work.append(("hash", len(msg or b"") // 1000))  # the few bytes that one scheme puts before the body do not count
+        return new(key, msg, digestmod)
+
+    def parsing(text: bytes) -> Any:
+        work.append(("parse", len(text) // 1000))
+        return loads(text)
+
     async with inside(tmp_path) as here:
         here.world.webhook("own")
         here.world.webhook("std", "standard-webhooks")
+        here.world.webhook("turned", more="  keyRotation: 3\n")
+        if buddy:
+            here.world.write(
+                "buddy.yaml",
+                "kind: Secret\nmetadata: {name: b}\nspec: {provider: env, data: {token: {env: RECONCILER_SECRET_BUDDY}}}\n---\n"
+                "kind: Integration\nmetadata: {name: buddy}\nspec:\n  type: buddy\n  url: https://app.buddy.works/acme\n"
+                "  auth: {use: token, token: {valueFrom: {secret: {name: b, key: token}}}}\n---\n" + SOURCES["buddy"],
+            )
         await here.sync()
-        intake = here.working.intake
-        known = [intake.endpoints()[str(uid(name))] for name in ("own", "std")]
+        intake, owner = here.working.intake, here.deps.owner
+        body = b'{"secret_key": "x", "a": "' + b"x" * 100_000 + b'"}'
+        signed = {"x-signature-256": "sha256=" + "0" * 64}
         odd = {"webhook-id": "a.b", "webhook-timestamp": "x", "webhook-signature": "v1,AAAA"}
-        took: dict[str, float] = {}
-        for _ in range(7):
-            for name, endpoint, headers in (
-                ("unknown", None, {}),
-                ("unsigned", known[0], {}),
-                ("wrong", known[0], {"x-signature-256": "sha256=" + "0" * 64}),
-                ("odd", known[1], odd),
-            ):
-                began = time.thread_time()
-                intake._verify(endpoint, "", headers, body, here.now)
-                took[name] = min(took.get(name, 9.0), time.thread_time() - began)
-        assert max(took.values()) < 1.6 * min(took.values()), took
+        late = {"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
+        names = ["nobody", "own", "std", "turned", *(["bud"] if buddy else [])]
+        for name in names:  # so that the keys of all are known
+            await intake.receive(owner, str(uid(name)), "", signed, body)
+        monkeypatch.setattr(hmac, "new", hashing)
+        monkeypatch.setattr(orjson, "loads", parsing)
+        done = {}
+        for name in names:
+            for headers in ({}, signed, odd, late):
+                work.clear()
+                assert await intake.receive(owner, str(uid(name)), "", headers, body) == 401
+                done[name, str(headers)] = sorted(work)
+    expected = [("hash", 100)] * 2 + [("parse", 100)] * buddy
+    assert done == dict.fromkeys(done, expected)
 
 
 # against the daemon, on both databases

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.events.fanout import Wiring, route, wire
@@ -21,7 +23,7 @@ from reconciler.model.executions import Execution, ExecutionState, Item, ItemSta
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages import statuses
 from reconciler.stages.admission import Settings, decide, execution_id, settings_of
-from reconciler.stages.inputs import InputError, build_inputs, check_text, frozen_event
+from reconciler.stages.inputs import SAFE_TEXT, InputError, build_inputs, check_text, frozen_event
 from reconciler.stages.origin import origin_of
 from reconciler.stages.queueing import item_id
 from tests.support.counting import calls_of
@@ -239,6 +241,56 @@ def test_f13_what_gets_into_a_run_has_no_character_that_a_shell_takes_for_its_ow
     except InputError:
         return
     assert not set(text) & set("'\"`$\\;|&<>(){}*?!\n\r\t\0")
+
+
+SHELL_TEXT = st.lists(
+    st.sampled_from([
+        "x", "a", "b1", "_", " ", "  ", "-", "--", "#", "~", "root", "~root", "+", "^", "=", "=ls", "[a-z]", "[", "]", "{a,b}", "!", "!!", "*", "?", "%", "@",
+        ",", ".", "..", "/", ":", "FOO=", "--env=prod", "é", "\t", "\n", "\\", "$HOME", "`id`", "%1", "PATH=/x:~", ";", "&", "|", ">x",
+    ]), max_size=6).map("".join)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(SHELL_TEXT)
+@example("x # y")
+@example("--env=prod")
+@example("x --force")
+@example("~root")
+@example("a=~root")
+@example("[a-z]")
+@example("{a,b}")
+@example(" x")
+@example("x ")
+@example("a~1 b^2 c#3 d-e f=g")
+def test_n37_text_that_is_let_through_is_what_a_shell_makes_of_it(text: str) -> None:
+    try:
+        check_text("x", text)
+    except InputError:
+        return
+    assert text == text.strip()
+    for shell in ("bash", "sh"):
+        done = subprocess.run([shell, "-c", f"printf '%s\\n' word {text}"], capture_output=True, text=True, cwd="/", check=True)
+        assert done.stdout.splitlines() == ["word", *text.split()]
+    assert not any(word.startswith("-") for word in text.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x # y", "--env=prod", "x --force", "~root", "[a-z]", "-x", "!x", "{a,b}", "*", "a?", "a\nb", " x", "x ", "=ls", "a=~root"],
+)
+def test_n37_what_a_shell_would_read_is_refused_and_a_pattern_lets_it_in(text: str) -> None:
+    with pytest.raises(InputError, match="takes for its own") as refused:
+        check_text("x", text)
+    assert "pattern" in refused.value.hint
+    check_text("x", text, "(?s).*")
+
+
+def test_n37_the_page_names_every_character_that_is_let_through() -> None:
+    page = (ROOT / "docs" / "stages.md").read_text()
+    table = page[page.index("| anywhere |") : page.index("Refused are all others")]
+    named = set("".join(re.findall("`([^`]+)`", table))) - {" "}
+    taken = {one for one in map(chr, range(33, 127)) if not one.isalnum() and SAFE_TEXT.fullmatch(f"a{one}")}
+    assert taken == named
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from reconciler.drivers.buddy.integration import INTEGRATION
 from reconciler.drivers.buddy.names import id_of, name_of, pipeline_of
 from reconciler.drivers.buddy.webhook import KEY_POINTER, WEBHOOK
 from reconciler.model.errors import ValidationFailed
+from reconciler.model.event_types import BUDDY as EVENTS
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
 from reconciler.model.resources import DerivedKeyRef, Resource, ResourceId
 from reconciler.model.values import JsonObject
 
-EVENTS = ("EXECUTION_FAILED", "EXECUTION_FINISHED", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "PUSH")
 DEFAULT_EVENTS = ("EXECUTION_FINISHED", "PUSH")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.drivers.buddy.compiling import EVENTS
 from reconciler.drivers.buddy.runs import ENDED, epoch_of
+from reconciler.model.event_types import BUDDY as EVENTS
 from reconciler.model.values import JsonObject
 
 STARTED, FINISHED, PUSH = "EXECUTION_STARTED", "EXECUTION_FINISHED", "PUSH"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
 from reconciler.drivers.buddy import errors, names
-from reconciler.drivers.buddy.compiling import EVENTS, compile_integration, compile_source, required_workspace, targets_of
+from reconciler.drivers.buddy.compiling import compile_integration, compile_source, required_workspace, targets_of
 from reconciler.drivers.buddy.executions import BuddyExecutor
 from reconciler.drivers.buddy.integration import IntegrationType
 from reconciler.drivers.buddy.matching import matched
@@ -68,7 +68,6 @@ class BuddyDriver:
     provider = "buddy"
     hosts = ("api.buddy.works", "api.eu.buddy.works")
     limits = Limits(concurrent=16)  # no number is published; every answer tells what is left
-    event_types = EVENTS
     receiver: Receiver | None = BuddyReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({BuddyExecutor.type: BuddyExecutor()})
     reporter: Reporter | None = None

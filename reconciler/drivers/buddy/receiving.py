@@ -39,6 +39,7 @@ class BuddyReceiver:
     """Implements `reconciler.drivers.receiving.Receiver`."""
 
     keeps_deliveries = False
+    signs_body = False
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
         """Return the delivery, if it holds one of ``keys`` as ``secret_key``; the key goes no further.

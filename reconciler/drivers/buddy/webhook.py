@@ -20,7 +20,7 @@ from reconciler.model.values import ExternalId, JsonObject, Uid
 
 WEBHOOK = "buddy/webhook"
 KEY_POINTER = "/secret_key"
-_MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})/?$")
+_MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})/?\Z")
 _COMPLETE = ("target_url", "events", "projects", "secret_key")
 
 

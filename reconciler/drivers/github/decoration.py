@@ -55,7 +55,7 @@ def link_of(text: str) -> str:
 
 def ends_with(description: str, marker: str) -> bool:
     """Whether ``marker`` is the last word of ``description``, brackets and stops aside."""
-    return bool(marker) and re.search(rf"(?<![\w-]){re.escape(marker)}\W*$", description) is not None
+    return bool(marker) and re.search(rf"(?<![\w-]){re.escape(marker)}\W*\Z", description) is not None
 
 
 def fitting(description: str, marker: str) -> str:

@@ -14,9 +14,9 @@ from reconciler.model.values import Uid
 REPOSITORY = "github/repository-webhook"
 ORGANIZATION = "github/organization-webhook"
 SECRET = "/config/secret"
-MASK = re.compile(r"^\*+$")
-_MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})$")
-_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,100}$")
+MASK = re.compile(r"\*+\Z")
+_MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})\Z")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 
 
 def repository_key(name: str, account: str) -> str:

@@ -11,7 +11,6 @@ from reconciler.drivers.base import Api, ApiResponse, Authenticator, CompileCont
 from reconciler.drivers.github import check, errors, names
 from reconciler.drivers.github.auth import TokenAuthenticator
 from reconciler.drivers.github.compiling import compile_source, matching
-from reconciler.drivers.github.events import EVENT_TYPES
 from reconciler.drivers.github.hooks import HookType
 from reconciler.drivers.github.receiving import GitHubReceiver
 from reconciler.drivers.github.reporting import GitHubReporter
@@ -41,7 +40,6 @@ class GitHubDriver:
     limits = Limits(
         writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
     )
-    event_types = EVENT_TYPES
     receiver: Receiver | None = GitHubReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({GitHubExecutor.type: GitHubExecutor()})
     reporter: Reporter | None = GitHubReporter()
@@ -170,7 +168,9 @@ async def _visible(api: Api, owner: str) -> list[str]:
 async def _names(api: Api, path: str) -> list[str]:
     found: list[str] = []
     bound = ListBound(path, max_bytes=_ALL_REPOSITORIES_BYTES)
-    async for page in paginate(api, path, params={"per_page": _PER_PAGE}, max_pages=MAX_REPOSITORIES // _PER_PAGE + 1, bound=bound):
+    async for page in paginate(
+        api, path, params={"per_page": _PER_PAGE}, max_pages=MAX_REPOSITORIES // _PER_PAGE + 1, bound=bound
+    ):
         found += [str(row["full_name"]) for row in _rows(page) if row.get("archived") is not True]
         if len(found) > MAX_REPOSITORIES:
             raise ValidationFailed(

@@ -8,8 +8,8 @@ from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import Marker
 from reconciler.model.values import Uid
 
-_NAME = re.compile(r"^reconciler-(?P<owner>.+)-(?P<uid>[0-9a-f]{20}(?:-r[1-9][0-9]{0,8})?)$")
-_ALLOWED = re.compile(r"^[@: -._a-zA-Z0-9]+$")  # secrethub; the class holds the range from space to full stop
+_NAME = re.compile(r"^reconciler-(?P<owner>.+)-(?P<uid>[0-9a-f]{20}(?:-r[1-9][0-9]{0,8})?)\Z")
+_ALLOWED = re.compile(r"^[@: -._a-zA-Z0-9]+\Z")  # secrethub; the class holds the range from space to full stop
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 

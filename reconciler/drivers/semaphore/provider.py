@@ -14,7 +14,7 @@ from reconciler.drivers.base import Api, Authenticator, CompileContext, Connecti
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.semaphore import errors
-from reconciler.drivers.semaphore.compiling import EVENT, compile_source, matching, projects_of
+from reconciler.drivers.semaphore.compiling import compile_source, matching, projects_of
 from reconciler.drivers.semaphore.lists import project_names
 from reconciler.drivers.semaphore.pipelines import project_id
 from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
@@ -58,7 +58,6 @@ class SemaphoreDriver:
     provider = "semaphore"
     hosts = ("*.semaphoreci.com",)
     limits = Limits(concurrent=16)  # nothing is published; the open server code has no limiter
-    event_types = (EVENT,)
     receiver: Receiver | None = SemaphoreReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({SemaphoreExecutor.type: SemaphoreExecutor()})
     reporter: Reporter | None = None

@@ -36,6 +36,7 @@ class SemaphoreReceiver:
     """Implements `reconciler.drivers.receiving.Receiver`."""
 
     keeps_deliveries = False
+    signs_body = True
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
         """Return the delivery, if one of ``keys`` signed it.

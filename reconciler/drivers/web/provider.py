@@ -41,7 +41,6 @@ class WebDriver:
     provider = PROVIDER
     limits = Limits(concurrent=16)
     types: Mapping[str, ManagedType] = MappingProxyType({})
-    event_types: tuple[str, ...] = ()
     receiver: Receiver | None = None
     reporter: Reporter | None = None
 

@@ -59,6 +59,7 @@ class _Web:
     """What both schemes share: a sender without an API, so that nothing can be asked for again."""
 
     keeps_deliveries = False
+    signs_body = True
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
         """Nobody can be asked what was sent: sending until it is answered is up to the sender."""

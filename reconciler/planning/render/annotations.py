@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.errors import Problem
 from reconciler.model.plan import Change, Disposition, PlanSet, ResourceChange
+from reconciler.model.printable import plain, plain_lines
 from reconciler.model.resources import Location
 from reconciler.planning.render.words import details, resource_details, state_text, summary
 
@@ -36,8 +37,8 @@ def _resource(change: ResourceChange) -> str:
 
 def _command(level: str, location: Location, title: str, message: str) -> str:
     properties = {"file": location.file, "line": location.line, "col": location.column, "title": title}
-    listed = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value)
-    return f"::{level} {listed}::{_data(message)}"
+    listed = ",".join(f"{name}={_property(plain(str(value)))}" for name, value in properties.items() if value)
+    return f"::{level} {listed}::{_data(plain_lines(message))}"
 
 
 def _data(text: str) -> str:

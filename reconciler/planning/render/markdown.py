@@ -6,13 +6,13 @@ import re
 
 from reconciler.model.errors import Problem
 from reconciler.model.plan import Change, Plan, PlanSet, ResourceChange
+from reconciler.model.printable import plain
 from reconciler.planning.render.words import (
     CLASS_TITLES,
     RESOURCES_TITLE,
     SYMBOLS,
     by_class,
     details,
-    plain,
     resource_details,
     state_text,
     summary,
@@ -73,7 +73,7 @@ def _plan(plan: Plan, approvable: bool) -> list[str]:
 def _change(change: Change) -> str:
     state = state_text(change)
     line = f"- {_code(SYMBOLS[change.action])} {change.action.value} {_code(str(change.resource))} {_code(str(change.scope))}"
-    line += f" **{plain(state)}**" if state else ""
+    line += f" **{_bold(state)}**" if state else ""
     line += f" at {_code(str(change.location))}" if change.location.file else ""
     return _entry(line, ([change.message] if change.message else []) + list(details(change)))
 
@@ -94,6 +94,11 @@ def _entry(line: str, lines: list[str]) -> str:
     return f"{line}\n\n" + "\n".join(f"  {part}" for part in (fence + "text", *body.split("\n"), fence)) + "\n"
 
 
+def _bold(text: str) -> str:
+    """Words of ours as they are; with anything that Markdown could read, as code."""
+    return text if re.fullmatch(r"[A-Za-z0-9 ,:]*", text) else _code(text)
+
+
 def _problem(problem: Problem) -> str:
     return f"- **{problem.severity.value} {problem.code}** at {_code(str(problem.location))}: {_code(problem.message)}"
 
@@ -104,7 +109,7 @@ def _fence(body: str) -> str:
 
 
 def _code(text: str) -> str:
-    text = plain(text)
+    text = plain(text) or "(empty)"  # a code span cannot be empty: its ticks would open one that ends elsewhere
     ticks = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from reconciler.model.codes import CODES
 from reconciler.model.errors import Problem
+from reconciler.model.printable import plain_lines
 from reconciler.model.values import JsonValue
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -32,12 +33,17 @@ def _rule(code: str) -> JsonValue:
     return rule
 
 
+def _text(text: str) -> str:
+    """Return a message as SARIF has it: ``[text](target)`` in one would be a link (SARIF 2.1.0, 3.11.6)."""
+    return plain_lines(text).replace("](", "] (")
+
+
 def _result(problem: Problem, index: int) -> JsonValue:
     result: dict[str, JsonValue] = {
         "ruleId": problem.code,
         "ruleIndex": index,
         "level": problem.severity.value,
-        "message": {"text": problem.message + (f" {problem.hint}" if problem.hint else "")},
+        "message": {"text": _text(problem.message + (f" {problem.hint}" if problem.hint else ""))},
     }
     if problem.location.file:
         place: dict[str, JsonValue] = {"artifactLocation": {"uri": quote(problem.location.file)}}

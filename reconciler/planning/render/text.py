@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from reconciler.model.plan import Action, Change, Disposition, FieldChange, Plan, PlanSet, ResourceChange
+from reconciler.model.printable import plain
 from reconciler.planning.render.words import (
     CLASS_TITLES,
     RESOURCES_TITLE,
@@ -14,7 +15,6 @@ from reconciler.planning.render.words import (
     cut,
     details,
     field_text,
-    plain,
     resource_details,
     short,
     state_text,

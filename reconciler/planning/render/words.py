@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, PlanSet, ResourceChange
+from reconciler.model.printable import plain
 from reconciler.model.values import JsonValue
 from reconciler.planning.diff import escape
 
@@ -83,11 +84,6 @@ def without_tokens(value: JsonValue) -> JsonValue:
     if isinstance(value, list | tuple):
         return [without_tokens(item) for item in value]
     return value
-
-
-def plain(text: str) -> str:
-    """Return ``text`` with control and direction characters escaped: provider names are not to be trusted."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def field_text(field: FieldChange) -> str:

@@ -1,6 +1,11 @@
-"""Events that a hook on a repository or an organization may ask for (GitHub's "webhook events and payloads")."""
+"""Types of events that each provider sends to a webhook: what a manifest may name. Read by validation and by the drivers."""
 
-EVENT_TYPES = (
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+GITHUB = (
     "*",
     "branch_protection_configuration",
     "branch_protection_rule",
@@ -69,3 +74,14 @@ EVENT_TYPES = (
     "workflow_job",
     "workflow_run",
 )
+"""Events that a hook on a repository or an organization may ask for (GitHub's "webhook events and payloads")."""
+SEMAPHORE = ("pipeline_done",)
+BUDDY = ("EXECUTION_FAILED", "EXECUTION_FINISHED", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "PUSH")
+EVENT_TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType({"github": GITHUB, "semaphore": SEMAPHORE, "buddy": BUDDY})
+"""By type of integration. A source of another type gets whatever is sent to it or made by hand."""
+
+
+def is_event(kind: str, name: str) -> bool:
+    """Whether a source of type ``kind`` can send the event ``name``; Buddy's may be written in any case."""
+    known = EVENT_TYPES.get(kind)
+    return known is None or (name.upper() if kind == "buddy" else name) in known

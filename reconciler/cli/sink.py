@@ -1,0 +1,212 @@
+"""The one way out to the terminal: every verb writes through here, nothing else in this package touches stdout or stderr.
+
+What others chose (titles, names, messages of providers) can be in any line, so a line is escaped when it is written; colours are
+parts of a line (`Ink`), never characters of a text. A reader that left (``| head``, ``>&-``) or cannot take a character (latin-1)
+changes nothing of what a verb does, and nothing of its exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import TextIO
+
+from reconciler.model.printable import plain, plain_json
+
+_ESCAPE = re.compile("\x1b(?:\\[([0-9;]{0,64})m)?")
+_COLOURS = frozenset({0, 1, 2, 3, 4, 22, 23, 24, *range(30, 50), *range(90, 98), *range(100, 108)})
+"""Parameters of SGR that a log may set: colours and weight, nothing that hides or blinks."""
+_LONG_COLOURS = {"5": 2, "2": 4}
+"""How many parameters follow 38 and 48, by the first of them."""
+_RESET = "\x1b[0m"
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """A coloured part of a line. ``code``: of an SGR sequence; an empty one means no colour."""
+
+    code: str
+    text: str
+
+
+class _Output:
+    """What became of a standard stream."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.gone = False
+        self.error: OSError | None = None
+
+    @property
+    def stream(self) -> TextIO:
+        found: TextIO = getattr(sys, self.name)
+        return found
+
+    def write(self, text: str) -> None:
+        if self.gone:
+            return
+        encoding = self.stream.encoding or "utf-8"
+        fitting = text.encode(encoding, "backslashreplace").decode(encoding)
+        self._guarded(lambda: self.stream.write(fitting))
+
+    def write_utf8(self, text: str) -> None:
+        """Write what a program reads: UTF-8 in every locale, as JSON and YAML demand."""
+        buffer = getattr(self.stream, "buffer", None)
+        if self.gone:
+            return
+        if buffer is None:
+            self._guarded(lambda: self.stream.write(text))
+            return
+        data = text.encode("utf-8", "backslashreplace")
+        self.flush()
+        self._guarded(lambda: buffer.write(data))
+
+    def flush(self) -> None:
+        if not self.gone:
+            self._guarded(lambda: self.stream.flush())
+
+    def _guarded(self, action: object) -> None:
+        try:
+            action()  # type: ignore[operator]
+        except BrokenPipeError:
+            self._drop(None)
+        except OSError as error:
+            self._drop(error)
+        except ValueError:  # closed by who started us, or by a test
+            self.gone = True
+
+    def _drop(self, error: OSError | None) -> None:
+        """From here on nothing is written; what is still buffered goes nowhere, so that leaving does not fail either."""
+        self.gone, self.error = True, error
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            void = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(void, self.stream.fileno())
+            os.close(void)
+
+
+_OUT, _ERR = _Output("stdout"), _Output("stderr")
+
+
+def prepare() -> None:
+    """Make the standard streams usable.
+
+    A descriptor that is closed would be given to the next file that is opened, and what we print would land in there.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for one in (_OUT, _ERR):
+        one.gone, one.error = False, None
+
+
+def finish() -> OSError | None:
+    """Write what is buffered. Returns why stdout took not all of it; None where it did, or where its reader just left."""
+    _OUT.flush()
+    _ERR.flush()
+    return _OUT.error
+
+
+def flush() -> None:
+    """Show what was written so far."""
+    _OUT.flush()
+
+
+def reader_left() -> bool:
+    """Whether nobody reads stdout any more: a verb that follows something ends then."""
+    _OUT.flush()
+    return _OUT.gone
+
+
+def out(*parts: str | Ink, end: str = "\n") -> None:
+    """Write one line to stdout."""
+    _OUT.write(_line(parts) + end)
+
+
+def err(*parts: str | Ink, end: str = "\n") -> None:
+    """Write one line to stderr."""
+    _ERR.write(_line(parts) + end)
+    _ERR.flush()
+
+
+def block(text: str) -> None:
+    """Write a text of several lines to stdout whose line breaks are ours."""
+    for line in text.removesuffix("\n").split("\n"):
+        out(line)
+
+
+def coloured(text: str) -> None:
+    """Write lines to stdout that may hold colours (SGR): a plan, which escapes what it quotes, and logs."""
+    for line in _LINE_END.split(text):
+        _OUT.write(_neutral(_keep_colours(line)) + "\n")
+
+
+def document(text: str) -> None:
+    """Write to stdout what a program reads: UTF-8 in every locale, characters as the format has them."""
+    _OUT.write_utf8(text)
+
+
+def json_document(text: str) -> None:
+    """Write a JSON text to stdout."""
+    _OUT.write_utf8(plain_json(text).replace("##[", "#\\u0023["))
+
+
+def clear_screen() -> None:
+    """Empty the terminal."""
+    _OUT.write("\x1b[2J\x1b[H")
+
+
+def _line(parts: tuple[str | Ink, ...]) -> str:
+    text = "".join(
+        f"\x1b[{part.code}m{plain(part.text)}{_RESET}" if isinstance(part, Ink) and part.code else plain(_text(part))
+        for part in parts
+    )
+    return _neutral(text.rstrip())
+
+
+def _text(part: str | Ink) -> str:
+    return part.text if isinstance(part, Ink) else part
+
+
+def _keep_colours(line: str) -> str:
+    """Escape all but tabs and sequences that set colours; a colour ends with its line."""
+    parts: list[str] = []
+    at = 0
+    for match in _ESCAPE.finditer(line):
+        colour = match.group(1) is not None and _is_colour(match.group(1).split(";"))
+        parts.append(_but_tabs(line[at : match.start()]) + (match.group() if colour else plain(match.group())))
+        at = match.end()
+    parts.append(_but_tabs(line[at:]))
+    text = "".join(parts)
+    return text + _RESET if "\x1b" in text and not text.endswith(_RESET) else text
+
+
+def _is_colour(parameters: list[str]) -> bool:
+    at = 0
+    while at < len(parameters):
+        if parameters[at] and int(parameters[at]) not in _COLOURS:
+            return False
+        long = parameters[at] in {"38", "48"}
+        at += 1 + (_LONG_COLOURS.get(parameters[at + 1], 0) if long and at + 1 < len(parameters) else 0)
+    return True
+
+
+def _but_tabs(text: str) -> str:
+    return "\t".join(plain(part) for part in text.split("\t"))
+
+
+def _neutral(line: str) -> str:
+    """In a job of GitHub Actions a line can be a command to its runner: ours are written by `document` only."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return line
+    bare = line.lstrip()
+    if bare.startswith("::"):
+        line = line[: len(line) - len(bare)] + "\\x3a" + bare[1:]
+    return line.replace("##[", "#\\x23[")
