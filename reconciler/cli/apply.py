@@ -6,15 +6,19 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import colour, confirm, emit_json, say
-from reconciler.cli.plan import show
+from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.config import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
-from reconciler.model.plan import PlanSet
+from reconciler.model.plan import Change, PlanSet
+
+if TYPE_CHECKING:
+    from reconciler.engine.approved import Applied
+    from reconciler.engine.passes import Engine
 
 
 def apply(options: argparse.Namespace) -> int:
@@ -24,7 +28,7 @@ def apply(options: argparse.Namespace) -> int:
 
 async def _apply(config: Config, options: argparse.Namespace) -> int:
     from reconciler.daemon import Options, open_session
-    from reconciler.engine.oneshot import Verdict, full_pass, verdict_of
+    from reconciler.engine.approved import apply_approved
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
@@ -35,35 +39,36 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         await engine.sync()
         if engine.state.error is not None:
             raise engine.state.error
-        planned = await _plan_all(engine)
+        prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
+        planned = planset_of(engine, prepared)
         if options.output == "text":
             show(planned, "text")
         _check_digest(planned, options.plan)
-        todo = [c for p in planned.plans for c in p.executable]
-        if todo and not options.yes and not options.plan and not confirm(f"Apply these {len(todo)} changes?"):
-            say(
-                "not applied"
-                + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest")
-            )
+        if not _agreed(planned, options):
             return EXIT_ERROR
-        verdict = await full_pass(engine, wait_settle=not options.no_wait, sync=False)
+        done = await apply_approved(engine, prepared, wait_settle=not options.no_wait)
         await _write_status(session)
-        _tell(engine, options.output)
-        errors = [p for p in engine.live.problems if p.is_error]
-        if errors:
+        _tell(engine, done, options.output)
+        if any(problem.is_error for problem in engine.live.problems):
             raise ManifestError(engine.live.problems)
-        return (
-            EXIT_OK
-            if verdict_of(engine) is Verdict.DONE
-            else EXIT_PARTIAL
-            if verdict is not Verdict.SOURCE_FAILED
-            else EXIT_ERROR
-        )
+        return _exit_code(engine, done)
 
 
-async def _plan_all(engine: Any) -> PlanSet:
-    results = await asyncio.gather(*(engine.plan(one) for one in await engine.integrations()))
-    return PlanSet(engine.live.revision, tuple(result.plan for result in results if result.plan is not None))
+def _agreed(planned: PlanSet, options: argparse.Namespace) -> bool:
+    todo = [change for plan in planned.plans for change in plan.executable]
+    if not todo or options.yes or options.plan or confirm(f"Apply these {len(todo)} changes?"):
+        return True
+    say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
+    return False
+
+
+def _exit_code(engine: Engine, done: Applied) -> int:
+    from reconciler.engine.oneshot import Verdict
+
+    verdict = done.verdict(engine)
+    if verdict is Verdict.DONE:
+        return EXIT_OK
+    return EXIT_PARTIAL if verdict is not Verdict.SOURCE_FAILED else EXIT_ERROR
 
 
 async def _write_status(session: Any) -> None:
@@ -85,7 +90,7 @@ def _check_digest(planned: PlanSet, wanted: str | None) -> None:
     say(f"the reviewed plan was {wanted}")
     say(f"the plan is now       {planned.sha256}, at {planned.revision}:")
     for change in planned.changes:
-        say(f"  {change.action.value:8} {change.address} ({change.cls.value})")
+        say(f"  {_line(change)}")
     if not planned.changes:
         say("  nothing to do")
     raise PlanMoved(
@@ -94,29 +99,75 @@ def _check_digest(planned: PlanSet, wanted: str | None) -> None:
     )
 
 
-def _tell(engine: Any, output: str) -> None:
-    rows = [(step, result) for result in engine.view.results.values() for step in result.report.steps]
-    failed = [(step, result) for step, result in rows if step.error is not None]
+def _line(change: Change) -> str:
+    from reconciler.planning.render.words import plain
+
+    return plain(f"{change.action.value:8} {change.address} ({change.cls.value})")
+
+
+def _tell(engine: Engine, done: Applied, output: str) -> None:
+    """Say what all rounds did together; the reasons on stderr, the count last."""
+    from reconciler.engine.unread import unread_of
+
+    unread = unread_of(done.last.values(), engine.live.resources)
     if output == "json":
-        emit_json({"revision": engine.live.revision, "applied": [_row(step) for step, _ in rows], "failed": len(failed)})
+        emit_json(
+            {
+                "revision": engine.live.revision,
+                "applied": [_row(step) for step in done.steps],
+                "failed": len(done.failed),
+                "blocked": len(done.blocked),
+                "moved": [_moved_row(change) for change in done.moved],
+                "notTried": [_moved_row(change) for change in done.left],
+                "unread": [{"code": one.code, "message": one.message, "hint": one.hint} for one in unread],
+            }
+        )
         return
-    for result in engine.view.results.values():
-        if result.error is not None:
-            say(f"{result.integration}: {result.error.code}: {result.error.message}")
-        for resource, error in result.compiled.stalled.items():
-            say(f"{resource}: {error.code}: {error.message}")
-    for step, _ in failed:
-        if step.error is not None:
-            say(f"{step.change.address}: {step.error.code}: {step.error.message}")
-            if step.error.hint:
-                say(f"  {step.error.hint}")
-    mark = "\x1b[32m✓\x1b[0m" if colour(sys.stdout) else "✓"
-    blocked = sum(len(r.plan.blocked) for r in engine.view.results.values() if r.plan is not None)
-    print(
-        f"{mark} {len(rows) - len(failed)} applied, {len(failed)} failed, {blocked} blocked"
-        if rows or blocked
-        else f"{mark} nothing to do"
-    )
+    for problem in unread:
+        say(f"{problem.code}: {problem.message}" + (f"\n  {problem.hint}" if problem.hint else ""))
+    for address, error in done.failed.items():
+        say(f"{address}: {error.code}: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+    for change in done.left:
+        say(f"not tried: {_line(change)}" + (f": {change.reason} {change.message}".rstrip() if change.reason else ""))
+    _tell_moved(done)
+    print(_summary(done, len(unread)))
+
+
+def _tell_moved(done: Applied) -> None:
+    if not done.moved:
+        return
+    say("reconciler: RC6040: the plan moved while it was applied; these changes were not part of it and were not made:")
+    for change in done.moved:
+        say(f"  {_line(change)}")
+    say("  Review them with `reconciler plan`, then `reconciler apply --plan` with the new digest.")
+
+
+def _summary(done: Applied, unread: int) -> str:
+    counts = {
+        "applied": len(done.done),
+        "failed": len(done.failed),
+        "blocked": len(done.blocked),
+        "moved": len(done.moved),
+    }
+    extra = {"not tried": len(done.left), "could not be read": unread}
+    good = not (counts["failed"] or counts["blocked"] or counts["moved"] or any(extra.values()))
+    if good and not counts["applied"]:
+        text = "nothing to do"
+    else:
+        text = ", ".join(f"{number} {word}" for word, number in [*counts.items(), *((w, n) for w, n in extra.items() if n)])
+    mark, paint = ("✓", "\x1b[32m") if good else ("✗", "\x1b[31m")
+    return (f"{paint}{mark}\x1b[0m" if colour(sys.stdout) else mark) + f" {text}"
+
+
+def _moved_row(change: Change) -> dict[str, Any]:
+    return {
+        "address": change.address,
+        "action": change.action.value,
+        "class": change.cls.value,
+        "disposition": change.disposition.value,
+        "reason": change.reason,
+        "message": change.message,
+    }
 
 
 def _row(step: Any) -> dict[str, Any]:

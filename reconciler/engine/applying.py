@@ -71,6 +71,8 @@ class Target:
     """How many writes may go now without a long wait for the provider's pace."""
     hold: Hold | None = None
     """The lease that the writes are made under, where there are other processes."""
+    planned_at: float = 0.0
+    """The plan's moment: what rules that end (``ignore[].until``) let it write."""
 
     @property
     def fence(self) -> Fence | None:
@@ -78,16 +80,16 @@ class Target:
         return self.hold.fence if self.hold is not None else None
 
 
-async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
+async def run_plan(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
     """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
 
-    ``go_on`` is asked between batches (the live revision moved, a drain began): False ends the work cleanly.
+    ``go_on`` is asked before each batch (the live revision moved, a drain or a suspension began): False ends the work cleanly.
     """
     report = Report()
     not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
     digest = plan.sha256  # over every change: once, not once a write
-    for number, batch in enumerate(_batches(plan.executable, target.batch)):
-        if report.stopped is not None or (number and go_on is not None and not await go_on()):
+    for batch in _batches(plan.executable, target.batch):
+        if report.stopped is not None or (go_on is not None and not await go_on()):
             break
         failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
         ready = [change for change in batch if not failed & set(_needs(change))]
@@ -207,7 +209,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
     if target.hold is not None and not target.hold.fresh():
         return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
     try:
-        observed = await _call(change, secrets, target, started)
+        observed = await _call(change, secrets, target)
         return _Result(observed, None, int((deps.clock() - started) * 1000))
     except ReconcilerError as error:
         return _Result(None, error, int((deps.clock() - started) * 1000))
@@ -223,7 +225,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
         return _Result(None, doubt, int((deps.clock() - started) * 1000))
 
 
-async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target, now: float) -> ObservedObject | None:
+async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target) -> ObservedObject | None:
     kind = target.types[change.scope.type]
     if change.action is Action.DELETE:
         await kind.delete(target.api, change.scope, _external_id(change))
@@ -232,7 +234,7 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Targ
     if desired is None:
         raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
     observed = target.observed.get(change.address)
-    write = Write(desired, merged_attributes(desired, observed, now), secrets, change.fields, observed)
+    write = Write(desired, merged_attributes(desired, observed, target.planned_at), secrets, change.fields, observed)
     if change.action is Action.CREATE:
         return await kind.create(target.api, write)
     if change.action is Action.REPLACE:
@@ -277,13 +279,17 @@ def _outcome(change: Change, intent: Intent, result: _Result, target: Target, no
             raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
         record = _recorded(change, change.desired, result.observed, target, now)
         return Outcome(intent.id, IntentState.DONE, record, drop=change.previous, external_id=record.external_id)
-    doubt = isinstance(error, ProviderError) and error.unknown_outcome
-    # A conflict on create is a doubt too: the "exists" may be our own earlier attempt. It is looked up by marker.
-    doubt = doubt or (isinstance(error, Conflict) and change.action is Action.CREATE)
-    # Between the delete and the create of a replace the old object may be gone already.
-    doubt = doubt or change.action is Action.REPLACE
-    state = IntentState.UNKNOWN if doubt else IntentState.REFUSED
+    state = IntentState.UNKNOWN if in_doubt(change, error) else IntentState.REFUSED
     return Outcome(intent.id, state, error_code=error.code, message=error.message)
+
+
+def in_doubt(change: Change, error: ReconcilerError) -> bool:
+    """Whether ``change`` may have taken effect although it failed: looked up before anything else is written there."""
+    if isinstance(error, ProviderError) and error.unknown_outcome:
+        return True
+    # A conflict on create: the "exists" may be our own earlier attempt. It is looked up by marker.
+    # Between the delete and the create of a replace the old object may be gone already.
+    return (isinstance(error, Conflict) and change.action is Action.CREATE) or change.action is Action.REPLACE
 
 
 def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:

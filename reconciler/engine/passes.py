@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.credentials.backends import SecretResolver
@@ -17,48 +17,20 @@ from reconciler.engine.links import Links
 from reconciler.engine.live import Live, go_live, load_revision, merge, restore
 from reconciler.engine.reporting import Facts, Outside, statuses
 from reconciler.engine.schedule import Schedule, digest_of_change, next_try
-from reconciler.engine.slice import Order, Result, Setting, run_slice
+from reconciler.engine.slice import Order, Prepared, Result, Setting, execute, prepare, run_slice, still_fits
 from reconciler.engine.suspension import Suspensions
-from reconciler.engine.telling import log_steps, log_summary
+from reconciler.engine.telling import Ended, log_steps, log_summary
+from reconciler.engine.view import Busy, SourceState, View
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
 from reconciler.model.resources import Kind, Resource, ResourceId
-from reconciler.model.status import ResourceStatus
-from reconciler.source.base import Revision, Source
+from reconciler.planning.approval import Approval
+from reconciler.source.base import Source
 
 JITTER = 0.05
-
-
-class Busy(StateError):
-    """Another process works on it: nothing was done here, and nothing has to be."""
-
-    code = "RC7006"
-
-
-@dataclass(slots=True)
-class SourceState:
-    """What is known of the source: the four revisions of the status file, and the last error."""
-
-    fetched: Revision | None = None
-    fetched_at: float = 0.0
-    valid: str = ""
-    applied: str = ""
-    attempted: str = ""
-    error: ReconcilerError | None = None
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class View:
-    """The newest findings of this process: what the status file shows."""
-
-    results: dict[ResourceId, Result] = field(default_factory=dict)
-    statuses: dict[ResourceId, ResourceStatus] = field(default_factory=dict)
-    secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
-    next_at: dict[ResourceId, float] = field(default_factory=dict)
-    passed_at: float = 0.0
-    outside: Outside = field(default_factory=Outside)
+Work = Callable[[Hold | None], Awaitable[Result]]
+"""One piece of work on an integration, under a lease where there are other processes."""
 
 
 class Engine:
@@ -89,7 +61,7 @@ class Engine:
         """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
-        self.ended: list[Result] = []
+        self.ended: list[Ended] = []
         """Slices ended since the last summary."""
         self.on_slice: Callable[[Result, float], None] | None = None
 
@@ -172,30 +144,50 @@ class Engine:
 
     async def plan(self, integration: ResourceId) -> Result:
         """Return what a slice would do now, without a single remote write."""
-        return await run_slice(Order(integration, write=False, ignore_backoff=True), self.setting(), self.links, self.deps)
+        return (await self.prepare(integration)).found()
 
-    async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False) -> Result:
-        """Reconcile one integration now and remember what was found. One at a time for each integration."""
+    async def prepare(self, integration: ResourceId) -> Prepared:
+        """Return the plan of one integration, ready for `execute`; nothing is written."""
+        return await prepare(Order(integration, ignore_backoff=True), self.setting(), self.links, self.deps)
+
+    async def execute(self, prepared: Prepared) -> Result:
+        """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
+
+        async def work(hold: Hold | None) -> Result:
+            setting = self.setting(prepared.setting.live.revision, hold, prepared.setting)
+            return await execute(dataclasses.replace(await still_fits(prepared, self.deps), setting=setting), self.deps)
+
+        return await self.exclusively(prepared.integration, work)
+
+    async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False, approval: Approval | None = None) -> Result:
+        """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
+
+        async def work(hold: Hold | None) -> Result:
+            await self.refresh_suspensions()
+            order = Order(integration, ignore_backoff=ignore_backoff, approval=approval)
+            return await run_slice(order, self.setting(self.live.revision, hold), self.links, self.deps)
+
+        return await self.exclusively(integration, work)
+
+    async def exclusively(self, integration: ResourceId, work: Work) -> Result:
+        """Do ``work`` on an integration, one at a time over all processes, and remember its result.
+
+        Among peers it is done under a lease, which a command waits for and a daemon does not (it is asked again).
+        """
         async with self._locks.setdefault(integration, asyncio.Lock()):
             if not self.holder:
-                return await self._slice(integration, None, ignore_backoff=ignore_backoff)
-            return await self._held(integration, ignore_backoff=ignore_backoff)
+                return await self._work(integration, work, None)
+            for _ in range(int(TTL_S) + 5 if self.patient else 1):
+                async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
+                    if hold is not None:
+                        return await self._work(integration, work, hold)
+                if self.patient:
+                    await asyncio.sleep(1.0)
+            return Result(integration, error=Busy(f"another process works on {integration}"))
 
-    async def _held(self, integration: ResourceId, *, ignore_backoff: bool) -> Result:
-        """A slice among peers: under a lease, which a command waits for and a daemon does not (it is asked again)."""
-        for _ in range(int(TTL_S) + 5 if self.patient else 1):
-            async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
-                if hold is not None:
-                    return await self._slice(integration, hold, ignore_backoff=ignore_backoff)
-            if self.patient:
-                await asyncio.sleep(1.0)
-        return Result(integration, error=Busy(f"another process works on {integration}"))
-
-    async def _slice(self, integration: ResourceId, hold: Hold | None, *, ignore_backoff: bool) -> Result:
-        await self.refresh_suspensions()
-        revision = self.live.revision
-        order, began = Order(integration, ignore_backoff=ignore_backoff), self.deps.clock()
-        result = await run_slice(order, self.setting(revision, hold), self.links, self.deps)
+    async def _work(self, integration: ResourceId, work: Work, hold: Hold | None) -> Result:
+        began = self.deps.clock()
+        result = await work(hold)
         try:
             await self.remember(result)
         except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
@@ -203,15 +195,18 @@ class Engine:
             result.error = error
             self.view.results[integration] = result
             self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
-        self.ended.append(result)
+        now = self.deps.clock()
+        self.ended.append(Ended(result, began, now))
         self.counts[integration] = self.counts.get(integration, 0) + 1
         if self.on_slice is not None:
-            self.on_slice(result, self.deps.clock() - began)
+            self.on_slice(result, now - began)
         return result
 
-    def setting(self, revision: str | None = None, hold: Hold | None = None) -> Setting:
-        """Return what a slice works on now; with ``revision`` it stops between batches once another one is live."""
-        suspensions = self._suspensions
+    def setting(self, revision: str | None = None, hold: Hold | None = None, before: Setting | None = None) -> Setting:
+        """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
+        live, secrets, suspensions = self.live, self.secrets, self._suspensions
+        if before is not None:
+            live, secrets, suspensions = before.live, before.secrets, before.suspensions
 
         async def go_on() -> bool:
             if self._draining or (revision is not None and self.live.revision != revision):
@@ -220,16 +215,15 @@ class Engine:
                 return False
             return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
 
-        return Setting(self.live, self.secrets, suspensions, go_on, hold)
+        return Setting(live, secrets, suspensions, go_on, hold)
 
     async def run_all(self, *, ignore_backoff: bool = False, only: Iterable[ResourceId] | None = None) -> PlanSet:
         """One full pass over every integration, side by side; one that fails never stops the others."""
-        started = self.deps.clock()
         todo = tuple(only) if only is not None else await self.integrations()
         results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff) for one in todo))
         await self.finish_pass()
         plans = tuple(result.plan for result in results if result.plan is not None)
-        self.log_summary(started)
+        self.log_summary()
         return PlanSet(self.live.revision, plans)
 
     async def share(self, integration: ResourceId) -> None:
@@ -388,11 +382,12 @@ class Engine:
                 times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
         return max(min(times), now + 0.2)
 
-    def log_summary(self, started: float) -> None:
+    def log_summary(self) -> None:
         """Log what the slices since the last summary did, and when the next is due."""
-        results, self.ended = tuple(self.ended), []
-        if not results:
-            return
+        ended, self.ended = tuple(self.ended), []
         now = self.deps.clock()
-        soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
-        log_summary(self.deps.log, results, revision=self.live.revision, duration_s=now - started, next_in_s=soonest - now)
+        soonest = min((self.view.next_at.get(one.result.integration, now) for one in ended), default=now)
+        log_summary(self.deps.log, ended, revision=self.live.revision, next_in_s=soonest - now)
+
+
+__all__ = ["Busy", "Engine", "SourceState", "View", "Work"]

@@ -12,6 +12,7 @@ def render_github(planset: PlanSet | None, problems: tuple[Problem, ...] = ()) -
     """Return one command a line: problems as errors or warnings, blocked changes as warnings, other changes as notices."""
     lines = [_problem(problem) for problem in problems]
     if planset is not None:
+        lines += [_problem(problem) for problem in planset.unread]
         lines += [_change(change) for change in planset.changes]
         lines.append(_command("notice", Location(""), "reconciler plan", summary(planset)))
     return "\n".join(lines) + "\n" if lines else ""

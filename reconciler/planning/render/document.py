@@ -27,6 +27,7 @@ def plan_document(planset: PlanSet, problems: tuple[Problem, ...] = (), *, appro
         "approvable": approvable,
         "plans": [_plan(plan, approvable) for plan in planset.plans],
         "problems": [problem_document(problem) for problem in problems],
+        "unread": [problem_document(problem) for problem in planset.unread],
     }
 
 

@@ -22,6 +22,9 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
         head += [f"Revision {_code(planset.revision)}", ""]
     head.append("")
     blocks = [_problem(problem) for problem in problems]
+    if planset.unread:
+        blocks.append("**Could not be read, so that nothing is planned there**\n")
+        blocks += [_problem(problem) for problem in planset.unread]
     for plan in planset.plans:
         blocks += _plan(plan, approvable)
     text = "\n".join(head)
@@ -72,7 +75,8 @@ def _change(change: Change) -> str:
 
 
 def _problem(problem: Problem) -> str:
-    return f"- **{problem.severity.value} {problem.code}** at {_code(str(problem.location))}: {_code(problem.message)}"
+    place = f" at {_code(str(problem.location))}" if problem.location.file else ""
+    return f"- **{problem.severity.value} {problem.code}**{place}: {_code(problem.message)}"
 
 
 def _fence(body: str) -> str:

@@ -45,13 +45,14 @@ _QUERY = re.compile(r"(://[^\s?#\"]*\?)[^\s\"]+")
 def summary(planset: PlanSet) -> str:
     """Return the summary line: ``Plan: 3 to create, 1 to update; 2 blocked``."""
     changes = planset.changes
+    unread = f" {len(planset.unread)} could not be read." if planset.unread else ""
     if not changes:
-        return "Plan: nothing to do."
+        return f"Plan: nothing to do in what could be read.{unread}" if unread else "Plan: nothing to do."
     actions = Counter(change.action for change in changes if change.disposition is Disposition.EXECUTE)
     rest = Counter(change.disposition for change in changes)
     doing = ", ".join(f"{actions[action]} {verb}" for action, verb in _VERBS.items() if actions[action]) or "nothing to do now"
     waiting = ", ".join(f"{rest[disposition]} {word}" for disposition, word in _DISPOSITIONS.items() if rest[disposition])
-    return f"Plan: {doing}" + (f"; {waiting}" if waiting else "") + "."
+    return f"Plan: {doing}" + (f"; {waiting}" if waiting else "") + "." + unread
 
 
 def by_class(changes: tuple[Change, ...]) -> list[tuple[ChangeClass, list[Change]]]:
