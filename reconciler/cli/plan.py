@@ -18,7 +18,7 @@ from reconciler.cli.main import EXIT_ERROR
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.config import Config
-from reconciler.model.errors import ConfigError, ManifestError, NotImplementedYet, UsageError
+from reconciler.model.errors import ConfigError, ManifestError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
 
 
@@ -59,7 +59,7 @@ def code_of(planned: PlanSet, *, detailed: bool) -> int:
     """Return the exit code for a plan that was made; one that knows nothing at all is an error in any case."""
     from reconciler.planning.render import exit_code
 
-    nothing = not planned.plans and any(problem.code != NotImplementedYet.code for problem in planned.unread)
+    nothing = not planned.plans and any(problem.is_error for problem in planned.unread)
     return EXIT_ERROR if nothing else exit_code(planned, detailed=detailed)
 
 

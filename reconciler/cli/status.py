@@ -65,8 +65,10 @@ def exit_code(document: Mapping[str, Any], now: float) -> int:
     """Return 0 when all is Ready, 1 when the heartbeat of a daemon is too old, 2 when something is not Ready."""
     if document["daemon"]["phase"] != "once" and age_s(document, now) > MAX_AGE_S:
         return EXIT_ERROR
-    summary = document["summary"]
-    return EXIT_OK if summary["ready"] == summary["total"] and not document["source"].get("error") else NOT_READY
+    summary, source = document["summary"], document["source"]
+    good = summary["ready"] == summary["total"] and not source.get("error")
+    good = good and not any(problem.get("severity", "error") == "error" for problem in source.get("problems", ()))
+    return EXIT_OK if good and all(credential["valid"] for credential in document["credentials"]) else NOT_READY
 
 
 def _watch(path: Path, options: argparse.Namespace) -> int:

@@ -128,10 +128,11 @@ class Prepared:
             planned_at=self.now,
         )
 
-    def approval(self) -> Approval:
-        """Return what a person approves with this plan."""
+    def approval(self, *, blocked: bool = False) -> Approval:
+        """Return what a person approves with this plan, or with the digest of its ``blocked`` set."""
         plan = self.plan if self.plan is not None else Plan(self.integration, ())
-        return Approval.of(plan, seen_in(self.world.views), self.now)
+        make = Approval.of_blocked if blocked else Approval.of
+        return make(plan, seen_in(self.world.views), self.now)
 
 
 async def run_slice(order: Order, setting: Setting, links: Links, deps: Deps) -> Result:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
+from reconciler.engine.compiling import users_of
 from reconciler.engine.slice import Result
-from reconciler.model.errors import Problem, ReconcilerError
+from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, Severity
 from reconciler.model.objects import Scope
 from reconciler.model.resources import Location, Resource, ResourceId
 
@@ -18,7 +20,10 @@ def unread_of(results: Iterable[Result], resources: Mapping[ResourceId, Resource
     problems: list[Problem] = []
     for result in results:
         if result.error is not None:
-            problems.append(problem_of(result.integration, result.error, resources))
+            problem = problem_of(result.integration, result.error, resources)
+            # A type without a driver in this version is a fault of the plan only where something is to be planned on it.
+            idle = isinstance(result.error, NotImplementedYet) and not users_of(result.integration, resources.values())
+            problems.append(dataclasses.replace(problem, severity=Severity.WARNING) if idle else problem)
         problems += [problem_of(one, error, resources) for one, error in sorted(result.compiled.stalled.items())]
         problems += _scopes(result, resources)
     return tuple(problems)

@@ -46,6 +46,12 @@ class Approval:
         addresses = frozenset(change.address for change in plan.changes if change.disposition in _GRANTED)
         return cls(frozenset(granted), frozenset(shown), addresses)
 
+    @classmethod
+    def of_blocked(cls, plan: Plan, seen: Seen, now: float) -> Approval:
+        """Return the approval that covers the blocked set of ``plan`` and nothing else of it."""
+        freed = tuple(dataclasses.replace(change, disposition=Disposition.EXECUTE) for change in plan.blocked)
+        return cls.of(dataclasses.replace(plan, changes=freed), seen, now)
+
     def after(self, made: Iterable[Change], seen: Seen, now: float) -> Approval:
         """Return the approval without what was ``made`` by it."""
         spent = {digest for change in made for digest in _writes(change, seen, now)}

@@ -20,7 +20,7 @@ def exit_code(planset: PlanSet, *, detailed: bool) -> int:
     changes = planset.changes
     if not detailed:
         return 0
-    if planset.unread:
+    if any(problem.is_error for problem in planset.unread):
         return 1
     if not changes:
         return 0

@@ -45,7 +45,8 @@ _QUERY = re.compile(r"(://[^\s?#\"]*\?)[^\s\"]+")
 def summary(planset: PlanSet) -> str:
     """Return the summary line: ``Plan: 3 to create, 1 to update; 2 blocked``."""
     changes = planset.changes
-    unread = f" {len(planset.unread)} could not be read." if planset.unread else ""
+    failed = sum(problem.is_error for problem in planset.unread)
+    unread = f" {failed} could not be read." if failed else ""
     if not changes:
         return f"Plan: nothing to do in what could be read.{unread}" if unread else "Plan: nothing to do."
     actions = Counter(change.action for change in changes if change.disposition is Disposition.EXECUTE)
