@@ -17,6 +17,7 @@ from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.plan import Change, PlanSet
 
 if TYPE_CHECKING:
+    from reconciler.engine.applying import Step
     from reconciler.engine.approved import Applied
     from reconciler.engine.passes import Engine
 
@@ -46,6 +47,7 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         _check_digest(planned, options.plan)
         if not _agreed(planned, options):
             return EXIT_ERROR
+        engine.on_step = _show_step if options.output == "text" else None
         done = await apply_approved(engine, prepared, wait_settle=not options.no_wait)
         await _write_status(session)
         _tell(engine, done, options.output)
@@ -60,6 +62,17 @@ def _agreed(planned: PlanSet, options: argparse.Namespace) -> bool:
         return True
     say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
     return False
+
+
+def _show_step(step: Step) -> None:
+    """One line for each object as its call ends."""
+    from reconciler.planning.render.words import SYMBOLS, plain
+
+    change = step.change
+    end = "done" if step.error is None else f"{step.error.code}: {step.error.message}"
+    number = f" #{step.external_id}" if step.external_id else ""
+    what = f"{SYMBOLS[change.action]} {change.action.value} {change.resource} {change.scope}{number}"
+    say(plain(f"  {what}: {end} after {step.duration_ms / 1000:.1f} s"))
 
 
 def _exit_code(engine: Engine, done: Applied) -> int:

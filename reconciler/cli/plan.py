@@ -18,7 +18,7 @@ from reconciler.cli.main import EXIT_ERROR
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.config import Config
-from reconciler.model.errors import ConfigError, ManifestError, UsageError
+from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
 
 
@@ -118,16 +118,20 @@ async def reading_session(config: Config, path: str | None, *, for_approval: boo
     source = open_folder(Path(path), config_name=config.file_name) if path is not None else None
     if path is not None and not Path(path).is_dir():
         raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests as it lies on the disk.")
-    if config.state_exists:
-        async with open_session(
-            config, Options(lock=False, create=False, read_only=True, log_level="error"), source=source
-        ) as session:
-            yield session
-        return
-    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        first = _first(config, Path(folder)) if for_approval else config.with_state(Path(folder))
-        async with open_session(first, Options(lock=False, read_only=True, log_level="error"), source=source) as session:
-            yield session
+    async with contextlib.AsyncExitStack() as stack:
+        options, session = Options(lock=False, create=False, read_only=True, log_level="error"), None
+        if config.state_exists:
+            try:
+                session = await stack.enter_async_context(open_session(config, options, source=source))
+            except StateError as error:
+                if error.code != "RC7021":  # a database server on which nothing ran yet
+                    raise
+        if session is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-plan-")))
+            first = _first(config, folder) if for_approval else config.with_state(folder)
+            options = dataclasses.replace(options, create=True)
+            session = await stack.enter_async_context(open_session(first, options, source=source))
+        yield session
 
 
 def _first(config: Config, folder: Path) -> Config:

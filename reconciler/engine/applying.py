@@ -73,6 +73,8 @@ class Target:
     """The lease that the writes are made under, where there are other processes."""
     planned_at: float = 0.0
     """The plan's moment: what rules that end (``ignore[].until``) let it write."""
+    on_step: Callable[[Step], None] | None = None
+    """Hears of each call as it ends, before its outcome is recorded."""
 
     @property
     def fence(self) -> Fence | None:
@@ -165,7 +167,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, d
     audit = [_audit(change, target, deps) for change, _, _ in prepared]
     await deps.db(deps.store.begin, [intent for _, intent, _ in prepared], audit, fence=target.fence)
     failpoint("apply-after-begin")
-    results = await asyncio.gather(*(_attempt(change, secrets, target, deps) for change, _, secrets in prepared))
+    results = await asyncio.gather(*(_heard(change, secrets, target, deps) for change, _, secrets in prepared))
     failpoint("apply-before-settle")
     outcomes, done = [], []
     for (change, intent, _), result in zip(prepared, results, strict=True):
@@ -180,7 +182,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, d
                 error=result.error.code if result.error else "",
             )
         )
-        steps.append(Step(change, error=result.error, external_id=result.external_id, duration_ms=result.duration_ms))
+        steps.append(result.step(change))
     await deps.db(deps.store.settle, outcomes, done, fence=target.fence)
     failpoint("apply-after-settle")
     return steps
@@ -196,11 +198,22 @@ class _Result:
     def external_id(self) -> str:
         return self.observed.external_id if self.observed is not None else ""
 
+    def step(self, change: Change) -> Step:
+        """Return it as what became of ``change``."""
+        return Step(change, error=self.error, external_id=self.external_id, duration_ms=self.duration_ms)
+
     @property
     def word(self) -> str:
         if self.error is None:
             return "done"
         return "unknown" if getattr(self.error, "unknown_outcome", False) else "refused"
+
+
+async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
+    result = await _attempt(change, secrets, target, deps)
+    if target.on_step is not None:
+        target.on_step(result.step(change))
+    return result
 
 
 async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:

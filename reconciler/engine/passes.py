@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.applying import Step
 from reconciler.engine.compiling import integration_of
 from reconciler.engine.deps import Deps
 from reconciler.engine.holding import TTL_S, Hold, holding
@@ -64,6 +65,7 @@ class Engine:
         self.ended: list[Ended] = []
         """Slices ended since the last summary."""
         self.on_slice: Callable[[Result, float], None] | None = None
+        self.on_step: Callable[[Step], None] | None = None
 
     # -- the source -------------------------------------------------------------------------------------------------
 
@@ -215,7 +217,7 @@ class Engine:
                 return False
             return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
 
-        return Setting(live, secrets, suspensions, go_on, hold)
+        return Setting(live, secrets, suspensions, go_on, hold, self.on_step)
 
     async def run_all(self, *, ignore_backoff: bool = False, only: Iterable[ResourceId] | None = None) -> PlanSet:
         """One full pass over every integration, side by side; one that fails never stops the others."""

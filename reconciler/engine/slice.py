@@ -87,6 +87,7 @@ class Setting:
     go_on: Callable[[], Awaitable[bool]] | None = None
     hold: Hold | None = None
     """The lease that this slice works under, where there are other processes."""
+    on_step: Callable[[Step], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ async def still_fits(prepared: Prepared, deps: Deps) -> Prepared:
     open_now = {intent.id for intent in intents}
     plan, moved = withheld(prepared.plan, lambda change: not stale & {change.address, change.previous})
     plan = dataclasses.replace(plan, settlements=tuple(one for one in plan.settlements if one[0] in open_now))
-    return dataclasses.replace(prepared, plan=plan, moved=(*prepared.moved, *moved))
+    return dataclasses.replace(prepared, plan=plan, recorded=recorded, moved=(*prepared.moved, *moved))
 
 
 def _stale(prepared: Prepared, recorded: Iterable[RecordedObject], intents: Iterable[Intent]) -> set[Address]:
@@ -315,6 +316,7 @@ def _target(prepared: Prepared, link: Link, deps: Deps) -> Target:
         lambda: min(BATCH, max(1, link.budget.admits())),
         setting.hold,
         prepared.now,
+        setting.on_step,
     )
 
 

@@ -1,8 +1,6 @@
 """`plan` and `apply` as people and CI run them: the plan that was shown is what runs, and what could not be read is said first."""
 
 import json
-import os
-import pty
 import re
 import subprocess
 import time
@@ -11,32 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.engine.world import World
+from tests.support.terminal import on_a_terminal
 
 REFUSED = {"RECONCILER_SECRET_GITHUB": "wrong-token-canary-9"}
-
-
-def on_a_terminal(world: World, meanwhile: Callable[[], None], answer: str = "y\n") -> tuple[int, str]:
-    """Run `apply` on a terminal; once it asks, let ``meanwhile`` happen, then answer."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        world.command("apply"), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=world.env, cwd=world.folder
-    )
-    world.processes.append(process)
-    os.close(theirs)
-    output = process.stdout
-    assert output is not None
-    shown = b""
-    while b"[y/N]" not in shown:
-        piece = os.read(output.fileno(), 65536)
-        assert piece, shown.decode()
-        shown += piece
-    meanwhile()
-    os.write(ours, answer.encode())
-    with output:
-        rest = output.read()
-    code = process.wait(60)
-    os.close(ours)
-    return code, (shown + rest).decode()
 
 
 def beside(world: World, *arguments: str, when: Callable[[], bool], do: Callable[[], None]) -> tuple[int, str, str]:
@@ -69,11 +44,12 @@ def drifting(world: World) -> World:
 
 
 def test_n0_what_is_answered_with_yes_is_what_was_shown(drifting: World) -> None:
-    code, text = on_a_terminal(drifting, lambda: drifting.set_hooks("two", []))
+    code, text = on_a_terminal(drifting.command("apply"), drifting.env, drifting.folder, lambda: drifting.set_hooks("two", []))
     assert code == 6, text
     assert methods(drifting) == ["PATCH"]
     assert drifting.hooks("two") == []
     assert "RC6040" in text
+    assert re.search(r"~ update EventSource/one github/repository-webhook\[acme/one\] #\d+: done after \d+\.\d s", text)
     assert re.search(r"create +EventSource/default/two#", text)
     assert "reconciler plan" in text
     assert "✗ 1 applied, 0 failed, 0 blocked, 1 moved" in text

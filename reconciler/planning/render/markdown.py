@@ -37,9 +37,7 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
     if shown < len(blocks):
         text += f"\n_{len(blocks) - shown} more entries do not fit here; `reconciler plan` shows all of them._\n"
     if planset.changes:
-        text += (
-            f"\nDigest {_code(planset.sha256)}" + ("" if approvable else " (desired against desired: it approves nothing)") + "\n"
-        )
+        text += f"\nDigest {_code(planset.sha256)}" + ("" if approvable else " (it approves nothing)") + "\n"
     return text
 
 

@@ -38,7 +38,7 @@ def render_text(planset: PlanSet, *, colour: bool = False, width: int = 100, app
         lines += [*_unread(planset, paint), ""]
     lines.append(paint(_BOLD, summary(planset)))
     if planset.changes:
-        lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (made without the state: approves nothing)"))
+        lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (it approves nothing)"))
     return "\n".join(lines) + "\n"
 
 
