@@ -250,7 +250,8 @@ def touch(world: World, what: str, repo: str) -> None:
         world.source(repo, name=f"{repo}-again")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(400)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(moves=_moves, faulty=st.booleans())
 def test_n0_no_movement_at_any_moment_leads_to_a_write_that_the_approved_plan_does_not_hold(
     moves: list[tuple[int, str, str]], faulty: bool
