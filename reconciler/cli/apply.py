@@ -6,17 +6,22 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import confirm, emit_json, say
-from reconciler.cli.plan import show
+from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
-from reconciler.cli.sink import out
+from reconciler.cli.sink import Ink, out
 from reconciler.cli.tables import painter
 from reconciler.config import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
-from reconciler.model.plan import PlanSet
+from reconciler.model.plan import Change, PlanSet
+
+if TYPE_CHECKING:
+    from reconciler.engine.applying import Step
+    from reconciler.engine.approved import Applied
+    from reconciler.engine.passes import Engine
 
 
 def apply(options: argparse.Namespace) -> int:
@@ -26,7 +31,7 @@ def apply(options: argparse.Namespace) -> int:
 
 async def _apply(config: Config, options: argparse.Namespace) -> int:
     from reconciler.daemon import Options, open_session
-    from reconciler.engine.oneshot import Verdict, full_pass, verdict_of
+    from reconciler.engine.approved import apply_approved
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
@@ -34,38 +39,54 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         config, Options(log_level=options.log_level if "log_level" in options else "warning"), source=source
     ) as session:
         engine = session.engine
-        await engine.sync()
+        in_force = engine.live.resources
+        await engine.sync(activate=False)
         if engine.state.error is not None:
             raise engine.state.error
-        planned = await _plan_all(engine)
+        prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
+        planned = planset_of(engine, prepared, in_force)
         if options.output == "text":
             show(planned, "text")
         _check_digest(planned, options.plan)
-        todo = [c for p in planned.plans for c in p.executable]
-        if todo and not options.yes and not options.plan and not confirm(f"Apply these {len(todo)} changes?"):
-            say(
-                "not applied"
-                + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest")
-            )
+        if not _agreed(planned, options):
             return EXIT_ERROR
-        verdict = await full_pass(engine, wait_settle=not options.no_wait, sync=False)
+        await engine.activate()
+        engine.on_step = _show_step if options.output == "text" else None
+        done = await apply_approved(engine, prepared, wait_settle=not options.no_wait)
         await _write_status(session)
-        _tell(engine, options.output)
-        errors = [p for p in engine.live.problems if p.is_error]
-        if errors:
+        _tell(engine, done, options.output, manifests=len(planned.resources))
+        if any(problem.is_error for problem in engine.live.problems):
             raise ManifestError(engine.live.problems)
-        return (
-            EXIT_OK
-            if verdict_of(engine) is Verdict.DONE
-            else EXIT_PARTIAL
-            if verdict is not Verdict.SOURCE_FAILED
-            else EXIT_ERROR
-        )
+        return _exit_code(engine, done)
 
 
-async def _plan_all(engine: Any) -> PlanSet:
-    results = await asyncio.gather(*(engine.plan(one) for one in await engine.integrations()))
-    return PlanSet(engine.live.revision, tuple(result.plan for result in results if result.plan is not None))
+def _agreed(planned: PlanSet, options: argparse.Namespace) -> bool:
+    todo = sum(len(plan.executable) for plan in planned.plans) + len(planned.resources)
+    if not todo or options.yes or options.plan or confirm(f"Apply {'this change' if todo == 1 else f'these {todo} changes'}?"):
+        return True
+    say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
+    return False
+
+
+def _show_step(step: Step) -> None:
+    """One line for each object as its call ends."""
+    from reconciler.model.printable import plain
+    from reconciler.planning.render.words import SYMBOLS
+
+    change = step.change
+    end = "done" if step.error is None else f"{step.error.code}: {step.error.message}"
+    number = f" #{step.external_id}" if step.external_id else ""
+    what = f"{SYMBOLS[change.action]} {change.action.value} {change.resource} {change.scope}{number}"
+    say(plain(f"  {what}: {end} after {step.duration_ms / 1000:.1f} s"))
+
+
+def _exit_code(engine: Engine, done: Applied) -> int:
+    from reconciler.engine.oneshot import Verdict
+
+    verdict = done.verdict(engine)
+    if verdict is Verdict.DONE:
+        return EXIT_OK
+    return EXIT_PARTIAL if verdict is not Verdict.SOURCE_FAILED else EXIT_ERROR
 
 
 async def _write_status(session: Any) -> None:
@@ -87,8 +108,10 @@ def _check_digest(planned: PlanSet, wanted: str | None) -> None:
     say(f"the reviewed plan was {wanted}")
     say(f"the plan is now       {planned.sha256}, at {planned.revision}:")
     for change in planned.changes:
-        say(f"  {change.action.value:8} {change.address} ({change.cls.value})")
-    if not planned.changes:
+        say(f"  {_line(change)}")
+    for one in planned.resources:
+        say(f"  {one.action.value:8} {one.resource} (manifest)")
+    if planned.empty:
         say("  nothing to do")
     raise PlanMoved(
         "the world moved since the plan was reviewed; nothing was applied",
@@ -96,26 +119,76 @@ def _check_digest(planned: PlanSet, wanted: str | None) -> None:
     )
 
 
-def _tell(engine: Any, output: str) -> None:
-    rows = [(step, result) for result in engine.view.results.values() for step in result.report.steps]
-    failed = [(step, result) for step, result in rows if step.error is not None]
+def _line(change: Change) -> str:
+    from reconciler.model.printable import plain
+
+    return plain(f"{change.action.value:8} {change.address} ({change.cls.value})")
+
+
+def _tell(engine: Engine, done: Applied, output: str, *, manifests: int) -> None:
+    """Say what all rounds did together; the reasons on stderr, the count last."""
+    from reconciler.engine.unread import unread_of
+
+    unread = unread_of(done.last.values(), engine.live.resources)
     if output == "json":
-        emit_json({"revision": engine.live.revision, "applied": [_row(step) for step, _ in rows], "failed": len(failed)})
+        emit_json(
+            {
+                "revision": engine.live.revision,
+                "applied": [_row(step) for step in done.steps],
+                "manifests": manifests,
+                "failed": len(done.failed),
+                "blocked": len(done.blocked),
+                "moved": [_moved_row(change) for change in done.moved],
+                "notTried": [_moved_row(change) for change in done.left],
+                "unread": [{"code": one.code, "message": one.message, "hint": one.hint} for one in unread],
+            }
+        )
         return
-    for result in engine.view.results.values():
-        if result.error is not None:
-            say(f"{result.integration}: {result.error.code}: {result.error.message}")
-        for resource, error in result.compiled.stalled.items():
-            say(f"{resource}: {error.code}: {error.message}")
-    for step, _ in failed:
-        if step.error is not None:
-            say(f"{step.change.address}: {step.error.code}: {step.error.message}")
-            if step.error.hint:
-                say(f"  {step.error.hint}")
-    mark = painter()("32", "✓")
-    blocked = sum(len(r.plan.blocked) for r in engine.view.results.values() if r.plan is not None)
-    done = f" {len(rows) - len(failed)} applied, {len(failed)} failed, {blocked} blocked"
-    out(mark, done if rows or blocked else " nothing to do")
+    for problem in unread:
+        say(f"{problem.code}: {problem.message}" + (f"\n  {problem.hint}" if problem.hint else ""))
+    for address, error in done.failed.items():
+        say(f"{address}: {error.code}: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+    for change in done.left:
+        say(f"not tried: {_line(change)}" + (f": {change.reason} {change.message}".rstrip() if change.reason else ""))
+    _tell_moved(done)
+    out(*_summary(done, len(unread), manifests))
+
+
+def _tell_moved(done: Applied) -> None:
+    if not done.moved:
+        return
+    say("reconciler: RC6040: the plan moved while it was applied; these changes were not part of it and were not made:")
+    for change in done.moved:
+        say(f"  {_line(change)}")
+    say("  Review them with `reconciler plan`, then `reconciler apply --plan` with the new digest.")
+
+
+def _summary(done: Applied, unread: int, manifests: int) -> tuple[Ink | str, ...]:
+    counts = {
+        "applied": len(done.done),
+        "failed": len(done.failed),
+        "blocked": len(done.blocked),
+        "moved": len(done.moved),
+    }
+    extra = {"not tried": len(done.left), "could not be read": unread}
+    good = not (counts["failed"] or counts["blocked"] or counts["moved"] or any(extra.values()))
+    if good and not counts["applied"]:
+        text = f"{manifests} manifest{'' if manifests == 1 else 's'} now in force" if manifests else "nothing to do"
+    else:
+        text = ", ".join(f"{number} {word}" for word, number in [*counts.items(), *((w, n) for w, n in extra.items() if n)])
+    mark = painter()("32", "✓") if good else painter()("31", "✗")
+    return mark, f" {text}"
+
+
+def _moved_row(change: Change) -> dict[str, Any]:
+    return {
+        "address": change.address,
+        "action": change.action.value,
+        "class": change.cls.value,
+        "disposition": change.disposition.value,
+        "reason": change.reason,
+        "message": change.message,
+    }
 
 
 def _row(step: Any) -> dict[str, Any]:

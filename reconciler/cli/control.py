@@ -26,14 +26,21 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
 
     async with open_session(config, Options(create=False)) as session:
         engine = session.engine
+        approved: dict[Any, Any] = {}
 
         async def trigger(integrations: tuple[Any, ...]) -> None:
-            await engine.run_all(only=integrations, explicit=True)
+            if request["verb"] != "approve":
+                await engine.run_all(only=integrations, explicit=True)
+                return
+            for one in integrations:  # nobody reviewed what else there is to do
+                await engine.slice(one, explicit=True, approval=approved[one])
+            await engine.finish_pass()
 
         await engine.sync()
         if request["verb"] == "approve":  # which sets are blocked is known only by planning
             for one in await engine.integrations():
-                engine.view.results[one] = await engine.plan(one)
+                prepared = await engine.prepare(one)
+                engine.view.results[one], approved[one] = prepared.found(), prepared.approval(blocked=True)
         import os
 
         return await Control(engine, trigger).handle(request, f"uid:{os.getuid()}")

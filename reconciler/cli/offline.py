@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from reconciler.config import Config
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, UsageError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.plan import PlanSet
 from reconciler.model.resources import Desired, Resource
@@ -61,29 +61,38 @@ def _compared(before: Iterable[Resource], after: Desired, config: Config) -> tup
     before = tuple(before)
     behind, problems = hidden(after, before)
     old = {one.id: one for one in before if one.id not in behind}
-    made = compare(compile_desired(old.values(), config), compile_desired(after.resources, config), revision=after.revision)
-    return dataclasses.replace(made, resources=resource_changes(old, after.by_id())), (*after.problems, *problems)
+    (former, former_unread), (wanted, unread) = (compile_desired(rows, config) for rows in (old.values(), after.resources))
+    made = dataclasses.replace(
+        compare(former, wanted, revision=after.revision),
+        resources=resource_changes(old, after.by_id()),
+        unread=tuple(dict.fromkeys((*unread, *former_unread))),
+    )
+    return made, (*after.problems, *problems)
 
 
-def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[ManagedObject, ...]:
-    """Return the managed objects of ``resources`` with names instead of ids and references instead of fingerprints."""
-    from reconciler.cli.output import say
+def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tuple[ManagedObject, ...], tuple[Problem, ...]]:
+    """Return the managed objects of ``resources``, with names instead of ids and references instead of fingerprints.
+
+    Second, what could not be compiled: the plan says nothing about it.
+    """
     from reconciler.drivers.catalog import driver_for
     from reconciler.engine.compiling import compile_offline, integration_of, users_of
+    from reconciler.engine.unread import problem_of
 
     resources = tuple(resources)
     by_id = {resource.id: resource for resource in resources}
     objects: list[ManagedObject] = []
+    unread: list[Problem] = []
     for integration in sorted({found for r in resources if (found := integration_of(r)) is not None}):
         manifest = by_id.get(integration)
         driver = driver_for(str(manifest.spec["type"])) if manifest is not None else None
         if manifest is None or driver is None:
-            say(f"{integration}: not compiled: no driver in this version")
+            unread.append(problem_of(integration, NotImplementedYet("no driver for it in this version"), by_id))
             continue
         try:
             connection = driver.connect(manifest, manifest.secret_refs("/auth"))
         except ReconcilerError as error:
-            say(f"{integration}: {error.code}: {error.message}")
+            unread.append(problem_of(integration, error, by_id))
             continue
         compiled = compile_offline(
             driver,
@@ -93,9 +102,8 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[Mana
             public_url=config.server.public_url or PLACEHOLDER_URL,
         )
         objects.extend(compiled.objects)
-        for resource, reason in compiled.stalled.items():
-            say(f"{resource}: {reason.code}: {reason.message}")
-    return tuple(objects)
+        unread += [problem_of(resource, reason, by_id) for resource, reason in compiled.stalled.items()]
+    return tuple(objects), tuple(unread)
 
 
 async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli.main import EXIT_OK
+from reconciler import __version__
+from reconciler.cli.main import EXIT_ERROR
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
 from reconciler.config import Config
-from reconciler.model.errors import ManifestError, UsageError
+from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
+from reconciler.model.resources import Resource, ResourceId
 from reconciler.planning.resources import resource_changes
 from reconciler.source import LocalRepository
 
@@ -26,6 +29,7 @@ from reconciler.source import LocalRepository
 def plan(options: argparse.Namespace) -> int:
     """Show what apply would do."""
     config = configuration(options)
+    approvable = False
     if options.base:
         from reconciler.cli.offline import base_plan
 
@@ -35,8 +39,8 @@ def plan(options: argparse.Namespace) -> int:
 
         planned, problems = asyncio.run(snapshot_plan(config, Path(options.snapshot), options.path))
     else:
-        planned, problems = asyncio.run(make(config, options.path))
-    show(planned, options.output, problems, approvable=config.state_exists and not (options.base or options.snapshot))
+        planned, problems, approvable = asyncio.run(make(config, options.path, for_approval=True))
+    show(planned, options.output, problems, approvable=approvable)
     _refuse_invalid(problems)
     return code_of(planned, detailed=options.detailed_exitcode)
 
@@ -44,26 +48,23 @@ def plan(options: argparse.Namespace) -> int:
 def drift(options: argparse.Namespace) -> int:
     """Show only what nobody committed."""
     config = configuration(options)
-    planned, problems = asyncio.run(make(config, options.path))
-    only = PlanSet(planned.revision, tuple(_drift_of(one) for one in planned.plans))
-    show(only, options.output, problems)
+    planned, problems, _ = asyncio.run(make(config, options.path))
+    only = dataclasses.replace(planned, plans=tuple(_drift_of(one) for one in planned.plans))
+    show(only, options.output, problems, approvable=False)
     _refuse_invalid(problems)
     return code_of(only, detailed=options.detailed_exitcode)
 
 
 def _drift_of(one: Plan) -> Plan:
-    import dataclasses
-
     return dataclasses.replace(one, changes=tuple(c for c in one.changes if c.cls is not ChangeClass.COMMIT))
 
 
 def code_of(planned: PlanSet, *, detailed: bool) -> int:
-    """Return the exit code of interface.md for a plan that was made."""
-    if not detailed:
-        return EXIT_OK
+    """Return the exit code for a plan that was made; one that knows nothing at all is an error in any case."""
     from reconciler.planning.render import exit_code
 
-    return exit_code(planned, detailed=True)
+    nothing = not planned.plans and any(problem.is_error for problem in planned.unread)
+    return EXIT_ERROR if nothing else exit_code(planned, detailed=detailed)
 
 
 def _refuse_invalid(problems: tuple[Any, ...]) -> None:
@@ -81,6 +82,8 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
         document(render.render_markdown(planned, problems, approvable=approvable) + "\n")
     elif output == "github":
         document(render.render_github(planned, problems) + "\n")
+    elif output == "sarif":
+        document(render.render_sarif((*problems, *planned.unread), version=__version__))
     else:
         coloured(
             render.render_text(
@@ -89,26 +92,29 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
         )
 
 
-async def make(config: Config, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
-    """Return the plan against the world as it is, and the manifests' problems; raises what stops a whole integration last."""
-    async with reading_session(config, path) as session:
+async def make(config: Config, path: str | None, *, for_approval: bool = False) -> tuple[PlanSet, tuple[Any, ...], bool]:
+    """Return the plan against the world as it is, the manifests' problems, and whether ``apply --plan`` takes the plan's digest."""
+    async with reading_session(config, path, for_approval=for_approval) as session:
         engine = session.engine
         in_force = engine.live.resources
         await engine.sync()
         if engine.state.error is not None:
             raise engine.state.error
-        results = await asyncio.gather(*(engine.plan(one) for one in await engine.integrations()))
-        for result in results:
-            _tell(result)
-        plans = tuple(result.plan for result in results if result.plan is not None)
-        failed = next(
-            (result.error for result in results if result.error is not None and result.error.code not in {"RC6010"}), None
-        )
+        prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
+        approvable = session.config.master_key == config.master_key
         await _say_work_tree(engine)
-        planned = PlanSet(engine.live.revision, plans, resource_changes(in_force, engine.live.resources))
-        if failed is not None and not plans:
-            raise failed
-        return planned, engine.live.problems
+        return planset_of(engine, prepared, in_force), engine.live.problems, approvable
+
+
+
+def planset_of(engine: Any, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
+    """Return what a user sees of ``prepared``: the plans, what could not be read, and which manifests differ from ``in_force``."""
+    from reconciler.engine.unread import unread_of
+
+    found = [one.found() for one in prepared]
+    plans = tuple(one.plan for one in found if one.plan is not None)
+    manifests = resource_changes(in_force, engine.live.resources) if in_force is not None else ()
+    return PlanSet(engine.live.revision, plans, manifests, unread_of(found, engine.live.resources))
 
 
 async def _say_work_tree(engine: Any) -> None:
@@ -128,18 +134,8 @@ async def _say_work_tree(engine: Any) -> None:
     say(f"  This plan is of the commit. To plan what is on the disk: reconciler plan {engine.deps.config.source.url}")
 
 
-def _tell(result: Any) -> None:
-    """Say on stderr what could not be planned, and why."""
-    if result.error is not None:
-        say(f"{result.integration}: {result.error.code}: {result.error.message}")
-    for resource, error in sorted(result.compiled.stalled.items()):
-        say(f"{resource}: {error.code}: {error.message}")
-    for scope, error in sorted(result.scope_errors.items()):
-        say(f"{scope}: {error.code}: {error.message}")
-
-
 @contextlib.asynccontextmanager
-async def reading_session(config: Config, path: str | None) -> AsyncIterator[Any]:
+async def reading_session(config: Config, path: str | None, *, for_approval: bool = False) -> AsyncIterator[Any]:
     """Open a session that can only read: beside a running daemon, and where there is no state yet (an empty one is used)."""
     from reconciler.daemon import Options, open_session
     from reconciler.source import open_folder
@@ -147,18 +143,39 @@ async def reading_session(config: Config, path: str | None) -> AsyncIterator[Any
     source = open_folder(Path(path), config_name=config.file_name) if path is not None else None
     if path is not None and not Path(path).is_dir():
         raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests as it lies on the disk.")
-    if config.state_exists:
-        async with open_session(
-            config, Options(lock=False, create=False, read_only=True, log_level="error"), source=source
-        ) as session:
-            yield session
-        return
-    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        say("no state yet: planning as if nothing had ever been applied; the digest of this plan approves nothing")
-        async with open_session(
-            config.with_state(Path(folder)), Options(lock=False, read_only=True, log_level="error"), source=source
-        ) as session:
-            yield session
+    async with contextlib.AsyncExitStack() as stack:
+        options, session = Options(lock=False, create=False, read_only=True, log_level="error"), None
+        if config.state_exists:
+            try:
+                session = await stack.enter_async_context(open_session(config, options, source=source))
+            except StateError as error:
+                if error.code != "RC7021":  # a database server on which nothing ran yet
+                    raise
+        if session is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-plan-")))
+            first = _first(config, folder) if for_approval else config.with_state(folder)
+            options = dataclasses.replace(options, create=True)
+            session = await stack.enter_async_context(open_session(first, options, source=source))
+        yield session
 
 
-__all__ = ["code_of", "drift", "make", "plan", "reading_session", "show"]
+def _first(config: Config, folder: Path) -> Config:
+    """Return ``config`` on an empty state in ``folder``, with the master key that the first `apply` will use.
+
+    The key is part of what a first plan writes (signing keys, the key's id in every hook's URL): made now where there is none,
+    so that this plan can be approved. Where it cannot be made, a key of the moment serves, and the digest approves nothing.
+    """
+    from reconciler.credentials.keys import make_key
+
+    aside, path = config.with_state(folder), Path(config.master_key.file)
+    if not path.exists() and not path.is_symlink() and not config.master_key.previous_file:
+        try:
+            make_key(path)
+        except ConfigError as error:
+            say(f"{error.message}: planning with a key of the moment; the digest of this plan approves nothing")
+            return aside
+        say(f"made the master key {path}; nothing else is written before the first apply. Keep a copy of it.")
+    return dataclasses.replace(aside, master_key=config.master_key)
+
+
+__all__ = ["code_of", "drift", "make", "plan", "planset_of", "reading_session", "show"]

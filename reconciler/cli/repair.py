@@ -10,11 +10,11 @@ from typing import Any
 
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import confirm, emit_json, say
-from reconciler.cli.plan import show
+from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import block, document, out
-from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.plan import Action, ChangeClass, PlanSet
+from reconciler.model.errors import Problem, ReconcilerError, UsageError
+from reconciler.model.plan import Action, ChangeClass
 from reconciler.model.resources import ResourceId
 
 
@@ -32,8 +32,8 @@ async def _rebuild(options: argparse.Namespace) -> int:
         await engine.sync()
         if engine.state.error is not None:
             raise engine.state.error
-        results = [await find_again(engine, one, write=False) for one in await engine.integrations()]
-        found = PlanSet(engine.live.revision, tuple(r.plan for r in results if r.plan is not None))
+        results = [await find_again(engine, one) for one in await engine.integrations()]
+        found = planset_of(engine, results)
         if options.output == "text":
             show(found, "text")
         known = {change.address for change in found.changes} | {r.address for result in results for r in result.recorded}
@@ -44,10 +44,8 @@ async def _rebuild(options: argparse.Namespace) -> int:
         if todo and not options.yes and not confirm(f"Record these {todo} objects as ours?"):
             say("nothing was recorded; use --yes where there is no terminal")
             return EXIT_ERROR
-        failed = 0
-        for one in await engine.integrations():
-            result = await find_again(engine, one, write=True)
-            failed += len(result.report.failed) + (result.error is not None)
+        done = [await engine.execute(one) for one in results]  # what was shown, and nothing else
+        failed = sum(len(result.report.failed) + (result.error is not None) for result in done)
         await engine.finish_pass()
         if options.output == "json":
             emit_json(
@@ -55,11 +53,17 @@ async def _rebuild(options: argparse.Namespace) -> int:
                     "found": [{"address": c.address, "externalId": c.external_id} for c in found.changes],
                     "notFound": left,
                     "failed": failed,
+                    "unread": [_unread_row(one) for one in found.unread],
                 }
             )
         else:
-            out(f"{todo} objects found again, {len(left)} not found, {failed} failed")
-        return EXIT_OK if not failed else EXIT_PARTIAL
+            unread = f", {len(found.unread)} could not be read" if found.unread else ""
+            out(f"{todo} objects found again, {len(left)} not found, {failed} failed{unread}")
+        return EXIT_OK if not failed and not found.unread else EXIT_PARTIAL
+
+
+def _unread_row(problem: Problem) -> dict[str, Any]:
+    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -77,26 +81,26 @@ async def _sweep(options: argparse.Namespace) -> int:
         await engine.sync()
         if engine.state.error is not None:
             raise engine.state.error
-        rows: list[tuple[ResourceId, Any]] = []
-        for one in await engine.integrations():
-            result = await engine.plan(one)
-            rows += [(one, orphan) for orphan in (result.plan.orphans if result.plan is not None else ())]
-            if result.error is not None:
-                say(f"{one}: {result.error.code}: {result.error.message}")
+        found = planset_of(engine, [await engine.prepare(one) for one in await engine.integrations()])
+        rows = [(plan.integration, orphan) for plan in found.plans for orphan in plan.orphans]
+        for problem in found.unread:
+            say(f"not read: {problem.code}: {problem.message}")
         if options.output == "json":
             emit_json(
                 {
                     "orphans": [
                         {"integration": i.path, "scope": str(o.scope), "externalId": o.external_id, "url": o.url} for i, o in rows
-                    ]
+                    ],
+                    "unread": [_unread_row(one) for one in found.unread],
                 }
             )
         else:
             for integration, orphan in rows:
                 out(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.url}")
-            out(f"{len(rows)} object{'' if len(rows) == 1 else 's'} with our mark and without a manifest")
+            unread = f"; {len(found.unread)} could not be read" if found.unread else ""
+            out(f"{len(rows)} object{'' if len(rows) == 1 else 's'} with our mark and without a manifest{unread}")
         if not options.delete or not rows:
-            return EXIT_OK
+            return EXIT_OK if not found.unread else EXIT_ERROR
         if not options.yes and not confirm(f"Delete these {len(rows)} objects at their providers?"):
             say("nothing was deleted; use --yes where there is no terminal")
             return EXIT_ERROR
@@ -108,7 +112,7 @@ async def _sweep(options: argparse.Namespace) -> int:
                 failed += 1
                 say(f"{orphan.scope} {orphan.external_id}: {error.code}: {error.message}")
         out(f"{len(rows) - failed} deleted, {failed} failed")
-        return EXIT_OK if not failed else EXIT_PARTIAL
+        return EXIT_OK if not failed and not found.unread else EXIT_PARTIAL
 
 
 def ping(options: argparse.Namespace) -> int:
@@ -184,13 +188,18 @@ async def _accept(options: argparse.Namespace) -> int:
     async with reading_session(configuration(options), options.dir) as session:
         engine = session.engine
         await engine.sync()
+        found = planset_of(engine, [await engine.prepare(one) for one in await engine.integrations()])
         changes = [
             c
-            for one in await engine.integrations()
-            if (plan := (await engine.plan(one)).plan) is not None
-            for c in plan.changes
+            for c in found.changes
             if c.resource == resource.id and c.action is Action.UPDATE and c.cls is not ChangeClass.COMMIT
         ]
+        asked = {resource.id, *resource.references}
+        unread = [one for one in found.unread if one.resource in asked]
+    for problem in unread:
+        say(f"not read: {problem.code}: {problem.message}")
+    if not changes and unread:
+        return EXIT_ERROR
     if not changes:
         out(f"{resource.id}: no drift")
         return EXIT_OK
@@ -215,7 +224,8 @@ def _still_valid(text: str, path: Path, identity: ResourceId) -> str:
     found = [one for one in documents if ResourceId(one.kind, one.canvas, one.name) == identity]
     if len(found) != 1 or not found[0].valid:
         raise UsageError(
-            f"{path}: with the accepted values {identity} would not be valid", hint="Edit the manifest by hand; nothing was written."
+            f"{path}: with the accepted values {identity} would not be valid",
+            hint="Edit the manifest by hand; nothing was written.",
         )
     return text
 

@@ -123,8 +123,12 @@ def exit_code(document: Mapping[str, Any], now: float, rows: Sequence[Mapping[st
     if phase == "stopped" or (phase != "once" and age_s(document, now) > MAX_AGE_S):
         return EXIT_ERROR
     looked_at = document["resources"] if rows is None else rows
-    ready = all(row["conditions"][0]["status"] == "True" for row in looked_at)
-    return EXIT_OK if ready and not document["source"].get("error") else NOT_READY
+    good = all(row["conditions"][0]["status"] == "True" for row in looked_at) and not document["source"].get("error")
+    if rows is None:  # of everything: what no resource shows counts, too
+        problems = document["source"].get("problems", ())
+        good = good and not any(problem.get("severity", "error") == "error" for problem in problems)
+        good = good and all(credential["valid"] for credential in document["credentials"])
+    return EXIT_OK if good else NOT_READY
 
 
 def _watch(path: Path, options: argparse.Namespace) -> int:

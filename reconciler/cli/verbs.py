@@ -66,7 +66,9 @@ _OUTPUT = _arg("-o", "--output", choices=("text", "json"), default="text", help=
 _YES = _arg("--yes", "-y", action="store_true", help="do not ask")
 _RESOURCE = _arg("resource", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments")
 _DETAILED = _arg(
-    "--detailed-exitcode", action="store_true", help="exit 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked"
+    "--detailed-exitcode",
+    action="store_true",
+    help="exit 0 nothing to do, 1 something could not be read, 2 changes pending, 3 only drift, 4 blocked",
 )
 
 
@@ -112,7 +114,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "plan",
         "plan",
-        "show what apply would do, in the classes commit, drift and unprovable; never writes",
+        "show what apply would do, in the classes commit, drift and unprovable; writes nothing at a provider",
         (
             _arg(
                 "path",
@@ -128,7 +130,7 @@ VERBS: tuple[Verb, ...] = (
             _arg(
                 "-o",
                 "--output",
-                choices=("text", "json", "markdown", "github"),
+                choices=("text", "json", "markdown", "github", "sarif"),
                 default="text",
                 help="output format (default: text)",
             ),
@@ -149,7 +151,7 @@ VERBS: tuple[Verb, ...] = (
             _arg(
                 "-o",
                 "--output",
-                choices=("text", "json", "markdown", "github"),
+                choices=("text", "json", "markdown", "github", "sarif"),
                 default="text",
                 help="output format (default: text)",
             ),

@@ -83,6 +83,10 @@ class Target:
     def dropped(self, change: Change) -> Address | None:
         """Return the address whose record ``change`` leaves behind."""
         return change.previous if change.previous not in self.declared else None
+    planned_at: float = 0.0
+    """The plan's moment: what rules that end (``ignore[].until``) let it write."""
+    on_step: Callable[[Step], None] | None = None
+    """Hears of each call as it ends, before its outcome is recorded."""
 
     @property
     def fence(self) -> Fence | None:
@@ -90,17 +94,17 @@ class Target:
         return self.hold.fence if self.hold is not None else None
 
 
-async def execute(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
+async def run_plan(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
     """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
 
-    ``go_on`` is asked between batches (the live revision moved, a drain began): False ends the work cleanly.
+    ``go_on`` is asked before each batch (the live revision moved, a drain or a suspension began): False ends the work cleanly.
     """
     report = Report()
     target = dataclasses.replace(target, declared=frozenset(c.address for c in plan.changes if c.desired is not None))
     not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
     digest = plan.sha256  # over every change: once, not once a write
-    for number, batch in enumerate(_batches(plan.executable, target.batch)):
-        if report.stopped is not None or (number and go_on is not None and not await go_on()):
+    for batch in _batches(plan.executable, target.batch):
+        if report.stopped is not None or (go_on is not None and not await go_on()):
             break
         failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
         ready = [change for change in batch if not failed & set(_needs(change))]
@@ -179,7 +183,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, d
     audit = [_audit(change, target, deps) for change, _, _ in prepared]
     await deps.db(deps.store.begin, [intent for _, intent, _ in prepared], audit, fence=target.fence)
     failpoint("apply-after-begin")
-    results = await asyncio.gather(*(_attempt(change, secrets, target, deps) for change, _, secrets in prepared))
+    results = await asyncio.gather(*(_heard(change, secrets, target, deps) for change, _, secrets in prepared))
     failpoint("apply-before-settle")
     outcomes, done = [], []
     for (change, intent, _), result in zip(prepared, results, strict=True):
@@ -194,7 +198,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, d
                 error=result.error.code if result.error else "",
             )
         )
-        steps.append(Step(change, error=result.error, external_id=result.external_id, duration_ms=result.duration_ms))
+        steps.append(result.step(change))
     await deps.db(deps.store.settle, outcomes, done, fence=target.fence)
     failpoint("apply-after-settle")
     return steps
@@ -211,11 +215,22 @@ class _Result:
     def external_id(self) -> str:
         return self.observed.external_id if self.observed is not None else ""
 
+    def step(self, change: Change) -> Step:
+        """Return it as what became of ``change``."""
+        return Step(change, error=self.error, external_id=self.external_id, duration_ms=self.duration_ms)
+
     @property
     def word(self) -> str:
         if self.error is None:
             return "done"
         return "unknown" if getattr(self.error, "unknown_outcome", False) else "refused"
+
+
+async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
+    result = await _attempt(change, secrets, target, deps)
+    if target.on_step is not None:
+        target.on_step(result.step(change))
+    return result
 
 
 async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
@@ -224,7 +239,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
     if target.hold is not None and not target.hold.fresh():
         return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
     try:
-        observed = await _call(change, secrets, target, started)
+        observed = await _call(change, secrets, target)
         took_ms = int((deps.clock() - started) * 1000)
         made = change.action in {Action.CREATE, Action.REPLACE, Action.ADOPT}
         container = await container_of(target.api, target.types[change.scope.type], change.scope) if made else ""
@@ -243,7 +258,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
         return _Result(None, doubt, int((deps.clock() - started) * 1000))
 
 
-async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target, now: float) -> ObservedObject | None:
+async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target) -> ObservedObject | None:
     kind = target.types[change.scope.type]
     if change.action is Action.DELETE:
         await kind.delete(target.api, change.scope, _external_id(change))
@@ -252,7 +267,7 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Targ
     if desired is None:
         raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
     observed = target.observed.get(change.address)
-    write = Write(desired, merged_attributes(desired, observed, now), secrets, change.fields, observed)
+    write = Write(desired, merged_attributes(desired, observed, target.planned_at), secrets, change.fields, observed)
     if change.action is Action.CREATE:
         return await kind.create(target.api, write)
     if change.action is Action.REPLACE:
@@ -260,7 +275,7 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Targ
         failpoint("apply-between-delete-and-create")
         return await kind.create(target.api, dataclasses.replace(write, attributes=desired.attributes, observed=None))
     if is_hidden(write.attributes):  # an ignored field goes back as it is, and only its digest is known
-        write = await _as_it_is(write, kind, target.api, _external_id(change), now)
+        write = await _as_it_is(write, kind, target.api, _external_id(change), target.planned_at)
     return await kind.update(target.api, _external_id(change), write)
 
 
@@ -309,13 +324,17 @@ def _outcome(change: Change, intent: Intent, result: _Result, target: Target, no
         record = _recorded(change, change.desired, result.observed, target, now)
         record = dataclasses.replace(record, container=result.container or record.container)
         return Outcome(intent.id, IntentState.DONE, record, drop=target.dropped(change), external_id=record.external_id)
-    doubt = isinstance(error, ProviderError) and error.unknown_outcome
-    # A conflict on create is a doubt too: the "exists" may be our own earlier attempt. It is looked up by marker.
-    doubt = doubt or (isinstance(error, Conflict) and change.action is Action.CREATE)
-    # Between the delete and the create of a replace the old object may be gone already.
-    doubt = doubt or change.action is Action.REPLACE
-    state = IntentState.UNKNOWN if doubt else IntentState.REFUSED
+    state = IntentState.UNKNOWN if in_doubt(change, error) else IntentState.REFUSED
     return Outcome(intent.id, state, error_code=error.code, message=error.message)
+
+
+def in_doubt(change: Change, error: ReconcilerError) -> bool:
+    """Whether ``change`` may have taken effect although it failed: looked up before anything else is written there."""
+    if isinstance(error, ProviderError) and error.unknown_outcome:
+        return True
+    # A conflict on create: the "exists" may be our own earlier attempt. It is looked up by marker.
+    # Between the delete and the create of a replace the old object may be gone already.
+    return (isinstance(error, Conflict) and change.action is Action.CREATE) or change.action is Action.REPLACE
 
 
 def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:

@@ -247,7 +247,7 @@ class Loop:
             self._news.clear()
             if dirty:
                 await self.engine.finish_pass()
-                self.engine.log_summary(self._deps.clock())
+                self.engine.log_summary()
                 await self._note_first_pass()
             else:
                 await self.engine.refresh_outside()

@@ -1,4 +1,4 @@
-"""One full pass from the outside: what ``apply`` and ``run --once`` do, waiting out every doubt they leave behind."""
+"""One full pass from the outside: what ``run --once`` does, waiting out every doubt it leaves behind."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def full_pass(engine: Engine, *, wait_settle: bool, sync: bool = True) -> 
     await engine.run_all(explicit=True)
     deadline = engine.deps.clock() + engine.deps.config.reconcile.settle * 2 + 10
     for _ in range(MAX_ROUNDS):
-        unsettled = await _unsettled(engine)
-        pause = _pause(engine, unsettled)
+        unsettled = await unsettled_of(engine)
+        pause = pause_before(engine, unsettled)
         if not unsettled or not wait_settle or engine.deps.clock() + pause > deadline:
             break
         engine.deps.log.info("settling", integrations=len(unsettled), wait_s=round(pause, 1))
@@ -41,7 +41,7 @@ async def full_pass(engine: Engine, *, wait_settle: bool, sync: bool = True) -> 
     return verdict_of(engine)
 
 
-async def _unsettled(engine: Engine) -> tuple[ResourceId, ...]:
+async def unsettled_of(engine: Engine) -> tuple[ResourceId, ...]:
     """Return the integrations with writes of unknown outcome, changes that wait for time, or work that a batch left."""
     doubtful = {intent.integration for intent in await engine.deps.db(engine.deps.store.unsettled)}
     for integration, result in engine.view.results.items():
@@ -55,7 +55,7 @@ async def _unsettled(engine: Engine) -> tuple[ResourceId, ...]:
     return tuple(sorted(i for i in doubtful if i in engine.view.results and engine.view.results[i].error is None))
 
 
-def _pause(engine: Engine, integrations: tuple[ResourceId, ...]) -> float:
+def pause_before(engine: Engine, integrations: tuple[ResourceId, ...]) -> float:
     now = engine.deps.clock()
     soonest = min((engine.view.next_at.get(one, now) for one in integrations), default=now)
     return min(max(soonest - now, 0.2), engine.deps.config.reconcile.settle + 1.0)

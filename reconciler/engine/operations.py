@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from reconciler.engine.holding import Hold
 from reconciler.engine.links import Link
 from reconciler.engine.live import Live
 from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Order, Result, run_slice
+from reconciler.engine.slice import Order, Prepared, Result, prepare, run_slice
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.objects import RecordedObject
+from reconciler.model.objects import RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Orphan
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Adopt, ResourceId
@@ -25,17 +26,14 @@ async def link_of(engine: Engine, integration: ResourceId) -> Link:
     return await engine.links.link(integration, engine.live, stored, engine.secrets)
 
 
-async def find_again(engine: Engine, integration: ResourceId, *, write: bool) -> Result:
+async def find_again(engine: Engine, integration: ResourceId) -> Prepared:
     """Find what is ours after a lost state: by marker, and by natural key where a type has no marker. Creates and deletes nothing."""
 
     def takes(change: Change) -> bool:
         return change.action in TAKES and change.external_id is not None
 
-    order = Order(integration, write=write, prune=False, ignore_backoff=True, claim=True, keep=takes)
-    result = await run_slice(order, engine.setting(), engine.links, engine.deps)
-    if write:
-        await engine.remember(result)
-    return result
+    order = Order(integration, prune=False, ignore_backoff=True, claim=True, keep=takes)
+    return await prepare(order, engine.setting(), engine.links, engine.deps)
 
 
 async def adopt(
@@ -65,15 +63,21 @@ async def adopt(
         deps.store.append_audit,
         [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
     )
-    order = Order(integration, prune=False, ignore_backoff=True, keep=mine)
-    result = await run_slice(order, dataclasses.replace(engine.setting(), live=live), engine.links, deps)
-    await engine.remember(result)
+
+    async def work(hold: Hold | None) -> Result:
+        order = Order(integration, prune=False, ignore_backoff=True, keep=mine)
+        return await run_slice(order, dataclasses.replace(engine.setting(None, hold), live=live), engine.links, deps)
+
+    result = await engine.exclusively(integration, work)
     if result.error is not None:
         raise result.error
     done: list[Mapping[str, str]] = [
         {"address": str(s.change.address), "externalId": s.external_id} for s in result.report.steps if s.error is None
     ]
     failed = next((s.error for s in result.report.steps if s.error is not None), None)
+    unread = [result.compiled.stalled.get(resource)]
+    unread += [error for scope, error in result.scope_errors.items() if scope in _scopes_of(resource, result)]
+    failed = failed or next((error for error in unread if error is not None), None)
     if failed is not None:
         raise failed
     if not done:
@@ -83,6 +87,10 @@ async def adopt(
             hint="What is compared: the same URL or name; or name the object with --external-id (see `reconciler export`).",
         )
     return done
+
+
+def _scopes_of(resource: ResourceId, result: Result) -> set[Scope]:
+    return {one.scope for one in result.compiled.objects if one.resource == resource}
 
 
 async def delete_orphan(engine: Engine, integration: ResourceId, orphan: Orphan) -> None:

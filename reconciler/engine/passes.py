@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.applying import Step
 from reconciler.engine.compiling import integration_of
 from reconciler.engine.conditions import same_but_times
 from reconciler.engine.deps import Deps
@@ -18,52 +19,22 @@ from reconciler.engine.links import Links
 from reconciler.engine.live import Live, go_live, load_revision, merge, restore
 from reconciler.engine.reporting import Facts, Outside, statuses
 from reconciler.engine.schedule import Schedule, digest_of_change, next_try, outlived
-from reconciler.engine.slice import Order, Result, Setting, run_slice
+from reconciler.engine.slice import Order, Prepared, Result, Setting, execute, prepare, run_slice, still_fits
 from reconciler.engine.suspension import Suspensions
-from reconciler.engine.telling import log_steps, log_summary
+from reconciler.engine.telling import Ended, log_steps, log_summary
+from reconciler.engine.view import Busy, SourceState, View
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
-from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.resources import Desired, Kind, Resource, ResourceId
 from reconciler.model.status import ResourceStatus
-from reconciler.source.base import Revision, Source
+from reconciler.planning.approval import Approval
+from reconciler.source.base import Source
 
 JITTER = 0.05
-
-
 STATUSES_AT_ONCE = 500
-
-
-class Busy(StateError):
-    """Another process works on it: nothing was done here, and nothing has to be."""
-
-    code = "RC7006"
-
-
-@dataclass(slots=True)
-class SourceState:
-    """What is known of the source: the four revisions of the status file, and the last error."""
-
-    fetched: Revision | None = None
-    fetched_at: float = 0.0
-    valid: str = ""
-    applied: str = ""
-    attempted: str = ""
-    error: ReconcilerError | None = None
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class View:
-    """The newest findings of this process: what the status file shows."""
-
-    results: dict[ResourceId, Result] = field(default_factory=dict)
-    statuses: Mapping[ResourceId, ResourceStatus] = field(default_factory=dict)
-    """Replaced as a whole by every pass."""
-    secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
-    next_at: dict[ResourceId, float] = field(default_factory=dict)
-    passed_at: float = 0.0
-    outside: Outside = field(default_factory=Outside)
+Work = Callable[[Hold | None], Awaitable[Result]]
+"""One piece of work on an integration, under a lease where there are other processes."""
 
 
 class Engine:
@@ -85,6 +56,8 @@ class Engine:
         self._read_only = read_only
         self.secrets = self._resolver({})
         self._suspensions = Suspensions()
+        self._desired: Desired | None = None
+        """What was read, and is not stored as the last valid revision yet."""
         self._draining = False
         self._loaded = False  # what the state remembers is no revision that was read: it may prune nothing
         self._locks: dict[ResourceId, asyncio.Lock] = {}
@@ -96,7 +69,7 @@ class Engine:
         """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
-        self.ended: list[Result] = []
+        self.ended: list[Ended] = []
         """Slices ended since the last summary."""
         self.on_slice: Callable[[Result, float], None] | None = None
         self._stored: Mapping[ResourceId, ResourceStatus] = {}
@@ -104,6 +77,7 @@ class Engine:
         self._stored_mark: str | None = None
         self._generations: Mapping[ResourceId, int] = {}
         self._generations_of: Live | None = None
+        self.on_step: Callable[[Step], None] | None = None
 
     # -- the source -------------------------------------------------------------------------------------------------
 
@@ -116,8 +90,12 @@ class Engine:
         await self._read_statuses()
         await self.refresh_suspensions()
 
-    async def sync(self) -> bool:
-        """Look at the source; True when another revision, or another content, went live. A failure keeps the last good one."""
+    async def sync(self, *, activate: bool = True) -> bool:
+        """Look at the source; True when another revision, or another content, went live. A failure keeps the last good one.
+
+        Without ``activate`` it is used here only: nothing is stored before `activate`, so that what a person turns down never was
+        in force.
+        """
         try:
             revision = await self.source.fetch()
             self.state.fetched, self.state.fetched_at = revision, self.deps.clock()
@@ -136,15 +114,20 @@ class Engine:
         self.state.error = None
         self._loaded = True
         moved = revision.id != self.live.revision or not self.live.complete
-        if self._read_only:
-            self._use(await merge(desired, self.deps))
-        else:
-            self._use(await go_live(desired, self.deps))
-            await self.deps.db(self.deps.store.set_meta, "revision.valid", revision.id)
-        self.state.valid = revision.id
+        self._use(await merge(desired, self.deps))
+        self._desired = desired
+        if activate:
+            await self.activate()
         for problem in self.live.problems:
             self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
         return moved
+
+    async def activate(self) -> None:
+        """Store the revision that `sync` read as the last valid one."""
+        if self._desired is not None and not self._read_only:
+            await self.deps.db(self.deps.store.set_meta, "revision.valid", (await go_live(self._desired, self.deps)).revision)
+        self._desired = None
+        self.state.valid = self.live.revision
 
     def _use(self, live: Live) -> None:
         self.live = live
@@ -190,30 +173,53 @@ class Engine:
 
     async def plan(self, integration: ResourceId) -> Result:
         """Return what a slice would do now, without a single remote write."""
-        order = Order(integration, write=False, ignore_backoff=True, explicit=True)
-        return await run_slice(order, self.setting(), self.links, self.deps)
+        return (await self.prepare(integration)).found()
 
-    async def slice(self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False) -> Result:
-        """Reconcile one integration now and remember what was found. One at a time for each integration."""
-        order = Order(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit)
+    async def prepare(self, integration: ResourceId) -> Prepared:
+        """Return the plan of one integration, ready for `execute`; nothing is written."""
+        return await prepare(Order(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps)
+
+    async def execute(self, prepared: Prepared) -> Result:
+        """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
+
+        async def work(hold: Hold | None) -> Result:
+            setting = self.setting(prepared.setting.live.revision, hold, prepared.setting)
+            return await execute(dataclasses.replace(await still_fits(prepared, self.deps), setting=setting), self.deps)
+
+        return await self.exclusively(prepared.integration, work)
+
+    async def slice(
+        self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False, approval: Approval | None = None
+    ) -> Result:
+        """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
+        order = Order(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
+
+        async def work(hold: Hold | None) -> Result:
+            await self.refresh_suspensions()
+            return await run_slice(order, self.setting(self.live.revision, hold), self.links, self.deps)
+
+        return await self.exclusively(integration, work)
+
+    async def exclusively(self, integration: ResourceId, work: Work) -> Result:
+        """Do ``work`` on an integration, one at a time over all processes, and remember its result.
+
+        Among peers it is done under a lease, which a command waits for and a daemon does not (it is asked again).
+        """
         async with self._locks.setdefault(integration, asyncio.Lock()):
-            return await self._held(order) if self.holder else await self._slice(order, None)
+            if not self.holder:
+                return await self._work(integration, work, None)
+            for _ in range(int(TTL_S) + 5 if self.patient else 1):
+                async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
+                    if hold is not None:
+                        return await self._work(integration, work, hold)
+                if self.patient:
+                    await asyncio.sleep(1.0)
+            return Result(integration, error=Busy(f"another process works on {integration}"))
 
     def at_work(self, integration: ResourceId) -> bool:
         """Whether a slice of it is under way in this process."""
         lock = self._locks.get(integration)
         return lock is not None and lock.locked()
-
-    async def _held(self, order: Order) -> Result:
-        """A slice among peers: under a lease, which a command waits for and a daemon does not (it is asked again)."""
-        integration = order.integration
-        for _ in range(int(TTL_S) + 5 if self.patient else 1):
-            async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
-                if hold is not None:
-                    return await self._slice(order, hold)
-            if self.patient:
-                await asyncio.sleep(1.0)
-        return Result(integration, error=Busy(f"another process works on {integration}"))
 
     async def look_at_clock(self) -> int:
         """Pull back what waits for a time that a clock set back has put far away; returns `turned`."""
@@ -226,11 +232,10 @@ class Engine:
             self.deps.log.warning("clock_set_back", seconds=round(back_s))
         return self.turned
 
-    async def _slice(self, order: Order, hold: Hold | None) -> Result:
+    async def _work(self, integration: ResourceId, work: Work, hold: Hold | None) -> Result:
         await self.look_at_clock()
-        await self.refresh_suspensions()
-        revision, integration, began = self.live.revision, order.integration, self.deps.clock()
-        result = await run_slice(order, self.setting(revision, hold), self.links, self.deps)
+        began = self.deps.clock()
+        result = await work(hold)
         try:
             await self.remember(result)
         except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
@@ -238,15 +243,18 @@ class Engine:
             result.error = error
             self.view.results[integration] = result
             self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
-        self.ended.append(result)
+        now = self.deps.clock()
+        self.ended.append(Ended(result, began, now))
         self.counts[integration] = self.counts.get(integration, 0) + 1
         if self.on_slice is not None:
-            self.on_slice(result, self.deps.clock() - began)
+            self.on_slice(result, now - began)
         return result
 
-    def setting(self, revision: str | None = None, hold: Hold | None = None) -> Setting:
-        """Return what a slice works on now; with ``revision`` it stops between batches once another one is live."""
-        suspensions = self._suspensions
+    def setting(self, revision: str | None = None, hold: Hold | None = None, before: Setting | None = None) -> Setting:
+        """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
+        live, secrets, suspensions = self.live, self.secrets, self._suspensions
+        if before is not None:
+            live, secrets, suspensions = before.live, before.secrets, before.suspensions
 
         async def go_on() -> bool:
             if self._draining or (revision is not None and self.live.revision != revision):
@@ -255,18 +263,17 @@ class Engine:
                 return False
             return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
 
-        return Setting(self.live, self.secrets, suspensions, go_on, hold)
+        return Setting(live, secrets, suspensions, go_on, hold, self.on_step)
 
     async def run_all(
         self, *, ignore_backoff: bool = False, explicit: bool = False, only: Iterable[ResourceId] | None = None
     ) -> PlanSet:
         """One full pass over every integration, side by side; one that fails never stops the others."""
-        started = self.deps.clock()
         todo = tuple(only) if only is not None else await self.integrations()
         results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff, explicit=explicit) for one in todo))
         await self.finish_pass()
         plans = tuple(result.plan for result in results if result.plan is not None)
-        self.log_summary(started)
+        self.log_summary()
         return PlanSet(self.live.revision, plans)
 
     async def share(self, integration: ResourceId) -> None:
@@ -428,14 +435,12 @@ class Engine:
                 times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
         return max(min(times), now + 0.2)
 
-    def log_summary(self, started: float) -> None:
+    def log_summary(self) -> None:
         """Log what the slices since the last summary did, and when the next is due."""
-        results, self.ended = tuple(self.ended), []
-        if not results:
-            return
+        ended, self.ended = tuple(self.ended), []
         now = self.deps.clock()
-        soonest = min((self.view.next_at.get(r.integration, now) for r in results), default=now)
-        log_summary(self.deps.log, results, revision=self.live.revision, duration_s=now - started, next_in_s=soonest - now)
+        soonest = min((self.view.next_at.get(one.result.integration, now) for one in ended), default=now)
+        log_summary(self.deps.log, ended, revision=self.live.revision, next_in_s=soonest - now)
 
 
 def _changed(
@@ -444,3 +449,6 @@ def _changed(
     """Return the statuses that are to be stored, and which are to be dropped. The time of the next look is not kept."""
     changed = [row for identity, row in found.items() if (old := stored.get(identity)) is None or not same_but_times(row, old)]
     return changed, [identity for identity in stored if identity not in found]
+
+
+__all__ = ["Busy", "Engine", "SourceState", "View", "Work"]

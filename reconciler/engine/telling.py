@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reconciler.engine.slice import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A slice that ended, and when (seconds since the epoch)."""
+
+    result: Result
+    began: float
+    ended: float
 
 
 def log_steps(log: Any, result: Result, revision: str) -> None:
@@ -32,14 +43,17 @@ def log_steps(log: Any, result: Result, revision: str) -> None:
         log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
 
 
-def log_summary(log: Any, results: Sequence[Result], *, revision: str, duration_s: float, next_in_s: float) -> None:
-    """Say what several slices did together, and when the next is due."""
+def log_summary(log: Any, ended: Sequence[Ended], *, revision: str, next_in_s: float) -> None:
+    """Say what several slices did together, how long it took from the first's begin to the last's end, and when the next is due."""
+    if not ended:
+        return
+    results = [one.result for one in ended]
     log.info(
         "pass_finished",
         integrations=len(results),
         changed=sum(1 for r in results for s in r.report.steps if s.error is None),
         failed=sum(len(r.report.failed) for r in results) + sum(1 for r in results if r.error is not None),
         revision=revision,
-        duration_ms=int(duration_s * 1000),
+        duration_ms=math.ceil((max(one.ended for one in ended) - min(one.began for one in ended)) * 1000),
         next_in_s=round(max(0.0, next_in_s), 1),
     )

@@ -618,6 +618,19 @@ _TABLE = (
         "Review the difference that was printed, then apply with the new digest.",
     ),
     Code(
+        "RC6040",
+        "The plan moved while it was applied",
+        "Between plan and call, or between two rounds, something at the provider, in the state or in a secret changed. What was approved "
+        "was made, and nothing else.",
+        "Run `reconciler plan` to review what became necessary, then `reconciler apply --plan sha256:…` with the digest that it prints.",
+    ),
+    Code(
+        "RC6041",
+        "A secret changed after the plan was made",
+        "The value that would be written is not the one that the plan was made for.",
+        "Nothing was written. Plan and apply again; the daemon does so by itself.",
+    ),
+    Code(
         "RC6010",
         "Not part of this version",
         "The manifest is valid, but this version has no driver for its type or its form of authentication.",

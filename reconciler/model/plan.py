@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field, replace
 
+from reconciler.model.errors import Problem
 from reconciler.model.objects import IntentState, ManagedObject, Marker, Scope
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.values import Address, Digest, ExternalId, JsonValue, digest_of
@@ -71,6 +72,7 @@ class Reason(enum.StrEnum):
     CONTENDED = "Contended"
     NAME_TAKEN = "NameTaken"  # by an object of ours that is to be deleted first
     DEPENDENCY_NOT_READY = "DependencyNotReady"
+    NOT_APPROVED = "NotApproved"  # it was not part of the plan that a person approved
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -200,6 +202,8 @@ class PlanSet:
     revision: str
     plans: tuple[Plan, ...]
     resources: tuple[ResourceChange, ...] = ()
+    unread: tuple[Problem, ...] = ()
+    """What could not be read: the plans say nothing about it, and nothing there is changed."""
 
     @property
     def sha256(self) -> Digest:

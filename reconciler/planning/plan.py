@@ -34,7 +34,7 @@ def make_plan(inp: PlanInput) -> Plan:
         inp.integration,
         changes,
         owned,
-        (*_notes(inp, decisions), *matched.notes),
+        (*_notes(decisions), *matched.notes),
         tuple(sorted({s for decision in decisions for s in decision.settlements}, key=lambda s: s[0])),
         matched.orphans,
         approved,
@@ -165,10 +165,5 @@ def _readable(scope: Scope, inp: PlanInput) -> bool:
     return view is not None and view.error is None
 
 
-def _notes(inp: PlanInput, decisions: Iterable[Decision]) -> tuple[str, ...]:
-    unread = [
-        f"{scope}: not read ({view.error.message}); nothing in it is changed"
-        for scope, view in sorted(inp.views.items())
-        if view.error is not None
-    ]
-    return (*unread, *(note for decision in decisions for note in decision.notes))
+def _notes(decisions: Iterable[Decision]) -> tuple[str, ...]:
+    return tuple(note for decision in decisions for note in decision.notes)

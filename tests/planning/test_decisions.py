@@ -123,7 +123,6 @@ def test_d8_a_scope_that_cannot_be_read_changes_and_prunes_nothing():
     gone = {HOOKS: ScopeView(error=ScopeGone("repository acme/payments answers 404"))}
     made = plan(D, have=(recorded(D), recorded(desired("old"), "2")), views=gone)
     assert made.changes == ()
-    assert "acme/payments" in made.notes[0]
 
 
 def test_a_scope_that_was_not_looked_at_changes_nothing():

@@ -13,9 +13,16 @@ __all__ = ["exit_code", "plan_document", "render_github", "render_json", "render
 
 
 def exit_code(planset: PlanSet, *, detailed: bool) -> int:
-    """Return what ``plan`` and ``drift`` exit with; ``detailed``: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked."""
+    """Return what ``plan`` and ``drift`` exit with; ``detailed``: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked.
+
+    What could not be read goes before all of them: 1, since nothing is known of it.
+    """
     changes = planset.changes
-    if not detailed or planset.empty:
+    if not detailed:
+        return 0
+    if any(problem.is_error for problem in planset.unread):
+        return 1
+    if planset.empty:
         return 0
     if any(plan.blocked for plan in planset.plans):
         return 4

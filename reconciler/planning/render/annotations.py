@@ -14,6 +14,7 @@ def render_github(planset: PlanSet | None, problems: tuple[Problem, ...] = ()) -
     lines = [_problem(problem) for problem in problems]
     if planset is not None:
         lines += [_resource(change) for change in planset.resources]
+        lines += [_problem(problem) for problem in planset.unread]
         lines += [_change(change) for change in planset.changes]
         lines.append(_command("notice", Location(""), "reconciler plan", summary(planset)))
     return "\n".join(lines) + "\n" if lines else ""

@@ -28,6 +28,7 @@ def plan_document(planset: PlanSet, problems: tuple[Problem, ...] = (), *, appro
         "plans": [_plan(plan, approvable) for plan in planset.plans],
         "resources": [resource_document(change) for change in planset.resources],
         "problems": [problem_document(problem) for problem in problems],
+        "unread": [problem_document(problem) for problem in planset.unread],
     }
 
 

@@ -33,6 +33,9 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
     head += [f"**{summary(planset)}**", ""]
     head.append("")
     blocks = [_problem(problem) for problem in problems]
+    if planset.unread:
+        blocks.append("**Could not be read, so that nothing is planned there**\n")
+        blocks += [_problem(problem) for problem in planset.unread]
     if planset.resources:
         blocks.append(f"\n#### {RESOURCES_TITLE}\n")
         blocks += [_resource(change) for change in planset.resources]
@@ -48,9 +51,7 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
     if shown < len(blocks):
         text += f"\n_{len(blocks) - shown} more entries do not fit here; `reconciler plan` shows all of them._\n"
     if not planset.empty:
-        text += (
-            f"\nDigest {_code(planset.sha256)}" + ("" if approvable else " (desired against desired: it approves nothing)") + "\n"
-        )
+        text += f"\nDigest {_code(planset.sha256)}" + ("" if approvable else " (it approves nothing)") + "\n"
     return text
 
 
@@ -100,7 +101,8 @@ def _bold(text: str) -> str:
 
 
 def _problem(problem: Problem) -> str:
-    return f"- **{problem.severity.value} {problem.code}** at {_code(str(problem.location))}: {_code(problem.message)}"
+    place = f" at {_code(str(problem.location))}" if problem.location.file else ""
+    return f"- **{problem.severity.value} {problem.code}**{place}: {_code(problem.message)}"
 
 
 def _fence(body: str) -> str:

@@ -25,6 +25,7 @@ from reconciler.planning.render.words import (
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
 _COLOURS = {Action.CREATE: "\x1b[32m", Action.DELETE: "\x1b[31m", Action.REPLACE: "\x1b[35m", Action.ADOPT: "\x1b[35m"}
 _CHANGED = "\x1b[33m"
+_FAILED = "\x1b[31m"
 
 
 def render_text(planset: PlanSet, *, colour: bool = False, width: int = 100, approvable: bool = True) -> str:
@@ -39,9 +40,11 @@ def render_text(planset: PlanSet, *, colour: bool = False, width: int = 100, app
     for plan in planset.plans:
         if plan.changes or plan.notes or plan.orphans:
             lines += [*_plan(plan, paint, width, approvable), ""]
+    if planset.unread:
+        lines += [*_unread(planset, paint), ""]
     lines.append(paint(_BOLD, summary(planset)))
     if not planset.empty:
-        lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (made without the state: approves nothing)"))
+        lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (it approves nothing)"))
     return "\n".join(lines) + "\n"
 
 
@@ -68,6 +71,16 @@ def _plan(plan: Plan, paint: _Paint, width: int, approvable: bool) -> Iterator[s
     if plan.blocked_sha256 is not None and approvable:
         yield f"  Blocked: {len(plan.blocked)} of {plan.owned} owned objects. To allow exactly these:"
         yield f"    reconciler approve {plan.blocked_sha256}"
+
+
+def _unread(planset: PlanSet, paint: _Paint) -> Iterator[str]:
+    """In full, never cut: what is missing decides what the rest is worth."""
+    yield paint(_FAILED, "Could not be read, so that nothing is planned there:")
+    for problem in planset.unread:
+        place = f"{problem.location}: " if problem.location.file else ""
+        yield f"  {plain(place)}{problem.code}: {plain(problem.message)}"
+        if problem.hint:
+            yield f"    {plain(problem.hint)}"
 
 
 def _change(change: Change, paint: _Paint, width: int) -> Iterator[str]:

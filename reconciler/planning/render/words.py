@@ -48,9 +48,11 @@ _QUERY = re.compile(r"(://[^\s?#\"]*\?)[^\s\"]+")
 
 def summary(planset: PlanSet) -> str:
     """Return the summary line: ``Plan: 3 to create, 1 to update; 2 blocked``."""
-    if planset.empty:
-        return "Plan: nothing to do."
     changes = planset.changes
+    failed = sum(problem.is_error for problem in planset.unread)
+    unread = f" {failed} could not be read." if failed else ""
+    if planset.empty:
+        return f"Plan: nothing to do in what could be read.{unread}" if unread else "Plan: nothing to do."
     actions = Counter(change.action for change in changes if change.disposition is Disposition.EXECUTE)
     rest = Counter(change.disposition for change in changes)
     manifests = Counter(change.action for change in planset.resources)
@@ -62,7 +64,7 @@ def summary(planset: PlanSet) -> str:
         parts[0] = "nothing to do now"
     if manifests:
         parts.append("manifests: " + ", ".join(f"{manifests[a]} {word}" for a, word in _RESOURCE_VERBS.items() if manifests[a]))
-    return f"Plan: {'; '.join(part for part in parts if part)}."
+    return f"Plan: {'; '.join(part for part in parts if part)}.{unread}"
 
 
 def by_class(changes: tuple[Change, ...]) -> list[tuple[ChangeClass, list[Change]]]:

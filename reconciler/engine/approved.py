@@ -1,0 +1,181 @@
+"""`apply`: what a person approved is what runs, in every round, and all rounds are counted together.
+
+The first round executes exactly the plans that were shown. Then everything is looked at again: what is left of the approved
+changes (they waited for another one, or for the outcome of a write) may run, and what else became necessary is only named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.engine.applying import Step, in_doubt
+from reconciler.engine.oneshot import MAX_ROUNDS, Verdict, pause_before, unsettled_of, verdict_of
+from reconciler.engine.passes import Engine
+from reconciler.engine.slice import Prepared, Result
+from reconciler.model.errors import PlanMoved, ReconcilerError
+from reconciler.model.plan import Change, Plan
+from reconciler.model.resources import ResourceId
+from reconciler.model.values import Address
+from reconciler.planning import policy
+from reconciler.planning.approval import Approval, seen_in
+
+_LOOKS = 8
+"""How often, within the settle time, a list is read again that does not show a finished write yet."""
+
+
+@dataclass(slots=True)
+class Applied:
+    """What all rounds of one ``apply`` did."""
+
+    approvals: dict[ResourceId, Approval]
+    planned: dict[Address, Change]
+    """What was approved to be made now."""
+    steps: list[Step] = field(default_factory=list)
+    last: dict[ResourceId, Result] = field(default_factory=dict)
+    """The newest findings of each integration."""
+    wrote_at: float = 0.0
+
+    @classmethod
+    def of(cls, prepared: Iterable[Prepared]) -> Applied:
+        """Begin with the plans that were approved."""
+        plans = tuple(prepared)
+        planned = {c.address: c for one in plans if one.plan is not None for c in one.plan.executable}
+        return cls({one.integration: one.approval() for one in plans}, planned)
+
+    def take(self, results: Iterable[Result], now: float) -> bool:
+        """Count what one round did; True when it called a provider."""
+        called = False
+        for result in results:
+            steps = tuple(result.report.steps)
+            self._keep_failures(result)
+            self.last[result.integration] = result
+            self.steps += steps
+            made = [s.change for s in steps if s.error is None or not in_doubt(s.change, s.error)]
+            approval = self.approvals.get(result.integration, NOTHING)
+            self.approvals[result.integration] = approval.after(made, seen_in(result.world.views), result.planned_at)
+            called = called or any(step.change.action not in policy.STATE_ONLY for step in steps)
+        self.wrote_at = now if called else self.wrote_at
+        return called
+
+    def _keep_failures(self, result: Result) -> None:
+        """A look that finds a failed change still to be made must not hide why it failed."""
+        pending = {change.address for change in _changes(result)} - {step.change.address for step in result.report.steps}
+        before = {step.change.address: step for step in self.steps}
+        result.report.steps[:0] = [step for address, step in before.items() if step.error is not None and address in pending]
+
+    @property
+    def outcomes(self) -> dict[Address, Step]:
+        """The last step of each object: a write whose outcome was unknown may have been found done by a later one."""
+        return {step.change.address: step for step in self.steps}
+
+    @property
+    def failed(self) -> dict[Address, ReconcilerError]:
+        """What was tried and is not as approved."""
+        return {
+            address: step.error
+            for address, step in self.outcomes.items()
+            if step.error is not None and not isinstance(step.error, PlanMoved) and not self._found_done(step)
+        }
+
+    @property
+    def done(self) -> tuple[Address, ...]:
+        """Objects that are as approved because of this command."""
+        failed = self.failed
+        return tuple(a for a, s in self.outcomes.items() if a not in failed and not isinstance(s.error, PlanMoved))
+
+    @property
+    def moved(self) -> tuple[Change, ...]:
+        """What became necessary and was not approved; a failed change that is to be tried again is no movement."""
+        failed = self.failed
+        found = [change for result in self.last.values() for change in result.moved]
+        return tuple(c for c in found if c.address not in failed or c.action is not self.outcomes[c.address].change.action)
+
+    @property
+    def left(self) -> tuple[Change, ...]:
+        """Approved changes that were not tried, as they stand now: held by a suspension, behind a failed one, or after a stop."""
+        named = {change.address for change in self.moved}
+        untried = self.planned.keys() - self.outcomes.keys() - named
+        return tuple(change for result in self.last.values() for change in _changes(result) if change.address in untried)
+
+    @property
+    def blocked(self) -> tuple[Change, ...]:
+        """What waits for an approval of its own."""
+        return tuple(c for result in self.last.values() if result.plan is not None for c in result.plan.blocked)
+
+    def verdict(self, engine: Engine) -> Verdict:
+        """Return the gravest finding over all rounds."""
+        found = verdict_of(engine)
+        if found is Verdict.DONE and (self.failed or self.moved or self.left):
+            return Verdict.PARTIAL
+        return found
+
+    def _found_done(self, step: Step) -> bool:
+        """Whether a write in doubt turned out well: its list was read since, and nothing is to be done there any more."""
+        result = self.last.get(step.change.integration)
+        if step.error is None or result is None or result.error is not None or not in_doubt(step.change, step.error):
+            return False
+        view = result.world.views.get(step.change.scope)
+        read = view is not None and view.error is None and not any(one is step for one in result.report.steps)
+        return read and step.change.address not in {change.address for change in _changes(result)}
+
+    def reverted(self, now: float, settle_s: float) -> set[ResourceId]:
+        """Integrations where a finished write does not show yet: a list may lag behind it for the settle time."""
+        done = set(self.done)
+        return {c.integration for c in self.moved if c.address in done and now < self.wrote_at + settle_s}
+
+
+NOTHING = Approval(frozenset(), frozenset(), frozenset())
+"""Of an integration that no plan was made for."""
+
+
+def _changes(result: Result) -> tuple[Change, ...]:
+    plan = result.plan if result.plan is not None else Plan(result.integration, ())
+    return plan.changes
+
+
+async def apply_approved(engine: Engine, prepared: Sequence[Prepared], *, wait_settle: bool) -> Applied:
+    """Execute ``prepared``, look again, and go on with what was approved until no doubt is left (bounded by the settle time)."""
+    work = Applied.of(prepared)
+    settle = engine.deps.config.reconcile.settle
+    look = await _round(engine, work, [engine.execute(one) for one in prepared]) or bool(work.left)
+    deadline = engine.deps.clock() + settle * 2 + 10
+    for _ in range(MAX_ROUNDS):
+        todo = await _todo(engine, work, everything=look)
+        if not todo:
+            break
+        if not look:
+            pause = _pause(engine, work, todo)
+            if not wait_settle or engine.deps.clock() + pause > deadline:
+                break
+            engine.deps.log.info("settling", integrations=len(todo), wait_s=round(pause, 1))
+            await asyncio.sleep(pause)
+        slices = [engine.slice(i, ignore_backoff=True, approval=work.approvals.get(i, NOTHING)) for i in todo]
+        look = await _round(engine, work, slices)
+    return work
+
+
+async def _round(engine: Engine, work: Applied, slices: Iterable[Awaitable[Result]]) -> bool:
+    called = work.take(await asyncio.gather(*slices), engine.deps.clock())
+    await engine.finish_pass()
+    engine.log_summary()
+    return called
+
+
+async def _todo(engine: Engine, work: Applied, *, everything: bool) -> tuple[ResourceId, ...]:
+    """Return what is looked at next: all after writes, else what is in doubt; never an account that asked to be left alone."""
+    stopped = {one for one, result in work.last.items() if result.report.stopped is not None or result.error is not None}
+    if everything:
+        return tuple(one for one in await engine.integrations() if one not in stopped)
+    lagging = work.reverted(engine.deps.clock(), engine.deps.config.reconcile.settle)
+    return tuple(sorted({*await unsettled_of(engine), *lagging} - stopped))
+
+
+def _pause(engine: Engine, work: Applied, todo: tuple[ResourceId, ...]) -> float:
+    settle = engine.deps.config.reconcile.settle
+    pause = pause_before(engine, todo)
+    return min(pause, max(0.2, settle / _LOOKS)) if work.reverted(engine.deps.clock(), settle) else pause
+
+
+__all__ = ["Applied", "apply_approved"]
