@@ -11,6 +11,7 @@ from reconciler.engine.compiling import integration_of
 from reconciler.engine.operations import adopt
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
+from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, ResourceId, Suspension
@@ -150,13 +151,11 @@ class Control:
         known = set(self._engine.live.resources) | set(self._engine.view.statuses)
         identity = parse_resource(text, known)
         if identity not in known and not gone:
-            import difflib
-
-            near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
+            near = Guesses().nearest(str(identity), [str(one) for one in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",
-                hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.",
+                hint=f"Did you mean {near}?" if near else "See `reconciler status`.",
             )
         return identity
 

@@ -28,6 +28,8 @@ from reconciler.model.status import ResourceStatus
 from reconciler.source.base import Revision, Source
 
 JITTER = 0.05
+MAX_LOGGED = 100
+"""Problems of a revision that are logged one by one."""
 
 
 class Busy(StateError):
@@ -130,8 +132,10 @@ class Engine:
             self._use(await go_live(desired, self.deps))
             await self.deps.db(self.deps.store.set_meta, "revision.valid", revision.id)
         self.state.valid = revision.id
-        for problem in desired.problems:
+        for problem in desired.problems[:MAX_LOGGED]:
             self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
+        if len(desired.problems) > MAX_LOGGED:
+            self.deps.log.warning("manifest_problems", count=len(desired.problems), revision=revision.id)
         return moved
 
     def _use(self, live: Live) -> None:

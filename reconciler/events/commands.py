@@ -15,6 +15,7 @@ from reconciler.engine.control import parse_resource
 from reconciler.engine.passes import Engine
 from reconciler.events.sweep import Sweep
 from reconciler.manifests.codec import resource_from_json
+from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
@@ -281,13 +282,11 @@ class Commands:
         known = set(self._engine.live.resources)
         identity = parse_resource(text if "/" in text or kind is None else f"{kind.value}/{text}", known)
         if identity not in known:
-            import difflib
-
-            near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
+            near = Guesses().nearest(str(identity), [str(one) for one in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",
-                hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.",
+                hint=f"Did you mean {near}?" if near else "See `reconciler status`.",
             )
         if kind is not None and identity.kind != kind.value:
             raise UsageError(f"{text} is no {kind.value}")

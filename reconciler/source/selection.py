@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from reconciler.source.base import FileEntry, SecurityNotice
 from reconciler.source.errors import SourceTooLarge, TreeRefused
+from reconciler.source.ignore import IGNORE_FILE, Ignore
 from reconciler.source.options import Caps, unsafe_name
 
-IGNORE_FILE = ".reconcilerignore"
 LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
 _SUFFIXES = (".yaml", ".yml")
 _MAX_NOTICES = 100
@@ -43,7 +43,7 @@ class Selector:
 
     def select(self, entries: Iterable[TreeEntry], ignore: bytes) -> tuple[tuple[FileEntry, ...], tuple[SecurityNotice, ...]]:
         """Return manifests and notices, sorted by path. Raises `TreeRefused` (C11) and `SourceTooLarge` (C8)."""
-        ignored = _ignored(ignore)
+        ignored = Ignore(ignore)
         files: list[FileEntry] = []
         notices: list[SecurityNotice] = []
         total = 0
@@ -119,23 +119,3 @@ def _left_out(mode: str) -> str:
     if mode == "160000":
         return "skipped: submodules are never fetched"
     return "skipped: not a regular file"
-
-
-class _Nothing:
-    def __call__(self, _name: str) -> bool:
-        return False
-
-
-class _Spec:
-    def __init__(self, lines: list[str]) -> None:
-        import pathspec  # 20 ms; only where there is an ignore file
-
-        self._spec = pathspec.GitIgnoreSpec.from_lines(lines)
-
-    def __call__(self, name: str) -> bool:
-        return self._spec.match_file(name)
-
-
-def _ignored(ignore: bytes) -> _Nothing | _Spec:
-    lines = ignore.decode("utf-8", "replace").splitlines()
-    return _Spec(lines) if any(line.strip() for line in lines) else _Nothing()
