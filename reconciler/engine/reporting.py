@@ -54,6 +54,10 @@ class Outside:
     """Rows of ``stages[]`` in the status file."""
     pending: int = 0
     """Events that nobody has looked at yet."""
+    failed: int = 0
+    """Events that led to nothing because of a mistake in a filter or mapping."""
+    quarantined: int = 0
+    """Events that are put aside, since evaluating them took the process down or too much time or memory."""
 
 
 @dataclass(slots=True)

@@ -50,6 +50,7 @@ def document(engine: Engine, daemon: DaemonInfo, now: float) -> dict[str, Any]:
         "credentials": _credentials(engine),
         "resources": [_resource(status) for status in rows],
         "stages": [dict(row) for row in engine.view.outside.stages],
+        "events": {name: getattr(engine.view.outside, name) for name in ("pending", "failed", "quarantined")},
     }
 
 

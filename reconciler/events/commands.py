@@ -41,6 +41,12 @@ class NoSuch(ReconcilerError):
     code = "RC6030"
 
 
+class Waits(ReconcilerError):
+    """The event waits to be handed on already."""
+
+    code = "RC6061"
+
+
 class TooLate(ReconcilerError):
     """It has begun, or ended, already."""
 
@@ -240,6 +246,27 @@ class Commands:
             queued = again(item, execution.id if execution is not None else "", number, stage, now)
         self._wake_stages()
         return {"item": queued.item.id}
+
+    async def replay(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Hand a stored event on anew, by the manifests as they are now; what it led to before is not repeated. ``id``."""
+        store, db = self._deps.store, self._deps.db
+        found = await db(store.event, str(request["id"]))
+        if found is None:
+            raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
+        event = found[0]
+        await db(store.append_audit, [self._audit("replay", who, event.source, event=event.id)])
+        if not await db(store.replay_event, event.id):
+            raise Waits(f"{event.id} waits to be handed on already", hint=f"See `reconciler events {event.id}`.")
+        self._deps.log.info(
+            "event_replayed",
+            kind=event.source.kind,
+            name=event.source.name,
+            canvas=event.source.canvas,
+            event_id=event.id,
+            by=who,
+        )
+        self._wake_events()
+        return {"event": event.id}
 
     async def redeliver(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Look for missed deliveries now: ``source`` (optional), ``since`` (seconds back, optional)."""

@@ -8,6 +8,7 @@ from reconciler.engine.reporting import Outside, iso
 from reconciler.events.intake import Intake
 from reconciler.events.sweep import Sweep
 from reconciler.model.errors import NotImplementedYet
+from reconciler.model.events import EventState
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
 from reconciler.stages.reach import Reach
@@ -36,8 +37,11 @@ class Looking:
             for one in resources.values()
             if one.id.kind in _EVENT_KINDS and (reason := self._engine.suspended(one))
         }
-        pending = await self._engine.deps.db(self._engine.deps.store.pending_count)
-        return Outside(delivering, stalled, suspended, await self._rows(stages), pending)
+        states = (EventState.PENDING, EventState.FAILED, EventState.QUARANTINED)
+        counts = await self._engine.deps.db(self._engine.deps.store.event_counts, states)
+        pending, failed, quarantined = (counts[state] for state in states)
+        rows = await self._rows(stages)
+        return Outside(delivering, stalled, suspended, rows, pending, failed, quarantined)
 
     def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, Finding]:
         heard, refused, swept = self._intake.heard.get(source), self._intake.refused.get(source), self._sweep.last.get(source)

@@ -53,6 +53,8 @@ class CompiledExpression:
         try:
             result = self.program.eval(data={"event": event, "headers": folded})
             value = result.plain_value()  # of a list or a map, `value` gives what only the library can read
+        except MemoryError:
+            raise
         except Exception as error:  # the library raises what its C++ core threw
             raise ExpressionError(_clean(str(error))) from None
         if "error" in str(result.type().name()).lower():

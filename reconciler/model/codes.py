@@ -628,6 +628,18 @@ _TABLE = (
         "It has not started, its executor has none, or the provider has deleted it.",
         "Follow the URL of the run in `reconciler executions ID`.",
     ),
+    Code(
+        "RC6060",
+        "The worker for expressions failed",
+        "The process in which filters and mappings are evaluated cannot be started, or ended before it began.",
+        "Events wait. Give the daemon memory for a second process of 512 MiB at most, and see the log.",
+    ),
+    Code(
+        "RC6061",
+        "The event cannot be replayed",
+        "It waits to be handed on already.",
+        "See `reconciler events EVENT`.",
+    ),
     # 70xx state
     Code(
         "RC7001",

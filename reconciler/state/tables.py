@@ -119,7 +119,23 @@ event = Table(
     Index("event_delivery", "source", "delivery_id", unique=True),
     # Partial: a delivery is stored before it is answered, and every index is paid for then.
     Index("event_pending", "id", sqlite_where=text("state = 'pending'"), postgresql_where=text("state = 'pending'")),
+    Index("event_failed", "id", sqlite_where=text("state = 'failed'"), postgresql_where=text("state = 'failed'")),
+    Index("event_quarantined", "id", sqlite_where=text("state = 'quarantined'"), postgresql_where=text("state = 'quarantined'")),
     Index("event_identity", "source", "identity", sqlite_where=text("identity <> ''"), postgresql_where=text("identity <> ''")),
+)
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("event_id", String(40), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("holder", String(200), nullable=False),
+    Column("at", Double, nullable=False),
+)
+joined = Table(
+    "joined",
+    metadata,
+    Column("event_id", String(40), primary_key=True),
+    Column("connection_group", String(400), primary_key=True),
 )
 rejection = Table(
     "rejection",

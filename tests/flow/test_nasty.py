@@ -171,7 +171,7 @@ async def test_a17_an_event_whose_effects_cannot_be_stored_keeps_no_other_waitin
 
         monkeypatch.setattr(here.store, "settle_events", refuse)
         await here.turn()
-        assert await states(here) == [("processed", ""), ("rejected", "error"), ("processed", "")]
+        assert await states(here) == [("processed", ""), ("failed", "error"), ("processed", "")]
         assert len(await here.executions("all")) == 2
 
 

@@ -10,6 +10,7 @@ from reconciler.model.executions import ExecutionState, ItemState, ReportKind, R
 from reconciler.model.resources import Kind
 from reconciler.model.status import ConditionStatus, ConditionType
 from reconciler.stages.pushing import MAX_OUTPUTS
+from reconciler.state.inbox import NOTHING
 
 Schema = dict[str, Any]
 
@@ -84,6 +85,11 @@ BEFORE = text("Id to continue from: the `next` of the page before.", minLength=1
 CURSOR = text("Where to go on: the `cursor` of the piece before.", maxLength=4_000)
 FOLLOW = _words("0", "1", description="1: a stream of server-sent events until the log is complete.")
 EVENT_STATE = _words(*(one.value for one in EventState))
+LISTED_EVENTS = _words(
+    *(one.value for one in EventState),
+    NOTHING,
+    description="`nothing`: whatever its state, no item and no set of a group came of it.",
+)
 LISTED_STATE = _words("queued", "running", "finished")
 
 _EVENT: dict[str, Schema] = {
@@ -346,6 +352,7 @@ ANSWERS: dict[str, Schema] = {
             "error": text(),
         }
     ),
+    "Replayed": _object({"event": text()}),
     "SweptList": _object({"sources": _list("Swept")}),
     "OutputsKept": _object({"outputs": {**ANY, "description": "What was kept."}}),
     "Suspended": _object({"resource": text(), "until": text("RFC 3339; empty: until resumed.")}),
@@ -366,6 +373,7 @@ ANSWERS: dict[str, Schema] = {
             "credentials": {"type": "array", "items": _CREDENTIAL},
             "resources": _list("Resource"),
             "stages": {"type": "array", "items": _STAGE},
+            "events": _object({name: _integer() for name in ("pending", "failed", "quarantined")}),
         }
     ),
     "OpenApi": {"type": "object", "required": ["openapi", "paths"], "additionalProperties": True},
