@@ -84,6 +84,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "cancel": ("reconciler cancel itm-5d41402abc4b2a76b9719d91",),
     "rerun": ("reconciler rerun itm-5d41402abc4b2a76b9719d91 --wait",),
+    "replay": ("reconciler events --state failed", "reconciler replay 0192f3c4a1b2-000001a1b2c3d4e5"),
     "redeliver": ("reconciler redeliver", "reconciler redeliver payments --since 2h"),
     "adopt": ("reconciler adopt EventSource/billing", "reconciler adopt EventSource/billing --external-id 12345 --yes"),
     "forget": ("reconciler forget EventSource/old --yes",),
@@ -145,7 +146,7 @@ stderr. `-o json` prints one document with `formatVersion`. `NO_COLOR` switches 
 A resource is named `KIND/NAME`, with `@CANVAS` where its canvas is not `default`. Kinds fold case.
 
 Verbs that act on a running daemon talk to its admin socket in the state folder. With no daemon they take the lock of the state
-and act themselves; only `trigger`, `cancel`, `rerun`, `redeliver` and the approval of an item need one
+and act themselves; only `trigger`, `cancel`, `rerun`, `redeliver`, `replay` and the approval of an item need one
 ([RC8002](errors/RC8002.md)). `events`, `executions` and `logs` read the state where no daemon runs.
 
 ## Options of every verb

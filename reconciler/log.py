@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol, TextIO
 
 from reconciler.model.printable import plain
@@ -47,6 +48,9 @@ _FIRST = (
 
 
 _NAME = "logger_name"
+THROTTLE_S, THROTTLE_LINES = 60.0, 5
+"""Of one kind of library line so many in such a time; the next one says how many were left out."""
+THROTTLE_KINDS = 256
 
 
 class Redacts(Protocol):
@@ -198,18 +202,50 @@ def _shown(value: Any) -> str:
     return text
 
 
+class Throttle:
+    """Lets a few lines of one kind through in a while, and counts the others: strangers decide how often a library complains."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+        """Kind → (when its time began, how many came in it)."""
+
+    def admit(self, kind: tuple[str, str]) -> int | None:
+        """Return how many lines of this ``kind`` were left out since the last one, or None to leave this one out, too."""
+        now = self._clock()
+        with self._lock:
+            began, count = self._seen.get(kind, (now, 0))
+            suppressed = 0
+            if now - began >= THROTTLE_S:
+                began, count, suppressed = now, 0, max(0, count - THROTTLE_LINES)
+            if len(self._seen) >= THROTTLE_KINDS:
+                self._seen.clear()
+            self._seen[kind] = (began, count + 1)
+            return suppressed if count < THROTTLE_LINES else None
+
+
 class _Bridge(logging.Handler):
-    """What libraries log goes the same way, through the same redactor."""
+    """What libraries log goes the same way, through the same redactor, and no more than so much of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle()
 
     def emit(self, record: logging.LogRecord) -> None:
         import structlog
 
+        suppressed = self._throttle.admit((record.name, str(record.msg).partition("\n")[0][:80]))
+        if suppressed is None:
+            return
         try:
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):
             message = str(record.msg)  # arguments that do not fit the text
         method = next((name for name, number in reversed(_LEVELS.items()) if record.levelno >= number), "debug")
         fields: dict[str, Any] = {"logger": record.name, "message": message}
+        if suppressed:
+            fields["suppressed"] = suppressed
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         getattr(structlog.get_logger(), method)("library", **fields)

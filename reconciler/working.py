@@ -12,11 +12,13 @@ import gc
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.passes import Engine
 from reconciler.engine.runtime import Runtime
 from reconciler.events.commands import Commands
 from reconciler.events.dispatcher import Dispatcher
 from reconciler.events.intake import Intake
+from reconciler.events.judging import MODULE, Judge
 from reconciler.events.looking import Looking
 from reconciler.events.sweep import Sweep
 from reconciler.events.ticking import Ticking
@@ -55,7 +57,9 @@ class Working:
         self._engine = engine
         self._beat = beat
         self._touch = touch
-        reach = Reach(engine)
+        self._evaluator = Evaluator(MODULE)
+        judge = Judge(self._evaluator)
+        reach = Reach(engine, judge.holds)
         writer = Writer(engine.deps)
         self.intake = Intake(engine, writer, on_event=lambda: self.dispatcher.wake(), on_turn=lambda: touch(statuses=True))
         self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
@@ -63,7 +67,13 @@ class Working:
             engine, Reports(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
         )
         self.dispatcher = Dispatcher(
-            engine, on_queued=self._queued, beat=lambda: beat("events", 60.0), crowded=lambda: writer.crowded
+            engine,
+            judge,
+            holder=holder,
+            on_queued=self._queued,
+            on_trouble=lambda: touch(statuses=True),
+            beat=lambda: beat("events", 300.0),
+            crowded=lambda: writer.crowded,
         )
         self.ticking = Ticking(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
         self.sweep = Sweep(engine, self.intake, holder=holder)
@@ -95,6 +105,10 @@ class Working:
     def drain(self) -> None:
         """Begin nothing new. Runs outside go on, and are followed by whoever comes next."""
         self.stages.drain()
+
+    def close(self) -> None:
+        """End the worker process."""
+        self._evaluator.close()
 
     async def _sweeping(self) -> None:
         """Look for missed deliveries soon after the start, then at every interval."""

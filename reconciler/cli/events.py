@@ -1,4 +1,4 @@
-"""``events``, ``trigger`` and ``redeliver``: what came in, what is made by hand, and what was missed."""
+"""``events``, ``trigger``, ``redeliver`` and ``replay``: what came in, is made by hand, was missed, and is looked at anew."""
 
 from __future__ import annotations
 
@@ -122,6 +122,12 @@ def redeliver(options: argparse.Namespace) -> int:
     answer = act(configuration(options), {"verb": "redeliver", "source": options.source or "", "since": since}, timeout_s=SWEEP_S)
     _shown(answer, options, _swept)
     return EXIT_PARTIAL if any(one["failed"] or one["error"] for one in answer["sources"]) else EXIT_OK
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Hand a stored event on anew."""
+    answer = act(configuration(options), {"verb": "replay", "id": options.id})
+    return _shown(answer, options, lambda one: print(f"handed on anew; see: reconciler events {one['event']}"))
 
 
 def _swept(answer: Mapping[str, Any]) -> None:

@@ -96,6 +96,7 @@ class Daemon:
             )
             loop.more = working.loops()
             async with contextlib.AsyncExitStack() as stack:
+                stack.callback(working.close)
                 await stack.enter_async_context(self._listening(session, loop, working))
                 await runtime.start(loop.run_slice, working.steps.step)
                 clock = stack.enter_context(self._clock(session, loop, runtime))

@@ -165,6 +165,10 @@ def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
         out(paint("31", f"         {problem['location']}: {problem['code']}: {problem['message']}"))
     out(f"daemon   {daemon['phase']}, pid {daemon['pid']}, version {daemon['version']}, heartbeat {daemon['heartbeatAt']}")
     out("summary  " + ", ".join(f"{count} {name}" for name, count in summary.items() if count or name in {"total", "ready"}))
+    events = document.get("events", {})
+    for state, why in (("quarantined", "took too much time or memory, or the process with them"), ("failed", "led to nothing")):
+        if events.get(state):
+            out(paint("31", f"events   {events[state]} {state}: they {why}; see: reconciler events --state {state}"))
     for credential in document["credentials"]:
         _show_credential(credential, paint)
     for plan in document["plans"]:

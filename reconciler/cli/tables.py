@@ -16,6 +16,7 @@ COLOURS: Mapping[str, str] = {
     "processed": "32",
     "failed": "31",
     "rejected": "31",
+    "quarantined": "31",
     "cancelled": "33",
     "discarded": "33",
     "running": "36",

@@ -241,7 +241,11 @@ VERBS: tuple[Verb, ...] = (
         (
             _arg("id", nargs="?", metavar="EVENT", help="only this one, with its payload: its id, or the sender's"),
             _arg("--source", metavar="NAME", help="only those of this source: EventSource/NAME or Stage/NAME"),
-            _arg("--state", choices=("pending", "processed", "rejected"), help="only those in this state"),
+            _arg(
+                "--state",
+                choices=("pending", "processed", "rejected", "failed", "quarantined", "nothing"),
+                help="only those in this state; nothing: that led to nothing",
+            ),
             _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
             _OUTPUT,
         ),
@@ -315,6 +319,12 @@ VERBS: tuple[Verb, ...] = (
             _arg("--since", metavar="DURATION", help="how far back, for example 2h (default: since the last look)"),
             _OUTPUT,
         ),
+    ),
+    Verb(
+        "replay",
+        "events",
+        "hand a stored event on anew, after its filter was repaired, or out of quarantine",
+        (_arg("id", metavar="EVENT", help="an event: its id, or the sender's"), _OUTPUT),
     ),
     Verb(
         "adopt",

@@ -11,6 +11,7 @@ from reconciler.engine.compiling import integration_of
 from reconciler.engine.operations import adopt
 from reconciler.engine.passes import Engine
 from reconciler.engine.reporting import iso
+from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, ResourceId, Suspension
@@ -141,7 +142,9 @@ class Control:
         deps = self._engine.deps
         record = next((r for r in await deps.db(deps.store.recorded) if r.address == text), None)
         if record is None:
-            known = sorted(r.address for r in await deps.db(deps.store.recorded) if r.address.startswith(text.partition("#")[0] + "#"))
+            known = sorted(
+                r.address for r in await deps.db(deps.store.recorded) if r.address.startswith(text.partition("#")[0] + "#")
+            )
             raise ReconcilerError(
                 f"nothing is recorded at the address {text[:200]}",
                 code="RC6023",
@@ -177,13 +180,11 @@ class Control:
         known = set(self._engine.live.resources) | set(self._engine.view.statuses)
         identity = parse_resource(text, known)
         if identity not in known and not gone:
-            import difflib
-
-            near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
+            near = Guesses().nearest(str(identity), [str(one) for one in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",
-                hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.",
+                hint=f"Did you mean {near}?" if near else "See `reconciler status`.",
             )
         return identity
 

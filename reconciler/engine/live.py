@@ -14,7 +14,7 @@ from reconciler.manifests.codec import resource_from_json, resource_to_json, res
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.resources import Desired, Location, Resource, ResourceId, Unread
 from reconciler.source.base import Revision, Snapshot, Source, refuse_empty
-from reconciler.source.selection import IGNORE_FILE
+from reconciler.source.ignore import IGNORE_FILE
 
 
 @dataclass(frozen=True, slots=True)

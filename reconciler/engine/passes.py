@@ -33,6 +33,8 @@ from reconciler.source.base import Source
 
 JITTER = 0.05
 STATUSES_AT_ONCE = 500
+MAX_LOGGED = 100
+"""Problems of a revision that are logged one by one."""
 Work = Callable[[Hold | None], Awaitable[Result]]
 """One piece of work on an integration, under a lease where there are other processes."""
 
@@ -118,8 +120,10 @@ class Engine:
         self._desired = desired
         if activate:
             await self.activate()
-        for problem in self.live.problems:
+        for problem in self.live.problems[:MAX_LOGGED]:
             self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
+        if len(self.live.problems) > MAX_LOGGED:
+            self.deps.log.warning("manifest_problems", count=len(self.live.problems), revision=revision.id)
         return moved
 
     async def activate(self) -> None:

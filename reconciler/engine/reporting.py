@@ -57,6 +57,10 @@ class Outside:
     """Events that nobody has looked at yet."""
     schedules: tuple[Mapping[str, Any], ...] = ()
     """Rows of ``schedules[]`` in the status file."""
+    failed: int = 0
+    """Events that led to nothing because of a mistake in a filter or mapping."""
+    quarantined: int = 0
+    """Events that are put aside, since evaluating them took the process down or too much time or memory."""
 
 
 @dataclass(slots=True)
@@ -147,7 +151,9 @@ def _renamed(result: Result) -> Mapping[ResourceId, list[str]]:
     for desired in result.compiled.objects:
         view = result.world.views.get(desired.scope)
         if view is not None and view.place is not None:
-            found[desired.resource].append(f"{desired.scope.key} is called {view.place.key} now: write the new name in the manifest")
+            found[desired.resource].append(
+                f"{desired.scope.key} is called {view.place.key} now: write the new name in the manifest"
+            )
     return found
 
 

@@ -40,6 +40,8 @@ class Moment:
     daemon: DaemonInfo
     at: float
     source: Mapping[str, Any]
+    events: Mapping[str, int]
+    """How many wait, led to nothing, or are put aside."""
     credentials: tuple[Mapping[str, Any], ...]
     plans: tuple[Plan, ...]
     stages: tuple[Mapping[str, Any], ...]
@@ -54,6 +56,7 @@ def moment(engine: Engine, daemon: DaemonInfo, now: float) -> Moment:
         daemon,
         now,
         _source(engine),
+        {name: getattr(engine.view.outside, name) for name in ("pending", "failed", "quarantined")},
         tuple(_credentials(engine)),
         tuple(plan for result in _results(engine) if (plan := result.plan) is not None),
         engine.view.outside.stages,
@@ -90,6 +93,7 @@ def head_of(seen: Moment) -> dict[str, Any]:
             "phase": seen.daemon.phase,
         },
         "source": seen.source,
+        "events": seen.events,
     }
 
 
@@ -121,6 +125,7 @@ def _source(engine: Engine) -> dict[str, Any]:
 
 def summary_of(rows: Sequence[ResourceStatus]) -> dict[str, int]:
     """Return how many resources are in each state."""
+
     def count(kind: ConditionType) -> int:
         return sum(1 for status in rows if status.condition(kind) is not None)
 

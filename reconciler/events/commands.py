@@ -18,6 +18,7 @@ from reconciler.events.fanout import BY
 from reconciler.events.naming import key_id, made_id
 from reconciler.events.sweep import Sweep
 from reconciler.manifests.codec import resource_from_json
+from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
@@ -52,6 +53,12 @@ class NoSuch(ReconcilerError):
     """There is no item, execution or event with this id."""
 
     code = "RC6030"
+
+
+class Waits(ReconcilerError):
+    """The event waits to be handed on already."""
+
+    code = "RC6061"
 
 
 class TooLate(ReconcilerError):
@@ -306,6 +313,27 @@ class Commands:
                 raise TooLate(f"{other.id} has not ended yet: it is {other.state.value}", hint="Cancel it first, or wait.")
             number += 1
 
+    async def replay(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Hand a stored event on anew, by the manifests as they are now; what it led to before is not repeated. ``id``."""
+        store, db = self._deps.store, self._deps.db
+        found = await db(store.event, str(request["id"]))
+        if found is None:
+            raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
+        event = found[0]
+        await db(store.append_audit, [self._audit("replay", who, event.source, event=event.id)])
+        if not await db(store.replay_event, event.id):
+            raise Waits(f"{event.id} waits to be handed on already", hint=f"See `reconciler events {event.id}`.")
+        self._deps.log.info(
+            "event_replayed",
+            kind=event.source.kind,
+            name=event.source.name,
+            canvas=event.source.canvas,
+            event_id=event.id,
+            by=who,
+        )
+        self._wake_events()
+        return {"event": event.id}
+
     async def redeliver(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Look for missed deliveries now: ``source`` (optional), ``since`` (seconds back, optional)."""
         only = self._find(str(request["source"]), Kind.EVENT_SOURCE) if request.get("source") else None
@@ -366,11 +394,11 @@ class Commands:
         known = set(self._engine.live.resources)
         identity = parse_resource(text if "/" in text or kind is None else f"{kind.value}/{text}", known)
         if identity not in known:
-            near = difflib.get_close_matches(str(identity), [str(one) for one in known], n=3)
+            near = Guesses().nearest(str(identity), [str(one) for one in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",
-                hint=f"Did you mean {', '.join(near)}?" if near else "See `reconciler status`.",
+                hint=f"Did you mean {near}?" if near else "See `reconciler status`.",
             )
         if kind is not None and identity.kind != kind.value:
             raise UsageError(f"{text} is no {kind.value}")

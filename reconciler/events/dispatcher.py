@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from reconciler.drivers.catalog import driver_for
+from reconciler.engine.evaluator import EvaluatorFailed
 from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import integration_path, source_type
-from reconciler.events.fanout import Wiring, route, wire
+from reconciler.events.fanout import Wiring, wire
+from reconciler.events.judging import SOURCE_PART, Job, Judge, Last, Stopped
 from reconciler.events.writer import at_fault
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
@@ -28,21 +31,53 @@ HOLD_S = 1.0
 """How long a burst of deliveries is let in before any of it is handed on: their senders wait for an answer. Then handing on
 has as long for itself, so that under a load that does not end neither starves."""
 LOOK_S = 0.01
+MOST_ATTEMPTS = 3
+"""After so many that did not end an event is put into quarantine; one more for each target that is known to be at fault."""
+TROUBLE_S = 600.0
+"""How long the events of a source are tried alone after the worker was stopped at one."""
+MOST_STOPS = 10_000
 _NO_RUN = ("", "", 0)
-Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Events that are handed on together, which of them say what an earlier one said, and the time."""
+
+    pending: list[tuple[Event, bytes]]
+    same: Mapping[str, str]
+    now: float
+
+
+Crowded = Callable[[], bool]
 
 
 class Dispatcher:
     """Drains the inbox of one process; any number of processes may do so on one state."""
 
     def __init__(
-        self, engine: Engine, *, on_queued: Callable[[], None], beat: Callable[[], None], crowded: Callable[[], bool]
+        self,
+        engine: Engine,
+        judge: Judge,
+        *,
+        holder: str,
+        on_queued: Callable[[], None],
+        on_trouble: Callable[[], None],
+        beat: Callable[[], None],
+        crowded: Crowded,
     ) -> None:
         self._engine = engine
+        self._judge = judge
+        self._holder = holder
+        self._counts: dict[str, int] = {}
+        """Attempts under way: event → how many were counted before."""
+        self._stops: dict[str, tuple[Stopped, ...]] = {}
+        self._trouble: dict[ResourceId, tuple[str, float]] = {}
         self._crowded = crowded
         """Whether deliveries are coming in faster than one by one."""
         self._held_until = self._joins_at = 0.0
         self._on_queued = on_queued
+        self._on_trouble = on_trouble
+        """Called when an event failed or was put into quarantine: the status shows how many there are."""
         self._beat = beat
         self._wake = asyncio.Event()
         self._wiring: tuple[Any, Wiring] | None = None
@@ -62,8 +97,9 @@ class Dispatcher:
                 handed_on = await self.turn()
                 again = handed_on > 0  # a batch is bounded by bytes too: there may be more
                 await self._end_joins()
-            except StateError as error:
+            except (StateError, EvaluatorFailed) as error:
                 self._engine.deps.log.error("events_paused", code=error.code, error=error.message)
+                again = False
             if 1 < handed_on < BATCH:
                 await asyncio.sleep(LOOK_S)  # more come in all the time: let some of them share the next turn
             if not again:
@@ -81,42 +117,139 @@ class Dispatcher:
         self._held_until = loop.time() + (HOLD_S if self._crowded() else 0.0)
 
     async def turn(self) -> int:
-        """Hand on one batch; returns how many events there were."""
-        deps = self._engine.deps
+        """Hand on one batch, and one event of those whose last attempt did not end; returns how many events there were."""
         if self._engine.live.empty:
             return 0  # nobody knows yet who wants what: an event handed on now would be lost for everyone
-        pending, same, now = await deps.db(self._look)
-        if not pending:
+        await self._take_back()
+        return await self._untried() + await self._suspect()
+
+    async def _untried(self) -> int:
+        """Hand on the oldest events that were not tried yet, but those of a source that is in trouble: they are tried alone."""
+        apart = frozenset(source for source in self._trouble if self._in_trouble(source))
+        batch = await self._engine.deps.db(self._look, apart)
+        if not batch.pending:
             return 0
+        self._counts = dict.fromkeys((event.id for event, _ in batch.pending if event.source not in apart), 0)
+        tried = [one for one in batch.pending if one[0].source not in apart]
+        if tried:
+            await self._hand_on(dataclasses.replace(batch, pending=tried))
+        self._counts = {}
+        return len(batch.pending)
+
+    async def _suspect(self) -> int:
+        """Try one event alone whose last attempt did not end; the attempt is counted first, and after a few it is put aside."""
+        deps = self._engine.deps
+        found = await deps.db(deps.store.suspect, self._holder)
+        if found is None:
+            return 0
+        event, body, count = found
+        stops = self._stops.get(event.id, ())
+        skip = frozenset(one.part for one in stops)
+        if SOURCE_PART in skip or count >= MOST_ATTEMPTS + len(skip):
+            why = stops[-1].why if stops else f"the process ended at each of {count} attempts"
+            await self._quarantine(event, skip, why)
+            return 1
+        await deps.db(deps.store.begin_attempts, {event.id: count + 1}, self._holder)
+        self._counts = {event.id: count}
+        same, now = await deps.db(lambda: (deps.store.same_before([event]), deps.store.now()))
+        await self._hand_on(_Batch([(event, body)], same, now), skip=skip)
+        self._counts = {}
+        return 1
+
+    async def _take_back(self) -> None:
+        """Put right the counts of attempts that were broken off for a reason which was not the events'."""
+        counts, deps = self._counts, self._engine.deps
+        if counts:
+            await deps.db(deps.store.forget_attempts, [one for one, count in counts.items() if not count])
+            await deps.db(deps.store.begin_attempts, {one: count for one, count in counts.items() if count}, self._holder)
+            self._counts = {}
+
+    async def _quarantine(self, event: Event, skip: frozenset[str], why: str) -> None:
+        where = ", ".join(sorted(one for one in skip if one)) or str(event.source)
+        routing = Routing(event.id, EventState.QUARANTINED, "overrun", f"evaluating it for {where} was stopped: {why}")
+        await self._settle([routing])
+        self._on_trouble()
+        self._log_quarantine(event, routing.message)
+
+    def _log_quarantine(self, event: Event, why: str) -> None:
+        self._stops.pop(event.id, None)
+        source = event.source
+        self._engine.deps.log.error(
+            "event_quarantined", kind=source.kind, name=source.name, canvas=source.canvas, event_id=event.id, error=why
+        )
+
+    def _in_trouble(self, source: ResourceId) -> bool:
+        """Whether the worker was stopped at an event of ``source`` a short while ago, at this revision."""
+        revision, until = self._trouble.get(source, ("", 0.0))
+        return revision == self._engine.live.revision and asyncio.get_running_loop().time() < until
+
+    async def _hand_on(self, batch: _Batch, skip: frozenset[str] = frozenset()) -> None:
+        deps = self._engine.deps
         wiring = self.wiring()
+        pending, now = batch.pending, batch.now
         last = await self._last(pending, wiring)
         runs = self._runs(pending)
         behind = await deps.db(deps.store.stages_behind, {run[:2] for run in runs.values()}) if runs else {}
-        routings = [
-            self._route(
-                event, body, wiring, last=last, same=same, through=behind.get(runs.get(event.id, _NO_RUN)[:2], ()), now=now
+        routings = {event.id: found for event, _ in pending if (found := self._without_looking(event, batch.same, wiring))}
+        jobs = [
+            Job(
+                event,
+                body,
+                integration_path(wiring.resources[event.source]),
+                behind.get(runs.get(event.id, _NO_RUN)[:2], ()),
+                skip,
             )
             for event, body in pending
+            if event.id not in routings
         ]
+        judged = await self._judge.judge(jobs, wiring, last, now)
+        for stopped in judged.stopped:
+            self._note(stopped)
+        for event_id, found in judged.routings.items():
+            routings[event_id] = self._without_suspended(found, wiring, now)
         failpoint("events-before-settle")
-        routings = await self._settle(routings)
+        settled = await self._settle([routings[event.id] for event, _ in pending if event.id in routings])
         failpoint("events-after-settle")
+        self._counts = {}
         for integration, external_id, attempt in set(runs.values()):  # looked at now instead of at their next turn
             await deps.db(deps.store.hint, integration, external_id, now)
             if attempt > 1:
                 await deps.db(deps.store.hint_again, integration, external_id, attempt, now)
-        await self._tell(routings, now)
-        self._wake.set() if any(routing.joins for routing in routings) else None
-        return len(pending)
+        await self._tell(settled, now)
+        for event, _ in pending:
+            if (found := routings.get(event.id)) is not None and found.state is EventState.QUARANTINED:
+                stops = self._stops.get(event.id, ())
+                self._log_quarantine(event, stops[-1].why if stops else found.message)
+        self._wake.set() if any(routing.joins for routing in settled) else None
 
-    def _look(self) -> tuple[list[tuple[Event, bytes]], dict[str, str], float]:
-        """Return the oldest events that nobody has looked at, which of them say what an earlier one said, and the time.
+    def _note(self, stopped: Stopped) -> None:
+        """Remember where the worker was stopped: what is tried alone is tried without it the next time."""
+        event = stopped.job.event
+        until = asyncio.get_running_loop().time() + TROUBLE_S
+        self._trouble[event.source] = (self._engine.live.revision, until)
+        if len(self._stops) > MOST_STOPS:
+            self._stops.pop(next(iter(self._stops)))
+        self._stops[event.id] = (*self._stops.get(event.id, ()), stopped)
+        self._engine.deps.log.warning(
+            "event_overrun",
+            kind=event.source.kind,
+            name=event.source.name,
+            canvas=event.source.canvas,
+            event_id=event.id,
+            target=stopped.part or event.source.path,
+            error=stopped.why,
+        )
 
-        Runs on the state's thread: one change of threads for all three, not one each.
+    def _look(self, apart: frozenset[ResourceId]) -> _Batch:
+        """Return the oldest events that were not tried yet, which of them say what an earlier one said, and the time.
+
+        Runs on the state's thread: one change of threads for all of it. The attempt is counted before anything is made of them.
         """
         store = self._engine.deps.store
         pending = store.pending_events(BATCH)
-        return pending, store.same_before([event for event, _ in pending]), store.now()
+        if pending:
+            store.begin_attempts({event.id: 0 if event.source in apart else 1 for event, _ in pending}, self._holder)
+        return _Batch(pending, store.same_before([event for event, _ in pending]), store.now())
 
     async def _settle(self, routings: Sequence[Routing]) -> list[Routing]:
         """Commit what a batch leads to; returns what was committed, and not by another process before.
@@ -139,7 +272,7 @@ class Dispatcher:
                     raise
                 deps.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
                 why = f"what it leads to cannot be stored: {type(error).__name__}"
-                rejected = Routing(routing.event_id, EventState.REJECTED, "error", why)
+                rejected = Routing(routing.event_id, EventState.FAILED, "error", why)
                 settled += await deps.db(deps.store.settle_events, [rejected])
         return settled
 
@@ -155,17 +288,8 @@ class Dispatcher:
         asked = {one for event, _ in pending for one in wiring.needs_last(event.source)}
         return {(stage, results): await deps.db(deps.store.last_inputs, stage, results) for stage, results in asked}
 
-    def _route(
-        self,
-        event: Event,
-        body: bytes,
-        wiring: Wiring,
-        *,
-        last: Last,
-        same: Mapping[str, str],
-        through: tuple[str, ...],
-        now: float,
-    ) -> Routing:
+    def _without_looking(self, event: Event, same: Mapping[str, str], wiring: Wiring) -> Routing | None:
+        """Return what becomes of an event whatever it says, or None."""
         if event.id in same:
             return Routing(event.id, EventState.REJECTED, "duplicate", f"{same[event.id]} said the same")
         source = wiring.resources.get(event.source)
@@ -173,20 +297,7 @@ class Dispatcher:
             return Routing(event.id, EventState.REJECTED, "removed", "its source is no longer declared")
         if source.id.kind == Kind.EVENT_SOURCE.value and (why := self._engine.suspended(source)):
             return Routing(event.id, EventState.REJECTED, "suspended", why)
-        try:
-            found = route(
-                event,
-                body,
-                wiring,
-                last=lambda stage, results: last.get((stage, results)),
-                integration=integration_path(source),
-                through=through,
-                now=now,
-            )
-            return self._without_suspended(found, wiring, now)
-        except Exception as error:  # one event that nobody foresaw must not keep all others waiting
-            self._engine.deps.log.exception("event_failed", event_id=event.id, code="RC9001", error=type(error).__name__)
-            return Routing(event.id, EventState.REJECTED, "error", f"a defect of this program: {type(error).__name__}")
+        return None
 
     def _without_suspended(self, routing: Routing, wiring: Wiring, now: float) -> Routing:
         """A group that is suspended takes no part of a set; a stage that is keeps what it was queued."""
@@ -238,7 +349,9 @@ class Dispatcher:
                 )
             for item_id, report, why in routing.unreported:
                 log.warning("report_without_target", item=item_id, report=report, reason=why)
-            if routing.state is EventState.REJECTED:
+            if routing.state in (EventState.FAILED, EventState.QUARANTINED):
+                self._on_trouble()
+            if routing.state in (EventState.REJECTED, EventState.FAILED):
                 log.debug("event_rejected", event_id=routing.event_id, reason=routing.reason)
 
     async def _end_joins(self) -> None:

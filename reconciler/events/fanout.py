@@ -82,11 +82,21 @@ def connected(resource: Resource, connection: Mapping[str, Any]) -> ResourceId |
 
 
 def route(
-    event: Event, body: bytes, wiring: Wiring, *, last: LastOf, integration: str, now: float, through: Sequence[str] = ()
+    event: Event,
+    body: bytes,
+    wiring: Wiring,
+    *,
+    last: LastOf,
+    integration: str,
+    now: float,
+    through: Sequence[str] = (),
+    skip: frozenset[str] = frozenset(),
+    at: Callable[[int], None] = lambda _part: None,
 ) -> Routing:
     """Return what ``event`` leads to at the revision of ``wiring``.
 
-    ``integration``: path of its source's Integration, or empty. ``through``: the stages that led to the run it is about.
+    ``integration``: path of its source's Integration, or empty. ``through``: the stages that led to the run it is about. ``skip``:
+    paths of targets whose evaluation overran; they are passed over. ``at``: called before each target, with its number from 1.
     """
     try:
         payload = orjson.loads(body)
@@ -100,14 +110,15 @@ def route(
     if source is not None and source.id.kind == Kind.EVENT_SOURCE.value:
         verdict = from_source(source.spec, (event.type, *event.also), payload, event.headers)
         if not verdict.passes:
-            return Routing(event.id, EventState.REJECTED, verdict.reason, verdict.message)
+            state = EventState.FAILED if verdict.reason == "error" else EventState.REJECTED
+            return Routing(event.id, state, verdict.reason, verdict.message)
     outside = event.source.kind == Kind.EVENT_SOURCE.value
     origin = _began(event, payload, wiring, integration) if outside else handed_on(payload)
     if event.source.kind == Kind.STAGE.value:
         through = (*through, event.source.path)
     if through:
         origin["through"] = [*dict.fromkeys([*origin.get("through", ()), *through])]
-    return _Fan(event, payload, wiring, last, origin, now).routing()
+    return _Fan(event, payload, wiring, last, origin, now).routing(skip, at)
 
 
 def _began(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict[str, Any]:
@@ -132,8 +143,12 @@ class _Fan:
         self.joins: list[Join] = []
         self.rejections: list[RejectedBy] = []
 
-    def routing(self) -> Routing:
-        for target in self.wiring.targets.get(self.event.source, ()):
+    def routing(self, skip: frozenset[str], at: Callable[[int], None]) -> Routing:
+        for number, target in enumerate(self.wiring.targets.get(self.event.source, ()), 1):
+            if target.resource.id.path in skip:
+                self._reject(target, "overrun", "its filter, mapping or groupBy takes more time or memory than it may")
+                continue
+            at(number)
             verdict = judge(target.connection, self.payload, self.event.headers)
             if not verdict.passes:
                 self._reject(target, verdict.reason, verdict.message)
@@ -142,8 +157,11 @@ class _Fan:
             else:
                 self._join(target)
         items = tuple(one.item for one in self.queued)
+        state, reason = self._state()
         return Routing(
             self.event.id,
+            state,
+            reason,
             items=items,
             pins={one.item.spec_digest: one.pin for one in self.queued},
             reports=tuple(report for one in self.queued for report in one.reports),
@@ -151,6 +169,15 @@ class _Fan:
             joins=tuple(self.joins),
             rejections=tuple(self.rejections),
         )
+
+    def _state(self) -> tuple[EventState, str]:
+        """An event that led to nothing because of a mistake is not a processed one: it is found by its state."""
+        reasons = {one.reason for one in self.rejections}
+        if "overrun" in reasons:
+            return EventState.QUARANTINED, "overrun"
+        if "error" in reasons and not self.queued and not self.joins:
+            return EventState.FAILED, "error"
+        return EventState.PROCESSED, ""
 
     def _reject(self, target: Target, reason: str, message: str) -> None:
         self.rejections.append(RejectedBy(self.event.id, target.resource.id, reason, message, self.now))

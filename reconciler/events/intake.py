@@ -155,13 +155,17 @@ class Intake:
                 error="a delivery with a known id has another body: somebody replays, or the sender is defective",
             )
             return CONTRADICTED
+        if stored.again:
+            self._deps.log.info(
+                "event_replayed", kind=source.kind, name=source.name, canvas=source.canvas, event_id=stored.event_id, by="sender"
+            )
         self.counts["accepted" if stored.new else "duplicate"] += 1
         return ACCEPTED
 
     async def store(self, source: ResourceId, delivery: Delivery, origin: Origin, now: float) -> Stored:
         """Store a delivery, however it came; raises `InboxFull`, `StateError`."""
         stored = await self._writer.store(Arrival(self._event(source, delivery, origin, now), delivery.body))
-        if stored.new:
+        if stored.new or stored.again:
             self._on_event()
         return stored
 

@@ -15,6 +15,7 @@ from reconciler.events.intake import Intake
 from reconciler.events.sweep import Sweep
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import NotImplementedYet
+from reconciler.model.events import EventState
 from reconciler.model.executions import Execution
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
@@ -52,9 +53,18 @@ class Looking:
             self._scheduled = [one for one in resources if one.spec.get("type") == "schedule" and "schedule" in one.spec]
         if before is None:
             before = await asyncio.to_thread(self._singly, live, self._stages, self._intake.endpoints())
-        pending = await self._engine.deps.db(self._engine.deps.store.pending_count)
+        states = (EventState.PENDING, EventState.FAILED, EventState.QUARANTINED)
+        counts = await self._engine.deps.db(self._engine.deps.store.event_counts, states)
+        pending, failed, quarantined = (counts[state] for state in states)
         schedules = await self._schedules(before.suspended)
-        return dataclasses.replace(before, stages=await self._rows(self._stages), pending=pending, schedules=schedules)
+        return dataclasses.replace(
+            before,
+            stages=await self._rows(self._stages),
+            pending=pending,
+            failed=failed,
+            quarantined=quarantined,
+            schedules=schedules,
+        )
 
     def _singly(self, live: Live, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> Outside:
         """Return what is known of single resources. On a thread: there may be thousands of them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 
@@ -61,60 +60,80 @@ class Ticking:
             self.next_at.clear()
         deps = self._engine.deps
         now = await deps.db(deps.store.now)
-        for source in sources:
-            await self._source(source, now)
+        await self._load(sources, now)
+        due = [(source, found) for source in sources if (found := self._due(source, now))]
+        fired = [(source, found) for source, found in due if not self._engine.suspended(source)]
+        try:
+            if fired:
+                await self._fire(fired, now)
+            await self._remember([source for source, _ in due], now)
+        except StateError:
+            for source, _ in due:  # they are due until that is stored
+                self.next_at.pop(source.id, None)
+            raise
 
-    async def _source(self, source: Resource, now: float) -> None:
+    def _due(self, source: Resource, now: float) -> list[float]:
+        """Return the slots that passed since the schedule was looked at last."""
+        after = self._after[source.id][1]
+        if now < self.next_at.get(source.id, 0.0):
+            return []
         schedule = source.spec["schedule"]
-        digest = digest_of(schedule)
-        after = await self._seen(source.id, digest, now)
-        if now < self.next_at.get(source.id, 0.0) and after == self._after[source.id][1]:
-            return
-        due = slots(schedule, max(after, now - GRACE_S), now, MOST)
         coming = slots(schedule, now, now + 400 * 86_400, 1)
         self.next_at[source.id] = coming[0] if coming else now + 86_400
-        if due and not self._engine.suspended(source):
-            await self._fire(source, due, digest)
-        if due or source.id not in self._after:
-            await self._remember(source.id, digest, now)
+        return slots(schedule, max(after, now - GRACE_S), now, MOST)
 
-    async def _seen(self, source: ResourceId, digest: str, now: float) -> float:
-        """Return up to when slots were fired; a schedule that is new or was changed begins now."""
-        known = self._after.get(source)
-        if known is None or known[0] != digest:
-            deps = self._engine.deps
-            value: Any = await deps.db(deps.store.get_cursor, f"schedule/{source.path}")
+    async def _load(self, sources: list[Resource], now: float) -> None:
+        """Take up until when each schedule was fired; one that is new or was changed begins now. Peers' progress counts, too."""
+        fresh = [one for one in sources if self._after.get(one.id, ("", 0.0))[0] != digest_of(one.spec["schedule"])]
+        if not fresh:
+            return
+        deps = self._engine.deps
+        known = await deps.db(deps.store.cursors, "schedule/")
+        begun = []
+        for source in fresh:
+            digest = digest_of(source.spec["schedule"])
+            value = known.get(f"schedule/{source.id.path}")
             if isinstance(value, dict) and value.get("digest") == digest:
-                self._after[source] = (digest, float(value["after"]))
+                self._after[source.id] = (digest, float(value["after"]))
             else:
-                await self._remember(source, digest, now)
-            self.next_at.pop(source, None)
-        return self._after[source][1]
+                begun.append(source)
+            self.next_at.pop(source.id, None)
+        await self._remember(begun, now)
 
-    async def _remember(self, source: ResourceId, digest: str, at: float) -> None:
+    async def _remember(self, sources: list[Resource], at: float) -> None:
+        """Store, in one commit, that the slots of ``sources`` were fired until ``at``."""
+        if not sources:
+            return
         deps = self._engine.deps
-        self._after[source] = (digest, at)
-        await deps.db(deps.store.set_cursors, {f"schedule/{source.path}": {"digest": digest, "after": at}})
+        for source in sources:
+            self._after[source.id] = (digest_of(source.spec["schedule"]), at)
+        rows = {f"schedule/{one.id.path}": dict(zip(("digest", "after"), self._after[one.id], strict=True)) for one in sources}
+        await deps.db(deps.store.set_cursors, rows)
 
-    async def _fire(self, source: Resource, due: list[float], digest: str) -> None:
+    async def _fire(self, fired: list[tuple[Resource, list[float]]], now: float) -> None:
+        """Store the newest slot of each schedule, all in one commit."""
         deps = self._engine.deps
-        slot = due[-1]
-        now = await deps.db(deps.store.now)
-        body = orjson.dumps({"type": "scheduled", "scheduled_at": iso(slot), "missed": len(due) - 1})
-        event = Event(
-            id=new_event_id(now),
-            source=source.id,
-            delivery_id=slot_id(iso(slot)),
-            type="scheduled",
-            origin=Origin.SCHEDULED,
-            state=EventState.PENDING,
-            received_at=now,
-            occurred_at=slot,
-        )
-        stored = (await deps.db(deps.store.add_events, [Arrival(event, body)]))[0]
-        if stored.new:
-            if len(due) > 1:
+        stored = await deps.db(deps.store.add_events, [_arrival(source.id, due, now) for source, due in fired])
+        for (source, due), one in zip(fired, stored, strict=True):
+            if one.new and len(due) > 1:
                 deps.log.warning(
                     "slots_missed", kind=source.id.kind, name=source.id.name, canvas=source.id.canvas, count=len(due) - 1
                 )
+        if any(one.new for one in stored):
             self._on_event()
+
+
+def _arrival(source: ResourceId, due: list[float], now: float) -> Arrival:
+    """Return the event of the newest of the slots that are due."""
+    slot = due[-1]
+    event = Event(
+        id=new_event_id(now),
+        source=source,
+        delivery_id=slot_id(iso(slot)),
+        type="scheduled",
+        origin=Origin.SCHEDULED,
+        state=EventState.PENDING,
+        received_at=now,
+        occurred_at=slot,
+    )
+    return Arrival(event, orjson.dumps({"type": "scheduled", "scheduled_at": iso(slot), "missed": len(due) - 1}))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 from reconciler.manifests.consequences import names_unread, without_consequences
 from reconciler.manifests.feasible import called_urls
+from reconciler.manifests.nearest import Guesses
 from reconciler.manifests.parsing import LOADER_VERSION, SOURCE_KINDS, Parsed, ParsedFile, parse_file
 from reconciler.manifests.providers import source_problems, stage_problems
 from reconciler.manifests.text import YamlProblem
@@ -18,6 +19,10 @@ from reconciler.model.serialize import no_collection
 
 DEFAULT_CANVAS = "default"
 Refused = Callable[[str], str]
+MAX_PROBLEMS = 1_000
+"""Problems of a revision that are all reported. Of more, each file's first `MAX_OF_FILE` are, and only so many are explained."""
+MAX_OF_FILE = 10
+MAX_IN_CIRCLE = 8
 _SECRET = Kind.SECRET.value
 _WRITTEN_AS = {"/spec/access_key/": "/spec/access_key_id/", "/spec/secret_key/": "/spec/secret_access_key/"}
 
@@ -89,9 +94,11 @@ def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, s
     _refuse_twins(entries)
     index = {entry.id: entry for entry in entries if entry.id.name}
     unread = names_unread(((file.path, file.data) for file in files), problems)
+    names = _names(index)
+    guesses = Guesses()
     for entry in entries:
         if entry.id.name:
-            _find_references(entry, index, unread=unread)
+            _find_references(entry, index, names, guesses, unread=unread)
         _refuse_urls(entry, refused)
     problems = without_consequences(problems, [problem for entry in entries for problem in entry.problems])
     _refuse_cycles(entries, index)
@@ -100,7 +107,22 @@ def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, s
     valid = [entry for entry in entries if entry.valid]
     invalid = {entry.id for entry in entries if not entry.valid and entry.id.name and entry.id.kind}
     resources = tuple(sorted((_resource(entry) for entry in valid), key=lambda resource: resource.id))
-    return Desired(revision, resources, tuple(sorted(set(problems), key=_order)), frozenset(invalid - {r.id for r in resources}))
+    return Desired(
+        revision, resources, _capped(sorted(set(problems), key=_order)), frozenset(invalid - {r.id for r in resources})
+    )
+
+
+def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Return ``problems``; of very many only the first of each file, and how many more there are."""
+    if len(problems) <= MAX_PROBLEMS:
+        return tuple(problems)
+    kept: list[Problem] = []
+    for _, of_file in groupby(problems, key=lambda one: one.location.file):
+        mine = list(of_file)
+        kept += mine[:MAX_OF_FILE]
+        if len(mine) > MAX_OF_FILE:
+            kept.append(Problem(mine[MAX_OF_FILE].location, "RC1001", f"{len(mine) - MAX_OF_FILE} more problems in this file"))
+    return tuple(kept)
 
 
 def _order(problem: Problem) -> tuple[Any, ...]:
@@ -112,6 +134,7 @@ def _parse(files: list[SourceFile], cache: ParseCache | None, *, sandbox: bool) 
     known = cache.get_many(keys.values()) if cache is not None else {}
     parsed: dict[str, ParsedFile] = {}
     fresh: dict[str, bytes] = {}
+    problems = 0
     for file in files:
         if file.blob in parsed:
             continue
@@ -119,8 +142,10 @@ def _parse(files: list[SourceFile], cache: ParseCache | None, *, sandbox: bool) 
         if payload is not None:
             parsed[file.blob] = ParsedFile.restore(payload)
             continue
-        parsed[file.blob] = parse_file(file.data, sandbox=sandbox)
-        if cache is not None:
+        explain = problems < MAX_PROBLEMS
+        parsed[file.blob] = parse_file(file.data, sandbox=sandbox, explain=explain)
+        problems += len(parsed[file.blob].problems)
+        if cache is not None and explain:
             fresh[keys[file.blob]] = parsed[file.blob].dump()
     if cache is not None and fresh:
         cache.put_many(fresh)
@@ -160,8 +185,9 @@ def _refuse_twins(entries: list[_Entry]) -> None:
             by_id.setdefault(entry.id, []).append(entry)
     for identity, twins in by_id.items():
         for entry in twins if len(twins) > 1 else ():
-            others = ", ".join(str(Location(o.path, o.parsed.line, o.parsed.column)) for o in twins if o is not entry)
-            entry.say("RC1211", "/metadata/name", f"{identity} is declared more than once", f"Also in {others}. Keep one.")
+            others = islice((Location(o.path, o.parsed.line, o.parsed.column) for o in twins if o is not entry), 3)
+            also = ", ".join(map(str, others)) + (f" and {len(twins) - 4} more places" if len(twins) > 4 else "")
+            entry.say("RC1211", "/metadata/name", f"{identity} is declared more than once", f"Also in {also}. Keep one.")
 
 
 def _lookup(entry: _Entry, kind: str, name: str, index: Mapping[ResourceId, _Entry]) -> ResourceId | None:
@@ -180,28 +206,42 @@ def _refuse_urls(entry: _Entry, refused: Refused) -> None:
             entry.say("RC1279", pointer, why, "Add it to `network.allow` of the configuration if it is meant; see --config.")
 
 
-def _find_references(entry: _Entry, index: Mapping[ResourceId, _Entry], *, unread: frozenset[str]) -> None:
+def _names(index: Mapping[ResourceId, _Entry]) -> dict[tuple[str, str], set[str]]:
+    """Return the names that can be meant, by kind and canvas."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for one in index:
+        names.setdefault((one.kind, one.canvas), set()).add(one.name)
+    return names
+
+
+def _find_references(
+    entry: _Entry,
+    index: Mapping[ResourceId, _Entry],
+    names: Mapping[tuple[str, str], set[str]],
+    guesses: Guesses,
+    *,
+    unread: frozenset[str],
+) -> None:
     for kind, name, pointer in entry.parsed.named or _named(entry.parsed):
         found = _lookup(entry, kind, name, index)
         if found is None:
-            near = difflib.get_close_matches(
-                name, sorted({i.name for i in index if i.kind == kind and i.canvas in {entry.id.canvas, DEFAULT_CANVAS}}), n=1
-            )
             if name in unread:  # one cause, one error: the document that cannot be read
                 entry.undecided = True
                 continue
+            known = names.get((kind, entry.id.canvas), set()) | names.get((kind, DEFAULT_CANVAS), set())
+            near = guesses.nearest(name, known)
             where = "canvas 'default'" if entry.id.canvas == DEFAULT_CANVAS else f"canvas {entry.id.canvas!r} or in 'default'"
-            hint = f"Did you mean {near[0]!r}?" if near else f"Declare it in {where}."
+            hint = f"Did you mean {near!r}?" if near else f"Declare it in {where}."
             entry.say("RC1212", pointer, f"there is no {kind} {name!r} in {where}", hint)
             continue
         entry.references.append(found)
-        _check_target(entry, index[found], pointer)
+        _check_target(entry, index[found], pointer, guesses)
 
 
-def _check_target(entry: _Entry, target: _Entry, pointer: str) -> None:
+def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses) -> None:
     spec, other = entry.parsed.spec, target.parsed.spec
     if target.id.kind == Kind.SECRET.value and target.parsed.valid:
-        _check_key(entry, target, pointer)
+        _check_key(entry, target, pointer, guesses)
     if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid:
         return
     provider = other.get("type")
@@ -243,7 +283,7 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str) -> None:
             entry.say(*problem)
 
 
-def _check_key(entry: _Entry, secret: _Entry, pointer: str) -> None:
+def _check_key(entry: _Entry, secret: _Entry, pointer: str, guesses: Guesses) -> None:
     """The key that stands beside the Secret's name must be one of its keys."""
     data = secret.parsed.spec.get("data")
     if not isinstance(data, Mapping):
@@ -255,12 +295,12 @@ def _check_key(entry: _Entry, secret: _Entry, pointer: str) -> None:
             return
     key = node.get("key") if isinstance(node, Mapping) else None
     if key is not None and key not in data:
-        near = difflib.get_close_matches(str(key), list(data), n=1)
+        near = guesses.nearest(str(key), data)
         entry.say(
             "RC1214",
             pointer.rpartition("/")[0] + "/key",
             f"the Secret {secret.id.name!r} has no key {key!r}",
-            f"Did you mean {near[0]!r}?" if near else f"Its keys: {', '.join(sorted(data))}.",
+            f"Did you mean {near!r}?" if near else f"Its keys: {', '.join(sorted(data)[:20])}{', …' if len(data) > 20 else ''}.",
         )
 
 
@@ -302,37 +342,42 @@ def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) ->
     kinds = {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}
     flow = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
     done: set[ResourceId] = set()
+    said: set[ResourceId] = set()
     for start in sorted(flow):
-        if start in done:
-            continue
-        for cycle in _cycles_from(start, flow, done):
-            text = " → ".join(str(one) for one in [*cycle, cycle[0]])
+        for cycle in _cycles_from(start, flow, done) if start not in done else ():
+            shown = [str(one) for one in cycle]
+            if len(shown) > MAX_IN_CIRCLE:
+                shown[MAX_IN_CIRCLE - 1 :] = [f"… ({len(shown) - MAX_IN_CIRCLE + 1} more)"]
+            text = " → ".join([*shown, shown[0]])
             for one in cycle:
-                index[one].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
+                if one not in said:
+                    index[one].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
+            said.update(cycle)
 
 
 def _cycles_from(
     start: ResourceId, flow: Mapping[ResourceId, list[ResourceId]], done: set[ResourceId]
 ) -> Iterator[list[ResourceId]]:
-    path: list[ResourceId] = []
+    path: dict[ResourceId, None] = {}
     stack: list[tuple[ResourceId, int]] = [(start, 0)]
     while stack:
         node, position = stack.pop()
         if position == 0:
             if node in done:
                 continue
-            path.append(node)
+            path[node] = None
         following = flow.get(node, [])
         if position < len(following):
             stack.append((node, position + 1))
             target = following[position]
             if target in path:
-                yield path[path.index(target) :]
+                order = list(path)
+                yield order[order.index(target) :]
             elif target not in done:
                 stack.append((target, 0))
         else:
             done.add(node)
-            path.remove(node)
+            del path[node]
 
 
 def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from reconciler.manifests import schemas
 from reconciler.manifests.canonical import canonical_spec, word
 from reconciler.manifests.explain import problems_of
 from reconciler.manifests.rules import check_document
-from reconciler.manifests.strict import Document, escape, load_documents
+from reconciler.manifests.strict import MAX_PROBLEMS, Document, capped, escape, load_documents
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.tokens import TOKENS, harmless
 from reconciler.model.resources import Kind, Lifecycle
@@ -22,6 +23,10 @@ from reconciler.model.values import digest_of
 
 LOADER_VERSION = "9"
 """Raised whenever what a file means changes: cached results of older loaders are not used."""
+
+
+MAX_EXPLAINED = 500
+"""Problems of one file after which no more are explained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +98,37 @@ def _dump(one: Parsed) -> list[Any]:
 
 def _restore(row: list[Any]) -> Parsed:
     lifecycle = from_json(Lifecycle, row[6]) if row[6] is not None else _PLAIN
-    return Parsed(row[0], row[1], row[2], row[3], row[4], row[5], lifecycle, row[7], row[8], row[9], row[10], row[11], tuple((a, b, c) for a, b, c in row[12]))
+    return Parsed(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        lifecycle,
+        row[7],
+        row[8],
+        row[9],
+        row[10],
+        row[11],
+        tuple((a, b, c) for a, b, c in row[12]),
+    )
 
 
-def parse_file(data: bytes, *, sandbox: bool) -> ParsedFile:
-    """Parse and check one file on its own."""
+def parse_file(data: bytes, *, sandbox: bool, explain: bool = True) -> ParsedFile:
+    """Parse and check one file on its own; without ``explain`` a document that fails its schema is not told why: that is slow."""
     documents, broken = load_documents(data)
     parsed: list[Parsed] = []
     problems: list[tuple[YamlProblem, int]] = []
     for index, document in enumerate(documents):
-        found, said = _document(document, sandbox=sandbox)
+        found, said = _document(document, sandbox=sandbox, explain=explain and len(problems) < MAX_EXPLAINED)
         parsed.append(found)
         problems += [(problem, index) for problem in said]
     problems += [(problem, -1) for problem in broken]
     return ParsedFile(tuple(parsed), tuple(problems))
 
 
-def _document(document: Document, *, sandbox: bool) -> tuple[Parsed, list[YamlProblem]]:
+def _document(document: Document, *, sandbox: bool, explain: bool) -> tuple[Parsed, list[YamlProblem]]:
     value = document.value
     kind, canvas, name = identity_of(value)
     said_kind = value.get("kind") if isinstance(value, dict) else None
@@ -129,7 +148,8 @@ def _document(document: Document, *, sandbox: bool) -> tuple[Parsed, list[YamlPr
     elif said_kind not in schemas.KINDS:
         problems.append(_no_kind(document, value))
     elif not schemas.fast(said_kind).is_valid(value):
-        problems += problems_of(document, schemas.explaining(said_kind).iter_errors(value)) or [
+        errors = islice(schemas.explaining(said_kind).iter_errors(value), MAX_PROBLEMS) if explain else ()
+        problems += capped(problems_of(document, errors)) or [
             YamlProblem(
                 "RC1101", f"it does not fit the schema of {said_kind}", *here, hint=f"See `reconciler schema {said_kind}`."
             )
@@ -262,8 +282,4 @@ _REFERENCE = re.compile(
 
 
 def _reference_places(document: Document) -> dict[str, tuple[int, int]]:
-    return {
-        pointer: place
-        for pointer, place in document.values.items()
-        if _REFERENCE.search(pointer)
-    }
+    return {pointer: place for pointer, place in document.values.items() if _REFERENCE.search(pointer)}

@@ -12,7 +12,7 @@ _INTRODUCTION: Final = """\
 
 One repository of YAML, in any folder layout, with several documents in a file. Manifests are the files `*.yaml` and `*.yml` below
 `source.path`, without dot files and dot folders, the daemon's own configuration, and what `.reconcilerignore` names (gitignore
-syntax). Any other YAML file there is an error, so that a misspelt `kind` is never passed over.
+syntax, 64 KiB at most). Any other YAML file there is an error, so that a misspelt `kind` is never passed over.
 
 `apiVersion` is `v1` and may be left out. Identity is `kind`, canvas and `name`; the same identity in two places refuses both.
 A reference is looked up in the resource's own canvas, then in `default`, and nowhere else.
@@ -59,7 +59,8 @@ filters:
 ```
 
 A `payload` filter gives a key of the payload, else a dotted path, and a regular expression that is searched for in its value.
-The syntax is that of [RE2](https://github.com/google/re2/wiki/Syntax).
+The syntax is that of [RE2](https://github.com/google/re2/wiki/Syntax). With its repetitions written out, an
+expression may have 10,000 steps: `x{0,1000}` has 1,000.
 
 ## Templates
 

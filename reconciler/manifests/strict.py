@@ -96,7 +96,7 @@ def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
         nodes += builder.nodes
         if builder.problems or builder.root is not None:
             documents.append(
-                Document(builder.root, builder.line, builder.column, builder.keys, builder.values, _capped(builder.problems))
+                Document(builder.root, builder.line, builder.column, builder.keys, builder.values, capped(builder.problems))
             )
         if nodes >= MAX_NODES:
             break
@@ -158,7 +158,8 @@ def _without_directive(chunk: str, builder: _Builder) -> str:
     return "\n".join(lines)
 
 
-def _capped(problems: list[YamlProblem]) -> tuple[YamlProblem, ...]:
+def capped(problems: list[YamlProblem]) -> tuple[YamlProblem, ...]:
+    """Return at most `MAX_PROBLEMS`; the last then says how many more there are."""
     if len(problems) <= MAX_PROBLEMS:
         return tuple(problems)
     last = problems[MAX_PROBLEMS - 1]

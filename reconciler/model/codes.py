@@ -727,6 +727,18 @@ _TABLE = (
         "owner than the Integration's.",
         "Add it to `executor.allow`, or leave such events out with a filter.",
     ),
+    Code(
+        "RC6060",
+        "The worker for expressions failed",
+        "The process in which filters and mappings are evaluated cannot be started, or ended before it began.",
+        "Events wait. Give the daemon memory for a second process of 512 MiB at most, and see the log.",
+    ),
+    Code(
+        "RC6061",
+        "The event cannot be replayed",
+        "It waits to be handed on already.",
+        "See `reconciler events EVENT`.",
+    ),
     # 70xx state
     Code(
         "RC7001",

@@ -70,6 +70,8 @@ class EventState(enum.StrEnum):
     PENDING = "pending"  # stored, not looked at yet
     PROCESSED = "processed"  # handed to every stage and group that wants it
     REJECTED = "rejected"  # nobody may have it: unreadable, too old, filtered by its source
+    FAILED = "failed"  # it led to nothing, since a filter, mapping or groupBy could not be evaluated
+    QUARANTINED = "quarantined"  # evaluating it took the process down, or more time or memory than it may
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class RejectedBy:
 
     event_id: str
     target: ResourceId
-    reason: str  # "filtered", "circle" or "error"
+    reason: str  # "filtered", "circle", "suspended", "error" or "overrun"
     message: str
     at: float
 

@@ -123,6 +123,18 @@ class _Findings(Collector):
 
         outside = engine.view.outside
         yield _gauge("reconciler_events_pending", "Events that nobody has looked at yet.", (), [((), outside.pending)])
+        yield _gauge(
+            "reconciler_events_failed",
+            "Events that led to nothing because of a mistake in a filter or mapping.",
+            (),
+            [((), outside.failed)],
+        )
+        yield _gauge(
+            "reconciler_events_quarantined",
+            "Events that are put aside: evaluating them took too much time or memory.",
+            (),
+            [((), outside.quarantined)],
+        )
         for name, key, text in (
             ("reconciler_stage_queue", "queue", "Items that wait, by stage."),
             ("reconciler_stage_running", "running", "Executions under way, by stage."),
@@ -198,7 +210,9 @@ METRIC_NAMES = (
     "reconciler_credential_valid",
     "reconciler_rate_limit_remaining",
     "reconciler_deliveries_total",
+    "reconciler_events_failed",
     "reconciler_events_pending",
+    "reconciler_events_quarantined",
     "reconciler_stage_queue",
     "reconciler_stage_running",
     "reconciler_executions_total",

@@ -32,6 +32,7 @@ class Verbs:
             "cancel": commands.cancel,
             "rerun": commands.rerun,
             "redeliver": commands.redeliver,
+            "replay": commands.replay,
         }
 
     async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:

@@ -14,10 +14,12 @@ from pathlib import Path
 from reconciler.model.errors import SourceError
 from reconciler.source.base import FileData, FileEntry, Revision, SecurityNotice, Snapshot
 from reconciler.source.errors import BranchGone, NotFastForward, PathGone, RefUnknown, SourceTooLarge, SourceUnreachable
+from reconciler.source.ignore import IGNORE_FILE
+from reconciler.source.ignore import MAX_BYTES as MAX_IGNORE_BYTES
 from reconciler.source.objects import NO_COMMIT_HINT, ObjectReader, check_owner, refuse_lfs
 from reconciler.source.options import Caps, SourceOptions, check_branch, check_ref, normalize_path
 from reconciler.source.runner import GitRunner
-from reconciler.source.selection import IGNORE_FILE, Selector, TreeEntry, is_manifest_name
+from reconciler.source.selection import Selector, TreeEntry, is_manifest_name
 from reconciler.source.signatures import verify
 from reconciler.source.watch import git_filter, manifest_filter, watch
 
@@ -69,7 +71,7 @@ def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
     algorithm = hashlib.sha256 if digits == 64 else _sha1
     base = _real_folder(root, selector.prefix)
     entries = list(_walk(base, selector.caps.tree_entries))
-    ignore = _read_capped(base, IGNORE_FILE, 65_536) or b""
+    ignore = _read_capped(base, IGNORE_FILE, MAX_IGNORE_BYTES) or b""
     found = selector.select(entries, ignore)
     data: dict[str, bytes] = {}
     files: list[FileEntry] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -12,9 +13,11 @@ from pathlib import Path
 from reconciler.model.errors import SourceError
 from reconciler.source.base import FileData, Revision, Snapshot
 from reconciler.source.errors import LfsPointer, MirrorDamaged, PathGone, RefUnknown, SourceOwnership, SourceTooLarge
+from reconciler.source.ignore import IGNORE_FILE
+from reconciler.source.ignore import MAX_BYTES as MAX_IGNORE_BYTES
 from reconciler.source.options import check_ref
 from reconciler.source.runner import GitResult, GitRunner, Run
-from reconciler.source.selection import IGNORE_FILE, LFS_PREFIX, Selector, TreeEntry
+from reconciler.source.selection import LFS_PREFIX, Selector, TreeEntry
 
 _OID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BATCH_BYTES = 16 << 20
@@ -75,7 +78,7 @@ class ObjectReader:
                 f"the tree holds more than {selector.caps.tree_entries:,} files",
                 hint="Name the manifests' folder in source.path.",
             )
-        found = selector.select(entries, await self._ignore_file(entries))
+        found = await asyncio.to_thread(selector.select, entries, await self._ignore_file(entries))
         return Snapshot(revision, found.files, found.notices, found.others)
 
     async def _tree(self, commit: str, path: str) -> str:
@@ -99,8 +102,12 @@ class ObjectReader:
 
     async def _ignore_file(self, entries: list[TreeEntry]) -> bytes:
         entry = next((e for e in entries if e.path == IGNORE_FILE.encode() and e.mode.startswith("100")), None)
-        if entry is None or entry.size > 65_536:
+        if entry is None:
             return b""
+        if entry.size > MAX_IGNORE_BYTES:  # left out, it would let through what it names
+            raise SourceTooLarge(
+                f"{IGNORE_FILE} has {entry.size:,} bytes; it may have {MAX_IGNORE_BYTES:,}", hint="Use fewer patterns."
+            )
         return (await self._contents([entry.blob], entry.size))[entry.blob]
 
     async def read(self, snapshot: Snapshot, blobs: Collection[str] | None = None) -> list[FileData]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from reconciler.source.base import FileEntry, SecurityNotice
 from reconciler.source.errors import SourceTooLarge, TreeRefused
+from reconciler.source.ignore import IGNORE_FILE, Ignore
 from reconciler.source.options import Caps, unsafe_name
 
-IGNORE_FILE = ".reconcilerignore"
 LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
 _SUFFIXES = (".yaml", ".yml")
 _MAX_NOTICES = 100
@@ -52,7 +52,7 @@ class Selector:
 
     def select(self, entries: Iterable[TreeEntry], ignore: bytes) -> Selection:
         """Return manifests, notices and other files. Raises `TreeRefused` (C11) and `SourceTooLarge` (C8)."""
-        ignored = _ignored(ignore)
+        ignored = Ignore(ignore)
         files: list[FileEntry] = []
         notices: list[SecurityNotice] = []
         others: set[str] = set()
@@ -68,7 +68,9 @@ class Selector:
             if not is_manifest_name(name):
                 others.add(self.shown(name))
                 if is_manifest_name(name.lower()):
-                    notices.append(SecurityNotice(self.shown(name), "skipped: a manifest ends in .yaml or .yml, in lower case", True))
+                    notices.append(
+                        SecurityNotice(self.shown(name), "skipped: a manifest ends in .yaml or .yml, in lower case", True)
+                    )
                 continue
             total += entry.size
             files.append(FileEntry(self.shown(name), entry.blob, entry.size))
@@ -133,23 +135,3 @@ def _left_out(mode: str) -> str:
     if mode == "160000":
         return "skipped: submodules are never fetched"
     return "skipped: not a regular file"
-
-
-class _Nothing:
-    def __call__(self, _name: str) -> bool:
-        return False
-
-
-class _Spec:
-    def __init__(self, lines: list[str]) -> None:
-        import pathspec  # 20 ms; only where there is an ignore file
-
-        self._spec = pathspec.GitIgnoreSpec.from_lines(lines)
-
-    def __call__(self, name: str) -> bool:
-        return self._spec.match_file(name)
-
-
-def _ignored(ignore: bytes) -> _Nothing | _Spec:
-    lines = ignore.decode("utf-8", "replace").splitlines()
-    return _Spec(lines) if any(line.strip() for line in lines) else _Nothing()

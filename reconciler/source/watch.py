@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from reconciler.source.selection import IGNORE_FILE
+from reconciler.source.ignore import IGNORE_FILE
 
 _DEBOUNCE_MS = 200
 _STEP_MS = 50

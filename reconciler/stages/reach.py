@@ -9,9 +9,9 @@ from reconciler.drivers.catalog import driver_for
 from reconciler.drivers.http import ApiClient
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.web import WebDriver, connection_to
+from reconciler.drivers.web.http_run import Evaluate
 from reconciler.engine.links import Link
 from reconciler.engine.passes import Engine
-from reconciler.manifests.expressions import ExpressionError, compile_filter, without_nul
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution, RunIntent
 from reconciler.model.resources import Resource, ResourceId
@@ -21,14 +21,6 @@ LOCAL = frozenset({"http", "noop"})
 
 
 _NOBODY = "https://localhost"
-
-
-def _holds(expression: str, answer: Any) -> bool:
-    """Whether a condition of `poll` holds over an answer; raises `ValueError` when it cannot be told."""
-    try:
-        return bool(compile_filter(expression).evaluate(without_nul(answer)))
-    except ExpressionError as error:
-        raise ValueError(error.message) from None
 
 
 def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> RunIntent:
@@ -49,9 +41,9 @@ def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) ->
 class Reach:
     """Finds executors and clients. Clients are those of the reconciling side: one budget a credential."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, holds: Evaluate | None = None) -> None:
         self._engine = engine
-        self._local = WebDriver(_holds)
+        self._local = WebDriver(holds)
 
     def executor(self, stage: Resource) -> Executor:
         """Return what runs a stage; raises `NotImplementedYet` for a provider that has no executor in this version."""

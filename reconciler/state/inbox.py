@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from reconciler.model.events import Event, EventState, RejectedBy
+from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
 from reconciler.state.base import CHUNK, chunks, drop_some, pack, unpack
@@ -21,6 +21,9 @@ from reconciler.state.leases import Leases
 
 PENDING_BYTES = 32 << 20
 """Of events that are looked at together; read into memory they are several times as large."""
+NOTHING = "nothing"
+_REPAIRABLE = ("filtered", "error", "suspended", "removed")
+"""Reasons for which nothing came of an event, and something may after a commit. Never `stale` or `duplicate`: these protect."""
 _count = itertools.count()
 _COLUMNS = tuple(column.name for column in tables.event.columns)
 _OR_IGNORE = str(insert(tables.event).prefix_with("OR IGNORE").compile(dialect=sqlite.dialect()))
@@ -43,6 +46,8 @@ class Stored:
     new: bool
     event_id: str
     same: bool = True
+    again: bool = False
+    """It was sent again after it had led to nothing, and is looked at anew."""
 
 
 class Inbox(Leases):
@@ -74,13 +79,51 @@ class Inbox(Leases):
                 e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id
             )
         ).one()
-        known = unpack(Event, row.payload).body_digest
-        return Stored(False, str(row.id), known == arrival.event.body_digest or not known)
+        event: Event = unpack(Event, row.payload)
+        same = event.body_digest == arrival.event.body_digest or not event.body_digest
+        again = same and arrival.event.origin is Origin.DELIVERED and self._was_refused(connection, event)
+        if again:
+            self._set_pending(connection, event.id, row.payload)
+        return Stored(False, event.id, same, again)
+
+    def _was_refused(self, connection: SqlConnection, event: Event) -> bool:
+        """Whether an event led to nothing, and may lead to something now that manifests are repaired."""
+        if event.state is EventState.PROCESSED:
+            r = tables.rejection
+            refused = select(r.c.event_id).where(r.c.event_id == event.id, r.c.reason.in_(_REPAIRABLE))
+            return connection.execute(refused).first() is not None and not self._led_to_something(connection, event.id)
+        return event.state in (EventState.REJECTED, EventState.FAILED) and event.reason in _REPAIRABLE
+
+    def _led_to_something(self, connection: SqlConnection, event_id: str) -> bool:
+        i, d = tables.item, tables.joined
+        items, parts = select(i.c.id).where(i.c.event_id == event_id), select(d.c.event_id).where(d.c.event_id == event_id)
+        return connection.execute(items).first() is not None or connection.execute(parts).first() is not None
+
+    def _set_pending(self, connection: SqlConnection, event_id: str, payload: bytes) -> None:
+        """Let a stored event be looked at anew, as if it had not been tried; what it led to stays, and is not repeated."""
+        e, r, a = tables.event, tables.rejection, tables.attempt
+        told = {"state": EventState.PENDING.value, "reason": "", "message": ""}
+        changed = json.dumps({**json.loads(payload), **told}).encode()
+        connection.execute(update(e).where(e.c.id == event_id).values(state=EventState.PENDING.value, payload=changed))
+        connection.execute(delete(r).where(r.c.event_id == event_id))
+        connection.execute(delete(a).where(a.c.event_id == event_id))
+
+    def replay_event(self, event_id: str) -> bool:
+        """Let a stored event be looked at anew; False if it waits already, or is gone."""
+        e = tables.event
+        with self._write() as connection:
+            known = select(e.c.payload).where(e.c.id == event_id, e.c.state != EventState.PENDING.value)
+            payload = connection.execute(known).scalar()
+            if payload is not None:
+                self._set_pending(connection, event_id, payload)
+        return payload is not None
 
     def pending_events(self, limit: int, max_bytes: int = PENDING_BYTES) -> list[tuple[Event, bytes]]:
-        """Return the oldest events that nobody has looked at, with their bodies: one, and more up to ``max_bytes`` together."""
-        e = tables.event
-        sizes = select(e.c.id, func.length(e.c.body)).where(e.c.state == EventState.PENDING.value).order_by(e.c.id).limit(limit)
+        """Return the oldest events that were not tried yet, with their bodies: one, and more up to ``max_bytes`` together."""
+        e, a = tables.event, tables.attempt
+        tried = select(a.c.event_id).where(a.c.event_id == e.c.id).exists()
+        pending = select(e.c.id, func.length(e.c.body)).where(e.c.state == EventState.PENDING.value, ~tried)
+        sizes = pending.order_by(e.c.id).limit(limit)
         with self._read() as connection:
             rows = connection.execute(sizes).all()
             total = itertools.accumulate(int(size) for _, size in rows)
@@ -96,6 +139,15 @@ class Inbox(Leases):
         with self._read() as connection:
             query = select(func.count()).select_from(e).where(e.c.state == EventState.PENDING.value)
             return int(connection.execute(query).scalar_one())
+
+    def event_counts(self, states: Sequence[EventState]) -> dict[EventState, int]:
+        """Return how many events are in each of ``states`` (those with an index of their own)."""
+        e = tables.event
+        with self._read() as connection:
+            return {
+                state: int(connection.execute(select(func.count()).select_from(e).where(e.c.state == state.value)).scalar_one())
+                for state in states
+            }
 
     def same_before(self, events: Sequence[Event]) -> dict[str, str]:
         """Return, for each of ``events`` that says what an earlier one of its source said already, the id of that one."""
@@ -123,17 +175,26 @@ class Inbox(Leases):
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def events(self, *, source: str = "", before: str = "", limit: int = 100, states: Sequence[str] = ()) -> list[Event]:
-        """Return events, newest first; ``before`` is the id to continue from."""
+        """Return events, newest first; ``before`` is the id to continue from. The state `NOTHING` stands for what led to nothing."""
         e = tables.event
         query = select(e.c.id, e.c.payload).order_by(e.c.id.desc()).limit(limit)
         if source:
             query = query.where(e.c.source == source)
         if before:
             query = query.where(e.c.id < before)
+        within = list(states) or [one.value for one in EventState]
+        if NOTHING in states:
+            i, d = tables.item, tables.joined
+            led = (
+                select(i.c.id).where(i.c.event_id == e.c.id).exists()
+                | select(d.c.event_id).where(d.c.event_id == e.c.id).exists()
+            )
+            query = query.where(~led)
+            within = [one.value for one in EventState if one is not EventState.PENDING]
         found: list[Any] = []
         with self._read() as connection:
             # State by state: only within one of them an index has the events of a source in their order.
-            for state in states or [one.value for one in EventState]:
+            for state in within:
                 found += connection.execute(query.where(e.c.state == state)).all()
         return [unpack(Event, row.payload) for row in sorted(found, key=lambda row: str(row.id), reverse=True)[:limit]]
 
@@ -202,12 +263,12 @@ class Inbox(Leases):
 
         Returns how many rows; call it again until it returns 0. ``max_bytes``: of bodies, together.
         """
-        r, j = tables.rejection, tables.joining
+        r, j, d = tables.rejection, tables.joining, tables.joined
         with self._write() as connection:
             for state in EventState:
                 if state is not EventState.PENDING and (gone := self._drop_events(connection, state, before, limit, max_bytes)):
                     return gone
-            for table, where in ((r, r.c.at < before), (j, j.c.touched_at < before)):
+            for table, where in ((r, r.c.at < before), (j, j.c.touched_at < before), (d, d.c.event_id < first_id(before))):
                 if gone := drop_some(connection, table, where, limit):
                     return gone
         return 0

@@ -11,8 +11,8 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select, update
 
 from reconciler.state import tables
+from reconciler.state.attempts import Attempts
 from reconciler.state.audit import AuditLog
-from reconciler.state.inbox import Inbox
 
 r = tables.report
 
@@ -29,7 +29,7 @@ class PendingReport:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reports(Inbox, AuditLog):
+class Reports(Attempts, AuditLog):
     """Part of `Store`."""
 
     def _add_reports(self, connection: SqlConnection, reports: Iterable[PendingReport]) -> None:

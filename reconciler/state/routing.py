@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,10 @@ from reconciler.state.queue import Queue
 from reconciler.state.reports import PendingReport
 
 _NOTHING = ("", "")
+_HAD_EFFECTS = (EventState.PROCESSED, EventState.FAILED, EventState.QUARANTINED)
+"""States of events of which a part at least was handed on, or may have been."""
+MAX_SET_BYTES = 8 << 20
+"""Of payloads that are put together into one event of a connection group; the largest beyond it are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,9 @@ class Routings(Queue):
         """
         now = self.now()
         with self._write() as connection:
-            counted = self._end_events(connection, self._first_of_equals(connection, routings))
+            ended = self._end_events(connection, self._first_of_equals(connection, routings))
+            counted = self._without_repeated(connection, ended)
+            self._end_attempts(connection, [routing.event_id for routing in routings])
             self._queue(
                 connection,
                 [item for routing in counted for item in routing.items],
@@ -104,6 +111,22 @@ class Routings(Queue):
             self._upsert(connection, tables.rejection, rows)
         return counted
 
+    def _without_repeated(self, connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
+        """Return ``routings`` without what an event led to before: one that is replayed has no effect twice."""
+        known: set[str] = set()
+        for part in chunks([item.id for routing in routings for item in routing.items]):
+            known |= set(connection.execute(select(tables.item.c.id).where(tables.item.c.id.in_(part))).scalars())
+        if not known:
+            return list(routings)
+        return [
+            dataclasses.replace(
+                routing,
+                items=tuple(item for item in routing.items if item.id not in known),
+                reports=tuple(report for report in routing.reports if report.item_id not in known),
+            )
+            for routing in routings
+        ]
+
     def _first_of_equals(self, connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
         """Return ``routings``, but as a duplicate where an equal event of the source has had its effects by now.
 
@@ -113,7 +136,7 @@ class Routings(Queue):
         self._alone(connection, "inbox")
         e = tables.event
         said: dict[str, tuple[str, str]] = {}
-        for part in chunks([one.event_id for one in routings if one.state is EventState.PROCESSED]):
+        for part in chunks([one.event_id for one in routings if one.state in _HAD_EFFECTS]):
             query = select(e.c.id, e.c.source, e.c.identity).where(e.c.id.in_(part), e.c.identity != "")
             said |= {str(row.id): (row.source, row.identity) for row in connection.execute(query)}
         had: dict[tuple[str, str], str] = {}
@@ -123,7 +146,7 @@ class Routings(Queue):
                     e.c.source == source,
                     e.c.identity.in_(part),
                     e.c.identity != "",
-                    e.c.state == EventState.PROCESSED.value,
+                    e.c.state.in_([state.value for state in _HAD_EFFECTS]),
                 )
                 had |= {(source, row.identity): str(row.id) for row in connection.execute(query)}
         return [_unless(one, had.get(said.get(one.event_id, _NOTHING), one.event_id)) for one in routings]
@@ -154,6 +177,8 @@ class Routings(Queue):
 
     def _join(self, connection: SqlConnection, event_id: str, join: Join, now: float) -> None:
         j = tables.joining
+        if not self._joins_first(connection, event_id, join.group):
+            return
         where = (j.c.connection_group == join.group.path) & (j.c.key == join.key)
         empty = {"fields": dict(join.fields), "events": {}, "join": _told(join)}
         self._insert_new(
@@ -180,20 +205,28 @@ class Routings(Queue):
         deadline = row.deadline or (now + join.timeout_s if join.timeout_s and (join.emit or join.drop) else 0.0)
         connection.execute(update(j).where(where).values(deadline=deadline, touched_at=now, payload=orjson.dumps(payload)))
 
+    def _joins_first(self, connection: SqlConnection, event_id: str, group: ResourceId) -> bool:
+        """Note that ``group`` takes the event; False if it did before, in a set that may be complete by now."""
+        d = tables.joined
+        where = (d.c.event_id == event_id) & (d.c.connection_group == group.path)
+        if connection.execute(select(d.c.event_id).where(where)).first() is not None:
+            return False
+        self._insert_new(connection, d, {"event_id": event_id, "connection_group": group.path})
+        return True
+
     def _emit(
         self, connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float
     ) -> None:
         """Hand a set on as an event of the group, and begin the next round."""
-        e = tables.event
         events: Mapping[str, str] = payload["events"]
-        rows = connection.execute(select(e.c.id, e.c.body).where(e.c.id.in_(list(events.values()))))
-        bodies = {str(row.id): bytes(row.body) for row in rows}
+        bodies, left_out = self._bodies(connection, events)
         missing = sorted(set(payload["join"]["needed"]) - set(events))
         body = {
             "type": "field_set_completed",
             "fields": payload["fields"],
             "events": {name: orjson.Fragment(bodies.get(one, b"null")) for name, one in sorted(events.items())},
             **({"missing": missing} if missing else {}),
+            **({"truncated": left_out} if left_out else {}),
             "origin": _joined(payload.get("origins", {}).get(name, {}) for name in payload["join"]["needed"]),
         }
         content = orjson.dumps(body)
@@ -209,6 +242,26 @@ class Routings(Queue):
         )
         self._add_events(connection, [Arrival(event, content)])
         self._next_round(connection, group, key, round_, now)
+
+    def _bodies(self, connection: SqlConnection, events: Mapping[str, str]) -> tuple[dict[str, bytes], list[str]]:
+        """Return the payloads of a set, the smallest first up to `MAX_SET_BYTES`, and the connections whose are left out."""
+        e = tables.event
+        sizes: dict[str, int] = {}
+        for part in chunks(sorted(set(events.values()))):
+            sizes |= {
+                str(row[0]): int(row[1])
+                for row in connection.execute(select(e.c.id, func.length(e.c.body)).where(e.c.id.in_(part)))
+            }
+        total, kept = 0, []
+        for name in sorted(events, key=lambda one: (sizes.get(events[one], 0), one)):
+            total += sizes.get(events[name], 0)
+            if total <= MAX_SET_BYTES:
+                kept.append(name)
+        bodies: dict[str, bytes] = {}
+        for part in chunks([events[name] for name in kept]):
+            rows = connection.execute(select(e.c.id, e.c.body).where(e.c.id.in_(part)))
+            bodies |= {str(row.id): bytes(row.body) for row in rows}
+        return bodies, sorted(set(events) - set(kept))
 
     def _next_round(self, connection: SqlConnection, group: ResourceId, key: str, round_: int, now: float) -> None:
         j = tables.joining

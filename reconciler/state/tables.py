@@ -126,6 +126,20 @@ event = Table(
     Index("event_source", "source", "state", "id"),
     Index("event_identity", "source", "identity", sqlite_where=text("identity <> ''"), postgresql_where=text("identity <> ''")),
 )
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("event_id", String(40), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("holder", String(200), nullable=False),
+    Column("at", Double, nullable=False),
+)
+joined = Table(
+    "joined",
+    metadata,
+    Column("event_id", String(40), primary_key=True),
+    Column("connection_group", String(400), primary_key=True),
+)
 rejection = Table(
     "rejection",
     metadata,

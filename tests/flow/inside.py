@@ -35,6 +35,8 @@ class Inside:
 
     def restarted(self) -> Working:
         """Return (and use) what a new process has: nothing is known but what is in the state."""
+        if hasattr(self, "working"):
+            self.working.close()
         runtime = SimpleNamespace(enqueue_step=self._step)
         self.working = Working(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
         return self.working
@@ -105,4 +107,6 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
         )
         engine = Engine(deps, source)
         await engine.start()
-        yield Inside(world, deps, engine, clock)
+        made = Inside(world, deps, engine, clock)
+        stack.callback(lambda: made.working.close())
+        yield made

@@ -13,7 +13,9 @@ from reconciler.state.inbox import Stored
 
 
 def waiting(crowded: Any) -> Dispatcher:
-    return Dispatcher(SimpleNamespace(), on_queued=lambda: None, beat=lambda: None, crowded=crowded)  # type: ignore[arg-type]
+    return Dispatcher(
+        SimpleNamespace(), SimpleNamespace(), holder="test", on_queued=lambda: None, on_trouble=lambda: None, beat=lambda: None, crowded=crowded
+    )  # type: ignore[arg-type]
 
 
 async def test_without_a_burst_nothing_is_held() -> None:

@@ -133,7 +133,7 @@ async def test_a17_e10_what_is_nested_too_deep_is_refused_alone_and_can_be_looke
         await here.turn()
         assert [one.inputs for one in await here.items("echo")] == [{"a": "x"}]
         assert len(await here.executions("echo")) == len(await here.executions("found")) == 1
-        assert await states(here) == [("processed", ""), ("processed", "")]
+        assert await states(here) == [("failed", "error"), ("processed", "")]
         event = await here.working.commands.event({"id": "deep"})
         assert {one["target"] for one in event["rejectedBy"]} == {"Stage/echo", "Stage/found", "ConnectionGroup/both"}
         assert orjson.dumps(event)
@@ -168,7 +168,7 @@ async def test_a17_an_event_whose_effects_cannot_be_stored_keeps_no_other_waitin
 
         monkeypatch.setattr(here.store, "settle_events", refuse)
         await here.turn()
-        assert await states(here) == [("processed", ""), ("rejected", "error"), ("processed", "")]
+        assert await states(here) == [("processed", ""), ("failed", "error"), ("processed", "")]
         assert len(await here.executions("all")) == 2
 
 

@@ -39,7 +39,7 @@ CORRELATION = "rcl-0123456789abcdef0123456789ab"
 CANARY = "canary-7f3a9c"
 
 
-def holds(condition: str, answer: Any) -> bool:
+async def holds(condition: str, answer: Any) -> bool:
     try:
         return bool(compile_filter(condition).evaluate(answer))
     except ExpressionError as error:

@@ -11,7 +11,7 @@ from tests.server.asked import TOKENS, Asked
 
 MAY = {
     "viewer": {"status", "events", "event", "executions", "execution", "logs", "resource"},
-    "operator": {"trigger", "cancel", "rerun", "redeliver", "reconcile", "suspend", "resume"},
+    "operator": {"trigger", "cancel", "rerun", "redeliver", "replay", "reconcile", "suspend", "resume"},
     "approver": {"approve", "approve_plan"},
 }
 """What each role adds, written down by hand: the table that the program is held against."""

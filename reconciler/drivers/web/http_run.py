@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -22,7 +22,7 @@ from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited,
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import DEEPEST, JsonObject, too_deep
 
-Evaluate = Callable[[str, Any], bool]
+Evaluate = Callable[[str, Any], Awaitable[bool]]
 """(condition, JSON answer) → whether it holds. Raises `ValueError` with the reason where it cannot be told of this answer."""
 
 MAX_OUTPUTS = 64 << 10
@@ -103,8 +103,8 @@ class HttpExecutor(NoJobToken):
         if request is None or request.poll is None:
             return _finished(run)
         answer = (await api.request("GET", request.poll.path, headers=request.headers)).json()
-        failed, no_failure = self._holds("failureWhen", request.poll.failure_when, answer)
-        passed, no_success = self._holds("successWhen", request.poll.success_when, answer)
+        failed, no_failure = await self._holds("failureWhen", request.poll.failure_when, answer)
+        passed, no_success = await self._holds("successWhen", request.poll.success_when, answer)
         if not failed and not passed:
             return RunReport(run, RunStatus.RUNNING, message=no_success or no_failure)
         return _finished(_ended(run, answer, passed=not failed))
@@ -132,12 +132,12 @@ class HttpExecutor(NoJobToken):
             raise ReconcilerError("this executor was made without a way to evaluate conditions", code="RC9001")
         return self._evaluate
 
-    def _holds(self, name: str, condition: str, answer: Any) -> tuple[bool, str]:
+    async def _holds(self, name: str, condition: str, answer: Any) -> tuple[bool, str]:
         """Return whether ``condition`` holds, and why that cannot be told; its text is not repeated: values were put into it."""
         if not condition:
             return False, ""
         try:
-            return self._evaluator()(condition, answer), ""
+            return await self._evaluator()(condition, answer), ""
         except ValueError as error:
             return False, f"`{name}` cannot be told of the answer: {error}"[:400]
 

@@ -123,6 +123,10 @@ class Handlers:
         """Repeat what has ended."""
         return await self._backend.commands.rerun(values, who)
 
+    async def replay(self, values: Values, who: str) -> Mapping[str, Any]:
+        """Hand a stored event on anew."""
+        return await self._backend.commands.replay(values, who)
+
     async def redeliver(self, values: Values, who: str) -> Mapping[str, Any]:
         """Look for what was missed."""
         return await self._backend.commands.redeliver(values, who)

@@ -96,7 +96,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "EventList",
         query={
             "source": schemas.SOURCE,
-            "state": schemas.EVENT_STATE,
+            "state": schemas.LISTED_EVENTS,
             "before": schemas.BEFORE,
             "limit": schemas.LIMIT,
         },
@@ -183,6 +183,16 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(404, 409),
         example={"key": "again-1"},
         answer_example={"item": _ITEM, "new": True},
+    ),
+    _post(
+        "replay",
+        "/events/{id}/replay",
+        "Hand a stored event on anew, by the manifests as they are now",
+        "Replayed",
+        status=202,
+        within=_ID,
+        errors=(404, 409),
+        answer_example={"event": _EVENT["id"]},
     ),
     _post(
         "redeliver",

@@ -14,6 +14,7 @@ from reconciler.server.api.forms import record as _object
 from reconciler.server.api.forms import rows as _list
 from reconciler.server.api.forms import words as _words
 from reconciler.stages.pushing import MAX_OUTPUTS
+from reconciler.state.inbox import NOTHING
 
 _PRINTABLE = r"^[^\u0000-\u001f\u007f]+$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -46,6 +47,11 @@ BEFORE = text("Id to continue from: the `next` of the page before.", minLength=1
 CURSOR = text("Where to go on: the `cursor` of the piece before.", maxLength=4_000)
 FOLLOW = _words("0", "1", description="1: a stream of server-sent events until the log is complete.")
 EVENT_STATE = _words(*(one.value for one in EventState))
+LISTED_EVENTS = _words(
+    *(one.value for one in EventState),
+    NOTHING,
+    description="`nothing`: whatever its state, no item and no set of a group came of it.",
+)
 LISTED_STATE = _words("queued", "running", "finished")
 
 _EVENT: dict[str, Schema] = {
@@ -369,6 +375,7 @@ ANSWERS: dict[str, Schema] = {
             "error": text(),
         }
     ),
+    "Replayed": _object({"event": text()}),
     "SweptList": _object({"sources": _list("Swept")}),
     "OutputsKept": _object({"outputs": {**ANY, "description": "What was kept."}}),
     "Suspended": _object({"resource": text(), "until": text("RFC 3339; empty: until resumed.")}),
@@ -390,6 +397,7 @@ ANSWERS: dict[str, Schema] = {
             "resources": _list("Resource"),
             "stages": {"type": "array", "items": _STAGE},
             "schedules": {"type": "array", "items": _SCHEDULE},
+            "events": _object({name: _integer() for name in ("pending", "failed", "quarantined")}),
         }
     ),
     "OpenApi": {**ANY, "required": ["openapi", "paths"]},
