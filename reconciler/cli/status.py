@@ -127,7 +127,7 @@ def exit_code(document: Mapping[str, Any], now: float, rows: Sequence[Mapping[st
     if rows is None:  # of everything: what no resource shows counts, too
         problems = document["source"].get("problems", ())
         good = good and not any(problem.get("severity", "error") == "error" for problem in problems)
-        good = good and all(credential["valid"] for credential in document["credentials"])
+        good = good and all(credential["valid"] for credential in document.get("credentials", ()))
     return EXIT_OK if good else NOT_READY
 
 

@@ -169,12 +169,11 @@ def _condition(condition: Mapping[str, Any], at: str) -> Iterator[Found]:
 
 
 def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
-    """Templates are replaced in `executor.spec`, `executor.name`, `report` and values of mappings; elsewhere they stay text."""
+    """Templates are replaced in `executor` (without its conditions), `report` and values of mappings; elsewhere they stay text."""
     executor = spec["executor"]
     inner = executor.get("spec", {})
     poll = inner.get("poll") if isinstance(inner.get("poll"), Mapping) else {}
-    places = [(executor.get("resource"), "/spec/executor/resource")]
-    places += [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
+    places = [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
         (value.get("valueFrom"), f"/spec/inputMappings/{index}/values/{number}/valueFrom")
@@ -194,7 +193,7 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
         for index, item in enumerate(value):
             yield from _no_template(item, f"{pointer}/{index}")
     elif isinstance(value, str) and looks_like_template(value):
-        hint = "Templates are replaced in executor.spec (not in conditions), executor.name, report and the values of mappings."
+        hint = "Templates are replaced in executor.spec (not in conditions), executor.resource.name, executor.name, report and mappings."
         yield Found("RC1302", pointer, "a template is not replaced here", hint)
 
 

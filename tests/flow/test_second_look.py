@@ -35,6 +35,7 @@ class Runs:
 
     type = "noop"
     needs_integration = False
+    by_clock = False
     settle_s = 0.0
     poll_s = 1.0
 
