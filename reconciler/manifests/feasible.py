@@ -22,6 +22,7 @@ _FREE = frozenset({
 })  # fmt: skip
 """Keys of text that may have several lines, or that others read."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_WRITTEN_OUT = "Write scheme, host and port out; templates may follow after the host, as in https://deploy.example/${{ inputs.ID }}."
 _PAYLOAD_KEYS = 9
 """GitHub takes ten keys; one is the execution's id."""
 
@@ -55,7 +56,9 @@ def impossible(kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle) -> Iter
 
 
 def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (pointer, URL) of what the daemon itself would call; a template in front of the path leaves it open."""
+    """Yield (pointer, URL) of what the daemon itself would call, as far as it is written out; a template in front of the path is a
+    mistake of its own.
+    """
     executor = spec.get("executor", {})
     inner = executor.get("spec", {}) if executor.get("type") == "http" else {}
     urls = {
@@ -67,7 +70,7 @@ def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     }
     for pointer, url in urls.items():
         if isinstance(url, str) and _TEMPLATE not in "".join(url.split("/", 3)[:3]):
-            yield pointer, url
+            yield pointer, url.partition(_TEMPLATE)[0]
 
 
 def _lines(value: Any, pointer: str) -> Iterator[Found]:
@@ -115,10 +118,13 @@ def _integration(spec: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
-    """The spelling of a URL that is called: readable, without credentials. A template may only come after the host."""
+    """The spelling of a URL that is called: readable, without credentials, and with a template only behind the host: the
+    configuration opens hosts for everybody, and a person says in the manifest which of them is meant.
+    """
     scheme, _, rest = url.partition("://")
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if _TEMPLATE in scheme or _TEMPLATE in host:
+        yield Found("RC1279", pointer, "the host is a template: an event could choose what is called", _WRITTEN_OUT)
         return
     if scheme.lower() not in {"http", "https"} or not host:
         yield Found("RC1279", pointer, "it is no http(s)://HOST/…", "For example https://deploy.example/jobs.")
@@ -169,12 +175,13 @@ def _condition(condition: Mapping[str, Any], at: str) -> Iterator[Found]:
 
 
 def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
-    """Templates are replaced in `executor.spec`, `executor.name`, `report` and values of mappings; elsewhere they stay text."""
+    """Templates are replaced in `executor.spec`, `executor.name`, `executor.resource.name`, `report` and values of mappings; elsewhere
+    they stay text.
+    """
     executor = spec["executor"]
     inner = executor.get("spec", {})
     poll = inner.get("poll") if isinstance(inner.get("poll"), Mapping) else {}
-    places = [(executor.get("resource"), "/spec/executor/resource")]
-    places += [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
+    places = [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
         (value.get("valueFrom"), f"/spec/inputMappings/{index}/values/{number}/valueFrom")
@@ -194,7 +201,7 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
         for index, item in enumerate(value):
             yield from _no_template(item, f"{pointer}/{index}")
     elif isinstance(value, str) and looks_like_template(value):
-        hint = "Templates are replaced in executor.spec (not in conditions), executor.name, report and the values of mappings."
+        hint = "Templates are replaced in executor.spec (not in conditions), executor.name, executor.resource.name, report and the values of mappings."
         yield Found("RC1302", pointer, "a template is not replaced here", hint)
 
 
