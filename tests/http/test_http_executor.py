@@ -99,6 +99,7 @@ async def test_a_request_is_a_post_with_the_payload_and_the_executions_id(http):
         ("https://deploy.example?id=${{ event.id }}", "https://deploy.example?id=7", True),
         ("https://${{ event.host }}/jobs", "https://inside.example/jobs", False),
         ("https://deploy.example${{ event.path }}", "https://deploy.example.evil.example/", False),
+        ("https://deploy.example${{ event.path }}", "https://deploy.example/jobs", False),
         ("https://deploy.example:${{ event.port }}/", "https://deploy.example:6379/", False),
         ("${{ event.url }}", "https://inside.example/jobs", False),
         ("https://deploy.example/${{ event.id }}", "https://inside.example/7", False),
