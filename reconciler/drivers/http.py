@@ -27,6 +27,7 @@ from reconciler.failpoints import failpoint
 from reconciler.model.errors import (
     AddressRefused,
     AuthFailed,
+    Moved,
     OutcomeUnknown,
     ProviderError,
     ProviderProtocolError,
@@ -214,14 +215,14 @@ class ApiClient:
         raise error
 
     def _error(self, response: Response) -> Exception:
-        foreign = foreign_redirect(response, self.connection.api_url)
-        if foreign is not None:
-            return foreign
         blocked = page_of_a_proxy(response)
         if blocked is not None:
             return blocked
         now, body = self.clock.now(), response.body()
         error = self._driver.classify(response.status, response.headers, body, response.request, now=now)
+        foreign = foreign_redirect(response, self.connection.api_url)
+        if foreign is not None and not (isinstance(error, Moved) and error.within):
+            return foreign
         error = error or shared_error(response, now)
         if response.wrote and isinstance(error, ProviderUnavailable):
             error = OutcomeUnknown(error.message, status=response.status, request=response.request, retry_at=error.retry_at)

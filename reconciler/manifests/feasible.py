@@ -22,6 +22,9 @@ _FREE = frozenset({
 })  # fmt: skip
 """Keys of text that may have several lines, or that others read."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_WRITTEN_OUT = (
+    "Write scheme, host and port out; templates may follow after the host, as in https://deploy.example/${{ inputs.ID }}."
+)
 _PAYLOAD_KEYS = 9
 """GitHub takes ten keys; one is the execution's id."""
 
@@ -55,7 +58,9 @@ def impossible(kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle) -> Iter
 
 
 def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (pointer, URL) of what the daemon itself would call; a template in front of the path leaves it open."""
+    """Yield (pointer, URL) of what the daemon itself would call, as far as it is written out; a template in front of the path is a
+    mistake of its own.
+    """
     executor = spec.get("executor", {})
     inner = executor.get("spec", {}) if executor.get("type") == "http" else {}
     urls = {
@@ -67,7 +72,7 @@ def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     }
     for pointer, url in urls.items():
         if isinstance(url, str) and _TEMPLATE not in "".join(url.split("/", 3)[:3]):
-            yield pointer, url
+            yield pointer, url.partition(_TEMPLATE)[0]
 
 
 def _lines(value: Any, pointer: str) -> Iterator[Found]:
@@ -86,7 +91,9 @@ def _lines(value: Any, pointer: str) -> Iterator[Found]:
 
 def _lifecycle(lifecycle: Lifecycle) -> Iterator[Found]:
     if lifecycle.interval_s == 0:
-        yield Found("RC1278", "/spec/lifecycle/interval", "an interval of 0 is none", "Leave it out for that of the configuration.")
+        yield Found(
+            "RC1278", "/spec/lifecycle/interval", "an interval of 0 is none", "Leave it out for that of the configuration."
+        )
     yield from _twice([rule.path for rule in lifecycle.ignore], "/spec/lifecycle/ignore", "path")
 
 
@@ -115,10 +122,13 @@ def _integration(spec: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
-    """The spelling of a URL that is called: readable, without credentials. A template may only come after the host."""
+    """The spelling of a URL that is called: readable, without credentials, and with a template only behind the host: the
+    configuration opens hosts for everybody, and a person says in the manifest which of them is meant.
+    """
     scheme, _, rest = url.partition("://")
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if _TEMPLATE in scheme or _TEMPLATE in host:
+        yield Found("RC1279", pointer, "the host is a template: an event could choose what is called", _WRITTEN_OUT)
         return
     if scheme.lower() not in {"http", "https"} or not host:
         yield Found("RC1279", pointer, "it is no http(s)://HOST/…", "For example https://deploy.example/jobs.")
@@ -135,7 +145,9 @@ def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
     if not readable:
         yield Found("RC1279", pointer, "host or port of the URL cannot be read")
     elif not query and ("?" in url or "#" in url):
-        yield Found("RC1276", pointer, "the URL has a query or a fragment", "Paths are appended to it: end it before `?` and `#`.")
+        yield Found(
+            "RC1276", pointer, "the URL has a query or a fragment", "Paths are appended to it: end it before `?` and `#`."
+        )
 
 
 def _event_source(spec: Mapping[str, Any]) -> Iterator[Found]:
@@ -222,7 +234,9 @@ def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
     for name, value in inner.get("headers", {}).items():
         sent = value.isascii() and value.isprintable()
         if not _HEADER_NAME.match(name) or not (sent or _TEMPLATE in value):
-            yield Found("RC1278", f"{at}/headers/{escape(name)}", "the header cannot be sent", "A value is one line of printable ASCII.")
+            yield Found(
+                "RC1278", f"{at}/headers/{escape(name)}", "the header cannot be sent", "A value is one line of printable ASCII."
+            )
 
 
 def _group(spec: Mapping[str, Any]) -> Iterator[Found]:

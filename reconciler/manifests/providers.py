@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.manifests.templates import looks_like_template
+from reconciler.manifests.templates import has_template
 from reconciler.model.event_types import EVENT_TYPES, is_event
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})\Z")
@@ -143,9 +143,9 @@ def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 
 def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the same of what the executor of a stage runs."""
-    resource = spec["executor"].get("resource", {})
-    name = resource.get("name", "")
-    wrong = name_problem(provider, resource["type"], name) if name and not looks_like_template(name) else None
+    resource = spec["executor"].get("resource") or {}
+    name = resource.get("name", "")  # a pipeline may be given by its id
+    wrong = name_problem(provider, resource["type"], name) if name and not has_template(name) else None
     if wrong is not None:
         yield "RC1276", "/spec/executor/resource/name", *wrong
 

@@ -227,9 +227,11 @@ class RateLimited(ProviderError):
 class Moved(ProviderError):
     code = "RC5018"
 
-    def __init__(self, message: str, *, target: str, **details: object) -> None:
+    def __init__(self, message: str, *, target: str, within: bool = False, **details: object) -> None:
         super().__init__(message, **details)  # type: ignore[arg-type]
         self.target = target
+        self.within = within
+        """It names an object that is asked for on our own root, whatever host the answer names."""
 
 
 class ProviderUnavailable(ProviderError):

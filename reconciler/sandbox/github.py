@@ -74,7 +74,7 @@ class GitHub(Simulator):
         **github_runs.DEFAULTS,
         **github_logs.DEFAULTS,
         **github_oidc.DEFAULTS,
-        "links_root": "",  # what links to other pages begin with: a server behind a proxy names its inner address
+        "links_root": "",  # what links and redirects begin with: a server behind a proxy names its inner address
     }
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
@@ -308,7 +308,7 @@ class GitHub(Simulator):
             full_name = self._names.get(asked.lower())
             number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
             if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
-                raise moved(call, number, asked)
+                raise moved(call, number, asked, str(self.settings["links_root"]))
         if full_name is None or not self.sees(full_name):
             raise refuse(404, "Not Found")
         return full_name

@@ -105,11 +105,11 @@ def etag(call: Call, content: bytes) -> str:
     return f'W/"{hashlib.sha256(seen.encode() + content).hexdigest()}"'
 
 
-def moved(call: Call, number: int, asked: str) -> Refusal:
-    """Return the redirect to where a repository is now: by its id."""
+def moved(call: Call, number: int, asked: str, root: str = "") -> Refusal:
+    """Return the redirect to where a repository is now: by its id, below ``root`` or the address that was asked."""
     rest = call.path[len(f"/repos/{asked}") :]
     query = "&".join(f"{key}={value}" for key, value in call.query.items())
-    url = f"{call.base_url}/repositories/{number}{rest}" + (f"?{query}" if query else "")
+    url = f"{root or call.base_url}/repositories/{number}{rest}" + (f"?{query}" if query else "")
     status, message = (301, "Moved Permanently") if call.method in ("GET", "HEAD") else (307, "Temporary Redirect")
     return Refusal(Reply(status, {"message": message, "url": url, "documentation_url": shapes.DOCS}, {"location": url}))
 

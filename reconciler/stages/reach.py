@@ -10,6 +10,7 @@ from reconciler.drivers.http import ApiClient
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.web import WebDriver, connection_to
 from reconciler.drivers.web.http_run import Evaluate
+from reconciler.drivers.web.origins import require_written_out
 from reconciler.engine.links import Link
 from reconciler.engine.passes import Engine
 from reconciler.model.errors import NotImplementedYet
@@ -63,7 +64,9 @@ class Reach:
             return (await self.link(ResourceId.from_path(execution.integration))).api
         if stage.spec["executor"]["type"] == "noop":  # asks nobody for anything
             return await self._engine.links.local(connection_to(_NOBODY, stage.id), self._engine.secrets, hosts=("localhost",))
-        return await self._engine.links.local(connection_to(str(spec.get("url", "")), stage.id), self._engine.secrets)
+        url = str(spec.get("url", ""))
+        require_written_out(str(stage.spec["executor"].get("spec", {}).get("url", "")), url)
+        return await self._engine.links.local(connection_to(url, stage.id), self._engine.secrets)
 
     async def link(self, integration: ResourceId) -> Link:
         """Return the link of an integration, declared or kept in the state."""

@@ -98,13 +98,14 @@ class Reports:
             self._deps.log.error(
                 "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
             )
-            await db(store.end_report, report, now, target={"error": error.message})
+            await db(store.end_report, report, now, error=error.message)
             return
         pause = pause_after(self._deps, failures, error)
         self._deps.log.warning(
             "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
         )
-        await db(store.put_off_report, report, now + pause, {**report.payload, "failures": failures, "failed_at": first})
+        payload = {**report.payload, "failures": failures, "failed_at": first, "error": error.message}
+        await db(store.put_off_report, report, now + pause, payload)
 
 
 def _request(report: PendingReport) -> DeploymentRequest:

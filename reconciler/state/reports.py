@@ -62,11 +62,14 @@ class Reports(Attempts, AuditLog):
                 for row in connection.execute(query)
             ]
 
-    def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None) -> None:
-        """Note that a status is written; ``target`` is what later ones of the same item need to know."""
+    def end_report(
+        self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = ""
+    ) -> None:
+        """Note that a status is written, or given up with ``error``; ``target`` is what later ones of the same item need to know."""
         with self._write() as connection:
             where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)
-            connection.execute(update(r).where(where, r.c.state == report.state).values(done_at=now))
+            own = orjson.dumps({**report.payload, "error": error})
+            connection.execute(update(r).where(where, r.c.state == report.state).values(done_at=now, payload=own))
             if target:
                 for row in connection.execute(select(r.c.state, r.c.payload).where(where)).all():
                     payload = {**orjson.loads(row.payload), **target}

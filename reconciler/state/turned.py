@@ -1,10 +1,12 @@
 """A clock that was ahead and is set back: what the state holds of a time that has not come yet is pulled back with it.
 
-Without this a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours.
+Without this a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours. And one
+that is set forward: what has a certain time to end in, as a run or a group that waits, keeps all of it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,8 @@ from reconciler.state.objects import UNSETTLED
 
 BACK_S = 5.0
 """Less than this is what clocks are slewed and rounded by."""
+FORWARD_S = 60.0
+"""Less than this no timeout is about."""
 NOTE_EVERY_S = 10.0
 _SEEN = "clock.seen"
 Payload = dict[str, Any]
@@ -29,11 +33,18 @@ class Turned(Base):
 
     _noted = 0.0
     _highest = 0.0
+    _steady_noted = 0.0
+
+    @staticmethod
+    def _steady() -> float:
+        """Return seconds on a clock that nobody sets and that goes on while the machine sleeps."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def look_at_clock(self, now: float) -> float:
         """Note what the clock shows; returns by how much it was set back since it was noted last (by whatever process), else 0.
 
-        Then every time in the state that is still to come was pulled back as far; of several processes, by one only.
+        Then every time in the state that is still to come was pulled back as far; of several processes, by one only. Where it was set
+        forward while this process looked on, what is under way was given as much more time.
         """
         if self._noted <= now < self._noted + NOTE_EVERY_S and now > self._highest - BACK_S:
             self._highest = max(self._highest, now)
@@ -41,10 +52,14 @@ class Turned(Base):
         with self._write() as connection:
             seen = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _SEEN)).scalar()
             back_s = float(seen or 0.0) - now
+            ahead_s = now - self._noted - (self._steady() - self._steady_noted) if self._noted else 0.0
             if back_s > BACK_S:
                 _pull_back(connection, now, back_s)
+            elif ahead_s > FORWARD_S and -back_s >= ahead_s:  # if not, another process has noted the time since
+                _give_time(connection, now, ahead_s)
             self._upsert(connection, tables.meta, [{"key": _SEEN, "value": repr(now)}])
         self._noted = self._highest = now
+        self._steady_noted = self._steady()
         return back_s if back_s > BACK_S else 0.0
 
 
@@ -76,6 +91,15 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
         changed = orjson.dumps(_of_cursor(orjson.loads(value), sooner, past)).decode()
         if changed != value:
             connection.execute(update(tables.cursor).where(tables.cursor.c.name == name).values(value=changed))
+
+
+def _give_time(connection: SqlConnection, now: float, ahead_s: float) -> None:
+    def later(at: Any) -> float:
+        return min(now, float(at) + ahead_s)
+
+    _rewrite(connection, tables.execution, _fields(later, "started_at", "cancel_at"), tables.execution.c.state != "finished")
+    j = tables.joining.c.deadline
+    connection.execute(update(tables.joining).where(j > now - ahead_s).values(deadline=j + ahead_s))
 
 
 def _rewrite(connection: SqlConnection, table: Table, change: Callable[[Payload], None], where: Any = None) -> None:

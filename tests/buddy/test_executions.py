@@ -218,6 +218,22 @@ async def test_D21_a_run_that_goes_on_has_no_result(world: World, app: Runs, sta
     assert bool(report.message) is (expected is RunStatus.WAITING)
 
 
+@pytest.mark.parametrize("status", ["", None, 7, "  "])
+async def test_n48_a_run_without_a_status_goes_on_and_is_no_failed_look(
+    world: World, server: SandboxServer, app: Runs, status: object
+) -> None:
+    what, run = await started(world)
+    execution = dict((await world.api.request("GET", _path_of(run))).json(), status=status)
+    server.admin.fault(method="GET", path="executions/", status=200, body=execution)
+    report = await executor.poll(world.api, what, run)
+    assert (report.status, report.result, report.run) == (RunStatus.RUNNING, None, run)
+
+
+def _path_of(run: Run) -> str:
+    place = run.detail
+    return f"/workspaces/{place['workspace']}/projects/{place['project']}/pipelines/{place['pipeline']}/executions/{run.external_id}"
+
+
 async def test_a_wait_for_a_person_says_what_for_and_where(world: World, app: Runs) -> None:
     what, run = await started(world)
     app.executions["web", 21][0].update(

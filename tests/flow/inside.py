@@ -26,10 +26,10 @@ from tests.flow.stage_world import StageWorld
 
 
 class Inside:
-    """`Working` over a real store. ``later`` turns the clock on."""
+    """`Working` over a real store. ``later`` lets time pass; ``set_clock`` only sets the clock."""
 
-    def __init__(self, world: StageWorld, deps: Deps, engine: Engine, clock: list[float]) -> None:
-        self.world, self.deps, self.engine, self._clock = world, deps, engine, clock
+    def __init__(self, world: StageWorld, deps: Deps, engine: Engine, clock: list[float], set_ahead: list[float]) -> None:
+        self.world, self.deps, self.engine, self._clock, self._set_ahead = world, deps, engine, clock, set_ahead
         self.store = deps.store
         self.working = self.restarted()
 
@@ -51,6 +51,10 @@ class Inside:
 
     def later(self, seconds: float) -> None:
         self._clock[0] += seconds
+
+    def set_clock(self, seconds: float) -> None:
+        self._clock[0] += seconds
+        self._set_ahead[0] += seconds
 
     async def sync(self) -> None:
         """Take the manifests up as they are now."""
@@ -90,6 +94,8 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
         store: Any = await db(Store.open, config.state.url, state_dir=config.state_dir, create=True)
         stack.push_async_callback(db, store.close)
         store.now = lambda: time.time() + clock[0]
+        set_ahead = [0.0]
+        store._steady = lambda: time.time() + clock[0] - set_ahead[0]
         session = await stack.enter_async_context(HttpSession(allow=("127.0.0.1",)))
         source = open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
@@ -107,6 +113,6 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
         )
         engine = Engine(deps, source)
         await engine.start()
-        made = Inside(world, deps, engine, clock)
+        made = Inside(world, deps, engine, clock, set_ahead)
         stack.callback(lambda: made.working.close())
         yield made

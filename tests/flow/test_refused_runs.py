@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flow.stage_world import WORKFLOW, StageWorld
+from tests.flow.stage_world import NOOP, WORKFLOW, StageWorld
 
 pytestmark = pytest.mark.fault
 
@@ -64,3 +64,23 @@ def test_n48_a_cancel_that_is_refused_since_the_run_is_not_queued_yet_is_asked_a
     assert [(one["result"], one["reason"]) for one in world.finished("git")] == [("cancelled", "user")]
     asked = world.github.requests(path="cancel$", method="POST")
     assert [(row["path"].rpartition("/")[2], row["status"]) for row in asked] == [("cancel", 409), ("cancel", 202)]
+
+
+def test_n2_why_a_status_is_put_off_is_shown_until_it_is_written(world: StageWorld) -> None:
+    world.source("web")
+    world.stage("ci", NOOP, "report: {commitStatus: {context: ci}}", after="{type: event-source, name: web}")
+    words = "This SHA and context has reached the maximum number of statuses."
+    world.github.fault(method="POST", path="/statuses/", status=422, body={"message": words}, times=0)
+    world.ready()
+    world.push("web")
+    [done] = world.finished("ci")
+
+    def errors() -> list[str]:
+        return [one["error"] for one in world.ask("execution", id=done["id"])["reports"]]
+
+    world.wait(lambda: any(words in one for one in errors()), "the provider's words")
+    assert "not written yet: " in (shown := world.cli("executions", done["id"]).stdout), shown
+    assert words in shown
+    world.github.clear_faults()
+    world.wait(lambda: [one["state"] for one in world.commit_statuses()] == ["pending", "success"], "both statuses")
+    world.wait(lambda: set(errors()) == {""}, "no error any more")

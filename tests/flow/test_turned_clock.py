@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.executions import ExecutionState
 from reconciler.model.records import BudgetState, Retry
+from reconciler.state import turned
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import NOOP
+from tests.http.test_client import answering
+from tests.http.world import serve
 
 pytestmark = pytest.mark.fault
 HOURS = 7200.0
@@ -98,3 +102,45 @@ async def test_n30_the_clock_is_looked_at_without_a_write_each_time(tmp_path: Pa
         assert store.look_at_clock(1_008.0) == 0.0
         assert store.look_at_clock(900.0) == 108.0
         assert store.look_at_clock(900.5) == 0.0
+
+
+async def test_n30_a_clock_that_is_set_forward_takes_no_time_from_what_is_under_way(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here, serve(answering((200, {}, {}), (200, {}, {"done": False}))) as server:
+        here.world.manual()
+        poll = f"poll: {{url: '{server.url}/s', successWhen: $.done, interval: 1s}}"
+        here.world.stage("wait", f"timeout: 10m\nexecutor: {{type: http, spec: {{url: '{server.url}/', {poll}}}}}")
+        await here.sync()
+        await here.trigger()
+        await here.turn()
+        [begun] = await here.executions("wait")
+        assert begun.state is ExecutionState.RUNNING
+        here.set_clock(HOURS)
+        await here.turn()
+        [spared] = await here.executions("wait")
+        assert (spared.timed_out, spared.cancel_at) == (False, 0.0)
+        assert spared.started_at == pytest.approx(begun.started_at + HOURS, abs=1)
+        here.later(300)
+        await here.turn()
+        assert not (await here.executions("wait"))[0].timed_out
+        here.later(400)
+        await here.turn()
+        assert (await here.executions("wait"))[0].timed_out
+
+
+async def test_n30_a_clock_that_is_set_forward_is_noted_by_one_process_only(tmp_path: Path) -> None:
+    async with inside(tmp_path) as here:
+        given: list[float] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(turned, "_give_time", lambda _connection, _now, ahead_s: given.append(ahead_s))
+            one, other = here.store, type(here.store)(here.store._engine, here.deps.config.state_dir)
+            steady = [0.0]
+            for store in (one, other):
+                store._steady = lambda: steady[0]
+                store.look_at_clock(1_000.0)
+            steady[0] = 5.0
+            for store in (one, other):
+                store.look_at_clock(8_205.0)
+            assert given == [7_200.0]
+            steady[0] = 100_005.0
+            one.look_at_clock(108_205.0)  # time passed, or the machine slept: nothing was set
+            assert given == [7_200.0]

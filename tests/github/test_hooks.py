@@ -5,6 +5,7 @@ import json
 import pytest
 
 from reconciler.drivers.github import driver
+from reconciler.drivers.github.renames import renamed_to
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
@@ -134,6 +135,38 @@ async def test_d16_n55_links_that_name_another_place_are_followed_on_our_own(api
     assert len(github.admin.requests(path="/hooks$")) == 6
 
 
+@pytest.mark.parametrize("root", ["https://ghe.inside:8443", "http://127.0.0.2:9/prefix/api/v3", "http://10.0.0.5"])
+async def test_n55_a_rename_that_is_told_with_another_place_is_followed_on_our_own(api, github, write, root):
+    made = await HOOKS.create(api, write())
+    github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
+    github.admin.settings(links_root=root)
+    observed = await HOOKS.observe(api, SCOPE, None)
+    assert (observed.redirected_to, [one.external_id for one in observed.objects]) == ("acme/billing", [made.external_id])
+    await HOOKS.delete(api, SCOPE, made.external_id)
+    assert (await HOOKS.observe(api, SCOPE, None)).objects == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("https://api.github.com/repositories/7/hooks?page=2", "/repositories/7"),
+        ("https://inner:8443/api/v3/organizations/7", "/organizations/7"),
+        ("/repositories/7", "/repositories/7"),
+        ("https://login.example/login?to=/repositories/7", ""),
+        ("https://login.example/#/repositories/7", ""),
+        ("https://github.com/repos/acme/repositories/7/hooks", ""),
+        ("https://github.com/orgs/repositories/7", ""),
+        ("https://github.com/repositories/7x", ""),
+        ("https://github.com/repositories/../user", ""),
+        ("https://github.com/repositories/0", ""),
+        ("https://[", ""),
+        ("", ""),
+    ],
+)
+def test_n55_only_the_id_of_what_was_renamed_is_taken_from_a_redirect(target, place):
+    assert renamed_to(target) == place
+
+
 async def test_d16_pages_that_run_in_a_circle_end(api, github):
     link = f'<{github.url}/repos/acme/payments/hooks?page=2>; rel="next"'
     github.admin.fault(path="/hooks", status=200, body=[], headers={"link": link}, times=0)
@@ -161,7 +194,7 @@ async def test_writes_to_a_renamed_repository_follow_the_redirect_once(api, gith
 
 
 async def test_d20_a_redirect_to_another_host_is_refused_and_no_credential_goes_there(api, github):
-    github.admin.fault(path="/hooks", status=301, headers={"location": "http://127.0.0.2:9/repositories/1/hooks"}, body={})
+    github.admin.fault(path="/hooks", status=301, headers={"location": "http://127.0.0.2:9/login?to=/repositories/1/hooks"}, body={})
     with pytest.raises(ProviderProtocolError, match="another host"):
         await HOOKS.observe(api, SCOPE, None)
 

@@ -241,6 +241,31 @@ def test_d4_without_a_time_the_stop_is_a_minute_doubled_each_time_up_to_an_hour(
     run(main())
 
 
+@pytest.mark.parametrize("ago_s", [0, 1, 60, 86_400, 10**9])
+def test_n31_a_reset_that_is_over_names_no_end(ago_s):
+    async def main():
+        pace = budget()
+        stops = []
+        for _ in range(9):
+            stops.append(pace.stop(now() - ago_s, "told by the provider") - now())
+            await asyncio.sleep(stops[-1])
+        assert stops == pytest.approx([60, 120, 240, 480, 960, 1920, 3600, 3600, 3600])
+
+    run(main())
+
+
+def test_n31_a_reset_that_is_always_a_moment_away_is_believed_less_each_time():
+    async def main():
+        pace = budget()
+        began = now()
+        for _ in range(13):
+            await asyncio.sleep(pace.stop(now() + 0.5, "told by the provider") - now())
+            pace.told({"x-ratelimit-remaining": "0", "x-ratelimit-limit": "5000", "x-ratelimit-reset": str(int(now()) - 3)})
+        assert now() - began > 3600  # thirteen calls, and not one a second
+
+    run(main())
+
+
 def test_d4_the_refusals_of_calls_under_way_are_one_refusal():
     async def main():
         pace = budget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -13,6 +14,7 @@ from reconciler.drivers.budget import UNLIMITED, Budget
 from reconciler.drivers.catalog import DRIVERS, driver_for
 from reconciler.drivers.http import ApiClient
 from reconciler.drivers.web import WebDriver, connection_to
+from reconciler.drivers.web.origins import require_written_out
 from reconciler.manifests.expressions import ExpressionError, compile_filter
 from reconciler.manifests.loading import SourceFile, load
 from reconciler.model.errors import (
@@ -88,6 +90,28 @@ async def test_a_request_is_a_post_with_the_payload_and_the_executions_id(http):
 
 
 @pytest.mark.parametrize(
+    ("written", "url", "fine"),
+    [
+        ("https://deploy.example/jobs", "https://deploy.example/jobs", True),
+        ("https://deploy.example/${{ event.id }}", "https://deploy.example/7", True),
+        ("https://Deploy.example:443/${{ event.id }}", "https://deploy.example/7", True),
+        ("https://deploy.example/${{ event.id }}", "https://deploy.example//inside.example/", True),
+        ("https://deploy.example?id=${{ event.id }}", "https://deploy.example?id=7", True),
+        ("https://${{ event.host }}/jobs", "https://inside.example/jobs", False),
+        ("https://deploy.example${{ event.path }}", "https://deploy.example.evil.example/", False),
+        ("https://deploy.example${{ event.path }}", "https://deploy.example/jobs", False),
+        ("https://deploy.example:${{ event.port }}/", "https://deploy.example:6379/", False),
+        ("${{ event.url }}", "https://inside.example/jobs", False),
+        ("https://deploy.example/${{ event.id }}", "https://inside.example/7", False),
+    ],
+)
+def test_n14_a_host_is_the_one_that_the_manifest_names(written, url, fine):
+    """Also of a manifest that an older version accepted."""
+    with contextlib.nullcontext() if fine else pytest.raises(ValidationFailed):
+        require_written_out(written, url)
+
+
+@pytest.mark.parametrize(
     ("method", "given", "body"),
     [
         ("POST", {}, b"{}"),
@@ -137,6 +161,7 @@ async def test_the_specs_own_credential_is_sent_and_may_come_out_of_templates_of
         {"headers": {"X-A": f"{CANARY}ü"}},
         {"headers": {"X A": "1"}},
         {"headers": {"": "1"}},
+        {"headers": {"X-A": {"a": f"{CANARY}ü"}}},
         {"poll": {"url": "/status", "successWhen": "true"}},
         {"poll": {"url": "https://elsewhere.example/status", "successWhen": "true"}},
     ],

@@ -1,8 +1,9 @@
 import pytest
 
 from reconciler.drivers.answers import Response
-from reconciler.drivers.paging import link_next, paginate
-from reconciler.model.errors import ProviderProtocolError
+from reconciler.drivers.clock import date_of
+from reconciler.drivers.paging import ListBound, link_next, paginate
+from reconciler.model.errors import ListTooLarge, ProviderProtocolError
 from tests.http.world import serve
 
 
@@ -112,3 +113,17 @@ async def test_a_driver_with_a_page_token_says_what_the_next_page_is(http):
 )
 def test_the_link_header_is_read_as_its_standard_says(header, target):
     assert link_next(Response(200, {"link": header}, b"", "GET /a")) == target
+
+
+def test_n35_the_items_of_a_list_are_bounded_over_all_of_its_pages():
+    bound = ListBound("/hooks", max_items=5)
+    bound.count(3)
+    bound.count(2)
+    with pytest.raises(ListTooLarge, match="more than 5 items"):
+        bound.count(1)
+
+
+def test_n5_a_date_that_a_cache_has_kept_tells_no_time():
+    date = {"date": "Fri, 27 Nov 2026 05:00:00 GMT"}
+    assert date_of(date) == date_of({**date, "age": "0"}) == 1_795_755_600.0
+    assert date_of({**date, "age": "30"}) is None

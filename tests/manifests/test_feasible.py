@@ -189,6 +189,47 @@ def test_n19_an_event_type_names_the_one_that_was_meant() -> None:
     assert problems(source("buddy", "resource: {type: project, name: web}, events: [{type: push}]")) == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "${{ event.url }}",
+        "https://${{ event.host }}/jobs",
+        "https://${{ event.host }}",
+        "https://deploy.${{ event.zone }}/jobs",
+        "https://deploy.example${{ event.path }}",
+        "https://deploy.example:${{ event.port }}/jobs",
+        "${{ event.scheme }}://deploy.example/jobs",
+        "https://${{ event.user }}@deploy.example/jobs",
+        "https:${{ event.rest }}/jobs",
+        "https://${{ secrets.host }}/jobs",
+    ],
+)
+@pytest.mark.parametrize("key", ["url", "poll"])
+def test_n14_an_event_cannot_choose_which_host_is_called(url: str, key: str) -> None:
+    spec = f"url: '{url}'" if key == "url" else f"url: https://deploy.example, poll: {{url: '{url}', successWhen: $.done}}"
+    found = problems(stage(executor=f"{{type: http, spec: {{{spec}}}}}"))
+    pointer = "/spec/executor/spec/url" if key == "url" else "/spec/executor/spec/poll/url"
+    assert ("RC1279", pointer) in [(one.code, one.pointer) for one in found], found
+
+
+OPEN = {
+    "github": "resource: {type: repository, name: '${{ event.repository.name }}'}, allow: ['svc-*'], spec: {workflow: a.yml, ref: main}",
+    "semaphore": "resource: {type: project, name: '${{ event.project }}'}, allow: [web], spec: {ref: main, pipelineFile: a.yml}",
+    "buddy": "resource: {type: pipeline, name: '${{ event.name }}'}, allow: [web/deploy], spec: {workspace: acme, project: web}",
+}
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_n54_what_runs_may_come_out_of_the_event_at_every_provider(kind: str) -> None:
+    run = f"{{type: {kind}, integration: {{name: {kind}}}, {OPEN[kind]}}}"
+    assert problems(integration(kind), stage(executor=run)) == []
+
+
+@pytest.mark.parametrize("end", ["/${{ event.id }}", "?id=${{ event.id }}", "#${{ event.id }}", "/a/${{ event.a }}/${{ event.b }}"])
+def test_n14_templates_behind_the_host_are_allowed(end: str) -> None:
+    assert problems(stage(executor=f"{{type: http, spec: {{url: 'https://deploy.example{end}'}}}}")) == []
+
+
 @pytest.mark.parametrize("allow", [("10.0.0.0/8",), ("10.0.0.1",), ("10.0.0.1:443",)])
 def test_n19_an_address_that_the_configuration_allows_validates(allow: tuple[str, ...]) -> None:
     text = integration("github", more=", apiUrl: 'https://10.0.0.1/api/v3'")

@@ -18,7 +18,7 @@ from reconciler.drivers.base import Connection
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
 from reconciler.model.objects import IntentState, Scope
-from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
+from reconciler.model.records import AuditEntry, BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
 from reconciler.state.queue import Admission
@@ -139,6 +139,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "release_lease": lambda store: store.release_lease(Fence("a", 1)),
     "release_leases_of": lambda store: store.release_leases_of("me"),
     "remove_executor": lambda store: store.remove_executor("me"),
+    "replay_event": lambda store: store.replay_event("a"),
     "reports_of": lambda store: store.reports_of("a"),
     "resources": lambda store: store.resources(),
     "retries": lambda store: store.retries(),
@@ -167,6 +168,15 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "unsettled of one": lambda store: store.unsettled(SOURCE),
     "unsuspend": lambda store: store.unsuspend(SOURCE, audit=entry()),
     "verify_audit": lambda store: store.get_meta("x"),  # reads all on purpose, in `history --verify` and `doctor`
+    "begin_attempts": lambda store: store.begin_attempts({"a": 1}, "me"),
+    "event_counts": lambda store: store.event_counts([EventState.PENDING, EventState.FAILED]),
+    "forget_attempts": lambda store: store.forget_attempts(["a"]),
+    "keep_anchor": lambda store: store.audit_head(),  # besides that it is about a file
+    "kept_anchor": lambda store: store.get_meta("x"),  # a file
+    "look_at_clock": lambda store: store.look_at_clock(1_000.0),
+    "seal_audit": lambda store: store.seal_audit(AuditEntry(1.0, "me", "x", "y")),
+    "suspect": lambda store: store.suspect("me"),
+    "use_audit_keys": lambda store: store.get_meta("x"),  # asks nothing
     "votes": lambda store: store.votes("a"),
     "votes_of": lambda store: store.votes_of(["a", "b"]),
     "wake": lambda store: store.wake("a", 1.0),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.drivers.answers import circumstances, retry_after
+from reconciler.drivers.github.renames import renamed_to
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
@@ -57,7 +58,7 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
     if status in (301, 302, 307, 308):
         named = body.get("url") if isinstance(body, Mapping) else None
         target = headers.get("location") or (named if isinstance(named, str) else "")
-        return Moved(f"{request}: renamed at GitHub ({status})", target=target, **where)
+        return Moved(f"{request}: renamed at GitHub ({status})", target=target, within=bool(renamed_to(target)), **where)
     if status in _ALSO_DECLINED:
         until = retry_after(headers, now)
         return Declined(f"{request}: GitHub refused the request ({status}{_said(text)})", retry_at=until, **where)

@@ -57,7 +57,7 @@ class HookType:
         try:
             return await self._read(api, scope, path, validators)
         except Moved as moved:
-            path = by_id(api, moved.target)
+            path = by_id(moved.target)
         except NotFound as error:
             await _unreachable(api, scope, names.scope_path(scope), error)
         try:
@@ -194,7 +194,7 @@ async def _send(api: Api, method: str, path: str, body: Any) -> ApiResponse:
         return await api.request(method, path, json=body)
     except Moved as moved:
         root = _root_of(path)
-        return await api.request(method, by_id(api, moved.target) + path[len(root) :], json=body)
+        return await api.request(method, by_id(moved.target) + path[len(root) :], json=body)
 
 
 def _root_of(path: str) -> str:

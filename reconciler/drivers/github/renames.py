@@ -5,21 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.paging import same_host_path
 from reconciler.model.errors import Moved, ProviderProtocolError
 
 T = TypeVar("T")
-_BY_ID = re.compile(r"^/(?:repositories|organizations)/\d+(?=/|$)")
+_BY_ID = re.compile(r"(?:/(?!repos/|orgs/)[^/]+)*?(/(?:repositories|organizations)/[1-9]\d{0,18})(?=/|\Z)")
 
 
-def by_id(api: Api, target: str) -> str:
+def renamed_to(target: str) -> str:
+    """Return ``/repositories/ID`` of a redirect's target; empty for any other place.
+
+    A server behind a proxy names its own inner scheme, host, port or prefix there. The id is asked for on our own root all the same.
+    """
+    try:
+        found = _BY_ID.match(urlsplit(target).path)
+    except ValueError:
+        return ""
+    return found.group(1) if found is not None else ""
+
+
+def by_id(target: str) -> str:
     """Return ``/repositories/ID`` of a redirect; raises `ProviderProtocolError` for any other place."""
-    found = _BY_ID.match(same_host_path(api, target).partition("?")[0])
-    if found is None:
+    found = renamed_to(target)
+    if not found:
         raise ProviderProtocolError("GitHub redirects to a place that is no renamed repository")
-    return found.group(0)
+    return found
 
 
 async def following(api: Api, root: str, work: Callable[[str], Awaitable[T]]) -> T:
@@ -30,4 +42,4 @@ async def following(api: Api, root: str, work: Callable[[str], Awaitable[T]]) ->
     try:
         return await work(root)
     except Moved as moved:
-        return await work(by_id(api, moved.target))
+        return await work(by_id(moved.target))

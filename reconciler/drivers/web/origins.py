@@ -30,6 +30,18 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{name}{port}"
 
 
+def require_written_out(written: str, url: str) -> None:
+    """Raise `ValidationFailed` unless scheme, host and port of ``url`` stand in the manifest as they are: ``written``, in which
+    templates are not replaced. Validation refuses such a manifest; one that was accepted by an older version may be in force.
+    """
+    root = written.partition("${{")[0]
+    behind = root.partition("://")[2]
+    if root != written and not any(mark in behind for mark in "/?#"):
+        raise ValidationFailed("the host of the URL is a template", hint="Write scheme, host and port out in the manifest.")
+    if origin_of(root) != origin_of(url):
+        raise ValidationFailed("the URL leads to another host than the manifest names")
+
+
 def path_of(url: str) -> str:
     """Return path and query of ``url``: what is asked of its origin. Raises `ValidationFailed`."""
     parts = _split(url)
