@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
 from reconciler.manifests.strict import escape
-from reconciler.manifests.templates import looks_like_template
+from reconciler.manifests.templates import has_template, looks_like_template
 from reconciler.model.resources import Lifecycle
 
 DAY_S = 86_400.0
 _TEMPLATE = "${{"
+_TEMPLATES = re.compile(r"\$\{\{[^}]*\}\}")
 _FREE = frozenset({
     "description", "reason", "expression", "successWhen", "failureWhen", "payload", "clientPayload", "parameters", "variables",
     "inputs", "value", "pattern", "config", "local", "lifecycle",
@@ -55,7 +56,10 @@ def impossible(kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle) -> Iter
 
 
 def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (pointer, URL) of what the daemon itself would call; a template in front of the path leaves it open."""
+    """Yield (pointer, URL) of what the daemon itself would call; a template in front of the path leaves it open.
+
+    One behind the host stands for text that is checked when it is there: `x` takes its place.
+    """
     executor = spec.get("executor", {})
     inner = executor.get("spec", {}) if executor.get("type") == "http" else {}
     urls = {
@@ -67,7 +71,7 @@ def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     }
     for pointer, url in urls.items():
         if isinstance(url, str) and _TEMPLATE not in "".join(url.split("/", 3)[:3]):
-            yield pointer, url
+            yield pointer, _TEMPLATES.sub("x", url)
 
 
 def _lines(value: Any, pointer: str) -> Iterator[Found]:
@@ -169,11 +173,15 @@ def _condition(condition: Mapping[str, Any], at: str) -> Iterator[Found]:
 
 
 def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
-    """Templates are replaced in `executor.spec`, `executor.name`, `report` and values of mappings; elsewhere they stay text."""
+    """Templates are replaced in `executor.spec`, `executor.name`, `executor.resource.name`, `report` and values of mappings.
+
+    Elsewhere they stay text.
+    """
     executor = spec["executor"]
     inner = executor.get("spec", {})
     poll = inner.get("poll") if isinstance(inner.get("poll"), Mapping) else {}
-    places = [(executor.get("resource"), "/spec/executor/resource")]
+    fixed = {key: value for key, value in executor.get("resource", {}).items() if key != "name" or not has_template(value)}
+    places = [(fixed, "/spec/executor/resource"), (executor.get("allow"), "/spec/executor/allow")]
     places += [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
@@ -194,7 +202,10 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
         for index, item in enumerate(value):
             yield from _no_template(item, f"{pointer}/{index}")
     elif isinstance(value, str) and looks_like_template(value):
-        hint = "Templates are replaced in executor.spec (not in conditions), executor.name, report and the values of mappings."
+        hint = (
+            "Templates are replaced in executor.spec (not in conditions), executor.name, executor.resource.name, report and the "
+            "values of mappings."
+        )
         yield Found("RC1302", pointer, "a template is not replaced here", hint)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.manifests.templates import has_template
 from reconciler.model.event_types import EVENT_TYPES, is_event
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})\Z")
@@ -142,8 +143,10 @@ def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 
 def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the same of what the executor of a stage runs."""
-    resource = spec["executor"].get("resource")
-    wrong = name_problem(provider, resource["type"], resource["name"]) if resource else None
+    resource = spec["executor"].get("resource", {})
+    if "name" not in resource or has_template(resource["name"]):
+        return  # it is named by its id, or by the event: looked at when the event is here
+    wrong = name_problem(provider, resource["type"], resource["name"])
     if wrong is not None:
         yield "RC1276", "/spec/executor/resource/name", *wrong
 
