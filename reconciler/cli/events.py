@@ -127,7 +127,7 @@ def redeliver(options: argparse.Namespace) -> int:
 def replay(options: argparse.Namespace) -> int:
     """Hand a stored event on anew."""
     answer = act(configuration(options), {"verb": "replay", "id": options.id})
-    return _shown(answer, options, lambda one: print(f"handed on anew; see: reconciler events {one['event']}"))
+    return _shown(answer, options, lambda one: out(f"handed on anew; see: reconciler events {one['event']}"))
 
 
 def _swept(answer: Mapping[str, Any]) -> None:
