@@ -12,6 +12,7 @@ from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
 from reconciler.manifests.strict import escape
 from reconciler.manifests.templates import has_template, looks_like_template
+from reconciler.model.executions import UNSETTABLE_HEADERS
 from reconciler.model.resources import Lifecycle
 
 DAY_S = 86_400.0
@@ -232,6 +233,10 @@ def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
     if poll.get("interval") == 0:
         yield Found("RC1278", f"{at}/poll/interval", "an interval of 0 is none", "Leave it out for 15 seconds.")
     for name, value in inner.get("headers", {}).items():
+        if name.lower() in UNSETTABLE_HEADERS:
+            hint = "It is written by the daemon; what stands here would not be sent. Leave it out."
+            yield Found("RC1278", f"{at}/headers/{escape(name)}", f"the header {name} cannot be set", hint)
+            continue
         sent = value.isascii() and value.isprintable()
         if not _HEADER_NAME.match(name) or not (sent or _TEMPLATE in value):
             yield Found("RC1278", f"{at}/headers/{escape(name)}", "the header cannot be sent", "A value is one line of printable ASCII.")

@@ -242,3 +242,10 @@ def test_n19_n44_a_template_where_one_is_replaced_is_no_fault_of_its_spelling(ex
 def test_n19_n44_half_a_template_is_no_name(resource: str, code: str) -> None:
     executor = f"{{type: github, integration: {{name: github}}, resource: {resource}, spec: {{workflow: ci.yml, ref: main}}}}"
     assert code in {one.code for one in problems(integration("github"), stage(executor=executor))}
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "Idempotency-Key", "X-Reconciler-Execution", "TE"])
+def test_n19_a_header_that_would_not_be_sent_is_refused(name: str) -> None:
+    said = problems(stage(executor=f"{{type: http, spec: {{url: 'https://x.example', headers: {{{name}: x, X-Mine: y}}}}}}"))
+    assert [one.code for one in said] == ["RC1278"]
+    assert name in said[0].message
