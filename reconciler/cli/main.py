@@ -58,7 +58,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
             parents=[common],
             help=verb.help,
             description=verb.description or verb.help,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter if verb.description else argparse.HelpFormatter,
         )
         if only is None or verb.name == only:
             for flags, options in verb.arguments:

@@ -19,7 +19,8 @@ from reconciler.state.routing import Routing
 
 MODULE = "reconciler.events.evaluation"
 Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
-_KINDS = frozenset({Kind.EVENT_SOURCE.value, Kind.STAGE.value, Kind.CONNECTION_GROUP.value})
+_KINDS = frozenset({Kind.EVENT_SOURCE.value, Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.INTEGRATION.value})
+"""What the worker is given. An Integration says whose repositories a stage may run, and where an event's commit has its page."""
 SOURCE_PART = ""
 """What is skipped when the filters of the source itself overran: then nothing is left of the event."""
 

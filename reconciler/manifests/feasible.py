@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
 from reconciler.manifests.strict import escape
-from reconciler.manifests.templates import looks_like_template
+from reconciler.manifests.templates import has_template, looks_like_template
+from reconciler.model.executions import UNSETTABLE_HEADERS
 from reconciler.model.resources import Lifecycle
 
 DAY_S = 86_400.0
 _TEMPLATE = "${{"
+_TEMPLATES = re.compile(r"\$\{\{[^}]*\}\}")
 _FREE = frozenset({
     "description", "reason", "expression", "successWhen", "failureWhen", "payload", "clientPayload", "parameters", "variables",
     "inputs", "value", "pattern", "config", "local", "lifecycle",
@@ -181,11 +183,16 @@ def _condition(condition: Mapping[str, Any], at: str) -> Iterator[Found]:
 
 
 def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
-    """Templates are replaced in `executor` (without its conditions), `report` and values of mappings; elsewhere they stay text."""
+    """Templates are replaced in `executor.spec`, `executor.name`, `executor.resource.name`, `report` and values of mappings.
+
+    Elsewhere they stay text.
+    """
     executor = spec["executor"]
     inner = executor.get("spec", {})
     poll = inner.get("poll") if isinstance(inner.get("poll"), Mapping) else {}
-    places = [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
+    fixed = {key: value for key, value in executor.get("resource", {}).items() if key != "name" or not has_template(value)}
+    places = [(fixed, "/spec/executor/resource"), (executor.get("allow"), "/spec/executor/allow")]
+    places += [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
         (value.get("valueFrom"), f"/spec/inputMappings/{index}/values/{number}/valueFrom")
@@ -205,7 +212,10 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
         for index, item in enumerate(value):
             yield from _no_template(item, f"{pointer}/{index}")
     elif isinstance(value, str) and looks_like_template(value):
-        hint = "Templates are replaced in executor.spec (not in conditions), executor.resource.name, executor.name, report and mappings."
+        hint = (
+            "Templates are replaced in executor.spec (not in conditions), executor.name, executor.resource.name, report and the "
+            "values of mappings."
+        )
         yield Found("RC1302", pointer, "a template is not replaced here", hint)
 
 
@@ -232,6 +242,10 @@ def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
     if poll.get("interval") == 0:
         yield Found("RC1278", f"{at}/poll/interval", "an interval of 0 is none", "Leave it out for 15 seconds.")
     for name, value in inner.get("headers", {}).items():
+        if name.lower() in UNSETTABLE_HEADERS:
+            hint = "It is written by the daemon; what stands here would not be sent. Leave it out."
+            yield Found("RC1278", f"{at}/headers/{escape(name)}", f"the header {name} cannot be set", hint)
+            continue
         sent = value.isascii() and value.isprintable()
         if not _HEADER_NAME.match(name) or not (sent or _TEMPLATE in value):
             yield Found(

@@ -143,9 +143,10 @@ def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 
 def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the same of what the executor of a stage runs."""
-    resource = spec["executor"].get("resource") or {}
-    name = resource.get("name", "")  # a pipeline may be given by its id
-    wrong = name_problem(provider, resource["type"], name) if name and not has_template(name) else None
+    resource = spec["executor"].get("resource", {})
+    if "name" not in resource or has_template(resource["name"]):
+        return  # it is named by its id, or by the event: looked at when the event is here
+    wrong = name_problem(provider, resource["type"], resource["name"])
     if wrong is not None:
         yield "RC1276", "/spec/executor/resource/name", *wrong
 

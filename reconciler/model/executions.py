@@ -9,6 +9,13 @@ from dataclasses import dataclass, field
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import JsonObject, too_deep
 
+UNSETTABLE_HEADERS = frozenset({
+    "idempotency-key", "x-reconciler-execution", "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te",
+    "trailer", "upgrade", "expect", "accept-encoding",
+})  # fmt: skip
+"""Headers that the spec of an HTTP request cannot set: the execution's id, and those that say how a message is framed
+(RFC 9110 §7.6.1)."""
+
 
 class ItemState(enum.StrEnum):
     """Where an item of a stage's queue is."""

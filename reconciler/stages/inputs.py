@@ -162,19 +162,20 @@ def check_not_deleted(
 ) -> None:
     """Raise `InputError` where an event that deleted a ref would start a run on it, or hand its zeros on as a commit.
 
-    A stage that cleans up after a branch runs: neither its inputs nor what its templates name are the commit that is gone.
+    A stage that cleans up after a branch runs: neither its inputs nor what its templates name are the commit that is gone. No run
+    is on zeros, whatever brought them; as an input they may be meant, as in the `before` of a new branch.
     """
     gone = str(origin.get("deleted", ""))
-    if not gone:
-        return
-    if any(is_no_commit(text) for text in _texts([inputs, event])):
+    if gone and any(is_no_commit(text) for text in _texts([inputs, event])):
         raise InputError(f"the event deleted {gone}: there is no commit to run", hint=_WITHOUT_DELETED)
     for field in ("ref", "branch", "tag", "revision"):
         try:
             named = resolve_text(spec["executor"].get("spec", {}).get(field, ""), {"inputs": inputs, "event": event})
         except TemplateError:
             continue  # a secret, which is read when the run starts
-        if same_ref(str(named), gone):
+        if is_no_commit(str(named)):
+            raise InputError(f"executor.spec.{field} is zeros: there is no commit to run", hint=_WITHOUT_DELETED)
+        if gone and same_ref(str(named), gone):
             raise InputError(f"the event deleted {gone}: nothing can run on it", hint=_WITHOUT_DELETED)
 
 

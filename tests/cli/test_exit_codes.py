@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] = ("True",)) -> dict[str, Any]:
     beat = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age_s))
     rows = [{"conditions": [{"type": "Ready", "status": one}]} for one in ready]
-    return {"daemon": {"phase": phase, "heartbeatAt": beat}, "source": {"error": None}, "resources": rows}
+    return {"daemon": {"phase": phase, "heartbeatAt": beat}, "source": {"error": None}, "resources": rows, "credentials": []}
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,9 @@ def test_n45_a_demo_that_is_ended_leaves_no_daemon(tmp_path: Path, number: signa
     while not gone(daemon) and time.monotonic() < deadline + 60:
         time.sleep(0.05)
     assert gone(daemon)
+
+
+def test_n42_a_credential_that_is_refused_counts_where_all_is_looked_at() -> None:
+    now = time.time()
+    refused = {**document(), "credentials": [{"valid": False}]}
+    assert (exit_code(document(), now), exit_code(refused, now), exit_code(refused, now, refused["resources"])) == (0, 2, 0)

@@ -144,7 +144,7 @@ def test_n17_a_plan_says_its_revision_first_and_that_the_working_tree_differs(tm
         "note: the working tree (branch main is checked out) differs from this revision in 1 manifest: edited.yaml"
         in edited.stderr
     )
-    assert "reconciler plan ." in edited.stderr
+    assert f"reconciler plan {work}" in edited.stderr
     assert "create Stage/reviewed" in cli(work, "plan", ".").stdout
     (work / "edited.yaml").unlink()
     subprocess.run([*git, "checkout", "-q", "-b", "feature", "refs/remotes/pull/1/merge"], check=True)

@@ -577,3 +577,15 @@ def test_the_work_of_routing_grows_with_the_events_and_not_faster() -> None:
 
     route(20)
     assert calls_of(lambda: route(400)) <= 4.2 * calls_of(lambda: route(100))
+
+
+@pytest.mark.parametrize("field", ["ref", "branch", "tag", "revision"])
+def test_n26_no_run_is_on_zeros_whatever_event_brought_them(field: str) -> None:
+    from reconciler.stages.inputs import InputError, check_not_deleted
+
+    spec = {"executor": {"spec": {field: "${{ inputs.at }}", "inputs": {"before": "${{ inputs.before }}"}}}}
+    new = {"at": "a" * 40, "before": "0" * 40}
+    check_not_deleted(spec, {}, new, {})
+    for zeros in ("0" * 40, "0" * 64):
+        with pytest.raises(InputError, match="there is no commit to run"):
+            check_not_deleted(spec, {}, {**new, "at": zeros}, {})

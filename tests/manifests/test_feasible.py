@@ -225,7 +225,9 @@ def test_n54_what_runs_may_come_out_of_the_event_at_every_provider(kind: str) ->
     assert problems(integration(kind), stage(executor=run)) == []
 
 
-@pytest.mark.parametrize("end", ["/${{ event.id }}", "?id=${{ event.id }}", "#${{ event.id }}", "/a/${{ event.a }}/${{ event.b }}"])
+@pytest.mark.parametrize(
+    "end", ["/${{ event.id }}", "?id=${{ event.id }}", "#${{ event.id }}", "/a/${{ event.a }}/${{ event.b }}"]
+)
 def test_n14_templates_behind_the_host_are_allowed(end: str) -> None:
     assert problems(stage(executor=f"{{type: http, spec: {{url: 'https://deploy.example{end}'}}}}")) == []
 
@@ -255,3 +257,38 @@ def test_n19_a_cron_line_without_a_date_never_fires(line: str) -> None:
 def test_n19_a_cron_line_with_a_date_fires(line: str) -> None:
     assert not never_fires(line)
     assert next_slot({"cron": line}, 0.0) is not None
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        "{type: github, integration: {name: i}, resource: {type: repository, name: '${{ event.repository.name }}'}, "
+        "allow: [web, 'svc-*'], spec: {workflow: ci.yml, ref: main}}",
+        "{type: semaphore, integration: {name: i}, resource: {type: project, name: '${{ event.repository.name }}'}, "
+        "allow: ['svc-*'], spec: {ref: refs/heads/main}}",
+        "{type: http, spec: {url: 'https://x.example/${{ event.ref }}?a=${{ event.a }}', headers: {A: '${{ event.a }}'}}}",
+    ],
+)
+def test_n19_n44_a_template_where_one_is_replaced_is_no_fault_of_its_spelling(executor: str) -> None:
+    kind = "semaphore" if "semaphore" in executor else "github"
+    declared = (integration(kind).replace(f"{{name: {kind}}}", "{name: i}"), stage(executor=executor))
+    assert [f"{one.code} {one.message}" for one in problems(*declared)] == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "code"),
+    [
+        ("{type: repository, name: '${{ event.x'}", "RC1276"),
+        ("{type: repository, name: 'a b'}", "RC1276"),
+    ],
+)
+def test_n19_n44_half_a_template_is_no_name(resource: str, code: str) -> None:
+    executor = f"{{type: github, integration: {{name: github}}, resource: {resource}, spec: {{workflow: ci.yml, ref: main}}}}"
+    assert code in {one.code for one in problems(integration("github"), stage(executor=executor))}
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "Idempotency-Key", "X-Reconciler-Execution", "TE"])
+def test_n19_a_header_that_would_not_be_sent_is_refused(name: str) -> None:
+    said = problems(stage(executor=f"{{type: http, spec: {{url: 'https://x.example', headers: {{{name}: x, X-Mine: y}}}}}}"))
+    assert [one.code for one in said] == ["RC1278"]
+    assert name in said[0].message

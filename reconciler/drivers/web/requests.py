@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.drivers.base import Api
 from reconciler.drivers.web.origins import origin_of, path_of, shown
 from reconciler.model.errors import ValidationFailed
-from reconciler.model.executions import RunIntent
+from reconciler.model.executions import UNSETTABLE_HEADERS, RunIntent
 from reconciler.model.values import JsonObject, text_of
 
 IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
@@ -18,11 +18,6 @@ SUCCESSFUL = frozenset(range(200, 300))
 POLL_S = 15.0
 _BODILESS = frozenset({"GET", "DELETE"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = frozenset({
-    "idempotency-key", "x-reconciler-execution", "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te",
-    "trailer", "upgrade", "expect", "accept-encoding",
-})  # fmt: skip
-"""Headers that a spec cannot set: the execution's id, and those that say how a message is framed (RFC 9110 §7.6.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +92,6 @@ def _headers(intent: RunIntent) -> dict[str, str]:
             raise ValidationFailed(
                 f"the header {ascii(name)[:80]} cannot be sent", hint="A value is one line of printable ASCII."
             )
-        if name.lower() not in _OURS:
+        if name.lower() not in UNSETTABLE_HEADERS:
             found[name.lower()] = text.strip()
     return {**found, "idempotency-key": intent.correlation, "x-reconciler-execution": intent.correlation}
