@@ -143,7 +143,7 @@ def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the same of what the executor of a stage runs."""
     resource = spec["executor"].get("resource")
-    wrong = name_problem(provider, resource["type"], resource["name"]) if resource else None
+    wrong = name_problem(provider, resource["type"], resource["name"]) if resource and "name" in resource else None
     if wrong is not None:
         yield "RC1276", "/spec/executor/resource/name", *wrong
 

@@ -43,7 +43,7 @@ def test_n54_a_pipeline_is_run_by_name_or_by_id(target: str, name: str, number: 
     declared = next(one for one in desired.resources if one.id.kind == "Stage")
 
     class Tried:
-        id, correlation, intended_at = "e", "c", 0.0
+        id, correlation, intended_at, ahead_s, failures, resource = "e", "c", 0.0, None, 0, ""
 
     intent = intent_of(Tried(), declared, {})  # type: ignore[arg-type]
     assert (intent.resource, intent.resource_id) == (name, number)
