@@ -173,7 +173,8 @@ def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
     executor = spec["executor"]
     inner = executor.get("spec", {})
     poll = inner.get("poll") if isinstance(inner.get("poll"), Mapping) else {}
-    places = [(executor.get("resource"), "/spec/executor/resource")]
+    fixed = {key: value for key, value in executor.get("resource", {}).items() if key != "name"}
+    places: list[tuple[Any, str]] = [(fixed, "/spec/executor/resource")]
     places += [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
@@ -194,7 +195,7 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
         for index, item in enumerate(value):
             yield from _no_template(item, f"{pointer}/{index}")
     elif isinstance(value, str) and looks_like_template(value):
-        hint = "Templates are replaced in executor.spec (not in conditions), executor.name, report and the values of mappings."
+        hint = "Templates are replaced in executor.spec (not in conditions), executor.name, executor.resource.name, report and the values of mappings."
         yield Found("RC1302", pointer, "a template is not replaced here", hint)
 
 

@@ -142,8 +142,9 @@ def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 
 def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the same of what the executor of a stage runs."""
-    resource = spec["executor"].get("resource")
-    wrong = name_problem(provider, resource["type"], resource["name"]) if resource and "name" in resource else None
+    resource = spec["executor"].get("resource", {})
+    name = resource.get("name", "${{")  # it may be given by its id
+    wrong = None if "${{" in name else name_problem(provider, resource["type"], name)  # a template is bounded by `allow`
     if wrong is not None:
         yield "RC1276", "/spec/executor/resource/name", *wrong
 

@@ -155,7 +155,7 @@ async def test_n47_a_schedule_tells_when_it_fires_next(tmp_path: Path) -> None:
         )
         await here.sync()
         assert here.engine.look_outside is not None
-        [row] = (await here.engine.look_outside()).schedules
+        [row] = (await here.engine.look_outside(None)).schedules
         assert (row["name"], row["suspended"]) == ("tick", "")
         assert str(row["nextAt"]).endswith("-01-01T00:00:00Z")
 
