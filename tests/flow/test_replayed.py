@@ -107,7 +107,7 @@ async def test_n18_what_led_to_nothing_is_found_by_one_filter(tmp_path: Path) ->
         assert [(one["target"], one["reason"]) for one in failed[0]["rejectedBy"]] == [("Stage/build", "error")]
         nothing = (await here.working.commands.events({"state": "nothing"}))["events"]
         assert {"bad", "unconnected"} == {one["deliveryId"] for one in nothing if one["source"].startswith("EventSource/")}
-        assert (await here.engine.look_outside()).failed == 1
+        assert (await here.engine.look_outside(None)).failed == 1
 
 
 async def test_n62_what_a_group_puts_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +130,26 @@ async def test_n62_what_a_group_puts_together_is_bounded(tmp_path: Path, monkeyp
         assert payload["truncated"] == ["large"]
         assert payload["events"]["large"] is None
         assert payload["events"]["medium"]["ref"] == "main"
+
+
+async def test_n18_what_led_to_nothing_is_found_behind_more_events_than_are_looked_at_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reconciler.state import inbox
+
+    monkeypatch.setattr(inbox.Inbox.events_end, "__kwdefaults__", {"source": "", "before": "", "look_at": 3})
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        here.world.stage("build", after=RIGHT)
+        await here.sync()
+        for number in range(9):
+            body = b'{"ref": "main"}' if number in (2, 3, 4, 5, 6, 8) else b'{"ref": "dev"}'
+            assert await delivered(here, "own", body, {"x-delivery-id": str(number)}) == 202
+        await here.turn()
+        first = await here.working.commands.events({"state": "nothing", "source": "own", "limit": 2})
+        assert [one["deliveryId"] for one in first["events"]] == ["7", "1"]
+        rest = await here.working.commands.events({"state": "nothing", "source": "own", "limit": 2, "before": first["next"]})
+        assert ([one["deliveryId"] for one in rest["events"]], rest["next"]) == (["0"], "")
+        everything = await here.working.commands.events({"state": "nothing"})
+        named = [one["deliveryId"] for one in everything["events"] if one["source"] == "EventSource/own"]
+        assert named == ["7", "1", "0"]
