@@ -15,7 +15,7 @@ from reconciler.drivers.catalog import driver_for
 from reconciler.engine.evaluator import EvaluatorFailed
 from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import integration_path, source_type
-from reconciler.events.fanout import Wiring, wire
+from reconciler.events.fanout import Wiring, route, wire
 from reconciler.events.judging import SOURCE_PART, Job, Judge, Last, Stopped
 from reconciler.events.writer import at_fault
 from reconciler.failpoints import failpoint
@@ -36,6 +36,7 @@ MOST_ATTEMPTS = 3
 TROUBLE_S = 600.0
 """How long the events of a source are tried alone after the worker was stopped at one."""
 MOST_STOPS = 10_000
+PLAIN_BYTES = 64 << 10
 _NO_RUN = ("", "", 0)
 
 
@@ -46,6 +47,15 @@ class _Batch:
     pending: list[tuple[Event, bytes]]
     same: Mapping[str, str]
     now: float
+
+
+def _plain(event: Event, body: bytes, wiring: Wiring, now: float) -> Routing | None:
+    """Return what a small event leads to where no expression is asked: nothing is connected, and the source filters by type alone."""
+    source = wiring.resources[event.source]
+    filtered = any(one.get("filters") for one in source.spec.get("events") or ())
+    if filtered or wiring.targets.get(event.source) or len(body) > PLAIN_BYTES or b"\\u0000" in body:
+        return None
+    return route(event, body, wiring, last=lambda *_: None, integration="", now=now)
 
 
 Crowded = Callable[[], bool]
@@ -190,7 +200,11 @@ class Dispatcher:
         last = await self._last(pending, wiring)
         runs = self._runs(pending)
         behind = await deps.db(deps.store.stages_behind, {run[:2] for run in runs.values()}) if runs else {}
-        routings = {event.id: found for event, _ in pending if (found := self._without_looking(event, batch.same, wiring))}
+        routings = {
+            event.id: found
+            for event, body in pending
+            if (found := self._without_looking(event, batch.same, wiring) or _plain(event, body, wiring, now))
+        }
         jobs = [
             Job(
                 event,
