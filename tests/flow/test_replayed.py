@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.events.commands import NoSuch, Waits
+from reconciler.model.resources import ResourceId
 from tests.flow.inside import inside
 from tests.flow.test_nasty import delivered, states
 
@@ -73,6 +74,9 @@ async def test_n27_what_a_group_took_and_a_stage_ran_is_not_repeated(tmp_path: P
         await here.working.commands.replay({"id": "one"}, "ada")
         await here.turn(6)
         assert [len(await here.executions(name)) for name in ("build", "after", "late")] == [1, 1, 1]
+        for name in ("build", "after", "late"):  # nor is it said again
+            said = await here.deps.db(here.store.journal_of, ResourceId("Stage", "default", name), 100)
+            assert [one.event for one in said].count("item_queued") == 1
 
 
 async def test_n27_what_waits_or_is_not_there_cannot_be_replayed(tmp_path: Path) -> None:
