@@ -38,7 +38,7 @@ from reconciler.stages.views import (
     runs_view,
     unreported_view,
 )
-from reconciler.state.inbox import Arrival, new_event_id
+from reconciler.state.inbox import NOTHING, Arrival, new_event_id
 
 MAX_PAYLOAD = 1 << 20
 MAX_LIST = 1_000
@@ -91,9 +91,13 @@ class Commands:
         name = str(request.get("source") or "")
         source = self._find(name if "/" in name else f"{Kind.EVENT_SOURCE.value}/{name}").path if name else ""
         states = (str(request["state"]),) if request.get("state") else ()
-        found = await db(
-            store.events, source=source, before=str(request.get("before") or ""), limit=_limit(request), states=states
-        )
+        found: list[Event] = []
+        before, more = str(request.get("before") or ""), True
+        while more:
+            since = await db(store.events_end, source=source, before=before) if NOTHING in states else ""
+            left = _limit(request) - len(found)
+            found += await db(store.events, source=source, before=before, since=since, limit=left, states=states)
+            before, more = since, bool(since) and len(found) < _limit(request)
         rejections: dict[str, list[RejectedBy]] = {}
         for one in await db(store.rejections, [one.id for one in found]):
             rejections.setdefault(one.event_id, []).append(one)

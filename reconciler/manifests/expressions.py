@@ -22,11 +22,13 @@ MAX_LENGTH = 4_096
 MAX_CACHED = 256 << 10
 """Characters of the expressions that are kept compiled."""
 _TOKEN = re.compile(
-    r"""(?P<text>[rRbB]{0,2}(?:\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))|(?P<comment>//[^\n]*)|(?P<dollar>\$)|(?P<other>[\s\S])"""
+    r"""(?P<text>[rRbB]{0,2}(?:\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))|(?P<comment>//[^\n]*)|(?P<dollar>\$)"""
+    r"""|(?P<plain>(?:[ \t\r\n\f.,:;?!()\[\]{}<>=&|+\-*%]++|[A-Za-z0-9_]++(?!["']))++|[A-Za-z0-9_]++)|(?P<other>[\s\S])"""
 )
 _HEADER_KEY = re.compile(r"""(headers\s*\[\s*)(["'])([^"'\\]*)(\2)""")
 _MATCHES = re.compile(r"""\.matches\(\s*([rR]?(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))\s*\)""")
-_CHARACTERS = frozenset(" \t\r\n\f_.,:;?!()[]{}<>=&|+-*/%`'\"\\")
+_CHARACTERS = frozenset("/`'\"\\")
+"""What may stand outside of a text beside what `_TOKEN` calls plain. Plain is read as a whole: by characters it takes a ms each."""
 _PLACE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 
 
@@ -137,7 +139,7 @@ def _check_characters(text: str) -> None:
     """What CEL has no use for outside of a text is refused at once: its own parser takes 10 µs to say so of each."""
     for match in _TOKEN.finditer(text):
         char = match.group()
-        if match.lastgroup == "other" and char not in _CHARACTERS and not (char.isascii() and char.isalnum()):
+        if match.lastgroup == "other" and char not in _CHARACTERS:
             raise ExpressionError(f"the character {char!a} has no meaning outside of a text", match.start() + 1)
 
 

@@ -13,14 +13,17 @@ MAX_NAMES = 2_000
 class Guesses:
     """Finds near names as long as its budget lasts: with thousands of wrong names, the first hundred show what is wrong."""
 
-    left: int = 5_000
-    """Names that may still be compared."""
+    left: int = 3_000_000
+    """Pairs of characters that may still be compared: long names cost more than short ones."""
 
     def nearest(self, name: str, known: Collection[str]) -> str:
         """Return the nearest of ``known``, or an empty text."""
-        if len(name) > MAX_NAME or len(known) > MAX_NAMES or self.left <= 0:
+        if len(name) > MAX_NAME or len(known) > MAX_NAMES:
             return ""
-        self.left -= len(known)
+        cost = len(name) * sum(map(len, known))
+        if cost > self.left:
+            return ""
+        self.left -= cost
         import difflib
 
         return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")

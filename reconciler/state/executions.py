@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, select, tuple_, update
 
-from reconciler.model.executions import Execution, ExecutionState, Item
+from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
@@ -154,20 +154,15 @@ class Executions(Reports):
 
     def finished_before(self, stage: ResourceId, before: float, item_id: str) -> Execution | None:
         """Return the newest execution of ``stage`` that ended before ``before`` (epoch seconds), but none of ``item_id``."""
-        query = (
-            select(x.c.payload)
-            .where(
-                x.c.stage == stage.path,
-                x.c.state == ExecutionState.FINISHED.value,
-                x.c.finished_at < before,
-                x.c.item_id != item_id,
-            )
-            .order_by(x.c.finished_at.desc())
-            .limit(1)
-        )
         with self._read() as connection:
-            payload = connection.execute(query).scalar()
-        return unpack(Execution, payload) if payload is not None else None
+            ended: list[Any] = []
+            for result in Result:  # one by one, as in `last_inputs`: no index has the ends of all of them in their order
+                query = select(x.c.finished_at, x.c.payload).where(
+                    x.c.stage == stage.path, x.c.result == result.value, x.c.finished_at < before, x.c.item_id != item_id
+                )
+                ended += connection.execute(query.order_by(x.c.finished_at.desc()).limit(1)).all()
+        last = max(ended, key=lambda row: float(row.finished_at), default=None)
+        return unpack(Execution, last.payload) if last is not None else None
 
     def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
         """Return the newest execution of each stage (by path)."""

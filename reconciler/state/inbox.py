@@ -22,6 +22,8 @@ from reconciler.state.leases import Leases
 PENDING_BYTES = 32 << 20
 """Of events that are looked at together; read into memory they are several times as large."""
 NOTHING = "nothing"
+LOOKED_AT = 20_000
+"""Events that are looked at together for those that led to nothing."""
 _REPAIRABLE = ("filtered", "error", "suspended", "removed")
 """Reasons for which nothing came of an event, and something may after a commit. Never `stale` or `duplicate`: these protect."""
 _count = itertools.count()
@@ -174,7 +176,23 @@ class Inbox(Leases):
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def events(self, *, source: str = "", before: str = "", limit: int = 100, states: Sequence[str] = ()) -> list[Event]:
+    def events_end(self, *, source: str = "", before: str = "", look_at: int = LOOKED_AT) -> str:
+        """Return an id such that only about ``look_at`` events lie from it to ``before``; empty where no more than that are left.
+
+        What led to nothing has no index: it is looked for in parts, so that nobody else waits for the whole history.
+        """
+        e = tables.event
+        query = select(e.c.id).order_by(e.c.id.desc()).offset(look_at).limit(1)
+        if source:
+            query = query.where(e.c.source == source)
+        if before:
+            query = query.where(e.c.id < before)
+        with self._read() as connection:
+            return max(str(connection.execute(query.where(e.c.state == one.value)).scalar() or "") for one in EventState)
+
+    def events(
+        self, *, source: str = "", before: str = "", since: str = "", limit: int = 100, states: Sequence[str] = ()
+    ) -> list[Event]:
         """Return events, newest first; ``before`` is the id to continue from. The state `NOTHING` stands for what led to nothing."""
         e = tables.event
         query = select(e.c.id, e.c.payload).order_by(e.c.id.desc()).limit(limit)
@@ -182,14 +200,16 @@ class Inbox(Leases):
             query = query.where(e.c.source == source)
         if before:
             query = query.where(e.c.id < before)
+        if since:
+            query = query.where(e.c.id >= since)
         within = list(states) or [one.value for one in EventState]
         if NOTHING in states:
             i, d = tables.item, tables.joined
-            led = (
-                select(i.c.id).where(i.c.event_id == e.c.id).exists()
-                | select(d.c.event_id).where(d.c.event_id == e.c.id).exists()
+            # Two conditions, not one with an "or": PostgreSQL would read every item there is for that.
+            query = query.where(
+                ~select(i.c.id).where(i.c.event_id == e.c.id).exists(),
+                ~select(d.c.event_id).where(d.c.event_id == e.c.id).exists(),
             )
-            query = query.where(~led)
             within = [one.value for one in EventState if one is not EventState.PENDING]
         found: list[Any] = []
         with self._read() as connection:

@@ -109,7 +109,8 @@ class Queue(Executions):
         queued = select(i.c.payload).where(i.c.stage == stage.path, i.c.state == ItemState.QUEUED.value)
         oldest = list(connection.execute(queued.order_by(i.c.created_at, i.c.id).limit(limit)).scalars())
         if len(oldest) == limit:
-            approved = queued.where(i.c.id.in_(select(v.c.item_id))).order_by(i.c.created_at, i.c.id).limit(limit)
+            voted = select(v.c.item_id).where(v.c.item_id == i.c.id).exists()  # asked of what waits, not of all that was approved
+            approved = queued.where(voted).order_by(i.c.created_at, i.c.id).limit(limit)
             oldest += connection.execute(approved).scalars()
             oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
         found: dict[str, Item] = {one.id: one for one in (unpack(Item, payload) for payload in oldest)}
@@ -283,11 +284,13 @@ class Queue(Executions):
 
     def _prune_pins(self, connection: SqlConnection, before: float, limit: int) -> int:
         """Drop pins that were not used since ``before``, but for those of items that wait or run for that long."""
+        known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
+        if not known:
+            return 0
         still = select(i.c.payload).where(
             i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before
         )
         used = {unpack(Item, row).spec_digest for row in connection.execute(still).scalars()}
-        known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
         gone = 0
         for part in chunks(sorted(known - used)[:limit]):  # asked again: another process may queue something with it right now
             gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.events.commands import NoSuch, Waits
+from reconciler.model.resources import ResourceId
 from tests.flow.inside import inside
 from tests.flow.test_nasty import delivered, states
 
@@ -73,6 +74,9 @@ async def test_n27_what_a_group_took_and_a_stage_ran_is_not_repeated(tmp_path: P
         await here.working.commands.replay({"id": "one"}, "ada")
         await here.turn(6)
         assert [len(await here.executions(name)) for name in ("build", "after", "late")] == [1, 1, 1]
+        for name in ("build", "after", "late"):  # nor is it said again
+            said = await here.deps.db(here.store.journal_of, ResourceId("Stage", "default", name), 100)
+            assert [one.event for one in said].count("item_queued") == 1
 
 
 async def test_n27_what_waits_or_is_not_there_cannot_be_replayed(tmp_path: Path) -> None:
@@ -130,3 +134,26 @@ async def test_n62_what_a_group_puts_together_is_bounded(tmp_path: Path, monkeyp
         assert payload["truncated"] == ["large"]
         assert payload["events"]["large"] is None
         assert payload["events"]["medium"]["ref"] == "main"
+
+
+async def test_n18_what_led_to_nothing_is_found_behind_more_events_than_are_looked_at_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reconciler.state import inbox
+
+    monkeypatch.setattr(inbox.Inbox.events_end, "__kwdefaults__", {"source": "", "before": "", "look_at": 3})
+    async with inside(tmp_path) as here:
+        here.world.webhook()
+        here.world.stage("build", after=RIGHT)
+        await here.sync()
+        for number in range(9):
+            body = b'{"ref": "main"}' if number in (2, 3, 4, 5, 6, 8) else b'{"ref": "dev"}'
+            assert await delivered(here, "own", body, {"x-delivery-id": str(number)}) == 202
+        await here.turn()
+        first = await here.working.commands.events({"state": "nothing", "source": "own", "limit": 2})
+        assert [one["deliveryId"] for one in first["events"]] == ["7", "1"]
+        rest = await here.working.commands.events({"state": "nothing", "source": "own", "limit": 2, "before": first["next"]})
+        assert ([one["deliveryId"] for one in rest["events"]], rest["next"]) == (["0"], "")
+        everything = await here.working.commands.events({"state": "nothing"})
+        named = [one["deliveryId"] for one in everything["events"] if one["source"] == "EventSource/own"]
+        assert named == ["7", "1", "0"]

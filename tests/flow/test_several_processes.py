@@ -234,3 +234,27 @@ def test_b8_work_goes_on_after_postgresql_was_away(peers: tuple[StageWorld, list
     world.wait(lambda: [r for r in world.runs("web") if r["inputs"]["sha"] == "1"], "the run", 30)
     assert all(peer.process is not None and peer.process.poll() is None for peer in several[:2])
     assert len(world.runs("web")) == 1
+
+
+def test_n4_an_event_that_overruns_is_quarantined_once_by_several_processes(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    declare(world)
+    world.stage(
+        "poisoned",
+        NOOP,
+        after="{type: event-source, name: own, filters: [{type: payload, payload: {msg: '((x{0,10}){0,10}){0,9}y'}}]}",
+    )
+    first_up(world, several[:2])
+    path, key, _ = world.place("own")
+    for number, text in enumerate(["x" * (4 << 20), "y"]):
+        body = json.dumps({"number": number, "msg": text}).encode()
+        assert several[number].request("POST", path, body, {"x-delivery-id": str(number), **signed(key, body)}) == 202
+
+    def states() -> dict[str, str]:
+        return {one["deliveryId"]: one["state"] for one in several[0].ask(verb="events", source="own")["events"]}
+
+    world.wait(lambda: states() == {"0": "quarantined", "1": "processed"}, "one is put aside, by whoever it was", 60)
+    world.wait(lambda: len(world.runs("web")) == 2, "the other stage got both", 30)
+    time.sleep(2)
+    assert len(world.runs("web")) == 2
+    assert sum(peer.log().count('event_quarantined"') for peer in several[:2]) == 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reconciler.manifests.expressions import ExpressionError, _pattern_program, check_pattern, compile_filter
 from reconciler.manifests.loading import MAX_OF_FILE, MAX_PROBLEMS
 
-CPU_S = 10
+CPU_S = 5
 """Of processor time, not of the clock: a slow machine changes nothing."""
 MEMORY = 200 << 20
 
@@ -59,7 +59,18 @@ EXPRESSIONS = [
     "\u00e9" * 4_000,
     '$.s.matches("' + "x{0,1000}" * 300 + '")',
 ]
+LONG = ["$" + ".a" * 1_900, "$" + "[0]" * 1_200, "a?b:" * 900, "-" * 3_500]
 TREES = {
+    "long-expressions": {
+        f"{file}.yaml": "---\n".join(
+            source(f"s{file}-{n}", f"{{type: data, data: {{expression: '{one}=={n}'}}}}") for n in range(200)
+        )
+        for file, one in enumerate(LONG)
+    },
+    "one-stage-with-wrong-references": {
+        "a.yaml": stage("one", *("abc" * 20 + str(n) for n in range(9_000))),
+        "b.yaml": "---\n".join(stage("abd" * 19 + str(n)) for n in range(990)),
+    },
     "ignore": {".reconcilerignore": "*a*a*a*a*a*a*a*a*a*a*a*ab\n", "a" * 120 + ".yaml": "kind: Canvas\nmetadata: {name: a}\n"},
     "patterns": {
         "a.yaml": "---\n".join(

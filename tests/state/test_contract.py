@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, inspect, text
+from sqlalchemy import create_engine, event, inspect, text
 
 from reconciler.drivers.base import Connection
 from reconciler.model.objects import IntentState, Marker, ObservedObject, Scope
@@ -292,3 +292,32 @@ def test_b4_many_threads_write_without_a_locked_database(store: Store) -> None:
     assert store.unsettled() == ()
     assert store.verify_audit().rows == 150
     assert store.verify_audit().ok
+
+
+def test_n60_a_database_of_the_last_version_becomes_what_a_new_one_is(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.state import migrate
+
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        monkeypatch.setattr(migrate, "HEAD", "0003")
+        migrate.upgrade(connection)
+        monkeypatch.undo()
+        connection.execute(text("INSERT INTO observation VALUES ('a', 'b', 1, :payload)"), {"payload": b"x"})
+        for number, state in enumerate(["finished", "running"]):
+            connection.execute(
+                text("INSERT INTO execution VALUES (:id, 'i', 's', :state, '', '', 1, 0, 0, 1, :payload)"),
+                {"id": str(number), "state": state, "payload": b'{"result": "failed"}'},
+            )
+    with engine.begin() as connection:
+        migrate.upgrade(connection)
+    with engine.begin() as connection:
+        from alembic.autogenerate import compare_metadata
+        from alembic.runtime.migration import MigrationContext
+
+        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
+        assert [tuple(row) for row in connection.execute(text("SELECT id, result FROM execution ORDER BY id"))] == [
+            ("0", "failed"),
+            ("1", ""),
+        ]
+        assert not connection.execute(text("SELECT count(*) FROM observation")).scalar()
+    engine.dispose()

@@ -29,7 +29,23 @@ from tests.state.test_inbox import arrival, finished, routing
 
 SOURCE, STAGE = ResourceId("EventSource", "default", "web"), ResourceId("Stage", "default", "build")
 GITHUB = "Integration/default/github"
-HISTORIES = ["event", "execution", "item", "report", "rejection", "joining", "output", "vote", "lease", "journal", "intent", "audit", "approval", "pin"]
+HISTORIES = [
+    "event",
+    "execution",
+    "item",
+    "report",
+    "rejection",
+    "joining",
+    "output",
+    "vote",
+    "lease",
+    "journal",
+    "intent",
+    "audit",
+    "approval",
+    "pin",
+]
+HISTORIES += ["attempt", "joined"]
 """Tables that grow with what happens. The others have a row for each thing that is declared or owned."""
 REPORT = PendingReport("itm-1", "commit", "success", 3, 1.0)
 WAITING = routing(arrival(5.0, "waits", "")).items[0]
@@ -51,7 +67,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "add_vote": lambda store: store.add_vote(Vote("itm-waits", "ada", 1.0), audit=entry()),
     "admit": lambda store: store.admit(STAGE, lambda *_: Admission()),
     "append_audit": lambda store: store.append_audit([entry()]),
-    "approvals": lambda store: store.get_meta("x"),  # read whole on purpose: see `test_what_is_read_whole`
+    "approvals": lambda store: store.get_meta("x"),  # read whole on purpose, by a pass that compares plans
     "approve": lambda store: store.approve("sha256:1", by="a", at=1.0),
     "approve_all": lambda store: store.approve_all(["sha256:1"], by="a", at=1.0),
     "ask_cancel": lambda store: store.ask_cancel("rcl-1", "a", 1.0, audit=entry()),
@@ -59,6 +75,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "audit_tail": lambda store: store.audit_tail(5),
     "audit_tail resource": lambda store: store.audit_tail(5, resource="a"),
     "beat": lambda store: store.beat("me"),
+    "begin_attempts": lambda store: store.begin_attempts({"a": 1}, "me"),
     "begin": lambda store: store.begin([intent()], [entry()], fence=store.acquire_lease("b", "me", 1.0)),
     "blob_cache": lambda store: store.get_meta("x"),  # a file of its own
     "candidates": lambda store: store.candidates(STAGE, 500),
@@ -79,6 +96,11 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "end_report": lambda store: store.end_report(REPORT, 1.0, target={"a": 1}),
     "event": lambda store: store.event("a"),
     "events": lambda store: store.events(),
+    "event_counts": lambda store: store.event_counts(list(EventState)),
+    "events_end": lambda store: store.events_end(before="a"),
+    "events_end of a source": lambda store: store.events_end(source=SOURCE.path),
+    "events nothing": lambda store: store.events(states=("nothing",), since="0", before="a"),
+    "events of a source nothing": lambda store: store.events(source=SOURCE.path, states=("nothing",), since="0"),
     "events before": lambda store: store.events(before="a"),
     "events of a source": lambda store: store.events(source=SOURCE.path, before="a"),
     **{f"events {one}": (lambda store, one=one: store.events(states=(one,), before="a")) for one in EventState},
@@ -92,6 +114,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "executions of a stage finished": lambda store: store.executions(stage=STAGE.path, states=("finished",)),
     "executions_of_item": lambda store: store.executions_of_item("a"),
     "finish_execution": lambda store: store.finish_execution(execution(store), outputs={"a": 1}, reports=[REPORT]),
+    "forget_attempts": lambda store: store.forget_attempts(["a"]),
     "forget": lambda store: store.forget(["a"], [entry()]),
     "generations": lambda store: store.generations(),
     "get_cursor": lambda store: store.get_cursor("a"),
@@ -108,6 +131,9 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "journal": lambda store: store.journal([JournalEntry(1.0, SOURCE, "planned")]),
     "journal_of": lambda store: store.journal_of(SOURCE, 5),
     "known_deliveries": lambda store: store.known_deliveries(SOURCE, ["a", "b"]),
+    "keep_anchor": lambda store: store.keep_anchor(),
+    "kept_anchor": lambda store: store.get_meta(str(store.kept_anchor())),
+    "look_at_clock": lambda store: store.look_at_clock(1e12),
     "last_arrivals": lambda store: store.last_arrivals(),
     "last_executions": lambda store: store.last_executions([STAGE.path]),
     "last_inputs": lambda store: store.last_inputs(STAGE, ["passed", "failed", "cancelled"]),
@@ -153,6 +179,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "save_resources": lambda store: store.save_resources([("a", "d", b"")]),
     "save_retries": lambda store: store.save_retries([Retry("a", 1, 1.0, "d")], ["b"]),
     "save_statuses": lambda store: store.save_statuses([], gone=[SOURCE]),
+    "seal_audit": lambda store: store.seal_audit(entry()),
     "set_cursors": lambda store: store.set_cursors({"a": 1}),
     "set_meta": lambda store: store.set_meta("a", "b"),
     "settle": lambda store: store.settle([Outcome("intent-1", IntentState.DONE, recorded(), drop="a")], [entry()]),
@@ -162,11 +189,13 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "stages_with_items": lambda store: store.stages_with_items(),
     "statuses": lambda store: store.statuses(),
     "statuses_mark": lambda store: store.statuses_mark(),
+    "suspect": lambda store: store.suspect("me"),
     "suspend": lambda store: store.suspend(SOURCE, Suspension("x"), audit=entry()),
     "suspensions": lambda store: store.suspensions(),
     "unsettled": lambda store: store.unsettled(),
     "unsettled of one": lambda store: store.unsettled(SOURCE),
     "unsuspend": lambda store: store.unsuspend(SOURCE, audit=entry()),
+    "use_audit_keys": lambda store: (store.use_audit_keys([]), store.get_meta("x")),
     "verify_audit": lambda store: store.get_meta("x"),  # reads all on purpose, in `history --verify` and `doctor`
     "begin_attempts": lambda store: store.begin_attempts({"a": 1}, "me"),
     "event_counts": lambda store: store.event_counts([EventState.PENDING, EventState.FAILED]),
@@ -300,3 +329,25 @@ def test_n60_the_newest_inputs_are_those_of_the_newest_end_with_the_result(store
     assert store.last_inputs(STAGE, ["failed", "passed"]) == {"n": 2}
     assert store.last_inputs(STAGE, ["failed", "cancelled"]) == {"n": 3}
     assert store.last_inputs(ResourceId("Stage", "default", "other"), ["passed"]) is None
+
+
+def test_n60_what_ran_before_is_found_without_the_ends_of_all_others(store: Store) -> None:
+    for number, result in enumerate([Result.PASSED, Result.FAILED, Result.CANCELLED]):
+        finished(store, number, 10.0 + number, "sha256:x")
+        done = store.execution(f"rcl-{number}")
+        assert done is not None
+        store.save_execution(dataclasses.replace(done, result=result, state=ExecutionState.FINISHED))
+
+    def before(at: float, item: str = "") -> str:
+        found = store.finished_before(STAGE, at, item)
+        return found.id if found is not None else ""
+
+    ends = [store.execution(f"rcl-{number}").finished_at for number in range(3)]  # type: ignore[union-attr]
+    assert [before(at + 0.001) for at in ends] == ["rcl-0", "rcl-1", "rcl-2"]
+    assert before(ends[2] + 1, "itm-2") == "rcl-1"
+    assert not before(ends[0])
+
+
+@pytest.mark.parametrize("name", ["finished_before"])
+def test_n60_the_last_of_something_is_not_found_by_sorting(filled: Store, name: str) -> None:
+    test_n61_no_list_is_sorted_after_it_was_read(filled, name)
