@@ -44,6 +44,7 @@ def test_n54_a_pipeline_is_run_by_name_or_by_id(target: str, name: str, number: 
 
     class Tried:
         id, correlation, intended_at = "e", "c", 0.0
+        resource, ahead_s, failures = "", None, 0
 
     intent = intent_of(Tried(), declared, {})  # type: ignore[arg-type]
     assert (intent.resource, intent.resource_id) == (name, number)
