@@ -308,6 +308,32 @@ def test_n39_an_external_id_that_is_not_there_is_a_conflict_and_never_a_second_h
     assert "999" in told["message"]
 
 
+def test_n39_an_external_id_without_adopt_is_a_conflict_and_never_a_second_hook(world: World) -> None:
+    world.repos("web")
+    world.source("web", name="app", more="  lifecycle: {externalId: '999'}")
+    done = world.cli("apply", "--yes")
+    assert (done.returncode, ids(world, "web")) == (6, [])
+    told = ready(world, "app")
+    assert (told["status"], told["reason"]) == ("False", "Conflict")
+    assert "lifecycle.adopt is 'never'" in told["message"]
+    world.source("web", name="app")
+    apply(world)
+    assert len(ids(world, "web")) == 1
+
+
+@pytest.mark.parametrize("status", [410, 451])
+def test_n9_a_repository_that_was_withdrawn_for_good_stalls_nothing_once_taken_out(world: World, status: int) -> None:
+    world.repos("web", "api")
+    declare(world, "web", "api")
+    apply(world)
+    world.servers["github"].admin.fault(path="/repos/acme/web", times=0, status=status, body={"message": "Repository access blocked"})
+    declare(world, "api")
+    apply(world)
+    told = ready(world, "all")
+    assert (told["status"], told["reason"]) == ("True", "LeftBehind")
+    assert "reconciler forget" in told["message"]
+
+
 # ---- the other providers
 
 
