@@ -411,7 +411,8 @@ class Engine:
         if notes:
             await self.deps.db(self.deps.store.journal, notes)
         log_steps(self.deps.log, result, self.live.revision)
-        if result.integration not in self.live.resources and not result.recorded and result.error is None:
+        done = result.integration not in self.live.resources and not result.recorded and result.error is None
+        if done and not await self.deps.db(self.deps.store.recorded, result.integration):  # else another Integration takes them over
             await self.deps.db(self.deps.store.drop_connection, result.integration)
 
     def _next_at(self, result: Result, retries: Iterable[Retry], now: float) -> float:

@@ -141,6 +141,7 @@ def _record_reason(match: Match, desired: ManagedObject, observed: ObservedObjec
         recorded.tombstone
         or recorded.digest != desired.digest
         or recorded.lifecycle != desired.lifecycle
+        or recorded.integration != desired.integration
         or recorded.marker != desired.marker
         or recorded.natural_key != desired.natural_key
         or tuple(recorded.depends_on) != tuple(desired.depends_on)
@@ -157,6 +158,7 @@ def _only_reference_differs(recorded: RecordedObject, desired: ManagedObject) ->
         and any(w.fingerprint.startswith("ref:") for w in desired.write_only)
         and same(recorded.attributes, desired.attributes)
         and recorded.lifecycle == desired.lifecycle
+        and recorded.integration == desired.integration
     )
 
 
