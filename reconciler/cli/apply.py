@@ -151,7 +151,7 @@ def _tell(engine: Engine, done: Applied, output: str, *, manifests: int) -> None
     for change in done.left:
         say(f"not tried: {_line(change)}" + (f": {change.reason} {change.message}".rstrip() if change.reason else ""))
     _tell_moved(done)
-    out(*_summary(done, len(unread), manifests))
+    out(*_summary(done, len(unread), manifests, good=_exit_code(engine, done) == EXIT_OK))
 
 
 def _tell_moved(done: Applied) -> None:
@@ -163,15 +163,20 @@ def _tell_moved(done: Applied) -> None:
     say("  Review them with `reconciler plan`, then `reconciler apply --plan` with the new digest.")
 
 
-def _summary(done: Applied, unread: int, manifests: int) -> tuple[Ink | str, ...]:
+def _summary(done: Applied, unread: int, manifests: int, *, good: bool) -> tuple[Ink | str, ...]:
+    """Return the last line; ``good`` is whether the exit code says so, too."""
     counts = {
         "applied": len(done.done),
         "failed": len(done.failed),
         "blocked": len(done.blocked),
         "moved": len(done.moved),
     }
-    extra = {"not tried": len(done.left), "could not be read": unread}
-    good = not (counts["failed"] or counts["blocked"] or counts["moved"] or any(extra.values()))
+    extra = {
+        "not tried": len(done.left),
+        "waiting": len(done.waiting),
+        "in conflict or refused": len(done.stuck),
+        "could not be read": unread,
+    }
     if good and not counts["applied"]:
         text = f"{manifests} manifest{'' if manifests == 1 else 's'} now in force" if manifests else "nothing to do"
     else:

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.engine.applying import Step, in_doubt
-from reconciler.engine.oneshot import MAX_ROUNDS, Verdict, pause_before, unsettled_of, verdict_of
+from reconciler.engine.oneshot import MAX_ROUNDS, STUCK, Verdict, pause_before, unsettled_of, verdict_of
 from reconciler.engine.passes import Engine
 from reconciler.engine.slice import Prepared, Result
 from reconciler.model.errors import PlanMoved, ReconcilerError
-from reconciler.model.plan import Change, Plan
+from reconciler.model.plan import Change, Disposition, Plan
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address
 from reconciler.planning import policy
@@ -103,6 +103,19 @@ class Applied:
     def blocked(self) -> tuple[Change, ...]:
         """What waits for an approval of its own."""
         return tuple(c for result in self.last.values() if result.plan is not None for c in result.plan.blocked)
+
+    @property
+    def stuck(self) -> tuple[Change, ...]:
+        """What is held because a foreign object is in its place, or because the provider refused it for good."""
+        found = [change for result in self.last.values() for change in _changes(result)]
+        return tuple(c for c in found if c.disposition is Disposition.HELD and c.reason in STUCK)
+
+    @property
+    def waiting(self) -> tuple[Change, ...]:
+        """What the plan showed as waiting, and waits still."""
+        named = {change.address for change in (*self.moved, *self.left)} | self.failed.keys()
+        found = [change for result in self.last.values() for change in _changes(result)]
+        return tuple(c for c in found if c.disposition is Disposition.WAITING and c.address not in named)
 
     def verdict(self, engine: Engine) -> Verdict:
         """Return the gravest finding over all rounds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from reconciler.drivers.web import WebDriver
 from reconciler.engine.deps import Deps
 from reconciler.engine.live import Live
 from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
-from reconciler.model.resources import ResourceId, SecretRef
+from reconciler.model.resources import Kind, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
 
@@ -94,6 +95,16 @@ class Links:
         self._links[integration] = link
         return link
 
+    def twins(self, connection: Connection, live: Live, stored: Mapping[ResourceId, Connection]) -> frozenset[ResourceId]:
+        """Return the other Integrations, declared or kept in the state, that reach the account of ``connection``."""
+        declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
+        found = set()
+        for other in {*declared, *stored} - {connection.integration}:
+            with contextlib.suppress(ReconcilerError):  # one that cannot be connected reaches nothing
+                if _account(self._connection(other, live, stored)[0]) == _account(connection):
+                    found.add(other)
+        return frozenset(found)
+
     async def local(self, connection: Connection, secrets: SecretResolver, *, hosts: tuple[str, ...] = ()) -> ApiClient:
         """Return a client, without a credential, for a connection that no Integration declares: the host of an `http` executor's URL,
         or of a provider's OIDC issuer.
@@ -145,6 +156,10 @@ class Links:
             clock=self._deps.clock,
             run=self._deps.db,
         )
+
+
+def _account(connection: Connection) -> tuple[str, str, str]:
+    return connection.provider, connection.api_url, connection.account.lower()
 
 
 def limits_for(connection: Connection, driver: Driver, config: Config) -> Limits:

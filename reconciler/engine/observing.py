@@ -21,7 +21,7 @@ from reconciler.model.objects import Intent, ManagedObject, NotModified, Observe
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address
 from reconciler.planning.plan import ScopeView
-from reconciler.planning.removal import OUT_OF_REACH
+from reconciler.planning.removal import out_of_reach
 from reconciler.state import StoredObservation
 
 
@@ -279,7 +279,7 @@ def unread(world: World, declared: Iterable[ManagedObject]) -> dict[Scope, Recon
     return {
         scope: view.error
         for scope, view in world.views.items()
-        if view.error is not None and (scope in scopes or view.error.code not in OUT_OF_REACH)
+        if view.error is not None and (scope in scopes or not out_of_reach(view.error))
     }
 
 

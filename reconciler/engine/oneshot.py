@@ -12,6 +12,9 @@ from reconciler.model.resources import ResourceId
 MAX_ROUNDS = 12
 _SELF_SETTLING = frozenset({"Settling", "Unconfirmed", "NameTaken", "DependencyNotReady"})
 
+STUCK = frozenset({"Conflict", "Refused"})
+"""Reasons of held changes that only a person ends."""
+
 
 class Verdict(enum.Enum):
     """How a pass ended."""
@@ -77,7 +80,7 @@ def verdict_of(engine: Engine) -> Verdict:
         ):
             return Verdict.PARTIAL
         if result.plan is not None and any(
-            c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in {"Conflict", "Refused"}
+            c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in STUCK
             for c in result.plan.changes
         ):
             return Verdict.PARTIAL

@@ -29,6 +29,7 @@ from reconciler.model.records import Retry
 from reconciler.model.resources import Desired, Kind, Resource, ResourceId
 from reconciler.model.status import ResourceStatus
 from reconciler.planning.approval import Approval
+from reconciler.planning.removal import out_of_reach
 from reconciler.source.base import Source
 
 JITTER = 0.05
@@ -410,7 +411,8 @@ class Engine:
         if notes:
             await self.deps.db(self.deps.store.journal, notes)
         log_steps(self.deps.log, result, self.live.revision)
-        if result.integration not in self.live.resources and not result.recorded and result.error is None:
+        done = result.integration not in self.live.resources and not result.recorded and result.error is None
+        if done and not await self.deps.db(self.deps.store.recorded, result.integration):  # else another Integration takes them over
             await self.deps.db(self.deps.store.drop_connection, result.integration)
 
     def _next_at(self, result: Result, retries: Iterable[Retry], now: float) -> float:
@@ -435,7 +437,7 @@ class Engine:
             at = getattr(error, "retry_at", None)
             if at is not None:
                 times.append(max(at, now + self.deps.config.reconcile.retry_min))
-            elif getattr(error, "retry", None) is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014"}:
+            elif getattr(error, "retry", None) is RetryKind.BACKOFF and not out_of_reach(error):
                 times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
         return max(min(times), now + 0.2)
 

@@ -20,7 +20,7 @@ from reconciler.model.plan import Action, Change, ChangeClass, Disposition
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, CredentialReport, ResourceStatus
 from reconciler.model.values import Address
-from reconciler.planning.removal import OUT_OF_REACH, way_out
+from reconciler.planning.removal import out_of_reach, way_out
 
 HISTORY = 5
 _NOT_RUN = {Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet."}
@@ -164,7 +164,7 @@ def _left(result: Result) -> Mapping[ResourceId, list[str]]:
         view = result.world.views.get(record.scope)
         if record.scope in declared or record.tombstone or view is None or view.error is None:
             continue
-        if view.error.code in OUT_OF_REACH:
+        if out_of_reach(view.error):
             found[record.resource].append(way_out(record, view.error))
     return found
 

@@ -14,6 +14,7 @@ from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.applying import BATCH, Report, Step, Target, run_plan
 from reconciler.engine.compiling import Compiled, compile_resources, users_of, value_of
 from reconciler.engine.deps import Deps
+from reconciler.engine.handover import known_of
 from reconciler.engine.holding import Hold
 from reconciler.engine.links import Link, Links
 from reconciler.engine.live import Live
@@ -103,6 +104,8 @@ class Prepared:
     error: ReconcilerError | None = None
     plan: Plan | None = None
     link: Link | None = None
+    twins: frozenset[ResourceId] = frozenset()
+    """Other Integrations of the same account: what a resource leaves there when it names this one is known here."""
     compiled: Compiled = field(default_factory=Compiled)
     world: World = field(default_factory=World)
     credential: CredentialReport | None = None
@@ -149,7 +152,9 @@ async def prepare(order: Order, setting: Setting, links: Links, deps: Deps) -> P
     """Look, and make the plan. Nothing is written, neither at the provider nor into what is recorded."""
     made = Prepared(order, setting, deps.clock())
     try:
-        made = dataclasses.replace(made, link=await _connect(order, setting, links, deps))
+        stored = await deps.db(deps.store.connections)
+        link = await links.link(order.integration, setting.live, stored, setting.secrets)
+        made = dataclasses.replace(made, link=link, twins=links.twins(link.connection, setting.live, stored))
         made = await _compile(made, deps)
         return await _decide(made, deps)
     except ReconcilerError as error:
@@ -174,8 +179,7 @@ async def still_fits(prepared: Prepared, deps: Deps) -> Prepared:
     """Return ``prepared`` without the changes whose record or open write is another by now: another process was at work since."""
     if prepared.plan is None:
         return prepared
-    recorded = await deps.db(deps.store.recorded, prepared.integration)
-    intents = await deps.db(deps.store.unsettled, prepared.integration)
+    recorded, intents = await deps.db(known_of, prepared.integration, prepared.twins, prepared.setting.live, deps.store)
     stale = _stale(prepared, recorded, intents)
     if not stale:
         return prepared
@@ -194,11 +198,6 @@ def _stale(prepared: Prepared, recorded: Iterable[RecordedObject], intents: Iter
     were, are = ({intent.id: intent.address for intent in rows} for rows in (prepared.intents, intents))
     changed = {address for address in before.keys() | now.keys() if before.get(address) != now.get(address)}
     return changed | {address for known, other in ((were, are), (are, were)) for i, address in known.items() if i not in other}
-
-
-async def _connect(order: Order, setting: Setting, links: Links, deps: Deps) -> Link:
-    stored = await deps.db(deps.store.connections)
-    return await links.link(order.integration, setting.live, stored, setting.secrets)
 
 
 async def _compile(made: Prepared, deps: Deps) -> Prepared:
@@ -231,8 +230,7 @@ async def _decide(made: Prepared, deps: Deps) -> Prepared:
     order, setting, link = made.order, made.setting, made.link
     if link is None:
         return made
-    recorded = await deps.db(deps.store.recorded, order.integration)
-    intents = await deps.db(deps.store.unsettled, order.integration)
+    recorded, intents = await deps.db(known_of, order.integration, made.twins, setting.live, deps.store)
     scopes = {o.scope for o in made.compiled.objects} | {r.scope for r in recorded} | {i.scope for i in intents}
     world = await observe(link.api, link.driver.types, scopes, Known(made.compiled.objects, recorded, intents), deps)
     fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}

@@ -197,6 +197,12 @@ class Resource:
         return SecretRef(canvas, name, str(secret["key"]))
 
 
+def _folded(path: str) -> str:
+    """Return ``path`` so that names which differ only in case, or in which of the two endings of a manifest they have, are one."""
+    lower = path.lower()
+    return f"{lower.removesuffix('.yml')}.yaml" if lower.endswith(".yml") else lower
+
+
 @dataclass(frozen=True, slots=True)
 class Unread:
     """What a revision holds and nobody read: links, submodules, and files that are no manifests."""
@@ -212,8 +218,8 @@ class Unread:
         """Return what stands now where the manifest ``file`` was, with the reason why it was not read; None if it is just gone."""
         parts = file.split("/")
         above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        folded = {one.lower() for one in above}
-        found = next(((path, reason) for path, reason in self.skipped if path.lower() in folded), None)
+        folded = {_folded(one) for one in above}
+        found = next(((path, reason) for path, reason in self.skipped if _folded(path) in folded), None)
         if found is None and file in self.folders:
             return file, "is a folder now"
         if found is None:

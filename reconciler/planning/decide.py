@@ -10,7 +10,7 @@ import dataclasses
 
 from reconciler.model.objects import IntentState, ManagedObject, ObservedObject, RecordedObject
 from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, FieldChange, Reason
-from reconciler.model.resources import DriftMode, Management
+from reconciler.model.resources import Adopt, DriftMode, Management
 from reconciler.model.values import Address
 from reconciler.planning import policy
 from reconciler.planning.changes import (
@@ -141,6 +141,7 @@ def _record_reason(match: Match, desired: ManagedObject, observed: ObservedObjec
         recorded.tombstone
         or recorded.digest != desired.digest
         or recorded.lifecycle != desired.lifecycle
+        or recorded.integration != desired.integration
         or recorded.marker != desired.marker
         or recorded.natural_key != desired.natural_key
         or tuple(recorded.depends_on) != tuple(desired.depends_on)
@@ -157,6 +158,7 @@ def _only_reference_differs(recorded: RecordedObject, desired: ManagedObject) ->
         and any(w.fingerprint.startswith("ref:") for w in desired.write_only)
         and same(recorded.attributes, desired.attributes)
         and recorded.lifecycle == desired.lifecycle
+        and recorded.integration == desired.integration
     )
 
 
@@ -255,6 +257,13 @@ def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
             None,
             f"{desired.natural_key} is held by {match.taken_by}, which is no longer declared; "
             "it is deleted first (lifecycle.movedFrom keeps the object instead)",
+        )
+    if match.sought and desired.lifecycle.adopt is Adopt.NEVER:
+        return held(
+            change,
+            Reason.CONFLICT,
+            f"lifecycle.externalId names {match.sought}, and lifecycle.adopt is 'never', so that it is not taken over; set "
+            "lifecycle.adopt to take it over, or remove lifecycle.externalId to have a new one made",
         )
     if match.sought and all(one.external_id != match.sought for one in match.rivals):
         return held(

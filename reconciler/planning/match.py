@@ -45,7 +45,7 @@ class Match:
     taken_by: Address | None = None
     """Another address of ours, no longer declared, whose object holds our natural key."""
     sought: str = ""
-    """The id in ``lifecycle.externalId``, where nothing there has it that could be taken over."""
+    """The id in ``lifecycle.externalId``, where nothing there has it that may be taken over."""
     unreadable: ReconcilerError | None = None
     """Why the scope of what is no longer declared could not be read."""
     stale: bool = False
@@ -240,7 +240,7 @@ class _Matcher:
         if adoptable:
             index.claims[rivals[0].external_id] = d.address
         named = d.lifecycle.external_id
-        lost = named is not None and not adoptable and match.recorded is None and not match.creating and _looks(d)
+        lost = named is not None and not adoptable and match.recorded is None and not match.creating
         return replace(
             match, rivals=rivals, adoptable=adoptable, taken_by=taken, sought=named if lost and named is not None else ""
         )

@@ -69,13 +69,18 @@ def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
     return Decision((change,), tuple((i.id, without_object(i.action), None) for i in match.intents))
 
 
-OUT_OF_REACH = frozenset({"RC5012", "RC5014"})
-"""Errors of a scope that no further try ends: it is gone, or the credential may not see it."""
+_OUT_OF_REACH = frozenset({"RC5012", "RC5014"})
+_WITHDRAWN = frozenset({410, 451})
+
+
+def out_of_reach(error: ReconcilerError) -> bool:
+    """Whether no further try ends this error of a scope: it is gone (404, 410), or nobody may see it (403, 451)."""
+    return error.code in _OUT_OF_REACH or getattr(error, "status", None) in _WITHDRAWN
 
 
 def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError, inp: PlanInput) -> Decision:
     """Nobody declares it and nobody can look at it: it stalls nothing, and the way out is a human's word that it is gone."""
-    if error.code not in OUT_OF_REACH:
+    if not out_of_reach(error):
         return Decision()
     action, reason, _ = policy.on_removal(recorded)
     if recorded.tombstone:  # its delete was confirmed; only the proof is out of reach

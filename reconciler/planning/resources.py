@@ -56,7 +56,9 @@ _HIDDEN = _Hidden.VALUE
 def _leaves(resource: Resource) -> dict[str, JsonValue]:
     """Return the spec's values by JSON pointer; lists of plain values stay whole, references read as one value."""
     leaves = dict(_walk(resource.spec, ""))
-    leaves.update(_walk(_declared(resource.lifecycle), "/lifecycle"))
+    declared = _declared(resource.lifecycle)
+    if declared:
+        leaves.update(_walk(declared, "/lifecycle"))
     if resource.id.kind == Kind.SECRET.value and resource.spec.get("provider") == "local":
         return {path: _HIDDEN if path.startswith("/data/") else value for path, value in leaves.items()}
     return leaves

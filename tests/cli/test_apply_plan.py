@@ -170,6 +170,29 @@ def test_n8_apply_never_says_nothing_to_do_of_what_it_could_not_read(world: Worl
     assert "could not be read" in done.stdout.splitlines()[-1]
 
 
+def test_n8_the_last_line_is_never_green_where_the_exit_code_is_not_0(world: World) -> None:
+    world.set_hooks("one", [{"id": 5, "name": "web", "active": True, "events": ["push"], "config": {"url": "https://x.example/"}}])
+    world.source("one", more="  lifecycle: {adopt: always, externalId: '999'}")
+    for _ in range(2):  # the first puts the manifests in force; the second has nothing else to say
+        done = world.cli("apply", "--yes")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (
+            6,
+            "✗ 0 applied, 0 failed, 0 blocked, 0 moved, 1 in conflict or refused",
+        )
+    world.source("one", events="[{type: nonsense}]")
+    done = world.cli("apply", "--yes")
+    assert done.returncode == 5
+    assert "✓" not in done.stdout
+
+
+def test_n20_a_new_manifest_shows_what_it_declares_and_no_empty_lifecycle(world: World) -> None:
+    world.source("one")
+    world.source("two", more="  lifecycle: {preventDestroy: true}")
+    shown = world.cli("plan").stdout
+    assert "/lifecycle: {}" not in shown
+    assert "/lifecycle/preventDestroy: true" in shown
+
+
 def test_n8_sweep_rebuild_accept_drift_and_status_do_not_call_the_unreadable_clean(world: World) -> None:
     world.source("one")
     assert world.cli("run", "--once").returncode == 0

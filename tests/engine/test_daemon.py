@@ -244,7 +244,7 @@ def test_a_first_start_without_a_source_binds_the_state_to_nobody_and_a_used_sta
     world.config.write_text(good.replace("owner: ", "owner: typo"))
     world.config.write_text("\n".join(row for row in world.config.read_text().splitlines() if not row.startswith("source:")))
     done = world.cli("run")
-    assert (done.returncode, "source.url is not set" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "source.url is not set" in done.stderr) == (78, True), done.stderr
     world.config.write_text(good)
     running(world)
     world.process.terminate()

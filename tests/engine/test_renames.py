@@ -308,6 +308,97 @@ def test_n39_an_external_id_that_is_not_there_is_a_conflict_and_never_a_second_h
     assert "999" in told["message"]
 
 
+def test_n39_an_external_id_without_adopt_is_a_conflict_and_never_a_second_hook(world: World) -> None:
+    world.repos("web")
+    world.source("web", name="app", more="  lifecycle: {externalId: '999'}")
+    done = world.cli("apply", "--yes")
+    assert (done.returncode, ids(world, "web")) == (6, [])
+    told = ready(world, "app")
+    assert (told["status"], told["reason"]) == ("False", "Conflict")
+    assert "lifecycle.adopt is 'never'" in told["message"]
+    world.source("web", name="app")
+    apply(world)
+    assert len(ids(world, "web")) == 1
+
+
+@pytest.mark.parametrize("status", [410, 451])
+def test_n9_a_repository_that_was_withdrawn_for_good_stalls_nothing_once_taken_out(world: World, status: int) -> None:
+    world.repos("web", "api")
+    declare(world, "web", "api")
+    apply(world)
+    world.servers["github"].admin.fault(path="/repos/acme/web", times=0, status=status, body={"message": "Repository access blocked"})
+    declare(world, "api")
+    apply(world)
+    told = ready(world, "all")
+    assert (told["status"], told["reason"]) == ("True", "LeftBehind")
+    assert "reconciler forget" in told["message"]
+
+
+# ---- from one Integration to another
+
+
+def integration(world: World, name: str) -> None:
+    world.write(f"{name}.yaml", world.integration("github").replace("{name: github}\nspec", f"{{name: {name}}}\nspec"))
+
+
+def names(world: World, integration: str) -> None:
+    path = world.manifests / "source-all.yaml"
+    path.write_text(path.read_text().replace("{name: github}", f"{{name: {integration}}}"))
+
+
+@pytest.mark.parametrize("former", ["stays", "is renamed"])
+def test_n1_a_source_that_names_another_integration_of_the_account_keeps_its_hooks(world: World, former: str) -> None:
+    world.repos("web", "api")
+    declare(world, "web", "api")
+    apply(world)
+    before = ids(world, "web"), ids(world, "api")
+    integration(world, "hub")
+    names(world, "hub")
+    if former == "is renamed":
+        (world.manifests / "github.yaml").unlink()
+    assert {action for action, _, _ in actions(world)} == {"record"}
+    world.forget_requests()
+    apply(world)
+    assert (ids(world, "web"), ids(world, "api")) == before
+    assert world.writes() == []
+    assert ready(world, "all")["status"] == "True"
+    assert "nothing to do" in apply(world)
+
+
+def test_n1_what_is_taken_out_in_the_same_commit_is_deleted_by_the_new_integration(world: World) -> None:
+    world.repos("web", "api")
+    declare(world, "web", "api")
+    apply(world)
+    [kept] = ids(world, "web")
+    integration(world, "hub")
+    (world.manifests / "github.yaml").unlink()
+    declare(world, "web")
+    names(world, "hub")
+    apply(world)
+    assert (ids(world, "web"), ids(world, "api")) == ([kept], [])
+    world.cli("run", "--once")
+    assert "nothing to do" in apply(world)
+
+
+def test_n1_an_integration_that_cannot_be_reached_yet_costs_no_hook(world: World) -> None:
+    world.repos("web")
+    declare(world, "web")
+    apply(world)
+    before = ids(world, "web")
+    integration(world, "hub")
+    text = (world.manifests / "hub.yaml").read_text()
+    (world.manifests / "hub.yaml").write_text(text.replace("name: github, key: token", "name: absent, key: token"))
+    world.write("absent.yaml", "kind: Secret\nmetadata: {name: absent}\nspec: {provider: env, data: {token: {env: RECONCILER_SECRET_ABSENT}}}")
+    (world.manifests / "github.yaml").unlink()
+    names(world, "hub")
+    for _ in range(2):
+        assert world.cli("apply", "--yes").returncode == 6
+    assert ids(world, "web") == before
+    (world.manifests / "hub.yaml").write_text(text)
+    apply(world)
+    assert (ids(world, "web"), deletes(world)) == (before, [])
+
+
 # ---- the other providers
 
 

@@ -76,6 +76,7 @@ CHANGES = {
     "a link": _link,
     "YAML": _upper("YAML"),
     "Yml": _upper("Yml"),
+    "YML": _upper("YML"),
     "a file": _file,
     "a folder": _folder,
     "a pipe": _pipe,
@@ -91,7 +92,8 @@ def test_n10_a_folder_source_deletes_nothing_for_what_was_not_read_and_names_it(
     path = CHANGES[how](world.manifests)
     kept(world, path)
     ours = world.condition("EventSource", "team")
-    assert ours is None or ours["status"] == "False" or how == "a name that is not UTF-8"
+    assert ours is not None, "what a manifest declared stays in force while its file is not read"
+    assert ours["status"] == "False" or how == "a name that is not UTF-8"
 
 
 def test_n10_what_hid_a_manifest_is_removed_then_it_is_gone(world: World) -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from reconciler.model.errors import ProviderError, ScopeGone
+import pytest
+
+from reconciler.model.errors import Declined, ProviderError, ScopeGone
 from reconciler.model.objects import Scope
 from reconciler.model.plan import Action, Disposition
 from reconciler.model.resources import DeletionPolicy, Lifecycle
@@ -79,3 +81,11 @@ def test_n1_an_unchanged_secret_of_a_record_that_moves_is_not_written_again():
     assert only(kept).action is Action.RECORD
     changed = plan(want, have=(have,), views=views, fingerprint=lambda address, w: f"{address}=b")
     assert only(changed).action is Action.REMARK
+
+
+@pytest.mark.parametrize("status", [410, 451])
+def test_n9_a_list_that_was_withdrawn_for_good_has_the_same_way_out(status):
+    error = Declined(f"GET /repos/acme/payments/hooks: refused ({status})", status=status)
+    made = plan(have=(recorded(OLD),), views={HOOKS: ScopeView(error=error)})
+    assert made.changes == ()
+    assert f"reconciler forget '{OLD.address}'" in made.notes[-1]

@@ -197,15 +197,6 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "unsuspend": lambda store: store.unsuspend(SOURCE, audit=entry()),
     "use_audit_keys": lambda store: (store.use_audit_keys([]), store.get_meta("x")),
     "verify_audit": lambda store: store.get_meta("x"),  # reads all on purpose, in `history --verify` and `doctor`
-    "begin_attempts": lambda store: store.begin_attempts({"a": 1}, "me"),
-    "event_counts": lambda store: store.event_counts([EventState.PENDING, EventState.FAILED]),
-    "forget_attempts": lambda store: store.forget_attempts(["a"]),
-    "keep_anchor": lambda store: store.audit_head(),  # besides that it is about a file
-    "kept_anchor": lambda store: store.get_meta("x"),  # a file
-    "look_at_clock": lambda store: store.look_at_clock(1_000.0),
-    "seal_audit": lambda store: store.seal_audit(AuditEntry(1.0, "me", "x", "y")),
-    "suspect": lambda store: store.suspect("me"),
-    "use_audit_keys": lambda store: store.get_meta("x"),  # asks nothing
     "votes": lambda store: store.votes("a"),
     "votes_of": lambda store: store.votes_of(["a", "b"]),
     "wake": lambda store: store.wake("a", 1.0),

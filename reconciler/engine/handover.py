@@ -1,0 +1,44 @@
+"""Records that pass from one Integration to another: a source names another one, or the Integration was renamed.
+
+Where both reach the same account, the object at the provider is one and the same. It belongs to the Integration that its
+resource names now, so that the former one never deletes what the new one has just found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from reconciler.engine.compiling import integration_of
+from reconciler.engine.live import Live
+from reconciler.model.objects import Intent, RecordedObject
+from reconciler.model.resources import ResourceId
+from reconciler.model.values import Address
+from reconciler.state import Store
+
+Row = TypeVar("Row", RecordedObject, Intent)
+
+
+def known_of(
+    integration: ResourceId, twins: Iterable[ResourceId], live: Live, store: Store
+) -> tuple[tuple[RecordedObject, ...], tuple[Intent, ...]]:
+    """Return what is recorded and in doubt of ``integration``; ``twins`` are the others that reach the same account."""
+    others = tuple(sorted(twins))
+    recorded = _share(integration, others, live, {one: store.recorded(one) for one in (integration, *others)})
+    intents = _share(integration, others, live, {one: store.unsettled(one) for one in (integration, *others)})
+    return recorded, intents
+
+
+def _share(
+    integration: ResourceId, others: tuple[ResourceId, ...], live: Live, rows: dict[ResourceId, tuple[Row, ...]]
+) -> tuple[Row, ...]:
+    if not others:
+        return rows[integration]
+    own = tuple(row for row in rows[integration] if _home(row.address, live) not in others)
+    return own + tuple(row for other in others for row in rows[other] if _home(row.address, live) == integration)
+
+
+def _home(address: Address, live: Live) -> ResourceId | None:
+    """Return the Integration that the resource of ``address`` names now; None where nothing declares it."""
+    resource = live.resources.get(ResourceId.from_path(address.partition("#")[0]))
+    return integration_of(resource) if resource is not None else None
