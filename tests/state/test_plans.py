@@ -18,7 +18,7 @@ from reconciler.drivers.base import Connection
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
 from reconciler.model.objects import IntentState, Scope
-from reconciler.model.records import AuditEntry, BudgetState, JournalEntry, Outcome, Retry
+from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
 from reconciler.state.queue import Admission
