@@ -77,16 +77,16 @@ async def test_n26_no_deployment_of_zeros_is_asked_for(api, hands):
 
 
 async def test_n6_a_branch_and_a_tag_lead_to_a_commit_and_what_is_gone_to_none(api, github):
-    hands = Hands(github)  # without the check of paths: the simulator notes them decoded, with the slash of a ref
-    sha = hands.get(f"{WEB}/commits/main")["sha"]
-    pushed = hands.github.admin.do("push", repo="acme/web", ref="refs/tags/v/1", annotated=True)
-    assert pushed["after"] != pushed["sha"]
-    assert await reporter.commit(api, "acme/web", "refs/heads/main") == sha
-    assert await reporter.commit(api, "acme/web", "refs/tags/v/1") == pushed["sha"]
-    with pytest.raises(NotFound, match="no refs/tags/v9"):
-        await reporter.commit(api, "acme/web", "refs/tags/v9")
-    status, _ = hands("POST", f"{WEB}/statuses/{pushed['after']}", {"state": "success"})[:2]
-    assert status == 422  # of a tag object there is no status
+    with Hands(github) as hands:  # without the check of paths: the simulator notes them decoded, with the slash of a ref
+        sha = hands.get(f"{WEB}/commits/main")["sha"]
+        pushed = hands.github.admin.do("push", repo="acme/web", ref="refs/tags/v/1", annotated=True)
+        assert pushed["after"] != pushed["sha"]
+        assert await reporter.commit(api, "acme/web", "refs/heads/main") == sha
+        assert await reporter.commit(api, "acme/web", "refs/tags/v/1") == pushed["sha"]
+        with pytest.raises(NotFound, match="no refs/tags/v9"):
+            await reporter.commit(api, "acme/web", "refs/tags/v9")
+        status, _ = hands("POST", f"{WEB}/statuses/{pushed['after']}", {"state": "success"})[:2]
+        assert status == 422  # of a tag object there is no status
 
 
 def test_n22_the_simulator_takes_no_more_than_github(hands, sha):
