@@ -16,6 +16,9 @@ import pytest
 from reconciler.cli.status import exit_code
 from tests.engine.world import World
 
+NOW = time.time()
+"""When the cases below were made: a heartbeat must not grow old while other tests run."""
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -27,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] = ("True",)) -> dict[str, Any]:
-    beat = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age_s))
+    beat = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW - age_s))
     rows = [{"conditions": [{"type": "Ready", "status": one}]} for one in ready]
     return {"daemon": {"phase": phase, "heartbeatAt": beat}, "source": {"error": None}, "resources": rows, "credentials": []}
 
@@ -47,7 +50,7 @@ def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] 
     ],
 )
 def test_n42_the_code_says_what_keeps_it_so_before_what_is(shown: dict[str, Any], code: int) -> None:
-    assert exit_code(shown, time.time()) == code
+    assert exit_code(shown, NOW) == code
 
 
 def test_n42_an_unknown_resource_is_an_error_that_names_the_nearest(world: World) -> None:
@@ -109,7 +112,9 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_n45_a_demo_that_is_ended_leaves_no_daemon(tmp_path: Path, number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         daemon = int(process.stdout.readline())
         deadline = time.monotonic() + 60

@@ -251,4 +251,4 @@ def test_a_first_start_without_a_source_binds_the_state_to_nobody_and_a_used_sta
     assert world.process.wait(30) == 0
     world.config.write_text(good.replace("owner: ", "owner: typo"))
     done = world.cli("run")
-    assert (done.returncode, "RC7010" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "RC7010" in done.stderr) == (78, True), done.stderr

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.errors import ReconcilerError
-from tests.flow.replay.inputs import Schedule, declare, known_deployments
+from tests.flow.replay.inputs import Schedule, declare, known_commits, known_deployments
 from tests.flow.replay.sending import Alone, Senders, Site, Three
 from tests.flow.replay.verdict import Found, Verdict
 from tests.flow.stage_world import StageWorld
@@ -61,6 +61,7 @@ def replay(world: StageWorld, begin: Callable[[], Site]) -> None:
     print(f"REPLAY_SEED={SEED} REPLAY_EVENTS={EVENTS}")
     dice, schedule = random.Random(SEED + 1), Schedule(SEED, EVENTS)
     declare(world)
+    known_commits(world, sorted(schedule.commits))
     known_deployments(world, schedule.deployments)
     with awake(world):
         site = begin()

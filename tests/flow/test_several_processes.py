@@ -193,6 +193,9 @@ def test_a7_a14_a_process_that_stood_still_between_looking_and_writing_writes_no
     world.wait(lambda: world.hooks("web"), "the hook")
     world.github.fault(method="GET", path="/statuses$", commit=True, delay_s=3.0)  # what it sees is old when it gets it
     path, key, _ = world.place("web")
+    repos = world.github.state()["repos"]
+    repos["acme/web"]["commits"]["a" * 40] = {}
+    world.github.put_state({"repos": repos})
     body = json.dumps({"ref": "refs/heads/main", "after": "a" * 40, "repository": {"full_name": "acme/web"}}).encode()
     headers = {"x-github-event": "push", "x-github-delivery": "one", **signed(key, body, "x-hub-signature-256")}
     world.wait(lambda: several[0].request("POST", path, body, headers) == 202, "the push is taken")

@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import random
 import threading
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,6 +170,7 @@ class Schedule:
         self._dice = random.Random(seed)
         self.seconds = count / PER_SECOND
         self.deployments: list[int] = []
+        self.commits: set[str] = set()
         self.shots: list[Shot] = []
         for number in range(count):
             self._case(number, number / PER_SECOND)
@@ -208,11 +210,13 @@ class Schedule:
     def _payload(self, source: str, event: str, number: int) -> dict[str, Any]:
         dice = self._dice
         sha = hashlib.sha1(f"{number}:{dice.random()}".encode()).hexdigest()
+        self.commits.add(sha)
         name = f"acme/{source}"
         common = {"repository": {"full_name": name, "name": source}, "sender": {"login": dice.choice(("ada", "Zoë 🦀", "x"))}}
         if source in (OWN, STD):
             return {
                 "type": "go",
+                "id": f"go-{number}",  # without an id or a time two equal bodies would be two events (N7)
                 "number": number,
                 "deep": [[[dice.random()]]],
                 "text": dice.choice(("ok", "a\u0000b", "🦀" * 50)),
@@ -229,7 +233,13 @@ class Schedule:
             run = {"id": 10**9 + number, "head_sha": sha, "head_branch": "main", "status": "completed", "conclusion": "success"}
             return {"action": "completed", "workflow_run": run, **common}
         if event == "pull_request":
-            pull = {"number": number, "title": dice.choice(("Fix", HOSTILE, "a" * 2000)), "head": {"sha": sha, "ref": "topic"}}
+            moved = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())  # without it two equal bodies would be two events (N7)
+            pull = {
+                "number": number,
+                "updated_at": moved,
+                "title": dice.choice(("Fix", HOSTILE, "a" * 2000)),
+                "head": {"sha": sha, "ref": "topic"},
+            }
             return {"action": dice.choice(("opened", "synchronize", "closed")), "pull_request": pull, **common}
         if event == "deployment":
             self.deployments.append(10**7 + number)
@@ -238,6 +248,14 @@ class Schedule:
         if event == "ping":
             return {"zen": "Anything added dilutes everything else.", "hook_id": number, **common}
         return {"action": "published", "release": {"tag_name": f"v{number}"}, **common}
+
+
+def known_commits(world: StageWorld, commits: Iterable[str]) -> None:
+    """Let the provider have the commits that events will be about: it takes a status of no other."""
+    repos = world.github.state()["repos"]
+    for repository in repos.values():
+        repository["commits"].update({commit: {} for commit in commits})
+    world.github.put_state({"repos": repos})
 
 
 def known_deployments(world: StageWorld, ids: Sequence[int]) -> None:
