@@ -303,5 +303,8 @@ def _any_movement(world: World, moves: list[tuple[int, str, str]], *, faulty: bo
         assert change is not None, (row["method"], row["path"], moves)
         if change.desired is not None:
             assert sorted(row["body"]["events"]) == sorted(change.desired.attributes["events"])
-    assert len(sent(world)) == len(set(sent(world))), "each approved change is made once"
+    calls = sent(world)
+    # A create whose answer was lost is looked for; what is not there then (somebody deleted it) is still to be made.
+    again = {("POST", "/repos/acme/four/hooks")} if faulty and any(repo == "four" for _, _, repo in moves) else set()
+    assert {call for call in calls if calls.count(call) > 1} <= again, "each approved change is made once"
     assert (verdict is Verdict.DONE) <= (not done.moved and not done.failed)
