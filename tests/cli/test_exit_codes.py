@@ -128,6 +128,5 @@ def test_n45_a_demo_that_is_ended_leaves_no_daemon(tmp_path: Path, number: signa
 
 
 def test_n42_a_credential_that_is_refused_counts_where_all_is_looked_at() -> None:
-    now = time.time()
     refused = {**document(), "credentials": [{"valid": False}]}
-    assert (exit_code(document(), now), exit_code(refused, now), exit_code(refused, now, refused["resources"])) == (0, 2, 0)
+    assert (exit_code(document(), NOW), exit_code(refused, NOW), exit_code(refused, NOW, refused["resources"])) == (0, 2, 0)
