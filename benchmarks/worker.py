@@ -19,11 +19,11 @@ from typing import Any
 
 from benchmarks.world import GIT
 from reconciler.cli.offline import compile_desired
-from reconciler.config import load_config
-from reconciler.daemon import Options, Session, open_session
-from reconciler.drivers import budget
-from reconciler.engine.oneshot import Verdict, verdict_of
-from reconciler.planning.base import base_plan
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, Session, open_session
+from reconciler.drivers.http import budget
+from reconciler.engine.converge import Verdict, verdict_of
+from reconciler.planning.compare import base_plan
 
 
 class Watch:

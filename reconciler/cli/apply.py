@@ -14,14 +14,14 @@ from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
 from reconciler.cli.tables import painter
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.plan import Change, PlanSet
 
 if TYPE_CHECKING:
-    from reconciler.engine.applying import Step
+    from reconciler.engine.apply import Step
     from reconciler.engine.approved import Applied
-    from reconciler.engine.passes import Engine
+    from reconciler.engine.controller import Engine
 
 
 def apply(options: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def apply(options: argparse.Namespace) -> int:
 
 
 async def _apply(config: Config, options: argparse.Namespace) -> int:
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.engine.approved import apply_approved
     from reconciler.source import open_folder
 
@@ -81,7 +81,7 @@ def _show_step(step: Step) -> None:
 
 
 def _exit_code(engine: Engine, done: Applied) -> int:
-    from reconciler.engine.oneshot import Verdict
+    from reconciler.engine.converge import Verdict
 
     verdict = done.verdict(engine)
     if verdict is Verdict.DONE:

@@ -19,8 +19,8 @@ from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
 from reconciler.cli.tables import painter
-from reconciler.config import Config
-from reconciler.drivers.clock import TOO_FAR_S, ProviderClock
+from reconciler.config.load import Config
+from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import ReconcilerError, storage_error
 
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
@@ -249,7 +249,7 @@ def _integrations(config: Config) -> list[Finding]:
     """Try every credential with the cheapest authenticated call its provider has."""
     if not config.state_exists:
         return []
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
 
     async def look() -> list[Finding]:
         rows = []

@@ -18,7 +18,7 @@ from reconciler.cli.main import EXIT_ERROR
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
 from reconciler.model.resources import Resource, ResourceId
@@ -137,7 +137,7 @@ async def _say_work_tree(engine: Any) -> None:
 @contextlib.asynccontextmanager
 async def reading_session(config: Config, path: str | None, *, for_approval: bool = False) -> AsyncIterator[Any]:
     """Open a session that can only read: beside a running daemon, and where there is no state yet (an empty one is used)."""
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.source import open_folder
 
     source = open_folder(Path(path), config_name=config.file_name) if path is not None else None

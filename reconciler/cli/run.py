@@ -14,17 +14,17 @@ from typing import Any
 from reconciler import __version__
 from reconciler.cli.main import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.session import configuration
-from reconciler.config import Config
-from reconciler.daemon import Notifier, Options, Session, Signals, daemon_actor, open_session
+from reconciler.config.load import Config
+from reconciler.daemon.pipeline import Working
+from reconciler.daemon.session import Notifier, Options, Session, Signals, daemon_actor, open_session
 from reconciler.engine import statusfile
 from reconciler.engine.control import Control
+from reconciler.engine.converge import Verdict, full_pass
 from reconciler.engine.loop import Loop
-from reconciler.engine.oneshot import Verdict, full_pass
 from reconciler.engine.publishing import Publisher
 from reconciler.engine.runtime import Runtime
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
-from reconciler.working import Working
 
 DRAIN_S = 25
 STATE_STUCK_S = 12.0
@@ -172,7 +172,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Any:
-        from reconciler.engine.clock import Clock
+        from reconciler.engine.housekeeping import Clock
 
         clock = Clock(
             session.deps,
@@ -194,10 +194,10 @@ class Daemon:
         from reconciler.server.api.routes import Routes
         from reconciler.server.app import App
         from reconciler.server.health import Probes
-        from reconciler.server.hooks import Hooks
         from reconciler.server.http import HttpServer
         from reconciler.server.metrics import Metrics
         from reconciler.server.verbs import Verbs
+        from reconciler.server.webhooks import Hooks
 
         metrics = Metrics(session.engine)
         session.engine.on_slice = metrics.observe_slice

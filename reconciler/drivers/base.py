@@ -1,6 +1,6 @@
 """The contracts between the engine and a provider driver. Read this before writing one.
 
-A driver is a folder ``reconciler/drivers/<provider>/`` and one line in `reconciler.drivers.catalog`. It makes one attempt
+A driver is a folder ``reconciler/drivers/<provider>/`` and one line in `reconciler.drivers.registry`. It makes one attempt
 and raises a typed `reconciler.model.errors.ProviderError`; when to try again is decided in the engine. It keeps no state:
 whatever it needs to remember between calls comes back to it as ``validators``.
 """
@@ -93,7 +93,7 @@ class ApiResponse(Protocol):
 
 
 class Api(Protocol):
-    """An authenticated client bound to one `Connection` (see `reconciler.drivers.http`)."""
+    """An authenticated client bound to one `Connection` (see `reconciler.drivers.http.client`)."""
 
     @property
     def connection(self) -> Connection:

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.engine.applying import Step, in_doubt
-from reconciler.engine.oneshot import MAX_ROUNDS, STUCK, Verdict, pause_before, unsettled_of, verdict_of
-from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Prepared, Result
+from reconciler.engine.apply import Step, in_doubt
+from reconciler.engine.controller import Engine
+from reconciler.engine.converge import MAX_ROUNDS, STUCK, Verdict, pause_before, unsettled_of, verdict_of
+from reconciler.engine.reconcile import Prepared, Result
 from reconciler.model.errors import PlanMoved, ReconcilerError
 from reconciler.model.plan import Change, Disposition, Plan
 from reconciler.model.resources import ResourceId

@@ -7,10 +7,10 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from reconciler.engine.compiling import integration_of
+from reconciler.engine.compile import integration_of
+from reconciler.engine.controller import Engine
 from reconciler.engine.operations import adopt
-from reconciler.engine.passes import Engine
-from reconciler.engine.reporting import iso
+from reconciler.engine.statuses import iso
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
@@ -204,7 +204,7 @@ class Control:
     def _until(self, text: object) -> str | None:
         if not text:
             return None
-        from reconciler.config import parse_duration
+        from reconciler.config.load import parse_duration
 
         try:
             moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))

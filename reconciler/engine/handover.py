@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from reconciler.engine.compiling import integration_of
-from reconciler.engine.live import Live
+from reconciler.engine.compile import integration_of
+from reconciler.engine.revision import Live
 from reconciler.model.objects import Intent, RecordedObject
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.engine.live import Live
-from reconciler.engine.slice import Result
+from reconciler.engine.reconcile import Result
+from reconciler.engine.revision import Live
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.plan import Disposition
 from reconciler.model.records import JournalEntry

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.engine.deps import Deps
-from reconciler.engine.passes import Busy, Engine
+from reconciler.engine.context import Deps
+from reconciler.engine.controller import Busy, Engine
 from reconciler.engine.runtime import Runtime
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError, storage_error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from reconciler.engine.holding import Hold
-from reconciler.engine.links import Link
-from reconciler.engine.live import Live
-from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Order, Prepared, Result, prepare, run_slice
+from reconciler.engine.connections import Link
+from reconciler.engine.controller import Engine
+from reconciler.engine.lease import Hold
+from reconciler.engine.reconcile import Order, Prepared, Result, prepare, run_slice
+from reconciler.engine.revision import Live
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Orphan

@@ -19,8 +19,8 @@ import orjson
 
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
-from reconciler.engine.live import Live
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Engine
+from reconciler.engine.revision import Live
 from reconciler.engine.statusfile import DaemonInfo, Moment
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ResourceStatus

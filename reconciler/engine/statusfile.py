@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from reconciler.engine.live import Live
-from reconciler.engine.passes import Engine
-from reconciler.engine.reporting import iso
+from reconciler.engine.controller import Engine
+from reconciler.engine.revision import Live
+from reconciler.engine.statuses import iso
 from reconciler.manifests.codec import resource_to_json
 from reconciler.model.plan import Plan
 from reconciler.model.resources import ResourceId

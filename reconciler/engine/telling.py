@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.engine.slice import Result
+from reconciler.engine.reconcile import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from reconciler.engine.compiling import users_of
-from reconciler.engine.slice import Result
+from reconciler.engine.compile import users_of
+from reconciler.engine.reconcile import Result
 from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, Severity
 from reconciler.model.objects import Scope
 from reconciler.model.resources import Location, Resource, ResourceId

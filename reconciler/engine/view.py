@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.engine.reporting import Outside
-from reconciler.engine.slice import Result
+from reconciler.engine.reconcile import Result
+from reconciler.engine.statuses import Outside
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ResourceStatus

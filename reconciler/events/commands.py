@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 
 from reconciler.engine.control import parse_resource
-from reconciler.engine.passes import Engine
-from reconciler.events.fanout import BY
+from reconciler.engine.controller import Engine
 from reconciler.events.naming import key_id, made_id
-from reconciler.events.sweep import Sweep
+from reconciler.events.recovery import Sweep
+from reconciler.events.routing import BY
 from reconciler.manifests.codec import resource_from_json
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -27,7 +27,7 @@ from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages import statuses
 from reconciler.stages.admission import counts
-from reconciler.stages.queueing import again
+from reconciler.stages.items import again
 from reconciler.stages.views import (
     event_view,
     execution_view,

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
-from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.registry import driver_for
+from reconciler.engine.controller import Engine
 from reconciler.engine.evaluator import EvaluatorFailed
-from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import integration_path, source_type
-from reconciler.events.fanout import Wiring, route, wire
+from reconciler.events.group_commit import at_fault
 from reconciler.events.judging import SOURCE_PART, Job, Judge, Last, Stopped
-from reconciler.events.writer import at_fault
+from reconciler.events.routing import Wiring, route, wire
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, RejectedBy

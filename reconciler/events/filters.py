@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.manifests.expressions import ExpressionError, compile_constraints, compile_filter
+from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_filter
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from reconciler.server.health import Probes, routes
-from reconciler.server.hooks import Hooks, Receive, Send
+from reconciler.server.webhooks import Hooks, Receive, Send
 
 
 class App:

@@ -14,8 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from reconciler import __version__
-from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Result
+from reconciler.engine.controller import Engine
+from reconciler.engine.reconcile import Result
 from reconciler.model.executions import Execution
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType

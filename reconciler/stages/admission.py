@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.engine.reporting import iso
+from reconciler.engine.statuses import iso
 from reconciler.manifests.schedules import in_window, next_opening
 from reconciler.model.executions import Execution, ExecutionState, Item, Result, Vote, Why
 from reconciler.model.resources import Resource

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Engine
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
-from reconciler.stages.reach import Reach, intent_of
+from reconciler.stages.executors import Reach, intent_of
 
 
 class NoLog(ReconcilerError):

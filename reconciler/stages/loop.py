@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Engine
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import StateError
 from reconciler.model.executions import Item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from reconciler.engine.deps import Deps
+from reconciler.engine.context import Deps
 from reconciler.model.errors import ProviderError, ReconcilerError
 
 

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.engine.deps import Deps
-from reconciler.engine.holding import Hold, holding
-from reconciler.engine.passes import Engine
+from reconciler.engine.context import Deps
+from reconciler.engine.controller import Engine
+from reconciler.engine.lease import Hold, holding
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import (
-    NotFound,
-    NotImplementedYet,
-    ProviderError,
-    ReconcilerError,
-    RetryKind,
-    StateError,
-)
+from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
+from reconciler.stages.executors import Reach
 from reconciler.stages.pausing import pause_after
-from reconciler.stages.reach import Reach
 from reconciler.state.reports import PendingReport
-from reconciler.state.rows import FenceLost
+from reconciler.state.values import FenceLost
 
 LEASE_S = 120.0
 BATCH = 50

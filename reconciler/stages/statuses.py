@@ -9,7 +9,7 @@ from reconciler.manifests.templates import TemplateError, resolve_text
 from reconciler.model.executions import Item, ReportKind, Result, Why
 from reconciler.model.values import is_no_commit
 from reconciler.stages.inputs import InputError
-from reconciler.stages.origin import same_ref, short_ref
+from reconciler.stages.provenance import same_ref, short_ref
 from reconciler.state.reports import PendingReport
 
 QUEUED, RUNNING, FINAL = 1, 2, 3

@@ -19,11 +19,11 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select
 
 from reconciler.model.records import AuditEntry
-from reconciler.state.base import pack, unpack
+from reconciler.state.database import pack, unpack
 from reconciler.state.files import ANCHOR
 from reconciler.state.leases import Leases
-from reconciler.state.rows import AuditReport
 from reconciler.state.tables import audit as audit_table
+from reconciler.state.values import AuditReport
 
 GENESIS = "0" * 64
 SEAL = "seal"

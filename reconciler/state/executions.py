@@ -14,9 +14,9 @@ from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import newest, pack, unpack
+from reconciler.state.database import newest, pack, unpack
 from reconciler.state.reports import PendingReport, Reports
-from reconciler.state.rows import FenceLost
+from reconciler.state.values import FenceLost
 
 i, x, o = tables.item, tables.execution, tables.output
 OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)

@@ -15,7 +15,7 @@ from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import CHUNK, chunks, newest, pack, unpack
+from reconciler.state.database import CHUNK, chunks, newest, pack, unpack
 from reconciler.state.executions import OPEN, Executions, execution_row
 from reconciler.state.inbox import Arrival
 from reconciler.state.reports import PendingReport

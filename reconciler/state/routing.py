@@ -15,7 +15,7 @@ from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Item
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import chunks, unpack
+from reconciler.state.database import chunks, unpack
 from reconciler.state.inbox import Arrival, new_event_id
 from reconciler.state.queue import Queue
 from reconciler.state.reports import PendingReport

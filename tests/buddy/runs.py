@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.sandbox.base import Call, Refusal, Reply, Route
-from reconciler.sandbox.buddy import TOKEN, Buddy
+from reconciler.sandbox.app import Call, Refusal, Reply, Route
+from reconciler.sandbox.buddy.app import TOKEN, Buddy
 
 ENDED = ("SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler.drivers.buddy import driver
 from reconciler.drivers.buddy.errors import scope_wanted
-from reconciler.drivers.buddy.executions import VARIABLE
+from reconciler.drivers.buddy.executor import VARIABLE
 from reconciler.model.errors import (
     NotFound,
     OutcomeUnknown,
@@ -26,7 +26,7 @@ from reconciler.model.errors import (
 )
 from reconciler.model.events import PastDelivery
 from reconciler.model.executions import Result, Run, RunIntent, RunStatus
-from reconciler.sandbox.buddy import TOKEN
+from reconciler.sandbox.buddy.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.runs import Runs, action
 from tests.support.driving import Canned, World, damaged, resource

@@ -21,7 +21,7 @@ from reconciler.model.errors import (
 from reconciler.model.objects import Scope
 from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import Adopt, Resource
-from reconciler.sandbox.buddy import SCOPES, TOKEN
+from reconciler.sandbox.buddy.app import SCOPES, TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import World, integration, resource
 

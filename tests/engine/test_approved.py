@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.config import load_config
-from reconciler.daemon import Options, Session, open_session
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, Session, open_session
 from reconciler.engine.approved import Applied, apply_approved
 from reconciler.engine.control import Control
-from reconciler.engine.oneshot import Verdict
-from reconciler.engine.slice import Prepared
+from reconciler.engine.converge import Verdict
+from reconciler.engine.reconcile import Prepared
 from reconciler.model.plan import Action, Change
 from tests.engine.world import TOKENS, World
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.deps import StateThread
-from reconciler.engine.holding import holding
+from reconciler.engine.context import StateThread
+from reconciler.engine.lease import holding
 from reconciler.state import Store
-from reconciler.state.rows import FenceLost
+from reconciler.state.values import FenceLost
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
-from reconciler.engine.live import Live
-from reconciler.engine.passes import SourceState, View, _changed
+from reconciler.engine.controller import SourceState, View, _changed
 from reconciler.engine.publishing import Publisher
-from reconciler.engine.reporting import Outside
+from reconciler.engine.revision import Live
+from reconciler.engine.statuses import Outside
 from reconciler.engine.statusfile import DaemonInfo
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus

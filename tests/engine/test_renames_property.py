@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.config import load_config
-from reconciler.daemon import Options, open_session
-from reconciler.engine.passes import Engine
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, open_session
+from reconciler.engine.controller import Engine
 from reconciler.sandbox.server import SandboxServer
 from tests.engine.world import TOKENS, World
 

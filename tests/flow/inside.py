@@ -9,19 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from reconciler.config import load_config
+from reconciler.config.load import load_config
 from reconciler.credentials.keys import load_keyring
 from reconciler.credentials.redact import Redactor
-from reconciler.drivers.http import HttpSession
-from reconciler.engine.deps import Deps, StateThread
-from reconciler.engine.passes import Engine
+from reconciler.daemon.pipeline import Working
+from reconciler.drivers.http.client import HttpSession
+from reconciler.engine.context import Deps, StateThread
+from reconciler.engine.controller import Engine
 from reconciler.log import get_logger
 from reconciler.model.executions import Execution, Item
 from reconciler.model.resources import ResourceId
 from reconciler.source import open_source
 from reconciler.source.configured import options_of
 from reconciler.state import Store
-from reconciler.working import Working
 from tests.flow.stage_world import StageWorld
 
 

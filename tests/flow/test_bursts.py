@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.events import dispatcher, writer
+from reconciler.events import dispatcher
+from reconciler.events import group_commit as writer
 from reconciler.events.dispatcher import Dispatcher
-from reconciler.events.writer import CROWD, Writer
+from reconciler.events.group_commit import CROWD, Writer
 from reconciler.state.inbox import Stored
 
 

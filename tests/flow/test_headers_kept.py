@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from reconciler.drivers.buddy.receiving import BuddyReceiver
+from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.drivers.github.payload import delivery_of
-from reconciler.drivers.github.receiving import GitHubReceiver
-from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
+from reconciler.drivers.github.receiver import GitHubReceiver
+from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.events import Delivery
 from reconciler.model.secrets import SecretValue
 from tests.flow.inside import inside

@@ -7,15 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.engine.reporting import iso
-from reconciler.events.fanout import route, wire
+from reconciler.engine.statuses import iso
+from reconciler.events.routing import route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind
 from reconciler.stages import statuses
 from reconciler.stages.inputs import resolved_spec
-from reconciler.stages.origin import origin_of
+from reconciler.stages.provenance import origin_of
 from reconciler.stages.targets import matches
 from tests.flow.inside import inside
 from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed

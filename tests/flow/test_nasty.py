@@ -225,7 +225,7 @@ async def test_what_postgresql_cannot_hold_is_refused_alone(tmp_path: Path, post
     (tmp_path / "world").mkdir()
     async with inside(tmp_path / "world") as here:
         deps = dataclasses.replace(here.deps, store=store)
-        from reconciler.events.writer import Writer
+        from reconciler.events.group_commit import Writer
 
         writer = Writer(deps)
         found = await asyncio.gather(*(writer.store(arrival(name)) for name in ("a", "b\0", "c")), return_exceptions=True)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.events.fanout import Wiring, route, wire
 from reconciler.events.filters import from_source, judge
+from reconciler.events.routing import Wiring, route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve
 from reconciler.model.events import Event, EventState, Origin
@@ -24,8 +24,8 @@ from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages import statuses
 from reconciler.stages.admission import Settings, decide, execution_id, settings_of
 from reconciler.stages.inputs import SAFE_TEXT, InputError, build_inputs, check_text, frozen_event
-from reconciler.stages.origin import origin_of
-from reconciler.stages.queueing import item_id
+from reconciler.stages.items import item_id
+from reconciler.stages.provenance import origin_of
 from tests.support.counting import calls_of
 
 ROOT = Path(__file__).parents[2]

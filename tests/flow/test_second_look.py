@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.github.workflows import GitHubExecutor
+from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus, Why
 from reconciler.model.resources import ResourceId
-from reconciler.stages import following
-from reconciler.stages.queueing import item_id, pin_of
+from reconciler.stages import poll as following
+from reconciler.stages.items import item_id, pin_of
 from reconciler.state import Store
 from reconciler.state.executions import execution_row
 from reconciler.state.queue import x
@@ -411,7 +411,7 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
 async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from reconciler.engine.reporting import Outside
+    from reconciler.engine.statuses import Outside
     from reconciler.server.metrics import Metrics
 
     async with inside(tmp_path) as here:
@@ -429,7 +429,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
 
 
 def test_a_branch_that_was_deleted_has_no_commit() -> None:
-    from reconciler.stages.origin import origin_of
+    from reconciler.stages.provenance import origin_of
 
     payload = {"ref": "refs/heads/x", "after": "0" * 40, "repository": {"full_name": "acme/web"}}
     assert origin_of("i", "push", payload) == {"integration": "i", "repository": "acme/web", "deleted": "refs/heads/x"}

@@ -7,14 +7,10 @@ import random
 
 import pytest
 
-from reconciler.drivers.github import driver, workflows
+from reconciler.drivers.github import driver
+from reconciler.drivers.github import executor as workflows
 from reconciler.drivers.github.runs import report_of
-from reconciler.model.errors import (
-    NotFound,
-    PermissionDenied,
-    ProviderProtocolError,
-    ReconcilerError,
-)
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError
 from reconciler.model.executions import Result, Run, RunStatus
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from tests.github.conftest import TOKEN

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from reconciler.drivers.base import Limits
-from reconciler.drivers.budget import MAX_STOP_S, Budget, rate_of
+from reconciler.drivers.http.budget import MAX_STOP_S, Budget, rate_of
 from reconciler.model.errors import RateLimited
 from reconciler.model.records import BudgetState
 from tests.http.virtual import now, run

@@ -2,9 +2,9 @@
 
 import pytest
 
-from reconciler.drivers.answers import Response, page_of_a_proxy, shared_error
 from reconciler.drivers.buddy.errors import classify as buddy
 from reconciler.drivers.github.errors import classify as github
+from reconciler.drivers.http.errors import Response, page_of_a_proxy, shared_error
 from reconciler.drivers.semaphore.errors import classify as semaphore
 from reconciler.model.errors import OutcomeUnknown, ProviderError, ProviderUnavailable, RetryKind
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Connection, Limits
-from reconciler.drivers.budget import UNLIMITED, Budget
-from reconciler.drivers.http import ApiClient, Bounds, HttpSession
+from reconciler.drivers.http.budget import UNLIMITED, Budget
+from reconciler.drivers.http.client import ApiClient, Bounds, HttpSession
 from reconciler.model.resources import ResourceId, SecretRef
 
 TOKEN = "canary-7f3a9c-token"

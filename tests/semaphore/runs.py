@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.sandbox.base import Call, Refusal, Reply, Route
-from reconciler.sandbox.semaphore import Semaphore
-from reconciler.sandbox.semaphore_shapes import shown_project
+from reconciler.sandbox.app import Call, Refusal, Reply, Route
+from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.shapes import shown_project
 
 TRIGGERS = ("hook", "schedule", "api", "manual_run")
 NEVER = "1970-01-01 00:00:00.000000Z"

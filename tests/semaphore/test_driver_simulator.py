@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from reconciler.drivers.semaphore import driver
-from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
+from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue

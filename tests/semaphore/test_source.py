@@ -21,7 +21,7 @@ from reconciler.model.errors import (
 from reconciler.model.objects import Marker, Scope
 from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import Adopt, Resource
-from reconciler.sandbox.semaphore import TOKEN
+from reconciler.sandbox.semaphore.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import OWNER, World, client, integration, resource
 

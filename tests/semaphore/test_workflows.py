@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.executor import PARAMETER
 from reconciler.drivers.semaphore.joblogs import lines_of
-from reconciler.drivers.semaphore.workflows import PARAMETER
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,
@@ -27,7 +27,7 @@ from reconciler.model.errors import (
 )
 from reconciler.model.events import PastDelivery
 from reconciler.model.executions import Result, Run, RunIntent, RunStatus
-from reconciler.sandbox.base import Reply
+from reconciler.sandbox.app import Reply
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.runs import Runs, uid
 from tests.support.driving import Canned, World, damaged

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from reconciler.config import ApiToken
+from reconciler.config.load import ApiToken
 from reconciler.server.api.access import FAILURES, GRANTS, WINDOW_S, Access, Forbidden, Throttle, Tokens, Unauthorized, bearer
 from reconciler.server.api.operations import OPERATIONS
 from tests.server.asked import TOKENS, Asked

@@ -111,8 +111,8 @@ REMOTE = [
 
 @pytest.mark.parametrize("url", REMOTE)
 def test_n43_what_names_a_host_is_never_a_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.config import load_config
-    from reconciler.config_values import is_folder
+    from reconciler.config.load import load_config
+    from reconciler.config.values import is_folder
 
     monkeypatch.chdir(tmp_path)
     check_url(url)

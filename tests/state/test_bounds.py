@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import event as hooks
 from sqlalchemy import func, insert, select, text
 
-from reconciler.engine.clock import BATCH, Clock
-from reconciler.engine.deps import StateThread
+from reconciler.engine.context import StateThread
+from reconciler.engine.housekeeping import BATCH, Clock
 from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import Store, tables
-from reconciler.state.base import LOG_BYTES
+from reconciler.state.database import LOG_BYTES
 from reconciler.state.inbox import Arrival
 from reconciler.state.migrate import upgrade
 from tests.state.samples import entry, intent
@@ -144,7 +144,7 @@ def test_n59_what_is_pending_or_young_stays(store: Store) -> None:
 
 def test_n59_the_write_ahead_log_is_cut_after_it_was_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert LOG_BYTES <= 64 << 20
-    monkeypatch.setattr("reconciler.state.base.LOG_BYTES", 256 << 10)
+    monkeypatch.setattr("reconciler.state.database.LOG_BYTES", 256 << 10)
     store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", state_dir=tmp_path)
     log = tmp_path / "state.db-wal"
     with store._write() as connection:

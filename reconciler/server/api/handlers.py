@@ -16,7 +16,7 @@ from reconciler.model.values import too_deep
 from reconciler.server.api.document import document
 from reconciler.server.api.requests import Invalid, Ready
 from reconciler.stages.logs import Logs, NoLog
-from reconciler.stages.pushing import MAX_BYTES, MAX_OUTPUTS, Pushing
+from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, Pushing
 
 Values = Mapping[str, Any]
 

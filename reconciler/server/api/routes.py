@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from reconciler.config import ApiToken
+from reconciler.config.load import ApiToken
 from reconciler.credentials.redact import Redactor
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
@@ -22,7 +22,7 @@ from reconciler.server.api.handlers import Backend, Handlers
 from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
 from reconciler.server.api.requests import Checks, Invalid
 from reconciler.server.health import SECURITY_HEADERS
-from reconciler.stages.pushing import OutputsRefused
+from reconciler.stages.outputs import OutputsRefused
 
 STREAMS = 32
 """Logs that are followed at one time."""

@@ -13,7 +13,7 @@ from reconciler.server.api.forms import nullable as _nullable
 from reconciler.server.api.forms import record as _object
 from reconciler.server.api.forms import rows as _list
 from reconciler.server.api.forms import words as _words
-from reconciler.stages.pushing import MAX_OUTPUTS
+from reconciler.stages.outputs import MAX_OUTPUTS
 from reconciler.state.inbox import NOTHING
 
 _PRINTABLE = r"^[^\u0000-\u001f\u007f]+$"

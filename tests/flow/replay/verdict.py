@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from reconciler.model.events import Event
 from reconciler.model.executions import Execution, Item
 from reconciler.state import tables
-from reconciler.state.base import unpack
+from reconciler.state.database import unpack
 from tests.flow.replay.inputs import APP, OUTSIDE, RESULTS, SHOP, STD, TAKEN, WEB, Schedule, Wanted, wanted
 from tests.flow.stage_world import StageWorld
 
