@@ -54,15 +54,15 @@ def _verbs(engine: Any) -> Any:
     from reconciler.events.intake import Intake
     from reconciler.events.recovery import Sweep
     from reconciler.server.verbs import Verbs
-    from reconciler.stages.executors import Reach
-    from reconciler.stages.logs import Logs
+    from reconciler.stages.executors import ExecutorResolver
+    from reconciler.stages.logs import LogReader
 
     async def trigger(integrations: tuple[Any, ...]) -> None:
         """Nothing is reconciled from here."""
 
-    intake = Intake(engine, Writer(engine.deps), on_event=_nothing, on_turn=_nothing)
+    intake = Intake(engine, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
     commands = Commands(engine, Sweep(engine, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
-    return Verbs(Control(engine, trigger), commands, Logs(engine, Reach(engine)))
+    return Verbs(Control(engine, trigger), commands, LogReader(engine, ExecutorResolver(engine)))
 
 
 def _nothing() -> None:

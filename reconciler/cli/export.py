@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.engine.foreign import Veil, origin_of
 from reconciler.engine.operations import link_of
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -20,7 +20,7 @@ _FOREIGN = Veil(lambda _: "")
 _KINDS = {"github/repository-webhook": "repository", "github/organization-webhook": "organization", "buddy/webhook": "workspace"}
 
 
-async def manifests_of(engine: Engine, integration: ResourceId, wanted: Iterable[str]) -> str:
+async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iterable[str]) -> str:
     """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
     link = await link_of(engine, integration)
     scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [

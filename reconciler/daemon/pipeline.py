@@ -12,7 +12,7 @@ import gc
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.runtime import Runtime
 from reconciler.events.commands import Commands
@@ -21,14 +21,14 @@ from reconciler.events.group_commit import Writer
 from reconciler.events.intake import Intake
 from reconciler.events.judging import MODULE, Judge
 from reconciler.events.recovery import Sweep
-from reconciler.events.schedules import Ticking
+from reconciler.events.schedules import ScheduleSource
 from reconciler.events.status import Looking
 from reconciler.model.errors import ReconcilerError
-from reconciler.stages.executors import Reach
-from reconciler.stages.logs import Logs
+from reconciler.stages.executors import ExecutorResolver
+from reconciler.stages.logs import LogReader
 from reconciler.stages.loop import StageLoop
 from reconciler.stages.outputs import Pushing
-from reconciler.stages.reports import Reports
+from reconciler.stages.reports import ReportLoop
 from reconciler.stages.runner import Steps
 
 FIRST_SWEEP_S = 5.0
@@ -50,21 +50,21 @@ def keep_still() -> None:
     gc.freeze()
 
 
-class Working:
+class EventPipeline:
     """Everything about events and stages in one process."""
 
-    def __init__(self, engine: Engine, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
+    def __init__(self, engine: Controller, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
         self._engine = engine
         self._beat = beat
         self._touch = touch
         self._evaluator = Evaluator(MODULE)
         judge = Judge(self._evaluator)
-        reach = Reach(engine, judge.holds)
+        reach = ExecutorResolver(engine, judge.holds)
         writer = Writer(engine.deps)
-        self.intake = Intake(engine, writer, on_event=lambda: self.dispatcher.wake(), on_turn=lambda: touch(statuses=True))
+        self.intake = Intake(engine, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True))
         self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
         self.stages = StageLoop(
-            engine, Reports(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
+            engine, ReportLoop(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
         )
         self.dispatcher = Dispatcher(
             engine,
@@ -73,12 +73,12 @@ class Working:
             on_queued=self._queued,
             on_trouble=lambda: touch(statuses=True),
             beat=lambda: beat("events", 300.0),
-            crowded=lambda: writer.crowded,
+            under_load=lambda: writer.under_load,
         )
-        self.ticking = Ticking(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
+        self.ticking = ScheduleSource(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
         self.sweep = Sweep(engine, self.intake, holder=holder)
-        self.logs = Logs(engine, reach)
-        engine.look_outside = Looking(engine, self.intake, self.sweep, reach).look
+        self.logs = LogReader(engine, reach)
+        engine.read_event_status = Looking(engine, self.intake, self.sweep, reach).look
         self.pushing = Pushing(engine, reach)
         self.commands = Commands(engine, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
 

@@ -23,8 +23,8 @@ from reconciler.credentials.keys import KeyRing, load_keyring
 from reconciler.credentials.process import harden
 from reconciler.credentials.redact import Redactor
 from reconciler.drivers.http.client import HttpSession
-from reconciler.engine.context import Deps, StateThread
-from reconciler.engine.controller import Engine
+from reconciler.engine.context import Context, StateThread
+from reconciler.engine.controller import Controller
 from reconciler.log import configure, get_logger
 from reconciler.model.errors import StateError
 from reconciler.model.records import AuditEntry
@@ -40,8 +40,8 @@ class Session:
     """State, keys and engine of one process."""
 
     config: Config
-    deps: Deps
-    engine: Engine
+    deps: Context
+    engine: Controller
     redactor: Redactor
 
 
@@ -83,7 +83,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
         session = await stack.enter_async_context(HttpSession.from_config(config.network))
         source = source or open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
-        deps = Deps(
+        deps = Context(
             config=config,
             store=store,
             db=db,
@@ -96,7 +96,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             redactor=redactor,
             sandbox=config.sandbox,
         )
-        engine = Engine(deps, source, read_only=options.read_only)
+        engine = Controller(deps, source, read_only=options.read_only)
         if store.dialect != "sqlite" and not options.read_only:
             engine.holder = f"{socket.gethostname()}-{os.getpid()}"
         await engine.start()
@@ -174,7 +174,7 @@ def daemon_actor() -> str:
     return f"daemon:{socket.gethostname()}:{os.getpid()}"
 
 
-class Notifier:
+class SystemdNotifier:
     """systemd's notify protocol (sd_notify(3)): READY, STOPPING, RELOADING, WATCHDOG; nothing without NOTIFY_SOCKET."""
 
     def __init__(self) -> None:

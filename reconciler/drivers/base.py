@@ -189,7 +189,7 @@ class Authenticator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProviderLimits:
     """A provider's published limits; 0 is "none"."""
 
     writes_per_minute: int = 0
@@ -206,7 +206,7 @@ class Driver(Protocol):
     provider: str
     hosts: tuple[str, ...]
     """Global hosts of the provider that need no ``network.allow``; ``*.semaphoreci.com`` covers one label."""
-    limits: Limits
+    limits: ProviderLimits
     types: Mapping[str, ManagedType]
     receiver: Receiver | None
     """How its webhooks are verified; None: it sends none."""

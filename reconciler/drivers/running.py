@@ -63,7 +63,7 @@ class Executor(Protocol):
     def attempt_of(self, event_type: str, payload: Any) -> int:
         """Return which attempt of its run an event says the end of; 0 where it says none, or the provider counts none. Pure."""
 
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether a job token's ``claims`` (issuer and audience checked already) are of this run's own job. Pure."""
 
     def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
@@ -86,7 +86,7 @@ def require_commit(spec: JsonObject) -> None:
 class NoJobToken:
     """Part of an `Executor` whose jobs have no token that names their run: outputs cannot be pushed."""
 
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Never."""
         return False
 

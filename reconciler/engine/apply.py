@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, ManagedType, Write
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.engine.foreign import is_hidden
-from reconciler.engine.lease import Hold, lost
+from reconciler.engine.lease import Lease, lost
 from reconciler.engine.observe import container_of
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import Conflict, NotFound, OutcomeUnknown, ProviderError, ReconcilerError
@@ -60,7 +60,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ApplyTarget:
     """Where a plan is executed: one integration's client, its types, and how secrets are read."""
 
     api: Api
@@ -71,7 +71,7 @@ class Target:
     revision: str
     batch: Callable[[], int] = lambda: BATCH
     """How many writes may go now without a long wait for the provider's pace."""
-    hold: Hold | None = None
+    hold: Lease | None = None
     """The lease that the writes are made under, where there are other processes."""
     declared: frozenset[Address] = frozenset()
     """Addresses that the plan declares something for: a record is written there, and never dropped because another one moved."""
@@ -94,7 +94,7 @@ class Target:
         return self.hold.fence if self.hold is not None else None
 
 
-async def run_plan(plan: Plan, target: Target, deps: Deps, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
+async def run_plan(plan: Plan, target: ApplyTarget, deps: Context, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
     """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
 
     ``go_on`` is asked before each batch (the live revision moved, a drain or a suspension began): False ends the work cleanly.
@@ -142,7 +142,7 @@ def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[lis
         yield batch
 
 
-async def _run_batch(batch: Sequence[Change], plan: Digest, target: Target, deps: Deps) -> list[Step]:
+async def _run_batch(batch: Sequence[Change], plan: Digest, target: ApplyTarget, deps: Context) -> list[Step]:
     steps: list[Step] = []
     quiet = [change for change in batch if change.action in _NO_CALL]
     if quiet:
@@ -153,7 +153,7 @@ async def _run_batch(batch: Sequence[Change], plan: Digest, target: Target, deps
     return steps
 
 
-async def _record_only(changes: Sequence[Change], target: Target, deps: Deps) -> list[Step]:
+async def _record_only(changes: Sequence[Change], target: ApplyTarget, deps: Context) -> list[Step]:
     """Changes that touch the state alone: one commit, with an audit row each."""
     records = []
     for change in changes:
@@ -167,7 +167,7 @@ async def _record_only(changes: Sequence[Change], target: Target, deps: Deps) ->
     return [Step(change, external_id=change.external_id or "") for change in changes]
 
 
-async def _call_batch(changes: Sequence[Change], plan: Digest, target: Target, deps: Deps) -> list[Step]:
+async def _call_batch(changes: Sequence[Change], plan: Digest, target: ApplyTarget, deps: Context) -> list[Step]:
     prepared: list[tuple[Change, Intent, Mapping[str, SecretValue]]] = []
     steps: list[Step] = []
     for change in changes:
@@ -226,14 +226,14 @@ class _Result:
         return "unknown" if getattr(self.error, "unknown_outcome", False) else "refused"
 
 
-async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
+async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
     result = await _attempt(change, secrets, target, deps)
     if target.on_step is not None:
         target.on_step(result.step(change))
     return result
 
 
-async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: Target, deps: Deps) -> _Result:
+async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
     """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
     started = deps.clock()
     if target.hold is not None and not target.hold.fresh():
@@ -258,7 +258,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: T
         return _Result(None, doubt, int((deps.clock() - started) * 1000))
 
 
-async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Target) -> ObservedObject | None:
+async def _call(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget) -> ObservedObject | None:
     kind = target.types[change.scope.type]
     if change.action is Action.DELETE:
         await kind.delete(target.api, change.scope, _external_id(change))
@@ -294,7 +294,7 @@ def _external_id(change: Change) -> ExternalId:
     return change.external_id
 
 
-def _intent(change: Change, plan: Digest, target: Target, now: float) -> Intent:
+def _intent(change: Change, plan: Digest, target: ApplyTarget, now: float) -> Intent:
     desired = change.desired
     recorded = target.before(change)
     return Intent(
@@ -314,7 +314,7 @@ def _intent(change: Change, plan: Digest, target: Target, now: float) -> Intent:
     )
 
 
-def _outcome(change: Change, intent: Intent, result: _Result, target: Target, now: float) -> Outcome:
+def _outcome(change: Change, intent: Intent, result: _Result, target: ApplyTarget, now: float) -> Outcome:
     error = result.error
     if error is None:
         if change.action is Action.DELETE:
@@ -337,7 +337,7 @@ def in_doubt(change: Change, error: ReconcilerError) -> bool:
     return (isinstance(error, Conflict) and change.action is Action.CREATE) or change.action is Action.REPLACE
 
 
-def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:
+def _deleted(change: Change, intent: Intent, target: ApplyTarget) -> Outcome:
     """A delete leaves a tombstone until a complete list proves that the object is gone; a duplicate has no record of its own."""
     recorded = target.before(change)
     if recorded is None or recorded.external_id != change.external_id:
@@ -347,7 +347,7 @@ def _deleted(change: Change, intent: Intent, target: Target) -> Outcome:
 
 
 def _recorded(
-    change: Change, desired: ManagedObject, observed: ObservedObject | None, target: Target, now: float
+    change: Change, desired: ManagedObject, observed: ObservedObject | None, target: ApplyTarget, now: float
 ) -> RecordedObject:
     before = target.before(change)
     repairs = before.repairs if before else ()
@@ -383,7 +383,7 @@ def _recorded(
 
 
 def _audit(
-    change: Change, target: Target, deps: Deps, *, outcome: str = "", external_id: str = "", error: str = ""
+    change: Change, target: ApplyTarget, deps: Context, *, outcome: str = "", external_id: str = "", error: str = ""
 ) -> AuditEntry:
     detail: dict[str, object] = {"class": change.cls.value, "fields": [f.path for f in change.fields]}
     if change.reason:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver
 from reconciler.drivers.sharing import PassApi
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import DerivedKeyRef, Kind, Resource, ResourceId, SecretRef, ValueRef
@@ -44,14 +44,14 @@ def users_of(integration: ResourceId, resources: Iterable[Resource]) -> tuple[Re
     return tuple(sorted((r for r in resources if integration_of(r) == integration), key=lambda r: r.id))
 
 
-def value_of(ref: ValueRef, deps: Deps, read: ReadSecret) -> SecretValue:
+def value_of(ref: ValueRef, deps: Context, read: ReadSecret) -> SecretValue:
     """Return the value that ``ref`` stands for; raises `SecretUnavailable`."""
     if isinstance(ref, DerivedKeyRef):
         return deps.keyring.signing_key(deps.owner, ref.uid, ref.rotation)
     return read(ref)
 
 
-def context_for(connection: Connection, deps: Deps, read: ReadSecret, facts: Mapping[str, object]) -> CompileContext:
+def context_for(connection: Connection, deps: Context, read: ReadSecret, facts: Mapping[str, object]) -> CompileContext:
     """Return what a pure compiler may know; the fingerprint closes over values that are read when it is asked."""
 
     def fingerprint(address: Address, pointer: str, ref: ValueRef) -> Fingerprint:
@@ -67,7 +67,7 @@ def context_for(connection: Connection, deps: Deps, read: ReadSecret, facts: Map
     )
 
 
-async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resource], deps: Deps, read: ReadSecret) -> Compiled:
+async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resource], deps: Context, read: ReadSecret) -> Compiled:
     """Resolve and compile ``resources`` of one integration, side by side."""
     resources, api = tuple(resources), PassApi(api)
     results = await asyncio.gather(*(_compile_one(driver, api, resource, deps, read) for resource in resources))
@@ -82,7 +82,7 @@ async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resour
 
 
 async def _compile_one(
-    driver: Driver, api: Api, resource: Resource, deps: Deps, read: ReadSecret
+    driver: Driver, api: Api, resource: Resource, deps: Context, read: ReadSecret
 ) -> tuple[ManagedObject, ...] | ReconcilerError:
     try:
         _require_public_url(resource, deps.config.server.public_url)

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 
 from reconciler.config.load import Config
 from reconciler.credentials.backends import SecretResolver
-from reconciler.drivers.base import Connection, Driver, Limits
+from reconciler.drivers.base import Connection, Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import ProviderClock
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.registry import driver_for
-from reconciler.engine.context import Deps
-from reconciler.engine.revision import Live
+from reconciler.engine.context import Context
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
 from reconciler.model.resources import Kind, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Client:
     """An integration that can be talked to."""
 
     connection: Connection
@@ -38,13 +38,13 @@ class Link:
         return self.read.read(ref)
 
 
-class Links:
+class ClientPool:
     """Builds links and remembers them; budgets are shared per credential, whatever connection uses it."""
 
-    def __init__(self, deps: Deps, *, read_only: bool = False) -> None:
+    def __init__(self, deps: Context, *, read_only: bool = False) -> None:
         self._deps = deps
         self._read_only = read_only
-        self._links: dict[ResourceId, Link] = {}
+        self._links: dict[ResourceId, Client] = {}
         self._budgets: dict[str, Budget] = {}
 
     def budgets(self) -> Mapping[str, Budget]:
@@ -67,8 +67,8 @@ class Links:
         return link.api.clock if link is not None else None
 
     async def link(
-        self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection], secrets: SecretResolver
-    ) -> Link:
+        self, integration: ResourceId, live: ActiveRevision, stored: Mapping[ResourceId, Connection], secrets: SecretResolver
+    ) -> Client:
         """Return the link of ``integration``, from its manifest or, once that is gone, from the connection kept in the state.
 
         Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
@@ -91,11 +91,11 @@ class Links:
             clock=self._deps.clock,
             read_only=self._read_only,
         )
-        link = Link(connection, driver, api, budget, secrets)
+        link = Client(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
 
-    def twins(self, connection: Connection, live: Live, stored: Mapping[ResourceId, Connection]) -> frozenset[ResourceId]:
+    def twins(self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]) -> frozenset[ResourceId]:
         """Return the other Integrations, declared or kept in the state, that reach the account of ``connection``."""
         declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
         found = set()
@@ -127,7 +127,7 @@ class Links:
         )
 
     def _connection(
-        self, integration: ResourceId, live: Live, stored: Mapping[ResourceId, Connection]
+        self, integration: ResourceId, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
     ) -> tuple[Connection, Driver]:
         resource = live.resources.get(integration)
         if resource is None:
@@ -162,7 +162,7 @@ def _account(connection: Connection) -> tuple[str, str, str]:
     return connection.provider, connection.api_url, connection.account.lower()
 
 
-def limits_for(connection: Connection, driver: Driver, config: Config) -> Limits:
+def limits_for(connection: Connection, driver: Driver, config: Config) -> ProviderLimits:
     """Return the pace in force: what the configuration says, else the published limits, which hold on the provider's own hosts only."""
     wanted = config.pace.get(connection.provider)
     if wanted is not None:

@@ -50,7 +50,7 @@ class StateThread:
 
 
 @dataclass(frozen=True, slots=True)
-class Deps:
+class Context:
     """Everything with an effect that the engine may use."""
 
     config: Config

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from reconciler.engine.compile import integration_of
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.engine.operations import adopt
 from reconciler.engine.statuses import iso
 from reconciler.manifests.nearest import Guesses
@@ -23,7 +23,7 @@ Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 class Control:
     """Verbs by name. ``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
 
-    def __init__(self, engine: Engine, trigger: Trigger) -> None:
+    def __init__(self, engine: Controller, trigger: Trigger) -> None:
         self._engine = engine
         self._trigger = trigger
 

@@ -13,15 +13,24 @@ from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
 from reconciler.engine.compile import integration_of
 from reconciler.engine.conditions import same_but_times
-from reconciler.engine.connections import Links
-from reconciler.engine.context import Deps
+from reconciler.engine.connections import ClientPool
+from reconciler.engine.context import Context
 from reconciler.engine.journal import notes_of
-from reconciler.engine.lease import TTL_S, Hold, holding
-from reconciler.engine.reconcile import Order, Prepared, Result, Setting, execute, prepare, run_slice, still_fits
-from reconciler.engine.revision import Live, go_live, load_revision, merge, restore
-from reconciler.engine.statuses import Facts, Outside, statuses
+from reconciler.engine.lease import TTL_S, Lease, holding
+from reconciler.engine.reconcile import (
+    Prepared,
+    ReconcileContext,
+    ReconcileRequest,
+    ReconcileResult,
+    execute,
+    prepare,
+    run_slice,
+    still_fits,
+)
+from reconciler.engine.revision import ActiveRevision, activate_revision, load_revision, merge, restore
+from reconciler.engine.statuses import EventStatus, Facts, statuses
 from reconciler.engine.suspensions import Suspensions
-from reconciler.engine.telling import Ended, log_steps, log_summary
+from reconciler.engine.telling import EndedRecords, log_steps, log_summary
 from reconciler.engine.view import Busy, SourceState, View
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
@@ -36,25 +45,25 @@ JITTER = 0.05
 STATUSES_AT_ONCE = 500
 MAX_LOGGED = 100
 """Problems of a revision that are logged one by one."""
-Work = Callable[[Hold | None], Awaitable[Result]]
+Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
 """One piece of work on an integration, under a lease where there are other processes."""
 
 
-class Engine:
+class Controller:
     """Looks at Git, reconciles integrations one slice at a time, and keeps the statuses.
 
     It holds no truth of its own: dropped and made again, one pass brings everything back.
     """
 
-    def __init__(self, deps: Deps, source: Source, *, read_only: bool = False) -> None:
+    def __init__(self, deps: Context, source: Source, *, read_only: bool = False) -> None:
         self.deps = deps
         self.source = source
-        self.links = Links(deps, read_only=read_only)
-        self.live = Live()
+        self.links = ClientPool(deps, read_only=read_only)
+        self.live = ActiveRevision()
         self.state = SourceState()
         self.view = View()
         self.on_change: Callable[[], Awaitable[None]] | None = None
-        self.look_outside: Callable[[Outside | None], Awaitable[Outside]] | None = None
+        self.read_event_status: Callable[[EventStatus | None], Awaitable[EventStatus]] | None = None
         """Given what was found before, it looks only at what moves without a pass: queues and executions."""
         self._read_only = read_only
         self.secrets = self._resolver({})
@@ -72,14 +81,14 @@ class Engine:
         """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
-        self.ended: list[Ended] = []
+        self.ended: list[EndedRecords] = []
         """Slices ended since the last summary."""
-        self.on_slice: Callable[[Result, float], None] | None = None
+        self.on_slice: Callable[[ReconcileResult, float], None] | None = None
         self._stored: Mapping[ResourceId, ResourceStatus] = {}
         """The statuses as the state has them."""
         self._stored_mark: str | None = None
         self._generations: Mapping[ResourceId, int] = {}
-        self._generations_of: Live | None = None
+        self._generations_of: ActiveRevision | None = None
         self.on_step: Callable[[Step], None] | None = None
 
     # -- the source -------------------------------------------------------------------------------------------------
@@ -130,11 +139,11 @@ class Engine:
     async def activate(self) -> None:
         """Store the revision that `sync` read as the last valid one."""
         if self._desired is not None and not self._read_only:
-            await self.deps.db(self.deps.store.set_meta, "revision.valid", (await go_live(self._desired, self.deps)).revision)
+            await self.deps.db(self.deps.store.set_meta, "revision.valid", (await activate_revision(self._desired, self.deps)).revision)
         self._desired = None
         self.state.valid = self.live.revision
 
-    def _use(self, live: Live) -> None:
+    def _use(self, live: ActiveRevision) -> None:
         self.live = live
         secrets = {r.id: r for r in live.resources.values() if r.id.kind == Kind.SECRET.value}
         self.secrets = self._resolver(secrets)
@@ -176,18 +185,18 @@ class Engine:
         """Take no new batch: what is in flight is finished and recorded."""
         self._draining = True
 
-    async def plan(self, integration: ResourceId) -> Result:
+    async def plan(self, integration: ResourceId) -> ReconcileResult:
         """Return what a slice would do now, without a single remote write."""
         return (await self.prepare(integration)).found()
 
     async def prepare(self, integration: ResourceId) -> Prepared:
         """Return the plan of one integration, ready for `execute`; nothing is written."""
-        return await prepare(Order(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps)
+        return await prepare(ReconcileRequest(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps)
 
-    async def execute(self, prepared: Prepared) -> Result:
+    async def execute(self, prepared: Prepared) -> ReconcileResult:
         """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
 
-        async def work(hold: Hold | None) -> Result:
+        async def work(hold: Lease | None) -> ReconcileResult:
             setting = self.setting(prepared.setting.live.revision, hold, prepared.setting)
             return await execute(dataclasses.replace(await still_fits(prepared, self.deps), setting=setting), self.deps)
 
@@ -195,17 +204,17 @@ class Engine:
 
     async def slice(
         self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False, approval: Approval | None = None
-    ) -> Result:
+    ) -> ReconcileResult:
         """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
-        order = Order(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
+        order = ReconcileRequest(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
 
-        async def work(hold: Hold | None) -> Result:
+        async def work(hold: Lease | None) -> ReconcileResult:
             await self.refresh_suspensions()
             return await run_slice(order, self.setting(self.live.revision, hold), self.links, self.deps)
 
         return await self.exclusively(integration, work)
 
-    async def exclusively(self, integration: ResourceId, work: Work) -> Result:
+    async def exclusively(self, integration: ResourceId, work: Work) -> ReconcileResult:
         """Do ``work`` on an integration, one at a time over all processes, and remember its result.
 
         Among peers it is done under a lease, which a command waits for and a daemon does not (it is asked again).
@@ -219,7 +228,7 @@ class Engine:
                         return await self._work(integration, work, hold)
                 if self.patient:
                     await asyncio.sleep(1.0)
-            return Result(integration, error=Busy(f"another process works on {integration}"))
+            return ReconcileResult(integration, error=Busy(f"another process works on {integration}"))
 
     def at_work(self, integration: ResourceId) -> bool:
         """Whether a slice of it is under way in this process."""
@@ -237,7 +246,7 @@ class Engine:
             self.deps.log.warning("clock_set_back", seconds=round(back_s))
         return self.turned
 
-    async def _work(self, integration: ResourceId, work: Work, hold: Hold | None) -> Result:
+    async def _work(self, integration: ResourceId, work: Work, hold: Lease | None) -> ReconcileResult:
         await self.look_at_clock()
         began = self.deps.clock()
         result = await work(hold)
@@ -249,13 +258,13 @@ class Engine:
             self.view.results[integration] = result
             self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
         now = self.deps.clock()
-        self.ended.append(Ended(result, began, now))
+        self.ended.append(EndedRecords(result, began, now))
         self.counts[integration] = self.counts.get(integration, 0) + 1
         if self.on_slice is not None:
             self.on_slice(result, now - began)
         return result
 
-    def setting(self, revision: str | None = None, hold: Hold | None = None, before: Setting | None = None) -> Setting:
+    def setting(self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None) -> ReconcileContext:
         """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
         live, secrets, suspensions = self.live, self.secrets, self._suspensions
         if before is not None:
@@ -268,7 +277,7 @@ class Engine:
                 return False
             return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
 
-        return Setting(live, secrets, suspensions, go_on, hold, self.on_step)
+        return ReconcileContext(live, secrets, suspensions, go_on, hold, self.on_step)
 
     async def run_all(
         self, *, ignore_backoff: bool = False, explicit: bool = False, only: Iterable[ResourceId] | None = None
@@ -353,8 +362,8 @@ class Engine:
 
     async def refresh_outside(self, *, whole: bool = False) -> None:
         """Read what is known of events and stages; ``whole``: what only a pass shows, too."""
-        if self.look_outside is not None:
-            self.view.outside = await self.look_outside(None if whole else self.view.outside)
+        if self.read_event_status is not None:
+            self.view.outside = await self.read_event_status(None if whole else self.view.outside)
 
     def _all_settled(self) -> bool:
         return bool(self.view.results or self.live.resources) and all(
@@ -381,7 +390,7 @@ class Engine:
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
-    async def remember(self, result: Result) -> None:
+    async def remember(self, result: ReconcileResult) -> None:
         """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
         now = self.deps.clock()
         config = self.deps.config.reconcile
@@ -415,7 +424,7 @@ class Engine:
         if done and not await self.deps.db(self.deps.store.recorded, result.integration):  # else another Integration takes them over
             await self.deps.db(self.deps.store.drop_connection, result.integration)
 
-    def _next_at(self, result: Result, retries: Iterable[Retry], now: float) -> float:
+    def _next_at(self, result: ReconcileResult, retries: Iterable[Retry], now: float) -> float:
         """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""
         resource = self.live.resources.get(result.integration)
         intervals = [
@@ -457,4 +466,4 @@ def _changed(
     return changed, [identity for identity in stored if identity not in found]
 
 
-__all__ = ["Busy", "Engine", "SourceState", "View", "Work"]
+__all__ = ["Busy", "Controller", "SourceState", "View", "Work"]

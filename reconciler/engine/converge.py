@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.model.plan import Disposition
 from reconciler.model.resources import ResourceId
 
@@ -16,7 +16,7 @@ STUCK = frozenset({"Conflict", "Refused"})
 """Reasons of held changes that only a person ends."""
 
 
-class Verdict(enum.Enum):
+class PassOutcome(enum.Enum):
     """How a pass ended."""
 
     DONE = "done"
@@ -25,7 +25,7 @@ class Verdict(enum.Enum):
     SOURCE_FAILED = "source-failed"  # nothing new could be read; the last good revision was kept
 
 
-async def full_pass(engine: Engine, *, wait_settle: bool, sync: bool = True) -> Verdict:
+async def full_pass(engine: Controller, *, wait_settle: bool, sync: bool = True) -> PassOutcome:
     """Sync, reconcile everything, and look again until no doubt is left (bounded by the settle time)."""
     if sync:
         await engine.sync()
@@ -44,7 +44,7 @@ async def full_pass(engine: Engine, *, wait_settle: bool, sync: bool = True) -> 
     return verdict_of(engine)
 
 
-async def unsettled_of(engine: Engine) -> tuple[ResourceId, ...]:
+async def unsettled_of(engine: Controller) -> tuple[ResourceId, ...]:
     """Return the integrations with writes of unknown outcome, changes that wait for time, or work that a batch left."""
     doubtful = {intent.integration for intent in await engine.deps.db(engine.deps.store.unsettled)}
     for integration, result in engine.view.results.items():
@@ -58,18 +58,18 @@ async def unsettled_of(engine: Engine) -> tuple[ResourceId, ...]:
     return tuple(sorted(i for i in doubtful if i in engine.view.results and engine.view.results[i].error is None))
 
 
-def pause_before(engine: Engine, integrations: tuple[ResourceId, ...]) -> float:
+def pause_before(engine: Controller, integrations: tuple[ResourceId, ...]) -> float:
     now = engine.deps.clock()
     soonest = min((engine.view.next_at.get(one, now) for one in integrations), default=now)
     return min(max(soonest - now, 0.2), engine.deps.config.reconcile.settle + 1.0)
 
 
-def verdict_of(engine: Engine) -> Verdict:
+def verdict_of(engine: Controller) -> PassOutcome:
     """Return the gravest finding of the newest pass."""
     if engine.state.error is not None:
-        return Verdict.SOURCE_FAILED
+        return PassOutcome.SOURCE_FAILED
     if any(problem.is_error for problem in engine.live.problems):
-        return Verdict.INVALID
+        return PassOutcome.INVALID
     for result in engine.view.results.values():
         if (
             result.error is not None
@@ -78,10 +78,10 @@ def verdict_of(engine: Engine) -> Verdict:
             or result.scope_errors
             or result.report.skipped
         ):
-            return Verdict.PARTIAL
+            return PassOutcome.PARTIAL
         if result.plan is not None and any(
             c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in STUCK
             for c in result.plan.changes
         ):
-            return Verdict.PARTIAL
-    return Verdict.DONE
+            return PassOutcome.PARTIAL
+    return PassOutcome.DONE

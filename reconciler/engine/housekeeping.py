@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.engine.runtime import Runtime
 from reconciler.engine.statuses import iso
 from reconciler.model.errors import ReconcilerError
@@ -41,7 +41,7 @@ class Clock:
     """Periodic housekeeping of one process; `start` on the running loop."""
 
     def __init__(
-        self, deps: Deps, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
+        self, deps: Context, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
     ) -> None:
         self._deps = deps
         self._runtime = runtime

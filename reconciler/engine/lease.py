@@ -6,16 +6,16 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.state.values import Fence, FenceLost
 
 TTL_S = 60.0
 
 
-class Hold:
+class Lease:
     """A lease in this process's hands. `fence` goes into every commit; `fresh` is asked before every call outside."""
 
-    def __init__(self, deps: Deps, fence: Fence, holder: str, ttl_s: float) -> None:
+    def __init__(self, deps: Context, fence: Fence, holder: str, ttl_s: float) -> None:
         self._ttl_s = ttl_s
         self._deps = deps
         self._holder = holder
@@ -48,14 +48,14 @@ class Hold:
 
 
 @contextlib.asynccontextmanager
-async def holding(deps: Deps, name: str, holder: str, ttl_s: float = TTL_S) -> AsyncIterator[Hold | None]:
+async def holding(deps: Context, name: str, holder: str, ttl_s: float = TTL_S) -> AsyncIterator[Lease | None]:
     """Take the lease ``name`` for as long as the block lasts; yields None while another process has it."""
     fence = await deps.db(deps.store.acquire_lease, name, holder, ttl_s)
     if fence is None:
         yield None
         return
     try:
-        yield Hold(deps, fence, holder, ttl_s)
+        yield Lease(deps, fence, holder, ttl_s)
     finally:
         await deps.db(deps.store.release_lease, fence)
 
@@ -70,4 +70,4 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-__all__ = ["TTL_S", "Hold", "clock", "holding", "lost"]
+__all__ = ["TTL_S", "Lease", "clock", "holding", "lost"]

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.engine.context import Deps
-from reconciler.engine.controller import Busy, Engine
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Busy, Controller
 from reconciler.engine.runtime import Runtime
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError, storage_error
@@ -58,10 +58,10 @@ class Beats:
 
 
 class Loop:
-    """Drives an `Engine` for ever: the daemon's work between its signals."""
+    """Drives an `Controller` for ever: the daemon's work between its signals."""
 
     def __init__(
-        self, engine: Engine, runtime: Runtime, deps: Deps, *, publish: Callable[[], Any], monotonic: Callable[[], float]
+        self, engine: Controller, runtime: Runtime, deps: Context, *, publish: Callable[[], Any], monotonic: Callable[[], float]
     ) -> None:
         self.engine = engine
         self.beats = Beats()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.drivers.base import Api, ManagedType
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.engine.foreign import Veil, hidden_by, own_texts
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, RateLimited, ReconcilerError, ScopeGone
 from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
@@ -67,7 +67,7 @@ Veiled = Callable[[Scope], Veil]
 
 
 @dataclass(slots=True)
-class World:
+class ObservedState:
     """Views by scope, and the observations that are to be stored for the next conditional read."""
 
     views: dict[Scope, ScopeView] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def expectations(
     }
 
 
-async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Deps) -> World:
+async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Context) -> ObservedState:
     """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
 
     Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).
@@ -118,7 +118,7 @@ async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[S
     hide = hidden_by(partial(_digest, deps))
     wanted = sorted(set(scopes))
     stored = await deps.db(deps.store.observations, wanted)
-    world = World()
+    world = ObservedState()
     gate = asyncio.Semaphore(deps.config.reconcile.concurrency)
     stop: list[ReconcilerError] = []
 
@@ -180,7 +180,7 @@ async def _look(
     return looked
 
 
-def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -> None:
+def _take(looked: _Looked, scope: Scope, world: ObservedState, veil: Veil, now: float) -> None:
     objects = tuple(veil.over(one) for one in looked.objects)
     if looked.answer is not None:
         world.fresh[scope] = StoredObservation(scope, looked.answer.validators, objects, now)
@@ -188,7 +188,7 @@ def _take(looked: _Looked, scope: Scope, world: World, veil: Veil, now: float) -
 
 
 async def _follow(
-    api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: World, veiled: Veiled
+    api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: ObservedState, veiled: Veiled
 ) -> None:
     """Look for what is not in its scope any more by the id of its container; where that fails, nothing is known of the scope."""
     lost: dict[tuple[str, str], list[Scope]] = {}
@@ -204,7 +204,7 @@ async def _follow(
                 world.views[scope] = ScopeView(error=world.views[scope].error or error)
 
 
-async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: World, veiled: Veiled) -> None:
+async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:
     """Note where ``container`` is now, and look at it unless that was done under its present name."""
     found = await kind.container(api, asked, container)
     if found is None:
@@ -253,7 +253,7 @@ async def container_of(api: Api, kind: ManagedType, scope: Scope) -> str:
 
 
 async def first_seen(
-    api: Api, types: Mapping[str, ManagedType], recorded: Iterable[RecordedObject], world: World
+    api: Api, types: Mapping[str, ManagedType], recorded: Iterable[RecordedObject], world: ObservedState
 ) -> list[RecordedObject]:
     """Return the records whose object is seen in its scope for the first time, with what the scope names at the provider."""
     ids = {(scope, one.external_id): view for scope, view in world.views.items() for one in view.objects}
@@ -273,7 +273,7 @@ async def first_seen(
     ]
 
 
-def unread(world: World, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
+def unread(world: ObservedState, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
     """Return the scopes that could not be read, with the reason; not those where nothing is declared and no further try helps."""
     scopes = {one.scope for one in declared}
     return {
@@ -283,5 +283,5 @@ def unread(world: World, declared: Iterable[ManagedObject]) -> dict[Scope, Recon
     }
 
 
-def _digest(deps: Deps, text: str) -> str:
+def _digest(deps: Context, text: str) -> str:
     return deps.keyring.fingerprint(Address("foreign"), "", SecretValue(text)).partition(":")[2]

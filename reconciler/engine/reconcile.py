@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
-from reconciler.engine.apply import BATCH, Report, Step, Target, run_plan
+from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
 from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
 from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
-from reconciler.engine.connections import Link, Links
-from reconciler.engine.context import Deps
+from reconciler.engine.connections import Client, ClientPool
+from reconciler.engine.context import Context
 from reconciler.engine.handover import known_of
-from reconciler.engine.lease import Hold
-from reconciler.engine.observe import Known, World, first_seen, observe, unread
-from reconciler.engine.revision import Live
+from reconciler.engine.lease import Lease
+from reconciler.engine.observe import Known, ObservedState, first_seen, observe, unread
+from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.suspensions import Suspensions
 from reconciler.model.errors import (
     NotFound,
@@ -36,11 +36,11 @@ from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import Address
 from reconciler.planning.approval import Approval, seen_in, withheld
-from reconciler.planning.plan import Limits, PlanInput, make_plan
+from reconciler.planning.plan import PlanInput, PlanLimits, make_plan
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReconcileRequest:
     """What one slice is asked to do."""
 
     integration: ResourceId
@@ -58,7 +58,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Result:
+class ReconcileResult:
     """What one slice found and did. ``error`` is what stopped the whole integration, if anything did."""
 
     integration: ResourceId
@@ -66,7 +66,7 @@ class Result:
     plan: Plan | None = None
     report: Report = field(default_factory=Report)
     compiled: Compiled = field(default_factory=Compiled)
-    world: World = field(default_factory=World)
+    world: ObservedState = field(default_factory=ObservedState)
     credential: CredentialReport | None = None
     recorded: tuple[RecordedObject, ...] = ()
     suspended: Mapping[ResourceId, str] = field(default_factory=dict)
@@ -81,14 +81,14 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ReconcileContext:
     """What a slice works on: the live revision, and what lives as long as it."""
 
-    live: Live
+    live: ActiveRevision
     secrets: SecretResolver
     suspensions: Suspensions
     go_on: Callable[[], Awaitable[bool]] | None = None
-    hold: Hold | None = None
+    hold: Lease | None = None
     """The lease that this slice works under, where there are other processes."""
     on_step: Callable[[Step], None] | None = None
 
@@ -97,17 +97,17 @@ class Setting:
 class Prepared:
     """A plan and everything it was made from. Executing it looks at nothing else."""
 
-    order: Order
-    setting: Setting
+    order: ReconcileRequest
+    setting: ReconcileContext
     now: float
     """The moment the plan is for: rules that end (``ignore[].until``) hold for the writes if they held for the plan."""
     error: ReconcilerError | None = None
     plan: Plan | None = None
-    link: Link | None = None
+    link: Client | None = None
     twins: frozenset[ResourceId] = frozenset()
     """Other Integrations of the same account: what a resource leaves there when it names this one is known here."""
     compiled: Compiled = field(default_factory=Compiled)
-    world: World = field(default_factory=World)
+    world: ObservedState = field(default_factory=ObservedState)
     credential: CredentialReport | None = None
     recorded: tuple[RecordedObject, ...] = ()
     fresh: tuple[RecordedObject, ...] = ()
@@ -121,9 +121,9 @@ class Prepared:
         """What it is a plan for."""
         return self.order.integration
 
-    def found(self) -> Result:
+    def found(self) -> ReconcileResult:
         """Return what is known before anything is done."""
-        return Result(
+        return ReconcileResult(
             self.integration,
             self.error,
             self.plan,
@@ -143,12 +143,12 @@ class Prepared:
         return make(plan, seen_in(self.world.views), self.now)
 
 
-async def run_slice(order: Order, setting: Setting, links: Links, deps: Deps) -> Result:
+async def run_slice(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> ReconcileResult:
     """Reconcile one integration. Never raises for what the world or the repository did wrong: that is in the result."""
     return await execute(await prepare(order, setting, links, deps), deps)
 
 
-async def prepare(order: Order, setting: Setting, links: Links, deps: Deps) -> Prepared:
+async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> Prepared:
     """Look, and make the plan. Nothing is written, neither at the provider nor into what is recorded."""
     made = Prepared(order, setting, deps.clock())
     try:
@@ -161,7 +161,7 @@ async def prepare(order: Order, setting: Setting, links: Links, deps: Deps) -> P
         return dataclasses.replace(made, error=error, recorded=await deps.db(deps.store.recorded, order.integration))
 
 
-async def execute(prepared: Prepared, deps: Deps) -> Result:
+async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
     """Carry out the plan of ``prepared``, and nothing else; what its observation taught is recorded first."""
     result = prepared.found()
     try:
@@ -175,7 +175,7 @@ async def execute(prepared: Prepared, deps: Deps) -> Result:
     return result
 
 
-async def still_fits(prepared: Prepared, deps: Deps) -> Prepared:
+async def still_fits(prepared: Prepared, deps: Context) -> Prepared:
     """Return ``prepared`` without the changes whose record or open write is another by now: another process was at work since."""
     if prepared.plan is None:
         return prepared
@@ -200,7 +200,7 @@ def _stale(prepared: Prepared, recorded: Iterable[RecordedObject], intents: Iter
     return changed | {address for known, other in ((were, are), (are, were)) for i, address in known.items() if i not in other}
 
 
-async def _compile(made: Prepared, deps: Deps) -> Prepared:
+async def _compile(made: Prepared, deps: Context) -> Prepared:
     link, live = made.link, made.setting.live
     if link is None:
         return made
@@ -210,7 +210,7 @@ async def _compile(made: Prepared, deps: Deps) -> Prepared:
     return dataclasses.replace(made, compiled=compiled)
 
 
-async def _check(link: Link, users: tuple[Resource, ...], live: Live, deps: Deps) -> CredentialReport:
+async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision, deps: Context) -> CredentialReport:
     """Try the credential; raises `AuthFailed` so that nothing else is asked of a provider that refuses it."""
     needs: dict[str, str] = {}
     resource = live.resources.get(link.connection.integration)
@@ -225,7 +225,7 @@ async def _check(link: Link, users: tuple[Resource, ...], live: Live, deps: Deps
         return CredentialReport(valid=True, message=f"not checked: {error.message}")
 
 
-async def _decide(made: Prepared, deps: Deps) -> Prepared:
+async def _decide(made: Prepared, deps: Context) -> Prepared:
     """Observe every scope that matters and make the plan."""
     order, setting, link = made.order, made.setting, made.link
     if link is None:
@@ -254,7 +254,7 @@ async def _decide(made: Prepared, deps: Deps) -> Prepared:
     return dataclasses.replace(made, plan=plan, moved=moved)
 
 
-def _input(made: Prepared, link: Link, schedule: Schedule, approvals: frozenset[str], deps: Deps) -> PlanInput:
+def _input(made: Prepared, link: Client, schedule: Schedule, approvals: frozenset[str], deps: Context) -> PlanInput:
     order, live, config = made.order, made.setting.live, deps.config.reconcile
     read = made.setting.secrets.read
     return PlanInput(
@@ -270,7 +270,7 @@ def _input(made: Prepared, link: Link, schedule: Schedule, approvals: frozenset[
         refused={} if order.explicit else schedule.refused(),
         refusals=schedule.refusals(),
         prune_allowed=order.prune and live.complete and config.prune,
-        limits=Limits(config.limits.delete_percent, config.limits.delete_minimum, config.limits.delete_max),
+        limits=PlanLimits(config.limits.delete_percent, config.limits.delete_minimum, config.limits.delete_max),
         settle_s=config.settle,
         now=made.now,
         owner=deps.owner,
@@ -279,7 +279,7 @@ def _input(made: Prepared, link: Link, schedule: Schedule, approvals: frozenset[
     )
 
 
-async def _keep(prepared: Prepared, deps: Deps) -> None:
+async def _keep(prepared: Prepared, deps: Context) -> None:
     """Record what was learned by looking: how the provider is reached, which objects a list has shown, and what holds them."""
     link = prepared.link
     if link is None:
@@ -304,7 +304,7 @@ def _unplaced(record: RecordedObject) -> RecordedObject:
     return dataclasses.replace(record, seen=False, container="")
 
 
-async def _act(prepared: Prepared, plan: Plan, result: Result, deps: Deps) -> None:
+async def _act(prepared: Prepared, plan: Plan, result: ReconcileResult, deps: Context) -> None:
     """Settle what observation answered, execute the plan, and prove deletes by looking again."""
     setting = prepared.setting
     if plan.settlements:
@@ -320,7 +320,7 @@ async def _act(prepared: Prepared, plan: Plan, result: Result, deps: Deps) -> No
         result.report.steps += await _prove_deletes(deleted, prepared.link, target, prepared, deps)
 
 
-def _target(prepared: Prepared, link: Link, deps: Deps) -> Target:
+def _target(prepared: Prepared, link: Client, deps: Context) -> ApplyTarget:
     setting, seen = prepared.setting, seen_in(prepared.world.views)
     changes = prepared.plan.changes if prepared.plan is not None else ()
     observed = {
@@ -330,7 +330,7 @@ def _target(prepared: Prepared, link: Link, deps: Deps) -> Target:
     def secrets(desired: ManagedObject) -> Mapping[str, SecretValue]:
         return {w.pointer: _planned_value(desired, w, setting, deps) for w in desired.write_only}
 
-    return Target(
+    return ApplyTarget(
         link.api,
         link.driver.types,
         secrets,
@@ -344,7 +344,7 @@ def _target(prepared: Prepared, link: Link, deps: Deps) -> Target:
     )
 
 
-def _planned_value(desired: ManagedObject, one: WriteOnly, setting: Setting, deps: Deps) -> SecretValue:
+def _planned_value(desired: ManagedObject, one: WriteOnly, setting: ReconcileContext, deps: Context) -> SecretValue:
     """Return the value that the plan was made for; raises `PlanMoved` when the secret is another by now."""
     value = value_of(one.ref, deps, setting.secrets.read)
     if deps.keyring.fingerprint(desired.address, one.pointer, value) != one.fingerprint:
@@ -356,7 +356,7 @@ def _planned_value(desired: ManagedObject, one: WriteOnly, setting: Setting, dep
     return value
 
 
-async def _prove_deletes(scopes: set[Scope], link: Link, target: Target, prepared: Prepared, deps: Deps) -> list[Step]:
+async def _prove_deletes(scopes: set[Scope], link: Client, target: ApplyTarget, prepared: Prepared, deps: Context) -> list[Step]:
     """A tombstone goes only when complete lists no longer show the object; what a list still shows is left for the next slice."""
     rows = await deps.db(deps.store.recorded, prepared.integration)
     recorded = tuple(r for r in rows if r.scope in scopes and r.tombstone)
@@ -373,7 +373,7 @@ async def _prove_deletes(scopes: set[Scope], link: Link, target: Target, prepare
             settle_s=deps.config.reconcile.settle,
             now=deps.clock(),
             owner=deps.owner,
-            limits=Limits(0, 0, 0),
+            limits=PlanLimits(0, 0, 0),
         )
     )
     gone = tuple(c for c in proof.changes if c.action is Action.FORGET and c.disposition is Disposition.EXECUTE)

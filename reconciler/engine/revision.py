@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from reconciler.drivers.http.network import refusal_of_literals
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
 from reconciler.model.errors import Problem, Severity
@@ -18,7 +18,7 @@ from reconciler.source.ignore import IGNORE_FILE
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class ActiveRevision:
     """What is in force. ``kept`` resources stand at their last valid spec; a revision that is not complete prunes nothing."""
 
     revision: str = ""
@@ -33,7 +33,7 @@ class Live:
         return not self.revision
 
 
-async def load_revision(source: Source, revision: Revision, deps: Deps, *, allow_empty: bool = False) -> tuple[Desired, Snapshot]:
+async def load_revision(source: Source, revision: Revision, deps: Context, *, allow_empty: bool = False) -> tuple[Desired, Snapshot]:
     """Read and validate one revision; only blobs that were never seen are parsed. Raises `SourceError` for one refused whole."""
     snapshot = await source.snapshot(revision)
     refuse_empty(snapshot, allow_empty)
@@ -88,7 +88,7 @@ def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
     )
 
 
-async def merge(desired: Desired, deps: Deps) -> Live:
+async def merge(desired: Desired, deps: Context) -> ActiveRevision:
     """Return ``desired``, with the last valid specs of what is invalid in it or hidden by something that was not read."""
     stored = await deps.db(deps.store.resources)
     found = desired.by_id()
@@ -98,12 +98,12 @@ async def merge(desired: Desired, deps: Deps) -> Live:
     kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
     places = {problem.location.file for problem in hiders}
     others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
-    return Live(
+    return ActiveRevision(
         desired.revision, {**found, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
     )
 
 
-async def go_live(desired: Desired, deps: Deps) -> Live:
+async def activate_revision(desired: Desired, deps: Context) -> ActiveRevision:
     """Merge, and store what is valid as the new last valid; what a complete revision no longer declares is dropped."""
     live = await merge(desired, deps)
     await deps.db(deps.store.save_resources, [(r.id.path, r.spec_digest, resource_to_json(r)) for r in desired.resources])
@@ -115,10 +115,10 @@ async def go_live(desired: Desired, deps: Deps) -> Live:
     return live
 
 
-async def restore(deps: Deps) -> Live:
+async def restore(deps: Context) -> ActiveRevision:
     """Return the last valid specs from the state: what is in force when the source cannot be read at start-up."""
     stored = await deps.db(deps.store.resources)
     revision = await deps.db(deps.store.get_meta, "revision.valid") or ""
     resources = {resource.id: resource for resource in await deps.db(resources_from_json, stored.values())}
     # Not complete: nothing is pruned before the source was read once.
-    return Live(revision, resources, frozenset(), (), complete=False)
+    return ActiveRevision(revision, resources, frozenset(), (), complete=False)

@@ -11,9 +11,9 @@ from typing import Any
 
 from reconciler.engine.apply import Step
 from reconciler.engine.compile import integration_of
-from reconciler.engine.conditions import Finding, Findings, conditions_of, same_but_times
-from reconciler.engine.reconcile import Result
-from reconciler.engine.revision import Live
+from reconciler.engine.conditions import ConditionCause, ConditionInputs, conditions_of, same_but_times
+from reconciler.engine.reconcile import ReconcileResult
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import AuthFailed, ReconcilerError, RetryKind
 from reconciler.model.objects import RecordedObject, Scope
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition
@@ -33,21 +33,21 @@ _LOCAL_SOURCES = frozenset({"webhook", "manual"})
 class Facts:
     """What the statuses of one pass are made of."""
 
-    live: Live
-    results: Mapping[ResourceId, Result]
+    live: ActiveRevision
+    results: Mapping[ResourceId, ReconcileResult]
     secrets: Mapping[ResourceId, ReconcilerError]
     """Secret resources whose value is missing."""
     next_at: Mapping[ResourceId, float] = field(default_factory=dict)
     """When each integration is looked at again (seconds since the epoch)."""
-    outside: Outside = field(default_factory=lambda: Outside())
+    outside: EventStatus = field(default_factory=lambda: EventStatus())
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class EventStatus:
     """What is known of sources and stages beside the reconciling itself; empty where no events are taken in."""
 
-    delivering: Mapping[ResourceId, tuple[ConditionStatus, Finding]] = field(default_factory=dict)
-    stalled: Mapping[ResourceId, Finding] = field(default_factory=dict)
+    delivering: Mapping[ResourceId, tuple[ConditionStatus, ConditionCause]] = field(default_factory=dict)
+    stalled: Mapping[ResourceId, ConditionCause] = field(default_factory=dict)
     """Stages that cannot run, and why."""
     suspended: Mapping[ResourceId, str] = field(default_factory=dict)
     """Sources without an integration, stages and groups that are suspended, with the reason."""
@@ -126,7 +126,7 @@ def _when(facts: Facts, integration: ResourceId) -> float:
 class _Shares:
     """What one result holds for each resource: sorted out once, so that a thousand resources do not search it a thousand times."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: ReconcileResult) -> None:
         self.integration = result.integration
         self.changes: defaultdict[ResourceId, list[Change]] = defaultdict(list)
         self.steps: defaultdict[ResourceId, list[Step]] = defaultdict(list)
@@ -146,7 +146,7 @@ class _Shares:
         self.left = _left(result)
 
 
-def _renamed(result: Result) -> Mapping[ResourceId, list[str]]:
+def _renamed(result: ReconcileResult) -> Mapping[ResourceId, list[str]]:
     found: defaultdict[ResourceId, list[str]] = defaultdict(list)
     for desired in result.compiled.objects:
         view = result.world.views.get(desired.scope)
@@ -157,7 +157,7 @@ def _renamed(result: Result) -> Mapping[ResourceId, list[str]]:
     return found
 
 
-def _left(result: Result) -> Mapping[ResourceId, list[str]]:
+def _left(result: ReconcileResult) -> Mapping[ResourceId, list[str]]:
     declared = {one.scope for one in result.compiled.objects}
     found: defaultdict[ResourceId, list[str]] = defaultdict(list)
     for record in result.recorded:
@@ -189,118 +189,118 @@ def _view(resource: Resource, shares: _Shares | None) -> _View:
     return view
 
 
-def _findings(view: _View, result: Result | None, facts: Facts) -> Findings:
+def _findings(view: _View, result: ReconcileResult | None, facts: Facts) -> ConditionInputs:
     resource = view.resource
     kind = resource.id.kind
     invalid = (
-        Finding("InvalidManifest", "the newest revision of this manifest is not valid; its last valid spec is in force")
+        ConditionCause("InvalidManifest", "the newest revision of this manifest is not valid; its last valid spec is in force")
         if resource.id in facts.live.kept
         else None
     )
     if kind in _NOT_RUN:
-        return Findings(stalled=invalid or Finding("NotImplemented", _NOT_RUN[kind]))
+        return ConditionInputs(stalled=invalid or ConditionCause("NotImplemented", _NOT_RUN[kind]))
     if kind in _EVENT_KINDS:
         return _event_findings(resource, facts, invalid)
     if kind == Kind.SECRET.value:
         error = facts.secrets.get(resource.id)
-        return Findings(ready=Finding("Available", "every value can be read"), stalled=_finding(error) if error else invalid)
+        return ConditionInputs(ready=ConditionCause("Available", "every value can be read"), stalled=_finding(error) if error else invalid)
     if kind == Kind.CANVAS.value:
-        return Findings(ready=Finding("Valid", "nothing to provision"), stalled=invalid)
+        return ConditionInputs(ready=ConditionCause("Valid", "nothing to provision"), stalled=invalid)
     if kind == Kind.INTEGRATION.value:
         return _integration_findings(result, invalid)
     findings = _object_findings(view, result, invalid)
     suspended = facts.outside.suspended.get(resource.id)
     if suspended and findings.suspended is None:
-        findings = dataclasses.replace(findings, suspended=Finding("Suspended", suspended))
+        findings = dataclasses.replace(findings, suspended=ConditionCause("Suspended", suspended))
     told = facts.outside.delivering.get(resource.id)
     return dataclasses.replace(findings, delivering=_gravest(findings.delivering, told)) if told is not None else findings
 
 
 def _gravest(
-    provider: tuple[ConditionStatus, Finding] | None, own: tuple[ConditionStatus, Finding]
-) -> tuple[ConditionStatus, Finding]:
+    provider: tuple[ConditionStatus, ConditionCause] | None, own: tuple[ConditionStatus, ConditionCause]
+) -> tuple[ConditionStatus, ConditionCause]:
     """What the provider says of its deliveries and what came in here: a failure that either sees counts."""
     if own[0] is ConditionStatus.FALSE or provider is None:
         return own
     return provider if provider[0] is ConditionStatus.FALSE or own[0] is ConditionStatus.UNKNOWN else own
 
 
-def _event_findings(resource: Resource, facts: Facts, invalid: Finding | None) -> Findings:
+def _event_findings(resource: Resource, facts: Facts, invalid: ConditionCause | None) -> ConditionInputs:
     """A stage or a connection group owns nothing outside: it is ready when what it needs can be used."""
     suspended = facts.outside.suspended.get(resource.id)
     what = "runs" if resource.id.kind == Kind.STAGE.value else "is asked"
-    return Findings(
-        ready=Finding("Valid", f"{what} when an event arrives"),
+    return ConditionInputs(
+        ready=ConditionCause("Valid", f"{what} when an event arrives"),
         stalled=facts.outside.stalled.get(resource.id) or invalid,
-        suspended=Finding("Suspended", suspended) if suspended else None,
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
     )
 
 
-def _integration_findings(result: Result | None, invalid: Finding | None) -> Findings:
+def _integration_findings(result: ReconcileResult | None, invalid: ConditionCause | None) -> ConditionInputs:
     if result is None:
-        return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)
+        return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
     suspended = result.suspended.get(result.integration)
     credential = _credential(result)
     stalled, progressing = _split(result.error) if result.error is not None else (None, None)
-    return Findings(
-        ready=Finding("Connected", result.credential.identity if result.credential else ""),
+    return ConditionInputs(
+        ready=ConditionCause("Connected", result.credential.identity if result.credential else ""),
         stalled=stalled or invalid,
         progressing=progressing,
-        suspended=Finding("Suspended", suspended) if suspended else None,
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
         credentials=credential,
     )
 
 
-def _credential(result: Result) -> tuple[ConditionStatus, Finding] | None:
+def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
     report: CredentialReport | None = result.credential
     if isinstance(result.error, AuthFailed) or (report is not None and not report.valid):
-        return ConditionStatus.FALSE, Finding(
+        return ConditionStatus.FALSE, ConditionCause(
             "Refused", result.error.message if result.error else (report.message if report else "")
         )
     if report is None:
-        return (ConditionStatus.UNKNOWN, Finding("NotChecked", "the provider could not be asked")) if result.error else None
+        return (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be asked")) if result.error else None
     if report.missing:
-        return ConditionStatus.FALSE, Finding("PermissionMissing", "missing: " + ", ".join(report.missing))
-    return ConditionStatus.TRUE, Finding(
+        return ConditionStatus.FALSE, ConditionCause("PermissionMissing", "missing: " + ", ".join(report.missing))
+    return ConditionStatus.TRUE, ConditionCause(
         "Valid", report.message or (f"acts as {report.identity}" if report.identity else "accepted")
     )
 
 
-def _object_findings(view: _View, result: Result | None, invalid: Finding | None) -> Findings:
+def _object_findings(view: _View, result: ReconcileResult | None, invalid: ConditionCause | None) -> ConditionInputs:
     spec = view.resource.spec
     if result is None:
         if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
             how = "events are sent to its own URL" if spec["type"] == "webhook" else "`reconciler trigger` makes its events"
-            return Findings(ready=Finding("NothingToProvision", how), stalled=invalid)
+            return ConditionInputs(ready=ConditionCause("NothingToProvision", how), stalled=invalid)
         if spec.get("type") == "schedule":
-            return Findings(ready=Finding("Scheduled", "makes an event at each of its times"), stalled=invalid)
-        return Findings(progressing=Finding("Pending", "not looked at yet"), stalled=invalid)
+            return ConditionInputs(ready=ConditionCause("Scheduled", "makes an event at each of its times"), stalled=invalid)
+        return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
     suspended = result.suspended.get(view.resource.id)
     stalled, progressing = _trouble(view, result)
     held = [c for c in view.changes if c.disposition is Disposition.HELD and c.reason not in {"Suspended", "Refused"}]
     drift = [c for c in view.changes if c.cls is not ChangeClass.COMMIT] or held
     blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
-    return Findings(
+    return ConditionInputs(
         ready=_as_declared(view),
         stalled=stalled or invalid,
         progressing=progressing,
-        suspended=Finding("Suspended", suspended) if suspended else None,
-        drifted=Finding("DriftDetected", _with_trouble(_say(drift), drift, view)) if drift else None,
-        blocked=Finding(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command")
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
+        drifted=ConditionCause("DriftDetected", _with_trouble(_say(drift), drift, view)) if drift else None,
+        blocked=ConditionCause(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command")
         if blocked
         else None,
         delivering=_delivering(view, result),
     )
 
 
-def _as_declared(view: _View) -> Finding:
+def _as_declared(view: _View) -> ConditionCause:
     count = len(view.records) - len(view.left)
     notes = [*view.renamed, *view.left]
     text = f"{count} object{'' if count == 1 else 's'} as declared" + "".join(f"; {note}" for note in notes[:5])
-    return Finding("Renamed" if view.renamed else "LeftBehind" if view.left else "Reconciled", text)
+    return ConditionCause("Renamed" if view.renamed else "LeftBehind" if view.left else "Reconciled", text)
 
 
-def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | None]:
+def _trouble(view: _View, result: ReconcileResult) -> tuple[ConditionCause | None, ConditionCause | None]:
     """Return (stalled, progressing) of a resource: the gravest of what went wrong, else what is still under way."""
     errors: list[ReconcilerError] = []
     if result.error is not None:
@@ -312,17 +312,17 @@ def _trouble(view: _View, result: Result) -> tuple[Finding | None, Finding | Non
     stalled = next((s for s, _ in parts if s is not None), None)
     for change in view.changes:
         if stalled is None and change.reason in _WAITS_FOR_A_HUMAN:
-            stalled = Finding(change.reason, change.message or _say([change]))
+            stalled = ConditionCause(change.reason, change.message or _say([change]))
     waiting = [c for c in view.changes if c.disposition in {Disposition.WAITING, Disposition.EXECUTE}]
     progressing = next((p for _, p in parts if p is not None), None)
     if progressing is None and waiting:
-        progressing = Finding(waiting[0].reason or "Pending", waiting[0].message or _say(waiting))
+        progressing = ConditionCause(waiting[0].reason or "Pending", waiting[0].message or _say(waiting))
     if progressing is None and any(change.resource == view.resource.id for change in result.report.skipped):
-        progressing = Finding("DependencyNotReady", "waits for an object that it needs")
+        progressing = ConditionCause("DependencyNotReady", "waits for an object that it needs")
     return stalled, progressing
 
 
-def _split(error: ReconcilerError) -> tuple[Finding | None, Finding | None]:
+def _split(error: ReconcilerError) -> tuple[ConditionCause | None, ConditionCause | None]:
     """Errors that wait for a human stall; those that time heals are progress."""
     retry = getattr(error, "retry", None)
     if retry is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014", "RC5015", "RC5022", "RC5045"}:
@@ -332,10 +332,10 @@ def _split(error: ReconcilerError) -> tuple[Finding | None, Finding | None]:
     return _finding(error), None
 
 
-def _finding(error: ReconcilerError) -> Finding:
+def _finding(error: ReconcilerError) -> ConditionCause:
     name = type(error).__name__
     reason = {"NotImplementedYet": "NotImplemented", "ReconcilerError": "Failed", "ProviderError": "Failed"}.get(name, name)
-    return Finding(reason, f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    return ConditionCause(reason, f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
 
 def _say(changes: Iterable[Change]) -> str:
@@ -358,7 +358,7 @@ def _with_trouble(text: str, changes: Iterable[Change], view: _View) -> str:
     return text
 
 
-def _delivering(view: _View, result: Result) -> tuple[ConditionStatus, Finding] | None:
+def _delivering(view: _View, result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
     """What the provider itself says of the deliveries of our hooks, where it says anything."""
     words = []
     for record in view.records:
@@ -370,13 +370,13 @@ def _delivering(view: _View, result: Result) -> tuple[ConditionStatus, Finding] 
         return None
     bad = [word for word in words if not word.startswith("2") and word not in {"unused", "0"}]
     if bad:
-        return ConditionStatus.FALSE, Finding("DeliveriesFail", f"the provider's last delivery was answered {bad[0]}")
+        return ConditionStatus.FALSE, ConditionCause("DeliveriesFail", f"the provider's last delivery was answered {bad[0]}")
     good = [word for word in words if word.startswith("2")]
-    return (ConditionStatus.TRUE, Finding("Delivered", "the provider's last delivery was accepted")) if good else None
+    return (ConditionStatus.TRUE, ConditionCause("Delivered", "the provider's last delivery was accepted")) if good else None
 
 
 def _status(
-    view: _View, findings: Findings, before: ResourceStatus | None, generation: int, next_at: float, now: float
+    view: _View, findings: ConditionInputs, before: ResourceStatus | None, generation: int, next_at: float, now: float
 ) -> ResourceStatus:
     moment = iso(now)
     conditions = conditions_of(findings, before.conditions if before else (), generation=generation, now=moment)
@@ -447,20 +447,20 @@ def _leaving(facts: Facts) -> dict[ResourceId, list[RecordedObject]]:
     return rows
 
 
-def _deleting(view: _View, result: Result | None, before: ResourceStatus | None, now: float) -> ResourceStatus:
-    findings = Findings(progressing=Finding("Deleting", "the manifest is gone; its objects are being removed"))
+def _deleting(view: _View, result: ReconcileResult | None, before: ResourceStatus | None, now: float) -> ResourceStatus:
+    findings = ConditionInputs(progressing=ConditionCause("Deleting", "the manifest is gone; its objects are being removed"))
     if result is not None:
         stalled, _ = _trouble(view, result)
         blocked = [c for c in view.changes if c.disposition is Disposition.BLOCKED]
         held = [c for c in view.changes if c.disposition is Disposition.HELD and c.action is Action.DELETE]
         suspended = result.suspended.get(view.resource.id)
         if stalled is None and view.left:
-            stalled = Finding("OutOfReach", view.left[0])
-        findings = Findings(
+            stalled = ConditionCause("OutOfReach", view.left[0])
+        findings = ConditionInputs(
             stalled=stalled,
             progressing=None if stalled else findings.progressing,
-            suspended=Finding("Suspended", suspended) if suspended else None,
-            drifted=Finding("DriftDetected", _say(held)) if held else None,
-            blocked=Finding(blocked[0].reason or "Limits", _say(blocked)) if blocked else None,
+            suspended=ConditionCause("Suspended", suspended) if suspended else None,
+            drifted=ConditionCause("DriftDetected", _say(held)) if held else None,
+            blocked=ConditionCause(blocked[0].reason or "Limits", _say(blocked)) if blocked else None,
         )
     return dataclasses.replace(_status(view, findings, before, before.generation if before else 1, 0.0, now), deleting=True)

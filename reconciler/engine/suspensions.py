@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.engine.compile import users_of
-from reconciler.engine.revision import Live
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.resources import Resource, ResourceId, Suspension
 
 
@@ -24,7 +24,7 @@ class Suspensions:
                 return suspension.reason + (f" (until {suspension.until})" if suspension.until else "")
         return None
 
-    def of(self, integration: ResourceId, live: Live, now: float) -> dict[ResourceId, str]:
+    def of(self, integration: ResourceId, live: ActiveRevision, now: float) -> dict[ResourceId, str]:
         """Return what is suspended on ``integration``, with the reason: the resources that use it, and itself."""
         whole = self.reason(integration, live.resources.get(integration), now)
         found = {integration: whole} if whole is not None else {}

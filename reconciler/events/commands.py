@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from reconciler.engine.control import parse_resource
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.events.naming import key_id, made_id
 from reconciler.events.recovery import Sweep
 from reconciler.events.routing import BY
@@ -21,7 +21,7 @@ from reconciler.manifests.codec import resource_from_json
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
-from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import DEEPEST, too_deep
@@ -76,7 +76,7 @@ class NotCounted(ReconcilerError):
 class Commands:
     """Verbs. ``wake_events`` and ``wake_stages`` make the loops of this process look at once."""
 
-    def __init__(self, engine: Engine, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
+    def __init__(self, engine: Controller, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._sweep = sweep
@@ -271,7 +271,7 @@ class Commands:
         now = await db(store.now)
         if item.state is ItemState.QUEUED:
             stage = await self._pinned(item)
-            reports = statuses.at_end(item, stage.spec, Result.CANCELLED, Why.USER, now, message=f"discarded by {who}")
+            reports = statuses.at_end(item, stage.spec, Result.CANCELLED, EndReason.USER, now, message=f"discarded by {who}")
             audit = self._audit("discard", who, item.stage, item=item.id)
             if await db(store.discard_item, item.id, "user", f"discarded by {who}", reports=reports, audit=audit):
                 self._wake_stages()

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from reconciler.drivers.registry import driver_for
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.engine.evaluator import EvaluatorFailed
 from reconciler.events.endpoints import integration_path, source_type
 from reconciler.events.group_commit import at_fault
@@ -66,14 +66,14 @@ class Dispatcher:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Controller,
         judge: Judge,
         *,
         holder: str,
         on_queued: Callable[[], None],
         on_trouble: Callable[[], None],
         beat: Callable[[], None],
-        crowded: Crowded,
+        under_load: Crowded,
     ) -> None:
         self._engine = engine
         self._judge = judge
@@ -82,7 +82,7 @@ class Dispatcher:
         """Attempts under way: event → how many were counted before."""
         self._stops: dict[str, tuple[Stopped, ...]] = {}
         self._trouble: dict[ResourceId, tuple[str, float]] = {}
-        self._crowded = crowded
+        self._crowded = under_load
         """Whether deliveries are coming in faster than one by one."""
         self._held_until = self._joins_at = 0.0
         self._on_queued = on_queued

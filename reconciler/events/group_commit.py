@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.state.inbox import Arrival, Stored
@@ -31,7 +31,7 @@ class InboxFull(ReconcilerError):
 class Writer:
     """Stores arrivals; one commit at a time."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Context) -> None:
         self._deps = deps
         self._waiting: deque[tuple[Arrival, asyncio.Future[Stored]]] = deque()
         self._bytes = 0
@@ -40,7 +40,7 @@ class Writer:
         """When the newest deliveries came in."""
 
     @property
-    def crowded(self) -> bool:
+    def under_load(self) -> bool:
         """Whether a burst of deliveries is coming in: what can wait should."""
         return len(self._newest) == CROWD and asyncio.get_running_loop().time() - self._newest[0] < CROWD_S
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.receiving import Receiver
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.model.errors import ReconcilerError, StateError
@@ -66,7 +66,7 @@ class _Place:
 class Sweep:
     """Finds what was missed; one process at a time sweeps."""
 
-    def __init__(self, engine: Engine, intake: Intake, *, holder: str) -> None:
+    def __init__(self, engine: Controller, intake: Intake, *, holder: str) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._intake = intake

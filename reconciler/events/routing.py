@@ -16,7 +16,7 @@ from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import too_deep
 from reconciler.stages.about import about_of
 from reconciler.stages.inputs import InputError
-from reconciler.stages.items import Occasion, Pin, Queued, pin_of, queue
+from reconciler.stages.items import Queued, SpecSnapshot, Trigger, pin_of, queue
 from reconciler.stages.provenance import handed_on, origin_of, reported_by_us
 from reconciler.state.routing import Join, Routing
 
@@ -29,7 +29,7 @@ LastOf = Callable[[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RoutingTarget:
     """A stage or group that is connected to something."""
 
     resource: Resource
@@ -42,10 +42,10 @@ class Wiring:
 
     revision: str
     resources: Mapping[ResourceId, Resource]
-    targets: Mapping[ResourceId, tuple[Target, ...]] = field(default_factory=dict)
-    _pins: dict[ResourceId, Pin] = field(default_factory=dict)
+    targets: Mapping[ResourceId, tuple[RoutingTarget, ...]] = field(default_factory=dict)
+    _pins: dict[ResourceId, SpecSnapshot] = field(default_factory=dict)
 
-    def pin(self, stage: Resource) -> Pin:
+    def pin(self, stage: Resource) -> SpecSnapshot:
         """Return the pin of a stage (`pin_of`), made once a revision."""
         found = self._pins.get(stage.id)
         if found is None:
@@ -64,13 +64,13 @@ class Wiring:
 
 def wire(revision: str, resources: Mapping[ResourceId, Resource]) -> Wiring:
     """Return the wiring of a live revision."""
-    targets: dict[ResourceId, list[Target]] = {}
+    targets: dict[ResourceId, list[RoutingTarget]] = {}
     for resource in resources.values():
         if resource.id.kind in (Kind.STAGE.value, Kind.CONNECTION_GROUP.value):
             for connection in resource.spec["connections"]:
                 source = connected(resource, connection)
                 if source is not None:
-                    targets.setdefault(source, []).append(Target(resource, connection))
+                    targets.setdefault(source, []).append(RoutingTarget(resource, connection))
     return Wiring(revision, resources, {source: tuple(found) for source, found in targets.items()})
 
 
@@ -179,10 +179,10 @@ class _Fan:
             return EventState.FAILED, "error"
         return EventState.PROCESSED, ""
 
-    def _reject(self, target: Target, reason: str, message: str) -> None:
+    def _reject(self, target: RoutingTarget, reason: str, message: str) -> None:
         self.rejections.append(RejectedBy(self.event.id, target.resource.id, reason, message, self.now))
 
-    def _queue(self, target: Target) -> None:
+    def _queue(self, target: RoutingTarget) -> None:
         stage = target.resource
         own_status = reported_by_us(self.event.type, self.payload) and "commitStatus" in stage.spec.get("report", {})
         if stage.id.path in self.origin.get("through", ()) or own_status:
@@ -194,14 +194,14 @@ class _Fan:
                     stage,
                     self.wiring.pin(stage),
                     target.connection["name"],
-                    Occasion(self.event, self.payload, self.origin, self.wiring.revision, self.now, self.wiring.resources),
+                    Trigger(self.event, self.payload, self.origin, self.wiring.revision, self.now, self.wiring.resources),
                     last=lambda results: self.last(stage.id, results),
                 )
             )
         except InputError as error:
             self._reject(target, "error", error.message)
 
-    def _join(self, target: Target) -> None:
+    def _join(self, target: RoutingTarget) -> None:
         spec = target.resource.spec
         fields: dict[str, str] = {}
         for one in spec["groupBy"]["fields"]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import orjson
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.engine.statuses import iso
 from reconciler.events.naming import slot_id
 from reconciler.manifests.schedules import slots
@@ -23,10 +23,10 @@ GRACE_S = 3600.0
 MOST = 5_000
 
 
-class Ticking:
+class ScheduleSource:
     """Fires the schedules of the live revision. ``now`` is the database's clock, which all processes share."""
 
-    def __init__(self, engine: Engine, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
+    def __init__(self, engine: Controller, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
         self._engine = engine
         self._on_event = on_event
         self._beat = beat

@@ -6,10 +6,10 @@ import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from reconciler.engine.conditions import Finding
-from reconciler.engine.controller import Engine
-from reconciler.engine.revision import Live
-from reconciler.engine.statuses import Outside, iso
+from reconciler.engine.conditions import ConditionCause
+from reconciler.engine.controller import Controller
+from reconciler.engine.revision import ActiveRevision
+from reconciler.engine.statuses import EventStatus, iso
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.events.recovery import Sweep
@@ -19,7 +19,7 @@ from reconciler.model.events import EventState
 from reconciler.model.executions import Execution
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
-from reconciler.stages.executors import Reach
+from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.views import stage_view
 
 _EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.EVENT_SOURCE.value})
@@ -30,9 +30,9 @@ STAGES_AT_ONCE = 100
 
 
 class Looking:
-    """Answers `Engine.look_outside`."""
+    """Answers `Controller.look_outside`."""
 
-    def __init__(self, engine: Engine, intake: Intake, sweep: Sweep, reach: Reach) -> None:
+    def __init__(self, engine: Controller, intake: Intake, sweep: Sweep, reach: ExecutorResolver) -> None:
         self._engine = engine
         self._intake = intake
         self._sweep = sweep
@@ -41,9 +41,9 @@ class Looking:
         """Of each schedule: digest, next slot, and when that was found out."""
         self._stages: Sequence[Resource] = ()
         self._scheduled: Sequence[Resource] = ()
-        self._stages_of: Live | None = None
+        self._stages_of: ActiveRevision | None = None
 
-    async def look(self, before: Outside | None) -> Outside:
+    async def look(self, before: EventStatus | None) -> EventStatus:
         """Return what is known now; with ``before``, of single resources what it says: nothing shows them before the next pass."""
         live = self._engine.live
         if self._stages_of is not live:
@@ -66,7 +66,7 @@ class Looking:
             schedules=schedules,
         )
 
-    def _singly(self, live: Live, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> Outside:
+    def _singly(self, live: ActiveRevision, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> EventStatus:
         """Return what is known of single resources. On a thread: there may be thousands of them."""
         resources = live.resources
         delivering = {endpoint.source.id: self._delivering(endpoint.source.id) for endpoint in endpoints.values()}
@@ -76,7 +76,7 @@ class Looking:
             for one in resources.values()
             if one.id.kind in _EVENT_KINDS and (reason := self._engine.suspended(one))
         }
-        return Outside(delivering, stalled, suspended)
+        return EventStatus(delivering, stalled, suspended)
 
     async def _schedules(self, suspended: Mapping[ResourceId, str]) -> tuple[dict[str, object], ...]:
         """Return when each schedule fires next; a suspended one does not."""
@@ -99,28 +99,28 @@ class Looking:
             known = self._slots[source.id] = (source.spec_digest, found[0] if found else 0.0, now)
         return known[1]
 
-    def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, Finding]:
+    def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, ConditionCause]:
         heard, refused, swept = self._intake.heard.get(source), self._intake.refused.get(source), self._sweep.last.get(source)
         if refused is not None and (heard is None or refused[0] > heard.at):
             why = "SignatureMissing" if refused[1].startswith("unsigned") else "SignatureRefused"
-            return ConditionStatus.FALSE, Finding(why, f"the newest delivery ({iso(refused[0])}) was refused: {refused[1]}")
+            return ConditionStatus.FALSE, ConditionCause(why, f"the newest delivery ({iso(refused[0])}) was refused: {refused[1]}")
         if swept is not None and (swept.failed or swept.missed > swept.redelivered + swept.recovered):
-            return ConditionStatus.FALSE, Finding(
+            return ConditionStatus.FALSE, ConditionCause(
                 "DeliveriesMissed", f"{swept.missed} deliveries were missed; they are looked for again"
             )
         if heard is None:
-            return ConditionStatus.UNKNOWN, Finding("NothingHeard", "no delivery has come in yet; `reconciler ping` asks for one")
-        return ConditionStatus.TRUE, Finding("Delivered", "deliveries come in and are proved")
+            return ConditionStatus.UNKNOWN, ConditionCause("NothingHeard", "no delivery has come in yet; `reconciler ping` asks for one")
+        return ConditionStatus.TRUE, ConditionCause("Delivered", "deliveries come in and are proved")
 
-    def _stalled(self, stage: Resource) -> Finding | None:
+    def _stalled(self, stage: Resource) -> ConditionCause | None:
         try:
             self._reach.executor(stage)
         except NotImplementedYet as error:
-            return Finding("NotImplemented", f"{error.message}. {error.hint}".strip())
+            return ConditionCause("NotImplemented", f"{error.message}. {error.hint}".strip())
         for reference in stage.references:
             result = self._engine.view.results.get(reference) if reference.kind == Kind.INTEGRATION.value else None
             if result is not None and isinstance(result.error, NotImplementedYet):
-                return Finding("NotImplemented", f"{reference}: {result.error.message}")
+                return ConditionCause("NotImplemented", f"{reference}: {result.error.message}")
         return None
 
     async def _rows(self, stages: Sequence[Resource]) -> tuple[dict[str, object], ...]:

@@ -2,7 +2,7 @@
 
 A simulator is a subclass of `Simulator`: it names its ``provider``, its own ``defaults`` of settings, answers `seed` (the
 first state, plain JSON), and lists its `routes`. Handlers are plain functions ``handler(call, **path_parameters) -> Reply``:
-they run one at a time on one event loop, so that each is atomic. An error answer is raised as `Refusal`.
+they run one at a time on one event loop, so that each is atomic. An error answer is raised as `RefusedCall`.
 
 Everything is steered from outside below ``/_sandbox/`` (see `reconciler.sandbox.admin`), without authentication: a sandbox
 listens on loopback only.
@@ -69,7 +69,7 @@ class Reply:
         return "text/plain; charset=utf-8" if isinstance(self.body, str | bytes) else "application/json; charset=utf-8"
 
 
-class Refusal(Exception):
+class RefusedCall(Exception):
     """An answer that ends the handler; nothing must have been changed before it is raised."""
 
     def __init__(self, reply: Reply) -> None:
@@ -187,7 +187,7 @@ class Simulator:
         return ()
 
     def before(self, call: Call) -> None:
-        """Check what holds for every request (authentication, limits); raises `Refusal`."""
+        """Check what holds for every request (authentication, limits); raises `RefusedCall`."""
 
     def after(self, call: Call, reply: Reply) -> Reply:
         """Finish an answer: headers that every answer carries."""
@@ -259,7 +259,7 @@ class Simulator:
             self.before(call)
             handler, parameters = self._route(call)
             reply = self.not_found(call) if handler is None else handler(call, **parameters)
-        except Refusal as refusal:
+        except RefusedCall as refusal:
             reply = refusal.reply
         reply = self.after(call, reply)
         size = int(self.settings["pad_bytes"])

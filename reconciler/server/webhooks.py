@@ -33,7 +33,7 @@ _EMPTY = b""
 _FIXED = [(b"content-length", b"0"), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 
-class Hooks:
+class WebhookEndpoint:
     """The ASGI application below ``/hooks``."""
 
     def __init__(self, take: Take, *, max_body: int) -> None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.drivers.running import Executor
-from reconciler.engine.context import Deps
-from reconciler.engine.controller import Engine
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Controller
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, Item, RunIntent
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Resource
-from reconciler.stages.executors import Reach, intent_of
+from reconciler.stages.executors import ExecutorResolver, intent_of
 from reconciler.stages.finish import Ended, Ending
 from reconciler.stages.inputs import resolved_spec
 from reconciler.stages.pausing import pause_after
@@ -51,9 +51,9 @@ class Work:
 class Stepping:
     """What the parts of a step share."""
 
-    def __init__(self, engine: Engine, reach: Reach) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
         self.engine = engine
-        self.deps: Deps = engine.deps
+        self.deps: Context = engine.deps
         self.reach = reach
         self.ending = Ending(self.deps)
         self.on_end: Callable[[Execution], None] | None = None

@@ -11,8 +11,8 @@ from reconciler.drivers.builtin.origins import require_written_out
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import driver_for
 from reconciler.drivers.running import Executor, Reporter
-from reconciler.engine.connections import Link
-from reconciler.engine.controller import Engine
+from reconciler.engine.connections import Client
+from reconciler.engine.controller import Controller
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution, RunIntent
 from reconciler.model.resources import Resource, ResourceId
@@ -39,10 +39,10 @@ def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) ->
     )
 
 
-class Reach:
+class ExecutorResolver:
     """Finds executors and clients. Clients are those of the reconciling side: one budget a credential."""
 
-    def __init__(self, engine: Engine, holds: Evaluate | None = None) -> None:
+    def __init__(self, engine: Controller, holds: Evaluate | None = None) -> None:
         self._engine = engine
         self._local = WebDriver(holds)
 
@@ -68,7 +68,7 @@ class Reach:
         require_written_out(str(stage.spec["executor"].get("spec", {}).get("url", "")), url)
         return await self._engine.links.local(connection_to(url, stage.id), self._engine.secrets)
 
-    async def link(self, integration: ResourceId) -> Link:
+    async def link(self, integration: ResourceId) -> Client:
         """Return the link of an integration, declared or kept in the state."""
         engine = self._engine
         stored = await engine.deps.db(engine.deps.store.connections)

@@ -9,19 +9,19 @@ from typing import Any
 
 import orjson
 
-from reconciler.engine.context import Deps
+from reconciler.engine.context import Context
 from reconciler.engine.statuses import iso
 from reconciler.failpoints import failpoint
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
-from reconciler.model.executions import Execution, ExecutionState, Item, Result, RunReport, Why, outputs_of
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, RunReport, outputs_of
 from reconciler.model.resources import Resource
 from reconciler.stages import statuses
 from reconciler.state.inbox import new_event_id
 
 BACKOFF_S = 10.0
-_RETRIED = frozenset({Why.FAILED, Why.TIMED_OUT, Why.MISSING_OUTPUTS})
+_RETRIED = frozenset({EndReason.FAILED, EndReason.TIMED_OUT, EndReason.MISSING_OUTPUTS})
 """Ends after which a further try can help; it is made where the run before it has surely ended (`Ended.surely`)."""
 
 
@@ -30,19 +30,19 @@ class Ended:
     """How an execution ended, before its outputs are looked at."""
 
     result: Result
-    why: Why
+    why: EndReason
     message: str = ""
     report: RunReport | None = None
-    made_up: bool = False
+    simulated: bool = False
     """Whether outputs get made-up values: nothing ran."""
-    surely: bool = True
+    terminated: bool = True
     """Whether nothing of it can be running any more: only then may there be a further try."""
 
 
 class Ending:
     """Ends executions."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Context) -> None:
         self._deps = deps
 
     async def end(self, execution: Execution, item: Item, stage: Resource, ended: Ended, now: float) -> Execution:
@@ -52,7 +52,7 @@ class Ending:
         kept, missing = outputs_of(declared, outputs)
         result, why, message = ended.result, ended.why, ended.message
         if result is Result.PASSED and missing:
-            result, why, message = Result.FAILED, Why.MISSING_OUTPUTS, f"required outputs are missing: {', '.join(missing)}"
+            result, why, message = Result.FAILED, EndReason.MISSING_OUTPUTS, f"required outputs are missing: {', '.join(missing)}"
         finished = dataclasses.replace(
             execution,
             state=ExecutionState.FINISHED,
@@ -64,7 +64,7 @@ class Ending:
             run=ended.report.run if ended.report is not None else execution.run,
             status=ended.report.conclusion if ended.report is not None else execution.status,
         )
-        retry = self._retry(item, stage, finished, now) if ended.surely else None
+        retry = self._retry(item, stage, finished, now) if ended.terminated else None
         event, body = (None, b"") if retry is not None else self._event(finished, item, kept, now)
         url = finished.run.url if finished.run is not None else ""
         reports = () if retry is not None else statuses.at_end(item, stage.spec, result, why, now, url=url, message=message)
@@ -81,7 +81,7 @@ class Ending:
         pinned = await self._deps.db(self._deps.store.pinned, execution.spec_digest)
         if item is not None and pinned is not None:
             try:
-                await self.end(execution, item, resource_from_json(pinned), Ended(Result.FAILED, Why.LOST, message), now)
+                await self.end(execution, item, resource_from_json(pinned), Ended(Result.FAILED, EndReason.LOST, message), now)
                 return
             except ReconcilerError:
                 raise
@@ -91,7 +91,7 @@ class Ending:
             execution,
             state=ExecutionState.FINISHED,
             result=Result.FAILED,
-            why=Why.LOST,
+            why=EndReason.LOST,
             message=message,
             finished_at=now,
             next_at=0.0,
@@ -99,7 +99,7 @@ class Ending:
         await self._deps.db(self._deps.store.finish_execution, lost, outputs={})
 
     async def _outputs(self, execution: Execution, stage: Resource, ended: Ended) -> Mapping[str, Any]:
-        if ended.made_up:
+        if ended.simulated:
             return {one["name"]: f"dry-run-{one['name']}" for one in stage.spec.get("outputs", ())}
         pushed = await self._deps.db(self._deps.store.outputs, execution.id)
         told = ended.report.outputs if ended.report is not None else {}

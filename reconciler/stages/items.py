@@ -17,11 +17,11 @@ from reconciler.stages.inputs import LastInputs, build_inputs, check_not_deleted
 from reconciler.stages.targets import target_of
 from reconciler.state.reports import PendingReport
 
-Pin = tuple[str, bytes]
+SpecSnapshot = tuple[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class Trigger:
     """What makes items: an event, what it says and where it began, the revision that is live, and the time (epoch seconds)."""
 
     event: Event
@@ -53,13 +53,13 @@ def item_id(stage: ResourceId, event_id: str, number: int | str = 0) -> str:
     return "itm-" + hashlib.sha256(joined.encode()).hexdigest()[:24]
 
 
-def pin_of(stage: Resource) -> Pin:
+def pin_of(stage: Resource) -> SpecSnapshot:
     """Return a stage as it is stored with what was queued for it, behind the digest it is found by."""
     payload = resource_to_json(stage)
     return "sha256:" + hashlib.sha256(payload).hexdigest(), payload
 
 
-def queue(stage: Resource, pin: Pin, connection: str, occasion: Occasion, last: LastInputs) -> Queued:
+def queue(stage: Resource, pin: SpecSnapshot, connection: str, occasion: Trigger, last: LastInputs) -> Queued:
     """Return the item that an event becomes; ``pin`` is the stage's (`pin_of`). Raises `InputError` when it cannot be queued."""
     spec = stage.spec
     inputs = build_inputs(spec, connection, occasion.payload, last)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
-from reconciler.stages.executors import Reach, intent_of
+from reconciler.stages.executors import ExecutorResolver, intent_of
 
 
 class NoLog(ReconcilerError):
@@ -17,10 +17,10 @@ class NoLog(ReconcilerError):
     code = "RC6035"
 
 
-class Logs:
+class LogReader:
     """Reads logs piece by piece."""
 
-    def __init__(self, engine: Engine, reach: Reach) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
         self._deps = engine.deps
         self._reach = reach
         self._redact = engine.deps.redactor

@@ -7,13 +7,13 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import StateError
 from reconciler.model.executions import Item
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
-from reconciler.stages.reports import Reports
+from reconciler.stages.reports import ReportLoop
 from reconciler.state.queue import Admission
 
 BATCH = 200
@@ -27,7 +27,7 @@ Enqueue = Callable[[str, str], Awaitable[str]]
 class StageLoop:
     """Drives the queues of one process; any number of processes may run it on one state."""
 
-    def __init__(self, engine: Engine, reports: Reports, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
+    def __init__(self, engine: Controller, reports: ReportLoop, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
         self._engine = engine
         self._reports = reports
         self._enqueue = enqueue

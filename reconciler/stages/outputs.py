@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import DEEPEST, too_deep
-from reconciler.stages.executors import Reach
+from reconciler.stages.executors import ExecutorResolver
 
 AUDIENCE = "reconciler"
 """Audience that a GitHub job asks for, besides the daemon's own public URL."""
@@ -43,7 +43,7 @@ class OutputsRefused(ReconcilerError):
 class Pushing:
     """Takes outputs in."""
 
-    def __init__(self, engine: Engine, reach: Reach) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._reach = reach
@@ -85,7 +85,7 @@ class Pushing:
             raise OutputsRefused("the execution has ended", status=409)
         if execution.run is None:
             raise OutputsRefused("the run is not known yet; try again", status=425)
-        if not executor.proves(claims, execution.run):
+        if not executor.matches_job_token(claims, execution.run):
             raise OutputsRefused(f"the token is not of this execution's run{_difference(claims, executor.expects(execution.run))}")
 
     def _issuers(self, execution: Execution, own: str) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class Pushing:
         return keys
 
 
-async def fetch_keys(engine: Engine, api: Api, issuer: str) -> Any:
+async def fetch_keys(engine: Controller, api: Api, issuer: str) -> Any:
     """Return the public keys of ``issuer`` (OpenID Connect Discovery 1.0); only its own host is asked.
 
     Raises `OutputsRefused` (503) when it cannot be reached or does not say what it should.

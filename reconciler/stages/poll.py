@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.model.errors import NotFound, ReconcilerError, ScopeGone
-from reconciler.model.executions import ExecutionState, Later, Result, RunReport, RunStatus, Why
+from reconciler.model.executions import EndReason, ExecutionState, Later, Result, RunReport, RunStatus
 from reconciler.stages.context import FIRST_POLL_S, Stepping, Work
 from reconciler.stages.finish import Ended
 
@@ -49,10 +49,10 @@ class Following:
         if report.status is RunStatus.FINISHED and report.result is not None:
             await self._tools.end(work, self._ended(work, report))
         elif work.execution.cancel_at and work.now - work.execution.cancel_at > CANCEL_GRACE_S:
-            why = Why.TIMED_OUT if work.execution.timed_out else Why.USER
+            why = EndReason.TIMED_OUT if work.execution.timed_out else EndReason.USER
             result = Result.FAILED if work.execution.timed_out else Result.CANCELLED
             message = "it was asked to end, but the provider has not confirmed it"
-            await self._tools.end(work, Ended(result, why, message, report, surely=False))
+            await self._tools.end(work, Ended(result, why, message, report, terminated=False))
         else:
             await self._goes_on(work, report)
 
@@ -99,7 +99,7 @@ class Following:
         execution = work.execution
         young = work.now - execution.intended_at < self._tools.settle(work)
         if not young and execution.failures >= 2:
-            await self._tools.end(work, Ended(Result.FAILED, Why.LOST, "the run is not there any more (404, asked three times)"))
+            await self._tools.end(work, Ended(Result.FAILED, EndReason.LOST, "the run is not there any more (404, asked three times)"))
             return
         pause = 2.0 if young else self._tools.pause(execution.failures)
         counted = execution.failures if young else execution.failures + 1
@@ -109,7 +109,7 @@ class Following:
         execution = work.execution
         if work.now > work.deadline + CANCEL_GRACE_S:
             message = f"its time is over, and it cannot be looked at: {error.message}"
-            await self._tools.end(work, Ended(Result.FAILED, Why.TIMED_OUT, message, surely=False))
+            await self._tools.end(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=False))
             return
         pause = self._tools.pause(execution.failures, error)
         await self._tools.save(
@@ -119,13 +119,13 @@ class Following:
     def _ended(self, work: Work, report: RunReport) -> Ended:
         execution = work.execution
         result = report.result or Result.FAILED
-        why = {Result.PASSED: Why.OK, Result.FAILED: Why.FAILED, Result.CANCELLED: Why.USER}[result]
+        why = {Result.PASSED: EndReason.OK, Result.FAILED: EndReason.FAILED, Result.CANCELLED: EndReason.USER}[result]
         message = report.conclusion if result is Result.PASSED else report.message or report.conclusion
         if execution.timed_out and result is not Result.PASSED:
-            result, why, message = Result.FAILED, Why.TIMED_OUT, f"ended after its timeout ({report.conclusion})"
+            result, why, message = Result.FAILED, EndReason.TIMED_OUT, f"ended after its timeout ({report.conclusion})"
         elif result is Result.CANCELLED:
             message = f"cancelled by {execution.cancel_by}" if execution.cancel_by else f"cancelled outside ({report.conclusion})"
-        return Ended(result, why, message, report, made_up=work.executor.type == "noop")
+        return Ended(result, why, message, report, simulated=work.executor.type == "noop")
 
     async def look_again(self, work: Work) -> None:
         """An event told that a later attempt of an ended execution's run has ended: note it, as the provider shows it."""

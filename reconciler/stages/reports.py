@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.engine.context import Deps
-from reconciler.engine.controller import Engine
-from reconciler.engine.lease import Hold, holding
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Controller
+from reconciler.engine.lease import Lease, holding
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
-from reconciler.stages.executors import Reach
+from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.pausing import pause_after
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import FenceLost
@@ -24,12 +24,12 @@ GIVE_UP_S = 24 * 3600.0
 """A status that could not be written for a day is given up, with an error in the log."""
 
 
-class Reports:
+class ReportLoop:
     """Sends what is due. One process at a time works on one item."""
 
-    def __init__(self, engine: Engine, reach: Reach, *, holder: str) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver, *, holder: str) -> None:
         self._engine = engine
-        self._deps: Deps = engine.deps
+        self._deps: Context = engine.deps
         self._reach = reach
         self._holder = holder
 
@@ -55,7 +55,7 @@ class Reports:
             if hold is not None:
                 await self._write(report, hold)
 
-    async def _write(self, report: PendingReport, hold: Hold | None) -> None:
+    async def _write(self, report: PendingReport, hold: Lease | None) -> None:
         store, db = self._deps.store, self._deps.db
         try:
             target = await self._send(report, hold)
@@ -66,7 +66,7 @@ class Reports:
         except ReconcilerError as error:
             await self._failed(report, error)
 
-    async def _send(self, report: PendingReport, hold: Hold | None) -> Mapping[str, Any]:
+    async def _send(self, report: PendingReport, hold: Lease | None) -> Mapping[str, Any]:
         payload = report.payload
         reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
         api = client.guarded(hold.sure) if hold is not None else client

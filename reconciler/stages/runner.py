@@ -12,13 +12,13 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 
-from reconciler.engine.controller import Engine
+from reconciler.engine.controller import Controller
 from reconciler.engine.lease import holding
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
-from reconciler.model.executions import ExecutionState, Result, Why
+from reconciler.model.executions import EndReason, ExecutionState, Result
 from reconciler.stages.context import Stepping, Work
-from reconciler.stages.executors import Reach
+from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.finish import Ended
 from reconciler.stages.poll import Following
 from reconciler.stages.start import Guard, Starting
@@ -33,7 +33,7 @@ LEASE_S = 300.0
 class Steps:
     """Runs steps of executions; one at a time for each execution, over all processes."""
 
-    def __init__(self, engine: Engine, reach: Reach, *, holder: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver, *, holder: str, on_change: Callable[[], None]) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._reach = reach
@@ -122,5 +122,5 @@ class Steps:
         try:
             return Work(execution, item, stage, self._reach.executor(stage), now)
         except NotImplementedYet as error:
-            await self.tools.ending.end(execution, item, stage, Ended(Result.FAILED, Why.ERROR, error.message), now)
+            await self.tools.ending.end(execution, item, stage, Ended(Result.FAILED, EndReason.ERROR, error.message), now)
             return None

@@ -9,7 +9,7 @@ from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import TOO_FAR_S
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import Ambiguous, NotFound, OutcomeUnknown, ProviderError, ReconcilerError, RetryKind, StateError
-from reconciler.model.executions import ExecutionState, Result, Run, RunStatus, Why
+from reconciler.model.executions import EndReason, ExecutionState, Result, Run, RunStatus
 from reconciler.stages import statuses
 from reconciler.stages.context import FIRST_POLL_S, Stepping, Work
 from reconciler.stages.finish import Ended
@@ -33,12 +33,12 @@ class Starting:
         """Start the run, or find the one that may have been started."""
         execution = work.execution
         if execution.cancel_at and not execution.intended_at:
-            await self._tools.end(work, Ended(Result.CANCELLED, Why.USER, f"cancelled by {execution.cancel_by} before it began"))
+            await self._tools.end(work, Ended(Result.CANCELLED, EndReason.USER, f"cancelled by {execution.cancel_by} before it began"))
         elif work.now > work.deadline:
             message = execution.message or "it could not be started in time"
-            await self._tools.end(work, Ended(Result.FAILED, Why.TIMED_OUT, message, surely=not execution.intended_at))
+            await self._tools.end(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=not execution.intended_at))
         elif work.spec.get("dryRun"):
-            await self._tools.end(work, Ended(Result.PASSED, Why.OK, "dry run: nothing was started", made_up=True))
+            await self._tools.end(work, Ended(Result.PASSED, EndReason.OK, "dry run: nothing was started", simulated=True))
         elif execution.intended_at:
             await self._find(work, guard)
         else:
@@ -56,7 +56,7 @@ class Starting:
             await self._not_started(work, error)
             return
         except ReconcilerError as error:
-            await self._tools.end(work, Ended(Result.FAILED, Why.ERROR, error.message))
+            await self._tools.end(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
             return
         changed = await self._tools.save(
             work,
@@ -116,7 +116,7 @@ class Starting:
         retry = error.retry if isinstance(error, ProviderError) else RetryKind.SPEC
         gone = isinstance(error, NotFound) and work.execution.failures + 1 >= NOT_FOUND_TRIES
         if retry is RetryKind.SPEC or gone:
-            await self._tools.end(work, Ended(Result.FAILED, Why.REFUSED, error.message))
+            await self._tools.end(work, Ended(Result.FAILED, EndReason.REFUSED, error.message))
             return
         pause = self._tools.pause(work.execution.failures, error)
         await self._tools.save(
@@ -136,7 +136,7 @@ class Starting:
             api = await self._tools.reach.api(execution, work.stage, spec)
             run = await work.executor.find(api, self._tools.intent(work, spec))
         except Ambiguous as error:
-            await self._tools.end(work, Ended(Result.FAILED, Why.LOST, error.message))
+            await self._tools.end(work, Ended(Result.FAILED, EndReason.LOST, error.message))
             return
         except ReconcilerError as error:
             pause = self._tools.pause(execution.failures)
@@ -157,14 +157,14 @@ class Starting:
         if execution.status == "accepted":
             if age > FIND_S:
                 message = "the provider took it, but no run carries the execution's id; see docs/stages.md on `run-name`"
-                await self._tools.end(work, Ended(Result.FAILED, Why.LOST, message))
+                await self._tools.end(work, Ended(Result.FAILED, EndReason.LOST, message))
                 return
         elif age > self._tools.settle(work) and not _proves(work, api):
             await self._cannot_tell(work)
             return
         elif execution.cancel_at and age > self._tools.settle(work):
             await self._tools.end(
-                work, Ended(Result.CANCELLED, Why.USER, f"cancelled by {execution.cancel_by}; no run was started")
+                work, Ended(Result.CANCELLED, EndReason.USER, f"cancelled by {execution.cancel_by}; no run was started")
             )
             return
         elif age > self._tools.settle(work):
@@ -177,7 +177,7 @@ class Starting:
         execution = work.execution
         if execution.cancel_at and work.now - execution.cancel_at > FIND_S:
             message = f"cancelled by {execution.cancel_by}; no run was found, and whether one was started cannot be proved"
-            await self._tools.end(work, Ended(Result.CANCELLED, Why.USER, message, surely=False))
+            await self._tools.end(work, Ended(Result.CANCELLED, EndReason.USER, message, terminated=False))
             return
         message = (
             "RC5052: unknown outcome of the start: no run is found, and the provider's clock is unknown or far from this host's, "

@@ -29,7 +29,7 @@ class PendingReport:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reports(Attempts, AuditLog):
+class ReportStore(Attempts, AuditLog):
     """Part of `Store`."""
 
     def _add_reports(self, connection: SqlConnection, reports: Iterable[PendingReport]) -> None:

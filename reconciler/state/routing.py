@@ -60,7 +60,7 @@ class Routing:
     rejections: tuple[RejectedBy, ...] = ()
 
 
-class Routings(Queue):
+class RoutingStore(Queue):
     """Part of `Store`."""
 
     def stages_behind(self, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -315,4 +315,4 @@ def _told(join: Join) -> dict[str, Any]:
     return {"needed": list(join.needed), "emit": join.emit}
 
 
-__all__ = ["Join", "Routing", "Routings"]
+__all__ = ["Join", "Routing", "RoutingStore"]

@@ -22,7 +22,7 @@ from reconciler.state.values import StoredObservation
 _STATUSES_MARK = "statuses.mark"
 
 
-class Findings(Objects):
+class StatusStore(Objects):
     """Part of `Store`."""
 
     # -- last valid specs -------------------------------------------------------------------------------------------
@@ -261,4 +261,4 @@ class Findings(Objects):
         return 0
 
 
-__all__ = ["Findings"]
+__all__ = ["StatusStore"]

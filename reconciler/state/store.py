@@ -17,13 +17,13 @@ from reconciler.state.cache import BlobCache
 from reconciler.state.database import keep_reserve, make_engine
 from reconciler.state.files import ANCHOR, discard, fault_of, make_database, traces_of
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
-from reconciler.state.routing import Routings
-from reconciler.state.statuses import Findings
+from reconciler.state.routing import RoutingStore
+from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
-from reconciler.state.turned import Turned
+from reconciler.state.turned import ClockShiftStore
 
 
-class Store(Findings, Routings, Turned):
+class Store(StatusStore, RoutingStore, ClockShiftStore):
     """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.engine.context.StateThread`)."""
 
     _cache: BlobCache | None = None

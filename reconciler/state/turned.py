@@ -28,7 +28,7 @@ _SEEN = "clock.seen"
 Payload = dict[str, Any]
 
 
-class Turned(Base):
+class ClockShiftStore(Base):
     """Part of `Store`."""
 
     _noted = 0.0

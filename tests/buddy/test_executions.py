@@ -403,7 +403,7 @@ def test_D22_an_event_tells_of_its_execution() -> None:
 
 
 async def test_no_token_of_a_job_proves_a_run(world: World) -> None:
-    assert not executor.proves({"sub": "acme/web"}, Run("7"))
+    assert not executor.matches_job_token({"sub": "acme/web"}, Run("7"))
     assert executor.issuer(world.api) == ""
 
 

@@ -92,8 +92,8 @@ HOLDER = """\
 import sys, time
 from pathlib import Path
 from reconciler.cli.demo.main import _ended_by_signals
-from reconciler.cli.demo.world import World
-with _ended_by_signals(), World(Path(sys.argv[1])) as world:
+from reconciler.cli.demo.world import DemoWorld
+with _ended_by_signals(), DemoWorld(Path(sys.argv[1])) as world:
     world.start_providers()
     world.push_example()
     world.start_daemon()

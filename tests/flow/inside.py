@@ -12,10 +12,10 @@ from typing import Any
 from reconciler.config.load import load_config
 from reconciler.credentials.keys import load_keyring
 from reconciler.credentials.redact import Redactor
-from reconciler.daemon.pipeline import Working
+from reconciler.daemon.pipeline import EventPipeline
 from reconciler.drivers.http.client import HttpSession
-from reconciler.engine.context import Deps, StateThread
-from reconciler.engine.controller import Engine
+from reconciler.engine.context import Context, StateThread
+from reconciler.engine.controller import Controller
 from reconciler.log import get_logger
 from reconciler.model.executions import Execution, Item
 from reconciler.model.resources import ResourceId
@@ -26,19 +26,19 @@ from tests.flow.stage_world import StageWorld
 
 
 class Inside:
-    """`Working` over a real store. ``later`` lets time pass; ``set_clock`` only sets the clock."""
+    """`EventPipeline` over a real store. ``later`` lets time pass; ``set_clock`` only sets the clock."""
 
-    def __init__(self, world: StageWorld, deps: Deps, engine: Engine, clock: list[float], set_ahead: list[float]) -> None:
+    def __init__(self, world: StageWorld, deps: Context, engine: Controller, clock: list[float], set_ahead: list[float]) -> None:
         self.world, self.deps, self.engine, self._clock, self._set_ahead = world, deps, engine, clock, set_ahead
         self.store = deps.store
         self.working = self.restarted()
 
-    def restarted(self) -> Working:
+    def restarted(self) -> EventPipeline:
         """Return (and use) what a new process has: nothing is known but what is in the state."""
         if hasattr(self, "working"):
             self.working.close()
         runtime = SimpleNamespace(enqueue_step=self._step)
-        self.working = Working(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
+        self.working = EventPipeline(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
         return self.working
 
     async def _step(self, execution_id: str, _token: str) -> str:
@@ -99,7 +99,7 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
         session = await stack.enter_async_context(HttpSession(allow=("127.0.0.1",)))
         source = open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
-        deps = Deps(
+        deps = Context(
             config=config,
             store=store,
             db=db,
@@ -111,7 +111,7 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
             owner=config.owner,
             redactor=Redactor(),
         )
-        engine = Engine(deps, source)
+        engine = Controller(deps, source)
         await engine.start()
         made = Inside(world, deps, engine, clock, set_ahead)
         stack.callback(lambda: made.working.close())

@@ -66,7 +66,7 @@ async def test_n4_an_event_that_overruns_is_quarantined_and_its_other_stage_and_
         assert [(one["target"], one["reason"]) for one in listed[0]["rejectedBy"]] == [("Stage/poisoned", "overrun")]
         assert len(await here.executions("plain")) == 2
         assert here.working._evaluator.overruns <= MOST_ATTEMPTS
-        outside = await here.engine.look_outside(None)
+        outside = await here.engine.read_event_status(None)
         assert (outside.quarantined, outside.pending) == (1, 0)
 
 

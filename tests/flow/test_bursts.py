@@ -13,9 +13,9 @@ from reconciler.events.group_commit import CROWD, Writer
 from reconciler.state.inbox import Stored
 
 
-def waiting(crowded: Any) -> Dispatcher:
+def waiting(under_load: Any) -> Dispatcher:
     return Dispatcher(
-        SimpleNamespace(), SimpleNamespace(), holder="test", on_queued=lambda: None, on_trouble=lambda: None, beat=lambda: None, crowded=crowded
+        SimpleNamespace(), SimpleNamespace(), holder="test", on_queued=lambda: None, on_trouble=lambda: None, beat=lambda: None, under_load=under_load
     )  # type: ignore[arg-type]
 
 
@@ -56,8 +56,8 @@ async def test_a_burst_is_many_deliveries_at_once_and_is_over_soon_after(monkeyp
     arrival: Any = SimpleNamespace(body=b"")
     for _ in range(CROWD - 1):
         await one.store(arrival)
-    assert not one.crowded
+    assert not one.under_load
     await one.store(arrival)
-    assert one.crowded
+    assert one.under_load
     await asyncio.sleep(0.35)
-    assert not one.crowded
+    assert not one.under_load

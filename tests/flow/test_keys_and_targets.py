@@ -154,8 +154,8 @@ async def test_n47_a_schedule_tells_when_it_fires_next(tmp_path: Path) -> None:
             "tick.yaml", 'kind: EventSource\nmetadata: {name: tick}\nspec: {type: schedule, schedule: {cron: "0 0 1 1 *"}}'
         )
         await here.sync()
-        assert here.engine.look_outside is not None
-        [row] = (await here.engine.look_outside(None)).schedules
+        assert here.engine.read_event_status is not None
+        [row] = (await here.engine.read_event_status(None)).schedules
         assert (row["name"], row["suspended"]) == ("tick", "")
         assert str(row["nextAt"]).endswith("-01-01T00:00:00Z")
 

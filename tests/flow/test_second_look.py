@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
-from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus, Why
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
 from reconciler.stages import poll as following
 from reconciler.stages.items import item_id, pin_of
@@ -97,7 +97,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
         here.later(6)
         await here.turn()
         ended = (await here.executions("s"))[0]
-        assert (ended.result, ended.why) == (Result.PASSED, Why.OK)
+        assert (ended.result, ended.why) == (Result.PASSED, EndReason.OK)
 
 
 async def test_a_run_is_asked_to_end_once_a_minute(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_nothing_is_tried_again_while_the_run_before_may_still_be_running(
             here.later(following.CANCEL_GRACE_S / 2)
             await here.turn()
         found = await here.executions("s")
-        assert [(one.result, one.why) for one in found] == [(Result.FAILED, Why.TIMED_OUT)]
+        assert [(one.result, one.why) for one in found] == [(Result.FAILED, EndReason.TIMED_OUT)]
         assert runs.started == 1
         assert (await here.items("s"))[0].state is ItemState.DONE
 
@@ -411,12 +411,12 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
 async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from reconciler.engine.statuses import Outside
+    from reconciler.engine.statuses import EventStatus
     from reconciler.server.metrics import Metrics
 
     async with inside(tmp_path) as here:
         rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
-        here.engine.view.outside = Outside({}, {}, {}, rows, 0)
+        here.engine.view.outside = EventStatus({}, {}, {}, rows, 0)
         metrics = Metrics(here.engine)
         ended: Any = SimpleNamespace(
             stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0

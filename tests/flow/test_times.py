@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.model.executions import ItemState, Result, Why
+from reconciler.model.executions import EndReason, ItemState, Result
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import NOOP
 
@@ -170,7 +170,7 @@ async def test_what_cannot_be_reached_is_tried_until_its_time_is_over_and_retrie
             here.later(10)
             await here.turn(1)
         once = (await here.executions("once"))[0]
-        assert (once.result, once.why) == (Result.FAILED, Why.TIMED_OUT)
+        assert (once.result, once.why) == (Result.FAILED, EndReason.TIMED_OUT)
         item = (await here.items("again"))[0]
         assert (item.state, item.reason, item.attempt) == (ItemState.QUEUED, "retry", 2)
         assert item.message.startswith("attempt 2 begins ")
@@ -178,5 +178,5 @@ async def test_what_cannot_be_reached_is_tried_until_its_time_is_over_and_retrie
         for _ in range(12):
             await here.turn(1)
             here.later(10)
-        assert [one.why for one in await here.executions("again")] == [Why.TIMED_OUT] * 2
+        assert [one.why for one in await here.executions("again")] == [EndReason.TIMED_OUT] * 2
         assert (await here.items("again"))[0].state is ItemState.DONE

@@ -222,7 +222,7 @@ UNSEEN = Run("5", detail={"repository": "acme/web"})
     ],
 )
 def test_a_token_proves_a_job_of_its_own_run_and_repository(run, claims, proved):
-    assert executor.proves(claims, run) is proved
+    assert executor.matches_job_token(claims, run) is proved
 
 
 async def test_a_job_token_of_the_run_is_a_proof_and_that_of_another_is_not(api, hands):
@@ -231,7 +231,7 @@ async def test_a_job_token_of_the_run_is_a_proof_and_that_of_another_is_not(api,
     issued = hands.github.admin.do("job_token", repo="acme/web", run_id=int(run.external_id))["claims"]
     assert issued["iss"] == executor.issuer(api)
     seen = (await executor.poll(api, what, run)).run
-    assert [executor.proves(issued, one) for one in (run, seen, other)] == [True, True, False]
+    assert [executor.matches_job_token(issued, one) for one in (run, seen, other)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

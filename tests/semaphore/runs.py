@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.sandbox.app import Call, Refusal, Reply, Route
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.semaphore.app import Semaphore
 from reconciler.sandbox.semaphore.shapes import shown_project
 
@@ -159,7 +159,7 @@ class Runs(Semaphore):
     def find(self, rows: list[dict[str, Any]], key: str, value: str) -> dict[str, Any]:
         found = next((one for one in rows if one[key] == value), None)
         if found is None:
-            raise Refusal(Reply(404, "Not Found"))
+            raise RefusedCall(Reply(404, "Not Found"))
         return found
 
     def shown(self, workflow: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from reconciler.cli.demo.world import World
+from reconciler.cli.demo.world import DemoWorld
 from reconciler.model.errors import ReconcilerError
 from reconciler.server.admin import call
 
@@ -21,7 +21,7 @@ ANSWER_S = 60.0
 class Traffic:
     """Hands and eyes for events and stages."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: DemoWorld) -> None:
         self._world = world
         self._github = world.providers["github"].admin
         self._semaphore = world.providers["semaphore"].admin

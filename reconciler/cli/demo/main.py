@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.cli.demo.script import Script, expect, wait_for
 from reconciler.cli.demo.stages import Stages
-from reconciler.cli.demo.world import World
+from reconciler.cli.demo.world import DemoWorld
 from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import say
 from reconciler.cli.sink import out
@@ -33,7 +33,7 @@ def demo(options: argparse.Namespace) -> int:
             else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-demo-")))
         )
         folder.mkdir(parents=True, exist_ok=True)
-        world = stack.enter_context(World(folder.resolve()))
+        world = stack.enter_context(DemoWorld(folder.resolve()))
         script = Script()
         try:
             _play(world, script)
@@ -67,7 +67,7 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _play(world: World, script: Script) -> None:
+def _play(world: DemoWorld, script: Script) -> None:
     _prepare(world, script)
     _apply(world, script)
     stages = Stages(world, script)
@@ -79,7 +79,7 @@ def _play(world: World, script: Script) -> None:
     _finish(world, script)
 
 
-def _prepare(world: World, script: Script) -> None:
+def _prepare(world: DemoWorld, script: Script) -> None:
     with script.step("sandbox: GitHub, Semaphore and Buddy as HTTP servers, and a Git remote") as notes:
         world.start_providers()
         notes.append(", ".join(f"{name} {server.url}" for name, server in world.providers.items()))
@@ -95,7 +95,7 @@ def _prepare(world: World, script: Script) -> None:
         notes.append(f"{len(creates)} to create, {document['sha256'][:19]}…")
 
 
-def _apply(world: World, script: Script) -> None:
+def _apply(world: DemoWorld, script: Script) -> None:
     with script.step("reconciler run: the daemon starts, fetches, applies"):
         world.start_daemon()
         wait_for("status file: all resources Ready", world.all_ready)
@@ -111,7 +111,7 @@ def _apply(world: World, script: Script) -> None:
         expect(world.cli("plan", "--detailed-exitcode").returncode == 0, "the second plan is not empty")
 
 
-def _repair(world: World, script: Script) -> None:
+def _repair(world: DemoWorld, script: Script) -> None:
     with script.step("somebody deletes the hook of acme/payments: found and made again") as notes:
         before = world.hooks("payments")[0]["id"]
         world.delete_hook("payments", before)
@@ -134,7 +134,7 @@ def _repair(world: World, script: Script) -> None:
         expect(world.cli("status", "--exit-code").returncode == 0, "status --exit-code is not 0")
 
 
-def _prune(world: World, script: Script) -> None:
+def _prune(world: DemoWorld, script: Script) -> None:
     with script.step("a commit removes one manifest: acted on at once, its hook is deleted") as notes:
         sha = world.remove_source("payments")
         wait_for("no hook on acme/payments", lambda: not world.hooks("payments"))
@@ -153,7 +153,7 @@ def _prune(world: World, script: Script) -> None:
         wait_for("the mended commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
 
 
-def _finish(world: World, script: Script) -> None:
+def _finish(world: DemoWorld, script: Script) -> None:
     with script.step("reconciler history --verify: every write is in the audit log, and its chain holds") as notes:
         done = world.cli("history", "--verify")
         expect(done.returncode == 0, "the audit log's chain is broken")
@@ -166,7 +166,7 @@ def _finish(world: World, script: Script) -> None:
         notes.append(f"{world.requests()} provider requests in all")
 
 
-def _keep(world: World) -> None:
+def _keep(world: DemoWorld) -> None:
     world.start_daemon()
     out("")
     out(f"left running in {world.folder}; Ctrl-C ends it")

@@ -6,7 +6,7 @@ from typing import Any
 
 from reconciler.cli.demo.events import Traffic
 from reconciler.cli.demo.script import Script, expect, wait_for
-from reconciler.cli.demo.world import World
+from reconciler.cli.demo.world import DemoWorld
 
 STATUSES = ["queued", "in_progress", "success"]
 SUPERSEDED = "inactive"
@@ -17,7 +17,7 @@ FORGED = {"X-Hub-Signature-256": "sha256=" + "0" * 64, "X-GitHub-Delivery": "000
 class Stages:
     """Plays them in order; the daemon runs, and everything declared is Ready."""
 
-    def __init__(self, world: World, script: Script) -> None:
+    def __init__(self, world: DemoWorld, script: Script) -> None:
         self._world = world
         self._script = script
         self._traffic = Traffic(world)

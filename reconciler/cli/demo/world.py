@@ -63,7 +63,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-class World:
+class DemoWorld:
     """A context manager; everything it starts it also ends."""
 
     EXPECTED_OBJECTS = 9
@@ -83,7 +83,7 @@ class World:
         self._http = httpx.Client(timeout=10)
         self._kept: dict[str, str] = {}
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> DemoWorld:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

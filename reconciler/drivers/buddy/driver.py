@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
+from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
 from reconciler.drivers.buddy import errors
 from reconciler.drivers.buddy import lookup as names
 from reconciler.drivers.buddy.compile import compile_integration, compile_source, required_workspace, targets_of
@@ -68,7 +68,7 @@ class BuddyDriver:
 
     provider = "buddy"
     hosts = ("api.buddy.works", "api.eu.buddy.works")
-    limits = Limits(concurrent=16)  # no number is published; every answer tells what is left
+    limits = ProviderLimits(concurrent=16)  # no number is published; every answer tells what is left
     receiver: Receiver | None = BuddyReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({BuddyExecutor.type: BuddyExecutor()})
     reporter: Reporter | None = None

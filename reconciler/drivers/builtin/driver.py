@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
+from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
 from reconciler.drivers.builtin.executor import Evaluate, HttpExecutor
 from reconciler.drivers.builtin.noop import NoopExecutor
 from reconciler.drivers.builtin.origins import PROVIDER
@@ -39,7 +39,7 @@ class WebDriver:
     """
 
     provider = PROVIDER
-    limits = Limits(concurrent=16)
+    limits = ProviderLimits(concurrent=16)
     types: Mapping[str, ManagedType] = MappingProxyType({})
     receiver: Receiver | None = None
     reporter: Reporter | None = None

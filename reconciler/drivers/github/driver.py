@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, ApiResponse, Authenticator, CompileContext, Connection, Limits, ManagedType
+from reconciler.drivers.base import Api, ApiResponse, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import check, errors
 from reconciler.drivers.github.auth import TokenAuthenticator
@@ -38,7 +38,7 @@ class GitHubDriver:
 
     provider = "github"
     hosts = ("api.github.com",)
-    limits = Limits(
+    limits = ProviderLimits(
         writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
     )
     receiver: Receiver | None = GitHubReceiver()

@@ -134,7 +134,7 @@ class GitHubExecutor:
         number = row.get("run_attempt") if isinstance(row, Mapping) else None
         return number if isinstance(number, int) and not isinstance(number, bool) else 0
 
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether the job's run is this one, in the same repository: by its id, which survives a rename, where that is known."""
         known = run.detail.get("repository_id")
         claimed = claims.get("repository_id") if known else claims.get("repository")

@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from reconciler.drivers.base import Limits
+from reconciler.drivers.base import ProviderLimits
 from reconciler.model.errors import RateLimited
 from reconciler.model.records import BudgetState
 
@@ -34,7 +34,7 @@ MAX_STOP_S = 86_400.0
 """No answer stops us for longer: an epoch in milliseconds must not mean the year 50,000."""
 RESERVE = 0.10
 """Share of the hourly rate that is kept for repairing drift."""
-UNLIMITED = Limits(concurrent=100)
+UNLIMITED = ProviderLimits(concurrent=100)
 _NUMBER = re.compile(r"[0-9]{1,12}")
 Run = Callable[..., Awaitable[Any]]
 
@@ -122,7 +122,7 @@ class Budget:
     def __init__(
         self,
         credential_id: str,
-        limits: Limits,
+        limits: ProviderLimits,
         *,
         store: BudgetStore | None,
         clock: Callable[[], float],

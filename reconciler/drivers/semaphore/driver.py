@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Limits, ManagedType
+from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
 from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.running import Executor, Reporter
 from reconciler.drivers.semaphore import errors
@@ -32,7 +32,7 @@ _CLOUD = ".semaphoreci.com"
 _PROBES = {"notifications": "/api/v1alpha/notifications", "secrets": "/api/v1beta/secrets"}
 
 
-class TokenAuthenticator:
+class SemaphoreTokenAuthenticator:
     """``Authorization: Token …``. No other header: one that starts with ``X-Semaphore-`` makes the edge answer 404."""
 
     def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue]) -> None:
@@ -57,7 +57,7 @@ class SemaphoreDriver:
 
     provider = "semaphore"
     hosts = ("*.semaphoreci.com",)
-    limits = Limits(concurrent=16)  # nothing is published; the open server code has no limiter
+    limits = ProviderLimits(concurrent=16)  # nothing is published; the open server code has no limiter
     receiver: Receiver | None = SemaphoreReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({SemaphoreExecutor.type: SemaphoreExecutor()})
     reporter: Reporter | None = None
@@ -85,7 +85,7 @@ class SemaphoreDriver:
             raise ValidationFailed(
                 f"{connection.integration}: auth.token names no secret", hint="Set `auth.token.valueFrom.secret`."
             )
-        return TokenAuthenticator(ref, read)
+        return SemaphoreTokenAuthenticator(ref, read)
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""
@@ -182,4 +182,4 @@ def _organization(url: str) -> str:
 
 driver = SemaphoreDriver()
 
-__all__ = ["SemaphoreDriver", "TokenAuthenticator", "driver"]
+__all__ = ["SemaphoreDriver", "SemaphoreTokenAuthenticator", "driver"]

@@ -150,7 +150,7 @@ class SemaphoreExecutor:
         """Its webhooks count no attempts."""
         return 0
 
-    def proves(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
         """Whether the job's workflow is this run's, first or newest, and its project, too."""
         workflow, project = claims.get("wf_id"), claims.get("prj_id")
         workflows = {run.external_id, str(run.detail.get("workflow") or run.external_id)} - {""}

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from reconciler.sandbox.app import Call, Refusal, Reply
+from reconciler.sandbox.app import Call, RefusedCall, Reply
 
 PER_PAGE = 20
 
@@ -18,7 +18,7 @@ def errors(*messages: str) -> dict[str, Any]:
 
 def refuse(status: int, *messages: str) -> NoReturn:
     """End the handler with a refusal."""
-    raise Refusal(Reply(status, errors(*messages)))
+    raise RefusedCall(Reply(status, errors(*messages)))
 
 
 def body_of(call: Call) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from reconciler.sandbox.app import Call, Refusal, Reply, Route, Simulator, SlidingLimit
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator, SlidingLimit
 from reconciler.sandbox.buddy.answers import body_of, errors, find, paged, refuse
-from reconciler.sandbox.buddy.delivery import Deliveries, Pushes
-from reconciler.sandbox.buddy.executions import Executions
-from reconciler.sandbox.buddy.pipelines import Pipelines
+from reconciler.sandbox.buddy.delivery import Pushes, WebhookSender
+from reconciler.sandbox.buddy.executions import SimulatedExecutions
+from reconciler.sandbox.buddy.pipelines import BuddyPipelines
 from reconciler.sandbox.buddy.rules import DEFAULT_AUTH, check_fields, missing_fields
 from reconciler.sandbox.buddy.webhooks import Webhooks, noted
 from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
@@ -63,9 +63,9 @@ class Buddy(Simulator):
     }
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._hooks, self._deliveries = Webhooks(self, self._workspace), Deliveries(self)
-        self._pipelines = Pipelines(self, self._workspace)
-        self._runs = Executions(self, self._pipelines, self._deliveries.execution)
+        self._hooks, self._deliveries = Webhooks(self, self._workspace), WebhookSender(self)
+        self._pipelines = BuddyPipelines(self, self._workspace)
+        self._runs = SimulatedExecutions(self, self._pipelines, self._deliveries.execution)
         self._pushes = Pushes(self, self._runs, self._deliveries)
         super().__init__(clock=clock)
 
@@ -141,7 +141,7 @@ class Buddy(Simulator):
         if self._token(call) is None:
             refuse(401, "Wrong authentication data")
         if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
-            raise Refusal(
+            raise RefusedCall(
                 Reply(429, errors("API rate limit exceeded"), {"X-Rate-Limit-Reset": str(int(self.clock() + wait_s) + 1)})
             )
 

@@ -19,7 +19,7 @@ import orjson
 from reconciler.sandbox.buddy import execution_shapes as shapes
 from reconciler.sandbox.buddy.answers import iso
 from reconciler.sandbox.buddy.execution_shapes import Row
-from reconciler.sandbox.buddy.executions import Executions
+from reconciler.sandbox.buddy.executions import SimulatedExecutions
 from reconciler.sandbox.buddy.webhooks import noted
 from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
 
@@ -30,7 +30,7 @@ TIMEOUT_S = 10.0
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "Buddy-Webhook"}
 
 
-class Deliveries:
+class WebhookSender:
     """Tells webhooks of executions and pushes."""
 
     def __init__(self, app: Buddy) -> None:
@@ -107,7 +107,7 @@ class Deliveries:
 class Pushes:
     """What follows when somebody pushes to the repository of a project."""
 
-    def __init__(self, app: Buddy, executions: Executions, deliveries: Deliveries) -> None:
+    def __init__(self, app: Buddy, executions: SimulatedExecutions, deliveries: WebhookSender) -> None:
         self.app, self._executions, self._deliveries = app, executions, deliveries
 
     def push(self, options: Mapping[str, Any]) -> dict[str, Any]:

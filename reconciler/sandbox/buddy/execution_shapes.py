@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class ExecutionTimeline:
     """Times are epoch seconds, None for what has not happened; ``share`` of the work is done."""
 
     status: str
@@ -31,24 +31,24 @@ class Life:
         return self.status in ENDED
 
 
-def life_of(execution: Mapping[str, Any], now: float) -> Life:
+def life_of(execution: Mapping[str, Any], now: float) -> ExecutionTimeline:
     """Return what the clock, and who stopped, finished or let it go on, made of an execution."""
     span = _span(execution)
     ended = _end(execution, span)
     if ended is not None and now >= ended[0]:
         began_at = min(span.begins_at, ended[0])
         if ended[1] in ("SKIPPED", "NOT_EXECUTED") or (ended[1] == "TERMINATED" and ended[0] < span.begins_at):
-            return Life(ended[1], None, ended[0], 0.0)
-        return Life(ended[1], began_at, ended[0], _share(execution, span, ended[0]))
+            return ExecutionTimeline(ended[1], None, ended[0], 0.0)
+        return ExecutionTimeline(ended[1], began_at, ended[0], _share(execution, span, ended[0]))
     if now < execution["made_at"]:
-        return Life("INITIAL", None, None, 0.0)
+        return ExecutionTimeline("INITIAL", None, None, 0.0)
     if now < span.begins_at:
-        return Life("ENQUEUED", None, None, 0.0)
+        return ExecutionTimeline("ENQUEUED", None, None, 0.0)
     share = _share(execution, span, now)
     if execution["stopped_at"] is not None:
-        return Life("TERMINATING", span.begins_at, None, share)
+        return ExecutionTimeline("TERMINATING", span.begins_at, None, share)
     waiting = execution["waits_for"] and execution["resumed_at"] is None
-    return Life(f"WAITING_FOR_{execution['waits_for']}" if waiting else "INPROGRESS", span.begins_at, None, share)
+    return ExecutionTimeline(f"WAITING_FOR_{execution['waits_for']}" if waiting else "INPROGRESS", span.begins_at, None, share)
 
 
 def next_change(execution: Mapping[str, Any], now: float) -> float | None:
@@ -105,7 +105,7 @@ def action_states(execution: Mapping[str, Any], now: float) -> list[tuple[str, f
     return [_action_state(execution, life, n, acting) for n in range(len(actions))]
 
 
-def _action_state(execution: Mapping[str, Any], life: Life, number: int, acting: int) -> tuple[str, float]:
+def _action_state(execution: Mapping[str, Any], life: ExecutionTimeline, number: int, acting: int) -> tuple[str, float]:
     share = max(0.0, min(1.0, life.share * acting - number))
     if number < acting and share >= 1.0:
         failed = number == acting - 1 and execution["result"] == "FAILED"

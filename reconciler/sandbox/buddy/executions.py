@@ -14,7 +14,7 @@ from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy import execution_shapes as shapes
 from reconciler.sandbox.buddy.answers import body_of, find, page_of, refuse
 from reconciler.sandbox.buddy.execution_shapes import ENDED, Row, life_of
-from reconciler.sandbox.buddy.pipelines import Pipelines, behaviour_of, identifier_of, planned
+from reconciler.sandbox.buddy.pipelines import BuddyPipelines, behaviour_of, identifier_of, planned
 from reconciler.sandbox.runs import KEPT, Timers
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ Told = Callable[[str, Row], None]
 """(event, execution): to be sent to the webhooks."""
 
 
-class Executions:
+class SimulatedExecutions:
     """Handles everything below ``/executions`` of a pipeline, and lets executions live."""
 
-    def __init__(self, app: Buddy, pipelines: Pipelines, tell: Told) -> None:
+    def __init__(self, app: Buddy, pipelines: BuddyPipelines, tell: Told) -> None:
         self.app, self.pipelines = app, pipelines
         self._tell = tell
         self._timers = Timers(lambda: app.clock())
@@ -136,7 +136,7 @@ class Executions:
     def run_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Start a pipeline as somebody at Buddy would (action ``run_pipeline``).
 
-        What `Pipelines.named` takes, fields of a request (a branch or tag may be a text), and keys of a behaviour.
+        What `BuddyPipelines.named` takes, fields of a request (a branch or tag may be a text), and keys of a behaviour.
         """
         domain, pipeline = self.pipelines.named(options)
         given = dict(options)

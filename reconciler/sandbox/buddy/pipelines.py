@@ -32,7 +32,7 @@ _DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class Pipelines:
+class BuddyPipelines:
     """Handles lists and descriptions of pipelines."""
 
     def __init__(self, app: Buddy, workspace: Workspaces) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from reconciler.sandbox.app import Call, Refusal, Reply, Route, Simulator
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator
 from reconciler.sandbox.github import actions as github_actions
 from reconciler.sandbox.github import deliveries as github_deliveries
 from reconciler.sandbox.github import limits as github_limits
@@ -33,11 +33,11 @@ from reconciler.sandbox.github import runs as github_runs
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.actions import Actions
 from reconciler.sandbox.github.commits import Commits
-from reconciler.sandbox.github.deliveries import Deliveries
+from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.deployments import Deployments
-from reconciler.sandbox.github.hooks import Hooks
+from reconciler.sandbox.github.hooks import RepositoryHooks
 from reconciler.sandbox.github.limits import RateLimits
-from reconciler.sandbox.github.logs import Logs
+from reconciler.sandbox.github.logs import SimulatedLogs
 from reconciler.sandbox.github.oidc import JobTokens
 from reconciler.sandbox.github.renames import Moves
 from reconciler.sandbox.github.request import etag, moved, page_of, refuse
@@ -57,7 +57,7 @@ OPEN = ("/_actions/", github_oidc.ROOT)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class HookOwner:
     """What a path names: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
 
     key: str
@@ -90,9 +90,9 @@ class GitHub(Simulator):
         self._secret = ""
         self._wanted = ""
         self._shown: dict[tuple[str, str], dict[str, Any]] = {}
-        self.hooks, self.deliveries = Hooks(self), Deliveries(self)
+        self.hooks, self.deliveries = RepositoryHooks(self), HookDeliveries(self)
         self.commits, self.workflows = Commits(self), Actions(self)
-        self.runs, self.logs = Runs(self), Logs(self)
+        self.runs, self.logs = Runs(self), SimulatedLogs(self)
         self.deployments, self.statuses = Deployments(self), Statuses(self)
         self.job_tokens, self.moves = JobTokens(self), Moves(self)
         if clock is None:
@@ -194,7 +194,7 @@ class GitHub(Simulator):
         if call.path.startswith(OPEN):
             return
         if not call.headers.get("user-agent"):
-            raise Refusal(
+            raise RefusedCall(
                 Reply(
                     403,
                     b"Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
@@ -281,12 +281,12 @@ class GitHub(Simulator):
         if refusal is not None:
             raise refusal
 
-    def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> Target:
+    def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> HookOwner:
         """Return what the path names, after checking that the token has ``permission`` there; follows no rename."""
         if "org" in where or "org_id" in where:
             known = self._find_org(where)
             self.require("organization_hooks", write=write)
-            return Target(
+            return HookOwner(
                 f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
             )
         full_name = self._find(call, where)
@@ -294,7 +294,7 @@ class GitHub(Simulator):
         self.require(permission, write=write)
         if write and repo["archived"]:
             raise refuse(403, "Repository was archived so is read-only.")
-        return Target(f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name)
+        return HookOwner(f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name)
 
     def _find_org(self, where: Mapping[str, str]) -> str:
         """Return the organization that a path names by its login or its id; raises a 404."""

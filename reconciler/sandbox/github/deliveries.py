@@ -43,7 +43,7 @@ class _Attempt:
     headers: Mapping[str, str]
 
 
-class Deliveries:
+class HookDeliveries:
     """Sends events to hooks, and handles everything below ``…/hooks/ID/deliveries``."""
 
     def __init__(self, app: GitHub) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reconciler.sandbox.app import Call, Refusal, Reply, Route
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.github.commits import Ref
 from reconciler.sandbox.github.request import body_of, flag_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github.run_shapes import phase_at
 from reconciler.sandbox.github.shapes import stamp
 
 if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, Target
+    from reconciler.sandbox.github.app import GitHub, HookOwner
 
 STATES = ("error", "failure", "inactive", "in_progress", "queued", "pending", "success")
 MAX_DESCRIPTION = 140
@@ -59,7 +59,7 @@ class Deployments:
         rows: list[dict[str, Any]] = self.app.state["deployments"].setdefault(str(repository_id), [])
         return rows
 
-    def _find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[Target, dict[str, Any]]:
+    def _find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
         target = self.app.target(call, where, write=write, permission="deployments")
         found = next((one for one in self._rows(target.repository_id) if str(one["id"]) == where["deployment_id"]), None)
         if found is None:
@@ -111,7 +111,7 @@ class Deployments:
             "production_environment": flag_of(body, "production_environment", default=environment == "production"),
         }
 
-    def _merge(self, target: Target, ref: Ref) -> None:
+    def _merge(self, target: HookOwner, ref: Ref) -> None:
         """Raise what GitHub answers where it has to merge the default branch into ``ref`` first."""
         repo = self.app.state["repos"][target.name]
         base = repo["default_branch"]
@@ -119,9 +119,9 @@ class Deployments:
             raise refuse(409, f"Conflict merging {base} into {ref.name}.")
         if ref.name in repo.get("behind", ()):
             repo["behind"].remove(ref.name)
-            raise Refusal(Reply(202, {"message": f"Auto-merged {base} into {ref.name} on deployment."}))
+            raise RefusedCall(Reply(202, {"message": f"Auto-merged {base} into {ref.name} on deployment."}))
 
-    def _check_contexts(self, target: Target, ref: Ref, required: Any) -> None:
+    def _check_contexts(self, target: HookOwner, ref: Ref, required: Any) -> None:
         """Raise the 409 for statuses that are not green: of all contexts, or of those that are required."""
         if required is not None and not (isinstance(required, list) and all(isinstance(one, str) for one in required)):
             raise refuse(422, "Invalid request.\n\nFor 'properties/required_contexts', it is not a list of strings.")
@@ -222,7 +222,7 @@ class Deployments:
         shown = self._shown_status(target.name, deployment, made)
         return Reply(201, shown, {"location": shown["url"]})
 
-    def _retire_others(self, target: Target, deployment: Mapping[str, Any]) -> None:
+    def _retire_others(self, target: HookOwner, deployment: Mapping[str, Any]) -> None:
         """Mark older successes of the environment inactive, but transient and production ones (docs: rest/deployments/statuses)."""
         for other in self._rows(target.repository_id):
             if other["id"] >= deployment["id"] or other["environment"] != deployment["environment"]:

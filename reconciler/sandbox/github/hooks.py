@@ -14,7 +14,7 @@ from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.request import body_of
 
 if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, Target
+    from reconciler.sandbox.github.app import GitHub, HookOwner
 
 MAX_PER_EVENT = 20
 _FIELDS = frozenset({"name", "config", "events", "active"})
@@ -25,7 +25,7 @@ _CONFIG_FIELDS = frozenset({"url", "content_type", "secret", "insecure_ssl", "us
 invalid = partial(request.invalid, "Hook")
 
 
-class Hooks:
+class RepositoryHooks:
     """Handlers of everything below ``…/hooks``."""
 
     def __init__(self, app: GitHub) -> None:
@@ -117,7 +117,7 @@ class Hooks:
             changed["config"] = _config(body["config"])  # the whole of it: a secret that is not mentioned is gone
         return self._store(call, target, hook, changed)
 
-    def _store(self, call: Call, target: Target, hook: dict[str, Any], changed: dict[str, Any], *, config: bool = False) -> Reply:
+    def _store(self, call: Call, target: HookOwner, hook: dict[str, Any], changed: dict[str, Any], *, config: bool = False) -> Reply:
         self._check(target, changed)
         with self.app.changing(target.key, self._of(target)):
             hook.update(changed, updated_at=shapes.stamp(self.app.clock()))
@@ -137,11 +137,11 @@ class Hooks:
         target, hook = self.find(call, where, write=True)
         return self._store(call, target, hook, {**hook, "config": _config({**hook["config"], **body_of(call)})}, config=True)
 
-    def _of(self, target: Target) -> list[dict[str, Any]]:
+    def _of(self, target: HookOwner) -> list[dict[str, Any]]:
         hooks: list[dict[str, Any]] = self.app.state["hooks"].setdefault(target.key, [])
         return hooks
 
-    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[Target, dict[str, Any]]:
+    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
         """Return the hook that a path names, and what it is on; raises the refusal if there is none."""
         target = self.app.target(call, where, write=write)
         hook = next((one for one in self._of(target) if str(one["id"]) == where["hook_id"]), None)
@@ -149,7 +149,7 @@ class Hooks:
             raise request.refuse(404, "Not Found")
         return target, hook
 
-    def _check(self, target: Target, hook: Mapping[str, Any]) -> None:
+    def _check(self, target: HookOwner, hook: Mapping[str, Any]) -> None:
         """Refuse a double, and a 21st hook for an event."""
         others = [one for one in self._of(target) if one["id"] != hook["id"]]
         same = [
@@ -165,15 +165,15 @@ class Hooks:
             if sum(1 for one in others if event in one["events"]) >= MAX_PER_EVENT:
                 raise invalid(code="custom", message=f'The "{event}" event cannot have more than {MAX_PER_EVENT} hooks')
 
-    def _url(self, call: Call, target: Target, hook: Mapping[str, Any]) -> str:
+    def _url(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> str:
         return f"{call.base_url}{target.path}/hooks/{hook['id']}"
 
-    def _shown(self, call: Call, target: Target, hook: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> dict[str, Any]:
         return shapes.hook(self._url(call, target, hook), hook, organization=target.organization)
 
     # events about a hook
 
-    def _ping_payload(self, call: Call, target: Target, hook: Mapping[str, Any]) -> dict[str, Any]:
+    def _ping_payload(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> dict[str, Any]:
         payload = {"zen": "Keep it logically awesome.", "hook_id": hook["id"], "hook": self._shown(call, target, hook)}
         if not target.organization:
             payload["repository"] = self.app.shown(call.base_url, target.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.sandbox.app import Call, Refusal, Reply, SlidingLimit
+from reconciler.sandbox.app import Call, RefusedCall, Reply, SlidingLimit
 from reconciler.sandbox.github import shapes as shapes
 
 DEFAULTS: Mapping[str, Any] = {
@@ -36,7 +36,7 @@ class RateLimits:
         """Raise the refusal of a request that is over a limit; a write takes its points here."""
         if self.numbers(token)["remaining"] <= 0:
             body = shapes.error("API rate limit exceeded for user ID 1.", 403)
-            raise Refusal(Reply(403, body, self.headers(token)))
+            raise RefusedCall(Reply(403, body, self.headers(token)))
         if in_flight > self._settings()["concurrent"]:
             raise _secondary(0)
         if call.method == "GET":
@@ -46,12 +46,12 @@ class RateLimits:
             self._take(token, "creates_per_minute", 60.0, 1)
             self._take(token, "creates_per_hour", 3600.0, 1)
 
-    def count(self, call: Call, token: str) -> Refusal | None:
+    def count(self, call: Call, token: str) -> RefusedCall | None:
         """Count an answer that is not 304; a read takes its point here. Return a refusal to answer instead."""
         if call.method == "GET":
             try:
                 self._take(token, "points_per_minute", 60.0, 1)
-            except Refusal as refusal:
+            except RefusedCall as refusal:
                 return refusal
         reset, used = self._window(token)
         self._used[token] = (reset, used + 1)
@@ -83,7 +83,7 @@ class RateLimits:
         return (reset, used) if self._clock() < reset else (self._clock() + 3600.0, 0)
 
 
-def _secondary(wait_s: float) -> Refusal:
+def _secondary(wait_s: float) -> RefusedCall:
     message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
     headers = {"retry-after": str(int(wait_s) + 1)} if wait_s else {}
-    return Refusal(Reply(403, shapes.error(message, 403), headers))
+    return RefusedCall(Reply(403, shapes.error(message, 403), headers))

@@ -38,7 +38,7 @@ class _Link:
     content: bytes
 
 
-class Logs:
+class SimulatedLogs:
     """Handles logs and artifacts, and the links they redirect to."""
 
     def __init__(self, app: GitHub) -> None:

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from reconciler.sandbox.app import Call, Refusal, Reply
+from reconciler.sandbox.app import Call, RefusedCall, Reply
 from reconciler.sandbox.github import shapes as shapes
 
 T = TypeVar("T")
 
 
-def refuse(status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None) -> Refusal:
+def refuse(status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None) -> RefusedCall:
     """Return the refusal to raise."""
-    return Refusal(Reply(status, shapes.error(message, status, errors), headers or {}))
+    return RefusedCall(Reply(status, shapes.error(message, status, errors), headers or {}))
 
 
-def invalid(resource: str, message: str = "Validation Failed", /, **error: Any) -> Refusal:
+def invalid(resource: str, message: str = "Validation Failed", /, **error: Any) -> RefusedCall:
     """Return a 422; ``error`` is its one entry of ``errors``."""
     return refuse(422, message, errors=[{"resource": resource, **error}] if error else None)
 
@@ -105,13 +105,13 @@ def etag(call: Call, content: bytes) -> str:
     return f'W/"{hashlib.sha256(seen.encode() + content).hexdigest()}"'
 
 
-def moved(call: Call, number: int, asked: str, root: str = "") -> Refusal:
+def moved(call: Call, number: int, asked: str, root: str = "") -> RefusedCall:
     """Return the redirect to where a repository is now: by its id, below ``root`` or the address that was asked."""
     rest = call.path[len(f"/repos/{asked}") :]
     query = "&".join(f"{key}={value}" for key, value in call.query.items())
     url = f"{root or call.base_url}/repositories/{number}{rest}" + (f"?{query}" if query else "")
     status, message = (301, "Moved Permanently") if call.method in ("GET", "HEAD") else (307, "Temporary Redirect")
-    return Refusal(Reply(status, {"message": message, "url": url, "documentation_url": shapes.DOCS}, {"location": url}))
+    return RefusedCall(Reply(status, {"message": message, "url": url, "documentation_url": shapes.DOCS}, {"location": url}))
 
 
 def _number(text: str | None, default: int, most: int) -> int:

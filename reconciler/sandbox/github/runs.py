@@ -20,7 +20,7 @@ from reconciler.sandbox.github.run_shapes import Phase, phase_at, phases, render
 from reconciler.sandbox.github.shapes import lite, simple_commit
 
 if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, Target
+    from reconciler.sandbox.github.app import GitHub, HookOwner
 
 DEFAULTS: Mapping[str, Any] = {
     "run_duration_s": None,  # of every run, instead of what its workflow says
@@ -247,11 +247,11 @@ class Runs:
 
     # answers
 
-    def _rows(self, target: Target) -> list[dict[str, Any]]:
+    def _rows(self, target: HookOwner) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.app.state["runs"].setdefault(str(target.repository_id), [])
         return rows
 
-    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[Target, dict[str, Any]]:
+    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
         """Return the run that a path names; raises the refusal if there is none."""
         target = self.app.target(call, where, write=write, permission="actions")
         run = next((one for one in self._rows(target) if str(one["id"]) == where["run_id"]), None)

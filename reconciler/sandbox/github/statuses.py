@@ -15,7 +15,7 @@ from reconciler.sandbox.github.request import body_of, invalid, limited, link_of
 from reconciler.sandbox.github.shapes import lite, stamp
 
 if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, Target
+    from reconciler.sandbox.github.app import GitHub, HookOwner
 
 STATES = ("error", "failure", "pending", "success")
 MOST = 1_000
@@ -38,11 +38,11 @@ class Statuses:
             ("GET", f"{prefix}/commits/{{ref+}}/status", self._combined),
         )
 
-    def _rows(self, target: Target) -> list[dict[str, Any]]:
+    def _rows(self, target: HookOwner) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.app.state["commit_statuses"].setdefault(str(target.repository_id), [])
         return rows
 
-    def latest(self, target: Target, sha: str) -> dict[str, dict[str, Any]]:
+    def latest(self, target: HookOwner, sha: str) -> dict[str, dict[str, Any]]:
         """Return the newest status of each context of a commit; a context's case does not matter."""
         return {row["context"].lower(): row for row in self._rows(target) if row["sha"] == sha}
 
@@ -78,7 +78,7 @@ class Statuses:
         self._say(target, row)
         return Reply(201, shown, {"location": shown["url"]})
 
-    def _say(self, target: Target, row: Mapping[str, Any]) -> None:
+    def _say(self, target: HookOwner, row: Mapping[str, Any]) -> None:
         commit = self.app.commits.shown(target.name, row["sha"])
         branches = [
             {"name": name, "commit": {"sha": row["sha"], "url": commit["url"]}, "protected": False}
@@ -95,7 +95,7 @@ class Statuses:
         }
         self.app.deliveries.publish(target.name, "status", payload, sender=row["creator"])
 
-    def _found(self, call: Call, ref: str, where: Mapping[str, str]) -> tuple[Target, str]:
+    def _found(self, call: Call, ref: str, where: Mapping[str, str]) -> tuple[HookOwner, str]:
         target = self.app.target(call, where, write=False, permission="statuses")
         found = self.app.commits.find_any(target.name, ref)
         if found is None and not is_sha(ref):
@@ -124,7 +124,7 @@ class Statuses:
         }
         return Reply(200, body, headers)
 
-    def _shown(self, target: Target, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, target: HookOwner, row: Mapping[str, Any]) -> dict[str, Any]:
         creator = self.app.user(row["creator"])
         return {
             "url": f"{self.app.base_url}{target.path}/statuses/{row['sha']}",

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from reconciler.sandbox.app import Call, Refusal, Reply, Route, Simulator
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator
 from reconciler.sandbox.semaphore import plumber as semaphore_plumber
 from reconciler.sandbox.semaphore.shapes import (
     DENIED,
@@ -101,13 +101,13 @@ class Semaphore(Simulator):
         if call.path.startswith(semaphore_plumber.OPEN):
             return
         if any(name.startswith("x-semaphore-") for name in call.headers) or not self.settings["organization_found"]:
-            raise Refusal(Reply(404, "Not Found"))
+            raise RefusedCall(Reply(404, "Not Found"))
         if not self.settings["address_allowed"]:
-            raise Refusal(Reply(404, "Your IP address is not allowed to access this organization."))
+            raise RefusedCall(Reply(404, "Your IP address is not allowed to access this organization."))
         if self._token(call) is None:
-            raise Refusal(Reply(401, "Unauthorized"))
+            raise RefusedCall(Reply(401, "Unauthorized"))
         if call.headers.get("user-agent", "").startswith("SemaphoreCLI"):
-            raise Refusal(Reply(400, {"message": "Call rejected because the client is outdated."}))
+            raise RefusedCall(Reply(400, {"message": "Call rejected because the client is outdated."}))
 
     def not_found(self, call: Call) -> Reply:
         """Each family has its own words for a path or a method that does not exist."""

@@ -36,7 +36,7 @@ MAX_RETRIES = 5
 RETRY_S = 0.5
 
 
-class Notifier:
+class NotificationSender:
     """Tells of pipelines that are done."""
 
     def __init__(self, app: Semaphore) -> None:

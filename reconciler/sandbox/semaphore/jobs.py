@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reconciler.sandbox.app import Call, Refusal, Reply, Route
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.runs import said_so_far
 from reconciler.sandbox.semaphore import run_shapes as shapes
-from reconciler.sandbox.semaphore.run_shapes import Life, Row, life_of, span_of
+from reconciler.sandbox.semaphore.run_shapes import PipelineTimeline, Row, life_of, span_of
 from reconciler.sandbox.semaphore.shapes import NOT_FOUND, refuse
 
 if TYPE_CHECKING:
@@ -81,18 +81,18 @@ class Jobs:
         """All events so far, each time; a job that has not begun has none."""
         found = self._find(key)
         if found is None:
-            raise Refusal(shapes.told(404, "Job not found"))
+            raise RefusedCall(shapes.told(404, "Job not found"))
         if not self.app.may(call, "project.view"):
-            raise Refusal(Reply(401, "Permission denied"))
+            raise RefusedCall(Reply(401, "Permission denied"))
         pipeline, job = found
         now = self.app.clock()
         life = life_of(pipeline, now)
         if not life.running_at:
-            raise Refusal(shapes.told(404, "Logs not found"))
+            raise RefusedCall(shapes.told(404, "Logs not found"))
         return Reply(200, {"events": list(_events(pipeline, job, life, now))})
 
 
-def _events(pipeline: Mapping[str, Any], job: Mapping[str, Any], life: Life, now: float) -> Iterator[Row]:
+def _events(pipeline: Mapping[str, Any], job: Mapping[str, Any], life: PipelineTimeline, now: float) -> Iterator[Row]:
     started, at = int(life.running_at), int(life.done_at or now)
     by_hand = life.done and pipeline["finished_at"] is not None
     share = 1.0 if by_hand else span_of(pipeline).share(life.stopping_at or life.done_at or now)

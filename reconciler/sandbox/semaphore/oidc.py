@@ -27,7 +27,7 @@ _CACHED = {"cache-control": "max-age=900, public, must-revalidate"}
 _MAX_COMPACT = 127
 
 
-class JobTokens:
+class OrganizationJobTokens:
     """Signs tokens of jobs, and publishes the keys to check them with."""
 
     def __init__(self, app: Semaphore) -> None:

@@ -48,7 +48,7 @@ class Start:
     request_token: str = ""
 
 
-class Pipelines:
+class SemaphorePipelines:
     """Handles everything below ``/pipelines``, and lets pipelines live."""
 
     def __init__(self, app: Semaphore, on_done: Callable[[Row], None]) -> None:

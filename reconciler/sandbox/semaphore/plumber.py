@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from reconciler.sandbox.app import Route
 from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
 from reconciler.sandbox.semaphore import oidc as semaphore_oidc
-from reconciler.sandbox.semaphore.delivery import Notifier
+from reconciler.sandbox.semaphore.delivery import NotificationSender
 from reconciler.sandbox.semaphore.jobs import Jobs
-from reconciler.sandbox.semaphore.oidc import JobTokens
-from reconciler.sandbox.semaphore.pipelines import Pipelines
+from reconciler.sandbox.semaphore.oidc import OrganizationJobTokens
+from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
 from reconciler.sandbox.semaphore.promotions import Promotions
 from reconciler.sandbox.semaphore.tasks import Tasks
 from reconciler.sandbox.semaphore.workflows import Workflows
@@ -29,10 +29,10 @@ class Plumber:
 
     def __init__(self, app: Semaphore) -> None:
         self.workflows = Workflows(app)
-        self.notifier = Notifier(app)
-        self.pipelines = Pipelines(app, self._pipeline_done)
+        self.notifier = NotificationSender(app)
+        self.pipelines = SemaphorePipelines(app, self._pipeline_done)
         self.promotions, self.tasks = Promotions(app), Tasks(app)
-        self.jobs, self.tokens = Jobs(app), JobTokens(app)
+        self.jobs, self.tokens = Jobs(app), OrganizationJobTokens(app)
 
     def routes(self) -> Iterable[Route]:
         """Return the paths of all parts."""

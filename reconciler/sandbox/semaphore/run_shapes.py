@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
-from reconciler.sandbox.app import Call, Refusal, Reply
+from reconciler.sandbox.app import Call, RefusedCall, Reply
 from reconciler.sandbox.runs import Span
 
 TRIGGERS = ("HOOK", "SCHEDULE", "API", "MANUAL_RUN")
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class PipelineTimeline:
     """What a pipeline is like at a moment. Times are epoch seconds, 0 for what has not happened."""
 
     state: str
@@ -45,24 +45,24 @@ def span_of(pipeline: Mapping[str, Any]) -> Span:
     return Span.of(pipeline["created_at"], pipeline["queued_s"], pipeline["duration_s"])
 
 
-def life_of(pipeline: Mapping[str, Any], now: float) -> Life:
+def life_of(pipeline: Mapping[str, Any], now: float) -> PipelineTimeline:
     """Return what the clock, and who stopped or finished it, made of a pipeline.
 
     Stopped before it ran it is canceled, later it is stopped.
     """
     span, stopped_at, finished_at = span_of(pipeline), pipeline["stopped_at"], pipeline["finished_at"]
     if finished_at is not None and now >= finished_at:
-        return Life("done", pipeline["result"], pipeline["reason"], min(span.begins_at, finished_at), 0.0, finished_at)
+        return PipelineTimeline("done", pipeline["result"], pipeline["reason"], min(span.begins_at, finished_at), 0.0, finished_at)
     if stopped_at is not None and now >= stopped_at:
         if stopped_at < span.begins_at:
-            return Life("done", "canceled", "user", 0.0, 0.0, stopped_at)
+            return PipelineTimeline("done", "canceled", "user", 0.0, 0.0, stopped_at)
         done_at = stopped_at + pipeline["stopping_s"]
         if now < done_at:
-            return Life("stopping", "", "", span.begins_at, stopped_at, 0.0)
-        return Life("done", "stopped", "user", span.begins_at, stopped_at, done_at)
+            return PipelineTimeline("stopping", "", "", span.begins_at, stopped_at, 0.0)
+        return PipelineTimeline("done", "stopped", "user", span.begins_at, stopped_at, done_at)
     if span.ends_at is not None and now >= span.ends_at:
-        return Life("done", pipeline["result"], pipeline["reason"], span.begins_at, 0.0, span.ends_at)
-    return Life(
+        return PipelineTimeline("done", pipeline["result"], pipeline["reason"], span.begins_at, 0.0, span.ends_at)
+    return PipelineTimeline(
         "running" if now >= span.begins_at else "queuing", "", "", span.begins_at if now >= span.begins_at else 0.0, 0.0, 0.0
     )
 
@@ -210,7 +210,7 @@ def shown_blocks(pipeline: Mapping[str, Any], now: float) -> list[Row]:
     ]
 
 
-def job_status(life: Life) -> str:
+def job_status(life: PipelineTimeline) -> str:
     """Return the word for a job of a pipeline."""
     return {"queuing": "ENQUEUED", "done": "FINISHED"}.get(life.state, life.state.upper())
 
@@ -258,18 +258,18 @@ def parameters_of(call: Call) -> dict[str, Any]:
     try:
         body = call.json()
     except ValueError as error:
-        raise Refusal(Reply(400, f"Malformed request: {error}")) from None
+        raise RefusedCall(Reply(400, f"Malformed request: {error}")) from None
     return {**call.query, **(body if isinstance(body, dict) else {})}
 
 
 def refuse_user(message: str) -> NoReturn:
     """A mistake of the caller: 400 with a JSON text."""
-    raise Refusal(told(400, message))
+    raise RefusedCall(told(400, message))
 
 
 def refuse_unseen() -> NoReturn:
     """What is not there, or not to be seen: 404 with a bare text."""
-    raise Refusal(Reply(404, "Not Found"))
+    raise RefusedCall(Reply(404, "Not Found"))
 
 
 def required(parameters: Mapping[str, Any], name: str) -> str:

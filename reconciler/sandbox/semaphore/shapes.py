@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from reconciler.sandbox.app import Call, Refusal, Reply
+from reconciler.sandbox.app import Call, RefusedCall, Reply
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _SECRET_NAME = re.compile(r"^[@: -._a-zA-Z0-9]+\Z")
@@ -137,7 +137,7 @@ def gateway_error(code: int, message: str) -> Reply:
 
 
 def refuse(code: int, message: str) -> NoReturn:
-    raise Refusal(gateway_error(code, message))
+    raise RefusedCall(gateway_error(code, message))
 
 
 def is_uuid(text: str) -> bool:

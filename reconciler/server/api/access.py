@@ -56,7 +56,7 @@ class TooMany(ReconcilerError):
     code = "RC8005"
 
 
-class Throttle:
+class FailedLoginThrottle:
     """Counts failures by peer. It refuses what fails, never a good token: behind a proxy all come from one address."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

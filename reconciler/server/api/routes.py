@@ -17,7 +17,7 @@ from reconciler.credentials.redact import Redactor
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.server.api import requests
-from reconciler.server.api.access import Access, Throttle, Tokens, TooMany, Unauthorized, bearer
+from reconciler.server.api.access import Access, FailedLoginThrottle, Tokens, TooMany, Unauthorized, bearer
 from reconciler.server.api.handlers import Backend, Handlers
 from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
 from reconciler.server.api.requests import Checks, Invalid
@@ -37,11 +37,11 @@ class Routes:
     """Makes the routes, and answers them."""
 
     def __init__(
-        self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: Throttle | None = None
+        self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: FailedLoginThrottle | None = None
     ) -> None:
         self._handlers = Handlers(backend)
         self._tokens = Tokens(tokens)
-        self._throttle = throttle or Throttle()
+        self._throttle = throttle or FailedLoginThrottle()
         self._redactor = redactor
         self._streams = 0
         self._log = get_logger("api")

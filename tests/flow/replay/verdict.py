@@ -63,7 +63,7 @@ class Found:
             return list(connection.execute(sa.select(table)))
 
 
-class Verdict:
+class OracleReport:
     """Holds what was found against what must be."""
 
     def __init__(self, world: StageWorld, found: Found, schedule: Schedule, *, strict: bool) -> None:
