@@ -24,7 +24,7 @@ async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iter
     """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
     link = await link_of(engine, integration)
     scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [
-        r.scope for r in await engine.deps.db(engine.deps.store.recorded, integration)
+        r.scope for r in await engine.deps.store.recorded(integration)
     ]
     if not scopes:
         raise UsageError(

@@ -127,7 +127,7 @@ async def _ping(options: argparse.Namespace) -> int:
 
     async with open_session(configuration(options), Options(lock=False, create=False)) as session:
         engine, deps = session.engine, session.deps
-        records = [r for r in await deps.db(deps.store.recorded) if not r.tombstone]
+        records = [r for r in await deps.store.recorded() if not r.tombstone]
         identity = parse_resource(options.resource, {r.resource for r in records})
         mine = [r for r in records if r.resource == identity]
         if not mine:

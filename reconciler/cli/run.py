@@ -124,7 +124,7 @@ class Daemon:
         return None if again else EXIT_OK
 
     async def _runtime(self, session: Session) -> Runtime:
-        incarnation = await session.deps.db(session.deps.store.get_meta, "incarnation") or "none"
+        incarnation = await session.deps.store.get_meta("incarnation") or "none"
         # One process on SQLite: a fixed id, so that it takes up what its own last life left. Among peers each has its own.
         executor = "single" if session.deps.store.dialect == "sqlite" else f"{socket.gethostname()}-{os.getpid()}"
         return Runtime(session.config.engine_url, incarnation=incarnation, executor_id=executor)
@@ -213,7 +213,7 @@ class Daemon:
 
         def dead() -> list[str]:
             """Loops that do not come round, and a database that does not answer though its connection stands."""
-            stuck = ["state"] if session.deps.db.busy_s() > STATE_STUCK_S else []
+            stuck = ["state"] if session.deps.store.thread.busy_s() > STATE_STUCK_S else []
             return [*loop.beats.dead(time.monotonic()), *stuck]
 
         probes = Probes(dead, lambda: loop.first_pass_done and not dead(), metrics.render)

@@ -23,7 +23,7 @@ from reconciler.credentials.keys import KeyRing, load_keyring
 from reconciler.credentials.process import harden
 from reconciler.credentials.redact import Redactor
 from reconciler.drivers.http.client import HttpSession
-from reconciler.engine.context import Context, StateThread
+from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
 from reconciler.log import configure, get_logger
 from reconciler.model.errors import StateError
@@ -31,8 +31,10 @@ from reconciler.model.records import AuditEntry
 from reconciler.source import Source, open_source
 from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
+from reconciler.state.async_store import AsyncStore
 from reconciler.state.audit import SEAL, AuditKey
 from reconciler.state.files import secure
+from reconciler.state.thread import StateThread
 
 
 @dataclass(slots=True)
@@ -69,24 +71,23 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
     async with contextlib.AsyncExitStack() as stack:
         if options.lock:
             stack.enter_context(_held(config))
-        db = StateThread()
-        stack.callback(db.close)
-        store = await db(_open_store, config, options)
-        stack.push_async_callback(db, store.close)
-        keyring = await db(_keys, config, store, options)
+        thread = StateThread()
+        stack.callback(thread.close)
+        store = await thread(_open_store, config, options)
+        stack.push_async_callback(thread, store.close)
+        keyring = await thread(_keys, config, store, options)
         for key in keyring.values():
             redactor.add(key)
         actor = options.actor or f"cli:{_user()}"
         if not options.read_only:
-            await db(_seal, store, actor)
-            stack.push_async_callback(db, _keep_anchor, store)
+            await thread(_seal, store, actor)
+            stack.push_async_callback(thread, _keep_anchor, store)
         session = await stack.enter_async_context(HttpSession.from_config(config.network))
         source = source or open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
         deps = Context(
             config=config,
-            store=store,
-            db=db,
+            store=AsyncStore(store, thread),
             keyring=keyring,
             session=session,
             clock=time.time,

@@ -163,7 +163,7 @@ async def _record_only(changes: Sequence[Change], target: ApplyTarget, deps: Con
     forget = [change.address for change in changes if change.action is Action.FORGET]
     forget += [old for change in changes if (old := target.dropped(change)) is not None]
     audit = [_audit(change, target, deps, outcome="done") for change in changes]
-    await deps.db(deps.store.record_and_forget, records, forget, audit, fence=target.fence)
+    await deps.store.record_and_forget(records, forget, audit, fence=target.fence)
     return [Step(change, external_id=change.external_id or "") for change in changes]
 
 
@@ -181,7 +181,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: ApplyTarg
         return steps
     failpoint("apply-before-begin")
     audit = [_audit(change, target, deps) for change, _, _ in prepared]
-    await deps.db(deps.store.begin, [intent for _, intent, _ in prepared], audit, fence=target.fence)
+    await deps.store.begin([intent for _, intent, _ in prepared], audit, fence=target.fence)
     failpoint("apply-after-begin")
     results = await asyncio.gather(*(_heard(change, secrets, target, deps) for change, _, secrets in prepared))
     failpoint("apply-before-settle")
@@ -199,7 +199,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: ApplyTarg
             )
         )
         steps.append(result.step(change))
-    await deps.db(deps.store.settle, outcomes, done, fence=target.fence)
+    await deps.store.settle(outcomes, done, fence=target.fence)
     failpoint("apply-after-settle")
     return steps
 

@@ -79,7 +79,7 @@ class ClientPool:
             return known
         budget = self._budgets.get(connection.credential_id)
         if budget is None:
-            budget = await self._deps.db(self._new_budget, connection, driver)
+            budget = await self._deps.store.run(self._new_budget, connection, driver)
             self._budgets[connection.credential_id] = budget
         authenticator = driver.authenticator(connection, secrets.read)
         api = ApiClient(
@@ -114,7 +114,7 @@ class ClientPool:
         driver = WebDriver(hosts=hosts)
         budget = self._budgets.get(connection.credential_id)
         if budget is None:
-            budget = await self._deps.db(self._new_budget, connection, driver)
+            budget = await self._deps.store.run(self._new_budget, connection, driver)
             self._budgets[connection.credential_id] = budget
         return ApiClient(
             connection,
@@ -152,9 +152,9 @@ class ClientPool:
         return Budget(
             connection.credential_id,
             limits,
-            store=None if self._read_only else self._deps.store,
+            store=None if self._read_only else self._deps.store.sync,
             clock=self._deps.clock,
-            run=self._deps.db,
+            run=self._deps.store.run,
         )
 
 

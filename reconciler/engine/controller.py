@@ -97,7 +97,7 @@ class Controller:
         """Take up what the state knows: last valid specs, statuses, suspensions."""
         self._use(await restore(self.deps))
         self.state.valid = self.live.revision
-        applied = await self.deps.db(self.deps.store.get_meta, "revision.applied")
+        applied = await self.deps.store.get_meta("revision.applied")
         self.state.applied = applied or ""
         await self._read_statuses()
         await self.refresh_suspensions()
@@ -139,7 +139,7 @@ class Controller:
     async def activate(self) -> None:
         """Store the revision that `sync` read as the last valid one."""
         if self._desired is not None and not self._read_only:
-            await self.deps.db(self.deps.store.set_meta, "revision.valid", (await activate_revision(self._desired, self.deps)).revision)
+            await self.deps.store.set_meta("revision.valid", (await activate_revision(self._desired, self.deps)).revision)
         self._desired = None
         self.state.valid = self.live.revision
 
@@ -156,7 +156,7 @@ class Controller:
 
     async def refresh_suspensions(self) -> None:
         """Read the suspensions made by command."""
-        self._suspensions = Suspensions(await self.deps.db(self.deps.store.suspensions))
+        self._suspensions = Suspensions(await self.deps.store.suspensions())
 
     def suspended(self, resource: Resource) -> str:
         """Return why nothing is begun for ``resource`` now: it, or an Integration it uses, is suspended; empty: it is not."""
@@ -173,8 +173,8 @@ class Controller:
         """Return every integration there is work for: declared, or gone but with something left behind."""
         declared = {r.id for r in self.live.resources.values() if r.id.kind == Kind.INTEGRATION.value}
         declared |= {found for r in self.live.resources.values() if (found := integration_of(r)) is not None}
-        left = set(await self.deps.db(self.deps.store.integrations_recorded))
-        left |= set(await self.deps.db(self.deps.store.connections))
+        left = set(await self.deps.store.integrations_recorded())
+        left |= set(await self.deps.store.connections())
         return tuple(sorted(declared | left))
 
     def soonest(self) -> float:
@@ -237,8 +237,8 @@ class Controller:
 
     async def look_at_clock(self) -> int:
         """Pull back what waits for a time that a clock set back has put far away; returns `turned`."""
-        now = await self.deps.db(self.deps.store.now)
-        back_s = await self.deps.db(self.deps.store.look_at_clock, now)
+        now = await self.deps.store.now()
+        back_s = await self.deps.store.look_at_clock(now)
         if back_s:
             self.turned += 1
             self.view.next_at = dict.fromkeys(self.view.next_at, now)
@@ -275,7 +275,7 @@ class Controller:
                 return False
             if hold is not None and not await hold.keep():
                 return False
-            return await self.deps.db(self.deps.store.suspensions) == suspensions.by_command
+            return await self.deps.store.suspensions() == suspensions.by_command
 
         return ReconcileContext(live, secrets, suspensions, go_on, hold, self.on_step)
 
@@ -293,12 +293,12 @@ class Controller:
     async def share(self, integration: ResourceId) -> None:
         """Tell the peers when an integration is due next, and who looked at it last."""
         ahead = self.view.next_at[integration] - self.deps.clock()
-        now = await self.deps.db(self.deps.store.now)
+        now = await self.deps.store.now()
         value = {"next_at": now + ahead, "by": self.holder, "at": now}
-        await self.deps.db(self.deps.store.set_cursors, {f"slice/{integration.path}": value})
+        await self.deps.store.set_cursors({f"slice/{integration.path}": value})
 
     async def _shared(self) -> dict[ResourceId, Any]:
-        rows = await self.deps.db(self.deps.store.cursors, "slice/")
+        rows = await self.deps.store.cursors("slice/")
         return {ResourceId.from_path(name.removeprefix("slice/")): value for name, value in rows.items()}
 
     async def due(self) -> dict[ResourceId, float]:
@@ -316,9 +316,9 @@ class Controller:
 
     async def _read_statuses(self) -> None:
         """Take the statuses from the state, where any process has stored another since we read or stored them."""
-        mark = await self.deps.db(self.deps.store.statuses_mark)
+        mark = await self.deps.store.statuses_mark()
         if mark != self._stored_mark:
-            self.view.statuses = self._stored = await self.deps.db(self.deps.store.statuses)
+            self.view.statuses = self._stored = await self.deps.store.statuses()
             self._stored_mark = mark
 
     async def finish_pass(self) -> None:
@@ -340,7 +340,7 @@ class Controller:
             await self._store_statuses(self.view.statuses)
             if self._all_settled():
                 self.state.applied = self.live.revision
-                await self.deps.db(self.deps.store.set_meta, "revision.applied", self.live.revision)
+                await self.deps.store.set_meta("revision.applied", self.live.revision)
         if self.on_change is not None:
             await self.on_change()
 
@@ -348,7 +348,7 @@ class Controller:
         """Return the generations: read again where another revision went live, here or at a peer."""
         if self._generations_of is not self.live or self.holder:
             live = self.live
-            self._generations = await self.deps.db(self.deps.store.generations)
+            self._generations = await self.deps.store.generations()
             self._generations_of = live
         return self._generations
 
@@ -357,7 +357,7 @@ class Controller:
         changed, gone = await asyncio.to_thread(_changed, self._stored, found)
         for start in range(0, max(len(changed), len(gone)), STATUSES_AT_ONCE):
             part = slice(start, start + STATUSES_AT_ONCE)
-            self._stored_mark = await self.deps.db(self.deps.store.save_statuses, changed[part], gone=gone[part])
+            self._stored_mark = await self.deps.store.save_statuses(changed[part], gone=gone[part])
         self._stored = found
 
     async def refresh_outside(self, *, whole: bool = False) -> None:
@@ -375,7 +375,7 @@ class Controller:
 
     async def _try_secrets(self) -> None:
         """Read every declared value: what is missing is said on the Secret itself, too."""
-        self.view.secrets = await self.deps.db(self._missing_secrets)
+        self.view.secrets = await self.deps.store.run(self._missing_secrets)
 
     def _missing_secrets(self) -> dict[ResourceId, ReconcilerError]:
         missing: dict[ResourceId, ReconcilerError] = {}
@@ -394,7 +394,7 @@ class Controller:
         """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
         now = self.deps.clock()
         config = self.deps.config.reconcile
-        schedule = await self.deps.db(Schedule.load, self.deps.store)
+        schedule = await self.deps.store.run(Schedule.load, self.deps.store.sync)
         failed = result.report.failed
 
         def again(key: str, error: ReconcilerError, digest: str) -> Retry:
@@ -411,18 +411,18 @@ class Controller:
         ]
         healed += [path] if result.error is None and path in schedule.retries else []
         healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
-        await self.deps.db(self.deps.store.save_retries, retries, [key for key in healed if key not in failed])
+        await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
         self.view.results[result.integration] = result
         self.view.next_at[result.integration] = self._next_at(result, retries, now)
         if self.holder:
             await self.share(result.integration)
         notes = notes_of(result, self.live, self.view.next_at[result.integration], now)
         if notes:
-            await self.deps.db(self.deps.store.journal, notes)
+            await self.deps.store.journal(notes)
         log_steps(self.deps.log, result, self.live.revision)
         done = result.integration not in self.live.resources and not result.recorded and result.error is None
-        if done and not await self.deps.db(self.deps.store.recorded, result.integration):  # else another Integration takes them over
-            await self.deps.db(self.deps.store.drop_connection, result.integration)
+        if done and not await self.deps.store.recorded(result.integration):  # else another Integration takes them over
+            await self.deps.store.drop_connection(result.integration)
 
     def _next_at(self, result: ReconcileResult, retries: Iterable[Retry], now: float) -> float:
         """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""

@@ -46,7 +46,7 @@ async def full_pass(engine: Controller, *, wait_settle: bool, sync: bool = True)
 
 async def unsettled_of(engine: Controller) -> tuple[ResourceId, ...]:
     """Return the integrations with writes of unknown outcome, changes that wait for time, or work that a batch left."""
-    doubtful = {intent.integration for intent in await engine.deps.db(engine.deps.store.unsettled)}
+    doubtful = {intent.integration for intent in await engine.deps.store.unsettled()}
     for integration, result in engine.view.results.items():
         waiting = any(
             c.disposition is Disposition.WAITING and c.reason in _SELF_SETTLING

@@ -89,30 +89,30 @@ class Clock:
     async def _heartbeat(self) -> None:
         """Say that this process lives, and take over what dead peers left (the engine by itself never does)."""
         store = self._deps.store
-        await self._deps.db(store.beat, self._runtime.executor_id)
-        for peer in await self._deps.db(store.dead_executors, DEAD_AFTER_S):
-            await self._deps.db(store.release_leases_of, peer)
+        await store.beat(self._runtime.executor_id)
+        for peer in await store.dead_executors(DEAD_AFTER_S):
+            await store.release_leases_of(peer)
             taken = await self._runtime.recover(peer)
-            await self._deps.db(store.remove_executor, peer)
+            await store.remove_executor(peer)
             self._deps.log.warning("peer_taken_over", outcome="recovered", error="", executor=peer, slices=taken)
 
     async def _retention(self) -> None:
         """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""
-        db, store, retention = self._deps.db, self._deps.store, self._deps.config.retention
-        now = await db(store.now)
-        dropped = await _all(lambda: db(store.prune_history, now - retention.history, BATCH))
-        dropped += await _all(lambda: db(store.prune_events, now - retention.inbox, BATCH))
-        dropped += await _all(lambda: db(store.prune_executions, now - retention.history, BATCH))
+        store, retention = self._deps.store, self._deps.config.retention
+        now = await store.now()
+        dropped = await _all(lambda: store.prune_history(now - retention.history, BATCH))
+        dropped += await _all(lambda: store.prune_events(now - retention.inbox, BATCH))
+        dropped += await _all(lambda: store.prune_executions(now - retention.history, BATCH))
         workflows = await _all(lambda: self._runtime.prune(iso(now - 86_400), BATCH))
-        await db(store.checkpoint)
+        await store.checkpoint()
         self._deps.log.debug("retention", rows=dropped, workflows=workflows)
 
     async def _anchor(self) -> None:
         """Write the audit log's head to the log and to the anchor's file: a cut tail is found only against a copy elsewhere."""
-        seq, digest = await self._deps.db(self._deps.store.audit_head)
+        seq, digest = await self._deps.store.audit_head()
         self._deps.log.info("audit_anchor", seq=seq, hash=digest)
         try:
-            await self._deps.db(self._deps.store.keep_anchor)
+            await self._deps.store.keep_anchor()
         except (OSError, ValueError) as error:
             self._deps.log.warning("anchor_not_kept", error=type(error).__name__)
 

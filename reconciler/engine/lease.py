@@ -29,11 +29,11 @@ class Lease:
     async def keep(self) -> bool:
         """Lengthen it; False when it went to somebody else."""
         asked = clock()
-        found = await self._deps.db(self._deps.store.acquire_lease, self.fence.name, self._holder, self._ttl_s)
+        found = await self._deps.store.acquire_lease(self.fence.name, self._holder, self._ttl_s)
         if found is None:
             return False
         if found.number != self.fence.number:  # it was taken away, and is free again: for everybody, not for us to keep
-            await self._deps.db(self._deps.store.release_lease, found)
+            await self._deps.store.release_lease(found)
             return False
         self._taken = asked
         return True
@@ -50,14 +50,14 @@ class Lease:
 @contextlib.asynccontextmanager
 async def holding(deps: Context, name: str, holder: str, ttl_s: float = TTL_S) -> AsyncIterator[Lease | None]:
     """Take the lease ``name`` for as long as the block lasts; yields None while another process has it."""
-    fence = await deps.db(deps.store.acquire_lease, name, holder, ttl_s)
+    fence = await deps.store.acquire_lease(name, holder, ttl_s)
     if fence is None:
         yield None
         return
     try:
         yield Lease(deps, fence, holder, ttl_s)
     finally:
-        await deps.db(deps.store.release_lease, fence)
+        await deps.store.release_lease(fence)
 
 
 def lost(name: str) -> FenceLost:

@@ -117,7 +117,7 @@ async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[S
     declared = _by_scope(known)
     hide = hidden_by(partial(_digest, deps))
     wanted = sorted(set(scopes))
-    stored = await deps.db(deps.store.observations, wanted)
+    stored = await deps.store.observations(wanted)
     world = ObservedState()
     gate = asyncio.Semaphore(deps.config.reconcile.concurrency)
     stop: list[ReconcilerError] = []
@@ -141,7 +141,7 @@ async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[S
     await asyncio.gather(*(look(scope) for scope in wanted))
     await _follow(api, types, expected, world, veiled)
     if world.fresh:
-        await deps.db(deps.store.save_observations, list(world.fresh.values()))
+        await deps.store.save_observations(list(world.fresh.values()))
     return world
 
 

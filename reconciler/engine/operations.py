@@ -22,7 +22,7 @@ TAKES = frozenset({Action.RECORD, Action.REMARK, Action.ADOPT, Action.UPDATE})
 
 async def link_of(engine: Controller, integration: ResourceId) -> Client:
     """Return the authenticated client of ``integration``; raises `ReconcilerError`."""
-    stored = await engine.deps.db(engine.deps.store.connections)
+    stored = await engine.deps.store.connections()
     return await engine.links.link(integration, engine.live, stored, engine.secrets)
 
 
@@ -59,9 +59,7 @@ async def adopt(
         return change.resource == resource and change.action is Action.ADOPT
 
     deps = engine.deps
-    await deps.db(
-        deps.store.append_audit,
-        [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
+    await deps.store.append_audit([AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
     )
 
     async def work(hold: Lease | None) -> ReconcileResult:
@@ -105,9 +103,9 @@ async def delete_orphan(engine: Controller, integration: ResourceId, orphan: Orp
         outcome="intent",
         detail={"scope": str(orphan.scope)},
     )
-    await deps.db(deps.store.append_audit, [entry])
+    await deps.store.append_audit([entry])
     await link.driver.types[orphan.scope.type].delete(link.api, orphan.scope, orphan.external_id)
-    await deps.db(deps.store.append_audit, [dataclasses.replace(entry, at=deps.clock(), outcome="done")])
+    await deps.store.append_audit([dataclasses.replace(entry, at=deps.clock(), outcome="done")])
 
 
 async def ping(engine: Controller, record: RecordedObject) -> bool:

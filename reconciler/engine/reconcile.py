@@ -152,13 +152,13 @@ async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: Cli
     """Look, and make the plan. Nothing is written, neither at the provider nor into what is recorded."""
     made = Prepared(order, setting, deps.clock())
     try:
-        stored = await deps.db(deps.store.connections)
+        stored = await deps.store.connections()
         link = await links.link(order.integration, setting.live, stored, setting.secrets)
         made = dataclasses.replace(made, link=link, twins=links.twins(link.connection, setting.live, stored))
         made = await _compile(made, deps)
         return await _decide(made, deps)
     except ReconcilerError as error:
-        return dataclasses.replace(made, error=error, recorded=await deps.db(deps.store.recorded, order.integration))
+        return dataclasses.replace(made, error=error, recorded=await deps.store.recorded(order.integration))
 
 
 async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
@@ -171,7 +171,7 @@ async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
     except ReconcilerError as error:
         result.error = error
     if result.error is not None or result.report.steps:  # else it stands as it was read for the plan
-        result.recorded = await deps.db(deps.store.recorded, prepared.integration)
+        result.recorded = await deps.store.recorded(prepared.integration)
     return result
 
 
@@ -179,7 +179,7 @@ async def still_fits(prepared: Prepared, deps: Context) -> Prepared:
     """Return ``prepared`` without the changes whose record or open write is another by now: another process was at work since."""
     if prepared.plan is None:
         return prepared
-    recorded, intents = await deps.db(known_of, prepared.integration, prepared.twins, prepared.setting.live, deps.store)
+    recorded, intents = await deps.store.run(known_of, prepared.integration, prepared.twins, prepared.setting.live, deps.store.sync)
     stale = _stale(prepared, recorded, intents)
     if not stale:
         return prepared
@@ -230,7 +230,7 @@ async def _decide(made: Prepared, deps: Context) -> Prepared:
     order, setting, link = made.order, made.setting, made.link
     if link is None:
         return made
-    recorded, intents = await deps.db(known_of, order.integration, made.twins, setting.live, deps.store)
+    recorded, intents = await deps.store.run(known_of, order.integration, made.twins, setting.live, deps.store.sync)
     scopes = {o.scope for o in made.compiled.objects} | {r.scope for r in recorded} | {i.scope for i in intents}
     world = await observe(link.api, link.driver.types, scopes, Known(made.compiled.objects, recorded, intents), deps)
     fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}
@@ -240,8 +240,8 @@ async def _decide(made: Prepared, deps: Context) -> Prepared:
     made = dataclasses.replace(
         made, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
     )
-    schedule = await deps.db(Schedule.load, deps.store)
-    approvals = frozenset(await deps.db(deps.store.approvals))
+    schedule = await deps.store.run(Schedule.load, deps.store.sync)
+    approvals = frozenset(await deps.store.approvals())
     plan = make_plan(_input(made, link, schedule, approvals, deps))
     if order.keep is not None:
         plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
@@ -284,19 +284,19 @@ async def _keep(prepared: Prepared, deps: Context) -> None:
     link = prepared.link
     if link is None:
         return
-    stored = await deps.db(deps.store.connections)
+    stored = await deps.store.connections()
     if stored.get(prepared.integration) != link.connection:
-        await deps.db(deps.store.save_connection, link.connection)
+        await deps.store.save_connection(link.connection)
     if not prepared.fresh:
         return
-    known = {record.address: record for record in await deps.db(deps.store.recorded, prepared.integration)}
+    known = {record.address: record for record in await deps.store.recorded(prepared.integration)}
     same = [one for one in prepared.fresh if one.address in known and _unplaced(known[one.address]) == _unplaced(one)]
     seen = [one.address for one in same if one.container == known[one.address].container and not known[one.address].seen]
     placed = [one for one in same if one.container != known[one.address].container]
     if seen:
-        await deps.db(deps.store.mark_seen, seen)
+        await deps.store.mark_seen(seen)
     if placed:
-        await deps.db(deps.store.record, placed)
+        await deps.store.record(placed)
 
 
 def _unplaced(record: RecordedObject) -> RecordedObject:
@@ -308,11 +308,11 @@ async def _act(prepared: Prepared, plan: Plan, result: ReconcileResult, deps: Co
     """Settle what observation answered, execute the plan, and prove deletes by looking again."""
     setting = prepared.setting
     if plan.settlements:
-        await deps.db(deps.store.settle_intents, plan.settlements, fence=setting.hold.fence if setting.hold is not None else None)
+        await deps.store.settle_intents(plan.settlements, fence=setting.hold.fence if setting.hold is not None else None)
     if not plan.executable or prepared.link is None:
         return
     if plan.approved:  # an approved set that is interrupted goes on without a new approval
-        await deps.db(deps.store.approve_all, list(plan.approved), by="approved-set", at=deps.clock())
+        await deps.store.approve_all(list(plan.approved), by="approved-set", at=deps.clock())
     target = _target(prepared, prepared.link, deps)
     result.report = await run_plan(plan, target, deps, go_on=setting.go_on)
     deleted = {s.change.scope for s in result.report.steps if s.error is None and s.change.action is Action.DELETE}
@@ -358,7 +358,7 @@ def _planned_value(desired: ManagedObject, one: WriteOnly, setting: ReconcileCon
 
 async def _prove_deletes(scopes: set[Scope], link: Client, target: ApplyTarget, prepared: Prepared, deps: Context) -> list[Step]:
     """A tombstone goes only when complete lists no longer show the object; what a list still shows is left for the next slice."""
-    rows = await deps.db(deps.store.recorded, prepared.integration)
+    rows = await deps.store.recorded(prepared.integration)
     recorded = tuple(r for r in rows if r.scope in scopes and r.tombstone)
     if not recorded:
         return []

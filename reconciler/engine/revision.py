@@ -38,11 +38,10 @@ async def load_revision(source: Source, revision: Revision, deps: Context, *, al
     snapshot = await source.snapshot(revision)
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    desired = await deps.db(
-        load,
+    desired = await deps.store.run(load,
         files,
         revision=revision.id,
-        cache=deps.store.blob_cache(),
+        cache=deps.store.sync.blob_cache(),
         sandbox=deps.sandbox,
         refused=refusal_of_literals(deps.config.network.allow),
     )
@@ -90,7 +89,7 @@ def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
 
 async def merge(desired: Desired, deps: Context) -> ActiveRevision:
     """Return ``desired``, with the last valid specs of what is invalid in it or hidden by something that was not read."""
-    stored = await deps.db(deps.store.resources)
+    stored = await deps.store.resources()
     found = desired.by_id()
     bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
     gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in found]
@@ -106,19 +105,19 @@ async def merge(desired: Desired, deps: Context) -> ActiveRevision:
 async def activate_revision(desired: Desired, deps: Context) -> ActiveRevision:
     """Merge, and store what is valid as the new last valid; what a complete revision no longer declares is dropped."""
     live = await merge(desired, deps)
-    await deps.db(deps.store.save_resources, [(r.id.path, r.spec_digest, resource_to_json(r)) for r in desired.resources])
+    await deps.store.save_resources([(r.id.path, r.spec_digest, resource_to_json(r)) for r in desired.resources])
     if live.complete:
-        stored = await deps.db(deps.store.resources)
+        stored = await deps.store.resources()
         gone = [path for path in stored if ResourceId.from_path(path) not in live.resources]
         if gone:
-            await deps.db(deps.store.drop_resources, gone)
+            await deps.store.drop_resources(gone)
     return live
 
 
 async def restore(deps: Context) -> ActiveRevision:
     """Return the last valid specs from the state: what is in force when the source cannot be read at start-up."""
-    stored = await deps.db(deps.store.resources)
-    revision = await deps.db(deps.store.get_meta, "revision.valid") or ""
-    resources = {resource.id: resource for resource in await deps.db(resources_from_json, stored.values())}
+    stored = await deps.store.resources()
+    revision = await deps.store.get_meta("revision.valid") or ""
+    resources = {resource.id: resource for resource in await deps.store.run(resources_from_json, stored.values())}
     # Not complete: nothing is pruned before the source was read once.
     return ActiveRevision(revision, resources, frozenset(), (), complete=False)

@@ -197,20 +197,20 @@ class Intake:
 
     async def load(self) -> None:
         """Take up what the state knows of rotations and of when sources were heard of."""
-        store, db = self._deps.store, self._deps.db
-        for source, at in (await db(store.last_arrivals)).items():
+        store = self._deps.store
+        for source, at in (await store.last_arrivals()).items():
             self.heard.setdefault(source, LastDelivery(at, ""))
         for endpoint in self.endpoints().values():
             if endpoint.rotation > 0:
-                rotation = rotation_of(await db(store.get_cursor, rotation_cursor(endpoint.source.id)))
+                rotation = rotation_of(await store.get_cursor(rotation_cursor(endpoint.source.id)))
                 if rotation is not None:
                     self.rotations[endpoint.source.id] = rotation
 
     async def save(self) -> None:
         """Store when sources were heard of, and rotations that are in force everywhere now."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         values: dict[str, Any] = {f"heard/{source.path}": heard.at for source, heard in self.heard.items()}
-        now = await db(store.now)
+        now = await store.now()
         for endpoint in self.endpoints().values():
             source, number = endpoint.source.id, endpoint.rotation
             known = self.rotations.get(source)
@@ -218,7 +218,7 @@ class Intake:
                 self.rotations[source] = Rotation(number, now)
                 values[rotation_cursor(source)] = {"number": number, "since": now}
         if values:
-            await db(store.set_cursors, values)
+            await store.set_cursors(values)
 
     def _in_force(self, endpoint: Endpoint) -> bool:
         """Whether the newest key is written everywhere: the source's objects are as declared at its newest generation."""

@@ -80,10 +80,10 @@ class Sweep:
 
     async def run(self, only: ResourceId | None = None, *, since: float | None = None) -> list[Swept]:
         """Sweep every source of an Integration (or only one); ``since`` (epoch seconds) looks further back than the last sweep."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         fence = None
         if store.dialect != "sqlite":
-            fence = await db(store.acquire_lease, "sweep", self._holder, 600.0)
+            fence = await store.acquire_lease("sweep", self._holder, 600.0)
             if fence is None:
                 return []
         try:
@@ -91,7 +91,7 @@ class Sweep:
                 return await self._all(only, since)
         finally:
             if fence is not None:
-                await db(store.release_lease, fence)
+                await store.release_lease(fence)
 
     async def _all(self, only: ResourceId | None, since: float | None) -> list[Swept]:
         limit = asyncio.Semaphore(AT_ONCE)
@@ -114,12 +114,12 @@ class Sweep:
         source = endpoint.source
         if self._engine.suspended(source):
             return Swept(source.id)
-        db, store = self._deps.db, self._deps.store
-        now = await db(store.now)
+        store = self._deps.store
+        now = await store.now()
         name = f"sweep/{source.id.path}"
-        before = await db(store.get_cursor, name)
+        before = await store.get_cursor(name)
         if before is None and since is None:  # a source that is new: what happened before it was declared is not its business
-            await db(store.set_cursors, {name: now})
+            await store.set_cursors({name: now})
             return Swept(source.id)
         before = min(float(before or now), now)  # a clock that was ahead, and was set back, must not hide what is missed since
         begin = since if since is not None else max(before - OVERLAP_S, now - MOST_S)
@@ -140,7 +140,7 @@ class Sweep:
             )
             return swept
         if not place.swept.failed:
-            await db(store.set_cursors, {name: now})
+            await store.set_cursors({name: now})
         if place.swept.missed:
             self._deps.log.warning(
                 "deliveries_missed",
@@ -156,9 +156,9 @@ class Sweep:
     async def _place(self, endpoint: Endpoint, since: float) -> _Place:
         engine, source = self._engine, endpoint.source
         integration = ResourceId.from_path(endpoint.integration)
-        stored = await self._deps.db(self._deps.store.connections)
+        stored = await self._deps.store.connections()
         link = await engine.links.link(integration, engine.live, stored, engine.secrets)
-        records = await self._deps.db(self._deps.store.recorded, integration)
+        records = await self._deps.store.recorded(integration)
         hooks = [
             Hook(source.id, one.scope.type, one.scope.key, one.external_id)
             for one in records
@@ -181,7 +181,7 @@ class Sweep:
             await self._fetch(place, one)
 
     async def _unknown(self, place: _Place, past: Sequence[PastDelivery]) -> list[PastDelivery]:
-        known = await self._deps.db(self._deps.store.known_deliveries, place.endpoint.source.id, [one.id for one in past])
+        known = await self._deps.store.known_deliveries(place.endpoint.source.id, [one.id for one in past])
         return [one for one in past if one.id not in known]
 
     async def _redeliver(self, place: _Place, missing: Sequence[PastDelivery]) -> list[PastDelivery]:
@@ -209,7 +209,7 @@ class Sweep:
         try:
             delivery = await place.receiver.fetch(place.api, _hook_of(place, one), one)
             origin = Origin.RECOVERED if place.receiver.keeps_deliveries else Origin.POLLED
-            stored = await self._intake.store(source, delivery, origin, await self._deps.db(self._deps.store.now))
+            stored = await self._intake.store(source, delivery, origin, await self._deps.store.now())
             place.swept.recovered += stored.new
         except StateError:
             raise

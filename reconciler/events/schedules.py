@@ -59,7 +59,7 @@ class ScheduleSource:
             self._after.clear()
             self.next_at.clear()
         deps = self._engine.deps
-        now = await deps.db(deps.store.now)
+        now = await deps.store.now()
         await self._load(sources, now)
         due = [(source, found) for source in sources if (found := self._due(source, now))]
         fired = [(source, found) for source, found in due if not self._engine.suspended(source)]
@@ -88,7 +88,7 @@ class ScheduleSource:
         if not fresh:
             return
         deps = self._engine.deps
-        known = await deps.db(deps.store.cursors, "schedule/")
+        known = await deps.store.cursors("schedule/")
         begun = []
         for source in fresh:
             digest = digest_of(source.spec["schedule"])
@@ -108,12 +108,12 @@ class ScheduleSource:
         for source in sources:
             self._after[source.id] = (digest_of(source.spec["schedule"]), at)
         rows = {f"schedule/{one.id.path}": dict(zip(("digest", "after"), self._after[one.id], strict=True)) for one in sources}
-        await deps.db(deps.store.set_cursors, rows)
+        await deps.store.set_cursors(rows)
 
     async def _fire(self, fired: list[tuple[Resource, list[float]]], now: float) -> None:
         """Store the newest slot of each schedule, all in one commit."""
         deps = self._engine.deps
-        stored = await deps.db(deps.store.add_events, [_arrival(source.id, due, now) for source, due in fired])
+        stored = await deps.store.add_events([_arrival(source.id, due, now) for source, due in fired])
         for (source, due), one in zip(fired, stored, strict=True):
             if one.new and len(due) > 1:
                 deps.log.warning(

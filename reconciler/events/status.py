@@ -54,7 +54,7 @@ class Looking:
         if before is None:
             before = await asyncio.to_thread(self._singly, live, self._stages, self._intake.endpoints())
         states = (EventState.PENDING, EventState.FAILED, EventState.QUARANTINED)
-        counts = await self._engine.deps.db(self._engine.deps.store.event_counts, states)
+        counts = await self._engine.deps.store.event_counts(states)
         pending, failed, quarantined = (counts[state] for state in states)
         schedules = await self._schedules(before.suspended)
         return dataclasses.replace(
@@ -80,7 +80,7 @@ class Looking:
 
     async def _schedules(self, suspended: Mapping[ResourceId, str]) -> tuple[dict[str, object], ...]:
         """Return when each schedule fires next; a suspended one does not."""
-        now = await self._engine.deps.db(self._engine.deps.store.now) if self._scheduled else 0.0
+        now = await self._engine.deps.store.now() if self._scheduled else 0.0
         return tuple(
             {
                 "name": one.id.name,
@@ -124,11 +124,11 @@ class Looking:
         return None
 
     async def _rows(self, stages: Sequence[Resource]) -> tuple[dict[str, object], ...]:
-        store, db = self._engine.deps.store, self._engine.deps.db
+        store = self._engine.deps.store
         if not stages:
             return ()
-        counts = await db(store.counts)
+        counts = await store.counts()
         last: dict[str, Execution] = {}
         for start in range(0, len(stages), STAGES_AT_ONCE):
-            last |= await db(store.last_executions, [one.id.path for one in stages[start : start + STAGES_AT_ONCE]])
+            last |= await store.last_executions([one.id.path for one in stages[start : start + STAGES_AT_ONCE]])
         return tuple(stage_view(one, counts.get(one.id.path, {}), last.get(one.id.path)) for one in stages)

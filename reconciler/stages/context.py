@@ -83,7 +83,7 @@ class Stepping:
     async def save(self, work: Work, **changes: Any) -> Work:
         """Store ``changes`` of the execution; raises `FenceLost` when somebody else changed it meanwhile."""
         changed = dataclasses.replace(work.execution, **changes)
-        return dataclasses.replace(work, execution=await self.deps.db(self.deps.store.save_execution, changed))
+        return dataclasses.replace(work, execution=await self.deps.store.save_execution(changed))
 
     async def end(self, work: Work, ended: Ended) -> None:
         """Store the end with all that it leads to, and say so."""
@@ -111,7 +111,7 @@ class Stepping:
         stage = execution.stage
         self.deps.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
         entry = JournalEntry(self.deps.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields})
-        await self.deps.db(self.deps.store.journal, [entry])
+        await self.deps.store.journal([entry])
 
 
 class _Secrets(Mapping[str, str]):

@@ -71,7 +71,7 @@ class ExecutorResolver:
     async def link(self, integration: ResourceId) -> Client:
         """Return the link of an integration, declared or kept in the state."""
         engine = self._engine
-        stored = await engine.deps.db(engine.deps.store.connections)
+        stored = await engine.deps.store.connections()
         return await engine.links.link(integration, engine.live, stored, engine.secrets)
 
     async def reporter(self, integration: ResourceId) -> tuple[Reporter, ApiClient]:

@@ -69,16 +69,15 @@ class Ending:
         url = finished.run.url if finished.run is not None else ""
         reports = () if retry is not None else statuses.at_end(item, stage.spec, result, why, now, url=url, message=message)
         failpoint("execution-before-finish")
-        saved = await self._deps.db(
-            self._deps.store.finish_execution, finished, outputs=kept, retry=retry, event=event, body=body, reports=reports
+        saved = await self._deps.store.finish_execution(finished, outputs=kept, retry=retry, event=event, body=body, reports=reports
         )
         failpoint("execution-after-finish")
         return saved
 
     async def abandon(self, execution: Execution, now: float, message: str) -> None:
         """End an execution that cannot be worked on: what it is made of is gone, or every step of it fails."""
-        item = await self._deps.db(self._deps.store.item, execution.item_id)
-        pinned = await self._deps.db(self._deps.store.pinned, execution.spec_digest)
+        item = await self._deps.store.item(execution.item_id)
+        pinned = await self._deps.store.pinned(execution.spec_digest)
         if item is not None and pinned is not None:
             try:
                 await self.end(execution, item, resource_from_json(pinned), Ended(Result.FAILED, EndReason.LOST, message), now)
@@ -96,12 +95,12 @@ class Ending:
             finished_at=now,
             next_at=0.0,
         )
-        await self._deps.db(self._deps.store.finish_execution, lost, outputs={})
+        await self._deps.store.finish_execution(lost, outputs={})
 
     async def _outputs(self, execution: Execution, stage: Resource, ended: Ended) -> Mapping[str, Any]:
         if ended.simulated:
             return {one["name"]: f"dry-run-{one['name']}" for one in stage.spec.get("outputs", ())}
-        pushed = await self._deps.db(self._deps.store.outputs, execution.id)
+        pushed = await self._deps.store.outputs(execution.id)
         told = ended.report.outputs if ended.report is not None else {}
         return {**told, **pushed}
 

@@ -27,15 +27,15 @@ class LogReader:
 
     async def read(self, execution_id: str, cursor: str = "") -> LogLines:
         """Return what there is after ``cursor``, secrets blotted out; ``complete`` when there will be no more. Raises `NoLog`."""
-        store, db = self._deps.store, self._deps.db
-        execution: Execution | None = await db(store.execution, execution_id)
+        store = self._deps.store
+        execution: Execution | None = await store.execution(execution_id)
         if execution is None:
             raise ReconcilerError(f"no execution {execution_id}", code="RC6030", hint="See `reconciler executions`.")
         if execution.run is None:
             if execution.state is ExecutionState.FINISHED:
                 raise NoLog(f"{execution_id} never ran: {execution.message}")
             return LogLines((), cursor, complete=False)
-        pinned = await db(store.pinned, execution.spec_digest)
+        pinned = await store.pinned(execution.spec_digest)
         if pinned is None:
             raise NoLog(f"the configuration of {execution_id} is gone")
         stage = resource_from_json(pinned)

@@ -56,9 +56,9 @@ class Pushing:
         """
         if not token or len(token) > MAX_TOKEN:
             raise OutputsRefused("no bearer token, or one that is no token of a job")
-        store, db = self._deps.store, self._deps.db
-        execution: Execution | None = await db(store.execution, execution_id)
-        pinned = await db(store.pinned, execution.spec_digest) if execution is not None else None
+        store = self._deps.store
+        execution: Execution | None = await store.execution(execution_id)
+        pinned = await store.pinned(execution.spec_digest) if execution is not None else None
         if execution is None or pinned is None:
             raise OutputsRefused("the token is not of this execution's run")  # the same for one that does not exist
         stage = resource_from_json(pinned)
@@ -67,7 +67,7 @@ class Pushing:
             raise OutputsRefused(f"the outputs are nested deeper than {DEEPEST} levels", status=422)
         declared = {one["name"] for one in stage.spec.get("outputs", ())}
         kept = {name: value for name, value in outputs.items() if name in declared}
-        if not await db(store.put_outputs, execution_id, kept):
+        if not await store.put_outputs(execution_id, kept):
             raise OutputsRefused("the execution has ended", status=409)
         self._deps.log.info(
             "outputs_pushed", kind="Stage", name=stage.id.name, canvas=stage.id.canvas, execution=execution_id, count=len(kept)

@@ -35,8 +35,8 @@ class ReportLoop:
 
     async def send_due(self) -> int:
         """Write what is due; returns how many were tried."""
-        store, db = self._deps.store, self._deps.db
-        due = await db(store.due_reports, await db(store.now), BATCH)
+        store = self._deps.store
+        due = await store.due_reports(await store.now(), BATCH)
         for one in due:
             try:
                 await self._one(one)
@@ -56,10 +56,10 @@ class ReportLoop:
                 await self._write(report, hold)
 
     async def _write(self, report: PendingReport, hold: Lease | None) -> None:
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         try:
             target = await self._send(report, hold)
-            await db(store.end_report, report, await db(store.now), target=target)
+            await store.end_report(report, await store.now(), target=target)
             self._deps.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
         except FenceLost:
             return  # whoever took over writes it
@@ -81,8 +81,8 @@ class ReportLoop:
         return {"target": target}
 
     async def _failed(self, report: PendingReport, error: ReconcilerError) -> None:
-        store, db = self._deps.store, self._deps.db
-        now = await db(store.now)
+        store = self._deps.store
+        now = await store.now()
         failures = int(report.payload.get("failures", 0)) + 1
         first = float(report.payload.get("failed_at", now))
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
@@ -91,14 +91,14 @@ class ReportLoop:
             self._deps.log.error(
                 "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
             )
-            await db(store.end_report, report, now, error=error.message)
+            await store.end_report(report, now, error=error.message)
             return
         pause = pause_after(self._deps, failures, error)
         self._deps.log.warning(
             "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
         )
         payload = {**report.payload, "failures": failures, "failed_at": first, "error": error.message}
-        await db(store.put_off_report, report, now + pause, payload)
+        await store.put_off_report(report, now + pause, payload)
 
 
 def _request(report: PendingReport) -> DeploymentRequest:

@@ -71,19 +71,19 @@ class Steps:
             await self._put_off(execution_id, error)
 
     async def _put_off(self, execution_id: str, error: Exception) -> None:
-        store, db = self._deps.store, self._deps.db
-        execution = await db(store.execution, execution_id)
+        store = self._deps.store
+        execution = await store.execution(execution_id)
         if execution is None or execution.state is ExecutionState.FINISHED:
             return
         message = error.message if isinstance(error, ReconcilerError) else f"a defect of this program: {type(error).__name__}"
-        now = await db(store.now)
+        now = await store.now()
         if execution.failures + 1 >= QUARANTINE:
             await self.tools.ending.abandon(execution, now, message)
             return
         put_off = dataclasses.replace(
             execution, failures=execution.failures + 1, message=message, next_at=now + self.tools.pause(execution.failures)
         )
-        await db(store.save_execution, put_off)
+        await store.save_execution(put_off)
 
     @contextlib.asynccontextmanager
     async def _lease(self, execution_id: str) -> AsyncIterator[Guard | None]:
@@ -106,13 +106,13 @@ class Steps:
             await self._following.follow(work)
 
     async def _load(self, execution_id: str) -> Work | None:
-        store, db = self._deps.store, self._deps.db
-        execution = await db(store.execution, execution_id)
+        store = self._deps.store
+        execution = await store.execution(execution_id)
         if execution is None:
             return None
-        item = await db(store.item, execution.item_id)
-        pinned = await db(store.pinned, execution.spec_digest)
-        now = await db(store.now)
+        item = await store.item(execution.item_id)
+        pinned = await store.pinned(execution.spec_digest)
+        now = await store.now()
         if execution.state is ExecutionState.FINISHED and (item is None or pinned is None or not execution.next_at):
             return None
         if item is None or pinned is None:

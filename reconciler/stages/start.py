@@ -86,7 +86,7 @@ class Starting:
             return None
         await api.learn_time()
         known = api.clock.ahead_s is not None
-        return api.clock.now() - await self._tools.deps.db(self._tools.deps.store.now) if known else None
+        return api.clock.now() - await self._tools.deps.store.now() if known else None
 
     async def _started(self, work: Work, run: Run | None) -> None:
         if run is None:
@@ -105,7 +105,7 @@ class Starting:
             failures=0,
             next_at=work.now if run.detail.get("done") else work.now + FIRST_POLL_S,
         )
-        saved = await self._tools.deps.db(self._tools.deps.store.save_execution, changed, reports=reports)
+        saved = await self._tools.deps.store.save_execution(changed, reports=reports)
         await self._tools.log("execution_started", saved, external_id=run.external_id, url=run.url)
         failpoint("execution-after-record")
         if run.detail.get("done"):

@@ -24,7 +24,7 @@ from reconciler.state.turned import ClockShiftStore
 
 
 class Store(StatusStore, RoutingStore, ClockShiftStore):
-    """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.engine.context.StateThread`)."""
+    """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.state.async_store.AsyncStore`)."""
 
     _cache: BlobCache | None = None
 

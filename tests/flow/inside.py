@@ -14,7 +14,7 @@ from reconciler.credentials.keys import load_keyring
 from reconciler.credentials.redact import Redactor
 from reconciler.daemon.pipeline import EventPipeline
 from reconciler.drivers.http.client import HttpSession
-from reconciler.engine.context import Context, StateThread
+from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
 from reconciler.log import get_logger
 from reconciler.model.executions import Execution, Item
@@ -22,6 +22,8 @@ from reconciler.model.resources import ResourceId
 from reconciler.source import open_source
 from reconciler.source.configured import options_of
 from reconciler.state import Store
+from reconciler.state.async_store import AsyncStore
+from reconciler.state.thread import StateThread
 from tests.flow.stage_world import StageWorld
 
 
@@ -30,7 +32,7 @@ class Inside:
 
     def __init__(self, world: StageWorld, deps: Context, engine: Controller, clock: list[float], set_ahead: list[float]) -> None:
         self.world, self.deps, self.engine, self._clock, self._set_ahead = world, deps, engine, clock, set_ahead
-        self.store = deps.store
+        self.store = deps.store.sync
         self.working = self.restarted()
 
     def restarted(self) -> EventPipeline:
@@ -73,10 +75,10 @@ class Inside:
             await self.working.stages.turn()
 
     async def executions(self, stage: str) -> list[Execution]:
-        return list(reversed(await self.deps.db(self.store.executions, stage=ResourceId("Stage", "default", stage).path)))
+        return list(reversed(await self.deps.store.executions(stage=ResourceId("Stage", "default", stage).path)))
 
     async def items(self, stage: str) -> list[Item]:
-        found = await self.deps.db(self.store.items, stage=ResourceId("Stage", "default", stage).path, limit=100)
+        found = await self.deps.store.items(stage=ResourceId("Stage", "default", stage).path, limit=100)
         return sorted(found, key=lambda one: one.created_at)
 
 
@@ -101,8 +103,7 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
         stack.push_async_callback(source.close)
         deps = Context(
             config=config,
-            store=store,
-            db=db,
+            store=AsyncStore(store, db),
             keyring=load_keyring(config, stored_check=None, create_allowed=True),
             session=session,
             clock=store.now,

@@ -49,10 +49,10 @@ async def test_a_burst_without_end_is_held_so_long_and_then_has_to_share(monkeyp
 async def test_a_burst_is_many_deliveries_at_once_and_is_over_soon_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "CROWD_S", 0.3)
 
-    async def db(_call: Any, arrivals: list[Any]) -> list[Stored]:
+    async def add_events(arrivals: list[Any]) -> list[Stored]:
         return [Stored(True, "x") for _ in arrivals]
 
-    one = Writer(SimpleNamespace(db=db, store=SimpleNamespace(add_events=None)))  # type: ignore[arg-type]
+    one = Writer(SimpleNamespace(store=SimpleNamespace(add_events=add_events)))  # type: ignore[arg-type]
     arrival: Any = SimpleNamespace(body=b"")
     for _ in range(CROWD - 1):
         await one.store(arrival)

@@ -102,7 +102,7 @@ async def test_n29_a_key_of_a_user_never_meets_an_id_of_ours(tmp_path: Path) -> 
             assert (await commands.trigger({"source": "tick", "key": f"slot/{at}"}, "ada"))["new"] is True
         here.later(61)
         await here.turn()
-        found = await here.deps.db(here.store.events, source="EventSource/default/tick")
+        found = await here.deps.store.events(source="EventSource/default/tick")
         assert sorted(one.origin.value for one in found) == ["manual", "manual", "scheduled"]
         assert {one.delivery_id.partition("/")[0] for one in found} == {"key", "slot"}
         assert (await commands.event({"id": f"slot/{coming[1]}"}))["deliveryId"] == f"key/slot/{coming[1]}"

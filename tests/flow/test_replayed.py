@@ -75,7 +75,7 @@ async def test_n27_what_a_group_took_and_a_stage_ran_is_not_repeated(tmp_path: P
         await here.turn(6)
         assert [len(await here.executions(name)) for name in ("build", "after", "late")] == [1, 1, 1]
         for name in ("build", "after", "late"):  # nor is it said again
-            said = await here.deps.db(here.store.journal_of, ResourceId("Stage", "default", name), 100)
+            said = await here.deps.store.journal_of(ResourceId("Stage", "default", name), 100)
             assert [one.event for one in said].count("item_queued") == 1
 
 

@@ -21,8 +21,8 @@ spec:
 
 
 async def payloads(here: Inside, group: str) -> list[dict]:
-    found = await here.deps.db(here.store.events, source=f"ConnectionGroup/default/{group}", limit=100)
-    bodies = [(await here.deps.db(here.store.event, one.id))[1] for one in found]
+    found = await here.deps.store.events(source=f"ConnectionGroup/default/{group}", limit=100)
+    bodies = [(await here.deps.store.event(one.id))[1] for one in found]
     return [orjson.loads(body) for body in reversed(bodies)]
 
 
@@ -81,7 +81,7 @@ async def test_a_schedule_fires_each_slot_once_over_restarts_and_makes_up_for_th
         here.restarted()
         await here.turn()
         assert len(await here.executions("tick")) == 2
-        body = (await here.deps.db(here.store.event, (await here.items("tick"))[-1].event_id))[1]
+        body = (await here.deps.store.event((await here.items("tick"))[-1].event_id))[1]
         assert orjson.loads(body)["missed"] == 3
         here.later(86_400)
         here.restarted()

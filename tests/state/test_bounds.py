@@ -14,15 +14,16 @@ import pytest
 from sqlalchemy import event as hooks
 from sqlalchemy import func, insert, select, text
 
-from reconciler.engine.context import StateThread
 from reconciler.engine.housekeeping import BATCH, Clock
 from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import Store, tables
+from reconciler.state.async_store import AsyncStore
 from reconciler.state.database import LOG_BYTES
 from reconciler.state.inbox import Arrival
 from reconciler.state.migrate import upgrade
+from reconciler.state.thread import StateThread
 from tests.state.samples import entry, intent
 from tests.state.test_inbox import arrival, finished, routing
 
@@ -94,7 +95,7 @@ def clock_of(store: Store, db: StateThread) -> Clock:
 
     retention = SimpleNamespace(history=90 * 86_400.0, inbox=7 * 86_400.0)
     deps = SimpleNamespace(
-        store=store, db=db, config=SimpleNamespace(retention=retention), log=SimpleNamespace(debug=lambda *_, **__: None)
+        store=AsyncStore(store, db), config=SimpleNamespace(retention=retention), log=SimpleNamespace(debug=lambda *_, **__: None)
     )
     return Clock(deps, Queue(), watchdog_s=0, alive=lambda: True, notify=lambda *_: None)  # type: ignore[arg-type]
 
@@ -110,7 +111,7 @@ def test_n59_retention_drops_a_long_history_in_small_commits_and_others_come_in_
         db = StateThread()
         job = asyncio.create_task(clock_of(store, db)._retention())
         while not job.done():
-            await db(store.get_meta, "incarnation")
+            await AsyncStore(store, db).get_meta("incarnation")
             served += 1
             await asyncio.sleep(0)
         await job
