@@ -50,7 +50,16 @@ def doctor(options: argparse.Namespace) -> int:
     except ReconcilerError as error:
         findings.append(CheckResult("configuration", "error", f"{error.code}: {error.message}", error.hint))
         return _tell(findings, options.output)
-    checks: tuple[Callable[[Config], list[CheckResult]], ...] = (_git, _folder, _files, _key, _state, _daemon, _source, _integrations)
+    checks: tuple[Callable[[Config], list[CheckResult]], ...] = (
+        _git,
+        _folder,
+        _files,
+        _key,
+        _state,
+        _daemon,
+        _source,
+        _integrations,
+    )
     for check in checks:
         try:
             findings += check(config)
@@ -147,19 +156,24 @@ def _files(config: Config) -> list[CheckResult]:
     if info.st_mode & 0o022:
         mode = stat.S_IMODE(info.st_mode)
         rows.append(
-            CheckResult("state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}")
+            CheckResult(
+                "state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}"
+            )
         )
     if info.st_uid != os.geteuid():
         rows.append(CheckResult("state folder", "error", f"{folder} belongs to uid {info.st_uid}", f"chown -R $(id -u) {folder}"))
     rows += [
-        CheckResult("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}") for path, mode in too_open(folder)
+        CheckResult("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}")
+        for path, mode in too_open(folder)
     ]
     for name in ("engine.db", "cache.db"):
         path = folder / name
         fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
         if fault:
             rows.append(
-                CheckResult(name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost.")
+                CheckResult(
+                    name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost."
+                )
             )
     return rows
 
@@ -256,7 +270,9 @@ def _integrations(config: Config) -> list[CheckResult]:
         async with open_session(config, Options(lock=False, create=False, read_only=True)) as session:
             await session.engine.sync()
             for problem in [p for p in session.engine.live.problems if p.is_error][:10]:
-                rows.append(CheckResult("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint))
+                rows.append(
+                    CheckResult("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint)
+                )
             for one in await session.engine.integrations():
                 result = await session.engine.plan(one)
                 rows.append(
@@ -269,7 +285,8 @@ def _integrations(config: Config) -> list[CheckResult]:
                 )
                 rows += _clock(one.name, session.engine.links.clock_of(one))
                 rows += [
-                    CheckResult(str(r), "error", f"{e.code}: {e.message}", e.hint) for r, e in sorted(result.compiled.stalled.items())
+                    CheckResult(str(r), "error", f"{e.code}: {e.message}", e.hint)
+                    for r, e in sorted(result.compiled.stalled.items())
                 ]
                 rows += [
                     CheckResult(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())

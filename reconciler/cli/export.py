@@ -62,7 +62,9 @@ def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str
     )
     if url:
         place = origin_of(str(url))[0]
-        comment += f"\n# sends to {plain(place) if place else 'a place that is not shown'} today; adopting it replaces URL and secret"
+        comment += (
+            f"\n# sends to {plain(place) if place else 'a place that is not shown'} today; adopting it replaces URL and secret"
+        )
     return f"---\n{comment}\n{_yaml(body)}"
 
 

@@ -106,7 +106,6 @@ async def make(config: Config, path: str | None, *, for_approval: bool = False) 
         return planset_of(engine, prepared, in_force), engine.live.problems, approvable
 
 
-
 def planset_of(engine: Any, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
     """Return what a user sees of ``prepared``: the plans, what could not be read, and which manifests differ from ``in_force``."""
     from reconciler.engine.unread import unread_of

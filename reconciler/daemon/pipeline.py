@@ -61,7 +61,9 @@ class EventPipeline:
         judge = Judge(self._evaluator)
         reach = ExecutorResolver(engine, judge.holds)
         writer = Writer(engine.deps)
-        self.intake = Intake(engine, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True))
+        self.intake = Intake(
+            engine, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
+        )
         self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
         self.stages = StageLoop(
             engine, ReportLoop(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)

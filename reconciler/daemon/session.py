@@ -146,14 +146,18 @@ def audit_keys(keyring: KeyRing) -> list[AuditKey]:
 
 def _seal(store: Store, actor: str) -> None:
     """Sign what was written before there was a key for it, or under the key before."""
-    store.seal_audit(AuditEntry(at=store.now(), actor=actor, verb=SEAL, detail={"reason": "signed with the key in force from here on"}))
+    store.seal_audit(
+        AuditEntry(at=store.now(), actor=actor, verb=SEAL, detail={"reason": "signed with the key in force from here on"})
+    )
     _keep_anchor(store)
 
 
 def _keep_anchor(store: Store) -> None:
     try:
         if store.keep_anchor() is None:
-            get_logger("daemon").error("anchor_not_kept", error="the audit log does not reach it: see `reconciler history --verify`")
+            get_logger("daemon").error(
+                "anchor_not_kept", error="the audit log does not reach it: see `reconciler history --verify`"
+            )
     except (OSError, ValueError, StateError) as error:
         get_logger("daemon").warning("anchor_not_kept", error=type(error).__name__)
 

@@ -83,6 +83,7 @@ class ApplyTarget:
     def dropped(self, change: Change) -> Address | None:
         """Return the address whose record ``change`` leaves behind."""
         return change.previous if change.previous not in self.declared else None
+
     planned_at: float = 0.0
     """The plan's moment: what rules that end (``ignore[].until``) let it write."""
     on_step: Callable[[Step], None] | None = None
@@ -94,7 +95,9 @@ class ApplyTarget:
         return self.hold.fence if self.hold is not None else None
 
 
-async def run_plan(plan: Plan, target: ApplyTarget, deps: Context, *, go_on: Callable[[], Awaitable[bool]] | None = None) -> Report:
+async def run_plan(
+    plan: Plan, target: ApplyTarget, deps: Context, *, go_on: Callable[[], Awaitable[bool]] | None = None
+) -> Report:
     """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
 
     ``go_on`` is asked before each batch (the live revision moved, a drain or a suspension began): False ends the work cleanly.

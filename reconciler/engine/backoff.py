@@ -40,7 +40,6 @@ class Schedule:
         """Return what the provider refused for good, by address: not tried again before its digest changes."""
         return {Address(r.key): Digest(r.digest) for r in self.retries.values() if r.terminal and r.digest}
 
-
     def refusals(self) -> dict[Address, str]:
         """Return the provider's words for what it refused for good, by address."""
         return {Address(r.key): r.message for r in self.retries.values() if r.terminal and r.digest}

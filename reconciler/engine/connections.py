@@ -95,7 +95,9 @@ class ClientPool:
         self._links[integration] = link
         return link
 
-    def twins(self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]) -> frozenset[ResourceId]:
+    def twins(
+        self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
+    ) -> frozenset[ResourceId]:
         """Return the other Integrations, declared or kept in the state, that reach the account of ``connection``."""
         declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
         found = set()

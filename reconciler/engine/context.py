@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reconciler.drivers.http.client import HttpSession
     from reconciler.state.async_store import AsyncStore
 
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Everything with an effect that the engine may use."""

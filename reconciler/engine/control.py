@@ -61,7 +61,8 @@ class Control:
                 hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.",
             )
         integration = blocked[digest]  # type: ignore[index]
-        await self._engine.deps.store.approve(digest,
+        await self._engine.deps.store.approve(
+            digest,
             by=peer,
             at=self._engine.deps.clock(),
             audit=self._audit("approve", peer, integration, digest=digest),
@@ -74,7 +75,8 @@ class Control:
         identity = self.find(str(request["resource"]))
         until = self._until(request.get("until"))
         suspension = Suspension(f"{request['reason']} (by {peer})", until)
-        await self._engine.deps.store.suspend(identity,
+        await self._engine.deps.store.suspend(
+            identity,
             suspension,
             audit=self._audit("suspend", peer, identity, reason=str(request["reason"])),
         )
@@ -138,9 +140,7 @@ class Control:
         deps = self._engine.deps
         record = next((r for r in await deps.store.recorded() if r.address == text), None)
         if record is None:
-            known = sorted(
-                r.address for r in await deps.store.recorded() if r.address.startswith(text.partition("#")[0] + "#")
-            )
+            known = sorted(r.address for r in await deps.store.recorded() if r.address.startswith(text.partition("#")[0] + "#"))
             raise ReconcilerError(
                 f"nothing is recorded at the address {text[:200]}",
                 code="RC6023",

@@ -191,7 +191,9 @@ class Controller:
 
     async def prepare(self, integration: ResourceId) -> Prepared:
         """Return the plan of one integration, ready for `execute`; nothing is written."""
-        return await prepare(ReconcileRequest(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps)
+        return await prepare(
+            ReconcileRequest(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps
+        )
 
     async def execute(self, prepared: Prepared) -> ReconcileResult:
         """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
@@ -264,7 +266,9 @@ class Controller:
             self.on_slice(result, now - began)
         return result
 
-    def setting(self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None) -> ReconcileContext:
+    def setting(
+        self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None
+    ) -> ReconcileContext:
         """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
         live, secrets, suspensions = self.live, self.secrets, self._suspensions
         if before is not None:

@@ -80,8 +80,7 @@ def verdict_of(engine: Controller) -> PassOutcome:
         ):
             return PassOutcome.PARTIAL
         if result.plan is not None and any(
-            c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in STUCK
-            for c in result.plan.changes
+            c.disposition in {Disposition.BLOCKED, Disposition.WAITING} or c.reason in STUCK for c in result.plan.changes
         ):
             return PassOutcome.PARTIAL
     return PassOutcome.DONE

@@ -108,7 +108,9 @@ def expectations(
     }
 
 
-async def observe(api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Context) -> ObservedState:
+async def observe(
+    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Context
+) -> ObservedState:
     """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
 
     Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).

@@ -59,7 +59,8 @@ async def adopt(
         return change.resource == resource and change.action is Action.ADOPT
 
     deps = engine.deps
-    await deps.store.append_audit([AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
+    await deps.store.append_audit(
+        [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
     )
 
     async def work(hold: Lease | None) -> ReconcileResult:

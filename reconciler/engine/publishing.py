@@ -135,7 +135,11 @@ class Publisher:
             credentials = self._dump(list(seen.credentials))
             head = self._dump(statusfile.head_of(seen))[:-1]
             opening = b',\n"summary":' + self._summary + b',\n"plans":' + plans + b',\n"credentials":' + credentials
-            return head + opening + b',\n"resources":', self._body, b',\n"stages":' + stages + b',\n"schedules":' + schedules + b"}\n"
+            return (
+                head + opening + b',\n"resources":',
+                self._body,
+                b',\n"stages":' + stages + b',\n"schedules":' + schedules + b"}\n",
+            )
 
     def _take(self, statuses: Mapping[ResourceId, ResourceStatus]) -> None:
         rows = sorted(statuses.values(), key=lambda status: status.id)

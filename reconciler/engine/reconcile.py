@@ -179,7 +179,9 @@ async def still_fits(prepared: Prepared, deps: Context) -> Prepared:
     """Return ``prepared`` without the changes whose record or open write is another by now: another process was at work since."""
     if prepared.plan is None:
         return prepared
-    recorded, intents = await deps.store.run(known_of, prepared.integration, prepared.twins, prepared.setting.live, deps.store.sync)
+    recorded, intents = await deps.store.run(
+        known_of, prepared.integration, prepared.twins, prepared.setting.live, deps.store.sync
+    )
     stale = _stale(prepared, recorded, intents)
     if not stale:
         return prepared

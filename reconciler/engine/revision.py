@@ -33,12 +33,15 @@ class ActiveRevision:
         return not self.revision
 
 
-async def load_revision(source: Source, revision: Revision, deps: Context, *, allow_empty: bool = False) -> tuple[Desired, Snapshot]:
+async def load_revision(
+    source: Source, revision: Revision, deps: Context, *, allow_empty: bool = False
+) -> tuple[Desired, Snapshot]:
     """Read and validate one revision; only blobs that were never seen are parsed. Raises `SourceError` for one refused whole."""
     snapshot = await source.snapshot(revision)
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
-    desired = await deps.store.run(load,
+    desired = await deps.store.run(
+        load,
         files,
         revision=revision.id,
         cache=deps.store.sync.blob_cache(),

@@ -203,7 +203,9 @@ def _findings(view: _View, result: ReconcileResult | None, facts: Facts) -> Cond
         return _event_findings(resource, facts, invalid)
     if kind == Kind.SECRET.value:
         error = facts.secrets.get(resource.id)
-        return ConditionInputs(ready=ConditionCause("Available", "every value can be read"), stalled=_finding(error) if error else invalid)
+        return ConditionInputs(
+            ready=ConditionCause("Available", "every value can be read"), stalled=_finding(error) if error else invalid
+        )
     if kind == Kind.CANVAS.value:
         return ConditionInputs(ready=ConditionCause("Valid", "nothing to provision"), stalled=invalid)
     if kind == Kind.INTEGRATION.value:
@@ -258,7 +260,9 @@ def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCaus
             "Refused", result.error.message if result.error else (report.message if report else "")
         )
     if report is None:
-        return (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be asked")) if result.error else None
+        return (
+            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be asked")) if result.error else None
+        )
     if report.missing:
         return ConditionStatus.FALSE, ConditionCause("PermissionMissing", "missing: " + ", ".join(report.missing))
     return ConditionStatus.TRUE, ConditionCause(

@@ -37,7 +37,9 @@ class LastDelivery:
 class Intake:
     """Takes deliveries in. One a process; what it remembers is made again from the live revision and the state."""
 
-    def __init__(self, engine: Controller, writer: Writer, *, on_event: Callable[[], None], on_health_change: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Controller, writer: Writer, *, on_event: Callable[[], None], on_health_change: Callable[[], None]
+    ) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._writer = writer

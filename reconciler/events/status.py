@@ -103,13 +103,17 @@ class Looking:
         heard, refused, swept = self._intake.heard.get(source), self._intake.refused.get(source), self._sweep.last.get(source)
         if refused is not None and (heard is None or refused[0] > heard.at):
             why = "SignatureMissing" if refused[1].startswith("unsigned") else "SignatureRefused"
-            return ConditionStatus.FALSE, ConditionCause(why, f"the newest delivery ({iso(refused[0])}) was refused: {refused[1]}")
+            return ConditionStatus.FALSE, ConditionCause(
+                why, f"the newest delivery ({iso(refused[0])}) was refused: {refused[1]}"
+            )
         if swept is not None and (swept.failed or swept.missed > swept.redelivered + swept.recovered):
             return ConditionStatus.FALSE, ConditionCause(
                 "DeliveriesMissed", f"{swept.missed} deliveries were missed; they are looked for again"
             )
         if heard is None:
-            return ConditionStatus.UNKNOWN, ConditionCause("NothingHeard", "no delivery has come in yet; `reconciler ping` asks for one")
+            return ConditionStatus.UNKNOWN, ConditionCause(
+                "NothingHeard", "no delivery has come in yet; `reconciler ping` asks for one"
+            )
         return ConditionStatus.TRUE, ConditionCause("Delivered", "deliveries come in and are proved")
 
     def _stalled(self, stage: Resource) -> ConditionCause | None:

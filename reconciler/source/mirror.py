@@ -169,7 +169,9 @@ class RemoteSource:
         if checked.returncode:
             raise RefUnknown(f"{remote_ref[:80]!r} is not the name of a branch or tag", hint="Mend source.branch.")
         config, secrets = self._credentials()
-        run = ProcessResult(deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota)
+        run = ProcessResult(
+            deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota
+        )
         try:
             result = await self._remote.run(
                 self._mirror,

@@ -69,7 +69,8 @@ class Ending:
         url = finished.run.url if finished.run is not None else ""
         reports = () if retry is not None else statuses.at_end(item, stage.spec, result, why, now, url=url, message=message)
         failpoint("execution-before-finish")
-        saved = await self._deps.store.finish_execution(finished, outputs=kept, retry=retry, event=event, body=body, reports=reports
+        saved = await self._deps.store.finish_execution(
+            finished, outputs=kept, retry=retry, event=event, body=body, reports=reports
         )
         failpoint("execution-after-finish")
         return saved

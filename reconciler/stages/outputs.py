@@ -86,7 +86,9 @@ class Pushing:
         if execution.run is None:
             raise OutputsRefused("the run is not known yet; try again", status=425)
         if not executor.matches_job_token(claims, execution.run):
-            raise OutputsRefused(f"the token is not of this execution's run{_difference(claims, executor.expects(execution.run))}")
+            raise OutputsRefused(
+                f"the token is not of this execution's run{_difference(claims, executor.expects(execution.run))}"
+            )
 
     def _issuers(self, execution: Execution, own: str) -> tuple[str, ...]:
         """Return the issuers that are believed: those that the Integration names, else the provider's own."""

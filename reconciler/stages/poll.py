@@ -99,7 +99,9 @@ class Following:
         execution = work.execution
         young = work.now - execution.intended_at < self._tools.settle(work)
         if not young and execution.failures >= 2:
-            await self._tools.end(work, Ended(Result.FAILED, EndReason.LOST, "the run is not there any more (404, asked three times)"))
+            await self._tools.end(
+                work, Ended(Result.FAILED, EndReason.LOST, "the run is not there any more (404, asked three times)")
+            )
             return
         pause = 2.0 if young else self._tools.pause(execution.failures)
         counted = execution.failures if young else execution.failures + 1

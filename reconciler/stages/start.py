@@ -33,7 +33,9 @@ class Starting:
         """Start the run, or find the one that may have been started."""
         execution = work.execution
         if execution.cancel_at and not execution.intended_at:
-            await self._tools.end(work, Ended(Result.CANCELLED, EndReason.USER, f"cancelled by {execution.cancel_by} before it began"))
+            await self._tools.end(
+                work, Ended(Result.CANCELLED, EndReason.USER, f"cancelled by {execution.cancel_by} before it began")
+            )
         elif work.now > work.deadline:
             message = execution.message or "it could not be started in time"
             await self._tools.end(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=not execution.intended_at))
@@ -189,7 +191,6 @@ class Starting:
     async def _again(self, work: Work, guard: Guard) -> None:
         cleared = await self._tools.save(work, intended_at=0.0, resent=True, message="no run was found: it is started again")
         await self._dispatch(cleared, guard)
-
 
 
 def _proves(work: Work, api: ApiClient) -> bool:

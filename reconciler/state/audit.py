@@ -76,7 +76,6 @@ class AuditLog(Leases):
             self._append(connection, [entry])
         return True
 
-
     def append_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Append rows that belong to no write."""
         with self._write() as connection:

@@ -62,9 +62,7 @@ class ReportStore(Attempts, AuditLog):
                 for row in connection.execute(query)
             ]
 
-    def end_report(
-        self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = ""
-    ) -> None:
+    def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = "") -> None:
         """Note that a status is written, or given up with ``error``; ``target`` is what later ones of the same item need to know."""
         with self._write() as connection:
             where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)

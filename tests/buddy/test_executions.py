@@ -231,7 +231,9 @@ async def test_n48_a_run_without_a_status_goes_on_and_is_no_failed_look(
 
 def _path_of(run: Run) -> str:
     place = run.detail
-    return f"/workspaces/{place['workspace']}/projects/{place['project']}/pipelines/{place['pipeline']}/executions/{run.external_id}"
+    return (
+        f"/workspaces/{place['workspace']}/projects/{place['project']}/pipelines/{place['pipeline']}/executions/{run.external_id}"
+    )
 
 
 async def test_a_wait_for_a_person_says_what_for_and_where(world: World, app: Runs) -> None:

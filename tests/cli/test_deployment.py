@@ -92,9 +92,10 @@ class Container:
         until = time.monotonic() + 60
         while time.monotonic() < until:
             assert process.poll() is None, (self.root / "log").read_text()
-            with contextlib.suppress(OSError), contextlib.closing(
-                http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-            ) as connection:
+            with (
+                contextlib.suppress(OSError),
+                contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection,
+            ):
                 connection.request("GET", "/readyz")
                 if connection.getresponse().status == 200:
                     return

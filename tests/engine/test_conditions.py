@@ -9,7 +9,9 @@ from reconciler.engine.conditions import ConditionCause, ConditionInputs, broken
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType, ResourceStatus
 
-finding = st.builds(ConditionCause, st.sampled_from(["Reconciled", "ScopeGone", "RateLimited", "DriftDetected"]), st.text(max_size=20))
+finding = st.builds(
+    ConditionCause, st.sampled_from(["Reconciled", "ScopeGone", "RateLimited", "DriftDetected"]), st.text(max_size=20)
+)
 maybe = st.none() | finding
 findings = st.builds(
     ConditionInputs,

@@ -51,9 +51,14 @@ class Controller(SimpleNamespace):
 
     def __init__(self, rows: int) -> None:
         statuses = {one.id: one for one in map(status, range(rows))}
-        view = View(statuses=statuses, outside=EventStatus(stages=({"name": "build", "canvas": "default", "queue": 0, "last": None},)))
+        view = View(
+            statuses=statuses, outside=EventStatus(stages=({"name": "build", "canvas": "default", "queue": 0, "last": None},))
+        )
         super().__init__(
-            view=view, state=SourceState(fetched_at=1_700_000_000.0), live=ActiveRevision("main@sha1:1"), deps=SimpleNamespace(config=Config())
+            view=view,
+            state=SourceState(fetched_at=1_700_000_000.0),
+            live=ActiveRevision("main@sha1:1"),
+            deps=SimpleNamespace(config=Config()),
         )
 
     def change(self, number: int, **fields: Any) -> None:

@@ -15,7 +15,13 @@ from reconciler.state.inbox import Stored
 
 def waiting(under_load: Any) -> Dispatcher:
     return Dispatcher(
-        SimpleNamespace(), SimpleNamespace(), holder="test", on_queued=lambda: None, on_trouble=lambda: None, beat=lambda: None, under_load=under_load
+        SimpleNamespace(),
+        SimpleNamespace(),
+        holder="test",
+        on_queued=lambda: None,
+        on_trouble=lambda: None,
+        beat=lambda: None,
+        under_load=under_load,
     )  # type: ignore[arg-type]
 
 

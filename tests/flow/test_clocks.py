@@ -49,7 +49,6 @@ class ClockShiftStore(StageWorld):
     def env(self) -> dict[str, str]:
         return super().env | {"PYTHONPATH": str(self.folder / "site"), "TURNED_CLOCK": str(self.turned)}
 
-
     def runs_there(self) -> list[int]:
         """Return how many runs each provider has."""
         executions = self.buddy.state()["workspaces"]["acme"].get("executions", [])
@@ -100,7 +99,9 @@ def test_n5_a_kill_after_the_start_makes_no_second_run_even_if_the_clock_is_set_
 
 
 @pytest.mark.parametrize("seconds", [150, -150])
-def test_n5_a_start_that_was_lost_itself_is_made_again_where_the_offset_is_known_and_small(turned: ClockShiftStore, seconds: int) -> None:
+def test_n5_a_start_that_was_lost_itself_is_made_again_where_the_offset_is_known_and_small(
+    turned: ClockShiftStore, seconds: int
+) -> None:
     turned.turn(seconds)
     turned.lose_starts(commit=False)
     turned.ready()

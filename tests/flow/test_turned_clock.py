@@ -76,7 +76,10 @@ async def test_n30_what_waits_for_its_next_try_waits_no_longer_than_it_would_hav
 async def test_n30_a_retry_of_a_stage_comes_in_its_time(tmp_path: Path) -> None:
     async with inside(tmp_path) as here:
         here.world.manual()
-        here.world.stage("poll", "retry: {limit: 3, backoff: 30s}\nexecutor: {type: http, spec: {url: 'http://127.0.0.1:1/', method: POST}}\ntimeout: 5s")
+        here.world.stage(
+            "poll",
+            "retry: {limit: 3, backoff: 30s}\nexecutor: {type: http, spec: {url: 'http://127.0.0.1:1/', method: POST}}\ntimeout: 5s",
+        )
         await here.sync()
         here.later(HOURS)
         await here.trigger()

@@ -9,7 +9,9 @@ from reconciler.model.errors import RateLimited
 from reconciler.model.records import BudgetState
 from tests.http.virtual import now, run
 
-GITHUB = ProviderLimits(writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100)
+GITHUB = ProviderLimits(
+    writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
+)
 MINUTE = ProviderLimits(writes_per_minute=80, points_per_minute=900)
 
 

@@ -42,7 +42,9 @@ def test_n2_a_refusal_of_values_is_final_until_the_manifest_changes(classify, st
 
 
 @pytest.mark.parametrize("classify", [github, semaphore, buddy])
-@pytest.mark.parametrize("status", [400, 402, 403, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 417, 418, 421, 423, 424])
+@pytest.mark.parametrize(
+    "status", [400, 402, 403, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 417, 418, 421, 423, 424]
+)
 @pytest.mark.parametrize("words", ["", "nope"])
 def test_n2_a_refusal_that_names_no_value_is_never_final(classify, status, words):
     body = {"errors": [{"message": words}], "message": words} if words else ""

@@ -380,7 +380,11 @@ async def test_a_delete_of_what_is_gone_is_success(world: World) -> None:
 
 
 async def test_a_create_without_the_right_names_the_right(world: World, server: SandboxServer, source: Resource) -> None:
-    server.app.state["tokens"][TOKEN]["permissions"] = ["organization.notifications.view", "organization.secrets.view", "project.view"]
+    server.app.state["tokens"][TOKEN]["permissions"] = [
+        "organization.notifications.view",
+        "organization.secrets.view",
+        "project.view",
+    ]
     await world.apply(source)
     (error,) = world.errors.values()
     assert isinstance(error, PermissionDenied)

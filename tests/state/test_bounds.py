@@ -85,7 +85,10 @@ def commits(store: Store) -> list[int]:
 def left(store: Store) -> dict[str, int]:
     names = ("event", "rejection", "joined", "joining", "journal", "intent", "approval")
     with store._read() as connection:
-        return {name: connection.execute(select(func.count()).select_from(tables.metadata.tables[name])).scalar_one() for name in names}
+        return {
+            name: connection.execute(select(func.count()).select_from(tables.metadata.tables[name])).scalar_one()
+            for name in names
+        }
 
 
 def clock_of(store: Store, db: StateThread) -> Clock:

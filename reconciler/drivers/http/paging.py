@@ -59,8 +59,6 @@ def next_path(path: str, link: str) -> str:
     return path.partition("?")[0] + (f"?{query}" if query else "")
 
 
-
-
 class ListBound:
     """What one list may hold, over all of its pages; raises `ListTooLarge` beyond."""
 

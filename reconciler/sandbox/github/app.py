@@ -294,7 +294,9 @@ class GitHub(Simulator):
         self.require(permission, write=write)
         if write and repo["archived"]:
             raise refuse(403, "Repository was archived so is read-only.")
-        return HookOwner(f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name)
+        return HookOwner(
+            f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name
+        )
 
     def _find_org(self, where: Mapping[str, str]) -> str:
         """Return the organization that a path names by its login or its id; raises a 404."""

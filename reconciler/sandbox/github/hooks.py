@@ -117,7 +117,9 @@ class RepositoryHooks:
             changed["config"] = _config(body["config"])  # the whole of it: a secret that is not mentioned is gone
         return self._store(call, target, hook, changed)
 
-    def _store(self, call: Call, target: HookOwner, hook: dict[str, Any], changed: dict[str, Any], *, config: bool = False) -> Reply:
+    def _store(
+        self, call: Call, target: HookOwner, hook: dict[str, Any], changed: dict[str, Any], *, config: bool = False
+    ) -> Reply:
         self._check(target, changed)
         with self.app.changing(target.key, self._of(target)):
             hook.update(changed, updated_at=shapes.stamp(self.app.clock()))

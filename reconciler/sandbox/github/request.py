@@ -14,7 +14,9 @@ from reconciler.sandbox.github import shapes as shapes
 T = TypeVar("T")
 
 
-def refuse(status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None) -> RefusedCall:
+def refuse(
+    status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None
+) -> RefusedCall:
     """Return the refusal to raise."""
     return RefusedCall(Reply(status, shapes.error(message, status, errors), headers or {}))
 

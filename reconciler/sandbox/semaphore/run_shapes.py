@@ -52,7 +52,9 @@ def life_of(pipeline: Mapping[str, Any], now: float) -> PipelineTimeline:
     """
     span, stopped_at, finished_at = span_of(pipeline), pipeline["stopped_at"], pipeline["finished_at"]
     if finished_at is not None and now >= finished_at:
-        return PipelineTimeline("done", pipeline["result"], pipeline["reason"], min(span.begins_at, finished_at), 0.0, finished_at)
+        return PipelineTimeline(
+            "done", pipeline["result"], pipeline["reason"], min(span.begins_at, finished_at), 0.0, finished_at
+        )
     if stopped_at is not None and now >= stopped_at:
         if stopped_at < span.begins_at:
             return PipelineTimeline("done", "canceled", "user", 0.0, 0.0, stopped_at)
