@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.credentials.keys import KeyRing, MasterKey
+from reconciler.drivers.base import Receiver
 from reconciler.drivers.builtin import RECEIVERS
-from reconciler.drivers.receiving import Receiver
 from reconciler.drivers.registry import driver_for
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.secrets import SecretValue

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.drivers.base import Receiver
 from reconciler.drivers.http.client import ApiClient
-from reconciler.drivers.receiving import Receiver
 from reconciler.engine.controller import Controller
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake

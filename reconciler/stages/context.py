@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.drivers.running import Executor
+from reconciler.drivers.base import Executor
 from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
 from reconciler.manifests.templates import TemplateError

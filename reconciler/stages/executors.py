@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.drivers.base import Executor, Reporter
 from reconciler.drivers.builtin import WebDriver, connection_to
 from reconciler.drivers.builtin.executor import Evaluate
 from reconciler.drivers.builtin.origins import require_written_out
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import driver_for
-from reconciler.drivers.running import Executor, Reporter
 from reconciler.engine.connections import Client
 from reconciler.engine.controller import Controller
 from reconciler.model.errors import NotImplementedYet

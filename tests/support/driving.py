@@ -19,11 +19,10 @@ from typing import Any
 import jsonschema
 
 from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Write
+from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Executor, Write
 from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.drivers.http.errors import Response
-from reconciler.drivers.running import Executor
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Run, RunIntent, RunReport, RunStatus
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, Scope

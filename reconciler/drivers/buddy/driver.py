@@ -8,7 +8,17 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
+from reconciler.drivers.base import (
+    Api,
+    Authenticator,
+    CompileContext,
+    Connection,
+    Executor,
+    ManagedType,
+    ProviderLimits,
+    Receiver,
+    Reporter,
+)
 from reconciler.drivers.buddy import errors
 from reconciler.drivers.buddy import lookup as names
 from reconciler.drivers.buddy.compile import compile_integration, compile_source, required_workspace, targets_of
@@ -17,8 +27,6 @@ from reconciler.drivers.buddy.integrations import IntegrationType
 from reconciler.drivers.buddy.matching import matched
 from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.drivers.buddy.webhooks import WebhookType
-from reconciler.drivers.receiving import Receiver
-from reconciler.drivers.running import Executor, Reporter
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef

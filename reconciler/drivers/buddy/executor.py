@@ -15,7 +15,7 @@ from reconciler.drivers.buddy.api import Item, workspace_path
 from reconciler.drivers.buddy.following import execution_of, logs_of, report_of, status_of
 from reconciler.drivers.buddy.payload import execution_id
 from reconciler.drivers.buddy.runs import ENDED, executions_path, executions_since
-from reconciler.drivers.running import NoJobToken, require_commit
+from reconciler.drivers.common import NoJobToken, require_commit
 from reconciler.model.errors import NotFound, OutcomeUnknown, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Run, RunIntent, RunReport
 from reconciler.model.values import JsonObject, text_of
@@ -28,7 +28,7 @@ Place = tuple[str, str, int]
 
 
 class BuddyExecutor(NoJobToken):
-    """Implements `reconciler.drivers.running.Executor`: resource ``pipeline`` (id, or name or identifier) in ``spec.workspace`` and
+    """Implements `reconciler.drivers.base.Executor`: resource ``pipeline`` (id, or name or identifier) in ``spec.workspace`` and
     ``spec.project``; ``revision`` with ``branch`` or ``tag``; ``variables``.
     """
 

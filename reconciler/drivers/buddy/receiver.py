@@ -36,7 +36,7 @@ _MAX_DEPTH = 100
 
 
 class BuddyReceiver:
-    """Implements `reconciler.drivers.receiving.Receiver`."""
+    """Implements `reconciler.drivers.base.Receiver`."""
 
     keeps_deliveries = False
     signs_body = False

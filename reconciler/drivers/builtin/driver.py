@@ -6,12 +6,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
+from reconciler.drivers.base import (
+    Api,
+    Authenticator,
+    CompileContext,
+    Connection,
+    Executor,
+    ManagedType,
+    ProviderLimits,
+    Receiver,
+    Reporter,
+)
 from reconciler.drivers.builtin.executor import Evaluate, HttpExecutor
 from reconciler.drivers.builtin.noop import NoopExecutor
 from reconciler.drivers.builtin.origins import PROVIDER
-from reconciler.drivers.receiving import Receiver
-from reconciler.drivers.running import Executor, Reporter
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Resource, SecretRef

@@ -15,9 +15,9 @@ import orjson
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.builtin.requests import IDEMPOTENT, POLL_S, HttpRequest, method_of, request_of
+from reconciler.drivers.common import NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
-from reconciler.drivers.running import NoJobToken
 from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import DEEPEST, JsonObject, too_deep
@@ -34,7 +34,7 @@ _ANY_STATUS = frozenset(range(100, 1000))
 
 
 class HttpExecutor(NoJobToken):
-    """Implements `reconciler.drivers.running.Executor`; its client is bound to the origin of ``url`` (`connection_to`).
+    """Implements `reconciler.drivers.base.Executor`; its client is bound to the origin of ``url`` (`connection_to`).
 
     An answer whose status the response policy does not name is a run that failed: when it is sent again is up to the stage's
     ``retry``. But 429 and 503 with a ``Retry-After`` say that nothing was done, and a method that may be sent twice may be sent

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.running import NoJobToken
+from reconciler.drivers.common import NoJobToken
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import JsonObject
 
 
 class NoopExecutor(NoJobToken):
-    """Implements `reconciler.drivers.running.Executor`; never uses its client."""
+    """Implements `reconciler.drivers.base.Executor`; never uses its client."""
 
     type = "noop"
     needs_integration = False

@@ -20,8 +20,7 @@ from typing import Any
 
 import orjson
 
-from reconciler.drivers.base import Api
-from reconciler.drivers.receiving import Receiver
+from reconciler.drivers.base import Api, Receiver
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
@@ -75,7 +74,7 @@ class _Web:
 
 
 class HmacReceiver(_Web):
-    """HMAC-SHA256 of the raw body; implements `reconciler.drivers.receiving.Receiver`."""
+    """HMAC-SHA256 of the raw body; implements `reconciler.drivers.base.Receiver`."""
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
         """Return the delivery, if ``X-Signature-256`` (or ``X-Hub-Signature-256``) was made with one of ``keys``.
@@ -93,7 +92,7 @@ class HmacReceiver(_Web):
 
 
 class StandardReceiver(_Web):
-    """Standard Webhooks 1.0, symmetric (``v1``); implements `reconciler.drivers.receiving.Receiver`."""
+    """Standard Webhooks 1.0, symmetric (``v1``); implements `reconciler.drivers.base.Receiver`."""
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
         """Return the delivery, if one of the signatures in ``webhook-signature`` was made with one of ``keys``.

@@ -7,7 +7,18 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, ApiResponse, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
+from reconciler.drivers.base import (
+    Api,
+    ApiResponse,
+    Authenticator,
+    CompileContext,
+    Connection,
+    Executor,
+    ManagedType,
+    ProviderLimits,
+    Receiver,
+    Reporter,
+)
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import check, errors
 from reconciler.drivers.github.auth import TokenAuthenticator
@@ -17,8 +28,6 @@ from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.webhooks import HookType
 from reconciler.drivers.http.paging import ListBound, paginate
-from reconciler.drivers.receiving import Receiver
-from reconciler.drivers.running import Executor, Reporter
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.common import require_commit
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import joblogs
 from reconciler.drivers.github.errors import message_of
@@ -26,7 +27,6 @@ from reconciler.drivers.github.renames import following
 from reconciler.drivers.github.run_output import outputs_of
 from reconciler.drivers.github.runs import carrying, link_of, report_of, run_of
 from reconciler.drivers.github.workflow_names import shown_name, workflow_key
-from reconciler.drivers.running import require_commit
 from reconciler.model.errors import (
     Conflict,
     NotFound,
@@ -55,7 +55,7 @@ _ISSUER = "https://token.actions.githubusercontent.com"
 
 
 class GitHubExecutor:
-    """Implements `reconciler.drivers.running.Executor`: resource ``repo`` or ``owner/repo``; spec ``workflow``, ``ref``,
+    """Implements `reconciler.drivers.base.Executor`: resource ``repo`` or ``owner/repo``; spec ``workflow``, ``ref``,
     ``inputs``, or ``eventType``, ``clientPayload``.
 
     A run's ``detail`` has ``repository`` and, once it was seen, ``repository_id``. Runs that are started again keep their id.

@@ -33,7 +33,7 @@ _ANSWERED = range(200, 400)
 
 
 class GitHubReceiver:
-    """Implements `reconciler.drivers.receiving.Receiver`."""
+    """Implements `reconciler.drivers.base.Receiver`."""
 
     keeps_deliveries = True
     signs_body = True

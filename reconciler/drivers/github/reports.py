@@ -37,7 +37,7 @@ _TARGET = {
 
 
 class GitHubReporter:
-    """Implements `reconciler.drivers.running.Reporter`."""
+    """Implements `reconciler.drivers.base.Reporter`."""
 
     async def report(self, api: Api, status: StatusReport) -> bool:
         """Write a status unless it is there. Raises `NotFound` when the Deployment or the repository is gone, `ValidationFailed`

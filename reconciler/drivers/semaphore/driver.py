@@ -10,9 +10,17 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, ManagedType, ProviderLimits
-from reconciler.drivers.receiving import Receiver
-from reconciler.drivers.running import Executor, Reporter
+from reconciler.drivers.base import (
+    Api,
+    Authenticator,
+    CompileContext,
+    Connection,
+    Executor,
+    ManagedType,
+    ProviderLimits,
+    Receiver,
+    Reporter,
+)
 from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.api import project_id
 from reconciler.drivers.semaphore.compile import compile_source, matching, projects_of

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.running import require_commit
+from reconciler.drivers.common import require_commit
 from reconciler.drivers.semaphore import joblogs
 from reconciler.drivers.semaphore.api import (
     HOOK,
@@ -41,7 +41,7 @@ _TOGETHER = 8
 
 
 class SemaphoreExecutor:
-    """Implements `reconciler.drivers.running.Executor`: resource ``project``, spec ``ref``, ``pipelineFile``, ``parameters``, ``task``.
+    """Implements `reconciler.drivers.base.Executor`: resource ``project``, spec ``ref``, ``pipelineFile``, ``parameters``, ``task``.
 
     A run's ``external_id`` is its first workflow; ``detail`` has ``project`` and, once known, ``workflow`` and ``pipeline`` of the
     newest attempt.

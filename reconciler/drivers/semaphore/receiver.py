@@ -33,7 +33,7 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 
 class SemaphoreReceiver:
-    """Implements `reconciler.drivers.receiving.Receiver`."""
+    """Implements `reconciler.drivers.base.Receiver`."""
 
     keeps_deliveries = False
     signs_body = True
