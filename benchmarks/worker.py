@@ -19,11 +19,11 @@ from typing import Any
 
 from benchmarks.world import GIT
 from reconciler.cli.offline import compile_desired
-from reconciler.config import load_config
-from reconciler.daemon import Options, Session, open_session
-from reconciler.drivers import budget
-from reconciler.engine.oneshot import Verdict, verdict_of
-from reconciler.planning.base import base_plan
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, Session, open_session
+from reconciler.drivers.http import budget
+from reconciler.engine.converge import PassOutcome, verdict_of
+from reconciler.planning.compare import base_plan
 
 
 class Watch:
@@ -124,8 +124,8 @@ async def state(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     rows = list(session.engine.view.statuses.values())
     fresh = [dataclasses.replace(row, next_reconcile_at="2026-11-21T00:00:00Z") for row in rows]
     with Watch() as watch:
-        await session.deps.db(session.deps.store.save_statuses, fresh, gone=[])
-        found = await session.deps.db(session.deps.store.statuses)
+        await session.deps.store.save_statuses(fresh, gone=[])
+        found = await session.deps.store.statuses()
     assert len(found) == len(rows)
     return {"seconds": watch.wall, "cpu": watch.cpu}
 
@@ -138,7 +138,7 @@ def resident_mb() -> float:
 
 def _must_be_done(session: Session) -> None:
     verdict = verdict_of(session.engine)
-    if verdict is not Verdict.DONE:
+    if verdict is not PassOutcome.DONE:
         failed = [
             f"{address}: {error}"
             for result in session.engine.view.results.values()

@@ -175,7 +175,7 @@ def _options(arguments: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> str
 
 def configuration_page() -> str:
     """Return docs/configuration.md: every key of the table that the loader itself works with."""
-    from reconciler.config import reference_rows
+    from reconciler.config.load import reference_rows
 
     sections: dict[str, list[tuple[str, ...]]] = {}
     for key, kind, default, variable, text in reference_rows():
@@ -183,7 +183,7 @@ def configuration_page() -> str:
         shown = f"`{_escaped(default)}`" if default else "–"
         where = "–" if key in FILE_ONLY else f"`{variable}`"
         sections.setdefault(section, []).append((f"`{key}`", _escaped(kind), shown, _escaped(text), where))
-    out = [NOTE.format(source="reconciler/config.py"), "# Configuration\n\n", _CONFIGURATION]
+    out = [NOTE.format(source="reconciler/config/load.py"), "# Configuration\n\n", _CONFIGURATION]
     for section, rows in sections.items():
         out.append(f"\n## {section}\n\n" + _table(("key", "value", "default", "means", "environment"), rows))
     return "".join(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.manifests.strict import load_documents
+from reconciler.manifests.yaml import load_documents
 from reconciler.model.resources import Location
 
 

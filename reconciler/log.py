@@ -89,7 +89,7 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
     )
     logging.raiseExceptions = False  # a record that cannot be formatted must not be printed raw to stderr
     root = logging.getLogger()
-    root.handlers = [_Bridge()]
+    root.handlers = [_StandardLibraryBridge()]
     root.setLevel(least)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(least, logging.WARNING))
@@ -202,7 +202,7 @@ def _shown(value: Any) -> str:
     return text
 
 
-class Throttle:
+class LogThrottle:
     """Lets a few lines of one kind through in a while, and counts the others: strangers decide how often a library complains."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -225,12 +225,12 @@ class Throttle:
             return suppressed if count < THROTTLE_LINES else None
 
 
-class _Bridge(logging.Handler):
+class _StandardLibraryBridge(logging.Handler):
     """What libraries log goes the same way, through the same redactor, and no more than so much of it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._throttle = Throttle()
+        self._throttle = LogThrottle()
 
     def emit(self, record: logging.LogRecord) -> None:
         import structlog

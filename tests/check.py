@@ -1,4 +1,4 @@
-"""All checks in one command, in the order that fails fastest: lint, types, layers, tests."""
+"""All checks in one command, in the order that fails fastest: lint, format, types, layers, tests."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 STEPS = (
     ("ruff", [BIN / "ruff", "check", "."]),
+    ("format", [BIN / "ruff", "format", "--check", "."]),
     ("mypy", [BIN / "mypy"]),
     ("layers", [BIN / "lint-imports", "--no-cache"]),
     ("tests", [BIN / "python", "-m", "pytest", "-n", os.environ.get("TEST_WORKERS", "3"), "--dist", "loadfile"]),

@@ -18,11 +18,7 @@ def accept(document: EditableDocument, resource: Resource, changes: Iterable[Cha
     left: list[str] = []
     for change in changes:
         for field in change.fields:
-            if (
-                field.sensitive
-                or is_hidden(field.before)
-                or not _write(document, resource, field.path, field.before)
-            ):
+            if field.sensitive or is_hidden(field.before) or not _write(document, resource, field.path, field.before):
                 left.append(field.path)
     return left
 

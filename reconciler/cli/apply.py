@@ -14,14 +14,14 @@ from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
 from reconciler.cli.tables import painter
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.plan import Change, PlanSet
 
 if TYPE_CHECKING:
-    from reconciler.engine.applying import Step
+    from reconciler.engine.apply import Step
     from reconciler.engine.approved import Applied
-    from reconciler.engine.passes import Engine
+    from reconciler.engine.controller import Controller
 
 
 def apply(options: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def apply(options: argparse.Namespace) -> int:
 
 
 async def _apply(config: Config, options: argparse.Namespace) -> int:
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.engine.approved import apply_approved
     from reconciler.source import open_folder
 
@@ -80,13 +80,13 @@ def _show_step(step: Step) -> None:
     say(plain(f"  {what}: {end} after {step.duration_ms / 1000:.1f} s"))
 
 
-def _exit_code(engine: Engine, done: Applied) -> int:
-    from reconciler.engine.oneshot import Verdict
+def _exit_code(engine: Controller, done: Applied) -> int:
+    from reconciler.engine.converge import PassOutcome
 
     verdict = done.verdict(engine)
-    if verdict is Verdict.DONE:
+    if verdict is PassOutcome.DONE:
         return EXIT_OK
-    return EXIT_PARTIAL if verdict is not Verdict.SOURCE_FAILED else EXIT_ERROR
+    return EXIT_PARTIAL if verdict is not PassOutcome.SOURCE_FAILED else EXIT_ERROR
 
 
 async def _write_status(session: Any) -> None:
@@ -125,7 +125,7 @@ def _line(change: Change) -> str:
     return plain(f"{change.action.value:8} {change.address} ({change.cls.value})")
 
 
-def _tell(engine: Engine, done: Applied, output: str, *, manifests: int) -> None:
+def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> None:
     """Say what all rounds did together; the reasons on stderr, the count last."""
     from reconciler.engine.unread import unread_of
 

@@ -11,7 +11,7 @@ from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import confirm, say
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
-from reconciler.config import Config
+from reconciler.config.load import Config
 
 
 def ask(config: Config, request: Mapping[str, Any], *, timeout_s: float = 60.0) -> Mapping[str, Any]:
@@ -21,7 +21,7 @@ def ask(config: Config, request: Mapping[str, Any], *, timeout_s: float = 60.0) 
 
 
 async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.engine.control import Control
 
     async with open_session(config, Options(create=False)) as session:

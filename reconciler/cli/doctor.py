@@ -19,8 +19,8 @@ from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
 from reconciler.cli.tables import painter
-from reconciler.config import Config
-from reconciler.drivers.clock import TOO_FAR_S, ProviderClock
+from reconciler.config.load import Config
+from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import ReconcilerError, storage_error
 
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
@@ -30,7 +30,7 @@ SET_CLOCK = "Synchronize this host's clock: chrony, or systemd-timesyncd (timeda
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the report: ``ok``, ``warning`` or ``error``, and what to do."""
 
     check: str
@@ -41,29 +41,38 @@ class Finding:
 
 def doctor(options: argparse.Namespace) -> int:
     """Run every check; exit 1 when one is an error."""
-    findings: list[Finding] = [_python()]
+    findings: list[CheckResult] = [_python()]
     try:
         config = configuration(options)
         findings.append(
-            Finding("configuration", "ok", f"owner {config.owner}, source {config.source.url}, state {config.state_dir}")
+            CheckResult("configuration", "ok", f"owner {config.owner}, source {config.source.url}, state {config.state_dir}")
         )
     except ReconcilerError as error:
-        findings.append(Finding("configuration", "error", f"{error.code}: {error.message}", error.hint))
+        findings.append(CheckResult("configuration", "error", f"{error.code}: {error.message}", error.hint))
         return _tell(findings, options.output)
-    checks: tuple[Callable[[Config], list[Finding]], ...] = (_git, _folder, _files, _key, _state, _daemon, _source, _integrations)
+    checks: tuple[Callable[[Config], list[CheckResult]], ...] = (
+        _git,
+        _folder,
+        _files,
+        _key,
+        _state,
+        _daemon,
+        _source,
+        _integrations,
+    )
     for check in checks:
         try:
             findings += check(config)
         except (ReconcilerError, OSError) as found:
             told = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
-            findings.append(Finding(check.__name__.strip("_"), "error", f"{told.code}: {told.message}", told.hint))
+            findings.append(CheckResult(check.__name__.strip("_"), "error", f"{told.code}: {told.message}", told.hint))
     return _tell(findings, options.output)
 
 
 _COLOURS = {"ok": "32", "warning": "33", "error": "31"}
 
 
-def _tell(findings: list[Finding], output: str) -> int:
+def _tell(findings: list[CheckResult], output: str) -> int:
     bad = any(finding.level == "error" for finding in findings)
     if output == "json":
         emit_json({"healthy": not bad, "findings": [asdict(finding) for finding in findings]})
@@ -78,9 +87,9 @@ def _tell(findings: list[Finding], output: str) -> int:
     return EXIT_ERROR if bad else EXIT_OK
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding(
+    return CheckResult(
         "python",
         "ok" if sys.version_info >= (3, 11) else "error",
         version,
@@ -88,15 +97,15 @@ def _python() -> Finding:
     )
 
 
-def _git(config: Config) -> list[Finding]:
+def _git(config: Config) -> list[CheckResult]:
     program = shutil.which("git")
     if program is None:
-        return [Finding("git", "error", "git is not installed", "apt-get install git")]
+        return [CheckResult("git", "error", "git is not installed", "apt-get install git")]
     text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     numbers = tuple(int(part) for part in text.split()[2].split(".")[:3] if part.isdigit())
     good = numbers >= GIT_FLOOR
     return [
-        Finding(
+        CheckResult(
             "git",
             "ok" if good else "error",
             text.strip(),
@@ -105,18 +114,18 @@ def _git(config: Config) -> list[Finding]:
     ]
 
 
-def _folder(config: Config) -> list[Finding]:
+def _folder(config: Config) -> list[CheckResult]:
     folder = config.state_dir
     if not folder.exists():
         return [
-            Finding(
+            CheckResult(
                 "state folder", "warning", f"{folder} does not exist yet", "It is made by the first `reconciler run` or `apply`."
             )
         ]
     rows = []
     if not os.access(folder, os.W_OK):
         rows.append(
-            Finding(
+            CheckResult(
                 "state folder",
                 "error",
                 f"{folder} cannot be written by uid {os.getuid()}",
@@ -126,7 +135,7 @@ def _folder(config: Config) -> list[Finding]:
     free = shutil.disk_usage(folder).free
     low = free < SPACE_FLOOR
     rows.append(
-        Finding(
+        CheckResult(
             "disk",
             "warning" if low else "ok",
             f"{free >> 20} MiB free in {folder}",
@@ -136,7 +145,7 @@ def _folder(config: Config) -> list[Finding]:
     return rows
 
 
-def _files(config: Config) -> list[Finding]:
+def _files(config: Config) -> list[CheckResult]:
     """Look at every file that the daemon makes again by itself, and at who may read and write the state folder."""
     from reconciler.state.files import fault_of, too_open
 
@@ -147,24 +156,29 @@ def _files(config: Config) -> list[Finding]:
     if info.st_mode & 0o022:
         mode = stat.S_IMODE(info.st_mode)
         rows.append(
-            Finding("state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}")
+            CheckResult(
+                "state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}"
+            )
         )
     if info.st_uid != os.geteuid():
-        rows.append(Finding("state folder", "error", f"{folder} belongs to uid {info.st_uid}", f"chown -R $(id -u) {folder}"))
+        rows.append(CheckResult("state folder", "error", f"{folder} belongs to uid {info.st_uid}", f"chown -R $(id -u) {folder}"))
     rows += [
-        Finding("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}") for path, mode in too_open(folder)
+        CheckResult("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}")
+        for path, mode in too_open(folder)
     ]
     for name in ("engine.db", "cache.db"):
         path = folder / name
         fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
         if fault:
             rows.append(
-                Finding(name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost.")
+                CheckResult(
+                    name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost."
+                )
             )
     return rows
 
 
-def _key(config: Config) -> list[Finding]:
+def _key(config: Config) -> list[CheckResult]:
     path = Path(config.master_key.file)
     if not path.exists():
         level = "error" if config.state_exists else "warning"
@@ -173,10 +187,10 @@ def _key(config: Config) -> list[Finding]:
             if level == "error"
             else "It is made by the first run. Back it up."
         )
-        return [Finding("master key", level, f"{path} is missing", fix)]
+        return [CheckResult("master key", level, f"{path} is missing", fix)]
     mode = stat.S_IMODE(path.stat().st_mode)
     return [
-        Finding(
+        CheckResult(
             "master key",
             "error" if mode & 0o077 else "ok",
             f"{path}, mode {mode:04o}",
@@ -185,10 +199,10 @@ def _key(config: Config) -> list[Finding]:
     ]
 
 
-def _state(config: Config) -> list[Finding]:
+def _state(config: Config) -> list[CheckResult]:
     if not config.state_exists:
         return [
-            Finding(
+            CheckResult(
                 "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`."
             )
         ]
@@ -202,9 +216,9 @@ def _state(config: Config) -> list[Finding]:
         objects, unsettled = len(store.recorded()), len(store.unsettled())
     finally:
         store.close()
-    rows = [Finding("state", "ok", f"{objects} objects, {unsettled} writes not settled")]
+    rows = [CheckResult("state", "ok", f"{objects} objects, {unsettled} writes not settled")]
     rows.append(
-        Finding(
+        CheckResult(
             "audit log",
             "ok" if held else "error",
             said,
@@ -214,15 +228,15 @@ def _state(config: Config) -> list[Finding]:
     return rows
 
 
-def _daemon(config: Config) -> list[Finding]:
+def _daemon(config: Config) -> list[CheckResult]:
     answer = ask_daemon(config, {"verb": "ping"}, timeout_s=5)
     if answer is None:
-        return [Finding("daemon", "warning", "not running on this state", "Start it: reconciler run")]
+        return [CheckResult("daemon", "warning", "not running on this state", "Start it: reconciler run")]
     from reconciler.cli.status import age_s, read
 
     age = age_s(read(Path(config.status.file)), time.time())
     return [
-        Finding(
+        CheckResult(
             "daemon",
             "ok" if age < 120 else "error",
             f"running, heartbeat {age:.0f} s old",
@@ -231,7 +245,7 @@ def _daemon(config: Config) -> list[Finding]:
     ]
 
 
-def _source(config: Config) -> list[Finding]:
+def _source(config: Config) -> list[CheckResult]:
     from reconciler.source import open_source
     from reconciler.source.configured import options_of
 
@@ -242,21 +256,23 @@ def _source(config: Config) -> list[Finding]:
         finally:
             await source.close()
 
-    return [Finding("source", "ok", f"{config.source.url} at {asyncio.run(look())}")]
+    return [CheckResult("source", "ok", f"{config.source.url} at {asyncio.run(look())}")]
 
 
-def _integrations(config: Config) -> list[Finding]:
+def _integrations(config: Config) -> list[CheckResult]:
     """Try every credential with the cheapest authenticated call its provider has."""
     if not config.state_exists:
         return []
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
 
-    async def look() -> list[Finding]:
+    async def look() -> list[CheckResult]:
         rows = []
         async with open_session(config, Options(lock=False, create=False, read_only=True)) as session:
             await session.engine.sync()
             for problem in [p for p in session.engine.live.problems if p.is_error][:10]:
-                rows.append(Finding("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint))
+                rows.append(
+                    CheckResult("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint)
+                )
             for one in await session.engine.integrations():
                 result = await session.engine.plan(one)
                 rows.append(
@@ -269,36 +285,37 @@ def _integrations(config: Config) -> list[Finding]:
                 )
                 rows += _clock(one.name, session.engine.links.clock_of(one))
                 rows += [
-                    Finding(str(r), "error", f"{e.code}: {e.message}", e.hint) for r, e in sorted(result.compiled.stalled.items())
+                    CheckResult(str(r), "error", f"{e.code}: {e.message}", e.hint)
+                    for r, e in sorted(result.compiled.stalled.items())
                 ]
                 rows += [
-                    Finding(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())
+                    CheckResult(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())
                 ]
         return rows
 
     return asyncio.run(look())
 
 
-def _clock(name: str, clock: ProviderClock | None) -> list[Finding]:
+def _clock(name: str, clock: ProviderClock | None) -> list[CheckResult]:
     """Say how far this host's clock is from a provider's: what is searched there by time depends on it."""
     if clock is None:
         return []
     check, ahead_s = f"clock {name}", clock.ahead_s
     if ahead_s is None:
         message = "the provider tells no time (no Date in its answers): a run whose start is in doubt is not started again"
-        return [Finding(check, "warning", message, "Check for a proxy that removes the header.")]
+        return [CheckResult(check, "warning", message, "Check for a proxy that removes the header.")]
     side = "ahead of" if ahead_s < 0 else "behind"
     message = f"this host is {abs(round(ahead_s))} s {side} the provider"
     if clock.trusted:
         late = abs(ahead_s) > CLOCK_NOTE_S
-        return [Finding(check, "warning" if late else "ok", message, SET_CLOCK if late else "")]
+        return [CheckResult(check, "warning" if late else "ok", message, SET_CLOCK if late else "")]
     message += f", more than {TOO_FAR_S:.0f} s: a run whose start is in doubt is not started again (RC5052)"
-    return [Finding(check, "error", message, SET_CLOCK)]
+    return [CheckResult(check, "error", message, SET_CLOCK)]
 
 
-def _integration(name: str, error: ReconcilerError | None, identity: str, missing: tuple[str, ...]) -> Finding:
+def _integration(name: str, error: ReconcilerError | None, identity: str, missing: tuple[str, ...]) -> CheckResult:
     if error is not None:
-        return Finding(name, "warning" if error.code == "RC6010" else "error", f"{error.code}: {error.message}", error.hint)
+        return CheckResult(name, "warning" if error.code == "RC6010" else "error", f"{error.code}: {error.message}", error.hint)
     if missing:
-        return Finding(name, "error", "missing: " + ", ".join(missing), "Grant these to the credential.")
-    return Finding(name, "ok", f"acts as {identity}" if identity else "accepted")
+        return CheckResult(name, "error", "missing: " + ", ".join(missing), "Grant these to the credential.")
+    return CheckResult(name, "ok", f"acts as {identity}" if identity else "accepted")

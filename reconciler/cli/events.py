@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli.asking import act, look
+from reconciler.cli.daemon_client import act, look
 from reconciler.cli.main import EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
@@ -84,7 +84,7 @@ def trigger(options: argparse.Namespace) -> int:
     answer = act(config, {name: one for name, one in request.items() if one is not None})
     if not options.wait:
         return _shown(answer, options, lambda one: out(f"made {one['event']}; see: reconciler events {one['event']}"))
-    from reconciler.cli.waiting import wait_for_event
+    from reconciler.cli.wait import wait_for_event
 
     return wait_for_event(config, str(answer["event"]), options)
 
@@ -112,7 +112,7 @@ def payload_of(text: str | None) -> dict[str, Any] | None:
 
 def redeliver(options: argparse.Namespace) -> int:
     """Look for missed deliveries now."""
-    from reconciler.config import parse_duration
+    from reconciler.config.load import parse_duration
     from reconciler.model.errors import ConfigError
 
     try:

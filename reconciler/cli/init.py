@@ -108,7 +108,7 @@ jobs:
 
 def files() -> dict[str, str]:
     """Return what `init` writes, by path."""
-    from reconciler.manifests import schemas
+    from reconciler.manifests import schema as schemas
 
     out = {path: _MODELINE.format(up="../" * path.count("/")) + text for path, text in _MANIFESTS.items()}
     out.update(_OTHERS)

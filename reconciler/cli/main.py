@@ -142,7 +142,7 @@ def _typed(error: Exception) -> Exception:
     if isinstance(error, OSError) and error.filename is not None:
         return storage_error(error, error.filename2 or error.filename)
     if "sqlite3" in sys.modules and type(error).__module__.partition(".")[0] in {"sqlite3", "sqlalchemy"}:
-        from reconciler.state.base import database_error
+        from reconciler.state.database import database_error
 
         return database_error(error) or error
     return error

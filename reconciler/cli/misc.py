@@ -27,7 +27,7 @@ def version(options: argparse.Namespace) -> int:
 
 def schema(options: argparse.Namespace) -> int:
     """Print one schema, their names, or the settings an editor needs."""
-    from reconciler.manifests import schemas
+    from reconciler.manifests import schema as schemas
     from reconciler.model.resources import Kind
 
     kinds = {kind.value.lower(): kind.value for kind in Kind}

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, UsageError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.plan import PlanSet
@@ -42,8 +42,8 @@ async def base_plan(config: Config, ref: str, path: str | None) -> tuple[PlanSet
 
 
 async def _load(source: Any, revision: Any, config: Config) -> Desired:
-    from reconciler.drivers.net import refusal_of_literals
-    from reconciler.engine.live import unread_in
+    from reconciler.drivers.http.network import refusal_of_literals
+    from reconciler.engine.revision import unread_in
     from reconciler.manifests import SourceFile, load
 
     snapshot = await source.snapshot(revision)
@@ -54,8 +54,8 @@ async def _load(source: Any, revision: Any, config: Config) -> Desired:
 
 def _compared(before: Iterable[Resource], after: Desired, config: Config) -> tuple[PlanSet, tuple[Any, ...]]:
     """Compare; what something that was not read hides is as little gone as for the daemon, and named."""
-    from reconciler.engine.live import hidden
-    from reconciler.planning.base import base_plan as compare
+    from reconciler.engine.revision import hidden
+    from reconciler.planning.compare import base_plan as compare
     from reconciler.planning.resources import resource_changes
 
     before = tuple(before)
@@ -75,8 +75,8 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tupl
 
     Second, what could not be compiled: the plan says nothing about it.
     """
-    from reconciler.drivers.catalog import driver_for
-    from reconciler.engine.compiling import compile_offline, integration_of, users_of
+    from reconciler.drivers.registry import driver_for
+    from reconciler.engine.compile import compile_offline, integration_of, users_of
     from reconciler.engine.unread import problem_of
 
     resources = tuple(resources)

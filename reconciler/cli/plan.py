@@ -18,7 +18,7 @@ from reconciler.cli.main import EXIT_ERROR
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
 from reconciler.model.resources import Resource, ResourceId
@@ -106,7 +106,6 @@ async def make(config: Config, path: str | None, *, for_approval: bool = False) 
         return planset_of(engine, prepared, in_force), engine.live.problems, approvable
 
 
-
 def planset_of(engine: Any, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
     """Return what a user sees of ``prepared``: the plans, what could not be read, and which manifests differ from ``in_force``."""
     from reconciler.engine.unread import unread_of
@@ -137,7 +136,7 @@ async def _say_work_tree(engine: Any) -> None:
 @contextlib.asynccontextmanager
 async def reading_session(config: Config, path: str | None, *, for_approval: bool = False) -> AsyncIterator[Any]:
     """Open a session that can only read: beside a running daemon, and where there is no state yet (an empty one is used)."""
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.source import open_folder
 
     source = open_folder(Path(path), config_name=config.file_name) if path is not None else None

@@ -24,7 +24,7 @@ def rebuild(options: argparse.Namespace) -> int:
 
 
 async def _rebuild(options: argparse.Namespace) -> int:
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.engine.operations import find_again
 
     async with open_session(configuration(options), Options()) as session:
@@ -72,7 +72,7 @@ def sweep(options: argparse.Namespace) -> int:
 
 
 async def _sweep(options: argparse.Namespace) -> int:
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.engine.operations import delete_orphan
 
     config = configuration(options)
@@ -121,13 +121,13 @@ def ping(options: argparse.Namespace) -> int:
 
 
 async def _ping(options: argparse.Namespace) -> int:
-    from reconciler.daemon import Options, open_session
+    from reconciler.daemon.session import Options, open_session
     from reconciler.engine.control import parse_resource
     from reconciler.engine.operations import ping as test_delivery
 
     async with open_session(configuration(options), Options(lock=False, create=False)) as session:
         engine, deps = session.engine, session.deps
-        records = [r for r in await deps.db(deps.store.recorded) if not r.tombstone]
+        records = [r for r in await deps.store.recorded() if not r.tombstone]
         identity = parse_resource(options.resource, {r.resource for r in records})
         mine = [r for r in records if r.resource == identity]
         if not mine:
@@ -149,7 +149,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 async def _export(options: argparse.Namespace) -> int:
-    from reconciler.cli.exporting import manifests_of
+    from reconciler.cli.export import manifests_of
     from reconciler.cli.plan import reading_session
     from reconciler.engine.control import parse_resource
 
@@ -218,7 +218,7 @@ async def _accept(options: argparse.Namespace) -> int:
 
 def _still_valid(text: str, path: Path, identity: ResourceId) -> str:
     """Return ``text`` if it still declares ``identity``; what a provider says may be nothing that a manifest can hold."""
-    from reconciler.manifests.parsing import parse_file
+    from reconciler.manifests.parse import parse_file
 
     documents = parse_file(text.encode(), sandbox=True).documents
     found = [one for one in documents if ResourceId(one.kind, one.canvas, one.name) == identity]

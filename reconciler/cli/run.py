@@ -14,17 +14,17 @@ from typing import Any
 from reconciler import __version__
 from reconciler.cli.main import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.session import configuration
-from reconciler.config import Config
-from reconciler.daemon import Notifier, Options, Session, Signals, daemon_actor, open_session
+from reconciler.config.load import Config
+from reconciler.daemon.pipeline import EventPipeline
+from reconciler.daemon.session import Options, Session, Signals, SystemdNotifier, daemon_actor, open_session
 from reconciler.engine import statusfile
 from reconciler.engine.control import Control
+from reconciler.engine.converge import PassOutcome, full_pass
 from reconciler.engine.loop import Loop
-from reconciler.engine.oneshot import Verdict, full_pass
 from reconciler.engine.publishing import Publisher
 from reconciler.engine.runtime import Runtime
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
-from reconciler.working import Working
 
 DRAIN_S = 25
 STATE_STUCK_S = 12.0
@@ -52,13 +52,13 @@ async def _once(config: Config) -> int:
         return exit_code(verdict)
 
 
-def exit_code(verdict: Verdict) -> int:
+def exit_code(verdict: PassOutcome) -> int:
     """Return the exit code of a pass: the gravest of what was found."""
-    if verdict is Verdict.SOURCE_FAILED:
+    if verdict is PassOutcome.SOURCE_FAILED:
         return EXIT_ERROR
-    if verdict is Verdict.INVALID:
+    if verdict is PassOutcome.INVALID:
         return EXIT_INVALID
-    return EXIT_PARTIAL if verdict is Verdict.PARTIAL else EXIT_OK
+    return EXIT_PARTIAL if verdict is PassOutcome.PARTIAL else EXIT_OK
 
 
 def publisher(session: Session) -> Publisher:
@@ -73,7 +73,7 @@ class Daemon:
         self._config = config
         self._options = options
         self._signals = Signals()
-        self._notifier = Notifier()
+        self._notifier = SystemdNotifier()
         self._started_at = time.time()
         self._phase = "starting"
         self._log = get_logger("daemon")
@@ -87,7 +87,7 @@ class Daemon:
             if session.deps.store.dialect != "sqlite":
                 session.engine.holder, session.engine.patient = runtime.executor_id, False
             loop = Loop(session.engine, runtime, session.deps, publish=self._publish, monotonic=time.monotonic)
-            working = Working(
+            working = EventPipeline(
                 session.engine,
                 runtime,
                 holder=runtime.executor_id,
@@ -124,7 +124,7 @@ class Daemon:
         return None if again else EXIT_OK
 
     async def _runtime(self, session: Session) -> Runtime:
-        incarnation = await session.deps.db(session.deps.store.get_meta, "incarnation") or "none"
+        incarnation = await session.deps.store.get_meta("incarnation") or "none"
         # One process on SQLite: a fixed id, so that it takes up what its own last life left. Among peers each has its own.
         executor = "single" if session.deps.store.dialect == "sqlite" else f"{socket.gethostname()}-{os.getpid()}"
         return Runtime(session.config.engine_url, incarnation=incarnation, executor_id=executor)
@@ -172,7 +172,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Any:
-        from reconciler.engine.clock import Clock
+        from reconciler.engine.housekeeping import Clock
 
         clock = Clock(
             session.deps,
@@ -188,16 +188,16 @@ class Daemon:
             clock.stop()
 
     @contextlib.asynccontextmanager
-    async def _listening(self, session: Session, loop: Loop, working: Working) -> Any:
+    async def _listening(self, session: Session, loop: Loop, working: EventPipeline) -> Any:
         from reconciler.server.admin import AdminServer
         from reconciler.server.api.handlers import Backend, Status
         from reconciler.server.api.routes import Routes
         from reconciler.server.app import App
         from reconciler.server.health import Probes
-        from reconciler.server.hooks import Hooks
         from reconciler.server.http import HttpServer
         from reconciler.server.metrics import Metrics
         from reconciler.server.verbs import Verbs
+        from reconciler.server.webhooks import WebhookEndpoint
 
         metrics = Metrics(session.engine)
         session.engine.on_slice = metrics.observe_slice
@@ -213,14 +213,14 @@ class Daemon:
 
         def dead() -> list[str]:
             """Loops that do not come round, and a database that does not answer though its connection stands."""
-            stuck = ["state"] if session.deps.db.busy_s() > STATE_STUCK_S else []
+            stuck = ["state"] if session.deps.store.thread.busy_s() > STATE_STUCK_S else []
             return [*loop.beats.dead(time.monotonic()), *stuck]
 
         probes = Probes(dead, lambda: loop.first_pass_done and not dead(), metrics.render)
         status = Status(lambda: self._publisher.encoded(self._info()), self._publisher.row)
         backend = Backend(working.commands, control, working.logs, working.pushing, status, config.public_url)
         api = Routes(backend, config.tokens, session.redactor)
-        app = App(probes, Hooks(working.intake.receive, max_body=config.max_body), api.routes())
+        app = App(probes, WebhookEndpoint(working.intake.receive, max_body=config.max_body), api.routes())
         http = HttpServer(config.listen, app)
         await admin.start()
         try:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reconciler.config import Config, load_config
+from reconciler.config.load import Config, load_config
 
 T = TypeVar("T")
 

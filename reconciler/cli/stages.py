@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.cli.asking import Ask, act, look, looking
+from reconciler.cli.daemon_client import Ask, act, look, looking
 from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
@@ -231,7 +231,7 @@ def rerun(options: argparse.Namespace) -> int:
     config = configuration(options)
     answer = act(config, {"verb": "rerun", "id": options.id, "key": options.key or ""})
     if options.wait:
-        from reconciler.cli.waiting import wait_for_item
+        from reconciler.cli.wait import wait_for_item
 
         return wait_for_item(config, str(answer["item"]), options)
     if options.output == "json":

@@ -18,7 +18,7 @@ from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration, configuration_state
 from reconciler.cli.sink import Ink, clear_screen, out, reader_left
 from reconciler.cli.tables import painter
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.resources import Kind
 
@@ -266,7 +266,7 @@ def explain(options: argparse.Namespace) -> int:
 
 async def _explain(config: Config, document: Mapping[str, Any], options: argparse.Namespace) -> None:
     from reconciler.engine.control import parse_resource
-    from reconciler.engine.reporting import iso
+    from reconciler.engine.statuses import iso
     from reconciler.model.resources import ResourceId
 
     known = {ResourceId(row["kind"], row["canvas"], row["name"]) for row in document["resources"]}
@@ -338,7 +338,7 @@ def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Ca
 def history(options: argparse.Namespace) -> int:
     """Show the audit log, newest first, or check its chain."""
     from reconciler.engine.control import parse_resource
-    from reconciler.engine.reporting import iso
+    from reconciler.engine.statuses import iso
     from reconciler.model.resources import ResourceId
 
     config = configuration(options)
@@ -395,7 +395,7 @@ def verify_audit(config: Config, store: Store, given: str | None = None) -> tupl
     Returns whether it holds, and what there is to say.
     """
     from reconciler.credentials.keys import load_keyring
-    from reconciler.daemon import audit_keys
+    from reconciler.daemon.session import audit_keys
     from reconciler.state.audit import Anchor
 
     keyring = load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)

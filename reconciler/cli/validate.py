@@ -41,7 +41,7 @@ def load_paths(paths: list[Path], *, allow: tuple[str, ...] | None = None) -> tu
 
     ``allow``: what may be called besides the providers' own hosts; None: not checked.
     """
-    from reconciler.drivers.net import refusal_of_literals
+    from reconciler.drivers.http.network import refusal_of_literals
     from reconciler.manifests import SourceFile, load
 
     files: dict[str, SourceFile] = {}
@@ -72,7 +72,7 @@ def _unread(folder: Path, notices: Iterable[SecurityNotice]) -> list[Problem]:
     hiding = [notice for notice in notices if notice.hides_manifest]
     if not hiding:
         return []
-    from reconciler.engine.live import unread_problem  # brings the store with it, which nothing else here needs
+    from reconciler.engine.revision import unread_problem  # brings the store with it, which nothing else here needs
 
     return [unread_problem(str(folder / one.path), one.reason, Severity.WARNING) for one in hiding]
 

@@ -1,26 +1,24 @@
 """The contracts between the engine and a provider driver. Read this before writing one.
 
-A driver is a folder ``reconciler/drivers/<provider>/`` and one line in `reconciler.drivers.catalog`. It makes one attempt
+A driver is a folder ``reconciler/drivers/<provider>/`` and one line in `reconciler.drivers.registry`. It makes one attempt
 and raises a typed `reconciler.model.errors.ProviderError`; when to try again is decided in the engine. It keeps no state:
 whatever it needs to remember between calls comes back to it as ``validators``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from reconciler.model.events import Delivery, Hook, PastDelivery, Rejection
+from reconciler.model.executions import DeploymentRequest, LogLines, Run, RunIntent, RunReport, StatusReport
 from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.plan import FieldChange
 from reconciler.model.resources import Resource, ResourceId, SecretRef, ValueRef
 from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import Address, ExternalId, Fingerprint, JsonObject
-
-if TYPE_CHECKING:
-    from reconciler.drivers.receiving import Receiver
-    from reconciler.drivers.running import Executor, Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class ApiResponse(Protocol):
 
 
 class Api(Protocol):
-    """An authenticated client bound to one `Connection` (see `reconciler.drivers.http`)."""
+    """An authenticated client bound to one `Connection` (see `reconciler.drivers.http.client`)."""
 
     @property
     def connection(self) -> Connection:
@@ -189,7 +187,7 @@ class Authenticator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProviderLimits:
     """A provider's published limits; 0 is "none"."""
 
     writes_per_minute: int = 0
@@ -200,13 +198,115 @@ class Limits:
     concurrent: int = 64
 
 
+class Receiver(Protocol):
+    """How a provider sends events."""
+
+    keeps_deliveries: bool
+    """Whether the provider lists its past deliveries: `missed` then reads that list, and `fetch` and `redeliver` work.
+    Where it does not, `missed` is made of the objects the events are about, and carries their payloads."""
+
+    signs_body: bool
+    """Whether `verify` hashes the body, once with each key; False: the proof stands in the body, which is read as JSON."""
+
+    def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
+        """Return the delivery, if one of ``keys`` proves it. Pure; never raises for anything that a sender can send.
+
+        Names of ``headers`` are in lower case. Compares bytes in constant time, tries every key (no early exit), reads no JSON
+        before the proof. A body that is proved but cannot be read is a `Delivery` with a ``problem``. ``now``: epoch seconds.
+        """
+
+    async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
+        """Return every event after ``since`` (epoch seconds) that ``source`` should have got, oldest first: all pages.
+
+        The caller leaves out what it has. With `keeps_deliveries` False, each carries its ``detail`` for `fetch`.
+        """
+
+    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
+        """Ask the provider to send it again; False where it cannot. Raises typed errors."""
+
+    async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
+        """Return the event itself, equal (id, identity) to what a webhook would have brought. Raises typed errors."""
+
+
+class Executor(Protocol):
+    """Starts runs and follows them.
+
+    ``settle_s``: how late a run that was started may appear in what `find` reads. After a start in doubt, absence counts only
+    that long after the intent. ``poll_s``: how often `poll` is worth its cost while a run goes on; a run whose ``detail`` has a
+    ``poll_s`` says so for itself. A run that `start` or `find` returns with ``done`` in its ``detail`` is over already.
+    """
+
+    type: str
+    needs_integration: bool
+    settle_s: float
+    poll_s: float
+    by_clock: bool
+    """Whether `find` looks by time: then the absence of a run proves something only while the provider's clock is known."""
+
+    def permissions(self, executor: JsonObject) -> Mapping[str, str]:
+        """Return the permissions that ``executor`` (a Stage's ``spec.executor``) asks of its integration. Pure."""
+
+    async def start(self, api: Api, intent: RunIntent) -> Run | None:
+        """Start the run with the correlation id inside. None: it was taken, and its id is to be found with `find`.
+
+        Raises a typed error; `OutcomeUnknown` when in doubt. `ValidationFailed`, `NotFound`, `PermissionDenied` mean: nothing
+        was started.
+        """
+
+    async def find(self, api: Api, intent: RunIntent) -> Run | None:
+        """Return the run that carries the correlation id, looking at everything since ``intent.intended_at`` less two minutes.
+
+        None: a complete look did not show it, or starting twice does what starting once does: it may be started again. Raises
+        `Ambiguous` when there may be a run and none can be told.
+        """
+
+    async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:
+        """Return what the run is like now. Raises `NotFound` when it is not there any more; a run that was started again at the
+        provider (another attempt) is followed: the report's `Run` has the newest attempt.
+        """
+
+    async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
+        """Ask the provider to end it; already ended is success."""
+
+    async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
+        """Return the log after ``cursor`` (empty: from the start), as far as the provider shows it now."""
+
+    def about(self, event_type: str, payload: Any) -> str:
+        """Return the external id of the run that an event of the provider is about; empty if it is about none. Pure."""
+
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """Return which attempt of its run an event says the end of; 0 where it says none, or the provider counts none. Pure."""
+
+    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
+        """Whether a job token's ``claims`` (issuer and audience checked already) are of this run's own job. Pure."""
+
+    def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
+        """Return the claims that a job token of this run has, each with the values that it may have. Pure."""
+
+    def issuer(self, api: Api) -> str:
+        """Return the issuer of the provider's job tokens (OIDC); empty where it has none."""
+
+
+class Reporter(Protocol):
+    """Writes results to a code host, each once."""
+
+    async def report(self, api: Api, status: StatusReport) -> bool:
+        """Write ``status`` unless the target's list shows that state with our marker already; False if it did. Reads all pages."""
+
+    async def deployment(self, api: Api, request: DeploymentRequest) -> str:
+        """Return the id of the Deployment that carries the marker; make it if a complete list has none."""
+
+    async def commit(self, api: Api, repository: str, ref: str) -> str:
+        """Return the commit that ``ref`` leads to; raises `NotFound` where it does not exist."""
+
+
 class Driver(Protocol):
     """A provider."""
 
     provider: str
     hosts: tuple[str, ...]
     """Global hosts of the provider that need no ``network.allow``; ``*.semaphoreci.com`` covers one label."""
-    limits: Limits
+    limits: ProviderLimits
     types: Mapping[str, ManagedType]
     receiver: Receiver | None
     """How its webhooks are verified; None: it sends none."""

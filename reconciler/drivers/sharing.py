@@ -26,8 +26,16 @@ class PassApi:
         """What it is bound to."""
         return self._api.connection
 
-    async def request(self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, json: Any = None,
-                      headers: Mapping[str, str] | None = None, ok: frozenset[int] = frozenset()) -> ApiResponse:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        ok: frozenset[int] = frozenset(),
+    ) -> ApiResponse:
         """Send one request; see `reconciler.drivers.base.Api.request`."""
         return await self._api.request(method, path, params=params, json=json, headers=headers, ok=ok)
 

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.engine.applying import Step, in_doubt
-from reconciler.engine.oneshot import MAX_ROUNDS, STUCK, Verdict, pause_before, unsettled_of, verdict_of
-from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Prepared, Result
+from reconciler.engine.apply import Step, in_doubt
+from reconciler.engine.controller import Controller
+from reconciler.engine.converge import MAX_ROUNDS, STUCK, PassOutcome, pause_before, unsettled_of, verdict_of
+from reconciler.engine.reconcile import Prepared, ReconcileResult
 from reconciler.model.errors import PlanMoved, ReconcilerError
 from reconciler.model.plan import Change, Disposition, Plan
 from reconciler.model.resources import ResourceId
@@ -33,7 +33,7 @@ class Applied:
     planned: dict[Address, Change]
     """What was approved to be made now."""
     steps: list[Step] = field(default_factory=list)
-    last: dict[ResourceId, Result] = field(default_factory=dict)
+    last: dict[ResourceId, ReconcileResult] = field(default_factory=dict)
     """The newest findings of each integration."""
     wrote_at: float = 0.0
 
@@ -44,7 +44,7 @@ class Applied:
         planned = {c.address: c for one in plans if one.plan is not None for c in one.plan.executable}
         return cls({one.integration: one.approval() for one in plans}, planned)
 
-    def take(self, results: Iterable[Result], now: float) -> bool:
+    def take(self, results: Iterable[ReconcileResult], now: float) -> bool:
         """Count what one round did; True when it called a provider."""
         called = False
         for result in results:
@@ -59,7 +59,7 @@ class Applied:
         self.wrote_at = now if called else self.wrote_at
         return called
 
-    def _keep_failures(self, result: Result) -> None:
+    def _keep_failures(self, result: ReconcileResult) -> None:
         """A look that finds a failed change still to be made must not hide why it failed."""
         pending = {change.address for change in _changes(result)} - {step.change.address for step in result.report.steps}
         before = {step.change.address: step for step in self.steps}
@@ -117,11 +117,11 @@ class Applied:
         found = [change for result in self.last.values() for change in _changes(result)]
         return tuple(c for c in found if c.disposition is Disposition.WAITING and c.address not in named)
 
-    def verdict(self, engine: Engine) -> Verdict:
+    def verdict(self, engine: Controller) -> PassOutcome:
         """Return the gravest finding over all rounds."""
         found = verdict_of(engine)
-        if found is Verdict.DONE and (self.failed or self.moved or self.left):
-            return Verdict.PARTIAL
+        if found is PassOutcome.DONE and (self.failed or self.moved or self.left):
+            return PassOutcome.PARTIAL
         return found
 
     def _found_done(self, step: Step) -> bool:
@@ -143,12 +143,12 @@ NOTHING = Approval(frozenset(), frozenset(), frozenset())
 """Of an integration that no plan was made for."""
 
 
-def _changes(result: Result) -> tuple[Change, ...]:
+def _changes(result: ReconcileResult) -> tuple[Change, ...]:
     plan = result.plan if result.plan is not None else Plan(result.integration, ())
     return plan.changes
 
 
-async def apply_approved(engine: Engine, prepared: Sequence[Prepared], *, wait_settle: bool) -> Applied:
+async def apply_approved(engine: Controller, prepared: Sequence[Prepared], *, wait_settle: bool) -> Applied:
     """Execute ``prepared``, look again, and go on with what was approved until no doubt is left (bounded by the settle time)."""
     work = Applied.of(prepared)
     settle = engine.deps.config.reconcile.settle
@@ -169,14 +169,14 @@ async def apply_approved(engine: Engine, prepared: Sequence[Prepared], *, wait_s
     return work
 
 
-async def _round(engine: Engine, work: Applied, slices: Iterable[Awaitable[Result]]) -> bool:
+async def _round(engine: Controller, work: Applied, slices: Iterable[Awaitable[ReconcileResult]]) -> bool:
     called = work.take(await asyncio.gather(*slices), engine.deps.clock())
     await engine.finish_pass()
     engine.log_summary()
     return called
 
 
-async def _todo(engine: Engine, work: Applied, *, everything: bool) -> tuple[ResourceId, ...]:
+async def _todo(engine: Controller, work: Applied, *, everything: bool) -> tuple[ResourceId, ...]:
     """Return what is looked at next: all after writes, else what is in doubt; never an account that asked to be left alone."""
     stopped = {one for one, result in work.last.items() if result.report.stopped is not None or result.error is not None}
     if everything:
@@ -185,7 +185,7 @@ async def _todo(engine: Engine, work: Applied, *, everything: bool) -> tuple[Res
     return tuple(sorted({*await unsettled_of(engine), *lagging} - stopped))
 
 
-def _pause(engine: Engine, work: Applied, todo: tuple[ResourceId, ...]) -> float:
+def _pause(engine: Controller, work: Applied, todo: tuple[ResourceId, ...]) -> float:
     settle = engine.deps.config.reconcile.settle
     pause = pause_before(engine, todo)
     return min(pause, max(0.2, settle / _LOOKS)) if work.reverted(engine.deps.clock(), settle) else pause

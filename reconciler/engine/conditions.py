@@ -23,7 +23,7 @@ _ONLY_WHILE_TRUE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ConditionCause:
     """A reason (CamelCase, stable) and a sentence for it."""
 
     reason: str
@@ -31,24 +31,24 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ConditionInputs:
     """What a pass found about one resource. At most one of ``stalled`` and ``progressing`` counts (stalled wins)."""
 
-    ready: Finding = field(default_factory=lambda: Finding("Reconciled", "as declared"))
-    stalled: Finding | None = None  # waits for a human, or for another resource
-    progressing: Finding | None = None  # goes on by itself
-    drifted: Finding | None = None
-    suspended: Finding | None = None
-    blocked: Finding | None = None
-    credentials: tuple[ConditionStatus, Finding] | None = None
-    delivering: tuple[ConditionStatus, Finding] | None = None
+    ready: ConditionCause = field(default_factory=lambda: ConditionCause("Reconciled", "as declared"))
+    stalled: ConditionCause | None = None  # waits for a human, or for another resource
+    progressing: ConditionCause | None = None  # goes on by itself
+    drifted: ConditionCause | None = None
+    suspended: ConditionCause | None = None
+    blocked: ConditionCause | None = None
+    credentials: tuple[ConditionStatus, ConditionCause] | None = None
+    delivering: tuple[ConditionStatus, ConditionCause] | None = None
 
 
-def conditions_of(found: Findings, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
+def conditions_of(found: ConditionInputs, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
     """Return the conditions that ``found`` amounts to; times move only where a status flips."""
     stalled = found.stalled
     progressing = found.progressing if stalled is None and found.suspended is None else None
-    rows: list[tuple[ConditionType, ConditionStatus, Finding]] = [_ready(found, stalled, progressing)]
+    rows: list[tuple[ConditionType, ConditionStatus, ConditionCause]] = [_ready(found, stalled, progressing)]
     for kind, finding in (
         (ConditionType.RECONCILING, progressing),
         (ConditionType.STALLED, stalled if not found.suspended else None),
@@ -67,23 +67,23 @@ def conditions_of(found: Findings, previous: Iterable[Condition], *, generation:
 
 
 def _ready(
-    found: Findings, stalled: Finding | None, progressing: Finding | None
-) -> tuple[ConditionType, ConditionStatus, Finding]:
+    found: ConditionInputs, stalled: ConditionCause | None, progressing: ConditionCause | None
+) -> tuple[ConditionType, ConditionStatus, ConditionCause]:
     if found.suspended is not None:
-        return ConditionType.READY, U, Finding("Suspended", found.suspended.message)
+        return ConditionType.READY, U, ConditionCause("Suspended", found.suspended.message)
     if stalled is not None:
         return ConditionType.READY, F, stalled
     if found.blocked is not None:
-        return ConditionType.READY, F, Finding("PlanBlocked", found.blocked.message)
+        return ConditionType.READY, F, ConditionCause("PlanBlocked", found.blocked.message)
     if found.drifted is not None:
-        return ConditionType.READY, F, Finding("DriftDetected", found.drifted.message)
+        return ConditionType.READY, F, ConditionCause("DriftDetected", found.drifted.message)
     if progressing is not None:
         return ConditionType.READY, F, progressing
     return ConditionType.READY, T, found.ready
 
 
 def _condition(
-    kind: ConditionType, status: ConditionStatus, finding: Finding, before: Condition | None, generation: int, now: str
+    kind: ConditionType, status: ConditionStatus, finding: ConditionCause, before: Condition | None, generation: int, now: str
 ) -> Condition:
     since = before.last_transition_time if before is not None and before.status is status else now
     return Condition(kind, status, finding.reason, finding.message, since, generation)

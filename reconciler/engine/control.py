@@ -7,10 +7,10 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from reconciler.engine.compiling import integration_of
+from reconciler.engine.compile import integration_of
+from reconciler.engine.controller import Controller
 from reconciler.engine.operations import adopt
-from reconciler.engine.passes import Engine
-from reconciler.engine.reporting import iso
+from reconciler.engine.statuses import iso
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
@@ -23,7 +23,7 @@ Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 class Control:
     """Verbs by name. ``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
 
-    def __init__(self, engine: Engine, trigger: Trigger) -> None:
+    def __init__(self, engine: Controller, trigger: Trigger) -> None:
         self._engine = engine
         self._trigger = trigger
 
@@ -61,8 +61,7 @@ class Control:
                 hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.",
             )
         integration = blocked[digest]  # type: ignore[index]
-        await self._engine.deps.db(
-            self._engine.deps.store.approve,
+        await self._engine.deps.store.approve(
             digest,
             by=peer,
             at=self._engine.deps.clock(),
@@ -76,8 +75,7 @@ class Control:
         identity = self.find(str(request["resource"]))
         until = self._until(request.get("until"))
         suspension = Suspension(f"{request['reason']} (by {peer})", until)
-        await self._engine.deps.db(
-            self._engine.deps.store.suspend,
+        await self._engine.deps.store.suspend(
             identity,
             suspension,
             audit=self._audit("suspend", peer, identity, reason=str(request["reason"])),
@@ -89,7 +87,7 @@ class Control:
         """End a suspension made by command; one in the manifest is ended by a commit."""
         identity = self.find(str(request["resource"]))
         resource = self._engine.live.resources.get(identity)
-        was = await self._engine.deps.db(self._engine.deps.store.unsuspend, identity, audit=self._audit("resume", peer, identity))
+        was = await self._engine.deps.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
         if not was:
             where = f" (lifecycle.suspend in {resource.location})" if resource is not None and resource.lifecycle.suspend else ""
             raise ReconcilerError(
@@ -123,7 +121,7 @@ class Control:
             return await self._forget_address(str(request["resource"]), peer)
         identity = self.find(str(request["resource"]), gone=True)
         deps = self._engine.deps
-        records = [r for r in await deps.db(deps.store.recorded) if r.resource == identity]
+        records = [r for r in await deps.store.recorded() if r.resource == identity]
         if not records:
             raise ReconcilerError(f"nothing is recorded for {identity}", code="RC6023")
         if identity in self._engine.live.resources:
@@ -133,18 +131,16 @@ class Control:
                 hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once; "
                 "one object of several is named by its address: " + f"reconciler forget '{records[0].address}'",
             )
-        await deps.db(deps.store.forget, [r.address for r in records], audit=[self._audit("forget", peer, identity)])
+        await deps.store.forget([r.address for r in records], audit=[self._audit("forget", peer, identity)])
         await self._after(identity, records[0].integration)
         return {"resource": identity.path, "objects": [r.address for r in records]}
 
     async def _forget_address(self, text: str, peer: str) -> Mapping[str, Any]:
         """One object of a resource that may go on with others: what is refused is an address that is itself declared."""
         deps = self._engine.deps
-        record = next((r for r in await deps.db(deps.store.recorded) if r.address == text), None)
+        record = next((r for r in await deps.store.recorded() if r.address == text), None)
         if record is None:
-            known = sorted(
-                r.address for r in await deps.db(deps.store.recorded) if r.address.startswith(text.partition("#")[0] + "#")
-            )
+            known = sorted(r.address for r in await deps.store.recorded() if r.address.startswith(text.partition("#")[0] + "#"))
             raise ReconcilerError(
                 f"nothing is recorded at the address {text[:200]}",
                 code="RC6023",
@@ -158,7 +154,7 @@ class Control:
                 hint=f"Take {record.scope.key} out of the manifest of {record.resource} first, else it is found again at once.",
             )
         audit = self._audit("forget", peer, record.resource, address=record.address)
-        await deps.db(deps.store.forget, [record.address], audit=[audit])
+        await deps.store.forget([record.address], audit=[audit])
         await self._after(record.resource, record.integration)
         return {"resource": record.resource.path, "objects": [record.address]}
 
@@ -204,7 +200,7 @@ class Control:
     def _until(self, text: object) -> str | None:
         if not text:
             return None
-        from reconciler.config import parse_duration
+        from reconciler.config.load import parse_duration
 
         try:
             moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))

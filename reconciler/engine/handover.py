@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from reconciler.engine.compiling import integration_of
-from reconciler.engine.live import Live
+from reconciler.engine.compile import integration_of
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.objects import Intent, RecordedObject
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address
@@ -20,7 +20,7 @@ Row = TypeVar("Row", RecordedObject, Intent)
 
 
 def known_of(
-    integration: ResourceId, twins: Iterable[ResourceId], live: Live, store: Store
+    integration: ResourceId, twins: Iterable[ResourceId], live: ActiveRevision, store: Store
 ) -> tuple[tuple[RecordedObject, ...], tuple[Intent, ...]]:
     """Return what is recorded and in doubt of ``integration``; ``twins`` are the others that reach the same account."""
     others = tuple(sorted(twins))
@@ -30,7 +30,7 @@ def known_of(
 
 
 def _share(
-    integration: ResourceId, others: tuple[ResourceId, ...], live: Live, rows: dict[ResourceId, tuple[Row, ...]]
+    integration: ResourceId, others: tuple[ResourceId, ...], live: ActiveRevision, rows: dict[ResourceId, tuple[Row, ...]]
 ) -> tuple[Row, ...]:
     if not others:
         return rows[integration]
@@ -38,7 +38,7 @@ def _share(
     return own + tuple(row for other in others for row in rows[other] if _home(row.address, live) == integration)
 
 
-def _home(address: Address, live: Live) -> ResourceId | None:
+def _home(address: Address, live: ActiveRevision) -> ResourceId | None:
     """Return the Integration that the resource of ``address`` names now; None where nothing declares it."""
     resource = live.resources.get(ResourceId.from_path(address.partition("#")[0]))
     return integration_of(resource) if resource is not None else None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from reconciler.engine.live import Live
-from reconciler.engine.slice import Result
+from reconciler.engine.reconcile import ReconcileResult
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.plan import Disposition
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import ResourceId
 
 
-def notes_of(result: Result, live: Live, next_at: float, now: float) -> list[JournalEntry]:
+def notes_of(result: ReconcileResult, live: ActiveRevision, next_at: float, now: float) -> list[JournalEntry]:
     """Return a journal entry for everything that a slice did or could not do; a slice that found nothing leaves none."""
     notes: list[JournalEntry] = []
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.engine.deps import Deps
-from reconciler.engine.passes import Busy, Engine
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Busy, Controller
 from reconciler.engine.runtime import Runtime
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError, storage_error
@@ -58,10 +58,10 @@ class Beats:
 
 
 class Loop:
-    """Drives an `Engine` for ever: the daemon's work between its signals."""
+    """Drives an `Controller` for ever: the daemon's work between its signals."""
 
     def __init__(
-        self, engine: Engine, runtime: Runtime, deps: Deps, *, publish: Callable[[], Any], monotonic: Callable[[], float]
+        self, engine: Controller, runtime: Runtime, deps: Context, *, publish: Callable[[], Any], monotonic: Callable[[], float]
     ) -> None:
         self.engine = engine
         self.beats = Beats()
@@ -117,7 +117,7 @@ class Loop:
                 continue
             self._waiting.add(one)
             self._number += 1
-            now = await self._deps.db(self._deps.store.now)
+            now = await self._deps.store.now()
             await self._runtime.enqueue(one, token or f"{self._deps.actor.rpartition(':')[2]}-{int(now * 1000)}-{self._number}")
 
     async def run_slice(self, integration: ResourceId) -> None:
@@ -146,7 +146,7 @@ class Loop:
     async def _same_revision(self) -> None:
         """Among peers one sees a commit first: whoever works on a slice looks at Git again when it is not the one that is live here."""
         if self.engine.holder:
-            known = await self._deps.db(self._deps.store.get_meta, "revision.valid")
+            known = await self._deps.store.get_meta("revision.valid")
             if known and known != self.engine.live.revision:
                 await self.engine.sync()
 
@@ -227,7 +227,7 @@ class Loop:
     async def _due_among_peers(self) -> None:
         """What is due stands in the state, by the database's clock; the id of the ask is made of it, so that it is one over all peers."""
         due_at = await self.engine.due()
-        now = await self._deps.db(self._deps.store.now)
+        now = await self._deps.store.now()
         for one, at in due_at.items():
             if at <= now and one not in self._waiting:
                 await self.trigger([one], token=f"due-{int(at * 1000)}-{int(now // DUE_SLOT_S)}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from reconciler.engine.holding import Hold
-from reconciler.engine.links import Link
-from reconciler.engine.live import Live
-from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Order, Prepared, Result, prepare, run_slice
+from reconciler.engine.connections import Client
+from reconciler.engine.controller import Controller
+from reconciler.engine.lease import Lease
+from reconciler.engine.reconcile import Prepared, ReconcileRequest, ReconcileResult, prepare, run_slice
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Orphan
@@ -20,24 +20,24 @@ TAKES = frozenset({Action.RECORD, Action.REMARK, Action.ADOPT, Action.UPDATE})
 """What finds or takes over objects that exist: never a create, never a delete."""
 
 
-async def link_of(engine: Engine, integration: ResourceId) -> Link:
+async def link_of(engine: Controller, integration: ResourceId) -> Client:
     """Return the authenticated client of ``integration``; raises `ReconcilerError`."""
-    stored = await engine.deps.db(engine.deps.store.connections)
+    stored = await engine.deps.store.connections()
     return await engine.links.link(integration, engine.live, stored, engine.secrets)
 
 
-async def find_again(engine: Engine, integration: ResourceId) -> Prepared:
+async def find_again(engine: Controller, integration: ResourceId) -> Prepared:
     """Find what is ours after a lost state: by marker, and by natural key where a type has no marker. Creates and deletes nothing."""
 
     def takes(change: Change) -> bool:
         return change.action in TAKES and change.external_id is not None
 
-    order = Order(integration, prune=False, ignore_backoff=True, claim=True, keep=takes)
+    order = ReconcileRequest(integration, prune=False, ignore_backoff=True, claim=True, keep=takes)
     return await prepare(order, engine.setting(), engine.links, engine.deps)
 
 
 async def adopt(
-    engine: Engine, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
+    engine: Controller, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
 ) -> list[Mapping[str, str]]:
     """Take over what exists for ``resource``; raises `ReconcilerError` when nothing, or more than one object, matches."""
     manifest = engine.live.resources[resource]
@@ -47,7 +47,7 @@ async def adopt(
             manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id
         ),
     )
-    live = Live(
+    live = ActiveRevision(
         engine.live.revision,
         {**engine.live.resources, resource: willing},
         engine.live.kept,
@@ -59,13 +59,12 @@ async def adopt(
         return change.resource == resource and change.action is Action.ADOPT
 
     deps = engine.deps
-    await deps.db(
-        deps.store.append_audit,
+    await deps.store.append_audit(
         [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
     )
 
-    async def work(hold: Hold | None) -> Result:
-        order = Order(integration, prune=False, ignore_backoff=True, keep=mine)
+    async def work(hold: Lease | None) -> ReconcileResult:
+        order = ReconcileRequest(integration, prune=False, ignore_backoff=True, keep=mine)
         return await run_slice(order, dataclasses.replace(engine.setting(None, hold), live=live), engine.links, deps)
 
     result = await engine.exclusively(integration, work)
@@ -89,11 +88,11 @@ async def adopt(
     return done
 
 
-def _scopes_of(resource: ResourceId, result: Result) -> set[Scope]:
+def _scopes_of(resource: ResourceId, result: ReconcileResult) -> set[Scope]:
     return {one.scope for one in result.compiled.objects if one.resource == resource}
 
 
-async def delete_orphan(engine: Engine, integration: ResourceId, orphan: Orphan) -> None:
+async def delete_orphan(engine: Controller, integration: ResourceId, orphan: Orphan) -> None:
     """Delete an object that carries our mark and is not declared, with its audit row first."""
     deps, link = engine.deps, await link_of(engine, integration)
     entry = AuditEntry(
@@ -105,12 +104,12 @@ async def delete_orphan(engine: Engine, integration: ResourceId, orphan: Orphan)
         outcome="intent",
         detail={"scope": str(orphan.scope)},
     )
-    await deps.db(deps.store.append_audit, [entry])
+    await deps.store.append_audit([entry])
     await link.driver.types[orphan.scope.type].delete(link.api, orphan.scope, orphan.external_id)
-    await deps.db(deps.store.append_audit, [dataclasses.replace(entry, at=deps.clock(), outcome="done")])
+    await deps.store.append_audit([dataclasses.replace(entry, at=deps.clock(), outcome="done")])
 
 
-async def ping(engine: Engine, record: RecordedObject) -> bool:
+async def ping(engine: Controller, record: RecordedObject) -> bool:
     """Ask the provider for a test delivery of a hook; False where it has none."""
     link = await link_of(engine, record.integration)
     send = getattr(link.driver.types[record.scope.type], "ping", None)

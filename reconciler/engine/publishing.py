@@ -19,8 +19,8 @@ import orjson
 
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
-from reconciler.engine.live import Live
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Controller
+from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.statusfile import DaemonInfo, Moment
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ResourceStatus
@@ -62,7 +62,7 @@ class _Rows:
 class Publisher:
     """The status document of one process: as bytes (`encoded`), and as the file (`publish`)."""
 
-    def __init__(self, engine: Engine, redactor: Redactor, path: Path) -> None:
+    def __init__(self, engine: Controller, redactor: Redactor, path: Path) -> None:
         self._engine = engine
         self._redactor = redactor
         self._path = path
@@ -135,7 +135,11 @@ class Publisher:
             credentials = self._dump(list(seen.credentials))
             head = self._dump(statusfile.head_of(seen))[:-1]
             opening = b',\n"summary":' + self._summary + b',\n"plans":' + plans + b',\n"credentials":' + credentials
-            return head + opening + b',\n"resources":', self._body, b',\n"stages":' + stages + b',\n"schedules":' + schedules + b"}\n"
+            return (
+                head + opening + b',\n"resources":',
+                self._body,
+                b',\n"stages":' + stages + b',\n"schedules":' + schedules + b"}\n",
+            )
 
     def _take(self, statuses: Mapping[ResourceId, ResourceStatus]) -> None:
         rows = sorted(statuses.values(), key=lambda status: status.id)
@@ -152,7 +156,7 @@ class Publisher:
     def _dump(self, value: Any) -> bytes:
         return orjson.dumps(self._redactor.redact_json(value))
 
-    def _write_snapshot(self, live: Live) -> None:
+    def _write_snapshot(self, live: ActiveRevision) -> None:
         content = self._redactor.redact_json(statusfile.snapshot_of(live))
         text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         statusfile.write(self._path.parent / "snapshot.json", [text])

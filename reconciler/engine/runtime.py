@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.log import get_logger
 from reconciler.model.errors import StateError
 from reconciler.model.resources import ResourceId
-from reconciler.state.base import database_error
+from reconciler.state.database import database_error
 from reconciler.state.files import discard_database, whole_or_gone
 
 if TYPE_CHECKING:

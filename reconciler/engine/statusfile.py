@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from reconciler.engine.live import Live
-from reconciler.engine.passes import Engine
-from reconciler.engine.reporting import iso
+from reconciler.engine.controller import Controller
+from reconciler.engine.revision import ActiveRevision
+from reconciler.engine.statuses import iso
 from reconciler.manifests.codec import resource_to_json
 from reconciler.model.plan import Plan
 from reconciler.model.resources import ResourceId
@@ -50,7 +50,7 @@ class Moment:
     """Replaced as a whole by every pass, never changed: the same object is the same rows."""
 
 
-def moment(engine: Engine, daemon: DaemonInfo, now: float) -> Moment:
+def moment(engine: Controller, daemon: DaemonInfo, now: float) -> Moment:
     """Return what there is to show now."""
     return Moment(
         daemon,
@@ -65,7 +65,7 @@ def moment(engine: Engine, daemon: DaemonInfo, now: float) -> Moment:
     )
 
 
-def document(engine: Engine, daemon: DaemonInfo, now: float) -> dict[str, Any]:
+def document(engine: Controller, daemon: DaemonInfo, now: float) -> dict[str, Any]:
     """Return the document of interface.md (``StatusReport``), not redacted."""
     seen = moment(engine, daemon, now)
     rows = sorted(seen.statuses.values(), key=lambda status: status.id)
@@ -97,11 +97,11 @@ def head_of(seen: Moment) -> dict[str, Any]:
     }
 
 
-def _results(engine: Engine) -> list[Any]:
+def _results(engine: Controller) -> list[Any]:
     return [engine.view.results[key] for key in sorted(engine.view.results)]
 
 
-def _source(engine: Engine) -> dict[str, Any]:
+def _source(engine: Controller) -> dict[str, Any]:
     state, config = engine.state, engine.deps.config.source
     error = state.error
     row: dict[str, Any] = {
@@ -159,7 +159,7 @@ def plan_row(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _credentials(engine: Engine) -> list[dict[str, Any]]:
+def _credentials(engine: Controller) -> list[dict[str, Any]]:
     rows = []
     for result in _results(engine):
         report = result.credential
@@ -217,7 +217,7 @@ def _condition(condition: Condition) -> dict[str, Any]:
     }
 
 
-def snapshot_of(live: Live) -> dict[str, Any]:
+def snapshot_of(live: ActiveRevision) -> dict[str, Any]:
     """Return what ``plan --snapshot`` reads: the live specs, which hold references and no values."""
     rows = sorted(live.resources.values(), key=lambda resource: resource.id)
     return {

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.engine.slice import Result
+from reconciler.engine.reconcile import ReconcileResult
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedRecords:
     """A slice that ended, and when (seconds since the epoch)."""
 
-    result: Result
+    result: ReconcileResult
     began: float
     ended: float
 
 
-def log_steps(log: Any, result: Result, revision: str) -> None:
+def log_steps(log: Any, result: ReconcileResult, revision: str) -> None:
     """Say each change that was made or failed, and why the integration could not be worked on."""
     for step in result.report.steps:
         change = step.change
@@ -43,7 +43,7 @@ def log_steps(log: Any, result: Result, revision: str) -> None:
         log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
 
 
-def log_summary(log: Any, ended: Sequence[Ended], *, revision: str, next_in_s: float) -> None:
+def log_summary(log: Any, ended: Sequence[EndedRecords], *, revision: str, next_in_s: float) -> None:
     """Say what several slices did together, how long it took from the first's begin to the last's end, and when the next is due."""
     if not ended:
         return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from reconciler.engine.compiling import users_of
-from reconciler.engine.slice import Result
+from reconciler.engine.compile import users_of
+from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, Severity
 from reconciler.model.objects import Scope
 from reconciler.model.resources import Location, Resource, ResourceId
@@ -15,7 +15,7 @@ _NAMED = 3
 """Scopes that failed for one and the same reason are named up to here, and counted beyond."""
 
 
-def unread_of(results: Iterable[Result], resources: Mapping[ResourceId, Resource]) -> tuple[Problem, ...]:
+def unread_of(results: Iterable[ReconcileResult], resources: Mapping[ResourceId, Resource]) -> tuple[Problem, ...]:
     """Return what could not be read for ``results``, each with the manifest that it belongs to."""
     problems: list[Problem] = []
     for result in results:
@@ -36,7 +36,7 @@ def problem_of(resource: ResourceId, error: ReconcilerError, resources: Mapping[
     return Problem(place, error.code, f"{what or resource}: {error.message}", hint=error.hint, resource=resource)
 
 
-def _scopes(result: Result, resources: Mapping[ResourceId, Resource]) -> list[Problem]:
+def _scopes(result: ReconcileResult, resources: Mapping[ResourceId, Resource]) -> list[Problem]:
     """One finding for each reason and resource: a limit that stops a thousand reads is said once."""
     owners: dict[Scope, ResourceId] = {record.scope: record.resource for record in result.recorded}
     owners |= {one.scope: one.resource for one in result.compiled.objects}

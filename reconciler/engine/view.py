@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.engine.reporting import Outside
-from reconciler.engine.slice import Result
+from reconciler.engine.reconcile import ReconcileResult
+from reconciler.engine.statuses import EventStatus
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ResourceStatus
@@ -36,10 +36,10 @@ class SourceState:
 class View:
     """The newest findings of this process: what the status file shows."""
 
-    results: dict[ResourceId, Result] = field(default_factory=dict)
+    results: dict[ResourceId, ReconcileResult] = field(default_factory=dict)
     statuses: Mapping[ResourceId, ResourceStatus] = field(default_factory=dict)
     """Replaced as a whole by every pass."""
     secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
     next_at: dict[ResourceId, float] = field(default_factory=dict)
     passed_at: float = 0.0
-    outside: Outside = field(default_factory=Outside)
+    outside: EventStatus = field(default_factory=EventStatus)

@@ -13,21 +13,21 @@ from typing import Any
 import orjson
 
 from reconciler.engine.control import parse_resource
-from reconciler.engine.passes import Engine
-from reconciler.events.fanout import BY
+from reconciler.engine.controller import Controller
 from reconciler.events.naming import key_id, made_id
-from reconciler.events.sweep import Sweep
+from reconciler.events.recovery import Sweep
+from reconciler.events.routing import BY
 from reconciler.manifests.codec import resource_from_json
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
-from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Vote, Why
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages import statuses
 from reconciler.stages.admission import counts
-from reconciler.stages.queueing import again
+from reconciler.stages.items import again
 from reconciler.stages.views import (
     event_view,
     execution_view,
@@ -76,7 +76,7 @@ class NotCounted(ReconcilerError):
 class Commands:
     """Verbs. ``wake_events`` and ``wake_stages`` make the loops of this process look at once."""
 
-    def __init__(self, engine: Engine, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
+    def __init__(self, engine: Controller, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._sweep = sweep
@@ -87,32 +87,32 @@ class Commands:
 
     async def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """List events, newest first: ``source``, ``state``, ``before`` (an id), ``limit``."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         name = str(request.get("source") or "")
         source = self._find(name if "/" in name else f"{Kind.EVENT_SOURCE.value}/{name}").path if name else ""
         states = (str(request["state"]),) if request.get("state") else ()
         found: list[Event] = []
         before, more = str(request.get("before") or ""), True
         while more:
-            since = await db(store.events_end, source=source, before=before) if NOTHING in states else ""
+            since = await store.events_end(source=source, before=before) if NOTHING in states else ""
             left = _limit(request) - len(found)
-            found += await db(store.events, source=source, before=before, since=since, limit=left, states=states)
+            found += await store.events(source=source, before=before, since=since, limit=left, states=states)
             before, more = since, bool(since) and len(found) < _limit(request)
         rejections: dict[str, list[RejectedBy]] = {}
-        for one in await db(store.rejections, [one.id for one in found]):
+        for one in await store.rejections([one.id for one in found]):
             rejections.setdefault(one.event_id, []).append(one)
         rows = [event_view(one, rejections.get(one.id, ())) for one in found]
         return {"events": rows, "next": found[-1].id if len(found) == _limit(request) else ""}
 
     async def event(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Show one event with its payload and what it led to; ``id`` is ours, the sender's, or the key it was made with."""
-        store, db = self._deps.store, self._deps.db
-        found = await db(store.event, str(request["id"])) or await db(store.event, key_id(str(request["id"])))
+        store = self._deps.store
+        found = await store.event(str(request["id"])) or await store.event(key_id(str(request["id"])))
         if found is None:
             raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
         event, body = found
-        rejections = await db(store.rejections, [event.id])
-        items = await db(store.items_of_event, event.id)
+        rejections = await store.rejections([event.id])
+        items = await store.items_of_event(event.id)
         try:
             payload = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -131,19 +131,19 @@ class Commands:
 
         What waits is on the first page.
         """
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         stage = self._find(str(request["stage"]), Kind.STAGE).path if request.get("stage") else ""
         limit, state, before = _limit(request), str(request.get("state") or ""), str(request.get("before") or "")
         waiting = state in ("", "queued") and not before
-        items = await db(store.items, stage=stage, states=("queued",), limit=limit) if waiting else []
+        items = await store.items(stage=stage, states=("queued",), limit=limit) if waiting else []
         runs: list[Execution] = []
         if state != "queued":
             wanted = {"": (), "running": ("starting", "running"), "finished": ("finished",)}.get(state)
             if wanted is None:
                 raise UsageError(f"no state {state!r}", hint="There are: queued, running, finished.")
-            runs = await db(store.executions, stage=stage, states=wanted, before=await self._place(before), limit=limit + 1)
+            runs = await store.executions(stage=stage, states=wanted, before=await self._place(before), limit=limit + 1)
         more, runs = len(runs) > limit, runs[:limit]
-        votes = await db(store.votes_of, [one.id for one in items])
+        votes = await store.votes_of([one.id for one in items])
         return {
             "queued": [item_view(one, votes.get(one.id, ())) for one in items],
             "executions": [execution_view(one) for one in runs],
@@ -152,16 +152,16 @@ class Commands:
 
     async def execution(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Show an item or an execution with everything that belongs to it."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         item, execution = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
-        runs = await db(store.executions_of_item, item.id)
-        shown = [execution_view(one, await db(store.outputs, one.id)) for one in runs]
-        reports = [report_view(one, at) for one, at in await db(store.reports_of, item.id)]
+        runs = await store.executions_of_item(item.id)
+        shown = [execution_view(one, await store.outputs(one.id)) for one in runs]
+        reports = [report_view(one, at) for one, at in await store.reports_of(item.id)]
         reports += [unreported_view(kind, why) for kind, why in (await self._without_target(item)).items()]
         view: dict[str, Any] = {
-            "item": item_view(item, await db(store.votes, item.id)),
+            "item": item_view(item, await store.votes(item.id)),
             "runs": await self._runs(item),
             "previous": await self._previous(item, runs),
             "executions": shown,
@@ -173,20 +173,20 @@ class Commands:
 
     async def _runs(self, item: Item) -> dict[str, Any]:
         """Return what runs, or ran, for an item: all but secrets, which are read at the start only."""
-        payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
+        payload = await self._deps.store.pinned(item.spec_digest)
         shown = runs_view(item, resource_from_json(payload)) if payload is not None else {}
         found: dict[str, Any] = self._deps.redactor.redact_json(shown)
         return found
 
     async def _previous(self, item: Item, runs: list[Execution]) -> dict[str, Any] | None:
         """Return what the stage ran before ``item``."""
-        store, db = self._deps.store, self._deps.db
-        began = runs[0].created_at if runs else await db(store.now)
-        found = await db(store.finished_before, item.stage, began, item.id)
-        return previous_view(found, await db(store.item, found.item_id)) if found is not None else None
+        store = self._deps.store
+        began = runs[0].created_at if runs else await store.now()
+        found = await store.finished_before(item.stage, began, item.id)
+        return previous_view(found, await store.item(found.item_id)) if found is not None else None
 
     async def _without_target(self, item: Item) -> Mapping[str, str]:
-        payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
+        payload = await self._deps.store.pinned(item.spec_digest)
         if payload is None:
             return {}
         return {kind.value: why for kind, why in statuses.without_target(item, resource_from_json(payload).spec).items()}
@@ -195,7 +195,7 @@ class Commands:
         """Return where the page that ended with ``before`` ended."""
         if not before:
             return None
-        one = await self._deps.db(self._deps.store.execution, before)
+        one = await self._deps.store.execution(before)
         if one is None:
             raise NoSuch(f"no execution {before} to continue from", hint="Begin again without `before`.")
         return one.created_at, one.id
@@ -221,7 +221,7 @@ class Commands:
         body = orjson.dumps({**payload, **({} if "type" in payload else {"type": str(request.get("type") or "manual")})})
         if len(body) > MAX_PAYLOAD:
             raise UsageError(f"the payload is larger than {MAX_PAYLOAD} bytes")
-        now = await self._deps.db(self._deps.store.now)
+        now = await self._deps.store.now()
         event = Event(
             id=new_event_id(now),
             source=source.id,
@@ -233,14 +233,14 @@ class Commands:
             occurred_at=now,
             headers={BY: who},
         )
-        await self._deps.db(self._deps.store.append_audit, [self._audit("trigger", who, source.id, event=event.id)])
-        stored = (await self._deps.db(self._deps.store.add_events, [Arrival(event, body)]))[0]
+        await self._deps.store.append_audit([self._audit("trigger", who, source.id, event=event.id)])
+        stored = (await self._deps.store.add_events([Arrival(event, body)]))[0]
         self._wake_events()
         return {"event": stored.event_id, "new": stored.new}
 
     async def approve(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Approve an item: ``id``, and ``digest`` of what was reviewed (optional). Never twice by one person."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         item, _ = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
@@ -255,34 +255,34 @@ class Commands:
             raise NotCounted(f"{who} is none of the approvers of {item.stage}", hint=f"They are: {names}.")
         if request.get("digest") and request["digest"] != item_digest(item):
             raise NotCounted(f"{item.id} is not what was reviewed: its digest is {item_digest(item)}")
-        now = await db(store.now)
+        now = await store.now()
         audit = self._audit("approve", who, item.stage, item=item.id, digest=item_digest(item))
-        if not await db(store.add_vote, Vote(item.id, who, now), audit=audit):
+        if not await store.add_vote(Vote(item.id, who, now), audit=audit):
             raise NotCounted(f"{who} approved {item.id} before, or it does not wait any more")
         self._wake_stages()
-        return {"item": item.id, "approvals": [one.by for one in await db(store.votes, item.id)]}
+        return {"item": item.id, "approvals": [one.by for one in await store.votes(item.id)]}
 
     async def cancel(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Take an item out of its queue, or end an execution, outside too: ``id``."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         item, execution = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
-        now = await db(store.now)
+        now = await store.now()
         if item.state is ItemState.QUEUED:
             stage = await self._pinned(item)
-            reports = statuses.at_end(item, stage.spec, Result.CANCELLED, Why.USER, now, message=f"discarded by {who}")
+            reports = statuses.at_end(item, stage.spec, Result.CANCELLED, EndReason.USER, now, message=f"discarded by {who}")
             audit = self._audit("discard", who, item.stage, item=item.id)
-            if await db(store.discard_item, item.id, "user", f"discarded by {who}", reports=reports, audit=audit):
+            if await store.discard_item(item.id, "user", f"discarded by {who}", reports=reports, audit=audit):
                 self._wake_stages()
                 return {"item": item.id, "state": "discarded"}
         execution = execution or next(
-            iter([one for one in await db(store.executions_of_item, item.id) if one.state is not ExecutionState.FINISHED]), None
+            iter([one for one in await store.executions_of_item(item.id) if one.state is not ExecutionState.FINISHED]), None
         )
         if execution is None or execution.state is ExecutionState.FINISHED:
             raise TooLate(f"{request['id']} has ended already")
         audit = self._audit("cancel", who, item.stage, execution=execution.id)
-        asked = await db(store.ask_cancel, execution.id, who, now, audit=audit)
+        asked = await store.ask_cancel(execution.id, who, now, audit=audit)
         if not asked and not execution.cancel_at:
             raise TooLate(f"{execution.id} has ended already")
         self._wake_stages()
@@ -293,7 +293,7 @@ class Commands:
 
         One repetition at a time: while one waits or runs there is no other. Equal keys are one repetition for good.
         """
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         item, execution = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
@@ -301,13 +301,13 @@ class Commands:
         if not (key or "x").isprintable():
             raise UsageError("a key is one line of text without control characters")
         stage = await self._pinned(item)
-        now = await db(store.now)
-        number = sum(1 for one in await db(store.items_of_event, item.event_id) if one.stage == item.stage)
+        now = await store.now()
+        number = sum(1 for one in await store.items_of_event(item.event_id) if one.stage == item.stage)
         while True:
             queued = again(item, execution.id if execution is not None else "", f"key/{key}" if key else number, stage, now)
             audit = self._audit("rerun", who, item.stage, item=queued.item.id, of=item.id)
             pins = {queued.item.spec_digest: queued.pin}
-            other = await db(store.queue_repetition, queued.item, pins, queued.reports, audit=audit)
+            other = await store.queue_repetition(queued.item, pins, queued.reports, audit=audit)
             if other is None:
                 self._wake_stages()
                 return {"item": queued.item.id, "new": True}
@@ -319,13 +319,13 @@ class Commands:
 
     async def replay(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Hand a stored event on anew, by the manifests as they are now; what it led to before is not repeated. ``id``."""
-        store, db = self._deps.store, self._deps.db
-        found = await db(store.event, str(request["id"]))
+        store = self._deps.store
+        found = await store.event(str(request["id"]))
         if found is None:
             raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
         event = found[0]
-        await db(store.append_audit, [self._audit("replay", who, event.source, event=event.id)])
-        if not await db(store.replay_event, event.id):
+        await store.append_audit([self._audit("replay", who, event.source, event=event.id)])
+        if not await store.replay_event(event.id):
             raise Waits(f"{event.id} waits to be handed on already", hint=f"See `reconciler events {event.id}`.")
         self._deps.log.info(
             "event_replayed",
@@ -341,7 +341,7 @@ class Commands:
     async def redeliver(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Look for missed deliveries now: ``source`` (optional), ``since`` (seconds back, optional)."""
         only = self._find(str(request["source"]), Kind.EVENT_SOURCE) if request.get("source") else None
-        now = await self._deps.db(self._deps.store.now)
+        now = await self._deps.store.now()
         since = now - float(request["since"]) if request.get("since") else None
         found = await self._sweep.run(only, since=since)
         self._wake_events()
@@ -362,34 +362,34 @@ class Commands:
 
     async def _one(self, identity: str) -> tuple[Item | None, Execution | None]:
         """Return the item, or the execution with its item; raises `NoSuch` for an id that neither has."""
-        store, db = self._deps.store, self._deps.db
-        item = await db(store.item, identity)
+        store = self._deps.store
+        item = await store.item(identity)
         if item is not None:
             return item, None
-        execution = await db(store.execution, identity)
+        execution = await store.execution(identity)
         if execution is None:
             raise await self._no_such(identity)
-        return await db(store.item, execution.item_id), execution
+        return await store.item(execution.item_id), execution
 
     async def _no_such(self, identity: str) -> NoSuch:
         """Return the error for an id that is not known, with ids that are near it, else with what waits."""
-        store, db = self._deps.store, self._deps.db
-        items = await db(store.items, limit=_NEAR)
-        known = [one.id for one in items] + [one.id for one in await db(store.executions, limit=_NEAR)]
+        store = self._deps.store
+        items = await store.items(limit=_NEAR)
+        known = [one.id for one in items] + [one.id for one in await store.executions(limit=_NEAR)]
         near = difflib.get_close_matches(identity, known, n=3, cutoff=0.8)
         hint = f"Did you mean {' or '.join(near)}?" if near else await self._waiting()
         return NoSuch(f"there is no item or execution {identity[:80]!r}", hint=hint)
 
     async def _waiting(self) -> str:
         """Return a hint that names what waits for somebody, or for anything."""
-        queued = await self._deps.db(self._deps.store.items, states=("queued",), limit=_NEAR)
+        queued = await self._deps.store.items(states=("queued",), limit=_NEAR)
         asked = [one for one in queued if one.reason == "approval"] or queued
         shown = ", ".join(f"{one.id} ({one.stage.name}: {one.reason or 'new'})" for one in asked[:5])
         more = f" and {len(asked) - 5} more" if len(asked) > 5 else ""
         return f"Waiting: {shown}{more}. See `reconciler executions`." if shown else "Nothing waits. See `reconciler executions`."
 
     async def _pinned(self, item: Item) -> Resource:
-        payload = await self._deps.db(self._deps.store.pinned, item.spec_digest)
+        payload = await self._deps.store.pinned(item.spec_digest)
         if payload is None:
             raise NoSuch(f"the configuration of {item.id} is gone")
         return resource_from_json(payload)

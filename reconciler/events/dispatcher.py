@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
-from reconciler.drivers.catalog import driver_for
+from reconciler.drivers.registry import driver_for
+from reconciler.engine.controller import Controller
 from reconciler.engine.evaluator import EvaluatorFailed
-from reconciler.engine.passes import Engine
 from reconciler.events.endpoints import integration_path, source_type
-from reconciler.events.fanout import Wiring, route, wire
+from reconciler.events.group_commit import at_fault
 from reconciler.events.judging import SOURCE_PART, Job, Judge, Last, Stopped
-from reconciler.events.writer import at_fault
+from reconciler.events.routing import Wiring, route, wire
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, RejectedBy
@@ -66,14 +66,14 @@ class Dispatcher:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Controller,
         judge: Judge,
         *,
         holder: str,
         on_queued: Callable[[], None],
         on_trouble: Callable[[], None],
         beat: Callable[[], None],
-        crowded: Crowded,
+        under_load: Crowded,
     ) -> None:
         self._engine = engine
         self._judge = judge
@@ -82,7 +82,7 @@ class Dispatcher:
         """Attempts under way: event → how many were counted before."""
         self._stops: dict[str, tuple[Stopped, ...]] = {}
         self._trouble: dict[ResourceId, tuple[str, float]] = {}
-        self._crowded = crowded
+        self._crowded = under_load
         """Whether deliveries are coming in faster than one by one."""
         self._held_until = self._joins_at = 0.0
         self._on_queued = on_queued
@@ -136,7 +136,7 @@ class Dispatcher:
     async def _untried(self) -> int:
         """Hand on the oldest events that were not tried yet, but those of a source that is in trouble: they are tried alone."""
         apart = frozenset(source for source in self._trouble if self._in_trouble(source))
-        batch = await self._engine.deps.db(self._look, apart)
+        batch = await self._engine.deps.store.run(self._look, apart)
         if not batch.pending:
             return 0
         self._counts = dict.fromkeys((event.id for event, _ in batch.pending if event.source not in apart), 0)
@@ -149,7 +149,7 @@ class Dispatcher:
     async def _suspect(self) -> int:
         """Try one event alone whose last attempt did not end; the attempt is counted first, and after a few it is put aside."""
         deps = self._engine.deps
-        found = await deps.db(deps.store.suspect, self._holder)
+        found = await deps.store.suspect(self._holder)
         if found is None:
             return 0
         event, body, count = found
@@ -159,9 +159,9 @@ class Dispatcher:
             why = stops[-1].why if stops else f"the process ended at each of {count} attempts"
             await self._quarantine(event, skip, why)
             return 1
-        await deps.db(deps.store.begin_attempts, {event.id: count + 1}, self._holder)
+        await deps.store.begin_attempts({event.id: count + 1}, self._holder)
         self._counts = {event.id: count}
-        same, now = await deps.db(lambda: (deps.store.same_before([event]), deps.store.now()))
+        same, now = await deps.store.run(lambda: (deps.store.sync.same_before([event]), deps.store.sync.now()))
         await self._hand_on(_Batch([(event, body)], same, now), skip=skip)
         self._counts = {}
         return 1
@@ -170,8 +170,8 @@ class Dispatcher:
         """Put right the counts of attempts that were broken off for a reason which was not the events'."""
         counts, deps = self._counts, self._engine.deps
         if counts:
-            await deps.db(deps.store.forget_attempts, [one for one, count in counts.items() if not count])
-            await deps.db(deps.store.begin_attempts, {one: count for one, count in counts.items() if count}, self._holder)
+            await deps.store.forget_attempts([one for one, count in counts.items() if not count])
+            await deps.store.begin_attempts({one: count for one, count in counts.items() if count}, self._holder)
             self._counts = {}
 
     async def _quarantine(self, event: Event, skip: frozenset[str], why: str) -> None:
@@ -199,7 +199,7 @@ class Dispatcher:
         pending, now = batch.pending, batch.now
         last = await self._last(pending, wiring)
         runs = self._runs(pending)
-        behind = await deps.db(deps.store.stages_behind, {run[:2] for run in runs.values()}) if runs else {}
+        behind = await deps.store.stages_behind({run[:2] for run in runs.values()}) if runs else {}
         routings = {
             event.id: found
             for event, body in pending
@@ -226,9 +226,9 @@ class Dispatcher:
         failpoint("events-after-settle")
         self._counts = {}
         for integration, external_id, attempt in set(runs.values()):  # looked at now instead of at their next turn
-            await deps.db(deps.store.hint, integration, external_id, now)
+            await deps.store.hint(integration, external_id, now)
             if attempt > 1:
-                await deps.db(deps.store.hint_again, integration, external_id, attempt, now)
+                await deps.store.hint_again(integration, external_id, attempt, now)
         await self._tell(settled, now)
         for event, _ in pending:
             if (found := routings.get(event.id)) is not None and found.state is EventState.QUARANTINED:
@@ -259,7 +259,7 @@ class Dispatcher:
 
         Runs on the state's thread: one change of threads for all of it. The attempt is counted before anything is made of them.
         """
-        store = self._engine.deps.store
+        store = self._engine.deps.store.sync
         pending = store.pending_events(BATCH)
         if pending:
             store.begin_attempts({event.id: 0 if event.source in apart else 1 for event, _ in pending}, self._holder)
@@ -273,21 +273,21 @@ class Dispatcher:
         """
         deps = self._engine.deps
         try:
-            return await deps.db(deps.store.settle_events, routings)
+            return await deps.store.settle_events(routings)
         except Exception as error:
             if not at_fault(error):
                 raise
         settled: list[Routing] = []
         for routing in routings:
             try:
-                settled += await deps.db(deps.store.settle_events, [routing])
+                settled += await deps.store.settle_events([routing])
             except Exception as error:
                 if not at_fault(error):
                     raise
                 deps.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
                 why = f"what it leads to cannot be stored: {type(error).__name__}"
                 rejected = Routing(routing.event_id, EventState.FAILED, "error", why)
-                settled += await deps.db(deps.store.settle_events, [rejected])
+                settled += await deps.store.settle_events([rejected])
         return settled
 
     def wiring(self) -> Wiring:
@@ -300,7 +300,7 @@ class Dispatcher:
     async def _last(self, pending: Sequence[tuple[Event, bytes]], wiring: Wiring) -> Last:
         deps = self._engine.deps
         asked = {one for event, _ in pending for one in wiring.needs_last(event.source)}
-        return {(stage, results): await deps.db(deps.store.last_inputs, stage, results) for stage, results in asked}
+        return {(stage, results): await deps.store.last_inputs(stage, results) for stage, results in asked}
 
     def _without_looking(self, event: Event, same: Mapping[str, str], wiring: Wiring) -> Routing | None:
         """Return what becomes of an event whatever it says, or None."""
@@ -349,7 +349,7 @@ class Dispatcher:
             for item in routing.items
         ]
         if notes:
-            await deps.db(deps.store.journal, notes)
+            await deps.store.journal(notes)
             self._on_queued()
         for routing in routings:
             for item in routing.items:
@@ -375,10 +375,10 @@ class Dispatcher:
         if asked - self._joins_at < IDLE_S / 2:
             return
         self._joins_at = asked
-        soonest = await deps.db(deps.store.next_join_end)
-        now = await deps.db(deps.store.now)
+        soonest = await deps.store.next_join_end()
+        now = await deps.store.now()
         if soonest and soonest <= now:
-            for group, payload in await deps.db(deps.store.end_joins, now):
+            for group, payload in await deps.store.end_joins(now):
                 deps.log.info(
                     "group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=sorted(payload["events"])
                 )

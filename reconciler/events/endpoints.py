@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.drivers.catalog import driver_for
-from reconciler.drivers.receiving import Receiver
-from reconciler.drivers.web import RECEIVERS
+from reconciler.drivers.base import Receiver
+from reconciler.drivers.builtin import RECEIVERS
+from reconciler.drivers.registry import driver_for
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Uid, uid_of

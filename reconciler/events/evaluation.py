@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 
 from reconciler.engine.evaluator import CPU_S, EXIT_MEMORY, MEMORY_BYTES, PROGRESS, read_frame, write_frame
-from reconciler.events.fanout import Wiring, route, wire
+from reconciler.events.routing import Wiring, route, wire
+from reconciler.manifests.cel import ExpressionError, compile_filter, without_nul
 from reconciler.manifests.codec import resources_from_json
-from reconciler.manifests.expressions import ExpressionError, compile_filter, without_nul
 from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.model.serialize import from_json, to_json

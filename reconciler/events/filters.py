@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.manifests.expressions import ExpressionError, compile_constraints, compile_filter
+from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_filter
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FilterResult:
     """``reason`` is empty when the event passes, else ``filtered`` or ``error``."""
 
     reason: str = ""
@@ -22,12 +22,12 @@ class Verdict:
         return not self.reason
 
 
-PASSES = Verdict()
+PASSES = FilterResult()
 EVERY = "*"
 """What GitHub calls all events."""
 
 
-def judge(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> Verdict:
+def judge(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
     """Return whether ``payload`` passes the ``filters`` of ``holder``, joined by its ``filterOperator``."""
     filters: Sequence[Mapping[str, Any]] = holder.get("filters", ())
     if not filters:
@@ -45,7 +45,7 @@ def judge(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -
     return worst
 
 
-def _one(one: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> Verdict:
+def _one(one: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
     kind = one["type"]
     try:
         if kind == "payload":
@@ -54,16 +54,16 @@ def _one(one: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> Ve
         if compile_filter(expression).evaluate(payload, headers):
             return PASSES
     except ExpressionError as error:
-        return Verdict("error", f"{_shown(one)}: {error.message}")
+        return FilterResult("error", f"{_shown(one)}: {error.message}")
     except (TypeError, RecursionError):
-        return Verdict("error", f"{_shown(one)}: what it looks at is nested too deep")
-    return Verdict("filtered", f"not true: {_shown(one)}")
+        return FilterResult("error", f"{_shown(one)}: what it looks at is nested too deep")
+    return FilterResult("filtered", f"not true: {_shown(one)}")
 
 
-def _constraints(patterns: Mapping[str, str], payload: Any) -> Verdict:
+def _constraints(patterns: Mapping[str, str], payload: Any) -> FilterResult:
     for key, pattern in patterns.items():
         if not compile_constraints({key: pattern}).evaluate(payload):
-            return Verdict("filtered", f"not found: {pattern!r} in {key}")
+            return FilterResult("filtered", f"not found: {pattern!r} in {key}")
     return PASSES
 
 
@@ -72,7 +72,7 @@ def _shown(one: Mapping[str, Any]) -> str:
     return str(inner.get("expression", inner))[:200]
 
 
-def from_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, headers: Mapping[str, str]) -> Verdict:
+def from_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, headers: Mapping[str, str]) -> FilterResult:
     """Return whether a source lets an event through: one of its ``events`` has one of ``types`` and its filters hold; none: all pass.
 
     Types fold case: Buddy's events may be written in lower case.
@@ -83,7 +83,7 @@ def from_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, hea
         return PASSES
     fitting = [one for one in wanted if one["type"] == EVERY or str(one["type"]).casefold() in names]
     if not fitting:
-        return Verdict("filtered", f"the source takes {', '.join(sorted({one['type'] for one in wanted}))}, not {types[0]}")
+        return FilterResult("filtered", f"the source takes {', '.join(sorted({one['type'] for one in wanted}))}, not {types[0]}")
     verdict = PASSES
     for one in fitting:
         verdict = judge(one, payload, headers)

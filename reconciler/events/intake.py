@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Controller
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
+from reconciler.events.group_commit import InboxFull, Writer
 from reconciler.events.naming import sent_id
-from reconciler.events.writer import InboxFull, Writer
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
 from reconciler.model.resources import ResourceId
@@ -26,7 +26,7 @@ ACCEPTED, REFUSED, CONTRADICTED, BUSY = 202, 401, 409, 503
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LastDelivery:
     """What a source was last heard of. ``at``: epoch seconds; ``key``: 0 the key in force, else an older one."""
 
     at: float
@@ -37,18 +37,20 @@ class Heard:
 class Intake:
     """Takes deliveries in. One a process; what it remembers is made again from the live revision and the state."""
 
-    def __init__(self, engine: Engine, writer: Writer, *, on_event: Callable[[], None], on_turn: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Controller, writer: Writer, *, on_event: Callable[[], None], on_health_change: Callable[[], None]
+    ) -> None:
         self._engine = engine
         self._deps = engine.deps
         self._writer = writer
         self._on_event = on_event
-        self._on_turn = on_turn
+        self._on_turn = on_health_change
         """Called when a source begins, or stops, to be heard of."""
         self._endpoints: dict[str, Endpoint] = {}
         self._made_of: Any = None
         self._keys: dict[tuple[str, str, tuple[int, ...]], list[SecretValue]] = {}
         self.rotations: dict[ResourceId, Rotation] = {}
-        self.heard: dict[ResourceId, Heard] = {}
+        self.heard: dict[ResourceId, LastDelivery] = {}
         self.refused: dict[ResourceId, tuple[float, str]] = {}
         """When, and why, a source's newest delivery was not believed."""
         self.counts: Counter[str] = Counter()
@@ -131,7 +133,7 @@ class Intake:
     async def _take(self, endpoint: Endpoint, delivery: Delivery, now: float) -> int:
         source = endpoint.source.id
         refused, known = self.refused.get(source), self.heard.get(source)
-        self.heard[source] = Heard(now, delivery.type, delivery.key)
+        self.heard[source] = LastDelivery(now, delivery.type, delivery.key)
         if known is None or (refused is not None and refused[0] > known.at):
             self._on_turn()
         try:
@@ -197,20 +199,20 @@ class Intake:
 
     async def load(self) -> None:
         """Take up what the state knows of rotations and of when sources were heard of."""
-        store, db = self._deps.store, self._deps.db
-        for source, at in (await db(store.last_arrivals)).items():
-            self.heard.setdefault(source, Heard(at, ""))
+        store = self._deps.store
+        for source, at in (await store.last_arrivals()).items():
+            self.heard.setdefault(source, LastDelivery(at, ""))
         for endpoint in self.endpoints().values():
             if endpoint.rotation > 0:
-                rotation = rotation_of(await db(store.get_cursor, rotation_cursor(endpoint.source.id)))
+                rotation = rotation_of(await store.get_cursor(rotation_cursor(endpoint.source.id)))
                 if rotation is not None:
                     self.rotations[endpoint.source.id] = rotation
 
     async def save(self) -> None:
         """Store when sources were heard of, and rotations that are in force everywhere now."""
-        store, db = self._deps.store, self._deps.db
+        store = self._deps.store
         values: dict[str, Any] = {f"heard/{source.path}": heard.at for source, heard in self.heard.items()}
-        now = await db(store.now)
+        now = await store.now()
         for endpoint in self.endpoints().values():
             source, number = endpoint.source.id, endpoint.rotation
             known = self.rotations.get(source)
@@ -218,7 +220,7 @@ class Intake:
                 self.rotations[source] = Rotation(number, now)
                 values[rotation_cursor(source)] = {"number": number, "since": now}
         if values:
-            await db(store.set_cursors, values)
+            await store.set_cursors(values)
 
     def _in_force(self, endpoint: Endpoint) -> bool:
         """Whether the newest key is written everywhere: the source's objects are as declared at its newest generation."""

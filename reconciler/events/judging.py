@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from reconciler.engine.evaluator import Evaluator, Overrun
-from reconciler.events.fanout import Wiring
+from reconciler.events.routing import Wiring
 from reconciler.manifests.codec import resource_to_json
 from reconciler.model.events import Event, EventState
 from reconciler.model.resources import Kind, ResourceId

@@ -1,5 +1,5 @@
 """Manifests: bytes → typed resources. Strict YAML with places, schemas, references, expressions. No I/O, no clock."""
 
-from reconciler.manifests.loading import ParseCache, SourceFile, load
+from reconciler.manifests.load import ParseCache, SourceFile, load
 
 __all__ = ["ParseCache", "SourceFile", "load"]

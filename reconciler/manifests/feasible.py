@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
-from reconciler.manifests.strict import escape
 from reconciler.manifests.templates import has_template, looks_like_template
+from reconciler.manifests.yaml import escape
 from reconciler.model.executions import UNSETTABLE_HEADERS
 from reconciler.model.resources import Lifecycle
 

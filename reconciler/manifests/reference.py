@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from reconciler.manifests import schemas
+from reconciler.manifests import schema as schemas
 
 _INTRODUCTION: Final = """\
 # Manifests

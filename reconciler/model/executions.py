@@ -42,7 +42,7 @@ class Result(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-class Why(enum.StrEnum):
+class EndReason(enum.StrEnum):
     """Why an execution ended as it did."""
 
     OK = "ok"
@@ -213,7 +213,7 @@ class Execution:
     run: Run | None = None
     status: str = ""
     result: Result | None = None
-    why: Why | None = None
+    why: EndReason | None = None
     message: str = ""
     cancel_at: float = 0.0
     """When its end was asked for; 0: not."""

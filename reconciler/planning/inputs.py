@@ -40,7 +40,7 @@ class ScopeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PlanLimits:
     """Delete limits of one integration; 0 switches one off.
 
     Blocked: at least ``minimum`` deletes that are more than ``percent`` of what we own there, or more than ``maximum`` deletes.
@@ -76,7 +76,7 @@ class PlanInput:
     """The provider's own words for each of ``refused``."""
     prune_allowed: bool = True
     """False when the revision has errors, or pruning is switched off."""
-    limits: Limits = field(default_factory=Limits)
+    limits: PlanLimits = field(default_factory=PlanLimits)
     settle_s: float = 60.0
     claim_natural_keys: bool = False
     """`rebuild`: objects of types without a marker are ours by their natural key alone."""

@@ -278,9 +278,7 @@ class _Matcher:
         usurped = address in self.usurped
         observed = None if usurped else index.by_id.get(record.external_id)
         if observed is None and record.marker is not None and not usurped:
-            found = sorted(
-                index.free(index.by_marker.get(record.marker, ()), address), key=lambda one: id_order(one.external_id)
-            )
+            found = sorted(index.free(index.by_marker.get(record.marker, ()), address), key=lambda one: id_order(one.external_id))
             observed = found[0] if found else None
         if observed is not None:
             index.claims[observed.external_id] = address

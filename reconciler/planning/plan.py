@@ -11,11 +11,11 @@ from reconciler.model.values import Address, Digest
 from reconciler.planning import policy
 from reconciler.planning.changes import Decision, held
 from reconciler.planning.decide import decide
-from reconciler.planning.inputs import Limits, PlanInput, ScopeView
+from reconciler.planning.inputs import PlanInput, PlanLimits, ScopeView
 from reconciler.planning.match import Match, match_all
 from reconciler.planning.order import ordered
 
-__all__ = ["Limits", "PlanInput", "ScopeView", "make_plan"]
+__all__ = ["PlanInput", "PlanLimits", "ScopeView", "make_plan"]
 
 _MAKES = frozenset({Action.CREATE, Action.ADOPT})
 _REMOVES = frozenset({Action.DELETE, Action.FORGET})

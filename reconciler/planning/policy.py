@@ -8,7 +8,7 @@ from reconciler.model.objects import RecordedObject
 from reconciler.model.plan import Action, BlockReason, ChangeClass, FieldChange, Reason
 from reconciler.model.resources import DeletionPolicy, DriftMode, Lifecycle, Management
 from reconciler.planning.diff import covers, ended
-from reconciler.planning.inputs import Limits
+from reconciler.planning.inputs import PlanLimits
 
 FIGHT_REPAIRS = 3
 FIGHT_WINDOW_S = 600.0
@@ -88,7 +88,7 @@ def on_removal(recorded: RecordedObject) -> tuple[Action, str, BlockReason | Non
     return Action.DELETE, "", BlockReason.PREVENT_DESTROY if lifecycle.prevent_destroy else None
 
 
-def over_limits(deletes: int, owned: int, limits: Limits) -> BlockReason | None:
+def over_limits(deletes: int, owned: int, limits: PlanLimits) -> BlockReason | None:
     """Return which limit ``deletes`` out of ``owned`` objects break, or None."""
     if limits.maximum and deletes > limits.maximum:
         return BlockReason.DELETE_MAX

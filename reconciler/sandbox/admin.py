@@ -3,7 +3,7 @@
 | path | methods |
 |---|---|
 | ``/_sandbox/requests`` | GET the log (``?path=regex&method=``), DELETE it |
-| ``/_sandbox/faults`` | GET, POST one (fields of `reconciler.sandbox.base.Fault`), DELETE all |
+| ``/_sandbox/faults`` | GET, POST one (fields of `reconciler.sandbox.app.Fault`), DELETE all |
 | ``/_sandbox/settings`` | GET, PATCH |
 | ``/_sandbox/state`` | GET, PUT (merged; ``?replace=1`` replaces) |
 | ``/_sandbox/reset`` | POST |
@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from reconciler.sandbox.base import Call, Reply, Simulator
+from reconciler.sandbox.app import Call, Reply, Simulator
 
 PREFIX = "/_sandbox/"
 
@@ -128,7 +128,7 @@ class Admin:
         self._call("DELETE", "requests")
 
     def fault(self, **options: Any) -> dict[str, Any]:
-        """Let requests go wrong; fields of `reconciler.sandbox.base.Fault`."""
+        """Let requests go wrong; fields of `reconciler.sandbox.app.Fault`."""
         return dict(self._call("POST", "faults", options))
 
     def clear_faults(self) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.sandbox.base import Simulator
+from reconciler.sandbox.app import Simulator
 
 KEPT = 5_000
 """Runs, and deliveries, that a simulator remembers; the oldest go first."""

@@ -16,15 +16,15 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from reconciler.sandbox.admin import PREFIX, Admin, handle
-from reconciler.sandbox.base import Call, Fault, Reply, Simulator, parse_query
+from reconciler.sandbox.app import Call, Fault, Reply, Simulator, parse_query
 
 HOST = "127.0.0.1"
 START_S = 10.0
 MAX_BODY = 32 << 20
 PROVIDERS: Mapping[str, str] = {
-    "github": "reconciler.sandbox.github:GitHub",
-    "semaphore": "reconciler.sandbox.semaphore:Semaphore",
-    "buddy": "reconciler.sandbox.buddy:Buddy",
+    "github": "reconciler.sandbox.github.app:GitHub",
+    "semaphore": "reconciler.sandbox.semaphore.app:Semaphore",
+    "buddy": "reconciler.sandbox.buddy.app:Buddy",
 }
 """Simulators by provider; imported when asked for."""
 

@@ -9,13 +9,13 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from reconciler.server.health import Probes, routes
-from reconciler.server.hooks import Hooks, Receive, Send
+from reconciler.server.webhooks import Receive, Send, WebhookEndpoint
 
 
 class App:
     """Sends a request where it belongs. The receiver is beside the router: the busiest path pays for nothing else."""
 
-    def __init__(self, probes: Probes, hooks: Hooks | None = None, more: tuple[BaseRoute, ...] = ()) -> None:
+    def __init__(self, probes: Probes, hooks: WebhookEndpoint | None = None, more: tuple[BaseRoute, ...] = ()) -> None:
         self._hooks = hooks
         self._rest = Starlette(routes=[*routes(probes), *more])
 

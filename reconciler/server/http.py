@@ -23,7 +23,7 @@ class HttpServer:
         """Bind and serve; raises `ConfigError` when the address cannot be had."""
         import uvicorn
 
-        from reconciler.server.wire import LIMIT, GuardedProtocol
+        from reconciler.server.connection import LIMIT, GuardedProtocol
 
         host, _, port = self._listen.rpartition(":")
         host = host.strip("[]")

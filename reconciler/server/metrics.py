@@ -14,8 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from reconciler import __version__
-from reconciler.engine.passes import Engine
-from reconciler.engine.slice import Result
+from reconciler.engine.controller import Controller
+from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.executions import Execution
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
@@ -26,7 +26,7 @@ CONDITIONS = tuple(ConditionType)
 class Metrics:
     """The daemon's registry. `observe_slice` is called once per slice; everything else is read when scraped."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Controller) -> None:
         self.registry = CollectorRegistry()
         self._duration = Histogram(
             "reconciler_reconcile_duration_seconds",
@@ -71,7 +71,7 @@ class Metrics:
         """Show what became of deliveries, as ``counts`` says when it is scraped."""
         self.registry.register(_Deliveries(counts))
 
-    def observe_slice(self, result: Result, duration_s: float) -> None:
+    def observe_slice(self, result: ReconcileResult, duration_s: float) -> None:
         """Count one slice."""
         name = _told(result.integration)
         failed = result.error is not None or bool(result.report.failed)
@@ -103,7 +103,7 @@ class _Deliveries(Collector):
 class _Findings(Collector):
     """Gauges made of what the engine knows now."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Controller) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.engine.control import Control
 from reconciler.events.commands import Commands
-from reconciler.stages.logs import Logs
+from reconciler.stages.logs import LogReader
 
 Look = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 Act = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
@@ -17,7 +17,7 @@ Act = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
 class Verbs:
     """Answers a request of the admin socket; ``peer`` is the kernel's word for who asks (``uid:1000``)."""
 
-    def __init__(self, control: Control, commands: Commands, logs: Logs) -> None:
+    def __init__(self, control: Control, commands: Commands, logs: LogReader) -> None:
         self._control = control
         self._logs = logs
         self._look: Mapping[str, Look] = {

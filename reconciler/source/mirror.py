@@ -26,7 +26,7 @@ from reconciler.source.classify import error_of
 from reconciler.source.errors import BranchGone, MirrorDamaged, NotFastForward, RefUnknown, SourceTimeout, SourceTooLarge
 from reconciler.source.objects import ObjectReader, check_owner
 from reconciler.source.options import SourceOptions, check_branch, check_ref, check_url, normalize_path
-from reconciler.source.runner import GitResult, GitRunner, Run, ssh_command
+from reconciler.source.runner import GitResult, GitRunner, ProcessResult, ssh_command
 from reconciler.source.selection import Selector
 from reconciler.source.signatures import verify
 
@@ -169,7 +169,9 @@ class RemoteSource:
         if checked.returncode:
             raise RefUnknown(f"{remote_ref[:80]!r} is not the name of a branch or tag", hint="Mend source.branch.")
         config, secrets = self._credentials()
-        run = Run(deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota)
+        run = ProcessResult(
+            deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota
+        )
         try:
             result = await self._remote.run(
                 self._mirror,

@@ -16,7 +16,7 @@ from reconciler.source.errors import LfsPointer, MirrorDamaged, PathGone, RefUnk
 from reconciler.source.ignore import IGNORE_FILE
 from reconciler.source.ignore import MAX_BYTES as MAX_IGNORE_BYTES
 from reconciler.source.options import check_ref
-from reconciler.source.runner import GitResult, GitRunner, Run
+from reconciler.source.runner import GitResult, GitRunner, ProcessResult
 from reconciler.source.selection import LFS_PREFIX, Selector, TreeEntry
 
 _OID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -36,7 +36,7 @@ class ObjectReader:
     async def git(self, *args: str, stdin: bytes = b"", max_stdout_bytes: int = 32 << 20) -> GitResult:
         """Run a local Git command on this folder."""
         return await self.runner.run(
-            self.git_dir, *args, run=Run(deadline_s=self.deadline_s, stdin=stdin, max_stdout_bytes=max_stdout_bytes)
+            self.git_dir, *args, run=ProcessResult(deadline_s=self.deadline_s, stdin=stdin, max_stdout_bytes=max_stdout_bytes)
         )
 
     async def commit_of(self, ref: str) -> str | None:

@@ -104,7 +104,7 @@ class GitResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ProcessResult:
     """Options of one process."""
 
     deadline_s: float = 60.0
@@ -119,7 +119,7 @@ class Run:
     """Called about five times a second meanwhile; what it raises ends the process (the disk quota)."""
 
 
-_DEFAULT = Run()
+_DEFAULT = ProcessResult()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class GitRunner:
     protocols: tuple[str, ...] = ()
     ssh_command: str = field(default="", repr=False)
 
-    async def run(self, git_dir: Path | None, *args: str, run: Run = _DEFAULT) -> GitResult:
+    async def run(self, git_dir: Path | None, *args: str, run: ProcessResult = _DEFAULT) -> GitResult:
         """Run ``git args`` to its end.
 
         Raises `SourceTimeout` at the deadline, `SourceTooLarge` beyond ``max_stdout_bytes``, and what the guard raises;
@@ -221,7 +221,7 @@ def ssh_command(key_file: Path, known_hosts_file: Path, connect_timeout_s: int =
     )
 
 
-async def _talk(process: asyncio.subprocess.Process, run: Run) -> tuple[bytes, bytes]:
+async def _talk(process: asyncio.subprocess.Process, run: ProcessResult) -> tuple[bytes, bytes]:
     out = asyncio.create_task(_read(process.stdout, run.max_stdout_bytes, strict=True))
     err = asyncio.create_task(_read(process.stderr, _STDERR_BYTES))
     work = {out, err, asyncio.create_task(_write(process.stdin, run.stdin)), asyncio.create_task(process.wait())}

@@ -7,7 +7,7 @@ import re
 from reconciler.source.errors import SignatureRefused
 from reconciler.source.objects import ObjectReader
 from reconciler.source.options import VerifyMode, VerifyOptions
-from reconciler.source.runner import Run
+from reconciler.source.runner import ProcessResult
 
 _GOOD = re.compile(r'^Good "git" signature for (?P<principal>\S+) with ', re.MULTILINE)
 _MAX_RANGE = 10_000
@@ -55,7 +55,7 @@ async def _verify_one(reader: ObjectReader, options: VerifyOptions, commit: str)
     if options.revocation_file is not None:
         config["gpg.ssh.revocationFile"] = str(options.revocation_file)
     result = await reader.runner.run(
-        reader.git_dir, "verify-commit", "--raw", commit, run=Run(deadline_s=reader.deadline_s, config=config)
+        reader.git_dir, "verify-commit", "--raw", commit, run=ProcessResult(deadline_s=reader.deadline_s, config=config)
     )
     match = _GOOD.search(result.stderr)
     # Git says "Good signature" for unknown and expired keys too: only rc 0 together with a principal counts.

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.engine.reporting import iso
+from reconciler.engine.statuses import iso
 from reconciler.manifests.schedules import in_window, next_opening
-from reconciler.model.executions import Execution, ExecutionState, Item, Result, Vote, Why
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, Vote
 from reconciler.model.resources import Resource
 from reconciler.stages import statuses
 from reconciler.state.queue import LOOKED_AT, Admission
@@ -67,7 +67,7 @@ def decide(
     for one in items:
         if one.id in discard and one.spec_digest in pinned:
             spec = pinned[one.spec_digest].spec
-            reports += statuses.at_end(one, spec, Result.CANCELLED, Why.USER, now, message=discard[one.id][1])
+            reports += statuses.at_end(one, spec, Result.CANCELLED, EndReason.USER, now, message=discard[one.id][1])
     return Admission(tuple(start), discard, waiting, tuple(reports))
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from reconciler.manifests.expressions import ExpressionError, compile_constraints, compile_value
+from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_value
 from reconciler.manifests.templates import TemplateError, references, resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.values import DEEPEST, is_no_commit, too_deep
-from reconciler.stages.origin import same_ref
+from reconciler.stages.provenance import same_ref
 
 MAX_TEXT = 1_024
 _WORD = r"(?![-#=])(?:[\w./:@+=,#%-]|(?<=\w)[~^])+"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Controller
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
-from reconciler.stages.reach import Reach, intent_of
+from reconciler.stages.executors import ExecutorResolver, intent_of
 
 
 class NoLog(ReconcilerError):
@@ -17,25 +17,25 @@ class NoLog(ReconcilerError):
     code = "RC6035"
 
 
-class Logs:
+class LogReader:
     """Reads logs piece by piece."""
 
-    def __init__(self, engine: Engine, reach: Reach) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
         self._deps = engine.deps
         self._reach = reach
         self._redact = engine.deps.redactor
 
     async def read(self, execution_id: str, cursor: str = "") -> LogLines:
         """Return what there is after ``cursor``, secrets blotted out; ``complete`` when there will be no more. Raises `NoLog`."""
-        store, db = self._deps.store, self._deps.db
-        execution: Execution | None = await db(store.execution, execution_id)
+        store = self._deps.store
+        execution: Execution | None = await store.execution(execution_id)
         if execution is None:
             raise ReconcilerError(f"no execution {execution_id}", code="RC6030", hint="See `reconciler executions`.")
         if execution.run is None:
             if execution.state is ExecutionState.FINISHED:
                 raise NoLog(f"{execution_id} never ran: {execution.message}")
             return LogLines((), cursor, complete=False)
-        pinned = await db(store.pinned, execution.spec_digest)
+        pinned = await store.pinned(execution.spec_digest)
         if pinned is None:
             raise NoLog(f"the configuration of {execution_id} is gone")
         stage = resource_from_json(pinned)

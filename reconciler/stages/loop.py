@@ -7,13 +7,13 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.engine.passes import Engine
+from reconciler.engine.controller import Controller
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import StateError
 from reconciler.model.executions import Item
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
-from reconciler.stages.reports import Reports
+from reconciler.stages.reports import ReportLoop
 from reconciler.state.queue import Admission
 
 BATCH = 200
@@ -27,7 +27,7 @@ Enqueue = Callable[[str, str], Awaitable[str]]
 class StageLoop:
     """Drives the queues of one process; any number of processes may run it on one state."""
 
-    def __init__(self, engine: Engine, reports: Reports, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
+    def __init__(self, engine: Controller, reports: ReportLoop, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
         self._engine = engine
         self._reports = reports
         self._enqueue = enqueue
@@ -70,13 +70,13 @@ class StageLoop:
             self._turned = turned
             self._asked.clear()
         await self._engine.refresh_suspensions()
-        for stage in await deps.db(deps.store.stages_with_items):
+        for stage in await deps.store.stages_with_items():
             await self._admit_guarded(stage)
-        now = await deps.db(deps.store.now)
-        for execution_id, version in await deps.db(deps.store.due_executions, now, BATCH):
+        now = await deps.store.now()
+        for execution_id, version in await deps.store.due_executions(now, BATCH):
             await self._step(execution_id, version, now)
         self._report()
-        soonest = await deps.db(deps.store.next_due)
+        soonest = await deps.store.next_due()
         return max(0.02, min(IDLE_S, soonest - now)) if soonest > now else IDLE_S
 
     async def _admit_guarded(self, stage: ResourceId) -> None:
@@ -99,15 +99,15 @@ class StageLoop:
         if resource is None and not live.complete:
             return Admission()  # whether it is still declared is not known: nothing starts, nothing is discarded
         settings = settings_of(resource, self._engine.suspended(resource) if resource is not None else "")
-        queued = await deps.db(deps.store.candidates, stage)
+        queued = await deps.store.candidates(stage)
         pinned = await self._pinned(queued)
 
         def choose(items: object, running: int, votes: object) -> Admission:
             # The time is asked for once nobody else decides: whoever stood still before that knows an old one.
-            now = deps.store.now()
+            now = deps.store.sync.now()
             return decide(items, running, votes, settings=settings, pinned=pinned, now=now)  # type: ignore[arg-type]
 
-        admission = await deps.db(deps.store.admit, stage, choose)
+        admission = await deps.store.admit(stage, choose)
         for one in admission.start:
             deps.log.info(
                 "execution_created", kind="Stage", name=stage.name, canvas=stage.canvas, execution=one.id, item=one.item_id
@@ -122,7 +122,7 @@ class StageLoop:
         deps = self._engine.deps
         found: dict[str, Resource] = {}
         for digest in {one.spec_digest for one in items}:
-            payload = await deps.db(deps.store.pinned, digest)
+            payload = await deps.store.pinned(digest)
             if payload is not None:
                 found[digest] = resource_from_json(payload)
         return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from reconciler.engine.deps import Deps
+from reconciler.engine.context import Context
 from reconciler.model.errors import ProviderError, ReconcilerError
 
 
-def pause_after(deps: Deps, failures: int, error: ReconcilerError | None = None) -> float:
+def pause_after(deps: Context, failures: int, error: ReconcilerError | None = None) -> float:
     """Return the seconds until the next try after ``failures`` failed ones: doubled each time, not before ``error`` allows it."""
     config = deps.config.reconcile
     pause: float = min(config.retry_max, max(1.0, config.retry_min) * 2 ** min(failures, 20)) * random.uniform(0.8, 1.0)  # noqa: S311 - jitter

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.engine.deps import Deps
-from reconciler.engine.holding import Hold, holding
-from reconciler.engine.passes import Engine
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Controller
+from reconciler.engine.lease import Lease, holding
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import (
-    NotFound,
-    NotImplementedYet,
-    ProviderError,
-    ReconcilerError,
-    RetryKind,
-    StateError,
-)
+from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
+from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.pausing import pause_after
-from reconciler.stages.reach import Reach
 from reconciler.state.reports import PendingReport
-from reconciler.state.rows import FenceLost
+from reconciler.state.values import FenceLost
 
 LEASE_S = 120.0
 BATCH = 50
@@ -31,19 +24,19 @@ GIVE_UP_S = 24 * 3600.0
 """A status that could not be written for a day is given up, with an error in the log."""
 
 
-class Reports:
+class ReportLoop:
     """Sends what is due. One process at a time works on one item."""
 
-    def __init__(self, engine: Engine, reach: Reach, *, holder: str) -> None:
+    def __init__(self, engine: Controller, reach: ExecutorResolver, *, holder: str) -> None:
         self._engine = engine
-        self._deps: Deps = engine.deps
+        self._deps: Context = engine.deps
         self._reach = reach
         self._holder = holder
 
     async def send_due(self) -> int:
         """Write what is due; returns how many were tried."""
-        store, db = self._deps.store, self._deps.db
-        due = await db(store.due_reports, await db(store.now), BATCH)
+        store = self._deps.store
+        due = await store.due_reports(await store.now(), BATCH)
         for one in due:
             try:
                 await self._one(one)
@@ -62,18 +55,18 @@ class Reports:
             if hold is not None:
                 await self._write(report, hold)
 
-    async def _write(self, report: PendingReport, hold: Hold | None) -> None:
-        store, db = self._deps.store, self._deps.db
+    async def _write(self, report: PendingReport, hold: Lease | None) -> None:
+        store = self._deps.store
         try:
             target = await self._send(report, hold)
-            await db(store.end_report, report, await db(store.now), target=target)
+            await store.end_report(report, await store.now(), target=target)
             self._deps.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
         except FenceLost:
             return  # whoever took over writes it
         except ReconcilerError as error:
             await self._failed(report, error)
 
-    async def _send(self, report: PendingReport, hold: Hold | None) -> Mapping[str, Any]:
+    async def _send(self, report: PendingReport, hold: Lease | None) -> Mapping[str, Any]:
         payload = report.payload
         reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
         api = client.guarded(hold.sure) if hold is not None else client
@@ -88,8 +81,8 @@ class Reports:
         return {"target": target}
 
     async def _failed(self, report: PendingReport, error: ReconcilerError) -> None:
-        store, db = self._deps.store, self._deps.db
-        now = await db(store.now)
+        store = self._deps.store
+        now = await store.now()
         failures = int(report.payload.get("failures", 0)) + 1
         first = float(report.payload.get("failed_at", now))
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
@@ -98,14 +91,14 @@ class Reports:
             self._deps.log.error(
                 "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
             )
-            await db(store.end_report, report, now, error=error.message)
+            await store.end_report(report, now, error=error.message)
             return
         pause = pause_after(self._deps, failures, error)
         self._deps.log.warning(
             "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
         )
         payload = {**report.payload, "failures": failures, "failed_at": first, "error": error.message}
-        await db(store.put_off_report, report, now + pause, payload)
+        await store.put_off_report(report, now + pause, payload)
 
 
 def _request(report: PendingReport) -> DeploymentRequest:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.manifests.templates import TemplateError, resolve_text
-from reconciler.model.executions import Item, ReportKind, Result, Why
+from reconciler.model.executions import EndReason, Item, ReportKind, Result
 from reconciler.model.values import is_no_commit
 from reconciler.stages.inputs import InputError
-from reconciler.stages.origin import same_ref, short_ref
+from reconciler.stages.provenance import same_ref, short_ref
 from reconciler.state.reports import PendingReport
 
 QUEUED, RUNNING, FINAL = 1, 2, 3
@@ -113,18 +113,18 @@ def at_phase(item: Item, spec: Mapping[str, Any], phase: int, now: float, **payl
 
 
 def at_end(
-    item: Item, spec: Mapping[str, Any], result: Result, why: Why | None, now: float, **payload: Any
+    item: Item, spec: Mapping[str, Any], result: Result, why: EndReason | None, now: float, **payload: Any
 ) -> tuple[PendingReport, ...]:
     """Return the final statuses: every item that was reported once gets one, also a cancelled, lost or discarded one."""
     state = final_state(result, why)
     return tuple(_report(item, kind, state, FINAL, now, {**target, **payload}) for kind, target in targets(item, spec).items())
 
 
-def final_state(result: Result, why: Why | None) -> str:
+def final_state(result: Result, why: EndReason | None) -> str:
     """Return the word that GitHub has for it: ``failure`` when the run failed, ``error`` when it did not get that far."""
     if result is Result.PASSED:
         return "success"
-    return "failure" if result is Result.FAILED and why in (Why.FAILED, Why.MISSING_OUTPUTS) else "error"
+    return "failure" if result is Result.FAILED and why in (EndReason.FAILED, EndReason.MISSING_OUTPUTS) else "error"
 
 
 def _report(item: Item, kind: ReportKind, state: str, seq: int, now: float, payload: Mapping[str, Any]) -> PendingReport:

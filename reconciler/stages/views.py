@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.engine.reporting import iso
+from reconciler.engine.statuses import iso
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 
 from reconciler.model.events import Event, EventState
 from reconciler.state import tables
-from reconciler.state.base import chunks, unpack
+from reconciler.state.database import chunks, unpack
 from reconciler.state.inbox import Inbox
 
 a, e = tables.attempt, tables.event

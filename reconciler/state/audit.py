@@ -19,11 +19,11 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select
 
 from reconciler.model.records import AuditEntry
-from reconciler.state.base import pack, unpack
+from reconciler.state.database import pack, unpack
 from reconciler.state.files import ANCHOR
 from reconciler.state.leases import Leases
-from reconciler.state.rows import AuditReport
 from reconciler.state.tables import audit as audit_table
+from reconciler.state.values import AuditReport
 
 GENESIS = "0" * 64
 SEAL = "seal"
@@ -75,7 +75,6 @@ class AuditLog(Leases):
                 return False
             self._append(connection, [entry])
         return True
-
 
     def append_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Append rows that belong to no write."""

@@ -14,15 +14,15 @@ from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import newest, pack, unpack
-from reconciler.state.reports import PendingReport, Reports
-from reconciler.state.rows import FenceLost
+from reconciler.state.database import newest, pack, unpack
+from reconciler.state.reports import PendingReport, ReportStore
+from reconciler.state.values import FenceLost
 
 i, x, o = tables.item, tables.execution, tables.output
 OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
 
 
-class Executions(Reports):
+class ExecutionStore(ReportStore):
     """Part of `Store`."""
 
     def execution(self, execution_id: str) -> Execution | None:

@@ -87,9 +87,7 @@ def whole_or_gone(file: Path) -> str:
     if reason:
         discard_database(file)
         if file.exists():
-            raise StateError(
-                f"{file} is damaged and cannot be removed: {reason}", code="RC7002", hint=f"Remove it: rm -r {file}"
-            )
+            raise StateError(f"{file} is damaged and cannot be removed: {reason}", code="RC7002", hint=f"Remove it: rm -r {file}")
     return reason
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import CHUNK, chunks, drop_some, pack, unpack
+from reconciler.state.database import CHUNK, chunks, drop_some, pack, unpack
 from reconciler.state.leases import Leases
 
 PENDING_BYTES = 32 << 20

@@ -7,9 +7,9 @@ import time
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, select, text, update
 
-from reconciler.state.base import Base
-from reconciler.state.rows import Fence, FenceLost
+from reconciler.state.database import Base
 from reconciler.state.tables import executor, lease
+from reconciler.state.values import Fence, FenceLost
 
 
 class Leases(Base):

@@ -15,10 +15,10 @@ from reconciler.model.resources import ResourceId
 from reconciler.model.serialize import no_collection
 from reconciler.model.values import Address, ExternalId
 from reconciler.state.audit import AuditLog
-from reconciler.state.base import chunks, pack, unpack
-from reconciler.state.rows import Fence
+from reconciler.state.database import chunks, pack, unpack
 from reconciler.state.tables import intent as intents_table
 from reconciler.state.tables import managed_object
+from reconciler.state.values import Fence
 
 UNSETTLED = (IntentState.PENDING.value, IntentState.UNKNOWN.value)
 

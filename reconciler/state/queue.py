@@ -15,8 +15,8 @@ from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import CHUNK, chunks, newest, pack, unpack
-from reconciler.state.executions import OPEN, Executions, execution_row
+from reconciler.state.database import CHUNK, chunks, newest, pack, unpack
+from reconciler.state.executions import OPEN, ExecutionStore, execution_row
 from reconciler.state.inbox import Arrival
 from reconciler.state.reports import PendingReport
 
@@ -40,7 +40,7 @@ Admit = Callable[[Sequence[Item], int, Mapping[str, Sequence[Vote]]], Admission]
 """(queued items oldest first, executions under way, votes by item) → what happens. Pure."""
 
 
-class Queue(Executions):
+class Queue(ExecutionStore):
     """Part of `Store`."""
 
     # -- items ------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class PendingReport:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reports(Attempts, AuditLog):
+class ReportStore(Attempts, AuditLog):
     """Part of `Store`."""
 
     def _add_reports(self, connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
@@ -62,9 +62,7 @@ class Reports(Attempts, AuditLog):
                 for row in connection.execute(query)
             ]
 
-    def end_report(
-        self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = ""
-    ) -> None:
+    def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = "") -> None:
         """Note that a status is written, or given up with ``error``; ``target`` is what later ones of the same item need to know."""
         with self._write() as connection:
             where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)

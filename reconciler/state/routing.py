@@ -15,7 +15,7 @@ from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Item
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.base import chunks, unpack
+from reconciler.state.database import chunks, unpack
 from reconciler.state.inbox import Arrival, new_event_id
 from reconciler.state.queue import Queue
 from reconciler.state.reports import PendingReport
@@ -60,7 +60,7 @@ class Routing:
     rejections: tuple[RejectedBy, ...] = ()
 
 
-class Routings(Queue):
+class RoutingStore(Queue):
     """Part of `Store`."""
 
     def stages_behind(self, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -315,4 +315,4 @@ def _told(join: Join) -> dict[str, Any]:
     return {"needed": list(join.needed), "emit": join.emit}
 
 
-__all__ = ["Join", "Routing", "Routings"]
+__all__ = ["Join", "Routing", "RoutingStore"]

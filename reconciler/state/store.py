@@ -13,18 +13,18 @@ from pathlib import Path
 from sqlalchemy import delete, inspect, select, text
 
 from reconciler.model.errors import StateError, storage_error
-from reconciler.state.base import keep_reserve, make_engine
 from reconciler.state.cache import BlobCache
+from reconciler.state.database import keep_reserve, make_engine
 from reconciler.state.files import ANCHOR, discard, fault_of, make_database, traces_of
-from reconciler.state.findings import Findings
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
-from reconciler.state.routing import Routings
+from reconciler.state.routing import RoutingStore
+from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
-from reconciler.state.turned import Turned
+from reconciler.state.turned import ClockShiftStore
 
 
-class Store(Findings, Routings, Turned):
-    """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.engine.deps.StateThread`)."""
+class Store(StatusStore, RoutingStore, ClockShiftStore):
+    """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.state.async_store.AsyncStore`)."""
 
     _cache: BlobCache | None = None
 

@@ -16,7 +16,7 @@ from sqlalchemy import Table, select, update
 
 from reconciler.model.executions import ItemState
 from reconciler.state import tables
-from reconciler.state.base import Base
+from reconciler.state.database import Base
 from reconciler.state.objects import UNSETTLED
 
 BACK_S = 5.0
@@ -28,7 +28,7 @@ _SEEN = "clock.seen"
 Payload = dict[str, Any]
 
 
-class Turned(Base):
+class ClockShiftStore(Base):
     """Part of `Store`."""
 
     _noted = 0.0

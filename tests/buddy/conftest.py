@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from reconciler.drivers.buddy import driver
-from reconciler.drivers.http import HttpSession
-from reconciler.sandbox.buddy import TOKEN, Buddy
+from reconciler.drivers.http.client import HttpSession
+from reconciler.sandbox.buddy.app import TOKEN, Buddy
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import Contract, World, client, integration
 from tests.support.receiving import receiver

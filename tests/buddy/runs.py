@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.sandbox.base import Call, Refusal, Reply, Route
-from reconciler.sandbox.buddy import TOKEN, Buddy
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
+from reconciler.sandbox.buddy.app import TOKEN, Buddy
 
 ENDED = ("SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED")
 
@@ -99,13 +99,13 @@ class Runs(Buddy):
         projects = self._workspace(call, workspace, scope)["projects"]
         found = next((one for one in projects if one["name"] == project), None)
         if found is None or not any(str(one["id"]) == pipeline for one in found.get("pipelines", ())):
-            raise Refusal(Reply(404, {"errors": [{"message": "Pipeline not found"}]}))
+            raise RefusedCall(Reply(404, {"errors": [{"message": "Pipeline not found"}]}))
         return self.executions.get((project, int(pipeline)), [])
 
     def find(self, rows: list[dict[str, Any]], key: str, value: str) -> dict[str, Any]:
         found = next((one for one in rows if str(one[key]) == value), None)
         if found is None:
-            raise Refusal(Reply(404, {"errors": [{"message": "Resource not found"}]}))
+            raise RefusedCall(Reply(404, {"errors": [{"message": "Resource not found"}]}))
         return found
 
     def shown(self, execution: dict[str, Any]) -> dict[str, Any]:

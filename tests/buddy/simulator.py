@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from reconciler.sandbox.buddy import TOKEN
+from reconciler.sandbox.buddy.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.support.receiving import eventually
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.drivers.buddy import driver
-from reconciler.drivers.buddy.receiving import BuddyReceiver
+from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.simulator import Hands

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler.drivers.buddy import driver
 from reconciler.drivers.buddy.errors import scope_wanted
-from reconciler.drivers.buddy.executions import VARIABLE
+from reconciler.drivers.buddy.executor import VARIABLE
 from reconciler.model.errors import (
     NotFound,
     OutcomeUnknown,
@@ -26,7 +26,7 @@ from reconciler.model.errors import (
 )
 from reconciler.model.events import PastDelivery
 from reconciler.model.executions import Result, Run, RunIntent, RunStatus
-from reconciler.sandbox.buddy import TOKEN
+from reconciler.sandbox.buddy.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.runs import Runs, action
 from tests.support.driving import Canned, World, damaged, resource
@@ -231,7 +231,9 @@ async def test_n48_a_run_without_a_status_goes_on_and_is_no_failed_look(
 
 def _path_of(run: Run) -> str:
     place = run.detail
-    return f"/workspaces/{place['workspace']}/projects/{place['project']}/pipelines/{place['pipeline']}/executions/{run.external_id}"
+    return (
+        f"/workspaces/{place['workspace']}/projects/{place['project']}/pipelines/{place['pipeline']}/executions/{run.external_id}"
+    )
 
 
 async def test_a_wait_for_a_person_says_what_for_and_where(world: World, app: Runs) -> None:
@@ -403,7 +405,7 @@ def test_D22_an_event_tells_of_its_execution() -> None:
 
 
 async def test_no_token_of_a_job_proves_a_run(world: World) -> None:
-    assert not executor.proves({"sub": "acme/web"}, Run("7"))
+    assert not executor.matches_job_token({"sub": "acme/web"}, Run("7"))
     assert executor.issuer(world.api) == ""
 
 

@@ -21,7 +21,7 @@ from reconciler.model.errors import (
 from reconciler.model.objects import Scope
 from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import Adopt, Resource
-from reconciler.sandbox.buddy import SCOPES, TOKEN
+from reconciler.sandbox.buddy.app import SCOPES, TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import World, integration, resource
 
@@ -245,8 +245,14 @@ async def test_names_of_people_groups_and_pipelines_become_ids(world: World, ser
     [
         ({"allowed_pipelines": [{"name": "deploy"}]}, "2 pipelines in workspace acme are called 'deploy'"),
         ({"allowed_pipelines": [{"name": "nothing", "project": "web"}]}, "no pipeline 'nothing' in project web"),
-        ({"permissions": {"users": [{"name": "Eve", "access_level": "MANAGE"}]}}, "'Eve' in workspace acme is given by a display name"),
-        ({"permissions": {"users": [{"email": "e@x.io", "access_level": "MANAGE"}]}}, "no member with the e-mail address 'e@x.io'"),
+        (
+            {"permissions": {"users": [{"name": "Eve", "access_level": "MANAGE"}]}},
+            "'Eve' in workspace acme is given by a display name",
+        ),
+        (
+            {"permissions": {"users": [{"email": "e@x.io", "access_level": "MANAGE"}]}},
+            "no member with the e-mail address 'e@x.io'",
+        ),
         ({"permissions": {"groups": [{"name": "x", "access_level": "MANAGE"}]}}, "no group 'x' in workspace acme"),
     ],
 )

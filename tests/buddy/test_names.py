@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.buddy import names
+from reconciler.drivers.buddy import lookup as names
 from reconciler.model.errors import ValidationFailed
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.test_integration import buddy

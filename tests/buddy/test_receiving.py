@@ -18,7 +18,7 @@ from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocol
 from reconciler.model.events import Delivery, Hook, Refusal, Rejection
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
-from reconciler.sandbox.buddy import TOKEN
+from reconciler.sandbox.buddy.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.runs import Runs, action, text
 from tests.support.driving import World, resource

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.model.errors import ScopeGone
 from reconciler.model.resources import Resource
-from reconciler.sandbox.buddy import TOKEN
+from reconciler.sandbox.buddy.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.buddy.test_integration import buddy, secret, writes
 from tests.support.driving import World, resource

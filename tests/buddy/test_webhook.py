@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.drivers.buddy import driver
-from reconciler.drivers.buddy.webhook import marker_of
+from reconciler.drivers.buddy.webhooks import marker_of
 from reconciler.model.errors import OutcomeUnknown, ScopeGone, ValidationFailed
 from reconciler.model.objects import Marker, Scope
 from reconciler.model.plan import Action, ChangeClass

@@ -171,7 +171,9 @@ def test_n8_apply_never_says_nothing_to_do_of_what_it_could_not_read(world: Worl
 
 
 def test_n8_the_last_line_is_never_green_where_the_exit_code_is_not_0(world: World) -> None:
-    world.set_hooks("one", [{"id": 5, "name": "web", "active": True, "events": ["push"], "config": {"url": "https://x.example/"}}])
+    world.set_hooks(
+        "one", [{"id": 5, "name": "web", "active": True, "events": ["push"], "config": {"url": "https://x.example/"}}]
+    )
     world.source("one", more="  lifecycle: {adopt: always, externalId: '999'}")
     for _ in range(2):  # the first puts the manifests in force; the second has nothing else to say
         done = world.cli("apply", "--yes")

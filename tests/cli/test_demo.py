@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.demo_script import wait_for
+from reconciler.cli.demo.script import wait_for
 
 SHOWN = (
     "found and made again",

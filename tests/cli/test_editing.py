@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.cli.accepting import _events
 from reconciler.cli.edit import EditableDocument
-from reconciler.manifests.parsing import parse_file
+from reconciler.manifests.parse import parse_file
 from reconciler.model.resources import ResourceId
 from tests.engine.world import World
 

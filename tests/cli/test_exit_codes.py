@@ -91,9 +91,9 @@ def test_n42_a_daemon_that_was_stopped_or_killed_is_1(world: World) -> None:
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from reconciler.cli.demo import _ended_by_signals
-from reconciler.cli.demo_world import World
-with _ended_by_signals(), World(Path(sys.argv[1])) as world:
+from reconciler.cli.demo.main import _ended_by_signals
+from reconciler.cli.demo.world import DemoWorld
+with _ended_by_signals(), DemoWorld(Path(sys.argv[1])) as world:
     world.start_providers()
     world.push_example()
     world.start_daemon()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli.exporting import _document
-from reconciler.manifests.strict import load_documents
+from reconciler.cli.export import _document
 from reconciler.manifests.text import FORBIDDEN
+from reconciler.manifests.yaml import load_documents
 from reconciler.model.objects import ObservedObject, Scope
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import ExternalId

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.config import ApiToken, Config, Pace, load_config, parse_duration, parse_size
+from reconciler.config.load import ApiToken, Config, Pace, load_config, parse_duration, parse_size
+from reconciler.config.settings import BY_PATH, KEYS, SECTIONS
 from reconciler.config_file import read_tree
-from reconciler.config_reference import BY_PATH, KEYS, SECTIONS
 from reconciler.model.errors import ConfigError
 
 HASH = hashlib.sha256(b"token").hexdigest()

@@ -13,7 +13,7 @@ import yaml
 from reconciler.server.api.access import FAILURES, GRANTS, Access
 from reconciler.server.api.document import document
 from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
-from reconciler.stages.pushing import AUDIENCE, MAX_BYTES, MAX_OUTPUTS
+from reconciler.stages.outputs import AUDIENCE, MAX_BYTES, MAX_OUTPUTS
 from tests.docs import pages as md
 
 PAGE = (md.ROOT / "docs" / "api.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ import yaml
 from reconciler import __version__
 from reconciler.cli import main as cli
 from reconciler.cli.verbs import VERBS
-from reconciler.config import KEYS
+from reconciler.config.load import KEYS
 from reconciler.manifests import SourceFile, load
 from reconciler.model.codes import CODES
 from tests.docs import pages as md
@@ -290,7 +290,7 @@ def test_every_example_is_valid(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["small-team", "pipeline"])
 def test_the_configuration_of_an_example_is_valid(name: str) -> None:
-    from reconciler.config import load_config
+    from reconciler.config.load import load_config
 
     config = load_config(ROOT / "examples" / name / "reconciler.yaml", {})
     assert config.server.public_url == "https://hooks.acme.example"
@@ -310,7 +310,7 @@ def test_every_manifest_on_a_page_is_valid(page: Path) -> None:
 
 @_each_page()
 def test_every_filter_on_a_page_compiles(page: Path) -> None:
-    from reconciler.manifests.expressions import compile_constraints, compile_filter
+    from reconciler.manifests.cel import compile_constraints, compile_filter
 
     for block in md.blocks(_read(page)):
         if block.language == "yaml" and block.text.startswith("filters:"):
@@ -323,7 +323,7 @@ def test_every_filter_on_a_page_compiles(page: Path) -> None:
 
 @_each_page()
 def test_every_configuration_on_a_page_is_valid(page: Path, tmp_path: Path) -> None:
-    from reconciler.config import load_config
+    from reconciler.config.load import load_config
 
     sections = {key.path.partition(".")[0] for key in KEYS}
     for block in md.blocks(_read(page)):
@@ -334,7 +334,7 @@ def test_every_configuration_on_a_page_is_valid(page: Path, tmp_path: Path) -> N
 
 
 def test_the_schema_files_are_the_ones_that_the_wheel_ships() -> None:
-    from reconciler.manifests import schemas
+    from reconciler.manifests import schema as schemas
 
     assert os.listdir(ROOT / "schemas")
     assert schemas.schema("manifest")

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.config import load_config
-from reconciler.daemon import Options, Session, open_session
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, Session, open_session
 from reconciler.engine.approved import Applied, apply_approved
 from reconciler.engine.control import Control
-from reconciler.engine.oneshot import Verdict
-from reconciler.engine.slice import Prepared
+from reconciler.engine.converge import PassOutcome
+from reconciler.engine.reconcile import Prepared
 from reconciler.model.plan import Action, Change
 from tests.engine.world import TOKENS, World
 
@@ -61,7 +61,7 @@ def in_world(world: World, work: Callable[[Session], Coroutine[Any, Any, Any]]) 
     return asyncio.run(whole())
 
 
-async def apply_all(session: Session, between: Callable[[], None] = lambda: None) -> tuple[Applied, Verdict]:
+async def apply_all(session: Session, between: Callable[[], None] = lambda: None) -> tuple[Applied, PassOutcome]:
     """Plan, let ``between`` happen while a person reads it, and apply what was planned."""
     prepared = await prepared_in(session)
     await asyncio.to_thread(between)
@@ -95,7 +95,7 @@ def test_n0_a_hook_deleted_while_the_plan_is_read_is_named_and_not_made(world: W
     assert world.hooks("two") == []
     assert [(c.action, c.scope.key) for c in done.moved] == [(Action.CREATE, "acme/two")]
     assert len(done.done) == 1
-    assert verdict is Verdict.PARTIAL
+    assert verdict is PassOutcome.PARTIAL
 
 
 def test_n0_an_approved_update_of_a_hook_that_is_gone_never_becomes_a_create(world: World) -> None:
@@ -107,7 +107,7 @@ def test_n0_an_approved_update_of_a_hook_that_is_gone_never_becomes_a_create(wor
     assert [method for method, _ in sent(world)] == ["PATCH"]
     assert [error.code for error in done.failed.values()] == ["RC5013"]
     assert [c.action for c in done.moved] == [Action.CREATE]
-    assert verdict is Verdict.PARTIAL
+    assert verdict is PassOutcome.PARTIAL
 
 
 def test_n0_a_repository_that_a_match_finds_meanwhile_gets_no_hook_in_this_apply(world: World) -> None:
@@ -120,7 +120,7 @@ def test_n0_a_repository_that_a_match_finds_meanwhile_gets_no_hook_in_this_apply
     assert {c.scope.key for c in done.moved} == {"acme/late"}
     assert len(done.done) == len(sent(world))
     assert world.hooks("late") == []
-    assert verdict is Verdict.PARTIAL
+    assert verdict is PassOutcome.PARTIAL
 
 
 def test_n0_a_commit_while_the_plan_is_read_is_not_part_of_it(world: World) -> None:
@@ -149,7 +149,7 @@ def test_n0_a_secret_that_changed_after_the_plan_is_not_written(wide: World) -> 
     )
     wide.configure(secrets=f"{{folder: {folder}}}")
 
-    async def changed(session: Session) -> tuple[Applied, Verdict]:
+    async def changed(session: Session) -> tuple[Applied, PassOutcome]:
         prepared = await prepared_in(session)
         (folder / "registry").write_text("second-canary-value\n")
         session.engine.secrets.forget()  # as after a minute
@@ -160,13 +160,13 @@ def test_n0_a_secret_that_changed_after_the_plan_is_not_written(wide: World) -> 
     assert wide.writes("buddy") == []
     assert [c.resource.name for c in done.moved] == ["docker"]
     assert done.failed == {}
-    assert verdict is Verdict.PARTIAL
+    assert verdict is PassOutcome.PARTIAL
 
 
 def test_n0_what_another_process_did_since_the_plan_is_not_done_twice(world: World) -> None:
     world.source("one")
 
-    async def late(session: Session) -> tuple[Applied, Verdict]:
+    async def late(session: Session) -> tuple[Applied, PassOutcome]:
         early = await prepared_in(session)
         await session.engine.run_all(ignore_backoff=True)  # what a daemon beside it does
         world.servers["github"].admin.settings(accept_duplicates=True)
@@ -186,7 +186,7 @@ def test_n0_an_answer_lost_in_the_first_round_is_found_again_and_counted_once(wo
     world.servers["github"].admin.fault(method="POST", path="/repos/acme/one/hooks", effect="reset", commit=True)
     done, verdict = in_world(world, apply_all)
     assert (len(done.done), done.failed, done.moved) == (2, {}, ())
-    assert verdict is Verdict.DONE
+    assert verdict is PassOutcome.DONE
     assert len(sent(world)) == 2
 
 
@@ -196,7 +196,7 @@ def test_n0_an_update_reverted_by_hand_after_it_was_made_is_not_made_a_second_ti
     world.source("one", events="[{type: release}]")
     world.forget_requests()
 
-    async def reverted(session: Session) -> tuple[Applied, Verdict]:
+    async def reverted(session: Session) -> tuple[Applied, PassOutcome]:
         async def revert() -> None:
             if [method for method, _ in sent(world)] == ["PATCH"]:
                 world.set_hooks("one", [{**hook, "events": ["push"]} for hook in world.hooks("one")])
@@ -207,13 +207,13 @@ def test_n0_an_update_reverted_by_hand_after_it_was_made_is_not_made_a_second_ti
     done, verdict = in_world(world, reverted)
     assert [method for method, _ in sent(world)] == ["PATCH"]
     assert [c.action for c in done.moved] == [Action.UPDATE]
-    assert verdict is Verdict.PARTIAL
+    assert verdict is PassOutcome.PARTIAL
 
 
 def test_n0_a_suspension_made_while_the_plan_is_read_holds_all_of_it(world: World) -> None:
     world.source("one")
 
-    async def suspended(session: Session) -> tuple[Applied, Verdict]:
+    async def suspended(session: Session) -> tuple[Applied, PassOutcome]:
         prepared = await prepared_in(session)
         control = Control(session.engine, lambda _: asyncio.sleep(0))
         await control.handle({"verb": "suspend", "resource": "EventSource/one", "reason": "incident"}, "test")
@@ -223,7 +223,7 @@ def test_n0_a_suspension_made_while_the_plan_is_read_holds_all_of_it(world: Worl
     done, verdict = in_world(world, suspended)
     assert sent(world) == []
     assert [c.reason for c in done.left] == ["Suspended"]
-    assert verdict is Verdict.PARTIAL
+    assert verdict is PassOutcome.PARTIAL
 
 
 # ---- any movement, at any moment
@@ -277,7 +277,7 @@ def _any_movement(world: World, moves: list[tuple[int, str, str]], *, faulty: bo
     if faulty:
         world.servers["github"].admin.fault(method="POST", path="/repos/acme/four/hooks", effect="reset", commit=True)
 
-    async def work(session: Session) -> tuple[list[Change], Applied, Verdict]:
+    async def work(session: Session) -> tuple[list[Change], Applied, PassOutcome]:
         rounds = 0
 
         async def between() -> None:
@@ -307,4 +307,4 @@ def _any_movement(world: World, moves: list[tuple[int, str, str]], *, faulty: bo
     # A create whose answer was lost is looked for; what is not there then (somebody deleted it) is still to be made.
     again = {("POST", "/repos/acme/four/hooks")} if faulty and any(repo == "four" for _, _, repo in moves) else set()
     assert {call for call in calls if calls.count(call) > 1} <= again, "each approved change is made once"
-    assert (verdict is Verdict.DONE) <= (not done.moved and not done.failed)
+    assert (verdict is PassOutcome.DONE) <= (not done.moved and not done.failed)

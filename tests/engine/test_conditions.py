@@ -5,14 +5,16 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine.conditions import Finding, Findings, broken_invariants, conditions_of, same_but_times
+from reconciler.engine.conditions import ConditionCause, ConditionInputs, broken_invariants, conditions_of, same_but_times
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType, ResourceStatus
 
-finding = st.builds(Finding, st.sampled_from(["Reconciled", "ScopeGone", "RateLimited", "DriftDetected"]), st.text(max_size=20))
+finding = st.builds(
+    ConditionCause, st.sampled_from(["Reconciled", "ScopeGone", "RateLimited", "DriftDetected"]), st.text(max_size=20)
+)
 maybe = st.none() | finding
 findings = st.builds(
-    Findings,
+    ConditionInputs,
     ready=finding,
     stalled=maybe,
     progressing=maybe,
@@ -24,13 +26,13 @@ findings = st.builds(
 )
 
 
-def status(found: Findings, before: ResourceStatus | None, generation: int, now: str) -> ResourceStatus:
+def status(found: ConditionInputs, before: ResourceStatus | None, generation: int, now: str) -> ResourceStatus:
     conditions = conditions_of(found, before.conditions if before else (), generation=generation, now=now)
     return ResourceStatus(ResourceId("EventSource", "default", "x"), Location("a"), generation, generation, conditions=conditions)
 
 
 @given(st.lists(findings, min_size=1, max_size=6))
-def test_no_sequence_of_findings_breaks_an_invariant(sequence: list[Findings]) -> None:
+def test_no_sequence_of_findings_breaks_an_invariant(sequence: list[ConditionInputs]) -> None:
     before = None
     for number, found in enumerate(sequence, 1):
         after = status(found, before, number, f"2026-01-01T00:00:{number:02}Z")
@@ -39,7 +41,7 @@ def test_no_sequence_of_findings_breaks_an_invariant(sequence: list[Findings]) -
 
 
 @given(findings, findings)
-def test_a_transition_time_moves_only_when_the_status_flips(first: Findings, second: Findings) -> None:
+def test_a_transition_time_moves_only_when_the_status_flips(first: ConditionInputs, second: ConditionInputs) -> None:
     before = status(first, None, 1, "t1")
     after = status(second, before, 1, "t2")
     old = {c.type: c for c in before.conditions}
@@ -49,7 +51,7 @@ def test_a_transition_time_moves_only_when_the_status_flips(first: Findings, sec
 
 
 @given(findings)
-def test_drifted_and_blocked_are_never_green_and_suspended_is_unknown(found: Findings) -> None:
+def test_drifted_and_blocked_are_never_green_and_suspended_is_unknown(found: ConditionInputs) -> None:
     made = status(found, None, 1, "t")
     ready = made.conditions[0]
     assert ready.type is ConditionType.READY
@@ -60,6 +62,6 @@ def test_drifted_and_blocked_are_never_green_and_suspended_is_unknown(found: Fin
 
 
 def test_a_poll_that_finds_nothing_changes_nothing_but_the_times() -> None:
-    one = status(Findings(), None, 1, "t")
+    one = status(ConditionInputs(), None, 1, "t")
     assert same_but_times(one, dataclasses.replace(one, next_reconcile_at="later"))
     assert not same_but_times(one, dataclasses.replace(one, attempts=1))

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.deps import StateThread
-from reconciler.engine.holding import holding
+from reconciler.engine.lease import holding
 from reconciler.state import Store
-from reconciler.state.rows import FenceLost
+from reconciler.state.async_store import AsyncStore
+from reconciler.state.thread import StateThread
+from reconciler.state.values import FenceLost
 
 
 @pytest.fixture
 async def deps(tmp_path: Path) -> AsyncIterator[Any]:
     db = StateThread()
     store = await db(Store.open, f"sqlite:///{tmp_path / 'state.db'}", state_dir=tmp_path)
-    yield SimpleNamespace(db=db, store=store)
+    yield SimpleNamespace(store=AsyncStore(store, db))
     await db(store.close)
     db.close()
 
@@ -28,10 +29,10 @@ async def test_a14_who_was_taken_over_is_told_before_it_writes_and_keeps_the_lea
     async with holding(deps, "x", "sleeper") as hold:
         assert hold is not None
         await hold.sure()
-        await deps.db(deps.store.release_leases_of, "sleeper")  # a peer found it dead
+        await deps.store.release_leases_of("sleeper")  # a peer found it dead
         with pytest.raises(FenceLost):
             await hold.sure()
-        other = await deps.db(deps.store.acquire_lease, "x", "peer", 60.0)
+        other = await deps.store.acquire_lease("x", "peer", 60.0)
         assert other is not None
         with pytest.raises(FenceLost):
             await hold.sure()

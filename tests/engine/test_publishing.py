@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.config import Config
+from reconciler.config.load import Config
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
-from reconciler.engine.live import Live
-from reconciler.engine.passes import SourceState, View, _changed
+from reconciler.engine.controller import SourceState, View, _changed
 from reconciler.engine.publishing import Publisher
-from reconciler.engine.reporting import Outside
+from reconciler.engine.revision import ActiveRevision
+from reconciler.engine.statuses import EventStatus
 from reconciler.engine.statusfile import DaemonInfo
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
@@ -46,14 +46,19 @@ def status(number: int, message: str = "as declared") -> ResourceStatus:
     )
 
 
-class Engine(SimpleNamespace):
+class Controller(SimpleNamespace):
     """As much of an engine as the document is made of: its findings, no behaviour."""
 
     def __init__(self, rows: int) -> None:
         statuses = {one.id: one for one in map(status, range(rows))}
-        view = View(statuses=statuses, outside=Outside(stages=({"name": "build", "canvas": "default", "queue": 0, "last": None},)))
+        view = View(
+            statuses=statuses, outside=EventStatus(stages=({"name": "build", "canvas": "default", "queue": 0, "last": None},))
+        )
         super().__init__(
-            view=view, state=SourceState(fetched_at=1_700_000_000.0), live=Live("main@sha1:1"), deps=SimpleNamespace(config=Config())
+            view=view,
+            state=SourceState(fetched_at=1_700_000_000.0),
+            live=ActiveRevision("main@sha1:1"),
+            deps=SimpleNamespace(config=Config()),
         )
 
     def change(self, number: int, **fields: Any) -> None:
@@ -81,7 +86,7 @@ class Counting(Redactor):
 
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Any, Counting, Publisher, Path]:
-    engine, redactor, path = Engine(1_000), Counting(), tmp_path / "status.json"
+    engine, redactor, path = Controller(1_000), Counting(), tmp_path / "status.json"
     return engine, redactor, Publisher(engine, redactor, path), path
 
 
@@ -198,7 +203,7 @@ def test_n58_the_api_gives_the_same_document_without_building_a_row(made: Any) -
 
 
 def test_n58_only_statuses_that_changed_are_stored_and_the_time_of_the_next_look_is_no_change(tmp_path: Path) -> None:
-    engine = Engine(1_200)
+    engine = Controller(1_200)
     stored = engine.view.statuses
     engine.look_again("2026-01-01T00:10:00Z")
     assert _changed(stored, engine.view.statuses) == ([], [])

@@ -326,7 +326,9 @@ def test_n9_a_repository_that_was_withdrawn_for_good_stalls_nothing_once_taken_o
     world.repos("web", "api")
     declare(world, "web", "api")
     apply(world)
-    world.servers["github"].admin.fault(path="/repos/acme/web", times=0, status=status, body={"message": "Repository access blocked"})
+    world.servers["github"].admin.fault(
+        path="/repos/acme/web", times=0, status=status, body={"message": "Repository access blocked"}
+    )
     declare(world, "api")
     apply(world)
     told = ready(world, "all")
@@ -388,7 +390,10 @@ def test_n1_an_integration_that_cannot_be_reached_yet_costs_no_hook(world: World
     integration(world, "hub")
     text = (world.manifests / "hub.yaml").read_text()
     (world.manifests / "hub.yaml").write_text(text.replace("name: github, key: token", "name: absent, key: token"))
-    world.write("absent.yaml", "kind: Secret\nmetadata: {name: absent}\nspec: {provider: env, data: {token: {env: RECONCILER_SECRET_ABSENT}}}")
+    world.write(
+        "absent.yaml",
+        "kind: Secret\nmetadata: {name: absent}\nspec: {provider: env, data: {token: {env: RECONCILER_SECRET_ABSENT}}}",
+    )
     (world.manifests / "github.yaml").unlink()
     names(world, "hub")
     for _ in range(2):

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.config import load_config
-from reconciler.daemon import Options, open_session
-from reconciler.engine.passes import Engine
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, open_session
+from reconciler.engine.controller import Controller
 from reconciler.sandbox.server import SandboxServer
 from tests.engine.world import TOKENS, World
 
@@ -124,13 +124,13 @@ def play(scene: Scene, step: tuple[Any, ...]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def engine_of(world: World) -> AsyncIterator[Engine]:
+async def engine_of(world: World) -> AsyncIterator[Controller]:
     config = load_config(world.config, {})
     async with open_session(config, Options(log_level="error")) as session:
         yield session.engine
 
 
-async def one_pass(scene: Scene, engine: Engine) -> None:
+async def one_pass(scene: Scene, engine: Controller) -> None:
     """One pass. No repository that is declared before and after loses its last hook on the way, unless the plan said so."""
     had = scene.hooks()
     scene.server.admin.clear_requests()
@@ -174,7 +174,7 @@ async def run(steps: list[tuple[Any, ...]], folder: Path) -> None:
         world.close()
 
 
-async def check(scene: Scene, engine: Engine) -> None:
+async def check(scene: Scene, engine: Controller) -> None:
     """Exactly one hook for each declared repository and source, none elsewhere; and nothing is left to do."""
     [integration] = await engine.integrations()
     uids = {engine.live.resources[r].id.uid(engine.deps.owner): r.name for r in engine.live.resources}

@@ -80,7 +80,9 @@ def test_n15_a_file_that_can_be_made_again_is_made_again(applied: World, name: s
     path = applied.folder / "state" / name
     DAMAGES[damage](path)
     process = applied.daemon()
-    applied.wait(lambda: applied.status()["summary"]["ready"] >= 0 and applied.status()["daemon"]["phase"] == "running", "it runs")
+    applied.wait(
+        lambda: applied.status()["summary"]["ready"] >= 0 and applied.status()["daemon"]["phase"] == "running", "it runs"
+    )
     applied.wait(lambda: "pass_finished" in applied.log())
     process.terminate()
     assert process.wait(timeout=40) == 0
@@ -102,9 +104,7 @@ def test_n15_a_folder_in_the_place_of_the_status_file_is_named(applied: World) -
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "a folder", "half"])
 @pytest.mark.parametrize("verb", ["run", "history", "doctor"])
-def test_n15_a_state_that_cannot_be_used_is_refused_with_its_name_and_a_next_step(
-    applied: World, damage: str, verb: str
-) -> None:
+def test_n15_a_state_that_cannot_be_used_is_refused_with_its_name_and_a_next_step(applied: World, damage: str, verb: str) -> None:
     path = applied.folder / "state" / "state.db"
     settle_log(path)
     DAMAGES[damage](path)
@@ -270,8 +270,15 @@ def test_n46_the_unit_does_not_restart_for_what_a_restart_does_not_repair() -> N
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [("config", "RC3010"), ("key", "RC4011"), ("other key", "RC4012"), ("wide key", "RC4013"), ("no key", "RC4010"), ("owner", "RC7010"),
-     ("newer", "RC7008")],
+    [
+        ("config", "RC3010"),
+        ("key", "RC4011"),
+        ("other key", "RC4012"),
+        ("wide key", "RC4013"),
+        ("no key", "RC4010"),
+        ("owner", "RC7010"),
+        ("newer", "RC7008"),
+    ],
 )
 def test_n46_the_daemon_ends_with_its_own_code_for_what_a_restart_does_not_repair(applied: World, fault: str, code: str) -> None:
     folder = applied.folder / "state"

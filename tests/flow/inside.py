@@ -9,36 +9,38 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from reconciler.config import load_config
+from reconciler.config.load import load_config
 from reconciler.credentials.keys import load_keyring
 from reconciler.credentials.redact import Redactor
-from reconciler.drivers.http import HttpSession
-from reconciler.engine.deps import Deps, StateThread
-from reconciler.engine.passes import Engine
+from reconciler.daemon.pipeline import EventPipeline
+from reconciler.drivers.http.client import HttpSession
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Controller
 from reconciler.log import get_logger
 from reconciler.model.executions import Execution, Item
 from reconciler.model.resources import ResourceId
 from reconciler.source import open_source
 from reconciler.source.configured import options_of
 from reconciler.state import Store
-from reconciler.working import Working
+from reconciler.state.async_store import AsyncStore
+from reconciler.state.thread import StateThread
 from tests.flow.stage_world import StageWorld
 
 
 class Inside:
-    """`Working` over a real store. ``later`` lets time pass; ``set_clock`` only sets the clock."""
+    """`EventPipeline` over a real store. ``later`` lets time pass; ``set_clock`` only sets the clock."""
 
-    def __init__(self, world: StageWorld, deps: Deps, engine: Engine, clock: list[float], set_ahead: list[float]) -> None:
+    def __init__(self, world: StageWorld, deps: Context, engine: Controller, clock: list[float], set_ahead: list[float]) -> None:
         self.world, self.deps, self.engine, self._clock, self._set_ahead = world, deps, engine, clock, set_ahead
-        self.store = deps.store
+        self.store = deps.store.sync
         self.working = self.restarted()
 
-    def restarted(self) -> Working:
+    def restarted(self) -> EventPipeline:
         """Return (and use) what a new process has: nothing is known but what is in the state."""
         if hasattr(self, "working"):
             self.working.close()
         runtime = SimpleNamespace(enqueue_step=self._step)
-        self.working = Working(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
+        self.working = EventPipeline(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
         return self.working
 
     async def _step(self, execution_id: str, _token: str) -> str:
@@ -73,10 +75,10 @@ class Inside:
             await self.working.stages.turn()
 
     async def executions(self, stage: str) -> list[Execution]:
-        return list(reversed(await self.deps.db(self.store.executions, stage=ResourceId("Stage", "default", stage).path)))
+        return list(reversed(await self.deps.store.executions(stage=ResourceId("Stage", "default", stage).path)))
 
     async def items(self, stage: str) -> list[Item]:
-        found = await self.deps.db(self.store.items, stage=ResourceId("Stage", "default", stage).path, limit=100)
+        found = await self.deps.store.items(stage=ResourceId("Stage", "default", stage).path, limit=100)
         return sorted(found, key=lambda one: one.created_at)
 
 
@@ -99,10 +101,9 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
         session = await stack.enter_async_context(HttpSession(allow=("127.0.0.1",)))
         source = open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
-        deps = Deps(
+        deps = Context(
             config=config,
-            store=store,
-            db=db,
+            store=AsyncStore(store, db),
             keyring=load_keyring(config, stored_check=None, create_allowed=True),
             session=session,
             clock=store.now,
@@ -111,7 +112,7 @@ async def inside(folder: Path) -> AsyncIterator[Inside]:
             owner=config.owner,
             redactor=Redactor(),
         )
-        engine = Engine(deps, source)
+        engine = Controller(deps, source)
         await engine.start()
         made = Inside(world, deps, engine, clock, set_ahead)
         stack.callback(lambda: made.working.close())

@@ -66,7 +66,7 @@ async def test_n4_an_event_that_overruns_is_quarantined_and_its_other_stage_and_
         assert [(one["target"], one["reason"]) for one in listed[0]["rejectedBy"]] == [("Stage/poisoned", "overrun")]
         assert len(await here.executions("plain")) == 2
         assert here.working._evaluator.overruns <= MOST_ATTEMPTS
-        outside = await here.engine.look_outside(None)
+        outside = await here.engine.read_event_status(None)
         assert (outside.quarantined, outside.pending) == (1, 0)
 
 
@@ -81,7 +81,7 @@ async def test_n4_many_poisoned_events_of_one_source_cost_the_others_one_attempt
             assert await delivered(here, "own", SLOW_BODY, {"x-delivery-id": f"poison-{number}"}) == 202
         for number in range(20):
             assert await delivered(here, "other", b"{}", {"x-delivery-id": str(number)}) == 202
-        while await here.deps.db(here.store.pending_events, 1):  # a batch is bounded by bytes
+        while await here.deps.store.pending_events(1):  # a batch is bounded by bytes
             await here.working.dispatcher.turn()
         assert len(await here.items("elsewhere")) == 20
         assert here.working._evaluator.overruns <= 6
@@ -124,8 +124,8 @@ async def test_n4_an_event_that_took_the_process_down_is_known_by_its_count(tmp_
         await here.sync()
         for number in range(3):
             assert await delivered(here, "own", b"{}", {"x-delivery-id": str(number)}) == 202
-        first = (await here.deps.db(here.store.pending_events, 1))[0][0]
-        await here.deps.db(here.store.begin_attempts, {first.id: left}, "test")  # what a life that ended at it leaves
+        first = (await here.deps.store.pending_events(1))[0][0]
+        await here.deps.store.begin_attempts({first.id: left}, "test")  # what a life that ended at it leaves
         here.restarted()
         await until_quiet(here, 4)
         quarantined = left >= MOST_ATTEMPTS

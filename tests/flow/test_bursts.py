@@ -6,15 +6,22 @@ from typing import Any
 
 import pytest
 
-from reconciler.events import dispatcher, writer
+from reconciler.events import dispatcher
+from reconciler.events import group_commit as writer
 from reconciler.events.dispatcher import Dispatcher
-from reconciler.events.writer import CROWD, Writer
+from reconciler.events.group_commit import CROWD, Writer
 from reconciler.state.inbox import Stored
 
 
-def waiting(crowded: Any) -> Dispatcher:
+def waiting(under_load: Any) -> Dispatcher:
     return Dispatcher(
-        SimpleNamespace(), SimpleNamespace(), holder="test", on_queued=lambda: None, on_trouble=lambda: None, beat=lambda: None, crowded=crowded
+        SimpleNamespace(),
+        SimpleNamespace(),
+        holder="test",
+        on_queued=lambda: None,
+        on_trouble=lambda: None,
+        beat=lambda: None,
+        under_load=under_load,
     )  # type: ignore[arg-type]
 
 
@@ -48,15 +55,15 @@ async def test_a_burst_without_end_is_held_so_long_and_then_has_to_share(monkeyp
 async def test_a_burst_is_many_deliveries_at_once_and_is_over_soon_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "CROWD_S", 0.3)
 
-    async def db(_call: Any, arrivals: list[Any]) -> list[Stored]:
+    async def add_events(arrivals: list[Any]) -> list[Stored]:
         return [Stored(True, "x") for _ in arrivals]
 
-    one = Writer(SimpleNamespace(db=db, store=SimpleNamespace(add_events=None)))  # type: ignore[arg-type]
+    one = Writer(SimpleNamespace(store=SimpleNamespace(add_events=add_events)))  # type: ignore[arg-type]
     arrival: Any = SimpleNamespace(body=b"")
     for _ in range(CROWD - 1):
         await one.store(arrival)
-    assert not one.crowded
+    assert not one.under_load
     await one.store(arrival)
-    assert one.crowded
+    assert one.under_load
     await asyncio.sleep(0.35)
-    assert not one.crowded
+    assert not one.under_load

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.events.fanout import wire
+from reconciler.events.routing import wire
 from reconciler.model.resources import ResourceId
 from tests.flow.stage_world import StageWorld
 from tests.flow.test_pure import MANUAL, loaded, routed

@@ -31,7 +31,7 @@ STAGES = {"git": GIT, "sem": SEM, "bud": BUD}
 STARTS = {"github": "/dispatches$", "semaphore": "/plumber-workflows$", "buddy": "/executions$"}
 
 
-class Turned(StageWorld):
+class ClockShiftStore(StageWorld):
     """A world in which the clock of the program's host is off by what stands in a file."""
 
     def __init__(self, folder: Path, providers: tuple[str, ...] = ("github",)) -> None:
@@ -48,7 +48,6 @@ class Turned(StageWorld):
     @property
     def env(self) -> dict[str, str]:
         return super().env | {"PYTHONPATH": str(self.folder / "site"), "TURNED_CLOCK": str(self.turned)}
-
 
     def runs_there(self) -> list[int]:
         """Return how many runs each provider has."""
@@ -67,8 +66,8 @@ class Turned(StageWorld):
 
 
 @pytest.fixture
-def turned(tmp_path: Path) -> Iterator[Turned]:
-    made = Turned(tmp_path, ("github", "semaphore", "buddy"))
+def turned(tmp_path: Path) -> Iterator[ClockShiftStore]:
+    made = ClockShiftStore(tmp_path, ("github", "semaphore", "buddy"))
     made.manual()
     for name, executor in STAGES.items():
         made.stage(name, executor)
@@ -77,7 +76,7 @@ def turned(tmp_path: Path) -> Iterator[Turned]:
 
 
 @pytest.mark.parametrize("seconds", [150, -150, 7200, -7200])
-def test_n5_a_wrong_host_clock_starts_no_second_run_when_the_answer_is_lost(turned: Turned, seconds: int) -> None:
+def test_n5_a_wrong_host_clock_starts_no_second_run_when_the_answer_is_lost(turned: ClockShiftStore, seconds: int) -> None:
     turned.turn(seconds)
     turned.lose_starts(commit=True)
     turned.ready()
@@ -87,7 +86,7 @@ def test_n5_a_wrong_host_clock_starts_no_second_run_when_the_answer_is_lost(turn
 
 @pytest.mark.parametrize(("before", "after"), [(150, 150), (7200, 0), (-7200, 0)])
 def test_n5_a_kill_after_the_start_makes_no_second_run_even_if_the_clock_is_set_right_then(
-    turned: Turned, before: int, after: int
+    turned: ClockShiftStore, before: int, after: int
 ) -> None:
     turned.turn(before)
     process = turned.doomed("execution-after-start:3")
@@ -100,7 +99,9 @@ def test_n5_a_kill_after_the_start_makes_no_second_run_even_if_the_clock_is_set_
 
 
 @pytest.mark.parametrize("seconds", [150, -150])
-def test_n5_a_start_that_was_lost_itself_is_made_again_where_the_offset_is_known_and_small(turned: Turned, seconds: int) -> None:
+def test_n5_a_start_that_was_lost_itself_is_made_again_where_the_offset_is_known_and_small(
+    turned: ClockShiftStore, seconds: int
+) -> None:
     turned.turn(seconds)
     turned.lose_starts(commit=False)
     turned.ready()
@@ -109,7 +110,7 @@ def test_n5_a_start_that_was_lost_itself_is_made_again_where_the_offset_is_known
 
 
 @pytest.mark.parametrize("case", ["unknown", "far"])
-def test_n5_where_the_providers_time_is_unknown_or_far_nothing_is_started_again(turned: Turned, case: str) -> None:
+def test_n5_where_the_providers_time_is_unknown_or_far_nothing_is_started_again(turned: ClockShiftStore, case: str) -> None:
     if case == "unknown":
         for server in turned.servers.values():
             server.admin.settings(date_header=False)

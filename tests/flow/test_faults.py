@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import load_config
-from reconciler.daemon import Options, open_session
+from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, open_session
 from reconciler.engine.loop import Beats, Loop
 from reconciler.engine.runtime import Runtime
 from tests.flow.stage_world import StageWorld

@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from reconciler.drivers.buddy.receiving import BuddyReceiver
+from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.drivers.github.payload import delivery_of
-from reconciler.drivers.github.receiving import GitHubReceiver
-from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
+from reconciler.drivers.github.receiver import GitHubReceiver
+from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.events import Delivery
 from reconciler.model.secrets import SecretValue
 from tests.flow.inside import inside
@@ -55,7 +55,7 @@ async def test_n50_no_file_of_the_state_holds_a_header_that_authenticates(tmp_pa
         await here.sync()
         headers = {name: CANARY for name in SECRET_HEADERS if name != "x-hub-signature"}
         assert await delivered(here, "own", b'{"a": 1}', {"x-build": "shown", **headers}) == 202
-        event = (await here.deps.db(here.store.pending_events, 1))[0][0]
+        event = (await here.deps.store.pending_events(1))[0][0]
         assert event.headers["x-build"] == "shown"
         assert not set(event.headers) & set(SECRET_HEADERS)
         for path in here.world.folder.rglob("*"):

@@ -7,15 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.engine.reporting import iso
-from reconciler.events.fanout import route, wire
+from reconciler.engine.statuses import iso
+from reconciler.events.routing import route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind
 from reconciler.stages import statuses
 from reconciler.stages.inputs import resolved_spec
-from reconciler.stages.origin import origin_of
+from reconciler.stages.provenance import origin_of
 from reconciler.stages.targets import matches
 from tests.flow.inside import inside
 from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed
@@ -102,7 +102,7 @@ async def test_n29_a_key_of_a_user_never_meets_an_id_of_ours(tmp_path: Path) -> 
             assert (await commands.trigger({"source": "tick", "key": f"slot/{at}"}, "ada"))["new"] is True
         here.later(61)
         await here.turn()
-        found = await here.deps.db(here.store.events, source="EventSource/default/tick")
+        found = await here.deps.store.events(source="EventSource/default/tick")
         assert sorted(one.origin.value for one in found) == ["manual", "manual", "scheduled"]
         assert {one.delivery_id.partition("/")[0] for one in found} == {"key", "slot"}
         assert (await commands.event({"id": f"slot/{coming[1]}"}))["deliveryId"] == f"key/slot/{coming[1]}"
@@ -154,8 +154,8 @@ async def test_n47_a_schedule_tells_when_it_fires_next(tmp_path: Path) -> None:
             "tick.yaml", 'kind: EventSource\nmetadata: {name: tick}\nspec: {type: schedule, schedule: {cron: "0 0 1 1 *"}}'
         )
         await here.sync()
-        assert here.engine.look_outside is not None
-        [row] = (await here.engine.look_outside(None)).schedules
+        assert here.engine.read_event_status is not None
+        [row] = (await here.engine.read_event_status(None)).schedules
         assert (row["name"], row["suspended"]) == ("tick", "")
         assert str(row["nextAt"]).endswith("-01-01T00:00:00Z")
 

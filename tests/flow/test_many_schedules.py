@@ -27,7 +27,7 @@ async def test_n62_schedules_of_one_minute_are_one_commit_and_their_progress_is_
             monkeypatch.setattr(here.store, name, lambda rows, real=real, name=name: (writes.append(name), real(rows))[1])
         await here.working.ticking.turn()
         assert writes == ["add_events", "set_cursors"]
-        found = await here.deps.db(here.store.pending_events, 2 * SCHEDULES)
+        found = await here.deps.store.pending_events(2 * SCHEDULES)
         assert len({event.source for event, _ in found}) == SCHEDULES == len(found)
         await here.working.ticking.turn()
-        assert len(await here.deps.db(here.store.pending_events, 2 * SCHEDULES)) == SCHEDULES
+        assert len(await here.deps.store.pending_events(2 * SCHEDULES)) == SCHEDULES

@@ -22,6 +22,7 @@ from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import DEEPEST, too_deep
 from reconciler.state import Store
+from reconciler.state.async_store import AsyncStore
 from reconciler.state.inbox import Arrival, new_event_id
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
@@ -107,7 +108,7 @@ def nested(depth: int) -> bytes:
 
 async def states(here: Inside) -> list[tuple[str, str]]:
     """State and reason of every delivered event, oldest first."""
-    found = await here.deps.db(here.store.events, source="EventSource/default/own", limit=1000)
+    found = await here.deps.store.events(source="EventSource/default/own", limit=1000)
     return [(one.state.value, one.reason) for one in reversed(found)]
 
 
@@ -158,7 +159,7 @@ async def test_a17_an_event_whose_effects_cannot_be_stored_keeps_no_other_waitin
         await here.sync()
         for number in range(3):
             assert await delivered(here, "own", orjson.dumps({"n": number}), {"x-delivery-id": str(number)}) == 202
-        poison = (await here.deps.db(here.store.event, "1"))[0].id
+        poison = (await here.deps.store.event("1"))[0].id
         settle = here.store.settle_events
 
         def refuse(routings: Any) -> Any:
@@ -198,10 +199,10 @@ async def test_many_large_events_are_not_held_in_memory_at_once(tmp_path: Path) 
         for number in range(4):
             body = orjson.dumps({"n": number, "text": "x" * (MIB // 4)})
             assert await delivered(here, "own", body) == 202
-        found = await here.deps.db(here.store.pending_events, 200, MIB // 2)
+        found = await here.deps.store.pending_events(200, MIB // 2)
         assert len(found) == 1  # two would be a little more
-        assert len(await here.deps.db(here.store.pending_events, 200, MIB)) == 3
-        assert len(await here.deps.db(here.store.pending_events, 200, 1)) == 1
+        assert len(await here.deps.store.pending_events(200, MIB)) == 3
+        assert len(await here.deps.store.pending_events(200, 1)) == 1
         await here.turn()
         assert len(await here.executions("all")) == 4
 
@@ -224,8 +225,8 @@ async def test_what_postgresql_cannot_hold_is_refused_alone(tmp_path: Path, post
     store = Store.open(postgres.database(), state_dir=tmp_path, create=True)
     (tmp_path / "world").mkdir()
     async with inside(tmp_path / "world") as here:
-        deps = dataclasses.replace(here.deps, store=store)
-        from reconciler.events.writer import Writer
+        deps = dataclasses.replace(here.deps, store=AsyncStore(store, here.deps.store.thread))
+        from reconciler.events.group_commit import Writer
 
         writer = Writer(deps)
         found = await asyncio.gather(*(writer.store(arrival(name)) for name in ("a", "b\0", "c")), return_exceptions=True)
@@ -271,7 +272,7 @@ async def test_a_sender_cannot_say_where_results_are_written(tmp_path: Path, kin
         for name in ("s", "behind"):
             for item in await here.items(name):
                 assert set(item.origin) <= {"about"}  # what people are shown
-                assert await here.deps.db(here.store.reports_of, item.id) == []
+                assert await here.deps.store.reports_of(item.id) == []
 
 
 async def test_the_origin_of_a_group_is_that_of_its_parts(tmp_path: Path) -> None:
@@ -284,10 +285,10 @@ async def test_the_origin_of_a_group_is_that_of_its_parts(tmp_path: Path) -> Non
         await here.sync()
         for name, origin in parts.items():
             assert await delivered(here, "own", orjson.dumps({"n": name})) == 202
-            event = (await here.deps.db(here.store.pending_events, 1))[0][0]
+            event = (await here.deps.store.pending_events(1))[0][0]
             join = Join(group, "k", {}, name, ("a", "b"), 0.0, origin, emit=False, drop=False)
-            await here.deps.db(here.store.settle_events, [Routing(event.id, joins=(join,))])
-        made, body = (await here.deps.db(here.store.pending_events, 1))[0]
+            await here.deps.store.settle_events([Routing(event.id, joins=(join,))])
+        made, body = (await here.deps.store.pending_events(1))[0]
         assert made.source == group
         assert orjson.loads(body)["origin"] == {**FORGED, "through": ["Stage/default/x", "Stage/default/y"]}
 

@@ -14,18 +14,28 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.events.fanout import Wiring, route, wire
 from reconciler.events.filters import from_source, judge
+from reconciler.events.routing import Wiring, route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve
 from reconciler.model.events import Event, EventState, Origin
-from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, ReportKind, Result, Vote, Why, outputs_of
+from reconciler.model.executions import (
+    EndReason,
+    Execution,
+    ExecutionState,
+    Item,
+    ItemState,
+    ReportKind,
+    Result,
+    Vote,
+    outputs_of,
+)
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages import statuses
 from reconciler.stages.admission import Settings, decide, execution_id, settings_of
 from reconciler.stages.inputs import SAFE_TEXT, InputError, build_inputs, check_text, frozen_event
-from reconciler.stages.origin import origin_of
-from reconciler.stages.queueing import item_id
+from reconciler.stages.items import item_id
+from reconciler.stages.provenance import origin_of
 from tests.support.counting import calls_of
 
 ROOT = Path(__file__).parents[2]
@@ -511,7 +521,7 @@ def test_statuses_go_where_the_stage_says_and_the_event_allows(report: Any, orig
     assert set(statuses.targets(one, {"report": report})) == kinds
     queued = statuses.at_phase(one, {"report": report}, statuses.QUEUED, NOW)
     running = statuses.at_phase(one, {"report": report}, statuses.RUNNING, NOW)
-    ended = statuses.at_end(one, {"report": report}, Result.PASSED, Why.OK, NOW)
+    ended = statuses.at_end(one, {"report": report}, Result.PASSED, EndReason.OK, NOW)
     assert {found.kind for found in queued} == {found.kind for found in ended} == {kind.value for kind in kinds}
     assert {found.kind for found in running} <= {"deployment"}  # a commit is pending from the beginning
 
@@ -525,16 +535,16 @@ def test_the_deployment_that_an_event_brought_is_told_and_no_second_one_is_made(
 @pytest.mark.parametrize(
     ("result", "why", "state"),
     [
-        (Result.PASSED, Why.OK, "success"),
-        (Result.FAILED, Why.FAILED, "failure"),
-        (Result.FAILED, Why.MISSING_OUTPUTS, "failure"),
-        (Result.FAILED, Why.TIMED_OUT, "error"),
-        (Result.FAILED, Why.LOST, "error"),
-        (Result.FAILED, Why.REFUSED, "error"),
-        (Result.CANCELLED, Why.USER, "error"),
+        (Result.PASSED, EndReason.OK, "success"),
+        (Result.FAILED, EndReason.FAILED, "failure"),
+        (Result.FAILED, EndReason.MISSING_OUTPUTS, "failure"),
+        (Result.FAILED, EndReason.TIMED_OUT, "error"),
+        (Result.FAILED, EndReason.LOST, "error"),
+        (Result.FAILED, EndReason.REFUSED, "error"),
+        (Result.CANCELLED, EndReason.USER, "error"),
     ],
 )
-def test_a_red_run_is_a_failure_and_whatever_did_not_get_that_far_an_error(result: Result, why: Why, state: str) -> None:
+def test_a_red_run_is_a_failure_and_whatever_did_not_get_that_far_an_error(result: Result, why: EndReason, state: str) -> None:
     assert statuses.final_state(result, why) == state
 
 

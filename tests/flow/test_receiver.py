@@ -428,7 +428,7 @@ async def test_e4_an_event_older_than_the_inbox_remembers_has_no_effect(tmp_path
         assert await delivered(here, "own", orjson.dumps({"timestamp": here.now - age})) == 202
         await here.turn()
         assert len(await here.executions("own")) == fresh
-        event = (await here.deps.db(here.store.events, source="EventSource/default/own"))[0]
+        event = (await here.deps.store.events(source="EventSource/default/own"))[0]
         assert (event.state, event.reason) == ((EventState.PROCESSED, "") if fresh else (EventState.REJECTED, "stale"))
 
 
@@ -458,7 +458,7 @@ async def test_e3_the_same_thing_under_another_id_is_kept_as_a_duplicate_and_kee
         assert await delivered(here, "own", b'{"n": 2}') == 202
         await here.turn()
         assert len(await here.executions("own")) == 2
-        found = await here.deps.db(here.store.events, source="EventSource/default/own")
+        found = await here.deps.store.events(source="EventSource/default/own")
         assert sorted(one.reason for one in found) == ["", "", "duplicate", "duplicate"]
 
 
@@ -502,7 +502,7 @@ async def test_e10_bodies_of_any_shape_are_taken_or_kept_as_dead_letters_and_nev
         for number, body in enumerate(bodies):
             assert await delivered(here, "own", body, {"x-delivery-id": str(number)}) == 202
         await here.turn(2 + len(bodies) // 200)
-        states = {one.state for one in await here.deps.db(here.store.events, source="EventSource/default/own", limit=1000)}
+        states = {one.state for one in await here.deps.store.events(source="EventSource/default/own", limit=1000)}
         assert states <= {EventState.PROCESSED, EventState.REJECTED}
-        reasons = {one.reason for one in await here.deps.db(here.store.events, source="EventSource/default/own", limit=1000)}
+        reasons = {one.reason for one in await here.deps.store.events(source="EventSource/default/own", limit=1000)}
         assert reasons <= {"", "malformed", "stale"}

@@ -24,7 +24,7 @@ import pytest
 from reconciler.model.errors import ReconcilerError
 from tests.flow.replay.inputs import Schedule, declare, known_commits, known_deployments
 from tests.flow.replay.sending import Alone, Senders, Site, Three
-from tests.flow.replay.verdict import Found, Verdict
+from tests.flow.replay.verdict import Found, OracleReport
 from tests.flow.stage_world import StageWorld
 from tests.support.postgres import Postgres
 
@@ -73,7 +73,7 @@ def replay(world: StageWorld, begin: Callable[[], Site]) -> None:
             settled(site, found)
             assert world.wait(site.well, "the daemon is well")
             site.close()
-            Verdict(world, found, schedule, strict=site.strict).check()
+            OracleReport(world, found, schedule, strict=site.strict).check()
         finally:
             senders.close()
     log = site.log()

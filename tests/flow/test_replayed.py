@@ -75,7 +75,7 @@ async def test_n27_what_a_group_took_and_a_stage_ran_is_not_repeated(tmp_path: P
         await here.turn(6)
         assert [len(await here.executions(name)) for name in ("build", "after", "late")] == [1, 1, 1]
         for name in ("build", "after", "late"):  # nor is it said again
-            said = await here.deps.db(here.store.journal_of, ResourceId("Stage", "default", name), 100)
+            said = await here.deps.store.journal_of(ResourceId("Stage", "default", name), 100)
             assert [one.event for one in said].count("item_queued") == 1
 
 
@@ -111,7 +111,7 @@ async def test_n18_what_led_to_nothing_is_found_by_one_filter(tmp_path: Path) ->
         assert [(one["target"], one["reason"]) for one in failed[0]["rejectedBy"]] == [("Stage/build", "error")]
         nothing = (await here.working.commands.events({"state": "nothing"}))["events"]
         assert {"bad", "unconnected"} == {one["deliveryId"] for one in nothing if one["source"].startswith("EventSource/")}
-        assert (await here.engine.look_outside(None)).failed == 1
+        assert (await here.engine.read_event_status(None)).failed == 1
 
 
 async def test_n62_what_a_group_puts_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.github.workflows import GitHubExecutor
+from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
-from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus, Why
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
-from reconciler.stages import following
-from reconciler.stages.queueing import item_id, pin_of
+from reconciler.stages import poll as following
+from reconciler.stages.items import item_id, pin_of
 from reconciler.state import Store
 from reconciler.state.executions import execution_row
 from reconciler.state.queue import x
@@ -97,7 +97,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
         here.later(6)
         await here.turn()
         ended = (await here.executions("s"))[0]
-        assert (ended.result, ended.why) == (Result.PASSED, Why.OK)
+        assert (ended.result, ended.why) == (Result.PASSED, EndReason.OK)
 
 
 async def test_a_run_is_asked_to_end_once_a_minute(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_nothing_is_tried_again_while_the_run_before_may_still_be_running(
             here.later(following.CANCEL_GRACE_S / 2)
             await here.turn()
         found = await here.executions("s")
-        assert [(one.result, one.why) for one in found] == [(Result.FAILED, Why.TIMED_OUT)]
+        assert [(one.result, one.why) for one in found] == [(Result.FAILED, EndReason.TIMED_OUT)]
         assert runs.started == 1
         assert (await here.items("s"))[0].state is ItemState.DONE
 
@@ -153,7 +153,7 @@ async def filled(here: Inside, count: int, mark: str = "e") -> list[str]:
         with here.store._write() as connection:
             here.store._queue(connection, items, {digest: pin}, (), here.now)
 
-    await here.deps.db(write)
+    await here.deps.store.run(write)
     return [one.id for one in items]
 
 
@@ -192,7 +192,7 @@ async def test_of_a_long_queue_the_newest_is_the_newest(tmp_path: Path) -> None:
         items = await filled(here, 620)
         await here.turn(3)
         assert [one.item_id for one in await here.executions("s")] == [items[-1]]
-        assert await here.deps.db(here.store.stages_with_items) == []
+        assert await here.deps.store.stages_with_items() == []
 
 
 async def test_one_stage_that_fails_keeps_no_other_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ async def test_one_status_that_nobody_foresaw_keeps_no_other_from_being_written(
             with here.store._write() as connection:
                 here.store._add_reports(connection, rows)
 
-        await here.deps.db(write)
+        await here.deps.store.run(write)
         sent: list[str] = []
 
         async def send(report: PendingReport, _hold: object) -> dict[str, str]:
@@ -238,7 +238,7 @@ async def test_one_status_that_nobody_foresaw_keeps_no_other_from_being_written(
         monkeypatch.setattr(reports, "_send", send)
         assert await reports.send_due() == 2
         assert sent == ["itm-1"]
-        assert [one.item_id for one in await here.deps.db(here.store.due_reports, here.now + 1e6, 10)] == ["itm-0"]
+        assert [one.item_id for one in await here.deps.store.due_reports(here.now + 1e6, 10)] == ["itm-0"]
 
 
 async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
         here.world.stage("s")
         await here.sync()
         items = await filled(here, 130)
-        first: Item | None = await here.deps.db(here.store.item, items[0])
+        first: Item | None = await here.deps.store.item(items[0])
         assert first is not None
 
         def write() -> None:
@@ -268,9 +268,9 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
                     )
                     connection.execute(x.insert().values(execution_row(ended)))
 
-        await here.deps.db(write)
-        assert await here.deps.db(here.store.last_inputs, stage(), ("passed",)) == {"v": "1"}
-        assert await here.deps.db(here.store.last_inputs, stage(), ("cancelled",)) is None
+        await here.deps.store.run(write)
+        assert await here.deps.store.last_inputs(stage(), ("passed",)) == {"v": "1"}
+        assert await here.deps.store.last_inputs(stage(), ("cancelled",)) is None
 
 
 async def test_a_source_that_asks_for_everything_gets_everything() -> None:
@@ -354,20 +354,20 @@ async def test_d21_what_is_known_of_a_run_is_not_looked_at_again(tmp_path: Path)
         ended = (await here.executions("s"))[0]
         assert ended.state is ExecutionState.FINISHED
         ask = here.store.hint_again
-        assert await here.deps.db(ask, "", "run-1", 1, here.now) == 0
-        assert await here.deps.db(ask, "", "run-2", 2, here.now) == 0
-        assert await here.deps.db(here.store.due_executions, here.now + 1e6, 9) == []
+        assert await here.deps.store.run(ask, "", "run-1", 1, here.now) == 0
+        assert await here.deps.store.run(ask, "", "run-2", 2, here.now) == 0
+        assert await here.deps.store.due_executions(here.now + 1e6, 9) == []
         # told of an attempt that the provider never shows: given up after a while, and the end stands
-        assert await here.deps.db(ask, "", "run-1", 2, here.now) == 1
+        assert await here.deps.store.run(ask, "", "run-1", 2, here.now) == 1
         await here.turn()
         again = (await here.executions("s"))[0]
         assert (again.later, again.result, again.next_at) == (None, Result.PASSED, 0.0)
         runs.away = ProviderUnavailable("the provider failed (503)")
-        assert await here.deps.db(ask, "", "run-1", 2, here.now) == 1
+        assert await here.deps.store.run(ask, "", "run-1", 2, here.now) == 1
         for _ in range(2 * following.LOOKS_AGAIN):
             await here.turn(1)
             here.later(900)
-        assert await here.deps.db(here.store.next_due) == 0.0
+        assert await here.deps.store.next_due() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -411,12 +411,12 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
 async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from reconciler.engine.reporting import Outside
+    from reconciler.engine.statuses import EventStatus
     from reconciler.server.metrics import Metrics
 
     async with inside(tmp_path) as here:
         rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
-        here.engine.view.outside = Outside({}, {}, {}, rows, 0)
+        here.engine.view.outside = EventStatus({}, {}, {}, rows, 0)
         metrics = Metrics(here.engine)
         ended: Any = SimpleNamespace(
             stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0
@@ -429,7 +429,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
 
 
 def test_a_branch_that_was_deleted_has_no_commit() -> None:
-    from reconciler.stages.origin import origin_of
+    from reconciler.stages.provenance import origin_of
 
     payload = {"ref": "refs/heads/x", "after": "0" * 40, "repository": {"full_name": "acme/web"}}
     assert origin_of("i", "push", payload) == {"integration": "i", "repository": "acme/web", "deleted": "refs/heads/x"}

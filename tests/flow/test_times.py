@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.model.executions import ItemState, Result, Why
+from reconciler.model.executions import EndReason, ItemState, Result
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import NOOP
 
@@ -21,8 +21,8 @@ spec:
 
 
 async def payloads(here: Inside, group: str) -> list[dict]:
-    found = await here.deps.db(here.store.events, source=f"ConnectionGroup/default/{group}", limit=100)
-    bodies = [(await here.deps.db(here.store.event, one.id))[1] for one in found]
+    found = await here.deps.store.events(source=f"ConnectionGroup/default/{group}", limit=100)
+    bodies = [(await here.deps.store.event(one.id))[1] for one in found]
     return [orjson.loads(body) for body in reversed(bodies)]
 
 
@@ -81,7 +81,7 @@ async def test_a_schedule_fires_each_slot_once_over_restarts_and_makes_up_for_th
         here.restarted()
         await here.turn()
         assert len(await here.executions("tick")) == 2
-        body = (await here.deps.db(here.store.event, (await here.items("tick"))[-1].event_id))[1]
+        body = (await here.deps.store.event((await here.items("tick"))[-1].event_id))[1]
         assert orjson.loads(body)["missed"] == 3
         here.later(86_400)
         here.restarted()
@@ -170,7 +170,7 @@ async def test_what_cannot_be_reached_is_tried_until_its_time_is_over_and_retrie
             here.later(10)
             await here.turn(1)
         once = (await here.executions("once"))[0]
-        assert (once.result, once.why) == (Result.FAILED, Why.TIMED_OUT)
+        assert (once.result, once.why) == (Result.FAILED, EndReason.TIMED_OUT)
         item = (await here.items("again"))[0]
         assert (item.state, item.reason, item.attempt) == (ItemState.QUEUED, "retry", 2)
         assert item.message.startswith("attempt 2 begins ")
@@ -178,5 +178,5 @@ async def test_what_cannot_be_reached_is_tried_until_its_time_is_over_and_retrie
         for _ in range(12):
             await here.turn(1)
             here.later(10)
-        assert [one.why for one in await here.executions("again")] == [Why.TIMED_OUT] * 2
+        assert [one.why for one in await here.executions("again")] == [EndReason.TIMED_OUT] * 2
         assert (await here.items("again"))[0].state is ItemState.DONE

@@ -55,28 +55,31 @@ async def test_n30_what_waits_for_its_next_try_waits_no_longer_than_it_would_hav
         here.later(HOURS)
         await here.turn()
         ahead = here.now
-        await here.deps.db(here.store.save_retries, [Retry("a", 3, ahead + 30, "d")], [])
+        await here.deps.store.save_retries([Retry("a", 3, ahead + 30, "d")], [])
         state = BudgetState("c", ahead + 60, "told", (ahead,), {"resetAt": int(ahead) + 60})
-        await here.deps.db(here.store.save_budget, state)
-        lease = await here.deps.db(here.store.acquire_lease, "slice/x", "dead", 60.0)
+        await here.deps.store.save_budget(state)
+        lease = await here.deps.store.acquire_lease("slice/x", "dead", 60.0)
         assert lease is not None
         here.later(-HOURS)
         await here.turn()
-        retry = (await here.deps.db(here.store.retries))[0]
+        retry = (await here.deps.store.retries())[0]
         assert 0 <= retry.next_at - here.now <= 45
         assert retry == dataclasses.replace(Retry("a", 3, 0.0, "d"), next_at=retry.next_at)
-        kept = await here.deps.db(here.store.load_budget, "c")
+        kept = await here.deps.store.load_budget("c")
         assert 0 <= kept.blocked_until - here.now <= 75
         assert 0 <= kept.rate["resetAt"] - here.now <= 75
         assert max(kept.recent) <= here.now
         here.later(80)
-        assert await here.deps.db(here.store.acquire_lease, "slice/x", "alive", 60.0) is not None
+        assert await here.deps.store.acquire_lease("slice/x", "alive", 60.0) is not None
 
 
 async def test_n30_a_retry_of_a_stage_comes_in_its_time(tmp_path: Path) -> None:
     async with inside(tmp_path) as here:
         here.world.manual()
-        here.world.stage("poll", "retry: {limit: 3, backoff: 30s}\nexecutor: {type: http, spec: {url: 'http://127.0.0.1:1/', method: POST}}\ntimeout: 5s")
+        here.world.stage(
+            "poll",
+            "retry: {limit: 3, backoff: 30s}\nexecutor: {type: http, spec: {url: 'http://127.0.0.1:1/', method: POST}}\ntimeout: 5s",
+        )
         await here.sync()
         here.later(HOURS)
         await here.trigger()
@@ -96,9 +99,9 @@ async def test_n30_the_clock_is_looked_at_without_a_write_each_time(tmp_path: Pa
         store = here.store
         assert store.look_at_clock(1_000.0) == 0.0
         assert store.look_at_clock(1_009.0) == 0.0
-        assert await here.deps.db(store.get_meta, "clock.seen") == "1000.0"
+        assert store.get_meta("clock.seen") == "1000.0"
         assert store.look_at_clock(1_011.0) == 0.0
-        assert await here.deps.db(store.get_meta, "clock.seen") == "1011.0"
+        assert store.get_meta("clock.seen") == "1011.0"
         assert store.look_at_clock(1_008.0) == 0.0
         assert store.look_at_clock(900.0) == 108.0
         assert store.look_at_clock(900.5) == 0.0

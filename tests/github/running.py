@@ -3,7 +3,7 @@
 import time
 
 from reconciler.drivers.github import driver
-from reconciler.drivers.http import USER_AGENT
+from reconciler.drivers.http.client import USER_AGENT
 from reconciler.model.executions import RunIntent
 from tests.github.simulator import put_workflows
 from tests.github.test_contract import check_request

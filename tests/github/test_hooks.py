@@ -194,7 +194,9 @@ async def test_writes_to_a_renamed_repository_follow_the_redirect_once(api, gith
 
 
 async def test_d20_a_redirect_to_another_host_is_refused_and_no_credential_goes_there(api, github):
-    github.admin.fault(path="/hooks", status=301, headers={"location": "http://127.0.0.2:9/login?to=/repositories/1/hooks"}, body={})
+    github.admin.fault(
+        path="/hooks", status=301, headers={"location": "http://127.0.0.2:9/login?to=/repositories/1/hooks"}, body={}
+    )
     with pytest.raises(ProviderProtocolError, match="another host"):
         await HOOKS.observe(api, SCOPE, None)
 

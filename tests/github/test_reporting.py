@@ -6,7 +6,7 @@ import json
 import pytest
 
 from reconciler.drivers.github import driver
-from reconciler.drivers.github.reporting import ends_with, fitting
+from reconciler.drivers.github.reports import ends_with, fitting
 from reconciler.model.errors import (
     Conflict,
     NotFound,

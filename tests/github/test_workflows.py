@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from reconciler.drivers.github import driver, workflows
+from reconciler.drivers.github import driver
+from reconciler.drivers.github import executor as workflows
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,
@@ -249,7 +250,7 @@ async def test_a5_a_run_is_found_among_many_on_all_pages_and_by_its_title_only(a
 
 async def test_a5_a_search_that_is_cut_off_goes_on_with_the_older_runs(api, hands, monkeypatch):
     monkeypatch.setattr("reconciler.drivers.github.runs.SEARCH_CAP", 4)
-    monkeypatch.setattr("reconciler.sandbox.github_runs.FILTERED_MOST", 4)
+    monkeypatch.setattr("reconciler.sandbox.github.runs.FILTERED_MOST", 4)
     what = intent()
     await executor.start(api, what)
     for n in range(9):

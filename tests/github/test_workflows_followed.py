@@ -7,14 +7,10 @@ import random
 
 import pytest
 
-from reconciler.drivers.github import driver, workflows
+from reconciler.drivers.github import driver
+from reconciler.drivers.github import executor as workflows
 from reconciler.drivers.github.runs import report_of
-from reconciler.model.errors import (
-    NotFound,
-    PermissionDenied,
-    ProviderProtocolError,
-    ReconcilerError,
-)
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError
 from reconciler.model.executions import Result, Run, RunStatus
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from tests.github.conftest import TOKEN
@@ -226,7 +222,7 @@ UNSEEN = Run("5", detail={"repository": "acme/web"})
     ],
 )
 def test_a_token_proves_a_job_of_its_own_run_and_repository(run, claims, proved):
-    assert executor.proves(claims, run) is proved
+    assert executor.matches_job_token(claims, run) is proved
 
 
 async def test_a_job_token_of_the_run_is_a_proof_and_that_of_another_is_not(api, hands):
@@ -235,7 +231,7 @@ async def test_a_job_token_of_the_run_is_a_proof_and_that_of_another_is_not(api,
     issued = hands.github.admin.do("job_token", repo="acme/web", run_id=int(run.external_id))["claims"]
     assert issued["iss"] == executor.issuer(api)
     seen = (await executor.poll(api, what, run)).run
-    assert [executor.proves(issued, one) for one in (run, seen, other)] == [True, True, False]
+    assert [executor.matches_job_token(issued, one) for one in (run, seen, other)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

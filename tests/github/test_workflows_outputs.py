@@ -8,10 +8,10 @@ import zipfile
 import pytest
 
 from reconciler.drivers.github import joblogs
-from reconciler.drivers.github.outputs import MAX_BYTES, read
+from reconciler.drivers.github.run_output import MAX_BYTES, read
 from reconciler.model.errors import ProviderUnavailable
 from reconciler.model.executions import Result
-from reconciler.sandbox.github_logs import zipped
+from reconciler.sandbox.github.logs import zipped
 from tests.github.running import DEPLOY, PLAIN, SILENT, WEB, check_requests, executor, finish, started
 from tests.github.simulator import Hands, put_workflows
 

@@ -1,6 +1,6 @@
 import pytest
 
-from reconciler.drivers.http import HttpSession
+from reconciler.drivers.http.client import HttpSession
 from tests.http.world import FAST, Fixture
 
 

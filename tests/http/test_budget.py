@@ -3,14 +3,16 @@ import random
 
 import pytest
 
-from reconciler.drivers.base import Limits
-from reconciler.drivers.budget import MAX_STOP_S, Budget, rate_of
+from reconciler.drivers.base import ProviderLimits
+from reconciler.drivers.http.budget import MAX_STOP_S, Budget, rate_of
 from reconciler.model.errors import RateLimited
 from reconciler.model.records import BudgetState
 from tests.http.virtual import now, run
 
-GITHUB = Limits(writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100)
-MINUTE = Limits(writes_per_minute=80, points_per_minute=900)
+GITHUB = ProviderLimits(
+    writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
+)
+MINUTE = ProviderLimits(writes_per_minute=80, points_per_minute=900)
 
 
 class Store:
@@ -171,7 +173,7 @@ def test_a_wait_that_is_too_long_is_said_and_holds_nothing():
 
 def test_without_published_limits_nothing_waits():
     async def main():
-        pace, provider, started = budget(Limits()), Counter(Limits()), now()
+        pace, provider, started = budget(ProviderLimits()), Counter(ProviderLimits()), now()
         await work(pace, provider, 5_000, at_once=100)
         assert now() - started < 15
         assert pace.admits() > 1_000

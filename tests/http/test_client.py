@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.answers import Response, limited_until, retry_after, shared_error
-from reconciler.drivers.http import USER_AGENT
+from reconciler.drivers.http.client import USER_AGENT
+from reconciler.drivers.http.errors import Response, limited_until, retry_after, shared_error
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,

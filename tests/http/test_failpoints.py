@@ -13,7 +13,7 @@ from reconciler import failpoints
 ROOT = Path(__file__).parents[2]
 CHILD = textwrap.dedent("""
     import asyncio
-    from reconciler.drivers.http import HttpSession
+    from reconciler.drivers.http.client import HttpSession
     from tests.http.world import Fixture, serve
     async def main():
         async def handler(request):

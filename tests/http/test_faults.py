@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.drivers.http import HttpSession
+from reconciler.drivers.http.client import HttpSession
 from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError, ProviderUnavailable
 from tests.http.world import FAST, Fixture, serve
 
@@ -232,7 +232,7 @@ async def test_a_compressed_answer_without_a_body_is_no_error(http):
 
 BOMB = textwrap.dedent("""
     import asyncio, resource, sys
-    from reconciler.drivers.http import Bounds, HttpSession
+    from reconciler.drivers.http.client import Bounds, HttpSession
     from reconciler.model.errors import ProviderProtocolError
     from tests.http.world import Fixture, serve
     bomb = open(sys.argv[1], "rb").read()

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.budget import UNLIMITED, Budget
-from reconciler.drivers.catalog import DRIVERS, driver_for
-from reconciler.drivers.http import ApiClient
-from reconciler.drivers.web import WebDriver, connection_to
-from reconciler.drivers.web.origins import require_written_out
-from reconciler.manifests.expressions import ExpressionError, compile_filter
-from reconciler.manifests.loading import SourceFile, load
+from reconciler.drivers.builtin import WebDriver, connection_to
+from reconciler.drivers.builtin.origins import require_written_out
+from reconciler.drivers.http.budget import UNLIMITED, Budget
+from reconciler.drivers.http.client import ApiClient
+from reconciler.drivers.registry import DRIVERS, driver_for
+from reconciler.manifests.cel import ExpressionError, compile_filter
+from reconciler.manifests.load import SourceFile, load
 from reconciler.model.errors import (
     AddressRefused,
     Ambiguous,
@@ -497,7 +497,7 @@ def test_no_event_no_token_and_no_permission_belongs_to_such_a_run(executor):
     assert executor.needs_integration is False
     assert executor.permissions({"type": executor.type}) == {}
     assert executor.about("push", {"id": CORRELATION}) == ""
-    assert executor.proves({"sub": CORRELATION}, Run(CORRELATION)) is False
+    assert executor.matches_job_token({"sub": CORRELATION}, Run(CORRELATION)) is False
     assert executor.issuer(None) == ""
 
 

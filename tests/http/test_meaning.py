@@ -2,9 +2,9 @@
 
 import pytest
 
-from reconciler.drivers.answers import Response, page_of_a_proxy, shared_error
 from reconciler.drivers.buddy.errors import classify as buddy
 from reconciler.drivers.github.errors import classify as github
+from reconciler.drivers.http.errors import Response, page_of_a_proxy, shared_error
 from reconciler.drivers.semaphore.errors import classify as semaphore
 from reconciler.model.errors import OutcomeUnknown, ProviderError, ProviderUnavailable, RetryKind
 
@@ -42,7 +42,9 @@ def test_n2_a_refusal_of_values_is_final_until_the_manifest_changes(classify, st
 
 
 @pytest.mark.parametrize("classify", [github, semaphore, buddy])
-@pytest.mark.parametrize("status", [400, 402, 403, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 417, 418, 421, 423, 424])
+@pytest.mark.parametrize(
+    "status", [400, 402, 403, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 417, 418, 421, 423, 424]
+)
 @pytest.mark.parametrize("words", ["", "nope"])
 def test_n2_a_refusal_that_names_no_value_is_never_final(classify, status, words):
     body = {"errors": [{"message": words}], "message": words} if words else ""

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from reconciler.drivers.http import Bounds, HttpSession
-from reconciler.drivers.net import NetworkPolicy, is_global
+from reconciler.drivers.http.client import Bounds, HttpSession
+from reconciler.drivers.http.network import NetworkPolicy, is_global
 from reconciler.model.errors import AddressRefused, ConfigError
 from tests.http.world import Fixture, Provider, serve
 

@@ -1,8 +1,8 @@
 import pytest
 
-from reconciler.drivers.answers import Response
-from reconciler.drivers.clock import date_of
-from reconciler.drivers.paging import ListBound, link_next, paginate
+from reconciler.drivers.http.clock import date_of
+from reconciler.drivers.http.errors import Response
+from reconciler.drivers.http.paging import ListBound, link_next, paginate
 from reconciler.model.errors import ListTooLarge, ProviderProtocolError
 from tests.http.world import serve
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from reconciler.drivers.http import Bounds, HttpSession
+from reconciler.drivers.http.client import Bounds, HttpSession
 from reconciler.model.errors import AddressRefused
 from tests.http.world import Fixture, serve
 
@@ -105,7 +105,7 @@ async def test_n14_a_log_on_the_own_server_is_read():
 
 
 def test_n14_the_hint_says_who_may_call_an_allowed_host():
-    from reconciler.drivers.net import NetworkPolicy
+    from reconciler.drivers.http.network import NetworkPolicy
 
     with pytest.raises(AddressRefused) as caught:
         NetworkPolicy(("10.0.0.5",)).check_url("https://10.0.0.5/admin")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import trustme
 
-from reconciler.drivers.http import HttpSession
+from reconciler.drivers.http.client import HttpSession
 from reconciler.model.errors import AuthFailed, TLSFailed
 from tests.http.world import FAST, TOKEN, Fixture, serve
 

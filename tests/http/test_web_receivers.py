@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.drivers.web import RECEIVERS
+from reconciler.drivers.builtin import RECEIVERS
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Delivery, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import ResourceId

@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.drivers.base import Connection, Limits
-from reconciler.drivers.budget import UNLIMITED, Budget
-from reconciler.drivers.http import ApiClient, Bounds, HttpSession
+from reconciler.drivers.base import Connection, ProviderLimits
+from reconciler.drivers.http.budget import UNLIMITED, Budget
+from reconciler.drivers.http.client import ApiClient, Bounds, HttpSession
 from reconciler.model.resources import ResourceId, SecretRef
 
 TOKEN = "canary-7f3a9c-token"
@@ -108,7 +108,7 @@ class Provider:
 
     hosts: tuple[str, ...] = ("api.provider.example",)
     provider: str = "test"
-    limits: Limits = UNLIMITED
+    limits: ProviderLimits = UNLIMITED
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return None

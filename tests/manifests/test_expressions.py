@@ -11,13 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.manifests.expressions import (
-    ExpressionError,
-    aliased,
-    compile_constraints,
-    compile_filter,
-    compile_value,
-)
+from reconciler.manifests.cel import ExpressionError, aliased, compile_constraints, compile_filter, compile_value
 from reconciler.manifests.templates import TemplateError, references, resolve
 
 EVENT = {"ref": "refs/heads/main", "n": 3, "big": 2**53 + 1, "f": 1.5, "deleted": False, "nothing": None, "price": "$5",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.drivers.net import refusal_of_literals
+from reconciler.drivers.http.network import refusal_of_literals
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.schedules import never_fires, next_slot
 from reconciler.model.errors import Problem

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.manifests.expressions import ExpressionError, _pattern_program, check_pattern, compile_filter
-from reconciler.manifests.loading import MAX_OF_FILE, MAX_PROBLEMS
+from reconciler.manifests.cel import ExpressionError, _pattern_program, check_pattern, compile_filter
+from reconciler.manifests.load import MAX_OF_FILE, MAX_PROBLEMS
 
 CPU_S = 5
 """Of processor time, not of the clock: a slow machine changes nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.stages.reach import intent_of
+from reconciler.stages.executors import intent_of
 from tests.manifests.test_load import BUDDY, GITHUB, REF, SECRET, codes, desire, spec, valid
 
 INTEGRATION = "kind: BuddyIntegration\nmetadata: {name: i}\nspec: {integration: {name: b}, workspace: acme, type: GIT_LAB, name: i, scope: WORKSPACE, "

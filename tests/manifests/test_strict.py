@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.manifests.strict import Document, load_documents, load_mapping
 from reconciler.manifests.text import YamlProblem
+from reconciler.manifests.yaml import Document, load_documents, load_mapping
 
 BILLION_LAUGHS = b"".join(
     [b"a0: &a0 [x, x, x, x, x, x, x, x, x]\n"]
@@ -72,7 +72,7 @@ def test_c14_a_merge_key_without_an_anchor_is_refused_too() -> None:
 @pytest.mark.parametrize("unit", [b"[", b"{a: ", b"- ", b"? ", b"[{a: "])
 def test_c15_nesting_of_100_000_is_refused_and_the_process_lives(unit: bytes) -> None:
     script = (
-        "import sys, time\nfrom reconciler.manifests.strict import load_documents\n"
+        "import sys, time\nfrom reconciler.manifests.yaml import load_documents\n"
         "data = sys.stdin.buffer.read()\nstart = time.perf_counter()\ndocuments, problems = load_documents(data)\n"
         "print(int((time.perf_counter() - start) * 1000), *sorted({p.code for d in documents for p in d.problems}))\n"
     )

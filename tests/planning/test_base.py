@@ -6,7 +6,7 @@ import dataclasses
 
 from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import DeletionPolicy, IgnoreRule, Lifecycle, Management
-from reconciler.planning.base import base_plan
+from reconciler.planning.compare import base_plan
 
 from .world import desired, moved
 

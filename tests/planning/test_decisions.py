@@ -10,7 +10,7 @@ from reconciler.model.errors import ScopeGone
 from reconciler.model.objects import IntentState, Marker, Scope
 from reconciler.model.plan import Action, ChangeClass, Disposition, Plan
 from reconciler.model.resources import Adopt, DeletionPolicy, DriftMode, IgnoreRule, Lifecycle, Management, Suspension
-from reconciler.planning.plan import Limits, ScopeView
+from reconciler.planning.plan import PlanLimits, ScopeView
 from tests.support.counting import calls_of
 
 from .world import HOOKS, INTEGRATION, KEYED, NOW, desired, foreign, intent, moved, observed, only, plan, recorded, source
@@ -356,15 +356,15 @@ def deletes(count: int, gone: int, **options):
 @pytest.mark.parametrize(
     ("count", "gone", "limits", "blocked"),
     [
-        (20, 10, Limits(), "DeletePercent"),
-        (10, 3, Limits(), None),  # exactly 30 %
-        (10, 4, Limits(), "DeletePercent"),
-        (2, 2, Limits(), None),  # under the minimum
-        (200, 26, Limits(), "DeleteMax"),
-        (200, 25, Limits(), None),
-        (20, 20, Limits(percent=0), None),
-        (20, 20, Limits(0, 0, 5), "DeleteMax"),
-        (200, 200, Limits(0, 0, 0), None),
+        (20, 10, PlanLimits(), "DeletePercent"),
+        (10, 3, PlanLimits(), None),  # exactly 30 %
+        (10, 4, PlanLimits(), "DeletePercent"),
+        (2, 2, PlanLimits(), None),  # under the minimum
+        (200, 26, PlanLimits(), "DeleteMax"),
+        (200, 25, PlanLimits(), None),
+        (20, 20, PlanLimits(percent=0), None),
+        (20, 20, PlanLimits(0, 0, 5), "DeleteMax"),
+        (200, 200, PlanLimits(0, 0, 0), None),
     ],
 )
 def test_c6_deletes_over_the_limits_are_blocked_all_together(count, gone, limits, blocked):
@@ -431,7 +431,7 @@ def test_an_immutable_change_is_a_replace_and_blocked_unless_allowed():
 def test_a_secret_that_cannot_be_changed_in_place_is_replaced_without_asking():
     scope = Scope("semaphore/secret", "acme")
     before, after = desired(scope=scope), desired(scope=scope, secret="hmac:2")
-    change = only(plan(after, have=(recorded(before),), see=(observed(before),), limits=Limits(1, 1, 1)))
+    change = only(plan(after, have=(recorded(before),), see=(observed(before),), limits=PlanLimits(1, 1, 1)))
     assert (change.action, change.disposition) == (Action.REPLACE, Disposition.EXECUTE)
 
 

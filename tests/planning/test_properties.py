@@ -12,7 +12,7 @@ from reconciler.model.objects import Marker, ObservedObject
 from reconciler.model.plan import Action, Disposition
 from reconciler.model.resources import Adopt, DriftMode, Lifecycle, Location
 from reconciler.model.values import ExternalId
-from reconciler.planning.plan import Limits
+from reconciler.planning.plan import PlanLimits
 
 from .world import HOOKS, KEYED, World, desired, foreign, moved, observed, plan, recorded
 
@@ -68,7 +68,7 @@ def _place(state, d, number, world, want):
 
 
 def planned(world, want, **options):
-    return plan(*want, have=tuple(world.records.values()), views=world.view(), limits=Limits(0, 0, 0), **options)
+    return plan(*want, have=tuple(world.records.values()), views=world.view(), limits=PlanLimits(0, 0, 0), **options)
 
 
 @settings(max_examples=150, deadline=None)
@@ -138,7 +138,7 @@ def test_digests_ignore_times_lines_and_messages(made, later, line):
 def test_while_nothing_can_be_proven_absent_nothing_recorded_is_created_or_dropped(made):
     world, want = made
     views = {scope: dataclasses.replace(view, reads=1) for scope, view in world.view().items()}
-    once = plan(*want, have=tuple(world.records.values()), views=views, limits=Limits(0, 0, 0))
+    once = plan(*want, have=tuple(world.records.values()), views=views, limits=PlanLimits(0, 0, 0))
     for change in once.changes:
         known = change.address in world.records or change.previous in world.records
         gone = known and change.action in {Action.CREATE, Action.FORGET}

@@ -13,7 +13,7 @@ import pytest
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.plan import PlanSet
 from reconciler.model.resources import Lifecycle, Location
-from reconciler.planning.base import base_plan
+from reconciler.planning.compare import base_plan
 from reconciler.planning.render import exit_code, render_github, render_json, render_markdown, render_sarif, render_text
 
 from .world import NOW, desired, foreign, moved, observed, plan, recorded

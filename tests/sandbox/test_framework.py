@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from reconciler.sandbox.base import Call, Reply, Route, Simulator
+from reconciler.sandbox.app import Call, Reply, Route, Simulator
 from reconciler.sandbox.server import SandboxServer
 
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from reconciler.drivers.http import HttpSession
+from reconciler.drivers.http.client import HttpSession
 from reconciler.drivers.semaphore import driver
 from reconciler.model.resources import Resource
-from reconciler.sandbox.semaphore import TOKEN, Semaphore
+from reconciler.sandbox.semaphore.app import TOKEN, Semaphore
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import Contract, World, client, integration, resource
 from tests.support.receiving import receiver

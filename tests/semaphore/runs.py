@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.sandbox.base import Call, Refusal, Reply, Route
-from reconciler.sandbox.semaphore import Semaphore
-from reconciler.sandbox.semaphore_shapes import shown_project
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
+from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.shapes import shown_project
 
 TRIGGERS = ("hook", "schedule", "api", "manual_run")
 NEVER = "1970-01-01 00:00:00.000000Z"
@@ -159,7 +159,7 @@ class Runs(Semaphore):
     def find(self, rows: list[dict[str, Any]], key: str, value: str) -> dict[str, Any]:
         found = next((one for one in rows if one[key] == value), None)
         if found is None:
-            raise Refusal(Reply(404, "Not Found"))
+            raise RefusedCall(Reply(404, "Not Found"))
         return found
 
     def shown(self, workflow: dict[str, Any]) -> dict[str, Any]:

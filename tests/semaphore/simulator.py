@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
-from reconciler.sandbox.semaphore import TOKEN
-from reconciler.sandbox.semaphore_shapes import project_id
+from reconciler.sandbox.semaphore.app import TOKEN
+from reconciler.sandbox.semaphore.shapes import project_id
 from reconciler.sandbox.server import SandboxServer
 from tests.support.receiving import eventually
 

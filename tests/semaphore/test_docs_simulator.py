@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.base import Simulator
-from reconciler.sandbox.buddy import Buddy
-from reconciler.sandbox.semaphore import Semaphore
+from reconciler.sandbox.app import Simulator
+from reconciler.sandbox.buddy.app import Buddy
+from reconciler.sandbox.semaphore.app import Semaphore
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
 PROVIDERS = [("Semaphore", Semaphore), ("Buddy", Buddy)]

@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from reconciler.drivers.semaphore import driver
-from reconciler.drivers.semaphore.receiving import SemaphoreReceiver
+from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
@@ -60,7 +60,7 @@ async def test_a_run_is_started_found_again_followed_read_and_proved(world: Worl
     assert (lines.lines, lines.complete) == (("$ make", "done"), True)
     token = hands.admin.do("job_token", workflow_id=run.external_id)["token"]
     keys = KeySet.import_key_set(hands("GET", hands.server.url + "/.well-known/jwks.json"))
-    assert executor.proves(jwt.decode(token, keys, algorithms=["RS256"]).claims, report.run)
+    assert executor.matches_job_token(jwt.decode(token, keys, algorithms=["RS256"]).claims, report.run)
 
 
 async def test_a_run_that_was_rebuilt_passes_as_its_second_attempt(world: World, hands: Hands) -> None:

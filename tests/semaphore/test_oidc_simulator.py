@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidKeyIdError
 from joserfc.jwk import KeySet
 
-from reconciler.sandbox.semaphore_oidc import CLAIMS
+from reconciler.sandbox.semaphore.oidc import CLAIMS
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.simulator import WEB, Hands, behave
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.sandbox.semaphore import Semaphore
-from reconciler.sandbox.semaphore_shapes import project_id
+from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.shapes import project_id
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.simulator import WEB, Hands, behave
 from tests.support.receiving import eventually

@@ -21,7 +21,7 @@ from reconciler.model.errors import (
 from reconciler.model.objects import Marker, Scope
 from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import Adopt, Resource
-from reconciler.sandbox.semaphore import TOKEN
+from reconciler.sandbox.semaphore.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.support.driving import OWNER, World, client, integration, resource
 
@@ -380,7 +380,11 @@ async def test_a_delete_of_what_is_gone_is_success(world: World) -> None:
 
 
 async def test_a_create_without_the_right_names_the_right(world: World, server: SandboxServer, source: Resource) -> None:
-    server.app.state["tokens"][TOKEN]["permissions"] = ["organization.notifications.view", "organization.secrets.view", "project.view"]
+    server.app.state["tokens"][TOKEN]["permissions"] = [
+        "organization.notifications.view",
+        "organization.secrets.view",
+        "project.view",
+    ]
     await world.apply(source)
     (error,) = world.errors.values()
     assert isinstance(error, PermissionDenied)

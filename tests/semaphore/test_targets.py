@@ -8,7 +8,7 @@ from reconciler.drivers.semaphore import lists
 from reconciler.drivers.sharing import PassApi
 from reconciler.model.errors import ProviderProtocolError, ScopeGone
 from reconciler.model.resources import Resource
-from reconciler.sandbox.semaphore import TOKEN
+from reconciler.sandbox.semaphore.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.test_source import writes
 from tests.support.driving import World, resource

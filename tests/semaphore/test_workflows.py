@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.executor import PARAMETER
 from reconciler.drivers.semaphore.joblogs import lines_of
-from reconciler.drivers.semaphore.workflows import PARAMETER
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,
@@ -27,7 +27,7 @@ from reconciler.model.errors import (
 )
 from reconciler.model.events import PastDelivery
 from reconciler.model.executions import Result, Run, RunIntent, RunStatus
-from reconciler.sandbox.base import Reply
+from reconciler.sandbox.app import Reply
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.runs import Runs, uid
 from tests.support.driving import Canned, World, damaged
@@ -367,7 +367,7 @@ async def test_D21_a_rerun_is_another_workflow_and_another_attempt_of_the_same_r
     assert again["wf_id"] in report.run.url
     await executor.cancel(world.api, what, report.run)
     assert (await executor.poll(world.api, what, report.run)).result is Result.CANCELLED
-    assert executor.proves({"wf_id": again["wf_id"], "prj_id": app.project()}, report.run)
+    assert executor.matches_job_token({"wf_id": again["wf_id"], "prj_id": app.project()}, report.run)
 
 
 async def test_D21_a_run_that_is_gone_is_not_found(world: World, app: Runs) -> None:
@@ -550,8 +550,8 @@ def test_D22_an_event_tells_of_its_workflow_whatever_pipeline_it_is_about() -> N
     ],
 )
 def test_a_token_proves_a_job_of_its_own_workflow_and_project(claims: dict[str, Any], proved: bool) -> None:
-    assert executor.proves(claims, Run("w-1", detail={"project": "p-1"})) is proved
-    assert not executor.proves(claims, Run("", detail={"project": ""}))
+    assert executor.matches_job_token(claims, Run("w-1", detail={"project": "p-1"})) is proved
+    assert not executor.matches_job_token(claims, Run("", detail={"project": ""}))
 
 
 async def test_the_issuer_of_job_tokens_is_the_organization(world: World) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.credentials.redact import Redactor
-from reconciler.log import THROTTLE_LINES, THROTTLE_S, Throttle, configure
+from reconciler.log import THROTTLE_LINES, THROTTLE_S, LogThrottle, configure
 from tests.flow.stage_world import StageWorld
 
 
@@ -63,7 +63,7 @@ def test_n36_without_file_descriptors_the_log_stays_small(world: StageWorld) -> 
 
 def test_n36_what_was_left_out_is_counted() -> None:
     clock = [0.0]
-    throttle = Throttle(lambda: clock[0])
+    throttle = LogThrottle(lambda: clock[0])
     found = [throttle.admit(("uvicorn", "Invalid HTTP request received.")) for _ in range(100)]
     assert found == [0] * THROTTLE_LINES + [None] * (100 - THROTTLE_LINES)
     assert throttle.admit(("uvicorn", "another")) == 0
@@ -77,7 +77,7 @@ def test_n36_a_line_of_a_library_says_how_many_were_left_out(monkeypatch: pytest
     handlers, level = root.handlers, root.level
     try:
         configure("json", "info", Redactor(), stream=out)
-        monkeypatch.setattr(root.handlers[0], "_throttle", Throttle(lambda: clock[0]))
+        monkeypatch.setattr(root.handlers[0], "_throttle", LogThrottle(lambda: clock[0]))
         for _ in range(20):
             logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
         clock[0] = THROTTLE_S

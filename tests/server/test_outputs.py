@@ -79,9 +79,7 @@ def test_a_token_of_another_run_another_audience_or_that_is_expired_is_refused(a
     assert asked.api("viewer", "GET", f"/executions/{running['id']}").json()["execution"]["outputs"] == {}
 
 
-def test_n24_a_claim_that_is_refused_is_named_with_what_came_and_what_was_expected(
-    asked: Asked, running: dict[str, Any]
-) -> None:
+def test_n24_a_claim_that_is_refused_is_named_with_what_came_and_what_was_expected(asked: Asked, running: dict[str, Any]) -> None:
     other = asked.item("long", state="running")
     runs = asked.wait(
         lambda: [
@@ -92,9 +90,15 @@ def test_n24_a_claim_that_is_refused_is_named_with_what_came_and_what_was_expect
     own = running["externalId"]
     issuer = f"{asked.servers['github'].url}/_services/token"
     for bearer, said in [
-        (token(asked, own, audience="somebody-else"), "(aud) is 'somebody-else'; expected 'reconciler' or 'https://hooks.example'"),
+        (
+            token(asked, own, audience="somebody-else"),
+            "(aud) is 'somebody-else'; expected 'reconciler' or 'https://hooks.example'",
+        ),
         (token(asked, runs[0]["externalId"]), f"'run_id' is '{runs[0]['externalId']}'; expected '{own}'"),
-        (token(asked, own, claims={"iss": "https://evil.example/\x1b[2J"}), f"is 'https://evil.example/?[2J'; expected '{issuer}'"),
+        (
+            token(asked, own, claims={"iss": "https://evil.example/\x1b[2J"}),
+            f"is 'https://evil.example/?[2J'; expected '{issuer}'",
+        ),
         (token(asked, own, claims={"iss": None}), f"is missing; expected '{issuer}'"),
         (token(asked, own, expires_in_s=-600), "it expired"),
         ("not-a-token", "no JSON Web Token"),

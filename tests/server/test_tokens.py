@@ -4,8 +4,18 @@ import hashlib
 
 import pytest
 
-from reconciler.config import ApiToken
-from reconciler.server.api.access import FAILURES, GRANTS, WINDOW_S, Access, Forbidden, Throttle, Tokens, Unauthorized, bearer
+from reconciler.config.load import ApiToken
+from reconciler.server.api.access import (
+    FAILURES,
+    GRANTS,
+    WINDOW_S,
+    Access,
+    FailedLoginThrottle,
+    Forbidden,
+    Tokens,
+    Unauthorized,
+    bearer,
+)
 from reconciler.server.api.operations import OPERATIONS
 from tests.server.asked import TOKENS, Asked
 
@@ -61,7 +71,7 @@ def test_without_tokens_nobody_may_do_anything() -> None:
 
 def test_a_peer_may_fail_so_often_in_a_minute_and_others_are_not_touched() -> None:
     now = [0.0]
-    throttle = Throttle(lambda: now[0])
+    throttle = FailedLoginThrottle(lambda: now[0])
     assert all(throttle.failed("a") for _ in range(FAILURES))
     assert not throttle.failed("a")
     assert throttle.failed("b")
@@ -70,7 +80,7 @@ def test_a_peer_may_fail_so_often_in_a_minute_and_others_are_not_touched() -> No
 
 
 def test_what_is_remembered_of_peers_is_bounded() -> None:
-    throttle = Throttle()
+    throttle = FailedLoginThrottle()
     for number in range(5_000):
         throttle.failed(str(number))
     assert len(throttle._failures) <= 4_096

@@ -17,7 +17,10 @@ from tests.support.gitrepo import GitRepo
 def rewrite(repo: GitRepo, header: bytes, replaced: bytes) -> str:
     """Commit once more with a header as an old tool wrote it, and go on from there."""
     raw = subprocess.run(
-        ["git", "cat-file", "commit", repo.head], env={"GIT_DIR": str(repo.path), "PATH": "/usr/bin:/bin"}, capture_output=True, check=True
+        ["git", "cat-file", "commit", repo.head],
+        env={"GIT_DIR": str(repo.path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
     ).stdout
     assert header in raw
     made = repo.git("hash-object", "-t", "commit", "-w", "--stdin", "--literally", stdin=raw.replace(header, replaced))
@@ -66,7 +69,9 @@ async def test_n40_what_is_dangerous_stays_refused_beside_a_harmless_fault(
 ) -> None:
     rewrite(repo, *OLD["bad time zone"])
     blob = repo.git("rev-parse", "HEAD:apps/a.yaml")
-    tree = repo.git("hash-object", "-t", "tree", "-w", "--stdin", "--literally", stdin=b"100644 " + name + b"\0" + bytes.fromhex(blob))
+    tree = repo.git(
+        "hash-object", "-t", "tree", "-w", "--stdin", "--literally", stdin=b"100644 " + name + b"\0" + bytes.fromhex(blob)
+    )
     commit = repo.git("commit-tree", tree, "-p", repo.head, "-m", "bad")
     repo.git("update-ref", "refs/heads/main", commit)
     with pytest.raises(TreeRefused):
@@ -81,7 +86,9 @@ async def test_n40_a_shallow_remote_is_fetched_and_its_mirror_kept(
     shallow = GitRepo(repo.path.parent / "shallow.git")
     shallow.git("fetch", "-q", "--depth=1", repo.path.as_uri(), "+main:main")
     assert (shallow.path / "shallow").exists()
-    source = RemoteSource(SourceOptions(server.url("shallow.git"), allow_hosts=options.allow_hosts, deadline_s=20), tmp_path / "state")
+    source = RemoteSource(
+        SourceOptions(server.url("shallow.git"), allow_hosts=options.allow_hosts, deadline_s=20), tmp_path / "state"
+    )
     first = await source.fetch()
     (mirror,) = (tmp_path / "state" / "source").glob("*.git")
     made = (mirror.stat().st_ino, (mirror / "HEAD").stat().st_mtime_ns)
@@ -111,8 +118,8 @@ REMOTE = [
 
 @pytest.mark.parametrize("url", REMOTE)
 def test_n43_what_names_a_host_is_never_a_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.config import load_config
-    from reconciler.config_values import is_folder
+    from reconciler.config.load import load_config
+    from reconciler.config.values import is_folder
 
     monkeypatch.chdir(tmp_path)
     check_url(url)
@@ -122,7 +129,9 @@ def test_n43_what_names_a_host_is_never_a_folder(url: str, tmp_path: Path, monke
     assert config.source.url == url  # not made a path below this folder
 
 
-@pytest.mark.parametrize("url", ["C:\\work\\x", "C:/work/x", "c:x", "git@[::1]:x.git", "host:", "git@host:", "a b:c", "ext::sh -c x"])
+@pytest.mark.parametrize(
+    "url", ["C:\\work\\x", "C:/work/x", "c:x", "git@[::1]:x.git", "host:", "git@host:", "a b:c", "ext::sh -c x"]
+)
 def test_n43_what_is_neither_is_refused_with_the_form_to_write(url: str) -> None:
     from reconciler.model.errors import ConfigError
 

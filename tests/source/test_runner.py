@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.source.classify import error_of
 from reconciler.source.errors import MirrorDamaged, SourceTimeout, SourceTooLarge, SourceUnreachable
-from reconciler.source.runner import GitResult, GitRunner, Run, ssh_command
+from reconciler.source.runner import GitResult, GitRunner, ProcessResult, ssh_command
 from tests.source.conftest import processes_with
 from tests.support.gitrepo import GitRepo
 
@@ -47,13 +47,13 @@ async def test_hooks_of_a_repository_are_never_run(tmp_path: Path, repo: GitRepo
 async def test_the_deadline_kills_the_whole_group(tmp_path: Path, repo: GitRepo) -> None:
     mark = f"sleep 61.{os.getpid()}"
     with pytest.raises(SourceTimeout):
-        await GitRunner(tmp_path).run(repo.path, "-c", f"alias.hang=!{mark} & {mark}", "hang", run=Run(deadline_s=0.5))
+        await GitRunner(tmp_path).run(repo.path, "-c", f"alias.hang=!{mark} & {mark}", "hang", run=ProcessResult(deadline_s=0.5))
     assert processes_with(mark) == []
 
 
 async def test_output_over_its_bound_ends_the_process(tmp_path: Path, repo: GitRepo) -> None:
     with pytest.raises(SourceTooLarge):
-        await GitRunner(tmp_path).run(repo.path, "-c", "alias.flood=!yes", "flood", run=Run(max_stdout_bytes=1 << 20))
+        await GitRunner(tmp_path).run(repo.path, "-c", "alias.flood=!yes", "flood", run=ProcessResult(max_stdout_bytes=1 << 20))
 
 
 async def test_secrets_and_control_characters_are_cut_out_of_what_git_prints(tmp_path: Path, repo: GitRepo) -> None:
@@ -62,7 +62,7 @@ async def test_secrets_and_control_characters_are_cut_out_of_what_git_prints(tmp
         "-c",
         r"alias.say=!printf 'fatal: tok-canary \033[31m\342\200\256x\n' >&2; false",
         "say",
-        run=Run(secrets=("tok-canary",)),
+        run=ProcessResult(secrets=("tok-canary",)),
     )
     assert result.reason == "*** ?[31m?x"
     assert "tok-canary" not in result.stderr

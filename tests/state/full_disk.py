@@ -6,7 +6,7 @@ from pathlib import Path
 from reconciler.model.objects import IntentState
 from reconciler.model.records import Outcome
 from reconciler.state import StorageFull, Store
-from reconciler.state.base import RESERVE_BYTES
+from reconciler.state.database import RESERVE_BYTES
 from tests.state.samples import entry, intent, recorded
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 
 from reconciler.state import Store, tables
 from reconciler.state.audit import GENESIS, Anchor, AuditKey, link
-from reconciler.state.base import pack
+from reconciler.state.database import pack
 from tests.state.samples import entry
 from tests.state.test_contract import unprotect
 

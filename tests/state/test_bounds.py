@@ -14,15 +14,16 @@ import pytest
 from sqlalchemy import event as hooks
 from sqlalchemy import func, insert, select, text
 
-from reconciler.engine.clock import BATCH, Clock
-from reconciler.engine.deps import StateThread
+from reconciler.engine.housekeeping import BATCH, Clock
 from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import Store, tables
-from reconciler.state.base import LOG_BYTES
+from reconciler.state.async_store import AsyncStore
+from reconciler.state.database import LOG_BYTES
 from reconciler.state.inbox import Arrival
 from reconciler.state.migrate import upgrade
+from reconciler.state.thread import StateThread
 from tests.state.samples import entry, intent
 from tests.state.test_inbox import arrival, finished, routing
 
@@ -84,7 +85,10 @@ def commits(store: Store) -> list[int]:
 def left(store: Store) -> dict[str, int]:
     names = ("event", "rejection", "joined", "joining", "journal", "intent", "approval")
     with store._read() as connection:
-        return {name: connection.execute(select(func.count()).select_from(tables.metadata.tables[name])).scalar_one() for name in names}
+        return {
+            name: connection.execute(select(func.count()).select_from(tables.metadata.tables[name])).scalar_one()
+            for name in names
+        }
 
 
 def clock_of(store: Store, db: StateThread) -> Clock:
@@ -94,7 +98,7 @@ def clock_of(store: Store, db: StateThread) -> Clock:
 
     retention = SimpleNamespace(history=90 * 86_400.0, inbox=7 * 86_400.0)
     deps = SimpleNamespace(
-        store=store, db=db, config=SimpleNamespace(retention=retention), log=SimpleNamespace(debug=lambda *_, **__: None)
+        store=AsyncStore(store, db), config=SimpleNamespace(retention=retention), log=SimpleNamespace(debug=lambda *_, **__: None)
     )
     return Clock(deps, Queue(), watchdog_s=0, alive=lambda: True, notify=lambda *_: None)  # type: ignore[arg-type]
 
@@ -110,7 +114,7 @@ def test_n59_retention_drops_a_long_history_in_small_commits_and_others_come_in_
         db = StateThread()
         job = asyncio.create_task(clock_of(store, db)._retention())
         while not job.done():
-            await db(store.get_meta, "incarnation")
+            await AsyncStore(store, db).get_meta("incarnation")
             served += 1
             await asyncio.sleep(0)
         await job
@@ -144,7 +148,7 @@ def test_n59_what_is_pending_or_young_stays(store: Store) -> None:
 
 def test_n59_the_write_ahead_log_is_cut_after_it_was_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert LOG_BYTES <= 64 << 20
-    monkeypatch.setattr("reconciler.state.base.LOG_BYTES", 256 << 10)
+    monkeypatch.setattr("reconciler.state.database.LOG_BYTES", 256 << 10)
     store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", state_dir=tmp_path)
     log = tmp_path / "state.db-wal"
     with store._write() as connection:

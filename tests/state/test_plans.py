@@ -23,7 +23,7 @@ from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
 from reconciler.state.queue import Admission
 from reconciler.state.reports import PendingReport
-from reconciler.state.rows import Fence, StoredObservation
+from reconciler.state.values import Fence, StoredObservation
 from tests.state.samples import entry, intent, recorded
 from tests.state.test_inbox import arrival, finished, routing
 

@@ -19,11 +19,10 @@ from typing import Any
 import jsonschema
 
 from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.drivers.answers import Response
-from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Write
-from reconciler.drivers.budget import Budget
-from reconciler.drivers.http import ApiClient, HttpSession
-from reconciler.drivers.running import Executor
+from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Executor, Write
+from reconciler.drivers.http.budget import Budget
+from reconciler.drivers.http.client import ApiClient, HttpSession
+from reconciler.drivers.http.errors import Response
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Run, RunIntent, RunReport, RunStatus
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, Scope
@@ -33,7 +32,7 @@ from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Fingerprint
 from reconciler.planning.diff import merged_attributes
 from reconciler.planning.plan import PlanInput, ScopeView, make_plan
-from reconciler.sandbox.base import Call, Reply, Simulator
+from reconciler.sandbox.app import Call, Reply, Simulator
 
 OWNER = "team-a"
 CONTRACTS = Path(__file__).parent.parent / "contracts"

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from reconciler.drivers.base import Connection, Driver
-from reconciler.drivers.budget import UNLIMITED, Budget
-from reconciler.drivers.http import ApiClient, HttpSession
+from reconciler.drivers.http.budget import UNLIMITED, Budget
+from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.secrets import SecretValue
 

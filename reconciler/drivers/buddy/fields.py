@@ -42,7 +42,10 @@ def shown(item: Mapping[str, Any]) -> JsonObject:
     """Return what an answer shows of an integration: null stays null, and what it leaves out stays out, since that is unknown."""
     found = {key: item[key] for key in READABLE if key in item}
     empty = {key: value for key, value in found.items() if value is None and key != "allowed_pipelines"}
-    return {**empty, **normal({**found, "allowed_pipelines": found["allowed_pipelines"] or ()} if "allowed_pipelines" in found else found)}
+    return {
+        **empty,
+        **normal({**found, "allowed_pipelines": found["allowed_pipelines"] or ()} if "allowed_pipelines" in found else found),
+    }
 
 
 def normal_permissions(permissions: Mapping[str, Any]) -> JsonObject:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.buddy.lists import Item
+from reconciler.drivers.buddy.api import Item
 from reconciler.drivers.buddy.payload import execution_id
 from reconciler.drivers.buddy.runs import ENDED
 from reconciler.model.errors import NotFound, ProviderProtocolError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.buddy import names
-from reconciler.drivers.buddy.compiling import required_workspace
+from reconciler.drivers.buddy import lookup as names
+from reconciler.drivers.buddy.compile import required_workspace
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.resources import Resource
 from reconciler.model.values import JsonObject

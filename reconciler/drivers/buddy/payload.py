@@ -26,7 +26,7 @@ _SHOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class ExecutionEvent:
     """What happened: ``types`` are its names, the likeliest first; ``identity`` is empty where nothing tells one from another."""
 
     types: tuple[str, ...]
@@ -34,7 +34,7 @@ class Occasion:
     at: float | None
 
 
-def occasion_of(payload: Mapping[str, Any]) -> Occasion | None:
+def occasion_of(payload: Mapping[str, Any]) -> ExecutionEvent | None:
     """Return what ``payload`` tells; None where it tells neither of an execution nor of a push."""
     named = next((str(payload[key]).upper() for key in _NAMING if isinstance(payload.get(key), str)), "")
     named = named if named in EVENTS else ""
@@ -45,11 +45,11 @@ def occasion_of(payload: Mapping[str, Any]) -> Occasion | None:
         if found is not None:
             return found
     if named == PUSH or (execution is None and any(payload.get(key) is not None for key in _PUSHED)):
-        return Occasion((PUSH,), "", told_at)
+        return ExecutionEvent((PUSH,), "", told_at)
     return None
 
 
-def _of_execution(execution: Mapping[str, Any], named: str, told_at: float | None) -> Occasion | None:
+def _of_execution(execution: Mapping[str, Any], named: str, told_at: float | None) -> ExecutionEvent | None:
     number = execution_id(execution)
     if not number:
         return None
@@ -59,7 +59,7 @@ def _of_execution(execution: Mapping[str, Any], named: str, told_at: float | Non
     names = (FINISHED, *(_BY_STATUS[one] for one in (status,) if one in _BY_STATUS)) if ended else (STARTED,)
     types = (named, *(name for name in names if name != named)) if named else names
     at = at if at is not None else told_at  # a retry is told from what it repeats by its time alone
-    return Occasion(types, identity_of(number, ended=ended, at=at), at)
+    return ExecutionEvent(types, identity_of(number, ended=ended, at=at), at)
 
 
 def identity_of(execution: str, *, ended: bool, at: float | None) -> str:
@@ -75,18 +75,18 @@ def execution_id(execution: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else ""
 
 
-def occasions_of(execution: Mapping[str, Any], wanted: Collection[str]) -> list[Occasion]:
+def occasions_of(execution: Mapping[str, Any], wanted: Collection[str]) -> list[ExecutionEvent]:
     """Return what a source that asks for ``wanted`` should have been told of ``execution``, with the names it asked for."""
     number, status = execution_id(execution), str(execution.get("status") or "").upper()
-    found: list[Occasion] = []
+    found: list[ExecutionEvent] = []
     if not number:
         return found
     started, finished = (epoch_of(execution.get(key)) for key in ("start_date", "finish_date"))
     if started is not None and STARTED in wanted:
-        found.append(Occasion((STARTED,), identity_of(number, ended=False, at=started), started))
+        found.append(ExecutionEvent((STARTED,), identity_of(number, ended=False, at=started), started))
     types = tuple(name for name in (FINISHED, _BY_STATUS.get(status, "")) if name in wanted)
     if status in ENDED and finished is not None and types:
-        found.append(Occasion(types, identity_of(number, ended=True, at=finished), finished))
+        found.append(ExecutionEvent(types, identity_of(number, ended=True, at=finished), finished))
     return found
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.buddy.lists import MAX_PAGES, PER_PAGE, Item, items_of, workspace_path
-from reconciler.drivers.paging import ListBound
+from reconciler.drivers.buddy.api import MAX_PAGES, PER_PAGE, Item, items_of, workspace_path
+from reconciler.drivers.http.paging import ListBound
 from reconciler.model.errors import ProviderProtocolError
 
 ENDED = frozenset({"SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED"})

@@ -4,6 +4,6 @@ Facts: GitHub's OpenAPI description (api.github.com, version 2022-11-28), its do
 webhooks, and answers recorded by open client libraries.
 """
 
-from reconciler.drivers.github.provider import driver
+from reconciler.drivers.github.driver import driver
 
 __all__ = ["driver"]

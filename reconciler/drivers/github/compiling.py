@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from reconciler.drivers.base import CompileContext
-from reconciler.drivers.github import names
+from reconciler.drivers.github import api as names
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
 from reconciler.model.resources import DerivedKeyRef, Resource, ResourceId

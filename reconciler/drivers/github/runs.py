@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.clock import date_of
 from reconciler.drivers.github.times import epoch_of, stamp_of
-from reconciler.drivers.paging import ListBound, paginate
+from reconciler.drivers.http.clock import date_of
+from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.model.errors import Ambiguous, PermissionDenied, ProviderProtocolError, ProviderUnavailable
 from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
 

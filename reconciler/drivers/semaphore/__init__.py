@@ -4,6 +4,6 @@ Facts: the provider's documentation of its API and of notifications, and its ope
 projecthub-rest-api, auth, public-api-gateway).
 """
 
-from reconciler.drivers.semaphore.provider import driver
+from reconciler.drivers.semaphore.driver import driver
 
 __all__ = ["driver"]

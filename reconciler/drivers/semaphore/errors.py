@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.drivers.answers import circumstances
+from reconciler.drivers.http.errors import circumstances
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,

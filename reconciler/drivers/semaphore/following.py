@@ -10,16 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.semaphore.pipelines import (
-    PIPELINES,
-    WORKFLOWS,
-    Item,
-    listed,
-    pipeline_of,
-    project_id,
-    text_of,
-    workflow_of,
-)
+from reconciler.drivers.semaphore.api import PIPELINES, WORKFLOWS, Item, listed, pipeline_of, project_id, text_of, workflow_of
 from reconciler.drivers.semaphore.times import epoch_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.semaphore.api import Item, items_of, path_of, text_of
 from reconciler.drivers.semaphore.following import Attempt
 from reconciler.drivers.semaphore.payload import job_id
-from reconciler.drivers.semaphore.pipelines import Item, items_of, path_of, text_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.executions import LogLines
 from reconciler.model.values import canonical_json

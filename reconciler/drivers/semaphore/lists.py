@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.paging import ListBound, paginate
+from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError
 
 MAX_PROJECT_PAGES = 100

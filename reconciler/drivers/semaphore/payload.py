@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.drivers.semaphore.pipelines import Item, items_of, text_of
+from reconciler.drivers.semaphore.api import Item, items_of, text_of
 from reconciler.drivers.semaphore.times import iso_of
 from reconciler.model.values import JsonObject
 

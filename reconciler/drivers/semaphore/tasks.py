@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.semaphore.pipelines import TASKS, Item, items_of, listed, path_of, text_of
+from reconciler.drivers.semaphore.api import TASKS, Item, items_of, listed, path_of, text_of
 from reconciler.model.errors import ProviderProtocolError, ValidationFailed
 from reconciler.model.values import JsonObject
 

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from reconciler.config import ApiToken
+from reconciler.config.load import ApiToken
 from reconciler.model.errors import ReconcilerError
 
 MAX_HEADER = 20_480
@@ -56,7 +56,7 @@ class TooMany(ReconcilerError):
     code = "RC8005"
 
 
-class Throttle:
+class FailedLoginThrottle:
     """Counts failures by peer. It refuses what fails, never a good token: behind a proxy all come from one address."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

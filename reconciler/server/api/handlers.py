@@ -15,8 +15,8 @@ from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
 from reconciler.server.api.document import document
 from reconciler.server.api.requests import Invalid, Ready
-from reconciler.stages.logs import Logs, NoLog
-from reconciler.stages.pushing import MAX_BYTES, MAX_OUTPUTS, Pushing
+from reconciler.stages.logs import LogReader, NoLog
+from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, Pushing
 
 Values = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ class Backend:
 
     commands: Commands
     control: Control
-    logs: Logs
+    logs: LogReader
     pushing: Pushing
     status: Status
     public_url: str = ""

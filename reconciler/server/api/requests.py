@@ -19,7 +19,7 @@ from reconciler.server.api.forms import Schema, ref
 from reconciler.server.api.operations import Operation
 from reconciler.server.api.schemas import SCHEMAS
 from reconciler.server.health import SECURITY_HEADERS
-from reconciler.stages.pushing import OutputsRefused
+from reconciler.stages.outputs import OutputsRefused
 
 MAX_BODY = 1 << 20
 MAX_DEPTH = 100

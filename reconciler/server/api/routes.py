@@ -12,17 +12,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from reconciler.config import ApiToken
+from reconciler.config.load import ApiToken
 from reconciler.credentials.redact import Redactor
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.server.api import requests
-from reconciler.server.api.access import Access, Throttle, Tokens, TooMany, Unauthorized, bearer
+from reconciler.server.api.access import Access, FailedLoginThrottle, Tokens, TooMany, Unauthorized, bearer
 from reconciler.server.api.handlers import Backend, Handlers
 from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
 from reconciler.server.api.requests import Checks, Invalid
 from reconciler.server.health import SECURITY_HEADERS
-from reconciler.stages.pushing import OutputsRefused
+from reconciler.stages.outputs import OutputsRefused
 
 STREAMS = 32
 """Logs that are followed at one time."""
@@ -37,11 +37,11 @@ class Routes:
     """Makes the routes, and answers them."""
 
     def __init__(
-        self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: Throttle | None = None
+        self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: FailedLoginThrottle | None = None
     ) -> None:
         self._handlers = Handlers(backend)
         self._tokens = Tokens(tokens)
-        self._throttle = throttle or Throttle()
+        self._throttle = throttle or FailedLoginThrottle()
         self._redactor = redactor
         self._streams = 0
         self._log = get_logger("api")

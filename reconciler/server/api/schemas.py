@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.events.commands import MAX_LIST
 from reconciler.model.events import EventState, Origin
-from reconciler.model.executions import ExecutionState, ItemState, ReportKind, Result, Why
+from reconciler.model.executions import EndReason, ExecutionState, ItemState, ReportKind, Result
 from reconciler.model.resources import Kind
 from reconciler.model.status import ConditionStatus, ConditionType
 from reconciler.server.api.forms import ANY, TIME, Schema, ref, text
@@ -13,7 +13,7 @@ from reconciler.server.api.forms import nullable as _nullable
 from reconciler.server.api.forms import record as _object
 from reconciler.server.api.forms import rows as _list
 from reconciler.server.api.forms import words as _words
-from reconciler.stages.pushing import MAX_OUTPUTS
+from reconciler.stages.outputs import MAX_OUTPUTS
 from reconciler.state.inbox import NOTHING
 
 _PRINTABLE = r"^[^\u0000-\u001f\u007f]+$"
@@ -296,7 +296,7 @@ ANSWERS: dict[str, Schema] = {
             "state": _words(*(one.value for one in ExecutionState)),
             "status": text("The provider's own word."),
             "result": _words("", *(one.value for one in Result)),
-            "reason": _words("", *(one.value for one in Why)),
+            "reason": _words("", *(one.value for one in EndReason)),
             "message": text(),
             "revision": text(),
             "createdAt": TIME,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from reconciler.model.events import Event
 from reconciler.model.executions import Execution, Item
 from reconciler.state import tables
-from reconciler.state.base import unpack
+from reconciler.state.database import unpack
 from tests.flow.replay.inputs import APP, OUTSIDE, RESULTS, SHOP, STD, TAKEN, WEB, Schedule, Wanted, wanted
 from tests.flow.stage_world import StageWorld
 
@@ -63,7 +63,7 @@ class Found:
             return list(connection.execute(sa.select(table)))
 
 
-class Verdict:
+class OracleReport:
     """Holds what was found against what must be."""
 
     def __init__(self, world: StageWorld, found: Found, schedule: Schedule, *, strict: bool) -> None:

@@ -1,0 +1,180 @@
+"""``demo``: the main job end to end on this machine: real Git over HTTP, real provider simulators, a real daemon process.
+
+Every step is verified from outside, as a user of the provider would see it, and printed with its time; the exit code is 0
+only if every one was as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.cli.demo.script import Script, expect, wait_for
+from reconciler.cli.demo.stages import Stages
+from reconciler.cli.demo.world import DemoWorld
+from reconciler.cli.main import EXIT_ERROR, EXIT_OK
+from reconciler.cli.output import say
+from reconciler.cli.sink import out
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demo; with --keep the sandbox and the daemon stay until Ctrl-C."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
+        folder = (
+            Path(options.dir)
+            if options.dir
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-demo-")))
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        world = stack.enter_context(DemoWorld(folder.resolve()))
+        script = Script()
+        try:
+            _play(world, script)
+        except Exception as error:
+            say("")
+            say(f"the demo failed: {error}")
+            world.show_log()
+            return EXIT_ERROR
+        out("")
+        out(f"all steps verified in {script.total():.1f} s")
+        if options.keep:
+            _keep(world)
+        return EXIT_OK
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Leave by an exception on SIGTERM and SIGHUP, so that whatever was started is ended, too."""
+
+    def leave(number: int, _frame: object) -> None:
+        for one in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)  # once: what is ending must not be broken off
+        raise SystemExit(128 + number)
+
+    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]  # nohup(1) stays
+    before = {one: signal.signal(one, leave) for one in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _play(world: DemoWorld, script: Script) -> None:
+    _prepare(world, script)
+    _apply(world, script)
+    stages = Stages(world, script)
+    stages.play()
+    stages.lose()
+    _repair(world, script)
+    _prune(world, script)
+    stages.recover()
+    _finish(world, script)
+
+
+def _prepare(world: DemoWorld, script: Script) -> None:
+    with script.step("sandbox: GitHub, Semaphore and Buddy as HTTP servers, and a Git remote") as notes:
+        world.start_providers()
+        notes.append(", ".join(f"{name} {server.url}" for name, server in world.providers.items()))
+    with script.step("commit the manifests of examples/small-team and push them") as notes:
+        notes.append(f"{world.push_example()[:8]} to {world.git_url}")
+    with script.step("reconciler validate"):
+        expect(world.cli("validate", str(world.work)).returncode == 0, "the example is not valid")
+    with script.step("reconciler plan: everything is to be created, nothing is written") as notes:
+        document = json.loads(world.cli("plan", "-o", "json").stdout)
+        creates = [c for plan in document["plans"] for c in plan["changes"] if c["action"] == "create"]
+        expect(len(creates) == world.EXPECTED_OBJECTS, f"{len(creates)} creates planned, {world.EXPECTED_OBJECTS} expected")
+        expect(world.writes() == 0, "a plan wrote to a provider")
+        notes.append(f"{len(creates)} to create, {document['sha256'][:19]}…")
+
+
+def _apply(world: DemoWorld, script: Script) -> None:
+    with script.step("reconciler run: the daemon starts, fetches, applies"):
+        world.start_daemon()
+        wait_for("status file: all resources Ready", world.all_ready)
+    with script.step("at the providers: one hook a repository, a secret and a notification, two integrations") as notes:
+        for repo in ("payments", "web", "checkout", "search"):
+            expect(len(world.hooks(repo)) == 1, f"acme/{repo} has {len(world.hooks(repo))} hooks")
+        expect(len(world.org_hooks()) == 1, "the organization hook is missing")
+        expect(all(hook["config"]["secret"] == "********" for hook in world.hooks("payments")), "a hook without a secret")
+        expect(len(world.notifications()) == 1, "the Semaphore notification is missing")
+        expect(sorted(world.buddy_integrations()) == ["aws-deploy", "docker-hub"], "the Buddy integrations are missing")
+        notes.append(f"{world.writes()} writes")
+    with script.step("reconciler plan again: nothing to do"):
+        expect(world.cli("plan", "--detailed-exitcode").returncode == 0, "the second plan is not empty")
+
+
+def _repair(world: DemoWorld, script: Script) -> None:
+    with script.step("somebody deletes the hook of acme/payments: found and made again") as notes:
+        before = world.hooks("payments")[0]["id"]
+        world.delete_hook("payments", before)
+        after = wait_for("a new hook", lambda: [h for h in world.hooks("payments") if h["id"] != before])
+        notes.append(f"hook {before} → {after[0]['id']}")
+    with script.step("somebody edits the events of acme/web: found and put back") as notes:
+        hook = world.hooks("web")[0]
+        world.edit_hook("web", hook["id"], {"events": ["push", "issues", "fork"]})
+        wait_for("the events as declared", lambda: world.hooks("web")[0]["events"] == hook["events"])
+        notes.append("back to " + ", ".join(hook["events"]))
+    with script.step("somebody disables the hook of acme/search: found and enabled"):
+        hook = world.hooks("search")[0]
+        world.edit_hook("search", hook["id"], {"active": False})
+        wait_for("an active hook", lambda: world.hooks("search")[0]["active"])
+    with script.step("somebody rewrites the Semaphore notification: found and put back"):
+        world.spoil_notification()
+        wait_for("our endpoint", world.notification_is_ours)
+    with script.step("reconciler status: all Ready again"):
+        wait_for("all resources Ready", world.all_ready)
+        expect(world.cli("status", "--exit-code").returncode == 0, "status --exit-code is not 0")
+
+
+def _prune(world: DemoWorld, script: Script) -> None:
+    with script.step("a commit removes one manifest: acted on at once, its hook is deleted") as notes:
+        sha = world.remove_source("payments")
+        wait_for("no hook on acme/payments", lambda: not world.hooks("payments"))
+        wait_for("the commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
+        notes.append(f"{sha[:8]}")
+    with script.step("a broken commit: nothing is deleted, the last valid specs stay in force"):
+        sha = world.break_source("web")
+        wait_for(
+            "the problem in the status file",
+            lambda: any("web" in p["message"] or "sources" in p["location"] for p in world.status()["source"]["problems"]),
+        )
+        expect(
+            all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted for a broken manifest"
+        )
+        sha = world.mend_source("web")
+        wait_for("the mended commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
+
+
+def _finish(world: DemoWorld, script: Script) -> None:
+    with script.step("reconciler history --verify: every write is in the audit log, and its chain holds") as notes:
+        done = world.cli("history", "--verify")
+        expect(done.returncode == 0, "the audit log's chain is broken")
+        notes.append(done.stdout.strip())
+    with script.step("no secret in the log, the status file or the state folder"):
+        expect(not world.leaks(), f"found in {', '.join(world.leaks())}")
+    with script.step("SIGTERM: the daemon drains and leaves with 0") as notes:
+        code = world.stop_daemon()
+        expect(code == 0, f"it left with {code}")
+        notes.append(f"{world.requests()} provider requests in all")
+
+
+def _keep(world: DemoWorld) -> None:
+    world.start_daemon()
+    out("")
+    out(f"left running in {world.folder}; Ctrl-C ends it")
+    out(f"  status     reconciler status --config {world.config}")
+    out(f"  file       {world.status_file}")
+    out(f"  receiver   {world.receiver}")
+    for name, server in world.providers.items():
+        out(f"  {name:10} {server.url}")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

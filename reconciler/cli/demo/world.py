@@ -1,0 +1,337 @@
+"""The demo's world: a Git remote, three simulated providers, a daemon process; and hands to touch them as people do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import httpx
+import orjson
+
+from reconciler.cli.sink import err
+from reconciler.credentials.process import end_with_parent
+from reconciler.sandbox.githttp import GitHttpServer
+from reconciler.sandbox.server import SandboxServer, simulator
+
+TOKENS = {
+    "github": "sandbox-github-canary-4f1d",
+    "semaphore": "sandbox-semaphore-canary-92ab",
+    "buddy": "sandbox-buddy-canary-7c3e",
+}
+VALUES = {
+    "REGISTRY_PASSWORD": "registry-canary-5d8e1f",
+    "AWS_ACCESS_KEY": "aws-access-canary-17a0",
+    "AWS_SECRET_KEY": "aws-secret-canary-c9b4",
+}
+WORKFLOW = {
+    "id": 11,
+    "name": "CI",
+    "path": ".github/workflows/ci.yml",
+    "on": {"workflow_dispatch": {"inputs": {"sha": {}, "reconciler_execution_id": {}}}},
+    "run_name": "CI ${{ inputs.reconciler_execution_id }}",
+    "duration_s": 0.5,
+    "logs": ["building ${{ inputs.sha }}", "done"],
+    "outputs": {"version": "1.2.${{ github.run_id }}"},
+}
+DEPLOYING = {
+    "duration_s": -1,  # until it is finished by hand
+    "logs": ["$ ./deploy.sh staging", "rolling out to 3 pods", "3 of 3 pods are up", "done"],
+}
+
+
+def example_folder() -> Path:
+    """Return ``examples/small-team``: from the wheel, else from the checkout."""
+    packaged = resources.files("reconciler").joinpath("examples", "small-team")
+    if packaged.is_dir():
+        return Path(str(packaged))
+    return Path(__file__).resolve().parents[2] / "examples" / "small-team"
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class DemoWorld:
+    """A context manager; everything it starts it also ends."""
+
+    EXPECTED_OBJECTS = 9
+    """payments, web, checkout, search, the organization; secret and notification; two Buddy integrations."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.work = folder / "manifests"
+        self.config = folder / "reconciler.yaml"
+        self.status_file = folder / "state" / "status.json"
+        self._listen = f"127.0.0.1:{free_port()}"
+        self.receiver = f"http://{self._listen}"
+        self.providers: dict[str, SandboxServer] = {}
+        self._stack = contextlib.ExitStack()
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._git: GitHttpServer | None = None
+        self._http = httpx.Client(timeout=10)
+        self._kept: dict[str, str] = {}
+
+    def __enter__(self) -> DemoWorld:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop_daemon()
+        self._stack.close()
+        self._http.close()
+
+    # -- start ------------------------------------------------------------------------------------------------------
+
+    def start_providers(self) -> None:
+        """Start the simulators, with an organization each, and the Git remote."""
+        for name in ("github", "semaphore", "buddy"):
+            self.providers[name] = self._stack.enter_context(SandboxServer(simulator(name)))
+        self._seed()
+        remotes = self.folder / "remotes"
+        remotes.mkdir()
+        self._git = self._stack.enter_context(GitHttpServer(remotes))
+
+    def _seed(self) -> None:
+        """Give each simulator the example's account and token, on top of its own seed."""
+        github = self.providers["github"].admin.state()
+        github["tokens"] = {TOKENS["github"]: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}}
+        github["repos"] = {f"acme/{name}": {} for name in ("payments", "web", "checkout", "search")}
+        self.providers["github"].admin.put_state(github)
+        for name in ("semaphore", "buddy"):
+            state = self.providers[name].admin.state()
+            first = next(iter(state["tokens"].values())) if isinstance(state["tokens"], dict) else {}
+            state["tokens"] = {TOKENS[name]: first}
+            self.providers[name].admin.put_state(state)
+        self.providers["github"].admin.put_state({"workflows": {"acme/web": [WORKFLOW]}})
+        self.providers["semaphore"].admin.put_state({"behaviour": {"web": DEPLOYING}})
+        for server in self.providers.values():
+            server.admin.settings(deliver=True)
+
+    @property
+    def git_url(self) -> str:
+        """Clone URL of the manifests."""
+        if self._git is None:
+            raise RuntimeError("the Git remote is not started")
+        return self._git.url("integrations.git")
+
+    def push_example(self) -> str:
+        """Make the repository, point its Integrations at the sandbox, commit and push; returns the commit."""
+        from git import Repo
+
+        remote = Repo.init(self.folder / "remotes" / "integrations.git", bare=True, initial_branch="main")
+        shutil.copytree(
+            example_folder(), self.work, ignore=shutil.ignore_patterns("reconciler.yaml", ".github", ".pre-commit-config.yaml")
+        )
+        for name, path in (
+            ("github", "github/integration.yaml"),
+            ("semaphore", "semaphore/integration.yaml"),
+            ("buddy", "buddy/integrations.yaml"),
+        ):
+            file = self.work / path
+            file.write_text(
+                file.read_text().replace(f"  type: {name}\n", f"  type: {name}\n  apiUrl: {self.providers[name].url}\n", 1)
+            )
+        repo = Repo.init(self.work, initial_branch="main")
+        with repo.config_writer() as config:
+            config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid").set_value(
+                "commit", "gpgsign", "false"
+            )
+        repo.create_remote("origin", str(remote.git_dir))
+        self._write_config()
+        return self.commit("Declare the integrations")
+
+    def commit(self, message: str) -> str:
+        """Commit everything and push; returns the commit."""
+        from git import Repo
+
+        repo = Repo(self.work)
+        repo.git.add("--all")
+        commit = repo.index.commit(message)
+        repo.remote("origin").push("main:main").raise_if_error()
+        return commit.hexsha
+
+    def _write_config(self) -> None:
+        self.config.write_text(f"""\
+owner: demo
+source: {{url: "{self.git_url}", interval: 1s}}
+server: {{listen: "{self._listen}", publicUrl: "{self.receiver}"}}
+reconcile: {{interval: 2s, settle: 5s, retry: {{min: 1s, max: 10s}}}}
+network: {{allow: ["127.0.0.1"]}}
+status: {{file: state/status.json, heartbeat: 1s}}
+""")
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the daemon: the secrets are here and nowhere else."""
+        env = {key: value for key, value in os.environ.items() if not key.startswith("RECONCILER_")}
+        env |= {f"RECONCILER_SECRET_{name.upper()}_TOKEN": token for name, token in TOKENS.items()}
+        return env | {f"RECONCILER_SECRET_{name}": value for name, value in VALUES.items()} | {"NO_COLOR": "1"}
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb as a user does."""
+        command = [sys.executable, "-m", "reconciler", arguments[0], "--config", str(self.config), *arguments[1:]]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=120, check=False
+        )
+
+    def start_daemon(self) -> None:
+        """Start ``reconciler run``."""
+        with (self.folder / "daemon.log").open("ab") as log:
+            self._daemon = subprocess.Popen(
+                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config)],
+                stderr=log,
+                stdout=log,
+                env=self.environment(),
+                cwd=self.folder,
+                preexec_fn=end_with_parent(),
+            )
+
+    def stop_daemon(self) -> int:
+        """Send SIGTERM and return the exit code; 0 when none runs."""
+        if self._daemon is None:
+            return 0
+        daemon, self._daemon = self._daemon, None
+        daemon.send_signal(signal.SIGTERM)
+        try:
+            return daemon.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            return daemon.wait()
+
+    def kill_daemon(self) -> None:
+        """End it as a crash does."""
+        if self._daemon is not None:
+            daemon, self._daemon = self._daemon, None
+            daemon.kill()
+            daemon.wait()
+
+    def show_log(self) -> None:
+        """Print the end of the daemon's log."""
+        path = self.folder / "daemon.log"
+        if path.exists():
+            for line in path.read_text(errors="replace").splitlines()[-25:]:
+                err(line)
+
+    # -- look -------------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return the status file."""
+        try:
+            return cast("dict[str, Any]", orjson.loads(self.status_file.read_bytes()))
+        except (OSError, ValueError):
+            return {"resources": [], "source": {"lastApplied": "", "problems": []}, "summary": {"total": 0, "ready": -1}}
+
+    def all_ready(self) -> bool:
+        """Whether everything declared is Ready."""
+        if self._daemon is not None and self._daemon.poll() is not None:
+            raise RuntimeError(f"the daemon ended with {self._daemon.returncode}")
+        summary = self.status()["summary"]
+        return bool(summary["total"]) and summary["ready"] == summary["total"]
+
+    def github(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask GitHub's API as somebody does."""
+        answer = self._http.request(
+            method,
+            self.providers["github"].url + path,
+            json=body,
+            headers={
+                "authorization": f"Bearer {TOKENS['github']}",
+                "accept": "application/vnd.github+json",
+                "user-agent": "somebody",
+            },
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def hooks(self, repo: str) -> list[dict[str, Any]]:
+        """Return the hooks of ``acme/<repo>`` as GitHub shows them."""
+        return cast("list[dict[str, Any]]", self.github("GET", f"/repos/acme/{repo}/hooks"))
+
+    def org_hooks(self) -> list[dict[str, Any]]:
+        """Return the organization's hooks."""
+        return cast("list[dict[str, Any]]", self.github("GET", "/orgs/acme/hooks"))
+
+    def _semaphore(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self._http.request(
+            method, self.providers["semaphore"].url + path, json=body, headers={"authorization": f"Token {TOKENS['semaphore']}"}
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def notifications(self) -> list[dict[str, Any]]:
+        """Return Semaphore's notifications."""
+        return cast("list[dict[str, Any]]", self._semaphore("GET", "/api/v1alpha/notifications")["notifications"])
+
+    def notification_is_ours(self) -> bool:
+        """Whether the notification sends to our URL."""
+        found = self.notifications()
+        return bool(found) and self.receiver in found[0]["spec"]["rules"][0]["notify"]["webhook"]["endpoint"]
+
+    def buddy_integrations(self) -> list[str]:
+        """Return the identifiers of Buddy's integrations."""
+        answer = self._http.get(
+            self.providers["buddy"].url + "/workspaces/acme/integrations", headers={"authorization": f"Bearer {TOKENS['buddy']}"}
+        )
+        answer.raise_for_status()
+        return [row["identifier"] for row in answer.json()["integrations"]]
+
+    def writes(self) -> int:
+        """Return how many writes the providers have seen from the daemon and the commands."""
+        return sum(
+            1 for server in self.providers.values() for row in server.admin.requests() if row["method"] not in {"GET", "HEAD"}
+        )
+
+    def requests(self) -> int:
+        """Return how many requests the providers have seen."""
+        return sum(len(server.admin.requests()) for server in self.providers.values())
+
+    def leaks(self) -> list[str]:
+        """Return the files of the daemon in which a secret stands in clear."""
+        canaries = [value.encode() for value in (*TOKENS.values(), *VALUES.values())]
+        files = [path for path in (self.folder / "state").rglob("*") if path.is_file()] + [self.folder / "daemon.log"]
+        return [str(path.relative_to(self.folder)) for path in files if any(canary in path.read_bytes() for canary in canaries)]
+
+    # -- touch ------------------------------------------------------------------------------------------------------
+
+    def delete_hook(self, repo: str, identity: int) -> None:
+        """Delete a hook, as somebody with the token does."""
+        self.github("DELETE", f"/repos/acme/{repo}/hooks/{identity}")
+
+    def edit_hook(self, repo: str, identity: int, body: dict[str, Any]) -> None:
+        """Edit a hook."""
+        self.github("PATCH", f"/repos/acme/{repo}/hooks/{identity}", body)
+
+    def spoil_notification(self) -> None:
+        """Send the notification elsewhere."""
+        notification = self.notifications()[0]
+        notification["spec"]["rules"][0]["notify"]["webhook"]["endpoint"] = "https://elsewhere.example/hook"
+        self._semaphore("PATCH", f"/api/v1alpha/notifications/{notification['metadata']['id']}", notification)
+
+    def remove_source(self, name: str) -> str:
+        """Remove one EventSource from the manifests and push; returns the commit."""
+        file = self.work / "github" / "sources.yaml"
+        parts = file.read_text().split("\n---\n")
+        file.write_text("\n---\n".join(part for part in parts if f"metadata: {{name: {name}}}" not in part))
+        return self.commit(f"Remove {name}")
+
+    def break_source(self, name: str) -> str:
+        """Break a manifest with a typing mistake and push; returns the commit."""
+        file = self.work / "github" / "sources.yaml"
+        self._kept[name] = file.read_text()
+        file.write_text(self._kept[name].replace("  events:", "  evnts:"))
+        return self.commit("Add a typing mistake")
+
+    def mend_source(self, name: str) -> str:
+        """Put the manifest back and push; returns the commit."""
+        (self.work / "github" / "sources.yaml").write_text(self._kept[name])
+        return self.commit("Mend it")

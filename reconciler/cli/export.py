@@ -1,0 +1,145 @@
+"""Manifests for what exists at a provider: the start of a brownfield adoption. Foreign URLs become comments, never values."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from reconciler.engine.controller import Controller
+from reconciler.engine.foreign import Veil, origin_of
+from reconciler.engine.operations import link_of
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.objects import Observed, ObservedObject, Scope
+from reconciler.model.printable import is_shown, plain
+from reconciler.model.resources import ResourceId
+
+_FOREIGN = Veil(lambda _: "")
+"""Of a URL only scheme and host are written: its path may be a credential."""
+_KINDS = {"github/repository-webhook": "repository", "github/organization-webhook": "organization", "buddy/webhook": "workspace"}
+
+
+async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iterable[str]) -> str:
+    """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
+    link = await link_of(engine, integration)
+    scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [
+        r.scope for r in await engine.deps.store.recorded(integration)
+    ]
+    if not scopes:
+        raise UsageError(
+            "nothing to read", hint="Name what to read: --scope OWNER/REPOSITORY, --scope ORGANIZATION or --scope WORKSPACE."
+        )
+    documents: list[str] = []
+    for scope in sorted(set(scopes)):
+        answer = await link.driver.types[scope.type].observe(link.api, scope, None)
+        if isinstance(answer, Observed):
+            documents += [_document(integration, scope, _FOREIGN.over(one)) for one in answer.objects]
+    return "".join(documents) or "# nothing exists there\n"
+
+
+def _scopes(provider: str, wanted: list[str], account: str) -> list[Scope]:
+    if provider == "github":
+        return [
+            Scope("github/repository-webhook", one) if "/" in one else Scope("github/organization-webhook", one) for one in wanted
+        ]
+    if provider == "semaphore":
+        return (
+            [Scope("semaphore/notification", account)] if not wanted else [Scope("semaphore/notification", one) for one in wanted]
+        )
+    if provider == "buddy":
+        return [scope for one in wanted for scope in (Scope("buddy/integration", one), Scope("buddy/webhook", one))]
+    raise ReconcilerError(f"export does not know {provider}", code="RC6010")
+
+
+def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str:
+    body = _body(integration, scope, one)
+    comment = f"# {plain(str(scope))} {plain(one.external_id)}"
+    url = (
+        one.attributes.get("config", {}).get("url")
+        if isinstance(one.attributes.get("config"), dict)
+        else one.attributes.get("target_url")
+    )
+    if url:
+        place = origin_of(str(url))[0]
+        comment += (
+            f"\n# sends to {plain(place) if place else 'a place that is not shown'} today; adopting it replaces URL and secret"
+        )
+    return f"---\n{comment}\n{_yaml(body)}"
+
+
+def _yaml(body: dict[str, Any]) -> str:
+    """Return ``body`` as YAML; what a manifest may not hold as it is stands escaped in quotes."""
+    from ruamel.yaml import YAML
+
+    out = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 4096
+    yaml.allow_unicode = all(is_shown(one) for text in _texts(body) for one in text)
+    yaml.dump(body, out)
+    return out.getvalue()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[str, Any]:
+    if scope.type == "buddy/integration":
+        shown = {k: v for k, v in one.attributes.items() if v not in (None, [], {})}
+        return _manifest(
+            "BuddyIntegration",
+            str(one.attributes.get("identifier", one.external_id)),
+            {
+                "integration": {"name": integration.name},
+                "workspace": scope.key,
+                **shown,
+                "lifecycle": {"management": "observe", "adopt": "ifIdentical"},
+            },
+        )
+    if scope.type == "semaphore/notification":
+        rules = [one.attributes.get("rule") or {}, *one.attributes.get("further_rules", ())]
+        projects = sorted({p for rule in rules for p in rule.get("filter", {}).get("projects", [])})
+        return _manifest(
+            "EventSource",
+            one.natural_key,
+            {
+                "integration": {"name": integration.name},
+                "resource": {"type": "project", "names": projects or ["unknown"]},
+                "lifecycle": {"management": "observe"},
+            },
+        )
+    events = [{"type": str(event)} for event in one.attributes.get("events", [])]
+    name = scope.key.rpartition("/")[2]
+    return _manifest(
+        "EventSource",
+        f"{name}-{one.external_id}",
+        {
+            "integration": {"name": integration.name},
+            "resource": {"type": _KINDS[scope.type], "name": name},
+            "events": events,
+            "lifecycle": {"management": "observe", "adopt": "ifIdentical", "externalId": str(one.external_id)},
+        },
+    )
+
+
+def _manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    clean = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "unnamed"
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": clean}, "spec": _plain(spec)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value

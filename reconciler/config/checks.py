@@ -1,0 +1,153 @@
+"""What no single configuration value shows: how they go together. Pure; values that may hold a secret are never repeated."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    from reconciler.config.load import Config
+
+_OWNER = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+_RULE = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::\d{1,5})?", re.ASCII
+)
+
+
+def check(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield (key, what is wrong with it)."""
+    if not _OWNER.fullmatch(config.owner):
+        yield "owner", f"{config.owner!r} is not lower-case letters, digits and dashes (32 at most)"
+    yield from _source(config)
+    yield from _server(config)
+    yield from _network(config)
+    yield from _times(config)
+    if not config.state.url.startswith(("sqlite:////", "postgresql+psycopg://")) or config.state.url.endswith(":memory:"):
+        yield "state.url", "sqlite:///PATH or postgresql+psycopg://… is wanted"
+    if not config.secrets.folder:
+        yield "secrets.folder", "a folder is wanted"
+    for name, path in (("status.file", config.status.file), ("masterKey.file", config.master_key.file)):
+        if not path:
+            yield name, "a file is wanted"
+    if config.master_key.previous_file and config.master_key.previous_file == config.master_key.file:
+        yield "masterKey.previousFile", "this is the file of the key in force"
+
+
+def _source(config: Config) -> Iterator[tuple[str, str]]:
+    source = config.source
+    parts = _split(source.url)
+    if parts is None:
+        yield "source.url", "not a URL"
+    elif "@" in parts.netloc and (parts.scheme != "ssh" or parts.password is not None):
+        yield "source.url", "holds a user name or a token; put it into a file and name that in source.auth.tokenFile"
+    if not source.branch:
+        yield "source.branch", "a branch is wanted"
+    if (
+        source.verify.mode or source.verify.principals or source.verify.revocation_file
+    ) and not source.verify.allowed_signers_file:
+        yield "source.verify.allowedSignersFile", "is wanted where signatures are verified"
+
+
+def _server(config: Config) -> Iterator[tuple[str, str]]:
+    host, _, port = config.server.listen.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (
+        not (port.isascii() and port.isdigit() and int(port[:6]) <= 65_535)
+        or (bare == host and ":" in host)
+        or not (_address(bare) or _HOST.fullmatch(bare))
+    ):
+        yield "server.listen", f"{config.server.listen!r} is not host:port (an IPv6 address in brackets)"
+    if config.server.max_body < 1024:
+        yield "server.maxBody", "at least 1KiB is wanted"
+    url = config.server.public_url
+    parts = _split(url)
+    if not url:
+        return
+    if (
+        parts is None
+        or parts.scheme not in {"https", "http"}
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        yield "server.publicUrl", "https://HOST[/PATH] is wanted: no credentials, no query"
+    elif parts.scheme == "http" and not _plain_http(parts.hostname, config.network.allow):
+        yield (
+            "server.publicUrl",
+            "https is wanted, or events travel in the open; http is for loopback and hosts of network.allow",
+        )
+
+
+def _network(config: Config) -> Iterator[tuple[str, str]]:
+    for entry in config.network.allow:
+        if not _is_rule(entry):
+            yield "network.allow", f"{entry!r} is neither a host name, an address nor a CIDR"
+    proxy = _split(config.network.proxy)
+    if config.network.proxy and (proxy is None or proxy.scheme not in {"http", "https"} or not proxy.hostname):
+        yield "network.proxy", "http://HOST:PORT is wanted"
+
+
+def _times(config: Config) -> Iterator[tuple[str, str]]:
+    reconcile = config.reconcile
+    if reconcile.retry_min <= 0 or reconcile.retry_max < reconcile.retry_min:
+        yield "reconcile.retry.min", "0 < min ≤ max is wanted"
+    for name, seconds in (
+        ("source.interval", config.source.interval),
+        ("reconcile.interval", reconcile.interval),
+        ("status.heartbeat", config.status.heartbeat),
+        ("retention.inbox", config.retention.inbox),
+        ("retention.history", config.retention.history),
+    ):
+        if seconds <= 0:
+            yield name, "more than 0 is wanted"
+    if not 1 <= reconcile.concurrency <= 1024:
+        yield "reconcile.concurrency", "a number from 1 to 1024 is wanted"
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        return None
+    return parts
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _plain_http(host: str, allow: tuple[str, ...]) -> bool:
+    """Whether http to ``host`` is meant: loopback, or named in ``network.allow`` (a port there does not matter here)."""
+    address = _address(host)
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return True
+    names = {re.sub(r":\d+\Z", "", entry.lower()).strip("[]") for entry in allow if _network_of(entry) is None}
+    if host in names or "*." + host.partition(".")[2] in names:
+        return True
+    networks = [network for entry in allow if (network := _network_of(entry)) is not None]
+    return address is not None and any(address.version == network.version and address in network for network in networks)
+
+
+def _network_of(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return None
+
+
+def _is_rule(entry: str) -> bool:
+    """Whether it is a form that the address rules know: CIDR, address, host, ``*.host``; all but the first also with a port."""
+    if _network_of(entry) is not None:
+        return True
+    match = _RULE.fullmatch(entry)
+    return match is not None and (_address(match["bracketed"]) is not None if match["bracketed"] else True)

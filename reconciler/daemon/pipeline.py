@@ -1,0 +1,143 @@
+"""The second way data flows, put together for one process: inbox → filters → queues → executions → reports.
+
+Part of the composition root (`reconciler.daemon.session`): what has an effect is made here and handed down. The loops are run by
+`reconciler.engine.loop.Loop`, beside its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from reconciler.engine.controller import Controller
+from reconciler.engine.evaluator import Evaluator
+from reconciler.engine.runtime import Runtime
+from reconciler.events.commands import Commands
+from reconciler.events.dispatcher import Dispatcher
+from reconciler.events.group_commit import Writer
+from reconciler.events.intake import Intake
+from reconciler.events.judging import MODULE, Judge
+from reconciler.events.recovery import Sweep
+from reconciler.events.schedules import ScheduleSource
+from reconciler.events.status import Looking
+from reconciler.model.errors import ReconcilerError
+from reconciler.stages.executors import ExecutorResolver
+from reconciler.stages.logs import LogReader
+from reconciler.stages.loop import StageLoop
+from reconciler.stages.outputs import Pushing
+from reconciler.stages.reports import ReportLoop
+from reconciler.stages.runner import Steps
+
+FIRST_SWEEP_S = 5.0
+SAVE_EVERY_S = 10.0
+Touch = Callable[..., None]
+"""Publish soon; with ``statuses=True`` after computing them anew."""
+Beat = Callable[[str, float], None]
+"""(name of the loop, seconds until it must have come round again)."""
+
+
+def keep_still() -> None:
+    """Take what is there by now, mostly libraries, out of the cyclic collector's sight.
+
+    It stops the process for 50 ms and more each time that it looks through all of it, and deliveries wait. What an earlier life
+    of this process (a reload) has left is given back first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+class EventPipeline:
+    """Everything about events and stages in one process."""
+
+    def __init__(self, engine: Controller, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
+        self._engine = engine
+        self._beat = beat
+        self._touch = touch
+        self._evaluator = Evaluator(MODULE)
+        judge = Judge(self._evaluator)
+        reach = ExecutorResolver(engine, judge.holds)
+        writer = Writer(engine.deps)
+        self.intake = Intake(
+            engine, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
+        )
+        self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
+        self.stages = StageLoop(
+            engine, ReportLoop(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
+        )
+        self.dispatcher = Dispatcher(
+            engine,
+            judge,
+            holder=holder,
+            on_queued=self._queued,
+            on_trouble=lambda: touch(statuses=True),
+            beat=lambda: beat("events", 300.0),
+            under_load=lambda: writer.under_load,
+        )
+        self.ticking = ScheduleSource(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
+        self.sweep = Sweep(engine, self.intake, holder=holder)
+        self.logs = LogReader(engine, reach)
+        engine.read_event_status = Looking(engine, self.intake, self.sweep, reach).look
+        self.pushing = Pushing(engine, reach)
+        self.commands = Commands(engine, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
+
+    def _queued(self) -> None:
+        self.stages.wake()
+        self._touch()
+
+    def _changed(self) -> None:
+        """A step is done: its end may have made an event, freed a place, or left a status to write."""
+        self.stages.wake()
+        self.dispatcher.wake()
+        self._touch()
+
+    def loops(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+        """Return what is run for ever, by name."""
+        return {
+            "events": self.dispatcher.run,
+            "stages": self.stages.run,
+            "schedules": self.ticking.run,
+            "sweep": self._sweeping,
+            "intake": self._saving,
+        }
+
+    def drain(self) -> None:
+        """Begin nothing new. Runs outside go on, and are followed by whoever comes next."""
+        self.stages.drain()
+
+    def close(self) -> None:
+        """End the worker process."""
+        self._evaluator.close()
+
+    async def _sweeping(self) -> None:
+        """Look for missed deliveries soon after the start, then at every interval."""
+        interval = self._engine.deps.config.reconcile.interval
+        pause = min(FIRST_SWEEP_S, interval)
+        while True:
+            self._beat("sweep", pause * 2 + 1800)
+            await asyncio.sleep(pause)
+            if self._engine.live.empty:
+                continue
+            try:
+                await self.sweep.run()
+            except ReconcilerError as error:
+                self._engine.deps.log.error("sweep_failed", code=error.code, error=error.message)
+            pause = self.sweep.pause(interval)
+
+    async def _saving(self) -> None:
+        with contextlib.suppress(ReconcilerError):
+            await self.intake.load()
+        kept = False
+        while True:
+            self._beat("intake", 120.0)
+            await asyncio.sleep(SAVE_EVERY_S)
+            if not kept and not self._engine.live.empty:
+                kept = True
+                keep_still()
+            try:
+                await self.intake.save()
+            except ReconcilerError as error:
+                self._engine.deps.log.error("intake_not_saved", code=error.code, error=error.message)

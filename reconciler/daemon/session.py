@@ -1,0 +1,223 @@
+"""The composition root: everything with an effect is made here, once, and handed down.
+
+`Session` is what one-shot commands need (state, keys, engine); `Daemon` adds the runtime, the clock, the server and signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler import __version__
+from reconciler.config.load import Config
+from reconciler.credentials.keys import KeyRing, load_keyring
+from reconciler.credentials.process import harden
+from reconciler.credentials.redact import Redactor
+from reconciler.drivers.http.client import HttpSession
+from reconciler.engine.context import Context
+from reconciler.engine.controller import Controller
+from reconciler.log import configure, get_logger
+from reconciler.model.errors import StateError
+from reconciler.model.records import AuditEntry
+from reconciler.source import Source, open_source
+from reconciler.source.configured import options_of
+from reconciler.state import StateLock, Store
+from reconciler.state.async_store import AsyncStore
+from reconciler.state.audit import SEAL, AuditKey
+from reconciler.state.files import secure
+from reconciler.state.thread import StateThread
+
+
+@dataclass(slots=True)
+class Session:
+    """State, keys and engine of one process."""
+
+    config: Config
+    deps: Context
+    engine: Controller
+    redactor: Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a session is opened."""
+
+    lock: bool = True
+    """Take the state folder's lock: nobody else writes meanwhile."""
+    create: bool = True
+    """Make state and master key where neither exists."""
+    read_only: bool = False
+    """No remote write can be sent, whatever happens."""
+    actor: str = ""
+    log_level: str = ""
+    """Least level that is logged; empty: as configured. One-shot commands say what they did themselves."""
+
+
+@contextlib.asynccontextmanager
+async def open_session(config: Config, options: Options, *, source: Source | None = None) -> AsyncIterator[Session]:
+    """Open everything, yield it, and close it in reverse order. Raises `StateError` and `ConfigError` with the next step."""
+    harden()
+    redactor = Redactor()
+    configure(config.log.format, options.log_level or config.log.level, redactor)
+    async with contextlib.AsyncExitStack() as stack:
+        if options.lock:
+            stack.enter_context(_held(config))
+        thread = StateThread()
+        stack.callback(thread.close)
+        store = await thread(_open_store, config, options)
+        stack.push_async_callback(thread, store.close)
+        keyring = await thread(_keys, config, store, options)
+        for key in keyring.values():
+            redactor.add(key)
+        actor = options.actor or f"cli:{_user()}"
+        if not options.read_only:
+            await thread(_seal, store, actor)
+            stack.push_async_callback(thread, _keep_anchor, store)
+        session = await stack.enter_async_context(HttpSession.from_config(config.network))
+        source = source or open_source(options_of(config), config.state_dir)
+        stack.push_async_callback(source.close)
+        deps = Context(
+            config=config,
+            store=AsyncStore(store, thread),
+            keyring=keyring,
+            session=session,
+            clock=time.time,
+            log=get_logger("engine"),
+            actor=actor,
+            owner=config.owner,
+            redactor=redactor,
+            sandbox=config.sandbox,
+        )
+        engine = Controller(deps, source, read_only=options.read_only)
+        if store.dialect != "sqlite" and not options.read_only:
+            engine.holder = f"{socket.gethostname()}-{os.getpid()}"
+        await engine.start()
+        yield Session(config, deps, engine, redactor)
+
+
+@contextlib.contextmanager
+def _held(config: Config) -> Any:
+    for one in secure(config.state_dir):
+        get_logger("daemon").warning("state_files_repaired", outcome=one)
+    lock = StateLock(config.state_dir)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open_store(config: Config, options: Options) -> Store:
+    return Store.open(config.state.url, state_dir=config.state_dir, create=options.create, key_file=Path(config.master_key.file))
+
+
+def _keys(config: Config, store: Store, options: Options) -> KeyRing:
+    stored = store.get_meta("key.check")
+    keyring = load_keyring(config, stored_check=stored, create_allowed=options.create and stored is None)
+    if stored != keyring.current.check_value and not options.read_only:  # made now, or changed with the previous key at hand
+        store.set_meta("key.check", keyring.current.check_value)
+    store.use_audit_keys(audit_keys(keyring))
+    known = store.get_meta("owner")
+    if (known is None or (known != config.owner and _blank(store))) and not options.read_only:
+        store.set_meta("owner", config.owner)
+    elif known is not None and known != config.owner:
+        raise StateError(
+            f"this state belongs to owner {known!r}, the configuration says {config.owner!r}",
+            code="RC7010",
+            hint="Set `owner` back, or use another state: an owner never takes over another's objects by itself.",
+        )
+    return keyring
+
+
+def audit_keys(keyring: KeyRing) -> list[AuditKey]:
+    """Return the keys of the audit log: the one in force first."""
+    keys = (keyring.current, keyring.previous)
+    return [AuditKey(key.key_id, key.derive("audit")) for key in keys if key is not None]
+
+
+def _seal(store: Store, actor: str) -> None:
+    """Sign what was written before there was a key for it, or under the key before."""
+    store.seal_audit(
+        AuditEntry(at=store.now(), actor=actor, verb=SEAL, detail={"reason": "signed with the key in force from here on"})
+    )
+    _keep_anchor(store)
+
+
+def _keep_anchor(store: Store) -> None:
+    try:
+        if store.keep_anchor() is None:
+            get_logger("daemon").error(
+                "anchor_not_kept", error="the audit log does not reach it: see `reconciler history --verify`"
+            )
+    except (OSError, ValueError, StateError) as error:
+        get_logger("daemon").warning("anchor_not_kept", error=type(error).__name__)
+
+
+def _blank(store: Store) -> bool:
+    """Whether nothing was ever applied with this state: a first start with a wrong `source.url` binds it to nobody."""
+    return not (store.recorded() or store.unsettled() or store.connections() or store.resources())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def daemon_actor() -> str:
+    """Return who writes in the audit log: host and process of the daemon."""
+    return f"daemon:{socket.gethostname()}:{os.getpid()}"
+
+
+class SystemdNotifier:
+    """systemd's notify protocol (sd_notify(3)): READY, STOPPING, RELOADING, WATCHDOG; nothing without NOTIFY_SOCKET."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        watchdog = os.environ.get("WATCHDOG_USEC", "")
+        self.watchdog_s = int(watchdog) / 2_000_000 if watchdog.isdigit() else 0.0
+
+    def send(self, *lines: str) -> None:
+        """Send the lines as one datagram; a missing supervisor is no error."""
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.sendto("\n".join(lines).encode(), address)
+
+
+class Signals:
+    """Signals as events: TERM and INT drain, a second one leaves at once, HUP reloads, USR1 reconciles now."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+        self.now = asyncio.Event()
+        self.number = 0
+
+    def install(self) -> None:
+        """Take the process's signals over on the running loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leave, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, self.now.set)
+
+    def _leave(self, number: int) -> None:
+        if self.stop.is_set():
+            os._exit(128 + number)
+        self.number = number
+        self.stop.set()
+
+
+VERSION = __version__

@@ -1,0 +1,119 @@
+"""Pages of a list: bounded, on our own root and path, each only once.
+
+A server behind a proxy names its own inner scheme, host, port or prefix in a Link. Of the next page only the query is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from reconciler.drivers.base import Api, ApiResponse
+from reconciler.model.errors import ListTooLarge, ProviderProtocolError
+
+MAX_PAGES = 1_000
+_LINK = re.compile(r'<([^<>]*)>\s*((?:;\s*[a-zA-Z]+\s*=\s*(?:"[^"]*"|[^",;\s]+)\s*)*)')
+_PARAMETER = re.compile(r';\s*([a-zA-Z]+)\s*=\s*(?:"([^"]*)"|([^",;\s]+))')
+_PORTS = {"https": 443, "http": 80}
+MAX_LIST_BYTES = 32 << 20
+"""All pages of a list that is kept: what is made of them takes several times as much memory."""
+MAX_LIST_ITEMS = 100_000
+NextPage = Callable[[ApiResponse], str | None]
+
+
+def link_next(response: ApiResponse) -> str | None:
+    """Return the URL with ``rel="next"`` of the Link header (RFC 8288), or None."""
+    for target, parameters in _LINK.findall(response.headers.get("link", "")):
+        relations = (quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel")
+        if "next" in next(relations, "").split():
+            return str(target)
+    return None
+
+
+def same_host_path(api: Api, url: str) -> str:
+    """Return ``url`` as a path below our own API root; raises `ProviderProtocolError` for another host or root."""
+    if url.startswith("/"):
+        return url
+    root = urlsplit(api.connection.api_url)
+    try:
+        target = urlsplit(url)
+        host, port = target.hostname, target.port
+    except ValueError:
+        raise ProviderProtocolError("the answer names an address that cannot be read") from None
+    if (host, port or _PORTS.get(target.scheme)) != (root.hostname, root.port or _PORTS.get(root.scheme)):
+        raise ProviderProtocolError(f"the answer names another host ({host})")
+    base = root.path.rstrip("/")
+    if base and not target.path.startswith(base + "/"):
+        raise ProviderProtocolError("the answer names a place outside of the API root")
+    return target.path[len(base) :] + (f"?{target.query}" if target.query else "")
+
+
+def next_path(path: str, link: str) -> str:
+    """Return ``path`` with the query of ``link``, the next page; raises `ProviderProtocolError` for one that cannot be read."""
+    try:
+        query = urlsplit(link).query
+    except ValueError:
+        raise ProviderProtocolError("the next page has an address that cannot be read") from None
+    return path.partition("?")[0] + (f"?{query}" if query else "")
+
+
+class ListBound:
+    """What one list may hold, over all of its pages; raises `ListTooLarge` beyond."""
+
+    __slots__ = ("_bytes", "_items", "_max_bytes", "_max_items", "_name")
+
+    def __init__(self, name: str, *, max_bytes: int = MAX_LIST_BYTES, max_items: int = MAX_LIST_ITEMS) -> None:
+        self._name, self._max_bytes, self._max_items = name, max_bytes, max_items
+        self._bytes = self._items = 0
+
+    def take(self, response: ApiResponse) -> None:
+        """Count a page."""
+        self._bytes += len(response.content)
+        if self._bytes > self._max_bytes:
+            raise ListTooLarge(
+                f"GET {self._name}: the pages of this list hold more than {self._max_bytes >> 20} MiB",
+                request=f"GET {self._name}",
+                hint="Delete what is not needed there, or name fewer targets in the manifest.",
+            )
+
+    def count(self, items: int) -> None:
+        """Count what a page holds."""
+        self._items += items
+        if self._items > self._max_items:
+            raise ListTooLarge(
+                f"GET {self._name}: this list holds more than {self._max_items} items",
+                request=f"GET {self._name}",
+                hint="Delete what is not needed there, or name fewer targets in the manifest.",
+            )
+
+
+async def paginate(
+    api: Api,
+    path: str,
+    *,
+    params: Mapping[str, str | int] | None = None,
+    headers: Mapping[str, str] | None = None,
+    next_page: NextPage = link_next,
+    max_pages: int = MAX_PAGES,
+    bound: ListBound | None = None,
+    **options: Any,
+) -> AsyncIterator[ApiResponse]:
+    """Yield every page of a list. Raises `ProviderProtocolError` on a loop or more than ``max_pages`` pages, and `ListTooLarge`
+    beyond ``bound`` (`MAX_LIST_BYTES`, unless another is given).
+    """
+    seen = {path, f"{path}?{urlencode(params)}" if params else path}
+    bound = bound or ListBound(path.partition("?")[0])
+    for _ in range(max_pages):
+        response = await api.request("GET", path, params=params, headers=headers, **options)
+        bound.take(response)
+        yield response
+        following = next_page(response)
+        if following is None:
+            return
+        path, params = next_path(path, following), None
+        if path in seen:
+            raise ProviderProtocolError("the list's pages run in a circle")
+        seen.add(path)
+    raise ProviderProtocolError(f"the list has more than {max_pages} pages")

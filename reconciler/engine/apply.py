@@ -1,0 +1,408 @@
+"""Execute exactly a plan: intents committed, calls made, outcomes committed. Nothing meaningful is decided here.
+
+The order for every batch is: one commit with the intents and their audit rows, the calls (bounded number in flight), one
+commit with the outcomes. A crash anywhere leaves an intent without outcome, which the next observation settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.drivers.base import Api, ManagedType, Write
+from reconciler.engine.context import Context
+from reconciler.engine.foreign import is_hidden
+from reconciler.engine.lease import Lease, lost
+from reconciler.engine.observe import container_of
+from reconciler.failpoints import failpoint
+from reconciler.model.errors import Conflict, NotFound, OutcomeUnknown, ProviderError, ReconcilerError
+from reconciler.model.objects import Intent, IntentState, ManagedObject, Observed, ObservedObject, RecordedObject
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
+from reconciler.model.records import AuditEntry, Outcome
+from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Address, Digest, ExternalId, digest_of
+from reconciler.planning.diff import merged_attributes
+from reconciler.state.values import Fence
+
+BATCH = 500
+"""Changes a commit: small enough that a fix commit, a suspend or an approval is seen between batches."""
+
+_NO_CALL = frozenset({Action.RECORD, Action.FORGET})
+_MAKES = frozenset({Action.CREATE, Action.ADOPT})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one change."""
+
+    change: Change
+    error: ReconcilerError | None = None
+    external_id: str = ""
+    duration_ms: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a plan's executable changes, in order; ``skipped`` were not tried because what they need failed."""
+
+    steps: list[Step] = field(default_factory=list)
+    skipped: list[Change] = field(default_factory=list)
+    stopped: ReconcilerError | None = None
+    """Why the rest was not tried (rate limit, credential refused, interrupted), if it was not."""
+
+    @property
+    def failed(self) -> dict[Address, ReconcilerError]:
+        """Errors by address."""
+        return {step.change.address: step.error for step in self.steps if step.error is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyTarget:
+    """Where a plan is executed: one integration's client, its types, and how secrets are read."""
+
+    api: Api
+    types: Mapping[str, ManagedType]
+    secrets: Callable[[ManagedObject], Mapping[str, SecretValue]]
+    recorded: Mapping[Address, RecordedObject]
+    observed: Mapping[Address, ObservedObject]
+    revision: str
+    batch: Callable[[], int] = lambda: BATCH
+    """How many writes may go now without a long wait for the provider's pace."""
+    hold: Lease | None = None
+    """The lease that the writes are made under, where there are other processes."""
+    declared: frozenset[Address] = frozenset()
+    """Addresses that the plan declares something for: a record is written there, and never dropped because another one moved."""
+
+    def before(self, change: Change) -> RecordedObject | None:
+        """Return the record of the object that ``change`` is about, under its address or the one before a rename."""
+        return self.recorded.get(change.previous or change.address)
+
+    def dropped(self, change: Change) -> Address | None:
+        """Return the address whose record ``change`` leaves behind."""
+        return change.previous if change.previous not in self.declared else None
+
+    planned_at: float = 0.0
+    """The plan's moment: what rules that end (``ignore[].until``) let it write."""
+    on_step: Callable[[Step], None] | None = None
+    """Hears of each call as it ends, before its outcome is recorded."""
+
+    @property
+    def fence(self) -> Fence | None:
+        """The number that every commit names."""
+        return self.hold.fence if self.hold is not None else None
+
+
+async def run_plan(
+    plan: Plan, target: ApplyTarget, deps: Context, *, go_on: Callable[[], Awaitable[bool]] | None = None
+) -> Report:
+    """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
+
+    ``go_on`` is asked before each batch (the live revision moved, a drain or a suspension began): False ends the work cleanly.
+    """
+    report = Report()
+    target = dataclasses.replace(target, declared=frozenset(c.address for c in plan.changes if c.desired is not None))
+    not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
+    digest = plan.sha256  # over every change: once, not once a write
+    for batch in _batches(plan.executable, target.batch):
+        if report.stopped is not None or (go_on is not None and not await go_on()):
+            break
+        failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
+        ready = [change for change in batch if not failed & set(_needs(change))]
+        report.skipped += [change for change in batch if failed & set(_needs(change))]
+        steps = await _run_batch(ready, digest, target, deps)
+        report.steps += steps
+        report.stopped = next((s.error for s in steps if s.error is not None and _stops_all(s.error)), None)
+    return report
+
+
+def _needs(change: Change) -> Iterable[Address]:
+    return change.depends_on
+
+
+def _stops_all(error: ReconcilerError) -> bool:
+    return error.code in {"RC5011", "RC5017", "RC7005"}  # credential refused, rate limited, storage full
+
+
+def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
+    """Cut the ordered changes so that no change shares a batch with one it depends on, and nothing is removed before all is made:
+    a repository whose hook passes from one resource to another is never without one.
+    """
+    batch: list[Change] = []
+    inside: set[Address] = set()
+    most = size()
+    for change in changes:
+        conflicts = change.address in inside or any(need in inside for need in change.depends_on)
+        conflicts = conflicts or (change.action is Action.DELETE and any(one.action is not Action.DELETE for one in batch))
+        if batch and (len(batch) >= most or conflicts):
+            yield batch
+            batch, inside, most = [], set(), size()
+        batch.append(change)
+        inside.add(change.address)
+    if batch:
+        yield batch
+
+
+async def _run_batch(batch: Sequence[Change], plan: Digest, target: ApplyTarget, deps: Context) -> list[Step]:
+    steps: list[Step] = []
+    quiet = [change for change in batch if change.action in _NO_CALL]
+    if quiet:
+        steps += await _record_only(quiet, target, deps)
+    loud = [change for change in batch if change.action not in _NO_CALL]
+    if loud:
+        steps += await _call_batch(loud, plan, target, deps)
+    return steps
+
+
+async def _record_only(changes: Sequence[Change], target: ApplyTarget, deps: Context) -> list[Step]:
+    """Changes that touch the state alone: one commit, with an audit row each."""
+    records = []
+    for change in changes:
+        if change.action is Action.RECORD and change.desired is not None and change.external_id is not None:
+            observed = target.observed.get(change.address)
+            records.append(_recorded(change, change.desired, observed, target, deps.clock()))
+    forget = [change.address for change in changes if change.action is Action.FORGET]
+    forget += [old for change in changes if (old := target.dropped(change)) is not None]
+    audit = [_audit(change, target, deps, outcome="done") for change in changes]
+    await deps.store.record_and_forget(records, forget, audit, fence=target.fence)
+    return [Step(change, external_id=change.external_id or "") for change in changes]
+
+
+async def _call_batch(changes: Sequence[Change], plan: Digest, target: ApplyTarget, deps: Context) -> list[Step]:
+    prepared: list[tuple[Change, Intent, Mapping[str, SecretValue]]] = []
+    steps: list[Step] = []
+    for change in changes:
+        try:
+            secrets = target.secrets(change.desired) if change.desired is not None and change.action is not Action.DELETE else {}
+        except ReconcilerError as error:
+            steps.append(Step(change, error=error))
+            continue
+        prepared.append((change, _intent(change, plan, target, deps.clock()), secrets))
+    if not prepared:
+        return steps
+    failpoint("apply-before-begin")
+    audit = [_audit(change, target, deps) for change, _, _ in prepared]
+    await deps.store.begin([intent for _, intent, _ in prepared], audit, fence=target.fence)
+    failpoint("apply-after-begin")
+    results = await asyncio.gather(*(_heard(change, secrets, target, deps) for change, _, secrets in prepared))
+    failpoint("apply-before-settle")
+    outcomes, done = [], []
+    for (change, intent, _), result in zip(prepared, results, strict=True):
+        outcomes.append(_outcome(change, intent, result, target, deps.clock()))
+        done.append(
+            _audit(
+                change,
+                target,
+                deps,
+                outcome=result.word,
+                external_id=result.external_id,
+                error=result.error.code if result.error else "",
+            )
+        )
+        steps.append(result.step(change))
+    await deps.store.settle(outcomes, done, fence=target.fence)
+    failpoint("apply-after-settle")
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    observed: ObservedObject | None = None
+    error: ReconcilerError | None = None
+    duration_ms: int = 0
+    container: str = ""
+
+    @property
+    def external_id(self) -> str:
+        return self.observed.external_id if self.observed is not None else ""
+
+    def step(self, change: Change) -> Step:
+        """Return it as what became of ``change``."""
+        return Step(change, error=self.error, external_id=self.external_id, duration_ms=self.duration_ms)
+
+    @property
+    def word(self) -> str:
+        if self.error is None:
+            return "done"
+        return "unknown" if getattr(self.error, "unknown_outcome", False) else "refused"
+
+
+async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
+    result = await _attempt(change, secrets, target, deps)
+    if target.on_step is not None:
+        target.on_step(result.step(change))
+    return result
+
+
+async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
+    """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
+    started = deps.clock()
+    if target.hold is not None and not target.hold.fresh():
+        return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
+    try:
+        observed = await _call(change, secrets, target)
+        took_ms = int((deps.clock() - started) * 1000)
+        made = change.action in {Action.CREATE, Action.REPLACE, Action.ADOPT}
+        container = await container_of(target.api, target.types[change.scope.type], change.scope) if made else ""
+        return _Result(observed, None, took_ms, container)
+    except ReconcilerError as error:
+        return _Result(None, error, int((deps.clock() - started) * 1000))
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # a driver's defect must not stop the other objects
+        deps.log.error("driver_defect", address=change.address, error=type(error).__name__, exc_info=True)
+        doubt = OutcomeUnknown(
+            f"{type(error).__name__} in the driver of {change.scope.type}",
+            code="RC9001",
+            hint="Please report it; the object is looked up before anything else is written.",
+        )
+        return _Result(None, doubt, int((deps.clock() - started) * 1000))
+
+
+async def _call(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget) -> ObservedObject | None:
+    kind = target.types[change.scope.type]
+    if change.action is Action.DELETE:
+        await kind.delete(target.api, change.scope, _external_id(change))
+        return None
+    desired = change.desired
+    if desired is None:
+        raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
+    observed = target.observed.get(change.address)
+    write = Write(desired, merged_attributes(desired, observed, target.planned_at), secrets, change.fields, observed)
+    if change.action is Action.CREATE:
+        return await kind.create(target.api, write)
+    if change.action is Action.REPLACE:
+        await kind.delete(target.api, change.scope, _external_id(change))
+        failpoint("apply-between-delete-and-create")
+        return await kind.create(target.api, dataclasses.replace(write, attributes=desired.attributes, observed=None))
+    if is_hidden(write.attributes):  # an ignored field goes back as it is, and only its digest is known
+        write = await _as_it_is(write, kind, target.api, _external_id(change), target.planned_at)
+    return await kind.update(target.api, _external_id(change), write)
+
+
+async def _as_it_is(write: Write, kind: ManagedType, api: Api, external_id: ExternalId, now: float) -> Write:
+    answer = await kind.observe(api, write.desired.scope, None)
+    objects = answer.objects if isinstance(answer, Observed) else ()
+    there = next((one for one in objects if one.external_id == external_id), None)
+    if there is None:
+        raise NotFound(f"{write.desired.scope} {external_id}: it is not there any more", request=f"update of {external_id}")
+    return dataclasses.replace(write, attributes=merged_attributes(write.desired, there, now), observed=there)
+
+
+def _external_id(change: Change) -> ExternalId:
+    if change.external_id is None:
+        raise ReconcilerError(f"{change.action} of {change.address} without an external id", code="RC9001")
+    return change.external_id
+
+
+def _intent(change: Change, plan: Digest, target: ApplyTarget, now: float) -> Intent:
+    desired = change.desired
+    recorded = target.before(change)
+    return Intent(
+        id=uuid.uuid4().hex,
+        address=change.address,
+        integration=change.integration,
+        action=change.action.value,
+        scope=change.scope,
+        marker=desired.marker if desired else (recorded.marker if recorded else None),
+        natural_key=desired.natural_key if desired else (recorded.natural_key if recorded else ""),
+        digest=desired.digest if desired else Digest(""),
+        created_at=now,
+        fingerprints={w.pointer: w.fingerprint for w in desired.write_only} if desired else {},
+        external_id=change.external_id,
+        plan=plan,
+        revision=target.revision,
+    )
+
+
+def _outcome(change: Change, intent: Intent, result: _Result, target: ApplyTarget, now: float) -> Outcome:
+    error = result.error
+    if error is None:
+        if change.action is Action.DELETE:
+            return _deleted(change, intent, target)
+        if change.desired is None:
+            raise ReconcilerError(f"{change.action} of {change.address} without a desired object", code="RC9001")
+        record = _recorded(change, change.desired, result.observed, target, now)
+        record = dataclasses.replace(record, container=result.container or record.container)
+        return Outcome(intent.id, IntentState.DONE, record, drop=target.dropped(change), external_id=record.external_id)
+    state = IntentState.UNKNOWN if in_doubt(change, error) else IntentState.REFUSED
+    return Outcome(intent.id, state, error_code=error.code, message=error.message)
+
+
+def in_doubt(change: Change, error: ReconcilerError) -> bool:
+    """Whether ``change`` may have taken effect although it failed: looked up before anything else is written there."""
+    if isinstance(error, ProviderError) and error.unknown_outcome:
+        return True
+    # A conflict on create: the "exists" may be our own earlier attempt. It is looked up by marker.
+    # Between the delete and the create of a replace the old object may be gone already.
+    return (isinstance(error, Conflict) and change.action is Action.CREATE) or change.action is Action.REPLACE
+
+
+def _deleted(change: Change, intent: Intent, target: ApplyTarget) -> Outcome:
+    """A delete leaves a tombstone until a complete list proves that the object is gone; a duplicate has no record of its own."""
+    recorded = target.before(change)
+    if recorded is None or recorded.external_id != change.external_id:
+        return Outcome(intent.id, IntentState.DONE, external_id=change.external_id)
+    tombstone = dataclasses.replace(recorded, address=change.address, scope=change.scope, tombstone=True)
+    return Outcome(intent.id, IntentState.DONE, tombstone, drop=target.dropped(change), external_id=change.external_id)
+
+
+def _recorded(
+    change: Change, desired: ManagedObject, observed: ObservedObject | None, target: ApplyTarget, now: float
+) -> RecordedObject:
+    before = target.before(change)
+    repairs = before.repairs if before else ()
+    if change.cls is not ChangeClass.COMMIT and change.action is not Action.RECORD:
+        repairs = (*repairs, now)[-5:]
+    written = change.action is not Action.RECORD
+    external_id = observed.external_id if observed is not None else change.external_id
+    if external_id is None:
+        raise ReconcilerError(f"{change.address} has no external id after {change.action}", code="RC9001")
+    return RecordedObject(
+        address=desired.address,
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
+        external_id=external_id,
+        natural_key=desired.natural_key,
+        marker=desired.marker,
+        attributes=desired.attributes,
+        fingerprints={w.pointer: w.fingerprint for w in desired.write_only},
+        digest=desired.digest,
+        lifecycle=desired.lifecycle,
+        updated_at=observed.updated_at if observed else "",
+        url=observed.url if observed else (before.url if before else ""),
+        applied_at=now if written or before is None else before.applied_at,
+        revision=target.revision,
+        seen=not written or change.action in {Action.UPDATE, Action.REMARK, Action.ADOPT},
+        tombstone=False,
+        repairs=repairs,
+        unshown=observed.unshown if written and observed is not None else before.unshown if before is not None else (),
+        depends_on=desired.depends_on,
+        container=before.container if before is not None and before.external_id == external_id else "",
+    )
+
+
+def _audit(
+    change: Change, target: ApplyTarget, deps: Context, *, outcome: str = "", external_id: str = "", error: str = ""
+) -> AuditEntry:
+    detail: dict[str, object] = {"class": change.cls.value, "fields": [f.path for f in change.fields]}
+    if change.reason:
+        detail["reason"] = change.reason
+    if error:
+        detail["error"] = error
+    return AuditEntry(
+        at=deps.clock(),
+        actor=deps.actor,
+        verb=change.action.value,
+        integration=change.integration.path,
+        resource=change.resource.path,
+        address=change.address,
+        external_id=external_id or change.external_id or "",
+        revision=target.revision,
+        request_digest=digest_of(change.desired.attributes) if change.desired else "",
+        outcome=outcome or "intent",
+        detail=detail,
+    )

@@ -1,0 +1,116 @@
+"""Retries: per object and per integration, with growing jittered pauses that survive a restart."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reconciler.model.errors import PermissionDenied, ProviderError, ReconcilerError, RetryKind
+from reconciler.model.objects import ManagedObject, Scope
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
+from reconciler.model.records import Retry
+from reconciler.model.values import Address, Digest
+
+if TYPE_CHECKING:
+    from reconciler.state import Store
+
+FORBIDDEN_S = 600.0
+"""A missing permission is asked for at most once in ten minutes."""
+SOON_S = 1.0
+"""A time that a provider names is believed only beyond this: one in the past would mean a try without any pause."""
+QUARANTINE_AFTER = 5
+"""Failures in a row after which an object that breaks its driver is left alone until its spec changes (Quarantined)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Everything that waits for its next try, by key: an object's address or an integration's path."""
+
+    retries: Mapping[str, Retry] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, store: Store) -> Schedule:
+        """Read it from the state."""
+        return cls({retry.key: retry for retry in store.retries()})
+
+    def refused(self) -> dict[Address, Digest]:
+        """Return what the provider refused for good, by address: not tried again before its digest changes."""
+        return {Address(r.key): Digest(r.digest) for r in self.retries.values() if r.terminal and r.digest}
+
+    def refusals(self) -> dict[Address, str]:
+        """Return the provider's words for what it refused for good, by address."""
+        return {Address(r.key): r.message for r in self.retries.values() if r.terminal and r.digest}
+
+
+def hold_back(plan: Plan, schedule: Schedule, now: float) -> Plan:
+    """Return ``plan`` with every change that failed lately, and has not changed since, waiting for its time."""
+    return dataclasses.replace(plan, changes=tuple(_held(change, schedule, now) for change in plan.changes))
+
+
+def _held(change: Change, schedule: Schedule, now: float) -> Change:
+    retry = schedule.retries.get(change.address)
+    if (
+        retry is None
+        or change.disposition is not Disposition.EXECUTE
+        or retry.next_at <= now
+        or retry.digest != digest_of_change(change)
+    ):
+        return change
+    return dataclasses.replace(
+        change, disposition=Disposition.WAITING, reason=retry.reason or "Backoff", message=retry.message, retry_at=retry.next_at
+    )
+
+
+def outlived(schedule: Schedule, plan: Plan | None, objects: Iterable[ManagedObject], unread: frozenset[Scope]) -> list[str]:
+    """Return the keys of retries whose object is as declared by now: an old refusal must not hold back a later change."""
+    if plan is None or not schedule.retries:
+        return []
+    changing = {change.address for change in plan.changes}
+    return [o.address for o in objects if o.address in schedule.retries and o.address not in changing and o.scope not in unread]
+
+
+def keep_reserve(plan: Plan, reset_at: float) -> Plan:
+    """Return ``plan`` with commits waiting for the rate's reset: what is left of it is kept for repairing drift."""
+
+    def hold(change: Change) -> Change:
+        if (
+            change.disposition is not Disposition.EXECUTE
+            or change.cls is not ChangeClass.COMMIT
+            or change.action in {Action.RECORD, Action.FORGET}
+        ):
+            return change
+        return dataclasses.replace(
+            change,
+            disposition=Disposition.WAITING,
+            reason="RateReserve",
+            retry_at=reset_at,
+            message="the rest of the hourly rate is kept for repairing drift",
+        )
+
+    return dataclasses.replace(plan, changes=tuple(hold(change) for change in plan.changes))
+
+
+def digest_of_change(change: Change) -> str:
+    """Return what a retry is bound to: a new desired form is tried at once."""
+    return change.desired.digest if change.desired is not None else f"{change.action}:{change.external_id}"
+
+
+def next_try(
+    key: str, error: ReconcilerError, before: Retry | None, *, digest: str, now: float, low_s: float, high_s: float
+) -> Retry:
+    """Return when to try again after ``error``: the provider's time, or doubled from ``low_s`` up to ``high_s`` with ±20 % jitter."""
+    attempts = (before.attempts if before is not None and before.digest == digest else 0) + 1
+    pause = min(high_s, low_s * 2 ** min(attempts - 1, 30)) * random.uniform(0.8, 1.2)  # noqa: S311
+    if isinstance(error, PermissionDenied):
+        pause = max(pause, FORBIDDEN_S)
+    at = now + pause
+    retry_at = getattr(error, "retry_at", None)
+    if retry_at is not None and retry_at > now + SOON_S:
+        at = float(retry_at)
+    terminal = isinstance(error, ProviderError) and error.retry is RetryKind.SPEC
+    terminal = terminal or (error.code == "RC9001" and attempts >= QUARANTINE_AFTER)
+    told = f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    return Retry(key, attempts, at, digest, error.code, type(error).__name__, told, terminal)

@@ -1,0 +1,182 @@
+"""Links: one authenticated client per integration, kept as long as its connection does not change."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.config.load import Config
+from reconciler.credentials.backends import SecretResolver
+from reconciler.drivers.base import Connection, Driver, ProviderLimits
+from reconciler.drivers.builtin import WebDriver
+from reconciler.drivers.http.budget import UNLIMITED, Budget
+from reconciler.drivers.http.client import ApiClient
+from reconciler.drivers.http.clock import ProviderClock
+from reconciler.drivers.http.network import NetworkPolicy
+from reconciler.drivers.registry import driver_for
+from reconciler.engine.context import Context
+from reconciler.engine.revision import ActiveRevision
+from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
+from reconciler.model.resources import Kind, ResourceId, SecretRef
+from reconciler.model.secrets import SecretValue
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An integration that can be talked to."""
+
+    connection: Connection
+    driver: Driver
+    api: ApiClient
+    budget: Budget
+    read: SecretResolver
+
+    def value(self, ref: SecretRef) -> SecretValue:
+        """Return the value of ``ref``; raises `SecretUnavailable`."""
+        return self.read.read(ref)
+
+
+class ClientPool:
+    """Builds links and remembers them; budgets are shared per credential, whatever connection uses it."""
+
+    def __init__(self, deps: Context, *, read_only: bool = False) -> None:
+        self._deps = deps
+        self._read_only = read_only
+        self._links: dict[ResourceId, Client] = {}
+        self._budgets: dict[str, Budget] = {}
+
+    def budgets(self) -> Mapping[str, Budget]:
+        """Return the budgets by credential id, for status and metrics."""
+        return self._budgets
+
+    def pull_back(self, seconds: float) -> None:
+        """End every stop as much earlier as this host's clock was set back."""
+        for budget in self._budgets.values():
+            budget.pull_back(seconds)
+
+    def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
+        """Return the rate that the provider last told for ``integration``'s credential: limit, remaining, resetAt (epoch seconds)."""
+        link = self._links.get(integration)
+        return link.budget.rate if link is not None else {}
+
+    def clock_of(self, integration: ResourceId) -> ProviderClock | None:
+        """Return what is known of the clock of ``integration``'s provider; None for one that was never reached."""
+        link = self._links.get(integration)
+        return link.api.clock if link is not None else None
+
+    async def link(
+        self, integration: ResourceId, live: ActiveRevision, stored: Mapping[ResourceId, Connection], secrets: SecretResolver
+    ) -> Client:
+        """Return the link of ``integration``, from its manifest or, once that is gone, from the connection kept in the state.
+
+        Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
+        """
+        connection, driver = self._connection(integration, live, stored)
+        known = self._links.get(integration)
+        if known is not None and known.connection == connection and known.read is secrets:
+            return known
+        budget = self._budgets.get(connection.credential_id)
+        if budget is None:
+            budget = await self._deps.store.run(self._new_budget, connection, driver)
+            self._budgets[connection.credential_id] = budget
+        authenticator = driver.authenticator(connection, secrets.read)
+        api = ApiClient(
+            connection,
+            driver,
+            authenticator,
+            session=self._deps.session,
+            budget=budget,
+            clock=self._deps.clock,
+            read_only=self._read_only,
+        )
+        link = Client(connection, driver, api, budget, secrets)
+        self._links[integration] = link
+        return link
+
+    def twins(
+        self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
+    ) -> frozenset[ResourceId]:
+        """Return the other Integrations, declared or kept in the state, that reach the account of ``connection``."""
+        declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
+        found = set()
+        for other in {*declared, *stored} - {connection.integration}:
+            with contextlib.suppress(ReconcilerError):  # one that cannot be connected reaches nothing
+                if _account(self._connection(other, live, stored)[0]) == _account(connection):
+                    found.add(other)
+        return frozenset(found)
+
+    async def local(self, connection: Connection, secrets: SecretResolver, *, hosts: tuple[str, ...] = ()) -> ApiClient:
+        """Return a client, without a credential, for a connection that no Integration declares: the host of an `http` executor's URL,
+        or of a provider's OIDC issuer.
+
+        Raises `AddressRefused` unless ``hosts`` or `network.allow` name the host.
+        """
+        driver = WebDriver(hosts=hosts)
+        budget = self._budgets.get(connection.credential_id)
+        if budget is None:
+            budget = await self._deps.store.run(self._new_budget, connection, driver)
+            self._budgets[connection.credential_id] = budget
+        return ApiClient(
+            connection,
+            driver,
+            driver.authenticator(connection, secrets.read),
+            session=self._deps.session,
+            budget=budget,
+            clock=self._deps.clock,
+            read_only=self._read_only,
+        )
+
+    def _connection(
+        self, integration: ResourceId, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
+    ) -> tuple[Connection, Driver]:
+        resource = live.resources.get(integration)
+        if resource is None:
+            kept = stored.get(integration)
+            if kept is None:
+                raise ReconcilerError(f"{integration} is neither declared nor recorded", code="RC6011")
+            driver = driver_for(kept.provider)
+            if driver is None:
+                raise NotImplementedYet(f"no driver for {kept.provider!r} in this version")
+            return kept, driver
+        provider = str(resource.spec["type"])
+        driver = driver_for(provider)
+        if driver is None:
+            raise NotImplementedYet(
+                f"the {provider!r} driver is not part of this version yet",
+                hint="The manifest is valid; nothing is done at the provider until the driver lands.",
+            )
+        return driver.connect(resource, resource.secret_refs("/auth")), driver
+
+    def _new_budget(self, connection: Connection, driver: Driver) -> Budget:
+        limits = limits_for(connection, driver, self._deps.config)
+        return Budget(
+            connection.credential_id,
+            limits,
+            store=None if self._read_only else self._deps.store.sync,
+            clock=self._deps.clock,
+            run=self._deps.store.run,
+        )
+
+
+def _account(connection: Connection) -> tuple[str, str, str]:
+    return connection.provider, connection.api_url, connection.account.lower()
+
+
+def limits_for(connection: Connection, driver: Driver, config: Config) -> ProviderLimits:
+    """Return the pace in force: what the configuration says, else the published limits, which hold on the provider's own hosts only."""
+    wanted = config.pace.get(connection.provider)
+    if wanted is not None:
+        return dataclasses.replace(
+            driver.limits,
+            writes_per_minute=wanted.writes_per_minute,
+            writes_per_hour=wanted.writes_per_hour,
+            points_per_minute=wanted.points_per_minute,
+        )
+    own = NetworkPolicy(driver.hosts)
+    try:
+        own.check_url(connection.api_url)
+    except AddressRefused:
+        return UNLIMITED
+    return driver.limits

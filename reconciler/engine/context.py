@@ -1,0 +1,33 @@
+"""What the engine is given by the composition root: explicit, frozen, nothing global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reconciler.config.load import Config
+    from reconciler.credentials.keys import KeyRing
+    from reconciler.credentials.redact import Redactor
+    from reconciler.drivers.http.client import HttpSession
+    from reconciler.state.async_store import AsyncStore
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything with an effect that the engine may use."""
+
+    config: Config
+    store: AsyncStore
+    keyring: KeyRing
+    session: HttpSession
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+    log: Any
+    """A structlog logger: ``log.info(event, **fields)``."""
+    actor: str
+    """Who writes: ``daemon:<host>:<pid>`` or ``cli:<user>``; goes into the audit log."""
+    owner: str
+    redactor: Redactor
+    sandbox: bool = False

@@ -1,0 +1,473 @@
+"""The engine: what is live, a slice for each integration, and the status of everything. One per process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.apply import Step
+from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
+from reconciler.engine.compile import integration_of
+from reconciler.engine.conditions import same_but_times
+from reconciler.engine.connections import ClientPool
+from reconciler.engine.context import Context
+from reconciler.engine.journal import notes_of
+from reconciler.engine.lease import TTL_S, Lease, holding
+from reconciler.engine.reconcile import (
+    Prepared,
+    ReconcileContext,
+    ReconcileRequest,
+    ReconcileResult,
+    execute,
+    prepare,
+    run_slice,
+    still_fits,
+)
+from reconciler.engine.revision import ActiveRevision, activate_revision, load_revision, merge, restore
+from reconciler.engine.statuses import EventStatus, Facts, statuses
+from reconciler.engine.suspensions import Suspensions
+from reconciler.engine.telling import EndedRecords, log_steps, log_summary
+from reconciler.engine.view import Busy, SourceState, View
+from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
+from reconciler.model.plan import Disposition, PlanSet
+from reconciler.model.records import Retry
+from reconciler.model.resources import Desired, Kind, Resource, ResourceId
+from reconciler.model.status import ResourceStatus
+from reconciler.planning.approval import Approval
+from reconciler.planning.removal import out_of_reach
+from reconciler.source.base import Source
+
+JITTER = 0.05
+STATUSES_AT_ONCE = 500
+MAX_LOGGED = 100
+"""Problems of a revision that are logged one by one."""
+Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
+"""One piece of work on an integration, under a lease where there are other processes."""
+
+
+class Controller:
+    """Looks at Git, reconciles integrations one slice at a time, and keeps the statuses.
+
+    It holds no truth of its own: dropped and made again, one pass brings everything back.
+    """
+
+    def __init__(self, deps: Context, source: Source, *, read_only: bool = False) -> None:
+        self.deps = deps
+        self.source = source
+        self.links = ClientPool(deps, read_only=read_only)
+        self.live = ActiveRevision()
+        self.state = SourceState()
+        self.view = View()
+        self.on_change: Callable[[], Awaitable[None]] | None = None
+        self.read_event_status: Callable[[EventStatus | None], Awaitable[EventStatus]] | None = None
+        """Given what was found before, it looks only at what moves without a pass: queues and executions."""
+        self._read_only = read_only
+        self.secrets = self._resolver({})
+        self._suspensions = Suspensions()
+        self._desired: Desired | None = None
+        """What was read, and is not stored as the last valid revision yet."""
+        self._draining = False
+        self._loaded = False  # what the state remembers is no revision that was read: it may prune nothing
+        self._locks: dict[ResourceId, asyncio.Lock] = {}
+        self.holder = ""
+        """Name of this process among its peers; empty where it is alone."""
+        self.patient = True
+        self.turned = 0  # how often the clock was seen set back: who keeps times of its own then forgets them
+        self.seen_by_peers: set[ResourceId] = set()
+        """Integrations that some process has looked at, this one or another."""
+        self.counts: dict[ResourceId, int] = {}
+        """Slices ended, by integration: what ``reconcile --wait`` waits for."""
+        self.ended: list[EndedRecords] = []
+        """Slices ended since the last summary."""
+        self.on_slice: Callable[[ReconcileResult, float], None] | None = None
+        self._stored: Mapping[ResourceId, ResourceStatus] = {}
+        """The statuses as the state has them."""
+        self._stored_mark: str | None = None
+        self._generations: Mapping[ResourceId, int] = {}
+        self._generations_of: ActiveRevision | None = None
+        self.on_step: Callable[[Step], None] | None = None
+
+    # -- the source -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up what the state knows: last valid specs, statuses, suspensions."""
+        self._use(await restore(self.deps))
+        self.state.valid = self.live.revision
+        applied = await self.deps.store.get_meta("revision.applied")
+        self.state.applied = applied or ""
+        await self._read_statuses()
+        await self.refresh_suspensions()
+
+    async def sync(self, *, activate: bool = True) -> bool:
+        """Look at the source; True when another revision, or another content, went live. A failure keeps the last good one.
+
+        Without ``activate`` it is used here only: nothing is stored before `activate`, so that what a person turns down never was
+        in force.
+        """
+        try:
+            revision = await self.source.fetch()
+            self.state.fetched, self.state.fetched_at = revision, self.deps.clock()
+            self.state.attempted = revision.id
+            if revision.id == self.live.revision and self._loaded and self.state.error is None:
+                return False
+            desired, snapshot = await load_revision(
+                self.source, revision, self.deps, allow_empty=self.deps.config.source.allow_empty
+            )
+            self.state.notices = tuple(str(notice) for notice in snapshot.notices)
+        except SourceError as error:
+            if self.state.error is None or self.state.error.message != error.message:
+                self.deps.log.warning("source_failed", code=error.code, error=error.message)
+            self.state.error = error
+            return False
+        self.state.error = None
+        self._loaded = True
+        moved = revision.id != self.live.revision or not self.live.complete
+        self._use(await merge(desired, self.deps))
+        self._desired = desired
+        if activate:
+            await self.activate()
+        for problem in self.live.problems[:MAX_LOGGED]:
+            self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
+        if len(self.live.problems) > MAX_LOGGED:
+            self.deps.log.warning("manifest_problems", count=len(self.live.problems), revision=revision.id)
+        return moved
+
+    async def activate(self) -> None:
+        """Store the revision that `sync` read as the last valid one."""
+        if self._desired is not None and not self._read_only:
+            await self.deps.store.set_meta("revision.valid", (await activate_revision(self._desired, self.deps)).revision)
+        self._desired = None
+        self.state.valid = self.live.revision
+
+    def _use(self, live: ActiveRevision) -> None:
+        self.live = live
+        secrets = {r.id: r for r in live.resources.values() if r.id.kind == Kind.SECRET.value}
+        self.secrets = self._resolver(secrets)
+
+    def _resolver(self, secrets: dict[ResourceId, Resource]) -> SecretResolver:
+        config = self.deps.config
+        return SecretResolver(
+            secrets, config.secrets, sandbox=self.deps.sandbox, redactor=self.deps.redactor, reserved=config.own_files
+        )
+
+    async def refresh_suspensions(self) -> None:
+        """Read the suspensions made by command."""
+        self._suspensions = Suspensions(await self.deps.store.suspensions())
+
+    def suspended(self, resource: Resource) -> str:
+        """Return why nothing is begun for ``resource`` now: it, or an Integration it uses, is suspended; empty: it is not."""
+        now = self.deps.clock()
+        for one in (resource.id, *(ref for ref in resource.references if ref.kind == Kind.INTEGRATION.value)):
+            reason = self._suspensions.reason(one, self.live.resources.get(one), now)
+            if reason is not None:
+                return reason if one == resource.id else f"{one} is suspended: {reason}"
+        return ""
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    async def integrations(self) -> tuple[ResourceId, ...]:
+        """Return every integration there is work for: declared, or gone but with something left behind."""
+        declared = {r.id for r in self.live.resources.values() if r.id.kind == Kind.INTEGRATION.value}
+        declared |= {found for r in self.live.resources.values() if (found := integration_of(r)) is not None}
+        left = set(await self.deps.store.integrations_recorded())
+        left |= set(await self.deps.store.connections())
+        return tuple(sorted(declared | left))
+
+    def soonest(self) -> float:
+        """Return when the next integration is due (seconds since the epoch)."""
+        return min(self.view.next_at.values(), default=self.deps.clock() + 1.0)
+
+    def drain(self) -> None:
+        """Take no new batch: what is in flight is finished and recorded."""
+        self._draining = True
+
+    async def plan(self, integration: ResourceId) -> ReconcileResult:
+        """Return what a slice would do now, without a single remote write."""
+        return (await self.prepare(integration)).found()
+
+    async def prepare(self, integration: ResourceId) -> Prepared:
+        """Return the plan of one integration, ready for `execute`; nothing is written."""
+        return await prepare(
+            ReconcileRequest(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps
+        )
+
+    async def execute(self, prepared: Prepared) -> ReconcileResult:
+        """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
+
+        async def work(hold: Lease | None) -> ReconcileResult:
+            setting = self.setting(prepared.setting.live.revision, hold, prepared.setting)
+            return await execute(dataclasses.replace(await still_fits(prepared, self.deps), setting=setting), self.deps)
+
+        return await self.exclusively(prepared.integration, work)
+
+    async def slice(
+        self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False, approval: Approval | None = None
+    ) -> ReconcileResult:
+        """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
+        order = ReconcileRequest(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
+
+        async def work(hold: Lease | None) -> ReconcileResult:
+            await self.refresh_suspensions()
+            return await run_slice(order, self.setting(self.live.revision, hold), self.links, self.deps)
+
+        return await self.exclusively(integration, work)
+
+    async def exclusively(self, integration: ResourceId, work: Work) -> ReconcileResult:
+        """Do ``work`` on an integration, one at a time over all processes, and remember its result.
+
+        Among peers it is done under a lease, which a command waits for and a daemon does not (it is asked again).
+        """
+        async with self._locks.setdefault(integration, asyncio.Lock()):
+            if not self.holder:
+                return await self._work(integration, work, None)
+            for _ in range(int(TTL_S) + 5 if self.patient else 1):
+                async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
+                    if hold is not None:
+                        return await self._work(integration, work, hold)
+                if self.patient:
+                    await asyncio.sleep(1.0)
+            return ReconcileResult(integration, error=Busy(f"another process works on {integration}"))
+
+    def at_work(self, integration: ResourceId) -> bool:
+        """Whether a slice of it is under way in this process."""
+        lock = self._locks.get(integration)
+        return lock is not None and lock.locked()
+
+    async def look_at_clock(self) -> int:
+        """Pull back what waits for a time that a clock set back has put far away; returns `turned`."""
+        now = await self.deps.store.now()
+        back_s = await self.deps.store.look_at_clock(now)
+        if back_s:
+            self.turned += 1
+            self.view.next_at = dict.fromkeys(self.view.next_at, now)
+            self.links.pull_back(back_s)
+            self.deps.log.warning("clock_set_back", seconds=round(back_s))
+        return self.turned
+
+    async def _work(self, integration: ResourceId, work: Work, hold: Lease | None) -> ReconcileResult:
+        await self.look_at_clock()
+        began = self.deps.clock()
+        result = await work(hold)
+        try:
+            await self.remember(result)
+        except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
+            self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
+            result.error = error
+            self.view.results[integration] = result
+            self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
+        now = self.deps.clock()
+        self.ended.append(EndedRecords(result, began, now))
+        self.counts[integration] = self.counts.get(integration, 0) + 1
+        if self.on_slice is not None:
+            self.on_slice(result, now - began)
+        return result
+
+    def setting(
+        self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None
+    ) -> ReconcileContext:
+        """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
+        live, secrets, suspensions = self.live, self.secrets, self._suspensions
+        if before is not None:
+            live, secrets, suspensions = before.live, before.secrets, before.suspensions
+
+        async def go_on() -> bool:
+            if self._draining or (revision is not None and self.live.revision != revision):
+                return False
+            if hold is not None and not await hold.keep():
+                return False
+            return await self.deps.store.suspensions() == suspensions.by_command
+
+        return ReconcileContext(live, secrets, suspensions, go_on, hold, self.on_step)
+
+    async def run_all(
+        self, *, ignore_backoff: bool = False, explicit: bool = False, only: Iterable[ResourceId] | None = None
+    ) -> PlanSet:
+        """One full pass over every integration, side by side; one that fails never stops the others."""
+        todo = tuple(only) if only is not None else await self.integrations()
+        results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff, explicit=explicit) for one in todo))
+        await self.finish_pass()
+        plans = tuple(result.plan for result in results if result.plan is not None)
+        self.log_summary()
+        return PlanSet(self.live.revision, plans)
+
+    async def share(self, integration: ResourceId) -> None:
+        """Tell the peers when an integration is due next, and who looked at it last."""
+        ahead = self.view.next_at[integration] - self.deps.clock()
+        now = await self.deps.store.now()
+        value = {"next_at": now + ahead, "by": self.holder, "at": now}
+        await self.deps.store.set_cursors({f"slice/{integration.path}": value})
+
+    async def _shared(self) -> dict[ResourceId, Any]:
+        rows = await self.deps.store.cursors("slice/")
+        return {ResourceId.from_path(name.removeprefix("slice/")): value for name, value in rows.items()}
+
+    async def due(self) -> dict[ResourceId, float]:
+        """Return when each integration is due, by the database's clock: 0 for one that nobody has looked at."""
+        known = {one: float(value["next_at"]) for one, value in (await self._shared()).items()}
+        return {one: known.get(one, 0.0) for one in await self.integrations()}
+
+    async def _catch_up(self) -> None:
+        """Take up what the peers found: the status of what another looked at last is that other's."""
+        for integration, value in (await self._shared()).items():
+            if value["by"] != self.holder:
+                self.view.results.pop(integration, None)
+            self.seen_by_peers.add(integration)
+        await self._read_statuses()
+
+    async def _read_statuses(self) -> None:
+        """Take the statuses from the state, where any process has stored another since we read or stored them."""
+        mark = await self.deps.store.statuses_mark()
+        if mark != self._stored_mark:
+            self.view.statuses = self._stored = await self.deps.store.statuses()
+            self._stored_mark = mark
+
+    async def finish_pass(self) -> None:
+        """Compute every status once, store and publish it."""
+        if self.holder:
+            await self._catch_up()
+        await self._try_secrets()
+        known = await self.integrations()
+        gone = [one for one in self.view.results if one not in known]
+        for one in gone:
+            self.view.results.pop(one)
+        await self.refresh_outside(whole=True)
+        facts = Facts(self.live, dict(self.view.results), self.view.secrets, dict(self.view.next_at), self.view.outside)
+        # On a thread: thousands of resources take longer than a delivery may wait for the event loop.
+        now, generations = self.deps.clock(), await self._known_generations()
+        self.view.statuses = await asyncio.to_thread(statuses, facts, self.view.statuses, generations, now)
+        self.view.passed_at = self.deps.clock()
+        if not self._read_only:
+            await self._store_statuses(self.view.statuses)
+            if self._all_settled():
+                self.state.applied = self.live.revision
+                await self.deps.store.set_meta("revision.applied", self.live.revision)
+        if self.on_change is not None:
+            await self.on_change()
+
+    async def _known_generations(self) -> Mapping[ResourceId, int]:
+        """Return the generations: read again where another revision went live, here or at a peer."""
+        if self._generations_of is not self.live or self.holder:
+            live = self.live
+            self._generations = await self.deps.store.generations()
+            self._generations_of = live
+        return self._generations
+
+    async def _store_statuses(self, found: Mapping[ResourceId, ResourceStatus]) -> None:
+        """Store the statuses that changed, part by part: what comes in between does not wait for all of them."""
+        changed, gone = await asyncio.to_thread(_changed, self._stored, found)
+        for start in range(0, max(len(changed), len(gone)), STATUSES_AT_ONCE):
+            part = slice(start, start + STATUSES_AT_ONCE)
+            self._stored_mark = await self.deps.store.save_statuses(changed[part], gone=gone[part])
+        self._stored = found
+
+    async def refresh_outside(self, *, whole: bool = False) -> None:
+        """Read what is known of events and stages; ``whole``: what only a pass shows, too."""
+        if self.read_event_status is not None:
+            self.view.outside = await self.read_event_status(None if whole else self.view.outside)
+
+    def _all_settled(self) -> bool:
+        return bool(self.view.results or self.live.resources) and all(
+            r.error is None
+            and not r.report.failed
+            and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
+            for r in self.view.results.values()
+        )
+
+    async def _try_secrets(self) -> None:
+        """Read every declared value: what is missing is said on the Secret itself, too."""
+        self.view.secrets = await self.deps.store.run(self._missing_secrets)
+
+    def _missing_secrets(self) -> dict[ResourceId, ReconcilerError]:
+        missing: dict[ResourceId, ReconcilerError] = {}
+        for resource in self.live.resources.values():
+            if resource.id.kind != Kind.SECRET.value:
+                continue
+            try:
+                self.secrets.check(resource)
+            except SecretUnavailable as error:
+                missing[resource.id] = error
+        return missing
+
+    # -- afterwards -------------------------------------------------------------------------------------------------
+
+    async def remember(self, result: ReconcileResult) -> None:
+        """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
+        now = self.deps.clock()
+        config = self.deps.config.reconcile
+        schedule = await self.deps.store.run(Schedule.load, self.deps.store.sync)
+        failed = result.report.failed
+
+        def again(key: str, error: ReconcilerError, digest: str) -> Retry:
+            before = schedule.retries.get(key)
+            return next_try(key, error, before, digest=digest, now=now, low_s=config.retry_min, high_s=config.retry_max)
+
+        path = result.integration.path
+        retries = [
+            again(s.change.address, s.error, digest_of_change(s.change)) for s in result.report.steps if s.error is not None
+        ]
+        retries += [again(path, result.error, "")] if result.error is not None else []
+        healed: list[str] = [
+            s.change.address for s in result.report.steps if s.error is None and s.change.address in schedule.retries
+        ]
+        healed += [path] if result.error is None and path in schedule.retries else []
+        healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
+        await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
+        self.view.results[result.integration] = result
+        self.view.next_at[result.integration] = self._next_at(result, retries, now)
+        if self.holder:
+            await self.share(result.integration)
+        notes = notes_of(result, self.live, self.view.next_at[result.integration], now)
+        if notes:
+            await self.deps.store.journal(notes)
+        log_steps(self.deps.log, result, self.live.revision)
+        done = result.integration not in self.live.resources and not result.recorded and result.error is None
+        if done and not await self.deps.store.recorded(result.integration):  # else another Integration takes them over
+            await self.deps.store.drop_connection(result.integration)
+
+    def _next_at(self, result: ReconcileResult, retries: Iterable[Retry], now: float) -> float:
+        """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""
+        resource = self.live.resources.get(result.integration)
+        intervals = [
+            r.lifecycle.interval_s
+            for r in self.live.resources.values()
+            if integration_of(r) == result.integration and r.lifecycle.interval_s
+        ]
+        if resource is not None and resource.lifecycle.interval_s:
+            intervals.append(resource.lifecycle.interval_s)
+        interval = min(intervals) if intervals else self.deps.config.reconcile.interval
+        times = [now + interval * random.uniform(1 - JITTER, 1)]  # noqa: S311 - spreads load; never beyond the interval
+        times += [retry.next_at for retry in retries if not retry.terminal]
+        if result.plan is not None:
+            times += [c.retry_at for c in result.plan.changes if c.retry_at is not None]
+        if result.report.skipped and not retries:
+            times.append(now + self.deps.config.reconcile.retry_min)
+        times += [now + 1.0] if any(getattr(e, "unknown_outcome", False) for e in result.report.failed.values()) else []
+        for error in result.scope_errors.values():
+            at = getattr(error, "retry_at", None)
+            if at is not None:
+                times.append(max(at, now + self.deps.config.reconcile.retry_min))
+            elif getattr(error, "retry", None) is RetryKind.BACKOFF and not out_of_reach(error):
+                times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
+        return max(min(times), now + 0.2)
+
+    def log_summary(self) -> None:
+        """Log what the slices since the last summary did, and when the next is due."""
+        ended, self.ended = tuple(self.ended), []
+        now = self.deps.clock()
+        soonest = min((self.view.next_at.get(one.result.integration, now) for one in ended), default=now)
+        log_summary(self.deps.log, ended, revision=self.live.revision, next_in_s=soonest - now)
+
+
+def _changed(
+    stored: Mapping[ResourceId, ResourceStatus], found: Mapping[ResourceId, ResourceStatus]
+) -> tuple[list[ResourceStatus], list[ResourceId]]:
+    """Return the statuses that are to be stored, and which are to be dropped. The time of the next look is not kept."""
+    changed = [row for identity, row in found.items() if (old := stored.get(identity)) is None or not same_but_times(row, old)]
+    return changed, [identity for identity in stored if identity not in found]
+
+
+__all__ = ["Busy", "Controller", "SourceState", "View", "Work"]

@@ -1,0 +1,122 @@
+"""The clock: APScheduler ticks for housekeeping. A tick carries nothing; the slot comes from the database's clock.
+
+What is due for reconciling lies in the state and is looked for by `reconciler.engine.loop`; here are the jobs that have a
+period of their own: retention, the audit anchor, the watchdog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from reconciler.engine.context import Context
+from reconciler.engine.runtime import Runtime
+from reconciler.engine.statuses import iso
+from reconciler.model.errors import ReconcilerError
+
+RETENTION_EVERY_S = 3600
+HEARTBEAT_S = 1
+DEAD_AFTER_S = 5.0
+"""A peer without a heartbeat for this long is dead: its slices are taken over."""
+ANCHOR_EVERY_S = 300
+BATCH = 500
+"""Rows that are dropped at once: nobody waits for the database longer than that takes."""
+PAUSE_S = 0.02
+"""Between two of these, so that the disk is not theirs alone either."""
+
+
+async def _all(prune: Callable[[], Awaitable[int]]) -> int:
+    """Drop batch after batch until there is no more; whoever else needs the database gets it in between."""
+    dropped = 0
+    while count := await prune():
+        dropped += count
+        await asyncio.sleep(PAUSE_S)
+    return dropped
+
+
+class Clock:
+    """Periodic housekeeping of one process; `start` on the running loop."""
+
+    def __init__(
+        self, deps: Context, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
+    ) -> None:
+        self._deps = deps
+        self._runtime = runtime
+        self._alive = alive
+        self._notify = notify
+        self._watchdog_s = watchdog_s
+        self._periods: dict[str, float] = {}
+        self._peers = deps.store.dialect != "sqlite"
+        self._scheduler = AsyncIOScheduler(
+            timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
+        )
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._every(RETENTION_EVERY_S, "retention", self._retention)
+        self._every(ANCHOR_EVERY_S, "anchor", self._anchor)
+        if self._peers:
+            self._every(HEARTBEAT_S, "heartbeat", self._heartbeat)
+        if self._watchdog_s:
+            self._every(self._watchdog_s, "watchdog", self._watchdog)
+        self._scheduler.start()
+
+    def again(self) -> None:
+        """The clock was set back: every job counts its period from now, or it would wait until the old time has come."""
+        for name, seconds in self._periods.items():
+            self._scheduler.reschedule_job(name, trigger="interval", seconds=seconds, jitter=min(30, seconds / 20))
+
+    def stop(self) -> None:
+        """Stop ticking; a job under way ends by itself."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def _every(self, seconds: float, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        self._periods[name] = seconds
+        self._scheduler.add_job(
+            self._guarded, "interval", seconds=seconds, id=name, args=(name, job), jitter=min(30, seconds / 20)
+        )
+
+    async def _guarded(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except ReconcilerError as error:
+            self._deps.log.warning("tick_failed", action=name, code=error.code, error=error.message)
+
+    async def _heartbeat(self) -> None:
+        """Say that this process lives, and take over what dead peers left (the engine by itself never does)."""
+        store = self._deps.store
+        await store.beat(self._runtime.executor_id)
+        for peer in await store.dead_executors(DEAD_AFTER_S):
+            await store.release_leases_of(peer)
+            taken = await self._runtime.recover(peer)
+            await store.remove_executor(peer)
+            self._deps.log.warning("peer_taken_over", outcome="recovered", error="", executor=peer, slices=taken)
+
+    async def _retention(self) -> None:
+        """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""
+        store, retention = self._deps.store, self._deps.config.retention
+        now = await store.now()
+        dropped = await _all(lambda: store.prune_history(now - retention.history, BATCH))
+        dropped += await _all(lambda: store.prune_events(now - retention.inbox, BATCH))
+        dropped += await _all(lambda: store.prune_executions(now - retention.history, BATCH))
+        workflows = await _all(lambda: self._runtime.prune(iso(now - 86_400), BATCH))
+        await store.checkpoint()
+        self._deps.log.debug("retention", rows=dropped, workflows=workflows)
+
+    async def _anchor(self) -> None:
+        """Write the audit log's head to the log and to the anchor's file: a cut tail is found only against a copy elsewhere."""
+        seq, digest = await self._deps.store.audit_head()
+        self._deps.log.info("audit_anchor", seq=seq, hash=digest)
+        try:
+            await self._deps.store.keep_anchor()
+        except (OSError, ValueError) as error:
+            self._deps.log.warning("anchor_not_kept", error=type(error).__name__)
+
+    async def _watchdog(self) -> None:
+        """Systemd is told only while the loops advance."""
+        if self._alive():
+            self._notify("WATCHDOG=1")

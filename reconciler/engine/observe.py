@@ -1,0 +1,289 @@
+"""Look at the world: every scope that matters, conditionally where possible, twice where absence would matter.
+
+What is recorded and not in its scope is looked for where its container is now (`Container`): a name may have been given to
+another repository, and the object lives on in the renamed one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from reconciler.drivers.base import Api, ManagedType
+from reconciler.engine.context import Context
+from reconciler.engine.foreign import Veil, hidden_by, own_texts
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, RateLimited, ReconcilerError, ScopeGone
+from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
+from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Address
+from reconciler.planning.plan import ScopeView
+from reconciler.planning.removal import out_of_reach
+from reconciler.state import StoredObservation
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What we have reason to believe exists in a scope: absence of any of these is believed only when read twice."""
+
+    external_ids: frozenset[str] = frozenset()
+    markers: frozenset[tuple[str, str]] = frozenset()
+    natural_keys: frozenset[str] = frozenset()
+    containers: Mapping[str, str] = field(default_factory=dict)
+    """By external id the container in which it was seen last, where that is known."""
+    leaving: bool = False
+    """Something is recorded there, and nothing is declared."""
+
+    def moved_from(self, view: ScopeView) -> frozenset[str]:
+        """Return the containers of what is not to be seen in ``view``."""
+        if view.error is not None and not isinstance(view.error, ScopeGone):
+            return frozenset()
+        seen = {one.external_id for one in view.objects}
+        return frozenset(container for external_id, container in self.containers.items() if external_id not in seen)
+
+    def missing_from(self, objects: Iterable[ObservedObject]) -> bool:
+        """Whether anything expected is not among ``objects``."""
+        seen = tuple(objects)
+        ids = {o.external_id for o in seen}
+        markers = {(o.marker.owner, o.marker.uid) for o in seen if o.marker is not None}
+        keys = {o.natural_key for o in seen}
+        return bool(self.external_ids - ids or self.markers - markers or self.natural_keys - keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is declared, recorded and in doubt of the integration that is looked at."""
+
+    desired: tuple[ManagedObject, ...] = ()
+    recorded: tuple[RecordedObject, ...] = ()
+    intents: tuple[Intent, ...] = ()
+
+
+Veiled = Callable[[Scope], Veil]
+"""What hides the foreign parts of a scope's objects."""
+
+
+@dataclass(slots=True)
+class ObservedState:
+    """Views by scope, and the observations that are to be stored for the next conditional read."""
+
+    views: dict[Scope, ScopeView] = field(default_factory=dict)
+    fresh: dict[Scope, StoredObservation] = field(default_factory=dict)
+
+
+def expectations(
+    recorded: Iterable[RecordedObject], intents: Iterable[Intent], desired: Iterable[ManagedObject] = ()
+) -> dict[Scope, Expected]:
+    """Return by scope what is believed to exist: recorded objects, and writes without a known outcome."""
+    ids: dict[Scope, set[str]] = {}
+    containers: dict[Scope, dict[str, str]] = {}
+    leaving: set[Scope] = set()
+    declared = {one.scope for one in desired}
+    markers: dict[Scope, set[tuple[str, str]]] = {}
+    keys: dict[Scope, set[str]] = {}
+    for record in recorded:
+        ids.setdefault(record.scope, set()).add(record.external_id)
+        if record.tombstone:  # it was deleted where it was; only its absence is to be shown
+            continue
+        leaving.add(record.scope)
+        if record.container not in {"", NO_CONTAINER}:
+            containers.setdefault(record.scope, {})[record.external_id] = record.container
+    for intent in intents:
+        if intent.marker is not None:
+            markers.setdefault(intent.scope, set()).add((intent.marker.owner, intent.marker.uid))
+        elif intent.natural_key:
+            keys.setdefault(intent.scope, set()).add(intent.natural_key)
+    return {
+        scope: Expected(
+            frozenset(ids.get(scope, ())),
+            frozenset(markers.get(scope, ())),
+            frozenset(keys.get(scope, ())),
+            containers.get(scope, {}),
+            scope in leaving - declared,
+        )
+        for scope in {*ids, *markers, *keys}
+    }
+
+
+async def observe(
+    api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Context
+) -> ObservedState:
+    """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
+
+    Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).
+    """
+    expected = expectations(known.recorded, known.intents, known.desired)
+    declared = _by_scope(known)
+    hide = hidden_by(partial(_digest, deps))
+    wanted = sorted(set(scopes))
+    stored = await deps.store.observations(wanted)
+    world = ObservedState()
+    gate = asyncio.Semaphore(deps.config.reconcile.concurrency)
+    stop: list[ReconcilerError] = []
+
+    def veiled(scope: Scope) -> Veil:
+        return Veil(hide, owner=deps.owner, own=own_texts(declared.get(scope, ())))
+
+    async def look(scope: Scope) -> None:
+        async with gate:
+            if stop:  # a refused credential or a rate limit: no further call is worth making
+                world.views[scope] = ScopeView(error=stop[0])
+                return
+            try:
+                looked = await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope))
+                _take(looked, scope, world, veiled(scope), deps.clock())
+            except ReconcilerError as error:
+                world.views[scope] = ScopeView(error=error)
+                if error.code == "RC5011" or isinstance(error, RateLimited):
+                    stop.append(error)
+
+    await asyncio.gather(*(look(scope) for scope in wanted))
+    await _follow(api, types, expected, world, veiled)
+    if world.fresh:
+        await deps.store.save_observations(list(world.fresh.values()))
+    return world
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What one scope showed: a fresh list, or the stored one where that still holds."""
+
+    objects: tuple[ObservedObject, ...]
+    reads: int = 1
+    answer: Observed | None = None
+    place: Scope | None = None
+    """Where the scope is now, if it was renamed."""
+    read_only: str = ""
+
+
+async def _look(
+    api: Api, kind: ManagedType, scope: Scope, expected: Expected | None, stored: StoredObservation | None
+) -> _Looked:
+    answer = await kind.observe(api, scope, stored.validators if stored is not None else None)
+    if isinstance(answer, NotModified):
+        if stored is None:
+            raise ProviderError(f"{scope}: 'not modified' for a list that was never read", code="RC5021")
+        looked = _Looked(stored.objects)
+    else:
+        looked = _Looked(answer.objects, 1, answer)
+    if expected is not None and expected.missing_from(looked.objects):
+        again = await kind.observe(api, scope, None)
+        if isinstance(again, Observed):
+            looked = dataclasses.replace(looked, objects=again.objects, reads=2, answer=again)
+    if isinstance(answer, Observed) and answer.redirected_to:
+        looked = dataclasses.replace(looked, place=Scope(scope.type, answer.redirected_to))
+    if expected is not None and expected.leaving and looked.objects:
+        with contextlib.suppress(NotFound, PermissionDenied):
+            there = await kind.container(api, scope)
+            looked = dataclasses.replace(looked, read_only=there.read_only if there is not None else "")
+    return looked
+
+
+def _take(looked: _Looked, scope: Scope, world: ObservedState, veil: Veil, now: float) -> None:
+    objects = tuple(veil.over(one) for one in looked.objects)
+    if looked.answer is not None:
+        world.fresh[scope] = StoredObservation(scope, looked.answer.validators, objects, now)
+    world.views[scope] = ScopeView(objects=objects, reads=looked.reads, place=looked.place, read_only=looked.read_only)
+
+
+async def _follow(
+    api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: ObservedState, veiled: Veiled
+) -> None:
+    """Look for what is not in its scope any more by the id of its container; where that fails, nothing is known of the scope."""
+    lost: dict[tuple[str, str], list[Scope]] = {}
+    for scope, expectation in sorted(expected.items(), key=lambda item: item[0]):
+        view = world.views.get(scope)
+        for container in expectation.moved_from(view) if view is not None else ():
+            lost.setdefault((scope.type, container), []).append(scope)
+    for (type_, container), scopes in lost.items():
+        try:
+            await _find(api, types[type_], container, scopes[0], world, veiled)
+        except ReconcilerError as error:
+            for scope in scopes:
+                world.views[scope] = ScopeView(error=world.views[scope].error or error)
+
+
+async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:
+    """Note where ``container`` is now, and look at it unless that was done under its present name."""
+    found = await kind.container(api, asked, container)
+    if found is None:
+        return
+    place = Scope(asked.type, found.key)
+    if isinstance(world.views[asked].error, ScopeGone):
+        error = ScopeGone(
+            f"{asked.key} is called {found.key} now", status=404, hint=f"Write '{found.key}' in the manifest; the object is kept."
+        )
+        world.views[asked] = ScopeView(error=error)
+    view = world.views.get(place)
+    if view is None:
+        answer = await kind.observe(api, place, None)
+        objects = answer.objects if isinstance(answer, Observed) else ()
+        view = ScopeView(objects=tuple(veiled(asked).over(one) for one in objects))
+    world.views[place] = dataclasses.replace(view, container=container, read_only=found.read_only)
+
+
+def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
+    """Return what is declared and recorded by scope; its texts are collected scope by scope, never for thousands at once."""
+    found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
+    ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
+    for one in ours:
+        found.setdefault(one.scope, []).append(one)
+    return found
+
+
+# ---- identity at the provider
+
+NO_CONTAINER = "-"
+"""Recorded where the provider has no id for what a scope names, or does not show it to this credential: not asked again."""
+LOOKUPS = 200
+"""Containers that are looked up a pass: after an update of this program thousands may be unknown, and rates are limited."""
+TOGETHER = 8
+
+
+async def container_of(api: Api, kind: ManagedType, scope: Scope) -> str:
+    """Return the id of what ``scope`` names, to be recorded; empty where that is to be asked again."""
+    try:
+        found = await kind.container(api, scope)
+    except (NotFound, PermissionDenied):
+        return NO_CONTAINER
+    except ReconcilerError:
+        return ""
+    return found.id if found is not None else NO_CONTAINER
+
+
+async def first_seen(
+    api: Api, types: Mapping[str, ManagedType], recorded: Iterable[RecordedObject], world: ObservedState
+) -> list[RecordedObject]:
+    """Return the records whose object is seen in its scope for the first time, with what the scope names at the provider."""
+    ids = {(scope, one.external_id): view for scope, view in world.views.items() for one in view.objects}
+    found = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
+    scopes = sorted({record.scope for record in found if not record.container})[:LOOKUPS]
+    gate = asyncio.Semaphore(TOGETHER)
+
+    async def look(scope: Scope) -> str:
+        async with gate:
+            return await container_of(api, types[scope.type], scope)
+
+    known = dict(zip(scopes, await asyncio.gather(*map(look, scopes)), strict=True))
+    return [
+        dataclasses.replace(record, seen=True, container=record.container or known.get(record.scope, ""))
+        for record in found
+        if not record.seen or known.get(record.scope)
+    ]
+
+
+def unread(world: ObservedState, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
+    """Return the scopes that could not be read, with the reason; not those where nothing is declared and no further try helps."""
+    scopes = {one.scope for one in declared}
+    return {
+        scope: view.error
+        for scope, view in world.views.items()
+        if view.error is not None and (scope in scopes or not out_of_reach(view.error))
+    }
+
+
+def _digest(deps: Context, text: str) -> str:
+    return deps.keyring.fingerprint(Address("foreign"), "", SecretValue(text)).partition(":")[2]

@@ -1,0 +1,383 @@
+"""One integration's slice: connect, resolve, observe, decide; then apply exactly that, and look again. The unit of distributed work.
+
+`prepare` ends with a plan and writes nothing; `execute` carries out the plan that it is given and decides nothing. What a person
+approves between the two is therefore what runs. The parts lie in `compiling`, `observing`, `applying` and `reconciler.planning`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
+from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
+from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
+from reconciler.engine.connections import Client, ClientPool
+from reconciler.engine.context import Context
+from reconciler.engine.handover import known_of
+from reconciler.engine.lease import Lease
+from reconciler.engine.observe import Known, ObservedState, first_seen, observe, unread
+from reconciler.engine.revision import ActiveRevision
+from reconciler.engine.suspensions import Suspensions
+from reconciler.model.errors import (
+    NotFound,
+    PermissionDenied,
+    PlanMoved,
+    ProviderProtocolError,
+    ReconcilerError,
+    ValidationFailed,
+)
+from reconciler.model.objects import Intent, ManagedObject, RecordedObject, Scope, WriteOnly
+from reconciler.model.plan import Action, Change, Disposition, Plan
+from reconciler.model.resources import Resource, ResourceId
+from reconciler.model.secrets import SecretValue
+from reconciler.model.status import CredentialReport
+from reconciler.model.values import Address
+from reconciler.planning.approval import Approval, seen_in, withheld
+from reconciler.planning.plan import PlanInput, PlanLimits, make_plan
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRequest:
+    """What one slice is asked to do."""
+
+    integration: ResourceId
+    prune: bool = True
+    ignore_backoff: bool = False
+    """A command or a new commit: whatever waits for its next try is tried now."""
+    explicit: bool = False
+    """A command: what the provider refused for good is tried now, too."""
+    claim: bool = False
+    """`rebuild`: objects of types without a marker are ours by their natural key alone."""
+    keep: Callable[[Change], bool] | None = None
+    """Only these changes are part of the plan."""
+    approval: Approval | None = None
+    """What a person approved: of a plan made later, nothing else is executed."""
+
+
+@dataclass(slots=True)
+class ReconcileResult:
+    """What one slice found and did. ``error`` is what stopped the whole integration, if anything did."""
+
+    integration: ResourceId
+    error: ReconcilerError | None = None
+    plan: Plan | None = None
+    report: Report = field(default_factory=Report)
+    compiled: Compiled = field(default_factory=Compiled)
+    world: ObservedState = field(default_factory=ObservedState)
+    credential: CredentialReport | None = None
+    recorded: tuple[RecordedObject, ...] = ()
+    suspended: Mapping[ResourceId, str] = field(default_factory=dict)
+    moved: tuple[Change, ...] = ()
+    """Changes that became necessary and are not part of what was approved: not made."""
+    planned_at: float = 0.0
+
+    @property
+    def scope_errors(self) -> dict[Scope, ReconcilerError]:
+        """Scopes that could not be read though something in them is to be done, with the reason."""
+        return unread(self.world, self.compiled.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileContext:
+    """What a slice works on: the live revision, and what lives as long as it."""
+
+    live: ActiveRevision
+    secrets: SecretResolver
+    suspensions: Suspensions
+    go_on: Callable[[], Awaitable[bool]] | None = None
+    hold: Lease | None = None
+    """The lease that this slice works under, where there are other processes."""
+    on_step: Callable[[Step], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan and everything it was made from. Executing it looks at nothing else."""
+
+    order: ReconcileRequest
+    setting: ReconcileContext
+    now: float
+    """The moment the plan is for: rules that end (``ignore[].until``) hold for the writes if they held for the plan."""
+    error: ReconcilerError | None = None
+    plan: Plan | None = None
+    link: Client | None = None
+    twins: frozenset[ResourceId] = frozenset()
+    """Other Integrations of the same account: what a resource leaves there when it names this one is known here."""
+    compiled: Compiled = field(default_factory=Compiled)
+    world: ObservedState = field(default_factory=ObservedState)
+    credential: CredentialReport | None = None
+    recorded: tuple[RecordedObject, ...] = ()
+    fresh: tuple[RecordedObject, ...] = ()
+    """Those of ``recorded`` whose object was seen, or whose container was found out, for the first time."""
+    intents: tuple[Intent, ...] = ()
+    suspended: Mapping[ResourceId, str] = field(default_factory=dict)
+    moved: tuple[Change, ...] = ()
+
+    @property
+    def integration(self) -> ResourceId:
+        """What it is a plan for."""
+        return self.order.integration
+
+    def found(self) -> ReconcileResult:
+        """Return what is known before anything is done."""
+        return ReconcileResult(
+            self.integration,
+            self.error,
+            self.plan,
+            compiled=self.compiled,
+            world=self.world,
+            credential=self.credential,
+            recorded=self.recorded,
+            suspended=self.suspended,
+            moved=self.moved,
+            planned_at=self.now,
+        )
+
+    def approval(self, *, blocked: bool = False) -> Approval:
+        """Return what a person approves with this plan, or with the digest of its ``blocked`` set."""
+        plan = self.plan if self.plan is not None else Plan(self.integration, ())
+        make = Approval.of_blocked if blocked else Approval.of
+        return make(plan, seen_in(self.world.views), self.now)
+
+
+async def run_slice(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> ReconcileResult:
+    """Reconcile one integration. Never raises for what the world or the repository did wrong: that is in the result."""
+    return await execute(await prepare(order, setting, links, deps), deps)
+
+
+async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> Prepared:
+    """Look, and make the plan. Nothing is written, neither at the provider nor into what is recorded."""
+    made = Prepared(order, setting, deps.clock())
+    try:
+        stored = await deps.store.connections()
+        link = await links.link(order.integration, setting.live, stored, setting.secrets)
+        made = dataclasses.replace(made, link=link, twins=links.twins(link.connection, setting.live, stored))
+        made = await _compile(made, deps)
+        return await _decide(made, deps)
+    except ReconcilerError as error:
+        return dataclasses.replace(made, error=error, recorded=await deps.store.recorded(order.integration))
+
+
+async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
+    """Carry out the plan of ``prepared``, and nothing else; what its observation taught is recorded first."""
+    result = prepared.found()
+    try:
+        await _keep(prepared, deps)
+        if prepared.error is None and prepared.plan is not None:
+            await _act(prepared, prepared.plan, result, deps)
+    except ReconcilerError as error:
+        result.error = error
+    if result.error is not None or result.report.steps:  # else it stands as it was read for the plan
+        result.recorded = await deps.store.recorded(prepared.integration)
+    return result
+
+
+async def still_fits(prepared: Prepared, deps: Context) -> Prepared:
+    """Return ``prepared`` without the changes whose record or open write is another by now: another process was at work since."""
+    if prepared.plan is None:
+        return prepared
+    recorded, intents = await deps.store.run(
+        known_of, prepared.integration, prepared.twins, prepared.setting.live, deps.store.sync
+    )
+    stale = _stale(prepared, recorded, intents)
+    if not stale:
+        return prepared
+    open_now = {intent.id for intent in intents}
+    plan, moved = withheld(prepared.plan, lambda change: not stale & {change.address, change.previous})
+    plan = dataclasses.replace(plan, settlements=tuple(one for one in plan.settlements if one[0] in open_now))
+    fresh = {one.address: one for one in prepared.fresh if one.address not in stale}
+    recorded = tuple(fresh.get(record.address, record) for record in recorded)
+    return dataclasses.replace(
+        prepared, plan=plan, recorded=recorded, fresh=tuple(fresh.values()), moved=(*prepared.moved, *moved)
+    )
+
+
+def _stale(prepared: Prepared, recorded: Iterable[RecordedObject], intents: Iterable[Intent]) -> set[Address]:
+    before, now = ({r.address: _unplaced(r) for r in rows} for rows in (prepared.recorded, recorded))
+    were, are = ({intent.id: intent.address for intent in rows} for rows in (prepared.intents, intents))
+    changed = {address for address in before.keys() | now.keys() if before.get(address) != now.get(address)}
+    return changed | {address for known, other in ((were, are), (are, were)) for i, address in known.items() if i not in other}
+
+
+async def _compile(made: Prepared, deps: Context) -> Prepared:
+    link, live = made.link, made.setting.live
+    if link is None:
+        return made
+    users = users_of(made.integration, live.resources.values())
+    made = dataclasses.replace(made, credential=await _check(link, users, live, deps))
+    compiled = await compile_resources(link.driver, link.api, users, deps, made.setting.secrets.read)
+    return dataclasses.replace(made, compiled=compiled)
+
+
+async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision, deps: Context) -> CredentialReport:
+    """Try the credential; raises `AuthFailed` so that nothing else is asked of a provider that refuses it."""
+    needs: dict[str, str] = {}
+    resource = live.resources.get(link.connection.integration)
+    if resource is not None:
+        needs.update({str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()})
+    for user in users:
+        needs.update(link.driver.needs(user))
+    try:
+        return await link.driver.check(link.api, needs)
+    except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
+        # A credential that may not ask about itself, or a server without that call: what it may do shows in the work.
+        return CredentialReport(valid=True, message=f"not checked: {error.message}")
+
+
+async def _decide(made: Prepared, deps: Context) -> Prepared:
+    """Observe every scope that matters and make the plan."""
+    order, setting, link = made.order, made.setting, made.link
+    if link is None:
+        return made
+    recorded, intents = await deps.store.run(known_of, order.integration, made.twins, setting.live, deps.store.sync)
+    scopes = {o.scope for o in made.compiled.objects} | {r.scope for r in recorded} | {i.scope for i in intents}
+    world = await observe(link.api, link.driver.types, scopes, Known(made.compiled.objects, recorded, intents), deps)
+    fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}
+    recorded = tuple(fresh.get(record.address, record) for record in recorded)
+    now = deps.clock()
+    suspended = setting.suspensions.of(order.integration, setting.live, now)
+    made = dataclasses.replace(
+        made, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
+    )
+    schedule = await deps.store.run(Schedule.load, deps.store.sync)
+    approvals = frozenset(await deps.store.approvals())
+    plan = make_plan(_input(made, link, schedule, approvals, deps))
+    if order.keep is not None:
+        plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
+    plan = plan if order.ignore_backoff else hold_back(plan, schedule, now)
+    if link.budget.low():
+        plan = keep_reserve(plan, float(link.budget.rate.get("resetAt", 0)))
+    moved: tuple[Change, ...] = ()
+    if order.approval is not None:
+        plan, moved = order.approval.narrowed(plan, seen_in(world.views), now)
+    return dataclasses.replace(made, plan=plan, moved=moved)
+
+
+def _input(made: Prepared, link: Client, schedule: Schedule, approvals: frozenset[str], deps: Context) -> PlanInput:
+    order, live, config = made.order, made.setting.live, deps.config.reconcile
+    read = made.setting.secrets.read
+    return PlanInput(
+        integration=order.integration,
+        desired=made.compiled.objects,
+        recorded=made.recorded,
+        views=made.world.views,
+        intents=made.intents,
+        untouchable=frozenset(made.compiled.stalled),
+        suspended=frozenset(made.suspended),
+        approvals=approvals,
+        types=link.driver.types,
+        refused={} if order.explicit else schedule.refused(),
+        refusals=schedule.refusals(),
+        prune_allowed=order.prune and live.complete and config.prune,
+        limits=PlanLimits(config.limits.delete_percent, config.limits.delete_minimum, config.limits.delete_max),
+        settle_s=config.settle,
+        now=made.now,
+        owner=deps.owner,
+        claim_natural_keys=order.claim,
+        fingerprint=lambda address, w: deps.keyring.fingerprint(address, w.pointer, value_of(w.ref, deps, read)),
+    )
+
+
+async def _keep(prepared: Prepared, deps: Context) -> None:
+    """Record what was learned by looking: how the provider is reached, which objects a list has shown, and what holds them."""
+    link = prepared.link
+    if link is None:
+        return
+    stored = await deps.store.connections()
+    if stored.get(prepared.integration) != link.connection:
+        await deps.store.save_connection(link.connection)
+    if not prepared.fresh:
+        return
+    known = {record.address: record for record in await deps.store.recorded(prepared.integration)}
+    same = [one for one in prepared.fresh if one.address in known and _unplaced(known[one.address]) == _unplaced(one)]
+    seen = [one.address for one in same if one.container == known[one.address].container and not known[one.address].seen]
+    placed = [one for one in same if one.container != known[one.address].container]
+    if seen:
+        await deps.store.mark_seen(seen)
+    if placed:
+        await deps.store.record(placed)
+
+
+def _unplaced(record: RecordedObject) -> RecordedObject:
+    """Return ``record`` without what is learned by looking: two of these differ only where something was written."""
+    return dataclasses.replace(record, seen=False, container="")
+
+
+async def _act(prepared: Prepared, plan: Plan, result: ReconcileResult, deps: Context) -> None:
+    """Settle what observation answered, execute the plan, and prove deletes by looking again."""
+    setting = prepared.setting
+    if plan.settlements:
+        await deps.store.settle_intents(plan.settlements, fence=setting.hold.fence if setting.hold is not None else None)
+    if not plan.executable or prepared.link is None:
+        return
+    if plan.approved:  # an approved set that is interrupted goes on without a new approval
+        await deps.store.approve_all(list(plan.approved), by="approved-set", at=deps.clock())
+    target = _target(prepared, prepared.link, deps)
+    result.report = await run_plan(plan, target, deps, go_on=setting.go_on)
+    deleted = {s.change.scope for s in result.report.steps if s.error is None and s.change.action is Action.DELETE}
+    if deleted:
+        result.report.steps += await _prove_deletes(deleted, prepared.link, target, prepared, deps)
+
+
+def _target(prepared: Prepared, link: Client, deps: Context) -> ApplyTarget:
+    setting, seen = prepared.setting, seen_in(prepared.world.views)
+    changes = prepared.plan.changes if prepared.plan is not None else ()
+    observed = {
+        c.address: one for c in changes if c.external_id is not None and (one := seen.get((c.scope, c.external_id))) is not None
+    }
+
+    def secrets(desired: ManagedObject) -> Mapping[str, SecretValue]:
+        return {w.pointer: _planned_value(desired, w, setting, deps) for w in desired.write_only}
+
+    return ApplyTarget(
+        link.api,
+        link.driver.types,
+        secrets,
+        {r.address: r for r in prepared.recorded},
+        observed,
+        setting.live.revision,
+        lambda: min(BATCH, max(1, link.budget.admits())),
+        setting.hold,
+        planned_at=prepared.now,
+        on_step=setting.on_step,
+    )
+
+
+def _planned_value(desired: ManagedObject, one: WriteOnly, setting: ReconcileContext, deps: Context) -> SecretValue:
+    """Return the value that the plan was made for; raises `PlanMoved` when the secret is another by now."""
+    value = value_of(one.ref, deps, setting.secrets.read)
+    if deps.keyring.fingerprint(desired.address, one.pointer, value) != one.fingerprint:
+        raise PlanMoved(
+            f"the secret for {one.pointer} of {desired.address} changed after the plan was made; nothing was written",
+            code="RC6041",
+            hint="Plan again: the new value is part of the new plan.",
+        )
+    return value
+
+
+async def _prove_deletes(scopes: set[Scope], link: Client, target: ApplyTarget, prepared: Prepared, deps: Context) -> list[Step]:
+    """A tombstone goes only when complete lists no longer show the object; what a list still shows is left for the next slice."""
+    rows = await deps.store.recorded(prepared.integration)
+    recorded = tuple(r for r in rows if r.scope in scopes and r.tombstone)
+    if not recorded:
+        return []
+    world = await observe(link.api, link.driver.types, scopes, Known(prepared.compiled.objects, recorded), deps)
+    proof = make_plan(
+        PlanInput(
+            integration=prepared.integration,
+            desired=(),
+            recorded=recorded,
+            views=world.views,
+            types=link.driver.types,
+            settle_s=deps.config.reconcile.settle,
+            now=deps.clock(),
+            owner=deps.owner,
+            limits=PlanLimits(0, 0, 0),
+        )
+    )
+    gone = tuple(c for c in proof.changes if c.action is Action.FORGET and c.disposition is Disposition.EXECUTE)
+    target = dataclasses.replace(target, recorded={r.address: r for r in recorded})
+    return (await run_plan(dataclasses.replace(proof, changes=gone), target, deps)).steps

@@ -1,0 +1,126 @@
+"""The live revision: what is in force now, made of the newest valid specs and, where a file is bad, of the last valid ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from reconciler.drivers.http.network import refusal_of_literals
+from reconciler.engine.context import Context
+from reconciler.manifests import SourceFile, load
+from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
+from reconciler.model.errors import Problem, Severity
+from reconciler.model.resources import Desired, Location, Resource, ResourceId, Unread
+from reconciler.source.base import Revision, Snapshot, Source, refuse_empty
+from reconciler.source.ignore import IGNORE_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRevision:
+    """What is in force. ``kept`` resources stand at their last valid spec; a revision that is not complete prunes nothing."""
+
+    revision: str = ""
+    resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    kept: frozenset[ResourceId] = frozenset()
+    problems: tuple[Problem, ...] = ()
+    complete: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever loaded."""
+        return not self.revision
+
+
+async def load_revision(
+    source: Source, revision: Revision, deps: Context, *, allow_empty: bool = False
+) -> tuple[Desired, Snapshot]:
+    """Read and validate one revision; only blobs that were never seen are parsed. Raises `SourceError` for one refused whole."""
+    snapshot = await source.snapshot(revision)
+    refuse_empty(snapshot, allow_empty)
+    files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
+    desired = await deps.store.run(
+        load,
+        files,
+        revision=revision.id,
+        cache=deps.store.sync.blob_cache(),
+        sandbox=deps.sandbox,
+        refused=refusal_of_literals(deps.config.network.allow),
+    )
+    named = tuple(unread_problem(n.path, n.reason, Severity.WARNING) for n in snapshot.notices if n.hides_manifest)
+    desired = dataclasses.replace(
+        desired,
+        withheld=not snapshot.complete,  # something with a manifest's name was left out: what it declared is not gone
+        problems=(*desired.problems, *named),
+        unread=unread_in(snapshot),
+    )
+    return desired, snapshot
+
+
+def unread_in(snapshot: Snapshot) -> Unread:
+    """Return what ``snapshot`` holds and nobody reads."""
+    files = {entry.path for entry in snapshot.files}
+    folders = {str(folder) for name in (*files, *snapshot.others) for folder in PurePosixPath(name).parents}
+    skipped = tuple((notice.path, notice.reason) for notice in snapshot.notices)
+    return Unread(skipped, snapshot.others, frozenset(folders))
+
+
+def hidden(desired: Desired, before: Iterable[Resource]) -> tuple[frozenset[ResourceId], tuple[Problem, ...]]:
+    """Return what of ``before`` is missing in ``desired`` only because something in its place was not read, and those problems."""
+    found = desired.by_id()
+    hiders: dict[str, str] = {}
+    names: set[ResourceId] = set()
+    for one in before:
+        hider = desired.unread.hides(one.location.file) if one.id not in found else None
+        if hider is not None:
+            names.add(one.id)
+            hiders.setdefault(*hider)
+    return frozenset(names), tuple(unread_problem(path, reason, Severity.ERROR) for path, reason in sorted(hiders.items()))
+
+
+def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
+    """Return the problem that names what was not read."""
+    return Problem(
+        Location(path),
+        "RC2045",
+        f"{path} may hold manifests and was not read ({reason}): nothing is deleted meanwhile",
+        hint=f"Put the manifests there as files, name it in {IGNORE_FILE}, or remove it.",
+        severity=severity,
+    )
+
+
+async def merge(desired: Desired, deps: Context) -> ActiveRevision:
+    """Return ``desired``, with the last valid specs of what is invalid in it or hidden by something that was not read."""
+    stored = await deps.store.resources()
+    found = desired.by_id()
+    bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
+    gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in found]
+    behind, hiders = hidden(desired, gone)
+    kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
+    places = {problem.location.file for problem in hiders}
+    others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
+    return ActiveRevision(
+        desired.revision, {**found, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
+    )
+
+
+async def activate_revision(desired: Desired, deps: Context) -> ActiveRevision:
+    """Merge, and store what is valid as the new last valid; what a complete revision no longer declares is dropped."""
+    live = await merge(desired, deps)
+    await deps.store.save_resources([(r.id.path, r.spec_digest, resource_to_json(r)) for r in desired.resources])
+    if live.complete:
+        stored = await deps.store.resources()
+        gone = [path for path in stored if ResourceId.from_path(path) not in live.resources]
+        if gone:
+            await deps.store.drop_resources(gone)
+    return live
+
+
+async def restore(deps: Context) -> ActiveRevision:
+    """Return the last valid specs from the state: what is in force when the source cannot be read at start-up."""
+    stored = await deps.store.resources()
+    revision = await deps.store.get_meta("revision.valid") or ""
+    resources = {resource.id: resource for resource in await deps.store.run(resources_from_json, stored.values())}
+    # Not complete: nothing is pruned before the source was read once.
+    return ActiveRevision(revision, resources, frozenset(), (), complete=False)

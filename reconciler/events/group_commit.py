@@ -1,0 +1,93 @@
+"""Group commit: deliveries that arrive while one commit is under way share the next one. A sender is answered after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from reconciler.engine.context import Context
+from reconciler.failpoints import failpoint
+from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.state.inbox import Arrival, Stored
+
+BATCH = 512
+MAX_WAITING = 8_192
+MAX_BYTES = 128 << 20
+CROWD, CROWD_S = 64, 0.1
+"""So many deliveries in such a time are a burst."""
+
+
+def at_fault(error: Exception) -> bool:
+    """Whether what was to be stored is the cause: the database answers and refused it, or it could not even be written down."""
+    return error.code == StateError.code if isinstance(error, StateError) else not isinstance(error, ReconcilerError)
+
+
+class InboxFull(ReconcilerError):
+    """More waits than may be held: the sender is told to come back."""
+
+    code = "RC8008"
+
+
+class Writer:
+    """Stores arrivals; one commit at a time."""
+
+    def __init__(self, deps: Context) -> None:
+        self._deps = deps
+        self._waiting: deque[tuple[Arrival, asyncio.Future[Stored]]] = deque()
+        self._bytes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._newest: deque[float] = deque(maxlen=CROWD)
+        """When the newest deliveries came in."""
+
+    @property
+    def under_load(self) -> bool:
+        """Whether a burst of deliveries is coming in: what can wait should."""
+        return len(self._newest) == CROWD and asyncio.get_running_loop().time() - self._newest[0] < CROWD_S
+
+    async def store(self, arrival: Arrival) -> Stored:
+        """Return what became of ``arrival``, once it is on the disk. Raises `InboxFull`, `StateError`."""
+        if len(self._waiting) >= MAX_WAITING or self._bytes + len(arrival.body) > MAX_BYTES:
+            raise InboxFull("too many deliveries wait for the disk")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Stored] = loop.create_future()
+        self._newest.append(loop.time())
+        self._waiting.append((arrival, future))
+        self._bytes += len(arrival.body)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+        return await future
+
+    async def _one_by_one(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]]) -> None:
+        """Store each on its own: one that cannot be stored takes nobody else's with it."""
+        for arrival, future in batch:
+            try:
+                stored = (await self._deps.store.add_events([arrival]))[0]
+            except Exception as error:
+                self._refuse([(arrival, future)], error)
+            else:
+                if not future.done():
+                    future.set_result(stored)
+
+    def _refuse(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]], error: Exception) -> None:
+        told = error if isinstance(error, ReconcilerError) else StateError(f"not stored: {type(error).__name__}")
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(told)
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._bytes -= sum(len(arrival.body) for arrival, _ in batch)
+            try:
+                failpoint("inbox-before-commit")
+                stored = await self._deps.store.add_events([arrival for arrival, _ in batch])
+                failpoint("inbox-after-commit")
+            except Exception as error:
+                if len(batch) > 1 and at_fault(error):
+                    await self._one_by_one(batch)
+                    continue
+                self._refuse(batch, error)
+                continue
+            for (_, future), one in zip(batch, stored, strict=True):
+                if not future.done():
+                    future.set_result(one)

@@ -1,0 +1,227 @@
+"""Missed deliveries: what a provider says it sent, or shows to have happened, against what is in the inbox.
+
+GitHub keeps a list of deliveries: what failed there and is not here is sent again by it, or read from the list where that does
+not help. Semaphore and Buddy keep none: what their events are about is polled, and taken in under the same identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.drivers.base import Receiver
+from reconciler.drivers.http.client import ApiClient
+from reconciler.engine.controller import Controller
+from reconciler.events.endpoints import Endpoint
+from reconciler.events.intake import Intake
+from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.model.events import Hook, Origin, PastDelivery
+from reconciler.model.resources import ResourceId
+
+OVERLAP_S = 900.0
+"""How far before the last sweep a sweep looks again: deliveries come late, and lists later."""
+MOST_S = 3 * 86_400.0
+"""GitHub keeps deliveries for three days (seven on an Enterprise server)."""
+YOUNG_S = 15.0
+"""A delivery that began this short ago may still be on its way."""
+ARRIVE_S = 8.0
+"""How long a delivery that was sent again is waited for."""
+AT_ONCE = 4
+HOOK_S = 3.6
+"""Seconds between two sweeps for each webhook: a thousand lists an hour, a fifth of what GitHub allows one token."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one sweep of one source found."""
+
+    source: ResourceId
+    missed: int = 0
+    redelivered: int = 0
+    recovered: int = 0
+    failed: int = 0
+    hooks: int = 0
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A source that can be swept."""
+
+    endpoint: Endpoint
+    api: ApiClient
+    hooks: Sequence[Hook]
+    since: float
+    swept: Swept = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.swept = Swept(self.endpoint.source.id, hooks=len(self.hooks))
+
+    @property
+    def receiver(self) -> Receiver:
+        return self.endpoint.receiver
+
+
+class Sweep:
+    """Finds what was missed; one process at a time sweeps."""
+
+    def __init__(self, engine: Controller, intake: Intake, *, holder: str) -> None:
+        self._engine = engine
+        self._deps = engine.deps
+        self._intake = intake
+        self._holder = holder
+        self._lock = asyncio.Lock()
+        self.last: dict[ResourceId, Swept] = {}
+
+    def pause(self, interval: float) -> float:
+        """Return how long to wait for the next sweep (seconds): ``interval``, and longer where there are many webhooks."""
+        return max(interval, HOOK_S * sum(swept.hooks for swept in self.last.values()))
+
+    async def run(self, only: ResourceId | None = None, *, since: float | None = None) -> list[Swept]:
+        """Sweep every source of an Integration (or only one); ``since`` (epoch seconds) looks further back than the last sweep."""
+        store = self._deps.store
+        fence = None
+        if store.dialect != "sqlite":
+            fence = await store.acquire_lease("sweep", self._holder, 600.0)
+            if fence is None:
+                return []
+        try:
+            async with self._lock:  # two at a time would both ask for what is missing
+                return await self._all(only, since)
+        finally:
+            if fence is not None:
+                await store.release_lease(fence)
+
+    async def _all(self, only: ResourceId | None, since: float | None) -> list[Swept]:
+        limit = asyncio.Semaphore(AT_ONCE)
+        own = self._deps.owner
+        todo = [
+            endpoint
+            for endpoint in self._intake.endpoints().values()
+            if endpoint.integration and endpoint.uid == endpoint.source.id.uid(own) and only in (None, endpoint.source.id)
+        ]
+
+        async def one(endpoint: Endpoint) -> Swept:
+            async with limit:
+                return await self._source(endpoint, since)
+
+        found = list(await asyncio.gather(*(one(endpoint) for endpoint in todo)))
+        self.last.update({swept.source: swept for swept in found})
+        return found
+
+    async def _source(self, endpoint: Endpoint, since: float | None) -> Swept:
+        source = endpoint.source
+        if self._engine.suspended(source):
+            return Swept(source.id)
+        store = self._deps.store
+        now = await store.now()
+        name = f"sweep/{source.id.path}"
+        before = await store.get_cursor(name)
+        if before is None and since is None:  # a source that is new: what happened before it was declared is not its business
+            await store.set_cursors({name: now})
+            return Swept(source.id)
+        before = min(float(before or now), now)  # a clock that was ahead, and was set back, must not hide what is missed since
+        begin = since if since is not None else max(before - OVERLAP_S, now - MOST_S)
+        try:
+            place = await self._place(endpoint, begin)
+            await self._sweep(place, now)
+        except StateError:
+            raise
+        except ReconcilerError as error:
+            swept = Swept(source.id, error=error.message)
+            self._deps.log.warning(
+                "sweep_failed",
+                kind=source.id.kind,
+                name=source.id.name,
+                canvas=source.id.canvas,
+                code=error.code,
+                error=error.message,
+            )
+            return swept
+        if not place.swept.failed:
+            await store.set_cursors({name: now})
+        if place.swept.missed:
+            self._deps.log.warning(
+                "deliveries_missed",
+                kind=source.id.kind,
+                name=source.id.name,
+                canvas=source.id.canvas,
+                count=place.swept.missed,
+                redelivered=place.swept.redelivered,
+                recovered=place.swept.recovered,
+            )
+        return place.swept
+
+    async def _place(self, endpoint: Endpoint, since: float) -> _Place:
+        engine, source = self._engine, endpoint.source
+        integration = ResourceId.from_path(endpoint.integration)
+        stored = await self._deps.store.connections()
+        link = await engine.links.link(integration, engine.live, stored, engine.secrets)
+        records = await self._deps.store.recorded(integration)
+        hooks = [
+            Hook(source.id, one.scope.type, one.scope.key, one.external_id)
+            for one in records
+            if one.resource == source.id and not one.tombstone
+        ]
+        return _Place(endpoint, link.api, hooks, since)
+
+    async def _sweep(self, place: _Place, now: float) -> None:
+        await place.api.learn_time()
+        ahead_s = place.api.clock.ahead_s or 0.0
+        past = await place.receiver.missed(place.api, place.endpoint.source, place.hooks, place.since + ahead_s)
+        todo = [one for one in past if not one.arrived and one.type != "ping" and now + ahead_s - one.at > YOUNG_S]
+        missing = await self._unknown(place, todo)
+        place.swept.missed = len(missing)
+        if not missing:
+            return
+        if place.receiver.keeps_deliveries:
+            missing = await self._redeliver(place, missing)
+        for one in missing:
+            await self._fetch(place, one)
+
+    async def _unknown(self, place: _Place, past: Sequence[PastDelivery]) -> list[PastDelivery]:
+        known = await self._deps.store.known_deliveries(place.endpoint.source.id, [one.id for one in past])
+        return [one for one in past if one.id not in known]
+
+    async def _redeliver(self, place: _Place, missing: Sequence[PastDelivery]) -> list[PastDelivery]:
+        """Let the provider send again; returns what has not arrived all the same."""
+        asked = 0
+        for one in missing:
+            hook = _hook_of(place, one)
+            try:
+                if hook is not None and await place.receiver.redeliver(place.api, hook, one):
+                    asked += 1
+            except ReconcilerError as error:
+                self._deps.log.warning(
+                    "redelivery_failed", name=place.endpoint.source.id.name, code=error.code, error=error.message
+                )
+        place.swept.redelivered = asked
+        left = list(missing)
+        deadline = asyncio.get_running_loop().time() + ARRIVE_S
+        while asked and left and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.25)
+            left = await self._unknown(place, left)
+        return left
+
+    async def _fetch(self, place: _Place, one: PastDelivery) -> None:
+        source = place.endpoint.source.id
+        try:
+            delivery = await place.receiver.fetch(place.api, _hook_of(place, one), one)
+            origin = Origin.RECOVERED if place.receiver.keeps_deliveries else Origin.POLLED
+            stored = await self._intake.store(source, delivery, origin, await self._deps.store.now())
+            place.swept.recovered += stored.new
+        except StateError:
+            raise
+        except ReconcilerError as error:
+            place.swept.failed += 1
+            self._deps.log.warning(
+                "recovery_failed", kind=source.kind, name=source.name, canvas=source.canvas, code=error.code, error=error.message
+            )
+
+
+def _hook_of(place: _Place, one: PastDelivery) -> Hook | None:
+    """Return the hook whose list ``one`` stands in."""
+    wanted: Mapping[str, object] = one.detail
+    hook_id = str(wanted.get("hook", ""))
+    return next((hook for hook in place.hooks if hook.external_id == hook_id), place.hooks[0] if len(place.hooks) == 1 else None)

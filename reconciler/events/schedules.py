@@ -1,0 +1,139 @@
+"""Schedules: each slot is an event of its source, stored under the slot's own name, so that it fires once over all restarts and replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from reconciler.engine.controller import Controller
+from reconciler.engine.statuses import iso
+from reconciler.events.naming import slot_id
+from reconciler.manifests.schedules import slots
+from reconciler.model.errors import StateError
+from reconciler.model.events import Event, EventState, Origin
+from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.values import digest_of
+from reconciler.state.inbox import Arrival, new_event_id
+
+TICK_S = 1.0
+GRACE_S = 3600.0
+"""A slot that passed while nobody was there is made up for this long; of several only the newest."""
+MOST = 5_000
+
+
+class ScheduleSource:
+    """Fires the schedules of the live revision. ``now`` is the database's clock, which all processes share."""
+
+    def __init__(self, engine: Controller, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
+        self._engine = engine
+        self._on_event = on_event
+        self._beat = beat
+        self._after: dict[ResourceId, tuple[str, float]] = {}
+        self.next_at: dict[ResourceId, float] = {}
+        self._turned = 0
+
+    async def run(self) -> None:
+        """Run for ever."""
+        while True:
+            self._beat()
+            try:
+                await self.turn()
+            except StateError as error:
+                self._engine.deps.log.error("schedules_paused", code=error.code, error=error.message)
+            await asyncio.sleep(TICK_S)
+
+    async def turn(self) -> None:
+        """Fire what is due."""
+        sources = [
+            resource
+            for resource in self._engine.live.resources.values()
+            if resource.id.kind == Kind.EVENT_SOURCE.value and resource.spec.get("type") == "schedule"
+        ]
+        if not sources:
+            return
+        turned = await self._engine.look_at_clock()
+        if turned != self._turned:  # what is remembered here is of a time that has not come
+            self._turned = turned
+            self._after.clear()
+            self.next_at.clear()
+        deps = self._engine.deps
+        now = await deps.store.now()
+        await self._load(sources, now)
+        due = [(source, found) for source in sources if (found := self._due(source, now))]
+        fired = [(source, found) for source, found in due if not self._engine.suspended(source)]
+        try:
+            if fired:
+                await self._fire(fired, now)
+            await self._remember([source for source, _ in due], now)
+        except StateError:
+            for source, _ in due:  # they are due until that is stored
+                self.next_at.pop(source.id, None)
+            raise
+
+    def _due(self, source: Resource, now: float) -> list[float]:
+        """Return the slots that passed since the schedule was looked at last."""
+        after = self._after[source.id][1]
+        if now < self.next_at.get(source.id, 0.0):
+            return []
+        schedule = source.spec["schedule"]
+        coming = slots(schedule, now, now + 400 * 86_400, 1)
+        self.next_at[source.id] = coming[0] if coming else now + 86_400
+        return slots(schedule, max(after, now - GRACE_S), now, MOST)
+
+    async def _load(self, sources: list[Resource], now: float) -> None:
+        """Take up until when each schedule was fired; one that is new or was changed begins now. Peers' progress counts, too."""
+        fresh = [one for one in sources if self._after.get(one.id, ("", 0.0))[0] != digest_of(one.spec["schedule"])]
+        if not fresh:
+            return
+        deps = self._engine.deps
+        known = await deps.store.cursors("schedule/")
+        begun = []
+        for source in fresh:
+            digest = digest_of(source.spec["schedule"])
+            value = known.get(f"schedule/{source.id.path}")
+            if isinstance(value, dict) and value.get("digest") == digest:
+                self._after[source.id] = (digest, float(value["after"]))
+            else:
+                begun.append(source)
+            self.next_at.pop(source.id, None)
+        await self._remember(begun, now)
+
+    async def _remember(self, sources: list[Resource], at: float) -> None:
+        """Store, in one commit, that the slots of ``sources`` were fired until ``at``."""
+        if not sources:
+            return
+        deps = self._engine.deps
+        for source in sources:
+            self._after[source.id] = (digest_of(source.spec["schedule"]), at)
+        rows = {f"schedule/{one.id.path}": dict(zip(("digest", "after"), self._after[one.id], strict=True)) for one in sources}
+        await deps.store.set_cursors(rows)
+
+    async def _fire(self, fired: list[tuple[Resource, list[float]]], now: float) -> None:
+        """Store the newest slot of each schedule, all in one commit."""
+        deps = self._engine.deps
+        stored = await deps.store.add_events([_arrival(source.id, due, now) for source, due in fired])
+        for (source, due), one in zip(fired, stored, strict=True):
+            if one.new and len(due) > 1:
+                deps.log.warning(
+                    "slots_missed", kind=source.id.kind, name=source.id.name, canvas=source.id.canvas, count=len(due) - 1
+                )
+        if any(one.new for one in stored):
+            self._on_event()
+
+
+def _arrival(source: ResourceId, due: list[float], now: float) -> Arrival:
+    """Return the event of the newest of the slots that are due."""
+    slot = due[-1]
+    event = Event(
+        id=new_event_id(now),
+        source=source,
+        delivery_id=slot_id(iso(slot)),
+        type="scheduled",
+        origin=Origin.SCHEDULED,
+        state=EventState.PENDING,
+        received_at=now,
+        occurred_at=slot,
+    )
+    return Arrival(event, orjson.dumps({"type": "scheduled", "scheduled_at": iso(slot), "missed": len(due) - 1}))

@@ -1,0 +1,410 @@
+"""All files → desired resources: identities, references, cycles. What each file says alone is cached by its blob id. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Any, Protocol
+
+from reconciler.manifests.consequences import names_unread, without_consequences
+from reconciler.manifests.feasible import called_urls
+from reconciler.manifests.nearest import Guesses
+from reconciler.manifests.parse import LOADER_VERSION, SOURCE_KINDS, Parsed, ParsedFile, parse_file
+from reconciler.manifests.providers import source_problems, stage_problems
+from reconciler.manifests.text import YamlProblem
+from reconciler.model.errors import Problem
+from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
+from reconciler.model.serialize import no_collection
+
+DEFAULT_CANVAS = "default"
+Refused = Callable[[str], str]
+MAX_PROBLEMS = 1_000
+"""Problems of a revision that are all reported. Of more, each file's first `MAX_OF_FILE` are, and only so many are explained."""
+MAX_OF_FILE = 10
+MAX_IN_CIRCLE = 8
+_SECRET = Kind.SECRET.value
+_WRITTEN_AS = {"/spec/access_key/": "/spec/access_key_id/", "/spec/secret_key/": "/spec/secret_access_key/"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a revision; ``blob`` identifies its content."""
+
+    path: str
+    blob: str
+    data: bytes
+
+
+class ParseCache(Protocol):
+    """Remembers what files said, by a key made of their blob ids."""
+
+    def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """Return what is known."""
+
+    def put_many(self, rows: Mapping[str, bytes]) -> None:
+        """Remember."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One document, with the file it stands in."""
+
+    id: ResourceId
+    path: str
+    parsed: Parsed
+    problems: list[Problem] = field(default_factory=list)
+    undecided: bool = False
+    """Whether it refers to something that may stand in a file which could not be read."""
+    references: list[ResourceId] = field(default_factory=list)
+
+    @property
+    def valid(self) -> bool:
+        return self.parsed.valid and not self.undecided and not any(problem.is_error for problem in self.problems)
+
+    def say(self, code: str, pointer: str, message: str, hint: str = "") -> None:
+        at = pointer
+        for folded, written in _WRITTEN_AS.items():  # a canonical spec has one spelling, the manifest may have the other
+            if at.startswith(folded) and at not in self.parsed.places:
+                at = written + at.removeprefix(folded)
+        while at and at not in self.parsed.places:
+            at = at.rpartition("/")[0]
+        line, column = self.parsed.places.get(at, (self.parsed.line, self.parsed.column))
+        self.problems.append(Problem(Location(self.path, line, column), code, message, pointer, hint, resource=self.id))
+
+
+def load(
+    files: Iterable[SourceFile],
+    *,
+    revision: str,
+    cache: ParseCache | None = None,
+    sandbox: bool = False,
+    refused: Refused = lambda _url: "",
+) -> Desired:
+    """Return all that ``files`` declare, every problem at once, and which resources are named but not valid.
+
+    ``refused`` says why a URL of a manifest may not be called from this installation; empty: it may.
+    """
+    with no_collection():
+        return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox, refused=refused)
+
+
+def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool, refused: Refused) -> Desired:
+    entries, problems = _entries(files, _parse(files, cache, sandbox=sandbox))
+    _refuse_twins(entries)
+    index = {entry.id: entry for entry in entries if entry.id.name}
+    unread = names_unread(((file.path, file.data) for file in files), problems)
+    names = _names(index)
+    guesses = Guesses()
+    for entry in entries:
+        if entry.id.name:
+            _find_references(entry, index, names, guesses, unread=unread)
+        _refuse_urls(entry, refused)
+    problems = without_consequences(problems, [problem for entry in entries for problem in entry.problems])
+    _refuse_cycles(entries, index)
+    _refuse_renames(entries, index)
+    problems += [problem for entry in entries for problem in entry.problems]
+    valid = [entry for entry in entries if entry.valid]
+    invalid = {entry.id for entry in entries if not entry.valid and entry.id.name and entry.id.kind}
+    resources = tuple(sorted((_resource(entry) for entry in valid), key=lambda resource: resource.id))
+    return Desired(
+        revision, resources, _capped(sorted(set(problems), key=_order)), frozenset(invalid - {r.id for r in resources})
+    )
+
+
+def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Return ``problems``; of very many only the first of each file, and how many more there are."""
+    if len(problems) <= MAX_PROBLEMS:
+        return tuple(problems)
+    kept: list[Problem] = []
+    for _, of_file in groupby(problems, key=lambda one: one.location.file):
+        mine = list(of_file)
+        kept += mine[:MAX_OF_FILE]
+        if len(mine) > MAX_OF_FILE:
+            kept.append(Problem(mine[MAX_OF_FILE].location, "RC1001", f"{len(mine) - MAX_OF_FILE} more problems in this file"))
+    return tuple(kept)
+
+
+def _order(problem: Problem) -> tuple[Any, ...]:
+    return problem.location, problem.code, problem.pointer, problem.message
+
+
+def _parse(files: list[SourceFile], cache: ParseCache | None, *, sandbox: bool) -> dict[str, ParsedFile]:
+    keys = {file.blob: f"{LOADER_VERSION}{'s' if sandbox else ''}:{file.blob}" for file in files}
+    known = cache.get_many(keys.values()) if cache is not None else {}
+    parsed: dict[str, ParsedFile] = {}
+    fresh: dict[str, bytes] = {}
+    problems = 0
+    for file in files:
+        if file.blob in parsed:
+            continue
+        payload = known.get(keys[file.blob])
+        if payload is not None:
+            parsed[file.blob] = ParsedFile.restore(payload)
+            continue
+        explain = problems < MAX_PROBLEMS
+        parsed[file.blob] = parse_file(file.data, sandbox=sandbox, explain=explain)
+        problems += len(parsed[file.blob].problems)
+        if cache is not None and explain:
+            fresh[keys[file.blob]] = parsed[file.blob].dump()
+    if cache is not None and fresh:
+        cache.put_many(fresh)
+    return parsed
+
+
+def _entries(files: list[SourceFile], parsed: Mapping[str, ParsedFile]) -> tuple[list[_Entry], list[Problem]]:
+    entries: list[_Entry] = []
+    problems: list[Problem] = []
+    for file in files:
+        found = parsed[file.blob]
+        mine = [_Entry(ResourceId(one.kind, one.canvas, one.name), file.path, one) for one in found.documents]
+        for problem, index in found.problems:
+            target = mine[index] if 0 <= index < len(mine) else None
+            told = _problem(problem, file.path, target.id if target is not None and target.id.name else None)
+            problems.append(told)
+        entries += mine
+    return entries, problems
+
+
+def _problem(problem: YamlProblem, path: str, resource: ResourceId | None) -> Problem:
+    return Problem(
+        Location(path, problem.line, problem.column),
+        problem.code,
+        problem.message,
+        problem.pointer,
+        problem.hint,
+        resource=resource,
+    )
+
+
+def _refuse_twins(entries: list[_Entry]) -> None:
+    """Two documents of one identity: both are refused, each naming the other's place."""
+    by_id: dict[ResourceId, list[_Entry]] = {}
+    for entry in entries:
+        if entry.id.name and entry.id.kind:
+            by_id.setdefault(entry.id, []).append(entry)
+    for identity, twins in by_id.items():
+        for entry in twins if len(twins) > 1 else ():
+            others = islice((Location(o.path, o.parsed.line, o.parsed.column) for o in twins if o is not entry), 3)
+            also = ", ".join(map(str, others)) + (f" and {len(twins) - 4} more places" if len(twins) > 4 else "")
+            entry.say("RC1211", "/metadata/name", f"{identity} is declared more than once", f"Also in {also}. Keep one.")
+
+
+def _lookup(entry: _Entry, kind: str, name: str, index: Mapping[ResourceId, _Entry]) -> ResourceId | None:
+    """Own canvas first, then the shared one; never anywhere else."""
+    for canvas in (entry.id.canvas, DEFAULT_CANVAS):
+        identity = ResourceId(kind, canvas, name)
+        if identity in index:
+            return identity
+    return None
+
+
+def _refuse_urls(entry: _Entry, refused: Refused) -> None:
+    for pointer, url in called_urls(entry.parsed.kind, entry.parsed.spec):
+        why = refused(url)
+        if why:
+            entry.say("RC1279", pointer, why, "Add it to `network.allow` of the configuration if it is meant; see --config.")
+
+
+def _names(index: Mapping[ResourceId, _Entry]) -> dict[tuple[str, str], set[str]]:
+    """Return the names that can be meant, by kind and canvas."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for one in index:
+        names.setdefault((one.kind, one.canvas), set()).add(one.name)
+    return names
+
+
+def _find_references(
+    entry: _Entry,
+    index: Mapping[ResourceId, _Entry],
+    names: Mapping[tuple[str, str], set[str]],
+    guesses: Guesses,
+    *,
+    unread: frozenset[str],
+) -> None:
+    for kind, name, pointer in entry.parsed.named or _named(entry.parsed):
+        found = _lookup(entry, kind, name, index)
+        if found is None:
+            if name in unread:  # one cause, one error: the document that cannot be read
+                entry.undecided = True
+                continue
+            known = names.get((kind, entry.id.canvas), set()) | names.get((kind, DEFAULT_CANVAS), set())
+            near = guesses.nearest(name, known)
+            where = "canvas 'default'" if entry.id.canvas == DEFAULT_CANVAS else f"canvas {entry.id.canvas!r} or in 'default'"
+            hint = f"Did you mean {near!r}?" if near else f"Declare it in {where}."
+            entry.say("RC1212", pointer, f"there is no {kind} {name!r} in {where}", hint)
+            continue
+        entry.references.append(found)
+        _check_target(entry, index[found], pointer, guesses)
+
+
+def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses) -> None:
+    spec, other = entry.parsed.spec, target.parsed.spec
+    if target.id.kind == Kind.SECRET.value and target.parsed.valid:
+        _check_key(entry, target, pointer, guesses)
+    if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid:
+        return
+    provider = other.get("type")
+    if not spec:
+        return  # its own schema says what is wrong
+    if pointer == "/spec/executor/integration/name" and spec["executor"]["type"] not in (provider, "http", "noop"):
+        entry.say(
+            "RC1213", pointer, f"the executor is {spec['executor']['type']}, but the integration {target.id.name} is {provider}"
+        )
+    elif pointer == "/spec/executor/integration/name":
+        for problem in stage_problems(str(provider), spec):
+            entry.say(*problem)
+    if pointer.startswith("/spec/sink/") and provider != "github":
+        entry.say("RC1213", pointer, f"a commit status needs an Integration of type github, {target.id.name} is {provider}")
+    if pointer != "/spec/integration/name":
+        return
+    if entry.id.kind == Kind.BUDDY_INTEGRATION.value and provider != "buddy":
+        entry.say("RC1213", pointer, f"a BuddyIntegration needs an Integration of type buddy, {target.id.name} is {provider}")
+    if entry.id.kind == Kind.EVENT_SOURCE.value:
+        if spec.get("type") not in (None, provider):
+            entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
+            return
+        allowed = {
+            "github": {"repository", "organization"},
+            "semaphore": {"project"},
+            "gitlab": {"project", "group"},
+            "buddy": {"workspace", "project"},
+        }.get(str(provider))
+        kind = spec.get("resource", {}).get("type")
+        if allowed is not None and kind is not None and kind not in allowed:
+            entry.say(
+                "RC1213",
+                "/spec/resource/type",
+                f"{provider} has no events of a {kind}",
+                f"Allowed: {', '.join(sorted(allowed))}.",
+            )
+            return
+        for problem in source_problems(str(provider), spec):
+            entry.say(*problem)
+
+
+def _check_key(entry: _Entry, secret: _Entry, pointer: str, guesses: Guesses) -> None:
+    """The key that stands beside the Secret's name must be one of its keys."""
+    data = secret.parsed.spec.get("data")
+    if not isinstance(data, Mapping):
+        return
+    node: Any = {"spec": entry.parsed.spec}
+    for part in pointer.split("/")[1:-1]:
+        node = node[int(part)] if isinstance(node, list) else node.get(part)
+        if node is None:
+            return
+    key = node.get("key") if isinstance(node, Mapping) else None
+    if key is not None and key not in data:
+        near = guesses.nearest(str(key), data)
+        entry.say(
+            "RC1214",
+            pointer.rpartition("/")[0] + "/key",
+            f"the Secret {secret.id.name!r} has no key {key!r}",
+            f"Did you mean {near!r}?" if near else f"Its keys: {', '.join(sorted(data)[:20])}{', …' if len(data) > 20 else ''}.",
+        )
+
+
+def _named(parsed: Parsed) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, name, pointer) of everything that ``parsed`` refers to."""
+    spec = parsed.spec
+    if isinstance(spec.get("integration"), Mapping):
+        yield Kind.INTEGRATION.value, str(spec["integration"]["name"]), "/spec/integration/name"
+    executor = spec.get("executor")
+    if isinstance(executor, Mapping) and isinstance(executor.get("integration"), Mapping):
+        yield Kind.INTEGRATION.value, str(executor["integration"]["name"]), "/spec/executor/integration/name"
+    sink = spec.get("sink", {}).get("githubCommitStatus")
+    if isinstance(sink, Mapping):
+        yield Kind.INTEGRATION.value, str(sink["integration"]["name"]), "/spec/sink/githubCommitStatus/integration/name"
+    if parsed.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
+        for number, one in enumerate(spec.get("connections", ())):
+            yield SOURCE_KINDS[one["type"]], str(one["name"]), f"/spec/connections/{number}/name"
+    yield from _secrets(spec, "/spec")
+
+
+def _secrets(node: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
+    if type(node) is dict:
+        inner = node.get("valueFrom")
+        secret = inner.get("secret") if type(inner) is dict else None
+        if type(secret) is dict:
+            yield _SECRET, secret["name"], f"{pointer}/valueFrom/secret/name"
+            return
+        for key, value in node.items():
+            if type(value) is dict or type(value) is list:
+                yield from _secrets(value, f"{pointer}/{key}")
+    elif type(node) is list:
+        for number, value in enumerate(node):
+            if type(value) is dict or type(value) is list:
+                yield from _secrets(value, f"{pointer}/{number}")
+
+
+def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
+    """Stages that feed each other would run for ever."""
+    kinds = {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}
+    flow = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
+    done: set[ResourceId] = set()
+    said: set[ResourceId] = set()
+    for start in sorted(flow):
+        for cycle in _cycles_from(start, flow, done) if start not in done else ():
+            shown = [str(one) for one in cycle]
+            if len(shown) > MAX_IN_CIRCLE:
+                shown[MAX_IN_CIRCLE - 1 :] = [f"… ({len(shown) - MAX_IN_CIRCLE + 1} more)"]
+            text = " → ".join([*shown, shown[0]])
+            for one in cycle:
+                if one not in said:
+                    index[one].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
+            said.update(cycle)
+
+
+def _cycles_from(
+    start: ResourceId, flow: Mapping[ResourceId, list[ResourceId]], done: set[ResourceId]
+) -> Iterator[list[ResourceId]]:
+    path: dict[ResourceId, None] = {}
+    stack: list[tuple[ResourceId, int]] = [(start, 0)]
+    while stack:
+        node, position = stack.pop()
+        if position == 0:
+            if node in done:
+                continue
+            path[node] = None
+        following = flow.get(node, [])
+        if position < len(following):
+            stack.append((node, position + 1))
+            target = following[position]
+            if target in path:
+                order = list(path)
+                yield order[order.index(target) :]
+            elif target not in done:
+                stack.append((target, 0))
+        else:
+            done.add(node)
+            del path[node]
+
+
+def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
+    """``movedFrom`` names what is gone: something that is still declared keeps its own objects."""
+    for entry in entries:
+        former = entry.parsed.lifecycle.moved_from
+        if former is None:
+            continue
+        identity = ResourceId(entry.id.kind, entry.id.canvas, former)
+        if identity in index:
+            entry.say(
+                "RC1216",
+                "/spec/lifecycle/movedFrom",
+                f"{identity} is still declared in {index[identity].path}",
+                "Remove it, or remove movedFrom.",
+            )
+
+
+def _resource(entry: _Entry) -> Resource:
+    parsed = entry.parsed
+    return Resource(
+        entry.id,
+        parsed.spec,
+        Location(entry.path, parsed.line, parsed.column),
+        parsed.lifecycle,
+        parsed.labels,
+        parsed.annotations,
+        tuple(dict.fromkeys(entry.references)),
+        parsed.digest,
+    )

@@ -1,0 +1,59 @@
+"""What all answers of the simulated Buddy have in common: one shape of errors, pages, and times."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from reconciler.sandbox.app import Call, RefusedCall, Reply
+
+PER_PAGE = 20
+
+
+def errors(*messages: str) -> dict[str, Any]:
+    """Return the body of every refusal."""
+    return {"errors": [{"message": message} for message in messages]}
+
+
+def refuse(status: int, *messages: str) -> NoReturn:
+    """End the handler with a refusal."""
+    raise RefusedCall(Reply(status, errors(*messages)))
+
+
+def body_of(call: Call) -> dict[str, Any]:
+    """Return the body, which has to be an object."""
+    try:
+        body = call.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        refuse(400, "The body is not valid JSON")
+    return body
+
+
+def find(items: Sequence[Any], field: str, key: str) -> Any:
+    """Return the item whose ``field`` reads ``key``; else refuse."""
+    found = next((one for one in items if str(one[field]) == key), None)
+    if found is None:
+        refuse(404, "Resource not found")
+    return found
+
+
+def page_of(call: Call, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Return number and size of the page that is asked for."""
+    size = min(int(call.query.get("per_page") or PER_PAGE), int(settings["page_size"] or settings["max_per_page"]))
+    return max(int(call.query.get("page") or 1), 1), max(size, 1)
+
+
+def paged(call: Call, settings: Mapping[str, Any], rows: Sequence[Any]) -> list[Any]:
+    """Return the page of ``rows`` that is asked for."""
+    number, size = page_of(call, settings)
+    return list(rows[(number - 1) * size : number * size])
+
+
+def iso(at: float | None) -> str | None:
+    """Return a time as the provider writes it; null for what has not happened."""
+    if at is None:
+        return None
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

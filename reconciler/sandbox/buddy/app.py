@@ -1,0 +1,316 @@
+"""A simulated Buddy: workspaces with integrations, webhooks, members and groups, and projects whose pipelines run.
+
+Facts: the provider's API documentation, its Go SDK and its Terraform provider. What a user must never rely on is not
+there either: no credential, no role assumption and most settings are ever answered.
+
+State: ``tokens`` (``{TOKEN: {"name", "scopes", "expires_at"}}``) and ``workspaces`` (by domain: ``integrations``,
+``webhooks``, ``projects`` with their ``pipelines``, ``executions``, ``members``, ``groups``, ``api_enabled``), and what the
+modules of the parts say. A token named `TOKEN` with every scope, and a workspace ``acme``, are there from the start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator, SlidingLimit
+from reconciler.sandbox.buddy.answers import body_of, errors, find, paged, refuse
+from reconciler.sandbox.buddy.delivery import Pushes, WebhookSender
+from reconciler.sandbox.buddy.executions import SimulatedExecutions
+from reconciler.sandbox.buddy.pipelines import BuddyPipelines
+from reconciler.sandbox.buddy.rules import DEFAULT_AUTH, check_fields, missing_fields
+from reconciler.sandbox.buddy.webhooks import Webhooks, noted
+from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
+
+TOKEN = "buddy-sandbox-token"  # opens nothing but this simulator
+SCOPES = (
+    "WORKSPACE", "EXECUTION_INFO", "EXECUTION_RUN", "EXECUTION_MANAGE", "INTEGRATION_INFO", "INTEGRATION_ADD", "INTEGRATION_MANAGE",
+    "WEBHOOK_INFO", "WEBHOOK_ADD", "WEBHOOK_MANAGE", "TOKEN_INFO",
+)  # fmt: skip
+_SHOWN = (
+    "identifier",
+    "name",
+    "type",
+    "auth_type",
+    "scope",
+    "project_name",
+    "app_id",
+    "google_project",
+    "host_url",
+    "webhook_address",
+    "audience",
+    "atop_url",
+    "permissions",
+    "all_pipelines_allowed",
+)
+_SUMMARY = ("url", "html_url", "hash_id", "identifier", "name", "type", "auth_type")
+_FIXED = ("type", "scope", "project_name", "identifier", "hash_id")
+_PERMISSIONS = {"admins": "MANAGE", "others": "USE_ONLY", "users": [], "groups": []}
+
+
+class Buddy(Simulator):
+    """Implements `reconciler.sandbox.app.Simulator`."""
+
+    provider = "buddy"
+    defaults: Mapping[str, Any] = {
+        "list_summaries": True,  # lists show less than the objects themselves
+        "requests_per_minute": 1000,  # enforced with ``rate_limits``
+        "max_per_page": 100,
+        **RUN_DEFAULTS,
+        **DELIVERY_DEFAULTS,
+    }
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._hooks, self._deliveries = Webhooks(self, self._workspace), WebhookSender(self)
+        self._pipelines = BuddyPipelines(self, self._workspace)
+        self._runs = SimulatedExecutions(self, self._pipelines, self._deliveries.execution)
+        self._pushes = Pushes(self, self._runs, self._deliveries)
+        super().__init__(clock=clock)
+
+    def seed(self) -> dict[str, Any]:
+        """Return a workspace with two projects, some people, and one token that may do everything."""
+        pipelines = {"payments": [(11, "deploy"), (12, "test")], "web": [(21, "deploy"), (22, "release")]}
+        return {
+            "tokens": {TOKEN: {"name": "sandbox", "scopes": list(SCOPES), "expires_at": None}},
+            "workspaces": {
+                "acme": {
+                    "projects": [
+                        {"name": name, "pipelines": [{"id": i, "name": n} for i, n in rows]} for name, rows in pipelines.items()
+                    ],
+                    "members": [
+                        {"id": 1, "name": "Ada", "email": "ada@acme.test"},
+                        {"id": 2, "name": "Ben", "email": "ben@acme.test"},
+                    ],
+                    "groups": [{"id": 5, "name": "platform"}],
+                }
+            },
+        }
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out."""
+        workspaces = self.state.setdefault("workspaces", {})
+        number = max((int(one.get("id", 0)) for one in workspaces.values()), default=0)
+        for workspace in workspaces.values():
+            if not workspace.get("id"):
+                number += 1
+                workspace["id"] = number
+            for key in ("integrations", "webhooks", "projects", "members", "groups"):
+                workspace.setdefault(key, [])
+        for part in (self._deliveries, self._pipelines, self._runs):
+            part.restored()
+        self._limit = SlidingLimit(int(self.settings.get("requests_per_minute", 1000)), 60.0)
+
+    def patch_settings(self, patch: Mapping[str, Any]) -> None:
+        """A new limit begins to count anew."""
+        super().patch_settings(patch)
+        self._limit = SlidingLimit(int(self.settings["requests_per_minute"]), 60.0)
+
+    def routes(self) -> Iterable[Route]:
+        """Return the paths that are simulated."""
+        root = "/workspaces/{workspace}"
+        yield "GET", "/user/token", self.own_token
+        yield "GET", "/workspaces", self.list_workspaces
+        for name, key in (("projects", "name"), ("members", "id"), ("groups", "id")):
+            yield "GET", f"{root}/{name}", _lister(self, name, key)
+        for part in (self._hooks, self._pipelines, self._runs):
+            yield from part.routes(root)
+        yield "GET", f"{root}/integrations", self.list_integrations
+        yield "POST", f"{root}/integrations", self.add_integration
+        yield "GET", f"{root}/integrations/{{key}}", self.get_integration
+        yield "PATCH", f"{root}/integrations/{{key}}", self.edit_integration
+        yield "PUT", f"{root}/integrations/{{key}}", self.replace_integration
+        yield "DELETE", f"{root}/integrations/{{key}}", self.delete_integration
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What can be done without an API call; the methods say what each takes."""
+        return {
+            "run_pipeline": self._runs.run_by_hand,
+            "finish_execution": self._runs.finish,
+            "lose_execution": self._runs.lose,
+            "set_behaviour": self._pipelines.behave,
+            "push": self._pushes.push,
+            "rename_workspace": self._rename,
+        }
+
+    # what holds for every request
+
+    def before(self, call: Call) -> None:
+        """Token and limit."""
+        if self._token(call) is None:
+            refuse(401, "Wrong authentication data")
+        if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
+            raise RefusedCall(
+                Reply(429, errors("API rate limit exceeded"), {"X-Rate-Limit-Reset": str(int(self.clock() + wait_s) + 1)})
+            )
+
+    def after(self, call: Call, reply: Reply) -> Reply:
+        """Every answer tells what is left."""
+        limit = int(self.settings["requests_per_minute"])
+        left = 0 if reply.status == 429 else max(limit - self.received % limit, 1)
+        told = {
+            "X-Rate-Limit-Limit": str(limit),
+            "X-Rate-Limit-Remaining": str(left),
+            "X-Rate-Limit-Reset": str(int(self.clock()) + 60),
+        }
+        return Reply(reply.status, reply.body, {**told, **reply.headers})
+
+    def not_found(self, call: Call) -> Reply:
+        """The one shape of all errors."""
+        return Reply(404, errors("Resource not found"))
+
+    def _token(self, call: Call) -> Mapping[str, Any] | None:
+        scheme, _, value = call.headers.get("authorization", "").partition(" ")
+        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme.lower() == "bearer" else None
+        return found
+
+    def user_name(self, call: Call) -> str:
+        """Return whose token a request has."""
+        return str((self._token(call) or {}).get("name", ""))
+
+    def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``from``, ``to``: another domain; id and all that is in it stay, and the former domain answers 404."""
+        workspace = self.state["workspaces"].pop(str(options["from"]))
+        self.state["workspaces"][str(options["to"])] = workspace
+        return {"id": workspace["id"]}
+
+    def _workspace(self, call: Call, domain: str, scope: str) -> dict[str, Any]:
+        token = self._token(call) or {}
+        found: dict[str, Any] | None = self.state["workspaces"].get(domain)
+        if found is None:
+            refuse(404, "Workspace not found")
+        if found.get("api_enabled") is False:
+            refuse(403, "API is disabled in this workspace")
+        if scope not in token.get("scopes", ()):
+            refuse(403, "Your token cannot receive data from this endpoint")
+        return found
+
+    # the token, workspaces, people, projects
+
+    def own_token(self, call: Call) -> Reply:
+        """What the token says of itself; never its value."""
+        token = self._token(call) or {}
+        if "TOKEN_INFO" not in token.get("scopes", ()):
+            refuse(403, "Your token cannot receive data from this endpoint")
+        return Reply(
+            200,
+            {
+                "url": f"{call.base_url}/user/token",
+                "name": token.get("name"),
+                "expires_at": token.get("expires_at"),
+                "scopes": token.get("scopes", []),
+                "ip_restrictions": [],
+                "workspace_restrictions": [],
+            },
+        )
+
+    def list_workspaces(self, call: Call) -> Reply:
+        """Ids, domains and names."""
+        found = self.state["workspaces"]
+        rows = [{"id": found[domain]["id"], "domain": domain, "name": domain} for domain in sorted(found)]
+        return Reply(200, {"url": f"{call.base_url}/workspaces", "workspaces": paged(call, self.settings, rows)})
+
+    # integrations
+
+    def list_integrations(self, call: Call, workspace: str) -> Reply:
+        """Not paged; by default only summaries."""
+        rows = self.lagged(f"integrations/{workspace}", self._workspace(call, workspace, "INTEGRATION_INFO")["integrations"])
+        shown = [_show(call, workspace, item) for item in rows]
+        if self.settings["list_summaries"]:
+            shown = [{key: item[key] for key in _SUMMARY} for item in shown]
+        return Reply(200, {"url": call.base_url + call.path, "integrations": shown})
+
+    def add_integration(self, call: Call, workspace: str) -> Reply:
+        """201; the identifier is made up where none is given."""
+        items = self._workspace(call, workspace, "INTEGRATION_ADD")["integrations"]
+        body = body_of(call)
+        _valid(body, creating=True)
+        number = self.next_id()
+        key = hashlib.sha256(f"{workspace}/{number}".encode()).hexdigest()[:27]
+        identifier = str(body.get("identifier") or f"i{key[:9]}")
+        if not self.settings["accept_duplicates"] and any(one["identifier"] == identifier for one in items):
+            refuse(400, "An integration with this identifier already exists")
+        defaults = {"scope": "WORKSPACE", "auth_type": DEFAULT_AUTH.get(body["type"], "DEFAULT"), "all_pipelines_allowed": True}
+        item = {**defaults, **{k: v for k, v in body.items() if v is not None}, "identifier": identifier, "hash_id": key}
+        item["permissions"] = {**_PERMISSIONS, **(body.get("permissions") or {})}
+        with self.changing(f"integrations/{workspace}", items) as rows:
+            rows.append(item)
+        return Reply(201, _show(call, workspace, item))
+
+    def get_integration(self, call: Call, workspace: str, key: str) -> Reply:
+        """One, without anything secret."""
+        item = find(self._workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
+        return Reply(200, _show(call, workspace, item))
+
+    def edit_integration(self, call: Call, workspace: str, key: str) -> Reply:
+        """Changes what is sent; type, scope, project and identifier stay as they are."""
+        items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
+        item, body = find(items, "hash_id", key), body_of(call)
+        if not body.get("name"):
+            refuse(400, "Name cannot be empty")
+        changes = {k: v for k, v in body.items() if k not in _FIXED}
+        _valid({**item, **changes}, creating=False)
+        with self.changing(f"integrations/{workspace}", items):
+            item.update(changes)
+            item["permissions"] = {**_PERMISSIONS, **(item.get("permissions") or {})}
+        return Reply(200, _show(call, workspace, item))
+
+    def replace_integration(self, call: Call, workspace: str, key: str) -> Reply:
+        """What is not sent becomes null, and has to be complete all the same."""
+        items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
+        item, body = find(items, "hash_id", key), body_of(call)
+        fresh = {**{k: item.get(k) for k in _FIXED}, **{k: v for k, v in body.items() if k not in _FIXED}}
+        _valid(fresh, creating=True)
+        with self.changing(f"integrations/{workspace}", items):
+            item.clear()
+            item.update(fresh)
+            item.setdefault("auth_type", DEFAULT_AUTH.get(item["type"], "DEFAULT"))
+            item["permissions"] = {**_PERMISSIONS, **(item.get("permissions") or {})}
+        return Reply(200, _show(call, workspace, item))
+
+    def delete_integration(self, call: Call, workspace: str, key: str) -> Reply:
+        """204."""
+        items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
+        item = find(items, "hash_id", key)
+        with self.changing(f"integrations/{workspace}", items) as rows:
+            rows.remove(item)
+        return Reply(204)
+
+    def record_delivery(self, workspace: str, hook_id: int, status: int) -> None:
+        """Note a delivery as the provider keeps it: the last 20, newest first."""
+        item = find(self.state["workspaces"][workspace]["webhooks"], "id", str(hook_id))
+        noted(item, self.clock(), status, "{}")
+
+
+def _lister(app: Buddy, name: str, key: str) -> Any:
+    """Return the handler of a paged list of the workspace; a summary shows no more than names and ids."""
+
+    def handler(call: Call, workspace: str) -> Reply:
+        rows = app._workspace(call, workspace, "WORKSPACE")[name]
+        shown = [{k: v for k, v in one.items() if k in (key, "id", "name", "email")} for one in rows]
+        return Reply(200, {"url": call.base_url + call.path, name: paged(call, app.settings, shown)})
+
+    return handler
+
+
+def _show(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Nulls are answered, not left out; the ``url`` has the path of an older API."""
+    shown: dict[str, Any] = {key: item.get(key) for key in _SHOWN}
+    pipelines = [{"id": one["id"], "name": f"pipeline {one['id']}"} for one in item.get("allowed_pipelines") or ()]
+    return {
+        "url": f"{call.base_url}/workspaces/{workspace}/user/integrations/{item['hash_id']}",
+        "html_url": f"https://app.buddy.works/{workspace}/integrations/{item['hash_id']}",
+        "hash_id": item["hash_id"],
+        **shown,
+        "allowed_pipelines": pipelines,
+    }
+
+
+def _valid(body: Mapping[str, Any], *, creating: bool) -> None:
+    wrong = check_fields(body)
+    if wrong:
+        refuse(400, wrong)
+    missing = missing_fields(body) if creating else ()
+    if missing:
+        refuse(400, *(f"Field {name} is required" for name in missing))

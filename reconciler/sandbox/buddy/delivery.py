@@ -1,0 +1,146 @@
+"""Events of the simulated Buddy, sent to its webhooks: the key is in the payload, and there is neither signature, id nor second try.
+
+No field names the event: it is told by what happened. A webhook without projects hears of all of them. The last requests are
+shown by the webhook itself. Facts: the provider's API documentation of webhooks.
+
+State: ``deliveries``, oldest first: ``{"id", "at", "workspace", "webhook_id", "event", "url", "body", "status", "outcome"}``. The
+outcome is ``sending``, ``delivered``, ``timeout`` or ``failed``; ``dropped`` for what a setting took away, ``off`` where the
+setting ``deliver`` is.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from reconciler.sandbox.buddy import execution_shapes as shapes
+from reconciler.sandbox.buddy.answers import iso
+from reconciler.sandbox.buddy.execution_shapes import Row
+from reconciler.sandbox.buddy.executions import SimulatedExecutions
+from reconciler.sandbox.buddy.webhooks import noted
+from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.buddy.app import Buddy
+
+TIMEOUT_S = 10.0
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "Buddy-Webhook"}
+
+
+class WebhookSender:
+    """Tells webhooks of executions and pushes."""
+
+    def __init__(self, app: Buddy) -> None:
+        self.app = app
+        self._sender = Sender(app)
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out."""
+        self.app.state.setdefault("deliveries", [])
+
+    def execution(self, event: str, execution: Row) -> None:
+        """Tell of an execution that began or ended."""
+        now, base_url = self.app.clock(), self.app.base_url
+        shown = {"execution": shapes.shown_execution(execution, now, base_url)}
+        self._spread(event, execution["workspace"], execution["project"], {"invoker": execution["creator"], **shown})
+
+    def push(self, domain: str, project: str, what: Mapping[str, Any]) -> None:
+        """Tell of commits that were pushed."""
+        self._spread("PUSH", domain, project, what)
+
+    def _spread(self, event: str, domain: str, project: str, what: Mapping[str, Any]) -> None:
+        base_url, now = self.app.base_url, self.app.clock()
+        payload = {
+            "workspace": {
+                "url": f"{base_url}/workspaces/{domain}",
+                "html_url": f"https://app.buddy.works/{domain}",
+                "id": 1,
+                "name": domain,
+                "domain": domain,
+            },
+            "project": {
+                "url": f"{base_url}/workspaces/{domain}/projects/{project}",
+                "html_url": f"https://app.buddy.works/{domain}/{project}",
+                "name": project,
+                "display_name": project,
+                "status": "ACTIVE",
+            },
+            "current_date": iso(now),
+            **what,
+        }
+        for hook in self.app.state["workspaces"][domain]["webhooks"]:
+            if event in hook["events"] and (not hook["projects"] or project in hook["projects"]):
+                self._tell(event, domain, hook, {**payload, "secret_key": hook.get("secret_key")})
+
+    def _tell(self, event: str, domain: str, hook: Row, payload: Row) -> None:
+        row: Row = {
+            "id": self.app.next_id(),
+            "at": self.app.clock(),
+            "workspace": domain,
+            "webhook_id": hook["id"],
+            "event": event,
+            "url": hook["target_url"],
+            "body": orjson.dumps(payload).decode(),
+            "status": 0,
+            "outcome": "",
+        }
+        rows: list[Row] = self.app.state["deliveries"]
+        rows.append(row)
+        del rows[:-KEPT]
+        row["outcome"] = self._sender.dispatch(event, lambda: self._deliver(hook, row))
+
+    async def _deliver(self, hook: Row, row: Row) -> None:
+        request = Outgoing("POST", row["url"], _HEADERS, row["body"].encode(), TIMEOUT_S, TIMEOUT_S)
+        try:
+            row["status"] = await send(request)
+            row["outcome"] = "delivered"
+        except TimeoutError:
+            row["outcome"] = "timeout"
+        except (OSError, ValueError):
+            row["outcome"] = "failed"
+        noted(hook, self.app.clock(), row["status"], row["body"])
+
+
+class Pushes:
+    """What follows when somebody pushes to the repository of a project."""
+
+    def __init__(self, app: Buddy, executions: SimulatedExecutions, deliveries: WebhookSender) -> None:
+        self.app, self._executions, self._deliveries = app, executions, deliveries
+
+    def push(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Push (action ``push``): {workspace, project, branch | tag, commits, invoker}.
+
+        The webhooks are told, and pipelines run whose ``events`` have ``PUSH`` for that ref. Commits have ``message``, perhaps ``revision``.
+        """
+        domain = self._executions.pipelines.domain(options)
+        name = str(options["project"])
+        project = next((one for one in self.app.state["workspaces"][domain]["projects"] if one["name"] == name), None)
+        if project is None:
+            raise LookupError(f"there is no project {name}")
+        kind = "tag" if options.get("tag") else "branch"
+        ref = str(options.get(kind) or "main")
+        commits = [_commit(one) for one in options.get("commits") or [{"message": "A change"}]]
+        invoker = {"name": str(options.get("invoker") or "Ada")}
+        head = {"revision": commits[-1]["revision"]}
+        what = {"invoker": invoker, kind: {"name": ref}, "to_revision": head, "commits": commits}
+        self._deliveries.push(domain, name, what)
+        full = f"refs/{'tags' if kind == 'tag' else 'heads'}/{ref}"
+        started = {kind: {"name": ref}, "to_revision": head, "triggered_on": "EVENT", "creator": invoker}
+        runs = [self._executions.start(domain, name, one, started)["id"] for one in project["pipelines"] if _listens(one, full)]
+        return {"revision": head["revision"], "executions": runs}
+
+
+def _commit(given: Mapping[str, Any]) -> Row:
+    return {
+        "revision": str(given.get("revision") or uuid.uuid4().hex + uuid.uuid4().hex[:8]),
+        "message": str(given.get("message") or ""),
+        "committer": {"name": "Ada"},
+    }
+
+
+def _listens(pipeline: Mapping[str, Any], ref: str) -> bool:
+    events = (one for one in pipeline.get("events", ()) if one.get("type") == "PUSH")
+    return any(ref in one.get("refs", ()) or not one.get("refs") for one in events)

@@ -1,0 +1,273 @@
+"""Executions of the simulated Buddy: they queue, wait, work and end by the clock; a retry runs the same execution again.
+
+State: a workspace's ``executions``, oldest first.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.buddy import execution_shapes as shapes
+from reconciler.sandbox.buddy.answers import body_of, find, page_of, refuse
+from reconciler.sandbox.buddy.execution_shapes import ENDED, Row, life_of
+from reconciler.sandbox.buddy.pipelines import BuddyPipelines, behaviour_of, identifier_of, planned
+from reconciler.sandbox.runs import KEPT, Timers
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.buddy.app import Buddy
+
+PRIORITIES = ("LOW", "NORMAL", "HIGH")
+_SHOWN = ("branch", "tag", "pull_request", "from_revision", "environment")
+Told = Callable[[str, Row], None]
+"""(event, execution): to be sent to the webhooks."""
+
+
+class SimulatedExecutions:
+    """Handles everything below ``/executions`` of a pipeline, and lets executions live."""
+
+    def __init__(self, app: Buddy, pipelines: BuddyPipelines, tell: Told) -> None:
+        self.app, self.pipelines = app, pipelines
+        self._tell = tell
+        self._timers = Timers(lambda: app.clock())
+
+    def routes(self, root: str) -> Iterable[Route]:
+        """Return the paths below a workspace."""
+        runs = f"{root}/projects/{{project}}/pipelines/{{pipeline}}/executions"
+        yield "GET", runs, self._list
+        yield "POST", runs, self._run
+        yield "GET", f"{runs}/{{key}}", self._get
+        yield "PATCH", f"{runs}/{{key}}", self._operate
+        yield "GET", f"{runs}/{{key}}/action_executions/{{action}}", self._get_action
+
+    def restored(self) -> None:
+        """Take up the executions of a state that was put from outside."""
+        self._timers.clear()
+        for workspace in self.app.state["workspaces"].values():
+            for execution in workspace.setdefault("executions", []):
+                self.settle(execution)
+
+    # the life of an execution
+
+    def start(self, domain: str, project: str, pipeline: Row, options: Mapping[str, Any]) -> Row:
+        """Start a pipeline and return the execution; ``options`` are fields of a request, and keys of a behaviour."""
+        behaviour = behaviour_of(pipeline, options, self.app.settings)
+        number, now = self.app.next_id(), self.app.clock()
+        delayed = options.get("delayed_until")
+        execution: Row = {
+            "id": number,
+            "workspace": domain,
+            "project": project,
+            "pipeline": {"id": pipeline["id"], "identifier": identifier_of(pipeline), "name": pipeline["name"]},
+            "created_at": now,
+            "triggered_on": options.get("triggered_on", "CLICK"),
+            "to_revision": options.get("to_revision") or {"revision": "HEAD"},
+            **{key: options.get(key) for key in _SHOWN},
+            "comment": str(options.get("comment") or ""),
+            "priority": options.get("priority") or "NORMAL",
+            "refresh": bool(options.get("refresh", False)),
+            "clear_cache": bool(options.get("clear_cache", False)),
+            "variables": list(options.get("variables") or ()),
+            "creator": options.get("creator"),
+            "attempt": 0,
+        }
+        self._plan(execution, pipeline, behaviour, max(now, delayed or now))
+        rows: list[Row] = self.app.state["workspaces"][domain]["executions"]
+        rows.append(execution)
+        del rows[:-KEPT]
+        self.settle(execution)
+        return execution
+
+    def _plan(self, execution: Row, pipeline: Row, behaviour: Mapping[str, Any], made_at: float) -> None:
+        """Let an execution be ahead of itself: once more, if it was not the first time."""
+        execution["attempt"] += 1
+        prefix = hashlib.sha256(f"{execution['id']}/{execution['attempt']}".encode()).hexdigest()[:22]
+        execution.update(
+            {
+                **{key: behaviour[key] for key in ("queued_s", "duration_s", "result", "waits_for", "terminating_s")},
+                "made_at": made_at,
+                "resumed_at": None,
+                "stopped_at": None,
+                "finished_at": None,
+                "actions": planned(pipeline, behaviour, prefix),
+                "told": [],
+            }
+        )
+        if any(action["result"] == "FAILED" for action in execution["actions"]) and execution["result"] == "SUCCESSFUL":
+            execution["result"] = "FAILED"
+
+    def settle(self, execution: Row) -> None:
+        """Tell what has happened and was not told; plan what comes next."""
+        now, key = self.app.clock(), execution["id"]
+        life = life_of(execution, now)
+        if life.started_at is not None:
+            self._say(execution, "EXECUTION_STARTED")
+        if life.ended:
+            self._say(execution, {"SUCCESSFUL": "EXECUTION_SUCCESSFUL", "FAILED": "EXECUTION_FAILED"}.get(life.status, ""))
+            self._say(execution, "EXECUTION_FINISHED")
+        moment = shapes.next_change(execution, now)
+        if moment is None:
+            self._timers.drop(key)
+        else:
+            self._timers.at(key, moment, lambda: self._wake(key))
+
+    def _say(self, execution: Row, event: str) -> None:
+        if event and event not in execution["told"]:
+            execution["told"].append(event)
+            self._tell(event, execution)
+
+    def _wake(self, number: int) -> None:
+        _, execution = self._anywhere(number)
+        if execution is not None:
+            self.settle(execution)
+
+    def _anywhere(self, number: Any) -> tuple[list[Row], Row | None]:
+        for workspace in self.app.state["workspaces"].values():
+            for one in reversed(workspace["executions"]):
+                if one["id"] == number:
+                    return workspace["executions"], one
+        return [], None
+
+    # by hand
+
+    def run_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a pipeline as somebody at Buddy would (action ``run_pipeline``).
+
+        What `BuddyPipelines.named` takes, fields of a request (a branch or tag may be a text), and keys of a behaviour.
+        """
+        domain, pipeline = self.pipelines.named(options)
+        given = dict(options)
+        for key in ("branch", "tag", "pull_request"):
+            if isinstance(given.get(key), str):
+                given[key] = {"name": given[key]}
+        return {"execution_id": self.start(domain, str(options["project"]), pipeline, given)["id"]}
+
+    def finish(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """End an execution now (action ``finish_execution``): {execution_id, status, error}."""
+        _, execution = self._anywhere(int(options["execution_id"]))
+        if execution is None or life_of(execution, self.app.clock()).ended:
+            raise LookupError("there is no such execution that still runs")
+        status = str(options.get("status", execution["result"]))
+        if status not in ENDED:
+            raise ValueError(f"an execution's result is one of {', '.join(sorted(ENDED))}")
+        execution.update(finished_at=self.app.clock(), result=status)
+        for action in execution["actions"]:
+            action["error"] = str(options.get("error", action["error"]))
+        self.settle(execution)
+        return {"execution_id": execution["id"], "status": status}
+
+    def lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Forget an execution (action ``lose_execution``): {execution_id}; nobody is told, and it answers 404."""
+        rows, execution = self._anywhere(int(options["execution_id"]))
+        if execution is None:
+            raise LookupError("there is no such execution")
+        rows.remove(execution)
+        return {"execution_id": execution["id"]}
+
+    # answers
+
+    def _list(self, call: Call, **where: str) -> Reply:
+        """Newest first, with counts."""
+        now = self.app.clock()
+        lag_s = float(self.app.settings["run_list_lag_s"])
+        rows = [one for one in reversed(self._of(call, where, "EXECUTION_INFO")) if one["created_at"] + lag_s <= now]
+        number, size = page_of(call, self.app.settings)
+        page = rows[(number - 1) * size : number * size]
+        counts = {
+            "page": number,
+            "page_size": size,
+            "total_page_count": -(-len(rows) // size),
+            "element_count": len(page),
+            "total_element_count": len(rows),
+        }
+        shown = [shapes.shown_execution(one, now, call.base_url) for one in page]
+        return Reply(200, {"url": call.base_url + call.path, **counts, "executions": shown})
+
+    def _run(self, call: Call, **where: str) -> Reply:
+        """201, with the number at once; nothing keeps a request that is repeated from starting another one."""
+        _, pipeline = self.pipelines.seen(call, where, "EXECUTION_RUN")
+        options = _checked(body_of(call), pipeline)
+        creator = {"name": self.app.user_name(call)}
+        execution = self.start(where["workspace"], where["project"], pipeline, {**options, "creator": creator})
+        return self._answer(call, execution, 201)
+
+    def _get(self, call: Call, **where: str) -> Reply:
+        return self._answer(call, self._one(call, where, "EXECUTION_INFO"), 200)
+
+    def _get_action(self, call: Call, **where: str) -> Reply:
+        execution = self._one(call, where, "EXECUTION_INFO")
+        action = find(execution["actions"], "execution_id", where["action"])
+        place = shapes.place_of(execution, call.base_url)
+        return Reply(200, shapes.detailed_action(execution, execution["actions"].index(action), self.app.clock(), place))
+
+    def _operate(self, call: Call, **where: str) -> Reply:
+        """Each operation wants a status that it makes sense in."""
+        execution = self._one(call, where, "EXECUTION_MANAGE")
+        body, now = body_of(call), self.app.clock()
+        operation, status = body.get("operation"), life_of(execution, now).status
+        wanted = {
+            "CANCEL": status not in ENDED and status != "TERMINATING",
+            "RETRY": status in ENDED,
+            "APPLY": status == "WAITING_FOR_APPLY",
+            "APPLY_VARIABLES": status in ("WAITING_FOR_VARIABLES", "WAITING_FOR_SETTABLE_VARIABLES"),
+            "RUN_DELAYED": status == "INITIAL",
+        }
+        if operation not in wanted:
+            refuse(400, "Operation is not valid")
+        if not wanted[operation]:
+            refuse(400, f"Operation {operation} cannot be done while the execution is {status}")
+        if operation == "RETRY":
+            _, pipeline = self.pipelines.seen(call, where, "EXECUTION_MANAGE")
+            self._plan(execution, pipeline, behaviour_of(pipeline, {}, self.app.settings), now)
+        elif operation == "APPLY_VARIABLES":
+            execution.update(resumed_at=now, variables=[*execution["variables"], *body.get("variables", ())])
+        else:
+            execution[{"CANCEL": "stopped_at", "APPLY": "resumed_at", "RUN_DELAYED": "made_at"}[operation]] = now
+        self.settle(execution)
+        return self._answer(call, execution, 200)
+
+    def _answer(self, call: Call, execution: Row, status: int) -> Reply:
+        return Reply(status, shapes.detailed_execution(execution, self.app.clock(), call.base_url))
+
+    def _of(self, call: Call, where: Mapping[str, str], scope: str) -> list[Row]:
+        workspace, pipeline = self.pipelines.seen(call, where, scope)
+        return [one for one in workspace["executions"] if one["pipeline"]["id"] == pipeline["id"]]
+
+    def _one(self, call: Call, where: Mapping[str, str], scope: str) -> Row:
+        execution: Row = find(self._of(call, where, scope), "id", where["key"])
+        self.settle(execution)
+        return execution
+
+
+def _checked(body: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Row:
+    """Return the fields of a request; refuses those that make no sense."""
+    kept: Row = {
+        key: body.get(key) for key in (*_SHOWN, "to_revision", "comment", "priority", "refresh", "clear_cache", "variables")
+    }
+    for key in ("to_revision", "from_revision"):
+        if kept[key] is not None and not (isinstance(kept[key], Mapping) and kept[key].get("revision")):
+            refuse(400, "Revision is not valid")
+    for key in ("branch", "tag", "pull_request"):
+        if kept[key] is not None and not (isinstance(kept[key], Mapping) and kept[key].get("name")):
+            refuse(400, f"Field {key} needs a name")
+    refs = pipeline.get("refs", [])
+    if (len(refs) > 1 or any("*" in one for one in refs)) and not any(kept[key] for key in ("branch", "tag", "pull_request")):
+        refuse(400, "The pipeline has several refs: a branch, a tag or a pull request is required")
+    if any(not isinstance(one, Mapping) or not one.get("key") for one in kept["variables"] or ()):
+        refuse(400, "Each variable needs a key")
+    if kept["priority"] not in (None, *PRIORITIES):
+        refuse(400, "Priority is not valid")
+    return {**kept, "delayed_until": _moment(body.get("delay_until"))}
+
+
+def _moment(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        refuse(400, "delay_until is not a date")
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)).timestamp()

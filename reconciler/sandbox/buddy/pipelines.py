@@ -1,0 +1,177 @@
+"""Pipelines of the simulated Buddy: what they are called, what makes them run, and how their executions turn out.
+
+State, in a project's ``pipelines``: ``{"id": 21, "identifier": "deploy", "name": "deploy", "refs": ["refs/heads/main"], "events":
+[{"type": "PUSH", "refs": ["refs/heads/main"]}], "behaviour": {"duration_s": 0.5, "queued_s": 0, "result": "SUCCESSFUL", "logs":
+["line", …], "outputs": {"VERSION": "1", "KEY": {"value": "x", "encrypted": true}}, "error": "", "waits_for": "APPLY",
+"terminating_s": 0}, "actions": [{"name": "build", "logs", "outputs", "result", "error"}]}``; all but ``id`` and ``name`` may be
+left out. Logs are every action's that has none, outputs the last one's. A negative duration lasts until somebody finishes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.buddy.answers import find, paged, refuse
+from reconciler.sandbox.buddy.execution_shapes import ENDED, WAITS, Row, life_of
+from reconciler.sandbox.buddy.webhooks import Workspaces
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.buddy.app import Buddy
+
+_DEFAULTS: Mapping[str, Any] = {
+    "duration_s": 0.5,
+    "queued_s": 0.0,
+    "result": "SUCCESSFUL",
+    "logs": ["working", "done"],
+    "outputs": {},
+    "error": "",
+    "waits_for": "",
+    "terminating_s": 0.0,
+}
+
+
+class BuddyPipelines:
+    """Handles lists and descriptions of pipelines."""
+
+    def __init__(self, app: Buddy, workspace: Workspaces) -> None:
+        self.app = app
+        self._workspace = workspace
+
+    def routes(self, root: str) -> Iterable[Route]:
+        """Return the paths below a workspace."""
+        yield "GET", f"{root}/projects/{{project}}/pipelines", self._list
+        yield "GET", f"{root}/projects/{{project}}/pipelines/{{pipeline}}", self._get
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out."""
+        for workspace in self.app.state["workspaces"].values():
+            for project in workspace["projects"]:
+                project.setdefault("pipelines", [])
+
+    def seen(self, call: Call, where: Mapping[str, str], scope: str) -> tuple[Row, Row]:
+        """Return workspace and pipeline that a path names by number; else refuse."""
+        workspace = self._workspace(call, where["workspace"], scope)
+        return workspace, find(self._of_project(workspace, where["project"]), "id", where["pipeline"])
+
+    def named(self, options: Mapping[str, Any]) -> tuple[str, Row]:
+        """Return the project and the pipeline of an action: {workspace, project, pipeline}; raises `LookupError`.
+
+        The workspace may be left out if there is one only; a pipeline is given by number, identifier or name.
+        """
+        workspace = self.domain(options)
+        project = next(
+            (one for one in self.app.state["workspaces"][workspace]["projects"] if one["name"] == options["project"]), None
+        )
+        if project is None:
+            raise LookupError(f"there is no project {options['project']}")
+        wanted = options["pipeline"]
+        found = next((one for one in project["pipelines"] if wanted in (one["id"], identifier_of(one), one["name"])), None)
+        if found is None:
+            raise LookupError(f"there is no pipeline {wanted}")
+        return workspace, found
+
+    def domain(self, options: Mapping[str, Any]) -> str:
+        """Return the workspace of an action."""
+        known = list(self.app.state["workspaces"])
+        domain = options.get("workspace") or (known[0] if len(known) == 1 else "")
+        if domain not in known:
+            raise LookupError(f"there is no workspace '{domain}'")
+        return str(domain)
+
+    def behave(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Change how executions turn out (action ``set_behaviour``): what `named` takes, ``actions``, and keys of a behaviour."""
+        _, pipeline = self.named(options)
+        changes = {key: value for key, value in options.items() if key in _DEFAULTS}
+        behaviour_of({**pipeline, "behaviour": changes}, {}, {})
+        pipeline["behaviour"] = {**pipeline.get("behaviour", {}), **changes}
+        if "actions" in options:
+            pipeline["actions"] = list(options["actions"])
+        return {"behaviour": pipeline["behaviour"]}
+
+    def _of_project(self, workspace: Row, name: str) -> list[Row]:
+        project = next((one for one in workspace["projects"] if one["name"] == name), None)
+        if project is None:
+            refuse(404, "Project not found")
+        found: list[Row] = project["pipelines"]
+        return found
+
+    def _list(self, call: Call, workspace: str, project: str) -> Reply:
+        """The pipelines of one project, 20 a page unless asked for more."""
+        place = self._workspace(call, workspace, "EXECUTION_INFO")
+        rows = paged(call, self.app.settings, self._of_project(place, project))
+        shown = [self._shown(call, place, project, pipeline) for pipeline in rows]
+        return Reply(200, {"url": call.base_url + call.path, "pipelines": shown})
+
+    def _get(self, call: Call, **where: str) -> Reply:
+        """One, with its actions."""
+        workspace, pipeline = self.seen(call, where, "EXECUTION_INFO")
+        actions = [{"id": one["id"], "name": one["name"], "type": one["type"]} for one in actions_of(pipeline)]
+        return Reply(200, {**self._shown(call, workspace, where["project"], pipeline), "actions": actions})
+
+    def _shown(self, call: Call, workspace: Row, project: str, pipeline: Row) -> Row:
+        runs = [one for one in workspace["executions"] if one["pipeline"]["id"] == pipeline["id"]]
+        domain = next(name for name, one in self.app.state["workspaces"].items() if one is workspace)
+        return {
+            "url": f"{call.base_url}/workspaces/{domain}/projects/{project}/pipelines/{pipeline['id']}",
+            "html_url": f"https://app.buddy.works/{domain}/{project}/pipelines/pipeline/{pipeline['id']}",
+            "id": pipeline["id"],
+            "identifier": identifier_of(pipeline),
+            "name": pipeline["name"],
+            "refs": pipeline.get("refs", []),
+            "events": pipeline.get("events", []),
+            "definition_source": "LOCAL",
+            "git_config_ref": "NONE",
+            "disabled": bool(pipeline.get("disabled", False)),
+            "paused": False,
+            "last_execution_status": life_of(runs[-1], self.app.clock()).status if runs else "INITIAL",
+        }
+
+
+def identifier_of(pipeline: Mapping[str, Any]) -> str:
+    """Return the handle of a pipeline; its name unless it has one."""
+    return str(pipeline.get("identifier") or pipeline["name"])
+
+
+def behaviour_of(pipeline: Mapping[str, Any], wanted: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an execution turns out: the pipeline's way, then the settings', then the ``wanted``; raises `ValueError`."""
+    found = {**_DEFAULTS, **pipeline.get("behaviour", {})}
+    for key, setting in (("duration_s", "run_duration_s"), ("result", "run_result")):
+        if settings.get(setting) is not None:
+            found[key] = settings[setting]
+    found |= {key: value for key, value in wanted.items() if key in _DEFAULTS and value is not None}
+    if found["result"] not in ENDED:
+        raise ValueError(f"an execution's result is one of {', '.join(sorted(ENDED))}")
+    if found["waits_for"] and found["waits_for"] not in WAITS:
+        raise ValueError(f"an execution waits for one of {', '.join(WAITS)}")
+    return {**found, **{key: float(found[key]) for key in ("duration_s", "queued_s", "terminating_s")}}
+
+
+def actions_of(pipeline: Mapping[str, Any]) -> list[Row]:
+    """Return the actions of a pipeline; one that is called like it if none are given."""
+    given = pipeline.get("actions") or [{"name": pipeline["name"]}]
+    return [{"type": "BUILD", **one, "id": one.get("id") or int(pipeline["id"]) * 100 + n} for n, one in enumerate(given, 1)]
+
+
+def planned(pipeline: Mapping[str, Any], behaviour: Mapping[str, Any], prefix: str) -> list[Row]:
+    """Return what the actions of one execution will do; their ids begin with ``prefix``."""
+    actions = actions_of(pipeline)
+    return [
+        {
+            "id": one["id"],
+            "execution_id": f"{prefix}{number:02d}",
+            "name": one["name"],
+            "type": one["type"],
+            "result": one.get("result", "SUCCESSFUL"),
+            "error": one.get("error", behaviour["error"]),
+            "logs": [str(line) for line in one.get("logs", behaviour["logs"])],
+            "outputs": _variables(one.get("outputs") or (behaviour["outputs"] if number == len(actions) else {})),
+        }
+        for number, one in enumerate(actions, 1)
+    ]
+
+
+def _variables(outputs: Mapping[str, Any]) -> list[Row]:
+    rows = [(key, value if isinstance(value, Mapping) else {"value": value}) for key, value in outputs.items()]
+    return [{"key": key, "value": str(one["value"]), "type": "VAR", "encrypted": bool(one.get("encrypted"))} for key, one in rows]

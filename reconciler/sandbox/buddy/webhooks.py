@@ -1,0 +1,100 @@
+"""Webhooks of the simulated Buddy, as the API shows them: nothing is unique, and the key is answered in clear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.buddy.answers import body_of, find, iso, refuse
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.buddy.app import Buddy
+
+EVENTS = ("PUSH", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED")
+KEPT_REQUESTS = 20
+Workspaces = Callable[[Call, str, str], dict[str, Any]]
+"""(request, domain, scope) → the workspace, or a refusal."""
+
+
+class Webhooks:
+    """Handles everything below ``/webhooks`` of a workspace."""
+
+    def __init__(self, app: Buddy, workspace: Workspaces) -> None:
+        self.app = app
+        self._workspace = workspace
+
+    def routes(self, root: str) -> Iterable[Route]:
+        """Return the paths below a workspace."""
+        yield "GET", f"{root}/webhooks", self._list
+        yield "POST", f"{root}/webhooks", self._add
+        yield "GET", f"{root}/webhooks/{{key}}", self._get
+        yield "PATCH", f"{root}/webhooks/{{key}}", self._edit
+        yield "DELETE", f"{root}/webhooks/{{key}}", self._delete
+
+    def _list(self, call: Call, workspace: str) -> Reply:
+        """All, without their latest requests."""
+        rows = self.app.lagged(f"webhooks/{workspace}", self._workspace(call, workspace, "WEBHOOK_INFO")["webhooks"])
+        shown = [_shown(call, workspace, item) for item in rows]
+        summaries = [{key: value for key, value in one.items() if key != "requests"} for one in shown]
+        return Reply(200, {"url": call.base_url + call.path, "webhooks": summaries})
+
+    def _add(self, call: Call, workspace: str) -> Reply:
+        """201. The same target may be there twice."""
+        items = self._workspace(call, workspace, "WEBHOOK_ADD")["webhooks"]
+        item = {"id": self.app.next_id(), "requests": [], **_checked(body_of(call), {})}
+        with self.app.changing(f"webhooks/{workspace}", items) as rows:
+            rows.append(item)
+        return Reply(201, _shown(call, workspace, item))
+
+    def _get(self, call: Call, workspace: str, key: str) -> Reply:
+        """One, with its key in clear and the last 20 requests."""
+        item = find(self._workspace(call, workspace, "WEBHOOK_INFO")["webhooks"], "id", key)
+        return Reply(200, _shown(call, workspace, item))
+
+    def _edit(self, call: Call, workspace: str, key: str) -> Reply:
+        """Changes what is sent."""
+        items = self._workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
+        item = find(items, "id", key)
+        changed = _checked(body_of(call), item)
+        with self.app.changing(f"webhooks/{workspace}", items):
+            item.update(changed)
+        return Reply(200, _shown(call, workspace, item))
+
+    def _delete(self, call: Call, workspace: str, key: str) -> Reply:
+        """204."""
+        items = self._workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
+        item = find(items, "id", key)
+        with self.app.changing(f"webhooks/{workspace}", items) as rows:
+            rows.remove(item)
+        return Reply(204)
+
+
+def noted(item: dict[str, Any], at: float, status: int, body: str) -> None:
+    """Note a delivery as the provider keeps it: the last 20, newest first."""
+    request = {"post_date": iso(at), "response_status": status, "body": body}
+    item["requests"] = [request, *item["requests"]][:KEPT_REQUESTS]
+
+
+def _shown(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "url": f"{call.base_url}/workspaces/{workspace}/webhooks/{item['id']}",
+        "html_url": f"https://app.buddy.works/{workspace}/-/webhooks",
+        "id": item["id"],
+        "target_url": item["target_url"],
+        "secret_key": item.get("secret_key"),
+        "events": item["events"],
+        "projects": [{"name": name} for name in item["projects"]],
+        "requests": item["requests"],
+    }
+
+
+def _checked(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**before, **body}
+    if not str(merged.get("target_url") or "").startswith(("http://", "https://")):
+        refuse(400, "Target URL is not valid")
+    events = merged.get("events")
+    if not isinstance(events, list) or not events or any(one not in EVENTS for one in events):
+        refuse(400, "Events are not valid")
+    kept = {key: merged.get(key) for key in ("target_url", "events", "secret_key")}
+    return {**kept, "projects": list(merged.get("projects") or ())}

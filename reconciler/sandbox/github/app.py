@@ -1,0 +1,399 @@
+"""GitHub's REST API as far as hooks, runs and deployments need it: tokens and rights, repositories, renames, limits, ETags.
+
+State (all of it can be put from outside; what is left out of an entry gets its default)::
+
+    {"tokens": {"ghp_sandbox": {"login", "kind": "classic" | "fine" | "installation", "scopes": [], "permissions": {},
+                "repos": "*" | ["acme/*"], "expires_at": "2027-01-01 00:00:00 UTC"}},
+     "orgs": {"acme": {"id": 1}}, "users": {"sandbox-bot": {"id": 2}},
+     "repos": {"acme/payments": {"id", "private", "archived", "default_branch", "branches": {"main": SHA}, "tags": {}}},
+     "renamed": {"acme/old": 101},  (while no repository has the name)
+     "hooks": {"repos/101": [hook], "orgs/acme": [hook]}, "deliveries": {"<hook id>": [newest last]}}
+
+The modules beside this one name the rest of it: `github_commits`, `github_actions`, `github_runs`, `github_deployments`,
+`github_statuses`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator
+from reconciler.sandbox.github import actions as github_actions
+from reconciler.sandbox.github import deliveries as github_deliveries
+from reconciler.sandbox.github import limits as github_limits
+from reconciler.sandbox.github import logs as github_logs
+from reconciler.sandbox.github import oidc as github_oidc
+from reconciler.sandbox.github import runs as github_runs
+from reconciler.sandbox.github import shapes as shapes
+from reconciler.sandbox.github.actions import Actions
+from reconciler.sandbox.github.commits import Commits
+from reconciler.sandbox.github.deliveries import HookDeliveries
+from reconciler.sandbox.github.deployments import Deployments
+from reconciler.sandbox.github.hooks import RepositoryHooks
+from reconciler.sandbox.github.limits import RateLimits
+from reconciler.sandbox.github.logs import SimulatedLogs
+from reconciler.sandbox.github.oidc import JobTokens
+from reconciler.sandbox.github.renames import Moves
+from reconciler.sandbox.github.request import etag, moved, page_of, refuse
+from reconciler.sandbox.github.rights import REPO_SCOPES, lacking
+from reconciler.sandbox.github.runs import Runs
+from reconciler.sandbox.github.statuses import Statuses
+
+T = TypeVar("T")
+VERSIONS = ("2022-11-28", "2026-03-10")
+TOKEN = "ghp_sandbox"
+GROUPS = (
+    *("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"),
+    *("workflows", "runs", "deployments", "commit_statuses"),
+)
+OPEN = ("/_actions/", github_oidc.ROOT)
+"""Paths below these belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookOwner:
+    """What a path names: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
+
+    key: str
+    path: str
+    link_path: str
+    organization: bool
+    repository_id: int | None
+    name: str
+
+
+class GitHub(Simulator):
+    """The GitHub simulator."""
+
+    provider = "github"
+    defaults: Mapping[str, Any] = {
+        **github_limits.DEFAULTS,
+        **github_deliveries.DEFAULTS,
+        **github_actions.DEFAULTS,
+        **github_runs.DEFAULTS,
+        **github_logs.DEFAULTS,
+        **github_oidc.DEFAULTS,
+        "links_root": "",  # what links and redirects begin with: a server behind a proxy names its inner address
+    }
+
+    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
+        self._names: dict[str, str] = {}
+        self._by_id: dict[int, str] = {}
+        self._limits = RateLimits(lambda: self.settings, lambda: self.clock())
+        self.token: Mapping[str, Any] | None = None
+        self._secret = ""
+        self._wanted = ""
+        self._shown: dict[tuple[str, str], dict[str, Any]] = {}
+        self.hooks, self.deliveries = RepositoryHooks(self), HookDeliveries(self)
+        self.commits, self.workflows = Commits(self), Actions(self)
+        self.runs, self.logs = Runs(self), SimulatedLogs(self)
+        self.deployments, self.statuses = Deployments(self), Statuses(self)
+        self.job_tokens, self.moves = JobTokens(self), Moves(self)
+        if clock is None:
+            super().__init__()
+        else:
+            super().__init__(clock=clock)
+
+    def seed(self) -> dict[str, Any]:
+        """One organization, two repositories, one token that may do everything."""
+        return {
+            "tokens": {TOKEN: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}},
+            "orgs": {"acme": {}},
+            "repos": {"acme/payments": {}, "acme/web": {}},
+            "renamed": {},
+            "hooks": {},
+            "deliveries": {},
+        }
+
+    def restored(self) -> None:
+        """Fill defaults and the indexes by name and id."""
+        for name in GROUPS:
+            self.state.setdefault(name, {})
+        self.state["next_id"] = max([int(self.state.get("next_id", 1000)), *self._ids()])
+        for token in self.state["tokens"].values():
+            for key, value in (
+                ("login", "sandbox-bot"),
+                ("kind", "classic"),
+                ("scopes", []),
+                ("permissions", {}),
+                ("repos", "*"),
+                ("expires_at", ""),
+            ):
+                token.setdefault(key, value)
+            self.state["users"].setdefault(token["login"], {})
+        for entry in (*self.state["orgs"].values(), *self.state["users"].values()):
+            entry.setdefault("id", 0)
+            entry["id"] = entry["id"] or self.next_id()
+        for repo in self.state["repos"].values():
+            repo.setdefault("id", 0)
+            repo["id"] = repo["id"] or self.next_id()
+            repo.setdefault("private", True)
+            repo.setdefault("archived", False)
+            repo.setdefault("default_branch", "main")
+        self.reindex()
+        for part in (self.hooks, self.commits, self.workflows, self.runs):
+            part.restored()
+        self._limits.clear()
+
+    def _ids(self) -> Iterable[int]:
+        for group in ("orgs", "users", "repos"):
+            yield from (int(entry.get("id", 0)) for entry in self.state[group].values())
+        for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
+            yield from (int(entry.get("id", 0)) for entries in self.state[group].values() for entry in entries)
+
+    def reindex(self) -> None:
+        """Take up names and ids as they are in the state now."""
+        self._names = {name.lower(): name for name in self.state["repos"]}
+        self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
+        self._shown.clear()
+
+    def named(self, full_name: str) -> str | None:
+        """Return a repository's name as it is written now, for the name in any case; None where there is none."""
+        return self._names.get(full_name.lower())
+
+    def name_of(self, repository_id: int) -> str:
+        """Return what a repository is called now; raises `KeyError` if it is gone."""
+        return self._by_id[repository_id]
+
+    def routes(self) -> Iterable[Route]:
+        """All paths; those of a repository also by its id, as redirects and links have them."""
+        yield from (
+            ("GET", "/user", self._user),
+            ("GET", "/rate_limit", self._rate),
+            ("GET", "/orgs/{org}", self._org),
+            ("GET", "/organizations/{org_id}", self._org),
+            ("GET", "/orgs/{org}/repos", self._org_repos),
+            ("GET", "/user/repos", self._user_repos),
+            ("GET", "/installation/repositories", self._installation_repos),
+            ("GET", "/repos/{owner}/{repo}", self._repo),
+            ("GET", "/repositories/{repo_id}", self._repo),
+        )
+        for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}", "/organizations/{org_id}"):
+            yield from (*self.hooks.routes(prefix), *self.deliveries.routes(prefix))
+        for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
+            for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
+                yield from part.routes(prefix)
+        yield from (*self.logs.open_routes(OPEN[0]), *self.job_tokens.open_routes())
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """``emit`` {repository | organization, event, payload}; and those of the parts."""
+        own = {"emit": self.deliveries.emit, "push": self.workflows.push}
+        return {**own, **self.moves.actions(), **self.runs.actions(), **self.deployments.actions(), **self.job_tokens.actions()}
+
+    # every request
+
+    def before(self, call: Call) -> None:
+        """Check user agent, version, token and limits."""
+        self.token, self._secret, self._wanted = None, "", ""
+        if call.path.startswith(OPEN):
+            return
+        if not call.headers.get("user-agent"):
+            raise RefusedCall(
+                Reply(
+                    403,
+                    b"Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
+                    {"content-type": "application/octet-stream"},
+                )
+            )
+        if call.headers.get("x-github-api-version", VERSIONS[0]) not in VERSIONS:
+            raise refuse(400, "The specified API version is not supported.")
+        self._authenticate(call.headers.get("authorization", ""))
+        if self.settings["rate_limits"] and call.path != "/rate_limit":
+            self._limits.check(call, self._secret, self.in_flight)
+
+    def after(self, call: Call, reply: Reply) -> Reply:
+        """Add the headers that every answer has; answer 304 where the ETag still holds, which costs nothing."""
+        if call.path.startswith(OPEN):
+            return reply
+        headers = {
+            "x-github-media-type": "github.v3; format=json",
+            "vary": "Accept, Authorization, Cookie, X-GitHub-OTP",
+            **self._token_headers(),
+            "x-github-api-version-selected": call.headers.get("x-github-api-version", VERSIONS[0]),
+            **reply.headers,
+        }
+        unchanged = False
+        if call.method == "GET" and reply.status == 200:
+            tag = etag(call, reply.content)
+            headers |= {"etag": tag, "cache-control": "private, max-age=60, s-maxage=60"}
+            wanted = [one.strip().removeprefix("W/") for one in call.headers.get("if-none-match", "").split(",")]
+            unchanged = tag.removeprefix("W/") in wanted
+        if self.settings["rate_limits"]:
+            refusal = None if unchanged or call.path == "/rate_limit" else self._limits.count(call, self._secret)
+            if refusal is not None:
+                return refusal.reply
+            headers |= self._limits.headers(self._secret)
+        return Reply(304, None, headers) if unchanged else Reply(reply.status, reply.body, headers)
+
+    def not_found(self, call: Call) -> Reply:
+        """Also for a trailing slash."""
+        return Reply(404, shapes.error("Not Found", 404))
+
+    def _authenticate(self, header: str) -> None:
+        if not header:
+            return
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                value = ""
+        token = self.state["tokens"].get(value) if scheme.lower() in ("bearer", "token", "basic") else None
+        if token is None:
+            raise refuse(401, "Bad credentials")
+        self.token, self._secret = token, value
+
+    def _token_headers(self) -> dict[str, str]:
+        if self.token is None:
+            return {}
+        headers = {}
+        if self.token["expires_at"]:
+            headers["github-authentication-token-expiration"] = str(self.token["expires_at"])
+        if self.token["kind"] == "classic":
+            headers |= {"x-oauth-scopes": ", ".join(self.token["scopes"]), "x-accepted-oauth-scopes": ""}
+        elif self._wanted:
+            headers["x-accepted-github-permissions"] = self._wanted
+        return headers
+
+    # rights
+
+    def sees(self, full_name: str) -> bool:
+        """Whether the token of this request sees a repository."""
+        if not self.state["repos"][full_name]["private"]:
+            return True
+        if self.token is None:
+            return False
+        if self.token["kind"] == "classic" and not REPO_SCOPES & set(self.token["scopes"]):
+            return False
+        allowed = self.token["repos"]
+        return allowed == "*" or any(fnmatchcase(full_name.lower(), pattern.lower()) for pattern in allowed)
+
+    def require(self, permission: str, *, write: bool) -> None:
+        """Raise the refusal GitHub gives when the token lacks ``permission``."""
+        self._wanted = f"{permission}={'write' if write else 'read'}"
+        refusal = lacking(self.token, permission, write=write)
+        if refusal is not None:
+            raise refusal
+
+    def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> HookOwner:
+        """Return what the path names, after checking that the token has ``permission`` there; follows no rename."""
+        if "org" in where or "org_id" in where:
+            known = self._find_org(where)
+            self.require("organization_hooks", write=write)
+            return HookOwner(
+                f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
+            )
+        full_name = self._find(call, where)
+        repo = self.state["repos"][full_name]
+        self.require(permission, write=write)
+        if write and repo["archived"]:
+            raise refuse(403, "Repository was archived so is read-only.")
+        return HookOwner(
+            f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name
+        )
+
+    def _find_org(self, where: Mapping[str, str]) -> str:
+        """Return the organization that a path names by its login or its id; raises a 404."""
+        login, number = where.get("org", "").lower(), where.get("org_id", "")
+        for name, org in self.state["orgs"].items():
+            if login == name.lower() or number == str(org["id"]):
+                return str(name)
+        raise refuse(404, "Not Found")
+
+    def _find(self, call: Call, where: Mapping[str, str]) -> str:
+        if "repo_id" in where:
+            number = int(where["repo_id"]) if where["repo_id"].isdigit() else 0
+            full_name = self._by_id.get(number)
+        else:
+            asked = f"{where['owner']}/{where['repo']}"
+            full_name = self._names.get(asked.lower())
+            number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
+            if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
+                raise moved(call, number, asked, str(self.settings["links_root"]))
+        if full_name is None or not self.sees(full_name):
+            raise refuse(404, "Not Found")
+        return full_name
+
+    # users and repositories
+
+    def _user(self, call: Call) -> Reply:
+        if self.token is None:
+            raise refuse(401, "Requires authentication")
+        if self.token["kind"] == "installation":
+            raise refuse(403, "Resource not accessible by integration")
+        login = self.token["login"]
+        return Reply(200, shapes.private_user(call.base_url, login, self.state["users"][login]["id"]))
+
+    def _rate(self, _call: Call) -> Reply:
+        numbers = self._limits.numbers(self._secret)
+        return Reply(
+            200, {"resources": {"core": numbers, "search": {**numbers, "limit": 30, "remaining": 30, "used": 0}}, "rate": numbers}
+        )
+
+    def shown(self, base_url: str, full_name: str) -> dict[str, Any]:
+        """Return a repository as answers and payloads show it; one object for all, not to be changed."""
+        if (base_url, full_name) not in self._shown:
+            owner = self.user(full_name.partition("/")[0], base_url)
+            self._shown[base_url, full_name] = shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
+        return self._shown[base_url, full_name]
+
+    def user(self, login: str, base_url: str = "") -> dict[str, Any]:
+        """Return a user or an organization as answers and payloads show it."""
+        organization = self.state["orgs"].get(login)
+        known = organization or self.state["users"].get(login) or {"id": 1}
+        kind = "Organization" if organization else "Bot" if login.endswith("[bot]") else "User"
+        return shapes.user(base_url or self.base_url, login, known["id"], kind)
+
+    @property
+    def login(self) -> str:
+        """Who makes this request."""
+        return str(self.token["login"]) if self.token is not None else "ghost"
+
+    def _repo(self, call: Call, **where: str) -> Reply:
+        return Reply(200, self.shown(call.base_url, self._find(call, where)))
+
+    def _visible(self, *, owner: str = "") -> list[str]:
+        names = sorted(self.state["repos"], key=str.lower)
+        return [name for name in names if self.sees(name) and (not owner or name.partition("/")[0].lower() == owner.lower())]
+
+    def _org(self, call: Call, **where: str) -> Reply:
+        login = self._find_org(where)
+        shown = shapes.user(call.base_url, login, self.state["orgs"][login]["id"], "Organization")
+        return Reply(200, {**shown, "url": f"{call.base_url}/orgs/{login}"})
+
+    def _org_repos(self, call: Call, org: str) -> Reply:
+        if not any(name.lower() == org.lower() for name in self.state["orgs"]):
+            raise refuse(404, "Not Found")
+        names, headers = self.page(call, self._visible(owner=org))
+        return Reply(200, [self.shown(call.base_url, name) for name in names], headers)
+
+    def _user_repos(self, call: Call) -> Reply:
+        self._user(call)
+        names, headers = self.page(call, self._visible())
+        return Reply(200, [self.shown(call.base_url, name) for name in names], headers)
+
+    def _installation_repos(self, call: Call) -> Reply:
+        if self.token is None or self.token["kind"] != "installation":
+            raise refuse(
+                403, "You must authenticate with an installation access token in order to list repositories for an installation."
+            )
+        visible = self._visible()
+        names, headers = self.page(call, visible)
+        body = {
+            "total_count": len(visible),
+            "repository_selection": "all" if self.token["repos"] == "*" else "selected",
+            "repositories": [self.shown(call.base_url, name) for name in names],
+        }
+        return Reply(200, body, headers)
+
+    def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
+        """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
+        root = str(self.settings["links_root"])
+        call = dataclasses.replace(call, base_url=root) if root else call
+        return page_of(call, items, path or call.path, int(self.settings["page_size"]))

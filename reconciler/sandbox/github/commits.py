@@ -1,0 +1,150 @@
+"""Branches, tags and commits of the GitHub simulator.
+
+State, in a repository: ``{"default_branch": "main", "branches": {"main": SHA}, "tags": {"v1": SHA}, "commits": {SHA: {"message",
+"author", "at"}}}``. There is no Git behind it: commits are those that branches and tags lead to, and those in ``commits``. Any
+other SHA is none, as at GitHub; so is that of an annotated tag, which ``tag_objects`` ({SHA of the tag: SHA of its commit}) has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.github import shapes as shapes
+from reconciler.sandbox.github.request import refuse
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.github.app import GitHub
+
+KEPT_COMMITS = 5_000
+_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Where a name leads: ``name`` is short (``main``), ``full`` is ``refs/heads/main``; both are the SHA for a commit."""
+
+    name: str
+    full: str
+    sha: str
+
+
+class Commits:
+    """Resolves refs, moves branches, and handles ``…/commits/REF``."""
+
+    def __init__(self, app: GitHub) -> None:
+        self.app = app
+
+    def restored(self) -> None:
+        """Give each repository a default branch with a commit."""
+        for name, repo in self.app.state["repos"].items():
+            for key in ("branches", "tags", "commits", "tag_objects"):
+                repo.setdefault(key, {})
+            branch = repo["default_branch"]
+            repo["branches"].setdefault(branch, _digest(f"{name}:{branch}"))
+
+    def routes(self, prefix: str) -> Iterable[Route]:
+        """Return the routes below a repository; a ref may have slashes, so that longer paths come first."""
+        yield "GET", f"{prefix}/commits/{{ref+}}", self._get
+
+    def find(self, name: str, ref: str) -> Ref | None:
+        """Return the branch or the tag that ``ref`` names, in any of its forms."""
+        repo = self.app.state["repos"][name]
+        short = ref.removeprefix("refs/")
+        for group, folder in (("branches", "heads/"), ("tags", "tags/")):
+            bare = short.removeprefix(folder) if short.startswith(folder) else ref
+            if bare in repo[group]:
+                return Ref(bare, f"refs/{folder}{bare}", repo[group][bare])
+        return None
+
+    def find_any(self, name: str, ref: str) -> Ref | None:
+        """Return what ``ref`` names: a branch, a tag or the whole SHA of a commit."""
+        return self.find(name, ref) or (Ref(ref, ref, ref) if self._is_commit(name, ref) else None)
+
+    def _is_commit(self, name: str, sha: str) -> bool:
+        repo = self.app.state["repos"][name]
+        known = sha in repo["commits"] or sha in repo["branches"].values() or sha in repo["tags"].values()
+        return _SHA.fullmatch(sha) is not None and known
+
+    def default(self, name: str) -> Ref:
+        """Return the default branch."""
+        repo = self.app.state["repos"][name]
+        branch = repo["default_branch"]
+        return Ref(branch, f"refs/heads/{branch}", repo["branches"][branch])
+
+    def move(self, name: str, full_ref: str, commits: Sequence[Mapping[str, Any]], author: str) -> shapes.Push:
+        """Move (or make) a branch or a tag to the last of ``commits`` ({"id"?, "message"?, "author"?}); return what was pushed."""
+        repo = self.app.state["repos"][name]
+        group, bare = _split(full_ref)
+        before = repo[group].get(bare, shapes.NO_COMMIT)
+        at = shapes.stamp(self.app.clock())
+        rows = []
+        for commit in commits or ({},):
+            sha = str(commit.get("id") or _digest(f"{name}:{self.app.next_id()}"))
+            row = (sha, str(commit.get("message", "Change something")), str(commit.get("author", author)))
+            repo["commits"][sha] = {"message": row[1], "author": row[2], "at": at}
+            rows.append(row)
+        for old in list(repo["commits"])[:-KEPT_COMMITS]:
+            del repo["commits"][old]
+        repo[group][bare] = rows[-1][0]
+        return shapes.Push(full_ref, rows[-1][0], before, rows, at)
+
+    def tag(self, name: str, pushed: shapes.Push) -> shapes.Push:
+        """Make the tag that was pushed an annotated one: what is pushed then is an object of its own that leads to the commit."""
+        made = _digest(f"{name}:tag:{self.app.next_id()}")
+        self.app.state["repos"][name]["tag_objects"][made] = pushed.sha
+        return dataclasses.replace(pushed, sha=made)
+
+    def delete(self, name: str, full_ref: str) -> shapes.Push:
+        """Delete a branch or a tag; return what was pushed: zeros."""
+        group, bare = _split(full_ref)
+        before = self.app.state["repos"][name][group].pop(bare)
+        self.app.state["repos"][name]["commits"].setdefault(before, {})
+        return shapes.Push(full_ref, shapes.NO_COMMIT, before, (), shapes.stamp(self.app.clock()))
+
+    def about(self, name: str, sha: str) -> dict[str, str]:
+        """Return ``message``, ``author`` and ``at`` of a commit."""
+        known = self.app.state["repos"][name]["commits"].get(sha, {})
+        return {"message": "Change something", "author": "sandbox-bot", "at": "2026-01-01T00:00:00Z", **known}
+
+    def shown(self, name: str, sha: str) -> dict[str, Any]:
+        """Return a commit as answers and payloads show it."""
+        about = self.about(name, sha)
+        return shapes.commit(self.app.shown(self.app.base_url, name), sha, about, self.app.user(about["author"]))
+
+    def branches_at(self, name: str, sha: str) -> list[str]:
+        """Return the branches whose head is ``sha``."""
+        return [branch for branch, head in self.app.state["repos"][name]["branches"].items() if head == sha]
+
+    def _get(self, call: Call, ref: str, **where: str) -> Reply:
+        target = self.app.target(call, where, write=False, permission="contents")
+        found = self.find_any(target.name, ref)
+        if found is None:
+            raise refuse(422, f"No commit found for SHA: {ref}")
+        return Reply(200, self.shown(target.name, found.sha))
+
+
+def is_sha(text: str) -> bool:
+    """Whether ``text`` looks like a whole SHA."""
+    return _SHA.fullmatch(text) is not None
+
+
+def whole_ref(ref: str) -> str:
+    """Return ``refs/heads/main`` for ``main``."""
+    return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+
+
+def _split(full_ref: str) -> tuple[str, str]:
+    for group, folder in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
+        if full_ref.startswith(folder):
+            return group, full_ref.removeprefix(folder)
+    raise ValueError(f"{full_ref} is neither a branch nor a tag")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:40]

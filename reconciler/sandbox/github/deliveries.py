@@ -1,0 +1,217 @@
+"""Deliveries of the GitHub simulator: what its hooks were sent, whether it arrived, and how to break that on demand.
+
+As at GitHub: one GUID for all hooks that an event goes to and for its redeliveries, no second try by itself, newest first, cursor
+pages (docs: webhooks/using-webhooks). A delivery that is still on its way is not listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import random
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.github import shapes as shapes
+from reconciler.sandbox.github.delivery import post, signed
+from reconciler.sandbox.github.request import refuse
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.github.app import GitHub
+
+DEFAULTS: Mapping[str, Any] = {
+    "drop_deliveries": 0.0,  # a fraction, or a list of events: listed as failed, never sent
+    "duplicate_deliveries": False,  # each is sent twice, with one GUID
+    "shuffle_deliveries_s": 0.0,  # each waits for a random part of this, so that their order changes
+    "delivery_seed": 1,  # of the two settings above: the same seed, the same losses
+    "kept_deliveries": 5000,  # of a hook
+}
+_ON_ITS_WAY = "pending"
+_WORDS = {502: "failed to connect to host", 504: "timed out"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One sending: to which hook, as which row of the list, with which bytes."""
+
+    hook: dict[str, Any]
+    row: dict[str, Any]
+    content: bytes
+    headers: Mapping[str, str]
+
+
+class HookDeliveries:
+    """Sends events to hooks, and handles everything below ``…/hooks/ID/deliveries``."""
+
+    def __init__(self, app: GitHub) -> None:
+        self.app = app
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._random = random.Random()  # noqa: S311 - losses on demand
+        self._seed: Any = None
+
+    def routes(self, prefix: str) -> Iterable[Route]:
+        """Return the routes below ``prefix``: a repository by name, by id, or an organization."""
+        path = f"{prefix}/hooks/{{hook_id}}/deliveries"
+        yield from (
+            ("GET", path, self._list),
+            ("GET", f"{path}/{{delivery_id}}", self._get),
+            ("POST", f"{path}/{{delivery_id}}/attempts", self._attempt),
+        )
+
+    # answers
+
+    def _list(self, call: Call, **where: str) -> Reply:
+        _, hook = self.app.hooks.find(call, where, write=False)
+        rows = [row for row in reversed(self._of(hook)) if row["status"] != _ON_ITS_WAY]
+        wanted = call.query.get("status", "")
+        if wanted:
+            rows = [row for row in rows if (200 <= row["status_code"] < 400) == (wanted == "success")]
+        cursor = call.query.get("cursor", "")
+        if cursor:
+            if not cursor.removeprefix("v1_").isdigit():
+                raise refuse(422, "Invalid cursor")
+            rows = [row for row in rows if row["id"] <= int(cursor.removeprefix("v1_"))]
+        given = call.query.get("per_page", "")
+        size = max(1, min(100, int(given) if given.isdigit() else 30))
+        following = f"per_page={size}&cursor=v1_{rows[size]['id']}" if len(rows) > size else ""
+        kept = f"status={wanted}&" if wanted else ""
+        link = {"link": f'<{call.base_url}{call.path}?{kept}{following}>; rel="next"'} if following else {}
+        return Reply(200, [shapes.delivery(row, whole=False) for row in rows[:size]], link)
+
+    def _get(self, call: Call, **where: str) -> Reply:
+        _, hook = self.app.hooks.find(call, where, write=False)
+        return Reply(200, shapes.delivery(self._one(hook, where["delivery_id"]), whole=True))
+
+    def _attempt(self, call: Call, **where: str) -> Reply:
+        _, hook = self.app.hooks.find(call, where, write=True)
+        row = self._one(hook, where["delivery_id"])
+        self.send(hook, row["event"], row["request"]["payload"], guid=row["guid"], again=True)
+        return Reply(202, {})
+
+    def _of(self, hook: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.app.state["deliveries"].setdefault(str(hook["id"]), [])
+        return rows
+
+    def _one(self, hook: Mapping[str, Any], delivery_id: str) -> dict[str, Any]:
+        row = next((one for one in self._of(hook) if str(one["id"]) == delivery_id), None)
+        if row is None:
+            raise refuse(404, "Not Found")
+        return row
+
+    # events
+
+    def emit(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Send an event to every active hook of a repository (and of its organization) that wants it."""
+        event, payload = str(options["event"]), dict(options.get("payload", {}))
+        if "repository" in options:
+            return self.publish(str(options["repository"]), event, payload)
+        return self._spread([f"orgs/{options['organization']}"], event, payload)
+
+    def publish(self, name: str, event: str, payload: Mapping[str, Any], *, sender: str = "sandbox-bot") -> dict[str, Any]:
+        """Send an event of a repository; it gets the keys that every payload has: repository, organization, sender."""
+        owner = name.partition("/")[0]
+        repository = shapes.in_payload(self.app.shown(self.app.base_url, name))
+        whole = {"repository": repository, "sender": self.app.user(sender), **payload}
+        if owner in self.app.state["orgs"]:
+            whole.setdefault("organization", shapes.organization(self.app.base_url, owner, self.app.state["orgs"][owner]["id"]))
+        number = self.app.state["repos"][name]["id"]
+        return self._spread([f"repos/{number}", f"orgs/{owner}"], event, whole)
+
+    def _spread(self, keys: Iterable[str], event: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        guid = str(uuid.uuid4())
+        rows = [
+            self.send(hook, event, payload, guid=guid)
+            for key in keys
+            for hook in self.app.state["hooks"].get(key, ())
+            if hook["active"] and {event, "*"} & set(hook["events"])
+        ]
+        return {"deliveries": [row["id"] for row in rows]}
+
+    def send(
+        self,
+        hook: dict[str, Any],
+        event: str,
+        payload: Mapping[str, Any],
+        *,
+        guid: str = "",
+        again: bool = False,
+    ) -> dict[str, Any]:
+        """Keep a delivery and return its row; it goes out over HTTP where the setting ``deliver`` is on.
+
+        ``again``: it repeats the one with this ``guid``.
+        """
+        guid = guid or str(uuid.uuid4())
+        content, headers = signed(hook, event, payload, guid)
+        headers |= self._target_headers(hook)
+        row = {
+            "id": self.app.next_id(),
+            "guid": guid,
+            "delivered_at": shapes.stamp(self.app.clock()),
+            "redelivery": again,
+            "duration": 0.01,
+            "status": "OK",
+            "status_code": 200,
+            "event": event,
+            "action": payload.get("action"),
+            "installation_id": None,
+            "repository_id": payload.get("repository", {}).get("id"),
+            "throttled_at": None,
+            "url": hook["config"]["url"],
+            "request": {"headers": headers, "payload": dict(payload)},
+            "response": {"headers": {}, "payload": ""},
+        }
+        rows = self._of(hook)
+        rows.append(row)
+        del rows[: -max(1, int(self.app.settings["kept_deliveries"]))]
+        self._dispatch(_Attempt(hook, row, content, headers))
+        return row
+
+    def _target_headers(self, hook: Mapping[str, Any]) -> dict[str, str]:
+        key = next((key for key, hooks in self.app.state["hooks"].items() if any(one is hook for one in hooks)), "")
+        kind, _, name = key.partition("/")
+        number = self.app.state["orgs"][name]["id"] if kind == "orgs" else name
+        return {
+            "X-GitHub-Hook-Installation-Target-Type": "organization" if kind == "orgs" else "repository",
+            "X-GitHub-Hook-Installation-Target-ID": str(number),
+        }
+
+    def _dispatch(self, attempt: _Attempt) -> None:
+        settings = self.app.settings
+        if settings["delivery_seed"] != self._seed:
+            self._seed = settings["delivery_seed"]
+            self._random.seed(self._seed)
+        if self._drops(str(attempt.row["event"])):
+            self._settle(attempt, 502, "")
+        elif settings["deliver"]:
+            attempt.row.update(status=_ON_ITS_WAY, status_code=0)
+            for _ in range(2 if settings["duplicate_deliveries"] else 1):
+                wait_s = self._random.uniform(0.0, float(settings["shuffle_deliveries_s"]))
+                task = asyncio.get_running_loop().create_task(self._post(attempt, wait_s))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _drops(self, event: str) -> bool:
+        wanted = self.app.settings["drop_deliveries"]
+        return event in wanted if isinstance(wanted, list) else self._random.random() < float(wanted)
+
+    async def _post(self, attempt: _Attempt, wait_s: float) -> None:
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        started = self.app.clock()
+        insecure = attempt.hook["config"].get("insecure_ssl") == "1"
+        try:
+            status, text = await asyncio.to_thread(post, attempt.row["url"], attempt.content, attempt.headers, insecure=insecure)
+        except (OSError, http.client.HTTPException) as error:
+            status, text = 504 if isinstance(error, TimeoutError) else 502, ""
+        attempt.row["duration"] = round(self.app.clock() - started, 3)
+        self._settle(attempt, status, text)
+
+    def _settle(self, attempt: _Attempt, status: int, text: str) -> None:
+        ok = 200 <= status < 300
+        word = "OK" if ok else _WORDS.get(status, f"Invalid HTTP Response: {status}")
+        attempt.row.update(status_code=status, status=word, delivered_at=shapes.stamp(self.app.clock()))
+        attempt.row["response"] = {"headers": {}, "payload": text}
+        attempt.hook["last_response"] = {"code": status, "status": "active" if ok else "misconfigured", "message": word}

@@ -1,0 +1,44 @@
+"""Filters of the lists of workflow runs, with the date syntax of GitHub's search (docs: search-github, query for dates). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from reconciler.sandbox.github.request import refuse
+from reconciler.sandbox.github.run_shapes import phase_at
+
+FILTERS = ("event", "branch", "head_sha", "actor", "created", "status")
+
+
+def matches(run: Mapping[str, Any], wanted: Mapping[str, str], now: float) -> bool:
+    """Whether a run is one that the filters of a list ask for (`FILTERS`); raises a 422 for a date that is none."""
+    plain = {"event": run["event"], "branch": run["head_branch"], "head_sha": run["head_sha"], "actor": run["actor"]}
+    if any(key in wanted and wanted[key] != value for key, value in plain.items()):
+        return False
+    if "status" in wanted:
+        phase = phase_at(run["attempts"][-1], now)
+        if wanted["status"] not in (phase.status, phase.conclusion):
+            return False
+    return "created" not in wanted or _in_span(int(run["created_at"]), wanted["created"])
+
+
+def _in_span(at: int, text: str) -> bool:
+    """Whether ``at`` is in GitHub's search syntax for dates: ``>=T``, ``<=T``, ``>T``, ``<T``, ``A..B``, ``*..B``, ``T``."""
+    low, dots, high = text.partition("..")
+    if dots:
+        return (low == "*" or at >= _epoch(low)) and (high == "*" or at <= _epoch(high, end=True))
+    sign = next((one for one in (">=", "<=", ">", "<") if text.startswith(one)), "")
+    first, last = _epoch(text.removeprefix(sign)), _epoch(text.removeprefix(sign), end=True)
+    return {">=": at >= first, "<=": at <= last, ">": at > last, "<": at < first, "": first <= at <= last}[sign]
+
+
+def _epoch(text: str, *, end: bool = False) -> float:
+    """Return the first second of a date or time, or its last (a date is a whole day)."""
+    try:
+        then = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        raise refuse(422, "Invalid created date") from None
+    then = then if then.tzinfo is not None else then.replace(tzinfo=UTC)
+    return then.timestamp() + (86_399 if end and len(text) == len("2026-01-01") else 0)

@@ -1,0 +1,400 @@
+"""Workflow runs of the GitHub simulator: they start, work and end by the clock, and say so in events.
+
+State: ``{"runs": {"<repository id>": [run, oldest first]}}``; a run and its attempts are as `github_run_shapes` says. A status
+is worked out whenever a run is read; timers on the server's loop send the events of what nobody reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.github import run_shapes as shapes
+from reconciler.sandbox.github.commits import Ref
+from reconciler.sandbox.github.request import body_of, flag_of, refuse
+from reconciler.sandbox.github.run_filters import FILTERS, matches
+from reconciler.sandbox.github.run_shapes import Phase, phase_at, phases, rendered
+from reconciler.sandbox.github.shapes import lite, simple_commit
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.github.app import GitHub, HookOwner
+
+DEFAULTS: Mapping[str, Any] = {
+    "run_duration_s": None,  # of every run, instead of what its workflow says
+    "run_list_lag_s": 0.0,  # lists show a run only this long after it was made
+}
+KEPT_RUNS = 5_000
+FILTERED_MOST = 1_000
+_SAID = {"queued": "requested", "in_progress": "in_progress", "completed": "completed"}
+"""The action of ``workflow_run`` by the status that it tells."""
+_SETTABLE = frozenset({"display_title", "head_branch", "head_sha", "actor", "event"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why a run starts."""
+
+    event: str
+    ref: Ref
+    actor: str
+    title: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    client_payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Runs:
+    """Starts runs, moves them on, and handles everything below ``…/actions/runs`` but logs and artifacts."""
+
+    def __init__(self, app: GitHub) -> None:
+        self.app = app
+        self._timers: dict[int, tuple[float, asyncio.TimerHandle]] = {}
+
+    def routes(self, prefix: str) -> Iterable[Route]:
+        """Return the routes below a repository."""
+        runs, one = f"{prefix}/actions/runs", f"{prefix}/actions/runs/{{run_id}}"
+        yield from (
+            ("GET", runs, self._list),
+            ("GET", f"{prefix}/actions/workflows/{{workflow}}/runs", self._list),
+            ("GET", one, self._get),
+            ("GET", f"{one}/attempts/{{number}}", self._get),
+            ("POST", f"{one}/cancel", self._cancel),
+            ("POST", f"{one}/force-cancel", self._cancel),
+            ("POST", f"{one}/rerun", self._rerun),
+            ("POST", f"{one}/rerun-failed-jobs", self._rerun_failed),
+            ("GET", f"{one}/jobs", self._jobs),
+            ("GET", f"{one}/attempts/{{number}}/jobs", self._jobs),
+            ("GET", f"{prefix}/actions/jobs/{{job_id}}", self._job),
+        )
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What can be done to a run by hand; each takes {repo, run_id}.
+
+        ``finish_run`` {conclusion}; ``set_run`` {status, and fields of it}; ``lose_run``: 404 from now on; ``rerun``. And
+        ``hide_runs`` {seconds}: sets ``run_list_lag_s``.
+        """
+        return {
+            "finish_run": self._finish_by_hand,
+            "set_run": self._set,
+            "lose_run": self._lose,
+            "rerun": self._rerun_by_hand,
+            "hide_runs": self._hide,
+        }
+
+    def restored(self) -> None:
+        """Take up the runs of a state that was put from outside, but those of repositories that are gone."""
+        known = {str(repo["id"]) for repo in self.app.state["repos"].values()}
+        self.app.state["runs"] = {key: rows for key, rows in self.app.state["runs"].items() if key in known}
+        for rows in self.app.state["runs"].values():
+            for run in rows:
+                self.advance(run)
+
+    # the life of a run
+
+    def start(self, name: str, workflow: Mapping[str, Any], trigger: Trigger) -> dict[str, Any]:
+        """Start a run of ``workflow`` and return it."""
+        number, now = self.app.state["repos"][name]["id"], self.app.clock()
+        rows = self.app.state["runs"].setdefault(str(number), [])
+        run: dict[str, Any] = {
+            "id": self.app.next_id(),
+            "repository_id": number,
+            "workflow_id": workflow["id"],
+            "name": workflow["name"],
+            "path": workflow["path"],
+            "run_number": 1 + sum(1 for one in rows if one["workflow_id"] == workflow["id"]),
+            "event": trigger.event,
+            "ref": trigger.ref.full,
+            "head_branch": trigger.ref.name,
+            "head_sha": trigger.ref.sha,
+            "actor": trigger.actor,
+            "inputs": dict(trigger.inputs),
+            "client_payload": dict(trigger.client_payload),
+            "created_at": now,
+            "check_suite_id": self.app.next_id(),
+            "attempts": [],
+        }
+        title = rendered(workflow["run_name"], context_of(run)) if workflow["run_name"] else trigger.title
+        run["display_title"] = title
+        rows.append(run)
+        del rows[:-KEPT_RUNS]
+        self._attempt(run, workflow, trigger.actor, ())
+        return run
+
+    def _attempt(
+        self, run: dict[str, Any], workflow: Mapping[str, Any], actor: str, carried: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Add an attempt; ``carried`` are jobs of the last one that are not run again."""
+        number = len(run["attempts"]) + 1
+        duration_s = self.app.settings["run_duration_s"]
+        kept = {job["name"]: dict(job) for job in carried}
+        logs, context = workflow["logs"], context_of(run)
+        jobs = [
+            kept.get(plan["name"])
+            or {
+                "id": self.app.next_id(),
+                "attempt": number,
+                "name": plan["name"],
+                "result": plan.get("result", workflow["result"]),
+                "run_result": workflow["result"],
+                "steps": list(plan.get("steps", ())),
+                "labels": list(plan.get("labels", ("ubuntu-latest",))),
+                "logs": [
+                    rendered(str(line), context)
+                    for line in plan.get("logs") or (logs.get(plan["name"], ()) if isinstance(logs, Mapping) else logs)
+                ],
+            }
+            for plan in workflow["jobs"]
+        ]
+        run["attempts"].append(
+            {
+                "number": number,
+                "actor": actor,
+                "started_at": self.app.clock(),
+                "queued_s": float(workflow["queued_s"]),
+                "duration_s": workflow["duration_s"] if duration_s is None else float(duration_s),
+                "result": workflow["result"],
+                "ended_at": None,
+                "conclusion": None,
+                "held": None,
+                "said": [],
+                "jobs": jobs,
+                "artifacts": self.app.logs.planned(workflow, context),
+            }
+        )
+        self.advance(run)
+
+    def advance(self, run: dict[str, Any]) -> None:
+        """Send the events of what has happened to the last attempt, and set a timer for what comes next."""
+        attempt, now = run["attempts"][-1], self.app.clock()
+        for phase in phases(attempt):
+            if phase.at > now:
+                self._wake(run, phase.at)
+                return
+            if phase.status in _SAID and phase.status not in attempt["said"]:
+                attempt["said"].append(phase.status)
+                self._say(run, attempt, phase)
+
+    def _wake(self, run: Mapping[str, Any], at: float) -> None:
+        armed = self._timers.get(run["id"])
+        if armed is not None and armed[0] == at:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # not served: reading moves runs on
+            return
+        handle = loop.call_later(max(0.001, at - self.app.clock()), self._woken, run["repository_id"], run["id"])
+        if armed is not None:
+            armed[1].cancel()
+        self._timers[run["id"]] = (at, handle)
+
+    def _woken(self, repository_id: int, run_id: int) -> None:
+        self._timers.pop(run_id, None)
+        for run in self.app.state["runs"].get(str(repository_id), ()):
+            if run["id"] == run_id:
+                self.advance(run)
+
+    def _say(self, run: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase) -> None:
+        """Send ``workflow_job`` for each job, and ``workflow_run``: first where it begins, last where it ends.
+
+        There is no ``requested`` for a second attempt (docs: actions/reference, events that trigger workflows).
+        """
+        name = self.app.name_of(run["repository_id"])
+        events: list[tuple[str, dict[str, Any]]] = [
+            ("workflow_job", {"action": phase.status, "workflow_job": self.job(run, job, phase)})
+            for job in attempt["jobs"]
+            if job["attempt"] == attempt["number"]
+        ]
+        if phase.status != "queued" or attempt["number"] == 1:
+            workflow = self.app.workflows.shown_of(name, run)
+            payload = {"action": _SAID[phase.status], "workflow_run": self.shown(run, attempt, phase), "workflow": workflow}
+            events.insert(len(events) if phase.status == "completed" else 0, ("workflow_run", payload))
+        for event, body in events:
+            self.app.deliveries.publish(name, event, body, sender=attempt["actor"])
+
+    def end(self, run: dict[str, Any], conclusion: str) -> None:
+        """End the last attempt now."""
+        run["attempts"][-1].update(ended_at=self.app.clock(), conclusion=conclusion, held=None)
+        self.advance(run)
+
+    # how it looks
+
+    def shown(self, run: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase) -> dict[str, Any]:
+        """Return a run as answers and payloads show it."""
+        name = self.app.name_of(run["repository_id"])
+        repo = self.app.shown(self.app.base_url, name)
+        commit = simple_commit(run["head_sha"], self.app.commits.about(name, run["head_sha"]))
+        around = shapes.Around(repo, self.app.user(run["actor"]), self.app.user(attempt["actor"]), commit, lite(repo))
+        return shapes.run(run, attempt, phase, around)
+
+    def now(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a run as it is now."""
+        attempt = run["attempts"][-1]
+        return self.shown(run, attempt, phase_at(attempt, self.app.clock()))
+
+    def job(self, run: Mapping[str, Any], job: Mapping[str, Any], until: Phase | None = None) -> dict[str, Any]:
+        """Return a job as it is now, or as it was in the phase ``until`` of its attempt."""
+        repo = self.app.shown(self.app.base_url, self.app.name_of(run["repository_id"]))
+        return shapes.job(job, run, self.job_phases(run, job, until), repo)
+
+    def job_phases(self, run: Mapping[str, Any], job: Mapping[str, Any], until: Phase | None = None) -> list[Phase]:
+        """Return what a job has been through."""
+        attempt = run["attempts"][job["attempt"] - 1]
+        last = until or phase_at(attempt, self.app.clock())
+        rows = phases(attempt)
+        return rows[: rows.index(last) + 1]
+
+    # answers
+
+    def _rows(self, target: HookOwner) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.app.state["runs"].setdefault(str(target.repository_id), [])
+        return rows
+
+    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
+        """Return the run that a path names; raises the refusal if there is none."""
+        target = self.app.target(call, where, write=write, permission="actions")
+        run = next((one for one in self._rows(target) if str(one["id"]) == where["run_id"]), None)
+        if run is None:
+            raise refuse(404, "Not Found")
+        self.advance(run)
+        return target, run
+
+    def _list(self, call: Call, **where: str) -> Reply:
+        target = self.app.target(call, where, write=False, permission="actions")
+        rows = self._rows(target)
+        if "workflow" in where:
+            workflow = self.app.workflows.find(target.name, where["workflow"])
+            rows = [run for run in rows if run["workflow_id"] == workflow["id"]]
+        now = self.app.clock()
+        visible_until = now - float(self.app.settings["run_list_lag_s"])
+        wanted = {key: call.query[key] for key in FILTERS if call.query.get(key)}
+        found = [run for run in reversed(rows) if run["created_at"] <= visible_until and matches(run, wanted, now)]
+        if wanted:
+            found = found[:FILTERED_MOST]
+        shown, headers = self.app.page(call, found)
+        return Reply(200, {"total_count": len(found), "workflow_runs": [self.now(run) for run in shown]}, headers)
+
+    def _get(self, call: Call, **where: str) -> Reply:
+        _, run = self.find(call, where, write=False)
+        if "number" not in where:
+            return Reply(200, self.now(run))
+        attempt = _attempt_of(run, where["number"])
+        return Reply(200, self.shown(run, attempt, phase_at(attempt, self.app.clock())))
+
+    def _cancel(self, call: Call, **where: str) -> Reply:
+        _, run = self.find(call, where, write=True)
+        if phase_at(run["attempts"][-1], self.app.clock()).status == "completed":
+            raise refuse(409, "Cannot cancel a workflow run that is completed.")
+        self.end(run, "cancelled")
+        return Reply(202, {})
+
+    def _rerun(self, call: Call, **where: str) -> Reply:
+        _, run = self.find(call, where, write=True)
+        flag_of(body_of(call), "enable_debug_logging", default=False)
+        self._again(run, failed_only=False, actor=self.app.login)
+        return Reply(201, {})
+
+    def _rerun_failed(self, call: Call, **where: str) -> Reply:
+        _, run = self.find(call, where, write=True)
+        flag_of(body_of(call), "enable_debug_logging", default=False)
+        self._again(run, failed_only=True, actor=self.app.login)
+        return Reply(201, {})
+
+    def _again(self, run: dict[str, Any], *, failed_only: bool, actor: str) -> None:
+        last = run["attempts"][-1]
+        if phase_at(last, self.app.clock()).status != "completed":
+            raise refuse(403, "This workflow is already running")
+        good = [job for job in last["jobs"] if self.job(run, job)["conclusion"] in ("success", "skipped")]
+        if failed_only and len(good) == len(last["jobs"]):
+            raise refuse(403, "This workflow run cannot be retried: it has no failed jobs")
+        workflow = self.app.workflows.find(self.app.name_of(run["repository_id"]), str(run["workflow_id"]))
+        self._attempt(run, workflow, actor, good if failed_only else ())
+
+    def _jobs(self, call: Call, **where: str) -> Reply:
+        _, run = self.find(call, where, write=False)
+        attempts = [_attempt_of(run, where["number"])] if "number" in where else run["attempts"]
+        if call.query.get("filter", "latest") == "latest":
+            attempts = attempts[-1:]
+        jobs = {job["id"]: job for attempt in attempts for job in attempt["jobs"]}
+        page, headers = self.app.page(call, list(jobs.values()))
+        return Reply(200, {"total_count": len(jobs), "jobs": [self.job(run, job) for job in page]}, headers)
+
+    def _job(self, call: Call, **where: str) -> Reply:
+        return Reply(200, self.job(*self.find_job(call, where)))
+
+    def find_job(self, call: Call, where: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return run and job that a path names; raises the refusal if there is none."""
+        target = self.app.target(call, where, write=False, permission="actions")
+        for run in self._rows(target):
+            for attempt in run["attempts"]:
+                for job in attempt["jobs"]:
+                    if str(job["id"]) == where["job_id"]:
+                        return run, job
+        raise refuse(404, "Not Found")
+
+    # by hand
+
+    def named(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the run that an action names; raises `LookupError` if there is none."""
+        rows = self.app.state["runs"].get(str(self.app.state["repos"][options["repo"]]["id"]), ())
+        run: dict[str, Any] | None = next((one for one in rows if one["id"] == int(options["run_id"])), None)
+        if run is None:
+            raise LookupError(f"no run {options['run_id']} in {options['repo']}")
+        self.advance(run)
+        return run
+
+    def _finish_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        conclusion = str(options.get("conclusion", "success"))
+        if conclusion not in shapes.CONCLUSIONS:
+            raise ValueError(f"conclusion must be one of {', '.join(shapes.CONCLUSIONS)}")
+        run = self.named(options)
+        self.end(run, conclusion)
+        return self.now(run)
+
+    def _set(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        run = self.named(options)
+        run.update({key: options[key] for key in _SETTABLE & set(options)})
+        status = options.get("status")
+        if status == "completed":
+            return self._finish_by_hand(options)
+        if status is not None:
+            if status not in shapes.STATUSES:
+                raise ValueError(f"status must be one of {', '.join(shapes.STATUSES)}")
+            run["attempts"][-1].update(held={"status": status, "at": self.app.clock()}, ended_at=None, conclusion=None)
+            self.advance(run)
+        return self.now(run)
+
+    def _lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        run = self.named(options)
+        self.app.state["runs"][str(run["repository_id"])].remove(run)
+        return {"id": run["id"]}
+
+    def _rerun_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        run = self.named(options)
+        ended = phase_at(run["attempts"][-1], self.app.clock()).status == "completed"
+        if not ended or self.app.workflows.shown_of(str(options["repo"]), run) is None:
+            raise ValueError(f"run {run['id']} is not completed, or its workflow is gone")
+        self._again(run, failed_only=False, actor=run["actor"])
+        return self.now(run)
+
+    def _hide(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        self.app.patch_settings({"run_list_lag_s": float(options["seconds"])})
+        return {"run_list_lag_s": self.app.settings["run_list_lag_s"]}
+
+
+def context_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what expressions in a workflow can see of a run."""
+    event = {"inputs": run["inputs"], "client_payload": run["client_payload"]}
+    own = {"run_id": run["id"], "run_number": run["run_number"], "sha": run["head_sha"], "ref": run["ref"]}
+    return {
+        "inputs": run["inputs"],
+        "github": {**own, "event": event, "event_name": run["event"], "actor": run["actor"], "ref_name": run["head_branch"]},
+    }
+
+
+def _attempt_of(run: Mapping[str, Any], number: str) -> dict[str, Any]:
+    found: dict[str, Any] | None = next((one for one in run["attempts"] if str(one["number"]) == number), None)
+    if found is None:
+        raise refuse(404, "Not Found")
+    return found

@@ -1,0 +1,319 @@
+"""A simulated Semaphore organization: projects, notifications and secrets, and workflows that run, with the quirks of the real one.
+
+Four families of answers behind one root: the gateway (notifications, secrets, jobs), projecthub (projects), what runs (JSON texts
+as errors), and the edge, which speaks plain text. Facts: the provider's documentation and its open server code.
+
+State: ``organization``, ``tokens`` (``{TOKEN: {"user": ID, "permissions": ["*"]}}``), ``notifications``, ``secrets``,
+``projects``, and what the modules of the parts say. A token named `TOKEN` that may do everything is there from the start.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator
+from reconciler.sandbox.semaphore import plumber as semaphore_plumber
+from reconciler.sandbox.semaphore.shapes import (
+    DENIED,
+    INVALID,
+    NOT_FOUND,
+    PRECONDITION,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    UUID,
+    body_of,
+    check_rule,
+    gateway_error,
+    is_uuid,
+    offset_of,
+    page_token,
+    populated,
+    project_id,
+    projecthub,
+    refuse,
+    secret_parts,
+    shown_project,
+)
+
+TOKEN = "semaphore-sandbox-token"  # opens nothing but this simulator
+
+
+class Semaphore(Simulator):
+    """Implements `reconciler.sandbox.app.Simulator`."""
+
+    provider = "semaphore"
+    defaults: Mapping[str, Any] = {
+        "secrets_exposed_content": False,  # an organization's feature; without it values are hidden and a PATCH is refused
+        "organization_found": True,
+        "address_allowed": True,  # an IP allow list answers 404
+        "projects_per_page": 500,
+        **semaphore_plumber.DEFAULTS,
+    }
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.plumber = semaphore_plumber.Plumber(self)
+        super().__init__(clock=clock)
+
+    def seed(self) -> dict[str, Any]:
+        """Return an organization with two projects and one token that may do everything."""
+        return {
+            "organization": {"name": "acme", "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, "acme"))},
+            "tokens": {TOKEN: {"user": str(uuid.uuid5(uuid.NAMESPACE_DNS, "ada")), "permissions": ["*"]}},
+            "notifications": [],
+            "secrets": [],
+            "projects": [{"name": "payments"}, {"name": "web"}],
+        }
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out."""
+        for key in ("notifications", "secrets", "projects"):
+            self.state.setdefault(key, [])
+        self.plumber.restored()
+
+    def routes(self) -> Iterable[Route]:
+        """Return the paths that are simulated."""
+        notifications, secrets = "/api/v1alpha/notifications", "/api/v1beta/secrets"
+        yield "GET", notifications, self.list_notifications
+        yield "POST", notifications, self.create_notification
+        yield "GET", f"{notifications}/{{key}}", self.get_notification
+        yield "PATCH", f"{notifications}/{{key}}", self.update_notification
+        yield "DELETE", f"{notifications}/{{key}}", self.delete_notification
+        yield "GET", secrets, self.list_secrets
+        yield "POST", secrets, self.create_secret
+        yield "GET", f"{secrets}/{{key}}", self.get_secret
+        yield "PATCH", f"{secrets}/{{key}}", self.update_secret
+        yield "DELETE", f"{secrets}/{{key}}", self.delete_secret
+        yield "GET", "/api/v1alpha/projects", self.list_projects
+        yield "GET", "/api/v1alpha/projects/{name}", self.get_project
+        yield from self.plumber.routes()
+
+    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What can be done without an API call; see `reconciler.sandbox.semaphore.plumber`."""
+        return self.plumber.actions()
+
+    # the edge
+
+    def before(self, call: Call) -> None:
+        """What the edge refuses, in plain text."""
+        if call.path.startswith(semaphore_plumber.OPEN):
+            return
+        if any(name.startswith("x-semaphore-") for name in call.headers) or not self.settings["organization_found"]:
+            raise RefusedCall(Reply(404, "Not Found"))
+        if not self.settings["address_allowed"]:
+            raise RefusedCall(Reply(404, "Your IP address is not allowed to access this organization."))
+        if self._token(call) is None:
+            raise RefusedCall(Reply(401, "Unauthorized"))
+        if call.headers.get("user-agent", "").startswith("SemaphoreCLI"):
+            raise RefusedCall(Reply(400, {"message": "Call rejected because the client is outdated."}))
+
+    def not_found(self, call: Call) -> Reply:
+        """Each family has its own words for a path or a method that does not exist."""
+        if call.path.startswith(("/api/v1alpha/notifications", "/api/v1beta/secrets", "/api/v1alpha/jobs")):
+            known = call.path.count("/") <= 4
+            return gateway_error(UNIMPLEMENTED, "Method Not Allowed") if known else gateway_error(NOT_FOUND, "Not Found")
+        return Reply(404, "oops")
+
+    def _token(self, call: Call) -> Mapping[str, Any] | None:
+        scheme, _, value = call.headers.get("authorization", "").partition(" ")
+        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
+        return found
+
+    def user(self, call: Call) -> str:
+        """Return whose token a request has."""
+        return str((self._token(call) or {}).get("user", ""))
+
+    def may(self, call: Call, permission: str) -> bool:
+        """Whether the token of a request has a permission."""
+        token = self._token(call) or {}
+        return bool({"*", permission} & set(token.get("permissions", ())))
+
+    # notifications
+
+    def list_notifications(self, call: Call) -> Reply:
+        """Sorted by name; at most 300 a page."""
+        if not self.may(call, "organization.notifications.view"):
+            refuse(DENIED, "Permission denied")
+        return self._page(call, "notifications", maximum=300, show=self._show_notification)
+
+    def create_notification(self, call: Call) -> Reply:
+        """A duplicate name is a failed precondition: 400, not 409."""
+        if not self.may(call, "organization.notifications.manage"):
+            refuse(DENIED, "Permission denied")
+        name, spec = self._notification(call)
+        self._unique("notifications", name, "", (PRECONDITION, f"name '{name}' has already been taken"))
+        token, now = self._token(call) or {}, str(int(self.clock()))
+        item = {
+            "id": self._uuid(),
+            "name": name,
+            "spec": spec,
+            "create_time": now,
+            "update_time": now,
+            "creator_id": token.get("user", ""),
+        }
+        with self.changing("notifications", self.state["notifications"]) as items:
+            items.append(item)
+        return Reply(200, self._show_notification(item))
+
+    def get_notification(self, call: Call, key: str) -> Reply:
+        """By id, or by name if it is no UUID."""
+        return Reply(200, self._show_notification(self._find(call, "notifications", key, "view")))
+
+    def update_notification(self, call: Call, key: str) -> Reply:
+        """Replaces name and rules; the creator becomes the caller."""
+        item = self._find(call, "notifications", key, "manage")
+        name, spec = self._notification(call)
+        self._unique("notifications", name, item["id"], (PRECONDITION, f"name '{name}' has already been taken"))
+        with self.changing("notifications", self.state["notifications"]):
+            token = self._token(call) or {}
+            item.update(name=name, spec=spec, update_time=str(int(self.clock())), creator_id=token.get("user", ""))
+        return Reply(200, self._show_notification(item))
+
+    def delete_notification(self, call: Call, key: str) -> Reply:
+        """200 with an empty object."""
+        item = self._find(call, "notifications", key, "manage")
+        with self.changing("notifications", self.state["notifications"]) as items:
+            items.remove(item)
+        return Reply(200, {})
+
+    def _notification(self, call: Call) -> tuple[str, dict[str, Any]]:
+        body = body_of(call)
+        name = str((body.get("metadata") or {}).get("name") or "")
+        if not name or is_uuid(name):
+            refuse(UNKNOWN, "Internal error")  # no clause of the real code takes it
+        rules = (body.get("spec") or {}).get("rules") or []
+        for rule in rules:
+            check_rule(rule)
+        return name, {"rules": rules}
+
+    def _show_notification(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = {key: item.get(key, "") for key in ("name", "id", "create_time", "update_time", "creator_id")}
+        return {
+            "metadata": metadata,
+            "spec": {"rules": [populated(rule) for rule in item["spec"]["rules"]]},
+            "status": {"failures": []},
+        }
+
+    # secrets
+
+    def list_secrets(self, call: Call) -> Reply:
+        """At most 100 a page."""
+        if not self.may(call, "organization.secrets.view"):
+            refuse(DENIED, "Permission denied")
+        return self._page(call, "secrets", maximum=100, show=self._show_secret)
+
+    def create_secret(self, call: Call) -> Reply:
+        """A duplicate name is an invalid argument here: another code than for notifications, and again 400."""
+        if not self.may(call, "organization.secrets.manage"):
+            refuse(DENIED, "Permission denied")
+        name, data = secret_parts(body_of(call))
+        self._unique("secrets", name, "", (INVALID, "name has already been taken"))
+        now = str(int(self.clock()))
+        item = {"id": self._uuid(), "name": name, "data": data, "create_time": now, "update_time": now}
+        with self.changing("secrets", self.state["secrets"]) as items:
+            items.append(item)
+        return Reply(200, self._show_secret(item))
+
+    def get_secret(self, call: Call, key: str) -> Reply:
+        """By id, or by name if there is no UUID in it."""
+        return Reply(200, self._show_secret(self._find(call, "secrets", key, "view")))
+
+    def update_secret(self, call: Call, key: str) -> Reply:
+        """Refused in every organization that hides secret values."""
+        item = self._find(call, "secrets", key, "manage")
+        if not self.settings["secrets_exposed_content"]:
+            refuse(PRECONDITION, "Secret can not be updated with API")
+        name, data = secret_parts(body_of(call))
+        self._unique("secrets", name, item["id"], (INVALID, "name has already been taken"))
+        with self.changing("secrets", self.state["secrets"]):
+            item.update(name=name, data=data, update_time=str(int(self.clock())))
+        return Reply(200, self._show_secret(item))
+
+    def delete_secret(self, call: Call, key: str) -> Reply:
+        """200 with an empty object; notifications that name it are not asked."""
+        item = self._find(call, "secrets", key, "manage")
+        with self.changing("secrets", self.state["secrets"]) as items:
+            items.remove(item)
+        return Reply(200, {})
+
+    def _show_secret(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        shown = bool(self.settings["secrets_exposed_content"])
+        data = item["data"]
+        return {
+            "apiVersion": "v1beta",
+            "kind": "Secret",
+            "metadata": {
+                "name": item["name"],
+                "id": item["id"],
+                "create_time": item["create_time"],
+                "update_time": item["update_time"],
+                "checkout_at": "0",
+                "content_included": shown,
+                "description": "",
+            },
+            "data": {
+                "env_vars": [{**one, "value": one["value"] if shown else ""} for one in data["env_vars"]],
+                "files": [{**one, "content": one["content"] if shown else ""} for one in data["files"]],
+            },
+            "org_config": None,
+        }
+
+    # projects
+
+    def list_projects(self, call: Call) -> Reply:
+        """A bare list, without a content type; pages are cut first and filtered by permission afterwards."""
+        text = call.query.get("page", "1")
+        if not text.isdigit():
+            return projecthub(400, {"message": "page must be a number"})
+        if not self.may(call, "organization.projects.view"):
+            return projecthub(401, {"message": "Unauthorized"})
+        page, size = int(text), int(self.settings["page_size"] or self.settings["projects_per_page"])
+        rows = self.state["projects"]
+        shown = [shown_project(one) for one in rows[(page - 1) * size : page * size] if not one.get("hidden")]
+        return projecthub(200, shown, {"x-page": str(page), "x-has-more": "true" if len(rows) > page * size else "false"})
+
+    def get_project(self, call: Call, name: str) -> Reply:
+        """By name only."""
+        found = next((one for one in self.state["projects"] if one["name"] == name), None)
+        if found is None:
+            return projecthub(404, {"message": "Not found"})
+        if found.get("hidden") or not self.may(call, "project.view"):
+            return projecthub(401, {"message": "Unauthorized"})
+        return projecthub(200, shown_project(found))
+
+    def project_named(self, identity: str) -> str:
+        """Return the name of the project with that id; empty if there is none to be seen."""
+        names = (str(one["name"]) for one in self.state["projects"] if not one.get("hidden"))
+        return next((name for name in names if project_id(name) == identity), "")
+
+    def listed_at(self, made_at: float) -> bool:
+        """Whether lists show already what was made then."""
+        return self.clock() >= made_at + float(self.settings["run_list_lag_s"])
+
+    # shared
+
+    def _page(self, call: Call, field: str, *, maximum: int, show: Any) -> Reply:
+        size = int(call.query.get("page_size") or 100)
+        if size > maximum:
+            refuse(INVALID, f"Page size can't exceed {maximum}")
+        size = min(size or 100, int(self.settings["page_size"] or size or 100))
+        rows = sorted(self.lagged(field, self.state[field]), key=lambda item: str(item["name"]))
+        start = offset_of(call.query.get("page_token", ""))
+        following = page_token(start + size) if len(rows) > start + size else ""
+        return Reply(200, {field: [show(item) for item in rows[start : start + size]], "next_page_token": following})
+
+    def _find(self, call: Call, field: str, key: str, right: str) -> Any:
+        by_id = is_uuid(key) if field == "notifications" else UUID.search(key) is not None
+        found = next((one for one in self.state[field] if one["id" if by_id else "name"] == key), None)
+        if found is None or not self.may(call, f"organization.{field}.{right}"):
+            refuse(NOT_FOUND, f"{field.removesuffix('s').capitalize()} {key} not found")
+        return found
+
+    def _unique(self, field: str, name: str, own_id: str, error: tuple[int, str]) -> None:
+        if not self.settings["accept_duplicates"] and any(o["name"] == name and o["id"] != own_id for o in self.state[field]):
+            refuse(*error)
+
+    def _uuid(self) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"semaphore-{self.next_id()}"))

@@ -1,0 +1,231 @@
+"""Notifications of the simulated Semaphore: a pipeline that is done, told to the webhooks of every rule that it matches.
+
+Facts: the notification service of the provider's open server code. One request for each matching rule, signed with the variable
+``WEBHOOK_SECRET`` of the secret that the webhook names, unsigned without a word where that is missing. Any status of an answer is
+a delivery; only what was not answered in time is sent again, with the same id. Nothing is ever delivered again on demand.
+
+State: ``deliveries``, oldest first: ``{"id", "at", "notification", "rule", "pipeline_id", "url", "method", "headers", "body",
+"attempts": [{"at", "status"}], "outcome"}``. The outcome is ``sending``, ``delivered``, ``timeout`` or ``failed``; ``dropped`` for
+what a setting took away, ``off`` where the setting ``deliver`` is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
+from reconciler.sandbox.semaphore import run_shapes as shapes
+from reconciler.sandbox.semaphore.run_shapes import Row, life_of
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.semaphore.app import Semaphore
+
+VARIABLE = "WEBHOOK_SECRET"
+CONNECT_S = 1.0
+RESPONSE_S = 0.5
+MAX_TIMEOUT_S = 15.0
+MAX_RETRIES = 5
+RETRY_S = 0.5
+
+
+class NotificationSender:
+    """Tells of pipelines that are done."""
+
+    def __init__(self, app: Semaphore) -> None:
+        self.app = app
+        self._sender = Sender(app)
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out."""
+        self.app.state.setdefault("deliveries", [])
+
+    def pipeline_done(self, pipeline: Row) -> None:
+        """Send what the rules of all notifications ask for."""
+        workflow = self.app.plumber.workflows.by_id().get(pipeline["wf_id"])
+        if workflow is None:
+            return
+        life = life_of(pipeline, self.app.clock())
+        content = b""
+        for notification, rule in self._matching(workflow, pipeline, life.result):
+            content = content or orjson.dumps(payload_of(self.app.state["organization"], workflow, pipeline, self.app.clock()))
+            self._tell(notification, rule, pipeline, content)
+
+    def _matching(self, workflow: Row, pipeline: Row, result: str) -> Iterator[tuple[Row, Row]]:
+        for notification in self.app.state["notifications"]:
+            if not self._creator_sees(notification):
+                continue
+            for rule in notification["spec"]["rules"]:
+                webhook = (rule.get("notify") or {}).get("webhook") or {}
+                active = webhook.get("endpoint") and webhook.get("status") != "INACTIVE"
+                if active and matches(rule.get("filter") or {}, workflow, pipeline["file"], result):
+                    yield notification, rule
+
+    def _creator_sees(self, notification: Mapping[str, Any]) -> bool:
+        """A notification whose creator lost the project falls silent; one without a creator does not."""
+        creator = notification.get("creator_id")
+        tokens = [token for token in self.app.state["tokens"].values() if token.get("user") == creator]
+        return not creator or any({"*", "project.view"} & set(token.get("permissions", ())) for token in tokens)
+
+    def _tell(self, notification: Row, rule: Row, pipeline: Row, content: bytes) -> None:
+        webhook = rule["notify"]["webhook"]
+        headers = {
+            "Content-type": "application/json",
+            "User-Agent": "Semaphore-Webhook",
+            "X-Semaphore-Webhook-Id": str(uuid.uuid4()),
+        }
+        key = self._key(str(webhook.get("secret") or ""))
+        if key:
+            headers["X-Semaphore-Signature-256"] = hmac.new(key.encode(), content, hashlib.sha256).hexdigest()
+        row: Row = {
+            "id": headers["X-Semaphore-Webhook-Id"],
+            "at": self.app.clock(),
+            "notification": notification["name"],
+            "rule": rule.get("name") or "",
+            "pipeline_id": pipeline["ppl_id"],
+            "url": webhook["endpoint"],
+            "method": str(webhook.get("action") or "post").upper(),
+            "headers": headers,
+            "body": content.decode(),
+            "attempts": [],
+            "outcome": "",
+        }
+        rows: list[Row] = self.app.state["deliveries"]
+        rows.append(row)
+        del rows[:-KEPT]
+        response_s = int(webhook.get("timeout") or 0) / 1000 or RESPONSE_S
+        retries = min(int(webhook.get("retries") or 0), MAX_RETRIES)
+        row["outcome"] = self._sender.dispatch("pipeline_done", lambda: self._deliver(row, response_s, retries))
+
+    def _key(self, name: str) -> str:
+        """Return the signing key of the organization's secret ``name``; empty if it, or its variable, is missing."""
+        secret = next((one for one in self.app.state["secrets"] if one["name"] == name), None)
+        variables = secret["data"]["env_vars"] if secret is not None else ()
+        return next((str(one["value"]) for one in variables if one["name"] == VARIABLE), "")
+
+    async def _deliver(self, row: Row, response_s: float, retries: int) -> None:
+        """Send until it is answered; both timeouts double with each try."""
+        for number in range(retries + 1):
+            if number:
+                await asyncio.sleep(RETRY_S * 2 ** (number - 1))
+            connect_s, answer_s = (min(base * 2**number, MAX_TIMEOUT_S) for base in (CONNECT_S, response_s))
+            request = Outgoing(row["method"], row["url"], row["headers"], row["body"].encode(), connect_s, answer_s)
+            attempt: Row = {"at": self.app.clock(), "status": 0}
+            row["attempts"].append(attempt)
+            try:
+                attempt["status"] = await send(request)
+            except TimeoutError:
+                row["outcome"] = "timeout"
+                continue
+            except (OSError, ValueError):
+                row["outcome"] = "failed"
+                return
+            row["outcome"] = "delivered"
+            return
+
+
+def matches(filters: Mapping[str, Any], workflow: Mapping[str, Any], file: str, result: str) -> bool:
+    """Whether a rule wants to hear of a pipeline: each of its lists has to have a pattern that fits.
+
+    A list that is empty lets everything pass, but that of projects: it lets nothing pass. The branch of a tag's run is not
+    looked at, nor the tag of a branch's. Blocks and states are kept and never asked.
+    """
+    reference = workflow["reference"]
+    tag = reference.removeprefix("refs/tags/") if reference.startswith("refs/tags/") else ""
+    place = ("tags", tag) if tag else ("branches", shapes.branch_name(reference))
+    if not _any_fits(filters.get("projects") or (), workflow["project"]):
+        return False
+    wanted = (place, ("pipelines", file.rpartition("/")[2]), ("results", result))
+    return all(not filters.get(key) or _any_fits(filters[key], value) for key, value in wanted)
+
+
+def _any_fits(patterns: Sequence[str], value: str) -> bool:
+    """A pattern between slashes is a regular expression that may fit anywhere; any other has to be the value."""
+    return any(re.search(one[1:-1], value) is not None if re.fullmatch(r"/.*/", one) else one == value for one in patterns)
+
+
+def payload_of(organization: Mapping[str, Any], workflow: Mapping[str, Any], pipeline: Mapping[str, Any], now: float) -> Row:
+    """Return the payload, version 1.0.0."""
+    life, name = life_of(pipeline, now), workflow["project"]
+    folder = pipeline["file"].rpartition("/")
+    times = {
+        **dict.fromkeys(("created_at", "pending_at", "queuing_at"), pipeline["created_at"]),
+        "running_at": life.running_at,
+        "stopping_at": life.stopping_at,
+        "done_at": life.done_at,
+    }
+    return {
+        "version": "1.0.0",
+        "organization": {"name": organization["name"], "id": organization["id"]},
+        "project": {"name": name, "id": workflow["project_id"]},
+        "repository": {"slug": f"acme/{name}", "url": f"https://github.com/acme/{name}"},
+        "revision": _revision(workflow),
+        "workflow": {
+            "initial_pipeline_id": workflow["initial_ppl_id"],
+            "id": workflow["wf_id"],
+            "created_at": shapes.iso(workflow["created_at"]),
+        },
+        "pipeline": {
+            "id": pipeline["ppl_id"],
+            "name": pipeline["name"],
+            "yaml_file_name": folder[2],
+            "working_directory": folder[0],
+            "state": life.state,
+            "result": life.result,
+            "result_reason": life.reason,
+            "error_description": pipeline["error"],
+            **{key: shapes.iso(at) for key, at in times.items()},
+        },
+        "blocks": [_block(block) for block in shapes.shown_blocks(pipeline, now)],
+    }
+
+
+def _revision(workflow: Mapping[str, Any]) -> Row:
+    reference, sha = workflow["reference"], workflow["commit_sha"]
+    kind, commit_range = shapes.reference_type(reference), f"{'0' * 40}...{sha}"
+    branch = {"name": shapes.branch_name(reference), "commit_range": commit_range}
+    request = {
+        "head_repo_slug": f"acme/{workflow['project']}",
+        "number": int(number) if (number := reference.rpartition("/")[2]).isdigit() else 0,
+        "name": workflow["commit_message"],
+        "head_sha": sha,
+        "branch_name": shapes.branch_name(reference),
+        "commit_range": commit_range,
+    }
+    return {
+        "tag": {"name": reference.removeprefix("refs/tags/")} if kind == "tag" else None,
+        "sender": {"login": "ada", "email": "ada@acme.test", "avatar_url": "https://avatars.acme.test/ada"},
+        "reference_type": kind,
+        "reference": reference,
+        "pull_request": request if kind == "pull_request" else None,
+        "commit_sha": sha,
+        "commit_message": workflow["commit_message"],
+        "branch": branch if kind == "branch" else None,
+    }
+
+
+def _block(block: Row) -> Row:
+    jobs = [
+        {
+            "id": job["job_id"],
+            "name": job["name"],
+            "index": job["index"],
+            "status": job["status"].lower(),
+            "result": job["result"].lower(),
+        }
+        for job in block["jobs"]
+    ]
+    return {
+        "name": block["name"],
+        "state": block["state"],
+        "result": block["result"],
+        "result_reason": block["result_reason"],
+        "jobs": jobs,
+    }

@@ -1,0 +1,257 @@
+"""Pipelines of the simulated Semaphore: they queue, work and end by the clock, and can be stopped, finished and rebuilt.
+
+State: ``pipelines``, oldest first, and ``behaviour``, by project: ``{"web": {"duration_s": 0.5, "queued_s": 0, "result": "passed",
+"reason": "test", "error": "", "logs": ["$ make", "line", …], "jobs": [{"name", "logs"}], "promotions": [{"name", "pipeline_file",
+"auto", and a behaviour of its own}], "files": {"deploy.yml": {a behaviour of its own}}, "references": ["refs/heads/main"]}}``; all
+may be left out. A negative duration lasts until somebody finishes the pipeline.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.runs import KEPT, Timers
+from reconciler.sandbox.semaphore import run_shapes as shapes
+from reconciler.sandbox.semaphore.run_shapes import Row, life_of, refuse_unseen, refuse_user
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.semaphore.app import Semaphore
+
+ROOT = "/api/v1alpha/pipelines"
+BEHAVIOUR = ("duration_s", "queued_s", "stopping_s", "result", "reason", "error", "logs", "jobs", "promotions", "name", "block")
+"""Keys of a behaviour that one run may have of its own."""
+RESULTS = ("passed", "failed", "stopped", "canceled")
+_DEFAULTS: Mapping[str, Any] = {
+    "duration_s": 0.5,
+    "queued_s": 0.0,
+    "result": "passed",
+    "reason": "test",
+    "error": "",
+    "logs": ["$ make", "done"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a pipeline is to be, and why it starts."""
+
+    file: str = shapes.DEFAULT_FILE
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the project's behaviour."""
+    promotion_of: str = ""
+    partial_rerun_of: str = ""
+    request_token: str = ""
+
+
+class SemaphorePipelines:
+    """Handles everything below ``/pipelines``, and lets pipelines live."""
+
+    def __init__(self, app: Semaphore, on_done: Callable[[Row], None]) -> None:
+        self.app = app
+        self._on_done = on_done
+        self._timers = Timers(lambda: app.clock())
+
+    def routes(self) -> Iterable[Route]:
+        """Return the paths."""
+        yield "GET", ROOT, self._list
+        yield "GET", f"{ROOT}/{{key}}", self._get
+        yield "PATCH", f"{ROOT}/{{key}}", self._patch
+        yield "POST", f"{ROOT}/{{key}}/partial_rebuild", self._rebuild
+
+    def restored(self) -> None:
+        """Take up the pipelines of a state that was put from outside."""
+        self.app.state.setdefault("behaviour", {})
+        self._timers.clear()
+        for pipeline in self.app.state.setdefault("pipelines", []):
+            self.settle(pipeline)
+
+    # the life of a pipeline
+
+    def start(self, workflow: Row, start: Start) -> Row:
+        """Start a pipeline of ``workflow``, its initial one if there is none, and return it."""
+        behaviour = self._behaviour(workflow["project"], start)
+        lines = [str(line) for line in behaviour["logs"]]
+        jobs = behaviour.get("jobs") or [{"name": "Job #1"}]
+        pipeline: Row = {
+            "ppl_id": str(uuid.uuid4()),
+            "wf_id": workflow["wf_id"],
+            "project": workflow["project"],
+            "name": str(behaviour.get("name") or "Pipeline"),
+            "file": start.file,
+            "created_at": self.app.clock(),
+            **{key: behaviour[key] for key in ("queued_s", "duration_s", "result", "reason", "error")},
+            "stopping_s": float(behaviour.get("stopping_s", 0.0)),
+            "stopped_at": None,
+            "finished_at": None,
+            "terminated_by": "",
+            "promotion_of": start.promotion_of,
+            "partial_rerun_of": start.partial_rerun_of,
+            "partially_rerun_by": "",
+            "request_token": start.request_token,
+            "env_vars": dict(start.env_vars),
+            "behaviour": dict(start.behaviour),
+            "promotions": list(behaviour.get("promotions") or ()),
+            "promoted": [],
+            "switch_id": str(uuid.uuid4()) if behaviour.get("promotions") else "",
+            "block_id": str(uuid.uuid4()),
+            "block": str(behaviour.get("block") or "Block #1"),
+            "jobs": [{"id": str(uuid.uuid4()), "name": str(job["name"]), "logs": list(job.get("logs", lines))} for job in jobs],
+            "settled": False,
+        }
+        rows: list[Row] = self.app.state["pipelines"]
+        rows.append(pipeline)
+        del rows[:-KEPT]
+        workflow["initial_ppl_id"] = workflow["initial_ppl_id"] or pipeline["ppl_id"]
+        self.settle(pipeline)
+        return pipeline
+
+    def _behaviour(self, project: str, start: Start) -> dict[str, Any]:
+        """Return what applies: the project's, its file's, the caller's; then the settings. Promotions are none but a file's own."""
+        whole = self.app.state["behaviour"].get(project, {})
+        files = whole.get("files", {})
+        own = files.get(start.file) or files.get(start.file.rpartition("/")[2]) or {}
+        shared = {key: value for key, value in whole.items() if key != "promotions" or not start.promotion_of}
+        found = {**_DEFAULTS, **shared, **own, **start.behaviour}
+        for key, setting in (("duration_s", "run_duration_s"), ("result", "run_result")):
+            if self.app.settings[setting] is not None and key not in start.behaviour:
+                found[key] = self.app.settings[setting]
+        if found["result"] not in RESULTS:
+            raise ValueError(f"a pipeline's result is one of {', '.join(RESULTS)}")
+        return {**found, "duration_s": float(found["duration_s"]), "queued_s": float(found["queued_s"])}
+
+    def settle(self, pipeline: Row) -> None:
+        """Let happen what follows on the end of a pipeline, once; or plan it."""
+        if pipeline["settled"]:
+            return
+        key, end = pipeline["ppl_id"], shapes.ends_at(pipeline)
+        if end is None:
+            self._timers.drop(key)
+        elif end > self.app.clock():
+            self._timers.at(key, end, lambda: self._wake(key))
+        else:
+            self._timers.drop(key)
+            pipeline["settled"] = True
+            self._on_done(pipeline)
+
+    def _wake(self, key: str) -> None:
+        pipeline = self.find(key)
+        if pipeline is not None:
+            self.settle(pipeline)
+
+    def stop(self, pipeline: Row, user: str) -> None:
+        """Stop a pipeline, unless it is done or stopping already."""
+        if pipeline["stopped_at"] is None and not life_of(pipeline, self.app.clock()).done:
+            pipeline.update(stopped_at=self.app.clock(), terminated_by=user)
+            self.settle(pipeline)
+
+    def finish(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """End a pipeline now (action ``finish_pipeline``): {pipeline_id, result, reason, error}; `LookupError` if there is none."""
+        pipeline = self.find(str(options["pipeline_id"]))
+        if pipeline is None or life_of(pipeline, self.app.clock()).done:
+            raise LookupError("there is no such pipeline that still runs")
+        result = str(options.get("result", pipeline["result"]))
+        if result not in RESULTS:
+            raise ValueError(f"a pipeline's result is one of {', '.join(RESULTS)}")
+        words = {key: str(options.get(key, pipeline[key])) for key in ("reason", "error")}
+        pipeline.update(finished_at=self.app.clock(), result=result, **words)
+        self.settle(pipeline)
+        return {"pipeline_id": pipeline["ppl_id"], "result": result}
+
+    # looking up
+
+    def find(self, key: str) -> Row | None:
+        """Return the pipeline with that id, brought up to now."""
+        found: Row | None = next((one for one in reversed(self.app.state["pipelines"]) if one["ppl_id"] == key), None)
+        if found is not None:
+            self.settle(found)
+        return found
+
+    def of(self, wf_id: str) -> list[Row]:
+        """Return the pipelines of a workflow, oldest first."""
+        return [one for one in self.app.state["pipelines"] if one["wf_id"] == wf_id]
+
+    def seen(self, call: Call, key: str, permission: str = "project.view") -> Row:
+        """Return the pipeline for a caller who may see it; else refuse."""
+        found = self.find(key)
+        if found is None or not self.app.may(call, permission):
+            refuse_unseen()
+        return found
+
+    # answers
+
+    def _list(self, call: Call) -> Reply:
+        """Newest first; states and results in capitals."""
+        project, wf_id = call.query.get("project_id", ""), call.query.get("wf_id", "")
+        if not (project or wf_id) or not self.app.may(call, "project.view"):
+            refuse_unseen()
+        if project and not self.app.project_named(project):
+            refuse_unseen()
+        now, workflows = self.app.clock(), self.app.plumber.workflows.by_id()
+        rows = [one for one in reversed(self.app.state["pipelines"]) if self.app.listed_at(one["created_at"])]
+        fitting = [one for one in rows if _fits(call, one, workflows[one["wf_id"]], now)]
+        shown = [shapes.shown_pipeline(one, workflows[one["wf_id"]], now, listed=True) for one in fitting]
+        return shapes.paged(call, shown, most=int(self.app.settings["page_size"]))
+
+    def _get(self, call: Call, key: str) -> Reply:
+        pipeline, now = self.seen(call, key), self.app.clock()
+        shown = shapes.shown_pipeline(pipeline, self.app.plumber.workflows.by_id()[pipeline["wf_id"]], now, listed=False)
+        detailed = call.query.get("detailed") == "true"
+        return shapes.told(200, {"pipeline": shown, "blocks": shapes.shown_blocks(pipeline, now) if detailed else []})
+
+    def _patch(self, call: Call, key: str) -> Reply:
+        """Stopping is all that can be asked for; asking again changes nothing."""
+        pipeline = self.seen(call, key, "project.job.stop")
+        if shapes.parameters_of(call).get("terminate_request") is not True:
+            refuse_user("Value of 'terminate_request' field must be boolean value 'true'.")
+        self.stop(pipeline, self.app.user(call))
+        return shapes.told(200, "Pipeline termination started.")
+
+    def _rebuild(self, call: Call, key: str) -> Reply:
+        """A new pipeline of the same workflow, once for each token."""
+        pipeline = self.seen(call, key, "project.job.rerun")
+        token = shapes.required(shapes.parameters_of(call), "request_token")
+        made = next((one for one in self.of(pipeline["wf_id"]) if one["request_token"] == token), None)
+        if made is None:
+            life = life_of(pipeline, self.app.clock())
+            if not life.done:
+                refuse_user("Only pipelines which are in done state can be partial rebuilded.")
+            if life.result == "passed":
+                refuse_user("Pipelines which passed can not be partial rebuilded.")
+            start = Start(
+                pipeline["file"],
+                pipeline["env_vars"],
+                pipeline["behaviour"] if pipeline["promotion_of"] else {},
+                promotion_of=pipeline["promotion_of"],
+                partial_rerun_of=key,
+                request_token=token,
+            )
+            made = self.start(self.app.plumber.workflows.by_id()[pipeline["wf_id"]], start)
+            pipeline["partially_rerun_by"] = made["ppl_id"]
+        return shapes.told(200, {"message": "", "pipeline_id": made["ppl_id"]})
+
+
+def _fits(call: Call, pipeline: Mapping[str, Any], workflow: Mapping[str, Any], now: float) -> bool:
+    query = call.query
+    texts = (
+        ("project_id", workflow["project_id"]),
+        ("wf_id", pipeline["wf_id"]),
+        ("branch_name", shapes.branch_name(workflow["reference"])),
+        ("yml_file_path", pipeline["file"]),
+    )
+    if any(query.get(key) not in (None, "", value) for key, value in texts):
+        return False
+    done_at = life_of(pipeline, now).done_at
+    return within(call, "created", pipeline["created_at"]) and within(call, "done", done_at)
+
+
+def within(call: Call, what: str, at: float) -> bool:
+    """Whether ``at`` is between ``<what>_after`` and ``<what>_before``; what has not happened is not."""
+    after, before = shapes.moment(call, f"{what}_after"), shapes.moment(call, f"{what}_before")
+    if after is None and before is None:
+        return True
+    return at > 0 and (after is None or at > after) and (before is None or at < before)

@@ -1,0 +1,100 @@
+"""Promotions of the simulated Semaphore: a pipeline that starts another one of the same workflow, by hand or by itself.
+
+What a pipeline can be promoted to is its ``promotions`` (see `semaphore_pipelines`); with ``auto`` it is once it passed. Whatever a
+request has besides its own fields becomes a variable of the new pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.semaphore import run_shapes as shapes
+from reconciler.sandbox.semaphore.pipelines import BEHAVIOUR, Start
+from reconciler.sandbox.semaphore.run_shapes import Row, life_of, refuse_user
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.semaphore.app import Semaphore
+
+ROOT = "/api/v1alpha/promotions"
+PER_PAGE = 10
+BY_ITSELF = "Pipeline Done request"
+_OWN = frozenset({"pipeline_id", "name", "override", "request_token"})
+
+
+class Promotions:
+    """Handles ``/promotions``."""
+
+    def __init__(self, app: Semaphore) -> None:
+        self.app = app
+
+    def routes(self) -> Iterable[Route]:
+        """Return the paths."""
+        yield "GET", ROOT, self._list
+        yield "POST", ROOT, self._trigger
+
+    def pipeline_done(self, pipeline: Row) -> None:
+        """Promote what is to be promoted by itself."""
+        if life_of(pipeline, self.app.clock()).result == "passed":
+            for target in pipeline["promotions"]:
+                if target.get("auto"):
+                    self._promote(pipeline, target, {}, {"triggered_by": BY_ITSELF})
+
+    def by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Promote a pipeline (action ``promote``), whatever became of it: {pipeline_id, promotion, parameters, keys of a behaviour}."""
+        pipeline = self.app.plumber.pipelines.find(str(options["pipeline_id"]))
+        target = None if pipeline is None else _target(pipeline, str(options["promotion"]))
+        if pipeline is None or target is None:
+            raise LookupError("there is no such pipeline, or it has no such promotion")
+        given = {key: options[key] for key in BEHAVIOUR if key in options and key != "name"}
+        parameters = {str(name): str(value) for name, value in dict(options.get("parameters") or {}).items()}
+        made = self._promote(pipeline, {**target, **given}, parameters, {"triggered_by": "sandbox", "override": True})
+        return {"workflow_id": made["wf_id"], "pipeline_id": made["ppl_id"]}
+
+    def _promote(self, pipeline: Row, target: Mapping[str, Any], parameters: Mapping[str, str], why: Mapping[str, Any]) -> Row:
+        workflow = self.app.plumber.workflows.by_id()[pipeline["wf_id"]]
+        file = str(target.get("pipeline_file") or f".semaphore/{target['name']}.yml")
+        behaviour = {key: target[key] for key in BEHAVIOUR if key in target and key != "name"}
+        now = self.app.clock()
+        event = {"name": target["name"], "triggered_at": now, "override": False, "request_token": "", **why}
+        pipeline["promoted"].append(event)
+        start = Start(file, parameters, {"name": str(target["name"]), **behaviour}, promotion_of=pipeline["ppl_id"])
+        made = self.app.plumber.pipelines.start(workflow, start)
+        event.update(scheduled_at=now, scheduled_pipeline_id=made["ppl_id"])
+        return made
+
+    def _list(self, call: Call) -> Reply:
+        """What a pipeline was promoted to, newest first."""
+        pipeline = self.app.plumber.pipelines.seen(call, call.query.get("pipeline_id", ""))
+        wanted = call.query.get("name", "")
+        events = [one for one in reversed(pipeline["promoted"]) if wanted in ("", one["name"])]
+        return shapes.paged(call, [_shown(one) for one in events], size=PER_PAGE)
+
+    def _trigger(self, call: Call) -> Reply:
+        """Once for each token; a pipeline that did not pass, or still runs, only with ``override``."""
+        given = shapes.parameters_of(call)
+        pipeline = self.app.plumber.pipelines.seen(call, str(given.get("pipeline_id") or ""), "project.job.rerun")
+        name, token = shapes.required(given, "name"), str(given.get("request_token") or "")
+        target = _target(pipeline, name)
+        if target is None:
+            refuse_user(f"Promotion target '{name}' not found.")
+        override = given.get("override") in (True, "true")
+        if life_of(pipeline, self.app.clock()).result != "passed" and not override:
+            refuse_user("Promotion request was refused.")
+        parameters = shapes.texts_of({key: value for key, value in given.items() if key not in _OWN})
+        if not token or all(one["request_token"] != token for one in pipeline["promoted"]):
+            why = {"triggered_by": self.app.user(call), "override": override, "request_token": token}
+            self._promote(pipeline, target, parameters, why)
+        return shapes.told(200, "Promotion successfully triggered.")
+
+
+def _target(pipeline: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = next((one for one in pipeline["promotions"] if one["name"] == name), None)
+    return found
+
+
+def _shown(event: Mapping[str, Any]) -> Row:
+    times = {key: shapes.stamp(event[key]) for key in ("triggered_at", "scheduled_at")}
+    words = {key: event[key] for key in ("name", "triggered_by", "override", "scheduled_pipeline_id")}
+    return {**words, **times, "status": "passed"}

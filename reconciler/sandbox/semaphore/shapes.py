@@ -1,0 +1,157 @@
+"""What the simulated Semaphore takes and how it answers: validation, unpopulated fields, three error families, page tokens."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import orjson
+
+from reconciler.sandbox.app import Call, RefusedCall, Reply
+
+UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_SECRET_NAME = re.compile(r"^[@: -._a-zA-Z0-9]+\Z")
+_VARIABLE = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*\Z")
+_RESULTS = ("passed", "failed", "canceled", "stopped")
+FILTERS = ("projects", "branches", "tags", "pipelines", "blocks", "states", "results")
+_HTTP = {2: 500, 3: 400, 5: 404, 7: 403, 9: 400, 12: 501}
+INVALID, NOT_FOUND, DENIED, PRECONDITION, UNIMPLEMENTED, UNKNOWN = 3, 5, 7, 9, 12, 2
+
+
+def body_of(call: Call) -> dict[str, Any]:
+    try:
+        body = call.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        refuse(INVALID, "invalid character in the body")
+    return body
+
+
+def check_rule(rule: Mapping[str, Any]) -> None:
+    notify, filters = rule.get("notify"), rule.get("filter")
+    if notify is None:
+        refuse(INVALID, "A notification rule must have a notify field.")
+    if filters is None:
+        refuse(UNKNOWN, "Internal error")  # the real code does not expect it
+    targets = [
+        (notify.get("slack") or {}).get("endpoint"),
+        (notify.get("webhook") or {}).get("endpoint"),
+        (notify.get("email") or {}).get("cc"),
+    ]
+    if not any(targets):
+        refuse(INVALID, "A notification rule must have at least one notification target configured.")
+    for key in FILTERS:
+        for pattern in filters.get(key) or ():
+            check_pattern(str(pattern), key)
+
+
+def check_pattern(pattern: str, key: str) -> None:
+    if re.fullmatch(r"/.*/", pattern):
+        try:
+            re.compile(pattern[1:-1])
+        except re.error:
+            refuse(INVALID, f"Pattern {pattern} is not a valid regex statement")
+    elif key == "results" and pattern not in _RESULTS:
+        refuse(INVALID, f"Value {pattern} is not a valid result entry. Valid values are: {', '.join(_RESULTS)}.")
+
+
+def secret_parts(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    name = str((body.get("metadata") or {}).get("name") or "")
+    if UUID.search(name):
+        refuse(INVALID, "name should not be in uuid format")
+    if not _SECRET_NAME.match(name):
+        refuse(INVALID, "name has invalid format")
+    data = body.get("data") or {}
+    variables = [{"name": str(v.get("name") or ""), "value": str(v.get("value") or "")} for v in data.get("env_vars") or ()]
+    if any(not _VARIABLE.match(v["name"]) or not v["value"] for v in variables):
+        refuse(INVALID, "env_vars: name and value can't be blank")
+    files = [{"path": str(f.get("path") or ""), "content": str(f.get("content") or "")} for f in data.get("files") or ()]
+    return name, {"env_vars": variables, "files": files}
+
+
+def populated(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field there: empty lists, zeros, empty texts, null objects (the gateway's EmitUnpopulated)."""
+    filters, notify = rule.get("filter") or {}, rule.get("notify") or {}
+    slack, email, webhook = (notify.get(key) for key in ("slack", "email", "webhook"))
+    return {
+        "name": rule.get("name") or "",
+        "filter": {key: list(filters.get(key) or ()) for key in FILTERS},
+        "notify": {
+            "slack": None
+            if slack is None
+            else filled(slack, {"endpoint": "", "channels": [], "message": "", "status": "ACTIVE"}),
+            "email": None
+            if email is None
+            else filled(email, {"subject": "", "cc": [], "bcc": [], "content": "", "status": "ACTIVE"}),
+            "webhook": None
+            if webhook is None
+            else filled(webhook, {"endpoint": "", "timeout": 0, "action": "", "retries": 0, "status": "ACTIVE", "secret": ""}),
+        },
+    }
+
+
+def filled(given: Mapping[str, Any], empty: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: given.get(key) or default for key, default in empty.items()}
+
+
+def project_id(name: str) -> str:
+    """Return the id of the project called ``name``."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"project-{name}"))
+
+
+def shown_project(project: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(project["name"])
+    metadata = {
+        "name": name,
+        "id": project_id(name),
+        "org_id": "",
+        "owner_id": "",
+        "description": "",
+    }
+    repository = {
+        "url": f"git@github.com:acme/{name}.git",
+        "name": name,
+        "owner": "acme",
+        "pipeline_file": ".semaphore/semaphore.yml",
+        "integration_type": "github_app",
+    }
+    return {
+        "apiVersion": "v1alpha",
+        "kind": "Project",
+        "metadata": metadata,
+        "spec": {"repository": repository, "schedulers": [], "tasks": [], "visibility": "private"},
+    }
+
+
+def projecthub(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(status, orjson.dumps(body), headers or {})  # bytes: sent without a JSON content type, as the real one does
+
+
+def gateway_error(code: int, message: str) -> Reply:
+    return Reply(_HTTP[code], {"code": code, "message": message, "details": []})
+
+
+def refuse(code: int, message: str) -> NoReturn:
+    raise RefusedCall(gateway_error(code, message))
+
+
+def is_uuid(text: str) -> bool:
+    return UUID.fullmatch(text) is not None
+
+
+def page_token(offset: int) -> str:
+    return base64.b64encode(b"\xfb\xff\xfe" + str(offset).encode()).decode()  # "+//+…": must be escaped in a URL
+
+
+def offset_of(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        return int(base64.b64decode(token, validate=True)[3:])
+    except (ValueError, binascii.Error):
+        refuse(INVALID, "invalid page token")

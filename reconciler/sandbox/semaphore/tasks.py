@@ -1,0 +1,166 @@
+"""Tasks of the simulated Semaphore, which older clients call schedules: listed, described, and run now. No clock ever runs them.
+
+Facts: the scheduler of the provider's open server code. State: ``tasks``, by project: ``{"web": [{"id", "name", "reference",
+"pipeline_file", "at", "recurring", "paused", "suspended", "parameters": [{"name", "required", "default_value", "options",
+"regex_pattern", "validate_input_format"}]}]}``; all but ``name`` may be left out. Where a project's behaviour has ``references``,
+there are no others.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.semaphore import run_shapes as shapes
+from reconciler.sandbox.semaphore.pipelines import Start
+from reconciler.sandbox.semaphore.run_shapes import Row, refuse_unseen, refuse_user
+from reconciler.sandbox.semaphore.shapes import is_uuid, project_id
+from reconciler.sandbox.semaphore.workflows import Cause
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.semaphore.app import Semaphore
+
+KEPT_TRIGGERS = 100
+_DEFAULTS: Mapping[str, Any] = {
+    "reference": "refs/heads/main",
+    "pipeline_file": shapes.DEFAULT_FILE,
+    "at": "",
+    "recurring": False,
+    "paused": False,
+    "suspended": False,
+    "description": "",
+}
+_PARAMETER: Mapping[str, Any] = {
+    "required": False,
+    "description": "",
+    "default_value": "",
+    "regex_pattern": "",
+    "validate_input_format": False,
+}
+
+
+class Tasks:
+    """Handles everything below ``/tasks`` and ``/schedules``."""
+
+    def __init__(self, app: Semaphore) -> None:
+        self.app = app
+
+    def routes(self) -> Iterable[Route]:
+        """Return the paths; both names mean the same."""
+        for root in ("/api/v1alpha/tasks", "/api/v1alpha/schedules"):
+            yield "GET", root, self._list
+            yield "GET", f"{root}/{{key}}", self._get
+            yield "POST", f"{root}/{{key}}/run_now", self._run
+
+    def restored(self) -> None:
+        """Fill what a state from outside leaves out."""
+        for project, tasks in self.app.state.setdefault("tasks", {}).items():
+            for task in tasks:
+                for key, value in _DEFAULTS.items():
+                    task.setdefault(key, value)
+                task.setdefault("id", str(uuid.uuid5(uuid.NAMESPACE_OID, f"task-{project}/{task['name']}")))
+                task.setdefault("triggers", [])
+                task["parameters"] = [{**_PARAMETER, "options": [], **one} for one in task.get("parameters", ())]
+
+    def _list(self, call: Call) -> Reply:
+        project = self.app.project_named(call.query.get("project_id", ""))
+        if not project or not self.app.may(call, "project.scheduler.view"):
+            refuse_unseen()
+        return shapes.paged(call, [_shown(project, task) for task in self.app.state["tasks"].get(project, ())])
+
+    def _get(self, call: Call, key: str) -> Reply:
+        """The task with its parameters, and the runs that it was asked for, newest first."""
+        project, task = self._seen(call, key, "project.scheduler.view")
+        shown = {**_shown(project, task), "parameters": task["parameters"]}
+        return shapes.told(200, {"schedule": shown, "triggers": list(reversed(task["triggers"]))})
+
+    def _seen(self, call: Call, key: str, permission: str) -> tuple[str, Row]:
+        if not is_uuid(key):
+            refuse_user("schedule identifier should be a UUID")
+        for project, tasks in self.app.state["tasks"].items():
+            for task in tasks:
+                if task["id"] == key and self.app.may(call, permission):
+                    return project, task
+        refuse_unseen()
+
+    def _run(self, call: Call, key: str) -> Reply:
+        """Not idempotent. Parameters that the task does not declare are dropped without a word."""
+        project, task = self._seen(call, key, "project.scheduler.run_manually")
+        given = shapes.parameters_of(call)
+        reference = _reference(given) or task["reference"]
+        file = str(given.get("pipeline_file") or task["pipeline_file"] or "")
+        if not reference:
+            refuse_user("You have to provide reference for this task")
+        if not file:
+            refuse_user("You have to provide pipeline file for this task")
+        values = _merged(task["parameters"], shapes.texts_of(given.get("parameters") or {}))
+        if task["suspended"]:
+            refuse_user("The organization is supended.")  # sic
+        self._check_exists(project, reference)
+        cause = Cause(project, reference, "MANUAL_RUN", self.app.user(call), start=Start(file, values))
+        workflow, _ = self.app.plumber.workflows.start(cause)
+        trigger = {
+            "triggered_at": shapes.spaced(self.app.clock()),
+            "project_id": project_id(project),
+            "scheduling_status": "passed",
+            "scheduled_workflow_id": workflow["wf_id"],
+            **_branch(reference),
+            "pipeline_file": file,
+            "parameter_values": [{"name": name, "value": value} for name, value in values.items()],
+            "error_description": "",
+        }
+        task["triggers"] = [*task["triggers"], trigger][-KEPT_TRIGGERS:]
+        return shapes.told(200, {"workflow_id": workflow["wf_id"]})
+
+    def _check_exists(self, project: str, reference: str) -> None:
+        known = self.app.state["behaviour"].get(project, {}).get("references")
+        if known is not None and reference not in known:
+            kind = "Tag" if reference.startswith("refs/tags/") else "Branch"
+            refuse_user(f"{kind} '{reference.split('/', 2)[2]}' does not exist in the repository")
+
+
+def _shown(project: str, task: Mapping[str, Any]) -> Row:
+    kept = {key: task[key] for key in ("id", "name", *_DEFAULTS) if key != "reference"}
+    return {**kept, "project_id": project_id(project), **_branch(task["reference"])}
+
+
+def _branch(reference: str) -> dict[str, str]:
+    """A branch is shown a second time, as older clients know it."""
+    branch = {"branch": reference.removeprefix("refs/heads/")} if reference.startswith("refs/heads/") else {}
+    return {"reference": reference, **branch}
+
+
+def _reference(given: Mapping[str, Any]) -> str:
+    """Return the reference that is asked for: an object, or a branch the old way; a text is refused, whatever the docs say."""
+    reference = given.get("reference") or ({"type": "BRANCH", "name": given["branch"]} if given.get("branch") else None)
+    if reference is None:
+        return ""
+    if not isinstance(reference, Mapping) or "type" not in reference:
+        refuse_user("Reference must contain 'type' and 'name' fields")
+    if reference["type"] not in ("BRANCH", "TAG"):
+        refuse_user("Reference type must be 'BRANCH' or 'TAG'")
+    name = reference.get("name")
+    if not isinstance(name, str):
+        refuse_user("Reference must contain 'type' and 'name' fields")
+    if not name.strip():
+        refuse_user("Reference name cannot be empty")
+    return f"refs/{'heads' if reference['type'] == 'BRANCH' else 'tags'}/{name}"
+
+
+def _merged(declared: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of declared parameters; a default stands in for what is blank."""
+    values: dict[str, str] = {}
+    for parameter in declared:
+        name = str(parameter["name"])
+        value = given.get(name, "").strip() or str(parameter["default_value"] or "")
+        if not value and parameter["required"]:
+            refuse_user(f"Parameter '{name}' is required.")
+        pattern = str(parameter["regex_pattern"] or "")
+        if value and parameter["validate_input_format"] and pattern and not re.search(pattern, value):
+            refuse_user(f"Parameter '{name}' value does not match required format.")
+        if value:
+            values[name] = value
+    return values

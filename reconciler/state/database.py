@@ -1,0 +1,253 @@
+"""Connections and transactions: one place that knows SQLite from PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from reconciler.model.errors import StateError
+from reconciler.model.serialize import from_json, to_json
+from reconciler.state.values import StorageFull
+
+BUSY_MS = 30_000
+RESERVE_BYTES = 16 << 20
+CHUNK = 500
+LOG_BYTES = 64 << 20
+"""To this the write-ahead log is cut when it begins anew: else it stays as large as it ever was."""
+
+
+def pack(value: Any) -> bytes:
+    """Return a model value as stored bytes."""
+    return orjson.dumps(to_json(value))
+
+
+def unpack(kind: type[Any], payload: bytes, **fields: Any) -> Any:
+    """Return the model value of stored bytes; ``fields`` are kept in columns of their own and win."""
+    return from_json(kind, {**orjson.loads(payload), **fields})
+
+
+def make_engine(url: str) -> Engine:
+    """Return an engine with the settings that durability rests on: WAL, FULL, a patient lock; keep-alives on PostgreSQL."""
+    if url.startswith("sqlite"):
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
+
+        @event.listens_for(engine, "connect")
+        def _connected(connection: sqlite3.Connection, _record: Any) -> None:
+            connection.isolation_level = None  # transactions are begun by us, with IMMEDIATE
+            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            _write_ahead(connection)
+            for pragma in (
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "temp_store=MEMORY",
+                f"journal_size_limit={LOG_BYTES}",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def _begun(connection: SqlConnection) -> None:
+            # A read that turns into a write in WAL mode fails at once and ignores busy_timeout: every writer says so first.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+
+        return engine
+    keep = {
+        "keepalives": 1,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 12_000,
+        "connect_timeout": 10,
+        # The last: a process that stands still within a transaction must not keep the others from what it has locked.
+        "options": "-c statement_timeout=30000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=10000",
+    }
+    return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. Whoever opens a new database at the same moment makes this fail at once: ``busy_timeout`` is not asked."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+class Base:
+    """Holds the engine; `_write` and `_read` are the only ways to the database."""
+
+    def __init__(self, engine: Engine, state_dir: Path) -> None:
+        self._engine = engine
+        self._state_dir = state_dir
+        self.dialect = engine.dialect.name
+        self._reserved = True
+
+    def _insert_new(self, connection: SqlConnection, table: Table, row: Mapping[str, Any]) -> None:
+        """Insert ``row`` unless its key is there: of several processes that do so at once, one wins and all go on."""
+        module: Any = sqlite if self.dialect == "sqlite" else postgresql
+        connection.execute(module.insert(table).values(row).on_conflict_do_nothing())
+
+    def _need_reserve(self) -> None:
+        """Raise `StorageFull` while the reserve is spent: a write begun now might find no room for its outcome."""
+        if not self._reserved:
+            self._reserved = keep_reserve(self._state_dir)
+        if not self._reserved:
+            raise _full()
+
+    def _spending_reserve(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which ends what was begun; on a full disk with the room that the reserve gives back."""
+        try:
+            work()
+        except StorageFull:
+            if not drop_reserve(self._state_dir):
+                raise
+            self._reserved = False
+            work()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[SqlConnection]:
+        """One write transaction; a full disk becomes `StorageFull`, anything else a `StateError`."""
+        try:
+            with self._engine.connect().execution_options(write=True) as connection, connection.begin():
+                yield connection
+        except (DBAPIError, sqlite3.Error) as error:
+            raise state_error(error) from error
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[SqlConnection]:
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                yield connection
+        except (DBAPIError, sqlite3.Error) as error:
+            raise state_error(error) from error
+
+    def _upsert(self, connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert or replace ``rows`` by primary key."""
+        if not rows:
+            return
+        module: Any = sqlite if self.dialect == "sqlite" else postgresql
+        statement = module.insert(table)
+        keys = [column.name for column in table.primary_key.columns]
+        others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), list(rows))
+
+
+def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut ``items`` so that no statement has too many parameters."""
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def newest(connection: SqlConnection, query: Select[Any], table: Table, states: Iterable[str], limit: int) -> list[Any]:
+    """Return the ``limit`` newest rows of ``query`` in any of ``states``: by ``created_at`` and ``id``, which it has to select.
+
+    One look for each state, since only within one of them an index has the rows in this order.
+    """
+    found: list[Any] = []
+    for state in states:
+        part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+        found += connection.execute(part).all()
+    return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+
+
+def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool], limit: int) -> int:
+    """Delete up to ``limit`` rows of ``table``; returns how many. What is dropped at once is what everybody else waits for."""
+    columns = list(table.primary_key.columns)
+    found = connection.execute(select(*columns).where(where).limit(limit)).all()
+    if found:
+        one = delete(table).where(*(column == bindparam(f"key_{number}") for number, column in enumerate(columns)))
+        connection.execute(one, [{f"key_{number}": value for number, value in enumerate(row)} for row in found])
+    return len(found)
+
+
+def database_error(error: Exception) -> StateError | None:
+    """Return the typed error of what a database raised; None where ``error`` is something else."""
+    return state_error(error) if isinstance(error, DBAPIError | sqlite3.Error) else None
+
+
+def state_error(error: DBAPIError | sqlite3.Error) -> StateError:
+    """Return the typed error of a database's; never with a statement's parameters."""
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    text = str(orig).lower()
+    if "disk is full" in text or "no space left" in text or "database or disk is full" in text or "could not extend file" in text:
+        return _full()
+    if "locked" in text or "busy" in text:
+        return StateError(
+            "another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1)."
+        )
+    if "malformed" in text or "not a database" in text:
+        return StateError(
+            f"the database is damaged: {_first_line(orig)}",
+            code="RC7009",
+            hint="Stop the program, then `reconciler doctor` names the file and the way out.",
+        )
+    if "disk i/o error" in text:
+        return StateError(
+            "the disk of the state reports an error", code="RC7072", hint="Check the disk and the file system, then start again."
+        )
+    if "readonly" in text or "read-only" in text or "unable to open" in text:
+        return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
+    if isinstance(error, OperationalError | sqlite3.OperationalError):
+        return StateError(
+            f"the database does not answer: {type(orig).__name__}",
+            code="RC7007",
+            hint="It is tried again; check that it runs.",
+        )
+    return StateError(f"the database refused: {type(orig).__name__}: {_first_line(orig)}", code="RC7001")
+
+
+def _first_line(error: BaseException | None) -> str:
+    """The message alone: PostgreSQL shows the row that failed in the lines after it."""
+    return str(error).split("\n", 1)[0][:200]
+
+
+def _full() -> StorageFull:
+    return StorageFull(
+        "the disk of the state is full; nothing remote is written until there is room",
+        hint="Make room; work goes on by itself.",
+    )
+
+
+def keep_reserve(folder: Path) -> bool:
+    """Keep 16 MiB aside, so that what was begun can be recorded on a full disk (see `drop_reserve`); False if there is no room."""
+    path = folder / "reserve"
+    try:
+        if path.exists() and path.stat().st_size == RESERVE_BYTES:
+            return True
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        except OSError:
+            os.ftruncate(descriptor, 0)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno not in {errno.ENOSPC, errno.EDQUOT}  # where it cannot be kept for another reason, work goes on without
+    return True
+
+
+def drop_reserve(folder: Path) -> bool:
+    """Give the reserve back to the disk; True if there was any."""
+    path = folder / "reserve"
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except OSError:
+        return False
+    return size > 0

@@ -1,0 +1,41 @@
+"""The thread that all calls of the store run on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StateThread:
+    """Runs store calls on the one writer thread: SQLite has one writer, and the event loop never waits for a disk."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
+        self._began = 0.0
+
+    async def __call__(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return ``call(*args, **kwargs)`` from the state thread. A cancelled caller does not cancel the commit."""
+        future = self._pool.submit(self._timed, call, *args, **kwargs)
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _timed(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._began = time.monotonic()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self._began = 0.0
+
+    def busy_s(self) -> float:
+        """Return for how long the call under way has taken: a database that neither answers nor breaks shows here."""
+        began = self._began
+        return time.monotonic() - began if began else 0.0
+
+    def close(self) -> None:
+        """Finish what was submitted and end the thread."""
+        self._pool.shutdown(wait=True)
