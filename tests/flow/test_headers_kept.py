@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from reconciler.drivers.buddy.receiver import BuddyReceiver
-from reconciler.drivers.github.payload import delivery_of
-from reconciler.drivers.github.receiver import GitHubReceiver
+from reconciler.drivers.github.receiver import GitHubReceiver, delivery_of
 from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.events import Delivery
 from reconciler.model.secrets import SecretValue

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from reconciler.drivers.github import driver
-from reconciler.drivers.github.renames import renamed_to
+from reconciler.drivers.github.api import renamed_to
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,

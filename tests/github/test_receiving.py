@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.github import driver
-from reconciler.drivers.github.times import epoch_of
+from reconciler.drivers.github.api import epoch_of
 from reconciler.model.event_types import GITHUB
 from reconciler.model.events import Delivery, Refusal, Rejection
 from reconciler.model.resources import ResourceId

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reconciler.drivers.github.times import epoch_of
+from reconciler.drivers.github.api import epoch_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery
 from tests.github.conftest import source

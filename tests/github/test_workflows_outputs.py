@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from reconciler.drivers.github import joblogs
-from reconciler.drivers.github.run_output import MAX_BYTES, read
+from reconciler.drivers.github import run_output
+from reconciler.drivers.github.run_output import MAX_BYTES, positions_of, read_archive
 from reconciler.model.errors import ProviderUnavailable
 from reconciler.model.executions import Result
 from reconciler.sandbox.github.logs import zipped
@@ -114,8 +114,8 @@ def test_f15_an_archive_is_read_no_further_than_the_cap_whatever_it_says_of_itse
     assert lying != honest
     for archive in (honest, lying):
         with pytest.raises(ValueError, match=r"larger than|no archive"):
-            read(archive)
-    assert read(_bomb(60_000)) == {"a": "x" * 60_000}
+            read_archive(archive)
+    assert read_archive(_bomb(60_000)) == {"a": "x" * 60_000}
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -124,7 +124,7 @@ def test_packings_that_may_ask_for_any_memory_are_not_read(method):
     with zipfile.ZipFile(archive, "w", method) as opened:
         opened.writestr("outputs.json", "{}")
     with pytest.raises(ValueError, match="use deflate"):
-        read(archive.getvalue())
+        read_archive(archive.getvalue())
 
 
 def test_f15_a_damaged_archive_is_one_kind_of_error():
@@ -134,7 +134,7 @@ def test_f15_a_damaged_archive_is_one_kind_of_error():
         for _ in range(chance.randint(1, 4)):
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
         try:
-            assert isinstance(read(bytes(damaged[: chance.choice((len(damaged), chance.randrange(len(damaged))))])), dict)
+            assert isinstance(read_archive(bytes(damaged[: chance.choice((len(damaged), chance.randrange(len(damaged))))])), dict)
         except ValueError:
             continue
 
@@ -184,7 +184,7 @@ async def test_a_log_that_is_late_is_waited_for_and_one_that_never_was_is_not(ap
     hands.github.admin.fault(path="/logs$", times=2, status=404, body={"message": "Not Found"})
     first = await executor.logs(api, what, run, "")
     assert not first.complete
-    monkeypatch.setattr(joblogs, "LATE_S", -1.0)
+    monkeypatch.setattr(run_output, "LATE_S", -1.0)
     assert (await executor.logs(api, what, run, first.cursor)).complete
     monkeypatch.undo()
     second = await executor.logs(api, what, run, first.cursor)
@@ -213,4 +213,4 @@ async def test_the_log_of_a_new_attempt_follows_that_of_the_old_one(api, hands):
 
 @pytest.mark.parametrize("cursor", ["", "x", "[]", "1", '{"1": 5}', '{"1": [1]}', '{"1": ["a", 1]}', '{"1": [-1, 0]}'])
 def test_a_cursor_that_is_none_begins_at_the_start(cursor):
-    assert joblogs.positions_of(cursor) == {}
+    assert positions_of(cursor) == {}

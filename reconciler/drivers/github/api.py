@@ -1,13 +1,22 @@
-"""Names and URLs: repositories, scopes, and the marker that is the path of a hook's URL. Pure."""
+"""Names and URLs: repositories, scopes, and the marker that is the path of a hook's URL. Pure.
+
+Repositories and organizations that were renamed: GitHub answers with a redirect to the same path by id.
+
+The forms in which GitHub writes a time, as seconds since the epoch. Pure.
+
+RFC 3339 with ``Z``, with an offset, with fractions; and seconds as a number (``repository.pushed_at`` of a push).
+"""
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from reconciler.model.errors import ValidationFailed
+from reconciler.drivers.base import Api
+from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import Marker, Scope
 from reconciler.model.values import Uid
 
@@ -78,3 +87,60 @@ def normalized(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
     names = sorted({str(one) for one in events}) if isinstance(events, list | tuple) else []
     return {"active": attributes.get("active", True) is not False, "events": names, "config": kept}
+
+
+T = TypeVar("T")
+_BY_ID = re.compile(r"(?:/(?!repos/|orgs/)[^/]+)*?(/(?:repositories|organizations)/[1-9]\d{0,18})(?=/|\Z)")
+
+
+def renamed_to(target: str) -> str:
+    """Return ``/repositories/ID`` of a redirect's target; empty for any other place.
+
+    A server behind a proxy names its own inner scheme, host, port or prefix there. The id is asked for on our own root all the same.
+    """
+    try:
+        found = _BY_ID.match(urlsplit(target).path)
+    except ValueError:
+        return ""
+    return found.group(1) if found is not None else ""
+
+
+def by_id(target: str) -> str:
+    """Return ``/repositories/ID`` of a redirect; raises `ProviderProtocolError` for any other place."""
+    found = renamed_to(target)
+    if not found:
+        raise ProviderProtocolError("GitHub redirects to a place that is no renamed repository")
+    return found
+
+
+async def following(api: Api, root: str, work: Callable[[str], Awaitable[T]]) -> T:
+    """Return what ``work`` does below ``root`` (``/repos/acme/web``), or below where that was renamed to.
+
+    A request that is redirected has done nothing, so that ``work`` may begin again: its first request tells.
+    """
+    try:
+        return await work(root)
+    except Moved as moved:
+        return await work(by_id(moved.target))
+
+
+_END = 253_402_300_800.0
+"""The year 10000: no clock of a provider is there."""
+
+
+def epoch_of(value: Any) -> float | None:
+    """Return when ``value`` is, in seconds since the epoch; None for what is no time."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            moment = datetime.datetime.fromisoformat(value)
+            value = (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return float(value) if isinstance(value, int | float) and 0 < value < _END else None
+
+
+def stamp_of(at: float) -> str:
+    """Return ``at`` (seconds since the epoch) as GitHub's search takes it, in whole seconds: ``2026-11-21T05:38:12Z``."""
+    return datetime.datetime.fromtimestamp(int(at), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,8 +1,15 @@
-"""The driver: connection, credential, and the reading that an event source with a pattern needs."""
+"""The driver: connection, credential, and the reading that an event source with a pattern needs.
+
+Putting a GitHub token on a request.
+
+Trying a credential: who it is, what it may do, when it ends.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,13 +27,11 @@ from reconciler.drivers.base import (
     Reporter,
 )
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github import check, errors
-from reconciler.drivers.github.auth import TokenAuthenticator
-from reconciler.drivers.github.compiling import compile_source, matching
+from reconciler.drivers.github import errors
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
-from reconciler.drivers.github.webhooks import HookType
+from reconciler.drivers.github.webhooks import HookType, compile_source, matching
 from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
@@ -96,8 +101,8 @@ class GitHubDriver:
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        """Try the credential; see `check.check`."""
-        return await check.check(api, needs)
+        """Try the credential; see `check_credential`."""
+        return await check_credential(api, needs)
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
         """An event source writes webhooks, and reads their deliveries; a stage what it runs here, and what it reports."""
@@ -196,6 +201,111 @@ def _rows(page: ApiResponse) -> list[Mapping[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) and isinstance(row.get("full_name"), str) for row in rows):
         raise ProviderProtocolError("GitHub's list of repositories is of another shape than its API promises")
     return rows
+
+
+API_VERSION = "2022-11-28"
+ACCEPT = "application/vnd.github+json"
+
+
+class TokenAuthenticator:
+    """``Authorization: Bearer TOKEN``; with a user name ``Basic``, as old GitHub Enterprise servers have it."""
+
+    def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue], *, username: str = "") -> None:
+        self._ref = ref
+        self._read = read
+        self._username = username
+        self._used: SecretValue | None = None
+
+    async def authorize(self, headers: dict[str, str]) -> None:
+        """Add the token, and the version of the API that this driver speaks. Raises `SecretUnavailable`."""
+        if self._used is None:
+            self._used = self._read(self._ref)
+        headers["accept"] = ACCEPT
+        headers["x-github-api-version"] = API_VERSION
+        if self._username:
+            pair = f"{self._username}:{self._used.reveal()}".encode()
+            headers["authorization"] = "Basic " + base64.b64encode(pair).decode()
+        else:
+            headers["authorization"] = f"Bearer {self._used.reveal()}"
+
+    async def refresh(self) -> bool:
+        """Read the secret again; True only when it changed, since the same token would be refused again."""
+        before, self._used = self._used, self._read(self._ref)
+        return before is None or before.reveal() != self._used.reveal()
+
+
+_ANY_REPO = ("repo",)
+SCOPES: Mapping[str, tuple[str, ...]] = {
+    "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
+    "organization_hooks": ("admin:org_hook",),
+    "deployments": ("repo", "repo_deployment"),
+    "statuses": ("repo", "repo:status"),
+    "actions": _ANY_REPO,
+    "contents": _ANY_REPO,
+    "checks": (),  # no classic token may write checks
+}
+"""Scopes of a classic token of which one covers the permission (GitHub's "scopes for OAuth apps")."""
+_READ_SCOPES = {"webhooks": ("read:repo_hook",)}
+_RATE = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "resetAt": "x-ratelimit-reset"}
+
+
+async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialReport:
+    """Return what GitHub says of the credential; raises `AuthFailed` if it is refused.
+
+    Only classic tokens tell their scopes. What a fine-grained or an installation token may do is not told by any cheap
+    call: it shows in the first refusal, which names the missing permission.
+    """
+    try:
+        answer = await api.request("GET", "/user")
+        body = answer.json()
+        identity = body.get("login") if isinstance(body, Mapping) else None
+    except PermissionDenied:
+        answer = await api.request("GET", "/installation/repositories", params={"per_page": 1})
+        identity = f"an installation of a GitHub App on {api.connection.account}"
+    scopes = _scopes(answer)
+    return CredentialReport(
+        valid=True,
+        identity=identity if isinstance(identity, str) else "",
+        expires_at=expiry(answer.headers.get("github-authentication-token-expiration", "")),
+        granted=tuple(sorted(scopes or ())),
+        missing=() if scopes is None else missing(scopes, needs),
+        rate=_rate(answer.headers),
+    )
+
+
+def missing(scopes: frozenset[str], needs: Mapping[str, str]) -> tuple[str, ...]:
+    """Return which of ``needs`` no scope of a classic token covers, each with the scopes that would."""
+    lacking = []
+    for name, level in sorted(needs.items()):
+        covering = SCOPES.get(name)
+        if covering is None:
+            continue
+        covering += _READ_SCOPES.get(name, ()) if level == "read" else ()
+        if not scopes & set(covering):
+            lacking.append(f"{name}: {level}" + (f" (scope {' or '.join(covering)})" if covering else ""))
+    return tuple(lacking)
+
+
+def expiry(text: str) -> str:
+    """Return the end of a token in RFC 3339 from either of GitHub's two spellings; empty if there is none.
+
+    Seen: ``2024-10-04 11:29:00 UTC`` and ``2026-02-06 07:42:23 +0100``.
+    """
+    try:
+        at = datetime.strptime(text.strip().replace(" UTC", " +0000"), "%Y-%m-%d %H:%M:%S %z")
+    except ValueError:
+        return ""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _scopes(answer: ApiResponse) -> frozenset[str] | None:
+    header = answer.headers.get("x-oauth-scopes")
+    return None if header is None else frozenset(scope.strip() for scope in header.split(",") if scope.strip())
+
+
+def _rate(headers: Mapping[str, Any]) -> dict[str, int]:
+    found = {name: str(headers.get(header, "")) for name, header in _RATE.items()}
+    return {name: int(value) for name, value in found.items() if value.isascii() and value.isdigit()}
 
 
 driver = GitHubDriver()

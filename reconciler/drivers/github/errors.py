@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.drivers.github.renames import renamed_to
+from reconciler.drivers.github.api import renamed_to
 from reconciler.drivers.http.errors import circumstances, retry_after
 from reconciler.model.errors import (
     AuthFailed,

@@ -21,12 +21,10 @@ import orjson
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.common import require_commit
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github import joblogs
+from reconciler.drivers.github.api import following
 from reconciler.drivers.github.errors import message_of
-from reconciler.drivers.github.renames import following
-from reconciler.drivers.github.run_output import outputs_of
-from reconciler.drivers.github.runs import carrying, link_of, report_of, run_of
-from reconciler.drivers.github.workflow_names import shown_name, workflow_key
+from reconciler.drivers.github.run_output import logs_of, outputs_of
+from reconciler.drivers.github.runs import carrying, link_of, report_of, run_of, shown_name, workflow_key
 from reconciler.model.errors import (
     Conflict,
     NotFound,
@@ -116,8 +114,8 @@ class GitHubExecutor:
         await self._below(api, intent, partial(_cancel, api, run))
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return the logs of the jobs of the newest attempt; see `joblogs`."""
-        return await self._below(api, intent, lambda root: joblogs.read(api, root, run.external_id, cursor))
+        """Return the logs of the jobs of the newest attempt; see `run_output`."""
+        return await self._below(api, intent, lambda root: logs_of(api, root, run.external_id, cursor))
 
     def about(self, event_type: str, payload: Any) -> str:
         """Return the run of a ``workflow_run`` or a ``workflow_job``."""
