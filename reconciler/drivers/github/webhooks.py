@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from reconciler.drivers.base import Api, ApiResponse, Write
+from reconciler.drivers.common import only_shown
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.renames import by_id, following
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
-from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import Moved, NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError, ScopeGone
 from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
