@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver
-from reconciler.drivers.sharing import PassApi
+from reconciler.drivers.common import PassApi
 from reconciler.engine.context import Context
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject

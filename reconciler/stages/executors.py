@@ -7,8 +7,7 @@ from typing import Any
 
 from reconciler.drivers.base import Executor, Reporter
 from reconciler.drivers.builtin import WebDriver, connection_to
-from reconciler.drivers.builtin.executor import Evaluate
-from reconciler.drivers.builtin.origins import require_written_out
+from reconciler.drivers.builtin.executor import Evaluate, require_written_out
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.connections import Client

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.drivers.builtin import WebDriver, connection_to
-from reconciler.drivers.builtin.origins import require_written_out
+from reconciler.drivers.builtin.executor import require_written_out
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import DRIVERS, driver_for

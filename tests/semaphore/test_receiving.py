@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.semaphore import driver
-from reconciler.drivers.semaphore.payload import repository_of
-from reconciler.drivers.semaphore.times import epoch_of, iso_of
+from reconciler.drivers.semaphore.api import epoch_of, iso_of
+from reconciler.drivers.semaphore.receiver import repository_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, Refusal, Rejection
 from reconciler.model.resources import Resource

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from reconciler.drivers.semaphore import driver
-from reconciler.drivers.semaphore.names import marker_of
+from reconciler.drivers.semaphore.notifications import marker_of
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.drivers.semaphore import lists
-from reconciler.drivers.sharing import PassApi
+from reconciler.drivers.common import PassApi
+from reconciler.drivers.semaphore import api as lists
 from reconciler.model.errors import ProviderProtocolError, ScopeGone
 from reconciler.model.resources import Resource
 from reconciler.sandbox.semaphore.app import TOKEN

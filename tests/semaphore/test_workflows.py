@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.semaphore import driver
-from reconciler.drivers.semaphore.executor import PARAMETER
-from reconciler.drivers.semaphore.joblogs import lines_of
+from reconciler.drivers.semaphore.executor import PARAMETER, lines_of
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.drivers.base import CompileContext
-from reconciler.drivers.buddy import fields
-from reconciler.drivers.buddy.integrations import INTEGRATION
-from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of
+from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal, without_secrets
+from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.event_types import BUDDY as EVENTS
@@ -19,25 +18,13 @@ from reconciler.model.values import JsonObject
 DEFAULT_EVENTS = ("EXECUTION_FINISHED", "PUSH")
 
 
-def required_workspace(resource: Resource, named: str, account: str) -> str:
-    """Return ``named``, else the workspace in the integration's URL; raises `ValidationFailed` without any."""
-    if not (named or account):
-        raise ValidationFailed(
-            f"{resource.id}: no workspace is named",
-            hint="Name it, or set `spec.url` of the integration to https://app.buddy.works/WORKSPACE.",
-        )
-    return named or account
-
-
 def compile_integration(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
     """Return the integration of ``resource``: what it says, credentials as references, what is never shown named as such."""
     workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), context.connection.account)
     scope = Scope(INTEGRATION, workspace)
     address = address_of(resource.id, scope)
     attributes = _attributes(resource, context.facts)
-    secrets = [
-        (pointer, ref) for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in fields.NOT_SENT
-    ]
+    secrets = [(pointer, ref) for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in NOT_SENT]
     previous = None
     if resource.lifecycle.moved_from is not None:
         previous = address_of(ResourceId(resource.id.kind, resource.id.canvas, resource.lifecycle.moved_from), scope)
@@ -50,8 +37,8 @@ def compile_integration(resource: Resource, context: CompileContext) -> tuple[Ma
             attributes,
             f"{workspace}/{attributes['identifier']}",
             write_only=tuple(WriteOnly(pointer, ref, context.fingerprint(address, pointer, ref)) for pointer, ref in secrets),
-            immutable=tuple(f"/{key}" for key in fields.IMMUTABLE),
-            unreadable=tuple(sorted({*fields.UNREADABLE, *(f"/{key}" for key in attributes if key not in fields.READABLE)})),
+            immutable=tuple(f"/{key}" for key in IMMUTABLE),
+            unreadable=tuple(sorted({*UNREADABLE, *(f"/{key}" for key in attributes if key not in READABLE)})),
             lifecycle=resource.lifecycle,
             location=resource.location,
             previous=previous,
@@ -61,8 +48,8 @@ def compile_integration(resource: Resource, context: CompileContext) -> tuple[Ma
 
 def _attributes(resource: Resource, facts: JsonObject) -> JsonObject:
     """Return the body without credentials. Defaults that decide who may use it are filled in, so that they are held."""
-    spec = {key: value for key, value in resource.spec.items() if key not in fields.NOT_SENT}
-    body: dict[str, Any] = fields.without_secrets(spec)
+    spec = {key: value for key, value in resource.spec.items() if key not in NOT_SENT}
+    body: dict[str, Any] = without_secrets(spec)
     body.setdefault("identifier", resource.id.name)
     body.setdefault("name", resource.id.name)
     body.setdefault("scope", "PROJECT" if body.get("project_name") else "WORKSPACE")
@@ -73,7 +60,7 @@ def _attributes(resource: Resource, facts: JsonObject) -> JsonObject:
         body.setdefault("all_pipelines_allowed", True)  # the provider's documented default
     if isinstance(body.get("permissions"), Mapping):
         body["permissions"] = _permissions(body["permissions"], facts)
-    return fields.normal(body)
+    return normal(body)
 
 
 def _permissions(permissions: Mapping[str, Any], facts: JsonObject) -> JsonObject:

@@ -21,10 +21,10 @@ from reconciler.drivers.base import (
 )
 from reconciler.drivers.buddy import errors
 from reconciler.drivers.buddy import lookup as names
-from reconciler.drivers.buddy.compile import compile_integration, compile_source, required_workspace, targets_of
+from reconciler.drivers.buddy.compile import compile_integration, compile_source, targets_of
 from reconciler.drivers.buddy.executor import BuddyExecutor
 from reconciler.drivers.buddy.integrations import IntegrationType
-from reconciler.drivers.buddy.matching import matched
+from reconciler.drivers.buddy.lookup import matched, required_workspace
 from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.drivers.buddy.webhooks import WebhookType
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.drivers.base import Api
 from reconciler.drivers.buddy.api import GONE, Item, paged_list, workspace_path
-from reconciler.drivers.sharing import once
+from reconciler.drivers.common import once
 from reconciler.model.errors import NotFound, ScopeGone, ValidationFailed
 from reconciler.model.resources import Resource, ResourceId
+from reconciler.model.values import JsonObject
 
 MAX_PROJECTS = 500
 """Projects that are looked through for a pipeline without a project."""
@@ -252,3 +254,32 @@ def _one(rows: Iterable[Item], keys: Sequence[str], name: str, what: str, place:
 
 def _names(entries: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({name_of(one) for one in entries if id_of(one) is None}))
+
+
+async def matched(api: Api, resource: Resource) -> JsonObject:
+    """Return ``{"projects": […]}`` or ``{"workspaces": […]}``, empty without a pattern; raises `ValidationFailed` if none matches."""
+    target = resource.spec.get("resource") or {}
+    pattern = str(target.get("match") or "")
+    if not pattern:
+        return {}
+    if target.get("type") == "workspace":
+        what, known = "workspaces", await workspaces(api)
+    else:
+        what, known = "projects", await project_names(api, required_workspace(resource, "", api.connection.account))
+    found = [name for name in known if fnmatchcase(name, pattern)]
+    if not found:
+        raise ValidationFailed(
+            f"{resource.id}: none of the {what} that the token sees matches '{pattern}'",
+            hint="Mend `resource.match`; nothing is made, since a webhook without projects gets all events.",
+        )
+    return {what: found}
+
+
+def required_workspace(resource: Resource, named: str, account: str) -> str:
+    """Return ``named``, else the workspace in the integration's URL; raises `ValidationFailed` without any."""
+    if not (named or account):
+        raise ValidationFailed(
+            f"{resource.id}: no workspace is named",
+            hint="Name it, or set `spec.url` of the integration to https://app.buddy.works/WORKSPACE.",
+        )
+    return named or account

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.drivers.buddy.runs import ENDED, epoch_of
+from reconciler.drivers.buddy.api import ENDED, epoch_of
 from reconciler.model.event_types import BUDDY as EVENTS
 from reconciler.model.values import JsonObject
 

@@ -16,11 +16,10 @@ import orjson
 
 from reconciler.drivers.base import Api
 from reconciler.drivers.buddy import lookup as names
-from reconciler.drivers.buddy.api import TOGETHER, Item
+from reconciler.drivers.buddy.api import TOGETHER, Item, executions_path, executions_since
 from reconciler.drivers.buddy.compile import events_of, targets_of
-from reconciler.drivers.buddy.matching import matched
+from reconciler.drivers.buddy.lookup import matched
 from reconciler.drivers.buddy.payload import occasion_of, occasions_of, payload_of
-from reconciler.drivers.buddy.runs import executions_path, executions_since
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource

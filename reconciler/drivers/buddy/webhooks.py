@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.base import Api, Write
 from reconciler.drivers.buddy.api import all_shown, completed, whole_list, workspace_of, workspace_path, written
-from reconciler.drivers.shown import only_shown
+from reconciler.drivers.common import only_shown
 from reconciler.model.errors import NotFound, PermissionDenied
 from reconciler.model.objects import Container, ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject, Uid

@@ -1,7 +1,7 @@
 """What needs no account anywhere: webhooks of one's own, requests to any allowed host, and stages that run nothing."""
 
 from reconciler.drivers.builtin.driver import WebDriver, driver
-from reconciler.drivers.builtin.origins import connection_to
+from reconciler.drivers.builtin.executor import connection_to
 from reconciler.drivers.builtin.receiver import RECEIVERS
 
 __all__ = ["RECEIVERS", "WebDriver", "connection_to", "driver"]

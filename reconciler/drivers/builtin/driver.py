@@ -17,9 +17,7 @@ from reconciler.drivers.base import (
     Receiver,
     Reporter,
 )
-from reconciler.drivers.builtin.executor import Evaluate, HttpExecutor
-from reconciler.drivers.builtin.noop import NoopExecutor
-from reconciler.drivers.builtin.origins import PROVIDER
+from reconciler.drivers.builtin.executor import PROVIDER, Evaluate, HttpExecutor, NoopExecutor
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Resource, SecretRef

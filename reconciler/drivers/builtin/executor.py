@@ -7,24 +7,28 @@ tries of one execution from two executions. Nothing here can: whether a request 
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.builtin.requests import IDEMPOTENT, POLL_S, HttpRequest, method_of, request_of
+from reconciler.drivers.base import Api, ApiResponse, Connection
 from reconciler.drivers.common import NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
-from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError
-from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
-from reconciler.model.values import DEEPEST, JsonObject, too_deep
+from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
+from reconciler.model.executions import UNSETTABLE_HEADERS, LogLines, Result, Run, RunIntent, RunReport, RunStatus
+from reconciler.model.resources import ResourceId
+from reconciler.model.values import DEEPEST, JsonObject, text_of, too_deep
 
 Evaluate = Callable[[str, Any], Awaitable[bool]]
 """(condition, JSON answer) → whether it holds. Raises `ValueError` with the reason where it cannot be told of this answer."""
 
+POLL_S = 15.0
 MAX_OUTPUTS = 64 << 10
 """Bytes of JSON that an answer may hand on."""
 MAX_TRIES = 5
@@ -193,3 +197,189 @@ def _outputs(answer: Any) -> tuple[JsonObject, str]:
     if len(orjson.dumps(outputs)) > MAX_OUTPUTS:
         return {}, f"the outputs were left out: they are larger than {MAX_OUTPUTS >> 10} KiB"
     return outputs, ""
+
+
+IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+"""Methods that, sent twice, intend what they intend sent once (RFC 9110 §9.2.2)."""
+SUCCESSFUL = frozenset(range(200, 300))
+_BODILESS = frozenset({"GET", "DELETE"})
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What is asked until one of the conditions holds."""
+
+    path: str
+    success_when: str
+    failure_when: str
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request to the origin that a client is bound to."""
+
+    method: str
+    path: str
+    """Path and query."""
+    shown: str
+    """The URL as it may be stored."""
+    headers: Mapping[str, str]
+    payload: JsonObject | None
+    passing: frozenset[int]
+    poll: Poll | None
+
+    @property
+    def name(self) -> str:
+        """What messages call it: method and path."""
+        return f"{self.method} {self.path.partition('?')[0]}"
+
+
+def request_of(api: Api, intent: RunIntent) -> HttpRequest:
+    """Return the request of ``intent``; raises `ValidationFailed` for one that cannot be sent as it stands."""
+    spec = intent.spec
+    url, method = str(spec.get("url") or ""), method_of(intent)
+    path = _path(api, url, "url")
+    payload = spec.get("payload", None if method in _BODILESS else {})
+    codes = spec.get("responsePolicy", {}).get("statusCodes")
+    passing = frozenset(codes) if codes else SUCCESSFUL
+    return HttpRequest(method, path, shown(url), _headers(intent), payload, passing, _poll(api, spec.get("poll")))
+
+
+def method_of(intent: RunIntent) -> str:
+    """Return the method: POST unless the spec has another."""
+    return str(intent.spec.get("method", "POST"))
+
+
+def _poll(api: Api, spec: JsonObject | None) -> Poll | None:
+    if spec is None:
+        return None
+    path = _path(api, str(spec.get("url") or ""), "poll.url")
+    interval_s = float(spec.get("interval") or POLL_S)
+    return Poll(path, str(spec["successWhen"]), str(spec.get("failureWhen", "")), interval_s)
+
+
+def _path(api: Api, url: str, name: str) -> str:
+    if origin_of(url) != api.connection.api_url:
+        raise ValidationFailed(
+            f"`{name}` is not on {api.connection.api_url}",
+            hint="One execution talks to one scheme, host and port: that of `url`.",
+        )
+    return path_of(url)
+
+
+def _headers(intent: RunIntent) -> dict[str, str]:
+    """Return the spec's headers, except those that are ours to set, and the execution's id under both its names."""
+    found: dict[str, str] = {}
+    for name, value in (intent.spec.get("headers") or {}).items():
+        text = text_of(value)
+        if not _NAME.fullmatch(name) or not text.isascii() or not text.isprintable():
+            raise ValidationFailed(
+                f"the header {ascii(name)[:80]} cannot be sent", hint="A value is one line of printable ASCII."
+            )
+        if name.lower() not in UNSETTABLE_HEADERS:
+            found[name.lower()] = text.strip()
+    return {**found, "idempotency-key": intent.correlation, "x-reconciler-execution": intent.correlation}
+
+
+class NoopExecutor(NoJobToken):
+    """Implements `reconciler.drivers.base.Executor`; never uses its client."""
+
+    type = "noop"
+    needs_integration = False
+    settle_s = 0.0
+    by_clock = False
+    poll_s = 1.0
+
+    def permissions(self, executor: JsonObject) -> Mapping[str, str]:
+        """Nothing is asked for."""
+        return {}
+
+    async def start(self, api: Api, intent: RunIntent) -> Run | None:
+        """Return a run that is over."""
+        return Run(intent.correlation, detail={"done": True})
+
+    async def find(self, api: Api, intent: RunIntent) -> Run | None:
+        """Return the same: there is nothing that could be missing."""
+        return await self.start(api, intent)
+
+    async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:
+        """Passed."""
+        return RunReport(run, RunStatus.FINISHED, Result.PASSED, self.type)
+
+    async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
+        """Already ended."""
+
+    async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
+        """Return no line."""
+        return LogLines((), cursor, complete=True)
+
+    def about(self, event_type: str, payload: Any) -> str:
+        """No event is about it."""
+        return ""
+
+    def attempt_of(self, event_type: str, payload: Any) -> int:
+        """No event is about it."""
+        return 0
+
+
+PROVIDER = "http"
+_PORTS = {"https": 443, "http": 80}
+
+
+def connection_to(url: str, owner_resource: ResourceId) -> Connection:
+    """Return a connection without a credential to the origin of ``url``, in the name of ``owner_resource``.
+
+    Raises `ValidationFailed` for what is no http(s) URL, or has a user name or password in it.
+    """
+    origin = origin_of(url)
+    return Connection(owner_resource, PROVIDER, origin, origin, "", {"use": "none"})
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of ``url``, the scheme's own port left out (RFC 6454 §4). Raises `ValidationFailed`."""
+    parts = _split(url)
+    host = parts.hostname or ""
+    name = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{name}{port}"
+
+
+def require_written_out(written: str, url: str) -> None:
+    """Raise `ValidationFailed` unless scheme, host and port of ``url`` stand in the manifest as they are: ``written``, in which
+    templates are not replaced. Validation refuses such a manifest; one that was accepted by an older version may be in force.
+    """
+    root = written.partition("${{")[0]
+    behind = root.partition("://")[2]
+    if root != written and not any(mark in behind for mark in "/?#"):
+        raise ValidationFailed("the host of the URL is a template", hint="Write scheme, host and port out in the manifest.")
+    if origin_of(root) != origin_of(url):
+        raise ValidationFailed("the URL leads to another host than the manifest names")
+
+
+def path_of(url: str) -> str:
+    """Return path and query of ``url``: what is asked of its origin. Raises `ValidationFailed`."""
+    parts = _split(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def shown(url: str) -> str:
+    """Return ``url`` without query and fragment, as it may be stored and shown. Raises `ValidationFailed`."""
+    return origin_of(url) + path_of(url).partition("?")[0]
+
+
+def _split(url: str) -> SplitResult:
+    """Take ``url`` apart; messages repeat nothing of it, since a secret may have been put into it."""
+    if not all("!" <= char <= "~" and char != "\\" for char in url):
+        raise ValidationFailed("the URL has a character that no URL has", hint="Percent-encode values that are put into a URL.")
+    try:
+        parts = urlsplit(url)
+        readable = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        readable = False
+    if not readable:
+        raise ValidationFailed("the URL is not http(s)://HOST/…")
+    if "@" in parts.netloc:
+        raise ValidationFailed("the URL holds a user name or password", hint="Send it in a header, by `${{ secrets.NAME }}`.")
+    return parts

@@ -21,10 +21,10 @@ from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
 from reconciler.drivers.base import Api, ApiResponse, CompileContext, Write
+from reconciler.drivers.common import only_shown
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import by_id, following
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
-from reconciler.drivers.shown import only_shown
 from reconciler.model.errors import (
     Moved,
     NotFound,

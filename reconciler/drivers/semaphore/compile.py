@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from reconciler.drivers.base import CompileContext
-from reconciler.drivers.semaphore.names import name_of, rotated
-from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET
-from reconciler.drivers.semaphore.rules import normal_rule
+from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET, name_of, normal_rule, rotated
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.event_types import SEMAPHORE
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of

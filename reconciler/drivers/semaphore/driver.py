@@ -21,14 +21,13 @@ from reconciler.drivers.base import (
     Receiver,
     Reporter,
 )
+from reconciler.drivers.common import once
 from reconciler.drivers.semaphore import errors
-from reconciler.drivers.semaphore.api import project_id
+from reconciler.drivers.semaphore.api import project_id, project_names
 from reconciler.drivers.semaphore.compile import compile_source, matching, projects_of
 from reconciler.drivers.semaphore.executor import SemaphoreExecutor
-from reconciler.drivers.semaphore.lists import project_names
 from reconciler.drivers.semaphore.notifications import NotificationType, SecretType
 from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
-from reconciler.drivers.sharing import once
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef

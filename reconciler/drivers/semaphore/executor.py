@@ -7,32 +7,47 @@ start idempotent. The correlation id travels as the parameter ``RECONCILER_EXECU
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.common import require_commit
-from reconciler.drivers.semaphore import joblogs
 from reconciler.drivers.semaphore.api import (
     HOOK,
     MANUAL_RUN,
+    PIPELINES,
     TASKS,
     WORKFLOWS,
     Item,
+    carries,
+    declares,
+    epoch_of,
+    items_of,
+    job_id,
     listed,
     path_of,
     pipeline_of,
     project_id,
+    reference_of,
+    task_of,
     text_of,
     trigger_of,
+    workflow_of,
 )
 from reconciler.drivers.semaphore.compile import EVENT
-from reconciler.drivers.semaphore.following import LOOK_BACK_S, follow, known_attempt, run_url
-from reconciler.drivers.semaphore.tasks import carries, declares, reference_of, task_of
-from reconciler.drivers.semaphore.times import epoch_of
-from reconciler.model.errors import Ambiguous, NotFound, OutcomeUnknown, ProviderUnavailable, ValidationFailed
-from reconciler.model.executions import LogLines, Run, RunIntent, RunReport
-from reconciler.model.values import JsonObject
+from reconciler.model.errors import (
+    Ambiguous,
+    NotFound,
+    OutcomeUnknown,
+    ProviderProtocolError,
+    ProviderUnavailable,
+    ValidationFailed,
+)
+from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
+from reconciler.model.values import JsonObject, canonical_json
 from reconciler.model.values import text_of as as_text
 
 PARAMETER = "RECONCILER_EXECUTION_ID"
@@ -139,7 +154,7 @@ class SemaphoreExecutor:
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         """Return the log of the newest attempt's jobs."""
         attempt = await known_attempt(api, intent, run)
-        return LogLines((), cursor, complete=False) if attempt is None else await joblogs.read(api, attempt, cursor)
+        return LogLines((), cursor, complete=False) if attempt is None else await read(api, attempt, cursor)
 
     def about(self, event_type: str, payload: Any) -> str:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to look."""
@@ -201,3 +216,178 @@ async def _marks(api: Api, rows: Sequence[Item]) -> list[str | None]:
                 return None
 
     return list(await asyncio.gather(*(mark(row) for row in rows)))
+
+
+LOOK_BACK_S = 120
+"""How much older than the intent a workflow may look: an offset of clocks is measured, and not exact."""
+MAX_ATTEMPTS = 50
+"""Attempts of one run that are followed in one poll."""
+_STATUS = {
+    "initializing": RunStatus.QUEUED,
+    "pending": RunStatus.QUEUED,
+    "queuing": RunStatus.QUEUED,
+    "running": RunStatus.RUNNING,
+    "stopping": RunStatus.RUNNING,
+}
+_RESULT = {"passed": Result.PASSED, "failed": Result.FAILED, "stopped": Result.CANCELLED, "canceled": Result.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The pipeline that counts."""
+
+    workflow: str
+    pipeline: Item
+    blocks: list[Item]
+
+    @property
+    def done(self) -> bool:
+        """Whether it ended."""
+        return text_of(self.pipeline, "state").lower() == "done"
+
+    @property
+    def result(self) -> str:
+        """The provider's word; empty until it ended."""
+        return text_of(self.pipeline, "result").lower() if self.done else ""
+
+
+async def known_attempt(api: Api, intent: RunIntent, run: Run) -> Attempt | None:
+    """Return the attempt that ``run`` stands for; None while its workflow has no pipeline yet.
+
+    Raises `NotFound` when it is gone. A 404 is as well the answer to a lost organization or right: the project tells.
+    """
+    workflow, pipeline = str(run.detail.get("workflow") or run.external_id), str(run.detail.get("pipeline") or "")
+    try:
+        if not pipeline:
+            pipeline = text_of(await workflow_of(api, workflow), "initial_ppl_id")
+        return Attempt(workflow, *await pipeline_of(api, pipeline)) if pipeline else None
+    except NotFound:
+        await project_id(api, intent.resource)
+        raise
+
+
+async def follow(api: Api, intent: RunIntent, run: Run) -> RunReport:
+    """Return what the newest attempt of ``run`` is like."""
+    current, number = await known_attempt(api, intent, run), run.attempt
+    if current is None:
+        return RunReport(run, RunStatus.QUEUED, conclusion="conceived")
+    while current.done and current.result != "passed" and number < run.attempt + MAX_ATTEMPTS:
+        newer = await _newer(api, intent, str(run.detail["project"]), current)
+        if newer is None:
+            break
+        current, number = newer, number + 1
+    return _report(current, described(api, run, current, number))
+
+
+def described(api: Api, run: Run, attempt: Attempt, number: int) -> Run:
+    """Return ``run`` as its newest attempt. Its id stays the first workflow's."""
+    pipeline = text_of(attempt.pipeline, "ppl_id")
+    url = run_url(api, attempt.workflow, pipeline)
+    return Run(run.external_id, url, number, {**run.detail, "workflow": attempt.workflow, "pipeline": pipeline})
+
+
+def run_url(api: Api, workflow: str, pipeline: str) -> str:
+    """Return where people see a workflow."""
+    return f"{api.connection.url.rstrip('/')}/workflows/{workflow}" + (f"?pipeline_id={pipeline}" if pipeline else "")
+
+
+async def _newer(api: Api, intent: RunIntent, project: str, current: Attempt) -> Attempt | None:
+    pipeline = text_of(current.pipeline, "ppl_id")
+    rebuilt = _newest(await listed(api, PIPELINES, "ppl_id", {"wf_id": current.workflow}), "partial_rerun_of", pipeline)
+    if rebuilt is not None:
+        return Attempt(current.workflow, *await pipeline_of(api, str(rebuilt["ppl_id"])))
+    params: dict[str, str | int] = {"project_id": project, "created_after": int(intent.intended_at) - LOOK_BACK_S}
+    rerun = _newest(await listed(api, WORKFLOWS, "wf_id", params), "rerun_of", current.workflow)
+    if rerun is None or not text_of(rerun, "initial_ppl_id"):
+        return None
+    return Attempt(str(rerun["wf_id"]), *await pipeline_of(api, str(rerun["initial_ppl_id"])))
+
+
+def _newest(rows: Iterable[Item], key: str, before: str) -> Item | None:
+    found = [row for row in rows if row.get(key) == before]
+    return max(found, key=lambda row: epoch_of(row.get("created_at")) or 0.0, default=None)
+
+
+def _report(attempt: Attempt, run: Run) -> RunReport:
+    state = text_of(attempt.pipeline, "state").lower()
+    if not attempt.done:
+        return RunReport(run, _STATUS.get(state, RunStatus.RUNNING), conclusion=state)
+    if not attempt.result:
+        raise ProviderProtocolError(f"GET {PIPELINES}/…: done, and without a result", request=f"GET {PIPELINES}")
+    words = [text_of(attempt.pipeline, key) for key in ("result_reason", "error_description")]
+    passed = attempt.result == "passed"
+    message = "" if passed else " ".join(": ".join(word for word in words if word).split())[:500]
+    return RunReport(run, RunStatus.FINISHED, _RESULT.get(attempt.result, Result.FAILED), attempt.result, message)
+
+
+LOGS = "/api/v1alpha/logs"
+Cursor = dict[str, int | None]
+
+
+async def read(api: Api, attempt: Attempt, cursor: str) -> LogLines:
+    """Return what the jobs said after ``cursor``, in the order of blocks and jobs."""
+    jobs = [(block, job) for block in attempt.blocks for job in items_of(block.get("jobs")) if job_id(job)]
+    positions, lines = positions_of(cursor), []
+    for block, job in jobs:
+        number = job_id(job)
+        at = positions.get(number, 0)
+        if at is None:
+            continue
+        said, ended = await _job(api, number, done=attempt.done)
+        prefix = f"[{text_of(block, 'name')}/{text_of(job, 'name')}] " if len(jobs) > 1 else ""
+        lines += [prefix + line for line in said[at:]]
+        positions[number] = None if ended else max(at, len(said))
+    return LogLines(tuple(lines), canonical_json(positions).decode(), attempt.done)
+
+
+async def _job(api: Api, number: str, *, done: bool) -> tuple[list[str], bool]:
+    """Return all lines of a job, and whether there will be no more. A job that never began has no log, and its 404 is no error."""
+    try:
+        body = (await api.download(path_of(LOGS, number))).json()
+    except NotFound:
+        return [], done
+    events = body.get("events") if isinstance(body, Mapping) else None
+    if not isinstance(events, list):
+        raise ProviderProtocolError(f"GET {LOGS}/…: no list of events", request=f"GET {LOGS}")
+    shown = [_event(one) for one in events]
+    ended = done or any(one.get("event") == "job_finished" for one in shown)
+    return list(lines_of(shown, ended=ended)), ended
+
+
+def lines_of(events: list[Item], *, ended: bool) -> Iterator[str]:
+    """Yield commands as ``$ command`` and what they wrote, by line; a line that is not yet ended is left for the next time."""
+    rest = ""
+    for event in events:
+        kind = event.get("event")
+        if kind == "cmd_output":
+            *whole, rest = (rest + text_of(event, "output")).split("\n")
+            yield from (line.removesuffix("\r") for line in whole)
+        elif kind in ("cmd_started", "cmd_finished", "job_finished"):
+            if rest:
+                yield rest.removesuffix("\r")
+                rest = ""
+            if kind == "cmd_started":
+                yield from f"$ {text_of(event, 'directive')}".splitlines()
+    if rest and ended:
+        yield rest.removesuffix("\r")
+
+
+def positions_of(cursor: str) -> Cursor:
+    """Return the positions in ``cursor``; none for a text that is no cursor."""
+    try:
+        found = orjson.loads(cursor) if cursor else {}
+    except orjson.JSONDecodeError:
+        found = {}
+    if not isinstance(found, dict):
+        return {}
+    return {job: at for job, at in found.items() if at is None or (isinstance(at, int) and at >= 0)}
+
+
+def _event(value: Any) -> Item:
+    """Agents of one's own hand their events on as text."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            value = {}
+    return value if isinstance(value, Mapping) else {}

@@ -9,22 +9,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.semaphore.api import PIPELINES, Item, listed, pipeline_of, text_of, workflow_of
+from reconciler.drivers.semaphore.api import (
+    PIPELINES,
+    Item,
+    epoch_of,
+    iso_of,
+    items_of,
+    job_id,
+    listed,
+    pipeline_of,
+    projects,
+    text_of,
+    workflow_of,
+)
 from reconciler.drivers.semaphore.compile import EVENT, matching, projects_of
-from reconciler.drivers.semaphore.lists import projects
-from reconciler.drivers.semaphore.payload import payload_of, repository_of
-from reconciler.drivers.semaphore.times import epoch_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
-from reconciler.model.values import canonical_json
+from reconciler.model.values import JsonObject, canonical_json
 
 SIGNATURE = "x-semaphore-signature-256"
 WEBHOOK_ID = "x-semaphore-webhook-id"
@@ -130,3 +139,80 @@ async def _done(api: Api, project: Item, since: float) -> list[PastDelivery]:
         if at > since:
             found.append(PastDelivery(f"pipeline:{row['ppl_id']}", str(row["ppl_id"]), EVENT, at, arrived=False, detail=shown))
     return found
+
+
+VERSION = "1.0.0"
+_TIMES = ("created_at", "pending_at", "queuing_at", "running_at", "stopping_at", "done_at")
+_PULL_REQUEST = re.compile(r"pull-request-([0-9]{1,10})")
+_GIT_URL = re.compile(r"(?:[^@/]+@([^:/]+):|(?:ssh|https?)://(?:[^@/]+@)?([^/]+)/)(.+?)(?:\.git)?/?")
+
+
+def payload_of(organization: str, detail: JsonObject, workflow: Item, pipeline: Item, blocks: Iterable[Item]) -> JsonObject:
+    """Return the payload; ``detail`` has ``project`` and ``repository`` as they go into it."""
+    return {
+        "version": VERSION,
+        "organization": {"name": organization, "id": workflow.get("organization_id") or None},
+        "project": detail.get("project"),
+        "repository": detail.get("repository"),
+        "revision": _revision(pipeline),
+        "workflow": {
+            "initial_pipeline_id": workflow.get("initial_ppl_id"),
+            "id": workflow.get("wf_id"),
+            "created_at": iso_of(workflow.get("created_at")),
+        },
+        "pipeline": {
+            "id": pipeline.get("ppl_id"),
+            **{key: pipeline.get(key) for key in ("name", "yaml_file_name", "working_directory", "error_description")},
+            **{key: text_of(pipeline, key).lower() or None for key in ("state", "result", "result_reason")},
+            **{key: iso_of(pipeline.get(key)) for key in _TIMES},
+        },
+        "blocks": [_block(block) for block in blocks],
+    }
+
+
+def repository_of(project: Item) -> JsonObject:
+    """Return slug and web address of a project's repository, as far as its spec tells them."""
+    spec = project.get("spec")
+    repository = spec.get("repository") if isinstance(spec, Mapping) else None
+    if not isinstance(repository, Mapping):
+        return {"slug": None, "url": None}
+    owner, name = text_of(repository, "owner"), text_of(repository, "name")
+    found = _GIT_URL.fullmatch(text_of(repository, "url"))
+    url = f"https://{found[1] or found[2]}/{found[3]}" if found else None
+    return {"slug": f"{owner}/{name}" if owner and name else None, "url": url}
+
+
+def _revision(pipeline: Item) -> JsonObject:
+    """A tag's and a pull request's runs show up under a branch's name that says so."""
+    branch = text_of(pipeline, "branch_name")
+    found = _PULL_REQUEST.fullmatch(branch)
+    revision: dict[str, Any] = {
+        "tag": None,
+        "sender": {"login": None, "email": None, "avatar_url": None},
+        "pull_request": None,
+        "commit_sha": pipeline.get("commit_sha"),
+        "commit_message": pipeline.get("commit_message"),
+        "branch": None,
+    }
+    if found:
+        words = dict.fromkeys(("head_repo_slug", "name", "head_sha", "branch_name", "commit_range"))
+        revision["pull_request"] = {**words, "number": int(found[1])}
+        return {**revision, "reference_type": "pull_request", "reference": None}
+    if branch.startswith("refs/tags/"):
+        return {**revision, "reference_type": "tag", "reference": branch, "tag": {"name": branch.removeprefix("refs/tags/")}}
+    revision["branch"] = {"name": branch, "commit_range": None}
+    return {**revision, "reference_type": "branch", "reference": f"refs/heads/{branch}"}
+
+
+def _block(block: Item) -> JsonObject:
+    jobs = [
+        {
+            "id": job_id(job) or None,
+            "name": job.get("name"),
+            "index": job.get("index"),
+            **{key: text_of(job, key).lower() or None for key in ("status", "result")},
+        }
+        for job in items_of(block.get("jobs"))
+    ]
+    words = {key: text_of(block, key).lower() or None for key in ("state", "result", "result_reason")}
+    return {"name": block.get("name"), **words, "jobs": jobs}
