@@ -96,7 +96,7 @@ class Runs(Buddy):
     def rows(
         self, call: Call, workspace: str, project: str, pipeline: str, scope: str = "EXECUTION_INFO"
     ) -> list[dict[str, Any]]:
-        projects = self._workspace(call, workspace, scope)["projects"]
+        projects = self.workspace(call, workspace, scope)["projects"]
         found = next((one for one in projects if one["name"] == project), None)
         if found is None or not any(str(one["id"]) == pipeline for one in found.get("pipelines", ())):
             raise RefusedCall(Reply(404, {"errors": [{"message": "Pipeline not found"}]}))

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator, SlidingLimit
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, SlidingLimit
 from reconciler.sandbox.buddy.answers import body_of, errors, find, paged, refuse
 from reconciler.sandbox.buddy.delivery import Pushes, WebhookSender
 from reconciler.sandbox.buddy.executions import SimulatedExecutions
 from reconciler.sandbox.buddy.pipelines import BuddyPipelines
 from reconciler.sandbox.buddy.rules import DEFAULT_AUTH, check_fields, missing_fields
+from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.buddy.webhooks import Webhooks, noted
 from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
 
@@ -50,7 +51,7 @@ _FIXED = ("type", "scope", "project_name", "identifier", "hash_id")
 _PERMISSIONS = {"admins": "MANAGE", "others": "USE_ONLY", "users": [], "groups": []}
 
 
-class Buddy(Simulator):
+class Buddy(BuddyState):
     """Implements `reconciler.sandbox.app.Simulator`."""
 
     provider = "buddy"
@@ -63,8 +64,8 @@ class Buddy(Simulator):
     }
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._hooks, self._deliveries = Webhooks(self, self._workspace), WebhookSender(self)
-        self._pipelines = BuddyPipelines(self, self._workspace)
+        self._hooks, self._deliveries = Webhooks(self), WebhookSender(self)
+        self._pipelines = BuddyPipelines(self)
         self._runs = SimulatedExecutions(self, self._pipelines, self._deliveries.execution)
         self._pushes = Pushes(self, self._runs, self._deliveries)
         super().__init__(clock=clock)
@@ -138,7 +139,7 @@ class Buddy(Simulator):
 
     def before(self, call: Call) -> None:
         """Token and limit."""
-        if self._token(call) is None:
+        if self.token_of(call) is None:
             refuse(401, "Wrong authentication data")
         if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
             raise RefusedCall(
@@ -160,37 +161,17 @@ class Buddy(Simulator):
         """The one shape of all errors."""
         return Reply(404, errors("Resource not found"))
 
-    def _token(self, call: Call) -> Mapping[str, Any] | None:
-        scheme, _, value = call.headers.get("authorization", "").partition(" ")
-        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme.lower() == "bearer" else None
-        return found
-
-    def user_name(self, call: Call) -> str:
-        """Return whose token a request has."""
-        return str((self._token(call) or {}).get("name", ""))
-
     def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``from``, ``to``: another domain; id and all that is in it stay, and the former domain answers 404."""
         workspace = self.state["workspaces"].pop(str(options["from"]))
         self.state["workspaces"][str(options["to"])] = workspace
         return {"id": workspace["id"]}
 
-    def _workspace(self, call: Call, domain: str, scope: str) -> dict[str, Any]:
-        token = self._token(call) or {}
-        found: dict[str, Any] | None = self.state["workspaces"].get(domain)
-        if found is None:
-            refuse(404, "Workspace not found")
-        if found.get("api_enabled") is False:
-            refuse(403, "API is disabled in this workspace")
-        if scope not in token.get("scopes", ()):
-            refuse(403, "Your token cannot receive data from this endpoint")
-        return found
-
     # the token, workspaces, people, projects
 
     def own_token(self, call: Call) -> Reply:
         """What the token says of itself; never its value."""
-        token = self._token(call) or {}
+        token = self.token_of(call) or {}
         if "TOKEN_INFO" not in token.get("scopes", ()):
             refuse(403, "Your token cannot receive data from this endpoint")
         return Reply(
@@ -215,7 +196,7 @@ class Buddy(Simulator):
 
     def list_integrations(self, call: Call, workspace: str) -> Reply:
         """Not paged; by default only summaries."""
-        rows = self.lagged(f"integrations/{workspace}", self._workspace(call, workspace, "INTEGRATION_INFO")["integrations"])
+        rows = self.lagged(f"integrations/{workspace}", self.workspace(call, workspace, "INTEGRATION_INFO")["integrations"])
         shown = [_show(call, workspace, item) for item in rows]
         if self.settings["list_summaries"]:
             shown = [{key: item[key] for key in _SUMMARY} for item in shown]
@@ -223,7 +204,7 @@ class Buddy(Simulator):
 
     def add_integration(self, call: Call, workspace: str) -> Reply:
         """201; the identifier is made up where none is given."""
-        items = self._workspace(call, workspace, "INTEGRATION_ADD")["integrations"]
+        items = self.workspace(call, workspace, "INTEGRATION_ADD")["integrations"]
         body = body_of(call)
         _valid(body, creating=True)
         number = self.next_id()
@@ -240,12 +221,12 @@ class Buddy(Simulator):
 
     def get_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """One, without anything secret."""
-        item = find(self._workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
+        item = find(self.workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
         return Reply(200, _show(call, workspace, item))
 
     def edit_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """Changes what is sent; type, scope, project and identifier stay as they are."""
-        items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
+        items = self.workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
         item, body = find(items, "hash_id", key), body_of(call)
         if not body.get("name"):
             refuse(400, "Name cannot be empty")
@@ -258,7 +239,7 @@ class Buddy(Simulator):
 
     def replace_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """What is not sent becomes null, and has to be complete all the same."""
-        items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
+        items = self.workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
         item, body = find(items, "hash_id", key), body_of(call)
         fresh = {**{k: item.get(k) for k in _FIXED}, **{k: v for k, v in body.items() if k not in _FIXED}}
         _valid(fresh, creating=True)
@@ -271,7 +252,7 @@ class Buddy(Simulator):
 
     def delete_integration(self, call: Call, workspace: str, key: str) -> Reply:
         """204."""
-        items = self._workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
+        items = self.workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
         item = find(items, "hash_id", key)
         with self.changing(f"integrations/{workspace}", items) as rows:
             rows.remove(item)
@@ -287,7 +268,7 @@ def _lister(app: Buddy, name: str, key: str) -> Any:
     """Return the handler of a paged list of the workspace; a summary shows no more than names and ids."""
 
     def handler(call: Call, workspace: str) -> Reply:
-        rows = app._workspace(call, workspace, "WORKSPACE")[name]
+        rows = app.workspace(call, workspace, "WORKSPACE")[name]
         shown = [{k: v for k, v in one.items() if k in (key, "id", "name", "email")} for one in rows]
         return Reply(200, {"url": call.base_url + call.path, name: paged(call, app.settings, shown)})
 

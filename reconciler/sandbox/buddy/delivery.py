@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -20,11 +20,9 @@ from reconciler.sandbox.buddy import execution_shapes as shapes
 from reconciler.sandbox.buddy.answers import iso
 from reconciler.sandbox.buddy.execution_shapes import Row
 from reconciler.sandbox.buddy.executions import SimulatedExecutions
+from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.buddy.webhooks import noted
 from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.buddy.app import Buddy
 
 TIMEOUT_S = 10.0
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "Buddy-Webhook"}
@@ -33,7 +31,7 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "Buddy-Webhook"}
 class WebhookSender:
     """Tells webhooks of executions and pushes."""
 
-    def __init__(self, app: Buddy) -> None:
+    def __init__(self, app: BuddyState) -> None:
         self.app = app
         self._sender = Sender(app)
 
@@ -107,7 +105,7 @@ class WebhookSender:
 class Pushes:
     """What follows when somebody pushes to the repository of a project."""
 
-    def __init__(self, app: Buddy, executions: SimulatedExecutions, deliveries: WebhookSender) -> None:
+    def __init__(self, app: BuddyState, executions: SimulatedExecutions, deliveries: WebhookSender) -> None:
         self.app, self._executions, self._deliveries = app, executions, deliveries
 
     def push(self, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,17 +8,15 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy import execution_shapes as shapes
 from reconciler.sandbox.buddy.answers import body_of, find, page_of, refuse
 from reconciler.sandbox.buddy.execution_shapes import ENDED, Row, life_of
 from reconciler.sandbox.buddy.pipelines import BuddyPipelines, behaviour_of, identifier_of, planned
+from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.runs import KEPT, Timers
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.buddy.app import Buddy
 
 PRIORITIES = ("LOW", "NORMAL", "HIGH")
 _SHOWN = ("branch", "tag", "pull_request", "from_revision", "environment")
@@ -29,7 +27,7 @@ Told = Callable[[str, Row], None]
 class SimulatedExecutions:
     """Handles everything below ``/executions`` of a pipeline, and lets executions live."""
 
-    def __init__(self, app: Buddy, pipelines: BuddyPipelines, tell: Told) -> None:
+    def __init__(self, app: BuddyState, pipelines: BuddyPipelines, tell: Told) -> None:
         self.app, self.pipelines = app, pipelines
         self._tell = tell
         self._timers = Timers(lambda: app.clock())

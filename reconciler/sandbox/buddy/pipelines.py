@@ -10,15 +10,12 @@ left out. Logs are every action's that has none, outputs the last one's. A negat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy.answers import find, paged, refuse
 from reconciler.sandbox.buddy.execution_shapes import ENDED, WAITS, Row, life_of
-from reconciler.sandbox.buddy.webhooks import Workspaces
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.buddy.app import Buddy
+from reconciler.sandbox.buddy.state import BuddyState
 
 _DEFAULTS: Mapping[str, Any] = {
     "duration_s": 0.5,
@@ -35,9 +32,8 @@ _DEFAULTS: Mapping[str, Any] = {
 class BuddyPipelines:
     """Handles lists and descriptions of pipelines."""
 
-    def __init__(self, app: Buddy, workspace: Workspaces) -> None:
+    def __init__(self, app: BuddyState) -> None:
         self.app = app
-        self._workspace = workspace
 
     def routes(self, root: str) -> Iterable[Route]:
         """Return the paths below a workspace."""
@@ -52,7 +48,7 @@ class BuddyPipelines:
 
     def seen(self, call: Call, where: Mapping[str, str], scope: str) -> tuple[Row, Row]:
         """Return workspace and pipeline that a path names by number; else refuse."""
-        workspace = self._workspace(call, where["workspace"], scope)
+        workspace = self.app.workspace(call, where["workspace"], scope)
         return workspace, find(self._of_project(workspace, where["project"]), "id", where["pipeline"])
 
     def named(self, options: Mapping[str, Any]) -> tuple[str, Row]:
@@ -99,7 +95,7 @@ class BuddyPipelines:
 
     def _list(self, call: Call, workspace: str, project: str) -> Reply:
         """The pipelines of one project, 20 a page unless asked for more."""
-        place = self._workspace(call, workspace, "EXECUTION_INFO")
+        place = self.app.workspace(call, workspace, "EXECUTION_INFO")
         rows = paged(call, self.app.settings, self._of_project(place, project))
         shown = [self._shown(call, place, project, pipeline) for pipeline in rows]
         return Reply(200, {"url": call.base_url + call.path, "pipelines": shown})

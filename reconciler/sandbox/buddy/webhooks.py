@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy.answers import body_of, find, iso, refuse
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.buddy.app import Buddy
+from reconciler.sandbox.buddy.state import BuddyState
 
 EVENTS = ("PUSH", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED")
 KEPT_REQUESTS = 20
-Workspaces = Callable[[Call, str, str], dict[str, Any]]
-"""(request, domain, scope) → the workspace, or a refusal."""
 
 
 class Webhooks:
     """Handles everything below ``/webhooks`` of a workspace."""
 
-    def __init__(self, app: Buddy, workspace: Workspaces) -> None:
+    def __init__(self, app: BuddyState) -> None:
         self.app = app
-        self._workspace = workspace
 
     def routes(self, root: str) -> Iterable[Route]:
         """Return the paths below a workspace."""
@@ -34,14 +29,14 @@ class Webhooks:
 
     def _list(self, call: Call, workspace: str) -> Reply:
         """All, without their latest requests."""
-        rows = self.app.lagged(f"webhooks/{workspace}", self._workspace(call, workspace, "WEBHOOK_INFO")["webhooks"])
+        rows = self.app.lagged(f"webhooks/{workspace}", self.app.workspace(call, workspace, "WEBHOOK_INFO")["webhooks"])
         shown = [_shown(call, workspace, item) for item in rows]
         summaries = [{key: value for key, value in one.items() if key != "requests"} for one in shown]
         return Reply(200, {"url": call.base_url + call.path, "webhooks": summaries})
 
     def _add(self, call: Call, workspace: str) -> Reply:
         """201. The same target may be there twice."""
-        items = self._workspace(call, workspace, "WEBHOOK_ADD")["webhooks"]
+        items = self.app.workspace(call, workspace, "WEBHOOK_ADD")["webhooks"]
         item = {"id": self.app.next_id(), "requests": [], **_checked(body_of(call), {})}
         with self.app.changing(f"webhooks/{workspace}", items) as rows:
             rows.append(item)
@@ -49,12 +44,12 @@ class Webhooks:
 
     def _get(self, call: Call, workspace: str, key: str) -> Reply:
         """One, with its key in clear and the last 20 requests."""
-        item = find(self._workspace(call, workspace, "WEBHOOK_INFO")["webhooks"], "id", key)
+        item = find(self.app.workspace(call, workspace, "WEBHOOK_INFO")["webhooks"], "id", key)
         return Reply(200, _shown(call, workspace, item))
 
     def _edit(self, call: Call, workspace: str, key: str) -> Reply:
         """Changes what is sent."""
-        items = self._workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
+        items = self.app.workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
         item = find(items, "id", key)
         changed = _checked(body_of(call), item)
         with self.app.changing(f"webhooks/{workspace}", items):
@@ -63,7 +58,7 @@ class Webhooks:
 
     def _delete(self, call: Call, workspace: str, key: str) -> Reply:
         """204."""
-        items = self._workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
+        items = self.app.workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
         item = find(items, "id", key)
         with self.app.changing(f"webhooks/{workspace}", items) as rows:
             rows.remove(item)

@@ -13,19 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import run_shapes as shapes
-from reconciler.sandbox.github.commits import Ref, whole_ref
+from reconciler.sandbox.github.commits import Commits, Ref, whole_ref
+from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of, flag_of, object_of, refuse, text_of
-from reconciler.sandbox.github.runs import Trigger
+from reconciler.sandbox.github.runs import Runs, Trigger
 from reconciler.sandbox.github.shapes import Push, push, stamp
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub
+from reconciler.sandbox.github.state import GitHubState
 
 DEFAULTS: Mapping[str, Any] = {"return_run_details": True}  # False: an Enterprise server that does not know the field
 MAX_INPUTS = 25
@@ -47,8 +46,9 @@ _FILL: Mapping[str, Any] = {
 class Actions:
     """Handles ``…/actions/workflows`` and ``…/dispatches``."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState, commits: Commits, deliveries: HookDeliveries, runs: Runs) -> None:
         self.app = app
+        self._commits, self._deliveries, self._runs = commits, deliveries, runs
 
     def restored(self) -> None:
         """Fill what workflows leave out."""
@@ -74,44 +74,28 @@ class Actions:
             ("POST", f"{prefix}/dispatches", self._repository_dispatch),
         )
 
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.app.state["workflows"].get(name, [])
-        return rows
-
-    def find(self, name: str, key: str) -> dict[str, Any]:
-        """Return a workflow by id or file name; raises the refusal if there is none."""
-        for workflow in self._rows(name):
-            if key in (str(workflow["id"]), workflow["path"].rpartition("/")[2]):
-                return workflow
-        raise refuse(404, "Not Found")
-
-    def shown_of(self, name: str, run: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the workflow of a run as payloads show it; None if it is gone."""
-        stored = next((one for one in self._rows(name) if one["id"] == run["workflow_id"]), None)
-        return shapes.workflow(stored, self.app.shown(self.app.base_url, name)) if stored is not None else None
-
     def _list(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="actions")
-        rows = self._rows(target.name)
+        rows = self.app.workflows_of(target.name)
         page, headers = self.app.page(call, rows)
         repo = self.app.shown(call.base_url, target.name)
         return Reply(200, {"total_count": len(rows), "workflows": [shapes.workflow(one, repo) for one in page]}, headers)
 
     def _get(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="actions")
-        workflow = self.find(target.name, where["workflow"])
+        workflow = self.app.workflow_named(target.name, where["workflow"])
         return Reply(200, shapes.workflow(workflow, self.app.shown(call.base_url, target.name)))
 
     # a dispatch
 
     def _dispatch(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=True, permission="actions")
-        workflow = self.find(target.name, where["workflow"])
+        workflow = self.app.workflow_named(target.name, where["workflow"])
         body = body_of(call)
         details = self._wants_details(call, body)
         given = text_of(body, "ref")
         inputs = object_of(body, "inputs", MAX_INPUTS)
-        ref = self.app.commits.find(target.name, given)
+        ref = self._commits.find(target.name, given)
         if ref is None:
             raise refuse(422, f"No ref found for: {given}")
         if workflow["state"] != "active":
@@ -120,8 +104,8 @@ class Actions:
             raise refuse(422, "Workflow does not have 'workflow_dispatch' trigger")
         trigger = Trigger("workflow_dispatch", ref, self.app.login, workflow["name"], _inputs(workflow, inputs))
         payload = {"inputs": dict(trigger.inputs) or None, "ref": ref.full, "workflow": workflow["path"]}
-        self.app.deliveries.publish(target.name, "workflow_dispatch", payload, sender=trigger.actor)
-        run = self.app.runs.now(self.app.runs.start(target.name, workflow, trigger))
+        self._deliveries.publish(target.name, "workflow_dispatch", payload, sender=trigger.actor)
+        run = self._runs.now(self._runs.start(target.name, workflow, trigger))
         if not details:
             return Reply(204)
         return Reply(200, {"workflow_run_id": run["id"], "run_url": run["url"], "html_url": run["html_url"]})
@@ -145,9 +129,9 @@ class Actions:
         payload = object_of(body, "client_payload", MAX_PAYLOAD_FIELDS)
         if len(orjson.dumps(payload)) >= MAX_PAYLOAD_BYTES:
             raise refuse(422, "client_payload is too large.")
-        ref = self.app.commits.default(target.name)
+        ref = self._commits.default(target.name)
         event = {"action": kind, "branch": ref.name, "client_payload": payload}
-        self.app.deliveries.publish(target.name, "repository_dispatch", event, sender=self.app.login)
+        self._deliveries.publish(target.name, "repository_dispatch", event, sender=self.app.login)
         trigger = Trigger("repository_dispatch", ref, self.app.login, kind, client_payload=payload)
         self._start_all(target.name, trigger, lambda on: not on.get("types") or kind in on["types"])
         return Reply(204)
@@ -164,8 +148,8 @@ class Actions:
         sender = str(options.get("sender", "sandbox-bot"))
         if options.get("delete"):
             return self._push_nothing(name, full_ref, sender)
-        pushed = self.app.commits.move(name, full_ref, options.get("commits", ()), sender)
-        shown = self.app.commits.tag(name, pushed) if options.get("annotated") else pushed
+        pushed = self._commits.move(name, full_ref, options.get("commits", ()), sender)
+        shown = self._commits.tag(name, pushed) if options.get("annotated") else pushed
         sent = self._say_push(name, shown, sender)
         kind, bare = ("branches", "refs/heads/") if full_ref.startswith("refs/heads/") else ("tags", "refs/tags/")
         ref = Ref(full_ref.removeprefix(bare), full_ref, pushed.sha)
@@ -175,25 +159,25 @@ class Actions:
 
     def _say_push(self, name: str, pushed: Push, sender: str) -> dict[str, Any]:
         repo = self.app.shown(self.app.base_url, name)
-        return self.app.deliveries.publish(name, "push", push(repo, self.app.user(sender), pushed), sender=sender)
+        return self._deliveries.publish(name, "push", push(repo, self.app.user(sender), pushed), sender=sender)
 
     def _push_nothing(self, name: str, full_ref: str, sender: str) -> dict[str, Any]:
         """Delete a ref: a push of zeros, and the event ``delete``; no workflow of it runs."""
-        pushed = self.app.commits.delete(name, full_ref)
+        pushed = self._commits.delete(name, full_ref)
         sent = self._say_push(name, pushed, sender)
         kind = "branch" if full_ref.startswith("refs/heads/") else "tag"
         bare = full_ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
-        self.app.deliveries.publish(name, "delete", {"ref": bare, "ref_type": kind, "pusher_type": "user"}, sender=sender)
+        self._deliveries.publish(name, "delete", {"ref": bare, "ref_type": kind, "pusher_type": "user"}, sender=sender)
         return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": [], "after": pushed.sha}
 
     def _default_ref(self, options: Mapping[str, Any]) -> str:
-        return self.app.commits.default(str(options["repo"])).full
+        return self._commits.default(str(options["repo"])).full
 
     def _start_all(self, name: str, trigger: Trigger, wants: Any) -> list[int]:
         """Start every workflow that listens to the event, as ``wants`` says of its filter; return the runs' ids."""
         return [
-            self.app.runs.start(name, workflow, trigger)["id"]
-            for workflow in self._rows(name)
+            self._runs.start(name, workflow, trigger)["id"]
+            for workflow in self.app.workflows_of(name)
             if workflow["state"] == "active" and trigger.event in workflow["on"] and wants(workflow["on"][trigger.event] or {})
         ]
 

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any
 
-from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.github import actions as github_actions
 from reconciler.sandbox.github import deliveries as github_deliveries
 from reconciler.sandbox.github import limits as github_limits
@@ -40,12 +38,12 @@ from reconciler.sandbox.github.limits import RateLimits
 from reconciler.sandbox.github.logs import SimulatedLogs
 from reconciler.sandbox.github.oidc import JobTokens
 from reconciler.sandbox.github.renames import Moves
-from reconciler.sandbox.github.request import etag, moved, page_of, refuse
-from reconciler.sandbox.github.rights import REPO_SCOPES, lacking
+from reconciler.sandbox.github.request import etag, refuse
+from reconciler.sandbox.github.run_control import RunControl
 from reconciler.sandbox.github.runs import Runs
+from reconciler.sandbox.github.state import GitHubState
 from reconciler.sandbox.github.statuses import Statuses
 
-T = TypeVar("T")
 VERSIONS = ("2022-11-28", "2026-03-10")
 TOKEN = "ghp_sandbox"
 GROUPS = (
@@ -56,19 +54,7 @@ OPEN = ("/_actions/", github_oidc.ROOT)
 """Paths below these belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookOwner:
-    """What a path names: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
-
-    key: str
-    path: str
-    link_path: str
-    organization: bool
-    repository_id: int | None
-    name: str
-
-
-class GitHub(Simulator):
+class GitHub(GitHubState):
     """The GitHub simulator."""
 
     provider = "github"
@@ -82,23 +68,18 @@ class GitHub(Simulator):
         "links_root": "",  # what links and redirects begin with: a server behind a proxy names its inner address
     }
 
-    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
-        self._names: dict[str, str] = {}
-        self._by_id: dict[int, str] = {}
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._limits = RateLimits(lambda: self.settings, lambda: self.clock())
-        self.token: Mapping[str, Any] | None = None
         self._secret = ""
-        self._wanted = ""
-        self._shown: dict[tuple[str, str], dict[str, Any]] = {}
-        self.hooks, self.deliveries = RepositoryHooks(self), HookDeliveries(self)
-        self.commits, self.workflows = Commits(self), Actions(self)
-        self.runs, self.logs = Runs(self), SimulatedLogs(self)
-        self.deployments, self.statuses = Deployments(self), Statuses(self)
-        self.job_tokens, self.moves = JobTokens(self), Moves(self)
-        if clock is None:
-            super().__init__()
-        else:
-            super().__init__(clock=clock)
+        self.deliveries, self.commits = HookDeliveries(self), Commits(self)
+        self.hooks = RepositoryHooks(self, self.deliveries)
+        self.runs = Runs(self, self.commits, self.deliveries)
+        self.run_control = RunControl(self, self.runs)
+        self.workflows = Actions(self, self.commits, self.deliveries, self.runs)
+        self.logs, self.job_tokens, self.moves = SimulatedLogs(self, self.runs), JobTokens(self, self.runs), Moves(self)
+        self.statuses = Statuses(self, self.commits, self.deliveries)
+        self.deployments = Deployments(self, self.commits, self.deliveries, self.runs, self.statuses)
+        super().__init__(clock=clock)
 
     def seed(self) -> dict[str, Any]:
         """One organization, two repositories, one token that may do everything."""
@@ -147,20 +128,6 @@ class GitHub(Simulator):
         for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
             yield from (int(entry.get("id", 0)) for entries in self.state[group].values() for entry in entries)
 
-    def reindex(self) -> None:
-        """Take up names and ids as they are in the state now."""
-        self._names = {name.lower(): name for name in self.state["repos"]}
-        self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
-        self._shown.clear()
-
-    def named(self, full_name: str) -> str | None:
-        """Return a repository's name as it is written now, for the name in any case; None where there is none."""
-        return self._names.get(full_name.lower())
-
-    def name_of(self, repository_id: int) -> str:
-        """Return what a repository is called now; raises `KeyError` if it is gone."""
-        return self._by_id[repository_id]
-
     def routes(self) -> Iterable[Route]:
         """All paths; those of a repository also by its id, as redirects and links have them."""
         yield from (
@@ -184,13 +151,19 @@ class GitHub(Simulator):
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """``emit`` {repository | organization, event, payload}; and those of the parts."""
         own = {"emit": self.deliveries.emit, "push": self.workflows.push}
-        return {**own, **self.moves.actions(), **self.runs.actions(), **self.deployments.actions(), **self.job_tokens.actions()}
+        return {
+            **own,
+            **self.moves.actions(),
+            **self.run_control.actions(),
+            **self.deployments.actions(),
+            **self.job_tokens.actions(),
+        }
 
     # every request
 
     def before(self, call: Call) -> None:
         """Check user agent, version, token and limits."""
-        self.token, self._secret, self._wanted = None, "", ""
+        self.token, self._secret, self.required_permission = None, "", ""
         if call.path.startswith(OPEN):
             return
         if not call.headers.get("user-agent"):
@@ -257,68 +230,9 @@ class GitHub(Simulator):
             headers["github-authentication-token-expiration"] = str(self.token["expires_at"])
         if self.token["kind"] == "classic":
             headers |= {"x-oauth-scopes": ", ".join(self.token["scopes"]), "x-accepted-oauth-scopes": ""}
-        elif self._wanted:
-            headers["x-accepted-github-permissions"] = self._wanted
+        elif self.required_permission:
+            headers["x-accepted-github-permissions"] = self.required_permission
         return headers
-
-    # rights
-
-    def sees(self, full_name: str) -> bool:
-        """Whether the token of this request sees a repository."""
-        if not self.state["repos"][full_name]["private"]:
-            return True
-        if self.token is None:
-            return False
-        if self.token["kind"] == "classic" and not REPO_SCOPES & set(self.token["scopes"]):
-            return False
-        allowed = self.token["repos"]
-        return allowed == "*" or any(fnmatchcase(full_name.lower(), pattern.lower()) for pattern in allowed)
-
-    def require(self, permission: str, *, write: bool) -> None:
-        """Raise the refusal GitHub gives when the token lacks ``permission``."""
-        self._wanted = f"{permission}={'write' if write else 'read'}"
-        refusal = lacking(self.token, permission, write=write)
-        if refusal is not None:
-            raise refusal
-
-    def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> HookOwner:
-        """Return what the path names, after checking that the token has ``permission`` there; follows no rename."""
-        if "org" in where or "org_id" in where:
-            known = self._find_org(where)
-            self.require("organization_hooks", write=write)
-            return HookOwner(
-                f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
-            )
-        full_name = self._find(call, where)
-        repo = self.state["repos"][full_name]
-        self.require(permission, write=write)
-        if write and repo["archived"]:
-            raise refuse(403, "Repository was archived so is read-only.")
-        return HookOwner(
-            f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name
-        )
-
-    def _find_org(self, where: Mapping[str, str]) -> str:
-        """Return the organization that a path names by its login or its id; raises a 404."""
-        login, number = where.get("org", "").lower(), where.get("org_id", "")
-        for name, org in self.state["orgs"].items():
-            if login == name.lower() or number == str(org["id"]):
-                return str(name)
-        raise refuse(404, "Not Found")
-
-    def _find(self, call: Call, where: Mapping[str, str]) -> str:
-        if "repo_id" in where:
-            number = int(where["repo_id"]) if where["repo_id"].isdigit() else 0
-            full_name = self._by_id.get(number)
-        else:
-            asked = f"{where['owner']}/{where['repo']}"
-            full_name = self._names.get(asked.lower())
-            number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
-            if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
-                raise moved(call, number, asked, str(self.settings["links_root"]))
-        if full_name is None or not self.sees(full_name):
-            raise refuse(404, "Not Found")
-        return full_name
 
     # users and repositories
 
@@ -336,34 +250,15 @@ class GitHub(Simulator):
             200, {"resources": {"core": numbers, "search": {**numbers, "limit": 30, "remaining": 30, "used": 0}}, "rate": numbers}
         )
 
-    def shown(self, base_url: str, full_name: str) -> dict[str, Any]:
-        """Return a repository as answers and payloads show it; one object for all, not to be changed."""
-        if (base_url, full_name) not in self._shown:
-            owner = self.user(full_name.partition("/")[0], base_url)
-            self._shown[base_url, full_name] = shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
-        return self._shown[base_url, full_name]
-
-    def user(self, login: str, base_url: str = "") -> dict[str, Any]:
-        """Return a user or an organization as answers and payloads show it."""
-        organization = self.state["orgs"].get(login)
-        known = organization or self.state["users"].get(login) or {"id": 1}
-        kind = "Organization" if organization else "Bot" if login.endswith("[bot]") else "User"
-        return shapes.user(base_url or self.base_url, login, known["id"], kind)
-
-    @property
-    def login(self) -> str:
-        """Who makes this request."""
-        return str(self.token["login"]) if self.token is not None else "ghost"
-
     def _repo(self, call: Call, **where: str) -> Reply:
-        return Reply(200, self.shown(call.base_url, self._find(call, where)))
+        return Reply(200, self.shown(call.base_url, self.repository_named(call, where)))
 
     def _visible(self, *, owner: str = "") -> list[str]:
         names = sorted(self.state["repos"], key=str.lower)
         return [name for name in names if self.sees(name) and (not owner or name.partition("/")[0].lower() == owner.lower())]
 
     def _org(self, call: Call, **where: str) -> Reply:
-        login = self._find_org(where)
+        login = self.organization_named(where)
         shown = shapes.user(call.base_url, login, self.state["orgs"][login]["id"], "Organization")
         return Reply(200, {**shown, "url": f"{call.base_url}/orgs/{login}"})
 
@@ -391,9 +286,3 @@ class GitHub(Simulator):
             "repositories": [self.shown(call.base_url, name) for name in names],
         }
         return Reply(200, body, headers)
-
-    def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
-        """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
-        root = str(self.settings["links_root"])
-        call = dataclasses.replace(call, base_url=root) if root else call
-        return page_of(call, items, path or call.path, int(self.settings["page_size"]))

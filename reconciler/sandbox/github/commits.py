@@ -12,14 +12,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.request import refuse
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub
+from reconciler.sandbox.github.state import GitHubState
 
 KEPT_COMMITS = 5_000
 _SHA = re.compile(r"[0-9a-f]{40}")
@@ -37,7 +35,7 @@ class Ref:
 class Commits:
     """Resolves refs, moves branches, and handles ``…/commits/REF``."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState) -> None:
         self.app = app
 
     def restored(self) -> None:

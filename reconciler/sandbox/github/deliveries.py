@@ -12,15 +12,13 @@ import random
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.delivery import post, signed
 from reconciler.sandbox.github.request import refuse
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub
+from reconciler.sandbox.github.state import GitHubState
 
 DEFAULTS: Mapping[str, Any] = {
     "drop_deliveries": 0.0,  # a fraction, or a list of events: listed as failed, never sent
@@ -46,7 +44,7 @@ class _Attempt:
 class HookDeliveries:
     """Sends events to hooks, and handles everything below ``…/hooks/ID/deliveries``."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState) -> None:
         self.app = app
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311 - losses on demand
@@ -64,7 +62,7 @@ class HookDeliveries:
     # answers
 
     def _list(self, call: Call, **where: str) -> Reply:
-        _, hook = self.app.hooks.find(call, where, write=False)
+        _, hook = self.app.hook_named(call, where, write=False)
         rows = [row for row in reversed(self._of(hook)) if row["status"] != _ON_ITS_WAY]
         wanted = call.query.get("status", "")
         if wanted:
@@ -82,11 +80,11 @@ class HookDeliveries:
         return Reply(200, [shapes.delivery(row, whole=False) for row in rows[:size]], link)
 
     def _get(self, call: Call, **where: str) -> Reply:
-        _, hook = self.app.hooks.find(call, where, write=False)
+        _, hook = self.app.hook_named(call, where, write=False)
         return Reply(200, shapes.delivery(self._one(hook, where["delivery_id"]), whole=True))
 
     def _attempt(self, call: Call, **where: str) -> Reply:
-        _, hook = self.app.hooks.find(call, where, write=True)
+        _, hook = self.app.hook_named(call, where, write=True)
         row = self._one(hook, where["delivery_id"])
         self.send(hook, row["event"], row["request"]["payload"], guid=row["guid"], again=True)
         return Reply(202, {})

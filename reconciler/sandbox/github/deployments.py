@@ -8,16 +8,17 @@ creating one fail: ``"behind": [ref]`` (the default branch would be merged in: 2
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
-from reconciler.sandbox.github.commits import Ref
+from reconciler.sandbox.github.commits import Commits, Ref
+from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of, flag_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github.run_shapes import phase_at
+from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.shapes import stamp
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, HookOwner
+from reconciler.sandbox.github.state import GitHubState, HookOwner
+from reconciler.sandbox.github.statuses import Statuses
 
 STATES = ("error", "failure", "inactive", "in_progress", "queued", "pending", "success")
 MAX_DESCRIPTION = 140
@@ -35,8 +36,9 @@ _LEFT_OUT = frozenset(
 class Deployments:
     """Handles everything below ``…/deployments``."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState, commits: Commits, deliveries: HookDeliveries, runs: Runs, statuses: Statuses) -> None:
         self.app = app
+        self._commits, self._deliveries, self._runs, self._statuses = commits, deliveries, runs, statuses
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below a repository."""
@@ -85,7 +87,7 @@ class Deployments:
         target = self.app.target(call, where, write=True, permission="deployments")
         body = body_of(call)
         given = text_of(body, "ref")
-        ref = self.app.commits.find_any(target.name, given)
+        ref = self._commits.find_any(target.name, given)
         if ref is None:
             raise refuse(422, f"No ref found for: {given}")
         deployment = self._planned(body, ref)
@@ -125,7 +127,7 @@ class Deployments:
         """Raise the 409 for statuses that are not green: of all contexts, or of those that are required."""
         if required is not None and not (isinstance(required, list) and all(isinstance(one, str) for one in required)):
             raise refuse(422, "Invalid request.\n\nFor 'properties/required_contexts', it is not a list of strings.")
-        latest = self.app.statuses.latest(target, ref.sha)
+        latest = self._statuses.latest(target, ref.sha)
         wanted = list(latest) if required is None else [one.lower() for one in required]
         states = [{"context": one, "state": latest[one]["state"] if one in latest else "pending"} for one in wanted]
         if any(one["state"] != "success" for one in states):
@@ -146,7 +148,7 @@ class Deployments:
         }
         self._rows(self.app.state["repos"][name]["id"]).append(deployment)
         payload = {"action": "created", "deployment": self._shown(name, deployment), **self._made_by(name, deployment)}
-        self.app.deliveries.publish(name, "deployment", payload, sender=creator)
+        self._deliveries.publish(name, "deployment", payload, sender=creator)
         return deployment
 
     def _delete(self, call: Call, **where: str) -> Reply:
@@ -166,12 +168,12 @@ class Deployments:
         if run is None:
             return {"workflow": None, "workflow_run": None}
         attempt = run["attempts"][-1]
-        shown = self.app.runs.shown(run, attempt, phase_at(attempt, self.app.clock()))
+        shown = self._runs.shown(run, attempt, phase_at(attempt, self.app.clock()))
         brief = {key: value for key, value in shown.items() if key not in _LEFT_OUT}
-        return {"workflow": self.app.workflows.shown_of(name, run), "workflow_run": brief}
+        return {"workflow": self.app.shown_workflow(name, run), "workflow_run": brief}
 
     def _automatic(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        run, name = self.app.runs.named(options), str(options["repo"])
+        run, name = self._runs.named(options), str(options["repo"])
         ref = Ref(run["head_branch"], run["ref"], run["head_sha"])
         planned = self._planned({"payload": {}, "environment": options.get("environment", "production")}, ref)
         return self._shown(name, self._add(name, planned, "github-actions[bot]", run["id"]))
@@ -245,7 +247,7 @@ class Deployments:
             "check_run": None,
             **self._made_by(name, deployment),
         }
-        self.app.deliveries.publish(name, "deployment_status", payload, sender=creator)
+        self._deliveries.publish(name, "deployment_status", payload, sender=creator)
         return status
 
     def _shown_status(self, name: str, deployment: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import request as request
 from reconciler.sandbox.github import shapes as shapes
+from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, HookOwner
+from reconciler.sandbox.github.state import GitHubState, HookOwner
 
 MAX_PER_EVENT = 20
 _FIELDS = frozenset({"name", "config", "events", "active"})
@@ -28,8 +27,8 @@ invalid = partial(request.invalid, "Hook")
 class RepositoryHooks:
     """Handlers of everything below ``…/hooks``."""
 
-    def __init__(self, app: GitHub) -> None:
-        self.app = app
+    def __init__(self, app: GitHubState, deliveries: HookDeliveries) -> None:
+        self.app, self._deliveries = app, deliveries
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below ``prefix``: a repository by name, by id, or an organization."""
@@ -69,11 +68,11 @@ class RepositoryHooks:
 
     def _list(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False)
-        hooks, headers = self.app.page(call, self.app.lagged(target.key, self._of(target)), f"{target.link_path}/hooks")
+        hooks, headers = self.app.page(call, self.app.lagged(target.key, self.app.hooks_of(target)), f"{target.link_path}/hooks")
         return Reply(200, [self._shown(call, target, hook) for hook in hooks], headers)
 
     def _get(self, call: Call, **where: str) -> Reply:
-        target, hook = self.find(call, where, write=False)
+        target, hook = self.app.hook_named(call, where, write=False)
         return Reply(200, self._shown(call, target, hook))
 
     def _create(self, call: Call, **where: str) -> Reply:
@@ -97,13 +96,13 @@ class RepositoryHooks:
         }
         self._check(target, hook)
         hook["id"] = self.app.next_id()
-        with self.app.changing(target.key, self._of(target)) as hooks:
+        with self.app.changing(target.key, self.app.hooks_of(target)) as hooks:
             hooks.append(hook)
-        self.app.deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
+        self._deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
         return Reply(201, self._shown(call, target, hook), {"location": self._url(call, target, hook)})
 
     def _patch(self, call: Call, **where: str) -> Reply:
-        target, hook = self.find(call, where, write=True)
+        target, hook = self.app.hook_named(call, where, write=True)
         body = body_of(call)
         unknown = sorted(set(body) - _PATCH_FIELDS - {"name"})
         if unknown:
@@ -121,39 +120,27 @@ class RepositoryHooks:
         self, call: Call, target: HookOwner, hook: dict[str, Any], changed: dict[str, Any], *, config: bool = False
     ) -> Reply:
         self._check(target, changed)
-        with self.app.changing(target.key, self._of(target)):
+        with self.app.changing(target.key, self.app.hooks_of(target)):
             hook.update(changed, updated_at=shapes.stamp(self.app.clock()))
         return Reply(200, shapes.config(hook["config"]) if config else self._shown(call, target, hook))
 
     def _delete(self, call: Call, **where: str) -> Reply:
-        target, hook = self.find(call, where, write=True)
-        with self.app.changing(target.key, self._of(target)) as hooks:
+        target, hook = self.app.hook_named(call, where, write=True)
+        with self.app.changing(target.key, self.app.hooks_of(target)) as hooks:
             hooks.remove(hook)
         return Reply(204)
 
     def _get_config(self, call: Call, **where: str) -> Reply:
-        _, hook = self.find(call, where, write=False)
+        _, hook = self.app.hook_named(call, where, write=False)
         return Reply(200, shapes.config(hook["config"]))
 
     def _patch_config(self, call: Call, **where: str) -> Reply:
-        target, hook = self.find(call, where, write=True)
+        target, hook = self.app.hook_named(call, where, write=True)
         return self._store(call, target, hook, {**hook, "config": _config({**hook["config"], **body_of(call)})}, config=True)
-
-    def _of(self, target: HookOwner) -> list[dict[str, Any]]:
-        hooks: list[dict[str, Any]] = self.app.state["hooks"].setdefault(target.key, [])
-        return hooks
-
-    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
-        """Return the hook that a path names, and what it is on; raises the refusal if there is none."""
-        target = self.app.target(call, where, write=write)
-        hook = next((one for one in self._of(target) if str(one["id"]) == where["hook_id"]), None)
-        if hook is None:
-            raise request.refuse(404, "Not Found")
-        return target, hook
 
     def _check(self, target: HookOwner, hook: Mapping[str, Any]) -> None:
         """Refuse a double, and a 21st hook for an event."""
-        others = [one for one in self._of(target) if one["id"] != hook["id"]]
+        others = [one for one in self.app.hooks_of(target) if one["id"] != hook["id"]]
         same = [
             one
             for one in others
@@ -182,17 +169,17 @@ class RepositoryHooks:
         return payload
 
     def _ping(self, call: Call, **where: str) -> Reply:
-        target, hook = self.find(call, where, write=True)
-        self.app.deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
+        target, hook = self.app.hook_named(call, where, write=True)
+        self._deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
         return Reply(204)
 
     def _test(self, call: Call, **where: str) -> Reply:
-        target, hook = self.find(call, where, write=True)
+        target, hook = self.app.hook_named(call, where, write=True)
         if "push" in hook["events"] or "*" in hook["events"]:
             repo = self.app.shown(call.base_url, target.name)
             sha = hashlib.sha256(str(self.app.next_id()).encode()).hexdigest()[:40]
             payload = shapes.push(repo, self.app.user("sandbox-bot"), shapes.Push(f"refs/heads/{repo['default_branch']}", sha))
-            self.app.deliveries.send(hook, "push", payload)
+            self._deliveries.send(hook, "push", payload)
         return Reply(204)
 
 

@@ -1,6 +1,6 @@
 """Logs and artifacts of workflow runs: GitHub answers a redirect to a link that needs no token and holds for a minute.
 
-Lines of a log appear over the time that its run works. A run's ``outputs`` become the artifact `OUTPUTS`, with one file
+Lines of a log appear over the time that its run works. A run's ``outputs`` become the artifact ``reconciler-outputs``, with one file
 ``outputs.json``; ``artifacts`` of a workflow are ``{NAME: {FILE: TEXT}}``. Artifacts are there when a run has ended.
 """
 
@@ -12,20 +12,16 @@ import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github.request import refuse
-from reconciler.sandbox.github.run_shapes import Phase, phase_at, rendered
+from reconciler.sandbox.github.run_shapes import Phase, phase_at
+from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.shapes import stamp
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub
+from reconciler.sandbox.github.state import GitHubState
 
 DEFAULTS: Mapping[str, Any] = {"link_valid_s": 60.0}  # of links to logs and artifacts
-OUTPUTS = "reconciler-outputs"
 KEPT_S = 90 * 86_400.0
 KEPT_LINK_S = 600.0
 """How long an expired link is told from one that never was."""
@@ -41,8 +37,9 @@ class _Link:
 class SimulatedLogs:
     """Handles logs and artifacts, and the links they redirect to."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState, runs: Runs) -> None:
         self.app = app
+        self._runs = runs
         self._links: dict[str, _Link] = {}
 
     def routes(self, prefix: str) -> Iterable[Route]:
@@ -59,30 +56,22 @@ class SimulatedLogs:
         """Return the routes that need no token."""
         yield "GET", f"{root}links/{{key}}", self._open
 
-    def planned(self, workflow: Mapping[str, Any], context: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the artifacts that a new attempt will leave."""
-        files = {name: dict(contents) for name, contents in workflow["artifacts"].items()}
-        if workflow["outputs"]:
-            outputs = {name: _filled(value, context) for name, value in workflow["outputs"].items()}
-            files[OUTPUTS] = {"outputs.json": orjson.dumps(outputs).decode()}
-        return [{"id": self.app.next_id(), "name": name, "files": contents} for name, contents in files.items()]
-
     # logs
 
     def _run_log(self, call: Call, **where: str) -> Reply:
-        _, run = self.app.runs.find(call, where, write=False)
+        _, run = self._runs.find(call, where, write=False)
         files = {
             f"{number}_{job['name']}.txt": self._text(run, job, phases)
             for number, job in enumerate(run["attempts"][-1]["jobs"])
-            if len(phases := self.app.runs.job_phases(run, job)) > 1
+            if len(phases := self._runs.job_phases(run, job)) > 1
         }
         if not files:
             raise refuse(404, "Not Found")
         return self._redirect("application/zip", zipped(files))
 
     def _job_log(self, call: Call, **where: str) -> Reply:
-        run, job = self.app.runs.find_job(call, where)
-        phases = self.app.runs.job_phases(run, job)
+        run, job = self._runs.find_job(call, where)
+        phases = self._runs.job_phases(run, job)
         if len(phases) < 2:
             raise refuse(404, "Not Found")
         return self._redirect("text/plain; charset=utf-8", self._text(run, job, phases).encode())
@@ -112,7 +101,7 @@ class SimulatedLogs:
         ]
 
     def _list(self, call: Call, **where: str) -> Reply:
-        target, run = self.app.runs.find(call, where, write=False)
+        target, run = self._runs.find(call, where, write=False)
         wanted = call.query.get("name")
         made = [one for one in self._made(run) if wanted in (None, one["name"])]
         page, headers = self.app.page(call, made)
@@ -154,10 +143,6 @@ def zipped(files: Mapping[str, str]) -> bytes:
         for name, text in files.items():
             archive.writestr(zipfile.ZipInfo(name), text)
     return buffer.getvalue()
-
-
-def _filled(value: Any, context: Mapping[str, Any]) -> Any:
-    return rendered(value, context) if isinstance(value, str) else value
 
 
 def _shown(base: str, run: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, Any]:

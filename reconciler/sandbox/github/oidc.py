@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.github.runs import Runs
+from reconciler.sandbox.github.state import GitHubState
 from reconciler.sandbox.job_keys import ALGORITHM, JobKeys
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub
 
 DEFAULTS: Mapping[str, Any] = {
     "immutable_subject": False,  # sub with the ids of owner and repository, as for those made since 2026-07-15
@@ -27,8 +26,9 @@ VALID_S = 300
 class JobTokens:
     """Signs tokens of runs, and publishes the keys to check them with."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState, runs: Runs) -> None:
         self.app = app
+        self._runs = runs
         self._keys = JobKeys()
 
     def open_routes(self) -> Iterable[Route]:
@@ -77,7 +77,7 @@ class JobTokens:
         return self._keys.signed({**self._claims(options), **options.get("claims", {})})
 
     def _claims(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        run, name = self.app.runs.named(options), str(options["repo"])
+        run, name = self._runs.named(options), str(options["repo"])
         owner, now = self.app.user(name.partition("/")[0]), int(self.app.clock())
         environment = options.get("environment")
         workflow_ref = f"{name}/{run['path']}@{run['ref']}"

@@ -6,16 +6,15 @@ An id stays for ever. A former name redirects to it until another repository tak
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub
+from reconciler.sandbox.github.state import GitHubState
 
 
 class Moves:
     """Handlers of what is done to a repository as a whole, without an API call."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState) -> None:
         self.app = app
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:

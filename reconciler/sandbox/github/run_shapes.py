@@ -8,9 +8,11 @@ it is told to end) and ends with ``result``. ``ended_at`` and ``conclusion`` are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from reconciler.sandbox.github.shapes import stamp
 
@@ -25,6 +27,8 @@ CONCLUSIONS = (
     "stale",
     "startup_failure",
 )
+OUTPUTS = "reconciler-outputs"
+"""The artifact that holds a run's outputs, in one file ``outputs.json``."""
 STATUSES = ("queued", "in_progress", "completed", "waiting", "requested", "pending")
 _EXPRESSION = re.compile(r"\$\{\{\s*([\w.-]+)\s*\}\}")
 _STEPS = ("Set up job", "Run", "Complete job")
@@ -194,3 +198,16 @@ def workflow(stored: Mapping[str, Any], repo: Mapping[str, Any]) -> dict[str, An
         "html_url": f"{repo['html_url']}/blob/{repo['default_branch']}/{stored['path']}",
         "badge_url": f"{repo['html_url']}/workflows/{file}/badge.svg",
     }
+
+
+def planned_artifacts(
+    workflow: Mapping[str, Any], context: Mapping[str, Any], next_id: Callable[[], int]
+) -> list[dict[str, Any]]:
+    """Return the artifacts that a new attempt will leave."""
+    files = {name: dict(contents) for name, contents in workflow["artifacts"].items()}
+    if workflow["outputs"]:
+        outputs = {
+            name: rendered(value, context) if isinstance(value, str) else value for name, value in workflow["outputs"].items()
+        }
+        files[OUTPUTS] = {"outputs.json": orjson.dumps(outputs).decode()}
+    return [{"id": next_id(), "name": name, "files": contents} for name, contents in files.items()]

@@ -7,20 +7,19 @@ is worked out whenever a run is read; timers on the server's loop send the event
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import run_shapes as shapes
-from reconciler.sandbox.github.commits import Ref
+from reconciler.sandbox.github.commits import Commits, Ref
+from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of, flag_of, refuse
 from reconciler.sandbox.github.run_filters import FILTERS, matches
 from reconciler.sandbox.github.run_shapes import Phase, phase_at, phases, rendered
 from reconciler.sandbox.github.shapes import lite, simple_commit
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, HookOwner
+from reconciler.sandbox.github.state import GitHubState, HookOwner
 
 DEFAULTS: Mapping[str, Any] = {
     "run_duration_s": None,  # of every run, instead of what its workflow says
@@ -30,7 +29,6 @@ KEPT_RUNS = 5_000
 FILTERED_MOST = 1_000
 _SAID = {"queued": "requested", "in_progress": "in_progress", "completed": "completed"}
 """The action of ``workflow_run`` by the status that it tells."""
-_SETTABLE = frozenset({"display_title", "head_branch", "head_sha", "actor", "event"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,9 @@ class Trigger:
 class Runs:
     """Starts runs, moves them on, and handles everything below ``…/actions/runs`` but logs and artifacts."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState, commits: Commits, deliveries: HookDeliveries) -> None:
         self.app = app
+        self._commits, self._deliveries = commits, deliveries
         self._timers: dict[int, tuple[float, asyncio.TimerHandle]] = {}
 
     def routes(self, prefix: str) -> Iterable[Route]:
@@ -68,20 +67,6 @@ class Runs:
             ("GET", f"{one}/attempts/{{number}}/jobs", self._jobs),
             ("GET", f"{prefix}/actions/jobs/{{job_id}}", self._job),
         )
-
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        """What can be done to a run by hand; each takes {repo, run_id}.
-
-        ``finish_run`` {conclusion}; ``set_run`` {status, and fields of it}; ``lose_run``: 404 from now on; ``rerun``. And
-        ``hide_runs`` {seconds}: sets ``run_list_lag_s``.
-        """
-        return {
-            "finish_run": self._finish_by_hand,
-            "set_run": self._set,
-            "lose_run": self._lose,
-            "rerun": self._rerun_by_hand,
-            "hide_runs": self._hide,
-        }
 
     def restored(self) -> None:
         """Take up the runs of a state that was put from outside, but those of repositories that are gone."""
@@ -160,7 +145,7 @@ class Runs:
                 "held": None,
                 "said": [],
                 "jobs": jobs,
-                "artifacts": self.app.logs.planned(workflow, context),
+                "artifacts": shapes.planned_artifacts(workflow, context, self.app.next_id),
             }
         )
         self.advance(run)
@@ -207,11 +192,11 @@ class Runs:
             if job["attempt"] == attempt["number"]
         ]
         if phase.status != "queued" or attempt["number"] == 1:
-            workflow = self.app.workflows.shown_of(name, run)
+            workflow = self.app.shown_workflow(name, run)
             payload = {"action": _SAID[phase.status], "workflow_run": self.shown(run, attempt, phase), "workflow": workflow}
             events.insert(len(events) if phase.status == "completed" else 0, ("workflow_run", payload))
         for event, body in events:
-            self.app.deliveries.publish(name, event, body, sender=attempt["actor"])
+            self._deliveries.publish(name, event, body, sender=attempt["actor"])
 
     def end(self, run: dict[str, Any], conclusion: str) -> None:
         """End the last attempt now."""
@@ -224,7 +209,7 @@ class Runs:
         """Return a run as answers and payloads show it."""
         name = self.app.name_of(run["repository_id"])
         repo = self.app.shown(self.app.base_url, name)
-        commit = simple_commit(run["head_sha"], self.app.commits.about(name, run["head_sha"]))
+        commit = simple_commit(run["head_sha"], self._commits.about(name, run["head_sha"]))
         around = shapes.Around(repo, self.app.user(run["actor"]), self.app.user(attempt["actor"]), commit, lite(repo))
         return shapes.run(run, attempt, phase, around)
 
@@ -264,7 +249,7 @@ class Runs:
         target = self.app.target(call, where, write=False, permission="actions")
         rows = self._rows(target)
         if "workflow" in where:
-            workflow = self.app.workflows.find(target.name, where["workflow"])
+            workflow = self.app.workflow_named(target.name, where["workflow"])
             rows = [run for run in rows if run["workflow_id"] == workflow["id"]]
         now = self.app.clock()
         visible_until = now - float(self.app.settings["run_list_lag_s"])
@@ -292,23 +277,24 @@ class Runs:
     def _rerun(self, call: Call, **where: str) -> Reply:
         _, run = self.find(call, where, write=True)
         flag_of(body_of(call), "enable_debug_logging", default=False)
-        self._again(run, failed_only=False, actor=self.app.login)
+        self.again(run, failed_only=False, actor=self.app.login)
         return Reply(201, {})
 
     def _rerun_failed(self, call: Call, **where: str) -> Reply:
         _, run = self.find(call, where, write=True)
         flag_of(body_of(call), "enable_debug_logging", default=False)
-        self._again(run, failed_only=True, actor=self.app.login)
+        self.again(run, failed_only=True, actor=self.app.login)
         return Reply(201, {})
 
-    def _again(self, run: dict[str, Any], *, failed_only: bool, actor: str) -> None:
+    def again(self, run: dict[str, Any], *, failed_only: bool, actor: str) -> None:
+        """Add an attempt to a completed run; raises the refusal while it still works, and where no job failed."""
         last = run["attempts"][-1]
         if phase_at(last, self.app.clock()).status != "completed":
             raise refuse(403, "This workflow is already running")
         good = [job for job in last["jobs"] if self.job(run, job)["conclusion"] in ("success", "skipped")]
         if failed_only and len(good) == len(last["jobs"]):
             raise refuse(403, "This workflow run cannot be retried: it has no failed jobs")
-        workflow = self.app.workflows.find(self.app.name_of(run["repository_id"]), str(run["workflow_id"]))
+        workflow = self.app.workflow_named(self.app.name_of(run["repository_id"]), str(run["workflow_id"]))
         self._attempt(run, workflow, actor, good if failed_only else ())
 
     def _jobs(self, call: Call, **where: str) -> Reply:
@@ -333,8 +319,6 @@ class Runs:
                         return run, job
         raise refuse(404, "Not Found")
 
-    # by hand
-
     def named(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the run that an action names; raises `LookupError` if there is none."""
         rows = self.app.state["runs"].get(str(self.app.state["repos"][options["repo"]]["id"]), ())
@@ -343,44 +327,6 @@ class Runs:
             raise LookupError(f"no run {options['run_id']} in {options['repo']}")
         self.advance(run)
         return run
-
-    def _finish_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        conclusion = str(options.get("conclusion", "success"))
-        if conclusion not in shapes.CONCLUSIONS:
-            raise ValueError(f"conclusion must be one of {', '.join(shapes.CONCLUSIONS)}")
-        run = self.named(options)
-        self.end(run, conclusion)
-        return self.now(run)
-
-    def _set(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        run = self.named(options)
-        run.update({key: options[key] for key in _SETTABLE & set(options)})
-        status = options.get("status")
-        if status == "completed":
-            return self._finish_by_hand(options)
-        if status is not None:
-            if status not in shapes.STATUSES:
-                raise ValueError(f"status must be one of {', '.join(shapes.STATUSES)}")
-            run["attempts"][-1].update(held={"status": status, "at": self.app.clock()}, ended_at=None, conclusion=None)
-            self.advance(run)
-        return self.now(run)
-
-    def _lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        run = self.named(options)
-        self.app.state["runs"][str(run["repository_id"])].remove(run)
-        return {"id": run["id"]}
-
-    def _rerun_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        run = self.named(options)
-        ended = phase_at(run["attempts"][-1], self.app.clock()).status == "completed"
-        if not ended or self.app.workflows.shown_of(str(options["repo"]), run) is None:
-            raise ValueError(f"run {run['id']} is not completed, or its workflow is gone")
-        self._again(run, failed_only=False, actor=run["actor"])
-        return self.now(run)
-
-    def _hide(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        self.app.patch_settings({"run_list_lag_s": float(options["seconds"])})
-        return {"run_list_lag_s": self.app.settings["run_list_lag_s"]}
 
 
 def context_of(run: Mapping[str, Any]) -> dict[str, Any]:

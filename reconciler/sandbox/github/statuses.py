@@ -7,15 +7,14 @@ State: ``{"commit_statuses": {"<repository id>": [{"id", "sha", "context", "stat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
-from reconciler.sandbox.github.commits import is_sha
+from reconciler.sandbox.github.commits import Commits, is_sha
+from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github.shapes import lite, stamp
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.github.app import GitHub, HookOwner
+from reconciler.sandbox.github.state import GitHubState, HookOwner
 
 STATES = ("error", "failure", "pending", "success")
 MOST = 1_000
@@ -27,8 +26,9 @@ MAX_NAME = 255
 class Statuses:
     """Handles ``…/statuses/SHA`` and ``…/commits/REF/status`` and ``…/statuses``."""
 
-    def __init__(self, app: GitHub) -> None:
+    def __init__(self, app: GitHubState, commits: Commits, deliveries: HookDeliveries) -> None:
         self.app = app
+        self._commits, self._deliveries = commits, deliveries
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below a repository."""
@@ -49,7 +49,7 @@ class Statuses:
     def _create(self, call: Call, sha: str, **where: str) -> Reply:
         target = self.app.target(call, where, write=True, permission="statuses")
         body = body_of(call)
-        found = self.app.commits.find_any(target.name, sha)
+        found = self._commits.find_any(target.name, sha)
         if found is None or found.sha != sha:
             raise refuse(422, f"No commit found for SHA: {sha}")
         state, context = text_of(body, "state"), limited("Status", body, "context", MAX_NAME, "default")
@@ -79,10 +79,10 @@ class Statuses:
         return Reply(201, shown, {"location": shown["url"]})
 
     def _say(self, target: HookOwner, row: Mapping[str, Any]) -> None:
-        commit = self.app.commits.shown(target.name, row["sha"])
+        commit = self._commits.shown(target.name, row["sha"])
         branches = [
             {"name": name, "commit": {"sha": row["sha"], "url": commit["url"]}, "protected": False}
-            for name in self.app.commits.branches_at(target.name, row["sha"])
+            for name in self._commits.branches_at(target.name, row["sha"])
         ]
         copied = ("id", "sha", "context", "state", "target_url", "description", "created_at")
         payload = {
@@ -93,11 +93,11 @@ class Statuses:
             "branches": branches,
             "updated_at": row["created_at"],
         }
-        self.app.deliveries.publish(target.name, "status", payload, sender=row["creator"])
+        self._deliveries.publish(target.name, "status", payload, sender=row["creator"])
 
     def _found(self, call: Call, ref: str, where: Mapping[str, str]) -> tuple[HookOwner, str]:
         target = self.app.target(call, where, write=False, permission="statuses")
-        found = self.app.commits.find_any(target.name, ref)
+        found = self._commits.find_any(target.name, ref)
         if found is None and not is_sha(ref):
             raise refuse(404, "Not Found")
         return target, found.sha if found is not None else ref  # a SHA that is no commit has no statuses

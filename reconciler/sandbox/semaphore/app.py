@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator
+from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.semaphore import plumber as semaphore_plumber
 from reconciler.sandbox.semaphore.shapes import (
     DENIED,
@@ -31,17 +31,17 @@ from reconciler.sandbox.semaphore.shapes import (
     offset_of,
     page_token,
     populated,
-    project_id,
     projecthub,
     refuse,
     secret_parts,
     shown_project,
 )
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 TOKEN = "semaphore-sandbox-token"  # opens nothing but this simulator
 
 
-class Semaphore(Simulator):
+class Semaphore(SemaphoreState):
     """Implements `reconciler.sandbox.app.Simulator`."""
 
     provider = "semaphore"
@@ -104,7 +104,7 @@ class Semaphore(Simulator):
             raise RefusedCall(Reply(404, "Not Found"))
         if not self.settings["address_allowed"]:
             raise RefusedCall(Reply(404, "Your IP address is not allowed to access this organization."))
-        if self._token(call) is None:
+        if self.token_of(call) is None:
             raise RefusedCall(Reply(401, "Unauthorized"))
         if call.headers.get("user-agent", "").startswith("SemaphoreCLI"):
             raise RefusedCall(Reply(400, {"message": "Call rejected because the client is outdated."}))
@@ -115,20 +115,6 @@ class Semaphore(Simulator):
             known = call.path.count("/") <= 4
             return gateway_error(UNIMPLEMENTED, "Method Not Allowed") if known else gateway_error(NOT_FOUND, "Not Found")
         return Reply(404, "oops")
-
-    def _token(self, call: Call) -> Mapping[str, Any] | None:
-        scheme, _, value = call.headers.get("authorization", "").partition(" ")
-        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
-        return found
-
-    def user(self, call: Call) -> str:
-        """Return whose token a request has."""
-        return str((self._token(call) or {}).get("user", ""))
-
-    def may(self, call: Call, permission: str) -> bool:
-        """Whether the token of a request has a permission."""
-        token = self._token(call) or {}
-        return bool({"*", permission} & set(token.get("permissions", ())))
 
     # notifications
 
@@ -144,7 +130,7 @@ class Semaphore(Simulator):
             refuse(DENIED, "Permission denied")
         name, spec = self._notification(call)
         self._unique("notifications", name, "", (PRECONDITION, f"name '{name}' has already been taken"))
-        token, now = self._token(call) or {}, str(int(self.clock()))
+        token, now = self.token_of(call) or {}, str(int(self.clock()))
         item = {
             "id": self._uuid(),
             "name": name,
@@ -167,7 +153,7 @@ class Semaphore(Simulator):
         name, spec = self._notification(call)
         self._unique("notifications", name, item["id"], (PRECONDITION, f"name '{name}' has already been taken"))
         with self.changing("notifications", self.state["notifications"]):
-            token = self._token(call) or {}
+            token = self.token_of(call) or {}
             item.update(name=name, spec=spec, update_time=str(int(self.clock())), creator_id=token.get("user", ""))
         return Reply(200, self._show_notification(item))
 
@@ -282,15 +268,6 @@ class Semaphore(Simulator):
         if found.get("hidden") or not self.may(call, "project.view"):
             return projecthub(401, {"message": "Unauthorized"})
         return projecthub(200, shown_project(found))
-
-    def project_named(self, identity: str) -> str:
-        """Return the name of the project with that id; empty if there is none to be seen."""
-        names = (str(one["name"]) for one in self.state["projects"] if not one.get("hidden"))
-        return next((name for name in names if project_id(name) == identity), "")
-
-    def listed_at(self, made_at: float) -> bool:
-        """Whether lists show already what was made then."""
-        return self.clock() >= made_at + float(self.settings["run_list_lag_s"])
 
     # shared
 

@@ -17,16 +17,14 @@ import hmac
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.run_shapes import Row, life_of
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 VARIABLE = "WEBHOOK_SECRET"
 CONNECT_S = 1.0
@@ -39,7 +37,7 @@ RETRY_S = 0.5
 class NotificationSender:
     """Tells of pipelines that are done."""
 
-    def __init__(self, app: Semaphore) -> None:
+    def __init__(self, app: SemaphoreState) -> None:
         self.app = app
         self._sender = Sender(app)
 
@@ -49,7 +47,7 @@ class NotificationSender:
 
     def pipeline_done(self, pipeline: Row) -> None:
         """Send what the rules of all notifications ask for."""
-        workflow = self.app.plumber.workflows.by_id().get(pipeline["wf_id"])
+        workflow = self.app.workflows_by_id().get(pipeline["wf_id"])
         if workflow is None:
             return
         life = life_of(pipeline, self.app.clock())

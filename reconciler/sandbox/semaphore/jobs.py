@@ -7,16 +7,15 @@ server code (public-api-gateway, public-api/v1alpha/logs). A line of a log that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.runs import said_so_far
 from reconciler.sandbox.semaphore import run_shapes as shapes
+from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
 from reconciler.sandbox.semaphore.run_shapes import PipelineTimeline, Row, life_of, span_of
 from reconciler.sandbox.semaphore.shapes import NOT_FOUND, refuse
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 _COMMAND = "$ "
 _STATES = {"queuing": "QUEUED", "running": "RUNNING", "stopping": "RUNNING", "done": "FINISHED"}
@@ -28,8 +27,8 @@ _KILLED = 130
 class Jobs:
     """Handles ``/jobs`` and ``/logs``."""
 
-    def __init__(self, app: Semaphore) -> None:
-        self.app = app
+    def __init__(self, app: SemaphoreState, pipelines: SemaphorePipelines) -> None:
+        self.app, self._pipelines = app, pipelines
 
     def routes(self) -> Iterable[Route]:
         """Return the paths."""
@@ -41,7 +40,7 @@ class Jobs:
         for pipeline in reversed(self.app.state["pipelines"]):
             for job in pipeline["jobs"]:
                 if job["id"] == key:
-                    self.app.plumber.pipelines.settle(pipeline)
+                    self._pipelines.settle(pipeline)
                     return pipeline, job
         return None
 
@@ -64,7 +63,7 @@ class Jobs:
         agent = {"ip": "", "name": "", "ports": []}
         status = {"result": _RESULTS[life.result], "state": _STATES[life.state], "agent": agent}
         spec = {
-            "project_id": self.app.plumber.workflows.by_id()[pipeline["wf_id"]]["project_id"],
+            "project_id": self.app.workflows_by_id()[pipeline["wf_id"]]["project_id"],
             "env_vars": [{"name": name, "value": value} for name, value in pipeline["env_vars"].items()],
             "commands": [line.removeprefix(_COMMAND) for line in job["logs"] if line.startswith(_COMMAND)],
         }
@@ -74,7 +73,7 @@ class Jobs:
     def _stop(self, call: Call, key: str) -> Reply:
         """The jobs beside it are stopped as well."""
         pipeline, _ = self._seen(call, key, "project.job.stop")
-        self.app.plumber.pipelines.stop(pipeline, self.app.user(call))
+        self._pipelines.stop(pipeline, self.app.user(call))
         return Reply(200, {})
 
     def _log(self, call: Call, key: str) -> Reply:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.job_keys import ALGORITHM, JobKeys
 from reconciler.sandbox.semaphore import run_shapes as shapes
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 ROOT = "/.well-known/"
 VALID_S = 3600
@@ -30,8 +29,8 @@ _MAX_COMPACT = 127
 class OrganizationJobTokens:
     """Signs tokens of jobs, and publishes the keys to check them with."""
 
-    def __init__(self, app: Semaphore) -> None:
-        self.app = app
+    def __init__(self, app: SemaphoreState, pipelines: SemaphorePipelines) -> None:
+        self.app, self._pipelines = app, pipelines
         self._keys = JobKeys()
 
     def routes(self) -> Iterable[Route]:
@@ -64,10 +63,10 @@ class OrganizationJobTokens:
         return self._keys.signed({**self._claims(options), **options.get("claims", {})})
 
     def _claims(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        plumber, now = self.app.plumber, int(self.app.clock())
-        workflow = plumber.workflows.by_id()[str(options["workflow_id"])]
+        now = int(self.app.clock())
+        workflow = self.app.workflows_by_id()[str(options["workflow_id"])]
         number = str(options.get("pipeline_id") or workflow["initial_ppl_id"])
-        pipeline = next((one for one in plumber.pipelines.of(workflow["wf_id"]) if one["ppl_id"] == number), None)
+        pipeline = next((one for one in self._pipelines.of(workflow["wf_id"]) if one["ppl_id"] == number), None)
         jobs = [one["id"] for one in pipeline["jobs"]] if pipeline is not None else []
         job = str(options.get("job_id") or (jobs or [""])[0])
         if pipeline is None or job not in jobs:

@@ -11,15 +11,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.runs import KEPT, Timers
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.run_shapes import Row, life_of, refuse_unseen, refuse_user
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 ROOT = "/api/v1alpha/pipelines"
 BEHAVIOUR = ("duration_s", "queued_s", "stopping_s", "result", "reason", "error", "logs", "jobs", "promotions", "name", "block")
@@ -51,7 +49,7 @@ class Start:
 class SemaphorePipelines:
     """Handles everything below ``/pipelines``, and lets pipelines live."""
 
-    def __init__(self, app: Semaphore, on_done: Callable[[Row], None]) -> None:
+    def __init__(self, app: SemaphoreState, on_done: Callable[[Row], None]) -> None:
         self.app = app
         self._on_done = on_done
         self._timers = Timers(lambda: app.clock())
@@ -191,7 +189,7 @@ class SemaphorePipelines:
             refuse_unseen()
         if project and not self.app.project_named(project):
             refuse_unseen()
-        now, workflows = self.app.clock(), self.app.plumber.workflows.by_id()
+        now, workflows = self.app.clock(), self.app.workflows_by_id()
         rows = [one for one in reversed(self.app.state["pipelines"]) if self.app.listed_at(one["created_at"])]
         fitting = [one for one in rows if _fits(call, one, workflows[one["wf_id"]], now)]
         shown = [shapes.shown_pipeline(one, workflows[one["wf_id"]], now, listed=True) for one in fitting]
@@ -199,7 +197,7 @@ class SemaphorePipelines:
 
     def _get(self, call: Call, key: str) -> Reply:
         pipeline, now = self.seen(call, key), self.app.clock()
-        shown = shapes.shown_pipeline(pipeline, self.app.plumber.workflows.by_id()[pipeline["wf_id"]], now, listed=False)
+        shown = shapes.shown_pipeline(pipeline, self.app.workflows_by_id()[pipeline["wf_id"]], now, listed=False)
         detailed = call.query.get("detailed") == "true"
         return shapes.told(200, {"pipeline": shown, "blocks": shapes.shown_blocks(pipeline, now) if detailed else []})
 
@@ -230,7 +228,7 @@ class SemaphorePipelines:
                 partial_rerun_of=key,
                 request_token=token,
             )
-            made = self.start(self.app.plumber.workflows.by_id()[pipeline["wf_id"]], start)
+            made = self.start(self.app.workflows_by_id()[pipeline["wf_id"]], start)
             pipeline["partially_rerun_by"] = made["ppl_id"]
         return shapes.told(200, {"message": "", "pipeline_id": made["ppl_id"]})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Route
 from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
@@ -13,11 +13,9 @@ from reconciler.sandbox.semaphore.jobs import Jobs
 from reconciler.sandbox.semaphore.oidc import OrganizationJobTokens
 from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
 from reconciler.sandbox.semaphore.promotions import Promotions
+from reconciler.sandbox.semaphore.state import SemaphoreState
 from reconciler.sandbox.semaphore.tasks import Tasks
 from reconciler.sandbox.semaphore.workflows import Workflows
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
 
 DEFAULTS: Mapping[str, Any] = {**RUN_DEFAULTS, **DELIVERY_DEFAULTS}
 OPEN = semaphore_oidc.ROOT
@@ -27,12 +25,12 @@ OPEN = semaphore_oidc.ROOT
 class Plumber:
     """Workflows, their pipelines with jobs and promotions, tasks, notifications, and the tokens of jobs."""
 
-    def __init__(self, app: Semaphore) -> None:
-        self.workflows = Workflows(app)
+    def __init__(self, app: SemaphoreState) -> None:
         self.notifier = NotificationSender(app)
         self.pipelines = SemaphorePipelines(app, self._pipeline_done)
-        self.promotions, self.tasks = Promotions(app), Tasks(app)
-        self.jobs, self.tokens = Jobs(app), OrganizationJobTokens(app)
+        self.workflows = Workflows(app, self.pipelines)
+        self.promotions, self.tasks = Promotions(app, self.pipelines), Tasks(app, self.workflows)
+        self.jobs, self.tokens = Jobs(app, self.pipelines), OrganizationJobTokens(app, self.pipelines)
 
     def routes(self) -> Iterable[Route]:
         """Return the paths of all parts."""

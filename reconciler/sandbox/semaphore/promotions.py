@@ -7,15 +7,13 @@ request has besides its own fields becomes a variable of the new pipeline.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.semaphore import run_shapes as shapes
-from reconciler.sandbox.semaphore.pipelines import BEHAVIOUR, Start
+from reconciler.sandbox.semaphore.pipelines import BEHAVIOUR, SemaphorePipelines, Start
 from reconciler.sandbox.semaphore.run_shapes import Row, life_of, refuse_user
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 ROOT = "/api/v1alpha/promotions"
 PER_PAGE = 10
@@ -26,8 +24,8 @@ _OWN = frozenset({"pipeline_id", "name", "override", "request_token"})
 class Promotions:
     """Handles ``/promotions``."""
 
-    def __init__(self, app: Semaphore) -> None:
-        self.app = app
+    def __init__(self, app: SemaphoreState, pipelines: SemaphorePipelines) -> None:
+        self.app, self._pipelines = app, pipelines
 
     def routes(self) -> Iterable[Route]:
         """Return the paths."""
@@ -43,7 +41,7 @@ class Promotions:
 
     def by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Promote a pipeline (action ``promote``), whatever became of it: {pipeline_id, promotion, parameters, keys of a behaviour}."""
-        pipeline = self.app.plumber.pipelines.find(str(options["pipeline_id"]))
+        pipeline = self._pipelines.find(str(options["pipeline_id"]))
         target = None if pipeline is None else _target(pipeline, str(options["promotion"]))
         if pipeline is None or target is None:
             raise LookupError("there is no such pipeline, or it has no such promotion")
@@ -53,20 +51,20 @@ class Promotions:
         return {"workflow_id": made["wf_id"], "pipeline_id": made["ppl_id"]}
 
     def _promote(self, pipeline: Row, target: Mapping[str, Any], parameters: Mapping[str, str], why: Mapping[str, Any]) -> Row:
-        workflow = self.app.plumber.workflows.by_id()[pipeline["wf_id"]]
+        workflow = self.app.workflows_by_id()[pipeline["wf_id"]]
         file = str(target.get("pipeline_file") or f".semaphore/{target['name']}.yml")
         behaviour = {key: target[key] for key in BEHAVIOUR if key in target and key != "name"}
         now = self.app.clock()
         event = {"name": target["name"], "triggered_at": now, "override": False, "request_token": "", **why}
         pipeline["promoted"].append(event)
         start = Start(file, parameters, {"name": str(target["name"]), **behaviour}, promotion_of=pipeline["ppl_id"])
-        made = self.app.plumber.pipelines.start(workflow, start)
+        made = self._pipelines.start(workflow, start)
         event.update(scheduled_at=now, scheduled_pipeline_id=made["ppl_id"])
         return made
 
     def _list(self, call: Call) -> Reply:
         """What a pipeline was promoted to, newest first."""
-        pipeline = self.app.plumber.pipelines.seen(call, call.query.get("pipeline_id", ""))
+        pipeline = self._pipelines.seen(call, call.query.get("pipeline_id", ""))
         wanted = call.query.get("name", "")
         events = [one for one in reversed(pipeline["promoted"]) if wanted in ("", one["name"])]
         return shapes.paged(call, [_shown(one) for one in events], size=PER_PAGE)
@@ -74,7 +72,7 @@ class Promotions:
     def _trigger(self, call: Call) -> Reply:
         """Once for each token; a pipeline that did not pass, or still runs, only with ``override``."""
         given = shapes.parameters_of(call)
-        pipeline = self.app.plumber.pipelines.seen(call, str(given.get("pipeline_id") or ""), "project.job.rerun")
+        pipeline = self._pipelines.seen(call, str(given.get("pipeline_id") or ""), "project.job.rerun")
         name, token = shapes.required(given, "name"), str(given.get("request_token") or "")
         target = _target(pipeline, name)
         if target is None:

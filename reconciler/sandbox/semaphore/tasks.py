@@ -11,17 +11,15 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.pipelines import Start
 from reconciler.sandbox.semaphore.run_shapes import Row, refuse_unseen, refuse_user
 from reconciler.sandbox.semaphore.shapes import is_uuid, project_id
-from reconciler.sandbox.semaphore.workflows import Cause
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.state import SemaphoreState
+from reconciler.sandbox.semaphore.workflows import Cause, Workflows
 
 KEPT_TRIGGERS = 100
 _DEFAULTS: Mapping[str, Any] = {
@@ -45,8 +43,8 @@ _PARAMETER: Mapping[str, Any] = {
 class Tasks:
     """Handles everything below ``/tasks`` and ``/schedules``."""
 
-    def __init__(self, app: Semaphore) -> None:
-        self.app = app
+    def __init__(self, app: SemaphoreState, workflows: Workflows) -> None:
+        self.app, self._workflows = app, workflows
 
     def routes(self) -> Iterable[Route]:
         """Return the paths; both names mean the same."""
@@ -101,7 +99,7 @@ class Tasks:
             refuse_user("The organization is supended.")  # sic
         self._check_exists(project, reference)
         cause = Cause(project, reference, "MANUAL_RUN", self.app.user(call), start=Start(file, values))
-        workflow, _ = self.app.plumber.workflows.start(cause)
+        workflow, _ = self._workflows.start(cause)
         trigger = {
             "triggered_at": shapes.spaced(self.app.clock()),
             "project_id": project_id(project),

@@ -10,17 +10,15 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.runs import KEPT
 from reconciler.sandbox.semaphore import run_shapes as shapes
-from reconciler.sandbox.semaphore.pipelines import BEHAVIOUR, Start, within
+from reconciler.sandbox.semaphore.pipelines import BEHAVIOUR, SemaphorePipelines, Start, within
 from reconciler.sandbox.semaphore.run_shapes import Row, refuse_unseen
 from reconciler.sandbox.semaphore.shapes import project_id
-
-if TYPE_CHECKING:
-    from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.state import SemaphoreState
 
 ROOT = "/api/v1alpha/plumber-workflows"
 
@@ -43,8 +41,8 @@ class Cause:
 class Workflows:
     """Handles everything below ``/plumber-workflows``."""
 
-    def __init__(self, app: Semaphore) -> None:
-        self.app = app
+    def __init__(self, app: SemaphoreState, pipelines: SemaphorePipelines) -> None:
+        self.app, self._pipelines = app, pipelines
 
     def routes(self) -> Iterable[Route]:
         """Return the paths."""
@@ -84,7 +82,7 @@ class Workflows:
         rows.append(workflow)
         for old in rows[:-KEPT]:
             self._remove(old)
-        return workflow, self.app.plumber.pipelines.start(workflow, cause.start)
+        return workflow, self._pipelines.start(workflow, cause.start)
 
     def _remove(self, workflow: Row) -> None:
         state = self.app.state
@@ -115,18 +113,14 @@ class Workflows:
 
     def lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Forget a workflow and its pipelines (action ``lose_workflow``): {workflow_id}; nobody is told, and it answers 404."""
-        workflow = self.by_id()[str(options["workflow_id"])]
+        workflow = self.app.workflows_by_id()[str(options["workflow_id"])]
         self._remove(workflow)
         return {"workflow_id": workflow["wf_id"]}
 
     # looking up
 
-    def by_id(self) -> dict[str, Row]:
-        """Return all workflows by id."""
-        return {one["wf_id"]: one for one in self.app.state["workflows"]}
-
     def _seen(self, call: Call, key: str, permission: str) -> Row:
-        found = self.by_id().get(key)
+        found = self.app.workflows_by_id().get(key)
         if found is None or not self.app.may(call, permission):
             refuse_unseen()
         return found
@@ -169,8 +163,8 @@ class Workflows:
     def _terminate(self, call: Call, key: str) -> Reply:
         """Stops what still runs of it."""
         workflow = self._seen(call, key, "project.job.stop")
-        for pipeline in self.app.plumber.pipelines.of(workflow["wf_id"]):
-            self.app.plumber.pipelines.stop(pipeline, self.app.user(call))
+        for pipeline in self._pipelines.of(workflow["wf_id"]):
+            self._pipelines.stop(pipeline, self.app.user(call))
         return shapes.told(200, "Workflow termination started.")
 
     def _reschedule(self, call: Call, key: str) -> Reply:
@@ -181,7 +175,7 @@ class Workflows:
             (one for one in self.app.state["workflows"] if one["rerun_of"] == key and one["request_token"] == token), None
         )
         if made is None:
-            first = self.app.plumber.pipelines.find(workflow["initial_ppl_id"])
+            first = self._pipelines.find(workflow["initial_ppl_id"])
             again = Start(first["file"], first["env_vars"]) if first is not None else Start()
             words = {name: workflow[name] for name in ("project", "reference", "triggered_by", "commit_sha", "commit_message")}
             made, _ = self.start(Cause(**words, requester=self.app.user(call), rerun_of=key, request_token=token, start=again))

@@ -1,0 +1,174 @@
+"""What the parts of the GitHub simulator share: the caller's token and rights, names and ids, lookups, and pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from reconciler.sandbox.app import Call, Simulator
+from reconciler.sandbox.github import run_shapes, shapes
+from reconciler.sandbox.github.request import moved, page_of, refuse
+from reconciler.sandbox.github.rights import REPO_SCOPES, lacking
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HookOwner:
+    """What a path names: ``key`` in the state (``repos/101``, ``orgs/acme``), ``path`` and ``link_path`` in URLs."""
+
+    key: str
+    path: str
+    link_path: str
+    organization: bool
+    repository_id: int | None
+    name: str
+
+
+class GitHubState(Simulator):
+    """The state of the simulator, as every part sees it."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._names: dict[str, str] = {}
+        self._by_id: dict[int, str] = {}
+        self._shown: dict[tuple[str, str], dict[str, Any]] = {}
+        self.token: Mapping[str, Any] | None = None
+        self.required_permission = ""
+        super().__init__(clock=clock)
+
+    # names and ids
+
+    def reindex(self) -> None:
+        """Take up names and ids as they are in the state now."""
+        self._names = {name.lower(): name for name in self.state["repos"]}
+        self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
+        self._shown.clear()
+
+    def named(self, full_name: str) -> str | None:
+        """Return a repository's name as it is written now, for the name in any case; None where there is none."""
+        return self._names.get(full_name.lower())
+
+    def name_of(self, repository_id: int) -> str:
+        """Return what a repository is called now; raises `KeyError` if it is gone."""
+        return self._by_id[repository_id]
+
+    # rights
+
+    def sees(self, full_name: str) -> bool:
+        """Whether the token of this request sees a repository."""
+        if not self.state["repos"][full_name]["private"]:
+            return True
+        if self.token is None:
+            return False
+        if self.token["kind"] == "classic" and not REPO_SCOPES & set(self.token["scopes"]):
+            return False
+        allowed = self.token["repos"]
+        return allowed == "*" or any(fnmatchcase(full_name.lower(), pattern.lower()) for pattern in allowed)
+
+    def require(self, permission: str, *, write: bool) -> None:
+        """Raise the refusal GitHub gives when the token lacks ``permission``."""
+        self.required_permission = f"{permission}={'write' if write else 'read'}"
+        refusal = lacking(self.token, permission, write=write)
+        if refusal is not None:
+            raise refusal
+
+    def target(self, call: Call, where: Mapping[str, str], *, write: bool, permission: str = "webhooks") -> HookOwner:
+        """Return what the path names, after checking that the token has ``permission`` there; follows no rename."""
+        if "org" in where or "org_id" in where:
+            known = self.organization_named(where)
+            self.require("organization_hooks", write=write)
+            return HookOwner(
+                f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
+            )
+        full_name = self.repository_named(call, where)
+        repo = self.state["repos"][full_name]
+        self.require(permission, write=write)
+        if write and repo["archived"]:
+            raise refuse(403, "Repository was archived so is read-only.")
+        return HookOwner(
+            f"repos/{repo['id']}", f"/repos/{full_name}", f"/repositories/{repo['id']}", False, repo["id"], full_name
+        )
+
+    def organization_named(self, where: Mapping[str, str]) -> str:
+        """Return the organization that a path names by its login or its id; raises a 404."""
+        login, number = where.get("org", "").lower(), where.get("org_id", "")
+        for name, org in self.state["orgs"].items():
+            if login == name.lower() or number == str(org["id"]):
+                return str(name)
+        raise refuse(404, "Not Found")
+
+    def repository_named(self, call: Call, where: Mapping[str, str]) -> str:
+        """Return the repository that a path names by its name or its id; raises a redirect or a 404."""
+        if "repo_id" in where:
+            number = int(where["repo_id"]) if where["repo_id"].isdigit() else 0
+            full_name = self._by_id.get(number)
+        else:
+            asked = f"{where['owner']}/{where['repo']}"
+            full_name = self._names.get(asked.lower())
+            number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
+            if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
+                raise moved(call, number, asked, str(self.settings["links_root"]))
+        if full_name is None or not self.sees(full_name):
+            raise refuse(404, "Not Found")
+        return full_name
+
+    def hooks_of(self, owner: HookOwner) -> list[dict[str, Any]]:
+        """Return the hooks of a repository or an organization."""
+        hooks: list[dict[str, Any]] = self.state["hooks"].setdefault(owner.key, [])
+        return hooks
+
+    def hook_named(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
+        """Return the hook that a path names, and its owner; raises a 404."""
+        owner = self.target(call, where, write=write)
+        hook = next((hook for hook in self.hooks_of(owner) if str(hook["id"]) == where["hook_id"]), None)
+        if hook is None:
+            raise refuse(404, "Not Found")
+        return owner, hook
+
+    def workflows_of(self, name: str) -> list[dict[str, Any]]:
+        """Return the workflows of a repository."""
+        rows: list[dict[str, Any]] = self.state["workflows"].get(name, [])
+        return rows
+
+    def workflow_named(self, name: str, key: str) -> dict[str, Any]:
+        """Return a workflow by id or file name; raises a 404."""
+        for workflow in self.workflows_of(name):
+            if key in (str(workflow["id"]), workflow["path"].rpartition("/")[2]):
+                return workflow
+        raise refuse(404, "Not Found")
+
+    # how it looks
+
+    def shown(self, base_url: str, full_name: str) -> dict[str, Any]:
+        """Return a repository as answers and payloads show it; one object for all, not to be changed."""
+        if (base_url, full_name) not in self._shown:
+            owner = self.user(full_name.partition("/")[0], base_url)
+            self._shown[base_url, full_name] = shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
+        return self._shown[base_url, full_name]
+
+    def user(self, login: str, base_url: str = "") -> dict[str, Any]:
+        """Return a user or an organization as answers and payloads show it."""
+        organization = self.state["orgs"].get(login)
+        known = organization or self.state["users"].get(login) or {"id": 1}
+        kind = "Organization" if organization else "Bot" if login.endswith("[bot]") else "User"
+        return shapes.user(base_url or self.base_url, login, known["id"], kind)
+
+    @property
+    def login(self) -> str:
+        """Who makes this request."""
+        return str(self.token["login"]) if self.token is not None else "ghost"
+
+    def shown_workflow(self, name: str, run: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the workflow of a run as payloads show it; None if it was deleted."""
+        workflow = next((row for row in self.workflows_of(name) if row["id"] == run["workflow_id"]), None)
+        return run_shapes.workflow(workflow, self.shown(self.base_url, name)) if workflow is not None else None
+
+    def page(self, call: Call, items: list[T], path: str = "") -> tuple[list[T], dict[str, str]]:
+        """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
+        root = str(self.settings["links_root"])
+        call = dataclasses.replace(call, base_url=root) if root else call
+        return page_of(call, items, path or call.path, int(self.settings["page_size"]))

@@ -1,0 +1,41 @@
+"""What the parts of the Semaphore simulator share: callers and their permissions, and lookups by name and id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.sandbox.app import Call, Simulator
+from reconciler.sandbox.semaphore.run_shapes import Row
+from reconciler.sandbox.semaphore.shapes import project_id
+
+
+class SemaphoreState(Simulator):
+    """The state of the simulator, as every part sees it."""
+
+    def token_of(self, call: Call) -> Mapping[str, Any] | None:
+        scheme, _, value = call.headers.get("authorization", "").partition(" ")
+        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
+        return found
+
+    def user(self, call: Call) -> str:
+        """Return whose token a request has."""
+        return str((self.token_of(call) or {}).get("user", ""))
+
+    def may(self, call: Call, permission: str) -> bool:
+        """Whether the token of a request has a permission."""
+        token = self.token_of(call) or {}
+        return bool({"*", permission} & set(token.get("permissions", ())))
+
+    def project_named(self, identity: str) -> str:
+        """Return the name of the project with that id; empty if there is none to be seen."""
+        names = (str(one["name"]) for one in self.state["projects"] if not one.get("hidden"))
+        return next((name for name in names if project_id(name) == identity), "")
+
+    def listed_at(self, made_at: float) -> bool:
+        """Whether lists show already what was made then."""
+        return self.clock() >= made_at + float(self.settings["run_list_lag_s"])
+
+    def workflows_by_id(self) -> dict[str, Row]:
+        """Return all workflows by id."""
+        return {row["wf_id"]: row for row in self.state["workflows"]}
