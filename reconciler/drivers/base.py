@@ -271,7 +271,7 @@ class Executor(Protocol):
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         """Return the log after ``cursor`` (empty: from the start), as far as the provider shows it now."""
 
-    def about(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: Any) -> str:
         """Return the external id of the run that an event of the provider is about; empty if it is about none. Pure."""
 
     def attempt_of(self, event_type: str, payload: Any) -> int:

@@ -94,7 +94,7 @@ class Clock:
             await store.release_leases_of(peer)
             taken = await self._runtime.recover(peer)
             await store.remove_executor(peer)
-            self._deps.log.warning("peer_taken_over", outcome="recovered", error="", executor=peer, slices=taken)
+            self._deps.log.warning("peer_failover", outcome="recovered", error="", executor=peer, slices=taken)
 
     async def _retention(self) -> None:
         """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""

@@ -37,7 +37,7 @@ async def _forever(name: str, loop: Callable[[], Awaitable[Any]], log: Any) -> N
             return
         except (StateError, OSError) as found:
             error = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
-            log.error("loop_paused", action=name, code=error.code, error=error.message)
+            log.error("loop_stalled", action=name, code=error.code, error=error.message)
             await asyncio.sleep(PAUSE_S)
 
 

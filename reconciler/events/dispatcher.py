@@ -336,7 +336,7 @@ class Dispatcher:
             for executor in driver.executors.values() if driver is not None else ():
                 with contextlib.suppress(orjson.JSONDecodeError):
                     payload = orjson.loads(body)
-                    external_id = executor.about(event.type, payload)
+                    external_id = executor.run_id_of(event.type, payload)
                     if external_id:
                         runs[event.id] = (integration, external_id, executor.attempt_of(event.type, payload))
         return runs

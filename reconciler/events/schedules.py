@@ -117,7 +117,7 @@ class ScheduleSource:
         for (source, due), one in zip(fired, stored, strict=True):
             if one.new and len(due) > 1:
                 deps.log.warning(
-                    "slots_missed", kind=source.id.kind, name=source.id.name, canvas=source.id.canvas, count=len(due) - 1
+                    "schedule_missed", kind=source.id.kind, name=source.id.name, canvas=source.id.canvas, count=len(due) - 1
                 )
         if any(one.new for one in stored):
             self._on_event()

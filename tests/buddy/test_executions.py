@@ -396,12 +396,12 @@ async def test_an_action_whose_log_is_gone_has_none(world: World, server: Sandbo
 
 def test_D22_an_event_tells_of_its_execution() -> None:
     for number in (7, "7"):
-        assert executor.about("EXECUTION_FINISHED", {"execution": {"id": number}}) == "7"
+        assert executor.run_id_of("EXECUTION_FINISHED", {"execution": {"id": number}}) == "7"
     for kind, odd in [
         ("PUSH", {"execution": {"id": 7}}),
         *(("EXECUTION_FAILED", one) for one in (None, [], {}, {"execution": 7})),
     ]:
-        assert executor.about(kind, odd) == ""
+        assert executor.run_id_of(kind, odd) == ""
 
 
 async def test_no_token_of_a_job_proves_a_run(world: World) -> None:

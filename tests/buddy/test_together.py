@@ -57,7 +57,7 @@ async def test_E11_a_webhook_that_was_lost_is_made_again_with_all_that_the_api_t
     polled = await receiver.fetch(world.api, None, past)
     assert (polled.id, polled.identity, polled.type) == (webhook.id, webhook.identity, sent["event"])
     assert_tells(json.loads(webhook.body), json.loads(polled.body))
-    assert executor.about(webhook.type, json.loads(webhook.body)) == run.external_id
+    assert executor.run_id_of(webhook.type, json.loads(webhook.body)) == run.external_id
 
 
 def assert_tells(sent: Any, made: Any, at: str = "") -> None:

@@ -228,7 +228,7 @@ def test_a15_what_a_dead_process_left_is_taken_over_within_seconds(peers: tuple[
     several[0].process.kill()  # type: ignore[union-attr]
     world.set_hooks("web", [])
     world.wait(lambda: len(world.hooks("web")) == 1, "the hook is repaired by another", 30)
-    world.wait(lambda: any("peer_taken_over" in peer.log() for peer in several[1:]), "the take-over", 15)
+    world.wait(lambda: any("peer_failover" in peer.log() for peer in several[1:]), "the take-over", 15)
 
 
 def test_b8_work_goes_on_after_postgresql_was_away(peers: tuple[StageWorld, list[Peer]], postgres: Postgres) -> None:

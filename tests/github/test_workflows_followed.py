@@ -192,11 +192,11 @@ async def test_d15_no_part_of_an_answer_is_trusted(api, hands, junk):
 
 
 def test_d22_an_event_tells_of_its_run():
-    assert executor.about("workflow_run", {"workflow_run": {"id": 5}}) == "5"
-    assert executor.about("workflow_job", {"workflow_job": {"id": 9, "run_id": 5}}) == "5"
+    assert executor.run_id_of("workflow_run", {"workflow_run": {"id": 5}}) == "5"
+    assert executor.run_id_of("workflow_job", {"workflow_job": {"id": 9, "run_id": 5}}) == "5"
     odd = (None, [], "x", {}, {"workflow_run": None}, {"workflow_run": {"id": "5"}}, {"workflow_run": {"id": True}})
-    assert {executor.about("workflow_run", one) for one in odd} == {""}
-    assert executor.about("push", {"workflow_run": {"id": 5}}) == ""
+    assert {executor.run_id_of("workflow_run", one) for one in odd} == {""}
+    assert executor.run_id_of("push", {"workflow_run": {"id": 5}}) == ""
 
 
 SEEN = Run("5", detail={"repository": "acme/web", "repository_id": "101"})

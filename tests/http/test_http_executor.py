@@ -496,7 +496,7 @@ async def test_a_noop_passes_at_once_and_talks_to_nobody():
 def test_no_event_no_token_and_no_permission_belongs_to_such_a_run(executor):
     assert executor.needs_integration is False
     assert executor.permissions({"type": executor.type}) == {}
-    assert executor.about("push", {"id": CORRELATION}) == ""
+    assert executor.run_id_of("push", {"id": CORRELATION}) == ""
     assert executor.matches_job_token({"sub": CORRELATION}, Run(CORRELATION)) is False
     assert executor.issuer(None) == ""
 

@@ -58,7 +58,7 @@ async def test_E11_a_webhook_that_was_lost_is_made_again_with_all_that_the_api_t
     polled = await receiver.fetch(world.api, None, past)
     assert polled.identity == webhook.identity
     assert_tells(json.loads(sent["body"]), json.loads(polled.body))
-    assert executor.about("pipeline_done", json.loads(sent["body"])) == run.external_id
+    assert executor.run_id_of("pipeline_done", json.loads(sent["body"])) == run.external_id
 
 
 def assert_tells(sent: Any, made: Any, at: str = "") -> None:

@@ -528,12 +528,12 @@ def test_events_become_lines() -> None:
 
 def test_D22_an_event_tells_of_its_workflow_whatever_pipeline_it_is_about() -> None:
     payload = {"workflow": {"id": "w-1"}, "pipeline": {"id": "promotion"}}
-    assert executor.about("pipeline_done", payload) == "w-1"
+    assert executor.run_id_of("pipeline_done", payload) == "w-1"
     for kind, odd in [
         ("push", payload),
         *(("pipeline_done", one) for one in (None, [], {}, {"workflow": 7}, {"workflow": {"id": 7}})),
     ]:
-        assert executor.about(kind, odd) == ""
+        assert executor.run_id_of(kind, odd) == ""
 
 
 @pytest.mark.parametrize(

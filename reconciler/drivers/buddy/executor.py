@@ -84,7 +84,7 @@ class BuddyExecutor(NoJobToken):
         path = await self._path(api, intent, run)
         return await logs_of(api, path, await execution_of(api, path), cursor)
 
-    def about(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: Any) -> str:
         """Return the number of the execution that an ``EXECUTION_…`` event tells of."""
         execution = payload.get("execution") if event_type.startswith("EXECUTION_") and isinstance(payload, Mapping) else None
         return execution_id(execution) if isinstance(execution, Mapping) else ""

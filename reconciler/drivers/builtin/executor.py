@@ -123,7 +123,7 @@ class HttpExecutor(NoJobToken):
         seen = int(cursor) if cursor.isdecimal() else 0
         return LogLines(lines[seen:], str(len(lines)), complete=True)
 
-    def about(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: Any) -> str:
         """No event is about it."""
         return ""
 

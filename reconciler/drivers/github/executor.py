@@ -117,7 +117,7 @@ class GitHubExecutor:
         """Return the logs of the jobs of the newest attempt; see `run_output`."""
         return await self._below(api, intent, lambda root: logs_of(api, root, run.external_id, cursor))
 
-    def about(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: Any) -> str:
         """Return the run of a ``workflow_run`` or a ``workflow_job``."""
         key = {"workflow_run": "id", "workflow_job": "run_id"}.get(event_type)
         row = payload.get(event_type) if key and isinstance(payload, Mapping) else None

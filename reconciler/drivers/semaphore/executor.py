@@ -156,7 +156,7 @@ class SemaphoreExecutor:
         attempt = await known_attempt(api, intent, run)
         return LogLines((), cursor, complete=False) if attempt is None else await read(api, attempt, cursor)
 
-    def about(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: Any) -> str:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to look."""
         workflow = payload.get("workflow") if event_type == EVENT and isinstance(payload, Mapping) else None
         return text_of(workflow, "id") if isinstance(workflow, Mapping) else ""

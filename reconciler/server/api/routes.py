@@ -79,7 +79,7 @@ class Routes:
             except ReconcilerError as error:
                 return self._refused(self._counted(error, request))
             except Exception as error:  # the one place where a defect becomes an answer
-                self._log.error("api_defect", operation=operation.id, error=type(error).__name__, exc_info=True)
+                self._log.error("internal_error", operation=operation.id, error=type(error).__name__, exc_info=True)
                 return requests.answer({"code": "RC9001", "message": "a defect of this program", "hint": "See the log."}, 500)
 
         return endpoint
