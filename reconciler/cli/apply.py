@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import confirm, emit_json, say
 from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
@@ -16,6 +15,7 @@ from reconciler.cli.sink import Ink, out
 from reconciler.cli.tables import painter
 from reconciler.config.load import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.model.plan import Change, PlanSet
 
 if TYPE_CHECKING:

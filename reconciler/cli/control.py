@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import confirm, say
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
 from reconciler.config.load import Config
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 
 def ask(config: Config, request: Mapping[str, Any], *, timeout_s: float = 60.0) -> Mapping[str, Any]:

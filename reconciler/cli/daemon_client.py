@@ -53,7 +53,7 @@ def _verbs(engine: Any) -> Any:
     from reconciler.events.group_commit import Writer
     from reconciler.events.intake import Intake
     from reconciler.events.recovery import Sweep
-    from reconciler.server.verbs import Verbs
+    from reconciler.server.admin import Verbs
     from reconciler.stages.executors import ExecutorResolver
     from reconciler.stages.logs import LogReader
 

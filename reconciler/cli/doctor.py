@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
@@ -22,6 +21,7 @@ from reconciler.cli.tables import painter
 from reconciler.config.load import Config
 from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import ReconcilerError, storage_error
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
 SPACE_FLOOR = 200 << 20

@@ -10,14 +10,16 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reconciler.engine.foreign import is_hidden
 from reconciler.model.errors import UsageError
-from reconciler.model.resources import ResourceId
+from reconciler.model.plan import Change
+from reconciler.model.resources import Kind, Resource, ResourceId
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*\Z")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
@@ -223,3 +225,67 @@ def _identity(root: yaml.MappingNode) -> ResourceId | None:
     if not isinstance(kind, yaml.ScalarNode) or not isinstance(name, yaml.ScalarNode):
         return None
     return ResourceId(kind.value, canvas.value if isinstance(canvas, yaml.ScalarNode) else "default", name.value)
+
+
+# -- drift ----------------------------------------------------------------------------------------------------------------
+
+
+def accept(document: EditableDocument, resource: Resource, changes: Iterable[Change]) -> list[str]:
+    """Write the observed values of ``changes`` into ``document``; returns the pointers that have no place in the manifest."""
+    left: list[str] = []
+    for change in changes:
+        for field in change.fields:
+            if field.sensitive or is_hidden(field.before) or not _accept_field(document, resource, field.path, field.before):
+                left.append(field.path)
+    return left
+
+
+def _accept_field(document: EditableDocument, resource: Resource, pointer: str, value: Any) -> bool:
+    if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
+        return _set_path(document, pointer.split("/")[1:], value)
+    if pointer == "/events" and isinstance(value, list | tuple):
+        _accept_events(document, [str(name) for name in value])
+        return True
+    return False
+
+
+def _accept_events(document: EditableDocument, observed: list[str]) -> None:
+    """Keep the entries (with their filters and comments) that are still there, drop the others, add what is new."""
+    entries = child(document.spec(), "events")
+    if not isinstance(entries, yaml.SequenceNode) or not entries.value:
+        document.set(document.spec(), "events", [{"type": name} for name in observed])
+        return
+    document.merge(entries, observed, _type_of, _entry_like(document.before, entries))
+
+
+def _type_of(entry: yaml.Node) -> str:
+    type_node = child(entry, "type")
+    return str(type_node.value) if type_node is not None else ""
+
+
+def _entry_like(text: str, entries: yaml.SequenceNode) -> Any:
+    """Return what writes an entry the way the list spells those that name a type and nothing else."""
+    for entry in reversed(entries.value):
+        type_node = child(entry, "type")
+        if isinstance(type_node, yaml.ScalarNode) and len(entry.value) == 1:
+            start, end = type_node.start_mark.index, type_node.end_mark.index
+            before, after = text[entry.start_mark.index : start], text[end : entry.end_mark.index] if entry.flow_style else ""
+            if "\n" not in before + after and "#" not in before + after:
+                return lambda name: before + scalar(name, type_node.style) + after
+    return lambda name: f"{{type: {scalar(name)}}}" if entries.flow_style else f"type: {scalar(name)}"
+
+
+def _set_path(document: EditableDocument, path: list[str], value: Any) -> bool:
+    node: yaml.Node | None = document.spec()
+    for part in path[:-1]:
+        node = child(node, part) if node is not None else None
+    if not isinstance(node, yaml.MappingNode):
+        return False
+    current = child(node, path[-1])
+    if current is not None and child(current, "valueFrom") is not None:
+        return False
+    if value is None:
+        document.remove(node, path[-1])
+    else:
+        document.set(node, path[-1], list(value) if isinstance(value, tuple) else value)
+    return True

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli.daemon_client import act, look
-from reconciler.cli.main import EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import json_document, out
 from reconciler.cli.tables import fields, table, values
 from reconciler.model.errors import UsageError
+from reconciler.model.exit_codes import EXIT_OK, EXIT_PARTIAL
 
 SWEEP_S = 600.0
 

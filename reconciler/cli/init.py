@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import say
 from reconciler.cli.sink import block, out
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 SCHEMA_FILE = ".reconciler.schema.json"
 _MODELINE = "# yaml-language-server: $schema={up}" + SCHEMA_FILE + "\n"

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import out
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
+from reconciler.model.exit_codes import EXIT_OK
 from reconciler.model.resources import Kind, Resource, ResourceId
 
 

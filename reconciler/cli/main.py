@@ -14,11 +14,7 @@ from typing import Any, NoReturn
 
 from reconciler.cli import sink
 from reconciler.cli.verbs import GLOBALS, VERBS, Verb
-
-EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_PARTIAL, EXIT_USAGE = 0, 1, 5, 6, 64
-EXIT_CONFIG = 78
-"""EX_CONFIG of sysexits(3), of ``run`` alone: a supervisor that starts the daemon again changes nothing."""
-EXIT_SIGINT, EXIT_SIGTERM = 130, 143
+from reconciler.model.exit_codes import EXIT_CONFIG, EXIT_ERROR, EXIT_OK, EXIT_SIGINT, EXIT_USAGE
 
 
 class Parser(argparse.ArgumentParser):

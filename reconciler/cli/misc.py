@@ -7,9 +7,9 @@ import json
 import time
 from pathlib import Path
 
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_USAGE
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.sink import block, json_document, out
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_USAGE
 
 
 def version(options: argparse.Namespace) -> int:

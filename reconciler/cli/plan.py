@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
-from reconciler.cli.main import EXIT_ERROR
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
 from reconciler.config.load import Config
 from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
+from reconciler.model.exit_codes import EXIT_ERROR
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.planning.resources import resource_changes

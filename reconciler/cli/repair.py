@@ -8,12 +8,12 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import confirm, emit_json, say
 from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import block, document, out
 from reconciler.model.errors import Problem, ReconcilerError, UsageError
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.model.plan import Action, ChangeClass
 from reconciler.model.resources import ResourceId
 
@@ -178,8 +178,7 @@ def accept_drift(options: argparse.Namespace) -> int:
 
 
 async def _accept(options: argparse.Namespace) -> int:
-    from reconciler.cli.accepting import accept
-    from reconciler.cli.edit import save
+    from reconciler.cli.edit import accept, save
     from reconciler.cli.keys import find_in_folder
     from reconciler.cli.plan import reading_session
 

@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.cli.daemon_client import Ask, act, look, looking
-from reconciler.cli.main import EXIT_OK
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, out, reader_left
-from reconciler.cli.tables import fields, table, values
+from reconciler.cli.tables import ENDED, fields, table, values, waits_for
 from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.exit_codes import EXIT_OK
 
 LOOK_S = 1.0
 """Pause between two looks at a log that still grows."""
-ENDED = frozenset({"done", "discarded"})
 
 
 def executions(options: argparse.Namespace) -> int:
@@ -53,14 +52,6 @@ def _list(answer: Mapping[str, Any]) -> None:
     table(("ID", "STAGE", "LABEL", "STATE", "CREATED", "WHY"), rows, none="nothing waits and nothing ran")
     if answer.get("next"):
         say("there are older ones: raise --limit")
-
-
-def waits_for(item: Mapping[str, Any]) -> str:
-    """Return why an item waits; never empty."""
-    votes = ", ".join(one["by"] for one in item["approvals"])
-    words = [f"{item['reason'] or 'new'}: {item['message'] or 'not looked at yet'}"]
-    words += [f"not before {item['notBefore']}"] if item["notBefore"] else []
-    return "; ".join([*words, *([f"approved by {votes}"] if votes else [])])
 
 
 def came_from(item: Mapping[str, Any]) -> str:

@@ -25,6 +25,9 @@ COLOURS: Mapping[str, str] = {
     "pending": "33",
 }
 
+ENDED = frozenset({"done", "discarded"})
+"""States of an item that nothing changes any more."""
+
 
 def painter() -> Callable[[str, str], Ink]:
     """Return what colours a text: nothing is, where stdout is no terminal."""
@@ -67,3 +70,11 @@ def values(found: Mapping[str, Any]) -> str:
     import orjson
 
     return ", ".join(f"{name}={one if isinstance(one, str) else orjson.dumps(one).decode()}" for name, one in found.items())
+
+
+def waits_for(item: Mapping[str, Any]) -> str:
+    """Return why an item waits; never empty."""
+    votes = ", ".join(vote["by"] for vote in item["approvals"])
+    words = [f"{item['reason'] or 'new'}: {item['message'] or 'not looked at yet'}"]
+    words += [f"not before {item['notBefore']}"] if item["notBefore"] else []
+    return "; ".join([*words, *([f"approved by {votes}"] if votes else [])])

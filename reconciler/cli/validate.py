@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
-from reconciler.cli.main import EXIT_INVALID, EXIT_OK
 from reconciler.cli.output import emit_json, problem_lines
 from reconciler.cli.sink import document, json_document, out
 from reconciler.model.errors import ConfigError, Problem, Severity, UsageError
+from reconciler.model.exit_codes import EXIT_INVALID, EXIT_OK
 from reconciler.model.resources import Desired
 from reconciler.source.base import SecurityNotice
 

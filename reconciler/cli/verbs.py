@@ -80,7 +80,7 @@ def _waiting(help_text: str) -> tuple[Argument, ...]:
 VERBS: tuple[Verb, ...] = (
     Verb(
         "demo",
-        "demo",
+        "demo.main",
         "run the main job end to end on this machine, no account needed",
         (
             _arg("--keep", action="store_true", help="leave the sandbox and the daemon running until Ctrl-C"),

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reconciler.cli.daemon_client import act
-from reconciler.cli.main import EXIT_OK, EXIT_PARTIAL
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.sink import out
-from reconciler.cli.stages import ENDED, waits_for
+from reconciler.cli.tables import ENDED, waits_for
 from reconciler.config.load import Config
+from reconciler.model.exit_codes import EXIT_OK, EXIT_PARTIAL
 
 LOOK_S = 0.5
 

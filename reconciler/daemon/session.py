@@ -1,15 +1,14 @@
-"""The composition root: everything with an effect is made here, once, and handed down.
+"""The composition root: everything with an effect is created here, once, and passed down.
 
-`Session` is what one-shot commands need (state, keys, engine); `Daemon` adds the runtime, the clock, the server and signals.
+`Session` is what one-shot commands need (state, keys, engine); `reconciler.daemon.main` adds the runtime, the clock, the servers
+and the signals.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import getpass
 import os
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler import __version__
 from reconciler.config.load import Config
 from reconciler.credentials.keys import KeyRing, load_keyring
 from reconciler.credentials.process import harden
@@ -177,47 +175,3 @@ def _user() -> str:
 def daemon_actor() -> str:
     """Return who writes in the audit log: host and process of the daemon."""
     return f"daemon:{socket.gethostname()}:{os.getpid()}"
-
-
-class SystemdNotifier:
-    """systemd's notify protocol (sd_notify(3)): READY, STOPPING, RELOADING, WATCHDOG; nothing without NOTIFY_SOCKET."""
-
-    def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
-        watchdog = os.environ.get("WATCHDOG_USEC", "")
-        self.watchdog_s = int(watchdog) / 2_000_000 if watchdog.isdigit() else 0.0
-
-    def send(self, *lines: str) -> None:
-        """Send the lines as one datagram; a missing supervisor is no error."""
-        if not self._address:
-            return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-            out.sendto("\n".join(lines).encode(), address)
-
-
-class Signals:
-    """Signals as events: TERM and INT drain, a second one leaves at once, HUP reloads, USR1 reconciles now."""
-
-    def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.reload = asyncio.Event()
-        self.now = asyncio.Event()
-        self.number = 0
-
-    def install(self) -> None:
-        """Take the process's signals over on the running loop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave, number)
-        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
-        loop.add_signal_handler(signal.SIGUSR1, self.now.set)
-
-    def _leave(self, number: int) -> None:
-        if self.stop.is_set():
-            os._exit(128 + number)
-        self.number = number
-        self.stop.set()
-
-
-VERSION = __version__

@@ -921,6 +921,6 @@ LASTING = frozenset(
         "RC7071",
     ]
 )
-"""What starting again does not repair: the daemon ends with `reconciler.cli.main.EXIT_CONFIG` for these."""
+"""What starting again does not repair: the daemon ends with `reconciler.model.exit_codes.EXIT_CONFIG` for these."""
 
 CODES: dict[str, Code] = {code.id: code for code in _TABLE}

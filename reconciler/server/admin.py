@@ -10,20 +10,73 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError, StateError, storage_error
+
+if TYPE_CHECKING:
+    from reconciler.engine.control import Control
+    from reconciler.events.commands import Commands
+    from reconciler.stages.logs import LogReader
 
 Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
 _log = get_logger("admin")
 MAX_LINE = 4 << 20
 """More than the largest payload that may be triggered, escaped."""
 SOCKET = "admin.sock"
+
+
+Look = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+Act = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
+
+
+class Verbs:
+    """Answers a request of the admin socket; ``peer`` is the kernel's word for who asks (``uid:1000``)."""
+
+    def __init__(self, control: Control, commands: Commands, logs: LogReader) -> None:
+        self._control = control
+        self._logs = logs
+        self._look: Mapping[str, Look] = {
+            "events": commands.events,
+            "event": commands.event,
+            "executions": commands.executions,
+            "execution": commands.execution,
+        }
+        self._act: Mapping[str, Act] = {
+            "trigger": commands.trigger,
+            "approve-item": commands.approve,
+            "cancel": commands.cancel,
+            "rerun": commands.rerun,
+            "redeliver": commands.redeliver,
+            "replay": commands.replay,
+        }
+
+    async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
+        """Answer one request; raises `ReconcilerError` for what cannot be done."""
+        verb = str(request.get("verb"))
+        if verb in self._look:
+            return await self._look[verb](request)
+        if verb in self._act:
+            return await self._act[verb](request, person(peer))
+        if verb == "logs":
+            piece = await self._logs.read(str(request["id"]), str(request.get("cursor") or ""))
+            return {"lines": list(piece.lines), "cursor": piece.cursor, "complete": piece.complete}
+        return await self._control.handle(request, peer)
+
+
+def person(peer: str) -> str:
+    """Return the local user's name for ``uid:1000``: what an approver is called in a manifest; the uid where it has no name."""
+    number = peer.removeprefix("uid:")
+    try:
+        return pwd.getpwuid(int(number)).pw_name
+    except (KeyError, ValueError):
+        return peer
 
 
 class AdminServer:

@@ -1,13 +1,19 @@
-"""The daemon's one ASGI application: ``/hooks`` first and by itself, everything else through Starlette's router."""
+"""The daemon's ASGI application and its listener: uvicorn in the daemon's event loop, without signal handlers and access log.
+
+``/hooks`` comes first and bypasses the router; everything else goes through Starlette.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from reconciler.model.errors import ConfigError
 from reconciler.server.health import Probes, routes
 from reconciler.server.webhooks import Receive, Send, WebhookEndpoint
 
@@ -25,3 +31,59 @@ class App:
             await self._hooks(scope, receive, send)
             return
         await self._rest(scope, receive, send)  # type: ignore[arg-type]
+
+
+class HttpServer:
+    """Serves ``app`` (ASGI) on ``listen`` (``host:port``; port 0 picks a free one, see `port`)."""
+
+    def __init__(self, listen: str, app: Any) -> None:
+        self._listen = listen
+        self._app = app
+        self._task: asyncio.Task[None] | None = None
+        self._server: object = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Bind and serve; raises `ConfigError` when the address cannot be had."""
+        import uvicorn
+
+        from reconciler.server.connection import LIMIT, GuardedProtocol
+
+        host, _, port = self._listen.rpartition(":")
+        host = host.strip("[]")
+        try:
+            sock = socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {self._listen}: {error.strerror}",
+                code="RC8004",
+                hint="Another process has the port, or the address is not this machine's: change server.listen.",
+            ) from error
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # inherited by what is accepted; asyncio sets it only for its own
+        self.port = sock.getsockname()[1]
+        config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=5,
+            limit_concurrency=LIMIT,
+            server_header=False,
+            http=GuardedProtocol,
+            ws="none",
+        )
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._server = server
+        self._task = asyncio.create_task(server._serve([sock]))
+
+    async def stop(self) -> None:
+        """Stop accepting and wait shortly for what is under way."""
+        if self._task is None:
+            return
+        self._server.should_exit = True  # type: ignore[attr-defined]
+        await asyncio.wait({self._task}, timeout=3)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)

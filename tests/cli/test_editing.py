@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli.accepting import _events
-from reconciler.cli.edit import EditableDocument
+from reconciler.cli.edit import EditableDocument, _accept_events
 from reconciler.manifests.parse import parse_file
 from reconciler.model.resources import ResourceId
 from tests.engine.world import World
@@ -37,7 +36,7 @@ OTHER = "  resource: {type: repository, name: web}\n"
 def edited(text: str, observed: list[str]) -> str:
     document = EditableDocument.find(Path("x.yaml"), IDENTITY, text=text)
     assert document is not None
-    _events(document, observed)
+    _accept_events(document, observed)
     return document.render()
 
 

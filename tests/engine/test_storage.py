@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.main import EXIT_CONFIG
 from reconciler.model.codes import CODES, LASTING
+from reconciler.model.exit_codes import EXIT_CONFIG
 from reconciler.state import Store
 from tests.engine.world import World
 
@@ -260,7 +260,7 @@ def unit() -> dict[str, str]:
 
 
 def test_n46_the_unit_does_not_restart_for_what_a_restart_does_not_repair() -> None:
-    from reconciler.cli.main import EXIT_ERROR, EXIT_USAGE
+    from reconciler.model.exit_codes import EXIT_ERROR, EXIT_USAGE
 
     assert unit()["Restart"] == "on-failure"
     assert {int(code) for code in unit()["RestartPreventExitStatus"].split()} == {EXIT_USAGE, EXIT_CONFIG}

@@ -18,9 +18,9 @@ from pathlib import Path
 from reconciler.cli.demo.script import Script, expect, wait_for
 from reconciler.cli.demo.stages import Stages
 from reconciler.cli.demo.world import DemoWorld
-from reconciler.cli.main import EXIT_ERROR, EXIT_OK
 from reconciler.cli.output import say
 from reconciler.cli.sink import out
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 
 def demo(options: argparse.Namespace) -> int:

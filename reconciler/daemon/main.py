@@ -1,0 +1,200 @@
+"""The life of the daemon: serve until a signal, reload on SIGHUP, drain on SIGTERM. `run_once` is a single pass."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from reconciler import __version__
+from reconciler.config.load import Config
+from reconciler.daemon.pipeline import EventPipeline
+from reconciler.daemon.session import Options, Session, daemon_actor, open_session
+from reconciler.daemon.signals import Signals, SystemdNotifier
+from reconciler.engine import statusfile
+from reconciler.engine.converge import PassOutcome, full_pass
+from reconciler.engine.loop import Loop
+from reconciler.engine.publishing import Publisher
+from reconciler.engine.runtime import Runtime
+from reconciler.log import get_logger
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
+
+DRAIN_S = 25
+Reload = Callable[[], Config]
+"""Reads the configuration again; raises `ReconcilerError` when it is not valid."""
+
+
+def serve(config: Config, reload: Reload) -> int:
+    """Run the daemon until a signal ends it; each valid reload starts a new `Daemon` in the same process."""
+    following: Config | None = config
+    while following is not None:
+        following = asyncio.run(Daemon(following, reload).serve())
+    return EXIT_OK
+
+
+async def run_once(config: Config) -> int:
+    """Run one full pass (sync, plan, apply), write the status file and return the exit code."""
+    async with open_session(config, Options(actor=daemon_actor())) as session:
+        info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
+        outcome = await full_pass(session.engine, wait_settle=True)
+        await _publisher(session).publish(info)
+        return exit_code(outcome)
+
+
+def exit_code(outcome: PassOutcome) -> int:
+    """Return the exit code of a pass."""
+    if outcome is PassOutcome.SOURCE_FAILED:
+        return EXIT_ERROR
+    if outcome is PassOutcome.INVALID:
+        return EXIT_INVALID
+    return EXIT_PARTIAL if outcome is PassOutcome.PARTIAL else EXIT_OK
+
+
+def _publisher(session: Session) -> Publisher:
+    return Publisher(session.engine, session.redactor, Path(session.config.status.file))
+
+
+class Daemon:
+    """One life of the daemon under one configuration."""
+
+    def __init__(self, config: Config, reload: Reload) -> None:
+        self._config = config
+        self._reload = reload
+        self._signals = Signals()
+        self._notifier = SystemdNotifier()
+        self._started_at = time.time()
+        self._phase = "starting"
+        self._log = get_logger("daemon")
+
+    async def serve(self) -> Config | None:
+        """Serve until a signal; return the configuration to start again with, or None to exit."""
+        from reconciler.daemon.servers import listening
+        from reconciler.server.api.handlers import Status
+
+        self._signals.install()
+        async with open_session(self._config, Options(actor=daemon_actor())) as session:
+            runtime = await self._runtime(session)
+            publisher = self._publisher = _publisher(session)
+            if session.deps.store.dialect != "sqlite":
+                session.engine.holder, session.engine.patient = runtime.executor_id, False
+            loop = Loop(session.engine, runtime, session.deps, publish=self._publish, monotonic=time.monotonic)
+            pipeline = EventPipeline(
+                session.engine,
+                runtime,
+                holder=runtime.executor_id,
+                beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
+                touch=loop.touch,
+            )
+            loop.more = pipeline.loops()
+            status = Status(lambda: publisher.encoded(self._info()), publisher.row)
+            async with contextlib.AsyncExitStack() as stack:
+                stack.callback(pipeline.close)
+                await stack.enter_async_context(listening(session, loop, pipeline, status))
+                await runtime.start(loop.run_slice, pipeline.steps.step)
+                stack.enter_context(self._clock(session, loop, runtime))
+                self._running()
+                following = await self._run_loops(loop)
+                await self._drain(session, pipeline, runtime)
+        self._log.info("daemon_stopped", signal=self._signals.number)
+        return following
+
+    async def _runtime(self, session: Session) -> Runtime:
+        incarnation = await session.deps.store.get_meta("incarnation") or "none"
+        # One process on SQLite: a fixed id, so that it resumes the work of its predecessor. Peers have an id each.
+        executor = "single" if session.deps.store.dialect == "sqlite" else f"{socket.gethostname()}-{os.getpid()}"
+        return Runtime(session.config.engine_url, incarnation=incarnation, executor_id=executor)
+
+    def _running(self) -> None:
+        self._phase = "running"
+        config = self._config
+        self._log.info("daemon_started", version=__version__, pid=os.getpid(), owner=config.owner, source=config.source.url)
+        self._notifier.send("READY=1", f"STATUS=syncing {config.source.url}")
+
+    async def _drain(self, session: Session, pipeline: EventPipeline, runtime: Runtime) -> None:
+        """Start nothing new, finish the work under way and publish the last status."""
+        self._phase = "draining"
+        self._notifier.send("STOPPING=1")
+        session.engine.drain()
+        pipeline.drain()
+        await self._publish()
+        await runtime.stop(DRAIN_S)
+        self._phase = "stopped"
+        await session.engine.finish_pass()
+        await self._publish()
+
+    async def _run_loops(self, loop: Loop) -> Config | None:
+        """Run the loops until TERM, INT or a valid reload; return the new configuration of a reload."""
+        stop = asyncio.Event()
+        reloading = asyncio.create_task(self._reloads(stop))
+        nudging = asyncio.create_task(self._nudges(loop))
+        stopping = asyncio.create_task(self._signals.stop.wait())
+        stopping.add_done_callback(lambda _: stop.set())
+        try:
+            await loop.run(stop)
+            return reloading.result() if reloading.done() and not self._signals.stop.is_set() else None
+        finally:
+            for task in (reloading, nudging, stopping):
+                task.cancel()
+            await asyncio.gather(reloading, nudging, stopping, return_exceptions=True)
+
+    async def _reloads(self, stop: asyncio.Event) -> Config:
+        """Wait for a SIGHUP with a valid and different configuration; an invalid one changes nothing."""
+        while True:
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
+            try:
+                fresh = self._reload()
+            except ReconcilerError as error:
+                self._log.error("reload_refused", code=error.code, error=error.message)
+                continue
+            if fresh == self._config:
+                self._log.info("reload_unchanged")
+                continue
+            self._log.info("reloading")
+            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            stop.set()
+            return fresh
+
+    async def _nudges(self, loop: Loop) -> None:
+        """Reconcile at once on every SIGUSR1."""
+        while True:
+            await self._signals.now.wait()
+            self._signals.now.clear()
+            self._log.info("reconcile_requested", by="SIGUSR1")
+            loop.poll_now()
+            await loop.trigger(explicit=True)
+
+    @contextlib.contextmanager
+    def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Iterator[None]:
+        from reconciler.engine.housekeeping import Clock
+
+        clock = Clock(
+            session.deps,
+            runtime,
+            watchdog_s=self._notifier.watchdog_s,
+            alive=lambda: not loop.beats.dead(time.monotonic()),
+            notify=self._notifier.send,
+        )
+        loop.on_turned = clock.again
+        try:
+            clock.start()
+            yield
+        finally:
+            clock.stop()
+
+    async def _publish(self) -> None:
+        try:
+            await self._publisher.publish(self._info())
+        except OSError as error:
+            self._log.error("status_file_failed", error=f"{type(error).__name__}: {error.strerror}")
+
+    def _info(self) -> statusfile.DaemonInfo:
+        return statusfile.DaemonInfo(__version__, os.getpid(), self._started_at, self._phase)
+
+
+__all__ = ["Daemon", "Reload", "exit_code", "run_once", "serve"]

@@ -1,0 +1,66 @@
+"""The daemon's listeners: the admin socket, and HTTP with webhooks, API, probes and metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from reconciler.daemon.pipeline import EventPipeline
+from reconciler.daemon.session import Session
+from reconciler.engine.control import Control
+from reconciler.engine.loop import Loop
+from reconciler.model.resources import ResourceId
+from reconciler.server.admin import AdminServer, Verbs
+from reconciler.server.api.handlers import Backend, Status
+from reconciler.server.api.routes import Routes
+from reconciler.server.app import App, HttpServer
+from reconciler.server.health import Probes
+from reconciler.server.metrics import Metrics
+from reconciler.server.webhooks import WebhookEndpoint
+
+STATE_STUCK_S = 12.0
+"""A database call that takes longer is a half-open connection or a server that hangs."""
+
+
+@contextlib.asynccontextmanager
+async def listening(session: Session, loop: Loop, pipeline: EventPipeline, status: Status) -> AsyncIterator[None]:
+    """Listen on the admin socket and on ``server.listen`` until the context ends."""
+
+    async def trigger(integrations: tuple[ResourceId, ...]) -> None:
+        await loop.trigger(integrations, explicit=True)
+
+    config = session.config.server
+    control = Control(session.engine, trigger)
+    admin = AdminServer(session.config.state_dir, Verbs(control, pipeline.commands, pipeline.logs).handle)
+    backend = Backend(pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url)
+    app = App(
+        _probes(session, loop, _metrics(session, pipeline)),
+        WebhookEndpoint(pipeline.intake.receive, max_body=config.max_body),
+        Routes(backend, config.tokens, session.redactor).routes(),
+    )
+    http = HttpServer(config.listen, app)
+    await admin.start()
+    try:
+        await http.start()
+        yield
+    finally:
+        await admin.stop()
+        await http.stop()
+
+
+def _metrics(session: Session, pipeline: EventPipeline) -> Metrics:
+    metrics = Metrics(session.engine)
+    session.engine.on_slice = metrics.observe_slice
+    pipeline.steps.tools.on_end = metrics.observe_execution
+    metrics.watch_deliveries(pipeline.intake.counts)
+    return metrics
+
+
+def _probes(session: Session, loop: Loop, metrics: Metrics) -> Probes:
+    def dead() -> list[str]:
+        """Return the loops that are late, and ``state`` when the database does not answer on an open connection."""
+        stuck = ["state"] if session.deps.store.thread.busy_s() > STATE_STUCK_S else []
+        return [*loop.beats.dead(time.monotonic()), *stuck]
+
+    return Probes(dead, lambda: loop.first_pass_done and not dead(), metrics.render)
