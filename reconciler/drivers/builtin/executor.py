@@ -315,7 +315,7 @@ class NoopExecutor(NoJobToken):
         """Return no line."""
         return LogLines((), cursor, complete=True)
 
-    def about(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: Any) -> str:
         """No event is about it."""
         return ""
 
