@@ -18,7 +18,7 @@ def key(options: argparse.Namespace) -> int:
     """Print the signing key of a source: for a sender that is not provisioned by the daemon, or to verify by hand."""
     from reconciler.credentials.keys import load_keyring
     from reconciler.engine.control import parse_resource
-    from reconciler.manifests.codec import resource_from_json
+    from reconciler.model.codec import resource_from_json
     from reconciler.state import Store
 
     config = configuration(options)

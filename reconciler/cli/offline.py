@@ -108,7 +108,7 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tupl
 
 async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[PlanSet, tuple[Any, ...]]:
     """Return what the newest revision (or the folder ``path``) changes against the daemon's snapshot."""
-    from reconciler.manifests.codec import resource_from_json
+    from reconciler.model.codec import resource_from_json
     from reconciler.source import open_folder, open_source
     from reconciler.source.configured import options_of
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import msgspec
+
 from reconciler.engine.connections import Client
 from reconciler.engine.controller import Controller
 from reconciler.engine.lease import Lease
@@ -43,7 +45,7 @@ async def adopt(
     manifest = engine.live.resources[resource]
     willing = dataclasses.replace(
         manifest,
-        lifecycle=dataclasses.replace(
+        lifecycle=msgspec.structs.replace(
             manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id
         ),
     )

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from reconciler.drivers.http.network import refusal_of_literals
 from reconciler.engine.context import Context
 from reconciler.manifests import SourceFile, load
-from reconciler.manifests.codec import resource_from_json, resource_to_json, resources_from_json
+from reconciler.model.codec import resource_from_json, resource_to_json, resources_from_json
 from reconciler.model.errors import Problem, Severity
 from reconciler.model.resources import Desired, Location, Resource, ResourceId, Unread
 from reconciler.source.base import Revision, Snapshot, Source, refuse_empty

@@ -15,7 +15,7 @@ import orjson
 from reconciler.engine.controller import Controller
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.statuses import iso
-from reconciler.manifests.codec import resource_to_json
+from reconciler.model.codec import resource_to_json
 from reconciler.model.plan import Plan
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import Condition, ConditionType, ResourceStatus

@@ -17,8 +17,8 @@ from reconciler.engine.controller import Controller
 from reconciler.events.naming import key_id, made_id
 from reconciler.events.recovery import Sweep
 from reconciler.events.routing import BY
-from reconciler.manifests.codec import resource_from_json
 from reconciler.manifests.nearest import Guesses
+from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Vote

@@ -6,6 +6,7 @@ Run as ``python -m reconciler.events.evaluation FD``. Its bounds are the kernel'
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
 import os
 import resource
@@ -19,10 +20,9 @@ import orjson
 from reconciler.engine.evaluator import CPU_S, EXIT_MEMORY, MEMORY_BYTES, PROGRESS, read_frame, write_frame
 from reconciler.events.routing import Wiring, route, wire
 from reconciler.manifests.cel import ExpressionError, compile_filter, without_nul
-from reconciler.manifests.codec import resources_from_json
+from reconciler.model.codec import encode, from_json, resources_from_json
 from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.resources import ResourceId
-from reconciler.model.serialize import from_json, to_json
 from reconciler.state.routing import Routing
 
 MAX_ROUTING_BYTES = 16 << 20
@@ -111,16 +111,15 @@ class _Work:
 
 
 def _told(routing: Routing) -> bytes:
-    row = to_json(routing)
-    row.pop("pins", None)  # made by the daemon itself: they are the stages as it knows them
-    return orjson.dumps(row)
+    # The daemon itself makes the pins: they are the stages as it knows them.
+    return encode(dataclasses.replace(routing, pins={}))
 
 
 def _too_large(routing: Routing, now: float) -> Routing:
     """Keep the smallest items, as far as they fit; the others are rejected."""
     kept, rejections, total = [], list(routing.rejections), 0
-    for item in sorted(routing.items, key=lambda one: len(orjson.dumps(to_json(one)))):
-        total += len(orjson.dumps(to_json(item)))
+    for item in sorted(routing.items, key=lambda item: len(encode(item))):
+        total += len(encode(item))
         if total <= MAX_ROUTING_BYTES // 2:
             kept.append(item)
         else:

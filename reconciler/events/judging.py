@@ -11,10 +11,9 @@ import orjson
 
 from reconciler.engine.evaluator import Evaluator, Overrun
 from reconciler.events.routing import Wiring
-from reconciler.manifests.codec import resource_to_json
+from reconciler.model.codec import from_json, resource_to_json, to_json
 from reconciler.model.events import Event, EventState
 from reconciler.model.resources import Kind, ResourceId
-from reconciler.model.serialize import from_json, to_json
 from reconciler.state.routing import Routing
 
 MODULE = "reconciler.events.evaluation"

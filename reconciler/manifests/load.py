@@ -13,9 +13,9 @@ from reconciler.manifests.nearest import Guesses
 from reconciler.manifests.parse import LOADER_VERSION, SOURCE_KINDS, Parsed, ParsedFile, parse_file
 from reconciler.manifests.providers import source_problems, stage_problems
 from reconciler.manifests.text import YamlProblem
+from reconciler.model.codec import gc_paused
 from reconciler.model.errors import Problem
 from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
-from reconciler.model.serialize import no_collection
 
 DEFAULT_CANVAS = "default"
 Refused = Callable[[str], str]
@@ -85,7 +85,7 @@ def load(
 
     ``refused`` says why a URL of a manifest may not be called from this installation; empty: it may.
     """
-    with no_collection():
+    with gc_paused():
         return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox, refused=refused)
 
 

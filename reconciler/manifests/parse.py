@@ -17,8 +17,8 @@ from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.tokens import TOKENS, harmless
 from reconciler.manifests.validate import check_document
 from reconciler.manifests.yaml import MAX_PROBLEMS, Document, capped, escape, load_documents
+from reconciler.model.codec import from_json, to_json
 from reconciler.model.resources import Kind, Lifecycle
-from reconciler.model.serialize import from_json, to_json
 from reconciler.model.values import digest_of
 
 LOADER_VERSION = "10"

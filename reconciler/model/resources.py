@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from reconciler.model.values import JsonObject, Uid, uid_of
 
 
@@ -88,8 +90,7 @@ class Adopt(enum.StrEnum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoreRule:
+class IgnoreRule(Struct, frozen=True, omit_defaults=True):
     """One entry of ``lifecycle.ignore``: a JSON pointer into the managed object's attributes."""
 
     path: str
@@ -97,17 +98,18 @@ class IgnoreRule:
     """RFC 3339 instant after which the rule no longer holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """Who asked for no writes, why, and (RFC 3339) until when."""
+class Suspension(Struct, frozen=True, omit_defaults=True):
+    """A request for no writes: the reason, and (RFC 3339) the time at which it ends."""
 
     reason: str
     until: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
-    """``spec.lifecycle`` (manifests.md): recorded at apply time, since at delete time the manifest is gone."""
+class Lifecycle(Struct, frozen=True, omit_defaults=True):
+    """``spec.lifecycle`` (manifests.md): recorded at apply time, since at delete time the manifest is gone.
+
+    A `Struct`, so that neither a stored row nor the digest of a spec contains the defaults.
+    """
 
     deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
     management: Management = Management.FULL

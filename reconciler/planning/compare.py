@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject
 from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, Plan, PlanSet, Reason
 from reconciler.model.resources import ResourceId
@@ -48,7 +50,7 @@ def _declared(desired: ManagedObject, old: Mapping[Address, ManagedObject]) -> C
     if before is None:
         return _change(desired, Action.CREATE)
     # ``ignore`` keeps what a provider shows; between two revisions there is no provider, so nothing is left out.
-    whole = dataclasses.replace(desired, lifecycle=dataclasses.replace(desired.lifecycle, ignore=()))
+    whole = dataclasses.replace(desired, lifecycle=msgspec.structs.replace(desired.lifecycle, ignore=()))
     fields = field_changes(whole, _as_observed(before), _as_recorded(before), now=0.0)
     if not fields:
         return _change(desired, Action.RECORD, reason=Reason.MOVED.value, previous=previous) if previous is not None else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterator, Mapping
+
+import msgspec
 
 from reconciler.model.plan import Action, FieldChange, ResourceChange
 from reconciler.model.resources import Kind, Lifecycle, Resource, ResourceId
@@ -89,7 +90,7 @@ def _reference(value: Mapping[str, JsonValue]) -> str | None:
 def _declared(lifecycle: Lifecycle) -> JsonObject:
     """Return the keys of the lifecycle that differ from their defaults."""
     plain = Lifecycle()
-    names = [f.name for f in dataclasses.fields(lifecycle) if getattr(lifecycle, f.name) != getattr(plain, f.name)]
+    names = [name for name in lifecycle.__struct_fields__ if getattr(lifecycle, name) != getattr(plain, name)]
     return {_camel(name): _plain(getattr(lifecycle, name)) for name in names}
 
 
@@ -99,8 +100,8 @@ def _camel(name: str) -> str:
 
 
 def _plain(value: object) -> JsonValue:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: item for key, item in dataclasses.asdict(value).items() if item is not None}
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.value if isinstance(value, enum.Enum) else value

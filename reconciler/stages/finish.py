@@ -12,7 +12,7 @@ import orjson
 from reconciler.engine.context import Context
 from reconciler.engine.statuses import iso
 from reconciler.failpoints import failpoint
-from reconciler.manifests.codec import resource_from_json
+from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, RunReport, outputs_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.manifests.codec import resource_to_json
+from reconciler.model.codec import resource_to_json
 from reconciler.model.events import Event
 from reconciler.model.executions import Item, ItemState
 from reconciler.model.resources import Kind, Resource, ResourceId

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.engine.controller import Controller
-from reconciler.manifests.codec import resource_from_json
+from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
 from reconciler.stages.executors import ExecutorResolver, intent_of

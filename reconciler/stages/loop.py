@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from reconciler.engine.controller import Controller
-from reconciler.manifests.codec import resource_from_json
+from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import StateError
 from reconciler.model.executions import Item
 from reconciler.model.resources import Resource, ResourceId

@@ -13,7 +13,7 @@ import orjson
 
 from reconciler.drivers.base import Api
 from reconciler.engine.controller import Controller
-from reconciler.manifests.codec import resource_from_json
+from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
 from reconciler.model.resources import ResourceId

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 
 from reconciler.engine.controller import Controller
 from reconciler.engine.lease import holding
-from reconciler.manifests.codec import resource_from_json
+from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
 from reconciler.model.executions import EndReason, ExecutionState, Result
 from reconciler.stages.context import Stepping, Work

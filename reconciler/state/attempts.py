@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, select
 
+from reconciler.model.codec import decode
 from reconciler.model.events import Event, EventState
 from reconciler.state import tables
-from reconciler.state.database import chunks, unpack
+from reconciler.state.database import chunks
 from reconciler.state.inbox import Inbox
 
 a, e = tables.attempt, tables.event
@@ -55,4 +56,4 @@ class Attempts(Inbox):
             query = query.where((a.c.holder == holder) | (a.c.at < self.now() - PEER_S))
         with self._read() as connection:
             row = connection.execute(query).first()
-        return (unpack(Event, row.payload), bytes(row.body), int(row.tries)) if row is not None else None
+        return (decode(Event, row.payload), bytes(row.body), int(row.tries)) if row is not None else None

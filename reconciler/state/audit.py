@@ -18,8 +18,8 @@ import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select
 
+from reconciler.model.codec import decode, encode
 from reconciler.model.records import AuditEntry
-from reconciler.state.database import pack, unpack
 from reconciler.state.files import ANCHOR
 from reconciler.state.leases import Leases
 from reconciler.state.tables import audit as audit_table
@@ -90,7 +90,7 @@ class AuditLog(Leases):
         rows = []
         for entry in entries:
             seq += 1
-            payload = pack(entry)
+            payload = encode(entry)
             digest = link(prev, seq, payload)
             mac = self._audit_key.mac(digest) if self._audit_key is not None else ""
             rows.append({"seq": seq, "prev": prev, "hash": digest, "mac": mac, "resource": entry.resource, "payload": payload})
@@ -114,7 +114,7 @@ class AuditLog(Leases):
         if resource is not None:
             query = query.where(audit_table.c.resource == resource)
         with self._read() as connection:
-            return [(int(seq), unpack(AuditEntry, payload)) for seq, payload in connection.execute(query)]
+            return [(int(seq), decode(AuditEntry, payload)) for seq, payload in connection.execute(query)]
 
     def verify_audit(self, *, anchors: Sequence[Anchor] = ()) -> AuditReport:
         """Walk the whole chain, and say which row was changed, from where it was written again, or after which one rows are missing.

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from reconciler.model.errors import StateError
-from reconciler.model.serialize import from_json, to_json
 from reconciler.state.values import StorageFull
 
 BUSY_MS = 30_000
@@ -26,16 +24,6 @@ RESERVE_BYTES = 16 << 20
 CHUNK = 500
 LOG_BYTES = 64 << 20
 """To this the write-ahead log is cut when it begins anew: else it stays as large as it ever was."""
-
-
-def pack(value: Any) -> bytes:
-    """Return a model value as stored bytes."""
-    return orjson.dumps(to_json(value))
-
-
-def unpack(kind: type[Any], payload: bytes, **fields: Any) -> Any:
-    """Return the model value of stored bytes; ``fields`` are kept in columns of their own and win."""
-    return from_json(kind, {**orjson.loads(payload), **fields})
 
 
 def make_engine(url: str) -> Engine:

@@ -10,11 +10,12 @@ import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, select, tuple_, update
 
+from reconciler.model.codec import decode, encode
 from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import newest, pack, unpack
+from reconciler.state.database import newest
 from reconciler.state.reports import PendingReport, ReportStore
 from reconciler.state.values import FenceLost
 
@@ -29,7 +30,7 @@ class ExecutionStore(ReportStore):
         """Return one execution, or None."""
         with self._read() as connection:
             payload = connection.execute(select(x.c.payload).where(x.c.id == execution_id)).scalar()
-        return unpack(Execution, payload) if payload is not None else None
+        return decode(Execution, payload) if payload is not None else None
 
     def executions(
         self, *, stage: str = "", states: Sequence[str] = (), before: tuple[float, str] | None = None, limit: int = 100
@@ -42,13 +43,13 @@ class ExecutionStore(ReportStore):
             query = query.where(tuple_(x.c.created_at, x.c.id) < before)
         with self._read() as connection:
             rows = newest(connection, query, x, states or [state.value for state in ExecutionState], limit)
-            return [unpack(Execution, row.payload) for row in rows]
+            return [decode(Execution, row.payload) for row in rows]
 
     def executions_of_item(self, item_id: str) -> list[Execution]:
         """Return the tries of an item, oldest first."""
         with self._read() as connection:
             query = select(x.c.payload).where(x.c.item_id == item_id).order_by(x.c.created_at)
-            return [unpack(Execution, payload) for payload in connection.execute(query).scalars()]
+            return [decode(Execution, payload) for payload in connection.execute(query).scalars()]
 
     def due_executions(self, now: float, limit: int) -> list[tuple[str, int]]:
         """Return (id, version) of the executions that are to be looked at, most overdue first; of ended ones only if somebody asked."""
@@ -96,7 +97,7 @@ class ExecutionStore(ReportStore):
             payload = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).scalar()
             if payload is None:
                 return False
-            execution: Execution = unpack(Execution, payload)
+            execution: Execution = decode(Execution, payload)
             if execution.cancel_at:
                 return False
             self._save(connection, dataclasses.replace(execution, cancel_at=at, cancel_by=by, next_at=at))
@@ -126,11 +127,11 @@ class ExecutionStore(ReportStore):
                 x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
             )
             for execution_id, payload in connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).all():
-                one: Execution = unpack(Execution, payload)
+                one: Execution = decode(Execution, payload)
                 known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
                 if known < attempt:
                     found += 1
-                    asked = pack(dataclasses.replace(one, next_at=now))
+                    asked = encode(dataclasses.replace(one, next_at=now))
                     connection.execute(update(x).where(x.c.id == execution_id).values(next_at=now, payload=asked))
         return found
 
@@ -150,7 +151,7 @@ class ExecutionStore(ReportStore):
                 return None
             item_id = max(ended, key=lambda row: float(row.finished_at)).item_id
             found = connection.execute(select(i.c.payload).where(i.c.id == item_id)).scalar()
-            return unpack(Item, found).inputs if found is not None else {}
+            return decode(Item, found).inputs if found is not None else {}
 
     def finished_before(self, stage: ResourceId, before: float, item_id: str) -> Execution | None:
         """Return the newest execution of ``stage`` that ended before ``before`` (epoch seconds), but none of ``item_id``."""
@@ -162,7 +163,7 @@ class ExecutionStore(ReportStore):
                 )
                 ended += connection.execute(query.order_by(x.c.finished_at.desc()).limit(1)).all()
         last = max(ended, key=lambda row: float(row.finished_at), default=None)
-        return unpack(Execution, last.payload) if last is not None else None
+        return decode(Execution, last.payload) if last is not None else None
 
     def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
         """Return the newest execution of each stage (by path)."""
@@ -172,7 +173,7 @@ class ExecutionStore(ReportStore):
                 query = select(x.c.payload).where(x.c.stage == stage).order_by(x.c.created_at.desc()).limit(1)
                 payload = connection.execute(query).scalar()
                 if payload is not None:
-                    found[stage] = unpack(Execution, payload)
+                    found[stage] = decode(Execution, payload)
         return found
 
     def put_outputs(self, execution_id: str, values: Mapping[str, Any]) -> bool:
@@ -209,5 +210,5 @@ def execution_row(execution: Execution) -> dict[str, Any]:
         "created_at": execution.created_at,
         "finished_at": execution.finished_at,
         "result": execution.result.value if execution.result is not None else "",
-        "payload": pack(execution),
+        "payload": encode(execution),
     }

@@ -13,10 +13,11 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import CHUNK, chunks, drop_some, pack, unpack
+from reconciler.state.database import CHUNK, chunks, drop_some
 from reconciler.state.leases import Leases
 
 PENDING_BYTES = 32 << 20
@@ -81,7 +82,7 @@ class Inbox(Leases):
                 e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id
             )
         ).one()
-        event: Event = unpack(Event, row.payload)
+        event: Event = decode(Event, row.payload)
         same = event.body_digest == arrival.event.body_digest or not event.body_digest
         again = same and arrival.event.origin is Origin.DELIVERED and self._was_refused(connection, event)
         if again:
@@ -133,7 +134,7 @@ class Inbox(Leases):
                 str(row[0]) for number, (row, held) in enumerate(zip(rows, total, strict=True)) if not number or held <= max_bytes
             ]
             query = select(e.c.payload, e.c.body).where(e.c.id.in_(wanted)).order_by(e.c.id)
-            return [(unpack(Event, row.payload), bytes(row.body)) for row in connection.execute(query)]
+            return [(decode(Event, row.payload), bytes(row.body)) for row in connection.execute(query)]
 
     def pending_count(self) -> int:
         """Return how many events nobody has looked at yet."""
@@ -216,7 +217,7 @@ class Inbox(Leases):
             # State by state: only within one of them an index has the events of a source in their order.
             for state in within:
                 found += connection.execute(query.where(e.c.state == state)).all()
-        return [unpack(Event, row.payload) for row in sorted(found, key=lambda row: str(row.id), reverse=True)[:limit]]
+        return [decode(Event, row.payload) for row in sorted(found, key=lambda row: str(row.id), reverse=True)[:limit]]
 
     def event(self, event_id: str) -> tuple[Event, bytes] | None:
         """Return one event with its body, by id or by the sender's delivery id."""
@@ -226,7 +227,7 @@ class Inbox(Leases):
             row = connection.execute(columns.where(e.c.id == event_id)).first()
             if row is None:
                 row = connection.execute(columns.where(e.c.delivery_id == event_id).order_by(e.c.id).limit(1)).first()
-        return (unpack(Event, row.payload), bytes(row.body)) if row is not None else None
+        return (decode(Event, row.payload), bytes(row.body)) if row is not None else None
 
     def rejections(self, event_ids: Sequence[str]) -> list[RejectedBy]:
         """Return who did not get these events, and why."""
@@ -327,7 +328,7 @@ def _row(arrival: Arrival) -> dict[str, Any]:
         "identity": event.identity,
         "state": event.state.value,
         "received_at": event.received_at,
-        "payload": pack(event),
+        "payload": encode(event),
         "body": arrival.body,
     }
 

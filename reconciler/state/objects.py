@@ -9,13 +9,13 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, select, update
 
 from reconciler.failpoints import failpoint
+from reconciler.model.codec import decode, encode, gc_paused
 from reconciler.model.objects import Intent, IntentState, RecordedObject
 from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.resources import ResourceId
-from reconciler.model.serialize import no_collection
 from reconciler.model.values import Address, ExternalId
 from reconciler.state.audit import AuditLog
-from reconciler.state.database import chunks, pack, unpack
+from reconciler.state.database import chunks
 from reconciler.state.tables import intent as intents_table
 from reconciler.state.tables import managed_object
 from reconciler.state.values import Fence
@@ -35,10 +35,8 @@ class Objects(AuditLog):
             query = query.where(managed_object.c.integration == integration.path)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        with no_collection():
-            return tuple(
-                unpack(RecordedObject, payload, seen=bool(seen), tombstone=bool(tombstone)) for seen, tombstone, payload in rows
-            )
+        with gc_paused():
+            return tuple(_recorded(payload, seen=seen, tombstone=tombstone) for seen, tombstone, payload in rows)
 
     def integrations_recorded(self) -> frozenset[ResourceId]:
         """Return the integrations on which we own anything, tombstones included."""
@@ -53,7 +51,7 @@ class Objects(AuditLog):
         )
         with self._read() as connection:
             row = connection.execute(query).first()
-        return unpack(RecordedObject, row[2], seen=bool(row[0]), tombstone=bool(row[1])) if row is not None else None
+        return _recorded(row.payload, seen=row.seen, tombstone=row.tombstone) if row is not None else None
 
     def begin(self, intents: Sequence[Intent], audit: Sequence[AuditEntry], *, fence: Fence | None = None) -> None:
         """Commit intents and their audit rows before the calls. Raises `StorageFull` (then nothing may be sent) or `FenceLost`."""
@@ -99,7 +97,7 @@ class Objects(AuditLog):
             query = query.where(intents_table.c.integration == integration.path)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return tuple(unpack(Intent, payload, state=state) for state, payload in rows)
+        return tuple(dataclasses.replace(decode(Intent, payload), state=IntentState(state)) for state, payload in rows)
 
     def settle_intents(
         self, settlements: Iterable[tuple[str, IntentState, ExternalId | None]], *, fence: Fence | None = None
@@ -155,11 +153,17 @@ class Objects(AuditLog):
                     "resource": r.resource.path,
                     "seen": r.seen,
                     "tombstone": r.tombstone,
-                    "payload": pack(dataclasses.replace(r, seen=False, tombstone=False) if r.seen or r.tombstone else r),
+                    "payload": encode(dataclasses.replace(r, seen=False, tombstone=False) if r.seen or r.tombstone else r),
                 }
                 for r in records
             ],
         )
+
+
+def _recorded(payload: bytes, *, seen: bool, tombstone: bool) -> RecordedObject:
+    """The two flags change without the rest, so they have columns of their own."""
+    stored = decode(RecordedObject, payload)
+    return dataclasses.replace(stored, seen=bool(seen), tombstone=bool(tombstone)) if seen or tombstone else stored
 
 
 def _intent_row(one: Intent) -> dict[str, object]:
@@ -169,5 +173,5 @@ def _intent_row(one: Intent) -> dict[str, object]:
         "address": one.address,
         "state": one.state.value,
         "created_at": one.created_at,
-        "payload": pack(one),
+        "payload": encode(one),
     }

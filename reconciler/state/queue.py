@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, select, update
 
+from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event
 from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import CHUNK, chunks, newest, pack, unpack
+from reconciler.state.database import CHUNK, chunks, newest
 from reconciler.state.executions import OPEN, ExecutionStore, execution_row
 from reconciler.state.inbox import Arrival
 from reconciler.state.reports import PendingReport
@@ -70,7 +71,7 @@ class Queue(ExecutionStore):
         with self._write() as connection:
             self._alone(connection, f"queue/{item.stage.path}")
             rows = connection.execute(select(i.c.payload).where(i.c.event_id == item.event_id, i.c.stage == item.stage.path))
-            known: list[Item] = [unpack(Item, payload) for payload in rows.scalars()]
+            known: list[Item] = [decode(Item, payload) for payload in rows.scalars()]
             same = next((one for one in known if one.id == item.id), None)
             open_one = next((one for one in known if one.state in (ItemState.QUEUED, ItemState.RUNNING)), None)
             if same is not None or open_one is not None:
@@ -113,7 +114,7 @@ class Queue(ExecutionStore):
             approved = queued.where(voted).order_by(i.c.created_at, i.c.id).limit(limit)
             oldest += connection.execute(approved).scalars()
             oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
-        found: dict[str, Item] = {one.id: one for one in (unpack(Item, payload) for payload in oldest)}
+        found: dict[str, Item] = {one.id: one for one in (decode(Item, payload) for payload in oldest)}
         return sorted(found.values(), key=lambda one: (one.created_at, one.id))
 
     def _carry_out(self, connection: SqlConnection, items: Mapping[str, Item], decision: Admission) -> None:
@@ -132,13 +133,13 @@ class Queue(ExecutionStore):
         self, connection: SqlConnection, item: Item, state: ItemState, reason: str = "", message: str = "", **changes: Any
     ) -> None:
         changed = dataclasses.replace(item, state=state, reason=reason, message=message, **changes)
-        connection.execute(update(i).where(i.c.id == item.id).values(state=state.value, payload=pack(changed)))
+        connection.execute(update(i).where(i.c.id == item.id).values(state=state.value, payload=encode(changed)))
 
     def item(self, item_id: str) -> Item | None:
         """Return one item, or None."""
         with self._read() as connection:
             payload = connection.execute(select(i.c.payload).where(i.c.id == item_id)).scalar()
-        return unpack(Item, payload) if payload is not None else None
+        return decode(Item, payload) if payload is not None else None
 
     def items(self, *, stage: str = "", states: Sequence[str] = (), limit: int = 200) -> list[Item]:
         """Return items, newest first."""
@@ -147,13 +148,13 @@ class Queue(ExecutionStore):
             query = query.where(i.c.stage == stage)
         with self._read() as connection:
             rows = newest(connection, query, i, states or [state.value for state in ItemState], limit)
-            return [unpack(Item, row.payload) for row in rows]
+            return [decode(Item, row.payload) for row in rows]
 
     def items_of_event(self, event_id: str) -> list[Item]:
         """Return the items that an event was queued as."""
         with self._read() as connection:
             query = select(i.c.payload).where(i.c.event_id == event_id).order_by(i.c.id)
-            return [unpack(Item, payload) for payload in connection.execute(query).scalars()]
+            return [decode(Item, payload) for payload in connection.execute(query).scalars()]
 
     def discard_item(
         self, item_id: str, reason: str, message: str, *, reports: Sequence[PendingReport], audit: AuditEntry
@@ -164,7 +165,7 @@ class Queue(ExecutionStore):
             payload = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).scalar()
             if payload is None:
                 return False
-            self._set_item(connection, unpack(Item, payload), ItemState.DISCARDED, reason, message)
+            self._set_item(connection, decode(Item, payload), ItemState.DISCARDED, reason, message)
             self._add_reports(connection, reports)
             self._append(connection, [audit])
         return True
@@ -203,7 +204,7 @@ class Queue(ExecutionStore):
             changed = self._save(connection, execution)
             payload = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
             if payload is not None:
-                item = unpack(Item, payload)
+                item = decode(Item, payload)
                 if retry is not None:
                     self._set_item(
                         connection,
@@ -290,7 +291,7 @@ class Queue(ExecutionStore):
         still = select(i.c.payload).where(
             i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before
         )
-        used = {unpack(Item, row).spec_digest for row in connection.execute(still).scalars()}
+        used = {decode(Item, row).spec_digest for row in connection.execute(still).scalars()}
         gone = 0
         for part in chunks(sorted(known - used)[:limit]):  # asked again: another process may queue something with it right now
             gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount
@@ -304,5 +305,5 @@ def _item_row(item: Item) -> dict[str, Any]:
         "event_id": item.event_id,
         "state": item.state.value,
         "created_at": item.created_at,
-        "payload": pack(item),
+        "payload": encode(item),
     }

@@ -11,11 +11,12 @@ import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import bindparam, func, select, update
 
+from reconciler.model.codec import decode
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import Item
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import chunks, unpack
+from reconciler.state.database import chunks
 from reconciler.state.inbox import Arrival, new_event_id
 from reconciler.state.queue import Queue
 from reconciler.state.reports import PendingReport
@@ -79,7 +80,7 @@ class RoutingStore(Queue):
                         .where(x.c.integration == integration, x.c.external_id.in_(part))
                     )
                     for external_id, payload in connection.execute(query):
-                        one: Item = unpack(Item, payload)
+                        one: Item = decode(Item, payload)
                         found[integration, external_id] = (*one.origin.get("through", ()), one.stage.path)
         return found
 

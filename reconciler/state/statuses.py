@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import delete, insert, select
 
 from reconciler.drivers.base import Connection
+from reconciler.model.codec import decode, encode, gc_paused
 from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import AuditEntry, BudgetState, JournalEntry, Retry
 from reconciler.model.resources import ResourceId, Suspension
-from reconciler.model.serialize import no_collection
 from reconciler.model.status import ResourceStatus
 from reconciler.state import tables
-from reconciler.state.database import CHUNK, chunks, drop_some, pack, unpack
+from reconciler.state.database import CHUNK, chunks, drop_some
 from reconciler.state.objects import Objects
 from reconciler.state.values import StoredObservation
 
@@ -79,12 +79,12 @@ class StatusStore(Objects):
         """Return the newest status of everything."""
         with self._read() as connection:
             rows = connection.execute(select(tables.status.c.path, tables.status.c.payload)).all()
-        return {ResourceId.from_path(path): unpack(ResourceStatus, payload) for path, payload in rows}
+        return {ResourceId.from_path(path): decode(ResourceStatus, payload) for path, payload in rows}
 
     def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> str:
         """Store statuses without the time of the next look, and drop those of ``gone``; returns the new `statuses_mark`."""
         mark = secrets.token_hex(8)
-        changed = [{"path": row.id.path, "payload": pack(dataclasses.replace(row, next_reconcile_at=""))} for row in rows]
+        changed = [{"path": row.id.path, "payload": encode(dataclasses.replace(row, next_reconcile_at=""))} for row in rows]
         with self._write() as connection:
             self._upsert(connection, tables.status, changed)
             for part in chunks([one.path for one in gone]):
@@ -103,13 +103,13 @@ class StatusStore(Objects):
         """Return where each integration was last reached, kept as long as anything of it is left."""
         with self._read() as connection:
             rows = connection.execute(select(tables.connection.c.payload)).all()
-        found = [unpack(Connection, row[0]) for row in rows]
+        found = [decode(Connection, row[0]) for row in rows]
         return {one.integration: one for one in found}
 
     def save_connection(self, value: Connection) -> None:
         """Store a connection: references only."""
         with self._write() as connection:
-            self._upsert(connection, tables.connection, [{"integration": value.integration.path, "payload": pack(value)}])
+            self._upsert(connection, tables.connection, [{"integration": value.integration.path, "payload": encode(value)}])
 
     def drop_connection(self, integration: ResourceId) -> None:
         """Forget a connection that nothing needs any more."""
@@ -128,8 +128,12 @@ class StatusStore(Objects):
             )
         with self._read() as connection:
             rows = [(Scope(kind, key), at, payload) for kind, key, at, payload in connection.execute(query)]
-        with no_collection():
-            return {scope: unpack(StoredObservation, payload, observed_at=at) for scope, at, payload in rows if scope in wanted}
+        with gc_paused():
+            return {
+                scope: dataclasses.replace(decode(StoredObservation, payload), observed_at=at)
+                for scope, at, payload in rows
+                if scope in wanted
+            }
 
     def save_observations(self, rows: Sequence[StoredObservation]) -> None:
         """Store lists, each with what makes the next read conditional; both in one commit, since one without the other lies."""
@@ -138,7 +142,7 @@ class StatusStore(Objects):
                 connection,
                 tables.observation,
                 [
-                    {"scope_type": r.scope.type, "scope_key": r.scope.key, "observed_at": r.observed_at, "payload": pack(r)}
+                    {"scope_type": r.scope.type, "scope_key": r.scope.key, "observed_at": r.observed_at, "payload": encode(r)}
                     for r in rows
                 ],
             )
@@ -154,7 +158,7 @@ class StatusStore(Objects):
         """Return everything that waits for its next try."""
         with self._read() as connection:
             return tuple(
-                unpack(Retry, row[0]) for row in connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key))
+                decode(Retry, row[0]) for row in connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key))
             )
 
     def save_retries(self, rows: Sequence[Retry], healed: Sequence[str]) -> None:
@@ -167,7 +171,7 @@ class StatusStore(Objects):
             self._upsert(
                 connection,
                 tables.retry,
-                [{"key": r.key, "next_at": r.next_at, "payload": pack(r)} for r in {r.key: r for r in rows}.values()],
+                [{"key": r.key, "next_at": r.next_at, "payload": encode(r)} for r in {r.key: r for r in rows}.values()],
             )
 
     def suspensions(self) -> dict[ResourceId, Suspension]:
@@ -214,12 +218,12 @@ class StatusStore(Objects):
             row = connection.execute(
                 select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)
             ).first()
-        return unpack(BudgetState, row[0]) if row is not None else None
+        return decode(BudgetState, row[0]) if row is not None else None
 
     def save_budget(self, state: BudgetState) -> None:
         """Store a credential's budget."""
         with self._write() as connection:
-            self._upsert(connection, tables.budget, [{"credential_id": state.credential_id, "payload": pack(state)}])
+            self._upsert(connection, tables.budget, [{"credential_id": state.credential_id, "payload": encode(state)}])
 
     # -- journal ----------------------------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class StatusStore(Objects):
             return
         with self._write() as connection:
             connection.execute(
-                insert(tables.journal), [{"path": e.resource.path, "at": e.at, "payload": pack(e)} for e in entries]
+                insert(tables.journal), [{"path": e.resource.path, "at": e.at, "payload": encode(e)} for e in entries]
             )
 
     def journal_of(self, identity: ResourceId, limit: int) -> list[JournalEntry]:
@@ -241,7 +245,7 @@ class StatusStore(Objects):
             .limit(limit)
         )
         with self._read() as connection:
-            return [unpack(JournalEntry, row[0]) for row in connection.execute(query)]
+            return [decode(JournalEntry, row[0]) for row in connection.execute(query)]
 
     def prune_history(self, before: float, limit: int = CHUNK) -> int:
         """Drop up to ``limit`` journal entries, settled intents or approvals older than ``before`` (epoch seconds).

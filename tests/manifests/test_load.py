@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from reconciler.manifests import SourceFile, load, reference
 from reconciler.manifests import schema as schemas
-from reconciler.manifests.codec import resource_from_json, resource_to_json
 from reconciler.manifests.yaml import load_documents
+from reconciler.model.codec import resource_from_json, resource_to_json
 from reconciler.model.codes import CODES
 from reconciler.model.resources import (
     Adopt,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import msgspec
 import pytest
 
 from reconciler.drivers.semaphore import driver
@@ -319,7 +320,7 @@ async def test_d23_a_foreign_notification_is_never_touched_and_one_with_our_host
     await world.settle(source)
     assert server.admin.state()["notifications"][0]["name"] == "legacy"
     await world.settle()
-    adopting = dataclasses.replace(source, lifecycle=dataclasses.replace(source.lifecycle, adopt=Adopt.IF_IDENTICAL))
+    adopting = dataclasses.replace(source, lifecycle=msgspec.structs.replace(source.lifecycle, adopt=Adopt.IF_IDENTICAL))
     plan = await world.apply(adopting)
     assert {change.action for change in plan.executable} == {Action.CREATE, Action.ADOPT}
     (taken,) = server.admin.state()["notifications"]

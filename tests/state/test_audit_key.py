@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, update
 
+from reconciler.model.codec import encode
 from reconciler.state import Store, tables
 from reconciler.state.audit import GENESIS, Anchor, AuditKey, link
-from reconciler.state.database import pack
 from tests.state.samples import entry
 from tests.state.test_contract import unprotect
 
@@ -33,7 +33,7 @@ def rewrite(store: Store, first: int, key: AuditKey | None = None) -> None:
         rows = connection.execute(a.select().order_by(a.c.seq)).all()
         prev = GENESIS
         for row in rows:
-            payload = pack(entry(external_id="forged")) if row.seq >= first else bytes(row.payload)
+            payload = encode(entry(external_id="forged")) if row.seq >= first else bytes(row.payload)
             digest = link(prev, row.seq, payload)
             values = {"prev": prev, "hash": digest, "payload": payload}
             if row.seq >= first:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from reconciler.drivers.base import CompileContext
 from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET, name_of, normal_rule, rotated
@@ -47,7 +48,7 @@ def _secret(resource: Resource, context: CompileContext) -> ManagedObject:
         marker,
         (WriteOnly(KEY_POINTER, reference, context.fingerprint(address, KEY_POINTER, reference)),),
         # An object to take over is a notification; its secret stays its own.
-        lifecycle=dataclasses.replace(resource.lifecycle, adopt=Adopt.NEVER, external_id=None),
+        lifecycle=msgspec.structs.replace(resource.lifecycle, adopt=Adopt.NEVER, external_id=None),
         location=resource.location,
     )
 

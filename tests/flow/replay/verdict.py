@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from reconciler.model.codec import decode
 from reconciler.model.events import Event
 from reconciler.model.executions import Execution, Item
 from reconciler.state import tables
-from reconciler.state.database import unpack
 from tests.flow.replay.inputs import APP, OUTSIDE, RESULTS, SHOP, STD, TAKEN, WEB, Schedule, Wanted, wanted
 from tests.flow.stage_world import StageWorld
 
@@ -70,12 +70,12 @@ class OracleReport:
         self.world, self.found, self.schedule, self.strict = world, found, schedule, strict
         rows = found.rows(tables.event)
         self.bodies = {row.id: bytes(row.body) for row in rows}
-        self.events: dict[str, Event] = {row.id: unpack(Event, row.payload) for row in rows}
+        self.events: dict[str, Event] = {row.id: decode(Event, row.payload) for row in rows}
         self.by_delivery: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for one in self.events.values():
             self.by_delivery[one.source.name, one.delivery_id].append(one)
-        self.items: list[Item] = [unpack(Item, row.payload) for row in found.rows(tables.item)]
-        self.executions: list[Execution] = [unpack(Execution, row.payload) for row in found.rows(tables.execution)]
+        self.items: list[Item] = [decode(Item, row.payload) for row in found.rows(tables.item)]
+        self.executions: list[Execution] = [decode(Execution, row.payload) for row in found.rows(tables.execution)]
         self.by_event: dict[str, Counter[str]] = defaultdict(Counter)
         for item in self.items:
             self.by_event[item.event_id][item.stage.name] += 1
