@@ -203,7 +203,7 @@ def _state(config: Config) -> list[CheckResult]:
     if not config.state_exists:
         return [
             CheckResult(
-                "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`."
+                "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler recover --help`."
             )
         ]
     from reconciler.cli.status import verify_audit

@@ -1,4 +1,4 @@
-"""``key`` and ``rotate``: signing keys, which are derived and never stored."""
+"""``signing-key`` and ``rotate``: signing keys, which are derived and never stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.model.exit_codes import EXIT_OK
 from reconciler.model.resources import Kind, Resource, ResourceId
 
 
-def key(options: argparse.Namespace) -> int:
+def signing_key(options: argparse.Namespace) -> int:
     """Print the signing key of a source: for a sender that is not provisioned by the daemon, or to verify by hand."""
     from reconciler.credentials.keys import load_keyring
     from reconciler.engine.control import parse_resource

@@ -1,4 +1,4 @@
-"""Brownfield and repair: rebuild, export, accept-drift, sweep, ping, and adopting what exists."""
+"""Brownfield and repair: recover, export, accept-drift, orphans, ping, and adopting what exists."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from reconciler.model.plan import Action, ChangeClass
 from reconciler.model.resources import ResourceId
 
 
-def rebuild(options: argparse.Namespace) -> int:
+def recover(options: argparse.Namespace) -> int:
     """Find everything again after a lost state; creates and deletes nothing."""
-    return asyncio.run(_rebuild(options))
+    return asyncio.run(_recover(options))
 
 
-async def _rebuild(options: argparse.Namespace) -> int:
+async def _recover(options: argparse.Namespace) -> int:
     from reconciler.daemon.session import Options, open_session
     from reconciler.engine.operations import find_again
 
@@ -66,12 +66,12 @@ def _unread_row(problem: Problem) -> dict[str, Any]:
     return {"code": problem.code, "message": problem.message, "hint": problem.hint}
 
 
-def sweep(options: argparse.Namespace) -> int:
+def orphans(options: argparse.Namespace) -> int:
     """List, and with --delete remove, what carries our mark and is not declared."""
-    return asyncio.run(_sweep(options))
+    return asyncio.run(_orphans(options))
 
 
-async def _sweep(options: argparse.Namespace) -> int:
+async def _orphans(options: argparse.Namespace) -> int:
     from reconciler.daemon.session import Options, open_session
     from reconciler.engine.operations import delete_orphan
 
@@ -229,4 +229,4 @@ def _still_valid(text: str, path: Path, identity: ResourceId) -> str:
     return text
 
 
-__all__ = ["accept_drift", "export", "ping", "rebuild", "sweep"]
+__all__ = ["accept_drift", "export", "orphans", "ping", "recover"]

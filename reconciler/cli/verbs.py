@@ -40,7 +40,7 @@ _SHOWING = frozenset(
         "executions",
         "logs",
         "export",
-        "key",
+        "signing-key",
         "doctor",
         "schema",
         "healthcheck",
@@ -342,7 +342,7 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
-        "rebuild",
+        "recover",
         "repair",
         "find everything again after a lost state: by marker, and natural keys after showing them",
         (_YES, _OUTPUT),
@@ -374,7 +374,7 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
-        "key",
+        "signing-key",
         "keys",
         "show a source's signing key to an operator",
         (_RESOURCE, _arg("--previous", action="store_true", help="the one before the last rotation")),
@@ -390,7 +390,7 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
-        "sweep",
+        "orphans",
         "repair",
         "list objects at the providers that carry our mark and no manifest declares",
         (_arg("--delete", action="store_true", help="delete them (asks unless --yes)"), _YES, _OUTPUT),

@@ -100,7 +100,7 @@ async def delete_orphan(engine: Controller, integration: ResourceId, orphan: Orp
     entry = AuditEntry(
         at=deps.clock(),
         actor=deps.actor,
-        verb="sweep",
+        verb="orphans",
         integration=integration.path,
         external_id=orphan.external_id,
         outcome="intent",

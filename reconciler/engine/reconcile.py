@@ -50,7 +50,7 @@ class ReconcileRequest:
     explicit: bool = False
     """A command: what the provider refused for good is tried now, too."""
     claim: bool = False
-    """`rebuild`: objects of types without a marker are ours by their natural key alone."""
+    """`recover`: objects of types without a marker are ours by their natural key alone."""
     keep: Callable[[Change], bool] | None = None
     """Only these changes are part of the plan."""
     approval: Approval | None = None

@@ -275,7 +275,7 @@ def _object_findings(view: _View, result: ReconcileResult | None, invalid: Condi
     if result is None:
         if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
             how = "events are sent to its own URL" if spec["type"] == "webhook" else "`reconciler trigger` makes its events"
-            return ConditionInputs(ready=ConditionCause("NothingToProvision", how), stalled=invalid)
+            return ConditionInputs(ready=ConditionCause("NoRemoteObject", how), stalled=invalid)
         if spec.get("type") == "schedule":
             return ConditionInputs(ready=ConditionCause("Scheduled", "makes an event at each of its times"), stalled=invalid)
         return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)

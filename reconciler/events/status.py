@@ -112,7 +112,7 @@ class Looking:
             )
         if heard is None:
             return ConditionStatus.UNKNOWN, ConditionCause(
-                "NothingHeard", "no delivery has come in yet; `reconciler ping` asks for one"
+                "NoDeliveriesYet", "no delivery has come in yet; `reconciler ping` asks for one"
             )
         return ConditionStatus.TRUE, ConditionCause("Delivered", "deliveries come in and are proved")
 

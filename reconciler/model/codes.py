@@ -792,7 +792,7 @@ _TABLE = (
         "RC7009",
         "The state is damaged",
         "The database file fails its own check. It was left untouched.",
-        "Restore a backup; or move the file away and run `reconciler rebuild`: objects are found again by their markers.",
+        "Restore a backup; or move the file away and run `reconciler recover`: objects are found again by their markers.",
     ),
     Code(
         "RC7010",
@@ -818,7 +818,7 @@ _TABLE = (
         "The state is empty, but there was one",
         "The database file has no content, and files beside it say that this installation has worked before: a copy was cut off, "
         "or something emptied the file. A new state would forget suspensions and approvals without a word.",
-        "Restore a backup. Without one, remove the empty file that the message names, then run `reconciler rebuild`.",
+        "Restore a backup. Without one, remove the empty file that the message names, then run `reconciler recover`.",
     ),
     Code(
         "RC7071",

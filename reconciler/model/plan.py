@@ -130,7 +130,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Orphan:
-    """An object with our owner's marker that neither Git nor the state knows: reported, and left to ``sweep``."""
+    """An object with our owner's marker that neither Git nor the state knows: reported, and left to ``orphans``."""
 
     scope: Scope
     external_id: ExternalId

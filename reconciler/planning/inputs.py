@@ -79,6 +79,6 @@ class PlanInput:
     limits: PlanLimits = field(default_factory=PlanLimits)
     settle_s: float = 60.0
     claim_natural_keys: bool = False
-    """`rebuild`: objects of types without a marker are ours by their natural key alone."""
+    """`recover`: objects of types without a marker are ours by their natural key alone."""
     fingerprint: Callable[[Address, WriteOnly], Fingerprint] | None = None
     """Fingerprint of a value as it would be at another address: fingerprints are bound to theirs, and records move."""

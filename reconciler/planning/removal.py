@@ -101,13 +101,13 @@ def way_out(recorded: RecordedObject, error: ReconcilerError) -> str:
 def decide_doubtful(match: Match, inp: PlanInput) -> Decision:
     """A write in doubt that neither Git nor the state knows any more: it is answered, and what it made is an orphan.
 
-    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so that it is not deleted without being asked for (``sweep``).
+    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so that it is not deleted without being asked for (``orphans``).
     """
     latest = max(intent.created_at for intent in match.intents)
     if match.observed is not None:
         note = (
             f"{match.address}: {match.observed.external_id} was made by a write that was interrupted, and is no longer declared; "
-            "see `reconciler sweep`"
+            "see `reconciler orphans`"
         )
         return Decision(
             (),

@@ -1,11 +1,10 @@
-"""Prometheus metrics, read from the engine's findings at scrape time: one owner of every figure, none kept twice.
+"""Prometheus metrics. Gauges are read from the engine at scrape time, so that no figure is stored twice.
 
-Names follow the field (Flux ``gotk_*``, Crossplane); no label holds text that a stranger chose.
+Names follow Flux (``gotk_*``), Crossplane and kube-state-metrics. No label holds text from outside.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,42 +19,54 @@ from reconciler.model.executions import Execution
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
 
-CONDITIONS = tuple(ConditionType)
+EXCEPTIONS = (ConditionType.DRIFTED, ConditionType.STALLED, ConditionType.SUSPENDED, ConditionType.PLAN_BLOCKED)
+"""Conditions that a resource has only while they are true."""
+
+SERIES = (
+    *((ConditionType.READY, status) for status in ConditionStatus),
+    *((condition, ConditionStatus.TRUE) for condition in EXCEPTIONS),
+)
+"""Every condition and status that ``reconciler_resources`` counts."""
 
 
 class Metrics:
-    """The daemon's registry. `observe_slice` is called once per slice; everything else is read when scraped."""
+    """The daemon's registry. Counters and histograms are fed by the ``observe_*`` methods; gauges are read at scrape time."""
 
     def __init__(self, engine: Controller) -> None:
         self.registry = CollectorRegistry()
         self._duration = Histogram(
             "reconciler_reconcile_duration_seconds",
-            "Duration of one integration's slice.",
+            "Duration of one reconciliation of an integration.",
             ("integration",),
             registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
         )
         self._total = Counter(
-            "reconciler_reconcile_total", "Slices by result.", ("integration", "result"), registry=self.registry
+            "reconciler_reconcile_total",
+            "Reconciliations of an integration, by result.",
+            ("integration", "result"),
+            registry=self.registry,
         )
         self._operations = Counter(
             "reconciler_apply_operations_total",
-            "Remote writes by action, type and outcome.",
+            "Writes at providers, by action, object type and outcome.",
             ("action", "type", "outcome"),
             registry=self.registry,
         )
         self._fights = Counter(
-            "reconciler_resource_fights_total", "Objects found contended by somebody else.", registry=self.registry
+            "reconciler_resource_fights_total",
+            "Changes held back because another writer keeps changing the object.",
+            registry=self.registry,
         )
         self._executions = Counter(
             "reconciler_executions_total",
-            "Executions that ended, by stage and result.",
+            "Finished executions, by stage and result.",
             ("stage", "result"),
             registry=self.registry,
         )
         self._execution_duration = Histogram(
             "reconciler_execution_duration_seconds",
-            "From an execution's beginning to its end.",
+            "Time from the start of an execution to its end.",
             ("stage",),
             registry=self.registry,
             buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400),
@@ -63,17 +74,17 @@ class Metrics:
         self.registry.register(_Findings(engine))
 
     def observe_execution(self, execution: Execution) -> None:
-        """Count one execution that ended."""
-        self._executions.labels(_told(execution.stage), execution.result.value if execution.result else "failed").inc()
-        self._execution_duration.labels(_told(execution.stage)).observe(max(0.0, execution.finished_at - execution.created_at))
+        """Count a finished execution."""
+        self._executions.labels(_label(execution.stage), execution.result.value if execution.result else "failed").inc()
+        self._execution_duration.labels(_label(execution.stage)).observe(max(0.0, execution.finished_at - execution.created_at))
 
     def watch_deliveries(self, counts: Mapping[str, int]) -> None:
-        """Show what became of deliveries, as ``counts`` says when it is scraped."""
+        """Expose ``counts`` (deliveries by outcome), read at scrape time."""
         self.registry.register(_Deliveries(counts))
 
     def observe_slice(self, result: ReconcileResult, duration_s: float) -> None:
-        """Count one slice."""
-        name = _told(result.integration)
+        """Count one reconciliation of an integration."""
+        name = _label(result.integration)
         failed = result.error is not None or bool(result.report.failed)
         self._duration.labels(name).observe(duration_s)
         self._total.labels(name, "failed" if failed else "done").inc()
@@ -88,99 +99,107 @@ class Metrics:
 
 
 class _Deliveries(Collector):
-    """Deliveries by what became of them."""
+    """Deliveries by outcome."""
 
     def __init__(self, counts: Mapping[str, int]) -> None:
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily("reconciler_deliveries", "Deliveries by what became of them.", labels=("outcome",))
+        family = CounterMetricFamily("reconciler_deliveries", "Received deliveries, by outcome.", labels=("outcome",))
         for outcome, number in sorted(self._counts.items()):
             family.add_metric((outcome,), number)
         yield family
 
 
 class _Findings(Collector):
-    """Gauges made of what the engine knows now."""
+    """Gauges of the engine's current state."""
 
     def __init__(self, engine: Controller) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("reconciler_build_info", "Version of this program.", ("version",), [((__version__,), 1)])
+        yield _gauge(
+            "reconciler_build_info", "Version of the daemon; the value is always 1.", ("version",), [((__version__,), 1)]
+        )
         yield from self._resources()
         yield from self._credentials()
         engine = self._engine
         yield _gauge(
-            "reconciler_last_sync_timestamp_seconds", "When the source was read last.", (), [((), engine.state.fetched_at)]
+            "reconciler_last_sync_timestamp_seconds",
+            "Time of the last successful fetch of the source.",
+            (),
+            [((), engine.state.fetched_at)],
         )
-        yield _gauge("reconciler_last_reconcile_timestamp_seconds", "When a pass ended last.", (), [((), engine.view.passed_at)])
-        yield _gauge("reconciler_source_up", "1 while the source can be read.", (), [((), 0 if engine.state.error else 1)])
-        stale = time.time() - engine.state.fetched_at if engine.state.fetched_at else 0.0
-        yield _gauge("reconciler_source_age_seconds", "Age of the last good look at the source.", (), [((), stale)])
+        yield _gauge(
+            "reconciler_last_reconcile_timestamp_seconds",
+            "Time at which the last full pass ended.",
+            (),
+            [((), engine.view.passed_at)],
+        )
+        yield _gauge(
+            "reconciler_source_up",
+            "1 if the last fetch of the source succeeded, else 0.",
+            (),
+            [((), 0 if engine.state.error else 1)],
+        )
         problems = sum(1 for p in engine.live.problems if p.is_error)
-        yield _gauge("reconciler_manifest_problems", "Errors in the newest revision.", (), [((), problems)])
+        yield _gauge("reconciler_manifest_problems", "Errors in the manifests of the newest revision.", (), [((), problems)])
 
         outside = engine.view.outside
-        yield _gauge("reconciler_events_pending", "Events that nobody has looked at yet.", (), [((), outside.pending)])
+        states = {"pending": outside.pending, "failed": outside.failed, "quarantined": outside.quarantined}
         yield _gauge(
-            "reconciler_events_failed",
-            "Events that led to nothing because of a mistake in a filter or mapping.",
-            (),
-            [((), outside.failed)],
-        )
-        yield _gauge(
-            "reconciler_events_quarantined",
-            "Events that are put aside: evaluating them took too much time or memory.",
-            (),
-            [((), outside.quarantined)],
+            "reconciler_events",
+            "Stored events that are not done, by state.",
+            ("state",),
+            [((state,), number) for state, number in states.items()],
         )
         for name, key, text in (
-            ("reconciler_stage_queue", "queue", "Items that wait, by stage."),
-            ("reconciler_stage_running", "running", "Executions under way, by stage."),
+            ("reconciler_stage_queued_items", "queue", "Items in the queue of a stage."),
+            ("reconciler_stage_running_executions", "running", "Running executions of a stage."),
         ):
             yield _gauge(
                 name, text, ("stage",), [((_named(row["name"], row["canvas"]),), float(row[key])) for row in outside.stages]
             )
 
     def _resources(self) -> Iterator[Metric]:
-        rows = self._engine.view.statuses.values()
-        tally: Tally[tuple[str, str]] = Tally()
-        for status in rows:
+        """Count resources by kind and condition, as kube-state-metrics does: every kind in use has all of its series."""
+        tally: Tally[tuple[str, str, str]] = Tally()
+        for status in self._engine.view.statuses.values():
+            for condition, value in SERIES:
+                tally[status.id.kind, condition.value, value.value] += 0
             ready = status.condition(ConditionType.READY)
-            tally[status.id.kind, ready.status.value if ready else ConditionStatus.UNKNOWN.value] += 1
+            value = ready.status if ready else ConditionStatus.UNKNOWN
+            tally[status.id.kind, ConditionType.READY.value, value.value] += 1
+            for condition in EXCEPTIONS:
+                present = status.condition(condition) is not None
+                tally[status.id.kind, condition.value, ConditionStatus.TRUE.value] += present
         yield _gauge(
             "reconciler_resources",
-            "Resources by kind and Ready.",
-            ("kind", "ready"),
+            "Resources by kind, condition and the condition's status.",
+            ("kind", "condition", "status"),
             [(key, n) for key, n in sorted(tally.items())],
         )
-        for name, kind, text in (
-            ("reconciler_resource_drifted", ConditionType.DRIFTED, "Resources whose objects differ from what was applied."),
-            ("reconciler_resource_stalled", ConditionType.STALLED, "Resources that wait for a human."),
-            ("reconciler_resource_suspended", ConditionType.SUSPENDED, "Suspended resources."),
-            ("reconciler_plan_blocked", ConditionType.PLAN_BLOCKED, "Resources with changes that wait for an approval."),
-        ):
-            yield _gauge(name, text, (), [((), sum(1 for status in rows if status.condition(kind)))])
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._engine.view.results
-        valid = [((_told(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
-        yield _gauge("reconciler_credential_valid", "1 while the credential is accepted.", ("integration",), valid)
+        valid = [((_label(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
+        yield _gauge("reconciler_credential_valid", "1 if the provider accepts the credential, else 0.", ("integration",), valid)
         remaining = [
-            ((_told(i),), rate["remaining"])
+            ((_label(i),), rate["remaining"])
             for i in sorted(results)
             if (rate := self._engine.links.rate_of(i)) and "remaining" in rate
         ]
-        yield _gauge("reconciler_rate_limit_remaining", "Requests left in the provider's window.", ("integration",), remaining)
+        yield _gauge(
+            "reconciler_rate_limit_remaining", "Requests left in the provider's rate-limit window.", ("integration",), remaining
+        )
 
 
-def _told(one: ResourceId) -> str:
-    return _named(one.name, one.canvas)
+def _label(resource: ResourceId) -> str:
+    return _named(resource.name, resource.canvas)
 
 
 def _named(name: object, canvas: object) -> str:
-    """A name stands for itself in the shared canvas: of two series with equal labels Prometheus takes none."""
+    """Return ``name``, with ``@canvas`` unless it is the default: two series must not have equal labels."""
     return str(name) if canvas == "default" else f"{name}@{canvas}"
 
 
@@ -198,24 +217,17 @@ METRIC_NAMES = (
     "reconciler_resource_fights_total",
     "reconciler_build_info",
     "reconciler_resources",
-    "reconciler_resource_drifted",
-    "reconciler_resource_stalled",
-    "reconciler_resource_suspended",
-    "reconciler_plan_blocked",
     "reconciler_last_sync_timestamp_seconds",
     "reconciler_last_reconcile_timestamp_seconds",
     "reconciler_source_up",
-    "reconciler_source_age_seconds",
     "reconciler_manifest_problems",
     "reconciler_credential_valid",
     "reconciler_rate_limit_remaining",
     "reconciler_deliveries_total",
-    "reconciler_events_failed",
-    "reconciler_events_pending",
-    "reconciler_events_quarantined",
-    "reconciler_stage_queue",
-    "reconciler_stage_running",
+    "reconciler_events",
+    "reconciler_stage_queued_items",
+    "reconciler_stage_running_executions",
     "reconciler_executions_total",
     "reconciler_execution_duration_seconds",
 )
-"""All names, for docs/operations.md; a test holds the two together."""
+"""All names. A test compares them with docs/operations.md."""

@@ -70,7 +70,7 @@ class Store(StatusStore, RoutingStore, ClockShiftStore):
             raise StateError(
                 "the state has tables but no schema version",
                 code="RC7001",
-                hint="Restore a backup, or use `reconciler rebuild` on a new state.",
+                hint="Restore a backup, or use `reconciler recover` on a new state.",
             )
         if file is not None and not fresh and found is None and not tables and (traces := traces_of(file, None)):
             raise emptied(file, traces)
@@ -171,7 +171,7 @@ def emptied(file: Path, traces: Sequence[Path]) -> StateError:
     return StateError(
         f"the state {file} is empty, but {traces[0].name} beside it says that there was one",
         code="RC7070",
-        hint=f"Nothing was changed. Restore {_backups(file)}, or remove it (rm {file}) and run `reconciler rebuild`: every object is "
+        hint=f"Nothing was changed. Restore {_backups(file)}, or remove it (rm {file}) and run `reconciler recover`: every object is "
         "found again by its marker.",
     )
 
@@ -199,7 +199,7 @@ def damaged(file: Path, reason: str) -> StateError:
     return StateError(
         f"the state {file} is damaged: {reason}",
         code="RC7009",
-        hint=f"Nothing was changed. Restore {_backups(file)}, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: "
+        hint=f"Nothing was changed. Restore {_backups(file)}, or move it away (mv {file} {file}.damaged) and run `reconciler recover`: "
         "every object is found again by its marker.",
     )
 

@@ -93,7 +93,7 @@ def test_n0_rebuild_records_what_it_showed_and_makes_nothing_else(world: World) 
     for path in (world.folder / "state").glob("state.db*"):
         path.unlink()
     world.forget_requests()
-    done = world.cli("rebuild", "--yes")
+    done = world.cli("recover", "--yes")
     assert done.returncode == 0, done.stderr
     assert "1 objects found again, 0 not found, 0 failed" in done.stdout
     assert world.writes() == []
@@ -199,13 +199,13 @@ def test_n8_sweep_rebuild_accept_drift_and_status_do_not_call_the_unreadable_cle
     world.source("one")
     assert world.cli("run", "--once").returncode == 0
     env = REFUSED
-    swept = world.cli("sweep", env=env)
+    swept = world.cli("orphans", env=env)
     assert swept.returncode == 1
     assert "could not be read" in swept.stdout
     accepted = world.cli("accept-drift", "EventSource/one", "--dir", str(world.manifests), env=env)
     assert accepted.returncode == 1
     assert "no drift" not in accepted.stdout
-    assert world.cli("rebuild", "--yes", env=env).returncode == 6
+    assert world.cli("recover", "--yes", env=env).returncode == 6
     assert world.cli("run", "--once", env=env).returncode == 6
     assert world.cli("status", "--exit-code").returncode == 2
 

@@ -177,7 +177,7 @@ def test_rebuild_finds_markers_and_natural_keys_and_makes_nothing(wide: World) -
     before = wide.cli("run", "--once")
     assert before.returncode == 6, before.stderr
     assert (wide.condition("BuddyIntegration", "docker") or {})["reason"] == "Conflict"
-    done = wide.cli("rebuild", "--yes")
+    done = wide.cli("recover", "--yes")
     assert done.returncode == 0, done.stderr
     assert "found again" in done.stdout
     assert [r for r in wide.requests("buddy") if r["method"] in {"POST", "DELETE"}] == []
@@ -192,10 +192,10 @@ def test_sweep_lists_and_deletes_what_carries_our_mark_without_a_manifest(world:
     orphan = {**world.hooks("one")[0], "id": 991}
     orphan["config"] = {**orphan["config"], "url": f"https://hooks.example/hooks/{OWNER}/00112233445566778899?key=x"}
     world.set_hooks("one", [*world.hooks("one"), orphan])
-    listed = world.cli("sweep")
+    listed = world.cli("orphans")
     assert listed.returncode == 0, listed.stderr
     assert "991" in listed.stdout
-    assert world.cli("sweep", "--delete", "--yes").returncode == 0
+    assert world.cli("orphans", "--delete", "--yes").returncode == 0
     assert [h["id"] for h in world.hooks("one")] != []
     assert all(h["id"] != 991 for h in world.hooks("one"))
 
@@ -240,13 +240,13 @@ def test_accept_drift_and_rotate_edit_the_yaml_and_keep_its_comments(world: Worl
     assert "release" in text
     assert "# a comment that stays" in text
     assert world.cli("plan", "--detailed-exitcode").returncode in {0, 2}
-    first = world.cli("key", "EventSource/one").stdout
+    first = world.cli("signing-key", "EventSource/one").stdout
     rotated = world.cli("rotate", "EventSource/one", "--dir", str(world.manifests))
     assert rotated.returncode == 0, rotated.stderr
     assert "keyRotation: 1" in (world.manifests / "source-one.yaml").read_text()
     assert world.cli("apply", "--yes").returncode == 0
-    assert world.cli("key", "EventSource/one").stdout != first
-    assert world.cli("key", "EventSource/one", "--previous").stdout == first
+    assert world.cli("signing-key", "EventSource/one").stdout != first
+    assert world.cli("signing-key", "EventSource/one", "--previous").stdout == first
 
 
 def test_ping_asks_the_provider_for_a_test_delivery(world: World) -> None:

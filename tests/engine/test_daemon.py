@@ -171,7 +171,7 @@ def test_f5_no_secret_stands_in_any_output_or_in_any_byte_of_the_state(wide: Wor
             ("doctor",),
         )
     ]
-    signing = wide.cli("key", "EventSource/one").stdout.strip()
+    signing = wide.cli("signing-key", "EventSource/one").stdout.strip()
     assert len(signing) >= 32
     wide.process.terminate()
     wide.process.wait()
@@ -193,7 +193,7 @@ def test_healthz_readyz_and_metrics_answer(world: World) -> None:
     assert urllib.request.urlopen(f"{base}/healthz").read() == b"ok\n"
     assert urllib.request.urlopen(f"{base}/readyz").status == 200
     text = urllib.request.urlopen(f"{base}/metrics").read().decode()
-    assert 'reconciler_resources{kind="EventSource",ready="True"} 1.0' in text
+    assert 'reconciler_resources{condition="Ready",kind="EventSource",status="True"} 1.0' in text
     assert 'reconciler_apply_operations_total{action="create",outcome="done",type="github/repository-webhook"} 1.0' in text
     assert world.cli("healthcheck").returncode == 0
 

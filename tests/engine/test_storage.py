@@ -114,7 +114,7 @@ def test_n15_a_state_that_cannot_be_used_is_refused_with_its_name_and_a_next_ste
     told = done.stdout + done.stderr
     assert str(path) in told
     assert re.search(r"RC70(01|09|70)", told)
-    assert "rebuild" in told or "mv " in told
+    assert "recover" in told or "mv " in told
     no_traceback(told)
     assert (path.read_bytes() if path.is_file() else None) == before
 

@@ -423,8 +423,8 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
         )
         metrics.observe_execution(ended)
         lines = metrics.render().decode().splitlines()
-    queues = [line for line in lines if line.startswith("reconciler_stage_queue{")]
-    assert queues == ['reconciler_stage_queue{stage="s"} 1.0', 'reconciler_stage_queue{stage="s@other"} 1.0']
+    queues = [line for line in lines if line.startswith("reconciler_stage_queued_items{")]
+    assert queues == ['reconciler_stage_queued_items{stage="s"} 1.0', 'reconciler_stage_queued_items{stage="s@other"} 1.0']
     assert 'reconciler_executions_total{result="passed",stage="s@other"} 1.0' in lines
 
 

@@ -146,7 +146,7 @@ def test_b5_a_damaged_database_is_refused_untouched_and_the_message_names_the_wa
     with pytest.raises(StateError) as caught:
         open_store(tmp_path)
     assert caught.value.code in {"RC7009", "RC7001"}
-    assert "rebuild" in caught.value.hint
+    assert "recover" in caught.value.hint
     assert file.read_bytes() == bytes(data)
 
 
