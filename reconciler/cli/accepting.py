@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from reconciler.cli.edit import EditableDocument, child, scalar
+from reconciler.drivers.specs import OBJECT_KINDS
 from reconciler.engine.foreign import is_hidden
 from reconciler.model.plan import Change
-from reconciler.model.resources import Kind, Resource
+from reconciler.model.resources import Resource
 
 
 def accept(document: EditableDocument, resource: Resource, changes: Iterable[Change]) -> list[str]:
@@ -24,7 +25,7 @@ def accept(document: EditableDocument, resource: Resource, changes: Iterable[Cha
 
 
 def _write(document: EditableDocument, resource: Resource, pointer: str, value: Any) -> bool:
-    if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
+    if resource.id.kind in OBJECT_KINDS:
         return _set(document, pointer.split("/")[1:], value)
     if pointer == "/events" and isinstance(value, list | tuple):
         _events(document, [str(one) for one in value])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.buddy.runs import epoch_of
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.events import Delivery, Hook, Refusal, Rejection

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from reconciler.drivers.github import driver
 from reconciler.drivers.github.decoration import fitting, link_of, name_of, plain
+from reconciler.drivers.github.driver import driver
 from reconciler.model.errors import NotFound, ValidationFailed
 from tests.github.simulator import Hands
 from tests.github.test_reporting import MARKER, WEB, hands, on, on_commit, on_deployment, posts, request, sha, statuses

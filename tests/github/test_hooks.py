@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.drivers.github.renames import renamed_to
 from reconciler.model.errors import (
     AuthFailed,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.payload import repository_of
 from reconciler.drivers.semaphore.times import epoch_of, iso_of
 from reconciler.model.errors import NotFound, ProviderProtocolError

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.names import marker_of
 from reconciler.model.errors import (
     AuthFailed,
