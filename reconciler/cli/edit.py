@@ -16,10 +16,11 @@ from typing import Any
 
 import yaml
 
+from reconciler.drivers.specs import OBJECT_KINDS
 from reconciler.engine.foreign import is_hidden
 from reconciler.model.errors import UsageError
 from reconciler.model.plan import Change
-from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.resources import Resource, ResourceId
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*\Z")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
@@ -241,7 +242,7 @@ def accept(document: EditableDocument, resource: Resource, changes: Iterable[Cha
 
 
 def _accept_field(document: EditableDocument, resource: Resource, pointer: str, value: Any) -> bool:
-    if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
+    if resource.id.kind in OBJECT_KINDS:
         return _set_path(document, pointer.split("/")[1:], value)
     if pointer == "/events" and isinstance(value, list | tuple):
         _accept_events(document, [str(name) for name in value])

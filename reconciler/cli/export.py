@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from reconciler.drivers.capabilities import Path
+from reconciler.drivers.specs import SPECS, spec_of
 from reconciler.engine.controller import Controller
 from reconciler.engine.foreign import Veil, origin_of
 from reconciler.engine.operations import link_of
@@ -17,7 +19,7 @@ from reconciler.model.resources import ResourceId
 
 _FOREIGN = Veil(lambda _: "")
 """Of a URL only scheme and host are written: its path may be a credential."""
-_KINDS = {"github/repository-webhook": "repository", "github/organization-webhook": "organization", "buddy/webhook": "workspace"}
+_RULES = {rule.type: rule for spec in SPECS.values() for rule in spec.export}
 
 
 async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iterable[str]) -> str:
@@ -38,18 +40,18 @@ async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iter
     return "".join(documents) or "# nothing exists there\n"
 
 
-def _scopes(provider: str, wanted: list[str], account: str) -> list[Scope]:
-    if provider == "github":
-        return [
-            Scope("github/repository-webhook", one) if "/" in one else Scope("github/organization-webhook", one) for one in wanted
-        ]
-    if provider == "semaphore":
-        return (
-            [Scope("semaphore/notification", account)] if not wanted else [Scope("semaphore/notification", one) for one in wanted]
-        )
-    if provider == "buddy":
-        return [scope for one in wanted for scope in (Scope("buddy/integration", one), Scope("buddy/webhook", one))]
-    raise ReconcilerError(f"export does not know {provider}", code="RC6010")
+def _scopes(provider: str, requested: list[str], account: str) -> list[Scope]:
+    rules = spec_of(provider).export
+    if not rules:
+        raise ReconcilerError(f"export does not know {provider}", code="RC6010")
+    if not requested:
+        return [Scope(rule.type, account) for rule in rules if rule.account]
+    return [
+        Scope(rule.type, name)
+        for name in requested
+        for rule in rules
+        if rule.qualified is None or rule.qualified == ("/" in name)
+    ]
 
 
 def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str:
@@ -94,10 +96,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[str, Any]:
-    if scope.type == "buddy/integration":
+    rule = _RULES[scope.type]
+    if not rule.resource:
         shown = {k: v for k, v in one.attributes.items() if v not in (None, [], {})}
         return _manifest(
-            "BuddyIntegration",
+            rule.kind,
             str(one.attributes.get("identifier", one.external_id)),
             {
                 "integration": {"name": integration.name},
@@ -106,30 +109,40 @@ def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[st
                 "lifecycle": {"management": "observe", "adopt": "ifIdentical"},
             },
         )
-    if scope.type == "semaphore/notification":
-        rules = [one.attributes.get("rule") or {}, *one.attributes.get("further_rules", ())]
-        projects = sorted({p for rule in rules for p in rule.get("filter", {}).get("projects", [])})
+    if rule.names:
+        names = sorted({str(name) for path in rule.names for name in _at(one.attributes, path)})
         return _manifest(
-            "EventSource",
+            rule.kind,
             one.natural_key,
             {
                 "integration": {"name": integration.name},
-                "resource": {"type": "project", "names": projects or ["unknown"]},
+                "resource": {"type": rule.resource, "names": names or ["unknown"]},
                 "lifecycle": {"management": "observe"},
             },
         )
     events = [{"type": str(event)} for event in one.attributes.get("events", [])]
     name = scope.key.rpartition("/")[2]
     return _manifest(
-        "EventSource",
+        rule.kind,
         f"{name}-{one.external_id}",
         {
             "integration": {"name": integration.name},
-            "resource": {"type": _KINDS[scope.type], "name": name},
+            "resource": {"type": rule.resource, "name": name},
             "events": events,
             "lifecycle": {"management": "observe", "adopt": "ifIdentical", "externalId": str(one.external_id)},
         },
     )
+
+
+def _at(value: Any, path: Path) -> Iterator[Any]:
+    """Yield every value at ``path``; ``*`` is each item of a list."""
+    if not path:
+        yield value
+    elif path[0] == "*":
+        for item in value if isinstance(value, list | tuple) else ():
+            yield from _at(item, path[1:])
+    elif isinstance(value, Mapping) and path[0] in value:
+        yield from _at(value[path[0]], path[1:])
 
 
 def _manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
     elif output == "markdown":
         document(render.render_markdown(planned, problems, approvable=approvable) + "\n")
     elif output == "github":
-        document(render.render_github(planned, problems) + "\n")
+        document(render.render_annotations(planned, problems) + "\n")
     elif output == "sarif":
         document(render.render_sarif((*problems, *planned.unread), version=__version__))
     else:

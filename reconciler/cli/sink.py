@@ -203,7 +203,7 @@ def _but_tabs(text: str) -> str:
 
 
 def _neutral(line: str) -> str:
-    """In a job of GitHub Actions a line can be a command to its runner: ours are written by `document` only."""
+    """In a workflow job a line can be a command to its runner: ours are written by `document` only."""
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return line
     bare = line.lstrip()

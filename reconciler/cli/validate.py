@@ -99,7 +99,7 @@ def _show(desired: Desired, files: int, output: str) -> None:
     elif output == "github":
         from reconciler.planning import render
 
-        document(render.render_github(None, problems) + "\n")
+        document(render.render_annotations(None, problems) + "\n")
     else:
         for problem in problems:
             for line in problem_lines(problem):

@@ -412,7 +412,7 @@ VERBS: tuple[Verb, ...] = (
         "misc",
         "run the simulated providers on loopback, for trials and for CI",
         (
-            _arg("provider", nargs="*", metavar="PROVIDER", help="github, semaphore, buddy (default: all)"),
+            _arg("provider", nargs="*", metavar="PROVIDER", help="a simulated provider (default: all)"),
             _arg("--port", type=int, default=0, help="first port (default: free ports, printed)"),
         ),
     ),

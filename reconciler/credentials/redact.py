@@ -15,6 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from reconciler.drivers.specs import TOKEN_PATTERNS
+from reconciler.model.secrets import OTHER_TOKENS
+
 MASK = "***"
 MIN_LENGTH = 6
 """Shorter values are not looked for: they would mask half of every text, and are no secrets."""
@@ -22,10 +25,9 @@ _LINE = 16
 """Lines of a secret of several lines (a private key) are looked for one by one when they are at least this long."""
 
 _PATTERNS = re.compile(
-    r"gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_.-]{20,64}|(?:AKIA|ASIA)[0-9A-Z]{16}"
-    r"|dop_v1_[a-f0-9]{64}|NRAK-[A-Z0-9]{27}|dckr_pat_[A-Za-z0-9_-]{20,64}|xox[abeoprs]-[A-Za-z0-9-]{10,200}|whsec_[A-Za-z0-9+/=_-]{24,100}"
+    "|".join((*TOKEN_PATTERNS, *OTHER_TOKENS))
     # A run starts at its boundary only: else a hostile text of "eyJeyJeyJ…" would be read again from every position.
-    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,4000}\.[A-Za-z0-9_-]{2,8000}\.[A-Za-z0-9_-]{0,2000}"
+    + r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,4000}\.[A-Za-z0-9_-]{2,8000}\.[A-Za-z0-9_-]{0,2000}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]|-(?!----)){0,16000}(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
 )
 _HEADER = re.compile(r"(?i)\b(bearer|token|basic)([ :=]{1,3}[\"']?)([A-Za-z0-9._~+/=-]{12,4000})")

@@ -1,6 +1,7 @@
 """The contracts between the engine and a provider driver. Read this before writing one.
 
-A driver is a folder ``reconciler/drivers/<provider>/`` and one line in `reconciler.drivers.registry`. It makes one attempt
+A driver is a folder ``reconciler/drivers/<provider>/`` (``spec.py``: what it is, ``driver.py``: what it does) and one
+line each in `reconciler.drivers.specs` and `reconciler.drivers.registry`. It makes one attempt
 and raises a typed `reconciler.model.errors.ProviderError`; when to try again is decided in the engine. It keeps no state:
 whatever it needs to remember between calls comes back to it as ``validators``.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reconciler.drivers.capabilities import ProviderLimits as ProviderLimits
 from reconciler.model.events import Delivery, Hook, PastDelivery, Rejection
 from reconciler.model.executions import DeploymentRequest, LogLines, Run, RunIntent, RunReport, StatusReport
 from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
@@ -184,18 +186,6 @@ class Authenticator(Protocol):
 
     async def refresh(self) -> bool:
         """After a 401: fetch a new token if this kind can (read the secret again); False when there is nothing to refresh."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderLimits:
-    """A provider's published limits; 0 is "none"."""
-
-    writes_per_minute: int = 0
-    writes_per_hour: int = 0
-    points_per_minute: int = 0
-    read_points: int = 1
-    write_points: int = 5
-    concurrent: int = 64
 
 
 class Receiver(Protocol):

@@ -10,10 +10,10 @@ from typing import cast
 from reconciler.drivers.base import Driver
 
 _MODULES = {
-    "github": "reconciler.drivers.github",
-    "semaphore": "reconciler.drivers.semaphore",
-    "buddy": "reconciler.drivers.buddy",
-    "http": "reconciler.drivers.builtin",
+    "github": "reconciler.drivers.github.driver",
+    "semaphore": "reconciler.drivers.semaphore.driver",
+    "buddy": "reconciler.drivers.buddy.driver",
+    "http": "reconciler.drivers.builtin.driver",
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver
 from reconciler.drivers.common import PassApi
+from reconciler.drivers.specs import OBJECT_KINDS
 from reconciler.engine.context import Context
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
@@ -18,7 +19,7 @@ from reconciler.model.resources import DerivedKeyRef, Kind, Resource, ResourceId
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Fingerprint
 
-REMOTE_KINDS = frozenset({Kind.EVENT_SOURCE.value, Kind.BUDDY_INTEGRATION.value})
+REMOTE_KINDS = frozenset({Kind.EVENT_SOURCE.value, *OBJECT_KINDS})
 """Kinds that own remote objects."""
 
 ReadSecret = Callable[[SecretRef], SecretValue]

@@ -24,7 +24,7 @@ class FilterResult:
 
 PASSES = FilterResult()
 EVERY = "*"
-"""What GitHub calls all events."""
+"""The event type that means all events."""
 
 
 def judge(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
@@ -75,7 +75,7 @@ def _shown(one: Mapping[str, Any]) -> str:
 def from_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, headers: Mapping[str, str]) -> FilterResult:
     """Return whether a source lets an event through: one of its ``events`` has one of ``types`` and its filters hold; none: all pass.
 
-    Types fold case: Buddy's events may be written in lower case.
+    Types are compared without regard to case: manifests may use either.
     """
     names = {one.casefold() for one in types}
     wanted = spec.get("events") or ()

@@ -105,7 +105,7 @@ class Intake:
     def _level(self, body: bytes, hashed: int, *, parsed: bool) -> None:
         """Make every refusal the same work over the body, so that its time does not tell which sources there are.
 
-        ``hashed``: how many keys the body was hashed with; ``parsed``: whether it was read as JSON, as Buddy's proof asks for.
+        ``hashed``: how many keys the body was hashed with; ``parsed``: whether it was read as JSON, because its proof is in the body.
         """
         most = max(map(len, self._keys.values()), default=1)
         for _ in range(most - hashed):

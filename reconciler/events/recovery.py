@@ -1,7 +1,7 @@
 """Missed deliveries: what a provider says it sent, or shows to have happened, against what is in the inbox.
 
-GitHub keeps a list of deliveries: what failed there and is not here is sent again by it, or read from the list where that does
-not help. Semaphore and Buddy keep none: what their events are about is polled, and taken in under the same identity.
+Where the provider keeps a list of deliveries, those that failed and are not in the inbox are redelivered, or read from the list.
+Where it keeps none, the objects that its events are about are polled; their events have the same identity.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from reconciler.model.resources import ResourceId
 OVERLAP_S = 900.0
 """How far before the last sweep a sweep looks again: deliveries come late, and lists later."""
 MOST_S = 3 * 86_400.0
-"""GitHub keeps deliveries for three days (seven on an Enterprise server)."""
+"""Providers that keep deliveries keep them for three days or longer."""
 YOUNG_S = 15.0
 """A delivery that began this short ago may still be on its way."""
 ARRIVE_S = 8.0
 """How long a delivery that was sent again is waited for."""
 AT_ONCE = 4
 HOOK_S = 3.6
-"""Seconds between two sweeps for each webhook: a thousand lists an hour, a fifth of what GitHub allows one token."""
+"""Seconds between two sweeps for each webhook: a thousand lists an hour, a fifth of what the strictest provider allows one token."""
 
 
 @dataclass(slots=True)

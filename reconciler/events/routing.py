@@ -129,7 +129,7 @@ def _began(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict
     if provider:
         origin["provider"] = provider
     by = event.headers.get(BY, "") if event.origin is Origin.MANUAL else ""
-    about = about_of(str(event.source), event.type, payload, origin, web=web if provider == "github" else "", by=by)
+    about = about_of(str(event.source), event.type, payload, origin, web=web, by=by)
     return {**origin, "about": about}
 
 

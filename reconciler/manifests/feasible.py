@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.drivers.capabilities import ExecutorRule
+from reconciler.drivers.specs import OBJECT_KINDS, spec_of
+from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
 from reconciler.manifests.templates import has_template, looks_like_template
@@ -27,8 +30,6 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _WRITTEN_OUT = (
     "Write scheme, host and port out; templates may follow after the host, as in https://deploy.example/${{ inputs.ID }}."
 )
-_PAYLOAD_KEYS = 9
-"""GitHub takes ten keys; one is the execution's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,9 @@ def impossible(kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle) -> Iter
         yield from _group(spec)
     elif kind == "Secret":
         yield from _secret(spec)
-    elif kind == "BuddyIntegration":
-        yield from _buddy(spec)
+    elif kind in OBJECT_KINDS:
+        for items, pointer, what in repeatable(OBJECT_KINDS[kind][1], spec):
+            yield from _twice(items, pointer, what)
 
 
 def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -223,11 +225,10 @@ def _executor(kind: str, inner: Mapping[str, Any]) -> Iterator[Found]:
     at = "/spec/executor/spec"
     if kind == "http":
         yield from _http(inner, at)
-    elif kind == "semaphore" and not inner.get("ref") and not inner.get("task"):
-        yield Found("RC1203", at, "the executor semaphore needs spec.ref, or spec.task", "For example `ref: refs/heads/main`.")
-    elif kind == "github" and len(inner.get("clientPayload", {})) > _PAYLOAD_KEYS:
-        hint = "GitHub takes ten, and one is the execution's id. Put some of them into an object of their own."
-        yield Found("RC1278", f"{at}/clientPayload", f"clientPayload has more than {_PAYLOAD_KEYS} keys", hint)
+    rule = spec_of(kind).executor or ExecutorRule(resource="")
+    for key, most in rule.most_keys.items():
+        if len(inner.get(key, {})) > most:
+            yield Found("RC1278", f"{at}/{key}", f"{key} has more than {most} keys", rule.most_keys_hint)
 
 
 def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
@@ -272,14 +273,6 @@ def _secret(spec: Mapping[str, Any]) -> Iterator[Found]:
             yield Found("RC1276", pointer, "the path names a folder, not a file")
     if "address" in spec.get("vault", {}):
         yield from _address(spec["vault"]["address"], "/spec/vault/address", query=False)
-
-
-def _buddy(spec: Mapping[str, Any]) -> Iterator[Found]:
-    yield from _twice(spec.get("allowed_pipelines", ()), "/spec/allowed_pipelines", "pipeline")
-    for key in ("users", "groups"):
-        given = spec.get("permissions", {}).get(key, ())
-        named = [next((one[name] for name in ("id", "name", "email") if name in one), None) for one in given]
-        yield from _twice(named, f"/spec/permissions/{key}", key.removesuffix("s"))
 
 
 __all__ = ["Found", "called_urls", "impossible"]

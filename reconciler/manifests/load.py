@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any, Protocol
 
+from reconciler.drivers.specs import OBJECT_KINDS, SINKS, spec_of
 from reconciler.manifests.consequences import names_unread, without_consequences
 from reconciler.manifests.feasible import called_urls
 from reconciler.manifests.nearest import Guesses
@@ -24,7 +25,9 @@ MAX_PROBLEMS = 1_000
 MAX_OF_FILE = 10
 MAX_IN_CIRCLE = 8
 _SECRET = Kind.SECRET.value
-_WRITTEN_AS = {"/spec/access_key/": "/spec/access_key_id/", "/spec/secret_key/": "/spec/secret_access_key/"}
+_WRITTEN_AS = {
+    f"/spec/{key}/": f"/spec/{other}/" for _, rules in OBJECT_KINDS.values() for other, key in rules.key_aliases.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,24 +257,23 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses)
     elif pointer == "/spec/executor/integration/name":
         for problem in stage_problems(str(provider), spec):
             entry.say(*problem)
-    if pointer.startswith("/spec/sink/") and provider != "github":
-        entry.say("RC1213", pointer, f"a commit status needs an Integration of type github, {target.id.name} is {provider}")
+    sink = pointer.split("/")[3] if pointer.startswith("/spec/sink/") else ""
+    if sink in SINKS and provider != SINKS[sink].name:
+        message = f"{sink} needs an Integration of type {SINKS[sink].name}, {target.id.name} is {provider}"
+        entry.say("RC1213", pointer, message)
     if pointer != "/spec/integration/name":
         return
-    if entry.id.kind == Kind.BUDDY_INTEGRATION.value and provider != "buddy":
-        entry.say("RC1213", pointer, f"a BuddyIntegration needs an Integration of type buddy, {target.id.name} is {provider}")
+    owner = OBJECT_KINDS[entry.id.kind][0].name if entry.id.kind in OBJECT_KINDS else provider
+    if provider != owner:
+        message = f"a {entry.id.kind} needs an Integration of type {owner}, {target.id.name} is {provider}"
+        entry.say("RC1213", pointer, message)
     if entry.id.kind == Kind.EVENT_SOURCE.value:
         if spec.get("type") not in (None, provider):
             entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
             return
-        allowed = {
-            "github": {"repository", "organization"},
-            "semaphore": {"project"},
-            "gitlab": {"project", "group"},
-            "buddy": {"workspace", "project"},
-        }.get(str(provider))
+        allowed = spec_of(str(provider)).sources
         kind = spec.get("resource", {}).get("type")
-        if allowed is not None and kind is not None and kind not in allowed:
+        if allowed and kind is not None and kind not in allowed:
             entry.say(
                 "RC1213",
                 "/spec/resource/type",
@@ -312,9 +314,10 @@ def _named(parsed: Parsed) -> Iterator[tuple[str, str, str]]:
     executor = spec.get("executor")
     if isinstance(executor, Mapping) and isinstance(executor.get("integration"), Mapping):
         yield Kind.INTEGRATION.value, str(executor["integration"]["name"]), "/spec/executor/integration/name"
-    sink = spec.get("sink", {}).get("githubCommitStatus")
-    if isinstance(sink, Mapping):
-        yield Kind.INTEGRATION.value, str(sink["integration"]["name"]), "/spec/sink/githubCommitStatus/integration/name"
+    for key in SINKS:
+        sink = spec.get("sink", {}).get(key)
+        if isinstance(sink, Mapping):
+            yield Kind.INTEGRATION.value, str(sink["integration"]["name"]), f"/spec/sink/{key}/integration/name"
     if parsed.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
         for number, one in enumerate(spec.get("connections", ())):
             yield SOURCE_KINDS[one["type"]], str(one["name"]), f"/spec/connections/{number}/name"

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.drivers.specs import OBJECT_KINDS, SPELLINGS, spec_of
+from reconciler.manifests.objects import canonical_object
 from reconciler.model.resources import Adopt, DeletionPolicy, DriftMode, IgnoreRule, Lifecycle, Management, Suspension
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -20,37 +22,9 @@ _PREFIXES = (
     "TYPE_",
 )
 _FOLDED_KEYS = frozenset({"use", "type", "filterOperator", "timeoutBehavior", "provider", "results"})
-_BUDDY_TYPES = {
-    "github": "GIT_HUB",
-    "gitlab": "GIT_LAB",
-    "aws": "AMAZON",
-    "amazon": "AMAZON",
-    "azure": "AZURE_CLOUD",
-    "AZURE": "AZURE_CLOUD",
-    "dockerhub": "DOCKER_HUB",
-    "digitalocean": "DIGITAL_OCEAN",
-    "google": "GOOGLE_SERVICE_ACCOUNT",
-    "newrelic": "NEW_RELIC",
-}
-_BUDDY_KEYS = {"access_key_id": "access_key", "secret_access_key": "secret_key"}
 _DURATION_KEYS = frozenset({"timeout", "backoff", "interval"})
 _OPAQUE = frozenset({"payload", "clientPayload", "parameters", "variables", "inputs", "headers", "data", "labels", "permissions"})
 """Keys whose mapping is the user's own: nothing below is folded."""
-_PROVIDERS = {
-    "SEMAPHORE": "semaphore",
-    "GIT_HUB": "github",
-    "GIT_LAB": "gitlab",
-    "BUDDY": "buddy",
-    "AMAZON": "aws",
-    "AZURE": "azure",
-    "AZURE_CLOUD": "azure",
-    "GOOGLE": "google",
-    "GOOGLE_SERVICE_ACCOUNT": "google",
-    "DOCKER_HUB": "dockerhub",
-    "DIGITAL_OCEAN": "digitalocean",
-    "NEW_RELIC": "newrelic",
-    "SPINNAKER": "spinnaker",
-}
 
 
 def seconds(value: Any) -> float:
@@ -68,13 +42,13 @@ def canonical_spec(kind: str, spec: Mapping[str, Any]) -> tuple[dict[str, Any], 
     """Return the spec in canonical form, and its lifecycle."""
     rest = {key: value for key, value in spec.items() if key != "lifecycle" and value is not None}
     lifecycle = lifecycle_of(spec.get("lifecycle") or {})
-    if kind == "BuddyIntegration":
-        return _buddy(rest), lifecycle
+    if kind in OBJECT_KINDS:
+        return canonical_object(OBJECT_KINDS[kind][1], rest), lifecycle
     folded = _fold(rest)
     if kind in {"EventSource", "Integration"} and "type" in folded:
-        folded["type"] = "schedule" if folded["type"] == "scheduled" else _PROVIDERS.get(folded["type"], folded["type"])
+        folded["type"] = "schedule" if folded["type"] == "scheduled" else SPELLINGS.get(folded["type"], folded["type"])
     if kind == "Stage":
-        folded["executor"]["type"] = _PROVIDERS.get(folded["executor"]["type"], folded["executor"]["type"])
+        folded["executor"]["type"] = SPELLINGS.get(folded["executor"]["type"], folded["executor"]["type"])
         _one_form(folded["executor"])
     if kind == "Integration" and isinstance(folded.get("url"), str):
         folded["url"] = folded["url"].rstrip("/")
@@ -101,7 +75,7 @@ def _fold(value: Any, key: str = "") -> Any:
 
 
 def word(value: str) -> str:
-    """Return an enum value in its short form: ``AUTH_TYPE_GITHUB_APP`` → ``github-app``."""
+    """Return an enum value in its short form: ``AUTH_TYPE_ACCESS_KEY`` → ``access-key``."""
     for prefix in _PREFIXES:
         if value.startswith(prefix):
             return value.removeprefix(prefix).lower().replace("_", "-")
@@ -109,23 +83,17 @@ def word(value: str) -> str:
 
 
 def _one_form(executor: dict[str, Any]) -> None:
-    """Parameters as a map, and Semaphore's ``branch`` as ``ref``."""
+    """Parameters as a map, and one spelling of each key."""
     inner = executor.get("spec")
     if not inner:
         return
     inner = executor["spec"] = dict(inner)
     if isinstance(inner.get("parameters"), list):
         inner["parameters"] = {one["name"]: one["value"] for one in inner["parameters"]}
-    if executor["type"] == "semaphore" and "branch" in inner:
-        inner.setdefault("ref", inner.pop("branch"))
-
-
-def _buddy(spec: dict[str, Any]) -> dict[str, Any]:
-    """Buddy's body keeps Buddy's own spelling; only where its documentation has two is one chosen (the parameter table's)."""
-    out = {_BUDDY_KEYS.get(key, key): value for key, value in spec.items()}
-    out["type"] = _BUDDY_TYPES.get(out["type"], out["type"])
-    out.setdefault("scope", "PROJECT" if "project_name" in out else "WORKSPACE")
-    return out
+    rule = spec_of(executor["type"]).executor
+    for other, key in rule.aliases.items() if rule is not None else ():
+        if other in inner:
+            inner.setdefault(key, inner.pop(other))
 
 
 def lifecycle_of(raw: Mapping[str, Any]) -> Lifecycle:

@@ -21,7 +21,7 @@ from reconciler.model.codec import from_json, to_json
 from reconciler.model.resources import Kind, Lifecycle
 from reconciler.model.values import digest_of
 
-LOADER_VERSION = "10"
+LOADER_VERSION = "11"
 """Raised whenever what a file means changes: cached results of older loaders are not used."""
 
 

@@ -1,4 +1,4 @@
-"""How each provider spells its names and URLs: what it can have none of is refused before it is asked. Pure."""
+"""Names and URLs that a provider cannot have: they are refused before any request is sent. Pure."""
 
 from __future__ import annotations
 
@@ -9,146 +9,114 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.drivers.capabilities import AccountRule, NameRule
+from reconciler.drivers.specs import is_event, spec_of
 from reconciler.manifests.templates import has_template
-from reconciler.model.event_types import EVENT_TYPES, is_event
 
-_ACCOUNT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38})\Z")
-_REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
-_PATH = re.compile(r"[A-Za-z0-9_.-]{1,255}\Z")
-_WORKSPACE = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,98}[a-z0-9])?\Z")
-_GLOB = {
-    "github": re.compile(r"[A-Za-z0-9._*?\[\]!-]+\Z"),
-    "workspace": re.compile(r"[a-z0-9_*?\[\]!-]+\Z"),
-    "buddy": re.compile(r"[A-Za-z0-9._*?\[\]!-]+\Z"),
-}
-_PAGES = frozenset({
-    "orgs", "organizations", "users", "enterprises", "settings", "apps", "marketplace", "login", "about", "topics", "search",
-    "sponsors", "features", "notifications", "repos", "api", "new", "explore", "collections", "codespaces", "issues", "pulls",
-})  # fmt: skip
-"""First parts of a path on github.com that are pages of GitHub's own, never an account."""
-Wrong = tuple[str, str]
+Invalid = tuple[str, str]
 """(message, hint)"""
 
 
-def account_problem(kind: str, url: str) -> Wrong | None:
-    """Return what is wrong with the URL of an Integration of type ``kind``: the account is read out of it."""
+def account_problem(provider: str, url: str) -> Invalid | None:
+    """Return why the URL of an Integration of ``provider`` does not name an account."""
+    rule = spec_of(provider).account
+    if rule is None:
+        return None
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        return None  # said of its spelling already
+        return None  # its spelling is reported elsewhere
     path = [part for part in parts.path.split("/") if part]
-    if kind == "github":
-        return _github_account(path)
-    if kind == "semaphore":
-        return _semaphore_account(host, path)
-    if kind == "buddy" and (len(path) > 1 or (path and not _WORKSPACE.match(path[0]))):
-        return "the URL names no workspace of Buddy", "For example https://app.buddy.works/WORKSPACE."
+    return _path_problem(rule, path) if rule.path else _host_problem(rule, host, path)
+
+
+def _path_problem(rule: AccountRule, path: list[str]) -> Invalid | None:
+    hint = f"For example {rule.example}."
+    if path and path[0].lower() in rule.reserved:
+        word = rule.example.rpartition("/")[2]
+        account = path[1] if len(path) == 2 and re.fullmatch(rule.path, path[1]) else word
+        message = f"the URL names no {rule.what}: /{path[0]}/ is a page of the provider"
+        return message, f"Write {rule.example.removesuffix(word)}{account}."
+    if re.fullmatch(rule.path, "/".join(path)) is None:
+        return f"the URL names no {rule.what}", hint
     return None
 
 
-def _github_account(path: list[str]) -> Wrong | None:
-    hint = "For example https://github.com/ACCOUNT."
-    if not 1 <= len(path) <= 2:
-        return "the URL names no GitHub account", hint
-    if path[0].lower() in _PAGES:
-        meant = path[1] if len(path) == 2 and _ACCOUNT.match(path[1]) else "ACCOUNT"
-        return f"the URL names no GitHub account: /{path[0]}/ is a page of GitHub's own", f"Write https://github.com/{meant}."
-    if not _ACCOUNT.match(path[0]):
-        return f"'{path[0]}' is no name that a GitHub account can have", hint
-    return None if len(path) == 1 or _is_repository(path[1]) else (f"'{path[1]}' is no name that a repository can have", hint)
-
-
-def _semaphore_account(host: str, path: list[str]) -> Wrong | None:
-    hint = "For example https://ORGANIZATION.semaphoreci.com."
-    if path and host.endswith(".semaphoreci.com"):
-        return "the URL of a Semaphore organization has no path", hint
+def _host_problem(rule: AccountRule, host: str, path: list[str]) -> Invalid | None:
+    hint = f"For example {rule.example}."
+    if path and host.endswith(f".{rule.domain}"):
+        return f"the URL of a {rule.what} has no path", hint
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        cloud = host == "semaphoreci.com" or host.endswith(".semaphoreci.com")
-        if "." not in host.strip(".") or (cloud and host.count(".") != 2):
-            return "the URL names no organization", hint
+        own = host == rule.domain or host.endswith(f".{rule.domain}")
+        if "." not in host.strip(".") or (own and host.count(".") != rule.domain.count(".") + 1):
+            return f"the URL names no {rule.what}", hint
     return None
 
 
-def _is_repository(name: str) -> bool:
-    return bool(_REPOSITORY.match(name)) and name not in {".", ".."} and not name.lower().endswith(".git")
+def name_problem(provider: str, kind: str, name: str) -> Invalid | None:
+    """Return why ``name`` cannot be the name of a ``kind`` (repository, organization, project …) of ``provider``."""
+    rule = spec_of(provider).sources.get(kind)
+    if rule is None or re.fullmatch(rule.pattern, name):
+        return None
+    return f"'{name}' is not a valid name of {_a(kind)}", rule.hint
 
 
-def name_problem(provider: str, kind: str, name: str) -> Wrong | None:
-    """Return why ``name`` can be no ``kind`` (repository, organization, project …) of ``provider``."""
-    parts = name.split("/")
-    if provider == "github" and kind == "organization" and not _ACCOUNT.match(name):
-        return f"'{name}' is no name that an organization can have", "Write its name as in its URL, without a slash."
-    if provider == "github" and kind == "repository":
-        owner = parts[0] if len(parts) == 2 else "x"
-        if len(parts) > 2 or not _ACCOUNT.match(owner) or not _is_repository(parts[-1]):
-            return f"'{name}' is no name that a repository can have", "Write `repo`, or `owner/repo`."
-    if provider == "semaphore" and name.startswith("/"):
-        return f"'{name}' is no name that a project can have", "For many projects use `resource.match`."
-    if provider == "buddy" and kind == "workspace" and not _WORKSPACE.match(name):
-        return f"'{name}' is no name that a workspace can have", "Write its domain as in its URL, in lower case."
-    if provider == "buddy" and kind == "project" and (len(parts) > 2 or not all(_PATH.match(part) for part in parts)):
-        return f"'{name}' is no name that a project can have", "Write `project`, or `workspace/project`, as in its URL."
-    if provider == "gitlab" and not all(_PATH.match(part) for part in parts):
-        return f"'{name}' is no path that a {kind} can have", "For example `group/project`."
-    return None
+def match_problem(provider: str, kind: str, pattern: str) -> Invalid | None:
+    """Return why the glob ``pattern`` cannot match any ``kind`` of ``provider``."""
+    rule = spec_of(provider).sources.get(kind, NameRule())
+    if not rule.match:
+        return f"{kind}s are selected by name, not by pattern", rule.match_hint
+    if re.fullmatch(rule.match, pattern):
+        return None
+    return f"'{pattern}' cannot match the name of {_a(kind)}", rule.match_hint
 
 
-def match_problem(provider: str, kind: str, pattern: str) -> Wrong | None:
-    """Return why the glob ``pattern`` can match no ``kind`` of ``provider``."""
-    if provider == "github" and kind == "organization":
-        return "organizations are named, not matched", "Use `name` or `names`."
-    owner, slash, rest = pattern.rpartition("/")
-    if provider == "github" and ((slash and not _ACCOUNT.match(owner)) or not _GLOB["github"].match(rest)):
-        return f"'{pattern}' matches no name that a repository can have", "For example `svc-*`, or `owner/svc-*`."
-    if provider == "buddy" and not _GLOB["workspace" if kind == "workspace" else "buddy"].match(pattern):
-        return f"'{pattern}' matches no name that a {kind} can have", f"The names of the {kind}s are matched: no slash, no space."
-    if provider == "semaphore" and pattern.startswith("/"):
-        return f"'{pattern}' matches no name that a project can have", "A pattern has `*` and `?`; it is no regular expression."
-    return None
+def _a(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
 def source_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (code, pointer, message, hint) of what an event source of ``provider`` names that there cannot be."""
-    wanted = spec.get("resource", {})
-    kind = str(wanted.get("type", ""))
-    given = {"/spec/resource/name": wanted["name"]} if "name" in wanted else {}
-    given |= {f"/spec/resource/names/{index}": name for index, name in enumerate(wanted.get("names", ()))}
+    """Yield (code, pointer, message, hint) of each name in an event source that ``provider`` cannot have."""
+    resource = spec.get("resource", {})
+    kind = str(resource.get("type", ""))
+    names = {"/spec/resource/name": resource["name"]} if "name" in resource else {}
+    names |= {f"/spec/resource/names/{index}": name for index, name in enumerate(resource.get("names", ()))}
     seen: set[str] = set()
-    for pointer, name in given.items():
-        wrong = name_problem(provider, kind, name)
-        if wrong is not None:
-            yield "RC1276", pointer, *wrong
-        folded = name.casefold() if provider == "github" else name
+    for pointer, name in names.items():
+        invalid = name_problem(provider, kind, name)
+        if invalid is not None:
+            yield "RC1276", pointer, *invalid
+        folded = name.casefold() if spec_of(provider).fold_names else name
         if folded in seen:
             yield "RC1208", pointer, f"{name!r} is given twice: case does not count", "Keep one of them."
         seen.add(folded)
-    if "match" in wanted and (wrong := match_problem(provider, kind, wanted["match"])) is not None:
-        yield "RC1276", "/spec/resource/match", *wrong
+    if "match" in resource and (invalid := match_problem(provider, kind, resource["match"])) is not None:
+        yield "RC1276", "/spec/resource/match", *invalid
     yield from _events(provider, spec)
 
 
 def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    record = spec_of(provider)
     for index, event in enumerate(spec.get("events", ())):
         name = str(event["type"])
         if not is_event(provider, name):
-            known = EVENT_TYPES[provider]
-            spelled = (name.upper() if provider == "buddy" else name.lower()).replace("-", "_").replace(" ", "_")
-            near = difflib.get_close_matches(spelled, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+            spelled = (name.upper() if record.events_upper else name.lower()).replace("-", "_").replace(" ", "_")
+            near = difflib.get_close_matches(spelled, record.events, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Its events: {', '.join(record.events)}."
             yield "RC1277", f"/spec/events/{index}/type", f"{provider} sends no event {name!r}", hint
 
 
 def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the same of what the executor of a stage runs."""
+    """Yield the same for the resource that a stage's executor runs."""
     resource = spec["executor"].get("resource", {})
     if "name" not in resource or has_template(resource["name"]):
-        return  # it is named by its id, or by the event: looked at when the event is here
-    wrong = name_problem(provider, resource["type"], resource["name"])
-    if wrong is not None:
-        yield "RC1276", "/spec/executor/resource/name", *wrong
+        return  # given by id, or by the event: checked when the event arrives
+    invalid = name_problem(provider, resource["type"], resource["name"])
+    if invalid is not None:
+        yield "RC1276", "/spec/executor/resource/name", *invalid
 
 
 __all__ = ["account_problem", "match_problem", "name_problem", "source_problems", "stage_problems"]

@@ -38,7 +38,7 @@ A manifest never holds a value, only a reference to the key of a [Secret](#secre
 ```yaml
 token:
   valueFrom:
-    secret: {name: github, key: token}
+    secret: {name: code-host, key: token}
 ```
 
 A literal there is an error, and so is text anywhere that looks like a token or a private key. The message never repeats it.
@@ -53,7 +53,7 @@ filters:
   - type: data
     data: {expression: '$.ref == "refs/heads/main" && !$.deleted'}
   - type: header
-    header: {expression: 'headers["X-GitHub-Event"] == "push"'}
+    header: {expression: 'headers["X-Event-Type"] == "push"'}
   - type: payload
     payload: {ref: "^refs/heads/release/"}
 ```
@@ -175,7 +175,7 @@ _LONG: Final = (
     "WEEK_DAY_",
     "GIT_",
 )
-"""How Superplane's and Buddy's long spellings of a word start."""
+"""How Superplane's and other long spellings of a word start."""
 
 
 def _default(node: Mapping[str, Any]) -> str:

@@ -6,57 +6,19 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.manifests.buddy_rules import buddy_problems
+from reconciler.drivers.capabilities import AUTH_BLOCKS
+from reconciler.drivers.specs import EXECUTORS, OBJECT_KINDS, SPECS
 from reconciler.manifests.cel import ExpressionError, check_pattern, compile_filter, compile_value
 from reconciler.manifests.feasible import impossible
 from reconciler.manifests.mappings import mapping_problems
+from reconciler.manifests.objects import object_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.templates import TemplateError, has_template, looks_like_template, references
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.yaml import Document, escape
 from reconciler.model.resources import Lifecycle
 
-_AUTH = {
-    "semaphore": {"token"},
-    "github": {"token", "github-app", "basic"},
-    "gitlab": {"token"},
-    "buddy": {"token", "oidc"},
-    "aws": {"access-key", "oidc"},
-    "azure": {"client-secret", "oidc"},
-    "google": {"service-account-key", "oidc"},
-    "dockerhub": {"basic"},
-    "digitalocean": {"token"},
-    "newrelic": {"token"},
-    "spinnaker": {"token", "basic", "none"},
-}
-_WHY_NOT = {
-    ("github", "oidc"): "GitHub's API does not accept ID tokens; use token or github-app",
-    ("semaphore", "oidc"): "Semaphore's API does not accept ID tokens; use token",
-    ("gitlab", "oidc"): "GitLab's API does not accept ID tokens; use token",
-    ("digitalocean", "oidc"): "DigitalOcean's API does not accept ID tokens; use token",
-    ("newrelic", "oidc"): "New Relic's API does not accept ID tokens; use token",
-    ("dockerhub", "oidc"): "Docker Hub does not accept ID tokens; use basic with an access token",
-    ("dockerhub", "token"): "Docker Hub takes the token as a password; use basic",
-}
-_BLOCKS = {
-    "token": "token",
-    "oidc": "oidc",
-    "github-app": "githubApp",
-    "basic": "basic",
-    "access-key": "accessKey",
-    "client-secret": "clientSecret",
-    "service-account-key": "serviceAccountKey",
-}
-RESOURCES = {
-    "github": {"repository", "organization"},
-    "semaphore": {"project"},
-    "gitlab": {"project", "group"},
-    "buddy": {"workspace", "project"},
-}
-_JOB_TOKENS = ("github", "gitlab", "semaphore")
-_NEEDS_URL = {"github", "semaphore", "gitlab", "spinnaker"}
 _LOCAL = {"webhook", "schedule", "manual"}
-EXECUTORS = {"semaphore": "project", "github": "repository", "gitlab": "project", "buddy": "pipeline", "spinnaker": "pipeline"}
 
 
 class _Check:
@@ -87,8 +49,8 @@ def check_document(
         _integration(spec, check)
     elif kind == "EventSource":
         _event_source(spec, check)
-    elif kind == "BuddyIntegration":
-        for code, pointer, message in buddy_problems(spec):
+    elif kind in OBJECT_KINDS:
+        for code, pointer, message in object_problems(OBJECT_KINDS[kind][1], spec):
             check.say(code, pointer, message)
     elif kind == "Stage":
         _stage(spec, check)
@@ -142,20 +104,20 @@ def _secret(spec: Mapping[str, Any], check: _Check, *, sandbox: bool) -> None:
 
 def _integration(spec: Mapping[str, Any], check: _Check) -> None:
     kind, use = spec["type"], spec["auth"]["use"]
-    allowed = _AUTH[kind]
-    if use not in allowed:
-        why = _WHY_NOT.get((kind, use), f"{kind} takes: {', '.join(sorted(allowed))}")
+    provider = SPECS[kind]
+    if use not in provider.auth:
+        why = provider.why_not.get(use, f"{kind} takes: {', '.join(sorted(provider.auth))}")
         check.say("RC1205", "/spec/auth/use", f"{kind} cannot authenticate with {use}", why[0].upper() + why[1:] + ".")
         return
-    block = _BLOCKS.get(use)
+    block = AUTH_BLOCKS.get(use)
     if block is not None and block not in spec["auth"]:
         check.say("RC1203", "/spec/auth", f"use: {use} needs the block {block}")
-    if "oidc" in spec and kind not in _JOB_TOKENS:
-        check.say("RC1206", "/spec/oidc", f"jobs of {kind} have no tokens; oidc goes with {', '.join(_JOB_TOKENS)}")
-    if kind in _NEEDS_URL and "url" not in spec:
-        check.say(
-            "RC1203", "/spec", f"{kind} needs a url", "For example https://github.com/acme or https://acme.semaphoreci.com."
-        )
+    if "oidc" in spec and not provider.job_tokens:
+        names = ", ".join(sorted(each.name for each in SPECS.values() if each.job_tokens))
+        check.say("RC1206", "/spec/oidc", f"jobs of {kind} have no tokens; oidc goes with {names}")
+    if provider.needs_url and "url" not in spec:
+        hint = f"For example {provider.account.example}." if provider.account is not None else ""
+        check.say("RC1203", "/spec", f"{kind} needs a url", hint)
 
 
 def _event_source(spec: Mapping[str, Any], check: _Check) -> None:
@@ -293,20 +255,22 @@ def _mappings(spec: Mapping[str, Any], check: _Check) -> None:
 def _executor(spec: Mapping[str, Any], check: _Check) -> None:
     executor = spec["executor"]
     kind = executor["type"]
-    wanted = EXECUTORS.get(kind)
-    if wanted is not None:
+    rule = EXECUTORS[kind].executor if kind in EXECUTORS else None
+    inner = executor.get("spec", {})
+    if rule is not None:
         if "integration" not in executor:
             check.say("RC1203", "/spec/executor", f"the executor {kind} needs an integration")
         resource = executor.get("resource")
         if resource is None:
-            check.say("RC1203", "/spec/executor", f"the executor {kind} needs a resource of type {wanted}")
-        elif resource["type"] != wanted:
-            check.say("RC1206", "/spec/executor/resource/type", f"the executor {kind} takes a {wanted}, not a {resource['type']}")
-    inner = executor.get("spec", {})
+            check.say("RC1203", "/spec/executor", f"the executor {kind} needs a resource of type {rule.resource}")
+        elif resource["type"] != rule.resource:
+            message = f"the executor {kind} takes a {rule.resource}, not a {resource['type']}"
+            check.say("RC1206", "/spec/executor/resource/type", message)
+        if rule.required and not any(inner.get(key) for key in rule.required):
+            keys = ", or ".join(f"spec.{key}" for key in rule.required)
+            check.say("RC1203", "/spec/executor/spec", f"the executor {kind} needs {keys}", rule.hint)
     if kind == "http" and "url" not in inner:
         check.say("RC1203", "/spec/executor", "the executor http needs spec.url")
-    if kind == "github" and not ({"workflow", "eventType"} & set(inner)):
-        check.say("RC1203", "/spec/executor", "the executor github needs spec.workflow, or spec.eventType")
     known = {
         "inputs": {one["name"] for one in spec.get("inputs", ())},
         "secrets": {one["name"] for one in spec.get("secrets", ())},
@@ -377,4 +341,4 @@ def _template(path: str, pointer: str, known: Mapping[str, set[str]], check: _Ch
         check.say("RC1302", pointer, f"${{{{ {path} }}}} names no {root.rstrip('s')} of this stage", hint)
 
 
-__all__ = ["EXECUTORS", "RESOURCES", "check_document"]
+__all__ = ["check_document"]

@@ -37,7 +37,7 @@ class Delivery:
     type: str
     """The event as the provider names it: ``push``, ``pipeline_done``, ``EXECUTION_FINISHED``."""
     body: bytes
-    """The payload, a JSON document; without what only proves who sent it (Buddy's ``secret_key``)."""
+    """The payload, a JSON document; without what only proves who sent it."""
     identity: str = ""
     """What the event is about, where its sender can say the same thing under two ids (a webhook and a poll, a replayed body):
     two deliveries to one source with equal identities have one effect. Empty: the id alone counts."""
@@ -51,7 +51,7 @@ class Delivery:
     """What is wrong with a payload that is signed but cannot be read: it is stored as rejected."""
     also: tuple[str, ...] = ()
     """Further names of the event, where the sender has several for one occasion and its payload does not say which is meant
-    (Buddy: a run that failed is ``EXECUTION_FINISHED`` and ``EXECUTION_FAILED``). The first of ``type`` and these that the
+    (a run that failed may be both ``EXECUTION_FINISHED`` and ``EXECUTION_FAILED``). The first of ``type`` and these that the
     source asks for is the event's type; it is one event all the same."""
 
 

@@ -12,7 +12,7 @@ from reconciler.model.values import Address, Digest, ExternalId, Fingerprint, Js
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scope:
-    """What one complete list at the provider covers: ``("github/repository-webhook", "acme/payments")``."""
+    """What one complete list at the provider covers: ``("provider/webhook", "acme/payments")``."""
 
     type: str
     key: str
@@ -50,7 +50,7 @@ class ManagedObject:
 
     ``attributes`` are normalized (lists that mean sets are sorted) and hold no secret. Only what is named here is compared:
     whatever else the provider shows is its own. ``immutable`` are pointers whose change needs a replace.
-    ``marker`` is None where the provider has no place for one (Buddy): ownership is then the recorded id.
+    ``marker`` is None where the provider has no place for one: ownership is then the recorded id.
     """
 
     address: Address
@@ -74,7 +74,7 @@ class ManagedObject:
 
     @property
     def type(self) -> str:
-        """The managed type: ``github/repository-webhook``."""
+        """The managed type: ``provider/webhook``."""
         return self.scope.type
 
     @property

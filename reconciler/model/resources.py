@@ -157,7 +157,7 @@ class Resource:
     """One valid manifest.
 
     ``spec`` is the document's spec in canonical form: enum aliases folded to the short form (``token``, ``event-source``,
-    ``github``), defaults left out, ``lifecycle`` removed (it is `lifecycle`), durations in seconds where a schema says so.
+    ``repository``), defaults left out, ``lifecycle`` removed (it is `lifecycle`), durations in seconds where a schema says so.
     ``references`` are the resources this one names (already found), which fixes the order of work.
     """
 

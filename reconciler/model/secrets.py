@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+OTHER_TOKENS: Final = (
+    r"do[opr]_v1_[a-f0-9]{64}",
+    r"xox[abeoprs]-[A-Za-z0-9-]{10,200}",
+    r"xapp-[A-Za-z0-9-]{10,200}",
+    r"hooks\.slack\.com/services/[A-Za-z0-9/]{20,100}",
+    r"hv[sb]\.[A-Za-z0-9_-]{24,200}",
+    r"AGE-SECRET-KEY-1[A-Z0-9]{50,64}",
+    r"whsec_[A-Za-z0-9+/=_-]{24,100}",
+)
+"""Regular expressions of tokens of services that are not providers: chat, secret stores, signed webhooks."""
+
 
 class SecretValue:
     """A value read from a secret backend. ``repr``, ``str``, formatting, pickling and comparison never show it.

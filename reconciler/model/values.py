@@ -13,7 +13,7 @@ JsonValue = Any
 JsonObject = Mapping[str, Any]
 
 Address = NewType("Address", str)
-"""Identity of a managed object: ``EventSource/default/payments#github/repository-webhook[acme/payments]``."""
+"""Identity of a managed object: ``EventSource/default/payments#provider/webhook[acme/payments]``."""
 
 Uid = NewType("Uid", str)
 """``hash(owner, kind, canvas, name)`` of a resource: 20 lower-case hex digits, no dashes (see `uid_of`)."""
@@ -41,7 +41,7 @@ def digest_of(value: JsonValue) -> Digest:
 def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
     """Return the resource's uid: no randomness and nothing from a database, so a lost state is found again.
 
-    Twenty hex digits (80 bits) and no dash: Semaphore refuses names that contain a UUID.
+    Twenty hex digits (80 bits) and no dash: some providers refuse names that contain a UUID.
     """
     joined = "\0".join(("reconciler/uid/v1", owner, kind, canvas, name))
     return Uid(hashlib.sha256(joined.encode()).hexdigest()[:20])

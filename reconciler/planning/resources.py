@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from reconciler.drivers.specs import OBJECT_KINDS
 from reconciler.model.plan import Action, FieldChange, ResourceChange
 from reconciler.model.resources import Kind, Lifecycle, Resource, ResourceId
 from reconciler.model.values import JsonObject, JsonValue
 from reconciler.planning.diff import escape
 
-_OBJECT_ONLY = frozenset({Kind.BUDDY_INTEGRATION.value})
-"""Kinds whose spec is exactly the body of one remote object: the object's own change shows all of it."""
 _ORDER = {Action.DELETE: 0, Action.UPDATE: 1, Action.CREATE: 2}
 
 
@@ -25,7 +24,8 @@ def resource_changes(before: Mapping[ResourceId, Resource], after: Mapping[Resou
         for identity, old in before.items()
         if identity not in after
     ]
-    kept = [change for change in changes if change is not None and change.resource.kind not in _OBJECT_ONLY]
+    # The spec of a kind in OBJECT_KINDS is the body of one remote object, whose own change shows all of it.
+    kept = [change for change in changes if change is not None and change.resource.kind not in OBJECT_KINDS]
     return tuple(sorted(kept, key=lambda change: (_ORDER[change.action], change.resource)))
 
 

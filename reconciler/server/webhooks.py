@@ -18,7 +18,7 @@ Take = Callable[[str, str, str, Mapping[str, str], bytes], Awaitable[int]]
 """(owner, uid, key id, headers, body) → status."""
 
 HARD_CAP = 25 << 20
-"""No sender sends more: GitHub drops events that are larger."""
+"""No provider sends more: larger events are dropped by the sender."""
 READ_S = 10.0
 """How long a body may take to arrive, however slowly it drips in."""
 AT_ONCE = 256

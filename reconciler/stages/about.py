@@ -10,48 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-Path = tuple[str, ...]
+from reconciler.drivers.capabilities import Path
+from reconciler.drivers.specs import SPECS, spec_of
+
 MAX_SHOWN = 200
-_HEAD = ("head_commit",)
-_RUN = ("workflow_run", "head_commit")
-_MESSAGES: tuple[Path, ...] = (
-    (*_HEAD, "message"),
-    ("merge_group", "head_commit", "message"),
-    ("pull_request", "title"),
-    (*_RUN, "message"),
-    ("workflow_run", "display_title"),
-    ("check_suite", "head_commit", "message"),
-    ("commit", "commit", "message"),
-    ("release", "name"),
-    ("deployment", "description"),
-    ("issue", "title"),
-    ("discussion", "title"),
-    ("revision", "commit_message"),
-    ("execution", "to_revision", "message"),
-    ("execution", "comment"),
-)
-_AUTHORS: tuple[Path, ...] = (
-    (*_HEAD, "author", "username"),
-    (*_HEAD, "author", "name"),
-    ("merge_group", "head_commit", "author", "name"),
-    ("pull_request", "user", "login"),
-    (*_RUN, "author", "name"),
-    ("check_suite", "head_commit", "author", "name"),
-    ("commit", "author", "login"),
-    ("commit", "commit", "author", "name"),
-    ("release", "author", "login"),
-    ("deployment", "creator", "login"),
-    ("issue", "user", "login"),
-    ("comment", "user", "login"),
-    ("execution", "to_revision", "author", "name"),
-    ("execution", "creator", "name"),
-)
-_SENDERS: tuple[Path, ...] = (
-    ("sender", "login"),
-    ("pusher", "name"),
-    ("invoker", "name"),
-    ("revision", "sender", "login"),
-)
+_MESSAGES = tuple(path for spec in SPECS.values() for path in spec.payload.message)
+_AUTHORS = tuple(path for spec in SPECS.values() for path in spec.payload.author)
+_SENDERS = tuple(path for spec in SPECS.values() for path in spec.payload.sender)
 
 
 def about_of(
@@ -74,15 +39,16 @@ def about_of(
 
 
 def commit_url(web: str, origin: Mapping[str, Any]) -> str:
-    """Return the page of the commit; empty without a commit, a repository or a web address of the provider."""
+    """Return the page of the commit; empty without a commit, a repository, or a web address of a provider that has such pages."""
     try:
         parts = urlsplit(web)
     except ValueError:
         return ""
+    page = spec_of(str(origin.get("provider", ""))).commit_page
     repository, sha = origin.get("repository"), origin.get("sha")
-    if parts.scheme not in ("https", "http") or not parts.netloc or "@" in parts.netloc or not repository or not sha:
+    if parts.scheme not in ("https", "http") or not parts.netloc or "@" in parts.netloc or not (page and repository and sha):
         return ""
-    return f"{parts.scheme}://{parts.netloc}/{quote(str(repository), safe='/')}/commit/{sha}"
+    return f"{parts.scheme}://{parts.netloc}{page.format(repository=quote(str(repository), safe='/'), sha=sha)}"
 
 
 def one_line(text: Any) -> str:

@@ -21,7 +21,7 @@ from reconciler.stages.inputs import resolved_spec
 from reconciler.stages.pausing import pause_after
 
 TIMEOUT_S = 6 * 3600.0
-"""Without `spec.timeout`: as long as a job may run at GitHub."""
+"""Without `spec.timeout`: as long as a hosted job may run."""
 FIRST_POLL_S = 1.0
 _CONDITIONS = ("successWhen", "failureWhen")
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from reconciler.drivers.specs import spec_of
 from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_value
 from reconciler.manifests.templates import TemplateError, references, resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
@@ -21,8 +22,6 @@ There is no quote, dollar, backslash, backtick, bracket, brace, separator, redir
 begins as an option (``-``), a comment (``#``), a home (``~``) or a command's path (zsh's ``=``) does, and no space is at an end. A
 workflow that writes an input into a script line would run whatever a stranger named a branch.
 """
-GUARDED = frozenset({"github", "semaphore", "buddy", "gitlab", "spinnaker"})
-"""Executors whose inputs end up in jobs."""
 TYPED = frozenset({"payload", "clientPayload", "inputs"})
 """Fields of ``executor.spec`` that are JSON at the other end; an executor whose inputs are texts makes them so itself."""
 LastInputs = Callable[[tuple[str, ...]], Mapping[str, Any] | None]
@@ -41,7 +40,7 @@ def build_inputs(spec: Mapping[str, Any], connection: str, payload: Any, last: L
     mapping = _mapping_for(spec, connection)
     if not declared or mapping is None:
         return {}
-    guarded = spec["executor"]["type"] in GUARDED
+    guarded = spec_of(spec["executor"]["type"]).guarded
     inputs: dict[str, Any] = {}
     for given in mapping["values"]:
         name = given["name"]
@@ -143,7 +142,7 @@ def frozen_event(spec: Mapping[str, Any], payload: Any) -> dict[str, Any]:
     executor = spec["executor"]
     inner = executor.get("spec", {})
     resource = executor.get("resource", {}).get("name", "")
-    guarded: Any = inner if executor["type"] in GUARDED else {key: inner.get(key) for key in ("url", "headers")}
+    guarded: Any = inner if spec_of(executor["type"]).guarded else {key: inner.get(key) for key in ("url", "headers")}
     kept: dict[str, Any] = {}
     try:
         for path in _event_paths([guarded, resource]):

@@ -21,7 +21,7 @@ from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages.executors import ExecutorResolver
 
 AUDIENCE = "reconciler"
-"""Audience that a GitHub job asks for, besides the daemon's own public URL."""
+"""Audience that a job may ask for, besides the daemon's own public URL."""
 ALGORITHMS = ["RS256", "ES256"]
 MAX_TOKEN = 20_000
 MAX_OUTPUTS = 64

@@ -6,59 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.drivers.capabilities import Path
+from reconciler.drivers.specs import COMMITS, REFS
 from reconciler.model.values import is_no_commit
 
-Path = tuple[str, ...]
-_HEAD = ("pull_request", "head", "sha")
-_COMMITS: Mapping[str, tuple[Path, ...]] = {
-    "push": (("head_commit", "id"),),  # of an annotated tag `after` is the tag object, where no status can be
-    "pull_request": (_HEAD,),
-    "pull_request_target": (_HEAD,),
-    "pull_request_review": (_HEAD,),
-    "pull_request_review_comment": (_HEAD,),
-    "pull_request_review_thread": (_HEAD,),
-    "merge_group": (("merge_group", "head_sha"),),
-    "workflow_run": (("workflow_run", "head_sha"),),
-    "workflow_job": (("workflow_job", "head_sha"),),
-    "check_run": (("check_run", "head_sha"),),
-    "check_suite": (("check_suite", "head_sha"),),
-    "deployment": (("deployment", "sha"),),
-    "deployment_status": (("deployment", "sha"),),
-    "deployment_review": (("workflow_run", "head_sha"),),
-    "deployment_protection_rule": (("deployment", "sha"),),
-    "status": (("sha",),),
-    "commit_comment": (("comment", "commit_id"),),
-    "code_scanning_alert": (("commit_oid",), ("alert", "most_recent_instance", "commit_sha")),
-    "secret_scanning_alert_location": (("location", "details", "commit_sha"),),
-    "page_build": (("build", "commit"),),
-    "package": (("package", "package_version", "target_oid"),),
-    "registry_package": (("registry_package", "package_version", "target_oid"),),
-    "pipeline_done": (("revision", "pull_request", "head_sha"), ("revision", "commit_sha")),
-}
-"""Where a payload names the commit that its event is about: the first path that leads to one."""
-_EXECUTION = (("execution", "to_revision", "revision"),)
-_REFS: Mapping[str, tuple[Path, ...]] = {
-    "push": (("ref",),),
-    **dict.fromkeys(
-        ("pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_review_thread"),
-        (("pull_request", "head", "ref"),),
-    ),
-    "merge_group": (("merge_group", "head_ref"),),
-    "workflow_run": (("workflow_run", "head_branch"),),
-    "workflow_job": (("workflow_job", "head_branch"),),
-    "check_run": (("check_run", "check_suite", "head_branch"),),
-    "check_suite": (("check_suite", "head_branch"),),
-    "deployment": (("deployment", "ref"),),
-    "deployment_status": (("deployment", "ref"),),
-    "deployment_protection_rule": (("deployment", "ref"),),
-    "release": (("release", "tag_name"),),
-    "create": (("ref",),),
-    "workflow_dispatch": (("ref",),),
-    "repository_dispatch": (("branch",),),
-    "code_scanning_alert": (("ref",),),
-    "pipeline_done": (("revision", "reference"),),
-}
-_EXECUTION_REFS = (("execution", "branch", "name"), ("execution", "tag", "name"))
 _FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LONGEST_REF = 1_024
@@ -130,7 +81,7 @@ def _short_forms(ref: str) -> tuple[str, ...]:
 
 
 def _commit(event_type: str, payload: Mapping[str, Any]) -> str:
-    paths = _EXECUTION if event_type.upper().startswith("EXECUTION_") else _COMMITS.get(event_type, ())
+    paths = COMMITS.get(event_type) or COMMITS.get(event_type.upper(), ())
     if event_type == "push" and str(payload.get("ref")).startswith("refs/heads/"):
         paths = (*paths, ("after",))  # of a branch it is always a commit
     for value in (_at(payload, path) for path in paths):
@@ -140,7 +91,7 @@ def _commit(event_type: str, payload: Mapping[str, Any]) -> str:
 
 
 def _ref(event_type: str, payload: Mapping[str, Any]) -> str:
-    paths = _EXECUTION_REFS if event_type.upper().startswith("EXECUTION_") else _REFS.get(event_type, ())
+    paths = REFS.get(event_type) or REFS.get(event_type.upper(), ())
     values = (_at(payload, path) for path in paths)
     return next((value for value in values if isinstance(value, str) and 0 < len(value) <= _LONGEST_REF), "")
 

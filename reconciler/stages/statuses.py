@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.drivers.specs import spec_of
 from reconciler.manifests.templates import TemplateError, resolve_text
 from reconciler.model.executions import EndReason, Item, ReportKind, Result
 from reconciler.model.values import is_no_commit
@@ -55,7 +56,7 @@ def _nowhere(origin: Mapping[str, Any]) -> str:
     """Return why nothing at all can be reported for an event with this origin; empty where something can."""
     if not origin.get("integration"):
         return "the event came through no Integration of a code host"
-    if origin.get("provider", "github") != "github":
+    if "provider" in origin and not spec_of(origin["provider"]).takes_statuses:
         return f"the event came from {origin['provider']}, which takes no statuses"
     return "" if origin.get("repository") else "the event names no repository"
 
@@ -121,7 +122,7 @@ def at_end(
 
 
 def final_state(result: Result, why: EndReason | None) -> str:
-    """Return the word that GitHub has for it: ``failure`` when the run failed, ``error`` when it did not get that far."""
+    """Return the word of the code host for it: ``failure`` when the run failed, ``error`` when it did not get that far."""
     if result is Result.PASSED:
         return "success"
     return "failure" if result is Result.FAILED and why in (EndReason.FAILED, EndReason.MISSING_OUTPUTS) else "error"

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.drivers.capabilities import ExecutorRule
+from reconciler.drivers.specs import spec_of
 from reconciler.manifests.templates import TemplateError, has_template, resolve_text
 from reconciler.model.resources import Resource
 from reconciler.stages.inputs import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _TITLE = re.compile(r"[^\x00-\x1f\x7f-\x9f/\\%?#\u200b-\u200f\u2028-\u202e\u2060-\u206f]{1,255}")
-"""The name of a pipeline at Buddy: text that people wrote."""
+"""A title: text that people wrote."""
 
 
 class NotAllowed(InputError):
@@ -41,19 +43,19 @@ def target_of(spec: Mapping[str, Any], scope: Mapping[str, Any], integration: Re
         name, project = (str(resolve_text(one, scope)) for one in places)
     except TemplateError as error:
         raise InputError(f"executor.resource.name: {error}") from None
-    kind = executor["type"]
+    provider = spec_of(executor["type"])
+    rule = provider.executor or ExecutorRule(resource="resource")
     account = account_of(integration)
-    if kind == "github":
+    if rule.qualifier == "account":
         name = _repository(name, account)
-    elif kind == "buddy":
-        _require(_TITLE, name, "pipeline")
-        _require(_NAME, project, "project")
     else:
-        _require(_NAME, name, "project" if kind == "semaphore" else "resource")
-    shown = f"{project}/{name}" if kind == "buddy" else name
+        _require(_TITLE if rule.titles else _NAME, name, rule.resource)
+    if rule.qualifier == "project":
+        _require(_NAME, project, "project")
+    shown = f"{project}/{name}" if rule.qualifier == "project" else name
     allowed: Sequence[str] = executor.get("allow", ())
-    defaults = account if kind == "github" else project
-    if not any(matches(_whole(one, defaults, kind), shown, fold=kind == "github") for one in allowed):
+    default = {"account": account, "project": project}.get(rule.qualifier, "")
+    if not any(matches(_whole(entry, default), shown, fold=provider.fold_names) for entry in allowed):
         raise NotAllowed(f"{shown!r} is not among what this stage may run: {', '.join(allowed) or 'nothing'}", hint=_HINT)
     return name
 
@@ -62,7 +64,7 @@ _HINT = "Add it to `executor.allow`, or leave such events out with a filter."
 
 
 def account_of(integration: Resource | None) -> str:
-    """Return the account that an Integration's URL names: ``acme`` of ``https://github.com/acme``."""
+    """Return the account that an Integration's URL names: ``acme`` of ``https://host.example/acme``."""
     path = urlsplit(str(integration.spec.get("url", ""))).path if integration is not None else ""
     return path.strip("/").partition("/")[0]
 
@@ -96,7 +98,7 @@ def _glob(pattern: str, text: str) -> bool:
 
 
 def _repository(name: str, account: str) -> str:
-    """Return ``owner/repo`` in lower case: names of GitHub are one in any case. Another owner is out of the Integration's reach."""
+    """Return ``owner/repo`` in lower case: case does not count. Another owner is out of the Integration's reach."""
     owner, slash, repository = name.partition("/")
     if not slash:
         owner, repository = account, name
@@ -113,6 +115,6 @@ def _require(form: re.Pattern[str], name: str, what: str) -> None:
         )
 
 
-def _whole(pattern: str, default: str, kind: str) -> str:
+def _whole(pattern: str, default: str) -> str:
     """Return an entry of `allow` with the owner, or the project, that it leaves out."""
-    return pattern if "/" in pattern or kind not in ("github", "buddy") else f"{default}/{pattern}"
+    return pattern if "/" in pattern or not default else f"{default}/{pattern}"

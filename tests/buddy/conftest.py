@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.buddy.app import TOKEN, Buddy
 from reconciler.sandbox.server import SandboxServer

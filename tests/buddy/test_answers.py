@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.model.errors import ProviderError
 from reconciler.model.objects import Scope
 from tests.support.driving import Canned, damaged

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.sandbox.server import SandboxServer

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.buddy.errors import scope_wanted
 from reconciler.drivers.buddy.executor import VARIABLE
 from reconciler.model.errors import (

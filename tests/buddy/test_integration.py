@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.drivers.base import Write
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,

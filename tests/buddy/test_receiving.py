@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.buddy import driver
 from reconciler.drivers.buddy.api import epoch_of
+from reconciler.drivers.buddy.driver import driver
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.events import Delivery, Hook, Refusal, Rejection
 from reconciler.model.resources import Resource

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.model.errors import OutcomeUnknown
 from reconciler.model.events import Delivery
 from reconciler.model.executions import Result, RunIntent

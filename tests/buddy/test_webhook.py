@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.buddy import driver
+from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.buddy.webhooks import marker_of
 from reconciler.model.errors import OutcomeUnknown, ScopeGone, ValidationFailed
 from reconciler.model.objects import Marker, Scope

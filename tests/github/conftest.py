@@ -3,7 +3,7 @@
 import pytest
 
 from reconciler.drivers.base import CompileContext, Write
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.model.objects import Scope
 from reconciler.model.resources import Location, Resource, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue

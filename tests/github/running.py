@@ -2,7 +2,7 @@
 
 import time
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.drivers.http.client import USER_AGENT
 from reconciler.model.executions import RunIntent
 from tests.github.simulator import put_workflows

@@ -11,7 +11,7 @@ from openapi_core import Config, OpenAPI
 from openapi_core.exceptions import OpenAPIError
 from openapi_core.testing import MockRequest, MockResponse
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from tests.github.conftest import ORG, SCOPE, TOKEN, source
 
 CONTRACT = Path(__file__).parent.parent / "contracts" / "github.openapi.json"

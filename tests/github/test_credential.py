@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.model.errors import AuthFailed, ValidationFailed
 from tests.github.conftest import TOKEN, source
 from tests.support.sandbox import client

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.drivers.github.reports import fitting, link_of, name_of, plain
 from reconciler.model.errors import NotFound, ValidationFailed
 from tests.github.simulator import Hands

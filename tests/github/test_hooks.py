@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from reconciler.drivers.github import driver
 from reconciler.drivers.github.api import renamed_to
+from reconciler.drivers.github.driver import driver
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github import driver
-from reconciler.drivers.github.driver import expiry, missing
+from reconciler.drivers.github.driver import driver, expiry, missing
 from reconciler.drivers.github.errors import classify
 from reconciler.drivers.registry import DRIVERS, driver_for
 from reconciler.model.errors import (

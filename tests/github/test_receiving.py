@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.github import driver
 from reconciler.drivers.github.api import epoch_of
-from reconciler.model.event_types import GITHUB
+from reconciler.drivers.github.driver import driver
+from reconciler.drivers.github.spec import EVENTS as GITHUB
 from reconciler.model.events import Delivery, Refusal, Rejection
 from reconciler.model.resources import ResourceId
 from reconciler.model.secrets import SecretValue

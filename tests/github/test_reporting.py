@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.drivers.github.reports import ends_with, fitting
 from reconciler.model.errors import (
     Conflict,

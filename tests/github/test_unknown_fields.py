@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.model.values import ExternalId
 from reconciler.planning.diff import Basis, changes_since
 from tests.github.conftest import SCOPE

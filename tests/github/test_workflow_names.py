@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.drivers.github import driver
+from reconciler.drivers.github.driver import driver
 from reconciler.model.errors import ValidationFailed
 from tests.github.running import DEPLOY, PLAIN, intent, posts
 from tests.github.simulator import put_workflows

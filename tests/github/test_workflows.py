@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from reconciler.drivers.github import driver
 from reconciler.drivers.github import executor as workflows
+from reconciler.drivers.github.driver import driver
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,

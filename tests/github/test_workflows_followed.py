@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from reconciler.drivers.github import driver
 from reconciler.drivers.github import executor as workflows
+from reconciler.drivers.github.driver import driver
 from reconciler.drivers.github.runs import report_of
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError
 from reconciler.model.executions import Result, Run, RunStatus

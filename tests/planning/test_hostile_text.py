@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reconciler.model.errors import Problem
 from reconciler.model.plan import PlanSet
 from reconciler.model.resources import Location
-from reconciler.planning.render import render_github, render_json, render_markdown, render_sarif, render_text
+from reconciler.planning.render import render_annotations, render_json, render_markdown, render_sarif, render_text
 
 from .world import desired, foreign, observed, plan, recorded
 
@@ -72,7 +72,7 @@ def test_n12_markdown_has_the_same_structure_whatever_a_provider_says(text: str)
 
 @given(texts)
 def test_n12_annotations_are_one_command_a_line_and_none_of_them_a_provider_s(text: str) -> None:
-    shown, expected = (render_github(*made(one)) for one in (text, "text"))
+    shown, expected = (render_annotations(*made(one)) for one in (text, "text"))
     assert len(re.split(r"[\n\r]", shown)) == len(expected.split("\n"))
     for line, plain in zip(shown.split("\n"), expected.split("\n"), strict=True):
         assert line.isprintable()

@@ -14,7 +14,7 @@ from reconciler.model.errors import Problem, Severity
 from reconciler.model.plan import PlanSet
 from reconciler.model.resources import Lifecycle, Location
 from reconciler.planning.compare import base_plan
-from reconciler.planning.render import exit_code, render_github, render_json, render_markdown, render_sarif, render_text
+from reconciler.planning.render import exit_code, render_annotations, render_json, render_markdown, render_sarif, render_text
 
 from .world import NOW, desired, foreign, moved, observed, plan, recorded
 
@@ -108,7 +108,7 @@ def test_json_is_as_the_golden_file_and_parses():
 
 
 def test_annotations_are_as_the_golden_file_and_one_a_line():
-    text = render_github(everything(), PROBLEMS)
+    text = render_annotations(everything(), PROBLEMS)
     golden("annotations.txt", text)
     assert all(line.startswith(("::error ", "::warning ", "::notice ")) for line in text.splitlines())
 
@@ -130,7 +130,7 @@ def test_an_offline_plan_says_that_it_approves_nothing_and_offers_no_approval():
 
 def test_no_fingerprint_and_no_write_only_value_is_in_any_rendering():
     made = everything()
-    for text in (render_text(made), render_markdown(made), render_json(made), render_github(made)):
+    for text in (render_text(made), render_markdown(made), render_json(made), render_annotations(made)):
         assert "hmac:" not in text
         assert "(secret)" in text
 

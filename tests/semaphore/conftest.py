@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from reconciler.drivers.http.client import HttpSession
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.model.resources import Resource
 from reconciler.sandbox.semaphore.app import TOKEN, Semaphore
 from reconciler.sandbox.server import SandboxServer

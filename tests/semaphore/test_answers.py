@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.model.errors import ProviderError, ProviderProtocolError
 from reconciler.model.objects import Scope
 from tests.support.driving import Canned, damaged

@@ -11,7 +11,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.executions import Result, RunIntent, RunStatus
 from reconciler.model.resources import Resource

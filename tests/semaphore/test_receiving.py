@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.semaphore import driver
 from reconciler.drivers.semaphore.api import epoch_of, iso_of
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.receiver import repository_of
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, Refusal, Rejection

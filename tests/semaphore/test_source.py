@@ -8,7 +8,7 @@ import json
 import msgspec
 import pytest
 
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.notifications import marker_of
 from reconciler.model.errors import (
     AuthFailed,

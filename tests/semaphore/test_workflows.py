@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.semaphore import driver
+from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.executor import PARAMETER, lines_of
 from reconciler.model.errors import (
     Ambiguous,

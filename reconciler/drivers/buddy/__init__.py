@@ -2,7 +2,3 @@
 
 Facts: the provider's API documentation (integrations, webhooks, getting started), its Go SDK and its Terraform provider.
 """
-
-from reconciler.drivers.buddy.driver import driver
-
-__all__ = ["driver"]

@@ -8,9 +8,9 @@ from typing import Any
 from reconciler.drivers.base import CompileContext
 from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal, without_secrets
 from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
+from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
 from reconciler.model.errors import ValidationFailed
-from reconciler.model.event_types import BUDDY as EVENTS
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
 from reconciler.model.resources import DerivedKeyRef, Resource, ResourceId
 from reconciler.model.values import JsonObject

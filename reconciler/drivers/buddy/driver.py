@@ -15,7 +15,6 @@ from reconciler.drivers.base import (
     Connection,
     Executor,
     ManagedType,
-    ProviderLimits,
     Receiver,
     Reporter,
 )
@@ -26,6 +25,7 @@ from reconciler.drivers.buddy.executor import BuddyExecutor
 from reconciler.drivers.buddy.integrations import IntegrationType
 from reconciler.drivers.buddy.lookup import matched, required_workspace
 from reconciler.drivers.buddy.receiver import BuddyReceiver
+from reconciler.drivers.buddy.spec import SPEC
 from reconciler.drivers.buddy.webhooks import WebhookType
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import ManagedObject
@@ -74,9 +74,9 @@ class BearerAuthenticator:
 class BuddyDriver:
     """Implements `reconciler.drivers.base.Driver` for Buddy's regions and for installations of one's own."""
 
-    provider = "buddy"
-    hosts = ("api.buddy.works", "api.eu.buddy.works")
-    limits = ProviderLimits(concurrent=16)  # no number is published; every answer tells what is left
+    provider = SPEC.name
+    hosts = SPEC.hosts
+    limits = SPEC.limits
     receiver: Receiver | None = BuddyReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({BuddyExecutor.type: BuddyExecutor()})
     reporter: Reporter | None = None

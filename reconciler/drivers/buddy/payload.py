@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.drivers.buddy.api import ENDED, epoch_of
-from reconciler.model.event_types import BUDDY as EVENTS
+from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.model.values import JsonObject
 
 STARTED, FINISHED, PUSH = "EXECUTION_STARTED", "EXECUTION_FINISHED", "PUSH"

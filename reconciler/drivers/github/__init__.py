@@ -3,7 +3,3 @@
 Facts: GitHub's OpenAPI description (api.github.com, version 2022-11-28), its documentation of rate limits, pagination and
 webhooks, and answers recorded by open client libraries.
 """
-
-from reconciler.drivers.github.driver import driver
-
-__all__ = ["driver"]

@@ -22,7 +22,6 @@ from reconciler.drivers.base import (
     Connection,
     Executor,
     ManagedType,
-    ProviderLimits,
     Receiver,
     Reporter,
 )
@@ -31,6 +30,7 @@ from reconciler.drivers.github import errors
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
+from reconciler.drivers.github.spec import SPEC
 from reconciler.drivers.github.webhooks import HookType, compile_source, matching
 from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
@@ -50,11 +50,9 @@ _POINTERS = {"token": "/token", "basic": "/basic/password"}
 class GitHubDriver:
     """Implements `reconciler.drivers.base.Driver` for github.com, ghe.com and GitHub Enterprise Server."""
 
-    provider = "github"
-    hosts = ("api.github.com",)
-    limits = ProviderLimits(
-        writes_per_minute=80, writes_per_hour=500, points_per_minute=900, read_points=1, write_points=5, concurrent=100
-    )
+    provider = SPEC.name
+    hosts = SPEC.hosts
+    limits = SPEC.limits
     receiver: Receiver | None = GitHubReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({GitHubExecutor.type: GitHubExecutor()})
     reporter: Reporter | None = GitHubReporter()

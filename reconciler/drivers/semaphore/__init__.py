@@ -3,7 +3,3 @@
 Facts: the provider's documentation of its API and of notifications, and its open server code (notifications, secrethub,
 projecthub-rest-api, auth, public-api-gateway).
 """
-
-from reconciler.drivers.semaphore.driver import driver
-
-__all__ = ["driver"]

@@ -9,8 +9,8 @@ import msgspec
 
 from reconciler.drivers.base import CompileContext
 from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET, name_of, normal_rule, rotated
+from reconciler.drivers.semaphore.spec import EVENTS
 from reconciler.model.errors import ValidationFailed
-from reconciler.model.event_types import SEMAPHORE
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
 from reconciler.model.resources import Adopt, DerivedKeyRef, Resource, ResourceId
 from reconciler.model.values import Address, JsonObject
@@ -19,7 +19,7 @@ TIMEOUT_MS = 10_000
 """Of the provider's at most 15,000; its default of 500 loses events of a receiver that is busy for a moment."""
 RETRIES = 5
 """The provider's maximum. It tries again only after timeouts; without any, one lost packet is a lost event."""
-EVENT = SEMAPHORE[0]
+EVENT = EVENTS[0]
 
 
 def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:

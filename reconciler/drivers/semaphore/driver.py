@@ -17,7 +17,6 @@ from reconciler.drivers.base import (
     Connection,
     Executor,
     ManagedType,
-    ProviderLimits,
     Receiver,
     Reporter,
 )
@@ -28,6 +27,7 @@ from reconciler.drivers.semaphore.compile import compile_source, matching, proje
 from reconciler.drivers.semaphore.executor import SemaphoreExecutor
 from reconciler.drivers.semaphore.notifications import NotificationType, SecretType
 from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
+from reconciler.drivers.semaphore.spec import SPEC
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
@@ -62,9 +62,9 @@ class SemaphoreTokenAuthenticator:
 class SemaphoreDriver:
     """Implements `reconciler.drivers.base.Driver` for semaphoreci.com and for installations of one's own."""
 
-    provider = "semaphore"
-    hosts = ("*.semaphoreci.com",)
-    limits = ProviderLimits(concurrent=16)  # nothing is published; the open server code has no limiter
+    provider = SPEC.name
+    hosts = SPEC.hosts
+    limits = SPEC.limits
     receiver: Receiver | None = SemaphoreReceiver()
     executors: Mapping[str, Executor] = MappingProxyType({SemaphoreExecutor.type: SemaphoreExecutor()})
     reporter: Reporter | None = None

@@ -1,15 +1,15 @@
-"""A plan as text, JSON, Markdown and GitHub annotations, problems also as SARIF; and the exit code it means."""
+"""A plan as text, JSON, Markdown and workflow annotations, problems also as SARIF; and the exit code it means."""
 
 from __future__ import annotations
 
 from reconciler.model.plan import ChangeClass, PlanSet
-from reconciler.planning.render.annotations import render_github
+from reconciler.planning.render.annotations import render_annotations
 from reconciler.planning.render.document import plan_document, render_json
 from reconciler.planning.render.markdown import render_markdown
 from reconciler.planning.render.sarif import render_sarif
 from reconciler.planning.render.text import render_text
 
-__all__ = ["exit_code", "plan_document", "render_github", "render_json", "render_markdown", "render_sarif", "render_text"]
+__all__ = ["exit_code", "plan_document", "render_annotations", "render_json", "render_markdown", "render_sarif", "render_text"]
 
 
 def exit_code(planset: PlanSet, *, detailed: bool) -> int:

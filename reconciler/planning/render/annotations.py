@@ -1,4 +1,4 @@
-"""GitHub workflow commands (``::error file=…::``): problems and changes at the line that declares them."""
+"""Workflow commands (``::error file=…::``): problems and changes at the line that declares them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reconciler.model.resources import Location
 from reconciler.planning.render.words import details, resource_details, state_text, summary
 
 
-def render_github(planset: PlanSet | None, problems: tuple[Problem, ...] = ()) -> str:
+def render_annotations(planset: PlanSet | None, problems: tuple[Problem, ...] = ()) -> str:
     """Return one command a line: problems as errors or warnings, blocked changes as warnings, other changes as notices."""
     lines = [_problem(problem) for problem in problems]
     if planset is not None:

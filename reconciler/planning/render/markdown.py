@@ -1,4 +1,4 @@
-"""A plan as a pull request comment: found again by a hidden marker, never larger than GitHub takes."""
+"""A plan as a pull request comment: found again by a hidden marker, never larger than a code host takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconciler.planning.render.words import (
 
 MARKER = "<!-- reconciler-plan -->"
 LIMIT = 65_536
-"""GitHub refuses the body of a comment that is longer; counted in bytes here, which is never less than characters."""
+"""A longer body of a comment is refused; counted in bytes here, which is never less than characters."""
 _ROOM = 600  # for the closing lines
 _BLOCK_LIMIT = 12_000
 

@@ -38,7 +38,7 @@ _SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "The OIDC token of the job itself, issued by GitHub Actions or Semaphore.",
+        "description": "The OIDC token of the job itself, issued by the provider that runs it.",
     },
 }
 

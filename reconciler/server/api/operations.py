@@ -236,7 +236,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body="ApprovePlan",
         errors=(404,),
         example={"digest": _DIGEST},
-        answer_example={"integration": "Integration/default/github"},
+        answer_example={"integration": "Integration/default/code-host"},
     ),
     _get(
         "resource",

@@ -1,0 +1,1 @@
+"""AWS: manifests are validated; the driver is not part of this version."""

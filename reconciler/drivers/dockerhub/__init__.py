@@ -1,0 +1,1 @@
+"""Docker Hub: manifests are validated; the driver is not part of this version."""

@@ -1,0 +1,1 @@
+"""GitLab: manifests are validated; the driver is not part of this version."""

@@ -1,0 +1,1 @@
+"""Google Cloud: manifests are validated; the driver is not part of this version."""

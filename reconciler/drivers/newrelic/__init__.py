@@ -1,0 +1,1 @@
+"""New Relic: manifests are validated; the driver is not part of this version."""

@@ -1,0 +1,1 @@
+"""Spinnaker: manifests are validated; the driver is not part of this version."""
