@@ -71,7 +71,7 @@ async def test_n22_a_refusal_that_no_text_has_to_do_with_is_not_asked_twice(api,
 
 
 async def test_n26_no_deployment_of_zeros_is_asked_for(api, hands):
-    with pytest.raises(ValidationFailed, match="is no commit"):
+    with pytest.raises(ValidationFailed, match="is not a commit"):
         await reporter.deployment(api, request(ref="0" * 40))
     assert posts(hands) == []
 
@@ -83,7 +83,7 @@ async def test_n6_a_branch_and_a_tag_lead_to_a_commit_and_what_is_gone_to_none(a
         assert pushed["after"] != pushed["sha"]
         assert await reporter.commit(api, "acme/web", "refs/heads/main") == sha
         assert await reporter.commit(api, "acme/web", "refs/tags/v/1") == pushed["sha"]
-        with pytest.raises(NotFound, match="no refs/tags/v9"):
+        with pytest.raises(NotFound, match="refs/tags/v9 does not exist"):
             await reporter.commit(api, "acme/web", "refs/tags/v9")
         status, _ = hands("POST", f"{WEB}/statuses/{pushed['after']}", {"state": "success"})[:2]
         assert status == 422  # of a tag object there is no status

@@ -118,9 +118,9 @@ async def test_a_tag_is_named_without_its_prefix(api, hands, ref):
         (intent(workflow="deploy.yml", ref="gone"), ValidationFailed, "No ref found"),
         (intent(workflow="gone.yml", ref="main"), NotFound, "no workflow 'gone.yml' in web"),
         (intent(workflow="deploy.yml", ref="main", inputs={"x": "1"}), ValidationFailed, "Unexpected inputs"),
-        (intent(resource="a/b/c", workflow="deploy.yml", ref="main"), ValidationFailed, "no repository"),
+        (intent(resource="a/b/c", workflow="deploy.yml", ref="main"), ValidationFailed, "not a repository name"),
         (intent(resource="nowhere", workflow="deploy.yml", ref="main"), NotFound, "no workflow"),
-        (event(**{str(n): n for n in range(10)}), ValidationFailed, "10 keys already"),
+        (event(**{str(n): n for n in range(10)}), ValidationFailed, "has 10 keys; GitHub takes 10"),
         (intent(eventType="x" * 101), ValidationFailed, "100 characters"),
         (event(big="x" * 70_000), ValidationFailed, "takes less than 65536"),
         (intent(workflow="deploy.yml", ref="main", inputs={"x": "y" * 70_000}), ValidationFailed, "takes 65535"),
@@ -290,7 +290,7 @@ async def test_a5_a_run_without_our_id_is_never_guessed_to_be_ours(api, hands):
     what = intent(workflow="silent.yml", ref="main")
     assert await executor.start(api, what) is None
     [shown] = runs(hands)
-    with pytest.raises(ProviderUnavailable, match="may yet appear"):
+    with pytest.raises(ProviderUnavailable, match="may still appear"):
         await executor.find(api, what)  # too early to say
     hands.github.admin.do("set_run", repo="acme/web", run_id=shown["id"], display_title="Silent")
     _older(hands, shown["id"], 60)

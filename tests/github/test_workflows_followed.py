@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.drivers.github import executor as workflows
 from reconciler.drivers.github.driver import driver
-from reconciler.drivers.github.runs import report_of
+from reconciler.drivers.github.runs import WorkflowRun, report_of
+from reconciler.drivers.wire import decode
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError
 from reconciler.model.executions import Result, Run, RunStatus
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
@@ -34,6 +35,10 @@ def _impatient(monkeypatch):
 
 
 # followed
+
+
+def shown(row):
+    return report_of(decode(row, WorkflowRun, "a run"), "acme/web")
 
 
 @pytest.mark.parametrize(
@@ -120,12 +125,12 @@ async def test_d22_a_run_that_ended_before_the_first_look_has_its_result(api, ha
 )
 def test_d15_a_run_that_contradicts_itself_is_an_error_and_no_end(row):
     with pytest.raises(ProviderProtocolError):
-        report_of(row, "acme/web")
+        shown(row)
 
 
 def test_what_nobody_knows_yet_is_work_that_goes_on_or_a_failure():
-    assert report_of({"id": 1, "status": "polishing", "conclusion": None}, "acme/web").status is RunStatus.RUNNING
-    assert report_of({"id": 1, "status": "completed", "conclusion": "meh"}, "acme/web").result is Result.FAILED
+    assert shown({"id": 1, "status": "polishing", "conclusion": None}).status is RunStatus.RUNNING
+    assert shown({"id": 1, "status": "completed", "conclusion": "meh"}).result is Result.FAILED
 
 
 @pytest.mark.parametrize("body", [[], {"id": 1}, {"id": None}, "text"])

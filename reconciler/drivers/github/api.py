@@ -1,48 +1,81 @@
-"""Names and URLs: repositories, scopes, and the marker that is the path of a hook's URL. Pure.
-
-Repositories and organizations that were renamed: GitHub answers with a redirect to the same path by id.
-
-The forms in which GitHub writes a time, as seconds since the epoch. Pure.
-
-RFC 3339 with ``Z``, with an offset, with fractions; and seconds as a number (``repository.pushed_at`` of a push).
-"""
+"""The GitHub API as every part of this driver uses it: names and URLs, redirects of renamed repositories, times, lists."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api
-from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
-from reconciler.model.objects import Marker, Scope
-from reconciler.model.values import Uid
+import msgspec
 
+from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.http.paging import MAX_PAGES, ListBound, paginate
+from reconciler.drivers.wire import decode, matches
+from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
+from reconciler.model.objects import Container, Marker, Scope
+from reconciler.model.resources import Resource
+from reconciler.model.values import JsonObject, Uid
+
+T = TypeVar("T")
+Moment = str | int | float | None
+"""A time as GitHub writes it; see `epoch_of`."""
 REPOSITORY = "github/repository-webhook"
 ORGANIZATION = "github/organization-webhook"
 SECRET = "/config/secret"
 MASK = re.compile(r"\*+\Z")
+PER_PAGE = 100
 _MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
+_BY_ID = re.compile(r"(?:/(?!repos/|orgs/)[^/]+)*?(/(?:repositories|organizations)/[1-9]\d{0,18})(?=/|\Z)")
+_YEAR_10000 = 253_402_300_800.0
+"""No provider's clock shows a time this late."""
+
+
+class GitHubUser(msgspec.Struct, frozen=True):
+    """``GET /user``."""
+
+    login: str | None = None
+
+
+class ScopeOwner(msgspec.Struct, frozen=True):
+    """A repository (``full_name``) or an organization (``login``)."""
+
+    id: int
+    full_name: str | None = None
+    login: str | None = None
+    archived: bool | None = None
+
+
+class RepositorySelector(msgspec.Struct, frozen=True):
+    """``spec.resource`` of an event source: which repositories or organizations it names."""
+
+    type: str | None = None
+    name: str | None = None
+    names: list[str] = []
+    match: str | None = None
+
+
+# -- names and URLs -------------------------------------------------------------------------------------------------------
 
 
 def repository_key(name: str, account: str) -> str:
-    """Return ``owner/repo`` in lower case: GitHub's names are one name in any case. ``name`` may leave the owner out.
+    """Return ``owner/repo`` in lower case, since GitHub ignores the case of names; the owner in ``name`` is optional.
 
-    Raises `ValidationFailed` for what is no name; it would end up in a URL's path.
+    Raises `ValidationFailed` for an invalid name: it would become part of a URL's path.
     """
     parts = name.split("/") if "/" in name else [account, name]
     if len(parts) != 2 or not all(_NAME.match(part) and part not in {".", ".."} for part in parts):
-        raise ValidationFailed(f"'{name}' is no repository", hint="Write `repo`, or `owner/repo`.")
+        raise ValidationFailed(f"'{name}' is not a repository name", hint="Write `repo`, or `owner/repo`.")
     return "/".join(parts).lower()
 
 
 def organization_key(name: str) -> str:
-    """Return the organization's name in lower case; raises `ValidationFailed` for what is no name."""
+    """Return the organization's name in lower case; raises `ValidationFailed` for an invalid name."""
     if not _NAME.match(name) or name in {".", ".."}:
-        raise ValidationFailed(f"'{name}' is no organization", hint="Write the organization's name as in its URL.")
+        raise ValidationFailed(f"'{name}' is not an organization name", hint="Write the organization's name as in its URL.")
     return name.lower()
 
 
@@ -52,22 +85,22 @@ def scope_path(scope: Scope) -> str:
 
 
 def page_url(web_root: str, scope: Scope, external_id: str) -> str:
-    """Return where a person sees the hook."""
+    """Return the URL of the hook's page on the web site."""
     kind = "organizations/" if scope.type == ORGANIZATION else ""
     return f"{web_root}/{kind}{scope.key}/settings/hooks/{external_id}"
 
 
 def marker_of(url: str) -> Marker | None:
-    """Return the marker in a hook's URL: any host, any prefix of the path, any query; None if it is not ours."""
+    """Return the marker in a hook's URL (any host, path prefix or query); None if the URL is not ours."""
     try:
-        found = _MARKER.search(urlsplit(url).path)
+        match = _MARKER.search(urlsplit(url).path)
     except ValueError:
         return None
-    return Marker(found["owner"], Uid(found["uid"])) if found else None
+    return Marker(match["owner"], Uid(match["uid"])) if match else None
 
 
 def host_of(url: str) -> str:
-    """Return the host of a hook's URL in lower case, with its port if it names one; empty if there is none."""
+    """Return the host of a hook's URL in lower case, with its port if the URL names one; empty for an invalid URL."""
     try:
         parts = urlsplit(url)
         return (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
@@ -76,47 +109,92 @@ def host_of(url: str) -> str:
 
 
 def normalized(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a hook's attributes in the one form that is compared; a secret or its mask is never among them."""
-    config = attributes.get("config")
+    """Return a hook's attributes in normal form, for comparison; a secret or its mask is never among them."""
+    config, events = attributes.get("config"), attributes.get("events")
     config = config if isinstance(config, Mapping) else {}
-    events = attributes.get("events")
-    kept = {
-        "url": str(config.get("url") or ""),
-        "content_type": str(config.get("content_type") or "form"),  # what GitHub takes when nothing is said
-        "insecure_ssl": "1" if str(config.get("insecure_ssl", "0")) == "1" else "0",  # "0", 0 and absent are one
+    return {
+        "active": attributes.get("active", True) is not False,
+        "events": sorted({str(event) for event in events}) if isinstance(events, list | tuple) else [],
+        "config": {
+            "url": str(config.get("url") or ""),
+            "content_type": str(config.get("content_type") or "form"),  # GitHub's default
+            "insecure_ssl": "1" if str(config.get("insecure_ssl", "0")) == "1" else "0",  # "0", 0 and absent are equal
+        },
     }
-    names = sorted({str(one) for one in events}) if isinstance(events, list | tuple) else []
-    return {"active": attributes.get("active", True) is not False, "events": names, "config": kept}
 
 
-T = TypeVar("T")
-_BY_ID = re.compile(r"(?:/(?!repos/|orgs/)[^/]+)*?(/(?:repositories|organizations)/[1-9]\d{0,18})(?=/|\Z)")
+# -- scopes -----------------------------------------------------------------------------------------------------------
+
+
+def scopes_of(resource: Resource, account: str, facts: JsonObject) -> tuple[Scope, ...]:
+    """Return the scopes whose hooks ``resource`` declares; the names that ``match`` selects come from ``facts``."""
+    selector = matches(resource.spec.get("resource"), RepositorySelector)
+    if selector is None:
+        raise ValidationFailed(f"{resource.id}: no repository or organization is named", hint="Set `spec.resource`.")
+    listed = [selector.name] if selector.name is not None else selector.names
+    if selector.type == "organization":
+        if selector.match is not None:
+            raise ValidationFailed(f"{resource.id}: `match` does not select organizations", hint="Use `name` or `names`.")
+        return tuple(Scope(ORGANIZATION, key) for key in sorted({organization_key(name) for name in listed}))
+    if selector.type != "repository":
+        raise ValidationFailed(
+            f"{resource.id}: GitHub has no resource of type '{selector.type}'",
+            hint="Set `resource.type` to repository or organization.",
+        )
+    if "pattern" in facts:
+        return (Scope(REPOSITORY, _full_pattern(str(facts["pattern"]), account)),)
+    if selector.match is not None:
+        listed = [str(name) for name in facts.get("repositories", ())]
+    return tuple(Scope(REPOSITORY, key) for key in sorted({repository_key(name, account) for name in listed}))
+
+
+def matching(pattern: str, account: str, repositories: Iterable[str]) -> list[str]:
+    """Return the repositories (``owner/repo``) that match ``svc-*`` or ``acme/svc-*``, sorted, in lower case."""
+    full = _full_pattern(pattern, account)
+    return sorted({name.lower() for name in repositories if fnmatchcase(name.lower(), full)})
+
+
+def _full_pattern(pattern: str, account: str) -> str:
+    return (pattern if "/" in pattern else f"{account}/{pattern}").lower()
+
+
+def container_of(answer: ApiResponse, path: str) -> Container:
+    """Return the repository or organization of an answer; raises `ProviderProtocolError` for one without a name or an id."""
+    owner = decode(answer.json(), ScopeOwner, f"GET {path}", request=f"GET {path}")
+    name = owner.full_name or owner.login
+    if name is None:
+        raise ProviderProtocolError(f"GET {path}: the answer has no name", request=f"GET {path}")
+    kind = "repositories" if "/" in name else "organizations"
+    return Container(f"{kind}/{owner.id}", name.lower(), "archived" if owner.archived else "")
+
+
+# -- renamed repositories and organizations -------------------------------------------------------------------------------
 
 
 def renamed_to(target: str) -> str:
-    """Return ``/repositories/ID`` of a redirect's target; empty for any other place.
+    """Return ``/repositories/ID`` of a redirect's target; empty for any other target.
 
-    A server behind a proxy names its own inner scheme, host, port or prefix there. The id is asked for on our own root all the same.
+    A server behind a proxy names its internal scheme, host, port or prefix; the id is requested from our own API root anyway.
     """
     try:
-        found = _BY_ID.match(urlsplit(target).path)
+        match = _BY_ID.match(urlsplit(target).path)
     except ValueError:
         return ""
-    return found.group(1) if found is not None else ""
+    return match.group(1) if match is not None else ""
 
 
 def by_id(target: str) -> str:
-    """Return ``/repositories/ID`` of a redirect; raises `ProviderProtocolError` for any other place."""
-    found = renamed_to(target)
-    if not found:
-        raise ProviderProtocolError("GitHub redirects to a place that is no renamed repository")
-    return found
+    """Return ``/repositories/ID`` of a redirect; raises `ProviderProtocolError` for any other target."""
+    path = renamed_to(target)
+    if not path:
+        raise ProviderProtocolError("GitHub redirects to a path that is no renamed repository")
+    return path
 
 
-async def following(api: Api, root: str, work: Callable[[str], Awaitable[T]]) -> T:
-    """Return what ``work`` does below ``root`` (``/repos/acme/web``), or below where that was renamed to.
+async def follow_rename(api: Api, root: str, work: Callable[[str], Awaitable[T]]) -> T:
+    """Return the result of ``work`` below ``root`` (``/repos/acme/web``), or below the path that it was renamed to.
 
-    A request that is redirected has done nothing, so that ``work`` may begin again: its first request tells.
+    A redirected request has had no effect, so ``work`` may start again; the redirect shows at its first request.
     """
     try:
         return await work(root)
@@ -124,21 +202,42 @@ async def following(api: Api, root: str, work: Callable[[str], Awaitable[T]]) ->
         return await work(by_id(moved.target))
 
 
-_END = 253_402_300_800.0
-"""The year 10000: no clock of a provider is there."""
+# -- lists ----------------------------------------------------------------------------------------------------------------
 
 
-def epoch_of(value: Any) -> float | None:
-    """Return when ``value`` is, in seconds since the epoch; None for what is no time."""
-    if isinstance(value, bool):
-        return None
+async def typed_pages(
+    api: Api,
+    path: str,
+    kind: type[T],
+    *,
+    params: Mapping[str, str | int] | None = None,
+    max_pages: int = MAX_PAGES,
+    bound: ListBound | None = None,
+) -> AsyncIterator[tuple[T, ApiResponse]]:
+    """Yield every page of a list as a ``kind``, with its answer; raises `ProviderProtocolError` for another form."""
+    request = f"GET {path}"
+    async for page in paginate(api, path, params={**(params or {}), "per_page": PER_PAGE}, max_pages=max_pages, bound=bound):
+        yield decode(page.json(), kind, request, request=request), page
+
+
+# -- times ----------------------------------------------------------------------------------------------------------------
+
+
+def epoch_of(value: object) -> float | None:
+    """Return a time of GitHub's in seconds since the epoch; None if ``value`` is not a time.
+
+    GitHub writes RFC 3339 with ``Z``, with an offset or with fractions, and seconds as a number (``repository.pushed_at`` of a
+    push).
+    """
     if isinstance(value, str):
         try:
             moment = datetime.datetime.fromisoformat(value)
             value = (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
         except (ValueError, OverflowError):
             return None
-    return float(value) if isinstance(value, int | float) and 0 < value < _END else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < _YEAR_10000 else None
 
 
 def stamp_of(at: float) -> str:

@@ -1,9 +1,4 @@
-"""The driver: connection, credential, and the reading that an event source with a pattern needs.
-
-Putting a GitHub token on a request.
-
-Trying a credential: who it is, what it may do, when it ends.
-"""
+"""The GitHub driver: connection, credential and its check, and the lookup of repositories that match a pattern."""
 
 from __future__ import annotations
 
@@ -11,8 +6,9 @@ import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from reconciler.drivers.base import (
     Api,
@@ -31,9 +27,10 @@ from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.spec import SPEC
-from reconciler.drivers.github.webhooks import HookType, compile_source, matching
+from reconciler.drivers.github.webhooks import HookType, compile_source
 from reconciler.drivers.http.paging import ListBound, paginate
-from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ProviderProtocolError, ValidationFailed
+from reconciler.drivers.wire import decode, find, matches
+from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -42,9 +39,36 @@ from reconciler.model.values import JsonObject
 
 MAX_REPOSITORIES = 5_000
 _ALL_REPOSITORIES_BYTES = 128 << 20
-"""Only names are kept of these pages, one page at a time."""
-_PER_PAGE = 100
+"""Higher than for other lists: only names are kept, and one page at a time."""
+_INSTALLATION = "/installation/repositories"
+API_VERSION = "2022-11-28"
+ACCEPT = "application/vnd.github+json"
 _POINTERS = {"token": "/token", "basic": "/basic/password"}
+SCOPES: Mapping[str, tuple[str, ...]] = {
+    "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
+    "organization_hooks": ("admin:org_hook",),
+    "deployments": ("repo", "repo_deployment"),
+    "statuses": ("repo", "repo:status"),
+    "actions": ("repo",),
+    "contents": ("repo",),
+    "checks": (),  # no scope of a classic token grants it
+}
+"""Permission → the scopes of a classic token that grant it, any one of them (GitHub's "scopes for OAuth apps")."""
+_READ_SCOPES = {"webhooks": ("read:repo_hook",)}
+_RATE = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "resetAt": "x-ratelimit-reset"}
+
+
+class ListedRepository(msgspec.Struct, frozen=True):
+    """A repository in a list."""
+
+    full_name: str
+    archived: bool | None = None
+
+
+class RepositoryPage(msgspec.Struct, frozen=True):
+    """A page of ``/installation/repositories``, the one list that is an object."""
+
+    repositories: list[ListedRepository]
 
 
 class GitHubDriver:
@@ -64,14 +88,14 @@ class GitHubDriver:
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection; the account is the first part of the path in ``spec.url``.
 
-        Raises `ValidationFailed` for a URL that names no account, `NotImplementedYet` for an auth form that has no support yet.
+        Raises `ValidationFailed` for a URL that names no account, `NotImplementedYet` for an auth form without support.
         """
         url = str(resource.spec.get("url", "")).rstrip("/")
         auth = resource.spec.get("auth", {})
         if auth.get("use") not in _POINTERS:
             raise NotImplementedYet(
                 f"{resource.id}: auth '{auth.get('use')}' with GitHub is not part of this version yet",
-                hint="Use `token` meanwhile; the manifest is valid, and nothing is done at GitHub until then.",
+                hint="Use `token` for now. The manifest is valid; nothing is done at GitHub until a version supports the form.",
                 location=resource.location,
             )
         parts = urlsplit(url)
@@ -91,10 +115,10 @@ class GitHubDriver:
             raise ValidationFailed(
                 f"{connection.integration}: auth '{use}' names no secret", hint=f"Set `auth.{use}` with a `valueFrom.secret`."
             )
-        basic = connection.auth.get("basic") if use == "basic" else None
-        return TokenAuthenticator(ref, read, username=str(basic.get("username", "")) if isinstance(basic, Mapping) else "")
+        username = find(connection.auth, str, "basic", "username") if use == "basic" else None
+        return TokenAuthenticator(ref, read, username=username or "")
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""
         return errors.classify(status, headers, body, request, now=now)
 
@@ -103,45 +127,45 @@ class GitHubDriver:
         return await check_credential(api, needs)
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """An event source writes webhooks, and reads their deliveries; a stage what it runs here, and what it reports."""
+        """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports)."""
         if resource.id.kind == Kind.STAGE.value:
             return self._needs_of_stage(resource.spec)
         if resource.id.kind != Kind.EVENT_SOURCE.value:
             return {}
-        wanted = resource.spec.get("resource")
-        organization = isinstance(wanted, Mapping) and wanted.get("type") == "organization"
+        organization = find(resource.spec, str, "resource", "type") == "organization"
         return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
 
     def _needs_of_stage(self, spec: JsonObject) -> Mapping[str, str]:
-        """Where a stage reports to is where its event came from; it is asked of the integration that the stage names."""
+        """A stage reports to the provider of its event; the integration that the stage names needs the permission for it."""
         executor, report = spec.get("executor") or {}, spec.get("report") or {}
-        runs_here = self.executors.get(str(executor.get("type")))
-        found = dict(runs_here.permissions(executor)) if runs_here is not None else {}
+        own = self.executors.get(str(executor.get("type")))
+        needs = dict(own.permissions(executor)) if own is not None else {}
         if report.get("deploymentStatus") or (report.get("deployment") or {}).get("create"):
-            found["deployments"] = "write"
+            needs["deployments"] = "write"
         if report.get("commitStatus"):
-            found["statuses"] = "write"
-        return found
+            needs["statuses"] = "write"
+        return needs
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
-        """Return the repositories that ``resource.match`` finds among those the credential sees; archived ones take no hooks.
+        """Return the repositories visible to the credential that ``resource.match`` selects; archived ones take no hooks.
 
-        Raises `ValidationFailed` when there is none, or more than may be handled at once.
+        Raises `ValidationFailed` if none matches, or if the credential sees more than `MAX_REPOSITORIES`.
         """
         pattern = _pattern(resource)
         if pattern is None:
             return {}
         owner = pattern.partition("/")[0] if "/" in pattern else api.connection.account
-        found = matching(pattern, api.connection.account, await _visible(api, names.organization_key(owner)))
-        if not found:
+        visible = await _visible(api, names.organization_key(owner))
+        repositories = names.matching(pattern, api.connection.account, visible)
+        if not repositories:
             raise ValidationFailed(
                 f"{resource.id}: no repository that the credential sees matches '{pattern}'",
-                hint="Mend `resource.match`, or give the credential access to the repositories.",
+                hint="Fix `resource.match`, or give the credential access to the repositories.",
             )
-        return {"repositories": found}
+        return {"repositories": repositories}
 
     def offline_facts(self, resource: Resource) -> JsonObject:
-        """Show the pattern in place of the names."""
+        """Return the pattern in place of the names."""
         pattern = _pattern(resource)
         return {"pattern": pattern} if pattern is not None else {}
 
@@ -151,7 +175,7 @@ class GitHubDriver:
 
 
 def _api_root(scheme: str, netloc: str) -> str:
-    """Return where the API is: a host of its own on github.com and ghe.com, a path on an Enterprise server."""
+    """Return the API's root: a host of its own at github.com and ghe.com, a path at an Enterprise server."""
     host = netloc.lower()
     if host in {"github.com", "www.github.com"}:
         return "https://api.github.com"
@@ -159,54 +183,46 @@ def _api_root(scheme: str, netloc: str) -> str:
 
 
 def _pattern(resource: Resource) -> str | None:
-    wanted = resource.spec.get("resource")
-    if not isinstance(wanted, Mapping) or wanted.get("type") != "repository":
-        return None
-    return str(wanted["match"]) if wanted.get("match") else None
+    selector = matches(resource.spec.get("resource"), names.RepositorySelector)
+    return selector.match or None if selector is not None and selector.type == "repository" else None
 
 
 async def _visible(api: Api, owner: str) -> list[str]:
-    """Return the repositories of ``owner`` that the credential sees: an organization's, else a user's, else an installation's."""
+    """Return the repositories of ``owner`` that the credential sees: as an organization, a user or an App's installation."""
     try:
         return await _names(api, f"/orgs/{owner}/repos")
     except NotFound:
         pass
     try:
-        found = await _names(api, "/user/repos")
+        repositories = await _names(api, "/user/repos")
     except PermissionDenied:
-        found = await _names(api, "/installation/repositories")
-    return [name for name in found if name.partition("/")[0].lower() == owner]
+        repositories = await _names(api, _INSTALLATION)
+    return [name for name in repositories if name.partition("/")[0].lower() == owner]
 
 
 async def _names(api: Api, path: str) -> list[str]:
-    found: list[str] = []
+    repositories: list[str] = []
     bound = ListBound(path, max_bytes=_ALL_REPOSITORIES_BYTES)
-    async for page in paginate(
-        api, path, params={"per_page": _PER_PAGE}, max_pages=MAX_REPOSITORIES // _PER_PAGE + 1, bound=bound
-    ):
-        found += [str(row["full_name"]) for row in _rows(page) if row.get("archived") is not True]
-        if len(found) > MAX_REPOSITORIES:
+    params, max_pages = {"per_page": names.PER_PAGE}, MAX_REPOSITORIES // names.PER_PAGE + 1
+    async for page in paginate(api, path, params=params, max_pages=max_pages, bound=bound):
+        repositories += [row.full_name for row in _rows(page, path) if not row.archived]
+        if len(repositories) > MAX_REPOSITORIES:
             raise ValidationFailed(
                 f"GET {path}: the credential sees more than {MAX_REPOSITORIES} repositories",
                 hint="Name the repositories with `names`, or use an organization webhook.",
             )
-    return found
+    return repositories
 
 
-def _rows(page: ApiResponse) -> list[Mapping[str, Any]]:
-    body = page.json()
-    rows = body.get("repositories") if isinstance(body, Mapping) else body
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) and isinstance(row.get("full_name"), str) for row in rows):
-        raise ProviderProtocolError("GitHub's list of repositories is of another shape than its API promises")
-    return rows
-
-
-API_VERSION = "2022-11-28"
-ACCEPT = "application/vnd.github+json"
+def _rows(page: ApiResponse, path: str) -> list[ListedRepository]:
+    what = "the list of repositories"
+    if path == _INSTALLATION:
+        return decode(page.json(), RepositoryPage, what, request=f"GET {path}").repositories
+    return decode(page.json(), list[ListedRepository], what, request=f"GET {path}")
 
 
 class TokenAuthenticator:
-    """``Authorization: Bearer TOKEN``; with a user name ``Basic``, as old GitHub Enterprise servers have it."""
+    """``Authorization: Bearer TOKEN``; with a user name ``Basic``, for old GitHub Enterprise servers."""
 
     def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue], *, username: str = "") -> None:
         self._ref = ref
@@ -215,7 +231,7 @@ class TokenAuthenticator:
         self._used: SecretValue | None = None
 
     async def authorize(self, headers: dict[str, str]) -> None:
-        """Add the token, and the version of the API that this driver speaks. Raises `SecretUnavailable`."""
+        """Add the token and the version of the API. Raises `SecretUnavailable`."""
         if self._used is None:
             self._used = self._read(self._ref)
         headers["accept"] = ACCEPT
@@ -227,43 +243,27 @@ class TokenAuthenticator:
             headers["authorization"] = f"Bearer {self._used.reveal()}"
 
     async def refresh(self) -> bool:
-        """Read the secret again; True only when it changed, since the same token would be refused again."""
+        """Read the secret again; True only if it changed, since the same token would be refused again."""
         before, self._used = self._used, self._read(self._ref)
         return before is None or before.reveal() != self._used.reveal()
 
 
-_ANY_REPO = ("repo",)
-SCOPES: Mapping[str, tuple[str, ...]] = {
-    "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
-    "organization_hooks": ("admin:org_hook",),
-    "deployments": ("repo", "repo_deployment"),
-    "statuses": ("repo", "repo:status"),
-    "actions": _ANY_REPO,
-    "contents": _ANY_REPO,
-    "checks": (),  # no classic token may write checks
-}
-"""Scopes of a classic token of which one covers the permission (GitHub's "scopes for OAuth apps")."""
-_READ_SCOPES = {"webhooks": ("read:repo_hook",)}
-_RATE = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "resetAt": "x-ratelimit-reset"}
-
-
 async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialReport:
-    """Return what GitHub says of the credential; raises `AuthFailed` if it is refused.
+    """Return the identity, scopes, expiry and rate limit of the credential; raises `AuthFailed` if GitHub refuses it.
 
-    Only classic tokens tell their scopes. What a fine-grained or an installation token may do is not told by any cheap
-    call: it shows in the first refusal, which names the missing permission.
+    Only classic tokens report their scopes. No cheap call reports the permissions of a fine-grained or an installation token:
+    the first refusal names the missing permission.
     """
     try:
         answer = await api.request("GET", "/user")
-        body = answer.json()
-        identity = body.get("login") if isinstance(body, Mapping) else None
+        identity = decode(answer.json(), names.GitHubUser, "GET /user", request="GET /user").login or ""
     except PermissionDenied:
-        answer = await api.request("GET", "/installation/repositories", params={"per_page": 1})
+        answer = await api.request("GET", _INSTALLATION, params={"per_page": 1})
         identity = f"an installation of a GitHub App on {api.connection.account}"
     scopes = _scopes(answer)
     return CredentialReport(
         valid=True,
-        identity=identity if isinstance(identity, str) else "",
+        identity=identity,
         expires_at=expiry(answer.headers.get("github-authentication-token-expiration", "")),
         granted=tuple(sorted(scopes or ())),
         missing=() if scopes is None else missing(scopes, needs),
@@ -272,22 +272,22 @@ async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialRepo
 
 
 def missing(scopes: frozenset[str], needs: Mapping[str, str]) -> tuple[str, ...]:
-    """Return which of ``needs`` no scope of a classic token covers, each with the scopes that would."""
-    lacking = []
+    """Return the ``needs`` that no scope of a classic token covers, each with the scopes that would."""
+    gaps = []
     for name, level in sorted(needs.items()):
         covering = SCOPES.get(name)
         if covering is None:
             continue
         covering += _READ_SCOPES.get(name, ()) if level == "read" else ()
         if not scopes & set(covering):
-            lacking.append(f"{name}: {level}" + (f" (scope {' or '.join(covering)})" if covering else ""))
-    return tuple(lacking)
+            gaps.append(f"{name}: {level}" + (f" (scope {' or '.join(covering)})" if covering else ""))
+    return tuple(gaps)
 
 
 def expiry(text: str) -> str:
-    """Return the end of a token in RFC 3339 from either of GitHub's two spellings; empty if there is none.
+    """Return the expiry of a token in RFC 3339; empty if there is none.
 
-    Seen: ``2024-10-04 11:29:00 UTC`` and ``2026-02-06 07:42:23 +0100``.
+    GitHub writes it in two forms: ``2024-10-04 11:29:00 UTC`` and ``2026-02-06 07:42:23 +0100``.
     """
     try:
         at = datetime.strptime(text.strip().replace(" UTC", " +0000"), "%Y-%m-%d %H:%M:%S %z")
@@ -301,9 +301,9 @@ def _scopes(answer: ApiResponse) -> frozenset[str] | None:
     return None if header is None else frozenset(scope.strip() for scope in header.split(",") if scope.strip())
 
 
-def _rate(headers: Mapping[str, Any]) -> dict[str, int]:
-    found = {name: str(headers.get(header, "")) for name, header in _RATE.items()}
-    return {name: int(value) for name, value in found.items() if value.isascii() and value.isdigit()}
+def _rate(headers: Mapping[str, str]) -> dict[str, int]:
+    values = {name: headers.get(header, "") for name, header in _RATE.items()}
+    return {name: int(value) for name, value in values.items() if value.isascii() and value.isdigit()}
 
 
 driver = GitHubDriver()

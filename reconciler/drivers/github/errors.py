@@ -1,7 +1,7 @@
-"""What GitHub's answers mean. Pure.
+"""What GitHub's error answers mean. Pure.
 
-The message of an answer decides more than its status: a 403 may be a rate limit, a missing permission or an archived
-repository; a 422 may be a duplicate. Bodies may be JSON, HTML or empty; ``errors`` may hold objects or strings.
+The message of an answer matters more than its status: a 403 may be a rate limit, a missing permission or an archived
+repository; a 422 may be a duplicate. Bodies may be JSON, HTML or empty; ``errors`` may hold objects or texts.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from reconciler.drivers.github.api import renamed_to
 from reconciler.drivers.http.errors import circumstances, retry_after
+from reconciler.drivers.wire import find, matches
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
@@ -27,62 +30,74 @@ from reconciler.model.errors import (
 _SECONDARY = ("secondary rate limit", "abuse detection")
 _MAX_TEXT = 300
 _ALSO_DECLINED = frozenset({400, 402, 410, 413, 423, 451})
-"""Besides the shared table, since GitHub's own words say more: a bad request here is a proxy's doing or ours, not a manifest's."""
+"""Declined in addition to the shared table, because GitHub is more precise: a proxy or this driver causes a 400, not a manifest."""
 _FIELD_CODES = frozenset({"missing", "missing_field", "invalid", "custom", "unprocessable"})
-_SPOKEN = re.compile(
+_SENT_FIELDS = re.compile(
     r"\b(?:urls?|events?|config|content_type|insecure_ssl|secret|permitted key|ref|refs|sha|inputs?|workflow_dispatch|"
     r"event_type|client_payload|description|target_url|environment|environment_url|log_url|properties|return_run_details)\b",
     re.IGNORECASE,
 )
-"""Words for what we send to GitHub: fields of hooks, dispatches, statuses and Deployments."""
+"""Names of the fields that this driver sends: of hooks, dispatches, statuses and Deployments."""
 MAX_WAIT_S = 86_400.0
-"""No limit of GitHub's lasts longer than this; a header that says so is not believed."""
+"""No rate limit of GitHub's lasts longer; a header with a later time is ignored."""
 
 
-def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:
-    """Return the typed error of an answer, or None where the meaning of its status alone holds (404, 409, 5xx)."""
+class ErrorEntry(msgspec.Struct, frozen=True):
+    """One entry of ``errors``; a bare text is an entry that has only a message."""
+
+    message: str | None = None
+    field: str | None = None
+    code: str | None = None
+
+    @property
+    def names_field(self) -> bool:
+        """Whether the entry blames a field of the request, and not a limit or another circumstance."""
+        return bool(self.field) and self.code in _FIELD_CODES and not circumstances(self.message or "")
+
+
+def classify(status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> ProviderError | None:
+    """Return the typed error of an answer, or None where its status alone is enough (404, 409, 5xx)."""
     text = message_of(body)
     where: dict[str, Any] = {"status": status, "request": request}
     if status == 401:
-        return AuthFailed(f"{request}: GitHub refused the credential (401{_said(text)})", **where)
+        return AuthFailed(f"{request}: GitHub refused the credential (401{_suffix(text)})", **where)
     if status in (403, 429):
         limited = _rate_limited(status, headers, text, request, now)
         return limited or (_denied(headers, text, request) if status == 403 else None)
     if status == 422:
-        said = ", ".join(details_of(body)) or text
-        if "already exists" in said.lower():
-            return Conflict(f"{request}: {said or 'it exists already'}", **where)
-        if _about_values(body, said):
-            return ValidationFailed(f"{request}: GitHub refused the values (422{_said(said)})", **where)
-        return Declined(f"{request}: GitHub refused it (422{_said(said)})", **where)
+        return _unprocessable(body, text, request)
     if status in (301, 302, 307, 308):
-        named = body.get("url") if isinstance(body, Mapping) else None
-        target = headers.get("location") or (named if isinstance(named, str) else "")
+        target = headers.get("location") or find(body, str, "url") or ""
         return Moved(f"{request}: renamed at GitHub ({status})", target=target, within=bool(renamed_to(target)), **where)
     if status in _ALSO_DECLINED:
         until = retry_after(headers, now)
-        return Declined(f"{request}: GitHub refused the request ({status}{_said(text)})", retry_at=until, **where)
+        return Declined(f"{request}: GitHub refused the request ({status}{_suffix(text)})", retry_at=until, **where)
     return None
 
 
-def _about_values(body: Any, said: str) -> bool:
-    """Whether a 422 is about what was sent, so that only another manifest can help: it names a field, or speaks of one.
+def _unprocessable(body: object, text: str, request: str) -> ProviderError:
+    details = ", ".join(details_of(body)) or text
+    if "already exists" in details.lower():
+        return Conflict(f"{request}: {details}", status=422, request=request)
+    if _blames_values(body, details):
+        return ValidationFailed(f"{request}: GitHub refused the values (422{_suffix(details)})", status=422, request=request)
+    return Declined(f"{request}: GitHub refused the request (422{_suffix(details)})", status=422, request=request)
 
-    Everything else is tried again, rarely: to be wrong there costs a request now and then, and to be wrong here is for ever.
+
+def _blames_values(body: object, details: str) -> bool:
+    """Whether a 422 blames the values that were sent, so that only a changed manifest can help.
+
+    Anything else is retried at a low rate: an error in that direction costs a request now and then, an error in this one stops
+    the resource for good.
     """
-    entries = body.get("errors") if isinstance(body, Mapping) else None
-    rows = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    if rows and all(row.get("field") and row.get("code") in _FIELD_CODES and not circumstances(_message(row)) for row in rows):
+    entries = _entries(body)
+    if entries and all(entry.names_field for entry in entries):
         return True
-    return bool(_SPOKEN.search(said)) and not circumstances(said)
-
-
-def _message(row: Mapping[str, Any]) -> str:
-    return str(row.get("message") or "")
+    return bool(_SENT_FIELDS.search(details)) and not circumstances(details)
 
 
 def _rate_limited(status: int, headers: Mapping[str, str], text: str, request: str, now: float) -> RateLimited | None:
-    """The hourly limit names its end; a secondary one names a pause, or nothing: the budget then waits longer each time."""
+    """The hourly limit names its end. A secondary limit names a pause or nothing: the budget then backs off."""
     where: dict[str, Any] = {"status": status, "request": request}
     after = retry_after(headers, now)
     secondary = any(word in text.lower() for word in _SECONDARY)
@@ -97,58 +112,60 @@ def _rate_limited(status: int, headers: Mapping[str, str], text: str, request: s
 
 
 def _denied(headers: Mapping[str, str], text: str, request: str) -> PermissionDenied:
-    wanted = headers.get("x-accepted-github-permissions", "")
+    permissions = headers.get("x-accepted-github-permissions", "")
     scopes = headers.get("x-accepted-oauth-scopes", "")
     hint = ""
     if "archived" in text.lower():
         return ReadOnly(
-            f"{request}: GitHub changes nothing in an archived repository",
+            f"{request}: GitHub does not change archived repositories",
             status=403,
             request=request,
-            hint="The repository is archived: unarchive it, or take it out of the manifest (its hook is then left as it is).",
+            hint="The repository is archived: unarchive it, or remove it from the manifest; its hook then stays as it is.",
         )
     if headers.get("x-github-sso", "").startswith("required"):
-        hint = "The organization asks for single sign-on: authorize the token for it."
-    elif wanted and "allows_permissionless_access" not in wanted:
-        hint = f"Grant the credential {_permissions(wanted)}."
+        hint = "The organization requires single sign-on: authorize the token for it."
+    elif permissions and "allows_permissionless_access" not in permissions:
+        hint = f"Grant the credential {_alternatives(permissions)}."
     elif scopes:
         hint = f"Grant the token one of the scopes {scopes}."
-    return PermissionDenied(f"{request}: GitHub does not permit it (403{_said(text)})", status=403, request=request, hint=hint)
+    return PermissionDenied(f"{request}: GitHub does not permit it (403{_suffix(text)})", status=403, request=request, hint=hint)
 
 
-def _permissions(grammar: str) -> str:
+def _alternatives(permissions: str) -> str:
     """``contents=write; contents=write,workflows=write`` → ``contents: write, or contents: write and workflows: write``."""
-    ways = [" and ".join(part.strip().replace("=", ": ") for part in way.split(",")) for way in grammar.split(";") if way.strip()]
-    return ", or ".join(ways)[:_MAX_TEXT]
+    ways = [way for way in permissions.split(";") if way.strip()]
+    return ", or ".join(" and ".join(part.strip().replace("=", ": ") for part in way.split(",")) for way in ways)[:_MAX_TEXT]
 
 
-def message_of(body: Any) -> str:
-    """Return what an answer says, short; empty for HTML and for bodies of another shape."""
-    message = body.get("message") or body.get("error") if isinstance(body, Mapping) else None
-    if not isinstance(message, str) and isinstance(body, str) and not body.lstrip().startswith("<"):
-        message = body
-    return " ".join(message.split())[:_MAX_TEXT] if isinstance(message, str) else ""
+def message_of(body: object) -> str:
+    """Return the message of an answer, shortened; empty for HTML and for bodies of another form."""
+    plain = matches(body, str) or ""
+    message = find(body, str, "message") or find(body, str, "error") or ("" if plain.lstrip().startswith("<") else plain)
+    return " ".join(message.split())[:_MAX_TEXT]
 
 
-def details_of(body: Any) -> list[str]:
-    """Return each entry of ``errors`` in words: an entry is a string, or has a message, or a field and a code. Never a value."""
-    entries = body.get("errors") if isinstance(body, Mapping) else None
-    words = []
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, str):
-            words.append(entry)
-        elif isinstance(entry, Mapping):
-            message = entry.get("message")
-            words.append(
-                message if isinstance(message, str) else f"{entry.get('field', 'a field')}: {entry.get('code', 'invalid')}"
-            )
-    return [" ".join(word.split())[:_MAX_TEXT] for word in words[:10]]
+def details_of(body: object) -> list[str]:
+    """Return the first ten entries of ``errors`` as text: the message, or field and code. Never a value that was sent."""
+    details = (
+        f"{entry.field or 'a field'}: {entry.code or 'invalid'}" if entry.message is None else entry.message
+        for entry in _entries(body)[:10]
+    )
+    return [" ".join(detail.split())[:_MAX_TEXT] for detail in details]
 
 
-def _said(text: str) -> str:
+def _entries(body: object) -> list[ErrorEntry]:
+    """Return the entries of ``errors`` that can be read."""
+    entries = (
+        ErrorEntry(message=entry) if isinstance(entry, str) else matches(entry, ErrorEntry)
+        for entry in find(body, list[object], "errors") or ()
+    )
+    return [entry for entry in entries if entry is not None]
+
+
+def _suffix(text: str) -> str:
     return f": {text}" if text else ""
 
 
 def _seconds(text: str | None) -> float | None:
-    """Return a whole number of seconds, or None for anything else."""
+    """Return a whole number of seconds; None for any other text."""
     return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else None

@@ -1,8 +1,8 @@
-"""The executor ``github``: runs a workflow (``workflow_dispatch``), or what listens to an event (``repository_dispatch``).
+"""The executor ``github``: runs one workflow (``workflow_dispatch``), or those that listen to an event (``repository_dispatch``).
 
-The correlation id travels as the input, or the key of ``client_payload``, `KEY`. GitHub answers a dispatch of a workflow with the
-run's id where it can (since 2026-02-19, on Enterprise servers later); where it cannot, the run is found by its title, so that
-the workflow has to name the id there: see `runs`. Nothing makes a dispatch idempotent.
+The correlation id travels as the input, or the key of ``client_payload``, `KEY`. GitHub answers the dispatch of a workflow with
+the run's id since 2026-02-19, and on Enterprise servers later. Without it the run is found by its title, so the workflow must put
+the id there: see `runs`. Nothing makes a dispatch idempotent.
 
 Facts: GitHub's OpenAPI description of Actions; its changelogs of 2026-02-19 and of API version 2026-03-10; its OpenID Connect
 reference, and that of GHE.com.
@@ -21,10 +21,10 @@ import orjson
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.common import require_commit
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github.api import following
 from reconciler.drivers.github.errors import message_of
 from reconciler.drivers.github.run_output import logs_of, outputs_of
-from reconciler.drivers.github.runs import carrying, link_of, report_of, run_of, shown_name, workflow_key
+from reconciler.drivers.github.runs import WorkflowRun, carrying, link_of, report_of, run_of, workflow_key, workflow_name
+from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import (
     Conflict,
     NotFound,
@@ -47,7 +47,7 @@ MAX_PAYLOAD_KEYS = 10
 MAX_PAYLOAD_BYTES = 64 << 10
 MAX_EVENT_TYPE = 100
 PAUSES_S = (0.2, 0.5, 1.0)
-"""Before each look, right after a start, for a run whose id no answer told; all together take `LOOK_S` at most."""
+"""Pauses before each lookup of a new run whose id the answer did not have; all lookups together take `LOOK_S` at most."""
 LOOK_S = 5.0
 _ISSUER = "https://token.actions.githubusercontent.com"
 
@@ -56,7 +56,7 @@ class GitHubExecutor:
     """Implements `reconciler.drivers.base.Executor`: resource ``repo`` or ``owner/repo``; spec ``workflow``, ``ref``,
     ``inputs``, or ``eventType``, ``clientPayload``.
 
-    A run's ``detail`` has ``repository`` and, once it was seen, ``repository_id``. Runs that are started again keep their id.
+    A run's ``detail`` has ``repository`` and, once the run was read, ``repository_id``. A run that is started again keeps its id.
     """
 
     type = "github"
@@ -64,16 +64,15 @@ class GitHubExecutor:
     settle_s = 120.0
     by_clock = True
     poll_s = 30.0
-    """A webhook of ``workflow_run`` is faster; without one, a hundred runs at a time stay far below the hourly limit."""
+    """A webhook of ``workflow_run`` is faster; without it, polling a hundred runs stays far below the hourly limit."""
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Dispatching and ending runs is ``actions``; an event of the repository is ``contents`` besides."""
-        spec = executor.get("spec")
-        event = isinstance(spec, Mapping) and spec.get("eventType")
+        """Return ``actions``, to dispatch and cancel runs, and for an event of the repository ``contents``."""
+        event = find(executor, str, "spec", "eventType")
         return {"actions": "write", "contents": "write"} if event else {"actions": "write"}
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
-        """Dispatch once. None where GitHub took it, and neither its answer nor a short look shows the run."""
+        """Dispatch once. None if GitHub accepted it, and neither its answer nor a short lookup shows the run."""
         require_commit(intent.spec)
         dispatch = _dispatch_event if intent.spec.get("eventType") else _dispatch_workflow
         run, marked = await self._below(api, intent, partial(dispatch, api, intent))
@@ -83,7 +82,7 @@ class GitHubExecutor:
             async with asyncio.timeout(LOOK_S):
                 return await self._look(api, intent)
         except (ReconcilerError, TimeoutError):
-            return None  # it was taken, whatever keeps it from being seen; `find` is asked again, and says so then
+            return None  # GitHub accepted it; whatever hides the run, the next `find` reports it
 
     async def _look(self, api: Api, intent: RunIntent) -> Run | None:
         for pause_s in PAUSES_S:
@@ -97,19 +96,19 @@ class GitHubExecutor:
         return None
 
     async def find(self, api: Api, intent: RunIntent) -> Run | None:
-        """Return the run whose title carries the correlation id. Raises `Ambiguous` for runs of the same workflow and event, by
-        the same user, that began since and carry no execution's id: one of them may be it.
+        """Return the run whose title carries the correlation id. Raises `Ambiguous` if runs of the same workflow and event, by
+        the same user, began since and carry no execution's id: any of them may be this one.
         """
         row = await self._below(api, intent, partial(_found, api, intent))
         return None if row is None else run_of(row, _repository(api, intent))
 
     async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:
-        """Return what the run is like and, at its end, its outputs (`outputs`)."""
+        """Return the state of the run and, at its end, its outputs; see `run_output`."""
         return await self._below(api, intent, partial(_polled, api, intent, run))
 
     async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
-        """End the run. One that was asked to before (``detail["cancelled"]``, which the engine keeps) and goes on all the same
-        is forced: that skips steps with ``always()``, and is what GitHub has for runs that do not react.
+        """Cancel the run. A run that goes on after an earlier request (``detail["cancelled"]``, which the engine keeps) is
+        cancelled by force: that skips steps with ``always()``, and is GitHub's way to end runs that do not react.
         """
         await self._below(api, intent, partial(_cancel, api, run))
 
@@ -117,36 +116,32 @@ class GitHubExecutor:
         """Return the logs of the jobs of the newest attempt; see `run_output`."""
         return await self._below(api, intent, lambda root: logs_of(api, root, run.external_id, cursor))
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the run of a ``workflow_run`` or a ``workflow_job``."""
         key = {"workflow_run": "id", "workflow_job": "run_id"}.get(event_type)
-        row = payload.get(event_type) if key and isinstance(payload, Mapping) else None
-        number = row.get(key) if isinstance(row, Mapping) else None
-        return str(number) if isinstance(number, int) and not isinstance(number, bool) else ""
+        number = find(payload, int, event_type, key) if key is not None else None
+        return "" if number is None else str(number)
 
-    def attempt_of(self, event_type: str, payload: Any) -> int:
-        """Return the attempt of a ``workflow_run`` that is completed."""
-        if not isinstance(payload, Mapping) or event_type != "workflow_run" or payload.get("action") != "completed":
+    def attempt_of(self, event_type: str, payload: object) -> int:
+        """Return the attempt of a completed ``workflow_run``."""
+        if event_type != "workflow_run" or find(payload, str, "action") != "completed":
             return 0
-        row = payload.get("workflow_run")
-        number = row.get("run_attempt") if isinstance(row, Mapping) else None
-        return number if isinstance(number, int) and not isinstance(number, bool) else 0
+        return find(payload, int, "workflow_run", "run_attempt") or 0
 
     def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
-        """Whether the job's run is this one, in the same repository: by its id, which survives a rename, where that is known."""
-        known = run.detail.get("repository_id")
-        claimed = claims.get("repository_id") if known else claims.get("repository")
-        wanted = known or run.detail.get("repository")
-        same = isinstance(claimed, str) and bool(wanted) and claimed.lower() == str(wanted).lower()
-        return same and isinstance(claims.get("run_id"), str) and claims["run_id"] == run.external_id
+        """Whether the job's run is this one, in the same repository; by the repository's id, which survives a rename, if known."""
+        name = "repository_id" if run.detail.get("repository_id") else "repository"
+        claimed, expected = find(claims, str, name), str(run.detail.get(name) or "")
+        same = bool(expected) and claimed is not None and claimed.lower() == expected.lower()
+        return same and find(claims, str, "run_id") == run.external_id
 
     def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
-        """Return the run's id, and its repository: by id where that is known."""
+        """Return the run's id, and its repository: by id, if known."""
         name = "repository_id" if run.detail.get("repository_id") else "repository"
         return {name: (str(run.detail.get(name) or ""),), "run_id": (run.external_id,)}
 
     def issuer(self, api: Api) -> str:
-        """Return the issuer of job tokens: GitHub's own, GHE.com's of the subdomain, or that of an Enterprise server."""
+        """Return the issuer of job tokens: GitHub's own, that of a GHE.com subdomain, or that of an Enterprise server."""
         root = api.connection.api_url.removesuffix("/api/v3")
         host = (urlsplit(root).hostname or "").lower()
         if host == "api.github.com":
@@ -156,23 +151,23 @@ class GitHubExecutor:
         return f"{root}/_services/token"
 
     async def _below(self, api: Api, intent: RunIntent, work: Callable[[str], Awaitable[T]]) -> T:
-        return await following(api, f"/repos/{_repository(api, intent)}", work)
+        return await names.follow_rename(api, f"/repos/{_repository(api, intent)}", work)
 
 
 def _repository(api: Api, intent: RunIntent) -> str:
     return names.repository_key(intent.resource, api.connection.account)
 
 
-# starting
+# -- start ---------------------------------------------------------------------------------------------------------------
 
 
 async def _dispatch_event(api: Api, intent: RunIntent, root: str) -> tuple[Run | None, bool]:
-    """Send an event of the repository. GitHub takes it whether a workflow listens or not, and never tells a run."""
+    """Send an event of the repository. GitHub accepts it even if no workflow listens, and its answer never has a run."""
     payload = {**(intent.spec.get("clientPayload") or {}), KEY: intent.correlation}
     if len(payload) > MAX_PAYLOAD_KEYS:
         raise ValidationFailed(
-            f"`clientPayload` has {MAX_PAYLOAD_KEYS} keys already, and GitHub takes no more: the execution's id has no room",
-            hint="Put some of them into an object of their own.",
+            f"`clientPayload` has {len(payload) - 1} keys; GitHub takes {MAX_PAYLOAD_KEYS}, one of them the execution's id",
+            hint="Move some of them into a nested object.",
         )
     kind, size = str(intent.spec["eventType"]), len(orjson.dumps(payload))
     if not 1 <= len(kind) <= MAX_EVENT_TYPE:
@@ -185,15 +180,13 @@ async def _dispatch_event(api: Api, intent: RunIntent, root: str) -> tuple[Run |
 
 
 async def _dispatch_workflow(api: Api, intent: RunIntent, root: str) -> tuple[Run | None, bool]:
-    """Dispatch a workflow; what GitHub refuses to know is left out and asked for again, since a refusal starts nothing.
+    """Dispatch a workflow; after a refusal of an unknown field, dispatch without it: a refusal starts nothing.
 
-    Returns the run, if the answer told it, and whether it carries our id.
+    Returns the run, if the answer has it, and whether the run carries our id.
     """
     ref = _short(str(intent.spec.get("ref") or ""))
     if not ref:
-        raise ValidationFailed(
-            "a workflow runs on a branch or a tag, and `ref` is not set", hint="Set `spec.ref` of the executor."
-        )
+        raise ValidationFailed("a workflow needs a branch or a tag, and `ref` is not set", hint="Set `spec.ref` of the executor.")
     path = f"{root}/actions/workflows/{await workflow_key(api, root, intent.spec.get('workflow'))}/dispatches"
     inputs = {**_texts(intent.spec), KEY: intent.correlation}
     if len(inputs) > MAX_INPUTS:
@@ -206,21 +199,21 @@ async def _dispatch_workflow(api: Api, intent: RunIntent, root: str) -> tuple[Ru
         except NotFound as error:
             raise _no_workflow(intent, error) from None
         except ValidationFailed as error:
-            said = f"{error.message} {message_of(error.body)}"
-            if "No ref found" in said:
+            message = f"{error.message} {message_of(error.body)}"
+            if "No ref found" in message:
                 raise _no_ref(ref, error) from None
-            if DETAILS in body and (DETAILS in said or error.status == 400):
-                del body[DETAILS]  # an Enterprise server that does not know it yet
-            elif KEY in inputs and (KEY in said or "No more than" in said):
-                del inputs[KEY]  # the workflow does not declare it: its run is known by the answer alone
+            if DETAILS in body and (DETAILS in message or error.status == 400):
+                del body[DETAILS]  # an Enterprise server without this field
+            elif KEY in inputs and (KEY in message or "No more than" in message):
+                del inputs[KEY]  # the workflow does not declare it: only the answer has its run
             else:
                 raise
         else:
-            return _told(api, intent, answer), KEY in inputs
+            return _dispatched(api, intent, answer), KEY in inputs
 
 
 def _require_fitting(inputs: Mapping[str, str]) -> None:
-    """Raise `ValidationFailed` for what GitHub would refuse in words that name no input."""
+    """Raise `ValidationFailed` for inputs that GitHub would refuse without naming one."""
     if len(inputs) > MAX_INPUTS:
         raise ValidationFailed(f"`inputs` has {len(inputs)} names; GitHub takes {MAX_INPUTS}")
     size = len(orjson.dumps(inputs).decode())
@@ -231,15 +224,15 @@ def _require_fitting(inputs: Mapping[str, str]) -> None:
         )
 
 
-def _told(api: Api, intent: RunIntent, answer: ApiResponse) -> Run | None:
-    """Return the run that the answer names; None for 204. Raises `OutcomeUnknown` for an answer that names none."""
+def _dispatched(api: Api, intent: RunIntent, answer: ApiResponse) -> Run | None:
+    """Return the run that the answer names; None for 204. Raises `OutcomeUnknown` for an answer without a run."""
     if answer.status == 204:
         return None
     body = answer.json()
-    number = body.get("workflow_run_id") if isinstance(body, Mapping) else None
-    if not isinstance(number, int) or isinstance(number, bool):
+    number = find(body, int, "workflow_run_id")
+    if number is None:
         raise OutcomeUnknown("a workflow was dispatched, and the answer does not name its run", status=answer.status)
-    return Run(str(number), link_of(body), detail={"repository": _repository(api, intent)})
+    return Run(str(number), link_of(find(body, str, "html_url")), detail={"repository": _repository(api, intent)})
 
 
 def _no_ref(ref: str, error: ValidationFailed) -> ValidationFailed:
@@ -247,16 +240,16 @@ def _no_ref(ref: str, error: ValidationFailed) -> ValidationFailed:
         f"No ref found: the repository has no branch or tag '{ref}'; it was deleted, perhaps after the event",
         status=error.status,
         request=error.request,
-        hint="Nothing was started. Push the branch again and rerun, or leave it.",
+        hint="Nothing was started. Push the branch again and rerun, or ignore this.",
     )
 
 
 def _no_workflow(intent: RunIntent, error: NotFound) -> NotFound:
     return NotFound(
-        f"there is no workflow '{shown_name(intent.spec.get('workflow'))}' in {intent.resource}, or the credential may not run it",
+        f"there is no workflow '{workflow_name(intent.spec.get('workflow'))}' in {intent.resource}, or the credential may not run it",
         status=error.status,
         request=error.request,
-        hint="Its file has to be on the default branch, too; the credential needs `actions: write`.",
+        hint="Its file must also be on the default branch; the credential needs `actions: write`.",
     )
 
 
@@ -265,15 +258,15 @@ def _short(ref: str) -> str:
 
 
 def _texts(spec: JsonObject) -> dict[str, str]:
-    """Return the inputs as GitHub takes them: all are texts."""
-    given: Mapping[str, Any] = spec.get("inputs") or {}
-    return {str(name): text_of(value) for name, value in given.items()}
+    """Return the inputs, which GitHub takes only as texts."""
+    inputs: JsonObject = spec.get("inputs") or {}
+    return {str(name): text_of(value) for name, value in inputs.items()}
 
 
-# following
+# -- find, poll, cancel --------------------------------------------------------------------------------------------------
 
 
-async def _found(api: Api, intent: RunIntent, root: str) -> JsonObject | None:
+async def _found(api: Api, intent: RunIntent, root: str) -> WorkflowRun | None:
     if intent.spec.get("eventType"):
         return await carrying(api, f"{root}/actions/runs", "repository_dispatch", intent)
     key = await workflow_key(api, root, intent.spec.get("workflow"), runnable=False)
@@ -281,12 +274,14 @@ async def _found(api: Api, intent: RunIntent, root: str) -> JsonObject | None:
 
 
 async def _polled(api: Api, intent: RunIntent, run: Run, root: str) -> RunReport:
+    path = f"{root}/actions/runs/{run.external_id}"
     try:
-        row = (await api.request("GET", f"{root}/actions/runs/{run.external_id}")).json()
+        answer = await api.request("GET", path)
     except NotFound:
         await _require_repository(api, root)
         raise
-    if not isinstance(row, Mapping) or str(row.get("id")) != run.external_id:
+    row = decode(answer.json(), WorkflowRun, f"run {run.external_id}", request=f"GET {path}")
+    if str(row.id) != run.external_id:
         raise ProviderProtocolError(f"GitHub shows another run than {run.external_id}")
     report = report_of(row, _repository(api, intent))
     if report.status is not RunStatus.FINISHED:
@@ -297,15 +292,15 @@ async def _polled(api: Api, intent: RunIntent, run: Run, root: str) -> RunReport
 
 
 async def _require_repository(api: Api, root: str) -> None:
-    """Return if the repository is to be seen; a credential that lost its right is no lost run."""
+    """Return if the repository is visible; a credential that lost its rights must not count as a lost run."""
     try:
         await api.request("GET", root)
     except NotFound as error:
         raise PermissionDenied(
-            f"{root.removeprefix('/repos/')} is not there, or the credential does not see it any more",
+            f"{root.removeprefix('/repos/')} does not exist, or the credential does not see it any more",
             status=404,
             request=error.request,
-            hint="Check the repository's name, and what the credential may see.",
+            hint="Check the repository's name, and the rights of the credential.",
         ) from None
 
 
@@ -320,6 +315,5 @@ async def _cancel(api: Api, run: Run, root: str) -> None:
                 pass  # an Enterprise server without it
         await api.request("POST", f"{path}/cancel")
     except Conflict:
-        row = (await api.request("GET", path)).json()
-        if not isinstance(row, Mapping) or row.get("status") != "completed":
-            raise  # refused for another reason ("not queued yet"): it goes on, and is asked to end again
+        if find((await api.request("GET", path)).json(), str, "status") != "completed":
+            raise  # refused for another reason ("not queued yet"): the run goes on, and is cancelled again later

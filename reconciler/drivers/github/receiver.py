@@ -1,19 +1,8 @@
-"""Webhooks of GitHub: proved by an HMAC over the raw body, sent once without a retry, and listed by their sender for days.
+"""Webhooks of GitHub: signed by an HMAC over the raw body, sent once without a retry, and listed by GitHub for some days.
 
-Facts: GitHub's documentation "Validating webhook deliveries" and its OpenAPI description of hook deliveries. Only the body is
-signed: the delivery's id and the event's name are headers that whoever captured a body could exchange.
-
-From the bytes of a GitHub webhook to a `Delivery`. Pure.
-
-The body is ``application/json``, or a form with one field ``payload``; which of them, the body itself tells, for the header that
-says so is not signed. Payloads are hints and may hold anything: nothing here trusts their shape.
-
-Whether a payload can be of one occurrence only, so that an equal one is the same event said again. Pure.
-
-GitHub signs the body and neither the id nor the event's name: a captured body may come again under another id and name. So this
-is told by the payload itself, by an id or a time in it that no second occurrence has. Where there is none (somebody joins a team,
-leaves and joins again) two equal payloads are two events, and only GitHub's id tells a repetition.
-Facts: GitHub's "Webhook events and payloads" and its example payloads.
+Facts: GitHub's documentation "Validating webhook deliveries", "Webhook events and payloads" with its examples, and its OpenAPI
+description of hook deliveries. Only the body is signed: whoever captured a body could exchange the delivery's id and the event's
+name, which are headers. Payloads may hold anything: nothing here trusts their form.
 """
 
 from __future__ import annotations
@@ -27,149 +16,30 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github.api import epoch_of, following
-from reconciler.drivers.http.paging import ListBound, paginate
+from reconciler.drivers.github.api import epoch_of
+from reconciler.drivers.http.paging import ListBound
+from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.objects import Scope
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.secrets import SecretValue
 
+Payload = Mapping[str, Any]
 SIGNATURE = "x-hub-signature-256"
-PER_PAGE = 100
-LATE_S = 60.0
-"""A delivery is listed when its attempt is over, so that the list is in order but for this."""
-_ANSWERED = range(200, 400)
-"""What the API itself calls a success (``status=success``)."""
-
-
-class GitHubReceiver:
-    """Implements `reconciler.drivers.base.Receiver`."""
-
-    keeps_deliveries = True
-    signs_body = True
-
-    def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
-        """Return the delivery, if one of ``keys`` signed it.
-
-        Only ``X-Hub-Signature-256`` counts: ``sha256=`` and 64 hex digits, in either case. SHA-1 is ignored. GitHub signs no
-        time: what is too old is told by the payload.
-        """
-        signature = headers.get(SIGNATURE, "").strip()
-        if not signature:
-            return Rejection(Refusal.UNSIGNED, "the hook at GitHub has no secret")
-        key = signed_by(body, signature, keys)
-        return Rejection(Refusal.WRONG) if key is None else delivery_of(headers, body, key)
-
-    async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
-        """Return the events that GitHub sent, or tried to send, after ``since``: each once, pings too, oldest first.
-
-        Raises `NotFound` when one of ``hooks`` is gone, or out of reach: what it would have told is then not known.
-        """
-        by_guid: dict[str, list[tuple[Hook, Mapping[str, Any]]]] = {}
-        for hook in hooks:
-            for row in await following(api, _root(hook), partial(_listed, api, hook, since)):
-                by_guid.setdefault(row["guid"], []).append((hook, row))
-        found = (_folded(guid, rows) for guid, rows in by_guid.items())
-        return tuple(sorted(found, key=lambda one: (one.at, one.id)))
-
-    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Ask GitHub to send it again: the same GUID and payload, signed with the hook's secret as it is now."""
-        await following(api, _root(hook), lambda root: api.request("POST", f"{_delivery_path(root, hook, past)}/attempts"))
-        return True
-
-    async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
-        """Return the event as GitHub keeps it; raises `NotFound` once that is too long ago (three days, seven on a server).
-
-        The bytes that were signed are not kept: the payload is written anew, in the form that `delivery_of` gives
-        every payload. Where that should differ all the same, the GUID still tells that it is one event.
-        """
-        where = hook or _hook_of(past)
-        answer = await following(api, _root(where), lambda root: api.request("GET", _delivery_path(root, where, past)))
-        shown = answer.json()
-        request = shown.get("request") if isinstance(shown, Mapping) else None
-        sent = request.get("headers") if isinstance(request, Mapping) else None
-        payload = request.get("payload") if isinstance(request, Mapping) else None
-        if not isinstance(payload, str | Mapping) or shown.get("guid") != past.id or not isinstance(shown.get("event"), str):
-            raise ProviderProtocolError(f"GitHub shows delivery {past.ref} without its payload, event or GUID")
-        headers = {str(key).lower(): str(value) for key, value in sent.items()} if isinstance(sent, Mapping) else {}
-        try:
-            body = payload.encode() if isinstance(payload, str) else orjson.dumps(payload)
-        except (ValueError, orjson.JSONEncodeError):
-            raise ProviderProtocolError(f"GitHub shows delivery {past.ref} with a payload that is no JSON document") from None
-        return delivery_of({**headers, DELIVERY: past.id, EVENT: shown["event"]}, body, 0)
-
-
-async def _listed(api: Api, hook: Hook, since: float, root: str) -> list[Mapping[str, Any]]:
-    """Return the attempts of a hook that ended after ``since``, newest first. GitHub pages by a cursor, newest first."""
-    path, rows = f"{root}/hooks/{hook.external_id}/deliveries", []
-    bound = ListBound(path)
-    async for page in paginate(api, path, params={"per_page": PER_PAGE}, bound=bound):
-        body = page.json()
-        if not isinstance(body, list) or not all(_usable(row) for row in body):
-            raise ProviderProtocolError(f"GET {path}: no list of deliveries", request=f"GET {path}")
-        bound.count(len(body))
-        rows += [row for row in body if _at(row) > since]
-        if body and _at(body[-1]) < since - LATE_S:
-            break
-    return rows
-
-
-def _usable(row: Any) -> bool:
-    """Whether a row tells all that is needed."""
-    return (
-        isinstance(row, Mapping)
-        and isinstance(row.get("id"), int)
-        and isinstance(row.get("guid"), str)
-        and isinstance(row.get("event"), str)
-        and isinstance(row.get("status_code"), int)
-        and epoch_of(row.get("delivered_at")) is not None
-    )
-
-
-def _at(row: Mapping[str, Any]) -> float:
-    return epoch_of(row["delivered_at"]) or 0.0
-
-
-def _folded(guid: str, attempts: Sequence[tuple[Hook, Mapping[str, Any]]]) -> PastDelivery:
-    """Return one event of all its attempts: a GUID is that of the event, in every hook and every redelivery."""
-    hook, newest = max(attempts, key=lambda one: (_at(one[1]), one[1]["id"]))
-    return PastDelivery(
-        id=guid,
-        ref=str(newest["id"]),
-        type=newest["event"],
-        at=min(_at(row) for _, row in attempts),
-        arrived=any(row["status_code"] in _ANSWERED for _, row in attempts),
-        detail={"hook": hook.external_id, "scope_type": hook.scope_type, "scope_key": hook.scope_key, "source": hook.source.path},
-    )
-
-
-def _root(hook: Hook) -> str:
-    return names.scope_path(Scope(hook.scope_type, hook.scope_key))
-
-
-def _delivery_path(root: str, hook: Hook, past: PastDelivery) -> str:
-    return f"{root}/hooks/{hook.external_id}/deliveries/{past.ref}"
-
-
-def _hook_of(past: PastDelivery) -> Hook:
-    """Return the hook in whose list ``past`` stood, when nobody has it any more."""
-    detail = past.detail
-    if not detail.get("hook"):
-        raise NotFound(f"of which hook delivery {past.ref} was is not known")
-    return Hook(
-        ResourceId.from_path(str(detail["source"])), str(detail["scope_type"]), str(detail["scope_key"]), str(detail["hook"])
-    )
-
-
 EVENT = "x-github-event"
 DELIVERY = "x-github-delivery"
 UNKNOWN = "unknown"
 MAX_ID = 200
+LATE_S = 60.0
+"""GitHub lists a delivery when its attempt is over, so the list may be out of order by this much."""
+_ANSWERED = range(200, 400)
+"""What the API itself counts as a success (``status=success``)."""
 _KEPT = (
     *("content-type", "user-agent", EVENT, DELIVERY, "x-github-hook-id"),
     *("x-github-hook-installation-target-id", "x-github-hook-installation-target-type"),
@@ -189,42 +59,190 @@ _TIMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "check_suite.completed": (("check_suite", "updated_at"),),
     "release.published": (("release", "published_at"),),
 }
-"""Where an event's payload has the time at which it happened. Other events are left out: they may be about old things (a release
-that is edited, a label), and what seems old is refused."""
+"""Event → where its payload has the time of the event. Other events are omitted: they may be about old objects (an edited release,
+a label), and an event that looks old is refused."""
+
+
+class HookDelivery(msgspec.Struct, frozen=True):
+    """An attempt to deliver an event, in the list of a hook. ``guid`` is the event's, in every hook and every redelivery."""
+
+    id: int
+    guid: str
+    event: str
+    status_code: int
+    delivered_at: names.Moment
+
+
+class DeliveryRequest(msgspec.Struct, frozen=True):
+    """What GitHub sent: the payload as an object, or as the text of the body."""
+
+    payload: dict[str, Any] | str
+    headers: dict[str, Any] | None = None
+
+
+class DeliveryDetail(msgspec.Struct, frozen=True):
+    """One delivery with its request."""
+
+    guid: str
+    event: str
+    request: DeliveryRequest
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """An attempt of a hook, and when it ended (epoch seconds)."""
+
+    hook: Hook
+    row: HookDelivery
+    at: float
+
+
+class GitHubReceiver:
+    """Implements `reconciler.drivers.base.Receiver`."""
+
+    keeps_deliveries = True
+    signs_body = True
+
+    def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
+        """Return the delivery, if one of ``keys`` signed it.
+
+        Only ``X-Hub-Signature-256`` counts: ``sha256=`` and 64 hex digits, in either case. SHA-1 is ignored. GitHub signs no
+        time: the age of an event shows in its payload.
+        """
+        signature = headers.get(SIGNATURE, "").strip()
+        if not signature:
+            return Rejection(Refusal.UNSIGNED, "the hook at GitHub has no secret")
+        key = signed_by(body, signature, keys)
+        return Rejection(Refusal.WRONG) if key is None else delivery_of(headers, body, key)
+
+    async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
+        """Return the events that GitHub sent, or tried to send, after ``since``: each once, with pings, oldest first.
+
+        Raises `NotFound` when one of ``hooks`` is gone or out of reach: its events are then unknown.
+        """
+        by_guid: dict[str, list[DeliveryAttempt]] = {}
+        for hook in hooks:
+            for attempt in await names.follow_rename(api, _root(hook), partial(_listed, api, hook, since)):
+                by_guid.setdefault(attempt.row.guid, []).append(attempt)
+        return tuple(sorted((_folded(attempts) for attempts in by_guid.values()), key=lambda past: (past.at, past.id)))
+
+    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
+        """Ask GitHub to send it again: the same GUID and payload, signed with the hook's current secret."""
+        await names.follow_rename(
+            api, _root(hook), lambda root: api.request("POST", f"{_delivery_path(root, hook, past)}/attempts")
+        )
+        return True
+
+    async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
+        """Return the event as GitHub keeps it; raises `NotFound` when it is too old (three days, seven on a server).
+
+        GitHub does not keep the signed bytes: the payload is serialized again, in the form that `delivery_of` gives every
+        payload. If that should differ, the GUID still identifies the event.
+        """
+        owner = hook or _hook_of(past)
+        answer = await names.follow_rename(api, _root(owner), lambda root: api.request("GET", _delivery_path(root, owner, past)))
+        detail = decode(answer.json(), DeliveryDetail, f"delivery {past.ref}")
+        if detail.guid != past.id:
+            raise ProviderProtocolError(f"GitHub shows another event as delivery {past.ref}")
+        payload = detail.request.payload
+        try:
+            body = payload.encode() if isinstance(payload, str) else orjson.dumps(payload)
+        except (ValueError, orjson.JSONEncodeError):
+            raise ProviderProtocolError(f"the payload of delivery {past.ref} is not a JSON document") from None
+        headers = {key.lower(): str(value) for key, value in (detail.request.headers or {}).items()}
+        return delivery_of({**headers, DELIVERY: past.id, EVENT: detail.event}, body, 0)
+
+
+# -- past deliveries ------------------------------------------------------------------------------------------------------
+
+
+async def _listed(api: Api, hook: Hook, since: float, root: str) -> list[DeliveryAttempt]:
+    """Return the attempts of a hook that ended after ``since``, newest first, as GitHub lists them (by a cursor)."""
+    path = f"{root}/hooks/{hook.external_id}/deliveries"
+    attempts: list[DeliveryAttempt] = []
+    bound = ListBound(path)
+    async for rows, _ in names.typed_pages(api, path, list[HookDelivery], bound=bound):
+        page = [_attempt(hook, row, path) for row in rows]
+        bound.count(len(page))
+        attempts += [attempt for attempt in page if attempt.at > since]
+        if page and page[-1].at < since - LATE_S:
+            break
+    return attempts
+
+
+def _attempt(hook: Hook, row: HookDelivery, path: str) -> DeliveryAttempt:
+    at = epoch_of(row.delivered_at)
+    if at is None:
+        raise ProviderProtocolError(f"GET {path}: delivery {row.id} has no time", request=f"GET {path}")
+    return DeliveryAttempt(hook, row, at)
+
+
+def _folded(attempts: Sequence[DeliveryAttempt]) -> PastDelivery:
+    """Return the event of ``attempts``, which have one GUID: it arrived if any of them did."""
+    newest = max(attempts, key=lambda attempt: (attempt.at, attempt.row.id))
+    hook = newest.hook
+    return PastDelivery(
+        id=newest.row.guid,
+        ref=str(newest.row.id),
+        type=newest.row.event,
+        at=min(attempt.at for attempt in attempts),
+        arrived=any(attempt.row.status_code in _ANSWERED for attempt in attempts),
+        detail={"hook": hook.external_id, "scope_type": hook.scope_type, "scope_key": hook.scope_key, "source": hook.source.path},
+    )
+
+
+def _root(hook: Hook) -> str:
+    return names.scope_path(Scope(hook.scope_type, hook.scope_key))
+
+
+def _delivery_path(root: str, hook: Hook, past: PastDelivery) -> str:
+    return f"{root}/hooks/{hook.external_id}/deliveries/{past.ref}"
+
+
+def _hook_of(past: PastDelivery) -> Hook:
+    """Return the hook whose list contained ``past``, when the state no longer has it."""
+    detail = past.detail
+    if not detail.get("hook"):
+        raise NotFound(f"the hook of delivery {past.ref} is not known")
+    return Hook(
+        ResourceId.from_path(str(detail["source"])), str(detail["scope_type"]), str(detail["scope_key"]), str(detail["hook"])
+    )
+
+
+# -- from bytes to a delivery ---------------------------------------------------------------------------------------------
 
 
 def signed_by(body: bytes, signature: str, keys: Sequence[SecretValue]) -> int | None:
-    """Return the number of the first key that made ``signature``; every key is tried, whatever was found. An empty one proves nothing.
+    """Return the index of the first key that made ``signature``. Every key is tried, even after a match; an empty key proves nothing.
 
-    What is no signature at all takes as long as a wrong one.
+    A malformed signature takes as long as a wrong one.
     """
-    given = _PROOF.fullmatch(signature)
-    digest = bytes.fromhex(given[1]) if given is not None else b""
-    proof: int | None = None
+    proof = _PROOF.fullmatch(signature)
+    digest = bytes.fromhex(proof[1]) if proof is not None else b""
+    signer: int | None = None
     for number, key in enumerate(keys):
         expected = hmac.new(key.reveal().encode(), body, hashlib.sha256).digest()
-        if hmac.compare_digest(expected, digest) and key and proof is None:
-            proof = number
-    return proof
+        if hmac.compare_digest(expected, digest) and key and signer is None:
+            signer = number
+    return signer
 
 
 def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
-    """Return what a body that is proved becomes; ``headers`` have names in lower case.
+    """Return the delivery of a verified body; the names of ``headers`` are in lower case.
 
-    Its ``body`` is the payload in one form (JSON without spaces, keys in their order, which is how GitHub writes it), so that a
-    delivery, the same one as a form, and the same one read from the API are equal. ``identity`` is the digest of that where it can
-    be of one occurrence only (`is_unique`): whoever sends such a body again under an invented id, or as another event, has no
-    second effect.
+    Its ``body`` is the payload in one form (JSON without spaces, keys in their order, as GitHub writes it), so a delivery as JSON,
+    the same one as a form, and the same one from the API are equal. ``identity`` is the digest of that form where the payload
+    occurs only once (`is_unique`): replaying such a body under another id, or as another event, has no second effect.
     """
     kept = {name: headers[name][:MAX_ID] for name in _KEPT if name in headers}
     payload, document, problem = _read(body)
     digest = f"sha256:{hashlib.sha256(document).hexdigest()}"
-    given, event = headers.get(DELIVERY, ""), headers.get(EVENT, "")
+    guid, event = headers.get(DELIVERY, ""), headers.get(EVENT, "")
     if not problem and not _NAME.fullmatch(event):
         problem = "no X-GitHub-Event names the event"
     event = event if _NAME.fullmatch(event) else UNKNOWN
     return Delivery(
-        id=given if 1 <= len(given) <= MAX_ID and given.isascii() and given.isprintable() else digest,
+        id=guid if 1 <= len(guid) <= MAX_ID and guid.isascii() and guid.isprintable() else digest,
         type=event,
         body=document,
         identity=digest if problem or is_unique(payload) else "",
@@ -235,36 +253,36 @@ def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
     )
 
 
-def occurred_at(event: str, payload: Mapping[str, Any]) -> float | None:
-    """Return when it happened by the payload's newest time (epoch seconds), None where it does not tell."""
+def occurred_at(event: str, payload: Payload) -> float | None:
+    """Return the newest time of the event in its payload (epoch seconds); None where the payload has none."""
     paths = _TIMES.get(event) or _TIMES.get(f"{event}.{payload.get('action')}", ())
-    times = [at for at in (epoch_of(_value_at(payload, path)) for path in paths) if at is not None]
+    times = [at for at in (epoch_of(find(payload, object, *path)) for path in paths) if at is not None]
     return max(times, default=None)
 
 
-def _read(body: bytes) -> tuple[Mapping[str, Any], bytes, str]:
-    """Return the payload, its one form, and what is wrong with it; without a payload the form is the body as it came."""
+def _read(body: bytes) -> tuple[Payload, bytes, str]:
+    """Return the payload, its one form, and the problem with it; without a payload the form is the raw body.
+
+    The body is JSON, or a form with one field ``payload``. The body itself shows which: the content type is not signed.
+    """
     text = unquote_to_bytes(body[len(_FORM) :].partition(b"&")[0].replace(b"+", b" ")) if body.startswith(_FORM) else body
     try:
-        payload = orjson.loads(text)
+        payload = matches(orjson.loads(text), dict[str, Any])
     except orjson.JSONDecodeError:
         return {}, body, "the payload is not JSON"
-    if not isinstance(payload, dict):
-        return {}, body, "the payload is no object"
+    if payload is None:
+        return {}, body, "the payload is not an object"
     try:
         return payload, orjson.dumps(payload), ""
     except orjson.JSONEncodeError:
         return {}, body, "the payload is nested too deep"
 
 
-def _value_at(value: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+# -- payloads that occur only once ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class PayloadShape:
     """Payloads that have the object ``key``, none of ``without``, and one of ``actions`` (empty: any but ``unmoved``)."""
 
     key: str
@@ -275,19 +293,20 @@ class _Shape:
     """Actions that leave the time as it is."""
     without: frozenset[str] = frozenset()
 
-    def tells(self, payload: Mapping[str, Any]) -> bool:
-        found, action = payload.get(self.key), payload.get("action")
-        if not isinstance(found, Mapping) or found.get(self.mark) is None or self.without & payload.keys():
+    def covers(self, payload: Payload) -> bool:
+        """Whether ``payload`` has this shape, and so the id or the time of one occurrence."""
+        if find(payload, object, self.key, self.mark) is None or self.without & payload.keys():
             return False
+        action = payload.get("action")
         return action in self.actions if self.actions else action not in self.unmoved
 
 
-def _once(key: str, *actions: str, mark: str = "id", without: frozenset[str] = frozenset()) -> _Shape:
-    return _Shape(key, mark, frozenset(actions), without=without)
+def _once(key: str, *actions: str, mark: str = "id", without: frozenset[str] = frozenset()) -> PayloadShape:
+    return PayloadShape(key, mark, frozenset(actions), without=without)
 
 
-def _moving(key: str, *unmoved: str, without: frozenset[str] = frozenset()) -> _Shape:
-    return _Shape(key, "updated_at", unmoved=frozenset(unmoved), without=without)
+def _moving(key: str, *unmoved: str, without: frozenset[str] = frozenset()) -> PayloadShape:
+    return PayloadShape(key, "updated_at", unmoved=frozenset(unmoved), without=without)
 
 
 _ABOUT_OTHERS = frozenset({"comment", "review", "thread"})
@@ -307,7 +326,7 @@ _SHAPES = (
     _once("review", "dismissed"),
     _once("key", "created", "deleted"),
     _once("milestone", "created", "deleted"),
-    _Shape("merge_group", "head_sha"),
+    PayloadShape("merge_group", "head_sha"),
     _moving("pull_request", *_QUIET, without=_ABOUT_OTHERS),
     _moving("issue", *_QUIET, without=_ABOUT_OTHERS),
     _moving("discussion", *_QUIET, without=_ABOUT_OTHERS),
@@ -319,15 +338,18 @@ _OF_EVERY_PAYLOAD = frozenset({"action", "repository", "organization", "sender",
 _STATUS = frozenset({"id", "sha", "state", "context"})
 
 
-def is_unique(payload: Mapping[str, Any]) -> bool:
-    """Whether ``payload`` has an id or a time that no other occurrence has."""
-    return any(shape.tells(payload) for shape in _SHAPES) or _is_unique_without_object(payload)
+def is_unique(payload: Payload) -> bool:
+    """Whether ``payload`` has an id or a time that no other occurrence has, so that an equal payload is the same event again.
+
+    GitHub signs neither the id nor the event's name, so a captured body may come again under others; only the payload can show
+    that. Without such a field (a user joins a team, leaves and joins again) two equal payloads are two events, and only GitHub's
+    id identifies a repetition.
+    """
+    return any(shape.covers(payload) for shape in _SHAPES if shape.key in payload) or _is_unique_without_object(payload)
 
 
-def _is_unique_without_object(payload: Mapping[str, Any]) -> bool:
-    repository, action = payload.get("repository"), payload.get("action")
-    repository = repository if isinstance(repository, Mapping) else {}
-    if "after" in payload:  # a push; its repository has the time, since a branch may go to and fro between two commits
+def _is_unique_without_object(payload: Payload) -> bool:
+    if "after" in payload:  # a push; its repository has the time, since a branch may move to and fro between two commits
         return True
     if payload.keys() >= _STATUS or "build" in payload:
         return payload.get("id") is not None
@@ -335,5 +357,5 @@ def _is_unique_without_object(payload: Mapping[str, Any]) -> bool:
         return True
     if "forkee" in payload:
         return True
-    alone = payload.keys() <= _OF_EVERY_PAYLOAD  # of the repository itself
-    return alone and action in ("created", "deleted") and repository.get("id") is not None
+    of_repository = payload.keys() <= _OF_EVERY_PAYLOAD and payload.get("action") in ("created", "deleted")
+    return of_repository and find(payload, object, "repository", "id") is not None

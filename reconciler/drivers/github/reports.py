@@ -1,109 +1,137 @@
 """Results, written back to GitHub as statuses of a Deployment or of a commit, each once.
 
-Facts: GitHub's OpenAPI description of deployments and of commit statuses. Histories only grow: a status that was written twice
-stays twice. A status of ours is found again by the marker at the end of its description, a Deployment by the one in its payload.
-
-Texts as GitHub takes them in statuses and Deployments: one line, no character above U+FFFF, of bounded length. Pure.
-
-Facts: GitHub's OpenAPI description of deployments and statuses (a description has 140 characters at most), and its answers: 422
-for a longer environment or context than 255 characters, for a character above U+FFFF, and for a link that is not http(s).
+Facts: GitHub's OpenAPI description of deployments and of commit statuses, and its answers. Histories only grow: a status that is
+written twice stays twice. The marker at the end of its description identifies a status of ours, the one in its payload a
+Deployment. GitHub takes texts in one line, without characters above U+FFFF: 140 characters of a description, 255 of an
+environment or a context, and links only with http(s); it answers 422 to others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github.api import following
 from reconciler.drivers.github.errors import details_of
-from reconciler.drivers.http.paging import paginate
-from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ValidationFailed
+from reconciler.drivers.wire import decode, find
+from reconciler.model.errors import NotFound, OutcomeUnknown, ValidationFailed
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.values import is_no_commit
 
-PER_PAGE = 100
 PAYLOAD_KEY = "reconciler"
-Item = Mapping[str, Any]
+MAX_DESCRIPTION = 140
+MAX_NAME = 255
+MAX_LINK = 2_000
 _DECORATION = frozenset({"description", "log_url", "environment_url", "target_url"})
 _NOT_DECORATION = ("no commit found", "no ref found", "maximum number of statuses")
-"""What GitHub says of a refusal that no text has to do with."""
+"""Messages of refusals that no description or link causes."""
 _TARGET = {
-    ReportKind.DEPLOYMENT: (re.compile(r"[0-9]{1,20}"), "id of a deployment"),
-    ReportKind.COMMIT: (re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}"), "commit"),
+    ReportKind.DEPLOYMENT: (re.compile(r"[0-9]{1,20}"), "the id of a deployment"),
+    ReportKind.COMMIT: (re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}"), "a commit"),
 }
+_SPACES = re.compile(r"\s+")
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+_ABOVE_BMP = re.compile("[\U00010000-\U0010ffff]+")
+
+
+class GitHubStatus(msgspec.Struct, frozen=True):
+    """A status of a Deployment or a commit; those of a Deployment have no context."""
+
+    id: int
+    state: str | None = None
+    description: str | None = None
+    context: str | None = None
+
+
+class GitHubDeployment(msgspec.Struct, frozen=True):
+    """A Deployment; its payload is whatever its maker sent."""
+
+    id: int
+    payload: object = None
+
+
+class GitHubCommit(msgspec.Struct, frozen=True):
+    """A commit."""
+
+    sha: str
 
 
 class GitHubReporter:
     """Implements `reconciler.drivers.base.Reporter`."""
 
     async def report(self, api: Api, status: StatusReport) -> bool:
-        """Write a status unless it is there. Raises `NotFound` when the Deployment or the repository is gone, `ValidationFailed`
-        when GitHub refuses it (a commit that is not there; more than 1,000 of one context).
+        """Write a status unless it exists. Raises `NotFound` when the Deployment or the repository is gone, `ValidationFailed`
+        when GitHub refuses it (a commit that does not exist; more than 1,000 of one context).
         """
-        return await following(api, _root(api, status.repository), partial(_report, api, status))
+        return await names.follow_rename(api, _root(api, status.repository), partial(_report, api, status))
 
     async def deployment(self, api: Api, request: DeploymentRequest) -> str:
         """Return the id of the Deployment that carries the marker, or of a new one.
 
-        Nothing is merged for it, and no other status has to be green: whether to deploy was decided before. Raises `Conflict`
-        or `ValidationFailed` where GitHub makes none.
+        GitHub merges nothing for it and requires no other status: the decision to deploy was made before. Raises `Conflict`
+        or `ValidationFailed` where GitHub creates none.
         """
-        return await following(api, _root(api, request.repository), partial(_deployment, api, request))
+        return await names.follow_rename(api, _root(api, request.repository), partial(_deployment, api, request))
 
     async def commit(self, api: Api, repository: str, ref: str) -> str:
-        """Return the commit that a branch or a tag (``refs/heads/…``, ``refs/tags/…``) leads to, through annotated tags too."""
-        return await following(api, _root(api, repository), partial(_commit, api, ref))
+        """Return the commit of a branch or a tag (``refs/heads/…``, ``refs/tags/…``), through annotated tags too."""
+        return await names.follow_rename(api, _root(api, repository), partial(_commit, api, ref))
 
 
 def _root(api: Api, repository: str) -> str:
     return f"/repos/{names.repository_key(repository, api.connection.account)}"
 
 
+# -- statuses -------------------------------------------------------------------------------------------------------------
+
+
 async def _report(api: Api, status: StatusReport, root: str) -> bool:
-    shape, word = _TARGET[status.kind]
+    shape, what = _TARGET[status.kind]
     if shape.fullmatch(status.target) is None:
-        raise ValidationFailed(f"'{status.target[:80]}' is no {word}")
+        raise ValidationFailed(f"'{status.target[:80]}' is not {what}")
     if status.kind is ReportKind.DEPLOYMENT:
-        written = path = f"{root}/deployments/{status.target}/statuses"
+        history = path = f"{root}/deployments/{status.target}/statuses"
         body = _deployment_status(status)
     else:
-        written, path = f"{root}/commits/{status.target}/statuses", f"{root}/statuses/{status.target}"
+        history, path = f"{root}/commits/{status.target}/statuses", f"{root}/statuses/{status.target}"
         body = _commit_status(status)
-    async for row in _rows(api, written, {}):
-        if _is_same(row, status):
+    async for rows, _ in names.typed_pages(api, history, list[GitHubStatus]):
+        if any(_is_same(row, status) for row in rows):
             return False
-    await _undecorated(api, path, body, {"description": fitting("", status.marker)})
+    await _post_decorated(api, path, body, {"description": fitting("", status.marker)})
     return True
 
 
-async def _undecorated(api: Api, path: str, body: Item, bare: Item) -> ApiResponse:
-    """Send ``body``; where GitHub refuses a text or a link in it, once more without them: a status matters more than its words.
+async def _post_decorated(api: Api, path: str, body: Mapping[str, Any], bare: Mapping[str, Any]) -> ApiResponse:
+    """Send ``body``; if GitHub refuses a text or a link in it, send it again with ``bare`` in place of all decoration.
 
-    ``bare`` takes the place of all that is decoration.
+    A status matters more than its text.
     """
     try:
         return await api.request("POST", path, json=body)
     except ValidationFailed as error:
-        less = {key: value for key, value in body.items() if key not in _DECORATION} | dict(bare)
-        said = f"{error.message} {' '.join(details_of(error.body))}".lower()
-        if less == body or error.status != 422 or any(word in said for word in _NOT_DECORATION):
+        plain_body = {key: value for key, value in body.items() if key not in _DECORATION} | dict(bare)
+        message = f"{error.message} {' '.join(details_of(error.body))}".lower()
+        if plain_body == body or error.status != 422 or any(text in message for text in _NOT_DECORATION):
             raise
-        return await api.request("POST", path, json=less)
+        return await api.request("POST", path, json=plain_body)
 
 
-def _is_same(row: Item, status: StatusReport) -> bool:
-    """Whether a status that is there is this one; a context is one in any case, and a Deployment's statuses have none."""
-    if status.kind is ReportKind.COMMIT and str(row.get("context") or "").lower() != name_of(status.context or "default").lower():
+def _is_same(row: GitHubStatus, status: StatusReport) -> bool:
+    """Whether GitHub's status is this one; the case of a context does not matter."""
+    if status.kind is ReportKind.COMMIT and (row.context or "").lower() != name_of(status.context or "default").lower():
         return False
-    return row.get("state") == status.state and ends_with(str(row.get("description") or ""), status.marker)
+    return row.state == status.state and ends_with(row.description or "", status.marker)
 
 
 def _deployment_status(status: StatusReport) -> dict[str, Any]:
@@ -122,25 +150,27 @@ def _commit_status(status: StatusReport) -> dict[str, Any]:
     return body | {key: value for key, value in optional.items() if value}
 
 
+# -- commits and Deployments ----------------------------------------------------------------------------------------------
+
+
 async def _commit(api: Api, ref: str, root: str) -> str:
     path = f"{root}/commits/{quote(ref.removeprefix('refs/'), safe='')}"
     try:
-        found = (await api.request("GET", path)).json()
+        answer = await api.request("GET", path)
     except ValidationFailed as error:
-        raise NotFound(f"there is no {ref} any more", status=error.status, request=error.request) from None
-    sha = found.get("sha") if isinstance(found, Mapping) else None
-    if not isinstance(sha, str):
-        raise ProviderProtocolError(f"GET {path}: no commit", request=f"GET {path}")
-    return sha
+        raise NotFound(f"{ref} does not exist any more", status=error.status, request=error.request) from None
+    return decode(answer.json(), GitHubCommit, f"GET {path}", request=f"GET {path}").sha
 
 
 async def _deployment(api: Api, request: DeploymentRequest, root: str) -> str:
     path, environment = f"{root}/deployments", name_of(request.environment)
     if is_no_commit(request.ref):
-        raise ValidationFailed(f"'{request.ref}' is no commit: its ref was deleted")
-    async for row in _rows(api, path, {"ref": request.ref, "environment": environment}):
-        if _payload(row).get(PAYLOAD_KEY) == request.marker:
-            return _id(row)
+        raise ValidationFailed(f"'{request.ref}' is not a commit: its ref was deleted")
+    params = {"ref": request.ref, "environment": environment}
+    async for rows, _ in names.typed_pages(api, path, list[GitHubDeployment], params=params):
+        for row in rows:
+            if _marker_of(row) == request.marker:
+                return str(row.id)
     body: dict[str, Any] = {
         "ref": request.ref,
         "task": request.task,
@@ -153,87 +183,63 @@ async def _deployment(api: Api, request: DeploymentRequest, root: str) -> str:
     }
     if request.production is not None:
         body["production_environment"] = request.production
-    answer = await _undecorated(api, path, body, {})
-    if answer.status != 201:  # 202: GitHub merged the default branch in instead
+    answer = await _post_decorated(api, path, body, {})
+    if answer.status != 201:  # 202: GitHub merged the default branch into the ref instead
         raise ValidationFailed(
-            f"GitHub made no deployment of {request.ref} ({answer.status})", status=answer.status, request=f"POST {path}"
+            f"GitHub created no deployment of {request.ref} ({answer.status})", status=answer.status, request=f"POST {path}"
         )
-    made = answer.json()
-    if not isinstance(made, Mapping) or not _is_id(made.get("id")):
-        raise OutcomeUnknown(f"POST {path}: a deployment was made, and the answer does not name it", request=f"POST {path}")
-    return _id(made)
+    number = find(answer.json(), int, "id")
+    if number is None:
+        message = f"POST {path}: a deployment was created, and the answer has no id"
+        raise OutcomeUnknown(message, request=f"POST {path}")
+    return str(number)
 
 
-async def _rows(api: Api, path: str, params: Mapping[str, str | int]) -> AsyncIterator[Item]:
-    """Yield every row of a list, all pages; raises `ProviderProtocolError` for another shape."""
-    async for page in paginate(api, path, params={**params, "per_page": PER_PAGE}):
-        rows = page.json()
-        if not isinstance(rows, list) or not all(isinstance(row, Mapping) and _is_id(row.get("id")) for row in rows):
-            raise ProviderProtocolError(f"GET {path}: no list", request=f"GET {path}")
-        for row in rows:
-            yield row
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _id(row: Item) -> str:
-    return str(row["id"])
-
-
-def _payload(row: Item) -> Item:
-    """Return a Deployment's payload: an object, or the JSON text of one."""
-    value = row.get("payload")
-    if isinstance(value, str):
+def _marker_of(row: GitHubDeployment) -> str | None:
+    """Return our marker in a Deployment's payload, which is an object, or the JSON text of one."""
+    payload = row.payload
+    if isinstance(payload, str):
         try:
-            value = orjson.loads(value)
+            payload = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            return {}
-    return value if isinstance(value, Mapping) else {}
+            return None
+    return find(payload, str, PAYLOAD_KEY)
 
 
-MAX_DESCRIPTION = 140
-MAX_NAME = 255
-MAX_LINK = 2_000
-_SPACES = re.compile(r"\s+")
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
-)
-_ABOVE = re.compile("[\U00010000-\U0010ffff]+")
+# -- texts that GitHub takes ----------------------------------------------------------------------------------------------
 
 
 def plain(text: str) -> str:
-    """Return ``text`` in one line: white space as single spaces, nothing invisible, `?` for what GitHub does not store."""
-    return _ABOVE.sub("?", _UNSEEN.sub("", _SPACES.sub(" ", text))).strip()
+    """Return ``text`` in one line: white space as single spaces, nothing invisible, ``?`` for what GitHub does not store."""
+    return _ABOVE_BMP.sub("?", _INVISIBLE.sub("", _SPACES.sub(" ", text))).strip()
 
 
 def description_of(text: str) -> str:
-    """Return a description as GitHub takes it."""
-    kept = plain(text)
-    return kept if len(kept) <= MAX_DESCRIPTION else kept[: MAX_DESCRIPTION - 1] + "…"
+    """Return a description that GitHub takes."""
+    line = plain(text)
+    return line if len(line) <= MAX_DESCRIPTION else line[: MAX_DESCRIPTION - 1] + "…"
 
 
 def name_of(text: str) -> str:
-    """Return the name of an environment or a context as GitHub takes it: one that has to change ends in a digest of what it was.
+    """Return a name of an environment or a context that GitHub takes; a changed name ends in a digest of the original.
 
-    Two names that differ stay two names, and the same name is found again.
+    So two different names stay different, and the same name is found again.
     """
-    kept = plain(text)
-    if kept == text and len(kept) <= MAX_NAME:
+    line = plain(text)
+    if line == text and len(line) <= MAX_NAME:
         return text
-    mark = "-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
-    return kept[: MAX_NAME - len(mark)] + mark
+    suffix = "-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return line[: MAX_NAME - len(suffix)] + suffix
 
 
 def link_of(text: str) -> str:
-    """Return a link as GitHub takes it; empty for one that it would refuse."""
+    """Return a link that GitHub takes; empty for one that it would refuse."""
     try:
         parts = urlsplit(text)
     except ValueError:
         return ""
-    fits = parts.scheme in ("http", "https") and parts.netloc and len(text) <= MAX_LINK
-    return text if fits and plain(text) == text and " " not in text else ""
+    valid = parts.scheme in ("http", "https") and parts.netloc and len(text) <= MAX_LINK
+    return text if valid and plain(text) == text and " " not in text else ""
 
 
 def ends_with(description: str, marker: str) -> bool:
@@ -242,7 +248,7 @@ def ends_with(description: str, marker: str) -> bool:
 
 
 def fitting(description: str, marker: str) -> str:
-    """Return ``description`` as GitHub takes it, the marker whole at its end."""
+    """Return a description that GitHub takes, with the whole marker at its end."""
     description = plain(description)
     if not ends_with(description, marker):
         description = f"{description} ({marker})".lstrip()
