@@ -1,0 +1,53 @@
+"""The contract suite runs over every provider, and there over its managed types, executors and receivers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import pytest
+
+from reconciler.drivers.http.client import HttpSession
+from reconciler.sandbox.server import SandboxServer
+from tests.contract.buddy import BuddyProvider
+from tests.contract.builtin import BuiltinProvider
+from tests.contract.github import GitHubProvider
+from tests.contract.provider import Provider
+from tests.contract.semaphore import SemaphoreProvider
+from tests.support.driving import World, client
+from tests.support.receiving import receiver
+
+PROVIDERS: tuple[Provider, ...] = (GitHubProvider(), SemaphoreProvider(), BuddyProvider(), BuiltinProvider())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``type_name``, ``executor_name`` or ``receiver_name`` runs for each that a provider has."""
+    parts: dict[str, Iterable[tuple[Provider, str]]] = {
+        "type_name": [(provider, name) for provider in PROVIDERS for name in provider.managed],
+        "executor_name": [(provider, name) for provider in PROVIDERS for name in provider.executors],
+        "receiver_name": [(provider, name) for provider in PROVIDERS for name in provider.receivers],
+    }
+    for argument, rows in parts.items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(("provider", argument), [pytest.param(*row, id=row[1]) for row in rows])
+            return
+    if "provider" in metafunc.fixturenames:
+        metafunc.parametrize("provider", [pytest.param(provider, id=provider.name) for provider in PROVIDERS])
+
+
+@pytest.fixture
+def server(provider: Provider) -> Iterator[SandboxServer]:
+    with SandboxServer(provider.simulator()) as running:
+        provider.prepare(running)
+        running.admin.clear_requests()
+        yield running
+
+
+@pytest.fixture
+async def world(provider: Provider, server: SandboxServer) -> AsyncIterator[World]:
+    values = {"credentials/token": provider.token}
+    async with HttpSession(allow=("127.0.0.1",)) as session:
+        yield World(provider.driver, client(provider.driver, provider.connect(server), session, values), values, os.urandom(32))
+
+
+__all__ = ["receiver"]

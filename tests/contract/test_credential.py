@@ -1,0 +1,55 @@
+"""What the authenticator and `reconciler.drivers.base.Driver.check` promise, for every provider that has credentials."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.errors import AuthFailed
+from reconciler.sandbox.server import SandboxServer
+from tests.contract.provider import Provider
+from tests.support.driving import World
+
+
+@pytest.fixture(autouse=True)
+def _credentials(provider: Provider) -> None:
+    if not provider.token:
+        pytest.skip("no credential is needed")
+
+
+async def test_a_valid_credential_says_whose_it_is_and_that_nothing_is_missing(world: World, provider: Provider) -> None:
+    needs = {name: value for resource in provider.managed.values() for name, value in provider.driver.needs(resource).items()}
+    assert needs
+    report = await provider.driver.check(world.api, needs)
+    assert (report.valid, report.missing) == (True, ())
+    assert report.identity
+    assert provider.token not in repr(report)
+
+
+async def test_d1_a_refused_credential_is_an_error_and_no_report(world: World, provider: Provider, server: SandboxServer) -> None:
+    world.values["credentials/token"] = "nonsense"
+    with pytest.raises(AuthFailed) as caught:
+        await provider.driver.check(world.api, {})
+    assert "nonsense" not in str(caught.value)
+
+
+async def test_d1_a_credential_that_was_replaced_is_read_again_once(
+    world: World, provider: Provider, server: SandboxServer
+) -> None:
+    fresh = "fresh-token"
+    tokens = server.admin.state()["tokens"]
+    await provider.driver.check(world.api, {})
+    server.admin.put_state({"tokens": {fresh: tokens[provider.token], provider.token: None}})
+    world.values["credentials/token"] = fresh
+    server.admin.clear_requests()
+    assert (await provider.driver.check(world.api, {})).valid
+    statuses = [row["status"] for row in server.admin.requests()]
+    assert (statuses[0], statuses.count(401)) == (401, 1)
+
+
+async def test_missing_rights_are_listed_by_the_check(world: World, provider: Provider, server: SandboxServer) -> None:
+    provider.require("check")
+    server.admin.put_state(provider.patch(provider.read_only))
+    needs = {name: value for resource in provider.managed.values() for name, value in provider.driver.needs(resource).items()}
+    report = await provider.driver.check(world.api, needs)
+    assert report.valid
+    assert report.missing
