@@ -114,16 +114,12 @@ async def run_plan(
         report.skipped += [change for change in batch if failed & set(_needs(change))]
         steps = await _run_batch(ready, digest, target, deps)
         report.steps += steps
-        report.stopped = next((s.error for s in steps if s.error is not None and _stops_all(s.error)), None)
+        report.stopped = next((s.error for s in steps if s.error is not None and s.error.stops_integration), None)
     return report
 
 
 def _needs(change: Change) -> Iterable[Address]:
     return change.depends_on
-
-
-def _stops_all(error: ReconcilerError) -> bool:
-    return error.code in {"RC5011", "RC5017", "RC7005"}  # credential refused, rate limited, storage full
 
 
 def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
@@ -239,7 +235,7 @@ async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: App
 async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
     """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
     started = deps.clock()
-    if target.hold is not None and not target.hold.fresh():
+    if target.hold is not None and not target.hold.is_valid():
         return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
     try:
         observed = await _call(change, secrets, target)

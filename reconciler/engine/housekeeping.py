@@ -14,8 +14,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from reconciler.engine.context import Context
 from reconciler.engine.runtime import Runtime
-from reconciler.engine.statuses import iso
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.times import iso
 
 RETENTION_EVERY_S = 3600
 HEARTBEAT_S = 1

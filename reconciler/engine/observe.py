@@ -16,7 +16,7 @@ from functools import partial
 from reconciler.drivers.base import Api, ManagedType
 from reconciler.engine.context import Context
 from reconciler.engine.foreign import Veil, hidden_by, own_texts
-from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, RateLimited, ReconcilerError, ScopeGone
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, ReconcilerError, ScopeGone
 from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address
@@ -137,7 +137,7 @@ async def observe(
                 _take(looked, scope, world, veiled(scope), deps.clock())
             except ReconcilerError as error:
                 world.views[scope] = ScopeView(error=error)
-                if error.code == "RC5011" or isinstance(error, RateLimited):
+                if error.stops_integration:
                     stop.append(error)
 
     await asyncio.gather(*(look(scope) for scope in wanted))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from reconciler.model.objects import RecordedObject, Scope
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, CredentialReport, ResourceStatus
+from reconciler.model.times import iso
 from reconciler.model.values import Address
 from reconciler.planning.removal import out_of_reach, way_out
 
@@ -77,11 +77,6 @@ class _View:
     """Declared names that are former names at the provider, with the present one."""
     left: list[str] = field(default_factory=list)
     """What is no longer declared and out of reach, with the way out."""
-
-
-def iso(at: float) -> str:
-    """Return ``at`` (seconds since the epoch) as RFC 3339 in UTC, to the second; empty for 0."""
-    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
 
 
 def statuses(
@@ -329,7 +324,7 @@ def _trouble(view: _View, result: ReconcileResult) -> tuple[ConditionCause | Non
 def _split(error: ReconcilerError) -> tuple[ConditionCause | None, ConditionCause | None]:
     """Errors that wait for a human stall; those that time heals are progress."""
     retry = getattr(error, "retry", None)
-    if retry is RetryKind.BACKOFF and error.code not in {"RC5012", "RC5014", "RC5015", "RC5022", "RC5045"}:
+    if retry is RetryKind.BACKOFF and not error.needs_action:
         return None, _finding(error)
     if retry is RetryKind.AT:
         return None, _finding(error)

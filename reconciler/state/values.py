@@ -69,6 +69,7 @@ class StorageFull(StateError):
     """The disk is full: no remote write is made, because its intent could not be stored."""
 
     code = "RC7005"
+    stops_integration = True
 
 
 class FenceLost(StateError):
