@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from reconciler.cli.edit import EditableDocument, child, scalar
-from reconciler.engine.foreign import is_hidden
+from reconciler.engine.masking import is_hidden
 from reconciler.model.plan import Change
 from reconciler.model.resources import Kind, Resource
 

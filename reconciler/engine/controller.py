@@ -28,9 +28,9 @@ from reconciler.engine.reconcile import (
     still_fits,
 )
 from reconciler.engine.revision import ActiveRevision, activate_revision, load_revision, merge, restore
-from reconciler.engine.statuses import EventStatus, Facts, statuses
+from reconciler.engine.statuses import statuses
 from reconciler.engine.suspensions import Suspensions
-from reconciler.engine.view import Busy, SourceState, View
+from reconciler.engine.view import Busy, EventStatus, Facts, SourceState, View
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry

@@ -1,4 +1,4 @@
-"""The status document for people, scripts and the dashboard: what is in it. `reconciler.engine.publishing` writes it."""
+"""The status document for people, scripts and the dashboard: what is in it. `reconciler.engine.publisher` writes it."""
 
 from __future__ import annotations
 

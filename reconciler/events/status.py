@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.controller import Controller
 from reconciler.engine.revision import ActiveRevision
-from reconciler.engine.statuses import EventStatus
+from reconciler.engine.view import EventStatus
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.events.recovery import Sweep

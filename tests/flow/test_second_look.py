@@ -411,7 +411,7 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
 async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from reconciler.engine.statuses import EventStatus
+    from reconciler.engine.view import EventStatus
     from reconciler.server.metrics import Metrics
 
     async with inside(tmp_path) as here:
