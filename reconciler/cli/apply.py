@@ -94,7 +94,7 @@ async def _write_status(session: Any) -> None:
     import time
 
     from reconciler import __version__
-    from reconciler.engine.publishing import Publisher
+    from reconciler.engine.publisher import Publisher
     from reconciler.engine.statusfile import DaemonInfo
 
     info = DaemonInfo(__version__, os.getpid(), time.time(), "once")
@@ -127,7 +127,7 @@ def _line(change: Change) -> str:
 
 def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> None:
     """Say what all rounds did together; the reasons on stderr, the count last."""
-    from reconciler.engine.unread import unread_of
+    from reconciler.engine.read_errors import unread_of
 
     unread = unread_of(done.last.values(), engine.live.resources)
     if output == "json":

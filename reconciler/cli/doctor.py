@@ -20,7 +20,7 @@ from reconciler.cli.sink import out
 from reconciler.cli.tables import painter
 from reconciler.config.load import Config
 from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
-from reconciler.model.errors import ReconcilerError, storage_error
+from reconciler.model.errors import NotImplementedYet, ReconcilerError, storage_error
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
@@ -315,7 +315,9 @@ def _clock(name: str, clock: ProviderClock | None) -> list[CheckResult]:
 
 def _integration(name: str, error: ReconcilerError | None, identity: str, missing: tuple[str, ...]) -> CheckResult:
     if error is not None:
-        return CheckResult(name, "warning" if error.code == "RC6010" else "error", f"{error.code}: {error.message}", error.hint)
+        return CheckResult(
+            name, "warning" if isinstance(error, NotImplementedYet) else "error", f"{error.code}: {error.message}", error.hint
+        )
     if missing:
         return CheckResult(name, "error", "missing: " + ", ".join(missing), "Grant these to the credential.")
     return CheckResult(name, "ok", f"acts as {identity}" if identity else "accepted")

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from reconciler.drivers.specs import OBJECT_KINDS
-from reconciler.engine.foreign import is_hidden
+from reconciler.engine.masking import is_hidden
 from reconciler.model.errors import UsageError
 from reconciler.model.plan import Change
 from reconciler.model.resources import Resource, ResourceId

@@ -10,14 +10,14 @@ from typing import Any
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import SPECS, spec_of
 from reconciler.engine.controller import Controller
-from reconciler.engine.foreign import Veil, origin_of
+from reconciler.engine.masking import Mask, origin_of
 from reconciler.engine.operations import link_of
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.objects import Observed, ObservedObject, Scope
 from reconciler.model.printable import is_shown, plain
 from reconciler.model.resources import ResourceId
 
-_FOREIGN = Veil(lambda _: "")
+_FOREIGN = Mask(lambda _: "")
 """Of a URL only scheme and host are written: its path may be a credential."""
 _RULES = {rule.type: rule for spec in SPECS.values() for rule in spec.export}
 

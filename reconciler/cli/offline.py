@@ -77,7 +77,7 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tupl
     """
     from reconciler.drivers.registry import driver_for
     from reconciler.engine.compile import compile_offline, integration_of, users_of
-    from reconciler.engine.unread import problem_of
+    from reconciler.engine.read_errors import problem_of
 
     resources = tuple(resources)
     by_id = {resource.id: resource for resource in resources}

@@ -108,7 +108,7 @@ async def make(config: Config, path: str | None, *, for_approval: bool = False) 
 
 def planset_of(engine: Any, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
     """Return what a user sees of ``prepared``: the plans, what could not be read, and which manifests differ from ``in_force``."""
-    from reconciler.engine.unread import unread_of
+    from reconciler.engine.read_errors import unread_of
 
     found = [one.found() for one in prepared]
     plans = tuple(one.plan for one in found if one.plan is not None)

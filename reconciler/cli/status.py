@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
 import difflib
 import json
 import sys
@@ -21,6 +20,7 @@ from reconciler.config.load import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 from reconciler.model.resources import Kind
+from reconciler.model.times import epoch_of
 
 if TYPE_CHECKING:
     from reconciler.state import Store
@@ -110,8 +110,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def age_s(document: Mapping[str, Any], now: float) -> float:
     """Return how old the heartbeat is, in seconds."""
-    beat = dt.datetime.fromisoformat(document["daemon"]["heartbeatAt"].replace("Z", "+00:00"))
-    return now - beat.timestamp()
+    return now - epoch_of(document["daemon"]["heartbeatAt"])
 
 
 def exit_code(document: Mapping[str, Any], now: float, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
@@ -266,8 +265,8 @@ def explain(options: argparse.Namespace) -> int:
 
 async def _explain(config: Config, document: Mapping[str, Any], options: argparse.Namespace) -> None:
     from reconciler.engine.control import parse_resource
-    from reconciler.engine.statuses import iso
     from reconciler.model.resources import ResourceId
+    from reconciler.model.times import iso
 
     known = {ResourceId(row["kind"], row["canvas"], row["name"]) for row in document["resources"]}
     store = _store(config)
@@ -338,8 +337,8 @@ def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Ca
 def history(options: argparse.Namespace) -> int:
     """Show the audit log, newest first, or check its chain."""
     from reconciler.engine.control import parse_resource
-    from reconciler.engine.statuses import iso
     from reconciler.model.resources import ResourceId
+    from reconciler.model.times import iso
 
     config = configuration(options)
     store = _store(config)

@@ -18,7 +18,7 @@ from reconciler.daemon.signals import Signals, SystemdNotifier
 from reconciler.engine import statusfile
 from reconciler.engine.converge import PassOutcome, full_pass
 from reconciler.engine.loop import Loop
-from reconciler.engine.publishing import Publisher
+from reconciler.engine.publisher import Publisher
 from reconciler.engine.runtime import Runtime
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
@@ -171,16 +171,16 @@ class Daemon:
 
     @contextlib.contextmanager
     def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Iterator[None]:
-        from reconciler.engine.housekeeping import Clock
+        from reconciler.engine.housekeeping import Housekeeping
 
-        clock = Clock(
+        clock = Housekeeping(
             session.deps,
             runtime,
             watchdog_s=self._notifier.watchdog_s,
             alive=lambda: not loop.beats.dead(time.monotonic()),
             notify=self._notifier.send,
         )
-        loop.on_turned = clock.again
+        loop.on_turned = clock.restart_periods
         try:
             clock.start()
             yield

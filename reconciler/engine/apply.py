@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Api, ManagedType, Write
 from reconciler.engine.context import Context
-from reconciler.engine.foreign import is_hidden
 from reconciler.engine.lease import Lease, lost
+from reconciler.engine.masking import is_hidden
 from reconciler.engine.observe import container_of
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import Conflict, NotFound, OutcomeUnknown, ProviderError, ReconcilerError
@@ -110,20 +110,12 @@ async def run_plan(
         if report.stopped is not None or (go_on is not None and not await go_on()):
             break
         failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
-        ready = [change for change in batch if not failed & set(_needs(change))]
-        report.skipped += [change for change in batch if failed & set(_needs(change))]
+        ready = [change for change in batch if not failed & set(change.depends_on)]
+        report.skipped += [change for change in batch if failed & set(change.depends_on)]
         steps = await _run_batch(ready, digest, target, deps)
         report.steps += steps
-        report.stopped = next((s.error for s in steps if s.error is not None and _stops_all(s.error)), None)
+        report.stopped = next((s.error for s in steps if s.error is not None and s.error.stops_integration), None)
     return report
-
-
-def _needs(change: Change) -> Iterable[Address]:
-    return change.depends_on
-
-
-def _stops_all(error: ReconcilerError) -> bool:
-    return error.code in {"RC5011", "RC5017", "RC7005"}  # credential refused, rate limited, storage full
 
 
 def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
@@ -239,7 +231,7 @@ async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: App
 async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
     """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
     started = deps.clock()
-    if target.hold is not None and not target.hold.fresh():
+    if target.hold is not None and not target.hold.is_valid():
         return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
     try:
         observed = await _call(change, secrets, target)

@@ -1,13 +1,14 @@
-"""Retries: per object and per integration, with growing jittered pauses that survive a restart."""
+"""Retries: when an object, an integration or a stage is tried again. Pauses grow, have jitter, and survive a restart."""
 
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reconciler.engine.context import Context
+from reconciler.model.backoff import exponential, jittered
 from reconciler.model.errors import PermissionDenied, ProviderError, ReconcilerError, RetryKind
 from reconciler.model.objects import ManagedObject, Scope
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
@@ -98,12 +99,21 @@ def digest_of_change(change: Change) -> str:
     return change.desired.digest if change.desired is not None else f"{change.action}:{change.external_id}"
 
 
+def pause_after(deps: Context, failures: int, error: ReconcilerError | None = None) -> float:
+    """Return the seconds until a stage tries again after ``failures`` failures, not before the time that ``error`` names."""
+    config = deps.config.reconcile
+    pause = jittered(exponential(failures, max(1.0, config.retry_min), config.retry_max), 0.8, 1.0)
+    if isinstance(error, ProviderError) and error.retry_at is not None:
+        pause = max(pause, error.retry_at - deps.clock())
+    return pause
+
+
 def next_try(
     key: str, error: ReconcilerError, before: Retry | None, *, digest: str, now: float, low_s: float, high_s: float
 ) -> Retry:
     """Return when to try again after ``error``: the provider's time, or doubled from ``low_s`` up to ``high_s`` with ±20 % jitter."""
     attempts = (before.attempts if before is not None and before.digest == digest else 0) + 1
-    pause = min(high_s, low_s * 2 ** min(attempts - 1, 30)) * random.uniform(0.8, 1.2)  # noqa: S311
+    pause = jittered(exponential(attempts - 1, low_s, high_s), 0.8, 1.2)
     if isinstance(error, PermissionDenied):
         pause = max(pause, FORBIDDEN_S)
     at = now + pause
@@ -111,6 +121,6 @@ def next_try(
     if retry_at is not None and retry_at > now + SOON_S:
         at = float(retry_at)
     terminal = isinstance(error, ProviderError) and error.retry is RetryKind.SPEC
-    terminal = terminal or (error.code == "RC9001" and attempts >= QUARANTINE_AFTER)
-    told = f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else "")
-    return Retry(key, attempts, at, digest, error.code, type(error).__name__, told, terminal)
+    terminal = terminal or (error.is_defect and attempts >= QUARANTINE_AFTER)
+    message = f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    return Retry(key, attempts, at, digest, error.code, type(error).__name__, message, terminal)

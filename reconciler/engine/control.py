@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from reconciler.engine.compile import integration_of
 from reconciler.engine.controller import Controller
 from reconciler.engine.operations import adopt
-from reconciler.engine.statuses import iso
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ResourceStatus
+from reconciler.model.times import epoch_of, iso
 
 Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
@@ -203,8 +202,7 @@ class Control:
         from reconciler.config.load import parse_duration
 
         try:
-            moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-            at = moment.timestamp() if moment.tzinfo else moment.replace(tzinfo=dt.UTC).timestamp()
+            at = epoch_of(str(text))
         except ValueError:
             try:
                 at = self._engine.deps.clock() + parse_duration(str(text))

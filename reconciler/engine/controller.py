@@ -15,8 +15,8 @@ from reconciler.engine.compile import integration_of
 from reconciler.engine.conditions import same_but_times
 from reconciler.engine.connections import ClientPool
 from reconciler.engine.context import Context
-from reconciler.engine.journal import notes_of
-from reconciler.engine.lease import TTL_S, Lease, holding
+from reconciler.engine.journal import TimedResult, log_steps, log_summary, notes_of
+from reconciler.engine.lease import TTL_S, Lease, lease
 from reconciler.engine.reconcile import (
     Prepared,
     ReconcileContext,
@@ -28,10 +28,9 @@ from reconciler.engine.reconcile import (
     still_fits,
 )
 from reconciler.engine.revision import ActiveRevision, activate_revision, load_revision, merge, restore
-from reconciler.engine.statuses import EventStatus, Facts, statuses
+from reconciler.engine.statuses import statuses
 from reconciler.engine.suspensions import Suspensions
-from reconciler.engine.telling import EndedRecords, log_steps, log_summary
-from reconciler.engine.view import Busy, SourceState, View
+from reconciler.engine.view import Busy, EventStatus, Facts, SourceState, View
 from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
@@ -81,7 +80,7 @@ class Controller:
         """Integrations that some process has looked at, this one or another."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
-        self.ended: list[EndedRecords] = []
+        self.ended: list[TimedResult] = []
         """Slices ended since the last summary."""
         self.on_slice: Callable[[ReconcileResult, float], None] | None = None
         self._stored: Mapping[ResourceId, ResourceStatus] = {}
@@ -225,7 +224,7 @@ class Controller:
             if not self.holder:
                 return await self._work(integration, work, None)
             for _ in range(int(TTL_S) + 5 if self.patient else 1):
-                async with holding(self.deps, f"slice/{integration.path}", self.holder) as hold:
+                async with lease(self.deps, f"slice/{integration.path}", self.holder) as hold:
                     if hold is not None:
                         return await self._work(integration, work, hold)
                 if self.patient:
@@ -260,7 +259,7 @@ class Controller:
             self.view.results[integration] = result
             self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
         now = self.deps.clock()
-        self.ended.append(EndedRecords(result, began, now))
+        self.ended.append(TimedResult(result, began, now))
         self.counts[integration] = self.counts.get(integration, 0) + 1
         if self.on_slice is not None:
             self.on_slice(result, now - began)
@@ -277,7 +276,7 @@ class Controller:
         async def go_on() -> bool:
             if self._draining or (revision is not None and self.live.revision != revision):
                 return False
-            if hold is not None and not await hold.keep():
+            if hold is not None and not await hold.renew():
                 return False
             return await self.deps.store.suspensions() == suspensions.by_command
 

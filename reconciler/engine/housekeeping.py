@@ -1,7 +1,10 @@
-"""The clock: APScheduler ticks for housekeeping. A tick carries nothing; the slot comes from the database's clock.
+"""Periodic jobs of the engine: APScheduler runs every job that has a period and nothing else to wait for.
 
-What is due for reconciling lies in the state and is looked for by `reconciler.engine.loop`; here are the jobs that have a
-period of their own: retention, the audit anchor, the watchdog.
+These are heartbeat and take-over, retention, the audit anchor, and the watchdog. A job gets its time from the database's clock.
+
+Four loops stay outside (`reconciler.engine.loop`), since each wakes up on an event before its period ends, which a timer cannot: `git` on a webhook
+or a trigger, `due` on the soonest due time, `publish` on news, `watch` on the file system. A credential is checked at the beginning
+of every reconcile, so it has no job.
 """
 
 from __future__ import annotations
@@ -14,22 +17,22 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from reconciler.engine.context import Context
 from reconciler.engine.runtime import Runtime
-from reconciler.engine.statuses import iso
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.times import iso
 
 RETENTION_EVERY_S = 3600
 HEARTBEAT_S = 1
 DEAD_AFTER_S = 5.0
-"""A peer without a heartbeat for this long is dead: its slices are taken over."""
+"""A peer without a heartbeat for this long is dead: its work is taken over."""
 ANCHOR_EVERY_S = 300
 BATCH = 500
-"""Rows that are dropped at once: nobody waits for the database longer than that takes."""
+"""Rows deleted in one transaction; it bounds how long others wait for the database."""
 PAUSE_S = 0.02
-"""Between two of these, so that the disk is not theirs alone either."""
+"""Between two batches, so that others get the disk."""
 
 
 async def _all(prune: Callable[[], Awaitable[int]]) -> int:
-    """Drop batch after batch until there is no more; whoever else needs the database gets it in between."""
+    """Delete batch after batch until none is left; others use the database in between."""
     dropped = 0
     while count := await prune():
         dropped += count
@@ -37,8 +40,8 @@ async def _all(prune: Callable[[], Awaitable[int]]) -> int:
     return dropped
 
 
-class Clock:
-    """Periodic housekeeping of one process; `start` on the running loop."""
+class Housekeeping:
+    """The scheduler of one process; `start` is called on the running loop."""
 
     def __init__(
         self, deps: Context, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
@@ -55,7 +58,6 @@ class Clock:
         )
 
     def start(self) -> None:
-        """Start ticking."""
         self._every(RETENTION_EVERY_S, "retention", self._retention)
         self._every(ANCHOR_EVERY_S, "anchor", self._anchor)
         if self._peers:
@@ -64,13 +66,13 @@ class Clock:
             self._every(self._watchdog_s, "watchdog", self._watchdog)
         self._scheduler.start()
 
-    def again(self) -> None:
-        """The clock was set back: every job counts its period from now, or it would wait until the old time has come."""
+    def restart_periods(self) -> None:
+        """Count every period from now. Called when the clock was set back: the jobs would wait until the old time is reached."""
         for name, seconds in self._periods.items():
             self._scheduler.reschedule_job(name, trigger="interval", seconds=seconds, jitter=min(30, seconds / 20))
 
     def stop(self) -> None:
-        """Stop ticking; a job under way ends by itself."""
+        """Stop the scheduler; a running job ends by itself."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
@@ -87,7 +89,7 @@ class Clock:
             self._deps.log.warning("tick_failed", action=name, code=error.code, error=error.message)
 
     async def _heartbeat(self) -> None:
-        """Say that this process lives, and take over what dead peers left (the engine by itself never does)."""
+        """Record that this process is alive, and take over the work of dead peers (DBOS does not do that by itself)."""
         store = self._deps.store
         await store.beat(self._runtime.executor_id)
         for peer in await store.dead_executors(DEAD_AFTER_S):
@@ -97,7 +99,7 @@ class Clock:
             self._deps.log.warning("peer_failover", outcome="recovered", error="", executor=peer, slices=taken)
 
     async def _retention(self) -> None:
-        """Drop what is older than configured: journal, settled intents, finished workflows. The audit log is never cut."""
+        """Delete rows older than the retention: journal, settled intents, events, executions, finished workflows. Never audit rows."""
         store, retention = self._deps.store, self._deps.config.retention
         now = await store.now()
         dropped = await _all(lambda: store.prune_history(now - retention.history, BATCH))
@@ -108,7 +110,7 @@ class Clock:
         self._deps.log.debug("retention", rows=dropped, workflows=workflows)
 
     async def _anchor(self) -> None:
-        """Write the audit log's head to the log and to the anchor's file: a cut tail is found only against a copy elsewhere."""
+        """Write the head of the audit log to the log and to the anchor file: only a copy elsewhere shows that rows were cut off."""
         seq, digest = await self._deps.store.audit_head()
         self._deps.log.info("audit_anchor", seq=seq, hash=digest)
         try:
@@ -117,6 +119,6 @@ class Clock:
             self._deps.log.warning("anchor_not_kept", error=type(error).__name__)
 
     async def _watchdog(self) -> None:
-        """Systemd is told only while the loops advance."""
+        """Notify systemd only while the loops advance."""
         if self._alive():
             self._notify("WATCHDOG=1")

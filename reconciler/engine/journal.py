@@ -1,6 +1,11 @@
-"""The causal chain that ``explain`` tells: which commit led to which plan, calls, condition and next try. Pure."""
+"""The record of what reconciles did: journal entries for ``explain``, and lines of the log."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.revision import ActiveRevision
@@ -11,7 +16,7 @@ from reconciler.model.resources import ResourceId
 
 
 def notes_of(result: ReconcileResult, live: ActiveRevision, next_at: float, now: float) -> list[JournalEntry]:
-    """Return a journal entry for everything that a slice did or could not do; a slice that found nothing leaves none."""
+    """Return a journal entry for each change, call and error of a reconcile; one that found nothing to do has none."""
     notes: list[JournalEntry] = []
 
     def note(resource: ResourceId, event: str, **detail: object) -> None:
@@ -58,3 +63,52 @@ def _error(error: ReconcilerError | None) -> dict[str, object]:
     if error is None:
         return {}
     return {"code": error.code, "error": error.message, "hint": error.hint, "request": getattr(error, "request", "")}
+
+
+@dataclass(frozen=True, slots=True)
+class TimedResult:
+    """The result of one reconcile, with its begin and end (seconds since the epoch)."""
+
+    result: ReconcileResult
+    began: float
+    ended: float
+
+
+def log_steps(log: Any, result: ReconcileResult, revision: str) -> None:
+    """Log each change that was made or failed, and the error of the integration if it has one."""
+    for step in result.report.steps:
+        change = step.change
+        fields = {
+            "kind": change.resource.kind,
+            "name": change.resource.name,
+            "canvas": change.resource.canvas,
+            "action": change.action.value,
+            "class": change.cls.value,
+            "address": str(change.address),
+            "integration": result.integration.name,
+            "external_id": step.external_id or str(change.external_id or ""),
+            "duration_ms": step.duration_ms,
+            "revision": revision,
+        }
+        if step.error is None:
+            log.info("object_changed", outcome="done", **fields)
+        else:
+            log.warning("object_failed", outcome="failed", code=step.error.code, error=step.error.message, **fields)
+    if result.error is not None:
+        log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
+
+
+def log_summary(log: Any, ended: Sequence[TimedResult], *, revision: str, next_in_s: float) -> None:
+    """Log one line for several reconciles: what they did together, how long they took, and when the next one is due."""
+    if not ended:
+        return
+    results = [timed.result for timed in ended]
+    log.info(
+        "pass_finished",
+        integrations=len(results),
+        changed=sum(1 for r in results for s in r.report.steps if s.error is None),
+        failed=sum(len(r.report.failed) for r in results) + sum(1 for r in results if r.error is not None),
+        revision=revision,
+        duration_ms=math.ceil((max(timed.ended for timed in ended) - min(timed.began for timed in ended)) * 1000),
+        next_in_s=round(max(0.0, next_in_s), 1),
+    )

@@ -1,4 +1,4 @@
-"""Leases as the engine holds them: taken before work that others could do too, kept while it goes on, given back after it."""
+"""Leases of this process: acquired before work that another process could also do, renewed during it, released after it."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ TTL_S = 60.0
 
 
 class Lease:
-    """A lease in this process's hands. `fence` goes into every commit; `fresh` is asked before every call outside."""
+    """A lease that this process holds. Every commit carries `fence`; `is_valid` is checked before every remote call."""
 
     def __init__(self, deps: Context, fence: Fence, holder: str, ttl_s: float) -> None:
         self._ttl_s = ttl_s
         self._deps = deps
         self._holder = holder
         self.fence = fence
-        self._taken = clock()
+        self._renewed_at = clock()
 
-    def fresh(self) -> bool:
-        """Whether nobody else can have it: false for a process that was stopped for long and woke up."""
-        return clock() - self._taken < self._ttl_s / 2
+    def is_valid(self) -> bool:
+        """Whether no other process can hold it. False after this process was stopped for half the lease's duration."""
+        return clock() - self._renewed_at < self._ttl_s / 2
 
-    async def keep(self) -> bool:
-        """Lengthen it; False when it went to somebody else."""
-        asked = clock()
-        found = await self._deps.store.acquire_lease(self.fence.name, self._holder, self._ttl_s)
-        if found is None:
+    async def renew(self) -> bool:
+        """Extend the lease; False when another process has taken it since."""
+        requested_at = clock()
+        fence = await self._deps.store.acquire_lease(self.fence.name, self._holder, self._ttl_s)
+        if fence is None:
             return False
-        if found.number != self.fence.number:  # it was taken away, and is free again: for everybody, not for us to keep
-            await self._deps.store.release_lease(found)
+        if fence.number != self.fence.number:  # another process held it in between: it must start over, as every process must
+            await self._deps.store.release_lease(fence)
             return False
-        self._taken = asked
+        self._renewed_at = requested_at
         return True
 
-    async def sure(self) -> None:
-        """Ask once more, right before something is done outside that must not be done twice; raises `FenceLost` when it is gone.
+    async def ensure_held(self) -> None:
+        """Renew right before a remote call that must not be made twice. Raises `FenceLost` when another process took over.
 
-        Peers take over from a process that stood still for seconds, long before the lease itself ends.
+        Peers take over from a process that stopped for seconds, long before the lease expires.
         """
-        if not await self.keep():
+        if not await self.renew():
             raise lost(self.fence.name)
 
 
 @contextlib.asynccontextmanager
-async def holding(deps: Context, name: str, holder: str, ttl_s: float = TTL_S) -> AsyncIterator[Lease | None]:
-    """Take the lease ``name`` for as long as the block lasts; yields None while another process has it."""
+async def lease(deps: Context, name: str, holder: str, ttl_s: float = TTL_S) -> AsyncIterator[Lease | None]:
+    """Hold the lease ``name`` while the block runs; yields None while another process holds it."""
     fence = await deps.store.acquire_lease(name, holder, ttl_s)
     if fence is None:
         yield None
@@ -61,13 +61,13 @@ async def holding(deps: Context, name: str, holder: str, ttl_s: float = TTL_S) -
 
 
 def lost(name: str) -> FenceLost:
-    """Return the error of a process that may have been taken over."""
-    return FenceLost(f"this process stood still while it worked on {name}", hint="Nothing was sent; it is looked at again.")
+    """Return the error of a process that another one may have taken over from."""
+    return FenceLost(f"this process stopped while it worked on {name}", hint="Nothing was sent; the work is repeated.")
 
 
 def clock() -> float:
-    """Seconds that also pass while the process or the machine is stopped."""
+    """CLOCK_BOOTTIME: keeps counting while the process or the machine is stopped."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-__all__ = ["TTL_S", "Lease", "clock", "holding", "lost"]
+__all__ = ["TTL_S", "Lease", "clock", "lease", "lost"]

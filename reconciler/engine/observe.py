@@ -15,8 +15,8 @@ from functools import partial
 
 from reconciler.drivers.base import Api, ManagedType
 from reconciler.engine.context import Context
-from reconciler.engine.foreign import Veil, hidden_by, own_texts
-from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, RateLimited, ReconcilerError, ScopeGone
+from reconciler.engine.masking import Mask, hidden_by, own_texts
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, ReconcilerError, ScopeGone
 from reconciler.model.objects import Intent, ManagedObject, NotModified, Observed, ObservedObject, RecordedObject, Scope
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address
@@ -62,7 +62,7 @@ class Known:
     intents: tuple[Intent, ...] = ()
 
 
-Veiled = Callable[[Scope], Veil]
+Veiled = Callable[[Scope], Mask]
 """What hides the foreign parts of a scope's objects."""
 
 
@@ -113,7 +113,7 @@ async def observe(
 ) -> ObservedState:
     """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
 
-    Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.foreign`).
+    Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.masking`).
     """
     expected = expectations(known.recorded, known.intents, known.desired)
     declared = _by_scope(known)
@@ -124,8 +124,8 @@ async def observe(
     gate = asyncio.Semaphore(deps.config.reconcile.concurrency)
     stop: list[ReconcilerError] = []
 
-    def veiled(scope: Scope) -> Veil:
-        return Veil(hide, owner=deps.owner, own=own_texts(declared.get(scope, ())))
+    def veiled(scope: Scope) -> Mask:
+        return Mask(hide, owner=deps.owner, own=own_texts(declared.get(scope, ())))
 
     async def look(scope: Scope) -> None:
         async with gate:
@@ -137,7 +137,7 @@ async def observe(
                 _take(looked, scope, world, veiled(scope), deps.clock())
             except ReconcilerError as error:
                 world.views[scope] = ScopeView(error=error)
-                if error.code == "RC5011" or isinstance(error, RateLimited):
+                if error.stops_integration:
                     stop.append(error)
 
     await asyncio.gather(*(look(scope) for scope in wanted))
@@ -182,7 +182,7 @@ async def _look(
     return looked
 
 
-def _take(looked: _Looked, scope: Scope, world: ObservedState, veil: Veil, now: float) -> None:
+def _take(looked: _Looked, scope: Scope, world: ObservedState, veil: Mask, now: float) -> None:
     objects = tuple(veil.over(one) for one in looked.objects)
     if looked.answer is not None:
         world.fresh[scope] = StoredObservation(scope, looked.answer.validators, objects, now)

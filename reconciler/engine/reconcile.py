@@ -16,11 +16,11 @@ from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
 from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
-from reconciler.engine.handover import known_of
 from reconciler.engine.lease import Lease
 from reconciler.engine.observe import Known, ObservedState, first_seen, observe, unread
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.suspensions import Suspensions
+from reconciler.engine.transfer import known_of
 from reconciler.model.errors import (
     NotFound,
     PermissionDenied,

@@ -1,4 +1,4 @@
-"""The status document for people, scripts and the dashboard: what is in it. `reconciler.engine.publishing` writes it."""
+"""The status document for people, scripts and the dashboard: what is in it. `reconciler.engine.publisher` writes it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import orjson
 
 from reconciler.engine.controller import Controller
 from reconciler.engine.revision import ActiveRevision
-from reconciler.engine.statuses import iso
 from reconciler.model.codec import resource_to_json
+from reconciler.model.errors import AuthFailed
 from reconciler.model.plan import Plan
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import Condition, ConditionType, ResourceStatus
+from reconciler.model.times import iso
 
 MODE = 0o640
 
@@ -163,7 +164,7 @@ def _credentials(engine: Controller) -> list[dict[str, Any]]:
     rows = []
     for result in _results(engine):
         report = result.credential
-        refused = result.error is not None and result.error.code == "RC5011"
+        refused = isinstance(result.error, AuthFailed)
         if report is None and not refused:
             continue
         budget = engine.links.rate_of(result.integration)

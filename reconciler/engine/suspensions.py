@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.engine.compile import users_of
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.resources import Resource, ResourceId, Suspension
+from reconciler.model.times import has_passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Suspensions:
     def reason(self, identity: ResourceId, resource: Resource | None, now: float) -> str | None:
         """Return why ``identity`` is suspended now, or None. Both kinds end by themselves at ``until``."""
         for suspension in (self.by_command.get(identity), resource.lifecycle.suspend if resource is not None else None):
-            if suspension is not None and not expired(suspension.until, now):
+            if suspension is not None and not has_passed(suspension.until, now):
                 return suspension.reason + (f" (until {suspension.until})" if suspension.until else "")
         return None
 
@@ -35,13 +35,3 @@ class Suspensions:
             if reason is not None:
                 found[resource.id] = reason
         return found
-
-
-def expired(until: str | None, now: float) -> bool:
-    """Whether the RFC 3339 instant ``until`` is past; None never is."""
-    if not until:
-        return False
-    moment = dt.datetime.fromisoformat(until.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return moment.timestamp() <= now

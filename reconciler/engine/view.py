@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.reconcile import ReconcileResult
-from reconciler.engine.statuses import EventStatus
+from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.resources import ResourceId
-from reconciler.model.status import ResourceStatus
+from reconciler.model.status import ConditionStatus, ResourceStatus
 from reconciler.source.base import Revision
 
 
@@ -30,6 +32,40 @@ class SourceState:
     attempted: str = ""
     error: ReconcilerError | None = None
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventStatus:
+    """What is known of sources and stages beside the reconciling itself; empty where no events are taken in."""
+
+    delivering: Mapping[ResourceId, tuple[ConditionStatus, ConditionCause]] = field(default_factory=dict)
+    stalled: Mapping[ResourceId, ConditionCause] = field(default_factory=dict)
+    """Stages that cannot run, and why."""
+    suspended: Mapping[ResourceId, str] = field(default_factory=dict)
+    """Sources without an integration, stages and groups that are suspended, with the reason."""
+    stages: tuple[Mapping[str, Any], ...] = ()
+    """Rows of ``stages[]`` in the status file."""
+    pending: int = 0
+    """Events that nobody has looked at yet."""
+    schedules: tuple[Mapping[str, Any], ...] = ()
+    """Rows of ``schedules[]`` in the status file."""
+    failed: int = 0
+    """Events that led to nothing because of a mistake in a filter or mapping."""
+    quarantined: int = 0
+    """Events that are put aside, since evaluating them took the process down or too much time or memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the statuses of one pass are made of."""
+
+    live: ActiveRevision
+    results: Mapping[ResourceId, ReconcileResult]
+    secrets: Mapping[ResourceId, ReconcilerError]
+    """Secret resources whose value is missing."""
+    next_at: Mapping[ResourceId, float] = field(default_factory=dict)
+    """When each integration is looked at again (seconds since the epoch)."""
+    outside: EventStatus = field(default_factory=EventStatus)
 
 
 @dataclass(slots=True)

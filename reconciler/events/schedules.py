@@ -8,12 +8,12 @@ from collections.abc import Callable
 import orjson
 
 from reconciler.engine.controller import Controller
-from reconciler.engine.statuses import iso
 from reconciler.events.naming import slot_id
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.times import iso
 from reconciler.model.values import digest_of
 from reconciler.state.inbox import Arrival, new_event_id
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.controller import Controller
 from reconciler.engine.revision import ActiveRevision
-from reconciler.engine.statuses import EventStatus, iso
+from reconciler.engine.view import EventStatus
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.events.recovery import Sweep
@@ -19,6 +19,7 @@ from reconciler.model.events import EventState
 from reconciler.model.executions import Execution
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
+from reconciler.model.times import iso
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.views import stage_view
 

@@ -61,6 +61,12 @@ class ReconcilerError(Exception):
 
     code: str = "RC9001"
     exit_code: int = 1
+    stops_integration = False
+    """Whether no further call of the same integration can succeed now: refused credential, rate limit, full disk."""
+    needs_action = False
+    """Whether a person has to act, though the call is retried: the condition is Stalled, not Reconciling."""
+    out_of_reach = False
+    """Whether no retry ends it: the scope is gone, or this credential may not see it."""
 
     def __init__(self, message: str, *, code: str | None = None, hint: str = "", location: Location | None = None) -> None:
         super().__init__(message)
@@ -69,6 +75,11 @@ class ReconcilerError(Exception):
         self.location = location
         if code is not None:
             self.code = code
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether this program itself is at fault."""
+        return self.code == ReconcilerError.code
 
 
 class UsageError(ReconcilerError):
@@ -180,17 +191,20 @@ class ProviderError(ReconcilerError):
 class AuthFailed(ProviderError):
     code = "RC5011"
     retry = RetryKind.CREDENTIAL
+    stops_integration = True
 
 
 class PermissionDenied(ProviderError):
     code = "RC5012"
-    retry = RetryKind.BACKOFF
+    needs_action = True
+    out_of_reach = True
 
 
 class ReadOnly(PermissionDenied):
     """Nothing can be changed there, whoever asks: a repository is archived."""
 
     code = "RC5045"
+    out_of_reach = False
 
 
 class NotFound(ProviderError):
@@ -201,10 +215,13 @@ class ScopeGone(NotFound):
     """The scope itself (repository, workspace, organization) answers 404: gone or out of reach. Never means "deleted"."""
 
     code = "RC5014"
+    needs_action = True
+    out_of_reach = True
 
 
 class Conflict(ProviderError):
     code = "RC5015"
+    needs_action = True
 
 
 class ValidationFailed(ProviderError):
@@ -222,6 +239,7 @@ class Declined(ValidationFailed):
 class RateLimited(ProviderError):
     code = "RC5017"
     retry = RetryKind.AT
+    stops_integration = True
 
 
 class Moved(ProviderError):
@@ -255,6 +273,7 @@ class ListTooLarge(ProviderProtocolError):
 
 class TLSFailed(ProviderError):
     code = "RC5022"
+    needs_action = True
 
 
 class AddressRefused(ProviderError):

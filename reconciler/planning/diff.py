@@ -9,7 +9,6 @@ without a record it proves no difference.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject
 from reconciler.model.plan import ChangeClass, FieldChange
 from reconciler.model.resources import IgnoreRule
+from reconciler.model.times import has_passed
 from reconciler.model.values import JsonObject, JsonValue
 
 ABSENT: Any = object()
@@ -80,15 +80,7 @@ def merged_attributes(desired: ManagedObject, observed: ObservedObject | None, n
 
 def active_rules(rules: Iterable[IgnoreRule], now: float) -> tuple[IgnoreRule, ...]:
     """Return the rules that still hold at ``now`` (seconds since the epoch)."""
-    return tuple(rule for rule in rules if not ended(rule.until, now))
-
-
-def ended(until: str | None, now: float) -> bool:
-    """Whether the RFC 3339 instant ``until`` has come; None never does."""
-    if not until:
-        return False
-    moment = dt.datetime.fromisoformat(until)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp() <= now
+    return tuple(rule for rule in rules if not has_passed(rule.until, now))
 
 
 def overall_class(fields: Iterable[FieldChange]) -> ChangeClass:

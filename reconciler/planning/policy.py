@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from reconciler.model.objects import RecordedObject
 from reconciler.model.plan import Action, BlockReason, ChangeClass, FieldChange, Reason
 from reconciler.model.resources import DeletionPolicy, DriftMode, Lifecycle, Management
-from reconciler.planning.diff import covers, ended
+from reconciler.model.times import has_passed
+from reconciler.planning.diff import covers
 from reconciler.planning.inputs import PlanLimits
 
 FIGHT_REPAIRS = 3
@@ -33,7 +34,7 @@ def management_holds(action: Action, management: Management) -> Reason | None:
 
 def is_suspended(lifecycle: Lifecycle | None, now: float) -> bool:
     """Whether ``lifecycle`` itself asks for no writes at ``now`` (seconds since the epoch)."""
-    return lifecycle is not None and lifecycle.suspend is not None and not ended(lifecycle.suspend.until, now)
+    return lifecycle is not None and lifecycle.suspend is not None and not has_passed(lifecycle.suspend.until, now)
 
 
 def without_drift(fields: Sequence[FieldChange], mode: DriftMode, pushed: frozenset[str]) -> tuple[FieldChange, ...]:

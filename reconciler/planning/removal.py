@@ -69,13 +69,12 @@ def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
     return Decision((change,), tuple((i.id, without_object(i.action), None) for i in match.intents))
 
 
-_OUT_OF_REACH = frozenset({"RC5012", "RC5014"})
 _WITHDRAWN = frozenset({410, 451})
 
 
 def out_of_reach(error: ReconcilerError) -> bool:
     """Whether no further try ends this error of a scope: it is gone (404, 410), or nobody may see it (403, 451)."""
-    return error.code in _OUT_OF_REACH or getattr(error, "status", None) in _WITHDRAWN
+    return error.out_of_reach or getattr(error, "status", None) in _WITHDRAWN
 
 
 def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError, inp: PlanInput) -> Decision:

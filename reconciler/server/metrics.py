@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from reconciler import __version__
 from reconciler.engine.controller import Controller
 from reconciler.engine.reconcile import ReconcileResult
+from reconciler.model.errors import AuthFailed
 from reconciler.model.executions import Execution
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
@@ -182,7 +183,7 @@ class _Findings(Collector):
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._engine.view.results
-        valid = [((_label(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
+        valid = [((_label(i),), 0 if isinstance(r.error, AuthFailed) else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 if the provider accepts the credential, else 0.", ("integration",), valid)
         remaining = [
             ((_label(i),), rate["remaining"])

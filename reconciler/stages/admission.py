@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.engine.statuses import iso
 from reconciler.manifests.schedules import in_window, next_opening
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, Vote
 from reconciler.model.resources import Resource
+from reconciler.model.times import iso
 from reconciler.stages import statuses
 from reconciler.state.queue import LOOKED_AT, Admission
 from reconciler.state.reports import PendingReport

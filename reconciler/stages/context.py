@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.drivers.base import Executor
+from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
 from reconciler.manifests.templates import TemplateError
@@ -18,7 +19,6 @@ from reconciler.model.resources import Resource
 from reconciler.stages.executors import ExecutorResolver, intent_of
 from reconciler.stages.finish import Ended, Ending
 from reconciler.stages.inputs import resolved_spec
-from reconciler.stages.pausing import pause_after
 
 TIMEOUT_S = 6 * 3600.0
 """Without `spec.timeout`: as long as a hosted job may run."""

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 
 from reconciler.engine.context import Context
-from reconciler.engine.statuses import iso
 from reconciler.failpoints import failpoint
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, RunReport, outputs_of
 from reconciler.model.resources import Resource
+from reconciler.model.times import iso
 from reconciler.stages import statuses
 from reconciler.state.inbox import new_event_id
 

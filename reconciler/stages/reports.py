@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
-from reconciler.engine.lease import Lease, holding
+from reconciler.engine.lease import Lease, lease
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
 from reconciler.stages.executors import ExecutorResolver
-from reconciler.stages.pausing import pause_after
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import FenceLost
 
@@ -51,7 +51,7 @@ class ReportLoop:
         if self._deps.store.dialect == "sqlite":
             await self._write(report, None)
             return
-        async with holding(self._deps, f"report/{report.item_id}", self._holder, LEASE_S) as hold:
+        async with lease(self._deps, f"report/{report.item_id}", self._holder, LEASE_S) as hold:
             if hold is not None:
                 await self._write(report, hold)
 
@@ -69,7 +69,7 @@ class ReportLoop:
     async def _send(self, report: PendingReport, hold: Lease | None) -> Mapping[str, Any]:
         payload = report.payload
         reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
-        api = client.guarded(hold.sure) if hold is not None else client
+        api = client.guarded(hold.ensure_held) if hold is not None else client
         target = str(payload.get("target", ""))
         if not target and payload.get("lookup"):
             target = await reporter.commit(api, str(payload["repository"]), str(payload["lookup"]))

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable
 
 from reconciler.engine.controller import Controller
-from reconciler.engine.lease import holding
+from reconciler.engine.lease import lease
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
 from reconciler.model.executions import EndReason, ExecutionState, Result
@@ -91,8 +91,8 @@ class Steps:
         if not self._engine.holder:
             yield lambda client: client
             return
-        async with holding(self._deps, f"execution/{execution_id}", self._holder, LEASE_S) as hold:
-            yield (lambda client: client.guarded(hold.sure)) if hold is not None else None
+        async with lease(self._deps, f"execution/{execution_id}", self._holder, LEASE_S) as hold:
+            yield (lambda client: client.guarded(hold.ensure_held)) if hold is not None else None
 
     async def _step(self, execution_id: str, guard: Guard) -> None:
         work = await self._load(execution_id)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.engine.statuses import iso
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
+from reconciler.model.times import iso
 from reconciler.model.values import digest_of
 from reconciler.stages.about import one_line
 from reconciler.stages.inputs import resolved_spec

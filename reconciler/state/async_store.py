@@ -46,12 +46,12 @@ class AsyncStore:
         """Run a function on the state thread: several calls of `sync` that belong together, or work on the disk."""
         return await self.thread(call, *args, **kwargs)
 
-    # the store itself: `reconciler.state.store`
+    # `reconciler.state.store`
     checkpoint = _on_thread(Store.checkpoint)
     get_meta = _on_thread(Store.get_meta)
     set_meta = _on_thread(Store.set_meta)
 
-    # objects and intents: `reconciler.state.objects`
+    # `reconciler.state.objects`
     begin = _on_thread(Store.begin)
     forget = _on_thread(Store.forget)
     integrations_recorded = _on_thread(Store.integrations_recorded)
@@ -63,40 +63,69 @@ class AsyncStore:
     settle_intents = _on_thread(Store.settle_intents)
     unsettled = _on_thread(Store.unsettled)
 
-    # resources, statuses, retries: `reconciler.state.statuses`
-    approvals = _on_thread(Store.approvals)
-    approve = _on_thread(Store.approve)
-    approve_all = _on_thread(Store.approve_all)
-    connections = _on_thread(Store.connections)
-    drop_connection = _on_thread(Store.drop_connection)
+    # `reconciler.state.statuses`
     drop_resources = _on_thread(Store.drop_resources)
     generations = _on_thread(Store.generations)
-    journal = _on_thread(Store.journal)
-    journal_of = _on_thread(Store.journal_of)
-    load_budget = _on_thread(Store.load_budget)
-    observations = _on_thread(Store.observations)
-    prune_history = _on_thread(Store.prune_history)
     resources = _on_thread(Store.resources)
     retries = _on_thread(Store.retries)
-    save_budget = _on_thread(Store.save_budget)
-    save_connection = _on_thread(Store.save_connection)
-    save_observations = _on_thread(Store.save_observations)
     save_resources = _on_thread(Store.save_resources)
     save_retries = _on_thread(Store.save_retries)
     save_statuses = _on_thread(Store.save_statuses)
     statuses = _on_thread(Store.statuses)
     statuses_mark = _on_thread(Store.statuses_mark)
+
+    # `reconciler.state.observations`
+    connections = _on_thread(Store.connections)
+    drop_connection = _on_thread(Store.drop_connection)
+    load_budget = _on_thread(Store.load_budget)
+    observations = _on_thread(Store.observations)
+    save_budget = _on_thread(Store.save_budget)
+    save_connection = _on_thread(Store.save_connection)
+    save_observations = _on_thread(Store.save_observations)
+
+    # `reconciler.state.approvals`
+    approvals = _on_thread(Store.approvals)
+    approve = _on_thread(Store.approve)
+    approve_all = _on_thread(Store.approve_all)
     suspend = _on_thread(Store.suspend)
     suspensions = _on_thread(Store.suspensions)
     unsuspend = _on_thread(Store.unsuspend)
 
-    # routing: `reconciler.state.routing`
-    end_joins = _on_thread(Store.end_joins)
-    next_join_end = _on_thread(Store.next_join_end)
+    # `reconciler.state.journal`
+    journal = _on_thread(Store.journal)
+    journal_of = _on_thread(Store.journal_of)
+    prune_history = _on_thread(Store.prune_history)
+
+    # `reconciler.state.inbox`
+    add_events = _on_thread(Store.add_events)
+    cursors = _on_thread(Store.cursors)
+    event = _on_thread(Store.event)
+    event_counts = _on_thread(Store.event_counts)
+    events = _on_thread(Store.events)
+    events_end = _on_thread(Store.events_end)
+    get_cursor = _on_thread(Store.get_cursor)
+    known_deliveries = _on_thread(Store.known_deliveries)
+    last_arrivals = _on_thread(Store.last_arrivals)
+    pending_events = _on_thread(Store.pending_events)
+    prune_events = _on_thread(Store.prune_events)
+    rejections = _on_thread(Store.rejections)
+    replay_event = _on_thread(Store.replay_event)
+    set_cursors = _on_thread(Store.set_cursors)
+
+    # `reconciler.state.attempts`
+    begin_attempts = _on_thread(Store.begin_attempts)
+    forget_attempts = _on_thread(Store.forget_attempts)
+    suspect = _on_thread(Store.suspect)
+
+    # `reconciler.state.routing`
     settle_events = _on_thread(Store.settle_events)
     stages_behind = _on_thread(Store.stages_behind)
 
-    # queue: `reconciler.state.queue`
+    # `reconciler.state.joins`
+    end_joins = _on_thread(Store.end_joins)
+    next_join_end = _on_thread(Store.next_join_end)
+
+    # `reconciler.state.queue`
     add_vote = _on_thread(Store.add_vote)
     admit = _on_thread(Store.admit)
     candidates = _on_thread(Store.candidates)
@@ -113,7 +142,7 @@ class AsyncStore:
     votes = _on_thread(Store.votes)
     votes_of = _on_thread(Store.votes_of)
 
-    # executions: `reconciler.state.executions`
+    # `reconciler.state.executions`
     ask_cancel = _on_thread(Store.ask_cancel)
     due_executions = _on_thread(Store.due_executions)
     execution = _on_thread(Store.execution)
@@ -129,40 +158,18 @@ class AsyncStore:
     put_outputs = _on_thread(Store.put_outputs)
     save_execution = _on_thread(Store.save_execution)
 
-    # reports: `reconciler.state.reports`
+    # `reconciler.state.reports`
     due_reports = _on_thread(Store.due_reports)
     end_report = _on_thread(Store.end_report)
     put_off_report = _on_thread(Store.put_off_report)
     reports_of = _on_thread(Store.reports_of)
 
-    # events: `reconciler.state.inbox`
-    add_events = _on_thread(Store.add_events)
-    cursors = _on_thread(Store.cursors)
-    event = _on_thread(Store.event)
-    event_counts = _on_thread(Store.event_counts)
-    events = _on_thread(Store.events)
-    events_end = _on_thread(Store.events_end)
-    get_cursor = _on_thread(Store.get_cursor)
-    known_deliveries = _on_thread(Store.known_deliveries)
-    last_arrivals = _on_thread(Store.last_arrivals)
-    pending_events = _on_thread(Store.pending_events)
-    prune_events = _on_thread(Store.prune_events)
-    rejections = _on_thread(Store.rejections)
-    replay_event = _on_thread(Store.replay_event)
-    set_cursors = _on_thread(Store.set_cursors)
-
-    # audit log: `reconciler.state.audit`
-    keep_anchor = _on_thread(Store.keep_anchor)
+    # `reconciler.state.audit`
     append_audit = _on_thread(Store.append_audit)
     audit_head = _on_thread(Store.audit_head)
+    keep_anchor = _on_thread(Store.keep_anchor)
 
-    # attempts: `reconciler.state.attempts`
-    begin_attempts = _on_thread(Store.begin_attempts)
-    forget_attempts = _on_thread(Store.forget_attempts)
-    suspect = _on_thread(Store.suspect)
-
-    # leases: `reconciler.state.leases`
-    now = _on_thread(Store.now)
+    # `reconciler.state.leases`
     acquire_lease = _on_thread(Store.acquire_lease)
     beat = _on_thread(Store.beat)
     dead_executors = _on_thread(Store.dead_executors)
@@ -170,5 +177,8 @@ class AsyncStore:
     release_leases_of = _on_thread(Store.release_leases_of)
     remove_executor = _on_thread(Store.remove_executor)
 
-    # clock: `reconciler.state.turned`
+    # `reconciler.state.database`
+    now = _on_thread(Store.now)
+
+    # `reconciler.state.clock_shift`
     look_at_clock = _on_thread(Store.look_at_clock)

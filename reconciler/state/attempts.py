@@ -13,32 +13,27 @@ from sqlalchemy import delete, select
 from reconciler.model.codec import decode
 from reconciler.model.events import Event, EventState
 from reconciler.state import tables
-from reconciler.state.database import chunks
-from reconciler.state.inbox import Inbox
+from reconciler.state.database import Database, chunks, upsert
 
 a, e = tables.attempt, tables.event
 PEER_S = 60.0
 """How long another process may take for an attempt before it counts as one that did not end."""
 
 
-class Attempts(Inbox):
-    """Part of `Store`."""
+class AttemptStore(Database):
+    """Attempts to hand events on."""
 
     def begin_attempts(self, counts: Mapping[str, int], holder: str) -> None:
         """Store, before they are made, that the attempts on these events are now so many."""
         now = self.now()
         with self._write() as connection:
             rows = [{"event_id": one, "count": count, "holder": holder, "at": now} for one, count in counts.items()]
-            self._upsert(connection, a, rows)
+            upsert(connection, a, rows)
 
     def forget_attempts(self, event_ids: Sequence[str]) -> None:
         """Take back attempts that ended for a reason which is not the events'."""
         with self._write() as connection:
-            self._end_attempts(connection, event_ids)
-
-    def _end_attempts(self, connection: SqlConnection, event_ids: Sequence[str]) -> None:
-        for part in chunks(list(event_ids)):
-            connection.execute(delete(a).where(a.c.event_id.in_(part)))
+            end_attempts(connection, event_ids)
 
     def suspect(self, holder: str) -> tuple[Event, bytes, int] | None:
         """Return one pending event whose attempt did not end, with its body and the number of its attempts: least tried, then oldest.
@@ -57,3 +52,8 @@ class Attempts(Inbox):
         with self._read() as connection:
             row = connection.execute(query).first()
         return (decode(Event, row.payload), bytes(row.body), int(row.tries)) if row is not None else None
+
+
+def end_attempts(connection: SqlConnection, event_ids: Sequence[str]) -> None:
+    for part in chunks(list(event_ids)):
+        connection.execute(delete(a).where(a.c.event_id.in_(part)))

@@ -20,10 +20,10 @@ from sqlalchemy import insert, select
 
 from reconciler.model.codec import decode, encode
 from reconciler.model.records import AuditEntry
+from reconciler.state.database import Database
 from reconciler.state.files import ANCHOR
-from reconciler.state.leases import Leases
 from reconciler.state.tables import audit as audit_table
-from reconciler.state.values import AuditReport
+from reconciler.state.values import AuditKey, AuditReport
 
 GENESIS = "0" * 64
 SEAL = "seal"
@@ -38,29 +38,16 @@ class Anchor:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuditKey:
-    """A key of the audit log; ``id`` names the master key that it is derived from."""
-
-    id: str
-    material: bytes
-
-    def mac(self, digest: str) -> str:
-        """Return the MAC of a row's hash, with the id of the key before it."""
-        return f"{self.id}:{hmac.new(self.material, digest.encode(), hashlib.sha256).hexdigest()}"
-
-
-class AuditLog(Leases):
-    """Part of `Store`."""
+class AuditStore(Database):
+    """The audit log and its anchor."""
 
     _audit_keys: Mapping[str, AuditKey] = {}
-    _audit_key: AuditKey | None = None
 
     def use_audit_keys(self, keys: Iterable[AuditKey]) -> None:
         """Sign new rows with the first of ``keys``, and check rows with any of them."""
         known = list(keys)
         self._audit_keys = {key.id: key for key in known}
-        self._audit_key = known[0] if known else None
+        self.signing_key = known[0] if known else None
 
     def seal_audit(self, entry: AuditEntry) -> bool:
         """Append ``entry`` unless the newest row is signed with the key in force: it proves what was written before, too.
@@ -69,44 +56,22 @@ class AuditLog(Leases):
         """
         with self._write() as connection:
             row = connection.execute(select(audit_table.c.mac).order_by(audit_table.c.seq.desc()).limit(1)).first()
-            if row is None or self._audit_key is None or str(row.mac).startswith(self._audit_key.id + ":"):
+            if row is None or self.signing_key is None or str(row.mac).startswith(self.signing_key.id + ":"):
                 return False
             if not row.mac and (self._state_dir / ANCHOR).exists():
                 return False
-            self._append(connection, [entry])
+            append_entries(connection, self.signing_key, [entry])
         return True
 
     def append_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Append rows that belong to no write."""
         with self._write() as connection:
-            self._append(connection, entries)
-
-    def _append(self, connection: SqlConnection, entries: Sequence[AuditEntry]) -> None:
-        if not entries:
-            return
-        if self.dialect == "postgresql":  # one appender at a time: the chain has one head
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7163001)")
-        seq, prev = self._head(connection)
-        rows = []
-        for entry in entries:
-            seq += 1
-            payload = encode(entry)
-            digest = link(prev, seq, payload)
-            mac = self._audit_key.mac(digest) if self._audit_key is not None else ""
-            rows.append({"seq": seq, "prev": prev, "hash": digest, "mac": mac, "resource": entry.resource, "payload": payload})
-            prev = digest
-        connection.execute(insert(audit_table), rows)
-
-    def _head(self, connection: SqlConnection) -> tuple[int, str]:
-        row = connection.execute(
-            select(audit_table.c.seq, audit_table.c.hash).order_by(audit_table.c.seq.desc()).limit(1)
-        ).first()
-        return (int(row[0]), str(row[1])) if row is not None else (0, GENESIS)
+            append_entries(connection, self.signing_key, entries)
 
     def audit_head(self) -> tuple[int, str]:
         """Return (seq, hash) of the newest row: an anchor to keep elsewhere, since a cut tail shows only against one."""
         with self._read() as connection:
-            return self._head(connection)
+            return _head(connection)
 
     def audit_tail(self, limit: int, *, resource: str | None = None) -> list[tuple[int, AuditEntry]]:
         """Return the newest rows, newest first."""
@@ -144,7 +109,7 @@ class AuditLog(Leases):
         newest = max(wanted, default=0)
         if rows < newest:
             return AuditReport(ok=False, rows=rows, first_bad_seq=rows + 1, fault="truncated", expected=newest)
-        if self._audit_key is not None and signed < rows:  # whoever writes rows without the key can sign none of them
+        if self.signing_key is not None and signed < rows:  # whoever writes rows without the key can sign none of them
             return AuditReport(ok=False, rows=rows, first_bad_seq=signed + 1, fault="unsigned")
         return AuditReport(ok=True, rows=rows)
 
@@ -153,10 +118,10 @@ class AuditLog(Leases):
     def keep_anchor(self) -> Anchor | None:
         """Write the newest row's number and hash, signed, into a file of their own; None where there is no key. Raises OSError."""
         anchor = Anchor(*self.audit_head())
-        if self._audit_key is None or self._contradicts(self.kept_anchor()):
+        if self.signing_key is None or self._contradicts(self.kept_anchor()):
             return None
         path = self._state_dir / ANCHOR
-        text = {"seq": anchor.seq, "hash": anchor.hash, "mac": self._audit_key.mac(_anchored(anchor))}
+        text = {"seq": anchor.seq, "hash": anchor.hash, "mac": self.signing_key.mac(_anchored(anchor))}
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -204,3 +169,26 @@ def _anchored(anchor: Anchor) -> str:
 def link(prev: str, seq: int, payload: bytes) -> str:
     """Return the hash of a row: SHA-256 over the previous hash, the number and the payload as stored."""
     return hashlib.sha256(prev.encode() + seq.to_bytes(8, "big") + bytes(payload)).hexdigest()
+
+
+def append_entries(connection: SqlConnection, key: AuditKey | None, entries: Sequence[AuditEntry]) -> None:
+    """Append rows within the caller's transaction, signed with ``key``."""
+    if not entries:
+        return
+    if connection.dialect.name == "postgresql":  # one appender at a time: the chain has one head
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7163001)")
+    seq, prev = _head(connection)
+    rows = []
+    for entry in entries:
+        seq += 1
+        payload = encode(entry)
+        digest = link(prev, seq, payload)
+        mac = key.mac(digest) if key is not None else ""
+        rows.append({"seq": seq, "prev": prev, "hash": digest, "mac": mac, "resource": entry.resource, "payload": payload})
+        prev = digest
+    connection.execute(insert(audit_table), rows)
+
+
+def _head(connection: SqlConnection) -> tuple[int, str]:
+    row = connection.execute(select(audit_table.c.seq, audit_table.c.hash).order_by(audit_table.c.seq.desc()).limit(1)).first()
+    return (int(row[0]), str(row[1])) if row is not None else (0, GENESIS)

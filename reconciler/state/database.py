@@ -9,15 +9,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select
+from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select, text
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from reconciler.model.errors import StateError
-from reconciler.state.values import StorageFull
+from reconciler.state.values import AuditKey, StorageFull
+
+Query = TypeVar("Query", bound=Select[Any])
 
 BUSY_MS = 30_000
 RESERVE_BYTES = 16 << 20
@@ -76,40 +78,31 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         time.sleep(0.02)
 
 
-class Base:
-    """Holds the engine; `_write` and `_read` are the only ways to the database."""
+class Database:
+    """One database and its state folder; the base of every part of `reconciler.state.store.Store`.
+
+    A part is a class that adds the methods of one subject and needs nothing but this class. What two parts share is a function that takes the
+    connection of the caller's transaction.
+    """
 
     def __init__(self, engine: Engine, state_dir: Path) -> None:
         self._engine = engine
         self._state_dir = state_dir
-        self.dialect = engine.dialect.name
         self._reserved = True
+        self.dialect = engine.dialect.name
+        self.signing_key: AuditKey | None = None
+        """Signs new rows of the audit log (`reconciler.state.audit`); None: they are not signed."""
 
-    def _insert_new(self, connection: SqlConnection, table: Table, row: Mapping[str, Any]) -> None:
-        """Insert ``row`` unless its key is there: of several processes that do so at once, one wins and all go on."""
-        module: Any = sqlite if self.dialect == "sqlite" else postgresql
-        connection.execute(module.insert(table).values(row).on_conflict_do_nothing())
-
-    def _need_reserve(self) -> None:
-        """Raise `StorageFull` while the reserve is spent: a write begun now might find no room for its outcome."""
-        if not self._reserved:
-            self._reserved = keep_reserve(self._state_dir)
-        if not self._reserved:
-            raise _full()
-
-    def _spending_reserve(self, work: Callable[[], None]) -> None:
-        """Do ``work``, which ends what was begun; on a full disk with the room that the reserve gives back."""
-        try:
-            work()
-        except StorageFull:
-            if not drop_reserve(self._state_dir):
-                raise
-            self._reserved = False
-            work()
+    def now(self) -> float:
+        """Return the database's clock, in seconds since the epoch: the one that all processes share."""
+        if self.dialect == "sqlite":
+            return time.time()  # one machine, one clock
+        with self._read() as connection:
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[SqlConnection]:
-        """One write transaction; a full disk becomes `StorageFull`, anything else a `StateError`."""
+        """Open a write transaction. Raises `StorageFull` when the disk is full, `StateError` for any other failure."""
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
@@ -118,21 +111,53 @@ class Base:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[SqlConnection]:
+        """Open a read transaction. Raises `StateError`."""
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
         except (DBAPIError, sqlite3.Error) as error:
             raise state_error(error) from error
 
-    def _upsert(self, connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert or replace ``rows`` by primary key."""
-        if not rows:
-            return
-        module: Any = sqlite if self.dialect == "sqlite" else postgresql
-        statement = module.insert(table)
-        keys = [column.name for column in table.primary_key.columns]
-        others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), list(rows))
+    def _need_reserve(self) -> None:
+        """Raise `StorageFull` while the reserve is spent: a write that begins now might find no room for its outcome."""
+        if not self._reserved:
+            self._reserved = keep_reserve(self._state_dir)
+        if not self._reserved:
+            raise _full()
+
+    def _spending_reserve(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which records the end of a write that has begun. On a full disk, give the reserve back and try again."""
+        try:
+            work()
+        except StorageFull:
+            if not drop_reserve(self._state_dir):
+                raise
+            self._reserved = False
+            work()
+
+
+def upsert(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert or replace ``rows`` by primary key."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    keys = [column.name for column in table.primary_key.columns]
+    others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), list(rows))
+
+
+def insert_new(connection: SqlConnection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert ``row`` unless its key exists: when several processes do so at once, one wins and all continue."""
+    connection.execute(_insert(connection, table).values(row).on_conflict_do_nothing())
+
+
+def _insert(connection: SqlConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def locked(connection: SqlConnection, query: Query, *, skip_locked: bool = False) -> Query:
+    """Return ``query`` so that it locks the rows that it selects. SQLite has one writer and no row locks."""
+    return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip_locked)
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -15,16 +15,17 @@ from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import newest
-from reconciler.state.reports import PendingReport, ReportStore
+from reconciler.state.audit import append_entries
+from reconciler.state.database import Database, locked, newest, upsert
+from reconciler.state.reports import PendingReport, insert_reports
 from reconciler.state.values import FenceLost
 
 i, x, o = tables.item, tables.execution, tables.output
 OPEN = (ExecutionState.STARTING.value, ExecutionState.RUNNING.value)
 
 
-class ExecutionStore(ReportStore):
-    """Part of `Store`."""
+class ExecutionStore(Database):
+    """Executions and their outputs."""
 
     def execution(self, execution_id: str) -> Execution | None:
         """Return one execution, or None."""
@@ -76,32 +77,22 @@ class ExecutionStore(ReportStore):
     def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
         """Store what an execution is now; raises `FenceLost` when another process wrote it meanwhile."""
         with self._write() as connection:
-            changed = self._save(connection, execution)
-            self._add_reports(connection, reports)
-        return changed
-
-    def _save(self, connection: SqlConnection, execution: Execution) -> Execution:
-        changed = dataclasses.replace(execution, version=execution.version + 1)
-        row = execution_row(changed)
-        matched = connection.execute(update(x).where(x.c.id == execution.id, x.c.version == execution.version).values(row))
-        if matched.rowcount != 1:
-            raise FenceLost(
-                f"another process works on {execution.id}", hint="Nothing was written; this process stops working on it."
-            )
+            changed = save_version(connection, execution)
+            insert_reports(connection, reports)
         return changed
 
     def ask_cancel(self, execution_id: str, by: str, at: float, *, audit: AuditEntry) -> bool:
         """Note that an execution is to be ended; False if it has ended, or was asked before."""
         with self._write() as connection:
             query = select(x.c.payload).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
-            payload = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).scalar()
+            payload = connection.execute(locked(connection, query)).scalar()
             if payload is None:
                 return False
             execution: Execution = decode(Execution, payload)
             if execution.cancel_at:
                 return False
-            self._save(connection, dataclasses.replace(execution, cancel_at=at, cancel_by=by, next_at=at))
-            self._append(connection, [audit])
+            save_version(connection, dataclasses.replace(execution, cancel_at=at, cancel_by=by, next_at=at))
+            append_entries(connection, self.signing_key, [audit])
         return True
 
     def hint(self, integration: str, external_id: str, now: float) -> int:
@@ -126,7 +117,7 @@ class ExecutionStore(ReportStore):
             query = select(x.c.id, x.c.payload).where(
                 x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
             )
-            for execution_id, payload in connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).all():
+            for execution_id, payload in connection.execute(locked(connection, query)).all():
                 one: Execution = decode(Execution, payload)
                 known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
                 if known < attempt:
@@ -180,14 +171,10 @@ class ExecutionStore(ReportStore):
         """Merge values that a job pushed; False if the execution has ended."""
         with self._write() as connection:
             query = select(x.c.id).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
-            if connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first() is None:
+            if connection.execute(locked(connection, query)).first() is None:
                 return False
-            self._put_outputs(connection, execution_id, values)
+            insert_outputs(connection, execution_id, values)
         return True
-
-    def _put_outputs(self, connection: SqlConnection, execution_id: str, values: Mapping[str, Any]) -> None:
-        rows = [{"execution_id": execution_id, "name": name, "value": orjson.dumps(value)} for name, value in values.items()]
-        self._upsert(connection, o, rows)
 
     def outputs(self, execution_id: str) -> dict[str, Any]:
         """Return what an execution hands on."""
@@ -212,3 +199,17 @@ def execution_row(execution: Execution) -> dict[str, Any]:
         "result": execution.result.value if execution.result is not None else "",
         "payload": encode(execution),
     }
+
+
+def save_version(connection: SqlConnection, execution: Execution) -> Execution:
+    changed = dataclasses.replace(execution, version=execution.version + 1)
+    row = execution_row(changed)
+    matched = connection.execute(update(x).where(x.c.id == execution.id, x.c.version == execution.version).values(row))
+    if matched.rowcount != 1:
+        raise FenceLost(f"another process works on {execution.id}", hint="Nothing was written; this process stops working on it.")
+    return changed
+
+
+def insert_outputs(connection: SqlConnection, execution_id: str, values: Mapping[str, Any]) -> None:
+    rows = [{"execution_id": execution_id, "name": name, "value": orjson.dumps(value)} for name, value in values.items()]
+    upsert(connection, o, rows)

@@ -17,8 +17,7 @@ from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import CHUNK, chunks, drop_some
-from reconciler.state.leases import Leases
+from reconciler.state.database import CHUNK, Database, chunks, drop_some, upsert
 
 PENDING_BYTES = 32 << 20
 """Of events that are looked at together; read into memory they are several times as large."""
@@ -53,63 +52,13 @@ class Stored:
     """It was sent again after it had led to nothing, and is looked at anew."""
 
 
-class Inbox(Leases):
-    """Part of `Store`."""
+class InboxStore(Database):
+    """Events, rejections and cursors."""
 
     def add_events(self, arrivals: Sequence[Arrival]) -> list[Stored]:
         """Store a batch in one commit; an event that is there already is left as it is (the first one counts)."""
         with self._write() as connection:
-            return self._add_events(connection, arrivals)
-
-    def _add_events(self, connection: SqlConnection, arrivals: Sequence[Arrival]) -> list[Stored]:
-        rows = [_row(one) for one in arrivals]
-        if self.dialect == "sqlite":
-            values = [tuple(row[name] for name in _COLUMNS) for row in rows]
-            if connection.exec_driver_sql(_OR_IGNORE, values).rowcount == len(values):
-                return [Stored(True, one.event.id) for one in arrivals]
-        else:
-            connection.execute(_DO_NOTHING, rows)
-        wanted = [one.event.id for one in arrivals]
-        stored: set[str] = set()
-        for part in chunks(wanted):
-            stored |= set(connection.execute(select(tables.event.c.id).where(tables.event.c.id.in_(part))).scalars())
-        return [Stored(True, one.event.id) if one.event.id in stored else self._present(connection, one) for one in arrivals]
-
-    def _present(self, connection: SqlConnection, arrival: Arrival) -> Stored:
-        e = tables.event
-        row = connection.execute(
-            select(e.c.id, e.c.payload).where(
-                e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id
-            )
-        ).one()
-        event: Event = decode(Event, row.payload)
-        same = event.body_digest == arrival.event.body_digest or not event.body_digest
-        again = same and arrival.event.origin is Origin.DELIVERED and self._was_refused(connection, event)
-        if again:
-            self._set_pending(connection, event.id, row.payload)
-        return Stored(False, event.id, same, again)
-
-    def _was_refused(self, connection: SqlConnection, event: Event) -> bool:
-        """Whether an event led to nothing, and may lead to something now that manifests are repaired."""
-        if event.state is EventState.PROCESSED:
-            r = tables.rejection
-            refused = select(r.c.event_id).where(r.c.event_id == event.id, r.c.reason.in_(_REPAIRABLE))
-            return connection.execute(refused).first() is not None and not self._led_to_something(connection, event.id)
-        return event.state in (EventState.REJECTED, EventState.FAILED) and event.reason in _REPAIRABLE
-
-    def _led_to_something(self, connection: SqlConnection, event_id: str) -> bool:
-        i, d = tables.item, tables.joined
-        items, parts = select(i.c.id).where(i.c.event_id == event_id), select(d.c.event_id).where(d.c.event_id == event_id)
-        return connection.execute(items).first() is not None or connection.execute(parts).first() is not None
-
-    def _set_pending(self, connection: SqlConnection, event_id: str, payload: bytes) -> None:
-        """Let a stored event be looked at anew, as if it had not been tried; what it led to stays, and is not repeated."""
-        e, r, a = tables.event, tables.rejection, tables.attempt
-        told = {"state": EventState.PENDING.value, "reason": "", "message": ""}
-        changed = json.dumps({**json.loads(payload), **told}).encode()
-        connection.execute(update(e).where(e.c.id == event_id).values(state=EventState.PENDING.value, payload=changed))
-        connection.execute(delete(r).where(r.c.event_id == event_id))
-        connection.execute(delete(a).where(a.c.event_id == event_id))
+            return insert_events(connection, arrivals)
 
     def replay_event(self, event_id: str) -> bool:
         """Let a stored event be looked at anew; False if it waits already, or is gone."""
@@ -118,7 +67,7 @@ class Inbox(Leases):
             known = select(e.c.payload).where(e.c.id == event_id, e.c.state != EventState.PENDING.value)
             payload = connection.execute(known).scalar()
             if payload is not None:
-                self._set_pending(connection, event_id, payload)
+                _set_pending(connection, event_id, payload)
         return payload is not None
 
     def pending_events(self, limit: int, max_bytes: int = PENDING_BYTES) -> list[tuple[Event, bytes]]:
@@ -275,7 +224,7 @@ class Inbox(Leases):
     def set_cursors(self, values: Mapping[str, Any]) -> None:
         """Store small JSON values."""
         with self._write() as connection:
-            self._upsert(connection, tables.cursor, [{"name": key, "value": json.dumps(value)} for key, value in values.items()])
+            upsert(connection, tables.cursor, [{"name": key, "value": json.dumps(value)} for key, value in values.items()])
 
     # -- retention --------------------------------------------------------------------------------------------------
 
@@ -287,26 +236,12 @@ class Inbox(Leases):
         r, j, d = tables.rejection, tables.joining, tables.joined
         with self._write() as connection:
             for state in EventState:
-                if state is not EventState.PENDING and (gone := self._drop_events(connection, state, before, limit, max_bytes)):
+                if state is not EventState.PENDING and (gone := _drop_events(connection, state, before, limit, max_bytes)):
                     return gone
             for table, where in ((r, r.c.at < before), (j, j.c.touched_at < before), (d, d.c.event_id < first_id(before))):
                 if gone := drop_some(connection, table, where, limit):
                     return gone
         return 0
-
-    def _drop_events(self, connection: SqlConnection, state: EventState, before: float, limit: int, max_bytes: int) -> int:
-        e = tables.event
-        old = select(e.c.id, func.length(e.c.body)).where(e.c.state == state.value, e.c.id < first_id(before))
-        ids: list[str] = []
-        total = 0
-        for event_id, size in connection.execute(old.order_by(e.c.id).limit(limit)):
-            total += int(size)
-            if ids and total > max_bytes:
-                break
-            ids.append(str(event_id))
-        for part in chunks(ids):
-            connection.execute(delete(e).where(e.c.id.in_(part)))
-        return len(ids)
 
 
 def first_id(at: float) -> str:
@@ -333,4 +268,72 @@ def _row(arrival: Arrival) -> dict[str, Any]:
     }
 
 
-__all__ = ["Arrival", "Inbox", "Stored", "first_id", "new_event_id"]
+def insert_events(connection: SqlConnection, arrivals: Sequence[Arrival]) -> list[Stored]:
+    rows = [_row(one) for one in arrivals]
+    if connection.dialect.name == "sqlite":
+        values = [tuple(row[name] for name in _COLUMNS) for row in rows]
+        if connection.exec_driver_sql(_OR_IGNORE, values).rowcount == len(values):
+            return [Stored(True, one.event.id) for one in arrivals]
+    else:
+        connection.execute(_DO_NOTHING, rows)
+    wanted = [one.event.id for one in arrivals]
+    stored: set[str] = set()
+    for part in chunks(wanted):
+        stored |= set(connection.execute(select(tables.event.c.id).where(tables.event.c.id.in_(part))).scalars())
+    return [Stored(True, one.event.id) if one.event.id in stored else _present(connection, one) for one in arrivals]
+
+
+def _present(connection: SqlConnection, arrival: Arrival) -> Stored:
+    e = tables.event
+    row = connection.execute(
+        select(e.c.id, e.c.payload).where(e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id)
+    ).one()
+    event: Event = decode(Event, row.payload)
+    same = event.body_digest == arrival.event.body_digest or not event.body_digest
+    again = same and arrival.event.origin is Origin.DELIVERED and _was_refused(connection, event)
+    if again:
+        _set_pending(connection, event.id, row.payload)
+    return Stored(False, event.id, same, again)
+
+
+def _was_refused(connection: SqlConnection, event: Event) -> bool:
+    """Whether an event led to nothing, and may lead to something now that manifests are repaired."""
+    if event.state is EventState.PROCESSED:
+        r = tables.rejection
+        refused = select(r.c.event_id).where(r.c.event_id == event.id, r.c.reason.in_(_REPAIRABLE))
+        return connection.execute(refused).first() is not None and not _led_to_something(connection, event.id)
+    return event.state in (EventState.REJECTED, EventState.FAILED) and event.reason in _REPAIRABLE
+
+
+def _led_to_something(connection: SqlConnection, event_id: str) -> bool:
+    i, d = tables.item, tables.joined
+    items, parts = select(i.c.id).where(i.c.event_id == event_id), select(d.c.event_id).where(d.c.event_id == event_id)
+    return connection.execute(items).first() is not None or connection.execute(parts).first() is not None
+
+
+def _set_pending(connection: SqlConnection, event_id: str, payload: bytes) -> None:
+    """Let a stored event be looked at anew, as if it had not been tried; what it led to stays, and is not repeated."""
+    e, r, a = tables.event, tables.rejection, tables.attempt
+    told = {"state": EventState.PENDING.value, "reason": "", "message": ""}
+    changed = json.dumps({**json.loads(payload), **told}).encode()
+    connection.execute(update(e).where(e.c.id == event_id).values(state=EventState.PENDING.value, payload=changed))
+    connection.execute(delete(r).where(r.c.event_id == event_id))
+    connection.execute(delete(a).where(a.c.event_id == event_id))
+
+
+def _drop_events(connection: SqlConnection, state: EventState, before: float, limit: int, max_bytes: int) -> int:
+    e = tables.event
+    old = select(e.c.id, func.length(e.c.body)).where(e.c.state == state.value, e.c.id < first_id(before))
+    ids: list[str] = []
+    total = 0
+    for event_id, size in connection.execute(old.order_by(e.c.id).limit(limit)):
+        total += int(size)
+        if ids and total > max_bytes:
+            break
+        ids.append(str(event_id))
+    for part in chunks(ids):
+        connection.execute(delete(e).where(e.c.id.in_(part)))
+    return len(ids)
+
+
+__all__ = ["Arrival", "InboxStore", "Stored", "first_id", "new_event_id"]

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import time
-
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, update
 
-from reconciler.state.database import Base
+from reconciler.state.database import Database, insert_new, locked, upsert
 from reconciler.state.tables import executor, lease
 from reconciler.state.values import Fence, FenceLost
 
 
-class Leases(Base):
-    """Part of `Store`."""
-
-    def now(self) -> float:
-        """Return the database's clock, in seconds since the epoch: the one that all processes share."""
-        if self.dialect == "sqlite":
-            return time.time()  # one machine, one clock
-        with self._read() as connection:
-            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+class LeaseStore(Database):
+    """Leases and heartbeats."""
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Fence | None:
         """Take or keep the lease; None while another holds it. Every change of holder raises the number."""
         now = self.now()
         with self._write() as connection:
             # A row that is not there cannot be locked: without this, all who ask first at once would hold number 1.
-            self._insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
+            insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
             query = select(lease.c.holder, lease.c.number, lease.c.until).where(lease.c.name == name)
-            row = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).one()
+            row = connection.execute(locked(connection, query)).one()
             if row[0] != holder and row[2] > now:
                 return None
             number = int(row[1]) + (0 if row[0] == holder and row[2] > now else 1)
-            self._upsert(connection, lease, [{"name": name, "holder": holder, "number": number, "until": now + ttl_s}])
+            upsert(connection, lease, [{"name": name, "holder": holder, "number": number, "until": now + ttl_s}])
         return Fence(name, number)
 
     def release_lease(self, fence: Fence) -> None:
@@ -47,30 +38,11 @@ class Leases(Base):
             matched = connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
         return int(matched.rowcount)
 
-    def _alone(self, connection: SqlConnection, name: str) -> None:
-        """Keep other processes out of what has this name for the rest of the transaction; SQLite has one writer anyway."""
-        if self.dialect == "sqlite":
-            return
-        self._insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
-        connection.execute(select(lease.c.number).where(lease.c.name == name).with_for_update())
-
-    def _hold(self, connection: SqlConnection, fence: Fence | None) -> None:
-        """Raise `FenceLost` unless ``fence`` is still the newest."""
-        if fence is None:
-            return
-        matched = connection.execute(
-            update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(number=fence.number)
-        )
-        if matched.rowcount != 1:
-            raise FenceLost(
-                f"another process has taken over {fence.name}", hint="Nothing was written; this process stops working on it."
-            )
-
     def beat(self, identity: str) -> None:
         """Say that this executor is alive."""
         now = self.now()
         with self._write() as connection:
-            self._upsert(connection, executor, [{"id": identity, "beat": now}])
+            upsert(connection, executor, [{"id": identity, "beat": now}])
 
     def dead_executors(self, older_than_s: float) -> list[str]:
         """Return executors that have not said so for that long."""
@@ -85,3 +57,24 @@ class Leases(Base):
         """Drop the row: the last thing a process does, or a peer that took over."""
         with self._write() as connection:
             connection.execute(delete(executor).where(executor.c.id == identity))
+
+
+def lock_name(connection: SqlConnection, name: str) -> None:
+    """Keep other processes out of what has this name for the rest of the transaction; SQLite has one writer anyway."""
+    if connection.dialect.name == "sqlite":
+        return
+    insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
+    connection.execute(select(lease.c.number).where(lease.c.name == name).with_for_update())
+
+
+def check_fence(connection: SqlConnection, fence: Fence | None) -> None:
+    """Raise `FenceLost` unless ``fence`` is still the newest."""
+    if fence is None:
+        return
+    matched = connection.execute(
+        update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(number=fence.number)
+    )
+    if matched.rowcount != 1:
+        raise FenceLost(
+            f"another process has taken over {fence.name}", hint="Nothing was written; this process stops working on it."
+        )

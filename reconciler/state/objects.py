@@ -14,8 +14,9 @@ from reconciler.model.objects import Intent, IntentState, RecordedObject
 from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address, ExternalId
-from reconciler.state.audit import AuditLog
-from reconciler.state.database import chunks
+from reconciler.state.audit import append_entries
+from reconciler.state.database import Database, chunks, upsert
+from reconciler.state.leases import check_fence
 from reconciler.state.tables import intent as intents_table
 from reconciler.state.tables import managed_object
 from reconciler.state.values import Fence
@@ -23,8 +24,8 @@ from reconciler.state.values import Fence
 UNSETTLED = (IntentState.PENDING.value, IntentState.UNKNOWN.value)
 
 
-class Objects(AuditLog):
-    """Part of `Store`."""
+class ObjectStore(Database):
+    """Recorded objects and intents."""
 
     def recorded(self, integration: ResourceId | None = None) -> tuple[RecordedObject, ...]:
         """Return what we own (on ``integration``), tombstones included, by address."""
@@ -57,9 +58,9 @@ class Objects(AuditLog):
         """Commit intents and their audit rows before the calls. Raises `StorageFull` (then nothing may be sent) or `FenceLost`."""
         self._need_reserve()
         with self._write() as connection:
-            self._hold(connection, fence)
-            self._upsert(connection, intents_table, [_intent_row(one) for one in intents])
-            self._append(connection, audit)
+            check_fence(connection, fence)
+            upsert(connection, intents_table, [_intent_row(one) for one in intents])
+            append_entries(connection, self.signing_key, audit)
             failpoint("state-begin-before-commit")
         failpoint("state-begin-after-commit")
 
@@ -69,22 +70,14 @@ class Objects(AuditLog):
 
     def _settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry], fence: Fence | None) -> None:
         with self._write() as connection:
-            self._hold(connection, fence)
-            self._finish(connection, [(o.intent_id, o.state) for o in outcomes])
+            check_fence(connection, fence)
+            _close(connection, [(o.intent_id, o.state) for o in outcomes])
             for dropped in chunks([o.drop for o in outcomes if o.drop is not None]):
                 connection.execute(delete(managed_object).where(managed_object.c.address.in_(dropped)))
-            self._record(connection, [o.record for o in outcomes if o.record is not None])
-            self._append(connection, audit)
+            _store_records(connection, [o.record for o in outcomes if o.record is not None])
+            append_entries(connection, self.signing_key, audit)
             failpoint("state-settle-before-commit")
         failpoint("state-settle-after-commit")
-
-    def _finish(self, connection: SqlConnection, states: Sequence[tuple[str, IntentState]]) -> None:
-        by_state: dict[IntentState, list[str]] = {}
-        for identity, state in states:
-            by_state.setdefault(state, []).append(identity)
-        for state, ids in by_state.items():
-            for part in chunks(ids):
-                connection.execute(update(intents_table).where(intents_table.c.id.in_(part)).values(state=state.value))
 
     def unsettled(self, integration: ResourceId | None = None) -> tuple[Intent, ...]:
         """Return the writes without a known outcome, oldest first."""
@@ -107,8 +100,8 @@ class Objects(AuditLog):
 
         def work() -> None:
             with self._write() as connection:
-                self._hold(connection, fence)
-                self._finish(connection, states)
+                check_fence(connection, fence)
+                _close(connection, states)
 
         self._spending_reserve(work)
 
@@ -122,11 +115,11 @@ class Objects(AuditLog):
     ) -> None:
         """Change the state alone: record what was found, forget what is gone; one commit. Raises `FenceLost`."""
         with self._write() as connection:
-            self._hold(connection, fence)
+            check_fence(connection, fence)
             for part in chunks(list(forget)):
                 connection.execute(delete(managed_object).where(managed_object.c.address.in_(part)))
-            self._record(connection, records)
-            self._append(connection, audit)
+            _store_records(connection, records)
+            append_entries(connection, self.signing_key, audit)
 
     def record(self, records: Sequence[RecordedObject]) -> None:
         """Store recorded objects."""
@@ -141,23 +134,6 @@ class Objects(AuditLog):
         with self._write() as connection:
             for part in chunks(list(addresses)):
                 connection.execute(update(managed_object).where(managed_object.c.address.in_(part)).values(seen=True))
-
-    def _record(self, connection: SqlConnection, records: Sequence[RecordedObject]) -> None:
-        self._upsert(
-            connection,
-            managed_object,
-            [
-                {
-                    "address": r.address,
-                    "integration": r.integration.path,
-                    "resource": r.resource.path,
-                    "seen": r.seen,
-                    "tombstone": r.tombstone,
-                    "payload": encode(dataclasses.replace(r, seen=False, tombstone=False) if r.seen or r.tombstone else r),
-                }
-                for r in records
-            ],
-        )
 
 
 def _recorded(payload: bytes, *, seen: bool, tombstone: bool) -> RecordedObject:
@@ -175,3 +151,30 @@ def _intent_row(one: Intent) -> dict[str, object]:
         "created_at": one.created_at,
         "payload": encode(one),
     }
+
+
+def _close(connection: SqlConnection, states: Sequence[tuple[str, IntentState]]) -> None:
+    by_state: dict[IntentState, list[str]] = {}
+    for identity, state in states:
+        by_state.setdefault(state, []).append(identity)
+    for state, ids in by_state.items():
+        for part in chunks(ids):
+            connection.execute(update(intents_table).where(intents_table.c.id.in_(part)).values(state=state.value))
+
+
+def _store_records(connection: SqlConnection, records: Sequence[RecordedObject]) -> None:
+    upsert(
+        connection,
+        managed_object,
+        [
+            {
+                "address": r.address,
+                "integration": r.integration.path,
+                "resource": r.resource.path,
+                "seen": r.seen,
+                "tombstone": r.tombstone,
+                "payload": encode(dataclasses.replace(r, seen=False, tombstone=False) if r.seen or r.tombstone else r),
+            }
+            for r in records
+        ],
+    )

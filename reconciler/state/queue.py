@@ -16,10 +16,12 @@ from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import CHUNK, chunks, newest
-from reconciler.state.executions import OPEN, ExecutionStore, execution_row
-from reconciler.state.inbox import Arrival
-from reconciler.state.reports import PendingReport
+from reconciler.state.audit import append_entries
+from reconciler.state.database import CHUNK, Database, chunks, insert_new, locked, newest, upsert
+from reconciler.state.executions import OPEN, execution_row, insert_outputs, save_version
+from reconciler.state.inbox import Arrival, insert_events
+from reconciler.state.leases import lock_name
+from reconciler.state.reports import PendingReport, insert_reports
 
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
 LOOKED_AT = 500
@@ -41,24 +43,10 @@ Admit = Callable[[Sequence[Item], int, Mapping[str, Sequence[Vote]]], Admission]
 """(queued items oldest first, executions under way, votes by item) → what happens. Pure."""
 
 
-class Queue(ExecutionStore):
-    """Part of `Store`."""
+class QueueStore(Database):
+    """Items, approvals of items, pinned specs."""
 
     # -- items ------------------------------------------------------------------------------------------------------
-
-    def _queue(
-        self,
-        connection: SqlConnection,
-        items: Iterable[Item],
-        pins: Mapping[str, bytes],
-        reports: Iterable[PendingReport],
-        now: float,
-    ) -> None:
-        for digest, payload in pins.items():
-            self._upsert(connection, p, [{"digest": digest, "used_at": now, "payload": payload}])
-        for item in items:
-            self._insert_new(connection, i, _item_row(item))
-        self._add_reports(connection, reports)
 
     def queue_repetition(
         self, item: Item, pins: Mapping[str, bytes], reports: Sequence[PendingReport], *, audit: AuditEntry
@@ -69,15 +57,15 @@ class Queue(ExecutionStore):
         """
         now = self.now()
         with self._write() as connection:
-            self._alone(connection, f"queue/{item.stage.path}")
+            lock_name(connection, f"queue/{item.stage.path}")
             rows = connection.execute(select(i.c.payload).where(i.c.event_id == item.event_id, i.c.stage == item.stage.path))
             known: list[Item] = [decode(Item, payload) for payload in rows.scalars()]
             same = next((one for one in known if one.id == item.id), None)
             open_one = next((one for one in known if one.state in (ItemState.QUEUED, ItemState.RUNNING)), None)
             if same is not None or open_one is not None:
                 return same or open_one
-            self._queue(connection, [item], pins, reports, now)
-            self._append(connection, [audit])
+            enqueue(connection, [item], pins, reports, now)
+            append_entries(connection, self.signing_key, [audit])
         return None
 
     def stages_with_items(self) -> list[ResourceId]:
@@ -89,51 +77,21 @@ class Queue(ExecutionStore):
     def admit(self, stage: ResourceId, decide: Admit, *, limit: int = LOOKED_AT) -> Admission:
         """Let ``decide`` say what starts, and make it so: one transaction, one at a time for each stage over all processes."""
         with self._write() as connection:
-            self._alone(connection, f"queue/{stage.path}")
-            items = self._candidates(connection, stage, limit)
+            lock_name(connection, f"queue/{stage.path}")
+            items = _candidates(connection, stage, limit)
             if not items:
                 return Admission()
             running = connection.execute(
                 select(func.count()).select_from(x).where(x.c.stage == stage.path, x.c.state.in_(OPEN))
             ).scalar_one()
-            decision = decide(items, int(running), self._votes(connection, [one.id for one in items]))
-            self._carry_out(connection, {one.id: one for one in items}, decision)
+            decision = decide(items, int(running), _votes_by_item(connection, [one.id for one in items]))
+            _carry_out(connection, {one.id: one for one in items}, decision)
         return decision
 
     def candidates(self, stage: ResourceId, limit: int = LOOKED_AT) -> list[Item]:
         """Return the queued items that `admit` looks at, oldest first."""
         with self._read() as connection:
-            return self._candidates(connection, stage, limit)
-
-    def _candidates(self, connection: SqlConnection, stage: ResourceId, limit: int) -> list[Item]:
-        """The oldest; where there are more, also those that somebody approved, and the newest, for which all others may give way."""
-        queued = select(i.c.payload).where(i.c.stage == stage.path, i.c.state == ItemState.QUEUED.value)
-        oldest = list(connection.execute(queued.order_by(i.c.created_at, i.c.id).limit(limit)).scalars())
-        if len(oldest) == limit:
-            voted = select(v.c.item_id).where(v.c.item_id == i.c.id).exists()  # asked of what waits, not of all that was approved
-            approved = queued.where(voted).order_by(i.c.created_at, i.c.id).limit(limit)
-            oldest += connection.execute(approved).scalars()
-            oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
-        found: dict[str, Item] = {one.id: one for one in (decode(Item, payload) for payload in oldest)}
-        return sorted(found.values(), key=lambda one: (one.created_at, one.id))
-
-    def _carry_out(self, connection: SqlConnection, items: Mapping[str, Item], decision: Admission) -> None:
-        for execution in decision.start:
-            self._set_item(connection, items[execution.item_id], ItemState.RUNNING)
-            connection.execute(x.insert().values(execution_row(execution)))
-        for item_id, (reason, message) in decision.discard.items():
-            self._set_item(connection, items[item_id], ItemState.DISCARDED, reason, message)
-        for item_id, (reason, message) in decision.waiting.items():
-            known = items[item_id]
-            if (known.reason, known.message) != (reason, message):
-                self._set_item(connection, known, ItemState.QUEUED, reason, message)
-        self._add_reports(connection, decision.reports)
-
-    def _set_item(
-        self, connection: SqlConnection, item: Item, state: ItemState, reason: str = "", message: str = "", **changes: Any
-    ) -> None:
-        changed = dataclasses.replace(item, state=state, reason=reason, message=message, **changes)
-        connection.execute(update(i).where(i.c.id == item.id).values(state=state.value, payload=encode(changed)))
+            return _candidates(connection, stage, limit)
 
     def item(self, item_id: str) -> Item | None:
         """Return one item, or None."""
@@ -162,12 +120,12 @@ class Queue(ExecutionStore):
         """Take a waiting item out of its queue; False if it does not wait any more."""
         with self._write() as connection:
             query = select(i.c.payload).where(i.c.id == item_id, i.c.state == ItemState.QUEUED.value)
-            payload = connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).scalar()
+            payload = connection.execute(locked(connection, query)).scalar()
             if payload is None:
                 return False
-            self._set_item(connection, decode(Item, payload), ItemState.DISCARDED, reason, message)
-            self._add_reports(connection, reports)
-            self._append(connection, [audit])
+            set_item(connection, decode(Item, payload), ItemState.DISCARDED, reason, message)
+            insert_reports(connection, reports)
+            append_entries(connection, self.signing_key, [audit])
         return True
 
     def pinned(self, digest: str) -> bytes | None:
@@ -201,12 +159,12 @@ class Queue(ExecutionStore):
     ) -> Execution:
         """End an execution: its item is done, or goes back into the queue (``retry``); its event goes out. One commit."""
         with self._write() as connection:
-            changed = self._save(connection, execution)
+            changed = save_version(connection, execution)
             payload = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
             if payload is not None:
                 item = decode(Item, payload)
                 if retry is not None:
-                    self._set_item(
+                    set_item(
                         connection,
                         item,
                         ItemState.QUEUED,
@@ -217,11 +175,11 @@ class Queue(ExecutionStore):
                         failure=retry.failure,
                     )
                 else:
-                    self._set_item(connection, item, ItemState.DONE)
-            self._put_outputs(connection, execution.id, outputs)
+                    set_item(connection, item, ItemState.DONE)
+            insert_outputs(connection, execution.id, outputs)
             if event is not None:
-                self._add_events(connection, [Arrival(event, body)])
-            self._add_reports(connection, reports)
+                insert_events(connection, [Arrival(event, body)])
+            insert_reports(connection, reports)
         return changed
 
     # -- approvals --------------------------------------------------------------------------------------------------
@@ -230,31 +188,24 @@ class Queue(ExecutionStore):
         """Store an approval with its audit entry; False if this person approved the item before, or it does not wait any more."""
         with self._write() as connection:
             query = select(i.c.id).where(i.c.id == vote.item_id, i.c.state == ItemState.QUEUED.value)
-            if connection.execute(query if self.dialect == "sqlite" else query.with_for_update()).first() is None:
+            if connection.execute(locked(connection, query)).first() is None:
                 return False
             known = connection.execute(select(v.c.by).where(v.c.item_id == vote.item_id, v.c.by == vote.by)).first()
             if known is not None:
                 return False
             connection.execute(v.insert().values(item_id=vote.item_id, by=vote.by, at=vote.at))
-            self._append(connection, [audit])
+            append_entries(connection, self.signing_key, [audit])
         return True
 
     def votes(self, item_id: str) -> list[Vote]:
         """Return the approvals of an item, oldest first."""
         with self._read() as connection:
-            return self._votes(connection, [item_id]).get(item_id, [])
+            return _votes_by_item(connection, [item_id]).get(item_id, [])
 
     def votes_of(self, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
         """Return the approvals of several items, oldest first; items that nobody approved are left out."""
         with self._read() as connection:
-            return self._votes(connection, item_ids)
-
-    def _votes(self, connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
-        found: dict[str, list[Vote]] = {}
-        for part in chunks(list(item_ids)):
-            for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
-                found.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
-        return found
+            return _votes_by_item(connection, item_ids)
 
     # -- retention --------------------------------------------------------------------------------------------------
 
@@ -280,22 +231,8 @@ class Queue(ExecutionStore):
                 connection.execute(delete(v).where(v.c.item_id.in_(part)))
                 connection.execute(delete(r).where(r.c.item_id.in_(part)))
                 connection.execute(delete(i).where(i.c.id.in_(part)))
-            pins = self._prune_pins(connection, before, limit) if not old else 0
+            pins = _prune_pins(connection, before, limit) if not old else 0
         return len(old) + pins
-
-    def _prune_pins(self, connection: SqlConnection, before: float, limit: int) -> int:
-        """Drop pins that were not used since ``before``, but for those of items that wait or run for that long."""
-        known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
-        if not known:
-            return 0
-        still = select(i.c.payload).where(
-            i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before
-        )
-        used = {decode(Item, row).spec_digest for row in connection.execute(still).scalars()}
-        gone = 0
-        for part in chunks(sorted(known - used)[:limit]):  # asked again: another process may queue something with it right now
-            gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount
-        return gone
 
 
 def _item_row(item: Item) -> dict[str, Any]:
@@ -307,3 +244,71 @@ def _item_row(item: Item) -> dict[str, Any]:
         "created_at": item.created_at,
         "payload": encode(item),
     }
+
+
+def enqueue(
+    connection: SqlConnection,
+    items: Iterable[Item],
+    pins: Mapping[str, bytes],
+    reports: Iterable[PendingReport],
+    now: float,
+) -> None:
+    for digest, payload in pins.items():
+        upsert(connection, p, [{"digest": digest, "used_at": now, "payload": payload}])
+    for item in items:
+        insert_new(connection, i, _item_row(item))
+    insert_reports(connection, reports)
+
+
+def _candidates(connection: SqlConnection, stage: ResourceId, limit: int) -> list[Item]:
+    """The oldest; where there are more, also those that somebody approved, and the newest, for which all others may give way."""
+    queued = select(i.c.payload).where(i.c.stage == stage.path, i.c.state == ItemState.QUEUED.value)
+    oldest = list(connection.execute(queued.order_by(i.c.created_at, i.c.id).limit(limit)).scalars())
+    if len(oldest) == limit:
+        voted = select(v.c.item_id).where(v.c.item_id == i.c.id).exists()  # asked of what waits, not of all that was approved
+        approved = queued.where(voted).order_by(i.c.created_at, i.c.id).limit(limit)
+        oldest += connection.execute(approved).scalars()
+        oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
+    found: dict[str, Item] = {one.id: one for one in (decode(Item, payload) for payload in oldest)}
+    return sorted(found.values(), key=lambda one: (one.created_at, one.id))
+
+
+def _carry_out(connection: SqlConnection, items: Mapping[str, Item], decision: Admission) -> None:
+    for execution in decision.start:
+        set_item(connection, items[execution.item_id], ItemState.RUNNING)
+        connection.execute(x.insert().values(execution_row(execution)))
+    for item_id, (reason, message) in decision.discard.items():
+        set_item(connection, items[item_id], ItemState.DISCARDED, reason, message)
+    for item_id, (reason, message) in decision.waiting.items():
+        known = items[item_id]
+        if (known.reason, known.message) != (reason, message):
+            set_item(connection, known, ItemState.QUEUED, reason, message)
+    insert_reports(connection, decision.reports)
+
+
+def set_item(
+    connection: SqlConnection, item: Item, state: ItemState, reason: str = "", message: str = "", **changes: Any
+) -> None:
+    changed = dataclasses.replace(item, state=state, reason=reason, message=message, **changes)
+    connection.execute(update(i).where(i.c.id == item.id).values(state=state.value, payload=encode(changed)))
+
+
+def _votes_by_item(connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
+    found: dict[str, list[Vote]] = {}
+    for part in chunks(list(item_ids)):
+        for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
+            found.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
+    return found
+
+
+def _prune_pins(connection: SqlConnection, before: float, limit: int) -> int:
+    """Drop pins that were not used since ``before``, but for those of items that wait or run for that long."""
+    known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
+    if not known:
+        return 0
+    still = select(i.c.payload).where(i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before)
+    used = {decode(Item, row).spec_digest for row in connection.execute(still).scalars()}
+    gone = 0
+    for part in chunks(sorted(known - used)[:limit]):  # asked again: another process may queue something with it right now
+        gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount
+    return gone

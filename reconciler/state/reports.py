@@ -11,8 +11,7 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select, update
 
 from reconciler.state import tables
-from reconciler.state.attempts import Attempts
-from reconciler.state.audit import AuditLog
+from reconciler.state.database import Database, insert_new
 
 r = tables.report
 
@@ -29,21 +28,8 @@ class PendingReport:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ReportStore(Attempts, AuditLog):
-    """Part of `Store`."""
-
-    def _add_reports(self, connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
-        for one in reports:
-            row = {
-                "item_id": one.item_id,
-                "kind": one.kind,
-                "state": one.state,
-                "seq": one.seq,
-                "due_at": one.due_at,
-                "done_at": 0.0,
-                "payload": orjson.dumps(dict(one.payload)),
-            }
-            self._insert_new(connection, r, row)
+class ReportStore(Database):
+    """Statuses that are to be written back."""
 
     def due_reports(self, now: float, limit: int) -> list[PendingReport]:
         """Return what is to be written back: of each target only the first that is open, so that they arrive in order."""
@@ -90,3 +76,17 @@ class ReportStore(Attempts, AuditLog):
                 (PendingReport(x.item_id, x.kind, x.state, x.seq, x.due_at, orjson.loads(x.payload)), float(x.done_at))
                 for x in rows
             ]
+
+
+def insert_reports(connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
+    for one in reports:
+        row = {
+            "item_id": one.item_id,
+            "kind": one.kind,
+            "state": one.state,
+            "seq": one.seq,
+            "due_at": one.due_at,
+            "done_at": 0.0,
+            "payload": orjson.dumps(dict(one.payload)),
+        }
+        insert_new(connection, r, row)

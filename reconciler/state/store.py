@@ -1,4 +1,4 @@
-"""The store: opened once a process, closed at its end. The rest of it lies in the modules it is made of."""
+"""The store: one class that joins the parts, and the life of the database: open, check, migrate, close."""
 
 from __future__ import annotations
 
@@ -13,17 +13,45 @@ from pathlib import Path
 from sqlalchemy import delete, inspect, select, text
 
 from reconciler.model.errors import StateError, storage_error
+from reconciler.state.approvals import ApprovalStore
+from reconciler.state.attempts import AttemptStore
+from reconciler.state.audit import AuditStore
 from reconciler.state.cache import BlobCache
-from reconciler.state.database import keep_reserve, make_engine
+from reconciler.state.clock_shift import ClockShiftStore
+from reconciler.state.database import insert_new, keep_reserve, make_engine, upsert
+from reconciler.state.executions import ExecutionStore
 from reconciler.state.files import ANCHOR, discard, fault_of, make_database, traces_of
+from reconciler.state.inbox import InboxStore
+from reconciler.state.joins import JoinStore
+from reconciler.state.journal import JournalStore
+from reconciler.state.leases import LeaseStore
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
+from reconciler.state.objects import ObjectStore
+from reconciler.state.observations import ObservationStore
+from reconciler.state.queue import QueueStore
+from reconciler.state.reports import ReportStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
-from reconciler.state.turned import ClockShiftStore
 
 
-class Store(StatusStore, RoutingStore, ClockShiftStore):
+class Store(
+    StatusStore,
+    ObservationStore,
+    ApprovalStore,
+    JournalStore,
+    ObjectStore,
+    AuditStore,
+    LeaseStore,
+    InboxStore,
+    AttemptStore,
+    RoutingStore,
+    JoinStore,
+    QueueStore,
+    ExecutionStore,
+    ReportStore,
+    ClockShiftStore,
+):
     """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.state.async_store.AsyncStore`)."""
 
     _cache: BlobCache | None = None
@@ -86,7 +114,7 @@ class Store(StatusStore, RoutingStore, ClockShiftStore):
         if self.get_meta("incarnation") is None:
             discard(self._state_dir / ANCHOR)
             with self._write() as connection:
-                self._insert_new(connection, meta, {"key": "incarnation", "value": secrets.token_hex(8)})
+                insert_new(connection, meta, {"key": "incarnation", "value": secrets.token_hex(8)})
 
     def close(self) -> None:
         """Close every connection."""
@@ -127,7 +155,7 @@ class Store(StatusStore, RoutingStore, ClockShiftStore):
             if value is None:
                 connection.execute(delete(meta).where(meta.c.key == key))
             else:
-                self._upsert(connection, meta, [{"key": key, "value": value}])
+                upsert(connection, meta, [{"key": key, "value": value}])
 
     def blob_cache(self) -> BlobCache:
         """Return the disposable cache of parsed files."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 
 from reconciler.model.errors import StateError
@@ -17,6 +19,18 @@ class StoredObservation:
     validators: JsonObject
     objects: tuple[ObservedObject, ...]
     observed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    """A key of the audit log; ``id`` names the master key that it is derived from."""
+
+    id: str
+    material: bytes
+
+    def mac(self, digest: str) -> str:
+        """Return the MAC of a row's hash, with the id of the key before it."""
+        return f"{self.id}:{hmac.new(self.material, digest.encode(), hashlib.sha256).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,7 @@ class StorageFull(StateError):
     """The disk is full: no remote write is made, because its intent could not be stored."""
 
     code = "RC7005"
+    stops_integration = True
 
 
 class FenceLost(StateError):

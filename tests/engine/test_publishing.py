@@ -18,10 +18,10 @@ from reconciler.config.load import Config
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
 from reconciler.engine.controller import SourceState, View, _changed
-from reconciler.engine.publishing import Publisher
+from reconciler.engine.publisher import Publisher
 from reconciler.engine.revision import ActiveRevision
-from reconciler.engine.statuses import EventStatus
 from reconciler.engine.statusfile import DaemonInfo
+from reconciler.engine.view import EventStatus
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
 from reconciler.state import Store
@@ -114,7 +114,7 @@ def test_n58_the_heartbeat_in_the_file_moves_and_the_file_stays_the_whole_docume
 ) -> None:
     engine, _, publisher, path = made
     now = 1_700_000_100.0
-    monkeypatch.setattr("reconciler.engine.publishing.time.time", lambda: now)
+    monkeypatch.setattr("reconciler.engine.publisher.time.time", lambda: now)
     publish(publisher)
     assert json.loads(path.read_bytes()) == statusfile.document(engine, INFO, now)
     now += 10

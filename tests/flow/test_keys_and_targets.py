@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.engine.statuses import iso
 from reconciler.events.routing import route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind
+from reconciler.model.times import iso
 from reconciler.stages import statuses
 from reconciler.stages.inputs import resolved_spec
 from reconciler.stages.provenance import origin_of

@@ -18,9 +18,9 @@ from reconciler.model.resources import ResourceId
 from reconciler.stages import poll as following
 from reconciler.stages.items import item_id, pin_of
 from reconciler.state import Store
-from reconciler.state.executions import execution_row
-from reconciler.state.queue import x
-from reconciler.state.reports import PendingReport
+from reconciler.state.executions import execution_row, save_version
+from reconciler.state.queue import enqueue, set_item, x
+from reconciler.state.reports import PendingReport, insert_reports
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import WORKFLOW, StageWorld
 from tests.support.postgres import Postgres
@@ -151,7 +151,7 @@ async def filled(here: Inside, count: int, mark: str = "e") -> list[str]:
 
     def write() -> None:
         with here.store._write() as connection:
-            here.store._queue(connection, items, {digest: pin}, (), here.now)
+            enqueue(connection, items, {digest: pin}, (), here.now)
 
     await here.deps.store.run(write)
     return [one.id for one in items]
@@ -224,7 +224,7 @@ async def test_one_status_that_nobody_foresaw_keeps_no_other_from_being_written(
 
         def write() -> None:
             with here.store._write() as connection:
-                here.store._add_reports(connection, rows)
+                insert_reports(connection, rows)
 
         await here.deps.store.run(write)
         sent: list[str] = []
@@ -252,7 +252,7 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
 
         def write() -> None:
             with here.store._write() as connection:
-                here.store._set_item(connection, dataclasses.replace(first, inputs={"v": "1"}), ItemState.DONE)
+                set_item(connection, dataclasses.replace(first, inputs={"v": "1"}), ItemState.DONE)
                 for number, one in enumerate(items):
                     result = Result.FAILED if number else Result.PASSED
                     ended = Execution(
@@ -411,7 +411,7 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
 async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from reconciler.engine.statuses import EventStatus
+    from reconciler.engine.view import EventStatus
     from reconciler.server.metrics import Metrics
 
     async with inside(tmp_path) as here:
@@ -454,7 +454,7 @@ async def test_d21_asking_to_look_again_loses_nothing_that_is_written_meanwhile(
     with store._write() as connection:
         connection.execute(x.insert().values(execution_row(ended)))
     with store._write() as connection:
-        store._save(connection, dataclasses.replace(ended, message="written"))
+        save_version(connection, dataclasses.replace(ended, message="written"))
         asking = asyncio.create_task(asyncio.to_thread(store.hint_again, "i", "7", 2, 5.0))
         await asyncio.sleep(0.5)
         assert not asking.done()

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.model.executions import ExecutionState
 from reconciler.model.records import BudgetState, Retry
-from reconciler.state import turned
+from reconciler.state import clock_shift
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import NOOP
 from tests.http.test_client import answering
@@ -134,7 +134,7 @@ async def test_n30_a_clock_that_is_set_forward_is_noted_by_one_process_only(tmp_
     async with inside(tmp_path) as here:
         given: list[float] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(turned, "_give_time", lambda _connection, _now, ahead_s: given.append(ahead_s))
+            patch.setattr(clock_shift, "_give_time", lambda _connection, _now, ahead_s: given.append(ahead_s))
             one, other = here.store, type(here.store)(here.store._engine, here.deps.config.state_dir)
             steady = [0.0]
             for store in (one, other):

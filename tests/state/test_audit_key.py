@@ -10,7 +10,8 @@ from sqlalchemy import delete, update
 
 from reconciler.model.codec import encode
 from reconciler.state import Store, tables
-from reconciler.state.audit import GENESIS, Anchor, AuditKey, link
+from reconciler.state.audit import GENESIS, Anchor, link
+from reconciler.state.values import AuditKey
 from tests.state.samples import entry
 from tests.state.test_contract import unprotect
 

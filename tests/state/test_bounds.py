@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event as hooks
 from sqlalchemy import func, insert, select, text
 
-from reconciler.engine.housekeeping import BATCH, Clock
+from reconciler.engine.housekeeping import BATCH, Housekeeping
 from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import ResourceId
@@ -91,7 +91,7 @@ def left(store: Store) -> dict[str, int]:
         }
 
 
-def clock_of(store: Store, db: StateThread) -> Clock:
+def clock_of(store: Store, db: StateThread) -> Housekeeping:
     class Queue:
         async def prune(self, _before: str, _limit: int) -> int:
             return 0
@@ -100,7 +100,7 @@ def clock_of(store: Store, db: StateThread) -> Clock:
     deps = SimpleNamespace(
         store=AsyncStore(store, db), config=SimpleNamespace(retention=retention), log=SimpleNamespace(debug=lambda *_, **__: None)
     )
-    return Clock(deps, Queue(), watchdog_s=0, alive=lambda: True, notify=lambda *_: None)  # type: ignore[arg-type]
+    return Housekeeping(deps, Queue(), watchdog_s=0, alive=lambda: True, notify=lambda *_: None)  # type: ignore[arg-type]
 
 
 def test_n59_retention_drops_a_long_history_in_small_commits_and_others_come_in_between(store: Store) -> None:

@@ -11,8 +11,9 @@ from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Item, ItemState
 from reconciler.model.resources import ResourceId
 from reconciler.state import Store, tables
-from reconciler.state.executions import execution_row
+from reconciler.state.executions import execution_row, insert_outputs
 from reconciler.state.inbox import Arrival, new_event_id
+from reconciler.state.queue import enqueue
 from reconciler.state.reports import PendingReport
 from reconciler.state.routing import Routing
 
@@ -107,9 +108,9 @@ def finished(store: Store, number: int, at: float, digest: str) -> None:
     report = PendingReport(item.id, "commit", "success", 3, at)
     store.now = lambda: at  # type: ignore[method-assign]
     with store._write() as connection:
-        store._queue(connection, [item], {digest: b"{}"}, [report], at)
+        enqueue(connection, [item], {digest: b"{}"}, [report], at)
         connection.execute(tables.execution.insert().values(execution_row(execution)))
-        store._put_outputs(connection, execution.id, {"version": "1"})
+        insert_outputs(connection, execution.id, {"version": "1"})
         for name in (f"report/{item.id}", f"execution/{execution.id}"):
             connection.execute(tables.lease.insert().values(name=name, holder="gone", number=1, until=0.0))
 

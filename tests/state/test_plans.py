@@ -21,7 +21,7 @@ from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
-from reconciler.state.queue import Admission
+from reconciler.state.queue import Admission, enqueue, set_item
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import Fence, StoredObservation
 from tests.state.samples import entry, intent, recorded
@@ -214,7 +214,7 @@ def filled(store: Store) -> Store:
     store.add_events([arrival(1.0, "old", "")])
     finished(store, 1, 1.0, "sha256:old")
     with store._write() as connection:
-        store._queue(connection, [WAITING], {}, [], 1.0)
+        enqueue(connection, [WAITING], {}, [], 1.0)
     store.save_resources([(SOURCE.path, "d", b"")])
     return store
 
@@ -314,7 +314,7 @@ def test_n60_the_newest_inputs_are_those_of_the_newest_end_with_the_result(store
         item = store.item(f"itm-{number}")
         assert item is not None
         with store._write() as connection:
-            store._set_item(connection, item, item.state, inputs={"n": number})
+            set_item(connection, item, item.state, inputs={"n": number})
     assert store.last_inputs(STAGE, ["failed"]) == {"n": 0}
     assert store.last_inputs(STAGE, ["passed"]) == {"n": 2}
     assert store.last_inputs(STAGE, ["failed", "passed"]) == {"n": 2}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.lease import holding
+from reconciler.engine.lease import lease
 from reconciler.state import Store
 from reconciler.state.async_store import AsyncStore
 from reconciler.state.thread import StateThread
@@ -26,15 +26,15 @@ async def deps(tmp_path: Path) -> AsyncIterator[Any]:
 
 
 async def test_a14_who_was_taken_over_is_told_before_it_writes_and_keeps_the_lease_from_nobody(deps: Any) -> None:
-    async with holding(deps, "x", "sleeper") as hold:
+    async with lease(deps, "x", "sleeper") as hold:
         assert hold is not None
-        await hold.sure()
+        await hold.ensure_held()
         await deps.store.release_leases_of("sleeper")  # a peer found it dead
         with pytest.raises(FenceLost):
-            await hold.sure()
+            await hold.ensure_held()
         other = await deps.store.acquire_lease("x", "peer", 60.0)
         assert other is not None
         with pytest.raises(FenceLost):
-            await hold.sure()
-    async with holding(deps, "x", "sleeper") as hold:
+            await hold.ensure_held()
+    async with lease(deps, "x", "sleeper") as hold:
         assert hold is None  # the peer has it still

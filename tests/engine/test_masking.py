@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from reconciler.engine.foreign import Veil, hidden_by, is_hidden
+from reconciler.engine.masking import Mask, hidden_by, is_hidden
 from tests.engine.world import TOKENS, World
 
 CANARY = "canary-5e1f7c"
@@ -13,8 +13,8 @@ DISCORD = f"https://discord.example/api/webhooks/1234/{CANARY}"
 SLACK = f"https://user:{CANARY}@hooks.slack.example:8443/services/T0/B0/{CANARY}?token={CANARY}#{CANARY}"
 
 
-def veil(**options: object) -> Veil:
-    return Veil(hidden_by(lambda _: "0123456789abcdef"), **options)  # type: ignore[arg-type]
+def veil(**options: object) -> Mask:
+    return Mask(hidden_by(lambda _: "0123456789abcdef"), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

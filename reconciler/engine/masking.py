@@ -25,7 +25,7 @@ Hide = Callable[[str], str]
 """Text → what stands for the part of it that is hidden."""
 
 
-class Veil:
+class Mask:
     """Hides what is not ours. ``own`` are texts that are, ``owner`` is whose markers are."""
 
     def __init__(self, hide: Hide, *, owner: str = "", own: frozenset[str] = frozenset()) -> None:

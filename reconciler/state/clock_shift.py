@@ -16,7 +16,7 @@ from sqlalchemy import Table, select, update
 
 from reconciler.model.executions import ItemState
 from reconciler.state import tables
-from reconciler.state.database import Base
+from reconciler.state.database import Database, upsert
 from reconciler.state.objects import UNSETTLED
 
 BACK_S = 5.0
@@ -28,8 +28,8 @@ _SEEN = "clock.seen"
 Payload = dict[str, Any]
 
 
-class ClockShiftStore(Base):
-    """Part of `Store`."""
+class ClockShiftStore(Database):
+    """Detection and correction of clock shifts."""
 
     _noted = 0.0
     _highest = 0.0
@@ -57,7 +57,7 @@ class ClockShiftStore(Base):
                 _pull_back(connection, now, back_s)
             elif ahead_s > FORWARD_S and -back_s >= ahead_s:  # if not, another process has noted the time since
                 _give_time(connection, now, ahead_s)
-            self._upsert(connection, tables.meta, [{"key": _SEEN, "value": repr(now)}])
+            upsert(connection, tables.meta, [{"key": _SEEN, "value": repr(now)}])
         self._noted = self._highest = now
         self._steady_noted = self._steady()
         return back_s if back_s > BACK_S else 0.0

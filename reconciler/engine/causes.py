@@ -1,0 +1,230 @@
+"""Why a resource is ready, stalled, drifted or blocked: the causes that its conditions are made of. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from reconciler.engine.conditions import ConditionCause, ConditionInputs
+from reconciler.engine.reconcile import ReconcileResult
+from reconciler.engine.shares import Share
+from reconciler.engine.view import Facts
+from reconciler.model.errors import AuthFailed, ReconcilerError, RetryKind
+from reconciler.model.plan import Action, Change, ChangeClass, Disposition
+from reconciler.model.resources import Kind, Resource
+from reconciler.model.status import ConditionStatus, CredentialReport
+
+_NOT_RUN = {Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet."}
+_EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value})
+_WAITS_FOR_A_HUMAN = frozenset({"Conflict", "Refused", "Contended", "PermissionDenied", "TLSFailed"})
+_LOCAL_SOURCES = frozenset({"webhook", "manual"})
+
+
+def findings_of_leaving(share: Share, result: ReconcileResult | None) -> ConditionInputs:
+    """Return the causes for a resource whose manifest is gone and whose objects are not."""
+    findings = ConditionInputs(progressing=ConditionCause("Deleting", "the manifest is gone; its objects are being removed"))
+    if result is not None:
+        stalled, _ = _trouble(share, result)
+        blocked = [c for c in share.changes if c.disposition is Disposition.BLOCKED]
+        held = [c for c in share.changes if c.disposition is Disposition.HELD and c.action is Action.DELETE]
+        suspended = result.suspended.get(share.resource.id)
+        if stalled is None and share.left:
+            stalled = ConditionCause("OutOfReach", share.left[0])
+        findings = ConditionInputs(
+            stalled=stalled,
+            progressing=None if stalled else findings.progressing,
+            suspended=ConditionCause("Suspended", suspended) if suspended else None,
+            drifted=ConditionCause("DriftDetected", _say(held)) if held else None,
+            blocked=ConditionCause(blocked[0].reason or "Limits", _say(blocked)) if blocked else None,
+        )
+    return findings
+
+
+def findings_of(share: Share, result: ReconcileResult | None, facts: Facts) -> ConditionInputs:
+    resource = share.resource
+    kind = resource.id.kind
+    invalid = (
+        ConditionCause("InvalidManifest", "the newest revision of this manifest is not valid; its last valid spec is in force")
+        if resource.id in facts.live.kept
+        else None
+    )
+    if kind in _NOT_RUN:
+        return ConditionInputs(stalled=invalid or ConditionCause("NotImplemented", _NOT_RUN[kind]))
+    if kind in _EVENT_KINDS:
+        return _event_findings(resource, facts, invalid)
+    if kind == Kind.SECRET.value:
+        error = facts.secrets.get(resource.id)
+        return ConditionInputs(
+            ready=ConditionCause("Available", "every value can be read"), stalled=_finding(error) if error else invalid
+        )
+    if kind == Kind.CANVAS.value:
+        return ConditionInputs(ready=ConditionCause("Valid", "nothing to provision"), stalled=invalid)
+    if kind == Kind.INTEGRATION.value:
+        return _integration_findings(result, invalid)
+    findings = _object_findings(share, result, invalid)
+    suspended = facts.outside.suspended.get(resource.id)
+    if suspended and findings.suspended is None:
+        findings = dataclasses.replace(findings, suspended=ConditionCause("Suspended", suspended))
+    told = facts.outside.delivering.get(resource.id)
+    return dataclasses.replace(findings, delivering=_gravest(findings.delivering, told)) if told is not None else findings
+
+
+def _gravest(
+    provider: tuple[ConditionStatus, ConditionCause] | None, own: tuple[ConditionStatus, ConditionCause]
+) -> tuple[ConditionStatus, ConditionCause]:
+    """What the provider says of its deliveries and what came in here: a failure that either sees counts."""
+    if own[0] is ConditionStatus.FALSE or provider is None:
+        return own
+    return provider if provider[0] is ConditionStatus.FALSE or own[0] is ConditionStatus.UNKNOWN else own
+
+
+def _event_findings(resource: Resource, facts: Facts, invalid: ConditionCause | None) -> ConditionInputs:
+    """A stage or a connection group owns nothing outside: it is ready when what it needs can be used."""
+    suspended = facts.outside.suspended.get(resource.id)
+    what = "runs" if resource.id.kind == Kind.STAGE.value else "is asked"
+    return ConditionInputs(
+        ready=ConditionCause("Valid", f"{what} when an event arrives"),
+        stalled=facts.outside.stalled.get(resource.id) or invalid,
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
+    )
+
+
+def _integration_findings(result: ReconcileResult | None, invalid: ConditionCause | None) -> ConditionInputs:
+    if result is None:
+        return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
+    suspended = result.suspended.get(result.integration)
+    credential = _credential(result)
+    stalled, progressing = _split(result.error) if result.error is not None else (None, None)
+    return ConditionInputs(
+        ready=ConditionCause("Connected", result.credential.identity if result.credential else ""),
+        stalled=stalled or invalid,
+        progressing=progressing,
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
+        credentials=credential,
+    )
+
+
+def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
+    report: CredentialReport | None = result.credential
+    if isinstance(result.error, AuthFailed) or (report is not None and not report.valid):
+        return ConditionStatus.FALSE, ConditionCause(
+            "Refused", result.error.message if result.error else (report.message if report else "")
+        )
+    if report is None:
+        return (
+            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be asked")) if result.error else None
+        )
+    if report.missing:
+        return ConditionStatus.FALSE, ConditionCause("PermissionMissing", "missing: " + ", ".join(report.missing))
+    return ConditionStatus.TRUE, ConditionCause(
+        "Valid", report.message or (f"acts as {report.identity}" if report.identity else "accepted")
+    )
+
+
+def _object_findings(share: Share, result: ReconcileResult | None, invalid: ConditionCause | None) -> ConditionInputs:
+    spec = share.resource.spec
+    if result is None:
+        if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
+            how = "events are sent to its own URL" if spec["type"] == "webhook" else "`reconciler trigger` makes its events"
+            return ConditionInputs(ready=ConditionCause("NoRemoteObject", how), stalled=invalid)
+        if spec.get("type") == "schedule":
+            return ConditionInputs(ready=ConditionCause("Scheduled", "makes an event at each of its times"), stalled=invalid)
+        return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
+    suspended = result.suspended.get(share.resource.id)
+    stalled, progressing = _trouble(share, result)
+    held = [c for c in share.changes if c.disposition is Disposition.HELD and c.reason not in {"Suspended", "Refused"}]
+    drift = [c for c in share.changes if c.cls is not ChangeClass.COMMIT] or held
+    blocked = [c for c in share.changes if c.disposition is Disposition.BLOCKED]
+    return ConditionInputs(
+        ready=_as_declared(share),
+        stalled=stalled or invalid,
+        progressing=progressing,
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
+        drifted=ConditionCause("DriftDetected", _with_trouble(_say(drift), drift, share)) if drift else None,
+        blocked=ConditionCause(blocked[0].reason or "Limits", _say(blocked) + "; see `reconciler status` for the approve command")
+        if blocked
+        else None,
+        delivering=_delivering(share, result),
+    )
+
+
+def _as_declared(share: Share) -> ConditionCause:
+    count = len(share.records) - len(share.left)
+    notes = [*share.renamed, *share.left]
+    text = f"{count} object{'' if count == 1 else 's'} as declared" + "".join(f"; {note}" for note in notes[:5])
+    return ConditionCause("Renamed" if share.renamed else "LeftBehind" if share.left else "Reconciled", text)
+
+
+def _trouble(share: Share, result: ReconcileResult) -> tuple[ConditionCause | None, ConditionCause | None]:
+    """Return (stalled, progressing) of a resource: the gravest of what went wrong, else what is still under way."""
+    errors: list[ReconcilerError] = []
+    if result.error is not None:
+        errors.append(result.error)
+    if share.resource.id in result.compiled.stalled:
+        errors.append(result.compiled.stalled[share.resource.id])
+    errors += [*share.scope_errors.values(), *share.errors.values()]
+    parts = [_split(error) for error in errors]
+    stalled = next((s for s, _ in parts if s is not None), None)
+    for change in share.changes:
+        if stalled is None and change.reason in _WAITS_FOR_A_HUMAN:
+            stalled = ConditionCause(change.reason, change.message or _say([change]))
+    waiting = [c for c in share.changes if c.disposition in {Disposition.WAITING, Disposition.EXECUTE}]
+    progressing = next((p for _, p in parts if p is not None), None)
+    if progressing is None and waiting:
+        progressing = ConditionCause(waiting[0].reason or "Pending", waiting[0].message or _say(waiting))
+    if progressing is None and any(change.resource == share.resource.id for change in result.report.skipped):
+        progressing = ConditionCause("DependencyNotReady", "waits for an object that it needs")
+    return stalled, progressing
+
+
+def _split(error: ReconcilerError) -> tuple[ConditionCause | None, ConditionCause | None]:
+    """Errors that wait for a human stall; those that time heals are progress."""
+    retry = getattr(error, "retry", None)
+    if retry is RetryKind.BACKOFF and not error.needs_action:
+        return None, _finding(error)
+    if retry is RetryKind.AT:
+        return None, _finding(error)
+    return _finding(error), None
+
+
+def _finding(error: ReconcilerError) -> ConditionCause:
+    name = type(error).__name__
+    reason = {"NotImplementedYet": "NotImplemented", "ReconcilerError": "Failed", "ProviderError": "Failed"}.get(name, name)
+    return ConditionCause(reason, f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+
+
+def _say(changes: Iterable[Change]) -> str:
+    parts = []
+    for change in list(changes)[:3]:
+        fields = ", ".join(f.path.strip("/").replace("/", ".") for f in change.fields[:4])
+        what = f"{change.action} {change.scope}" + (f": {fields}" if fields else "")
+        parts.append(what + (f" ({change.reason})" if change.reason else ""))
+    return "; ".join(parts)
+
+
+def _with_trouble(text: str, changes: Iterable[Change], share: Share) -> str:
+    """Add why the first of ``changes`` that was tried was not made, in the provider's words."""
+    for change in changes:
+        error = share.errors.get(change.address)
+        if error is not None:
+            return f"{text}; {_finding(error).message}"
+        if change.retry_at is not None and change.message:
+            return f"{text}; {change.message}"
+    return text
+
+
+def _delivering(share: Share, result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
+    """What the provider itself says of the deliveries of our hooks, where it says anything."""
+    words = []
+    for record in share.records:
+        seen = result.world.views.get(record.scope)
+        for one in seen.objects if seen is not None else ():
+            if one.external_id == record.external_id and one.health.get("last_response"):
+                words.append(one.health["last_response"])
+    if not words:
+        return None
+    bad = [word for word in words if not word.startswith("2") and word not in {"unused", "0"}]
+    if bad:
+        return ConditionStatus.FALSE, ConditionCause("DeliveriesFail", f"the provider's last delivery was answered {bad[0]}")
+    good = [word for word in words if word.startswith("2")]
+    return (ConditionStatus.TRUE, ConditionCause("Delivered", "the provider's last delivery was accepted")) if good else None

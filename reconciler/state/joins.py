@@ -1,0 +1,174 @@
+"""Connection groups: the parts of incomplete sets, and the events that complete sets become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import func, select, update
+
+from reconciler.model.events import Event, EventState, Origin
+from reconciler.model.resources import ResourceId
+from reconciler.state import tables
+from reconciler.state.database import Database, chunks, insert_new, locked
+from reconciler.state.inbox import Arrival, insert_events, new_event_id
+
+MAX_SET_BYTES = 8 << 20
+"""Of payloads that are put together into one event of a connection group; the largest beyond it are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """An event's part in a connection group."""
+
+    group: ResourceId
+    key: str
+    fields: Mapping[str, str]
+    connection: str
+    needed: tuple[str, ...]
+    timeout_s: float
+    origin: Mapping[str, Any]
+    emit: bool
+    """Whether an incomplete set is handed on when its time is over."""
+    drop: bool
+
+
+class JoinStore(Database):
+    """Sets of events that connection groups collect."""
+
+    def end_joins(self, now: float) -> list[tuple[ResourceId, Mapping[str, Any]]]:
+        """End the sets whose time is over, as their group says; returns them."""
+        j = tables.joining
+        query = select(j).where(j.c.deadline > 0, j.c.deadline <= now).limit(500)
+        ended = []
+        with self._write() as connection:
+            for row in connection.execute(locked(connection, query, skip_locked=True)).all():
+                payload, group = orjson.loads(row.payload), ResourceId.from_path(row.connection_group)
+                if payload["join"]["emit"]:
+                    _emit(connection, group, row.key, row.round, payload, now)
+                else:
+                    _next_round(connection, group, row.key, row.round, now)
+                ended.append((group, payload))
+        return ended
+
+    def next_join_end(self) -> float:
+        """Return when the next incomplete set ends (epoch seconds); 0 if none does."""
+        j = tables.joining
+        with self._read() as connection:
+            return float(connection.execute(select(func.min(j.c.deadline)).where(j.c.deadline > 0)).scalar() or 0.0)
+
+
+def join_event(connection: SqlConnection, event_id: str, join: Join, now: float) -> None:
+    j = tables.joining
+    if not _joins_first(connection, event_id, join.group):
+        return
+    where = (j.c.connection_group == join.group.path) & (j.c.key == join.key)
+    empty = {"fields": dict(join.fields), "events": {}, "join": _told(join)}
+    insert_new(
+        connection,
+        j,
+        {
+            "connection_group": join.group.path,
+            "key": join.key,
+            "round": 1,
+            "deadline": 0.0,
+            "touched_at": now,
+            "payload": orjson.dumps(empty),
+        },
+    )
+    query = select(j.c.round, j.c.deadline, j.c.payload).where(where)
+    row = connection.execute(locked(connection, query)).one()
+    payload = orjson.loads(row.payload)
+    events = {**payload.get("events", {}), join.connection: event_id}
+    origins = {**payload.get("origins", {}), join.connection: join.origin}
+    payload = {"fields": dict(join.fields), "events": events, "origins": origins, "join": _told(join)}
+    if set(join.needed) <= set(events):
+        _emit(connection, join.group, join.key, row.round, payload, now)
+        return
+    deadline = row.deadline or (now + join.timeout_s if join.timeout_s and (join.emit or join.drop) else 0.0)
+    connection.execute(update(j).where(where).values(deadline=deadline, touched_at=now, payload=orjson.dumps(payload)))
+
+
+def _joins_first(connection: SqlConnection, event_id: str, group: ResourceId) -> bool:
+    """Note that ``group`` takes the event; False if it did before, in a set that may be complete by now."""
+    d = tables.joined
+    where = (d.c.event_id == event_id) & (d.c.connection_group == group.path)
+    if connection.execute(select(d.c.event_id).where(where)).first() is not None:
+        return False
+    insert_new(connection, d, {"event_id": event_id, "connection_group": group.path})
+    return True
+
+
+def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float) -> None:
+    """Hand a set on as an event of the group, and begin the next round."""
+    events: Mapping[str, str] = payload["events"]
+    bodies, left_out = _bodies(connection, events)
+    missing = sorted(set(payload["join"]["needed"]) - set(events))
+    body = {
+        "type": "field_set_completed",
+        "fields": payload["fields"],
+        "events": {name: orjson.Fragment(bodies.get(one, b"null")) for name, one in sorted(events.items())},
+        **({"missing": missing} if missing else {}),
+        **({"truncated": left_out} if left_out else {}),
+        "origin": _joined(payload.get("origins", {}).get(name, {}) for name in payload["join"]["needed"]),
+    }
+    content = orjson.dumps(body)
+    event = Event(
+        id=new_event_id(now),
+        source=group,
+        delivery_id=f"{key[:32]}-{round_}",
+        type="field_set_completed",
+        origin=Origin.INTERNAL,
+        state=EventState.PENDING,
+        received_at=now,
+        occurred_at=now,
+    )
+    insert_events(connection, [Arrival(event, content)])
+    _next_round(connection, group, key, round_, now)
+
+
+def _bodies(connection: SqlConnection, events: Mapping[str, str]) -> tuple[dict[str, bytes], list[str]]:
+    """Return the payloads of a set, the smallest first up to `MAX_SET_BYTES`, and the connections whose are left out."""
+    e = tables.event
+    sizes: dict[str, int] = {}
+    for part in chunks(sorted(set(events.values()))):
+        sizes |= {
+            str(row[0]): int(row[1]) for row in connection.execute(select(e.c.id, func.length(e.c.body)).where(e.c.id.in_(part)))
+        }
+    total, kept = 0, []
+    for name in sorted(events, key=lambda one: (sizes.get(events[one], 0), one)):
+        total += sizes.get(events[name], 0)
+        if total <= MAX_SET_BYTES:
+            kept.append(name)
+    bodies: dict[str, bytes] = {}
+    for part in chunks([events[name] for name in kept]):
+        rows = connection.execute(select(e.c.id, e.c.body).where(e.c.id.in_(part)))
+        bodies |= {str(row.id): bytes(row.body) for row in rows}
+    return bodies, sorted(set(events) - set(kept))
+
+
+def _next_round(connection: SqlConnection, group: ResourceId, key: str, round_: int, now: float) -> None:
+    j = tables.joining
+    connection.execute(
+        update(j)
+        .where(j.c.connection_group == group.path, j.c.key == key)
+        .values(round=round_ + 1, deadline=0.0, touched_at=now, payload=orjson.dumps({"events": {}}))
+    )
+
+
+def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the origin of a set of events: the first that names a commit, and every stage that led to any of them.
+
+    Without a commit it is the first that names a ref to look up, else the first.
+    """
+    known = [one for one in origins if one]
+    found = dict(next((one for key in ("sha", "lookup") for one in known if one.get(key)), known[0] if known else {}))
+    through = dict.fromkeys(stage for one in known for stage in one.get("through", ()))
+    return {**found, "through": [*through]} if through else found
+
+
+def _told(join: Join) -> dict[str, Any]:
+    return {"needed": list(join.needed), "emit": join.emit}

@@ -1,0 +1,85 @@
+"""What was last read from providers: connections, lists of objects, rate budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+
+from reconciler.drivers.base import Connection
+from reconciler.model.codec import decode, encode, gc_paused
+from reconciler.model.objects import Scope
+from reconciler.model.records import BudgetState
+from reconciler.model.resources import ResourceId
+from reconciler.state import tables
+from reconciler.state.database import CHUNK, Database, upsert
+from reconciler.state.values import StoredObservation
+
+
+class ObservationStore(Database):
+    """Connections, observations and budgets."""
+
+    def connections(self) -> dict[ResourceId, Connection]:
+        """Return where each integration was last reached, kept as long as anything of it is left."""
+        with self._read() as connection:
+            rows = connection.execute(select(tables.connection.c.payload)).all()
+        found = [decode(Connection, row[0]) for row in rows]
+        return {one.integration: one for one in found}
+
+    def save_connection(self, value: Connection) -> None:
+        """Store a connection: references only."""
+        with self._write() as connection:
+            upsert(connection, tables.connection, [{"integration": value.integration.path, "payload": encode(value)}])
+
+    def drop_connection(self, integration: ResourceId) -> None:
+        """Forget a connection that nothing needs any more."""
+        with self._write() as connection:
+            connection.execute(delete(tables.connection).where(tables.connection.c.integration == integration.path))
+
+    def observations(self, scopes: Sequence[Scope]) -> dict[Scope, StoredObservation]:
+        """Return the stored lists of ``scopes``."""
+        wanted, table = set(scopes), tables.observation
+        query = select(table.c.scope_type, table.c.scope_key, table.c.observed_at, table.c.payload)
+        if len(wanted) <= CHUNK:  # few are asked for by key; for many, one walk over all is quicker
+            query = query.where(
+                table.c.scope_type.in_({scope.type for scope in wanted}), table.c.scope_key.in_({scope.key for scope in wanted})
+            )
+        with self._read() as connection:
+            rows = [(Scope(kind, key), at, payload) for kind, key, at, payload in connection.execute(query)]
+        with gc_paused():
+            return {
+                scope: dataclasses.replace(decode(StoredObservation, payload), observed_at=at)
+                for scope, at, payload in rows
+                if scope in wanted
+            }
+
+    def save_observations(self, rows: Sequence[StoredObservation]) -> None:
+        """Store lists, each with what makes the next read conditional; both in one commit, since one without the other lies."""
+        with self._write() as connection:
+            upsert(
+                connection,
+                tables.observation,
+                [
+                    {"scope_type": r.scope.type, "scope_key": r.scope.key, "observed_at": r.observed_at, "payload": encode(r)}
+                    for r in rows
+                ],
+            )
+
+    def clear_observations(self) -> None:
+        """Drop all stored lists: the next reads are full ones."""
+        with self._write() as connection:
+            connection.execute(delete(tables.observation))
+
+    def load_budget(self, credential_id: str) -> BudgetState | None:
+        """Return a credential's budget as it was stored last, by any process."""
+        with self._read() as connection:
+            row = connection.execute(
+                select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)
+            ).first()
+        return decode(BudgetState, row[0]) if row is not None else None
+
+    def save_budget(self, state: BudgetState) -> None:
+        """Store a credential's budget."""
+        with self._write() as connection:
+            upsert(connection, tables.budget, [{"credential_id": state.credential_id, "payload": encode(state)}])
