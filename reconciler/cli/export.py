@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.foreign import Veil, origin_of
-from reconciler.engine.operations import link_of
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.objects import Observed, ObservedObject, Scope
 from reconciler.model.printable import is_shown, plain
@@ -20,11 +19,11 @@ _FOREIGN = Veil(lambda _: "")
 _KINDS = {"github/repository-webhook": "repository", "github/organization-webhook": "organization", "buddy/webhook": "workspace"}
 
 
-async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iterable[str]) -> str:
+async def manifests_of(current: Current, integration: ResourceId, wanted: Iterable[str]) -> str:
     """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
-    link = await link_of(engine, integration)
+    link = await current.client(integration)
     scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [
-        r.scope for r in await engine.deps.store.recorded(integration)
+        r.scope for r in await current.context.store.recorded(integration)
     ]
     if not scopes:
         raise UsageError(

@@ -63,7 +63,7 @@ def exit_code(verdict: PassOutcome) -> int:
 
 def publisher(session: Session) -> Publisher:
     """Return what writes the status file of ``session``."""
-    return Publisher(session.engine, session.redactor, Path(session.config.status.file))
+    return Publisher(session.engine.current, session.redactor, Path(session.config.status.file))
 
 
 class Daemon:
@@ -88,12 +88,13 @@ class Daemon:
                 session.engine.holder, session.engine.patient = runtime.executor_id, False
             loop = Loop(session.engine, runtime, session.deps, publish=self._publish, monotonic=time.monotonic)
             working = EventPipeline(
-                session.engine,
+                session.engine.current,
                 runtime,
                 holder=runtime.executor_id,
                 beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
                 touch=loop.touch,
             )
+            session.engine.read_event_status = working.event_status.read
             loop.more = working.loops()
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(working.close)
@@ -199,7 +200,7 @@ class Daemon:
         from reconciler.server.verbs import Verbs
         from reconciler.server.webhooks import WebhookEndpoint
 
-        metrics = Metrics(session.engine)
+        metrics = Metrics(session.engine.current)
         session.engine.on_slice = metrics.observe_slice
         working.steps.tools.on_end = metrics.observe_execution
         metrics.watch_deliveries(working.intake.counts)

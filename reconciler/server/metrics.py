@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from reconciler import __version__
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.executions import Execution
 from reconciler.model.resources import ResourceId
@@ -26,7 +26,7 @@ CONDITIONS = tuple(ConditionType)
 class Metrics:
     """The daemon's registry. `observe_slice` is called once per slice; everything else is read when scraped."""
 
-    def __init__(self, engine: Controller) -> None:
+    def __init__(self, current: Current) -> None:
         self.registry = CollectorRegistry()
         self._duration = Histogram(
             "reconciler_reconcile_duration_seconds",
@@ -60,7 +60,7 @@ class Metrics:
             registry=self.registry,
             buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400),
         )
-        self.registry.register(_Findings(engine))
+        self.registry.register(_Findings(current))
 
     def observe_execution(self, execution: Execution) -> None:
         """Count one execution that ended."""
@@ -103,25 +103,25 @@ class _Deliveries(Collector):
 class _Findings(Collector):
     """Gauges made of what the engine knows now."""
 
-    def __init__(self, engine: Controller) -> None:
-        self._engine = engine
+    def __init__(self, current: Current) -> None:
+        self._current = current
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("reconciler_build_info", "Version of this program.", ("version",), [((__version__,), 1)])
         yield from self._resources()
         yield from self._credentials()
-        engine = self._engine
+        current = self._current
         yield _gauge(
-            "reconciler_last_sync_timestamp_seconds", "When the source was read last.", (), [((), engine.state.fetched_at)]
+            "reconciler_last_sync_timestamp_seconds", "When the source was read last.", (), [((), current.source.fetched_at)]
         )
-        yield _gauge("reconciler_last_reconcile_timestamp_seconds", "When a pass ended last.", (), [((), engine.view.passed_at)])
-        yield _gauge("reconciler_source_up", "1 while the source can be read.", (), [((), 0 if engine.state.error else 1)])
-        stale = time.time() - engine.state.fetched_at if engine.state.fetched_at else 0.0
+        yield _gauge("reconciler_last_reconcile_timestamp_seconds", "When a pass ended last.", (), [((), current.view.passed_at)])
+        yield _gauge("reconciler_source_up", "1 while the source can be read.", (), [((), 0 if current.source.error else 1)])
+        stale = time.time() - current.source.fetched_at if current.source.fetched_at else 0.0
         yield _gauge("reconciler_source_age_seconds", "Age of the last good look at the source.", (), [((), stale)])
-        problems = sum(1 for p in engine.live.problems if p.is_error)
+        problems = sum(1 for p in current.active.problems if p.is_error)
         yield _gauge("reconciler_manifest_problems", "Errors in the newest revision.", (), [((), problems)])
 
-        outside = engine.view.outside
+        outside = current.view.outside
         yield _gauge("reconciler_events_pending", "Events that nobody has looked at yet.", (), [((), outside.pending)])
         yield _gauge(
             "reconciler_events_failed",
@@ -144,7 +144,7 @@ class _Findings(Collector):
             )
 
     def _resources(self) -> Iterator[Metric]:
-        rows = self._engine.view.statuses.values()
+        rows = self._current.view.statuses.values()
         tally: Tally[tuple[str, str]] = Tally()
         for status in rows:
             ready = status.condition(ConditionType.READY)
@@ -164,13 +164,13 @@ class _Findings(Collector):
             yield _gauge(name, text, (), [((), sum(1 for status in rows if status.condition(kind)))])
 
     def _credentials(self) -> Iterator[Metric]:
-        results = self._engine.view.results
+        results = self._current.view.results
         valid = [((_told(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 while the credential is accepted.", ("integration",), valid)
         remaining = [
             ((_told(i),), rate["remaining"])
             for i in sorted(results)
-            if (rate := self._engine.links.rate_of(i)) and "remaining" in rate
+            if (rate := self._current.clients.rate_of(i)) and "remaining" in rate
         ]
         yield _gauge("reconciler_rate_limit_remaining", "Requests left in the provider's window.", ("integration",), remaining)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.drivers.base import Executor
 from reconciler.engine.context import Context
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, Item, RunIntent
@@ -51,11 +51,11 @@ class Work:
 class Stepping:
     """What the parts of a step share."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
-        self.engine = engine
-        self.deps: Context = engine.deps
+    def __init__(self, current: Current, reach: ExecutorResolver) -> None:
+        self.current = current
+        self.context: Context = current.context
         self.reach = reach
-        self.ending = Ending(self.deps)
+        self.ending = Ending(self.context)
         self.on_end: Callable[[Execution], None] | None = None
 
     def resolved(self, work: Work) -> Mapping[str, Any]:
@@ -64,7 +64,7 @@ class Stepping:
         aliases = {
             one["name"]: refs[f"/{index}"] for index, one in enumerate(work.spec.get("secrets", ())) if f"/{index}" in refs
         }
-        wanted = _Secrets(aliases, lambda ref: self.engine.secrets.read(ref).reveal())
+        wanted = _Secrets(aliases, lambda ref: self.current.secrets.read(ref).reveal())
         scope = {"inputs": work.item.inputs, "event": work.item.event, "secrets": wanted}
         wanted_spec = work.spec["executor"].get("spec", {})
         try:
@@ -83,7 +83,7 @@ class Stepping:
     async def save(self, work: Work, **changes: Any) -> Work:
         """Store ``changes`` of the execution; raises `FenceLost` when somebody else changed it meanwhile."""
         changed = dataclasses.replace(work.execution, **changes)
-        return dataclasses.replace(work, execution=await self.deps.store.save_execution(changed))
+        return dataclasses.replace(work, execution=await self.context.store.save_execution(changed))
 
     async def end(self, work: Work, ended: Ended) -> None:
         """Store the end with all that it leads to, and say so."""
@@ -100,18 +100,20 @@ class Stepping:
 
     def settle(self, work: Work) -> float:
         """Return how long after the intent (seconds) a complete look that shows no run proves that there is none."""
-        return min(work.executor.settle_s, 2 * self.deps.config.reconcile.settle)
+        return min(work.executor.settle_s, 2 * self.context.config.reconcile.settle)
 
     def pause(self, failures: int, error: ReconcilerError | None = None) -> float:
         """Return the seconds until the next try after ``failures`` failed ones (`pause_after`)."""
-        return pause_after(self.deps, failures, error)
+        return pause_after(self.context, failures, error)
 
     async def log(self, event: str, execution: Execution, **fields: Any) -> None:
         """Say what happened, in the log and in the causal chain that `explain` tells."""
         stage = execution.stage
-        self.deps.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
-        entry = JournalEntry(self.deps.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields})
-        await self.deps.store.journal([entry])
+        self.context.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
+        entry = JournalEntry(
+            self.context.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields}
+        )
+        await self.context.store.journal([entry])
 
 
 class _Secrets(Mapping[str, str]):

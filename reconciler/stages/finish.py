@@ -42,8 +42,8 @@ class Ended:
 class Ending:
     """Ends executions."""
 
-    def __init__(self, deps: Context) -> None:
-        self._deps = deps
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def end(self, execution: Execution, item: Item, stage: Resource, ended: Ended, now: float) -> Execution:
         """Store the end of ``execution`` with all that follows from it; raises `FenceLost` when another process did."""
@@ -69,7 +69,7 @@ class Ending:
         url = finished.run.url if finished.run is not None else ""
         reports = () if retry is not None else statuses.at_end(item, stage.spec, result, why, now, url=url, message=message)
         failpoint("execution-before-finish")
-        saved = await self._deps.store.finish_execution(
+        saved = await self._context.store.finish_execution(
             finished, outputs=kept, retry=retry, event=event, body=body, reports=reports
         )
         failpoint("execution-after-finish")
@@ -77,8 +77,8 @@ class Ending:
 
     async def abandon(self, execution: Execution, now: float, message: str) -> None:
         """End an execution that cannot be worked on: what it is made of is gone, or every step of it fails."""
-        item = await self._deps.store.item(execution.item_id)
-        pinned = await self._deps.store.pinned(execution.spec_digest)
+        item = await self._context.store.item(execution.item_id)
+        pinned = await self._context.store.pinned(execution.spec_digest)
         if item is not None and pinned is not None:
             try:
                 await self.end(execution, item, resource_from_json(pinned), Ended(Result.FAILED, EndReason.LOST, message), now)
@@ -86,7 +86,7 @@ class Ending:
             except ReconcilerError:
                 raise
             except Exception as error:  # what it is made of cannot be handed on: it ends all the same
-                self._deps.log.exception("step_failed", execution=execution.id, code="RC9001", error=type(error).__name__)
+                self._context.log.exception("step_failed", execution=execution.id, code="RC9001", error=type(error).__name__)
         lost = dataclasses.replace(
             execution,
             state=ExecutionState.FINISHED,
@@ -96,12 +96,12 @@ class Ending:
             finished_at=now,
             next_at=0.0,
         )
-        await self._deps.store.finish_execution(lost, outputs={})
+        await self._context.store.finish_execution(lost, outputs={})
 
     async def _outputs(self, execution: Execution, stage: Resource, ended: Ended) -> Mapping[str, Any]:
         if ended.simulated:
             return {one["name"]: f"dry-run-{one['name']}" for one in stage.spec.get("outputs", ())}
-        pushed = await self._deps.store.outputs(execution.id)
+        pushed = await self._context.store.outputs(execution.id)
         told = ended.report.outputs if ended.report is not None else {}
         return {**told, **pushed}
 
@@ -126,7 +126,11 @@ class Ending:
         """The completion is an event itself, on failure too: stages after it filter on `$.execution.result`."""
         body = {
             "type": "execution_finished",
-            "stage": {"name": finished.stage.name, "canvas": finished.stage.canvas, "id": finished.stage.uid(self._deps.owner)},
+            "stage": {
+                "name": finished.stage.name,
+                "canvas": finished.stage.canvas,
+                "id": finished.stage.uid(self._context.owner),
+            },
             "execution": {
                 "id": finished.id,
                 "label": finished.label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
@@ -20,14 +20,14 @@ class NoLog(ReconcilerError):
 class LogReader:
     """Reads logs piece by piece."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
-        self._deps = engine.deps
+    def __init__(self, current: Current, reach: ExecutorResolver) -> None:
+        self._context = current.context
         self._reach = reach
-        self._redact = engine.deps.redactor
+        self._redact = current.context.redactor
 
     async def read(self, execution_id: str, cursor: str = "") -> LogLines:
         """Return what there is after ``cursor``, secrets blotted out; ``complete`` when there will be no more. Raises `NoLog`."""
-        store = self._deps.store
+        store = self._context.store
         execution: Execution | None = await store.execution(execution_id)
         if execution is None:
             raise ReconcilerError(f"no execution {execution_id}", code="RC6030", hint="See `reconciler executions`.")

@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-from reconciler.engine.controller import Controller
-from reconciler.engine.lease import holding
+from reconciler.engine.current import Current
 from reconciler.manifests.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
 from reconciler.model.executions import EndReason, ExecutionState, Result
 from reconciler.stages.context import Stepping, Work
+from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.finish import Ended
 from reconciler.stages.poll import Following
-from reconciler.stages.start import Guard, Starting
+from reconciler.stages.start import Starting
 from reconciler.state.values import FenceLost
 
 STEP_S = 240.0
@@ -33,13 +33,13 @@ LEASE_S = 300.0
 class Steps:
     """Runs steps of executions; one at a time for each execution, over all processes."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver, *, holder: str, on_change: Callable[[], None]) -> None:
-        self._engine = engine
-        self._deps = engine.deps
+    def __init__(self, current: Current, reach: ExecutorResolver, *, holder: str, on_change: Callable[[], None]) -> None:
+        self._current = current
+        self._context = current.context
         self._reach = reach
         self._holder = holder
         self._on_change = on_change
-        self.tools = Stepping(engine, reach)
+        self.tools = Stepping(current, reach)
         self._following = Following(self.tools)
         self._starting = Starting(self.tools, self._following.follow)
         self._locks: dict[str, asyncio.Lock] = {}
@@ -50,7 +50,7 @@ class Steps:
         if lock.locked():
             return  # a step is under way: it leaves the time of the next one
         try:
-            async with lock, self._lease(execution_id) as guard:
+            async with lock, exclusive(self._context, f"execution/{execution_id}", self._holder, LEASE_S) as guard:
                 if guard is None:
                     return
                 with contextlib.suppress(FenceLost):
@@ -67,11 +67,11 @@ class Steps:
         except (FenceLost, StateError):
             raise
         except Exception as error:
-            self._deps.log.exception("step_failed", execution=execution_id, code="RC9001", error=type(error).__name__)
+            self._context.log.exception("step_failed", execution=execution_id, code="RC9001", error=type(error).__name__)
             await self._put_off(execution_id, error)
 
     async def _put_off(self, execution_id: str, error: Exception) -> None:
-        store = self._deps.store
+        store = self._context.store
         execution = await store.execution(execution_id)
         if execution is None or execution.state is ExecutionState.FINISHED:
             return
@@ -85,15 +85,6 @@ class Steps:
         )
         await store.save_execution(put_off)
 
-    @contextlib.asynccontextmanager
-    async def _lease(self, execution_id: str) -> AsyncIterator[Guard | None]:
-        """Keep other processes away; yields what keeps a client's writes back once it is lost, or None when another has it."""
-        if not self._engine.holder:
-            yield lambda client: client
-            return
-        async with holding(self._deps, f"execution/{execution_id}", self._holder, LEASE_S) as hold:
-            yield (lambda client: client.guarded(hold.sure)) if hold is not None else None
-
     async def _step(self, execution_id: str, guard: Guard) -> None:
         work = await self._load(execution_id)
         if work is None:
@@ -106,7 +97,7 @@ class Steps:
             await self._following.follow(work)
 
     async def _load(self, execution_id: str) -> Work | None:
-        store = self._deps.store
+        store = self._context.store
         execution = await store.execution(execution_id)
         if execution is None:
             return None

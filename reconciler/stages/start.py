@@ -12,14 +12,13 @@ from reconciler.model.errors import Ambiguous, NotFound, OutcomeUnknown, Provide
 from reconciler.model.executions import EndReason, ExecutionState, Result, Run, RunStatus
 from reconciler.stages import statuses
 from reconciler.stages.context import FIRST_POLL_S, Stepping, Work
+from reconciler.stages.exclusion import Guard
 from reconciler.stages.finish import Ended
 
 FIND_S = 600.0
 """How long a run that was taken, but has no id yet, is looked for."""
 NOT_FOUND_TRIES = 3
 """A 404 may pass (lists lag, rights come late): a start is refused for good when it was answered so this often."""
-Guard = Callable[[ApiClient], ApiClient]
-"""Makes a client that writes only while this process has the lease of the execution."""
 
 
 class Starting:
@@ -88,7 +87,7 @@ class Starting:
             return None
         await api.learn_time()
         known = api.clock.ahead_s is not None
-        return api.clock.now() - await self._tools.deps.store.now() if known else None
+        return api.clock.now() - await self._tools.context.store.now() if known else None
 
     async def _started(self, work: Work, run: Run | None) -> None:
         if run is None:
@@ -101,13 +100,13 @@ class Starting:
             work.execution,
             state=ExecutionState.RUNNING,
             # A secret may stand in the path of an http executor.
-            run=dataclasses.replace(run, url=self._tools.deps.redactor.redact(run.url)),
+            run=dataclasses.replace(run, url=self._tools.context.redactor.redact(run.url)),
             status=RunStatus.QUEUED.value,
             message="",
             failures=0,
             next_at=work.now if run.detail.get("done") else work.now + FIRST_POLL_S,
         )
-        saved = await self._tools.deps.store.save_execution(changed, reports=reports)
+        saved = await self._tools.context.store.save_execution(changed, reports=reports)
         await self._tools.log("execution_started", saved, external_id=run.external_id, url=run.url)
         failpoint("execution-after-record")
         if run.detail.get("done"):

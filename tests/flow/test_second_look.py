@@ -307,14 +307,14 @@ async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
 
         engine = Control(here.engine, nothing)
         await engine.suspend(suspension, "ada")
-        await here.engine.refresh_suspensions()
+        await here.engine.current.refresh_suspensions()
         event = await here.trigger(n=1)
         await here.turn(6)
         rejected = (await control.event({"id": event}))["rejectedBy"]
         assert [(one["target"], one["reason"]) for one in rejected] == [("ConnectionGroup/g", "suspended")]
         assert await here.executions("s") == []
         await engine.resume(suspension, "ada")
-        await here.engine.refresh_suspensions()
+        await here.engine.current.refresh_suspensions()
         await here.trigger(n=1)
         await here.turn(6)
         assert len(await here.executions("s")) == 1
@@ -417,7 +417,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
     async with inside(tmp_path) as here:
         rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
         here.engine.view.outside = EventStatus({}, {}, {}, rows, 0)
-        metrics = Metrics(here.engine)
+        metrics = Metrics(here.engine.current)
         ended: Any = SimpleNamespace(
             stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0
         )
