@@ -99,7 +99,7 @@ class Daemon:
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(working.close)
                 await stack.enter_async_context(self._listening(session, loop, working))
-                await runtime.start(loop.run_slice, working.steps.step)
+                await runtime.start(loop.run_slice, working.runner.step)
                 clock = stack.enter_context(self._clock(session, loop, runtime))
                 clock.start()
                 self._phase = "running"
@@ -202,7 +202,7 @@ class Daemon:
 
         metrics = Metrics(session.engine.current)
         session.engine.on_slice = metrics.observe_slice
-        working.steps.tools.on_end = metrics.observe_execution
+        working.runner.on_end = metrics.observe_execution
         metrics.watch_deliveries(working.intake.counts)
 
         async def trigger(integrations: tuple[Any, ...]) -> None:

@@ -27,9 +27,9 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.logs import LogReader
 from reconciler.stages.loop import StageLoop
-from reconciler.stages.outputs import Pushing
+from reconciler.stages.outputs import OutputReceiver
 from reconciler.stages.reports import ReportLoop
-from reconciler.stages.runner import Steps
+from reconciler.stages.runner import StageRunner
 
 FIRST_SWEEP_S = 5.0
 SAVE_EVERY_S = 10.0
@@ -59,14 +59,17 @@ class EventPipeline:
         self._touch = touch
         self._evaluator = Evaluator(MODULE)
         judge = Judge(self._evaluator)
-        reach = ExecutorResolver(current, judge.holds)
+        self.executors = executors = ExecutorResolver(current, judge.holds)
         writer = Writer(current.context)
         self.intake = Intake(
             current, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
         )
-        self.steps = Steps(current, reach, holder=holder, on_change=self._changed)
+        self.runner = StageRunner(current, executors, holder=holder, on_change=self._changed)
         self.stages = StageLoop(
-            current, ReportLoop(current, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
+            current,
+            ReportLoop(current, executors, holder=holder),
+            enqueue=runtime.enqueue_step,
+            beat=lambda: beat("stages", 60.0),
         )
         self.dispatcher = Dispatcher(
             current,
@@ -79,9 +82,9 @@ class EventPipeline:
         )
         self.ticking = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
         self.sweep = Sweep(current, self.intake, holder=holder)
-        self.logs = LogReader(current, reach)
-        self.event_status = EventStatusReader(current, self.intake, self.sweep, reach)
-        self.pushing = Pushing(current, reach)
+        self.logs = LogReader(current, executors)
+        self.event_status = EventStatusReader(current, self.intake, self.sweep, executors)
+        self.pushing = OutputReceiver(current, executors)
         self.commands = Commands(current, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
 
     def _queued(self) -> None:

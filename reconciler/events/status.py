@@ -32,11 +32,11 @@ STAGES_AT_ONCE = 100
 class EventStatusReader:
     """Reads the status of events and stages for the `Controller`."""
 
-    def __init__(self, current: Current, intake: Intake, sweep: Sweep, reach: ExecutorResolver) -> None:
+    def __init__(self, current: Current, intake: Intake, sweep: Sweep, executors: ExecutorResolver) -> None:
         self._current = current
         self._intake = intake
         self._sweep = sweep
-        self._reach = reach
+        self._executors = executors
         self._slots: dict[ResourceId, tuple[str, float, float]] = {}
         """Of each schedule: digest, next slot, and when that was found out."""
         self._stages: Sequence[Resource] = ()
@@ -118,7 +118,7 @@ class EventStatusReader:
 
     def _stalled(self, stage: Resource) -> ConditionCause | None:
         try:
-            self._reach.executor(stage)
+            self._executors.executor(stage)
         except NotImplementedYet as error:
             return ConditionCause("NotImplemented", f"{error.message}. {error.hint}".strip())
         for reference in stage.references:

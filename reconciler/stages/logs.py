@@ -20,9 +20,9 @@ class NoLog(ReconcilerError):
 class LogReader:
     """Reads logs piece by piece."""
 
-    def __init__(self, current: Current, reach: ExecutorResolver) -> None:
+    def __init__(self, current: Current, executors: ExecutorResolver) -> None:
         self._context = current.context
-        self._reach = reach
+        self._executors = executors
         self._redact = current.context.redactor
 
     async def read(self, execution_id: str, cursor: str = "") -> LogLines:
@@ -40,8 +40,8 @@ class LogReader:
             raise NoLog(f"the configuration of {execution_id} is gone")
         stage = resource_from_json(pinned)
         spec: dict[str, Any] = dict(stage.spec["executor"].get("spec", {}))
-        executor = self._reach.executor(stage)
-        api = await self._reach.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
+        executor = self._executors.executor(stage)
+        api = await self._executors.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
         found = await executor.logs(api, intent_of(execution, stage, spec), execution.run, cursor)
         complete = found.complete and execution.state is ExecutionState.FINISHED
         return LogLines(tuple(self._redact.redact(line) for line in found.lines), found.cursor, complete)

@@ -40,13 +40,13 @@ class OutputsRefused(ReconcilerError):
         self.status = status
 
 
-class Pushing:
+class OutputReceiver:
     """Takes outputs in."""
 
-    def __init__(self, current: Current, reach: ExecutorResolver) -> None:
+    def __init__(self, current: Current, executors: ExecutorResolver) -> None:
         self._current = current
         self._context = current.context
-        self._reach = reach
+        self._executors = executors
         self._keys: dict[str, tuple[float, Any]] = {}
 
     async def push(self, execution_id: str, token: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,8 +77,8 @@ class Pushing:
     async def _prove(self, execution: Execution, stage: Any, token: str) -> None:
         if not execution.integration:
             raise OutputsRefused("the token is not of this execution's run")
-        executor = self._reach.executor(stage)
-        api = await self._reach.api(execution, stage, {})
+        executor = self._executors.executor(stage)
+        api = await self._executors.api(execution, stage, {})
         issuer = _issuer(token, self._issuers(execution, executor.issuer(api)), execution.integration)
         claims = await self._claims(api, issuer, token)
         if execution.state is ExecutionState.FINISHED:

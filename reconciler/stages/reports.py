@@ -27,10 +27,10 @@ GIVE_UP_S = 24 * 3600.0
 class ReportLoop:
     """Sends what is due. One process at a time works on one item."""
 
-    def __init__(self, current: Current, reach: ExecutorResolver, *, holder: str) -> None:
+    def __init__(self, current: Current, executors: ExecutorResolver, *, holder: str) -> None:
         self._current = current
         self._context: Context = current.context
-        self._reach = reach
+        self._executors = executors
         self._holder = holder
 
     async def send_due(self) -> int:
@@ -65,7 +65,7 @@ class ReportLoop:
 
     async def _send(self, report: PendingReport, guard: Guard) -> Mapping[str, Any]:
         payload = report.payload
-        reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
+        reporter, client = await self._executors.reporter(ResourceId.from_path(str(payload["integration"])))
         api = guard(client)
         target = str(payload.get("target", ""))
         if not target and payload.get("lookup"):

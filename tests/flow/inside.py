@@ -45,7 +45,7 @@ class Inside:
         return self.working
 
     async def _step(self, execution_id: str, _token: str) -> str:
-        await self.working.steps.step(execution_id)
+        await self.working.runner.step(execution_id)
         return ""
 
     @property

@@ -73,7 +73,7 @@ async def running(folder: Path, *parts: str) -> Any:
         here.world.stage("s", *parts, "executor: {type: noop}")
         await here.sync()
         runs = Runs()
-        here.working.steps._reach.executor = lambda _: runs  # type: ignore[method-assign]
+        here.working.executors.executor = lambda _: runs  # type: ignore[method-assign]
         await here.trigger()
         await here.turn()
         assert (await here.executions("s"))[0].state is ExecutionState.RUNNING
@@ -86,7 +86,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
         execution = (await here.executions("s"))[0]
         await here.working.commands.cancel({"id": execution.id}, "ada")
         await here.turn()
-        assert "cannot be ended" in (await here.executions("s"))[0].message
+        assert "cannot be cancelled" in (await here.executions("s"))[0].message
         here.later(3)
         await here.turn()
         assert runs.asked == 1
@@ -390,14 +390,14 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
         here.world.manual()
         here.world.stage("s")
         await here.sync()
-        reach, away = here.working.steps._reach.api, [True]
+        reach, away = here.working.executors.api, [True]
 
         async def api(*arguments: Any) -> Any:
             if away[0]:
                 raise ProviderUnavailable("the token service does not answer")
             return await reach(*arguments)
 
-        here.working.steps._reach.api = api  # type: ignore[method-assign]
+        here.working.executors.api = api  # type: ignore[method-assign]
         await here.trigger()
         await here.turn()
         waiting = (await here.executions("s"))[0]
