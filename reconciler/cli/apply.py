@@ -98,7 +98,7 @@ async def _write_status(session: Any) -> None:
     from reconciler.engine.statusfile import DaemonInfo
 
     info = DaemonInfo(__version__, os.getpid(), time.time(), "once")
-    await Publisher(session.engine, session.redactor, Path(session.config.status.file)).publish(info)
+    await Publisher(session.engine.current, session.redactor, Path(session.config.status.file)).publish(info)
 
 
 def _check_digest(planned: PlanSet, wanted: str | None) -> None:

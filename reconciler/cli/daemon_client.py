@@ -60,9 +60,10 @@ def _verbs(engine: Any) -> Any:
     async def trigger(integrations: tuple[Any, ...]) -> None:
         """Nothing is reconciled from here."""
 
-    intake = Intake(engine, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
-    commands = Commands(engine, Sweep(engine, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
-    return Verbs(Control(engine, trigger), commands, LogReader(engine, ExecutorResolver(engine)))
+    current = engine.current
+    intake = Intake(current, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
+    commands = Commands(current, Sweep(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
+    return Verbs(Control(engine, trigger), commands, LogReader(current, ExecutorResolver(current)))
 
 
 def _nothing() -> None:

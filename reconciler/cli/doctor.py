@@ -283,7 +283,7 @@ def _integrations(config: Config) -> list[CheckResult]:
                         result.credential.missing if result.credential else (),
                     )
                 )
-                rows += _clock(one.name, session.engine.links.clock_of(one))
+                rows += _clock(one.name, session.engine.current.clients.clock_of(one))
                 rows += [
                     CheckResult(str(r), "error", f"{e.code}: {e.message}", e.hint)
                     for r, e in sorted(result.compiled.stalled.items())

@@ -9,9 +9,8 @@ from typing import Any
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import SPECS, spec_of
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.masking import Mask, origin_of
-from reconciler.engine.operations import link_of
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.objects import Observed, ObservedObject, Scope
 from reconciler.model.printable import is_shown, plain
@@ -22,11 +21,11 @@ _FOREIGN = Mask(lambda _: "")
 _RULES = {rule.type: rule for spec in SPECS.values() for rule in spec.export}
 
 
-async def manifests_of(engine: Controller, integration: ResourceId, wanted: Iterable[str]) -> str:
+async def manifests_of(current: Current, integration: ResourceId, wanted: Iterable[str]) -> str:
     """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
-    link = await link_of(engine, integration)
+    link = await current.client(integration)
     scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [
-        r.scope for r in await engine.deps.store.recorded(integration)
+        r.scope for r in await current.context.store.recorded(integration)
     ]
     if not scopes:
         raise UsageError(

@@ -107,7 +107,7 @@ async def _orphans(options: argparse.Namespace) -> int:
         failed = 0
         for integration, orphan in rows:
             try:
-                await delete_orphan(engine, integration, orphan)
+                await delete_orphan(engine.current, integration, orphan)
             except ReconcilerError as error:
                 failed += 1
                 say(f"{orphan.scope} {orphan.external_id}: {error.code}: {error.message}")
@@ -134,7 +134,7 @@ async def _ping(options: argparse.Namespace) -> int:
             raise UsageError(f"nothing is recorded for {identity}", hint="See `reconciler status`.")
         asked = 0
         for record in mine:
-            sent = await test_delivery(engine, record)
+            sent = await test_delivery(engine.current, record)
             asked += sent
             out(
                 f"{record.scope} {record.external_id}: "
@@ -163,7 +163,7 @@ async def _export(options: argparse.Namespace) -> int:
             raise UsageError(
                 f"no {identity} is declared", hint="Commit the Integration first; export reads through its credential."
             )
-        text = await manifests_of(engine, identity, options.scope)
+        text = await manifests_of(engine.current, identity, options.scope)
     if options.out:
         Path(options.out).write_text(text, encoding="utf-8")
         out(f"wrote {options.out}")

@@ -56,7 +56,7 @@ def exit_code(outcome: PassOutcome) -> int:
 
 
 def _publisher(session: Session) -> Publisher:
-    return Publisher(session.engine, session.redactor, Path(session.config.status.file))
+    return Publisher(session.engine.current, session.redactor, Path(session.config.status.file))
 
 
 class Daemon:
@@ -84,18 +84,19 @@ class Daemon:
                 session.engine.holder, session.engine.patient = runtime.executor_id, False
             loop = Loop(session.engine, runtime, session.deps, publish=self._publish, monotonic=time.monotonic)
             pipeline = EventPipeline(
-                session.engine,
+                session.engine.current,
                 runtime,
                 holder=runtime.executor_id,
                 beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
                 touch=loop.touch,
             )
+            session.engine.read_event_status = pipeline.event_status.read
             loop.more = pipeline.loops()
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(listening(session, loop, pipeline, status))
-                await runtime.start(loop.run_slice, pipeline.steps.step)
+                await runtime.start(loop.run_slice, pipeline.runner.step)
                 stack.enter_context(self._clock(session, loop, runtime))
                 self._running()
                 following = await self._run_loops(loop)

@@ -12,7 +12,7 @@ import gc
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.runtime import Runtime
 from reconciler.events.commands import Commands
@@ -22,14 +22,14 @@ from reconciler.events.intake import Intake
 from reconciler.events.judging import MODULE, Judge
 from reconciler.events.recovery import Sweep
 from reconciler.events.schedules import ScheduleSource
-from reconciler.events.status import Looking
+from reconciler.events.status import EventStatusReader
 from reconciler.model.errors import ReconcilerError
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.logs import LogReader
 from reconciler.stages.loop import StageLoop
-from reconciler.stages.outputs import Pushing
+from reconciler.stages.outputs import OutputReceiver
 from reconciler.stages.reports import ReportLoop
-from reconciler.stages.runner import Steps
+from reconciler.stages.runner import StageRunner
 
 FIRST_SWEEP_S = 5.0
 SAVE_EVERY_S = 10.0
@@ -53,23 +53,26 @@ def keep_still() -> None:
 class EventPipeline:
     """Everything about events and stages in one process."""
 
-    def __init__(self, engine: Controller, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
-        self._engine = engine
+    def __init__(self, current: Current, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
+        self._current = current
         self._beat = beat
         self._touch = touch
         self._evaluator = Evaluator(MODULE)
         judge = Judge(self._evaluator)
-        reach = ExecutorResolver(engine, judge.holds)
-        writer = Writer(engine.deps)
+        self.executors = executors = ExecutorResolver(current, judge.holds)
+        writer = Writer(current.context)
         self.intake = Intake(
-            engine, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
+            current, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
         )
-        self.steps = Steps(engine, reach, holder=holder, on_change=self._changed)
+        self.runner = StageRunner(current, executors, holder=holder, on_change=self._changed)
         self.stages = StageLoop(
-            engine, ReportLoop(engine, reach, holder=holder), enqueue=runtime.enqueue_step, beat=lambda: beat("stages", 60.0)
+            current,
+            ReportLoop(current, executors, holder=holder),
+            enqueue=runtime.enqueue_step,
+            beat=lambda: beat("stages", 60.0),
         )
         self.dispatcher = Dispatcher(
-            engine,
+            current,
             judge,
             holder=holder,
             on_queued=self._queued,
@@ -77,12 +80,12 @@ class EventPipeline:
             beat=lambda: beat("events", 300.0),
             under_load=lambda: writer.under_load,
         )
-        self.ticking = ScheduleSource(engine, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
-        self.sweep = Sweep(engine, self.intake, holder=holder)
-        self.logs = LogReader(engine, reach)
-        engine.read_event_status = Looking(engine, self.intake, self.sweep, reach).look
-        self.pushing = Pushing(engine, reach)
-        self.commands = Commands(engine, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
+        self.ticking = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
+        self.sweep = Sweep(current, self.intake, holder=holder)
+        self.logs = LogReader(current, executors)
+        self.event_status = EventStatusReader(current, self.intake, self.sweep, executors)
+        self.pushing = OutputReceiver(current, executors)
+        self.commands = Commands(current, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
 
     def _queued(self) -> None:
         self.stages.wake()
@@ -114,17 +117,17 @@ class EventPipeline:
 
     async def _sweeping(self) -> None:
         """Look for missed deliveries soon after the start, then at every interval."""
-        interval = self._engine.deps.config.reconcile.interval
+        interval = self._current.context.config.reconcile.interval
         pause = min(FIRST_SWEEP_S, interval)
         while True:
             self._beat("sweep", pause * 2 + 1800)
             await asyncio.sleep(pause)
-            if self._engine.live.empty:
+            if self._current.active.empty:
                 continue
             try:
                 await self.sweep.run()
             except ReconcilerError as error:
-                self._engine.deps.log.error("sweep_failed", code=error.code, error=error.message)
+                self._current.context.log.error("sweep_failed", code=error.code, error=error.message)
             pause = self.sweep.pause(interval)
 
     async def _saving(self) -> None:
@@ -134,10 +137,10 @@ class EventPipeline:
         while True:
             self._beat("intake", 120.0)
             await asyncio.sleep(SAVE_EVERY_S)
-            if not kept and not self._engine.live.empty:
+            if not kept and not self._current.active.empty:
                 kept = True
                 keep_still()
             try:
                 await self.intake.save()
             except ReconcilerError as error:
-                self._engine.deps.log.error("intake_not_saved", code=error.code, error=error.message)
+                self._current.context.log.error("intake_not_saved", code=error.code, error=error.message)

@@ -50,9 +50,9 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
 
 
 def _metrics(session: Session, pipeline: EventPipeline) -> Metrics:
-    metrics = Metrics(session.engine)
+    metrics = Metrics(session.engine.current)
     session.engine.on_slice = metrics.observe_slice
-    pipeline.steps.tools.on_end = metrics.observe_execution
+    pipeline.runner.on_end = metrics.observe_execution
     metrics.watch_deliveries(pipeline.intake.counts)
     return metrics
 

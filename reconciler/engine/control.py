@@ -22,8 +22,8 @@ Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 class Control:
     """Verbs by name. ``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
 
-    def __init__(self, engine: Controller, trigger: Trigger) -> None:
-        self._engine = engine
+    def __init__(self, controller: Controller, trigger: Trigger) -> None:
+        self._controller = controller
         self._trigger = trigger
 
     async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
@@ -44,13 +44,15 @@ class Control:
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Say that somebody is there."""
-        return {"revision": self._engine.live.revision}
+        return {"revision": self._controller.live.revision}
 
     async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Approve the blocked set with this digest; it must be one that is blocked now."""
         digest = str(request["digest"])
         blocked = {
-            r.plan.blocked_sha256: i for i, r in self._engine.view.results.items() if r.plan is not None and r.plan.blocked_sha256
+            r.plan.blocked_sha256: i
+            for i, r in self._controller.view.results.items()
+            if r.plan is not None and r.plan.blocked_sha256
         }
         if not digest.startswith("sha256:") or digest not in blocked:
             known = ", ".join(sorted(str(one) for one in blocked)) or "none"
@@ -60,10 +62,10 @@ class Control:
                 hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.",
             )
         integration = blocked[digest]  # type: ignore[index]
-        await self._engine.deps.store.approve(
+        await self._controller.deps.store.approve(
             digest,
             by=peer,
-            at=self._engine.deps.clock(),
+            at=self._controller.deps.clock(),
             audit=self._audit("approve", peer, integration, digest=digest),
         )
         await self._trigger((integration,))
@@ -74,7 +76,7 @@ class Control:
         identity = self.find(str(request["resource"]))
         until = self._until(request.get("until"))
         suspension = Suspension(f"{request['reason']} (by {peer})", until)
-        await self._engine.deps.store.suspend(
+        await self._controller.deps.store.suspend(
             identity,
             suspension,
             audit=self._audit("suspend", peer, identity, reason=str(request["reason"])),
@@ -85,8 +87,8 @@ class Control:
     async def resume(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """End a suspension made by command; one in the manifest is ended by a commit."""
         identity = self.find(str(request["resource"]))
-        resource = self._engine.live.resources.get(identity)
-        was = await self._engine.deps.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
+        resource = self._controller.live.resources.get(identity)
+        was = await self._controller.deps.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
         if not was:
             where = f" (lifecycle.suspend in {resource.location})" if resource is not None and resource.lifecycle.suspend else ""
             raise ReconcilerError(
@@ -104,14 +106,14 @@ class Control:
         if integration is None:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
         # A slice under way may have passed the resource already: the one after it is waited for.
-        before = self._engine.counts.get(integration, 0) + self._engine.at_work(integration)
+        before = self._controller.counts.get(integration, 0) + self._controller.at_work(integration)
         await self._trigger((integration,))
         if request.get("wait"):
             async with asyncio.timeout(float(request.get("timeout", 300))):
-                while self._engine.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
+                while self._controller.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
                     await asyncio.sleep(0.05)
-            await self._engine.finish_pass()
-        status = self._engine.view.statuses.get(identity)
+            await self._controller.finish_pass()
+        status = self._controller.view.statuses.get(identity)
         return {"resource": identity.path, **(_brief(status) if status is not None else {})}
 
     async def forget(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
@@ -119,13 +121,13 @@ class Control:
         if "#" in str(request["resource"]):
             return await self._forget_address(str(request["resource"]), peer)
         identity = self.find(str(request["resource"]), gone=True)
-        deps = self._engine.deps
+        deps = self._controller.deps
         records = [r for r in await deps.store.recorded() if r.resource == identity]
         if not records:
             raise ReconcilerError(f"nothing is recorded for {identity}", code="RC6023")
-        if identity in self._engine.live.resources:
+        if identity in self._controller.live.resources:
             raise ReconcilerError(
-                f"{identity} is still declared in {self._engine.live.resources[identity].location}",
+                f"{identity} is still declared in {self._controller.live.resources[identity].location}",
                 code="RC6024",
                 hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once; "
                 "one object of several is named by its address: " + f"reconciler forget '{records[0].address}'",
@@ -136,7 +138,7 @@ class Control:
 
     async def _forget_address(self, text: str, peer: str) -> Mapping[str, Any]:
         """One object of a resource that may go on with others: what is refused is an address that is itself declared."""
-        deps = self._engine.deps
+        deps = self._controller.deps
         record = next((r for r in await deps.store.recorded() if r.address == text), None)
         if record is None:
             known = sorted(r.address for r in await deps.store.recorded() if r.address.startswith(text.partition("#")[0] + "#"))
@@ -145,7 +147,7 @@ class Control:
                 code="RC6023",
                 hint=f"Recorded there: {', '.join(known[:5])}" if known else "See `reconciler status`.",
             )
-        result = self._engine.view.results.get(record.integration) or await self._engine.plan(record.integration)
+        result = self._controller.view.results.get(record.integration) or await self._controller.plan(record.integration)
         if any(one.address == record.address for one in result.compiled.objects):
             raise ReconcilerError(
                 f"{record.address} is still declared",
@@ -161,10 +163,10 @@ class Control:
         """Take over what exists at the provider for a resource."""
         identity = self.find(str(request["resource"]))
         integration = self._integration(identity)
-        if integration is None or identity not in self._engine.live.resources:
+        if integration is None or identity not in self._controller.live.resources:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
         external_id = request.get("externalId")
-        objects = await adopt(self._engine, identity, integration, str(external_id) if external_id else None, peer)
+        objects = await adopt(self._controller, identity, integration, str(external_id) if external_id else None, peer)
         await self._after(identity, integration)
         return {"resource": identity.path, "objects": objects}
 
@@ -172,7 +174,7 @@ class Control:
 
     def find(self, text: str, *, gone: bool = False) -> ResourceId:
         """Return the resource that ``KIND/NAME[@CANVAS]`` names; the error offers the nearest ones."""
-        known = set(self._engine.live.resources) | set(self._engine.view.statuses)
+        known = set(self._controller.live.resources) | set(self._controller.view.statuses)
         identity = parse_resource(text, known)
         if identity not in known and not gone:
             near = Guesses().nearest(str(identity), [str(one) for one in known])
@@ -186,10 +188,12 @@ class Control:
     def _integration(self, identity: ResourceId) -> ResourceId | None:
         if identity.kind == Kind.INTEGRATION.value:
             return identity
-        resource = self._engine.live.resources.get(identity)
+        resource = self._controller.live.resources.get(identity)
         if resource is not None:
             return integration_of(resource)
-        return next((i for i, r in self._engine.view.results.items() if any(o.resource == identity for o in r.recorded)), None)
+        return next(
+            (i for i, r in self._controller.view.results.items() if any(o.resource == identity for o in r.recorded)), None
+        )
 
     async def _after(self, identity: ResourceId, integration: ResourceId | None = None) -> None:
         integration = integration or self._integration(identity)
@@ -205,21 +209,21 @@ class Control:
             at = epoch_of(str(text))
         except ValueError:
             try:
-                at = self._engine.deps.clock() + parse_duration(str(text))
+                at = self._controller.deps.clock() + parse_duration(str(text))
             except ConfigError:
                 message = f"{str(text)[:60]!r} is no time and no duration"
                 raise UsageError(message, hint="For example 2h, or 2030-01-31T00:00:00Z.") from None
-        if at <= self._engine.deps.clock():
+        if at <= self._controller.deps.clock():
             raise UsageError(f"{text} is past", hint="Give a time that is still to come.")
         return iso(at)
 
     def _audit(self, verb: str, peer: str, identity: ResourceId, **detail: object) -> AuditEntry:
         return AuditEntry(
-            at=self._engine.deps.clock(),
+            at=self._controller.deps.clock(),
             actor=peer,
             verb=verb,
             resource=identity.path,
-            revision=self._engine.live.revision,
+            revision=self._controller.live.revision,
             detail=detail,
         )
 

@@ -1,20 +1,18 @@
-"""The engine: what is live, a slice for each integration, and the status of everything. One per process."""
+"""The controller: reads the source, reconciles one integration at a time, and keeps every status. One per process."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
 from reconciler.engine.compile import integration_of
-from reconciler.engine.conditions import same_but_times
-from reconciler.engine.connections import ClientPool
 from reconciler.engine.context import Context
+from reconciler.engine.current import Current
 from reconciler.engine.journal import TimedResult, log_steps, log_summary, notes_of
 from reconciler.engine.lease import TTL_S, Lease, lease
 from reconciler.engine.reconcile import (
@@ -28,20 +26,17 @@ from reconciler.engine.reconcile import (
     still_fits,
 )
 from reconciler.engine.revision import ActiveRevision, activate_revision, load_revision, merge, restore
-from reconciler.engine.statuses import statuses
-from reconciler.engine.suspensions import Suspensions
-from reconciler.engine.view import Busy, EventStatus, Facts, SourceState, View
-from reconciler.model.errors import ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
+from reconciler.engine.status_manager import StatusManager
+from reconciler.engine.view import Busy, EventStatus, SourceState, View
+from reconciler.model.errors import ReconcilerError, RetryKind, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
-from reconciler.model.resources import Desired, Kind, Resource, ResourceId
-from reconciler.model.status import ResourceStatus
+from reconciler.model.resources import Desired, Kind, ResourceId
 from reconciler.planning.approval import Approval
 from reconciler.planning.removal import out_of_reach
 from reconciler.source.base import Source
 
 JITTER = 0.05
-STATUSES_AT_ONCE = 500
 MAX_LOGGED = 100
 """Problems of a revision that are logged one by one."""
 Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
@@ -49,57 +44,66 @@ Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
 
 
 class Controller:
-    """Looks at Git, reconciles integrations one slice at a time, and keeps the statuses.
+    """Syncs the source, reconciles integrations, and keeps the statuses.
 
-    It holds no truth of its own: dropped and made again, one pass brings everything back.
+    It holds no truth of its own: a new one finds everything again in one pass.
     """
 
     def __init__(self, deps: Context, source: Source, *, read_only: bool = False) -> None:
         self.deps = deps
         self.source = source
-        self.links = ClientPool(deps, read_only=read_only)
-        self.live = ActiveRevision()
-        self.state = SourceState()
-        self.view = View()
+        self.current = Current(deps, read_only=read_only)
         self.on_change: Callable[[], Awaitable[None]] | None = None
+        """Called after every pass."""
+        self.on_slice: Callable[[ReconcileResult, float], None] | None = None
+        """Called with the result and duration (seconds) of every slice."""
+        self.on_step: Callable[[Step], None] | None = None
+        """Called after every remote write."""
         self.read_event_status: Callable[[EventStatus | None], Awaitable[EventStatus]] | None = None
-        """Given what was found before, it looks only at what moves without a pass: queues and executions."""
-        self._read_only = read_only
-        self.secrets = self._resolver({})
-        self._suspensions = Suspensions()
-        self._desired: Desired | None = None
-        """What was read, and is not stored as the last valid revision yet."""
-        self._draining = False
-        self._loaded = False  # what the state remembers is no revision that was read: it may prune nothing
-        self._locks: dict[ResourceId, asyncio.Lock] = {}
+        """Reads the status of events and stages; given an earlier one, it reads only what changes between passes."""
         self.holder = ""
-        """Name of this process among its peers; empty where it is alone."""
+        """Name of this process among its peers; empty if it has none."""
         self.patient = True
-        self.turned = 0  # how often the clock was seen set back: who keeps times of its own then forgets them
+        """Whether a slice waits while a peer holds the integration's lease."""
         self.seen_by_peers: set[ResourceId] = set()
-        """Integrations that some process has looked at, this one or another."""
+        """Integrations that any process has looked at."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
-        self.ended: list[TimedResult] = []
+        self._read_only = read_only
+        self._statuses = StatusManager(self.current)
+        self._desired: Desired | None = None
+        """What was read and is not stored as the last valid revision yet."""
+        self._loaded = False  # specs that the state remembers are no revision that was read: they may prune nothing
+        self._draining = False
+        self._locks: dict[ResourceId, asyncio.Lock] = {}
+        self._ended: list[TimedResult] = []
         """Slices ended since the last summary."""
-        self.on_slice: Callable[[ReconcileResult, float], None] | None = None
-        self._stored: Mapping[ResourceId, ResourceStatus] = {}
-        """The statuses as the state has them."""
-        self._stored_mark: str | None = None
-        self._generations: Mapping[ResourceId, int] = {}
-        self._generations_of: ActiveRevision | None = None
-        self.on_step: Callable[[Step], None] | None = None
+
+    @property
+    def live(self) -> ActiveRevision:
+        """The active revision (`Current.active`)."""
+        return self.current.active
+
+    @property
+    def state(self) -> SourceState:
+        """What is known of the source (`Current.source`)."""
+        return self.current.source
+
+    @property
+    def view(self) -> View:
+        """The newest findings (`Current.view`)."""
+        return self.current.view
 
     # -- the source -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Take up what the state knows: last valid specs, statuses, suspensions."""
-        self._use(await restore(self.deps))
+        self.current.activate(await restore(self.deps))
         self.state.valid = self.live.revision
         applied = await self.deps.store.get_meta("revision.applied")
         self.state.applied = applied or ""
-        await self._read_statuses()
-        await self.refresh_suspensions()
+        await self._statuses.load()
+        await self.current.refresh_suspensions()
 
     async def sync(self, *, activate: bool = True) -> bool:
         """Look at the source; True when another revision, or another content, went live. A failure keeps the last good one.
@@ -125,7 +129,7 @@ class Controller:
         self.state.error = None
         self._loaded = True
         moved = revision.id != self.live.revision or not self.live.complete
-        self._use(await merge(desired, self.deps))
+        self.current.activate(await merge(desired, self.deps))
         self._desired = desired
         if activate:
             await self.activate()
@@ -141,30 +145,6 @@ class Controller:
             await self.deps.store.set_meta("revision.valid", (await activate_revision(self._desired, self.deps)).revision)
         self._desired = None
         self.state.valid = self.live.revision
-
-    def _use(self, live: ActiveRevision) -> None:
-        self.live = live
-        secrets = {r.id: r for r in live.resources.values() if r.id.kind == Kind.SECRET.value}
-        self.secrets = self._resolver(secrets)
-
-    def _resolver(self, secrets: dict[ResourceId, Resource]) -> SecretResolver:
-        config = self.deps.config
-        return SecretResolver(
-            secrets, config.secrets, sandbox=self.deps.sandbox, redactor=self.deps.redactor, reserved=config.own_files
-        )
-
-    async def refresh_suspensions(self) -> None:
-        """Read the suspensions made by command."""
-        self._suspensions = Suspensions(await self.deps.store.suspensions())
-
-    def suspended(self, resource: Resource) -> str:
-        """Return why nothing is begun for ``resource`` now: it, or an Integration it uses, is suspended; empty: it is not."""
-        now = self.deps.clock()
-        for one in (resource.id, *(ref for ref in resource.references if ref.kind == Kind.INTEGRATION.value)):
-            reason = self._suspensions.reason(one, self.live.resources.get(one), now)
-            if reason is not None:
-                return reason if one == resource.id else f"{one} is suspended: {reason}"
-        return ""
 
     # -- work -------------------------------------------------------------------------------------------------------
 
@@ -191,14 +171,17 @@ class Controller:
     async def prepare(self, integration: ResourceId) -> Prepared:
         """Return the plan of one integration, ready for `execute`; nothing is written."""
         return await prepare(
-            ReconcileRequest(integration, ignore_backoff=True, explicit=True), self.setting(), self.links, self.deps
+            ReconcileRequest(integration, ignore_backoff=True, explicit=True),
+            self.reconcile_context(),
+            self.current.clients,
+            self.deps,
         )
 
     async def execute(self, prepared: Prepared) -> ReconcileResult:
         """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
 
         async def work(hold: Lease | None) -> ReconcileResult:
-            setting = self.setting(prepared.setting.live.revision, hold, prepared.setting)
+            setting = self.reconcile_context(prepared.setting.live.revision, hold, prepared.setting)
             return await execute(dataclasses.replace(await still_fits(prepared, self.deps), setting=setting), self.deps)
 
         return await self.exclusively(prepared.integration, work)
@@ -207,11 +190,11 @@ class Controller:
         self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False, approval: Approval | None = None
     ) -> ReconcileResult:
         """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
-        order = ReconcileRequest(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
+        request = ReconcileRequest(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
 
         async def work(hold: Lease | None) -> ReconcileResult:
-            await self.refresh_suspensions()
-            return await run_slice(order, self.setting(self.live.revision, hold), self.links, self.deps)
+            await self.current.refresh_suspensions()
+            return await run_slice(request, self.reconcile_context(self.live.revision, hold), self.current.clients, self.deps)
 
         return await self.exclusively(integration, work)
 
@@ -236,19 +219,8 @@ class Controller:
         lock = self._locks.get(integration)
         return lock is not None and lock.locked()
 
-    async def look_at_clock(self) -> int:
-        """Pull back what waits for a time that a clock set back has put far away; returns `turned`."""
-        now = await self.deps.store.now()
-        back_s = await self.deps.store.look_at_clock(now)
-        if back_s:
-            self.turned += 1
-            self.view.next_at = dict.fromkeys(self.view.next_at, now)
-            self.links.pull_back(back_s)
-            self.deps.log.warning("clock_set_back", seconds=round(back_s))
-        return self.turned
-
     async def _work(self, integration: ResourceId, work: Work, hold: Lease | None) -> ReconcileResult:
-        await self.look_at_clock()
+        await self.current.check_clock()
         began = self.deps.clock()
         result = await work(hold)
         try:
@@ -259,17 +231,17 @@ class Controller:
             self.view.results[integration] = result
             self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
         now = self.deps.clock()
-        self.ended.append(TimedResult(result, began, now))
+        self._ended.append(TimedResult(result, began, now))
         self.counts[integration] = self.counts.get(integration, 0) + 1
         if self.on_slice is not None:
             self.on_slice(result, now - began)
         return result
 
-    def setting(
+    def reconcile_context(
         self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None
     ) -> ReconcileContext:
         """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
-        live, secrets, suspensions = self.live, self.secrets, self._suspensions
+        live, secrets, suspensions = self.live, self.current.secrets, self.current.suspensions
         if before is not None:
             live, secrets, suspensions = before.live, before.secrets, before.suspensions
 
@@ -315,53 +287,25 @@ class Controller:
             if value["by"] != self.holder:
                 self.view.results.pop(integration, None)
             self.seen_by_peers.add(integration)
-        await self._read_statuses()
-
-    async def _read_statuses(self) -> None:
-        """Take the statuses from the state, where any process has stored another since we read or stored them."""
-        mark = await self.deps.store.statuses_mark()
-        if mark != self._stored_mark:
-            self.view.statuses = self._stored = await self.deps.store.statuses()
-            self._stored_mark = mark
+        await self._statuses.load()
 
     async def finish_pass(self) -> None:
         """Compute every status once, store and publish it."""
         if self.holder:
             await self._catch_up()
-        await self._try_secrets()
+        await self._statuses.check_secrets()
         known = await self.integrations()
-        gone = [one for one in self.view.results if one not in known]
-        for one in gone:
-            self.view.results.pop(one)
+        for gone in [identity for identity in self.view.results if identity not in known]:
+            del self.view.results[gone]
         await self.refresh_outside(whole=True)
-        facts = Facts(self.live, dict(self.view.results), self.view.secrets, dict(self.view.next_at), self.view.outside)
-        # On a thread: thousands of resources take longer than a delivery may wait for the event loop.
-        now, generations = self.deps.clock(), await self._known_generations()
-        self.view.statuses = await asyncio.to_thread(statuses, facts, self.view.statuses, generations, now)
-        self.view.passed_at = self.deps.clock()
+        await self._statuses.compute(among_peers=bool(self.holder))
         if not self._read_only:
-            await self._store_statuses(self.view.statuses)
+            await self._statuses.save()
             if self._all_settled():
                 self.state.applied = self.live.revision
                 await self.deps.store.set_meta("revision.applied", self.live.revision)
         if self.on_change is not None:
             await self.on_change()
-
-    async def _known_generations(self) -> Mapping[ResourceId, int]:
-        """Return the generations: read again where another revision went live, here or at a peer."""
-        if self._generations_of is not self.live or self.holder:
-            live = self.live
-            self._generations = await self.deps.store.generations()
-            self._generations_of = live
-        return self._generations
-
-    async def _store_statuses(self, found: Mapping[ResourceId, ResourceStatus]) -> None:
-        """Store the statuses that changed, part by part: what comes in between does not wait for all of them."""
-        changed, gone = await asyncio.to_thread(_changed, self._stored, found)
-        for start in range(0, max(len(changed), len(gone)), STATUSES_AT_ONCE):
-            part = slice(start, start + STATUSES_AT_ONCE)
-            self._stored_mark = await self.deps.store.save_statuses(changed[part], gone=gone[part])
-        self._stored = found
 
     async def refresh_outside(self, *, whole: bool = False) -> None:
         """Read what is known of events and stages; ``whole``: what only a pass shows, too."""
@@ -375,21 +319,6 @@ class Controller:
             and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
             for r in self.view.results.values()
         )
-
-    async def _try_secrets(self) -> None:
-        """Read every declared value: what is missing is said on the Secret itself, too."""
-        self.view.secrets = await self.deps.store.run(self._missing_secrets)
-
-    def _missing_secrets(self) -> dict[ResourceId, ReconcilerError]:
-        missing: dict[ResourceId, ReconcilerError] = {}
-        for resource in self.live.resources.values():
-            if resource.id.kind != Kind.SECRET.value:
-                continue
-            try:
-                self.secrets.check(resource)
-            except SecretUnavailable as error:
-                missing[resource.id] = error
-        return missing
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
@@ -455,18 +384,10 @@ class Controller:
 
     def log_summary(self) -> None:
         """Log what the slices since the last summary did, and when the next is due."""
-        ended, self.ended = tuple(self.ended), []
+        ended, self._ended = tuple(self._ended), []
         now = self.deps.clock()
         soonest = min((self.view.next_at.get(one.result.integration, now) for one in ended), default=now)
         log_summary(self.deps.log, ended, revision=self.live.revision, next_in_s=soonest - now)
-
-
-def _changed(
-    stored: Mapping[ResourceId, ResourceStatus], found: Mapping[ResourceId, ResourceStatus]
-) -> tuple[list[ResourceStatus], list[ResourceId]]:
-    """Return the statuses that are to be stored, and which are to be dropped. The time of the next look is not kept."""
-    changed = [row for identity, row in found.items() if (old := stored.get(identity)) is None or not same_but_times(row, old)]
-    return changed, [identity for identity in stored if identity not in found]
 
 
 __all__ = ["Busy", "Controller", "SourceState", "View", "Work"]

@@ -58,12 +58,18 @@ class Beats:
 
 
 class Loop:
-    """Drives an `Controller` for ever: the daemon's work between its signals."""
+    """Drives a `Controller` for ever: the daemon's work between its signals."""
 
     def __init__(
-        self, engine: Controller, runtime: Runtime, deps: Context, *, publish: Callable[[], Any], monotonic: Callable[[], float]
+        self,
+        controller: Controller,
+        runtime: Runtime,
+        deps: Context,
+        *,
+        publish: Callable[[], Any],
+        monotonic: Callable[[], float],
     ) -> None:
-        self.engine = engine
+        self.controller = controller
         self.beats = Beats()
         self.first_pass_done = False
         self.metrics_slices = 0
@@ -107,7 +113,7 @@ class Loop:
         ``force``: what waits for its next try is tried now; ``explicit``: and what was refused for good. ``token``: peers that
         ask with the same one ask for one slice.
         """
-        for one in await self.engine.integrations() if integrations is None else tuple(integrations):
+        for one in await self.controller.integrations() if integrations is None else tuple(integrations):
             if force or explicit:
                 self._force.add(one)
             if explicit:
@@ -128,7 +134,7 @@ class Loop:
         self._again.discard(integration)
         try:
             await self._same_revision()
-            result = await self.engine.slice(integration, ignore_backoff=force, explicit=explicit)
+            result = await self.controller.slice(integration, ignore_backoff=force, explicit=explicit)
             if isinstance(result.error, Busy):  # what was asked for is not done: a peer works on what it saw before
                 asyncio.get_running_loop().call_later(BUSY_AGAIN_S, self._soon, integration)
         finally:
@@ -140,15 +146,15 @@ class Loop:
                 await self.trigger([integration])
 
     def _soon(self, integration: ResourceId) -> None:
-        self.engine.view.next_at[integration] = 0.0
+        self.controller.view.next_at[integration] = 0.0
         self._asked_again.add(integration)
 
     async def _same_revision(self) -> None:
         """Among peers one sees a commit first: whoever works on a slice looks at Git again when it is not the one that is live here."""
-        if self.engine.holder:
+        if self.controller.holder:
             known = await self._deps.store.get_meta("revision.valid")
-            if known and known != self.engine.live.revision:
-                await self.engine.sync()
+            if known and known != self.controller.live.revision:
+                await self.controller.sync()
 
     # -- loops ------------------------------------------------------------------------------------------------------
 
@@ -178,11 +184,13 @@ class Loop:
         while True:
             self.beats.beat("git", self._monotonic(), config.source.interval * 2 + 300)
             failpoint("loop-git")
-            moved = await self.engine.sync()
-            self._failed_syncs = 0 if self.engine.state.error is None else self._failed_syncs + 1
+            moved = await self.controller.sync()
+            self._failed_syncs = 0 if self.controller.state.error is None else self._failed_syncs + 1
             if moved or not self.first_pass_done:
                 # Peers that see the same commit ask for the same slices; a start asks for its own.
-                token = f"commit-{self.engine.live.revision}" if moved and self.engine.holder and self.first_pass_done else ""
+                token = (
+                    f"commit-{self.controller.live.revision}" if moved and self.controller.holder and self.first_pass_done else ""
+                )
                 await self.trigger(force=moved, token=token)
             self.touch(statuses=True)
             pause = config.source.interval * random.uniform(0.95, 1.05)  # noqa: S311 - jitter
@@ -195,7 +203,7 @@ class Loop:
 
     async def _watch(self) -> None:
         """A local folder tells of itself; a remote never does, and is polled."""
-        async for _ in self.engine.source.changes():
+        async for _ in self.controller.source.changes():
             self.poll_now()
         await asyncio.Event().wait()
 
@@ -204,19 +212,19 @@ class Loop:
             await self._look_at_clock()
             now = self._deps.clock()
             self.beats.beat("due", self._monotonic())
-            if self.engine.holder:
+            if self.controller.holder:
                 await self._due_among_peers()
                 await asyncio.sleep(1.0)
                 continue
-            due = [one for one, at in self.engine.view.next_at.items() if at <= now and one not in self._waiting]
+            due = [one for one, at in self.controller.view.next_at.items() if at <= now and one not in self._waiting]
             if due:
                 await self.trigger(due)
-            waiting = self.engine.soonest() - now
+            waiting = self.controller.soonest() - now
             await asyncio.sleep(min(1.0, max(0.05, waiting)))
 
     async def _look_at_clock(self) -> None:
         try:
-            turned = await self.engine.look_at_clock()
+            turned = await self.controller.current.check_clock()
         except StateError as error:
             self._deps.log.error("clock_not_noted", code=error.code, error=error.message)
             return
@@ -226,7 +234,7 @@ class Loop:
 
     async def _due_among_peers(self) -> None:
         """What is due stands in the state, by the database's clock; the id of the ask is made of it, so that it is one over all peers."""
-        due_at = await self.engine.due()
+        due_at = await self.controller.due()
         now = await self._deps.store.now()
         for one, at in due_at.items():
             if at <= now and one not in self._waiting:
@@ -242,18 +250,20 @@ class Loop:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), heartbeat)
                 await asyncio.sleep(PUBLISH_S)
-            dirty = self._dirty.is_set() or bool(self.engine.holder)
+            dirty = self._dirty.is_set() or bool(self.controller.holder)
             self._dirty.clear()
             self._news.clear()
             if dirty:
-                await self.engine.finish_pass()
-                self.engine.log_summary()
+                await self.controller.finish_pass()
+                self.controller.log_summary()
                 await self._note_first_pass()
             else:
-                await self.engine.refresh_outside()
+                await self.controller.refresh_outside()
             await self._publish()
 
     async def _note_first_pass(self) -> None:
-        if not self.first_pass_done and not self.engine.live.empty and self.engine.state.error is None:
-            todo = await self.engine.integrations()
-            self.first_pass_done = all(one in self.engine.view.results or one in self.engine.seen_by_peers for one in todo)
+        if not self.first_pass_done and not self.controller.live.empty and self.controller.state.error is None:
+            todo = await self.controller.integrations()
+            self.first_pass_done = all(
+                one in self.controller.view.results or one in self.controller.seen_by_peers for one in todo
+            )

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reconciler.engine.connections import Client
 from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.lease import Lease
 from reconciler.engine.reconcile import Prepared, ReconcileRequest, ReconcileResult, prepare, run_slice
-from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Orphan
@@ -22,54 +21,43 @@ TAKES = frozenset({Action.RECORD, Action.REMARK, Action.ADOPT, Action.UPDATE})
 """What finds or takes over objects that exist: never a create, never a delete."""
 
 
-async def link_of(engine: Controller, integration: ResourceId) -> Client:
-    """Return the authenticated client of ``integration``; raises `ReconcilerError`."""
-    stored = await engine.deps.store.connections()
-    return await engine.links.link(integration, engine.live, stored, engine.secrets)
-
-
-async def find_again(engine: Controller, integration: ResourceId) -> Prepared:
+async def find_again(controller: Controller, integration: ResourceId) -> Prepared:
     """Find what is ours after a lost state: by marker, and by natural key where a type has no marker. Creates and deletes nothing."""
 
     def takes(change: Change) -> bool:
         return change.action in TAKES and change.external_id is not None
 
-    order = ReconcileRequest(integration, prune=False, ignore_backoff=True, claim=True, keep=takes)
-    return await prepare(order, engine.setting(), engine.links, engine.deps)
+    request = ReconcileRequest(integration, prune=False, ignore_backoff=True, claim=True, keep=takes)
+    return await prepare(request, controller.reconcile_context(), controller.current.clients, controller.deps)
 
 
 async def adopt(
-    engine: Controller, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
+    controller: Controller, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
 ) -> list[Mapping[str, str]]:
     """Take over what exists for ``resource``; raises `ReconcilerError` when nothing, or more than one object, matches."""
-    manifest = engine.live.resources[resource]
+    manifest = controller.live.resources[resource]
     willing = dataclasses.replace(
         manifest,
         lifecycle=msgspec.structs.replace(
             manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id
         ),
     )
-    live = ActiveRevision(
-        engine.live.revision,
-        {**engine.live.resources, resource: willing},
-        engine.live.kept,
-        engine.live.problems,
-        engine.live.complete,
-    )
+    revision = dataclasses.replace(controller.live, resources={**controller.live.resources, resource: willing})
 
     def mine(change: Change) -> bool:
         return change.resource == resource and change.action is Action.ADOPT
 
-    deps = engine.deps
+    deps = controller.deps
     await deps.store.append_audit(
-        [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=live.revision)],
+        [AuditEntry(at=deps.clock(), actor=peer, verb="adopt", resource=resource.path, revision=revision.revision)],
     )
 
     async def work(hold: Lease | None) -> ReconcileResult:
-        order = ReconcileRequest(integration, prune=False, ignore_backoff=True, keep=mine)
-        return await run_slice(order, dataclasses.replace(engine.setting(None, hold), live=live), engine.links, deps)
+        request = ReconcileRequest(integration, prune=False, ignore_backoff=True, keep=mine)
+        context = dataclasses.replace(controller.reconcile_context(None, hold), live=revision)
+        return await run_slice(request, context, controller.current.clients, deps)
 
-    result = await engine.exclusively(integration, work)
+    result = await controller.exclusively(integration, work)
     if result.error is not None:
         raise result.error
     done: list[Mapping[str, str]] = [
@@ -94,9 +82,9 @@ def _scopes_of(resource: ResourceId, result: ReconcileResult) -> set[Scope]:
     return {one.scope for one in result.compiled.objects if one.resource == resource}
 
 
-async def delete_orphan(engine: Controller, integration: ResourceId, orphan: Orphan) -> None:
+async def delete_orphan(current: Current, integration: ResourceId, orphan: Orphan) -> None:
     """Delete an object that carries our mark and is not declared, with its audit row first."""
-    deps, link = engine.deps, await link_of(engine, integration)
+    deps, client = current.context, await current.client(integration)
     entry = AuditEntry(
         at=deps.clock(),
         actor=deps.actor,
@@ -107,15 +95,15 @@ async def delete_orphan(engine: Controller, integration: ResourceId, orphan: Orp
         detail={"scope": str(orphan.scope)},
     )
     await deps.store.append_audit([entry])
-    await link.driver.types[orphan.scope.type].delete(link.api, orphan.scope, orphan.external_id)
+    await client.driver.types[orphan.scope.type].delete(client.api, orphan.scope, orphan.external_id)
     await deps.store.append_audit([dataclasses.replace(entry, at=deps.clock(), outcome="done")])
 
 
-async def ping(engine: Controller, record: RecordedObject) -> bool:
+async def ping(current: Current, record: RecordedObject) -> bool:
     """Ask the provider for a test delivery of a hook; False where it has none."""
-    link = await link_of(engine, record.integration)
-    send = getattr(link.driver.types[record.scope.type], "ping", None)
+    client = await current.client(record.integration)
+    send = getattr(client.driver.types[record.scope.type], "ping", None)
     if send is None:
         return False
-    await send(link.api, record.scope, record.external_id)
+    await send(client.api, record.scope, record.external_id)
     return True

@@ -19,7 +19,7 @@ import orjson
 
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.statusfile import DaemonInfo, Moment
 from reconciler.model.resources import ResourceId
@@ -62,8 +62,8 @@ class _Rows:
 class Publisher:
     """The status document of one process: as bytes (`encoded`), and as the file (`publish`)."""
 
-    def __init__(self, engine: Controller, redactor: Redactor, path: Path) -> None:
-        self._engine = engine
+    def __init__(self, current: Current, redactor: Redactor, path: Path) -> None:
+        self._current = current
         self._redactor = redactor
         self._path = path
         self._lock = threading.Lock()
@@ -89,21 +89,21 @@ class Publisher:
 
     async def publish(self, info: DaemonInfo) -> None:
         """Write the file, and the snapshot where another revision is live. Raises OSError."""
-        seen = statusfile.moment(self._engine, info, time.time())
+        seen = statusfile.moment(self._current, info, time.time())
         await asyncio.to_thread(self._publish, seen)
-        live = self._engine.live
+        live = self._current.active
         if live.revision != self._snapshot_of:
             await asyncio.to_thread(self._write_snapshot, live)
             self._snapshot_of = live.revision
 
     async def encoded(self, info: DaemonInfo) -> bytes:
         """Return the document as it may be shown, as JSON."""
-        seen = statusfile.moment(self._engine, info, time.time())
+        seen = statusfile.moment(self._current, info, time.time())
         return await asyncio.to_thread(lambda: b"".join(self._parts(seen)))
 
     def row(self, identity: ResourceId) -> Mapping[str, Any] | None:
         """Return the row of one resource, not redacted; None where it has none."""
-        status = self._engine.view.statuses.get(identity)
+        status = self._current.view.statuses.get(identity)
         return statusfile.resource_row(status) if status is not None else None
 
     # -- on a thread ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.codec import resource_to_json
 from reconciler.model.errors import AuthFailed
@@ -51,24 +51,24 @@ class Moment:
     """Replaced as a whole by every pass, never changed: the same object is the same rows."""
 
 
-def moment(engine: Controller, daemon: DaemonInfo, now: float) -> Moment:
+def moment(current: Current, daemon: DaemonInfo, now: float) -> Moment:
     """Return what there is to show now."""
     return Moment(
         daemon,
         now,
-        _source(engine),
-        {name: getattr(engine.view.outside, name) for name in ("pending", "failed", "quarantined")},
-        tuple(_credentials(engine)),
-        tuple(plan for result in _results(engine) if (plan := result.plan) is not None),
-        engine.view.outside.stages,
-        engine.view.outside.schedules,
-        engine.view.statuses,
+        _source(current),
+        {name: getattr(current.view.outside, name) for name in ("pending", "failed", "quarantined")},
+        tuple(_credentials(current)),
+        tuple(plan for result in _results(current) if (plan := result.plan) is not None),
+        current.view.outside.stages,
+        current.view.outside.schedules,
+        current.view.statuses,
     )
 
 
-def document(engine: Controller, daemon: DaemonInfo, now: float) -> dict[str, Any]:
+def document(current: Current, daemon: DaemonInfo, now: float) -> dict[str, Any]:
     """Return the document of interface.md (``StatusReport``), not redacted."""
-    seen = moment(engine, daemon, now)
+    seen = moment(current, daemon, now)
     rows = sorted(seen.statuses.values(), key=lambda status: status.id)
     return {
         **head_of(seen),
@@ -98,12 +98,12 @@ def head_of(seen: Moment) -> dict[str, Any]:
     }
 
 
-def _results(engine: Controller) -> list[Any]:
-    return [engine.view.results[key] for key in sorted(engine.view.results)]
+def _results(current: Current) -> list[Any]:
+    return [current.view.results[key] for key in sorted(current.view.results)]
 
 
-def _source(engine: Controller) -> dict[str, Any]:
-    state, config = engine.state, engine.deps.config.source
+def _source(current: Current) -> dict[str, Any]:
+    state, config = current.source, current.context.config.source
     error = state.error
     row: dict[str, Any] = {
         "url": config.url,
@@ -117,7 +117,7 @@ def _source(engine: Controller) -> dict[str, Any]:
         "error": {"code": error.code, "message": error.message, "hint": error.hint} if error is not None else None,
         "problems": [
             {"location": str(p.location), "code": p.code, "message": p.message, "severity": p.severity.value}
-            for p in engine.live.problems[:100]
+            for p in current.active.problems[:100]
         ],
         "notices": list(state.notices[:20]),
     }
@@ -160,14 +160,14 @@ def plan_row(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _credentials(engine: Controller) -> list[dict[str, Any]]:
+def _credentials(current: Current) -> list[dict[str, Any]]:
     rows = []
-    for result in _results(engine):
+    for result in _results(current):
         report = result.credential
         refused = isinstance(result.error, AuthFailed)
         if report is None and not refused:
             continue
-        budget = engine.links.rate_of(result.integration)
+        budget = current.clients.rate_of(result.integration)
         rows.append(
             {
                 "name": result.integration.path,

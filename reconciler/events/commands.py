@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from reconciler.engine.control import parse_resource
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.events.naming import key_id, made_id
 from reconciler.events.recovery import Sweep
 from reconciler.events.routing import BY
@@ -76,9 +76,9 @@ class NotCounted(ReconcilerError):
 class Commands:
     """Verbs. ``wake_events`` and ``wake_stages`` make the loops of this process look at once."""
 
-    def __init__(self, engine: Controller, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
-        self._engine = engine
-        self._deps = engine.deps
+    def __init__(self, current: Current, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
+        self._current = current
+        self._context = current.context
         self._sweep = sweep
         self._wake_events = wake_events
         self._wake_stages = wake_stages
@@ -87,7 +87,7 @@ class Commands:
 
     async def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """List events, newest first: ``source``, ``state``, ``before`` (an id), ``limit``."""
-        store = self._deps.store
+        store = self._context.store
         name = str(request.get("source") or "")
         source = self._find(name if "/" in name else f"{Kind.EVENT_SOURCE.value}/{name}").path if name else ""
         states = (str(request["state"]),) if request.get("state") else ()
@@ -106,7 +106,7 @@ class Commands:
 
     async def event(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Show one event with its payload and what it led to; ``id`` is ours, the sender's, or the key it was made with."""
-        store = self._deps.store
+        store = self._context.store
         found = await store.event(str(request["id"])) or await store.event(key_id(str(request["id"])))
         if found is None:
             raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
@@ -117,7 +117,7 @@ class Commands:
             payload = orjson.loads(body)
         except orjson.JSONDecodeError:
             payload = None
-        payload = None if too_deep(payload, SHOWN_DEPTH) else self._deps.redactor.redact_json(payload)
+        payload = None if too_deep(payload, SHOWN_DEPTH) else self._context.redactor.redact_json(payload)
         unreported = [
             {"item": one.id, "kind": kind, "reason": why}
             for one in items
@@ -131,7 +131,7 @@ class Commands:
 
         What waits is on the first page.
         """
-        store = self._deps.store
+        store = self._context.store
         stage = self._find(str(request["stage"]), Kind.STAGE).path if request.get("stage") else ""
         limit, state, before = _limit(request), str(request.get("state") or ""), str(request.get("before") or "")
         waiting = state in ("", "queued") and not before
@@ -152,7 +152,7 @@ class Commands:
 
     async def execution(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Show an item or an execution with everything that belongs to it."""
-        store = self._deps.store
+        store = self._context.store
         item, execution = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
@@ -173,20 +173,20 @@ class Commands:
 
     async def _runs(self, item: Item) -> dict[str, Any]:
         """Return what runs, or ran, for an item: all but secrets, which are read at the start only."""
-        payload = await self._deps.store.pinned(item.spec_digest)
+        payload = await self._context.store.pinned(item.spec_digest)
         shown = runs_view(item, resource_from_json(payload)) if payload is not None else {}
-        found: dict[str, Any] = self._deps.redactor.redact_json(shown)
+        found: dict[str, Any] = self._context.redactor.redact_json(shown)
         return found
 
     async def _previous(self, item: Item, runs: list[Execution]) -> dict[str, Any] | None:
         """Return what the stage ran before ``item``."""
-        store = self._deps.store
+        store = self._context.store
         began = runs[0].created_at if runs else await store.now()
         found = await store.finished_before(item.stage, began, item.id)
         return previous_view(found, await store.item(found.item_id)) if found is not None else None
 
     async def _without_target(self, item: Item) -> Mapping[str, str]:
-        payload = await self._deps.store.pinned(item.spec_digest)
+        payload = await self._context.store.pinned(item.spec_digest)
         if payload is None:
             return {}
         return {kind.value: why for kind, why in statuses.without_target(item, resource_from_json(payload).spec).items()}
@@ -195,7 +195,7 @@ class Commands:
         """Return where the page that ended with ``before`` ended."""
         if not before:
             return None
-        one = await self._deps.store.execution(before)
+        one = await self._context.store.execution(before)
         if one is None:
             raise NoSuch(f"no execution {before} to continue from", hint="Begin again without `before`.")
         return one.created_at, one.id
@@ -204,7 +204,7 @@ class Commands:
 
     async def trigger(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Make an event of a source: ``source``, ``payload`` (an object), ``type``."""
-        source = self._engine.live.resources.get(self._find(str(request["source"]), Kind.EVENT_SOURCE))
+        source = self._current.active.resources.get(self._find(str(request["source"]), Kind.EVENT_SOURCE))
         if source is None or source.spec.get("type") not in TRIGGERED:
             raise ReconcilerError(
                 f"{request['source']} cannot be triggered: its events come from its provider",
@@ -221,7 +221,7 @@ class Commands:
         body = orjson.dumps({**payload, **({} if "type" in payload else {"type": str(request.get("type") or "manual")})})
         if len(body) > MAX_PAYLOAD:
             raise UsageError(f"the payload is larger than {MAX_PAYLOAD} bytes")
-        now = await self._deps.store.now()
+        now = await self._context.store.now()
         event = Event(
             id=new_event_id(now),
             source=source.id,
@@ -233,14 +233,14 @@ class Commands:
             occurred_at=now,
             headers={BY: who},
         )
-        await self._deps.store.append_audit([self._audit("trigger", who, source.id, event=event.id)])
-        stored = (await self._deps.store.add_events([Arrival(event, body)]))[0]
+        await self._context.store.append_audit([self._audit("trigger", who, source.id, event=event.id)])
+        stored = (await self._context.store.add_events([Arrival(event, body)]))[0]
         self._wake_events()
         return {"event": stored.event_id, "new": stored.new}
 
     async def approve(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Approve an item: ``id``, and ``digest`` of what was reviewed (optional). Never twice by one person."""
-        store = self._deps.store
+        store = self._context.store
         item, _ = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
@@ -264,7 +264,7 @@ class Commands:
 
     async def cancel(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Take an item out of its queue, or end an execution, outside too: ``id``."""
-        store = self._deps.store
+        store = self._context.store
         item, execution = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
@@ -293,7 +293,7 @@ class Commands:
 
         One repetition at a time: while one waits or runs there is no other. Equal keys are one repetition for good.
         """
-        store = self._deps.store
+        store = self._context.store
         item, execution = await self._one(str(request["id"]))
         if item is None:
             raise await self._no_such(str(request["id"]))
@@ -319,7 +319,7 @@ class Commands:
 
     async def replay(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Hand a stored event on anew, by the manifests as they are now; what it led to before is not repeated. ``id``."""
-        store = self._deps.store
+        store = self._context.store
         found = await store.event(str(request["id"]))
         if found is None:
             raise NoSuch(f"no event {request['id']}", hint="See `reconciler events`; they are kept for `retention.inbox`.")
@@ -327,7 +327,7 @@ class Commands:
         await store.append_audit([self._audit("replay", who, event.source, event=event.id)])
         if not await store.replay_event(event.id):
             raise Waits(f"{event.id} waits to be handed on already", hint=f"See `reconciler events {event.id}`.")
-        self._deps.log.info(
+        self._context.log.info(
             "event_replayed",
             kind=event.source.kind,
             name=event.source.name,
@@ -341,7 +341,7 @@ class Commands:
     async def redeliver(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Look for missed deliveries now: ``source`` (optional), ``since`` (seconds back, optional)."""
         only = self._find(str(request["source"]), Kind.EVENT_SOURCE) if request.get("source") else None
-        now = await self._deps.store.now()
+        now = await self._context.store.now()
         since = now - float(request["since"]) if request.get("since") else None
         found = await self._sweep.run(only, since=since)
         self._wake_events()
@@ -362,7 +362,7 @@ class Commands:
 
     async def _one(self, identity: str) -> tuple[Item | None, Execution | None]:
         """Return the item, or the execution with its item; raises `NoSuch` for an id that neither has."""
-        store = self._deps.store
+        store = self._context.store
         item = await store.item(identity)
         if item is not None:
             return item, None
@@ -373,7 +373,7 @@ class Commands:
 
     async def _no_such(self, identity: str) -> NoSuch:
         """Return the error for an id that is not known, with ids that are near it, else with what waits."""
-        store = self._deps.store
+        store = self._context.store
         items = await store.items(limit=_NEAR)
         known = [one.id for one in items] + [one.id for one in await store.executions(limit=_NEAR)]
         near = difflib.get_close_matches(identity, known, n=3, cutoff=0.8)
@@ -382,20 +382,20 @@ class Commands:
 
     async def _waiting(self) -> str:
         """Return a hint that names what waits for somebody, or for anything."""
-        queued = await self._deps.store.items(states=("queued",), limit=_NEAR)
+        queued = await self._context.store.items(states=("queued",), limit=_NEAR)
         asked = [one for one in queued if one.reason == "approval"] or queued
         shown = ", ".join(f"{one.id} ({one.stage.name}: {one.reason or 'new'})" for one in asked[:5])
         more = f" and {len(asked) - 5} more" if len(asked) > 5 else ""
         return f"Waiting: {shown}{more}. See `reconciler executions`." if shown else "Nothing waits. See `reconciler executions`."
 
     async def _pinned(self, item: Item) -> Resource:
-        payload = await self._deps.store.pinned(item.spec_digest)
+        payload = await self._context.store.pinned(item.spec_digest)
         if payload is None:
             raise NoSuch(f"the configuration of {item.id} is gone")
         return resource_from_json(payload)
 
     def _find(self, text: str, kind: Kind | None = None) -> ResourceId:
-        known = set(self._engine.live.resources)
+        known = set(self._current.active.resources)
         identity = parse_resource(text if "/" in text or kind is None else f"{kind.value}/{text}", known)
         if identity not in known:
             near = Guesses().nearest(str(identity), [str(one) for one in known])
@@ -410,11 +410,11 @@ class Commands:
 
     def _audit(self, verb: str, who: str, identity: ResourceId, **detail: object) -> AuditEntry:
         return AuditEntry(
-            at=self._deps.clock(),
+            at=self._context.clock(),
             actor=who,
             verb=verb,
             resource=identity.path,
-            revision=self._engine.live.revision,
+            revision=self._current.active.revision,
             detail=detail,
         )
 

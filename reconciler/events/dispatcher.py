@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from reconciler.drivers.registry import driver_for
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.evaluator import EvaluatorFailed
 from reconciler.events.endpoints import integration_path, source_type
 from reconciler.events.group_commit import at_fault
@@ -66,7 +66,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        engine: Controller,
+        current: Current,
         judge: Judge,
         *,
         holder: str,
@@ -75,7 +75,7 @@ class Dispatcher:
         beat: Callable[[], None],
         under_load: Crowded,
     ) -> None:
-        self._engine = engine
+        self._current = current
         self._judge = judge
         self._holder = holder
         self._counts: dict[str, int] = {}
@@ -108,7 +108,7 @@ class Dispatcher:
                 again = handed_on > 0  # a batch is bounded by bytes too: there may be more
                 await self._end_joins()
             except (StateError, EvaluatorFailed) as error:
-                self._engine.deps.log.error("events_paused", code=error.code, error=error.message)
+                self._current.context.log.error("events_paused", code=error.code, error=error.message)
                 again = False
             if 1 < handed_on < BATCH:
                 await asyncio.sleep(LOOK_S)  # more come in all the time: let some of them share the next turn
@@ -128,7 +128,7 @@ class Dispatcher:
 
     async def turn(self) -> int:
         """Hand on one batch, and one event of those whose last attempt did not end; returns how many events there were."""
-        if self._engine.live.empty:
+        if self._current.active.empty:
             return 0  # nobody knows yet who wants what: an event handed on now would be lost for everyone
         await self._take_back()
         return await self._untried() + await self._suspect()
@@ -136,7 +136,7 @@ class Dispatcher:
     async def _untried(self) -> int:
         """Hand on the oldest events that were not tried yet, but those of a source that is in trouble: they are tried alone."""
         apart = frozenset(source for source in self._trouble if self._in_trouble(source))
-        batch = await self._engine.deps.store.run(self._look, apart)
+        batch = await self._current.context.store.run(self._look, apart)
         if not batch.pending:
             return 0
         self._counts = dict.fromkeys((event.id for event, _ in batch.pending if event.source not in apart), 0)
@@ -148,8 +148,8 @@ class Dispatcher:
 
     async def _suspect(self) -> int:
         """Try one event alone whose last attempt did not end; the attempt is counted first, and after a few it is put aside."""
-        deps = self._engine.deps
-        found = await deps.store.suspect(self._holder)
+        context = self._current.context
+        found = await context.store.suspect(self._holder)
         if found is None:
             return 0
         event, body, count = found
@@ -159,19 +159,19 @@ class Dispatcher:
             why = stops[-1].why if stops else f"the process ended at each of {count} attempts"
             await self._quarantine(event, skip, why)
             return 1
-        await deps.store.begin_attempts({event.id: count + 1}, self._holder)
+        await context.store.begin_attempts({event.id: count + 1}, self._holder)
         self._counts = {event.id: count}
-        same, now = await deps.store.run(lambda: (deps.store.sync.same_before([event]), deps.store.sync.now()))
+        same, now = await context.store.run(lambda: (context.store.sync.same_before([event]), context.store.sync.now()))
         await self._hand_on(_Batch([(event, body)], same, now), skip=skip)
         self._counts = {}
         return 1
 
     async def _take_back(self) -> None:
         """Put right the counts of attempts that were broken off for a reason which was not the events'."""
-        counts, deps = self._counts, self._engine.deps
+        counts, context = self._counts, self._current.context
         if counts:
-            await deps.store.forget_attempts([one for one, count in counts.items() if not count])
-            await deps.store.begin_attempts({one: count for one, count in counts.items() if count}, self._holder)
+            await context.store.forget_attempts([one for one, count in counts.items() if not count])
+            await context.store.begin_attempts({one: count for one, count in counts.items() if count}, self._holder)
             self._counts = {}
 
     async def _quarantine(self, event: Event, skip: frozenset[str], why: str) -> None:
@@ -184,22 +184,22 @@ class Dispatcher:
     def _log_quarantine(self, event: Event, why: str) -> None:
         self._stops.pop(event.id, None)
         source = event.source
-        self._engine.deps.log.error(
+        self._current.context.log.error(
             "event_quarantined", kind=source.kind, name=source.name, canvas=source.canvas, event_id=event.id, error=why
         )
 
     def _in_trouble(self, source: ResourceId) -> bool:
         """Whether the worker was stopped at an event of ``source`` a short while ago, at this revision."""
         revision, until = self._trouble.get(source, ("", 0.0))
-        return revision == self._engine.live.revision and asyncio.get_running_loop().time() < until
+        return revision == self._current.active.revision and asyncio.get_running_loop().time() < until
 
     async def _hand_on(self, batch: _Batch, skip: frozenset[str] = frozenset()) -> None:
-        deps = self._engine.deps
+        context = self._current.context
         wiring = self.wiring()
         pending, now = batch.pending, batch.now
         last = await self._last(pending, wiring)
         runs = self._runs(pending)
-        behind = await deps.store.stages_behind({run[:2] for run in runs.values()}) if runs else {}
+        behind = await context.store.stages_behind({run[:2] for run in runs.values()}) if runs else {}
         routings = {
             event.id: found
             for event, body in pending
@@ -226,9 +226,9 @@ class Dispatcher:
         failpoint("events-after-settle")
         self._counts = {}
         for integration, external_id, attempt in set(runs.values()):  # looked at now instead of at their next turn
-            await deps.store.hint(integration, external_id, now)
+            await context.store.hint(integration, external_id, now)
             if attempt > 1:
-                await deps.store.hint_again(integration, external_id, attempt, now)
+                await context.store.hint_again(integration, external_id, attempt, now)
         await self._tell(settled, now)
         for event, _ in pending:
             if (found := routings.get(event.id)) is not None and found.state is EventState.QUARANTINED:
@@ -240,11 +240,11 @@ class Dispatcher:
         """Remember where the worker was stopped: what is tried alone is tried without it the next time."""
         event = stopped.job.event
         until = asyncio.get_running_loop().time() + TROUBLE_S
-        self._trouble[event.source] = (self._engine.live.revision, until)
+        self._trouble[event.source] = (self._current.active.revision, until)
         if len(self._stops) > MOST_STOPS:
             self._stops.pop(next(iter(self._stops)))
         self._stops[event.id] = (*self._stops.get(event.id, ()), stopped)
-        self._engine.deps.log.warning(
+        self._current.context.log.warning(
             "event_overrun",
             kind=event.source.kind,
             name=event.source.name,
@@ -259,7 +259,7 @@ class Dispatcher:
 
         Runs on the state's thread: one change of threads for all of it. The attempt is counted before anything is made of them.
         """
-        store = self._engine.deps.store.sync
+        store = self._current.context.store.sync
         pending = store.pending_events(BATCH)
         if pending:
             store.begin_attempts({event.id: 0 if event.source in apart else 1 for event, _ in pending}, self._holder)
@@ -271,36 +271,36 @@ class Dispatcher:
         Where the batch as a whole cannot be (none of the database's doing), each event is on its own: the one whose effects
         cannot be stored is rejected, and keeps no other waiting.
         """
-        deps = self._engine.deps
+        context = self._current.context
         try:
-            return await deps.store.settle_events(routings)
+            return await context.store.settle_events(routings)
         except Exception as error:
             if not at_fault(error):
                 raise
         settled: list[Routing] = []
         for routing in routings:
             try:
-                settled += await deps.store.settle_events([routing])
+                settled += await context.store.settle_events([routing])
             except Exception as error:
                 if not at_fault(error):
                     raise
-                deps.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
+                context.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
                 why = f"what it leads to cannot be stored: {type(error).__name__}"
                 rejected = Routing(routing.event_id, EventState.FAILED, "error", why)
-                settled += await deps.store.settle_events([rejected])
+                settled += await context.store.settle_events([rejected])
         return settled
 
     def wiring(self) -> Wiring:
         """Return who is connected to whom at the live revision."""
-        live = self._engine.live
-        if self._wiring is None or self._wiring[0] is not live:
-            self._wiring = (live, wire(live.revision, live.resources))
+        active = self._current.active
+        if self._wiring is None or self._wiring[0] is not active:
+            self._wiring = (active, wire(active.revision, active.resources))
         return self._wiring[1]
 
     async def _last(self, pending: Sequence[tuple[Event, bytes]], wiring: Wiring) -> Last:
-        deps = self._engine.deps
+        context = self._current.context
         asked = {one for event, _ in pending for one in wiring.needs_last(event.source)}
-        return {(stage, results): await deps.store.last_inputs(stage, results) for stage, results in asked}
+        return {(stage, results): await context.store.last_inputs(stage, results) for stage, results in asked}
 
     def _without_looking(self, event: Event, same: Mapping[str, str], wiring: Wiring) -> Routing | None:
         """Return what becomes of an event whatever it says, or None."""
@@ -309,7 +309,7 @@ class Dispatcher:
         source = wiring.resources.get(event.source)
         if source is None:
             return Routing(event.id, EventState.REJECTED, "removed", "its source is no longer declared")
-        if source.id.kind == Kind.EVENT_SOURCE.value and (why := self._engine.suspended(source)):
+        if source.id.kind == Kind.EVENT_SOURCE.value and (why := self._current.suspended(source)):
             return Routing(event.id, EventState.REJECTED, "suspended", why)
         return None
 
@@ -318,7 +318,7 @@ class Dispatcher:
         kept: list[Join] = []
         rejections = list(routing.rejections)
         for join in routing.joins:
-            why = self._engine.suspended(wiring.resources[join.group])
+            why = self._current.suspended(wiring.resources[join.group])
             if why:
                 rejections.append(RejectedBy(routing.event_id, join.group, "suspended", why, now))
             else:
@@ -327,7 +327,7 @@ class Dispatcher:
 
     def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, tuple[str, str, int]]:
         """Return id of an event → (integration, id of the run that it says something of, the attempt that it says the end of)."""
-        resources = self._engine.live.resources
+        resources = self._current.active.resources
         runs: dict[str, tuple[str, str, int]] = {}
         for event, body in pending:
             source = resources.get(event.source)
@@ -342,14 +342,14 @@ class Dispatcher:
         return runs
 
     async def _tell(self, routings: Sequence[Routing], now: float) -> None:
-        deps, log = self._engine.deps, self._engine.deps.log
+        context, log = self._current.context, self._current.context.log
         notes = [
             JournalEntry(now, item.stage, "item_queued", revision=item.revision, detail={"id": item.id, "by": item.event_id})
             for routing in routings
             for item in routing.items
         ]
         if notes:
-            await deps.store.journal(notes)
+            await context.store.journal(notes)
             self._on_queued()
         for routing in routings:
             for item in routing.items:
@@ -370,16 +370,16 @@ class Dispatcher:
 
     async def _end_joins(self) -> None:
         """End what waited long enough. Asked once an `IDLE_S`: a burst has as many turns as it has batches."""
-        deps = self._engine.deps
+        context = self._current.context
         asked = asyncio.get_running_loop().time()
         if asked - self._joins_at < IDLE_S / 2:
             return
         self._joins_at = asked
-        soonest = await deps.store.next_join_end()
-        now = await deps.store.now()
+        soonest = await context.store.next_join_end()
+        now = await context.store.now()
         if soonest and soonest <= now:
-            for group, payload in await deps.store.end_joins(now):
-                deps.log.info(
+            for group, payload in await context.store.end_joins(now):
+                context.log.info(
                     "group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=sorted(payload["events"])
                 )
             self._wake.set()

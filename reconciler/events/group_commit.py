@@ -31,8 +31,8 @@ class InboxFull(ReconcilerError):
 class Writer:
     """Stores arrivals; one commit at a time."""
 
-    def __init__(self, deps: Context) -> None:
-        self._deps = deps
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._waiting: deque[tuple[Arrival, asyncio.Future[Stored]]] = deque()
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class Writer:
         """Store each on its own: one that cannot be stored takes nobody else's with it."""
         for arrival, future in batch:
             try:
-                stored = (await self._deps.store.add_events([arrival]))[0]
+                stored = (await self._context.store.add_events([arrival]))[0]
             except Exception as error:
                 self._refuse([(arrival, future)], error)
             else:
@@ -80,7 +80,7 @@ class Writer:
             self._bytes -= sum(len(arrival.body) for arrival, _ in batch)
             try:
                 failpoint("inbox-before-commit")
-                stored = await self._deps.store.add_events([arrival for arrival, _ in batch])
+                stored = await self._context.store.add_events([arrival for arrival, _ in batch])
                 failpoint("inbox-after-commit")
             except Exception as error:
                 if len(batch) > 1 and at_fault(error):

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
 from reconciler.events.group_commit import InboxFull, Writer
 from reconciler.events.naming import sent_id
@@ -38,10 +38,10 @@ class Intake:
     """Takes deliveries in. One a process; what it remembers is made again from the live revision and the state."""
 
     def __init__(
-        self, engine: Controller, writer: Writer, *, on_event: Callable[[], None], on_health_change: Callable[[], None]
+        self, current: Current, writer: Writer, *, on_event: Callable[[], None], on_health_change: Callable[[], None]
     ) -> None:
-        self._engine = engine
-        self._deps = engine.deps
+        self._current = current
+        self._context = current.context
         self._writer = writer
         self._on_event = on_event
         self._on_turn = on_health_change
@@ -61,11 +61,11 @@ class Intake:
 
         Until a revision was read nobody is known, so nobody can be refused: whoever it is may come again (503).
         """
-        if self._engine.live.empty:
+        if self._current.active.empty:
             self.counts["busy"] += 1
             return BUSY
-        endpoint = self._find(uid) if owner == self._deps.owner else None
-        now = self._deps.clock()
+        endpoint = self._find(uid) if owner == self._context.owner else None
+        now = self._context.clock()
         verdict = self._verify(endpoint, key_id, headers, body, now)
         if endpoint is None or isinstance(verdict, Rejection):
             self._refuse(endpoint, verdict, now)
@@ -74,11 +74,11 @@ class Intake:
 
     def endpoints(self) -> Mapping[str, Endpoint]:
         """Return the endpoints of the live revision, by uid."""
-        live = self._engine.live
-        if self._made_of is not live:
-            self._endpoints = endpoints(self._deps.owner, live.resources)
+        active = self._current.active
+        if self._made_of is not active:
+            self._endpoints = endpoints(self._context.owner, active.resources)
             self._keys.clear()
-            self._made_of = live
+            self._made_of = active
         return self._endpoints
 
     def _find(self, uid: str) -> Endpoint | None:
@@ -91,10 +91,10 @@ class Intake:
             self._level(body, 0, parsed=False)
             return Rejection(Refusal.UNKNOWN)
         numbers = numbers_for(endpoint, self.rotations.get(endpoint.source.id), now)
-        named = key_id if self._deps.keyring.by_id(key_id) is not None else ""
+        named = key_id if self._context.keyring.by_id(key_id) is not None else ""
         keys = self._keys.get((endpoint.uid, named, numbers))
         if keys is None:
-            keys = keys_for(endpoint, self._deps.keyring, self._deps.owner, named, numbers)
+            keys = keys_for(endpoint, self._context.keyring, self._context.owner, named, numbers)
             self._keys[endpoint.uid, named, numbers] = keys
         found = endpoint.receiver.verify(headers, body, keys, now=now)
         if isinstance(found, Rejection):
@@ -118,7 +118,7 @@ class Intake:
         reason = verdict.reason if isinstance(verdict, Rejection) else Refusal.UNKNOWN
         self.counts[reason.value] += 1
         if endpoint is None or not isinstance(verdict, Rejection):
-            self._deps.log.debug("delivery_refused", reason=reason.value)
+            self._context.log.debug("delivery_refused", reason=reason.value)
             return
         known = self.refused.get(endpoint.source.id)
         self.refused[endpoint.source.id] = (now, f"{reason.value}: {verdict.detail}".rstrip(": "))
@@ -126,7 +126,7 @@ class Intake:
             self._on_turn()
         if known is None or now - known[0] > 60:  # a flood of forgeries is one line a minute
             identity = endpoint.source.id
-            self._deps.log.warning(
+            self._context.log.warning(
                 "delivery_refused", kind=identity.kind, name=identity.name, canvas=identity.canvas, reason=reason.value
             )
 
@@ -143,11 +143,13 @@ class Intake:
             return BUSY
         except StateError as error:
             self.counts["busy"] += 1
-            self._deps.log.error("delivery_not_stored", kind=source.kind, name=source.name, code=error.code, error=error.message)
+            self._context.log.error(
+                "delivery_not_stored", kind=source.kind, name=source.name, code=error.code, error=error.message
+            )
             return BUSY
         if not stored.new and not stored.same:
             self.counts["contradicted"] += 1
-            self._deps.log.error(
+            self._context.log.error(
                 "delivery_contradicted",
                 kind=source.kind,
                 name=source.name,
@@ -158,7 +160,7 @@ class Intake:
             )
             return CONTRADICTED
         if stored.again:
-            self._deps.log.info(
+            self._context.log.info(
                 "event_replayed", kind=source.kind, name=source.name, canvas=source.canvas, event_id=stored.event_id, by="sender"
             )
         self.counts["accepted" if stored.new else "duplicate"] += 1
@@ -175,7 +177,7 @@ class Intake:
         state, reason, message = EventState.PENDING, "", ""
         if delivery.problem:
             state, reason, message = EventState.REJECTED, "malformed", delivery.problem
-        elif delivery.occurred_at is not None and now - delivery.occurred_at > self._deps.config.retention.inbox:
+        elif delivery.occurred_at is not None and now - delivery.occurred_at > self._context.config.retention.inbox:
             # What is older than the inbox's memory may be a replay of something that had its effect.
             state, reason, message = EventState.REJECTED, "stale", "it happened longer ago than events are kept"
         return Event(
@@ -199,7 +201,7 @@ class Intake:
 
     async def load(self) -> None:
         """Take up what the state knows of rotations and of when sources were heard of."""
-        store = self._deps.store
+        store = self._context.store
         for source, at in (await store.last_arrivals()).items():
             self.heard.setdefault(source, LastDelivery(at, ""))
         for endpoint in self.endpoints().values():
@@ -210,7 +212,7 @@ class Intake:
 
     async def save(self) -> None:
         """Store when sources were heard of, and rotations that are in force everywhere now."""
-        store = self._deps.store
+        store = self._context.store
         values: dict[str, Any] = {f"heard/{source.path}": heard.at for source, heard in self.heard.items()}
         now = await store.now()
         for endpoint in self.endpoints().values():
@@ -226,7 +228,7 @@ class Intake:
         """Whether the newest key is written everywhere: the source's objects are as declared at its newest generation."""
         if not endpoint.integration:
             return True
-        status = self._engine.view.statuses.get(endpoint.source.id)
+        status = self._current.view.statuses.get(endpoint.source.id)
         return (
             status is not None
             and status.spec_digest == endpoint.source.spec_digest

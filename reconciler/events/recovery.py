@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Receiver
 from reconciler.drivers.http.client import ApiClient
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.events import Hook, Origin, PastDelivery
 from reconciler.model.resources import ResourceId
+from reconciler.stages.exclusion import exclusive
 
 OVERLAP_S = 900.0
 """How far before the last sweep a sweep looks again: deliveries come late, and lists later."""
@@ -28,6 +29,7 @@ YOUNG_S = 15.0
 ARRIVE_S = 8.0
 """How long a delivery that was sent again is waited for."""
 AT_ONCE = 4
+LEASE_S = 600.0
 HOOK_S = 3.6
 """Seconds between two sweeps for each webhook: a thousand lists an hour, a fifth of what the strictest provider allows one token."""
 
@@ -66,9 +68,9 @@ class _Place:
 class Sweep:
     """Finds what was missed; one process at a time sweeps."""
 
-    def __init__(self, engine: Controller, intake: Intake, *, holder: str) -> None:
-        self._engine = engine
-        self._deps = engine.deps
+    def __init__(self, current: Current, intake: Intake, *, holder: str) -> None:
+        self._current = current
+        self._context = current.context
         self._intake = intake
         self._holder = holder
         self._lock = asyncio.Lock()
@@ -80,22 +82,15 @@ class Sweep:
 
     async def run(self, only: ResourceId | None = None, *, since: float | None = None) -> list[Swept]:
         """Sweep every source of an Integration (or only one); ``since`` (epoch seconds) looks further back than the last sweep."""
-        store = self._deps.store
-        fence = None
-        if store.dialect != "sqlite":
-            fence = await store.acquire_lease("sweep", self._holder, 600.0)
-            if fence is None:
+        async with exclusive(self._context, "sweep", self._holder, LEASE_S) as guard:
+            if guard is None:
                 return []
-        try:
             async with self._lock:  # two at a time would both ask for what is missing
                 return await self._all(only, since)
-        finally:
-            if fence is not None:
-                await store.release_lease(fence)
 
     async def _all(self, only: ResourceId | None, since: float | None) -> list[Swept]:
         limit = asyncio.Semaphore(AT_ONCE)
-        own = self._deps.owner
+        own = self._context.owner
         todo = [
             endpoint
             for endpoint in self._intake.endpoints().values()
@@ -112,9 +107,9 @@ class Sweep:
 
     async def _source(self, endpoint: Endpoint, since: float | None) -> Swept:
         source = endpoint.source
-        if self._engine.suspended(source):
+        if self._current.suspended(source):
             return Swept(source.id)
-        store = self._deps.store
+        store = self._context.store
         now = await store.now()
         name = f"sweep/{source.id.path}"
         before = await store.get_cursor(name)
@@ -130,7 +125,7 @@ class Sweep:
             raise
         except ReconcilerError as error:
             swept = Swept(source.id, error=error.message)
-            self._deps.log.warning(
+            self._context.log.warning(
                 "sweep_failed",
                 kind=source.id.kind,
                 name=source.id.name,
@@ -142,7 +137,7 @@ class Sweep:
         if not place.swept.failed:
             await store.set_cursors({name: now})
         if place.swept.missed:
-            self._deps.log.warning(
+            self._context.log.warning(
                 "deliveries_missed",
                 kind=source.id.kind,
                 name=source.id.name,
@@ -154,17 +149,15 @@ class Sweep:
         return place.swept
 
     async def _place(self, endpoint: Endpoint, since: float) -> _Place:
-        engine, source = self._engine, endpoint.source
-        integration = ResourceId.from_path(endpoint.integration)
-        stored = await self._deps.store.connections()
-        link = await engine.links.link(integration, engine.live, stored, engine.secrets)
-        records = await self._deps.store.recorded(integration)
+        source, integration = endpoint.source, ResourceId.from_path(endpoint.integration)
+        client = await self._current.client(integration)
+        records = await self._context.store.recorded(integration)
         hooks = [
             Hook(source.id, one.scope.type, one.scope.key, one.external_id)
             for one in records
             if one.resource == source.id and not one.tombstone
         ]
-        return _Place(endpoint, link.api, hooks, since)
+        return _Place(endpoint, client.api, hooks, since)
 
     async def _sweep(self, place: _Place, now: float) -> None:
         await place.api.learn_time()
@@ -181,7 +174,7 @@ class Sweep:
             await self._fetch(place, one)
 
     async def _unknown(self, place: _Place, past: Sequence[PastDelivery]) -> list[PastDelivery]:
-        known = await self._deps.store.known_deliveries(place.endpoint.source.id, [one.id for one in past])
+        known = await self._context.store.known_deliveries(place.endpoint.source.id, [one.id for one in past])
         return [one for one in past if one.id not in known]
 
     async def _redeliver(self, place: _Place, missing: Sequence[PastDelivery]) -> list[PastDelivery]:
@@ -193,7 +186,7 @@ class Sweep:
                 if hook is not None and await place.receiver.redeliver(place.api, hook, one):
                     asked += 1
             except ReconcilerError as error:
-                self._deps.log.warning(
+                self._context.log.warning(
                     "redelivery_failed", name=place.endpoint.source.id.name, code=error.code, error=error.message
                 )
         place.swept.redelivered = asked
@@ -209,13 +202,13 @@ class Sweep:
         try:
             delivery = await place.receiver.fetch(place.api, _hook_of(place, one), one)
             origin = Origin.RECOVERED if place.receiver.keeps_deliveries else Origin.POLLED
-            stored = await self._intake.store(source, delivery, origin, await self._deps.store.now())
+            stored = await self._intake.store(source, delivery, origin, await self._context.store.now())
             place.swept.recovered += stored.new
         except StateError:
             raise
         except ReconcilerError as error:
             place.swept.failed += 1
-            self._deps.log.warning(
+            self._context.log.warning(
                 "recovery_failed", kind=source.kind, name=source.name, canvas=source.canvas, code=error.code, error=error.message
             )
 

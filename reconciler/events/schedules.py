@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import orjson
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.events.naming import slot_id
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import StateError
@@ -26,8 +26,8 @@ MOST = 5_000
 class ScheduleSource:
     """Fires the schedules of the live revision. ``now`` is the database's clock, which all processes share."""
 
-    def __init__(self, engine: Controller, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
-        self._engine = engine
+    def __init__(self, current: Current, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
+        self._current = current
         self._on_event = on_event
         self._beat = beat
         self._after: dict[ResourceId, tuple[str, float]] = {}
@@ -41,28 +41,28 @@ class ScheduleSource:
             try:
                 await self.turn()
             except StateError as error:
-                self._engine.deps.log.error("schedules_paused", code=error.code, error=error.message)
+                self._current.context.log.error("schedules_paused", code=error.code, error=error.message)
             await asyncio.sleep(TICK_S)
 
     async def turn(self) -> None:
         """Fire what is due."""
         sources = [
             resource
-            for resource in self._engine.live.resources.values()
+            for resource in self._current.active.resources.values()
             if resource.id.kind == Kind.EVENT_SOURCE.value and resource.spec.get("type") == "schedule"
         ]
         if not sources:
             return
-        turned = await self._engine.look_at_clock()
+        turned = await self._current.check_clock()
         if turned != self._turned:  # what is remembered here is of a time that has not come
             self._turned = turned
             self._after.clear()
             self.next_at.clear()
-        deps = self._engine.deps
-        now = await deps.store.now()
+        context = self._current.context
+        now = await context.store.now()
         await self._load(sources, now)
         due = [(source, found) for source in sources if (found := self._due(source, now))]
-        fired = [(source, found) for source, found in due if not self._engine.suspended(source)]
+        fired = [(source, found) for source, found in due if not self._current.suspended(source)]
         try:
             if fired:
                 await self._fire(fired, now)
@@ -87,8 +87,8 @@ class ScheduleSource:
         fresh = [one for one in sources if self._after.get(one.id, ("", 0.0))[0] != digest_of(one.spec["schedule"])]
         if not fresh:
             return
-        deps = self._engine.deps
-        known = await deps.store.cursors("schedule/")
+        context = self._current.context
+        known = await context.store.cursors("schedule/")
         begun = []
         for source in fresh:
             digest = digest_of(source.spec["schedule"])
@@ -104,19 +104,19 @@ class ScheduleSource:
         """Store, in one commit, that the slots of ``sources`` were fired until ``at``."""
         if not sources:
             return
-        deps = self._engine.deps
+        context = self._current.context
         for source in sources:
             self._after[source.id] = (digest_of(source.spec["schedule"]), at)
         rows = {f"schedule/{one.id.path}": dict(zip(("digest", "after"), self._after[one.id], strict=True)) for one in sources}
-        await deps.store.set_cursors(rows)
+        await context.store.set_cursors(rows)
 
     async def _fire(self, fired: list[tuple[Resource, list[float]]], now: float) -> None:
         """Store the newest slot of each schedule, all in one commit."""
-        deps = self._engine.deps
-        stored = await deps.store.add_events([_arrival(source.id, due, now) for source, due in fired])
+        context = self._current.context
+        stored = await context.store.add_events([_arrival(source.id, due, now) for source, due in fired])
         for (source, due), one in zip(fired, stored, strict=True):
             if one.new and len(due) > 1:
-                deps.log.warning(
+                context.log.warning(
                     "schedule_missed", kind=source.id.kind, name=source.id.name, canvas=source.id.canvas, count=len(due) - 1
                 )
         if any(one.new for one in stored):

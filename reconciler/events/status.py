@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from reconciler.engine.conditions import ConditionCause
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.view import EventStatus
 from reconciler.events.endpoints import Endpoint
@@ -30,32 +30,32 @@ AHEAD_S = 400 * 86_400.0
 STAGES_AT_ONCE = 100
 
 
-class Looking:
-    """Answers `Controller.look_outside`."""
+class EventStatusReader:
+    """Reads the status of events and stages for the `Controller`."""
 
-    def __init__(self, engine: Controller, intake: Intake, sweep: Sweep, reach: ExecutorResolver) -> None:
-        self._engine = engine
+    def __init__(self, current: Current, intake: Intake, sweep: Sweep, executors: ExecutorResolver) -> None:
+        self._current = current
         self._intake = intake
         self._sweep = sweep
-        self._reach = reach
+        self._executors = executors
         self._slots: dict[ResourceId, tuple[str, float, float]] = {}
         """Of each schedule: digest, next slot, and when that was found out."""
         self._stages: Sequence[Resource] = ()
         self._scheduled: Sequence[Resource] = ()
         self._stages_of: ActiveRevision | None = None
 
-    async def look(self, before: EventStatus | None) -> EventStatus:
+    async def read(self, before: EventStatus | None) -> EventStatus:
         """Return what is known now; with ``before``, of single resources what it says: nothing shows them before the next pass."""
-        live = self._engine.live
-        if self._stages_of is not live:
-            self._stages_of = live
-            resources = sorted(live.resources.values(), key=lambda one: one.id)
+        active = self._current.active
+        if self._stages_of is not active:
+            self._stages_of = active
+            resources = sorted(active.resources.values(), key=lambda one: one.id)
             self._stages = [one for one in resources if one.id.kind == Kind.STAGE.value]
             self._scheduled = [one for one in resources if one.spec.get("type") == "schedule" and "schedule" in one.spec]
         if before is None:
-            before = await asyncio.to_thread(self._singly, live, self._stages, self._intake.endpoints())
+            before = await asyncio.to_thread(self._singly, active, self._stages, self._intake.endpoints())
         states = (EventState.PENDING, EventState.FAILED, EventState.QUARANTINED)
-        counts = await self._engine.deps.store.event_counts(states)
+        counts = await self._current.context.store.event_counts(states)
         pending, failed, quarantined = (counts[state] for state in states)
         schedules = await self._schedules(before.suspended)
         return dataclasses.replace(
@@ -67,21 +67,21 @@ class Looking:
             schedules=schedules,
         )
 
-    def _singly(self, live: ActiveRevision, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> EventStatus:
+    def _singly(self, active: ActiveRevision, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> EventStatus:
         """Return what is known of single resources. On a thread: there may be thousands of them."""
-        resources = live.resources
+        resources = active.resources
         delivering = {endpoint.source.id: self._delivering(endpoint.source.id) for endpoint in endpoints.values()}
         stalled = {one.id: finding for one in stages if (finding := self._stalled(one)) is not None}
         suspended = {
             one.id: reason
             for one in resources.values()
-            if one.id.kind in _EVENT_KINDS and (reason := self._engine.suspended(one))
+            if one.id.kind in _EVENT_KINDS and (reason := self._current.suspended(one))
         }
         return EventStatus(delivering, stalled, suspended)
 
     async def _schedules(self, suspended: Mapping[ResourceId, str]) -> tuple[dict[str, object], ...]:
         """Return when each schedule fires next; a suspended one does not."""
-        now = await self._engine.deps.store.now() if self._scheduled else 0.0
+        now = await self._current.context.store.now() if self._scheduled else 0.0
         return tuple(
             {
                 "name": one.id.name,
@@ -119,17 +119,17 @@ class Looking:
 
     def _stalled(self, stage: Resource) -> ConditionCause | None:
         try:
-            self._reach.executor(stage)
+            self._executors.executor(stage)
         except NotImplementedYet as error:
             return ConditionCause("NotImplemented", f"{error.message}. {error.hint}".strip())
         for reference in stage.references:
-            result = self._engine.view.results.get(reference) if reference.kind == Kind.INTEGRATION.value else None
+            result = self._current.view.results.get(reference) if reference.kind == Kind.INTEGRATION.value else None
             if result is not None and isinstance(result.error, NotImplementedYet):
                 return ConditionCause("NotImplemented", f"{reference}: {result.error.message}")
         return None
 
     async def _rows(self, stages: Sequence[Resource]) -> tuple[dict[str, object], ...]:
-        store = self._engine.deps.store
+        store = self._current.context.store
         if not stages:
             return ()
         counts = await store.counts()

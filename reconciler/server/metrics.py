@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from reconciler import __version__
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.errors import AuthFailed
 from reconciler.model.executions import Execution
@@ -33,7 +33,7 @@ SERIES = (
 class Metrics:
     """The daemon's registry. Counters and histograms are fed by the ``observe_*`` methods; gauges are read at scrape time."""
 
-    def __init__(self, engine: Controller) -> None:
+    def __init__(self, current: Current) -> None:
         self.registry = CollectorRegistry()
         self._duration = Histogram(
             "reconciler_reconcile_duration_seconds",
@@ -72,7 +72,7 @@ class Metrics:
             registry=self.registry,
             buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400),
         )
-        self.registry.register(_Findings(engine))
+        self.registry.register(_Findings(current))
 
     def observe_execution(self, execution: Execution) -> None:
         """Count a finished execution."""
@@ -115,8 +115,8 @@ class _Deliveries(Collector):
 class _Findings(Collector):
     """Gauges of the engine's current state."""
 
-    def __init__(self, engine: Controller) -> None:
-        self._engine = engine
+    def __init__(self, current: Current) -> None:
+        self._current = current
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge(
@@ -124,29 +124,29 @@ class _Findings(Collector):
         )
         yield from self._resources()
         yield from self._credentials()
-        engine = self._engine
+        current = self._current
         yield _gauge(
             "reconciler_last_sync_timestamp_seconds",
             "Time of the last successful fetch of the source.",
             (),
-            [((), engine.state.fetched_at)],
+            [((), current.source.fetched_at)],
         )
         yield _gauge(
             "reconciler_last_reconcile_timestamp_seconds",
             "Time at which the last full pass ended.",
             (),
-            [((), engine.view.passed_at)],
+            [((), current.view.passed_at)],
         )
         yield _gauge(
             "reconciler_source_up",
             "1 if the last fetch of the source succeeded, else 0.",
             (),
-            [((), 0 if engine.state.error else 1)],
+            [((), 0 if current.source.error else 1)],
         )
-        problems = sum(1 for p in engine.live.problems if p.is_error)
+        problems = sum(1 for p in current.active.problems if p.is_error)
         yield _gauge("reconciler_manifest_problems", "Errors in the manifests of the newest revision.", (), [((), problems)])
 
-        outside = engine.view.outside
+        outside = current.view.outside
         states = {"pending": outside.pending, "failed": outside.failed, "quarantined": outside.quarantined}
         yield _gauge(
             "reconciler_events",
@@ -165,7 +165,7 @@ class _Findings(Collector):
     def _resources(self) -> Iterator[Metric]:
         """Count resources by kind and condition, as kube-state-metrics does: every kind in use has all of its series."""
         tally: Tally[tuple[str, str, str]] = Tally()
-        for status in self._engine.view.statuses.values():
+        for status in self._current.view.statuses.values():
             for condition, value in SERIES:
                 tally[status.id.kind, condition.value, value.value] += 0
             ready = status.condition(ConditionType.READY)
@@ -182,13 +182,13 @@ class _Findings(Collector):
         )
 
     def _credentials(self) -> Iterator[Metric]:
-        results = self._engine.view.results
+        results = self._current.view.results
         valid = [((_label(i),), 0 if isinstance(r.error, AuthFailed) else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 if the provider accepts the credential, else 0.", ("integration",), valid)
         remaining = [
             ((_label(i),), rate["remaining"])
             for i in sorted(results)
-            if (rate := self._engine.links.rate_of(i)) and "remaining" in rate
+            if (rate := self._current.clients.rate_of(i)) and "remaining" in rate
         ]
         yield _gauge(
             "reconciler_rate_limit_remaining", "Requests left in the provider's rate-limit window.", ("integration",), remaining

@@ -1,23 +1,23 @@
-"""What every step of an execution has and does: what it knows, how its parameters are made, how its outcome is kept."""
+"""What the steps of an execution share: what they know (`Work`), what they use (`StepContext`), what they lead to (`Outcome`)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler.drivers.base import Executor
+from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.executions import Execution, Item, RunIntent
+from reconciler.model.executions import EndReason, Execution, Item, Result, RunIntent, RunReport
 from reconciler.model.records import JournalEntry
-from reconciler.model.resources import Resource
+from reconciler.model.resources import Resource, SecretRef
 from reconciler.stages.executors import ExecutorResolver, intent_of
-from reconciler.stages.finish import Ended, Ending
 from reconciler.stages.inputs import resolved_spec
 
 TIMEOUT_S = 6 * 3600.0
@@ -33,45 +33,77 @@ class Work:
     execution: Execution
     item: Item
     stage: Resource
-    """As it was when the item was queued."""
-    executor: Executor
+    """The stage as it was when the item was queued."""
     now: float
+    """The database's time (epoch seconds) when the step began."""
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        """The pinned spec of the stage."""
+        """The spec of the stage's snapshot."""
         return self.stage.spec
 
     @property
     def deadline(self) -> float:
-        """When its time is over (epoch seconds)."""
+        """When the execution times out (epoch seconds)."""
         return self.execution.started_at + (float(self.spec.get("timeout", 0)) or TIMEOUT_S)
 
 
-class Stepping:
-    """What the parts of a step share."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an execution ended, before its outputs are checked."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
-        self.engine = engine
-        self.deps: Context = engine.deps
-        self.reach = reach
-        self.ending = Ending(self.deps)
-        self.on_end: Callable[[Execution], None] | None = None
+    result: Result
+    why: EndReason
+    message: str = ""
+    report: RunReport | None = None
+    simulated: bool = False
+    """Whether outputs get simulated values, because nothing ran."""
+    terminated: bool = True
+    """Whether nothing of it can still run. Only then is it retried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step leads to. Without ``ended`` and ``poll_now`` the execution waits for its next step."""
+
+    work: Work
+    ended: Ended | None = None
+    poll_now: bool = False
+    """Whether the run is over already, so that it is polled at once."""
+
+
+class StepContext:
+    """What every step uses. It has no state of its own."""
+
+    def __init__(self, current: Current, executors: ExecutorResolver) -> None:
+        self.context: Context = current.context
+        self._current = current
+        self._executors = executors
+
+    def executor(self, work: Work) -> Executor:
+        """Return what runs the stage; raises `NotImplementedYet` for a provider without an executor."""
+        return self._executors.executor(work.stage)
+
+    async def api(self, work: Work, spec: Mapping[str, Any]) -> ApiClient:
+        """Return the client of the execution; ``spec`` is resolved. Raises `ReconcilerError`."""
+        return await self._executors.api(work.execution, work.stage, spec)
 
     def resolved(self, work: Work) -> Mapping[str, Any]:
-        """Return ``executor.spec`` with every template replaced, in one pass: what a value holds is never read as a template."""
+        """Return ``executor.spec`` with every template replaced, in one pass: a value is never read as a template.
+
+        Raises `ReconcilerError` for a template that cannot be resolved, and `SpecTooLarge`.
+        """
         refs = work.stage.secret_refs("/secrets")
         aliases = {
-            one["name"]: refs[f"/{index}"] for index, one in enumerate(work.spec.get("secrets", ())) if f"/{index}" in refs
+            secret["name"]: refs[f"/{index}"] for index, secret in enumerate(work.spec.get("secrets", ())) if f"/{index}" in refs
         }
-        wanted = _Secrets(aliases, lambda ref: self.engine.secrets.read(ref).reveal())
-        scope = {"inputs": work.item.inputs, "event": work.item.event, "secrets": wanted}
-        wanted_spec = work.spec["executor"].get("spec", {})
+        secrets = _Secrets(aliases, lambda ref: self._current.secrets.read(ref).reveal())
+        declared = work.spec["executor"].get("spec", {})
         try:
-            spec = resolved_spec(wanted_spec, scope)
+            spec = resolved_spec(declared, {"inputs": work.item.inputs, "event": work.item.event, "secrets": secrets})
         except TemplateError as error:
             raise ReconcilerError(f"executor.spec: {error}", code="RC1302") from None
-        poll = wanted_spec.get("poll")
+        poll = declared.get("poll")
         if isinstance(poll, Mapping):  # conditions are code: no value of an event or a secret becomes part of them
             spec["poll"] = {**spec["poll"], **{key: poll[key] for key in _CONDITIONS if key in poll}}
         return spec
@@ -81,49 +113,36 @@ class Stepping:
         return intent_of(work.execution, work.stage, spec)
 
     async def save(self, work: Work, **changes: Any) -> Work:
-        """Store ``changes`` of the execution; raises `FenceLost` when somebody else changed it meanwhile."""
+        """Store ``changes`` of the execution; raises `FenceLost` if another process changed it meanwhile."""
         changed = dataclasses.replace(work.execution, **changes)
-        return dataclasses.replace(work, execution=await self.deps.store.save_execution(changed))
+        return dataclasses.replace(work, execution=await self.context.store.save_execution(changed))
 
-    async def end(self, work: Work, ended: Ended) -> None:
-        """Store the end with all that it leads to, and say so."""
-        finished = await self.ending.end(work.execution, work.item, work.stage, ended, work.now)
-        if self.on_end is not None:
-            self.on_end(finished)
-        await self.log(
-            "execution_finished",
-            finished,
-            outcome=finished.result.value if finished.result else "",
-            reason=finished.why.value if finished.why else "",
-            duration_ms=round((finished.finished_at - finished.created_at) * 1000),
-        )
+    def settle_s(self, work: Work) -> float:
+        """Return the seconds after the intent from which a complete list without the run proves that there is none."""
+        return min(self.executor(work).settle_s, 2 * self.context.config.reconcile.settle)
 
-    def settle(self, work: Work) -> float:
-        """Return how long after the intent (seconds) a complete look that shows no run proves that there is none."""
-        return min(work.executor.settle_s, 2 * self.deps.config.reconcile.settle)
-
-    def pause(self, failures: int, error: ReconcilerError | None = None) -> float:
+    def pause_s(self, failures: int, error: ReconcilerError | None = None) -> float:
         """Return the seconds until the next try after ``failures`` failed ones (`pause_after`)."""
-        return pause_after(self.deps, failures, error)
+        return pause_after(self.context, failures, error)
 
     async def log(self, event: str, execution: Execution, **fields: Any) -> None:
-        """Say what happened, in the log and in the causal chain that `explain` tells."""
-        stage = execution.stage
-        self.deps.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
-        entry = JournalEntry(self.deps.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields})
-        await self.deps.store.journal([entry])
+        """Write ``event`` to the log and to the journal that `explain` reads."""
+        stage, context = execution.stage, self.context
+        context.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
+        entry = JournalEntry(context.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields})
+        await context.store.journal([entry])
 
 
 class _Secrets(Mapping[str, str]):
-    """Secret values by alias, each read when a template names it."""
+    """Secret values by alias, each read only when a template names it."""
 
-    def __init__(self, refs: Mapping[str, Any], read: Callable[[Any], str]) -> None:
+    def __init__(self, refs: Mapping[str, SecretRef], read: Callable[[SecretRef], str]) -> None:
         self._refs, self._read = refs, read
 
     def __getitem__(self, name: str) -> str:
         return self._read(self._refs[name])
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._refs)
 
     def __len__(self) -> int:

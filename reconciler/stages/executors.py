@@ -10,8 +10,7 @@ from reconciler.drivers.builtin import WebDriver, connection_to
 from reconciler.drivers.builtin.executor import Evaluate, require_written_out
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import driver_for
-from reconciler.engine.connections import Client
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution, RunIntent
 from reconciler.model.resources import Resource, ResourceId
@@ -19,8 +18,7 @@ from reconciler.model.resources import Resource, ResourceId
 LOCAL = frozenset({"http", "noop"})
 """Executors without an integration; the `web` driver has them."""
 
-
-_NOBODY = "https://localhost"
+_NO_HOST = "https://localhost"
 
 
 def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> RunIntent:
@@ -41,8 +39,8 @@ def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) ->
 class ExecutorResolver:
     """Finds executors and clients. Clients are those of the reconciling side: one budget a credential."""
 
-    def __init__(self, engine: Controller, holds: Evaluate | None = None) -> None:
-        self._engine = engine
+    def __init__(self, current: Current, holds: Evaluate | None = None) -> None:
+        self._current = current
         self._local = WebDriver(holds)
 
     def executor(self, stage: Resource) -> Executor:
@@ -60,22 +58,16 @@ class ExecutorResolver:
     async def api(self, execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> ApiClient:
         """Return the client that an execution uses; raises `ReconcilerError` when there is none."""
         if execution.integration:
-            return (await self.link(ResourceId.from_path(execution.integration))).api
-        if stage.spec["executor"]["type"] == "noop":  # asks nobody for anything
-            return await self._engine.links.local(connection_to(_NOBODY, stage.id), self._engine.secrets, hosts=("localhost",))
+            return (await self._current.client(ResourceId.from_path(execution.integration))).api
+        if stage.spec["executor"]["type"] == "noop":  # sends no request
+            return await self._current.local_client(connection_to(_NO_HOST, stage.id), hosts=("localhost",))
         url = str(spec.get("url", ""))
         require_written_out(str(stage.spec["executor"].get("spec", {}).get("url", "")), url)
-        return await self._engine.links.local(connection_to(url, stage.id), self._engine.secrets)
-
-    async def link(self, integration: ResourceId) -> Client:
-        """Return the link of an integration, declared or kept in the state."""
-        engine = self._engine
-        stored = await engine.deps.store.connections()
-        return await engine.links.link(integration, engine.live, stored, engine.secrets)
+        return await self._current.local_client(connection_to(url, stage.id))
 
     async def reporter(self, integration: ResourceId) -> tuple[Reporter, ApiClient]:
-        """Return who writes results back, with its client."""
-        link = await self.link(integration)
-        if link.driver.reporter is None:
-            raise NotImplementedYet(f"{integration} is no code host that results are written to")
-        return link.driver.reporter, link.api
+        """Return what writes results to an Integration's code host, with its client. Raises `NotImplementedYet` for other providers."""
+        client = await self._current.client(integration)
+        if client.driver.reporter is None:
+            raise NotImplementedYet(f"{integration} does not accept commit or deployment statuses")
+        return client.driver.reporter, client.api

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
@@ -20,14 +20,14 @@ class NoLog(ReconcilerError):
 class LogReader:
     """Reads logs piece by piece."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
-        self._deps = engine.deps
-        self._reach = reach
-        self._redact = engine.deps.redactor
+    def __init__(self, current: Current, executors: ExecutorResolver) -> None:
+        self._context = current.context
+        self._executors = executors
+        self._redact = current.context.redactor
 
     async def read(self, execution_id: str, cursor: str = "") -> LogLines:
         """Return what there is after ``cursor``, secrets blotted out; ``complete`` when there will be no more. Raises `NoLog`."""
-        store = self._deps.store
+        store = self._context.store
         execution: Execution | None = await store.execution(execution_id)
         if execution is None:
             raise ReconcilerError(f"no execution {execution_id}", code="RC6030", hint="See `reconciler executions`.")
@@ -40,8 +40,8 @@ class LogReader:
             raise NoLog(f"the configuration of {execution_id} is gone")
         stage = resource_from_json(pinned)
         spec: dict[str, Any] = dict(stage.spec["executor"].get("spec", {}))
-        executor = self._reach.executor(stage)
-        api = await self._reach.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
+        executor = self._executors.executor(stage)
+        api = await self._executors.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
         found = await executor.logs(api, intent_of(execution, stage, spec), execution.run, cursor)
         complete = found.complete and execution.state is ExecutionState.FINISHED
         return LogLines(tuple(self._redact.redact(line) for line in found.lines), found.cursor, complete)

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import StateError
 from reconciler.model.executions import Item
@@ -27,8 +27,8 @@ Enqueue = Callable[[str, str], Awaitable[str]]
 class StageLoop:
     """Drives the queues of one process; any number of processes may run it on one state."""
 
-    def __init__(self, engine: Controller, reports: ReportLoop, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
-        self._engine = engine
+    def __init__(self, current: Current, reports: ReportLoop, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
+        self._current = current
         self._reports = reports
         self._enqueue = enqueue
         self._beat = beat
@@ -56,27 +56,27 @@ class StageLoop:
             try:
                 pause = await self.turn()
             except StateError as error:
-                self._engine.deps.log.error("stages_paused", code=error.code, error=error.message)
+                self._current.context.log.error("stages_paused", code=error.code, error=error.message)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
 
     async def turn(self) -> float:
         """Do what is due; returns for how long nothing else is (seconds)."""
-        deps = self._engine.deps
+        context = self._current.context
         if self._draining:
             return IDLE_S
-        turned = await self._engine.look_at_clock()
+        turned = await self._current.check_clock()
         if turned != self._turned:
             self._turned = turned
             self._asked.clear()
-        await self._engine.refresh_suspensions()
-        for stage in await deps.store.stages_with_items():
+        await self._current.refresh_suspensions()
+        for stage in await context.store.stages_with_items():
             await self._admit_guarded(stage)
-        now = await deps.store.now()
-        for execution_id, version in await deps.store.due_executions(now, BATCH):
+        now = await context.store.now()
+        for execution_id, version in await context.store.due_executions(now, BATCH):
             await self._step(execution_id, version, now)
         self._report()
-        soonest = await deps.store.next_due()
+        soonest = await context.store.next_due()
         return max(0.02, min(IDLE_S, soonest - now)) if soonest > now else IDLE_S
 
     async def _admit_guarded(self, stage: ResourceId) -> None:
@@ -89,40 +89,40 @@ class StageLoop:
             now = time.monotonic()
             if now - self._failed.get(stage, -SLOT_S) >= SLOT_S:
                 self._failed[stage] = now
-                self._engine.deps.log.exception(
+                self._current.context.log.exception(
                     "stage_failed", kind="Stage", name=stage.name, canvas=stage.canvas, code="RC9001", error=type(error).__name__
                 )
 
     async def _admit(self, stage: ResourceId) -> Admission:
-        deps, live = self._engine.deps, self._engine.live
+        context, live = self._current.context, self._current.active
         resource = live.resources.get(stage)
         if resource is None and not live.complete:
             return Admission()  # whether it is still declared is not known: nothing starts, nothing is discarded
-        settings = settings_of(resource, self._engine.suspended(resource) if resource is not None else "")
-        queued = await deps.store.candidates(stage)
+        settings = settings_of(resource, self._current.suspended(resource) if resource is not None else "")
+        queued = await context.store.candidates(stage)
         pinned = await self._pinned(queued)
 
         def choose(items: object, running: int, votes: object) -> Admission:
             # The time is asked for once nobody else decides: whoever stood still before that knows an old one.
-            now = deps.store.sync.now()
+            now = context.store.sync.now()
             return decide(items, running, votes, settings=settings, pinned=pinned, now=now)  # type: ignore[arg-type]
 
-        admission = await deps.store.admit(stage, choose)
+        admission = await context.store.admit(stage, choose)
         for one in admission.start:
-            deps.log.info(
+            context.log.info(
                 "execution_created", kind="Stage", name=stage.name, canvas=stage.canvas, execution=one.id, item=one.item_id
             )
         for item_id, (reason, message) in admission.discard.items():
-            deps.log.info(
+            context.log.info(
                 "item_discarded", kind="Stage", name=stage.name, canvas=stage.canvas, item=item_id, reason=reason, error=message
             )
         return admission
 
     async def _pinned(self, items: list[Item]) -> dict[str, Resource]:
-        deps = self._engine.deps
+        context = self._current.context
         found: dict[str, Resource] = {}
         for digest in {one.spec_digest for one in items}:
-            payload = await deps.store.pinned(digest)
+            payload = await context.store.pinned(digest)
             if payload is not None:
                 found[digest] = resource_from_json(payload)
         return found
@@ -140,7 +140,7 @@ class StageLoop:
         """Write statuses beside all else: a slow code host holds up no stage."""
         if self._reporting is None or self._reporting.done():
             if self._reporting is not None and not self._reporting.cancelled() and self._reporting.exception() is not None:
-                self._engine.deps.log.error("reports_failed", error=type(self._reporting.exception()).__name__)
+                self._current.context.log.error("reports_failed", error=type(self._reporting.exception()).__name__)
             self._reporting = asyncio.create_task(self._reports.send_due())
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
@@ -40,13 +40,13 @@ class OutputsRefused(ReconcilerError):
         self.status = status
 
 
-class Pushing:
+class OutputReceiver:
     """Takes outputs in."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver) -> None:
-        self._engine = engine
-        self._deps = engine.deps
-        self._reach = reach
+    def __init__(self, current: Current, executors: ExecutorResolver) -> None:
+        self._current = current
+        self._context = current.context
+        self._executors = executors
         self._keys: dict[str, tuple[float, Any]] = {}
 
     async def push(self, execution_id: str, token: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Pushing:
         """
         if not token or len(token) > MAX_TOKEN:
             raise OutputsRefused("no bearer token, or one that is no token of a job")
-        store = self._deps.store
+        store = self._context.store
         execution: Execution | None = await store.execution(execution_id)
         pinned = await store.pinned(execution.spec_digest) if execution is not None else None
         if execution is None or pinned is None:
@@ -69,7 +69,7 @@ class Pushing:
         kept = {name: value for name, value in outputs.items() if name in declared}
         if not await store.put_outputs(execution_id, kept):
             raise OutputsRefused("the execution has ended", status=409)
-        self._deps.log.info(
+        self._context.log.info(
             "outputs_pushed", kind="Stage", name=stage.id.name, canvas=stage.id.canvas, execution=execution_id, count=len(kept)
         )
         return kept
@@ -77,8 +77,8 @@ class Pushing:
     async def _prove(self, execution: Execution, stage: Any, token: str) -> None:
         if not execution.integration:
             raise OutputsRefused("the token is not of this execution's run")
-        executor = self._reach.executor(stage)
-        api = await self._reach.api(execution, stage, {})
+        executor = self._executors.executor(stage)
+        api = await self._executors.api(execution, stage, {})
         issuer = _issuer(token, self._issuers(execution, executor.issuer(api)), execution.integration)
         claims = await self._claims(api, issuer, token)
         if execution.state is ExecutionState.FINISHED:
@@ -94,7 +94,7 @@ class Pushing:
         """Return the issuers that are believed: those that the Integration names, else the provider's own."""
         if not own:
             raise OutputsRefused("this provider's jobs have no tokens", status=400, hint="Its own variables are read as outputs.")
-        declared = self._engine.live.resources.get(ResourceId.from_path(execution.integration))
+        declared = self._current.active.resources.get(ResourceId.from_path(execution.integration))
         named = (declared.spec.get("oidc") or {}).get("issuers") if declared is not None else None
         return tuple(map(str, named)) if named else (own,)
 
@@ -111,7 +111,7 @@ class Pushing:
             raise OutputsRefused("the token is signed with a key that its issuer does not publish") from None
 
     def _audiences(self, issuer: str) -> list[str]:
-        own = self._deps.config.server.public_url
+        own = self._context.config.server.public_url
         return [value for value in (AUDIENCE, own, own.rstrip("/"), issuer) if value]
 
     async def _jwks(self, api: Api, issuer: str, *, fresh: bool) -> Any:
@@ -119,12 +119,12 @@ class Pushing:
         now = time.monotonic()
         if known is not None and now - known[0] < (10.0 if fresh else KEYS_S):  # a flood of odd tokens asks the issuer rarely
             return known[1]
-        keys = await fetch_keys(self._engine, api, issuer)
+        keys = await fetch_keys(self._current, api, issuer)
         self._keys[issuer] = (now, keys)
         return keys
 
 
-async def fetch_keys(engine: Controller, api: Api, issuer: str) -> Any:
+async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
     """Return the public keys of ``issuer`` (OpenID Connect Discovery 1.0); only its own host is asked.
 
     Raises `OutputsRefused` (503) when it cannot be reached or does not say what it should.
@@ -134,7 +134,7 @@ async def fetch_keys(engine: Controller, api: Api, issuer: str) -> Any:
     from reconciler.drivers.builtin import connection_to
 
     connection = connection_to(issuer, api.connection.integration)
-    client = await engine.links.local(connection, engine.secrets, hosts=(urlsplit(issuer).hostname or "",))
+    client = await current.local_client(connection, hosts=(urlsplit(issuer).hostname or "",))
     path = issuer.partition("://")[2].partition("/")[2]
     prefix = f"/{path.rstrip('/')}" if path else ""
     try:

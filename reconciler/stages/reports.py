@@ -7,12 +7,12 @@ from typing import Any
 
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
-from reconciler.engine.controller import Controller
-from reconciler.engine.lease import Lease, lease
+from reconciler.engine.current import Current
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
+from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import FenceLost
@@ -27,15 +27,15 @@ GIVE_UP_S = 24 * 3600.0
 class ReportLoop:
     """Sends what is due. One process at a time works on one item."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver, *, holder: str) -> None:
-        self._engine = engine
-        self._deps: Context = engine.deps
-        self._reach = reach
+    def __init__(self, current: Current, executors: ExecutorResolver, *, holder: str) -> None:
+        self._current = current
+        self._context: Context = current.context
+        self._executors = executors
         self._holder = holder
 
     async def send_due(self) -> int:
         """Write what is due; returns how many were tried."""
-        store = self._deps.store
+        store = self._context.store
         due = await store.due_reports(await store.now(), BATCH)
         for one in due:
             try:
@@ -43,33 +43,30 @@ class ReportLoop:
             except StateError:
                 raise
             except Exception as error:  # one that nobody foresaw must not keep all others waiting
-                self._deps.log.exception("report_failed", item=one.item_id, code="RC9001", error=type(error).__name__)
+                self._context.log.exception("report_failed", item=one.item_id, code="RC9001", error=type(error).__name__)
                 await self._failed(one, ReconcilerError(f"a defect of this program: {type(error).__name__}", code="RC9001"))
         return len(due)
 
     async def _one(self, report: PendingReport) -> None:
-        if self._deps.store.dialect == "sqlite":
-            await self._write(report, None)
-            return
-        async with lease(self._deps, f"report/{report.item_id}", self._holder, LEASE_S) as hold:
-            if hold is not None:
-                await self._write(report, hold)
+        async with exclusive(self._context, f"report/{report.item_id}", self._holder, LEASE_S) as guard:
+            if guard is not None:
+                await self._write(report, guard)
 
-    async def _write(self, report: PendingReport, hold: Lease | None) -> None:
-        store = self._deps.store
+    async def _write(self, report: PendingReport, guard: Guard) -> None:
+        store = self._context.store
         try:
-            target = await self._send(report, hold)
+            target = await self._send(report, guard)
             await store.end_report(report, await store.now(), target=target)
-            self._deps.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
+            self._context.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
         except FenceLost:
-            return  # whoever took over writes it
+            return  # the process that took over writes it
         except ReconcilerError as error:
             await self._failed(report, error)
 
-    async def _send(self, report: PendingReport, hold: Lease | None) -> Mapping[str, Any]:
+    async def _send(self, report: PendingReport, guard: Guard) -> Mapping[str, Any]:
         payload = report.payload
-        reporter, client = await self._reach.reporter(ResourceId.from_path(str(payload["integration"])))
-        api = client.guarded(hold.ensure_held) if hold is not None else client
+        reporter, client = await self._executors.reporter(ResourceId.from_path(str(payload["integration"])))
+        api = guard(client)
         target = str(payload.get("target", ""))
         if not target and payload.get("lookup"):
             target = await reporter.commit(api, str(payload["repository"]), str(payload["lookup"]))
@@ -81,20 +78,20 @@ class ReportLoop:
         return {"target": target}
 
     async def _failed(self, report: PendingReport, error: ReconcilerError) -> None:
-        store = self._deps.store
+        store = self._context.store
         now = await store.now()
         failures = int(report.payload.get("failures", 0)) + 1
         first = float(report.payload.get("failed_at", now))
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
         never = isinstance(error, NotImplementedYet)  # where the event comes from takes no results
         if never or (final and failures > 2) or now - first > GIVE_UP_S:
-            self._deps.log.error(
+            self._context.log.error(
                 "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
             )
             await store.end_report(report, now, error=error.message)
             return
-        pause = pause_after(self._deps, failures, error)
-        self._deps.log.warning(
+        pause = pause_after(self._context, failures, error)
+        self._context.log.warning(
             "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
         )
         payload = {**report.payload, "failures": failures, "failed_at": first, "error": error.message}

@@ -1,8 +1,15 @@
-"""One step of an execution: start it, find it again, look at it, end it. Safe to run twice, and at any time after a crash.
+"""Runs executions step by step. A step is idempotent: it may run twice, and at any time after a crash.
 
-The intent is stored before the call and the run's id after it; in doubt the provider is asked for the run that carries the
-execution's id, and nothing is started again before its absence is proved. What a run is like is always read from the provider:
-an event only says "look now".
+To follow an execution from admitted to reported, read four files in this order:
+
+1. `start.start`: an admitted execution (`admission.decide`) is ``starting``. The intent is stored before the call, and the run
+   after it. If the outcome is unknown, the provider is searched for the run with the execution's id, and nothing is started again
+   before its absence is proved. With its run stored the execution is ``running``.
+2. `poll.poll`: the run is read from the provider until it has ended; it is cancelled there on request or after the timeout.
+3. `finish.finish`: the end is stored in one commit with all that follows: ``finished``, and a retry or an event for later stages.
+4. `reports.ReportLoop`: the statuses that 1 and 3 stored are written back to the code host.
+
+`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return an `Outcome`.
 """
 
 from __future__ import annotations
@@ -10,117 +17,126 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-from reconciler.engine.controller import Controller
-from reconciler.engine.lease import lease
+from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
-from reconciler.model.executions import EndReason, ExecutionState, Result
-from reconciler.stages.context import Stepping, Work
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Result
+from reconciler.stages.context import Ended, Outcome, StepContext, Work
+from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.stages.executors import ExecutorResolver
-from reconciler.stages.finish import Ended
-from reconciler.stages.poll import Following
-from reconciler.stages.start import Guard, Starting
+from reconciler.stages.finish import abandon, finish
+from reconciler.stages.poll import poll, poll_finished
+from reconciler.stages.start import start
 from reconciler.state.values import FenceLost
 
 STEP_S = 240.0
-"""No step takes longer; one that hangs is put off."""
-QUARANTINE = 5
+"""A step that takes longer is postponed."""
+MOST_FAILURES = 5
+"""An execution with so many failed steps in a row is abandoned."""
 LEASE_S = 300.0
 
 
-class Steps:
-    """Runs steps of executions; one at a time for each execution, over all processes."""
+class StageRunner:
+    """Runs steps of executions: one at a time for each execution, over all processes."""
 
-    def __init__(self, engine: Controller, reach: ExecutorResolver, *, holder: str, on_change: Callable[[], None]) -> None:
-        self._engine = engine
-        self._deps = engine.deps
-        self._reach = reach
+    def __init__(self, current: Current, executors: ExecutorResolver, *, holder: str, on_change: Callable[[], None]) -> None:
+        self._context = current.context
+        self._steps = StepContext(current, executors)
         self._holder = holder
         self._on_change = on_change
-        self.tools = Stepping(engine, reach)
-        self._following = Following(self.tools)
-        self._starting = Starting(self.tools, self._following.follow)
         self._locks: dict[str, asyncio.Lock] = {}
+        self.on_end: Callable[[Execution], None] | None = None
+        """Called with every execution that has finished."""
 
     async def step(self, execution_id: str) -> None:
-        """Do what is due for one execution; returns when it is stored. Never raises for what a provider does."""
+        """Run the next step of an execution and store what it leads to. Errors of a provider are stored, not raised."""
         lock = self._locks.setdefault(execution_id, asyncio.Lock())
         if lock.locked():
-            return  # a step is under way: it leaves the time of the next one
+            return  # a step is under way: it stores the time of the next one
+        lease = f"execution/{execution_id}"
         try:
-            async with lock, self._lease(execution_id) as guard:
+            async with lock, exclusive(self._context, lease, self._holder, LEASE_S) as guard:
                 if guard is None:
                     return
                 with contextlib.suppress(FenceLost):
-                    await self._guarded(execution_id, guard)
+                    await self._bounded(execution_id, guard)
         finally:
             self._locks.pop(execution_id, None)
         self._on_change()
 
-    async def _guarded(self, execution_id: str, guard: Guard) -> None:
-        """A step that hangs, or raises what nobody expected, is put off; after `QUARANTINE` times its execution is given up."""
+    async def _bounded(self, execution_id: str, guard: Guard) -> None:
+        """Run the step; one that hangs or raises an unexpected error is postponed."""
         try:
             async with asyncio.timeout(STEP_S):
-                await self._step(execution_id, guard)
+                work = await self._load(execution_id)
+                if work is not None:
+                    await self._advance(work, guard)
         except (FenceLost, StateError):
             raise
         except Exception as error:
-            self._deps.log.exception("step_failed", execution=execution_id, code="RC9001", error=type(error).__name__)
-            await self._put_off(execution_id, error)
-
-    async def _put_off(self, execution_id: str, error: Exception) -> None:
-        store = self._deps.store
-        execution = await store.execution(execution_id)
-        if execution is None or execution.state is ExecutionState.FINISHED:
-            return
-        message = error.message if isinstance(error, ReconcilerError) else f"a defect of this program: {type(error).__name__}"
-        now = await store.now()
-        if execution.failures + 1 >= QUARANTINE:
-            await self.tools.ending.abandon(execution, now, message)
-            return
-        put_off = dataclasses.replace(
-            execution, failures=execution.failures + 1, message=message, next_at=now + self.tools.pause(execution.failures)
-        )
-        await store.save_execution(put_off)
-
-    @contextlib.asynccontextmanager
-    async def _lease(self, execution_id: str) -> AsyncIterator[Guard | None]:
-        """Keep other processes away; yields what keeps a client's writes back once it is lost, or None when another has it."""
-        if not self._engine.holder:
-            yield lambda client: client
-            return
-        async with lease(self._deps, f"execution/{execution_id}", self._holder, LEASE_S) as hold:
-            yield (lambda client: client.guarded(hold.ensure_held)) if hold is not None else None
-
-    async def _step(self, execution_id: str, guard: Guard) -> None:
-        work = await self._load(execution_id)
-        if work is None:
-            return
-        if work.execution.state is ExecutionState.FINISHED:
-            await self._following.look_again(work)
-        elif work.execution.state is ExecutionState.STARTING:
-            await self._starting.start(work, guard)
-        else:
-            await self._following.follow(work)
+            self._context.log.exception("step_failed", execution=execution_id, code="RC9001", error=type(error).__name__)
+            await self._postpone(execution_id, error)
 
     async def _load(self, execution_id: str) -> Work | None:
-        store = self._deps.store
+        """Return what the step works on; None if nothing is left to do."""
+        store = self._context.store
         execution = await store.execution(execution_id)
         if execution is None:
             return None
         item = await store.item(execution.item_id)
-        pinned = await store.pinned(execution.spec_digest)
-        now = await store.now()
-        if execution.state is ExecutionState.FINISHED and (item is None or pinned is None or not execution.next_at):
-            return None
-        if item is None or pinned is None:
-            await self.tools.ending.abandon(execution, now, "its item or pinned configuration is gone from the state")
-            return None
-        stage = resource_from_json(pinned)
+        snapshot = await store.pinned(execution.spec_digest)
+        if item is not None and snapshot is not None:
+            again = execution.state is not ExecutionState.FINISHED or execution.next_at
+            return Work(execution, item, resource_from_json(snapshot), await store.now()) if again else None
+        if execution.state is not ExecutionState.FINISHED:
+            await abandon(self._context, execution, "its item or its stage's snapshot is gone from the state")
+        return None
+
+    async def _advance(self, work: Work, guard: Guard) -> None:
+        if work.execution.state is ExecutionState.FINISHED:
+            await poll_finished(self._steps, work)
+            return
+        outcome = await self._outcome(work, guard)
+        if outcome.ended is not None:
+            await self._finish(outcome.work, outcome.ended)
+
+    async def _outcome(self, work: Work, guard: Guard) -> Outcome:
         try:
-            return Work(execution, item, stage, self._reach.executor(stage), now)
+            self._steps.executor(work)
         except NotImplementedYet as error:
-            await self.tools.ending.end(execution, item, stage, Ended(Result.FAILED, EndReason.ERROR, error.message), now)
-            return None
+            return Outcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
+        if work.execution.state is not ExecutionState.STARTING:
+            return await poll(self._steps, work)
+        outcome = await start(self._steps, work, guard)
+        return await poll(self._steps, outcome.work) if outcome.poll_now else outcome
+
+    async def _finish(self, work: Work, ended: Ended) -> None:
+        finished = await finish(self._context, work, ended)
+        if self.on_end is not None:
+            self.on_end(finished)
+        await self._steps.log(
+            "execution_finished",
+            finished,
+            outcome=finished.result.value if finished.result else "",
+            reason=finished.why.value if finished.why else "",
+            duration_ms=round((finished.finished_at - finished.created_at) * 1000),
+        )
+
+    async def _postpone(self, execution_id: str, error: Exception) -> None:
+        store = self._context.store
+        execution = await store.execution(execution_id)
+        if execution is None or execution.state is ExecutionState.FINISHED:
+            return
+        message = error.message if isinstance(error, ReconcilerError) else f"a defect of this program: {type(error).__name__}"
+        if execution.failures + 1 >= MOST_FAILURES:
+            await abandon(self._context, execution, message)
+            return
+        next_at = await store.now() + self._steps.pause_s(execution.failures)
+        await store.save_execution(
+            dataclasses.replace(execution, failures=execution.failures + 1, message=message, next_at=next_at)
+        )
+
+
+__all__ = ["StageRunner"]

@@ -152,7 +152,7 @@ def test_n0_a_secret_that_changed_after_the_plan_is_not_written(wide: World) -> 
     async def changed(session: Session) -> tuple[Applied, PassOutcome]:
         prepared = await prepared_in(session)
         (folder / "registry").write_text("second-canary-value\n")
-        session.engine.secrets.forget()  # as after a minute
+        session.engine.current.secrets.forget()  # as after a minute
         done = await apply_approved(session.engine, prepared, wait_settle=True)
         return done, done.verdict(session.engine)
 

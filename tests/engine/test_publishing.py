@@ -17,11 +17,11 @@ import pytest
 from reconciler.config.load import Config
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
-from reconciler.engine.controller import SourceState, View, _changed
 from reconciler.engine.publisher import Publisher
 from reconciler.engine.revision import ActiveRevision
+from reconciler.engine.status_manager import changed_statuses
 from reconciler.engine.statusfile import DaemonInfo
-from reconciler.engine.view import EventStatus
+from reconciler.engine.view import EventStatus, SourceState, View
 from reconciler.model.resources import Location, ResourceId
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
 from reconciler.state import Store
@@ -46,8 +46,8 @@ def status(number: int, message: str = "as declared") -> ResourceStatus:
     )
 
 
-class Controller(SimpleNamespace):
-    """As much of an engine as the document is made of: its findings, no behaviour."""
+class Findings(SimpleNamespace):
+    """The part of `Current` that the document is made of: facts, no behaviour."""
 
     def __init__(self, rows: int) -> None:
         statuses = {one.id: one for one in map(status, range(rows))}
@@ -56,9 +56,9 @@ class Controller(SimpleNamespace):
         )
         super().__init__(
             view=view,
-            state=SourceState(fetched_at=1_700_000_000.0),
-            live=ActiveRevision("main@sha1:1"),
-            deps=SimpleNamespace(config=Config()),
+            source=SourceState(fetched_at=1_700_000_000.0),
+            active=ActiveRevision("main@sha1:1"),
+            context=SimpleNamespace(config=Config()),
         )
 
     def change(self, number: int, **fields: Any) -> None:
@@ -86,8 +86,8 @@ class Counting(Redactor):
 
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Any, Counting, Publisher, Path]:
-    engine, redactor, path = Controller(1_000), Counting(), tmp_path / "status.json"
-    return engine, redactor, Publisher(engine, redactor, path), path
+    current, redactor, path = Findings(1_000), Counting(), tmp_path / "status.json"
+    return current, redactor, Publisher(current, redactor, path), path
 
 
 def publish(publisher: Publisher, info: DaemonInfo = INFO) -> None:
@@ -112,26 +112,26 @@ def test_n58_a_heartbeat_without_news_builds_no_row_and_writes_the_head_only(mad
 def test_n58_the_heartbeat_in_the_file_moves_and_the_file_stays_the_whole_document(
     made: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, _, publisher, path = made
+    current, _, publisher, path = made
     now = 1_700_000_100.0
     monkeypatch.setattr("reconciler.engine.publisher.time.time", lambda: now)
     publish(publisher)
-    assert json.loads(path.read_bytes()) == statusfile.document(engine, INFO, now)
+    assert json.loads(path.read_bytes()) == statusfile.document(current, INFO, now)
     now += 10
-    engine.state.fetched_at += 60
+    current.source.fetched_at += 60
     publish(publisher)
     assert publisher.beats == 1
     document = json.loads(path.read_bytes())
-    assert document == statusfile.document(engine, INFO, now)
+    assert document == statusfile.document(current, INFO, now)
     assert document["daemon"]["heartbeatAt"] == "2023-11-14T22:15:10Z"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_n58_a_row_that_changed_is_the_only_one_that_is_built(made: Any) -> None:
-    engine, _, publisher, path = made
+    current, _, publisher, path = made
     publish(publisher)
     built = publisher.rows_built
-    engine.change(7, attempts=3)
+    current.change(7, attempts=3)
     publish(publisher)
     assert publisher.rows_built == built + 1
     assert publisher.files == 2
@@ -139,20 +139,20 @@ def test_n58_a_row_that_changed_is_the_only_one_that_is_built(made: Any) -> None
 
 
 def test_n58_a_pass_that_finds_nothing_builds_no_row_though_every_next_look_moved(made: Any) -> None:
-    engine, _, publisher, path = made
+    current, _, publisher, path = made
     publish(publisher)
     built = publisher.rows_built
-    engine.look_again("2026-01-01T00:10:00Z")
+    current.look_again("2026-01-01T00:10:00Z")
     publish(publisher)
     assert publisher.rows_built == built
     rows = json.loads(path.read_bytes())["resources"]
     assert {row["nextReconcileAt"] for row in rows} == {"2026-01-01T00:10:00Z"}
-    assert rows == [statusfile.resource_row(one) for one in engine.view.statuses.values()]
+    assert rows == [statusfile.resource_row(one) for one in current.view.statuses.values()]
 
 
 def test_n58_a_secret_that_becomes_known_later_is_masked_in_rows_that_were_built_before(made: Any) -> None:
-    engine, redactor, publisher, path = made
-    engine.change(3, conditions=(dataclasses.replace(status(3).conditions[0], message=f"said {SECRET}"),))
+    current, redactor, publisher, path = made
+    current.change(3, conditions=(dataclasses.replace(status(3).conditions[0], message=f"said {SECRET}"),))
     publish(publisher)
     assert SECRET in path.read_text()
     redactor.add(SECRET)
@@ -161,9 +161,9 @@ def test_n58_a_secret_that_becomes_known_later_is_masked_in_rows_that_were_built
 
 
 def test_n58_a_text_that_looks_like_the_key_of_a_time_is_left_as_it_is(made: Any) -> None:
-    engine, _, publisher, path = made
+    current, _, publisher, path = made
     odd = '"nextReconcileAt":"" "heartbeatAt":"2026-01-01T00:00:00Z"'
-    engine.change(0, conditions=(dataclasses.replace(status(0).conditions[0], message=odd),), location=Location(odd, 1))
+    current.change(0, conditions=(dataclasses.replace(status(0).conditions[0], message=odd),), location=Location(odd, 1))
     for _ in range(2):
         publish(publisher)
         row = json.loads(path.read_bytes())["resources"][0]
@@ -203,14 +203,14 @@ def test_n58_the_api_gives_the_same_document_without_building_a_row(made: Any) -
 
 
 def test_n58_only_statuses_that_changed_are_stored_and_the_time_of_the_next_look_is_no_change(tmp_path: Path) -> None:
-    engine = Controller(1_200)
-    stored = engine.view.statuses
-    engine.look_again("2026-01-01T00:10:00Z")
-    assert _changed(stored, engine.view.statuses) == ([], [])
-    engine.change(5, attempts=2)
-    gone = list(engine.view.statuses)[9]
-    found = {identity: one for identity, one in engine.view.statuses.items() if identity != gone}
-    changed, dropped = _changed(stored, found)
+    current = Findings(1_200)
+    stored = current.view.statuses
+    current.look_again("2026-01-01T00:10:00Z")
+    assert changed_statuses(stored, current.view.statuses) == ([], [])
+    current.change(5, attempts=2)
+    gone = list(current.view.statuses)[9]
+    found = {identity: one for identity, one in current.view.statuses.items() if identity != gone}
+    changed, dropped = changed_statuses(stored, found)
     assert [one.id.name for one in changed] == ["source-00005"]
     assert dropped == [gone]
 

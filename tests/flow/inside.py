@@ -40,11 +40,12 @@ class Inside:
         if hasattr(self, "working"):
             self.working.close()
         runtime = SimpleNamespace(enqueue_step=self._step)
-        self.working = EventPipeline(self.engine, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
+        self.working = EventPipeline(self.engine.current, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
+        self.engine.read_event_status = self.working.event_status.read
         return self.working
 
     async def _step(self, execution_id: str, _token: str) -> str:
-        await self.working.steps.step(execution_id)
+        await self.working.runner.step(execution_id)
         return ""
 
     @property

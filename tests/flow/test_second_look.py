@@ -73,7 +73,7 @@ async def running(folder: Path, *parts: str) -> Any:
         here.world.stage("s", *parts, "executor: {type: noop}")
         await here.sync()
         runs = Runs()
-        here.working.steps._reach.executor = lambda _: runs  # type: ignore[method-assign]
+        here.working.executors.executor = lambda _: runs  # type: ignore[method-assign]
         await here.trigger()
         await here.turn()
         assert (await here.executions("s"))[0].state is ExecutionState.RUNNING
@@ -86,7 +86,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
         execution = (await here.executions("s"))[0]
         await here.working.commands.cancel({"id": execution.id}, "ada")
         await here.turn()
-        assert "cannot be ended" in (await here.executions("s"))[0].message
+        assert "cannot be cancelled" in (await here.executions("s"))[0].message
         here.later(3)
         await here.turn()
         assert runs.asked == 1
@@ -307,14 +307,14 @@ async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
 
         engine = Control(here.engine, nothing)
         await engine.suspend(suspension, "ada")
-        await here.engine.refresh_suspensions()
+        await here.engine.current.refresh_suspensions()
         event = await here.trigger(n=1)
         await here.turn(6)
         rejected = (await control.event({"id": event}))["rejectedBy"]
         assert [(one["target"], one["reason"]) for one in rejected] == [("ConnectionGroup/g", "suspended")]
         assert await here.executions("s") == []
         await engine.resume(suspension, "ada")
-        await here.engine.refresh_suspensions()
+        await here.engine.current.refresh_suspensions()
         await here.trigger(n=1)
         await here.turn(6)
         assert len(await here.executions("s")) == 1
@@ -390,14 +390,14 @@ async def test_who_gives_credentials_out_may_be_away_for_a_moment(tmp_path: Path
         here.world.manual()
         here.world.stage("s")
         await here.sync()
-        reach, away = here.working.steps._reach.api, [True]
+        reach, away = here.working.executors.api, [True]
 
         async def api(*arguments: Any) -> Any:
             if away[0]:
                 raise ProviderUnavailable("the token service does not answer")
             return await reach(*arguments)
 
-        here.working.steps._reach.api = api  # type: ignore[method-assign]
+        here.working.executors.api = api  # type: ignore[method-assign]
         await here.trigger()
         await here.turn()
         waiting = (await here.executions("s"))[0]
@@ -417,7 +417,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
     async with inside(tmp_path) as here:
         rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
         here.engine.view.outside = EventStatus({}, {}, {}, rows, 0)
-        metrics = Metrics(here.engine)
+        metrics = Metrics(here.engine.current)
         ended: Any = SimpleNamespace(
             stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0
         )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from reconciler.model.plan import ChangeClass
 from reconciler.model.resources import IgnoreRule, Lifecycle
-from reconciler.planning.diff import ended, field_changes, merged_attributes, same, value_at
+from reconciler.model.times import has_passed
+from reconciler.planning.diff import field_changes, merged_attributes, same, value_at
 
 from .world import NOW, desired, observed, recorded
 
@@ -106,9 +107,9 @@ def test_without_a_record_a_difference_counts_as_a_commit():
 
 
 def test_a_rule_ends_at_its_instant_in_any_time_zone():
-    assert not ended(None, 1e12)
-    assert [ended("2027-01-15T09:00:00+01:00", NOW - 1), ended("2027-01-15T09:00:00+01:00", NOW)] == [False, True]
-    assert ended("2027-01-15T08:00:00", NOW)
+    assert not has_passed(None, 1e12)
+    assert [has_passed("2027-01-15T09:00:00+01:00", NOW - 1), has_passed("2027-01-15T09:00:00+01:00", NOW)] == [False, True]
+    assert has_passed("2027-01-15T08:00:00", NOW)
 
 
 JSON = st.recursive(

@@ -16,7 +16,7 @@ from reconciler.model.values import too_deep
 from reconciler.server.api.document import document
 from reconciler.server.api.requests import Invalid, Ready
 from reconciler.stages.logs import LogReader, NoLog
-from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, Pushing
+from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, OutputReceiver
 
 Values = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Backend:
     commands: Commands
     control: Control
     logs: LogReader
-    pushing: Pushing
+    pushing: OutputReceiver
     status: Status
     public_url: str = ""
 

@@ -1,0 +1,113 @@
+"""What is in force in this process now: the active revision with its secrets, suspensions and clients, and the newest findings.
+
+Built once by the `Controller`, which alone calls `activate`. Events, stages, metrics and the status file read it, so that they do
+not depend on what drives the passes.
+"""
+
+from __future__ import annotations
+
+from reconciler.credentials.backends import SecretResolver
+from reconciler.drivers.base import Connection
+from reconciler.drivers.http.client import ApiClient
+from reconciler.engine.connections import Client, ClientPool
+from reconciler.engine.context import Context
+from reconciler.engine.revision import ActiveRevision
+from reconciler.engine.suspensions import Suspensions
+from reconciler.engine.view import SourceState, View
+from reconciler.model.resources import Kind, Resource, ResourceId
+
+
+class Current:
+    """The facts that a pass, an event or a stage works with at this moment. Nothing here is truth: all of it is read again."""
+
+    def __init__(self, context: Context, *, read_only: bool = False) -> None:
+        self.context = context
+        self.clients = ClientPool(context, read_only=read_only)
+        """One client and one rate budget for each credential of this process."""
+        self.view = View()
+        self.source = SourceState()
+        self._active = ActiveRevision()
+        self._secrets = self._resolver(self._active)
+        self._suspensions = Suspensions()
+        self._clock_steps = 0
+
+    # -- the active revision ----------------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> ActiveRevision:
+        """The revision in force. Replaced as a whole, never changed: the same object means the same manifests."""
+        return self._active
+
+    def activate(self, revision: ActiveRevision) -> None:
+        """Put ``revision`` in force, with the values of its Secrets."""
+        self._active = revision
+        self._secrets = self._resolver(revision)
+
+    def _resolver(self, revision: ActiveRevision) -> SecretResolver:
+        context = self.context
+        return SecretResolver(
+            {one.id: one for one in revision.resources.values() if one.id.kind == Kind.SECRET.value},
+            context.config.secrets,
+            sandbox=context.sandbox,
+            redactor=context.redactor,
+            reserved=context.config.own_files,
+        )
+
+    @property
+    def secrets(self) -> SecretResolver:
+        """Reads values of the active revision's Secrets."""
+        return self._secrets
+
+    # -- suspensions ------------------------------------------------------------------------------------------------
+
+    @property
+    def suspensions(self) -> Suspensions:
+        """Suspensions by command, as of the last `refresh_suspensions`."""
+        return self._suspensions
+
+    async def refresh_suspensions(self) -> None:
+        """Read the suspensions by command from the state."""
+        self._suspensions = Suspensions(await self.context.store.suspensions())
+
+    def suspended(self, resource: Resource) -> str:
+        """Return why ``resource``, or an Integration that it uses, is suspended now; empty if neither is."""
+        now = self.context.clock()
+        for identity in (resource.id, *(ref for ref in resource.references if ref.kind == Kind.INTEGRATION.value)):
+            reason = self._suspensions.reason(identity, self._active.resources.get(identity), now)
+            if reason is not None:
+                return reason if identity == resource.id else f"{identity} is suspended: {reason}"
+        return ""
+
+    # -- clients ----------------------------------------------------------------------------------------------------
+
+    async def client(self, integration: ResourceId) -> Client:
+        """Return the authenticated client of an Integration that is declared, or whose connection the state still holds.
+
+        Raises `ReconcilerError` if it cannot be connected.
+        """
+        stored = await self.context.store.connections()
+        return await self.clients.link(integration, self._active, stored, self._secrets)
+
+    async def local_client(self, connection: Connection, *, hosts: tuple[str, ...] = ()) -> ApiClient:
+        """Return a client without a credential for a host that no Integration declares (`ClientPool.local`)."""
+        return await self.clients.local(connection, self._secrets, hosts=hosts)
+
+    # -- the clock --------------------------------------------------------------------------------------------------
+
+    async def check_clock(self) -> int:
+        """Return how often the clock was set back since the start; whoever remembers times forgets them when the number grows.
+
+        Retries, due times and rate limits that now lie too far ahead are pulled back.
+        """
+        context = self.context
+        now = await context.store.now()
+        back_s = await context.store.look_at_clock(now)
+        if back_s:
+            self._clock_steps += 1
+            self.view.next_at = dict.fromkeys(self.view.next_at, now)
+            self.clients.pull_back(back_s)
+            context.log.warning("clock_set_back", seconds=round(back_s))
+        return self._clock_steps
+
+
+__all__ = ["Current"]
