@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.cli.output import confirm, say
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 

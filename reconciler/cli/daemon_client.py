@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from reconciler.cli.session import ask_daemon, configuration_state
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 
 Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 ANSWER_S = 60.0

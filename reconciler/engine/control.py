@@ -200,7 +200,7 @@ class Control:
     def _until(self, text: object) -> str | None:
         if not text:
             return None
-        from reconciler.config.load import parse_duration
+        from reconciler.config.values import parse_duration
 
         try:
             moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))

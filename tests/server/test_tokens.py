@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from reconciler.config.load import ApiToken
+from reconciler.config.values import ApiToken
 from reconciler.server.api.access import (
     FAILURES,
     GRANTS,

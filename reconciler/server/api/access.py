@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from reconciler.config.load import ApiToken
+from reconciler.config.values import ApiToken
 from reconciler.model.errors import ReconcilerError
 
 MAX_HEADER = 20_480

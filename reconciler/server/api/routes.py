@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from reconciler.config.load import ApiToken
+from reconciler.config.values import ApiToken
 from reconciler.credentials.redact import Redactor
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
