@@ -122,7 +122,9 @@ def limited(plan: Plan) -> Iterator[Row]:
                 "concurrent": CONCURRENT,
             },
         )
-        pace = f"pace: {{github: {{writesPerMinute: {CREATES}, writesPerHour: {CREATES_HOUR}, pointsPerMinute: {POINTS}}}}}\n"
+        pace = (
+            f"rateLimits: {{github: {{writesPerMinute: {CREATES}, writesPerHour: {CREATES_HOUR}, pointsPerMinute: {POINTS}}}}}\n"
+        )
         world = World(plan.folder / "limited", provider.url, count, pace=pace)
         world.worker("paced", scale=SCALE)
         found = provider.do("stats")

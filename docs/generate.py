@@ -32,7 +32,7 @@ RANGES = (
     ("RC90", "Defects of this program"),
 )
 
-FILE_ONLY = frozenset({"pace", "server.tokens", "secrets.sops", "secrets.vault"})
+FILE_ONLY = frozenset({"rateLimits", "server.tokens", "secrets.sops", "secrets.vault"})
 """Keys whose value is a mapping, or a list of mappings: an environment variable cannot hold one."""
 
 EXIT_CODES = (
@@ -175,15 +175,15 @@ def _options(arguments: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> str
 
 def configuration_page() -> str:
     """Return docs/configuration.md: every key of the table that the loader itself works with."""
-    from reconciler.config.load import reference_rows
+    from reconciler.config.settings import Config
 
     sections: dict[str, list[tuple[str, ...]]] = {}
-    for key, kind, default, variable, text in reference_rows():
+    for key, kind, default, variable, text in Config().describe():
         section = key.partition(".")[0] if "." in key else "(top level)"
         shown = f"`{_escaped(default)}`" if default else "–"
         where = "–" if key in FILE_ONLY else f"`{variable}`"
         sections.setdefault(section, []).append((f"`{key}`", _escaped(kind), shown, _escaped(text), where))
-    out = [NOTE.format(source="reconciler/config/load.py"), "# Configuration\n\n", _CONFIGURATION]
+    out = [NOTE.format(source="reconciler/config/settings.py"), "# Configuration\n\n", _CONFIGURATION]
     for section, rows in sections.items():
         out.append(f"\n## {section}\n\n" + _table(("key", "value", "default", "means", "environment"), rows))
     return "".join(out)

@@ -13,7 +13,7 @@ from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
 from reconciler.cli.tables import painter
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.model.plan import Change, PlanSet

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.cli.daemon_client import operations_of
 from reconciler.cli.output import confirm, say
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
+from reconciler.model.resources import ResourceId
+from reconciler.planning.approval import Approval
 
 
 def ask(config: Config, request: Mapping[str, Any], *, timeout_s: float = 60.0) -> Mapping[str, Any]:
@@ -22,33 +26,30 @@ def ask(config: Config, request: Mapping[str, Any], *, timeout_s: float = 60.0) 
 
 async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from reconciler.daemon.session import Options, open_session
-    from reconciler.engine.control import Control
 
     async with open_session(config, Options(create=False)) as session:
         engine = session.engine
-        approved: dict[Any, Any] = {}
+        approved: dict[ResourceId, Approval] = {}
 
-        async def trigger(integrations: tuple[Any, ...]) -> None:
-            if request["verb"] != "approve":
+        async def trigger(integrations: tuple[ResourceId, ...]) -> None:
+            if request["verb"] != "approve_plan":
                 await engine.run_all(only=integrations, explicit=True)
                 return
-            for one in integrations:  # nobody reviewed what else there is to do
-                await engine.slice(one, explicit=True, approval=approved[one])
+            for integration in integrations:  # only the blocked set was reviewed, not the other pending changes
+                await engine.slice(integration, explicit=True, approval=approved[integration])
             await engine.finish_pass()
 
         await engine.sync()
-        if request["verb"] == "approve":  # which sets are blocked is known only by planning
-            for one in await engine.integrations():
-                prepared = await engine.prepare(one)
-                engine.view.results[one], approved[one] = prepared.found(), prepared.approval(blocked=True)
-        import os
-
-        return await Control(engine, trigger).handle(request, f"uid:{os.getuid()}")
+        if request["verb"] == "approve_plan":  # only planning shows which sets are blocked
+            for integration in await engine.integrations():
+                prepared = await engine.prepare(integration)
+                engine.view.results[integration], approved[integration] = prepared.found(), prepared.approval(blocked=True)
+        return await operations_of(session, trigger).handle(request, f"uid:{os.getuid()}")
 
 
 def approve_set(options: argparse.Namespace) -> int:
     """Approve a blocked set; ``id`` is its digest."""
-    answer = ask(configuration(options), {"verb": "approve", "digest": options.id})
+    answer = ask(configuration(options), {"verb": "approve_plan", "digest": options.id})
     out(f"approved {options.id} on {answer['integration']}; it is being applied")
     return EXIT_OK
 

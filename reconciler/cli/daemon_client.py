@@ -1,29 +1,38 @@
-"""How a verb about events and stages is asked: of the running daemon; what only looks, without one, of the state itself."""
+"""Sends operations to the running daemon; without one, reads are answered from the state itself."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from reconciler import __version__
 from reconciler.cli.session import ask_daemon, configuration_state
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
+
+if TYPE_CHECKING:
+    from reconciler.daemon.session import Session
+    from reconciler.engine.control import Trigger
+    from reconciler.model.resources import ResourceId
+    from reconciler.server.admin import AdminOperations
 
 Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 ANSWER_S = 60.0
 
 
 def act(config: Config, request: Mapping[str, Any], *, timeout_s: float = ANSWER_S) -> Mapping[str, Any]:
-    """Return the daemon's answer. Only it acts on events and stages: without one, `NoDaemon` names the next step."""
+    """Return the daemon's answer; raises `NoDaemon` where none runs: only the daemon acts on events and stages."""
     from reconciler.server.admin import call
 
     return call(config.state_dir, request, timeout_s=timeout_s)
 
 
 def look(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the answer to a question that changes nothing, with or without a daemon."""
+    """Return the answer to a request that changes nothing, with or without a daemon."""
 
     async def once() -> Mapping[str, Any]:
         async with looking(config) as ask:
@@ -34,7 +43,7 @@ def look(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @contextlib.asynccontextmanager
 async def looking(config: Config) -> AsyncIterator[Ask]:
-    """Yield what answers questions: the daemon, or this process over the state, which it opens to read and does not lock."""
+    """Yield what answers read requests: the daemon, or this process over the state, which it opens without the lock."""
     if await asyncio.to_thread(ask_daemon, config, {"verb": "ping"}) is not None:
         yield lambda request: asyncio.to_thread(act, config, request)
         return
@@ -42,29 +51,38 @@ async def looking(config: Config) -> AsyncIterator[Ask]:
 
     configuration_state(config)
     async with open_session(config, Options(lock=False, create=False, read_only=True, log_level="error")) as session:
-        verbs = _verbs(session.engine)
-        yield lambda request: verbs.handle(request, f"uid:{os.getuid()}")
+        operations = operations_of(session, _no_trigger)
+        yield lambda request: operations.handle(request, f"uid:{os.getuid()}")
 
 
-def _verbs(engine: Any) -> Any:
-    """The daemon's own table of verbs, over an engine that cannot write."""
+def operations_of(session: Session, trigger: Trigger) -> AdminOperations:
+    """Return the operations of the admin socket over a session of this process, where no daemon runs."""
     from reconciler.engine.control import Control
+    from reconciler.engine.publisher import Publisher
+    from reconciler.engine.statusfile import DaemonInfo
     from reconciler.events.commands import Commands
     from reconciler.events.group_commit import Writer
     from reconciler.events.intake import Intake
     from reconciler.events.recovery import Sweep
-    from reconciler.server.admin import Verbs
+    from reconciler.server.admin import AdminOperations
+    from reconciler.server.api.handlers import Backend, Status
     from reconciler.stages.executors import ExecutorResolver
     from reconciler.stages.logs import LogReader
+    from reconciler.stages.outputs import OutputReceiver
 
-    async def trigger(integrations: tuple[Any, ...]) -> None:
-        """Nothing is reconciled from here."""
-
-    current = engine.current
+    engine, current = session.engine, session.engine.current
+    executors = ExecutorResolver(current)
     intake = Intake(current, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
     commands = Commands(current, Sweep(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
-    return Verbs(Control(engine, trigger), commands, LogReader(current, ExecutorResolver(current)))
+    publisher = Publisher(current, session.redactor, Path(session.config.status.file))
+    status = Status(lambda: publisher.encoded(DaemonInfo(__version__, os.getpid(), time.time(), "once")), publisher.row)
+    control = Control(engine, trigger)
+    return AdminOperations(Backend(commands, control, LogReader(current, executors), OutputReceiver(current, executors), status))
+
+
+async def _no_trigger(integrations: tuple[ResourceId, ...]) -> None:
+    """Reconcile nothing: this process only reads."""
 
 
 def _nothing() -> None:
-    """No loop runs in this process that could be woken."""
+    """Wake nothing: no loop runs in this process."""

@@ -18,7 +18,7 @@ from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
 from reconciler.cli.tables import painter
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, storage_error
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK

@@ -112,7 +112,7 @@ def payload_of(text: str | None) -> dict[str, Any] | None:
 
 def redeliver(options: argparse.Namespace) -> int:
     """Look for missed deliveries now."""
-    from reconciler.config.load import parse_duration
+    from reconciler.config.values import parse_duration
     from reconciler.model.errors import ConfigError
 
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, UsageError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.plan import PlanSet

@@ -17,7 +17,7 @@ from reconciler import __version__
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR
 from reconciler.model.plan import ChangeClass, Plan, PlanSet

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reconciler.config.load import Config, load_config
+from reconciler.config.load import load_config
+from reconciler.config.settings import Config
 
 T = TypeVar("T")
 

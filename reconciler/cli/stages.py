@@ -202,7 +202,7 @@ def approve(options: argparse.Namespace) -> int:
         from reconciler.cli.control import approve_set
 
         return approve_set(options)
-    answer = act(configuration(options), {"verb": "approve-item", "id": options.id, "digest": options.digest or ""})
+    answer = act(configuration(options), {"verb": "approve", "id": options.id, "digest": options.digest or ""})
     out(f"approved {answer['item']}; approvals so far: {', '.join(answer['approvals'])}")
     return EXIT_OK
 

@@ -16,7 +16,7 @@ from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration, configuration_state
 from reconciler.cli.sink import Ink, clear_screen, out, reader_left
 from reconciler.cli.tables import painter
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 from reconciler.model.resources import Kind

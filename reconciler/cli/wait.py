@@ -11,7 +11,7 @@ from reconciler.cli.daemon_client import act
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.sink import out
 from reconciler.cli.tables import ENDED, waits_for
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.model.exit_codes import EXIT_OK, EXIT_PARTIAL
 
 LOOK_S = 0.5

@@ -1,15 +1,13 @@
-"""What no single configuration value shows: how they go together. Pure; values that may hold a secret are never repeated."""
+"""Checks across configuration values. Pure; a value that may hold a secret is never repeated."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-if TYPE_CHECKING:
-    from reconciler.config.load import Config
+from reconciler.config.settings import Config
 
 _OWNER = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -20,7 +18,7 @@ _RULE = re.compile(
 
 
 def check(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield (key, what is wrong with it)."""
+    """Yield (key, problem)."""
     if not _OWNER.fullmatch(config.owner):
         yield "owner", f"{config.owner!r} is not lower-case letters, digits and dashes (32 at most)"
     yield from _source(config)
@@ -28,14 +26,14 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _network(config)
     yield from _times(config)
     if not config.state.url.startswith(("sqlite:////", "postgresql+psycopg://")) or config.state.url.endswith(":memory:"):
-        yield "state.url", "sqlite:///PATH or postgresql+psycopg://… is wanted"
+        yield "state.url", "must be sqlite:///PATH or postgresql+psycopg://…"
     if not config.secrets.folder:
-        yield "secrets.folder", "a folder is wanted"
+        yield "secrets.folder", "must name a folder"
     for name, path in (("status.file", config.status.file), ("masterKey.file", config.master_key.file)):
         if not path:
-            yield name, "a file is wanted"
+            yield name, "must name a file"
     if config.master_key.previous_file and config.master_key.previous_file == config.master_key.file:
-        yield "masterKey.previousFile", "this is the file of the key in force"
+        yield "masterKey.previousFile", "must not be the file of the key in force"
 
 
 def _source(config: Config) -> Iterator[tuple[str, str]]:
@@ -44,13 +42,13 @@ def _source(config: Config) -> Iterator[tuple[str, str]]:
     if parts is None:
         yield "source.url", "not a URL"
     elif "@" in parts.netloc and (parts.scheme != "ssh" or parts.password is not None):
-        yield "source.url", "holds a user name or a token; put it into a file and name that in source.auth.tokenFile"
+        yield "source.url", "must not hold a user name or a token; put it into a file and name that in source.auth.tokenFile"
     if not source.branch:
-        yield "source.branch", "a branch is wanted"
+        yield "source.branch", "must name a branch"
     if (
         source.verify.mode or source.verify.principals or source.verify.revocation_file
     ) and not source.verify.allowed_signers_file:
-        yield "source.verify.allowedSignersFile", "is wanted where signatures are verified"
+        yield "source.verify.allowedSignersFile", "is required where signatures are verified"
 
 
 def _server(config: Config) -> Iterator[tuple[str, str]]:
@@ -63,7 +61,7 @@ def _server(config: Config) -> Iterator[tuple[str, str]]:
     ):
         yield "server.listen", f"{config.server.listen!r} is not host:port (an IPv6 address in brackets)"
     if config.server.max_body < 1024:
-        yield "server.maxBody", "at least 1KiB is wanted"
+        yield "server.maxBody", "must be at least 1KiB"
     url = config.server.public_url
     parts = _split(url)
     if not url:
@@ -76,11 +74,11 @@ def _server(config: Config) -> Iterator[tuple[str, str]]:
         or parts.fragment
         or "@" in parts.netloc
     ):
-        yield "server.publicUrl", "https://HOST[/PATH] is wanted: no credentials, no query"
+        yield "server.publicUrl", "must be https://HOST[/PATH]: no credentials, no query"
     elif parts.scheme == "http" and not _plain_http(parts.hostname, config.network.allow):
         yield (
             "server.publicUrl",
-            "https is wanted, or events travel in the open; http is for loopback and hosts of network.allow",
+            "must be https, else events travel unencrypted; http is for loopback and hosts of network.allow",
         )
 
 
@@ -90,13 +88,13 @@ def _network(config: Config) -> Iterator[tuple[str, str]]:
             yield "network.allow", f"{entry!r} is neither a host name, an address nor a CIDR"
     proxy = _split(config.network.proxy)
     if config.network.proxy and (proxy is None or proxy.scheme not in {"http", "https"} or not proxy.hostname):
-        yield "network.proxy", "http://HOST:PORT is wanted"
+        yield "network.proxy", "must be http://HOST:PORT"
 
 
 def _times(config: Config) -> Iterator[tuple[str, str]]:
     reconcile = config.reconcile
     if reconcile.retry_min <= 0 or reconcile.retry_max < reconcile.retry_min:
-        yield "reconcile.retry.min", "0 < min ≤ max is wanted"
+        yield "reconcile.retry.min", "must satisfy 0 < min ≤ max"
     for name, seconds in (
         ("source.interval", config.source.interval),
         ("reconcile.interval", reconcile.interval),
@@ -105,9 +103,9 @@ def _times(config: Config) -> Iterator[tuple[str, str]]:
         ("retention.history", config.retention.history),
     ):
         if seconds <= 0:
-            yield name, "more than 0 is wanted"
+            yield name, "must be more than 0"
     if not 1 <= reconcile.concurrency <= 1024:
-        yield "reconcile.concurrency", "a number from 1 to 1024 is wanted"
+        yield "reconcile.concurrency", "must be a number from 1 to 1024"
 
 
 def _split(url: str) -> SplitResult | None:
@@ -127,7 +125,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _plain_http(host: str, allow: tuple[str, ...]) -> bool:
-    """Whether http to ``host`` is meant: loopback, or named in ``network.allow`` (a port there does not matter here)."""
+    """Whether ``host`` may be reached by http: loopback, or named in ``network.allow`` (its port does not matter here)."""
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return True
@@ -146,7 +144,7 @@ def _network_of(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | N
 
 
 def _is_rule(entry: str) -> bool:
-    """Whether it is a form that the address rules know: CIDR, address, host, ``*.host``; all but the first also with a port."""
+    """Whether ``entry`` is a CIDR, address, host or ``*.host``; all but a CIDR also with a port."""
     if _network_of(entry) is not None:
         return True
     match = _RULE.fullmatch(entry)

@@ -1,255 +1,306 @@
-"""The one table of configuration keys: it drives loading, the environment and docs/configuration.md. Pure."""
+"""The configuration and its keys. Each key is one field of `Config`: default, how its value is written, and what it means.
+
+The loader, the environment variables and docs/configuration.md are derived from these fields: the path of a key is that of its
+field in camel case (``server.public_url`` is ``server.publicUrl`` and ``RECONCILER_SERVER_PUBLIC_URL``). Pure.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from reconciler.config import values as values
+from reconciler.config import values
+from reconciler.config.values import ApiToken, RateLimit, camel
+
+FILE_NAME = "reconciler.yaml"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """How values of a key are written, read and shown."""
+
+    name: str
+    read: Callable[[object], object]
+    show: Callable[[Any], str] = str
+    is_path: bool = False
+    """Relative to the configuration file."""
+
+
+def _words(*known: str) -> ValueType:
+    return ValueType(", ".join(known), values.one_of(*known))
+
+
+_Text = Annotated[str, ValueType("text", values.text)]
+_Url = Annotated[str, ValueType("URL", values.text)]
+_File = Annotated[str, ValueType("file", values.text, is_path=True)]
+_Number = Annotated[int, ValueType("number", values.whole)]
+_Percent = Annotated[int, ValueType("number", values.percent)]
+_Size = Annotated[int, ValueType("size", values.size, values.show_size)]
+_Duration = Annotated[float, ValueType("duration", values.duration, values.show_duration)]
+_Flag = Annotated[bool, ValueType("true, false", values.flag, lambda value: str(value).lower())]
+_List = Annotated[tuple[str, ...], ValueType("list", values.texts, values.show_texts)]
+_Mapping = Annotated[Mapping[str, object], ValueType("mapping", values.mapping, lambda _: "")]
+
+
+def _key(default: T, text: str, *, name: str = "", secret: bool = False) -> T:
+    """Return a field that is a key. ``name``: below its section, where it is not that of the field; ``secret``: never shown."""
+    metadata = {"text": text, "name": name, "secret": secret}
+    if isinstance(default, Mapping):
+        field: T = dataclasses.field(default_factory=dict, metadata=metadata, repr=not secret)  # type: ignore[assignment]
+        return field
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Only revisions signed by an allowed signer are applied."""
+
+    mode: Annotated[str, _words("HEAD", "Range")] = _key(
+        "", "Which commits must be signed: the newest, or all since the last accepted one. With allowed signers: HEAD."
+    )
+    allowed_signers_file: _File = _key("", "Allowed signers (ssh-keygen(1)); never read from the repository.")
+    revocation_file: _File = _key("", "Revoked keys (ssh-keygen KRL).")
+    principals: _List = _key((), "Who of the allowed signers may sign; empty: any of them.")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """Where the manifests come from."""
+
+    url: Annotated[str, ValueType("URL or folder", values.text)] = _key(
+        "", "Where the manifests are: https, ssh, or a local folder. Never with a credential."
+    )
+    branch: _Text = _key("main", "The branch that is followed.")
+    path: Annotated[str, ValueType("path in the repository", values.text)] = _key(".", "Only manifests below this folder.")
+    interval: _Duration = _key(60.0, "How often a remote is asked for a new commit (±5 % jitter).")
+    token_file: _File = _key("", "Token for https; read again at every fetch.", name="auth.tokenFile")
+    ssh_key_file: _File = _key("", "Private key for ssh.", name="auth.sshKeyFile")
+    known_hosts_file: _File = _key("", "Host keys for ssh; an unknown host is refused.", name="auth.knownHostsFile")
+    verify: Verify = Verify()
+    require_fast_forward: _Flag = _key(False, "Refuse a rewritten history instead of reporting it.")
+    allow_empty: _Flag = _key(False, "Accept a revision without a single manifest, which prunes everything.")
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    """Where the daemon keeps its state."""
+
+    url: _Url = _key(
+        "sqlite:///state/state.db", "`sqlite:///PATH`, or `postgresql+psycopg://…` for several processes.", secret=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The HTTP listener: webhooks, API, probes and metrics."""
+
+    listen: Annotated[str, ValueType("host:port", values.text)] = _key(
+        "127.0.0.1:8080", "Where the daemon listens; port 0 picks a free one."
+    )
+    public_url: _Url = _key(
+        "",
+        "The root of every webhook URL, as providers reach it. https, except on loopback and hosts of `network.allow`.",
+    )
+    max_body: _Size = _key(25 << 20, "Largest event body that is read.")
+    tokens: Annotated[tuple[ApiToken, ...], ValueType("list of {name, sha256, role}", values.tokens, values.show_texts)] = _key(
+        (), "Bearer tokens of the API, as SHA-256; roles viewer, operator, approver.", secret=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """More deletes than this need an approval."""
+
+    delete_percent: _Percent = _key(30, "Blocked: deletes of more than this share of what is owned on an integration; 0: off.")
+    delete_minimum: _Number = _key(3, "Fewer deletes than this are never over `deletePercent`; 0: the percentage is off.")
+    delete_max: _Number = _key(25, "Blocked: more deletes than this on one integration; 0: off.")
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileConfig:
+    """How the provider is brought to what is declared."""
+
+    interval: _Duration = _key(300.0, "How often drift is looked for.")
+    settle: _Duration = _key(60.0, "How long after a write of unknown outcome an absence is not yet believed.")
+    retry_min: _Duration = _key(1.0, "First pause after a failure; doubled each time.", name="retry.min")
+    retry_max: _Duration = _key(900.0, "Longest pause after a failure.", name="retry.max")
+    concurrency: _Number = _key(64, "Scopes that are read side by side, for each integration.")
+    prune: _Flag = _key(True, "Delete what is no longer declared.")
+    limits: LimitsConfig = LimitsConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsConfig:
+    """Where Secrets of the manifests may come from."""
+
+    env: _List = _key(("RECONCILER_SECRET_*",), "Names of environment variables that a Secret may name (shell patterns).")
+    folder: Annotated[str, ValueType("folder", values.text, is_path=True)] = _key(
+        "secrets", "Where Secrets of provider `file` lie."
+    )
+    sops: _Mapping = _key({}, "Settings of the sops provider (not part of this version).")
+    vault: _Mapping = _key({}, "Settings of the vault provider (not part of this version).")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Which hosts may be reached, and how."""
+
+    allow: _List = _key((), "Hosts or CIDRs beyond the providers' own; http and odd ports are allowed there.")
+    ca_bundle: _File = _key("", "CA certificates to trust instead of the system's.")
+    proxy: _Url = _key("", "HTTP proxy; the environment's proxies are never used.", secret=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """How long rows are kept."""
+
+    inbox: _Duration = _key(7 * 86_400.0, "How long received events are kept.")
+    history: _Duration = _key(90 * 86_400.0, "How long the journal is kept. The audit log is never cut.")
+
+
+@dataclass(frozen=True, slots=True)
+class StatusConfig:
+    """The status file."""
+
+    file: _File = _key("state/status.json", "The status file.")
+    heartbeat: _Duration = _key(10.0, "The status file is written at least this often.")
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """The log on stderr."""
+
+    format: Annotated[str, _words("auto", "json", "console")] = _key("auto", "auto: console on a terminal, else JSON lines.")
+    level: Annotated[str, _words("debug", "info", "warning", "error")] = _key("info", "Least level that is logged.")
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKeyConfig:
+    """The key that all signing keys are derived from."""
+
+    file: _File = _key("state/master.key", "The master key (0600). Made where neither state nor key exists.")
+    previous_file: _File = _key("", "The key before a change of the master key.")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; paths are absolute, times are seconds, sizes are bytes."""
+
+    owner: _Text = _key("", "Whose objects these are: part of every marker. Default: a hash of source URL, branch and path.")
+    source: SourceConfig = SourceConfig()
+    state: StateConfig = StateConfig()
+    server: ServerConfig = ServerConfig()
+    reconcile: ReconcileConfig = ReconcileConfig()
+    secrets: SecretsConfig = SecretsConfig()
+    network: NetworkConfig = NetworkConfig()
+    rate_limits: Annotated[Mapping[str, RateLimit], ValueType("mapping", values.rate_limits, lambda _: "")] = _key(
+        {},
+        "By provider: `writesPerMinute`, `writesPerHour`, `pointsPerMinute`. Default: the published limits; other hosts: none.",
+    )
+    retention: RetentionConfig = RetentionConfig()
+    status: StatusConfig = StatusConfig()
+    log: LogConfig = LogConfig()
+    master_key: MasterKeyConfig = MasterKeyConfig()
+    sandbox: _Flag = _key(False, "Allow literal secrets (provider `local`); for trials only.")
+    path: str = ""
+    """The file that it was read from; empty without one."""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the configuration file, which is not a manifest when it lies among them."""
+        return Path(self.path).name if self.path else FILE_NAME
+
+    @property
+    def state_dir(self) -> Path:
+        """Folder of the database, the mirror, the lock and the admin socket."""
+        database = self._sqlite_file
+        return Path(self.status.file).parent if database is None else database.parent
+
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Credentials of the daemon itself: no manifest may read them as secrets."""
+        named = (self.source.token_file, self.source.ssh_key_file, self.master_key.file, self.master_key.previous_file)
+        return tuple(Path(path) for path in named if path)
+
+    @property
+    def state_exists(self) -> bool:
+        """Whether there is a state to open; always true for a database server."""
+        database = self._sqlite_file
+        return database is None or database.exists()
+
+    @property
+    def engine_url(self) -> str:
+        """Database of the engine's own, disposable tables, beside the state."""
+        return self.state.url if self._sqlite_file is None else f"sqlite:///{self.state_dir / 'engine.db'}"
+
+    @property
+    def _sqlite_file(self) -> Path | None:
+        url = self.state.url
+        return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+    def with_state(self, folder: Path) -> Config:
+        """Return the same configuration on an empty state in ``folder``."""
+        return dataclasses.replace(
+            self,
+            state=StateConfig(f"sqlite:///{folder / 'state.db'}"),
+            master_key=MasterKeyConfig(str(folder / "master.key")),
+            status=dataclasses.replace(self.status, file=str(folder / "status.json")),
+        )
+
+    def describe(self) -> tuple[tuple[str, str, str, str, str], ...]:
+        """Return (path, type, value, variable, meaning) of every key; of a secret key the default."""
+        defaults = Config()
+        return tuple(
+            (key.path, key.type.name, key.show(defaults if key.secret else self), key.variable, key.text) for key in KEYS
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: where it stands in the file and in `Config`, how it is read, what it means."""
+    """One key: its path in the file, its field in `Config`, how its value is read and what it means."""
 
     path: str
     attribute: str
-    kind: str
-    read: Callable[[Any], Any]
+    type: ValueType
     text: str
-    is_path: bool = False
-    """Relative to the configuration file."""
-    secret: bool = False
-    """May hold a secret: not shown by `Config.describe`."""
+    secret: bool
+    """May hold a secret: `Config.describe` does not show it."""
 
     @property
     def variable(self) -> str:
-        """The environment variable: capitals, words parted by underscores."""
-        words = [re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", part) for part in self.path.split(".")]
-        return "RECONCILER_" + "_".join(words).upper()
+        """The environment variable: capitals, words separated by underscores."""
+        return "RECONCILER_" + re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", self.path).replace(".", "_").upper()
+
+    def of(self, config: Config) -> object:
+        """Return the value that ``config`` has."""
+        value: object = config
+        for part in self.attribute.split("."):
+            value = getattr(value, part)
+        return value
+
+    def show(self, config: Config) -> str:
+        """Return the value as a user would write it; empty for none."""
+        return self.type.show(self.of(config))
 
 
-def _file(path: str, attribute: str, text: str, kind: str = "file") -> Key:
-    return Key(path, attribute, kind, values.text, text, is_path=True)
+def _keys(section: type[Any], path: str = "", attribute: str = "") -> Iterator[Key]:
+    types = get_type_hints(section, include_extras=True)
+    for field in dataclasses.fields(section):
+        own = f"{attribute}{field.name}"
+        if dataclasses.is_dataclass(types[field.name]):
+            yield from _keys(types[field.name], f"{path}{camel(field.name)}.", f"{own}.")
+        elif field.metadata:
+            name = field.metadata["name"] or camel(field.name)
+            type_ = types[field.name].__metadata__[0]
+            yield Key(path + name, own, type_, field.metadata["text"], field.metadata["secret"])
 
 
-_SOURCE = (
-    Key(
-        "owner",
-        "owner",
-        "text",
-        values.text,
-        "Whose objects these are: part of every marker. Default: a hash of source URL, branch and path.",
-    ),
-    Key(
-        "source.url",
-        "source.url",
-        "URL or folder",
-        values.text,
-        "Where the manifests are: https, ssh, or a local folder. Never with a credential.",
-    ),
-    Key("source.branch", "source.branch", "text", values.text, "The branch that is followed."),
-    Key("source.path", "source.path", "path in the repository", values.text, "Only manifests below this folder."),
-    Key(
-        "source.interval",
-        "source.interval",
-        "duration",
-        values.duration,
-        "How often a remote is asked for a new commit (±5 % jitter).",
-    ),
-    _file("source.auth.tokenFile", "source.token_file", "Token for https; read again at every fetch."),
-    _file("source.auth.sshKeyFile", "source.ssh_key_file", "Private key for ssh."),
-    _file("source.auth.knownHostsFile", "source.known_hosts_file", "Host keys for ssh; an unknown host is refused."),
-    Key(
-        "source.verify.mode",
-        "source.verify.mode",
-        "HEAD, Range",
-        values.one_of("HEAD", "Range"),
-        "Which commits must be signed: the newest, or all since the last accepted one. With allowed signers: HEAD.",
-    ),
-    _file(
-        "source.verify.allowedSignersFile",
-        "source.verify.allowed_signers_file",
-        "Allowed signers (ssh-keygen(1)); never read from the repository.",
-    ),
-    _file("source.verify.revocationFile", "source.verify.revocation_file", "Revoked keys (ssh-keygen KRL)."),
-    Key(
-        "source.verify.principals",
-        "source.verify.principals",
-        "list",
-        values.texts,
-        "Who of the allowed signers may sign; empty: any of them.",
-    ),
-    Key(
-        "source.requireFastForward",
-        "source.require_fast_forward",
-        "true, false",
-        values.flag,
-        "Refuse a rewritten history instead of reporting it.",
-    ),
-    Key(
-        "source.allowEmpty",
-        "source.allow_empty",
-        "true, false",
-        values.flag,
-        "Accept a revision without a single manifest, which prunes everything.",
-    ),
-)
-_DAEMON = (
-    Key(
-        "state.url",
-        "state.url",
-        "URL",
-        values.text,
-        "`sqlite:///PATH`, or `postgresql+psycopg://…` for several processes.",
-        secret=True,
-    ),
-    Key("server.listen", "server.listen", "host:port", values.text, "Where the daemon listens; port 0 picks a free one."),
-    Key(
-        "server.publicUrl",
-        "server.public_url",
-        "URL",
-        values.text,
-        "The root of every webhook URL, as providers reach it. https, except on loopback and hosts of `network.allow`.",
-    ),
-    Key("server.maxBody", "server.max_body", "size", values.size, "Largest event body that is read."),
-    Key(
-        "server.tokens",
-        "server.tokens",
-        "list of {name, sha256, role}",
-        values.tokens,
-        "Bearer tokens of the API, as SHA-256; roles viewer, operator, approver.",
-        secret=True,
-    ),
-    Key("reconcile.interval", "reconcile.interval", "duration", values.duration, "How often drift is looked for."),
-    Key(
-        "reconcile.settle",
-        "reconcile.settle",
-        "duration",
-        values.duration,
-        "How long after a write of unknown outcome an absence is not yet believed.",
-    ),
-    Key(
-        "reconcile.retry.min",
-        "reconcile.retry_min",
-        "duration",
-        values.duration,
-        "First pause after a failure; doubled each time.",
-    ),
-    Key("reconcile.retry.max", "reconcile.retry_max", "duration", values.duration, "Longest pause after a failure."),
-    Key(
-        "reconcile.concurrency",
-        "reconcile.concurrency",
-        "number",
-        values.whole,
-        "Scopes that are read side by side, for each integration.",
-    ),
-    Key("reconcile.prune", "reconcile.prune", "true, false", values.flag, "Delete what is no longer declared."),
-    Key(
-        "reconcile.limits.deletePercent",
-        "reconcile.limits.delete_percent",
-        "number",
-        values.percent,
-        "Blocked: deletes of more than this share of what is owned on an integration; 0: off.",
-    ),
-    Key(
-        "reconcile.limits.deleteMinimum",
-        "reconcile.limits.delete_minimum",
-        "number",
-        values.whole,
-        "Fewer deletes than this are never over `deletePercent`; 0: the percentage is off.",
-    ),
-    Key(
-        "reconcile.limits.deleteMax",
-        "reconcile.limits.delete_max",
-        "number",
-        values.whole,
-        "Blocked: more deletes than this on one integration; 0: off.",
-    ),
-)
-_AROUND = (
-    Key(
-        "secrets.env",
-        "secrets.env",
-        "list",
-        values.texts,
-        "Names of environment variables that a Secret may name (shell patterns).",
-    ),
-    _file("secrets.folder", "secrets.folder", "Where Secrets of provider `file` lie.", "folder"),
-    Key("secrets.sops", "secrets.sops", "mapping", values.mapping, "Settings of the sops provider (not part of this version)."),
-    Key(
-        "secrets.vault", "secrets.vault", "mapping", values.mapping, "Settings of the vault provider (not part of this version)."
-    ),
-    Key(
-        "network.allow",
-        "network.allow",
-        "list",
-        values.texts,
-        "Hosts or CIDRs beyond the providers' own; http and odd ports are allowed there.",
-    ),
-    _file("network.caBundle", "network.ca_bundle", "CA certificates to trust instead of the system's."),
-    Key(
-        "network.proxy", "network.proxy", "URL", values.text, "HTTP proxy; the environment's proxies are never used.", secret=True
-    ),
-    Key(
-        "pace",
-        "pace",
-        "mapping",
-        values.paces,
-        "By provider: `writesPerMinute`, `writesPerHour`, `pointsPerMinute`. Default: the published limits; other hosts: none.",
-    ),
-    Key("retention.inbox", "retention.inbox", "duration", values.duration, "How long received events are kept."),
-    Key(
-        "retention.history",
-        "retention.history",
-        "duration",
-        values.duration,
-        "How long the journal is kept. The audit log is never cut.",
-    ),
-    _file("status.file", "status.file", "The status file."),
-    Key("status.heartbeat", "status.heartbeat", "duration", values.duration, "The status file is written at least this often."),
-    Key(
-        "log.format",
-        "log.format",
-        "auto, json, console",
-        values.one_of("auto", "json", "console"),
-        "auto: console on a terminal, else JSON lines.",
-    ),
-    Key(
-        "log.level",
-        "log.level",
-        "debug, info, warning, error",
-        values.one_of("debug", "info", "warning", "error"),
-        "Least level that is logged.",
-    ),
-    _file("masterKey.file", "master_key.file", "The master key (0600). Made where neither state nor key exists."),
-    _file("masterKey.previousFile", "master_key.previous_file", "The key before a change of the master key."),
-    Key("sandbox", "sandbox", "true, false", values.flag, "Allow literal secrets (provider `local`); for trials only."),
-)
-
-KEYS: tuple[Key, ...] = _SOURCE + _DAEMON + _AROUND
+KEYS: tuple[Key, ...] = tuple(_keys(Config))
 BY_PATH: Mapping[str, Key] = {key.path: key for key in KEYS}
 SECTIONS = frozenset(".".join(key.path.split(".")[:n]) for key in KEYS for n in range(1, key.path.count(".") + 1))
 """Dotted paths that hold keys and no value: ``source``, ``source.auth``, …"""
-
-
-def shown(value: Any, key: Key) -> str:
-    """Return a default as one would write it; empty for "none"."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if key.read is values.duration:
-        return _duration(value)
-    if key.read is values.size:
-        return f"{value >> 20}MiB"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]" if value else ""
-    return "" if isinstance(value, Mapping) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * length and seconds % length == 0:
-            return f"{int(seconds // length)}{unit}"
-    return f"{seconds:g}s"

@@ -1,4 +1,4 @@
-"""How single configuration values are read and checked. Pure: text or a YAML value in, a typed value out, or `ConfigError`."""
+"""How single configuration values are read, checked and shown. Pure: text or a YAML value in, a typed value or `ConfigError` out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from reconciler.model.errors import ConfigError
 
@@ -17,7 +16,6 @@ _SIZE = re.compile(r"(\d+) ?(B|KiB|MiB|GiB|KB|MB|GB)?", re.ASCII)
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 ROLES = ("viewer", "operator", "approver")
-PACE_KEYS = {"writesPerMinute": "writes_per_minute", "writesPerHour": "writes_per_hour", "pointsPerMinute": "points_per_minute"}
 _LONGEST_S = 10 * 366 * 86_400.0
 _MOST = 1 << 62
 
@@ -32,23 +30,33 @@ class ApiToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Limits of one provider as an operator sets them; 0 is "none"."""
+class RateLimit:
+    """Limits of one provider as an operator sets them; 0 is no limit."""
 
     writes_per_minute: int = 0
     writes_per_hour: int = 0
     points_per_minute: int = 0
 
 
+def camel(name: str) -> str:
+    """Return the key of a field: ``public_url`` → ``publicUrl``."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+RATE_LIMIT_KEYS: Mapping[str, str] = {camel(field.name): field.name for field in fields(RateLimit)}
+_TOKEN_KEYS = {field.name for field in fields(ApiToken)}
+
+
 def parse_duration(text: str) -> float:
     """Return seconds of ``90s``, ``5m``, ``1h30m``, ``7d``; raises `ConfigError`."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not text.strip():
-        raise ConfigError("this is no duration", hint="Write it like 90s, 5m, 1h30m or 7d.")
+        raise ConfigError("invalid duration", hint="Write it like 90s, 5m, 1h30m or 7d.")
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     total = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
     if total > _LONGEST_S:
-        raise ConfigError("ten years are the longest duration")
+        raise ConfigError("a duration must not be longer than ten years")
     return total
 
 
@@ -56,116 +64,117 @@ def parse_size(text: str) -> int:
     """Return bytes of ``25MiB``, ``64KiB``, ``1000``; raises `ConfigError`."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or len(match.group(1)) > 18:
-        raise ConfigError("this is no size", hint="Write it like 25MiB or 64KiB.")
+        raise ConfigError("invalid size", hint="Write it like 25MiB or 64KiB.")
     return int(match.group(1)) * _UNITS[match.group(2) or ""]
 
 
-def duration(value: Any) -> float:
+def duration(value: object) -> float:
     """Return seconds; a bare number is seconds as well."""
     if isinstance(value, str):
         if re.fullmatch(r"\d{1,10}", value.strip(), re.ASCII):  # a bare number, as an environment variable spells it
             return float(value)
         return parse_duration(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= _LONGEST_S:
-        raise ConfigError("a duration is wanted, like 5m")
+        raise ConfigError("must be a duration, like 5m")
     return float(value)
 
 
-def size(value: Any) -> int:
+def size(value: object) -> int:
     """Return bytes."""
     if isinstance(value, str):
         return parse_size(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
-        raise ConfigError("a size is wanted, like 25MiB")
+        raise ConfigError("must be a size, like 25MiB")
     return value
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Return a text without control characters."""
     if not isinstance(value, str):
-        raise ConfigError("text is wanted" + ("; put it into quotes" if isinstance(value, int | float) else ""))
+        raise ConfigError("must be text" + ("; put it into quotes" if isinstance(value, int | float) else ""))
     if any(not c.isprintable() for c in value):
-        raise ConfigError("text without line breaks and control characters is wanted")
+        raise ConfigError("must be text without line breaks and control characters")
     return value
 
 
-def whole(value: Any) -> int:
+def whole(value: object) -> int:
     """Return a whole number of 0 or more."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,15}", value.strip(), re.ASCII):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
-        raise ConfigError("a whole number of 0 or more is wanted")
+        raise ConfigError("must be a whole number of 0 or more")
     return value
 
 
-def percent(value: Any) -> int:
+def percent(value: object) -> int:
     """Return a whole number from 0 to 100."""
     number = whole(value)
     if number > 100:
-        raise ConfigError("a number from 0 to 100 is wanted")
+        raise ConfigError("must be a number from 0 to 100")
     return number
 
 
-def flag(value: Any) -> bool:
+def flag(value: object) -> bool:
     """Return a truth value; text as an environment variable spells it."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return value.lower() == "true"
-    raise ConfigError("true or false is wanted")
+    raise ConfigError("must be true or false")
 
 
-def texts(value: Any) -> tuple[str, ...]:
-    """Return a list of texts; one text is parted at its commas."""
+def texts(value: object) -> tuple[str, ...]:
+    """Return a list of texts; a text is split at its commas."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list) and all(isinstance(one, str) and one for one in value):
+    if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
         return tuple(value)
-    raise ConfigError("a list of texts is wanted")
+    raise ConfigError("must be a list of texts")
 
 
-def one_of(*words: str) -> Callable[[Any], str]:
-    """Return a reader that takes only these words."""
+def one_of(*words: str) -> Callable[[object], str]:
+    """Return a reader that accepts only these words."""
 
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if value not in words:
-            raise ConfigError(f"one of {', '.join(words)} is wanted")
+            raise ConfigError(f"must be one of {', '.join(words)}")
         return str(value)
 
     return check
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping; from the environment it comes as JSON."""
-    found = _decoded(value)
-    if not isinstance(found, dict):
-        raise ConfigError("a mapping is wanted")
-    return found
+def mapping(value: object) -> Mapping[str, object]:
+    """Return a mapping; an environment variable holds it as JSON."""
+    decoded = _decoded(value)
+    if not isinstance(decoded, dict):
+        raise ConfigError("must be a mapping")
+    return decoded
 
 
-def paces(value: Any) -> Mapping[str, Pace]:
-    """Return `Pace` by provider."""
-    found: dict[str, Pace] = {}
+def rate_limits(value: object) -> Mapping[str, RateLimit]:
+    """Return `RateLimit` by provider."""
+    limits: dict[str, RateLimit] = {}
+    known = ", ".join(RATE_LIMIT_KEYS)
     for provider, row in mapping(value).items():
         if not isinstance(row, dict):
-            raise ConfigError(f"{provider}: a mapping of {', '.join(PACE_KEYS)} is wanted")
-        unknown = sorted(set(row) - set(PACE_KEYS))
+            raise ConfigError(f"{provider}: must be a mapping of {known}")
+        unknown = sorted(set(row) - set(RATE_LIMIT_KEYS))
         if unknown:
-            raise ConfigError(f"{provider}: unknown key {unknown[0]!r}; known: {', '.join(PACE_KEYS)}")
-        found[str(provider)] = Pace(**{PACE_KEYS[key]: whole(number) for key, number in row.items()})
-    return found
+            raise ConfigError(f"{provider}: unknown key {unknown[0]!r}; known: {known}")
+        limits[str(provider)] = RateLimit(**{RATE_LIMIT_KEYS[key]: whole(number) for key, number in row.items()})
+    return limits
 
 
-def tokens(value: Any) -> tuple[ApiToken, ...]:
-    """Return the API's tokens; a token itself in the place of its hash is refused and not repeated."""
+def tokens(value: object) -> tuple[ApiToken, ...]:
+    """Return the API's tokens; a token in the place of its hash is refused and not repeated."""
     rows: list[ApiToken] = []
-    found = _decoded(value)
-    for row in found if isinstance(found, list) else [None]:
-        if not isinstance(row, dict) or set(row) != {"name", "sha256", "role"} or not isinstance(row["name"], str):
-            raise ConfigError("a list of {name, sha256, role} is wanted")
+    decoded = _decoded(value)
+    for row in decoded if isinstance(decoded, list) else [None]:
+        if not isinstance(row, dict) or set(row) != _TOKEN_KEYS or not isinstance(row["name"], str):
+            raise ConfigError("must be a list of {name, sha256, role}")
         if not isinstance(row["sha256"], str) or not _SHA256.fullmatch(row["sha256"]):
             raise ConfigError(
-                f"token {row['name']!r}: sha256 is the SHA-256 of the token in 64 lower-case hex digits, not the token",
+                f"token {row['name']!r}: sha256 must be the SHA-256 of the token in 64 lower-case hex digits, not the token",
                 hint='printf %s "$TOKEN" | sha256sum',
             )
         rows.append(ApiToken(row["name"], row["sha256"], one_of(*ROLES)(row["role"])))
@@ -174,45 +183,41 @@ def tokens(value: Any) -> tuple[ApiToken, ...]:
     return tuple(rows)
 
 
+def show_duration(seconds: float) -> str:
+    """Return a duration as a user would write it."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * length and seconds % length == 0:
+            return f"{int(seconds // length)}{unit}"
+    return f"{seconds:g}s"
+
+
+def show_size(size: int) -> str:
+    """Return a size in MiB."""
+    return f"{size >> 20}MiB"
+
+
+def show_texts(items: tuple[object, ...]) -> str:
+    """Return a list as YAML; empty without an item."""
+    return "[" + ", ".join(map(str, items)) + "]" if items else ""
+
+
 def absolute(base: Path, text: str) -> str:
-    """Return an absolute path without following links: what a link points to may be replaced, its own name stays."""
+    """Return an absolute path without following links: a link keeps its name when its target is replaced."""
     return os.path.normpath(base / Path(text).expanduser())
 
 
 def is_folder(url: str) -> bool:
-    """Whether a source's URL is a path: no scheme, and no colon before the first slash (``host:path``, or a drive of Windows)."""
+    """Whether a source's URL is a path: no scheme, and no colon before the first slash (``host:path``, or a Windows drive)."""
     return "://" not in url and ":" not in url.partition("/")[0]
 
 
-def _decoded(value: Any) -> Any:
+def _decoded(value: object) -> object:
     if not isinstance(value, str):
         return value
     import orjson
 
     try:
-        return orjson.loads(value)
+        decoded: object = orjson.loads(value)
     except orjson.JSONDecodeError:
-        raise ConfigError("JSON is wanted") from None
-
-
-__all__ = [
-    "PACE_KEYS",
-    "ROLES",
-    "ApiToken",
-    "Pace",
-    "absolute",
-    "duration",
-    "flag",
-    "is_folder",
-    "mapping",
-    "one_of",
-    "paces",
-    "parse_duration",
-    "parse_size",
-    "percent",
-    "size",
-    "text",
-    "texts",
-    "tokens",
-    "whole",
-]
+        raise ConfigError("must be JSON") from None
+    return decoded

@@ -16,7 +16,7 @@ from reconciler.model.resources import Kind, Resource, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
 if TYPE_CHECKING:
-    from reconciler.config.load import SecretsConfig
+    from reconciler.config.settings import SecretsConfig
     from reconciler.credentials.redact import Redactor
 
 MAX_BYTES = 64 << 10

@@ -24,7 +24,7 @@ from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Fingerprint, Uid
 
 if TYPE_CHECKING:
-    from reconciler.config.load import Config
+    from reconciler.config.settings import Config
 
 KEY_BYTES = 32
 _FILE_BYTES = 4096

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reconciler import __version__
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.daemon.pipeline import EventPipeline
 from reconciler.daemon.session import Options, Session, daemon_actor, open_session
 from reconciler.daemon.signals import Signals, SystemdNotifier

@@ -11,7 +11,7 @@ from reconciler.daemon.session import Session
 from reconciler.engine.control import Control
 from reconciler.engine.loop import Loop
 from reconciler.model.resources import ResourceId
-from reconciler.server.admin import AdminServer, Verbs
+from reconciler.server.admin import AdminOperations, AdminServer
 from reconciler.server.api.handlers import Backend, Status
 from reconciler.server.api.routes import Routes
 from reconciler.server.app import App, HttpServer
@@ -32,8 +32,8 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
 
     config = session.config.server
     control = Control(session.engine, trigger)
-    admin = AdminServer(session.config.state_dir, Verbs(control, pipeline.commands, pipeline.logs).handle)
     backend = Backend(pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url)
+    admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),
         WebhookEndpoint(pipeline.intake.receive, max_body=config.max_body),

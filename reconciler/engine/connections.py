@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.base import Connection, Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
@@ -166,7 +166,7 @@ def _account(connection: Connection) -> tuple[str, str, str]:
 
 def limits_for(connection: Connection, driver: Driver, config: Config) -> ProviderLimits:
     """Return the pace in force: what the configuration says, else the published limits, which hold on the provider's own hosts only."""
-    wanted = config.pace.get(connection.provider)
+    wanted = config.rate_limits.get(connection.provider)
     if wanted is not None:
         return dataclasses.replace(
             driver.limits,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reconciler.config.load import Config
+    from reconciler.config.settings import Config
     from reconciler.credentials.keys import KeyRing
     from reconciler.credentials.redact import Redactor
     from reconciler.drivers.http.client import HttpSession

@@ -20,27 +20,11 @@ Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
 
 class Control:
-    """Verbs by name. ``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
+    """``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
 
     def __init__(self, controller: Controller, trigger: Trigger) -> None:
         self._controller = controller
         self._trigger = trigger
-
-    async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Answer one request; raises `ReconcilerError` for what cannot be done."""
-        verbs: dict[str, Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]] = {
-            "approve": self.approve,
-            "suspend": self.suspend,
-            "resume": self.resume,
-            "reconcile": self.reconcile,
-            "forget": self.forget,
-            "adopt": self.adopt,
-            "ping": self.alive,
-        }
-        verb = verbs.get(str(request.get("verb")))
-        if verb is None:
-            raise UsageError(f"the daemon does not know the verb {request.get('verb')!r}")
-        return await verb(request, peer)
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Say that somebody is there."""
@@ -203,7 +187,7 @@ class Control:
     def _until(self, text: object) -> str | None:
         if not text:
             return None
-        from reconciler.config.load import parse_duration
+        from reconciler.config.values import parse_duration
 
         try:
             at = epoch_of(str(text))

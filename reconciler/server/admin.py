@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.log import get_logger
-from reconciler.model.errors import ReconcilerError, StateError, storage_error
+from reconciler.model.errors import ReconcilerError, StateError, UsageError, storage_error
 
 if TYPE_CHECKING:
-    from reconciler.engine.control import Control
-    from reconciler.events.commands import Commands
-    from reconciler.stages.logs import LogReader
+    from reconciler.server.api.handlers import Backend
 
 Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
 _log = get_logger("admin")
@@ -32,42 +30,24 @@ MAX_LINE = 4 << 20
 SOCKET = "admin.sock"
 
 
-Look = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-Act = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
+class AdminOperations:
+    """Answers requests of the socket: the operations of the table, by name."""
 
+    def __init__(self, backend: Backend) -> None:
+        from reconciler.server.api.operations import SOCKET_OPERATIONS
 
-class Verbs:
-    """Answers a request of the admin socket; ``peer`` is the kernel's word for who asks (``uid:1000``)."""
-
-    def __init__(self, control: Control, commands: Commands, logs: LogReader) -> None:
-        self._control = control
-        self._logs = logs
-        self._look: Mapping[str, Look] = {
-            "events": commands.events,
-            "event": commands.event,
-            "executions": commands.executions,
-            "execution": commands.execution,
-        }
-        self._act: Mapping[str, Act] = {
-            "trigger": commands.trigger,
-            "approve-item": commands.approve,
-            "cancel": commands.cancel,
-            "rerun": commands.rerun,
-            "redeliver": commands.redeliver,
-            "replay": commands.replay,
-        }
+        self._backend = backend
+        self._operations = SOCKET_OPERATIONS
 
     async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Answer one request; raises `ReconcilerError` for what cannot be done."""
-        verb = str(request.get("verb"))
-        if verb in self._look:
-            return await self._look[verb](request)
-        if verb in self._act:
-            return await self._act[verb](request, person(peer))
-        if verb == "logs":
-            piece = await self._logs.read(str(request["id"]), str(request.get("cursor") or ""))
-            return {"lines": list(piece.lines), "cursor": piece.cursor, "complete": piece.complete}
-        return await self._control.handle(request, peer)
+        """Answer one request; ``peer`` is ``uid:1000``. Raises `ReconcilerError` for what cannot be done."""
+        operation = self._operations.get(str(request.get("verb")))
+        if operation is None:
+            raise UsageError(f"the daemon does not know the verb {request.get('verb')!r}")
+        answer = await operation.handler(self._backend, request, peer if operation.by_uid else person(peer))
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"{operation.name} is not an operation of the socket")
+        return answer
 
 
 def person(peer: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.source.options import SourceOptions, VerifyMode, VerifyOptions
 
 

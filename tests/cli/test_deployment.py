@@ -209,7 +209,7 @@ def test_n46_the_systemd_unit_starts_the_daemon_by_the_command_it_names_and_tell
 
 
 def test_n46_a_manifest_cannot_read_a_credential_of_the_daemon_as_a_secret(tmp_path: Path) -> None:
-    from reconciler.config.load import SecretsConfig
+    from reconciler.config.settings import SecretsConfig
     from reconciler.credentials.backends import SecretResolver
     from reconciler.model.errors import SecretUnavailable
     from reconciler.model.resources import SecretRef
@@ -229,7 +229,7 @@ def test_n46_a_manifest_cannot_read_a_credential_of_the_daemon_as_a_secret(tmp_p
 
 @pytest.mark.parametrize("content", ["", "\n"])
 def test_n46_an_empty_file_of_a_variable_is_a_missing_value(content: str, tmp_path: Path) -> None:
-    from reconciler.config.load import SecretsConfig
+    from reconciler.config.settings import SecretsConfig
     from reconciler.credentials.backends import SecretResolver
     from reconciler.model.errors import SecretUnavailable
     from reconciler.model.resources import SecretRef

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.config.load import ApiToken, Config, Pace, load_config, parse_duration, parse_size
-from reconciler.config.settings import BY_PATH, KEYS, SECTIONS
-from reconciler.config_file import read_tree
+from reconciler.config.file import read_tree
+from reconciler.config.load import load_config
+from reconciler.config.settings import BY_PATH, KEYS, SECTIONS, Config
+from reconciler.config.values import ApiToken, RateLimit, parse_duration, parse_size
 from reconciler.model.errors import ConfigError
 
 HASH = hashlib.sha256(b"token").hexdigest()
@@ -71,7 +72,7 @@ reconcile:
   limits: {{deletePercent: 0, deleteMinimum: 1, deleteMax: 7}}
 secrets: {{env: [A_*, B], folder: sec, sops: {{a: 1}}, vault: {{}}}}
 network: {{allow: [10.0.0.0/8, git.example.com, "*.corp.example:8443", "[::1]:80"], caBundle: ca.pem, proxy: http://proxy:3128}}
-pace: {{github: {{writesPerMinute: 10, writesPerHour: 100}}, buddy: {{pointsPerMinute: 5}}}}
+rateLimits: {{github: {{writesPerMinute: 10, writesPerHour: 100}}, buddy: {{pointsPerMinute: 5}}}}
 retention: {{inbox: 1d, history: 2d}}
 status: {{file: out/status.json, heartbeat: 1s}}
 log: {{format: json, level: debug}}
@@ -93,7 +94,7 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
     assert config.reconcile.interval == 5400.0
     assert (config.reconcile.retry_min, config.reconcile.retry_max) == (2.0, 60.0)
     assert config.reconcile.limits.delete_max == 7
-    assert config.pace == {"github": Pace(10, 100), "buddy": Pace(points_per_minute=5)}
+    assert config.rate_limits == {"github": RateLimit(10, 100), "buddy": RateLimit(points_per_minute=5)}
     assert config.retention.history == 2 * 86_400.0
     assert config.status.file == str(tmp_path / "out/status.json")
     assert config.master_key.previous_file == str(tmp_path / "keys/old")
@@ -104,7 +105,7 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
 def test_the_file_of_the_test_above_leaves_no_key_at_its_default(tmp_path: Path) -> None:
     loaded, default = {row[0]: row[2] for row in load(tmp_path, FULL).describe()}, {row[0]: row[2] for row in Config().describe()}
     same = {path for path in loaded if loaded[path] == default[path] and not BY_PATH[path].secret}
-    assert same <= {"secrets.sops", "secrets.vault", "pace"}
+    assert same <= {"secrets.sops", "secrets.vault", "rateLimits"}
 
 
 def test_without_a_file_the_defaults_hold_below_the_working_directory(tmp_path: Path) -> None:
@@ -142,16 +143,16 @@ def test_every_key_has_a_variable_of_its_own(tmp_path: Path) -> None:
         "RECONCILER_RECONCILE_PRUNE": "false",
         "RECONCILER_NETWORK_ALLOW": "a.example, 10.0.0.0/8",
         "RECONCILER_RECONCILE_CONCURRENCY": "7",
-        "RECONCILER_PACE_GITHUB_WRITES_PER_MINUTE": "9",
+        "RECONCILER_RATE_LIMITS_GITHUB_WRITES_PER_MINUTE": "9",
         "RECONCILER_SERVER_TOKENS": f'[{{"name": "ci", "sha256": "{HASH}", "role": "viewer"}}]',
-        "RECONCILER_PACE": '{"buddy": {"writesPerHour": 3}}',
+        "RECONCILER_RATE_LIMITS": '{"buddy": {"writesPerHour": 3}}',
     }
     config = load_config(None, env)
     assert config.server.max_body == 65_536
     assert config.reconcile.prune is False
     assert config.network.allow == ("a.example", "10.0.0.0/8")
     assert config.reconcile.concurrency == 7
-    assert config.pace == {"github": Pace(writes_per_minute=9), "buddy": Pace(writes_per_hour=3)}
+    assert config.rate_limits == {"github": RateLimit(writes_per_minute=9), "buddy": RateLimit(writes_per_hour=3)}
     assert config.server.tokens[0].role == "viewer"
 
 
@@ -184,7 +185,7 @@ def test_a_misspelt_variable_is_an_error_but_those_of_a_cluster_and_of_secrets_a
     assert problems(tmp_path, "", RECONCILER_SOURCE_BRANC="x") == [
         "RECONCILER_SOURCE_BRANC: no key has this variable; did you mean RECONCILER_SOURCE_BRANCH?"
     ]
-    assert problems(tmp_path, "", RECONCILER_PACE_GITHUB_WRITES="x")
+    assert problems(tmp_path, "", RECONCILER_RATE_LIMITS_GITHUB_WRITES="x")
     fine = {
         "RECONCILER_STATE_SERVICE_HOST": "10.0.0.1",
         "RECONCILER_SERVER_PORT_80_TCP_ADDR": "10.0.0.1",
@@ -216,8 +217,8 @@ def test_all_problems_come_at_once_from_file_environment_and_checks(tmp_path: Pa
     for part in (
         ":1:10: source.interval",
         ":2:10: server.listen",
-        ":3:1: state: a mapping is wanted",
-        "RECONCILER_LOG_LEVEL: log.level: one of",
+        ":3:1: state: must be a mapping",
+        "RECONCILER_LOG_LEVEL: log.level: must be one of",
     ):
         assert part in text
 
@@ -225,7 +226,7 @@ def test_all_problems_come_at_once_from_file_environment_and_checks(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("server: {publicUrl: 'http://hooks.example.com'}", "https is wanted"),
+        ("server: {publicUrl: 'http://hooks.example.com'}", "must be https"),
         ("server: {publicUrl: 'https://u:p@hooks.example.com'}", "no credentials"),
         ("server: {publicUrl: 'ftp://x'}", "https://HOST"),
         ("server: {publicUrl: 'https://x:port'}", "https://HOST"),
@@ -247,8 +248,8 @@ def test_all_problems_come_at_once_from_file_environment_and_checks(tmp_path: Pa
         ("reconcile: {limits: {deletePercent: 101}}", "0 to 100"),
         ("reconcile: {limits: {deleteMax: true}}", "whole number"),
         ("reconcile: {prune: 'yes'}", "true or false"),
-        ("pace: {github: {writesPerMinut: 1}}", "unknown key"),
-        ("pace: {github: 5}", "a mapping of"),
+        ("rateLimits: {github: {writesPerMinut: 1}}", "unknown key"),
+        ("rateLimits: {github: 5}", "a mapping of"),
         ("network: {allow: ['https://x']}", "neither a host name"),
         ("network: {allow: [10.0.0.0/99]}", "neither a host name"),
         ("network: {proxy: 'socks://x'}", "http://HOST"),
@@ -262,7 +263,7 @@ def test_all_problems_come_at_once_from_file_environment_and_checks(tmp_path: Pa
         ("log: {format: xml}", "one of auto"),
     ],
 )
-def test_a_wrong_value_is_refused_with_what_is_wanted(text: str, expected: str, tmp_path: Path) -> None:
+def test_a_wrong_value_is_refused_with_what_it_must_be(text: str, expected: str, tmp_path: Path) -> None:
     assert any(expected in line for line in problems(tmp_path, text))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config.load import SecretsConfig
+from reconciler.config.settings import SecretsConfig
 from reconciler.credentials.backends import CACHE_S, MAX_BYTES, SecretResolver
 from reconciler.credentials.redact import Redactor
 from reconciler.model.errors import SecretUnavailable

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config.load import Config, MasterKeyConfig
+from reconciler.config.settings import Config, MasterKeyConfig
 from reconciler.credentials.keys import KeyRing, MasterKey, hkdf, load_keyring, make_key, read_key
 from reconciler.model.errors import ConfigError, ReconcilerError, StateError
 from reconciler.model.secrets import SecretValue

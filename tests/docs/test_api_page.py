@@ -12,7 +12,7 @@ import yaml
 
 from reconciler.server.api.access import FAILURES, GRANTS, Access
 from reconciler.server.api.document import document
-from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
+from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
 from reconciler.stages.outputs import AUDIENCE, MAX_BYTES, MAX_OUTPUTS
 from tests.docs import pages as md
 
@@ -22,23 +22,25 @@ ROWS = re.findall(r"^\| `(GET|POST) (/api/v1/[^`]*)` \|(.*)$", PAGE, re.MULTILIN
 
 
 def test_every_operation_of_the_document_is_a_row_of_the_page_and_no_other() -> None:
-    assert sorted((method, path) for method, path, _ in ROWS) == sorted((one.method, PREFIX + one.path) for one in OPERATIONS)
+    assert sorted((method, path) for method, path, _ in ROWS) == sorted(
+        (one.method, PREFIX + one.path) for one in HTTP_OPERATIONS
+    )
 
 
 def test_the_roles_of_the_page_are_those_of_the_program() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| look", PAGE, re.MULTILINE)) == set(GRANTS)
     for method, path, rest in ROWS:
-        operation = next(one for one in OPERATIONS if (one.method, PREFIX + one.path) == (method, path))
+        operation = next(one for one in HTTP_OPERATIONS if (one.method, PREFIX + one.path) == (method, path))
         if method == "POST":
             wanted = "the job's own token" if operation.access is Access.JOB else operation.access.value
             assert rest.rstrip(" |").endswith(f"| {wanted}"), path
 
 
 def test_the_parameters_that_the_page_names_are_those_of_the_document() -> None:
-    for operation in OPERATIONS:
+    for operation in HTTP_OPERATIONS:
         row = next(rest for method, path, rest in ROWS if (method, path) == (operation.method, PREFIX + operation.path))
         if operation.method == "GET":
-            assert all(f"`{name}`" in row or f"?{name}=" in row for name in operation.query), operation.id
+            assert all(f"`{name}`" in row or f"?{name}=" in row for name in operation.query), operation.name
 
 
 def test_the_numbers_of_the_page_are_those_of_the_program() -> None:
@@ -54,7 +56,7 @@ def _curls() -> list[list[str]]:
 
 
 def _operation(method: str, path: str) -> tuple[Operation, dict[str, str]]:
-    for one in OPERATIONS:
+    for one in HTTP_OPERATIONS:
         pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", PREFIX + one.path)
         match = re.fullmatch(pattern, path)
         if one.method == method and match:

@@ -18,7 +18,7 @@ import yaml
 from reconciler import __version__
 from reconciler.cli import main as cli
 from reconciler.cli.verbs import VERBS
-from reconciler.config.load import KEYS
+from reconciler.config.settings import KEYS
 from reconciler.manifests import SourceFile, load
 from reconciler.model.codes import CODES
 from tests.docs import pages as md
@@ -155,8 +155,9 @@ def test_the_log_events_of_the_operations_page_are_those_that_the_program_writes
 
 def test_every_exit_code_is_documented() -> None:
     from reconciler.cli import status
+    from reconciler.model import exit_codes
 
-    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")} | {status.NOT_READY, 2, 3, 4}
+    codes = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")} | {status.NOT_READY, 2, 3, 4}
     assert {code for code, _, _ in _generator().EXIT_CODES} == codes
     section = _read(ROOT / "docs" / "operations.md").partition("\n## Exit codes\n")[2].partition("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| `(\d+)`", section, re.MULTILINE)} == codes

@@ -216,7 +216,7 @@ def test_n0_a_suspension_made_while_the_plan_is_read_holds_all_of_it(world: Worl
     async def suspended(session: Session) -> tuple[Applied, PassOutcome]:
         prepared = await prepared_in(session)
         control = Control(session.engine, lambda _: asyncio.sleep(0))
-        await control.handle({"verb": "suspend", "resource": "EventSource/one", "reason": "incident"}, "test")
+        await control.suspend({"resource": "EventSource/one", "reason": "incident"}, "test")
         done = await apply_approved(session.engine, prepared, wait_settle=True)
         return done, done.verdict(session.engine)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.config.load import Config
+from reconciler.config.settings import Config
 from reconciler.credentials.redact import Redactor
 from reconciler.engine import statusfile
 from reconciler.engine.publisher import Publisher

@@ -64,7 +64,7 @@ class ExampleWorld(StageWorld):
     def approve(self, stage: str) -> dict[str, Any]:
         """Approve what waits at ``stage``, as it was reviewed; returns the item."""
         item = self.waiting(stage, "approval")
-        self.ask("approve-item", id=item["id"], digest=item["digest"])
+        self.ask("approve", id=item["id"], digest=item["digest"])
         return item
 
     def deploy(self, repo: str, environment: str) -> None:

@@ -57,10 +57,10 @@ def test_a_push_goes_through_workflow_stage_event_approval_and_semaphore_into_a_
         assert not world.semaphore.state()["workflows"]
 
         with pytest.raises(ReconcilerError, match="not what was reviewed"):
-            world.ask("approve-item", id=item["id"], digest="sha256:other")
-        world.ask("approve-item", id=item["id"], digest=item["digest"])
+            world.ask("approve", id=item["id"], digest="sha256:other")
+        world.ask("approve", id=item["id"], digest=item["digest"])
         with pytest.raises(ReconcilerError):  # never twice by one person, and not once it runs
-            world.ask("approve-item", id=item["id"])
+            world.ask("approve", id=item["id"])
         deploy = world.finished("deploy")[0]
         build = world.finished("build")[0]
         assert (build["result"], deploy["result"]) == ("passed", "passed")
@@ -396,11 +396,11 @@ def test_what_waits_keeps_its_commit_and_what_is_suspended_removed_or_out_of_hou
     (world.manifests / "stage-removed.yaml").unlink()
     world.wait(lambda: world.ask("execution", id=gone["id"])["item"]["state"] == "discarded", "the removed stage's item")
     assert world.ask("execution", id=gone["id"])["item"]["reason"] == "removed"
-    world.ask("approve-item", id=item["id"])
+    world.ask("approve", id=item["id"])
     assert world.finished("pinned")[0]["label"] == "old 7"
     world.trigger(n=8)
     fresh = world.waiting("pinned", "approval")
-    world.ask("approve-item", id=fresh["id"])
+    world.ask("approve", id=fresh["id"])
     assert world.finished("pinned", 2)[1]["label"] == "new 8"
     assert world.executions("paused") == []
     assert world.executions("night") == []

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.server.api.document import document
-from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
+from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
 from reconciler.server.health import SECURITY_HEADERS
 from tests.server.asked import TOKENS, Asked
 from tests.server.strategies import allowed, bodies
@@ -83,14 +83,14 @@ def _send(client: httpx.Client, operation: Operation, one: dict[str, Any]) -> ht
     path = operation.path
     for name, value in one["within"].items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
-    token = "a.b.c" if operation.id == "outputs" else TOKENS[one["role"]]
+    token = "a.b.c" if operation.name == "outputs" else TOKENS[one["role"]]
     headers = {"authorization": f"Bearer {token}"} | ({"content-type": one["type"]} if operation.body else {})
     content = one["body"] if operation.body else None
     return client.request(operation.method, path, params=one["query"], content=content, headers=headers)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.id)
+@pytest.mark.parametrize("operation", HTTP_OPERATIONS, ids=lambda one: one.name)
 def test_every_answer_is_one_that_the_document_declares(fuzzed: Asked, known: list[str], operation: Operation) -> None:
     statuses: set[int] = set()
     with fuzzed.client() as client:

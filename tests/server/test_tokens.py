@@ -1,10 +1,12 @@
 """Who may do what: the table of roles, wrong tokens, and how often they may be tried."""
 
+import ast
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from reconciler.config.load import ApiToken
+from reconciler.config.values import ApiToken
 from reconciler.server.api.access import (
     FAILURES,
     GRANTS,
@@ -16,9 +18,10 @@ from reconciler.server.api.access import (
     Unauthorized,
     bearer,
 )
-from reconciler.server.api.operations import OPERATIONS
+from reconciler.server.api.operations import HTTP_OPERATIONS, OPERATIONS, SOCKET_OPERATIONS
 from tests.server.asked import TOKENS, Asked
 
+ROOT = Path(__file__).resolve().parents[2]
 MAY = {
     "viewer": {"status", "events", "event", "executions", "execution", "logs", "resource"},
     "operator": {"trigger", "cancel", "rerun", "redeliver", "replay", "reconcile", "suspend", "resume"},
@@ -33,9 +36,9 @@ def _token(role: str) -> ApiToken:
 
 def test_every_operation_is_in_the_table_of_roles_and_a_viewer_can_do_nothing() -> None:
     listed = set().union(*MAY.values())
-    assert {one.id for one in OPERATIONS} == listed | {"openapi", "outputs"}
-    assert all(one.method == "GET" for one in OPERATIONS if one.id in MAY["viewer"])
-    assert all(one.method == "POST" for one in OPERATIONS if one.id in MAY["operator"] | MAY["approver"])
+    assert {one.name for one in HTTP_OPERATIONS} == listed | {"openapi", "outputs"}
+    assert all(one.method == "GET" for one in HTTP_OPERATIONS if one.name in MAY["viewer"])
+    assert all(one.method == "POST" for one in HTTP_OPERATIONS if one.name in MAY["operator"] | MAY["approver"])
     assert not MAY["operator"] & MAY["approver"]
 
 
@@ -43,10 +46,10 @@ def test_every_operation_is_in_the_table_of_roles_and_a_viewer_can_do_nothing() 
 def test_a_role_may_do_what_the_table_says_and_nothing_else(role: str) -> None:
     tokens = Tokens([_token(one) for one in GRANTS])
     may = MAY["viewer"] | MAY[role]
-    for operation in OPERATIONS:
+    for operation in HTTP_OPERATIONS:
         if operation.access in (Access.PUBLIC, Access.JOB):
             continue
-        if operation.id in may:
+        if operation.name in may:
             assert tokens.check(f"Bearer {role}", operation.access).name == f"the-{role}"
         else:
             with pytest.raises(Forbidden, match=operation.access.value):
@@ -102,3 +105,20 @@ def test_the_daemon_answers_401_with_a_challenge_403_with_the_role_and_429_after
     assert asked.api("", "GET", "/openapi.json").status_code == 200
     assert not any(token in asked.log() for token in (*TOKENS.values(), "wrong-1"))
     assert "api_refused" in asked.log()
+
+
+def test_an_operation_is_offered_over_http_or_by_the_socket_and_only_the_socket_needs_no_role() -> None:
+    assert len({operation.name for operation in OPERATIONS}) == len(OPERATIONS)
+    assert all(operation.path or operation.socket for operation in OPERATIONS)
+    assert {name for name, operation in SOCKET_OPERATIONS.items() if not operation.path} == {"ping", "forget", "adopt"}
+    assert all((operation.access is Access.LOCAL) is not bool(operation.path) for operation in OPERATIONS)
+
+
+def test_the_cli_sends_only_operations_of_the_socket_and_every_one_of_them() -> None:
+    sent: set[str] = set()
+    for path in (ROOT / "reconciler" / "cli").rglob("*.py"):
+        rows = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Dict)]
+        entries = [entry for row in rows for entry in zip(row.keys, row.values, strict=True)]
+        verbs = [value for key, value in entries if isinstance(key, ast.Constant) and key.value == "verb"]
+        sent |= {str(value.value) for value in verbs if isinstance(value, ast.Constant)}
+    assert sent == set(SOCKET_OPERATIONS)

@@ -123,7 +123,7 @@ class Stages:
     def _approve(self) -> str:
         """Approve what waits at stage deploy, exactly as it was reviewed; returns its id."""
         item = wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
-        self._traffic.ask("approve-item", id=item["id"], digest=item["digest"])
+        self._traffic.ask("approve", id=item["id"], digest=item["digest"])
         return str(item["id"])
 
     def _running(self, item: str) -> dict[str, Any] | None:

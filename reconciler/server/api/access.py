@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from reconciler.config.load import ApiToken
+from reconciler.config.values import ApiToken
 from reconciler.model.errors import ReconcilerError
 
 MAX_HEADER = 20_480
@@ -21,10 +21,11 @@ PEERS = 4_096
 
 
 class Access(enum.StrEnum):
-    """What an operation asks of whoever asks for it."""
+    """What an operation requires of its caller."""
 
     PUBLIC = "public"  # nothing
-    JOB = "job"  # the OIDC token of a job at a provider, no token of ours
+    LOCAL = "local"  # the admin socket
+    JOB = "job"  # the OIDC token of a job at a provider
     VIEWER = "viewer"
     OPERATOR = "operator"
     APPROVER = "approver"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from reconciler import __version__
 from reconciler.server.api.access import Access, roles_with
 from reconciler.server.api.forms import Schema, ref
-from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
+from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
 from reconciler.server.api.schemas import SCHEMAS
 
 WORDS = {
@@ -43,10 +44,11 @@ _SCHEMES = {
 }
 
 
+@functools.cache
 def document(server: str = "") -> dict[str, Any]:
     """Return the document; ``server`` is the public URL, where there is one."""
     paths: dict[str, dict[str, Any]] = {}
-    for one in OPERATIONS:
+    for one in HTTP_OPERATIONS:
         paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one)
     return {
         "openapi": "3.1.0",
@@ -68,7 +70,7 @@ def document(server: str = "") -> dict[str, Any]:
 
 def _operation(one: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "operationId": one.id,
+        "operationId": one.name,
         "summary": one.summary,
         "security": _security(one.access),
         "responses": {str(status): _response(one, status) for status in one.statuses()},

@@ -1,9 +1,12 @@
-"""What each operation does: it asks the one owner of the verb and hands on the answer. No rule of its own."""
+"""What the operations do beyond passing a request to its owner. A handler gets the services, the request and who asks.
+
+``who`` goes into the audit log: a token's name, or the local user; for `outputs` it is the job's own token.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -13,25 +16,34 @@ from reconciler.events.commands import Commands
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
-from reconciler.server.api.document import document
-from reconciler.server.api.requests import Invalid, Ready
+from reconciler.server.api.errors import Invalid
 from reconciler.stages.logs import LogReader, NoLog
 from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, OutputReceiver
 
 Values = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An answer that is encoded and redacted already."""
+
+    content: bytes
+
+
+Answer = Mapping[str, Any] | Ready
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """What is: the whole document as redacted JSON, and the row of one resource."""
+    """The status document as redacted JSON, and the row of one resource."""
 
     document: Callable[[], Awaitable[bytes]]
     row: Callable[[ResourceId], Mapping[str, Any] | None]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """What the API works with."""
+    """The services that operations work with."""
 
     commands: Commands
     control: Control
@@ -41,126 +53,79 @@ class Backend:
     public_url: str = ""
 
 
-class Handlers:
-    """One method an operation, named as it is. ``who`` is the token's name; for `outputs` the job's token itself."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._document = document(backend.public_url)
-
-    def find(self, name: str) -> Callable[[Values, str], Awaitable[Mapping[str, Any] | Ready]]:
-        """Return the handler of an operation."""
-        found: Callable[[Values, str], Awaitable[Mapping[str, Any] | Ready]] = getattr(self, name)
-        return found
-
-    # -- looking ----------------------------------------------------------------------------------------------------
-
-    async def openapi(self, values: Values, who: str) -> Mapping[str, Any]:
-        """The document itself."""
-        return self._document
-
-    async def status(self, values: Values, who: str) -> Ready:
-        """What is."""
-        return Ready(await self._backend.status.document())
-
-    async def events(self, values: Values, who: str) -> Mapping[str, Any]:
-        """A page of events."""
-        return await self._backend.commands.events(values)
-
-    async def event(self, values: Values, who: str) -> Mapping[str, Any]:
-        """One event."""
-        return await self._backend.commands.event(values)
-
-    async def executions(self, values: Values, who: str) -> Mapping[str, Any]:
-        """A page of items and executions."""
-        return await self._backend.commands.executions(values)
-
-    async def execution(self, values: Values, who: str) -> Mapping[str, Any]:
-        """One item or execution."""
-        return await self._backend.commands.execution(values)
-
-    async def logs(self, values: Values, who: str) -> Mapping[str, Any]:
-        """A piece of a log."""
-        identity = await self._execution_of(str(values["id"]))
-        try:
-            piece = await self._backend.logs.read(identity, str(values.get("cursor", "")))
-        except ValueError:
-            raise Invalid("this is no cursor of this log", pointer="/query/cursor") from None
-        return {"lines": list(piece.lines), "cursor": piece.cursor, "complete": piece.complete}
-
-    async def _execution_of(self, identity: str) -> str:
-        """Return the execution that is meant: for an item its newest."""
-        if not identity.startswith("itm-"):
-            return identity
-        found = await self._backend.commands.execution({"id": identity})
-        if not found["executions"]:
-            raise NoLog(f"{identity} has not run: it is {found['item']['state']}")
-        return str(found["executions"][-1]["id"])
-
-    async def resource(self, values: Values, who: str) -> Mapping[str, Any]:
-        """The status of one resource."""
-        identity = self._backend.control.find(_name(values))
-        row = self._backend.status.row(identity)
-        if row is None:
-            raise ReconcilerError(f"{identity} has no status yet", code="RC6025", hint="Ask again after the next pass.")
-        return row
-
-    # -- doing ------------------------------------------------------------------------------------------------------
-
-    async def trigger(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Make an event."""
-        return await self._backend.commands.trigger(values, who)
-
-    async def approve(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Approve an item."""
-        return await self._backend.commands.approve(values, who)
-
-    async def cancel(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Discard an item, or end an execution."""
-        return await self._backend.commands.cancel(values, who)
-
-    async def rerun(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Repeat what has ended."""
-        return await self._backend.commands.rerun(values, who)
-
-    async def replay(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Hand a stored event on anew."""
-        return await self._backend.commands.replay(values, who)
-
-    async def redeliver(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Look for what was missed."""
-        return await self._backend.commands.redeliver(values, who)
-
-    async def outputs(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Take a job's outputs; ``who`` is its token."""
-        pushed = values["outputs"]
-        if len(pushed) > MAX_OUTPUTS:
-            raise Invalid(f"more than {MAX_OUTPUTS} outputs", status=413, pointer="/body/outputs")
-        if not too_deep(pushed) and len(orjson.dumps(pushed)) > MAX_BYTES:
-            raise Invalid(f"the outputs are larger than {MAX_BYTES} bytes", status=413, pointer="/body/outputs")
-        return {"outputs": await self._backend.pushing.push(str(values["execution_id"]), who, pushed)}
-
-    async def approve_plan(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Approve a blocked set."""
-        return await self._backend.control.approve(values, who)
-
-    async def reconcile(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Look again."""
-        return await self._backend.control.reconcile({"resource": _name(values)}, who)
-
-    async def suspend(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Stop writes."""
-        request = {"resource": _name(values), "reason": values["reason"], "until": values.get("until")}
-        try:
-            return await self._backend.control.suspend(request, who)
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(f"until {values.get('until')} is no time that can be kept") from None
-
-    async def resume(self, values: Values, who: str) -> Mapping[str, Any]:
-        """Allow writes again."""
-        return await self._backend.control.resume({"resource": _name(values)}, who)
+Handler = Callable[[Backend, Values, str], Awaitable[Answer]]
 
 
-def _name(values: Values) -> str:
-    """Return ``KIND/NAME[@CANVAS]``."""
+async def openapi(backend: Backend, values: Values, who: str) -> Answer:
+    """Return the OpenAPI document."""
+    from reconciler.server.api.document import document
+
+    return document(backend.public_url)
+
+
+async def status(backend: Backend, values: Values, who: str) -> Answer:
+    """Return the status document."""
+    return Ready(await backend.status.document())
+
+
+async def resource(backend: Backend, values: Values, who: str) -> Answer:
+    """Return the status of one resource."""
+    identity = backend.control.find(resource_name(values))
+    row = backend.status.row(identity)
+    if row is None:
+        raise ReconcilerError(f"{identity} has no status yet", code="RC6025", hint="Ask again after the next pass.")
+    return row
+
+
+async def logs(backend: Backend, values: Values, who: str) -> Mapping[str, Any]:
+    """Return a piece of the log of an execution, or of an item's newest execution."""
+    identity = await _execution_of(backend, str(values["id"]))
+    try:
+        piece = await backend.logs.read(identity, str(values.get("cursor") or ""))
+    except ValueError:
+        raise Invalid("not a cursor of this log", pointer="/query/cursor") from None
+    return {"lines": list(piece.lines), "cursor": piece.cursor, "complete": piece.complete}
+
+
+async def _execution_of(backend: Backend, identity: str) -> str:
+    if not identity.startswith("itm-"):
+        return identity
+    detail = await backend.commands.execution({"id": identity})
+    if not detail["executions"]:
+        raise NoLog(f"{identity} has not run: it is {detail['item']['state']}")
+    return str(detail["executions"][-1]["id"])
+
+
+async def outputs(backend: Backend, values: Values, who: str) -> Answer:
+    """Store the outputs of a job; ``who`` is its token."""
+    pushed = values["outputs"]
+    if len(pushed) > MAX_OUTPUTS:
+        raise Invalid(f"more than {MAX_OUTPUTS} outputs", status=413, pointer="/body/outputs")
+    if not too_deep(pushed) and len(orjson.dumps(pushed)) > MAX_BYTES:
+        raise Invalid(f"the outputs are larger than {MAX_BYTES} bytes", status=413, pointer="/body/outputs")
+    return {"outputs": await backend.pushing.push(str(values["execution_id"]), who, pushed)}
+
+
+async def reconcile(backend: Backend, values: Values, who: str) -> Answer:
+    """Reconcile a resource now."""
+    return await backend.control.reconcile({**values, "resource": resource_name(values)}, who)
+
+
+async def suspend(backend: Backend, values: Values, who: str) -> Answer:
+    """Stop writes for a resource."""
+    try:
+        return await backend.control.suspend({**values, "resource": resource_name(values)}, who)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"until {values.get('until')} is not a time that can be stored") from None
+
+
+async def resume(backend: Backend, values: Values, who: str) -> Answer:
+    """Allow writes again."""
+    return await backend.control.resume({**values, "resource": resource_name(values)}, who)
+
+
+def resource_name(values: Values) -> str:
+    """Return ``KIND/NAME[@CANVAS]``: as the socket spells it, or from the parts of an API path."""
+    if "kind" not in values:
+        return str(values["resource"])
     return f"{values['kind']}/{values['name']}" + (f"@{values['canvas']}" if values.get("canvas") else "")

@@ -1,4 +1,7 @@
-"""The table of operations: method, path, who may, what goes in, what comes out. Routes and document are made from it."""
+"""The operations of the daemon: name, handler, role, and the HTTP route with what goes in and out.
+
+One table behind the admin socket, the API (its routes and its OpenAPI document) and the CLI, which calls the socket by these names.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.server.api import schemas
+from reconciler.server.api import handlers, schemas
 from reconciler.server.api.access import Access
 from reconciler.server.api.forms import Schema
+from reconciler.server.api.handlers import Handler
 
 PREFIX = "/api/v1"
 _ID: Mapping[str, Schema] = {"id": schemas.ID}
@@ -21,14 +25,20 @@ _DIGEST = "sha256:" + "0f3c" * 16
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that can be asked. ``id`` names its handler and is its operationId."""
+    """One operation. ``name`` is the request's ``verb`` on the socket and the operationId of the API."""
 
-    id: str
-    method: str
-    path: str
-    summary: str
+    name: str
+    handler: Handler
     access: Access
-    answer: str
+    socket: bool = True
+    """Whether the admin socket offers it."""
+    by_uid: bool = False
+    """Whether the audit log names a caller of the socket by uid instead of user name."""
+    method: str = ""
+    path: str = ""
+    """Below `PREFIX`; empty where the API does not offer it."""
+    summary: str = ""
+    answer: str = ""
     """Component of the answer."""
     status: int = 200
     body: str = ""
@@ -37,9 +47,9 @@ class Operation:
     """Parameters in the path."""
     query: Mapping[str, Schema] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
-    """Statuses besides those that `statuses` knows."""
+    """Statuses in addition to those of `statuses`."""
     invalid: int = 422
-    """Status for a request that is not as the document says."""
+    """Status for a request that does not match the document."""
     example: Any = None
     """An example of the request."""
     answer_example: Any = None
@@ -47,7 +57,7 @@ class Operation:
     """Whether it can answer with server-sent events."""
 
     def statuses(self) -> tuple[int, ...]:
-        """Return every status that it may answer with."""
+        """Return every status of an answer."""
         found = {self.status, self.invalid, *self.errors}
         if self.access is not Access.PUBLIC:
             found |= {401, 429, 503}
@@ -57,13 +67,13 @@ class Operation:
         return tuple(sorted(found))
 
 
-def _get(name: str, path: str, summary: str, answer: str, **more: Any) -> Operation:
-    return Operation(name, "GET", path, summary, more.pop("access", Access.VIEWER), answer, **more)
+def _get(name: str, handler: Handler, path: str, summary: str, answer: str, **more: Any) -> Operation:
+    return Operation(name, handler, **{"access": Access.VIEWER, **more}, method="GET", path=path, summary=summary, answer=answer)
 
 
-def _post(name: str, path: str, summary: str, answer: str, **more: Any) -> Operation:
-    more.setdefault("body", "Nothing")
-    return Operation(name, "POST", path, summary, more.pop("access", Access.OPERATOR), answer, **more)
+def _post(name: str, handler: Handler, path: str, summary: str, answer: str, **more: Any) -> Operation:
+    more = {"access": Access.OPERATOR, "body": "Nothing", **more}
+    return Operation(name, handler, **more, method="POST", path=path, summary=summary, answer=answer)
 
 
 _EVENT = {
@@ -83,14 +93,17 @@ _EVENT = {
 OPERATIONS: tuple[Operation, ...] = (
     _get(
         "openapi",
+        handlers.openapi,
         "/openapi.json",
         "This document",
         "OpenApi",
         access=Access.PUBLIC,
+        socket=False,
     ),
-    _get("status", "/status", "What is: the status document", "Status"),
+    _get("status", handlers.status, "/status", "What is: the status document", "Status", socket=False),
     _get(
         "events",
+        lambda backend, values, who: backend.commands.events(values),
         "/events",
         "List events, newest first",
         "EventList",
@@ -105,6 +118,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "trigger",
+        lambda backend, values, who: backend.commands.trigger(values, who),
         "/events",
         "Make an event of a source",
         "Triggered",
@@ -116,6 +130,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "event",
+        lambda backend, values, who: backend.commands.event(values),
         "/events/{id}",
         "Show an event with its payload and what it led to, by our id or the sender's",
         "EventDetail",
@@ -125,6 +140,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "executions",
+        lambda backend, values, who: backend.commands.executions(values),
         "/executions",
         "List what waits and what ran, newest first",
         "ExecutionList",
@@ -133,6 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "execution",
+        lambda backend, values, who: backend.commands.execution(values),
         "/executions/{id}",
         "Show an item or an execution with everything that belongs to it",
         "ExecutionDetail",
@@ -141,6 +158,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "logs",
+        handlers.logs,
         "/executions/{id}/logs",
         "Read the log of a run, piece by piece or as a stream",
         "Log",
@@ -152,6 +170,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "approve",
+        lambda backend, values, who: backend.commands.approve(values, who),
         "/executions/{id}/approve",
         "Approve an item that waits",
         "Approved",
@@ -164,6 +183,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "cancel",
+        lambda backend, values, who: backend.commands.cancel(values, who),
         "/executions/{id}/cancel",
         "Take an item out of its queue, or end an execution, at its provider too",
         "Cancelled",
@@ -174,6 +194,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "rerun",
+        lambda backend, values, who: backend.commands.rerun(values, who),
         "/executions/{id}/rerun",
         "Repeat what has ended, as it was",
         "Queued",
@@ -186,6 +207,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "replay",
+        lambda backend, values, who: backend.commands.replay(values, who),
         "/events/{id}/replay",
         "Hand a stored event on anew, by the manifests as they are now",
         "Replayed",
@@ -196,6 +218,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "redeliver",
+        lambda backend, values, who: backend.commands.redeliver(values, who),
         "/redeliver",
         "Look for missed deliveries now",
         "SweptList",
@@ -217,6 +240,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "outputs",
+        handlers.outputs,
         "/outputs",
         "Push outputs of an execution, from its own job",
         "OutputsKept",
@@ -226,9 +250,11 @@ OPERATIONS: tuple[Operation, ...] = (
         invalid=400,
         example={"execution_id": _EXECUTION, "outputs": {"image": "web:1.2.3"}},
         answer_example={"outputs": {"image": "web:1.2.3"}},
+        socket=False,
     ),
     _post(
         "approve_plan",
+        lambda backend, values, who: backend.control.approve(values, who),
         "/plans/approve",
         "Approve a blocked set of changes by its digest",
         "PlanApproved",
@@ -237,18 +263,22 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(404,),
         example={"digest": _DIGEST},
         answer_example={"integration": "Integration/default/code-host"},
+        by_uid=True,
     ),
     _get(
         "resource",
+        handlers.resource,
         "/resources/{kind}/{name}",
         "Show the status of a resource",
         "Resource",
         within=_RESOURCE,
         query=_IN_CANVAS,
         errors=(404,),
+        socket=False,
     ),
     _post(
         "reconcile",
+        handlers.reconcile,
         "/resources/{kind}/{name}/reconcile",
         "Look again at a resource now",
         "Asked",
@@ -257,9 +287,11 @@ OPERATIONS: tuple[Operation, ...] = (
         query=_IN_CANVAS,
         errors=(404, 409),
         answer_example={"resource": "EventSource/default/payments", "ready": "True", "reason": "Succeeded", "message": ""},
+        by_uid=True,
     ),
     _post(
         "suspend",
+        handlers.suspend,
         "/resources/{kind}/{name}/suspend",
         "No writes for a resource until it is resumed",
         "Suspended",
@@ -269,9 +301,11 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(404, 409),
         example={"reason": "moving hosts", "until": "2h"},
         answer_example={"resource": "EventSource/default/payments", "until": "2026-03-02T11:15:04Z"},
+        by_uid=True,
     ),
     _post(
         "resume",
+        handlers.resume,
         "/resources/{kind}/{name}/resume",
         "End a suspension that was made by command",
         "Resumed",
@@ -279,5 +313,11 @@ OPERATIONS: tuple[Operation, ...] = (
         query=_IN_CANVAS,
         errors=(404, 409),
         answer_example={"resource": "EventSource/default/payments"},
+        by_uid=True,
     ),
+    Operation("ping", lambda backend, values, who: backend.control.alive(values, who), Access.LOCAL, by_uid=True),
+    Operation("forget", lambda backend, values, who: backend.control.forget(values, who), Access.LOCAL, by_uid=True),
+    Operation("adopt", lambda backend, values, who: backend.control.adopt(values, who), Access.LOCAL, by_uid=True),
 )
+HTTP_OPERATIONS: tuple[Operation, ...] = tuple(operation for operation in OPERATIONS if operation.path)
+SOCKET_OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in OPERATIONS if operation.socket}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
@@ -15,7 +14,9 @@ from starlette.responses import Response
 from reconciler.model.errors import ConfigError, NotImplementedYet, ProviderError, ReconcilerError, SecretUnavailable, UsageError
 from reconciler.model.values import too_deep
 from reconciler.server.api.access import Forbidden, TooMany, Unauthorized
+from reconciler.server.api.errors import Invalid
 from reconciler.server.api.forms import Schema, ref
+from reconciler.server.api.handlers import Ready
 from reconciler.server.api.operations import Operation
 from reconciler.server.api.schemas import SCHEMAS
 from reconciler.server.health import SECURITY_HEADERS
@@ -41,17 +42,6 @@ _BY_CLASS: tuple[tuple[type[ReconcilerError], int], ...] = (
     (SecretUnavailable, 502),
     (ProviderError, 502),
 )
-
-
-class Invalid(ReconcilerError):
-    """The request is not as the document says."""
-
-    code = "RC8006"
-
-    def __init__(self, message: str, *, status: int = 422, pointer: str = "") -> None:
-        super().__init__(message, hint="See /api/v1/openapi.json.")
-        self.status = status
-        self.pointer = pointer
 
 
 class Checks:
@@ -142,13 +132,6 @@ async def _bytes(request: Request) -> bytes:
 
 
 # -- answers ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """An answer that is JSON already, and redacted."""
-
-    content: bytes
 
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

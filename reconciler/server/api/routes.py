@@ -12,15 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from reconciler.config.load import ApiToken
+from reconciler.config.values import ApiToken
 from reconciler.credentials.redact import Redactor
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.server.api import requests
 from reconciler.server.api.access import Access, FailedLoginThrottle, Tokens, TooMany, Unauthorized, bearer
-from reconciler.server.api.handlers import Backend, Handlers
-from reconciler.server.api.operations import OPERATIONS, PREFIX, Operation
-from reconciler.server.api.requests import Checks, Invalid
+from reconciler.server.api.errors import Invalid
+from reconciler.server.api.handlers import Backend, Ready, logs
+from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
+from reconciler.server.api.requests import Checks
 from reconciler.server.health import SECURITY_HEADERS
 from reconciler.stages.outputs import OutputsRefused
 
@@ -39,7 +40,7 @@ class Routes:
     def __init__(
         self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: FailedLoginThrottle | None = None
     ) -> None:
-        self._handlers = Handlers(backend)
+        self._backend = backend
         self._tokens = Tokens(tokens)
         self._throttle = throttle or FailedLoginThrottle()
         self._redactor = redactor
@@ -49,8 +50,8 @@ class Routes:
     def routes(self) -> tuple[BaseRoute, ...]:
         """Return a route for every operation, and one for all else below ``/api``."""
         found: list[BaseRoute] = []
-        for one in OPERATIONS:
-            path = one.path.replace("{id}", "{id:path}") if one.id == "event" else one.path  # senders' ids may have a slash
+        for one in HTTP_OPERATIONS:
+            path = one.path.replace("{id}", "{id:path}") if one.name == "event" else one.path  # senders' ids may have a slash
             found.append(_route(PREFIX + path, self._endpoint(one), [one.method]))
         known = list(found)
 
@@ -64,7 +65,6 @@ class Routes:
 
     def _endpoint(self, operation: Operation) -> Endpoint:
         checks = Checks(operation)
-        handler = self._handlers.find(operation.id)
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -72,14 +72,14 @@ class Routes:
                 values = await checks.values(request)
                 if operation.stream and values.get("follow") == "1":
                     return await self._follow(values, who)
-                content = await handler(values, who)
-                if operation.access is not Access.PUBLIC and not isinstance(content, requests.Ready):
+                content = await operation.handler(self._backend, values, who)
+                if operation.access is not Access.PUBLIC and not isinstance(content, Ready):
                     content = self._redactor.redact_json(content)
                 return requests.answer(content, operation.status)
             except ReconcilerError as error:
                 return self._refused(self._counted(error, request))
             except Exception as error:  # the one place where a defect becomes an answer
-                self._log.error("internal_error", operation=operation.id, error=type(error).__name__, exc_info=True)
+                self._log.error("internal_error", operation=operation.name, error=type(error).__name__, exc_info=True)
                 return requests.answer({"code": "RC9001", "message": "a defect of this program", "hint": "See the log."}, 500)
 
         return endpoint
@@ -119,7 +119,7 @@ class Routes:
         """Return the stream of a log. Its first piece is read before: what cannot be read is told by the status."""
         if self._streams >= STREAMS:
             raise ReconcilerError(f"{STREAMS} logs are followed already", code="RC8003", hint="Try again later.")
-        first = await self._handlers.logs(values, who)
+        first = await logs(self._backend, values, who)
         headers = {**SECURITY_HEADERS, "x-accel-buffering": "no"}
         return StreamingResponse(self._pieces(values, first), headers=headers, media_type="text/event-stream")
 
@@ -139,7 +139,7 @@ class Routes:
                 if quiet >= QUIET_S:
                     quiet = 0.0
                     yield b": still there\n\n"
-                piece = await self._handlers.logs({**values, "cursor": piece["cursor"]}, "")
+                piece = await logs(self._backend, {**values, "cursor": piece["cursor"]}, "")
         except ReconcilerError as error:
             yield _message("error", self._redactor.redact_json(requests.body_of(error)))
         finally:
