@@ -13,6 +13,7 @@ _MODULES = {
     "github": "reconciler.drivers.github.driver",
     "semaphore": "reconciler.drivers.semaphore.driver",
     "buddy": "reconciler.drivers.buddy.driver",
+    "digitalocean": "reconciler.drivers.digitalocean.driver",
     "http": "reconciler.drivers.builtin.driver",
 }
 

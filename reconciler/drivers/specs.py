@@ -9,6 +9,7 @@ from reconciler.drivers.aws.spec import SPEC as AWS
 from reconciler.drivers.azure.spec import SPEC as AZURE
 from reconciler.drivers.buddy.spec import SPEC as BUDDY
 from reconciler.drivers.capabilities import ObjectKind, Path, ProviderSpec
+from reconciler.drivers.digitalocean.spec import SPEC as DIGITALOCEAN
 from reconciler.drivers.dockerhub.spec import SPEC as DOCKERHUB
 from reconciler.drivers.github.spec import SPEC as GITHUB
 from reconciler.drivers.gitlab.spec import SPEC as GITLAB
@@ -18,7 +19,10 @@ from reconciler.drivers.semaphore.spec import SPEC as SEMAPHORE
 from reconciler.drivers.spinnaker.spec import SPEC as SPINNAKER
 
 SPECS: Mapping[str, ProviderSpec] = MappingProxyType(
-    {spec.name: spec for spec in (SEMAPHORE, GITHUB, GITLAB, BUDDY, AWS, AZURE, GOOGLE, DOCKERHUB, NEWRELIC, SPINNAKER)}
+    {
+        spec.name: spec
+        for spec in (SEMAPHORE, GITHUB, GITLAB, BUDDY, AWS, AZURE, GOOGLE, DOCKERHUB, DIGITALOCEAN, NEWRELIC, SPINNAKER)
+    }
 )
 SPELLINGS: Mapping[str, str] = MappingProxyType({other: spec.name for spec in SPECS.values() for other in spec.spellings})
 """Other spelling of a provider's name → its name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 OTHER_TOKENS: Final = (
-    r"do[opr]_v1_[a-f0-9]{64}",
     r"xox[abeoprs]-[A-Za-z0-9-]{10,200}",
     r"xapp-[A-Za-z0-9-]{10,200}",
     r"hooks\.slack\.com/services/[A-Za-z0-9/]{20,100}",

@@ -25,6 +25,7 @@ PROVIDERS: Mapping[str, str] = {
     "github": "reconciler.sandbox.github.app:GitHub",
     "semaphore": "reconciler.sandbox.semaphore.app:Semaphore",
     "buddy": "reconciler.sandbox.buddy.app:Buddy",
+    "digitalocean": "reconciler.sandbox.digitalocean.app:DigitalOcean",
 }
 """Simulators by provider; imported when asked for."""
 

@@ -14,7 +14,12 @@ from typing import Any
 
 from reconciler.sandbox.server import SandboxServer, simulator
 
-TOKENS = {"github": "canary-github-7be2f1", "semaphore": "canary-semaphore-03ac", "buddy": "canary-buddy-55d0"}
+TOKENS = {
+    "github": "canary-github-7be2f1",
+    "semaphore": "canary-semaphore-03ac",
+    "buddy": "canary-buddy-55d0",
+    "digitalocean": "dop_v1_" + "ca" * 32,
+}
 OWNER = "team-a"
 
 
@@ -77,6 +82,7 @@ class World:
             "github": "https://github.com/acme",
             "semaphore": "https://acme.semaphoreci.com",
             "buddy": "https://app.buddy.works/acme",
+            "digitalocean": "https://cloud.digitalocean.com",
         }
         return (
             f"kind: Integration\nmetadata: {{name: {name}}}\nspec:\n  type: {name}\n  url: {urls[name]}\n  apiUrl: {self.servers[name].url}\n"

@@ -340,13 +340,14 @@ def test_no_answer_stops_for_more_than_a_day():
     run(main())
 
 
-def test_both_families_of_rate_headers_are_read():
+def test_every_family_of_rate_headers_is_read():
     assert rate_of({"x-rate-limit-limit": "10", "x-rate-limit-remaining": "7", "x-rate-limit-reset": "99"}) == {
         "limit": 10,
         "remaining": 7,
         "resetAt": 99,
     }
     assert rate_of({"x-ratelimit-remaining": "7", "x-ratelimit-resource": "core"}) == {"remaining": 7}
+    assert rate_of({"ratelimit-limit": "5000", "ratelimit-remaining": "0", "ratelimit-reset": "99"})["resetAt"] == 99
     assert rate_of({}) == {}
 
 

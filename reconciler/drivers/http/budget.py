@@ -366,7 +366,7 @@ def rate_of(headers: Mapping[str, str]) -> dict[str, int]:
     if headers.get("x-ratelimit-resource", "core") != "core":
         return {}
     found: dict[str, int] = {}
-    for prefix in ("x-ratelimit-", "x-rate-limit-"):
+    for prefix in ("x-ratelimit-", "x-rate-limit-", "ratelimit-"):
         for name, key in (("limit", "limit"), ("remaining", "remaining"), ("reset", "resetAt")):
             value = headers.get(prefix + name)
             if value is not None and _NUMBER.fullmatch(value):

@@ -1,0 +1,1 @@
+"""DigitalOcean: its credential is checked; nothing else is managed there."""
