@@ -41,10 +41,10 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         prog="reconciler",
         parents=[common],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Integrations as code: keeps CI/CD connections exactly as a Git repository declares them.",
-        epilog="Exit codes: 0 done, 1 error, 5 invalid manifests, 6 applied in part, 64 wrong usage, 78 (run) what a restart does not\n"
-        "repair, 130/143 signals.\n"
-        "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 blocked.\n"
+        description="GitOps for CI/CD integrations: keeps webhooks, credentials and pipelines as a Git repository declares them.",
+        epilog="Exit codes: 0 success, 1 error, 5 invalid manifests, 6 partly applied, 64 wrong usage, 78 (run) an error that\n"
+        "a restart does not fix, 130/143 signals.\n"
+        "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 changes blocked.\n"
         "Documentation: docs/ in the repository; every error code has a page under docs/errors.",
     )
     commands = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)

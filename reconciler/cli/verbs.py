@@ -1,6 +1,6 @@
-"""The table of verbs: names, help and options. No imports of the program here, so that ``--help`` is quick.
+"""The table of commands: names, help texts and options. It imports nothing else of the program, so that ``--help`` is fast.
 
-docs/cli.md is made from this table, and a test holds the two together.
+docs/generate.py writes docs/cli.md from this table, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Argument = tuple[tuple[str, ...], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One verb: ``module`` under ``reconciler.cli`` holds ``function`` (default: the verb's name)."""
+    """A command. ``function`` (default: the name of the verb) is in the module ``reconciler.cli.<module>``."""
 
     name: str
     module: str
@@ -24,7 +24,7 @@ class Verb:
 
     @property
     def acts(self) -> bool:
-        """Whether its work is something else than what it prints."""
+        """Whether the verb does more than print."""
         return self.name not in _SHOWING
 
 
@@ -56,24 +56,26 @@ def _arg(*flags: str, **options: Any) -> Argument:
 
 GLOBALS: tuple[Argument, ...] = (
     _arg("--config", metavar="FILE", help="configuration file (default: ./reconciler.yaml)"),
-    _arg("--repo", metavar="URL_OR_DIR", help="source URL or folder, where there is no configuration file"),
+    _arg("--repo", metavar="URL_OR_DIR", help="source URL or folder, if there is no configuration file"),
     _arg(
-        "--log-level", choices=("debug", "info", "warning", "error"), help="log level (default: log.level of the configuration)"
+        "--log-level", choices=("debug", "info", "warning", "error"), help="log level (default: log.level in the configuration)"
     ),
 )
 
 _OUTPUT = _arg("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
-_YES = _arg("--yes", "-y", action="store_true", help="do not ask")
+_YES = _arg("--yes", "-y", action="store_true", help="do not ask for confirmation")
 _RESOURCE = _arg("resource", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments")
 _DETAILED = _arg(
     "--detailed-exitcode",
     action="store_true",
-    help="exit 0 nothing to do, 1 something could not be read, 2 changes pending, 3 only drift, 4 blocked",
+    help="exit 0: nothing to do, 1: something could not be read, 2: changes pending, 3: only drift, 4: changes blocked",
 )
 
 
 def _waiting(help_text: str) -> tuple[Argument, ...]:
-    timeout = _arg("--timeout", type=float, default=3600.0, metavar="SECONDS", help="with --wait: how long (default: 3600)")
+    timeout = _arg(
+        "--timeout", type=float, default=3600.0, metavar="SECONDS", help="with --wait: give up after this time (default: 3600)"
+    )
     return _arg("--wait", action="store_true", help=help_text), timeout
 
 
@@ -81,19 +83,19 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "demo",
         "demo.main",
-        "run the main job end to end on this machine, no account needed",
+        "run a guided demonstration on this machine, without an account",
         (
-            _arg("--keep", action="store_true", help="leave the sandbox and the daemon running until Ctrl-C"),
-            _arg("--dir", metavar="DIR", help="work in this folder instead of a temporary one"),
+            _arg("--keep", action="store_true", help="keep the sandbox and the daemon running until Ctrl-C"),
+            _arg("--dir", metavar="DIR", help="use this folder instead of a temporary one"),
         ),
     ),
     Verb(
         "init",
         "init",
-        "write a starter repository: manifests, CI workflow, pre-commit hook, editor schema lines",
+        "create a starter repository: manifests, CI workflow, pre-commit hook, editor settings",
         (
-            _arg("dir", nargs="?", default=".", metavar="DIR", help="where to (default: this folder)"),
-            _arg("--force", action="store_true", help="overwrite files that exist"),
+            _arg("dir", nargs="?", default=".", metavar="DIR", help="target folder (default: the current folder)"),
+            _arg("--force", action="store_true", help="overwrite existing files"),
         ),
     ),
     Verb(
@@ -101,7 +103,7 @@ VERBS: tuple[Verb, ...] = (
         "validate",
         "check manifests offline: schema, references, expressions, policy",
         (
-            _arg("paths", nargs="*", metavar="PATH", help="files or folders (default: this folder)"),
+            _arg("paths", nargs="*", metavar="PATH", help="files or folders (default: the current folder)"),
             _arg(
                 "-o",
                 "--output",
@@ -114,17 +116,17 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "plan",
         "plan",
-        "show what apply would do, in the classes commit, drift and unprovable; writes nothing at a provider",
+        "show what apply would change, and whether a commit or drift causes it; writes nothing at a provider",
         (
             _arg(
                 "path",
                 nargs="?",
                 metavar="PATH",
-                help="a folder as it lies on the disk (default: the configured source, by commit)",
+                help="folder to read from disk (default: a commit of the configured source)",
             ),
-            _arg("--base", metavar="REF", help="desired against desired at REF: needs no credentials and no state"),
+            _arg("--base", metavar="REF", help="compare the manifests with those at REF; needs no credentials and no state"),
             _arg(
-                "--snapshot", metavar="FILE", help="plan against a redacted snapshot that the daemon wrote, without credentials"
+                "--snapshot", metavar="FILE", help="plan against a redacted snapshot that the daemon wrote; needs no credentials"
             ),
             _DETAILED,
             _arg(
@@ -139,13 +141,13 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "drift",
         "plan",
-        "show what differs from what was applied; read only",
+        "show how the providers differ from what was applied; read only",
         (
             _arg(
                 "path",
                 nargs="?",
                 metavar="PATH",
-                help="a folder as it lies on the disk (default: the configured source, by commit)",
+                help="folder to read from disk (default: a commit of the configured source)",
             ),
             _DETAILED,
             _arg(
@@ -160,37 +162,37 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "apply",
         "apply",
-        "plan and execute; asks unless --yes",
+        "make the planned changes; asks for confirmation unless --yes",
         (
             _arg(
                 "path",
                 nargs="?",
                 metavar="PATH",
-                help="a folder as it lies on the disk (default: the configured source, by commit)",
+                help="folder to read from disk (default: a commit of the configured source)",
             ),
-            _arg("--plan", metavar="sha256:…", help="apply only if what would be done has this digest; else print what moved"),
+            _arg("--plan", metavar="sha256:…", help="apply only if the plan has this digest; otherwise print the difference"),
             _YES,
-            _arg("--no-wait", action="store_true", help="do not wait for the settle time of writes with unknown outcome"),
+            _arg("--no-wait", action="store_true", help="do not wait until writes with unknown outcome are settled"),
             _OUTPUT,
         ),
     ),
     Verb(
         "run",
         "run",
-        "the daemon; --once makes one full pass and exits",
-        (_arg("--once", action="store_true", help="one full pass: sync, plan, apply, status file"),),
+        "run the daemon; --once reconciles everything once and exits",
+        (_arg("--once", action="store_true", help="fetch, plan, apply and write the status file once, then exit"),),
     ),
     Verb(
         "status",
         "status",
-        "what is, from the running daemon's status file",
+        "show the status of resources",
         (
-            _arg("resource", nargs="?", metavar="KIND[/NAME]", help="only these"),
-            _arg("--watch", "-w", action="store_true", help="show again whenever it changes, until Ctrl-C"),
+            _arg("resource", nargs="?", metavar="KIND[/NAME]", help="show only these resources"),
+            _arg("--watch", "-w", action="store_true", help="show every change until Ctrl-C"),
             _arg(
                 "--exit-code",
                 action="store_true",
-                help="exit 0 all Ready, 1 unreadable or heartbeat too old, 2 something is not Ready",
+                help="exit 0: all Ready, 1: status unreadable or heartbeat too old, 2: a resource is not Ready",
             ),
             _OUTPUT,
         ),
@@ -198,159 +200,177 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "explain",
         "status",
-        "the causal chain of a resource: commit and line, plan, calls, condition, next try; offline",
+        "show why a resource is in its state: commit and line, plan, calls, condition, next retry; offline",
         (_RESOURCE, _OUTPUT),
     ),
     Verb(
         "history",
         "status",
-        "what was changed, when, why and by which commit, from the audit log",
+        "show past changes from the audit log: what, when, why and by which commit",
         (
-            _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="only this one"),
-            _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
-            _arg("--verify", action="store_true", help="check the whole audit log: its chain, its signatures, and its anchor"),
-            _arg("--anchor", metavar="ROW:HASH", help="with --verify: also against this line of the daemon's log (audit_anchor)"),
+            _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="show only this resource"),
+            _arg("--limit", type=int, default=50, help="maximum number of rows, newest first (default: 50)"),
+            _arg("--verify", action="store_true", help="verify the whole audit log: hash chain, signatures and anchor"),
+            _arg(
+                "--anchor",
+                metavar="ROW:HASH",
+                help="with --verify: also compare with this audit_anchor line from the daemon's log",
+            ),
             _OUTPUT,
         ),
     ),
     Verb(
         "reconcile",
         "control",
-        "look again at a resource now",
+        "reconcile a resource now",
         (
             _RESOURCE,
-            _arg("--wait", action="store_true", help="wait until it was reconciled, and exit 0 only if it is Ready"),
-            _arg("--timeout", type=float, default=300.0, metavar="SECONDS", help="with --wait: how long (default: 300)"),
+            _arg("--wait", action="store_true", help="wait for the result; exit 0 only if the resource is Ready"),
+            _arg(
+                "--timeout",
+                type=float,
+                default=300.0,
+                metavar="SECONDS",
+                help="with --wait: give up after this time (default: 300)",
+            ),
         ),
     ),
     Verb(
         "suspend",
         "control",
-        "no writes for a resource (or all that uses an Integration) until resumed",
+        "stop writes for a resource, or for everything that uses an Integration, until resumed",
         (
             _RESOURCE,
-            _arg("--reason", required=True, help="why; shown in the status"),
-            _arg("--until", metavar="TIME", help="RFC 3339 time or a duration (2h) after which it ends by itself"),
+            _arg("--reason", required=True, help="the reason, shown in the status"),
+            _arg("--until", metavar="TIME", help="end automatically at this RFC 3339 time or after this duration (2h)"),
         ),
     ),
-    Verb("resume", "control", "end a suspension made by command", (_RESOURCE,)),
+    Verb("resume", "control", "end a suspension that `suspend` started", (_RESOURCE,)),
     Verb(
         "events",
         "events",
-        "what came in, and who did not get it and why",
+        "list received events and why they were rejected",
         (
-            _arg("id", nargs="?", metavar="EVENT", help="only this one, with its payload: its id, or the sender's"),
-            _arg("--source", metavar="NAME", help="only those of this source: EventSource/NAME or Stage/NAME"),
+            _arg("id", nargs="?", metavar="EVENT", help="show this event with its payload; the id is ours or the sender's"),
+            _arg("--source", metavar="NAME", help="show only events of EventSource/NAME or Stage/NAME"),
             _arg(
                 "--state",
                 choices=("pending", "processed", "rejected", "failed", "quarantined", "nothing"),
-                help="only those in this state; nothing: that led to nothing",
+                help="show only events in this state; nothing: events without any effect",
             ),
-            _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
+            _arg("--limit", type=int, default=50, help="maximum number of rows, newest first (default: 50)"),
             _OUTPUT,
         ),
     ),
     Verb(
         "executions",
         "stages",
-        "what waits, and for what; what runs, and what ran",
+        "list queued items and what they wait for, and running and finished executions",
         (
-            _arg("id", nargs="?", metavar="ID", help="only this one, with inputs, digest, approvals, outputs and reports"),
-            _arg("--stage", metavar="NAME", help="only those of this stage"),
-            _arg("--state", choices=("queued", "running", "finished"), help="only those in this state"),
-            _arg("--limit", type=int, default=50, help="rows at most, newest first (default: 50)"),
+            _arg("id", nargs="?", metavar="ID", help="show this one with inputs, digest, approvals, outputs and reports"),
+            _arg("--stage", metavar="NAME", help="show only this stage"),
+            _arg("--state", choices=("queued", "running", "finished"), help="show only items and executions in this state"),
+            _arg("--limit", type=int, default=50, help="maximum number of rows, newest first (default: 50)"),
             _OUTPUT,
         ),
     ),
     Verb(
         "logs",
         "stages",
-        "the log of an execution's run, from its provider",
+        "show the log of an execution, read from its provider",
         (
-            _arg("id", metavar="ID", help="an execution, or an item: then its newest execution"),
-            _arg("--follow", "-f", action="store_true", help="go on until the log is complete"),
+            _arg("id", metavar="ID", help="an execution, or an item (its newest execution)"),
+            _arg("--follow", "-f", action="store_true", help="follow the log until it is complete"),
         ),
     ),
     Verb(
         "trigger",
         "events",
-        "make an event of a source of type manual, schedule or webhook",
+        "create an event of a source of type manual, schedule or webhook",
         (
             _arg("source", metavar="SOURCE", help="name of the EventSource"),
-            _arg("--payload", metavar="JSON|@FILE|-", help="the event's payload: a JSON object, a file, or stdin (default: {})"),
-            _arg("--type", metavar="TYPE", help="the event's type (default: manual)"),
-            _arg("--key", metavar="KEY", help="equal keys make one event, however often they are sent"),
-            *_waiting("wait until all that it is queued as has ended, and exit 0 only if all of it passed"),
+            _arg("--payload", metavar="JSON|@FILE|-", help="payload of the event: a JSON object, a file, or stdin (default: {})"),
+            _arg("--type", metavar="TYPE", help="type of the event (default: manual)"),
+            _arg("--key", metavar="KEY", help="idempotency key: repeated calls with the same key create one event"),
+            *_waiting("wait until all items of the event have finished; exit 0 only if all passed"),
             _OUTPUT,
         ),
     ),
     Verb(
         "approve",
         "stages",
-        "approve an item that waits, or a blocked plan by the digest that status and plan show",
+        "approve a waiting item, or the blocked changes of a plan by their digest",
         (
-            _arg("id", metavar="ID|sha256:…", help="an item (see executions), or the digest of a blocked set"),
-            _arg("--digest", metavar="sha256:…", help="the item's digest: approve only if it is what was reviewed"),
+            _arg("id", metavar="ID|sha256:…", help="an item (see `executions`), or the digest of blocked changes (see `plan`)"),
+            _arg(
+                "--digest",
+                metavar="sha256:…",
+                help="approve the item only if it has this digest, that is, if it is the one you reviewed",
+            ),
         ),
     ),
     Verb(
         "cancel",
         "stages",
-        "take an item out of its queue, or end an execution, at its provider too",
+        "remove an item from its queue, or cancel an execution and its run at the provider",
         (_arg("id", metavar="ID", help="an item or an execution"),),
     ),
     Verb(
         "rerun",
         "stages",
-        "repeat what has ended, as it was: same inputs, same commit, its conditions asked again; one repetition at a time",
+        "repeat a finished execution with the same inputs and commit; its conditions are checked again",
         (
             _arg("id", metavar="ID", help="an item or an execution"),
-            _arg("--key", metavar="KEY", help="equal keys make one repetition, however often they are sent"),
-            *_waiting("wait until it has ended, and exit 0 only if it passed"),
+            _arg("--key", metavar="KEY", help="idempotency key: repeated calls with the same key cause one rerun"),
+            *_waiting("wait for the result; exit 0 only if it passed"),
             _OUTPUT,
         ),
     ),
     Verb(
         "redeliver",
         "events",
-        "look for deliveries that were missed, now",
+        "recover missed deliveries now",
         (
             _arg("source", nargs="?", metavar="SOURCE", help="only this EventSource (default: all)"),
-            _arg("--since", metavar="DURATION", help="how far back, for example 2h (default: since the last look)"),
+            _arg("--since", metavar="DURATION", help="how far back to search, for example 2h (default: since the last recovery)"),
             _OUTPUT,
         ),
     ),
     Verb(
         "replay",
         "events",
-        "hand a stored event on anew, after its filter was repaired, or out of quarantine",
-        (_arg("id", metavar="EVENT", help="an event: its id, or the sender's"), _OUTPUT),
+        "route a stored event again, for example after its filter was fixed, or out of quarantine",
+        (_arg("id", metavar="EVENT", help="id of the event; ours or the sender's"), _OUTPUT),
     ),
     Verb(
         "adopt",
         "control",
-        "take over an object that exists at the provider and is not ours",
-        (_RESOURCE, _arg("--external-id", metavar="ID", help="the provider's id, where more than one would match"), _YES),
+        "take over an existing object at the provider that reconciler does not manage",
+        (_RESOURCE, _arg("--external-id", metavar="ID", help="the provider's id of the object, if several match"), _YES),
     ),
     Verb(
         "forget",
         "control",
-        "drop a resource's objects, or one of them, from the state; nothing is deleted at the provider",
+        "remove objects of a resource from the state; deletes nothing at the provider",
         (
-            _arg("resource", metavar="KIND/NAME[@CANVAS]|ADDRESS", help="a resource that is gone, or the address of one object"),
+            _arg(
+                "resource",
+                metavar="KIND/NAME[@CANVAS]|ADDRESS",
+                help="a resource that is no longer declared, or the address of one object",
+            ),
             _YES,
         ),
     ),
     Verb(
         "recover",
         "repair",
-        "find everything again after a lost state: by marker, and natural keys after showing them",
+        "restore a lost state: find our objects by marker, or by natural key after confirmation",
         (_YES, _OUTPUT),
     ),
     Verb(
         "export",
         "repair",
-        "write manifests for what exists at a provider (foreign hooks: their URL becomes a comment)",
+        "write manifests for existing objects at a provider (URLs of foreign hooks become comments)",
         (
             _arg("integration", metavar="INTEGRATION", help="name of a declared Integration"),
             _arg(
@@ -358,72 +378,75 @@ VERBS: tuple[Verb, ...] = (
                 action="append",
                 default=[],
                 metavar="SCOPE",
-                help="repository, organization or workspace to read; may be given more than once",
+                help="repository, organization or workspace to read; repeatable",
             ),
-            _arg("--out", metavar="FILE", help="write here instead of to stdout"),
+            _arg("--out", metavar="FILE", help="write to this file instead of stdout"),
         ),
     ),
     Verb(
         "accept-drift",
         "repair",
-        "write what the provider has now into the manifest's YAML, keeping its comments",
+        "write the provider's current values into the YAML manifest, keeping its comments",
         (
             _RESOURCE,
-            _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)"),
-            _arg("--dry-run", action="store_true", help="show the change, write nothing"),
+            _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: the current folder)"),
+            _arg("--dry-run", action="store_true", help="show the change without writing it"),
         ),
     ),
     Verb(
         "signing-key",
         "keys",
-        "show a source's signing key to an operator",
-        (_RESOURCE, _arg("--previous", action="store_true", help="the one before the last rotation")),
+        "print the signing key of a source",
+        (_RESOURCE, _arg("--previous", action="store_true", help="print the key before the last rotation")),
     ),
     Verb(
         "rotate",
         "keys",
-        "raise keyRotation in the manifest's YAML: the key changes without a lost event",
+        "rotate the signing key of a source: increases keyRotation in the YAML manifest; no event is lost",
         (
             _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments"),
-            _arg("--all", action="store_true", help="every source that somebody sends to: after a key may have leaked"),
-            _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: this folder)"),
+            _arg("--all", action="store_true", help="all sources with a signing key, for example after a leak"),
+            _arg("--dir", default=".", metavar="DIR", help="working copy of the repository (default: the current folder)"),
         ),
     ),
     Verb(
         "orphans",
         "repair",
-        "list objects at the providers that carry our mark and no manifest declares",
-        (_arg("--delete", action="store_true", help="delete them (asks unless --yes)"), _YES, _OUTPUT),
+        "list orphaned objects: they carry our marker, but no manifest declares them",
+        (_arg("--delete", action="store_true", help="delete them (asks for confirmation unless --yes)"), _YES, _OUTPUT),
     ),
-    Verb("ping", "repair", "ask the provider for a test delivery of a source, as proof that events arrive", (_RESOURCE,)),
-    Verb("doctor", "doctor", "what is wrong with this installation and how to mend it", (_OUTPUT,)),
+    Verb("ping", "repair", "request a test delivery from the provider, to check that events of a source arrive", (_RESOURCE,)),
+    Verb("doctor", "doctor", "check this installation and suggest fixes", (_OUTPUT,)),
     Verb(
         "schema",
         "misc",
         "print a JSON Schema for editors and CI",
         (
-            _arg("kind", nargs="?", metavar="KIND", help="one kind's schema (default: that of a whole document)"),
+            _arg("kind", nargs="?", metavar="KIND", help="print the schema of this kind (default: all kinds)"),
             _arg("--list", action="store_true", help="list the kinds"),
-            _arg("--editor", action="store_true", help="print the settings an editor needs"),
+            _arg("--editor", action="store_true", help="print settings for editors"),
         ),
     ),
     Verb(
         "sandbox",
         "misc",
-        "run the simulated providers on loopback, for trials and for CI",
+        "run simulated providers on loopback, for trials and CI",
         (
             _arg("provider", nargs="*", metavar="PROVIDER", help="a simulated provider (default: all)"),
-            _arg("--port", type=int, default=0, help="first port (default: free ports, printed)"),
+            _arg("--port", type=int, default=0, help="first port (default: free ports; they are printed)"),
         ),
     ),
     Verb(
         "healthcheck",
         "misc",
-        "exit 0 if the daemon's heartbeat is fresh (for HEALTHCHECK)",
-        (_arg("--max-age", type=float, default=120.0, metavar="SECONDS", help="how old the heartbeat may be (default: 120)"),),
+        "exit 0 if the daemon's heartbeat is recent (for HEALTHCHECK)",
+        (_arg("--max-age", type=float, default=120.0, metavar="SECONDS", help="maximum age of the heartbeat (default: 120)"),),
     ),
     Verb("version", "misc", "print the version", (_OUTPUT,)),
     Verb(
-        "completion", "misc", "print a completion script", (_arg("shell", choices=("bash", "zsh", "fish"), help="which shell"),)
+        "completion",
+        "misc",
+        "print a shell completion script",
+        (_arg("shell", choices=("bash", "zsh", "fish"), help="the shell"),),
     ),
 )
