@@ -294,7 +294,7 @@ def test_n9_an_archived_repository_that_is_named_is_said_with_what_to_do(world: 
     assert world.cli("run", "--once").returncode == 6
     told = ready(world, "app")
     assert (told["status"], told["reason"]) == ("False", "ReadOnly")
-    assert "unarchive it, or take it out" in told["message"]
+    assert "unarchive it, or remove it" in told["message"]
 
 
 def test_n39_an_external_id_that_is_not_there_is_a_conflict_and_never_a_second_hook(world: World) -> None:

@@ -235,9 +235,9 @@ def test_d4_without_a_time_the_stop_is_a_minute_doubled_each_time_up_to_an_hour(
         for _ in range(9):
             stops.append(pace.stop(None, "secondary") - now())
             await asyncio.sleep(stops[-1])
-            pace.told({"x-ratelimit-remaining": "4000", "x-ratelimit-limit": "5000"})  # reads go through meanwhile
+            pace.record_answer({"x-ratelimit-remaining": "4000", "x-ratelimit-limit": "5000"})  # reads go through meanwhile
         assert stops == pytest.approx([60, 120, 240, 480, 960, 1920, 3600, 3600, 3600])
-        pace.told({}, wrote=True)
+        pace.record_answer({}, wrote=True)
         assert pace.stop(None, "secondary") - now() == pytest.approx(60)
 
     run(main())
@@ -262,7 +262,9 @@ def test_n31_a_reset_that_is_always_a_moment_away_is_believed_less_each_time():
         began = now()
         for _ in range(13):
             await asyncio.sleep(pace.stop(now() + 0.5, "told by the provider") - now())
-            pace.told({"x-ratelimit-remaining": "0", "x-ratelimit-limit": "5000", "x-ratelimit-reset": str(int(now()) - 3)})
+            pace.record_answer(
+                {"x-ratelimit-remaining": "0", "x-ratelimit-limit": "5000", "x-ratelimit-reset": str(int(now()) - 3)}
+            )
         assert now() - began > 3600  # thirteen calls, and not one a second
 
     run(main())
@@ -273,7 +275,7 @@ def test_d4_the_refusals_of_calls_under_way_are_one_refusal():
         pace = budget()
         untils = {pace.stop(None, "secondary") for _ in range(100)}
         assert untils == {now() + 60}
-        pace.told({}, wrote=True)  # one that was under way succeeded
+        pace.record_answer({}, wrote=True)  # one that was under way succeeded
         await asyncio.sleep(60)
         assert pace.stop(None, "secondary") - now() == pytest.approx(120)
 
@@ -284,7 +286,7 @@ def test_d5_when_nothing_remains_nobody_calls_before_the_reset():
     async def main():
         pace = budget()
         reset = int(now()) + 1_800
-        pace.told({"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(reset)})
+        pace.record_answer({"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(reset)})
         with pytest.raises(RateLimited) as caught:
             await pace.acquire(write=False)
         assert caught.value.retry_at == reset
@@ -297,7 +299,7 @@ def test_d5_when_nothing_remains_nobody_calls_before_the_reset():
 def test_d5_the_last_tenth_of_the_rate_is_the_reserve(remaining, low):
     async def main():
         pace = budget()
-        pace.told(
+        pace.record_answer(
             {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": str(remaining), "x-ratelimit-reset": str(int(now()) + 60)}
         )
         assert pace.low() is low
@@ -324,7 +326,7 @@ def test_d5_the_last_tenth_of_the_rate_is_the_reserve(remaining, low):
 def test_rate_headers_that_mean_nothing_stop_nothing(headers):
     async def main():
         pace = budget()
-        pace.told(headers)
+        pace.record_answer(headers)
         assert pace.blocked_until <= now()
 
     run(main())
@@ -333,7 +335,7 @@ def test_rate_headers_that_mean_nothing_stop_nothing(headers):
 def test_no_answer_stops_for_more_than_a_day():
     async def main():
         pace = budget()
-        pace.told({"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "179999999999"})
+        pace.record_answer({"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "179999999999"})
         assert pace.blocked_until == now() + MAX_STOP_S
         assert budget().stop(now() * 1_000, "milliseconds") == now() + MAX_STOP_S
 

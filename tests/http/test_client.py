@@ -274,11 +274,11 @@ async def test_f7_a_request_leaves_nothing_in_the_logs_of_the_libraries(http, ca
     ("body", "what"),
     [
         (b"<!doctype html><p>hush", "an HTML page"),
-        (b"", "no JSON"),
-        (b"{hush", "no JSON"),
-        (b"\xff\xfe", "no JSON"),
-        (b"[" * 200_000, "no JSON"),
-        (b"NaN", "no JSON"),
+        (b"", "not JSON"),
+        (b"{hush", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 200_000, "not JSON"),
+        (b"NaN", "not JSON"),
     ],
 )
 async def test_d15_an_answer_that_is_no_json_is_a_protocol_error_that_shows_none_of_it(http, body, what):

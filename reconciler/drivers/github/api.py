@@ -160,7 +160,7 @@ def _full_pattern(pattern: str, account: str) -> str:
 
 def container_of(answer: ApiResponse, path: str) -> Container:
     """Return the repository or organization of an answer; raises `ProviderProtocolError` for one without a name or an id."""
-    owner = decode(answer.json(), ScopeOwner, f"GET {path}", request=f"GET {path}")
+    owner = decoded(answer, ScopeOwner, path)
     name = owner.full_name or owner.login
     if name is None:
         raise ProviderProtocolError(f"GET {path}: the answer has no name", request=f"GET {path}")
@@ -202,7 +202,17 @@ async def follow_rename(api: Api, root: str, work: Callable[[str], Awaitable[T]]
         return await work(by_id(moved.target))
 
 
-# -- lists ----------------------------------------------------------------------------------------------------------------
+# -- typed reads -------------------------------------------------------------------------------------------------------
+
+
+async def read(api: Api, path: str, kind: type[T]) -> T:
+    """Return the answer of ``path`` as a ``kind``; raises `ProviderProtocolError` for another form."""
+    return decoded(await api.request("GET", path), kind, path)
+
+
+def decoded(answer: ApiResponse, kind: type[T], path: str) -> T:
+    """Return the answer of a GET of ``path`` as a ``kind``; raises `ProviderProtocolError` for another form."""
+    return decode(answer.json(), kind, f"GET {path}", request=f"GET {path}")
 
 
 async def typed_pages(
@@ -215,9 +225,8 @@ async def typed_pages(
     bound: ListBound | None = None,
 ) -> AsyncIterator[tuple[T, ApiResponse]]:
     """Yield every page of a list as a ``kind``, with its answer; raises `ProviderProtocolError` for another form."""
-    request = f"GET {path}"
     async for page in paginate(api, path, params={**(params or {}), "per_page": PER_PAGE}, max_pages=max_pages, bound=bound):
-        yield decode(page.json(), kind, request, request=request), page
+        yield decoded(page, kind, path), page
 
 
 # -- times ----------------------------------------------------------------------------------------------------------------

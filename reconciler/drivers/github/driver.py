@@ -29,7 +29,7 @@ from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.spec import SPEC
 from reconciler.drivers.github.webhooks import HookType, compile_source
 from reconciler.drivers.http.paging import ListBound, paginate
-from reconciler.drivers.wire import decode, find, matches
+from reconciler.drivers.wire import find, matches
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
@@ -215,10 +215,9 @@ async def _names(api: Api, path: str) -> list[str]:
 
 
 def _rows(page: ApiResponse, path: str) -> list[ListedRepository]:
-    what = "the list of repositories"
     if path == _INSTALLATION:
-        return decode(page.json(), RepositoryPage, what, request=f"GET {path}").repositories
-    return decode(page.json(), list[ListedRepository], what, request=f"GET {path}")
+        return names.decoded(page, RepositoryPage, path).repositories
+    return names.decoded(page, list[ListedRepository], path)
 
 
 class TokenAuthenticator:
@@ -256,7 +255,7 @@ async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialRepo
     """
     try:
         answer = await api.request("GET", "/user")
-        identity = decode(answer.json(), names.GitHubUser, "GET /user", request="GET /user").login or ""
+        identity = names.decoded(answer, names.GitHubUser, "/user").login or ""
     except PermissionDenied:
         answer = await api.request("GET", _INSTALLATION, params={"per_page": 1})
         identity = f"an installation of a GitHub App on {api.connection.account}"

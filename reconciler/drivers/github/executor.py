@@ -24,7 +24,7 @@ from reconciler.drivers.github import api as names
 from reconciler.drivers.github.errors import message_of
 from reconciler.drivers.github.run_output import logs_of, outputs_of
 from reconciler.drivers.github.runs import WorkflowRun, carrying, link_of, report_of, run_of, workflow_key, workflow_name
-from reconciler.drivers.wire import decode, find
+from reconciler.drivers.wire import find
 from reconciler.model.errors import (
     Conflict,
     NotFound,
@@ -274,13 +274,11 @@ async def _found(api: Api, intent: RunIntent, root: str) -> WorkflowRun | None:
 
 
 async def _polled(api: Api, intent: RunIntent, run: Run, root: str) -> RunReport:
-    path = f"{root}/actions/runs/{run.external_id}"
     try:
-        answer = await api.request("GET", path)
+        row = await names.read(api, f"{root}/actions/runs/{run.external_id}", WorkflowRun)
     except NotFound:
         await _require_repository(api, root)
         raise
-    row = decode(answer.json(), WorkflowRun, f"run {run.external_id}", request=f"GET {path}")
     if str(row.id) != run.external_id:
         raise ProviderProtocolError(f"GitHub shows another run than {run.external_id}")
     report = report_of(row, _repository(api, intent))

@@ -21,7 +21,7 @@ import orjson
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.errors import details_of
-from reconciler.drivers.wire import decode, find
+from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, OutcomeUnknown, ValidationFailed
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.values import is_no_commit
@@ -156,10 +156,9 @@ def _commit_status(status: StatusReport) -> dict[str, Any]:
 async def _commit(api: Api, ref: str, root: str) -> str:
     path = f"{root}/commits/{quote(ref.removeprefix('refs/'), safe='')}"
     try:
-        answer = await api.request("GET", path)
+        return (await names.read(api, path, GitHubCommit)).sha
     except ValidationFailed as error:
         raise NotFound(f"{ref} does not exist any more", status=error.status, request=error.request) from None
-    return decode(answer.json(), GitHubCommit, f"GET {path}", request=f"GET {path}").sha
 
 
 async def _deployment(api: Api, request: DeploymentRequest, root: str) -> str:

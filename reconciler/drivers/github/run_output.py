@@ -22,9 +22,9 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.github.api import Moment, epoch_of
+from reconciler.drivers.github.api import Moment, epoch_of, read
 from reconciler.drivers.github.runs import WorkflowRun, dated, listed
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import matches
 from reconciler.model.errors import AddressRefused, NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.executions import LogLines
 from reconciler.model.values import canonical_json
@@ -154,7 +154,7 @@ def _object(content: bytes) -> dict[str, Any]:
 async def logs_of(api: Api, root: str, run_id: str, cursor: str) -> LogLines:
     """Return the log of all jobs after ``cursor``; complete when the run is, and every log was read to its end."""
     path = f"{root}/actions/runs/{run_id}"
-    run = decode((await api.request("GET", path)).json(), WorkflowRun, f"run {run_id}", request=f"GET {path}")
+    run = await read(api, path, WorkflowRun)
     jobs, now = await dated(api, f"{path}/jobs", WorkflowJobPage, {"filter": "latest"})
     positions, lines = positions_of(cursor), []
     for job in jobs:

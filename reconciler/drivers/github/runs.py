@@ -19,10 +19,10 @@ from urllib.parse import quote
 import msgspec
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.github.api import GitHubUser, Moment, epoch_of, stamp_of, typed_pages
+from reconciler.drivers.github.api import GitHubUser, Moment, epoch_of, read, stamp_of, typed_pages
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.paging import ListBound
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import matches
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,
@@ -206,10 +206,10 @@ async def _by_us(api: Api, rows: Sequence[WorkflowRun]) -> list[WorkflowRun]:
     if not rows:
         return []
     try:
-        answer = await api.request("GET", "/user")
+        user = await read(api, "/user", GitHubUser)
     except PermissionDenied:
         return list(rows)
-    login = (decode(answer.json(), GitHubUser, "GET /user", request="GET /user").login or "").lower()
+    login = (user.login or "").lower()
     return [row for row in rows if not login or _actor(row) in ("", login)]
 
 

@@ -63,7 +63,7 @@ class HookConfig(msgspec.Struct, frozen=True):
 
     url: str | UnsetType | None = UNSET
     content_type: str | UnsetType | None = UNSET
-    insecure_ssl: str | int | bool | UnsetType | None = UNSET
+    insecure_ssl: str | int | float | bool | UnsetType | None = UNSET
     secret: str | None = None
 
 

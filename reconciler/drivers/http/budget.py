@@ -1,12 +1,12 @@
-"""One rate budget per credential, shared by all that use it: paced to the provider's published limits, stopped by its answers.
+"""One rate budget per credential, shared by all its users: paced to the provider's published limits, stopped by its answers.
 
-Pacing keeps an exact log of the last minute and hour, so that no window of the provider's, fixed or sliding, ever sees more
-than its limit, while nearly all of it is used: 80 creating calls go at once if the last minute was quiet, the 81st waits for
-the first to be a minute old. A call counts from when it is let go until a whole window after its *answer*, which is never
-before the provider counted it; so a slow first connection and a fast later one cannot meet in one window. The price is one
-latency a window: at 1 s and 80 a minute, 98 % of the limit is used.
+Pacing keeps an exact log of the last minute and hour, so no window of the provider, fixed or sliding, ever exceeds its limit, and
+nearly all of the limit is usable: after a quiet minute 80 creating calls go at once, and the 81st waits until the first is a
+minute old. A call counts from its start until a whole window after its *answer*, which never comes before the provider counted
+the call; so a slow early call and a fast later one cannot meet in one window. The price is one latency per window: at 1 s and 80
+a minute, 98 % of the limit is usable.
 
-What was told (stops) and what was written lately is shared through a `BudgetStore`, read and written at most once a second.
+Stops and recent writes are shared through a `BudgetStore`, which is read and written at most once a second.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from reconciler.model.records import BudgetState
 
 MARGIN_S = 0.25
 MAX_WAIT_S = 75.0
-"""A wait for the pace up to this long is awaited; a longer one ends the work until then."""
+"""`Budget.acquire` waits at most this long for the pace; a longer wait ends the work until then."""
 SHARE_S = 1.0
 SECONDARY_S = 60.0
 SECONDARY_MAX_S = 3600.0
 MAX_STOP_S = 86_400.0
-"""No answer stops us for longer: an epoch in milliseconds must not mean the year 50,000."""
+"""The longest stop: an epoch in milliseconds must not mean the year 50,000."""
 RESERVE = 0.10
-"""Share of the hourly rate that is kept for repairing drift."""
+"""Share of the hourly rate that is reserved for drift repair."""
 UNLIMITED = ProviderLimits(concurrent=100)
 _NUMBER = re.compile(r"[0-9]{1,12}")
 Run = Callable[..., Awaitable[Any]]
 
 
 class BudgetStore(Protocol):
-    """Where a budget is shared between processes and over restarts."""
+    """Shares a budget between processes, and keeps it over restarts."""
 
     def load_budget(self, credential_id: str) -> BudgetState | None: ...
 
@@ -48,20 +48,20 @@ class BudgetStore(Protocol):
 
 
 class _Window:
-    """Costs of the last ``seconds`` (by their answers) and of what is under way. Times are monotonic seconds."""
+    """Costs of the last ``seconds`` (by their answers) and of calls in flight. Times are monotonic seconds."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit, self.seconds = limit, seconds
-        self.under_way = 0
+        self.in_flight = 0
         self._log: deque[tuple[float, int]] = deque()
         self._sum = 0
 
     def wait_s(self, cost: int, now: float) -> float:
-        """Return how long until ``cost`` more fits; an estimate where that hangs on answers still to come."""
+        """Return the time until ``cost`` more fits; an estimate if that depends on calls in flight."""
         if not self.limit:
             return 0.0
         self._expire(now)
-        over = self._sum + self.under_way + cost - self.limit
+        over = self._sum + self.in_flight + cost - self.limit
         if over <= 0:
             return 0.0
         for at, spent in self._log:
@@ -71,22 +71,22 @@ class _Window:
         return self.seconds * (1 + (over - 1) // self.limit)
 
     def free(self, cost: int, now: float) -> int:
-        """Return how many of ``cost`` fit now; a large number where there is no limit."""
+        """Return how many calls of ``cost`` fit now; a large number without a limit."""
         self._expire(now)
-        return 1_000_000 if not self.limit else max(0, (self.limit - self._sum - self.under_way) // max(cost, 1))
+        return 1_000_000 if not self.limit else max(0, (self.limit - self._sum - self.in_flight) // max(cost, 1))
 
     def begin(self, cost: int) -> None:
-        self.under_way += cost
+        self.in_flight += cost
 
     def end(self, cost: int, now: float) -> None:
-        self.under_way -= cost
+        self.in_flight -= cost
         self.note(cost, now)
 
     def note(self, cost: int, at: float) -> None:
         if not self.limit:
             return
         self._sum += cost
-        if self._log and self._log[-1][0] > at:  # told late, by another process
+        if self._log and self._log[-1][0] > at:  # reported late, by another process
             self._log = deque(sorted([*self._log, (at, cost)]))
         else:
             self._log.append((at, cost))
@@ -97,7 +97,7 @@ class _Window:
 
 
 class _Queue:
-    """Who waits for the pace, in order; reads do not wait behind writes."""
+    """Calls that wait for the pace, in order; reads do not wait behind writes."""
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
@@ -105,7 +105,7 @@ class _Queue:
         self.changed = asyncio.Event()
 
     async def pause(self, seconds: float) -> None:
-        """Wait until ``seconds`` have passed or something changed."""
+        """Wait for ``seconds``, or until the state changes."""
         self.changed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -115,8 +115,8 @@ class _Queue:
 class Budget:
     """The pace and the stops of one credential. Use from one event loop.
 
-    ``clock`` gives seconds since the epoch and dates stops; durations come from ``monotonic``, so that a clock that is set
-    changes no pace. ``run`` calls the store off the event loop. Construct it where blocking is allowed: it loads the state.
+    ``clock`` returns seconds since the epoch and dates stops; durations come from ``monotonic``, so setting the clock does not
+    change the pace. ``run`` calls the store off the event loop. Construct it where blocking is allowed: it loads the state.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Budget:
 
     @property
     def rate(self) -> Mapping[str, int]:
-        """What the provider told last: limit, remaining, resetAt (epoch seconds)."""
+        """The provider's last rate: limit, remaining, resetAt (epoch seconds)."""
         return self._state.rate
 
     @property
@@ -159,13 +159,13 @@ class Budget:
         return self._state.blocked_until
 
     def admits(self) -> int:
-        """Return how many writes may go now without waiting."""
+        """Return how many writes may start now without waiting."""
         now = self._monotonic()
         free = min(self._minute.free(1, now), self._hour.free(1, now), self._points.free(self.limits.write_points, now))
         return max(0, free - self._writers.waiting)
 
     def low(self) -> bool:
-        """Whether only the reserve for drift repair is left of the hourly rate."""
+        """Whether only the reserve for drift repair remains of the hourly rate."""
         rate = self._state.rate
         limit, remaining = rate.get("limit", 0), rate.get("remaining", 0)
         return limit >= 100 and remaining <= limit * RESERVE and rate.get("resetAt", 0) > self._clock()
@@ -173,9 +173,9 @@ class Budget:
     # -- pace -------------------------------------------------------------------------------------------------------
 
     async def acquire(self, *, write: bool) -> None:
-        """Wait for the pace; raises `RateLimited` where the provider said stop, or the wait would be long.
+        """Wait for the pace; raises `RateLimited` during a stop of the provider's, or if the wait would be too long.
 
-        Each return must be followed by one `release` of the same kind.
+        Every successful call needs one `release` of the same kind.
         """
         await self.sync()
         self._raise_if_stopped()
@@ -184,7 +184,7 @@ class Budget:
         queue = self._writers if write else self._readers
         wait_s = self._wait_s(write, queue.waiting + 1)
         if wait_s > self._max_wait_s:
-            raise RateLimited("the provider's published pace allows no further call now", retry_at=self._clock() + wait_s)
+            raise RateLimited("the provider's published rate limit allows no further call now", retry_at=self._clock() + wait_s)
         queue.waiting += 1
         try:
             async with queue.turn:
@@ -197,7 +197,7 @@ class Budget:
             queue.waiting -= 1
 
     def release(self, *, write: bool) -> None:
-        """The answer is there, or there will be none."""
+        """Count the call as answered, or as failed."""
         if not self._paced:
             return
         now = self._monotonic()
@@ -224,17 +224,18 @@ class Budget:
     def _raise_if_stopped(self) -> None:
         if self._clock() < self._state.blocked_until:
             raise RateLimited(
-                f"the provider's rate limit holds ({self._state.reason or 'told to wait'})", retry_at=self._state.blocked_until
+                f"the provider's rate limit is active ({self._state.reason or 'it asked to wait'})",
+                retry_at=self._state.blocked_until,
             )
 
-    # -- what the provider tells ------------------------------------------------------------------------------------
+    # -- answers of the provider ------------------------------------------------------------------------------------
 
-    def told(self, headers: Mapping[str, str], *, wrote: bool = False, ahead_s: float = 0.0) -> None:
-        """Take up the rate headers of an answer (GitHub ``x-ratelimit-*``, Buddy ``x-rate-limit-*``), which name times by the
-        provider's clock: that is ``ahead_s`` before ours.
+    def record_answer(self, headers: Mapping[str, str], *, wrote: bool = False, ahead_s: float = 0.0) -> None:
+        """Record the rate headers of an answer (GitHub ``x-ratelimit-*``, Buddy ``x-rate-limit-*``), whose times are by the
+        provider's clock, ``ahead_s`` before ours.
 
-        ``wrote``: it was a write that succeeded. Only that, or an hour of quiet, ends the doubling of `stop`: reads go
-        through while creating is still refused.
+        ``wrote``: the call was a successful write. Only that, or an hour of quiet, ends the doubling of `stop`: reads succeed
+        while the provider still refuses to create.
         """
         state, now = self._state, self._clock()
         if state.failures and now >= state.blocked_until and (wrote or now >= state.blocked_until + SECONDARY_MAX_S):
@@ -245,9 +246,9 @@ class Budget:
         if rate:
             state = dataclasses.replace(state, rate=rate)
             reset = min(float(rate.get("resetAt", 0)), now + MAX_STOP_S)
-            # A limit of 1 is nonsense that Buddy's own samples show.
+            # Buddy's samples show a limit of 1, which makes no sense.
             if rate.get("remaining") == 0 and rate.get("limit", 0) > 1 and reset > max(now, state.blocked_until):
-                state = dataclasses.replace(state, blocked_until=reset, reason="nothing remains of the hourly rate")
+                state = dataclasses.replace(state, blocked_until=reset, reason="the hourly rate is used up")
         stopped = state.blocked_until > self._state.blocked_until
         self._state = state
         if stopped:
@@ -255,15 +256,15 @@ class Budget:
             self._save_soon(now=True)
 
     def stop(self, until: float | None, reason: str) -> float:
-        """Stop every call until ``until``; without a time to come from the provider 60 s, doubled each time, an hour at most.
+        """Stop every call until ``until``; without a future time from the provider for 60 s, doubled each time, up to an hour.
 
-        A time that is named again and again, each time a moment away, is not believed either: the shortest pause doubles from a
-        second. Returns the time (epoch seconds). Refusals of calls that were under way at a stop are one refusal, not many.
+        Times that are always a moment away do not help either: the shortest pause doubles from a second. Returns the end
+        (epoch seconds). Refusals of calls that were in flight at a stop count as one refusal.
         """
         now, state = self._clock(), self._state
         stopped = now < state.blocked_until
         failures = state.failures if stopped and state.failures else state.failures + 1
-        if until is not None and until <= now:  # a reset that is over by now, and yet we are refused: it names no end
+        if until is not None and until <= now:  # a reset in the past, with a refusal, is no end
             until = None
         if until is None:
             until = state.blocked_until if stopped else now + min(SECONDARY_MAX_S, SECONDARY_S * 2.0 ** min(failures - 1, 10))
@@ -274,7 +275,7 @@ class Budget:
         return until
 
     def pull_back(self, seconds: float) -> None:
-        """End a stop as much earlier as this host's clock was set back."""
+        """End a stop earlier by ``seconds``, by which this host's clock was set back."""
         rate = self._state.rate
         if rate.get("resetAt"):
             rate = {**rate, "resetAt": round(rate["resetAt"] - seconds)}
@@ -284,7 +285,7 @@ class Budget:
     # -- sharing ----------------------------------------------------------------------------------------------------
 
     async def sync(self) -> None:
-        """Take over what other processes were told and have written, if the last look is a second old."""
+        """Take over the stops and writes of other processes, if the last read is a second old."""
         now = self._monotonic()
         if self._store is None or now - self._shared_at < SHARE_S:
             return
@@ -292,11 +293,11 @@ class Budget:
         self._take_over(await self._run(self._store.load_budget, self.credential_id))
 
     async def flush(self) -> None:
-        """Share what is not shared yet: after a stop, and at the end."""
+        """Save what is not saved yet: after a stop, and at the end."""
         if self._store is None:
             return
         mine = dataclasses.replace(self._state, recent=tuple(self._recent))
-        # The pace is an aid: where the state cannot be written, its owner says so, and an answer that is here is not lost.
+        # Pacing is optional: the owner of the state reports that it cannot be written, and the answer must not be lost for it.
         with contextlib.suppress(Exception):
             self._take_over(await self._run(_merge_into, self._store, mine))
 
@@ -311,7 +312,7 @@ class Budget:
         await self.flush()
 
     async def aclose(self) -> None:
-        """Share the last writes, so that a next process keeps the pace."""
+        """Save the last writes, so that the next process keeps the pace."""
         if self._saver is not None and not self._saver.done():
             self._saver.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -337,12 +338,12 @@ class Budget:
 
 
 def _beyond(theirs: Iterable[float], ours: Iterable[float]) -> list[float]:
-    """Return what ``theirs`` has more than ``ours``, as multisets: two writes may carry one time."""
+    """Return ``theirs`` without ``ours``, as multisets: two writes may have the same time."""
     return sorted((Counter(theirs) - Counter(ours)).elements())
 
 
 def _merge_into(store: BudgetStore, mine: BudgetState) -> BudgetState:
-    """Add ``mine`` to what is stored, off the event loop. Two processes at the same instant lose at most a second's writes."""
+    """Merge ``mine`` into the stored state, off the event loop. Two processes at once lose at most the writes of a second."""
     other = store.load_budget(mine.credential_id)
     if other is not None:
         recent = sorted([*mine.recent, *_beyond(other.recent, mine.recent)])
@@ -359,16 +360,16 @@ def _merge_into(store: BudgetStore, mine: BudgetState) -> BudgetState:
 
 
 def rate_of(headers: Mapping[str, str]) -> dict[str, int]:
-    """Return limit, remaining and resetAt (epoch seconds) from an answer's headers; empty where it tells none.
+    """Return limit, remaining and resetAt (epoch seconds) from an answer's headers; empty without them.
 
-    GitHub has more than one budget; only ``core`` is ours.
+    GitHub has several budgets; this client uses only ``core``.
     """
     if headers.get("x-ratelimit-resource", "core") != "core":
         return {}
-    found: dict[str, int] = {}
+    rate: dict[str, int] = {}
     for prefix in ("x-ratelimit-", "x-rate-limit-", "ratelimit-"):
         for name, key in (("limit", "limit"), ("remaining", "remaining"), ("reset", "resetAt")):
             value = headers.get(prefix + name)
             if value is not None and _NUMBER.fullmatch(value):
-                found[key] = int(value)
-    return found
+                rate[key] = int(value)
+    return rate

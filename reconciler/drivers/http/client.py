@@ -1,7 +1,7 @@
-"""The one HTTP client factory of all drivers: an authenticated client per connection over one shared `HttpSession`.
+"""The HTTP client of all drivers: an authenticated client per connection over one shared `HttpSession`.
 
-What a request passes: the rules of its path, the pace of its credential, one send (`reconciler.drivers.http.transport`), then the
-typed error that the driver or the shared table (`reconciler.drivers.http.errors`) makes of its answer.
+A request passes the rules for its path, the rate budget of its credential and one send (`reconciler.drivers.http.transport`); the
+driver, or else the shared table (`reconciler.drivers.http.errors`), turns a refusal into a typed error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
-import httpx
 import orjson
 
 from reconciler import __version__
@@ -22,7 +21,7 @@ from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.errors import REDIRECTS, Response, foreign_redirect, page_of_a_proxy, retry_after, shared_error
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.http.paging import same_host_path
-from reconciler.drivers.http.transport import READS, Bounds, HttpSession, NetworkOptions
+from reconciler.drivers.http.transport import READS, Bounds, HttpSession, NetworkOptions, OutgoingRequest
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import (
     AddressRefused,
@@ -47,7 +46,7 @@ _PATH_SAFE = "/%:@!$&'()*+,;=~-._?"
 
 
 class _Call:
-    """One request and what is left of its time; its attempts share it."""
+    """One request and the rest of its time, which its attempts share."""
 
     __slots__ = ("content", "extra", "left_s", "method", "name", "url", "write")
 
@@ -61,8 +60,8 @@ class _Call:
 class ApiClient:
     """An authenticated client bound to one connection; implements `reconciler.drivers.base.Api`.
 
-    ``clock`` gives seconds since the epoch. With ``read_only`` any other verb than GET and HEAD is a defect. Raises
-    `AddressRefused` when the connection's API root is not one that may be called.
+    ``clock`` returns seconds since the epoch. With ``read_only`` any method other than GET and HEAD is a defect. Raises
+    `AddressRefused` if the policy does not allow the connection's API root.
     """
 
     def __init__(
@@ -90,8 +89,8 @@ class ApiClient:
         session.adopt(budget)
 
     def guarded(self, before_write: Callable[[], Awaitable[None]]) -> ApiClient:
-        """Return this client with a last question before each write, when all waiting for the pace is over: what it raises is
-        raised, and nothing was sent.
+        """Return this client with a last check before each write, after all waiting for the budget: if it raises, nothing is
+        sent.
         """
         client = copy.copy(self)
         client._before_write = before_write
@@ -125,27 +124,26 @@ class ApiClient:
                 await asyncio.sleep(pause_s)
 
     async def learn_time(self) -> None:
-        """Ask the API for any answer, if none has told yet what its clock shows; raises typed errors where there is none."""
+        """Make one request if no answer has shown the provider's clock yet; raises typed errors if there is no answer."""
         if self.clock.ahead_s is None:
             await self.request("GET", "/", ok=_ANY)
 
     async def download(self, path: str) -> Response:
-        """Return what ``path`` is redirected to, asked for without the credential; see `reconciler.drivers.base.Api.download`."""
+        """Follow the redirect of ``path`` without the credential; see `reconciler.drivers.base.Api.download`."""
         answer = await self._attempt(self._call("GET", path, None, None, None))
         if answer.status not in REDIRECTS:
             return await self._outcome(answer, frozenset())
         target = _joined(self.connection.api_url, answer.headers.get("location", ""))
         own = _origin(target) in {_origin(self.connection.api_url), _origin(self.connection.url)}
-        # What `network.allow` opens is for the integration that names it, and not for a place that an answer names.
+        # `network.allow` opens hosts for the integration that names them, not for a target that an answer names.
         NetworkPolicy((_host(target),), self._session.allow if own else ()).check_url(target)
         name = f"GET {path.partition('?')[0]} (redirected)"
-        headers = {"user-agent": USER_AGENT, "accept-encoding": "gzip"}
-        request = httpx.Request("GET", target, headers=headers)
-        found = await self._session.send(request, name, deadline_s=self._session.bounds.read_s, public=not own)
-        response = Response(found.status, found.headers, found.content, name)
-        if found.status in REDIRECTS:
-            raise ProviderProtocolError(f"{name}: redirected twice", status=found.status, request=name)
-        if not 200 <= found.status < 300:
+        request = OutgoingRequest("GET", target, name, {"user-agent": USER_AGENT, "accept-encoding": "gzip"})
+        file = await self._session.send(request, deadline_s=self._session.bounds.read_s, public=not own)
+        response = Response(file.status, file.headers, file.content, name)
+        if file.status in REDIRECTS:
+            raise ProviderProtocolError(f"{name}: redirected twice", status=file.status, request=name)
+        if not 200 <= file.status < 300:
             raise shared_error(response, self.clock.clock())
         return response
 
@@ -164,11 +162,11 @@ class ApiClient:
         return call
 
     def _checked_path(self, path: str) -> str:
-        """Return ``path`` below the API root: a name that climbs out of it would ask for something else with our credential."""
+        """Return ``path`` below the API root: a name that climbs out of it would request something else with our credential."""
         if path.startswith(("http://", "https://")):
             path = same_host_path(self, path)
         if not path.startswith("/"):
-            raise ReconcilerError(f"{path!r} is no path below the API root", code="RC9001")
+            raise ReconcilerError(f"{path!r} is not a path below the API root", code="RC9001")
         route, mark, query = path.partition("?")
         if any(unquote(part) in {".", ".."} for part in route.split("/")):
             raise ValidationFailed("a name in the request's path is '.' or '..'", request=quote(route, safe=_PATH_SAFE))
@@ -187,22 +185,24 @@ class ApiClient:
                 _check_headers(headers, call.name)
                 if call.write and self._before_write is not None:
                     await self._before_write()
-                return await self._send(call, httpx.Request(call.method, call.url, content=call.content, headers=headers))
+                return await self._send(OutgoingRequest(call.method, call.url, call.name, headers, call.content), call)
         finally:
             self._budget.release(write=call.write)
 
-    async def _send(self, call: _Call, request: httpx.Request) -> Response:
+    async def _send(self, request: OutgoingRequest, call: _Call) -> Response:
         failpoint("http-before-send")
         now = asyncio.get_running_loop().time
         started = now()
         try:
-            answer = await self._session.send(request, call.name, deadline_s=call.left_s)
+            answer = await self._session.send(request, deadline_s=call.left_s)
         finally:
             took_s = now() - started
             call.left_s -= took_s
         failpoint("http-after-send")
-        self.clock.told(answer.headers, took_s)
-        self._budget.told(answer.headers, wrote=call.write and 200 <= answer.status < 300, ahead_s=self.clock.ahead_s or 0.0)
+        self.clock.record_date(answer.headers, took_s)
+        self._budget.record_answer(
+            answer.headers, wrote=call.write and 200 <= answer.status < 300, ahead_s=self.clock.ahead_s or 0.0
+        )
         return Response(answer.status, answer.headers, answer.content, call.name)
 
     async def _outcome(self, response: Response, ok: frozenset[int]) -> Response:
@@ -210,7 +210,7 @@ class ApiClient:
             return response
         error = self._error(response)
         if isinstance(error, RateLimited):
-            error.retry_at = self._budget.stop(error.retry_at, "told by the provider")
+            error.retry_at = self._budget.stop(error.retry_at, "refused by the provider")
             await self._budget.flush()
         raise error
 
@@ -233,7 +233,7 @@ class ApiClient:
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port; of what cannot be read, something that equals no other origin."""
+    """Return scheme, host and port; an unreadable URL equals no other origin."""
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
@@ -245,7 +245,7 @@ def _joined(base: str, location: str) -> str:
     try:
         return urljoin(base, location)
     except ValueError:
-        return location  # refused where its spelling is checked
+        return location  # `check_url` refuses it
 
 
 def _host(url: str) -> str:
@@ -253,11 +253,11 @@ def _host(url: str) -> str:
 
 
 def _check_headers(headers: Mapping[str, str], name: str) -> None:
-    """Refuse a credential that no header can hold: the libraries' own errors would carry its value."""
+    """Refuse a credential that no header can contain: the errors of the HTTP library would show its value."""
     for value in headers.values():
         if not value.isascii() or not value.isprintable():
             raise AuthFailed(
-                f"{name}: the credential has a character that no HTTP header may have",
+                f"{name}: the credential has a character that is invalid in an HTTP header",
                 request=name,
-                hint="The secret may end in a line break, or be the wrong file.",
+                hint="The secret may end in a line break, or come from the wrong file.",
             )

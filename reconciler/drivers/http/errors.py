@@ -1,4 +1,4 @@
-"""What an answer means where the provider has no rule of its own: values and typed errors, pure."""
+"""What an answer means where the driver has no rule of its own: values and typed errors, pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CIRCUMSTANCES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole answer, decoded and size-capped; implements `reconciler.drivers.base.ApiResponse`.
+    """A whole answer, decoded and size-capped; implements `reconciler.drivers.base.ApiResponse`.
 
     ``request`` is "METHOD /path", without a query.
     """
@@ -57,24 +57,24 @@ class Response:
 
     @property
     def wrote(self) -> bool:
-        """Whether it answers a request that may have changed something."""
+        """Whether the request may have changed something."""
         return self.request.partition(" ")[0] not in {"GET", "HEAD"}
 
     def json(self) -> Any:
         """Return the decoded body.
 
-        Raises `ProviderProtocolError` if it is not JSON; to a write, `OutcomeUnknown`: it was done, or a proxy answered.
+        Raises `ProviderProtocolError` if it is not JSON; after a write `OutcomeUnknown`: the write took effect, or a proxy answered.
         """
         try:
             return orjson.loads(self.content)
         except orjson.JSONDecodeError:
-            kind = "an HTML page" if self.content.lstrip()[:1] == b"<" else "no JSON"
+            form = "an HTML page" if self.content.lstrip()[:1] == b"<" else "a body that is not JSON"
             error = OutcomeUnknown if self.wrote else ProviderProtocolError
             raise error(
-                f"{self.request} was answered {self.status} with {kind}",
+                f"{self.request} was answered {self.status} with {form}",
                 status=self.status,
                 request=self.request,
-                hint="Check `apiUrl`: a proxy or a login page may stand there.",
+                hint="Check `apiUrl`: a proxy or a login page may answer in place of the API.",
             ) from None
 
     @property
@@ -83,7 +83,7 @@ class Response:
         return self.content.decode("utf-8", "replace")
 
     def body(self) -> Any:
-        """Return what a driver's ``classify`` is given: decoded JSON, or the first 2,000 characters of anything else."""
+        """Return the body for a driver's ``classify``: decoded JSON, or the first 2,000 characters of any other body."""
         try:
             return orjson.loads(self.content)
         except orjson.JSONDecodeError:
@@ -91,7 +91,7 @@ class Response:
 
 
 def shared_error(response: Response, now: float) -> ProviderError:
-    """Return the typed error that a status means where the provider has no rule of its own (RFC 9110 §15)."""
+    """Return the typed error of a status for which the driver has no rule of its own (RFC 9110 §15)."""
     status, name = response.status, response.request
     where: Any = {"status": status, "request": name}
     if status == 401:
@@ -119,14 +119,14 @@ def shared_error(response: Response, now: float) -> ProviderError:
 
 
 def circumstances(words: str) -> bool:
-    """Whether a refusal speaks of what no manifest can fix (a limit, a plan, a lock, a right), and not of a value's own measure."""
+    """Whether a refusal blames a circumstance that no manifest can fix (a limit, a plan, a lock, a right), and not a value's size."""
     return bool(_CIRCUMSTANCES.search(words)) and not _MEASURES.search(words)
 
 
 def page_of_a_proxy(response: Response) -> ProviderError | None:
-    """Return the error of a refusal that is a page for people: a firewall, a proxy or a login stands before the API.
+    """Return the error of a refusal that is an HTML page: a firewall, a proxy or a login answered in place of the API.
 
-    It says nothing about the request. Such a filter may also have replaced the API's own answer, so that a write is in doubt.
+    It means nothing for the request. It may also replace the API's own answer, so the outcome of a write is unknown.
     """
     if not 400 <= response.status < 500 or response.status in {408, 429} or not _is_page(response):
         return None
@@ -137,7 +137,7 @@ def page_of_a_proxy(response: Response) -> ProviderError | None:
         status=response.status,
         request=response.request,
         retry_at=None,
-        hint="Check `apiUrl`, `network.proxy` and the firewall between here and the provider.",
+        hint="Check `apiUrl`, `network.proxy` and the firewall on the way to the provider.",
     )
 
 
@@ -146,10 +146,10 @@ def _is_page(response: Response) -> bool:
 
 
 _HINTS: Mapping[int, str] = {
-    402: "The provider asks for a payment or another plan.",
-    407: "Give `network.proxy` the credential that the proxy asks for.",
-    413: "The provider, or a proxy before it, takes no request of this size.",
-    423: "It is locked at the provider.",
+    402: "The provider requires a payment or another plan.",
+    407: "Add the proxy's credential to `network.proxy`.",
+    413: "The provider, or a proxy before it, refuses requests of this size.",
+    423: "The object is locked at the provider.",
     451: "The provider may not serve it for legal reasons.",
 }
 
@@ -169,12 +169,12 @@ def foreign_redirect(response: Response, api_url: str) -> ProviderProtocolError 
         f"{response.request}: redirected to another host ({origin[1]}); not followed",
         status=response.status,
         request=response.request,
-        hint="Check `url` and `apiUrl`: a proxy or a login page may stand there.",
+        hint="Check `url` and `apiUrl`: a proxy or a login page may answer in place of the API.",
     )
 
 
 def limited_until(headers: Mapping[str, str], now: float) -> float | None:
-    """Return when a rate limit ends (epoch seconds) as told: ``Retry-After`` first, then the reset of a spent rate."""
+    """Return the end of a rate limit (epoch seconds): that of ``Retry-After``, else the reset of a rate with nothing left."""
     until = retry_after(headers, now)
     if until is not None:
         return until
@@ -188,7 +188,7 @@ def _rate_signal(headers: Mapping[str, str], now: float) -> bool:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return when a ``Retry-After`` (seconds or an HTTP date, RFC 9110 §10.2.3) ends, in epoch seconds; None without one."""
+    """Return the time of ``Retry-After`` (seconds or an HTTP date, RFC 9110 §10.2.3) in epoch seconds; None without one."""
     text = headers.get("retry-after", "").strip()
     if not text:
         return None

@@ -1,7 +1,7 @@
 """Where requests may go (SSRF rules): a provider's own global hosts over https, and what the configuration allows.
 
-The spelling of a URL is checked before anything is resolved; then every address a name resolves to is checked, and only
-checked addresses are connected to, so that a name that changes its mind between check and use wins nothing.
+The spelling of a URL is checked before its name is resolved; then every address of the name is checked, and connections go only
+to checked addresses, so DNS rebinding between check and use has no effect.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from reconciler.model.errors import AddressRefused
 
 _HOST = re.compile(r"^(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
-"""The only global unicast block (RFC 4291); NAT64, v4-mapped, v4-translated and site-local forms all lie outside of it."""
+"""The only global unicast block (RFC 4291); NAT64, v4-mapped, v4-translated and site-local forms are outside of it."""
 _HIDING_V6 = tuple(ipaddress.ip_network(text) for text in ("2002::/16", "2001::/23", "3fff::/20"))
-"""6to4 and Teredo hide another address; protocol assignments and documentation are nobody's."""
+"""6to4 and Teredo contain another address; protocol assignments and documentation prefixes belong to no host."""
 _NEVER = tuple(
     ipaddress.ip_network(text) for text in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/128", "fe80::/10", "ff00::/8")
 )
-"""Link-local (cloud metadata), unspecified, multicast, reserved: only a CIDR in ``network.allow`` opens these, no host name."""
-_HOW_TO_ALLOW = "Add the host or its CIDR to `network.allow` if it is meant; only the integration whose URL names it may call it."
+"""Link-local (cloud metadata), unspecified, multicast, reserved: only a CIDR in ``network.allow`` opens these, never a host name."""
+_HOW_TO_ALLOW = (
+    "If this is intended, add the host or its CIDR to `network.allow`; only the integration whose URL names it may call it."
+)
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPolicy:
-    """What may be called. ``hosts``: a provider's own (``*.semaphoreci.com`` covers one label); ``allow``: hosts (``HOST`` or
-    ``HOST:PORT``) or CIDRs of the configuration's ``network.allow``, which may also be plain http and have odd ports.
+    """The allowed targets. ``hosts``: a provider's own (``*.semaphoreci.com`` covers one label); ``allow``: hosts (``HOST`` or
+    ``HOST:PORT``) or CIDRs of the configuration's ``network.allow``, which may also use plain http and other ports.
     """
 
     hosts: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
 
     def check_url(self, url: str) -> None:
-        """Raise `AddressRefused` unless the spelling of ``url`` is one that may be called."""
+        """Raise `AddressRefused` unless the policy allows the spelling of ``url``."""
         host, port, scheme = self._parts(url)
         if self._allowed(host, port):
             return
@@ -53,11 +55,11 @@ class NetworkPolicy:
         if not any(_covers(pattern, host) for pattern in self.hosts):
             what = "a host of this provider" if self.hosts else "allowed by `network.allow`"
             raise AddressRefused(
-                f"{host} is not {what}", hint=f"If it is meant, add {host} to `network.allow` in the configuration."
+                f"{host} is not {what}", hint=f"If this is intended, add {host} to `network.allow` in the configuration."
             )
 
     def check_addresses(self, host: str, addresses: Iterable[str], port: int | None = None) -> None:
-        """Raise `AddressRefused` unless every one of ``addresses`` may be connected to for ``host``."""
+        """Raise `AddressRefused` unless the policy allows every one of ``addresses`` for ``host``."""
         name_allowed = self._allowed_by_name(host, port)
         for text in addresses:
             address = ipaddress.ip_address(text.partition("%")[0])
@@ -68,24 +70,24 @@ class NetworkPolicy:
 
     def _parts(self, url: str) -> tuple[str, int | None, str]:
         if any(ord(c) < 33 or c in "\\\x7f" or ord(c) > 126 for c in url):
-            raise AddressRefused("the URL has a character that no URL has")
+            raise AddressRefused("the URL has an invalid character")
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").rstrip("."), parts.port
         except ValueError:
-            raise AddressRefused("the URL cannot be read") from None
+            raise AddressRefused("the URL is invalid") from None
         if parts.scheme not in {"https", "http"} or not host:
             raise AddressRefused("the URL is not http(s)://HOST/…")
         if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-            raise AddressRefused("the URL holds a user name or password", hint="Credentials belong into a Secret.")
+            raise AddressRefused("the URL contains a user name or password", hint="Put credentials into a Secret.")
         self._check_host(host)
         return host, port, parts.scheme
 
     def _check_host(self, host: str) -> None:
         if _literal(host) is None:
             last = host.rpartition(".")[2]
-            if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last):  # 2130706433, 0x7f.1, 127.1: read as addresses by some resolvers
-                raise AddressRefused(f"{host!r} is an odd spelling of an address")
+            if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last):  # 2130706433, 0x7f.1, 127.1: some resolvers read them as addresses
+                raise AddressRefused(f"{host!r} is an ambiguous spelling of an address")
             if not _HOST.match(host):
                 raise AddressRefused(f"{host!r} is not a host name")
 
@@ -99,8 +101,8 @@ class NetworkPolicy:
         for rule in self.allow:
             if "/" in rule:
                 continue
-            name, _, wanted = rule.rpartition(":") if re.search(r"[^:]:\d+\Z", rule) else (rule, "", "")
-            if _covers(name.strip("[]"), host) and (not wanted or port is None or int(wanted) == port):
+            name, _, allowed_port = rule.rpartition(":") if re.search(r"[^:]:\d+\Z", rule) else (rule, "", "")
+            if _covers(name.strip("[]"), host) and (not allowed_port or port is None or int(allowed_port) == port):
                 return True
         return False
 
@@ -116,9 +118,9 @@ class NetworkPolicy:
 
 
 def refusal_of_literals(allow: Iterable[str]) -> Callable[[str], str]:
-    """Return what says why a URL may not be called, as far as its spelling tells; an empty text: nothing is known against it.
+    """Return a function that returns why the spelling of a URL forbids calling it; empty if it does not.
 
-    No provider is reached by a literal address, so one is either in ``network.allow`` or never called.
+    No provider has a literal address, so one is either in ``network.allow`` or never called.
     """
     policy = NetworkPolicy((), tuple(allow))
 
@@ -129,21 +131,21 @@ def refusal_of_literals(allow: Iterable[str]) -> Callable[[str], str]:
         except AddressRefused as error:
             return error.message
         except ValueError:
-            return ""  # a name: only resolving it tells
+            return ""  # a name: only its addresses decide
         return "" if policy._allowed(host, port) else f"{host} is an address, and not in network.allow"
 
     return refusal
 
 
 def is_global(address: IpAddress) -> bool:
-    """Whether ``address`` is public; v4-mapped, NAT64 and tunnel forms of anything are not (they hide another address)."""
+    """Whether ``address`` is public; v4-mapped, NAT64 and tunnel forms are not, because they contain another address."""
     if isinstance(address, ipaddress.IPv6Address):
         return address in _GLOBAL_V6 and not any(address in network for network in _HIDING_V6) and address.is_global
     return address.is_global and not address.is_multicast
 
 
 def _literal(host: str) -> IpAddress | None:
-    """Return the address that ``host`` spells out; None for a name."""
+    """Return ``host`` as an address; None for a name."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

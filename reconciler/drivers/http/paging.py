@@ -1,13 +1,12 @@
-"""Pages of a list: bounded, on our own root and path, each only once.
+"""Pages of a list: bounded, below our own root and path, each only once.
 
-A server behind a proxy names its own inner scheme, host, port or prefix in a Link. Of the next page only the query is taken.
+A server behind a proxy names its internal scheme, host, port or prefix in a Link, so only the query of the next page is used.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from reconciler.drivers.base import Api, ApiResponse
@@ -18,7 +17,7 @@ _LINK = re.compile(r'<([^<>]*)>\s*((?:;\s*[a-zA-Z]+\s*=\s*(?:"[^"]*"|[^",;\s]+)\
 _PARAMETER = re.compile(r';\s*([a-zA-Z]+)\s*=\s*(?:"([^"]*)"|([^",;\s]+))')
 _PORTS = {"https": 443, "http": 80}
 MAX_LIST_BYTES = 32 << 20
-"""All pages of a list that is kept: what is made of them takes several times as much memory."""
+"""All pages of a list that stays in memory: the objects made of them take several times as much."""
 MAX_LIST_ITEMS = 100_000
 NextPage = Callable[[ApiResponse], str | None]
 
@@ -41,26 +40,26 @@ def same_host_path(api: Api, url: str) -> str:
         target = urlsplit(url)
         host, port = target.hostname, target.port
     except ValueError:
-        raise ProviderProtocolError("the answer names an address that cannot be read") from None
+        raise ProviderProtocolError("the answer contains an invalid URL") from None
     if (host, port or _PORTS.get(target.scheme)) != (root.hostname, root.port or _PORTS.get(root.scheme)):
         raise ProviderProtocolError(f"the answer names another host ({host})")
     base = root.path.rstrip("/")
     if base and not target.path.startswith(base + "/"):
-        raise ProviderProtocolError("the answer names a place outside of the API root")
+        raise ProviderProtocolError("the answer names a path outside the API root")
     return target.path[len(base) :] + (f"?{target.query}" if target.query else "")
 
 
 def next_path(path: str, link: str) -> str:
-    """Return ``path`` with the query of ``link``, the next page; raises `ProviderProtocolError` for one that cannot be read."""
+    """Return ``path`` with the query of ``link``, the next page; raises `ProviderProtocolError` for an invalid URL."""
     try:
         query = urlsplit(link).query
     except ValueError:
-        raise ProviderProtocolError("the next page has an address that cannot be read") from None
+        raise ProviderProtocolError("the next page has an invalid URL") from None
     return path.partition("?")[0] + (f"?{query}" if query else "")
 
 
 class ListBound:
-    """What one list may hold, over all of its pages; raises `ListTooLarge` beyond."""
+    """The limits of one list, over all of its pages; raises `ListTooLarge` beyond them."""
 
     __slots__ = ("_bytes", "_items", "_max_bytes", "_max_items", "_name")
 
@@ -69,23 +68,23 @@ class ListBound:
         self._bytes = self._items = 0
 
     def take(self, response: ApiResponse) -> None:
-        """Count a page."""
+        """Count the bytes of a page."""
         self._bytes += len(response.content)
         if self._bytes > self._max_bytes:
             raise ListTooLarge(
-                f"GET {self._name}: the pages of this list hold more than {self._max_bytes >> 20} MiB",
+                f"GET {self._name}: the pages of this list have more than {self._max_bytes >> 20} MiB",
                 request=f"GET {self._name}",
-                hint="Delete what is not needed there, or name fewer targets in the manifest.",
+                hint="Delete unneeded objects at the provider, or name fewer targets in the manifest.",
             )
 
     def count(self, items: int) -> None:
-        """Count what a page holds."""
+        """Count the items of a page."""
         self._items += items
         if self._items > self._max_items:
             raise ListTooLarge(
-                f"GET {self._name}: this list holds more than {self._max_items} items",
+                f"GET {self._name}: this list has more than {self._max_items} items",
                 request=f"GET {self._name}",
-                hint="Delete what is not needed there, or name fewer targets in the manifest.",
+                hint="Delete unneeded objects at the provider, or name fewer targets in the manifest.",
             )
 
 
@@ -94,26 +93,24 @@ async def paginate(
     path: str,
     *,
     params: Mapping[str, str | int] | None = None,
-    headers: Mapping[str, str] | None = None,
     next_page: NextPage = link_next,
     max_pages: int = MAX_PAGES,
     bound: ListBound | None = None,
-    **options: Any,
 ) -> AsyncIterator[ApiResponse]:
-    """Yield every page of a list. Raises `ProviderProtocolError` on a loop or more than ``max_pages`` pages, and `ListTooLarge`
-    beyond ``bound`` (`MAX_LIST_BYTES`, unless another is given).
+    """Yield every page of a list. Raises `ProviderProtocolError` for a circle or more than ``max_pages`` pages, and
+    `ListTooLarge` beyond ``bound`` (default: `MAX_LIST_BYTES`).
     """
     seen = {path, f"{path}?{urlencode(params)}" if params else path}
     bound = bound or ListBound(path.partition("?")[0])
     for _ in range(max_pages):
-        response = await api.request("GET", path, params=params, headers=headers, **options)
+        response = await api.request("GET", path, params=params)
         bound.take(response)
         yield response
-        following = next_page(response)
-        if following is None:
+        link = next_page(response)
+        if link is None:
             return
-        path, params = next_path(path, following), None
+        path, params = next_path(path, link), None
         if path in seen:
-            raise ProviderProtocolError("the list's pages run in a circle")
+            raise ProviderProtocolError("the pages of the list form a circle")
         seen.add(path)
     raise ProviderProtocolError(f"the list has more than {max_pages} pages")

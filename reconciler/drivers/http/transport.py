@@ -1,7 +1,7 @@
-"""Bytes to and from a provider: deadlines, size caps, checked addresses, no environment, no second send of a write.
+"""Bytes to and from a provider: deadlines, size caps, checked addresses, no proxy from the environment, no second send of a write.
 
-httpx's requests and transports over aiohttp's connections: httpx's own pool is quadratic in open connections. Whoever wants
-another transport changes `HttpSession` and nothing else.
+httpx's requests and transports run over aiohttp's connections, because httpx's own pool is quadratic in open connections. httpx
+is used in this module only: another transport changes `HttpSession` and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -39,15 +39,16 @@ from reconciler.model.errors import (
 if TYPE_CHECKING:
     from reconciler.drivers.http.budget import Budget
 
+E = TypeVar("E", bound=BaseException)
 READS = frozenset({"GET", "HEAD"})
 
 for _name in ("httpx", "httpcore", "aiohttp"):
-    logging.getLogger(_name).setLevel(logging.ERROR)  # their INFO lines hold URLs, their warnings cookies
+    logging.getLogger(_name).setLevel(logging.ERROR)  # their INFO lines contain URLs, their warnings cookies
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What no call may exceed. ``max_bytes`` counts the decoded body."""
+    """Limits of every call. ``max_bytes`` counts the decoded body."""
 
     connect_s: float = 10.0
     read_s: float = 30.0
@@ -57,7 +58,7 @@ class Bounds:
 
 
 class NetworkOptions(Protocol):
-    """What the factory needs of the configuration."""
+    """What `HttpSession.from_config` reads from the configuration."""
 
     @property
     def allow(self) -> tuple[str, ...]: ...
@@ -83,11 +84,11 @@ _FLIGHT: ContextVar[_Flight | None] = ContextVar("flight", default=None)
 
 
 class _SecondSend(aiohttp.ClientError):
-    """aiohttp itself sends GET, PUT and DELETE again when a connection breaks; how often is decided elsewhere."""
+    """aiohttp sends GET, PUT and DELETE again when a connection breaks; the engine decides about retries instead."""
 
 
 async def _on_headers(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestHeadersSentParams) -> None:
-    """Note that the request is about to leave: aiohttp calls this before it writes."""
+    """Record that the request is about to leave: aiohttp calls this before it writes."""
     flight = _FLIGHT.get()
     if flight is None:
         return
@@ -97,7 +98,7 @@ async def _on_headers(session: aiohttp.ClientSession, context: Any, params: aioh
 
 
 class _CheckedResolver(AbstractResolver):
-    """Resolves once and hands out only addresses that may be connected to."""
+    """Resolves a name once, and returns only addresses that the policy allows."""
 
     def __init__(self, policy: NetworkPolicy) -> None:
         self._policy = policy
@@ -112,12 +113,23 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRequest:
+    """One request. ``name`` is what errors call it (``GET /user``): never with a query or a body."""
+
+    method: str
+    url: str
+    name: str
+    headers: Mapping[str, str]
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, whole: header names in lower case, the body decoded."""
+    """A whole answer: header names in lower case, the body decoded."""
 
     status: int
     headers: Mapping[str, str]
@@ -127,8 +139,8 @@ class Answer:
 class HttpSession:
     """Connections of one process, shared by all clients; an async context manager.
 
-    ``ca_bundle`` names a PEM file that is trusted instead of the system's. With ``proxy`` (``http://host:port``) the names
-    are resolved by the proxy, so that only the spelling of a URL, and not its addresses, is checked here.
+    ``ca_bundle`` names a PEM file that is trusted instead of the system's. With ``proxy`` (``http://host:port``) the proxy
+    resolves the names, so only the spelling of a URL is checked here, and not its addresses.
     """
 
     def __init__(
@@ -142,11 +154,11 @@ class HttpSession:
         self._clocks: dict[str, ProviderClock] = {}
         self._transport: AiohttpTransport | None = None
         self._public: AiohttpTransport | None = None
-        """For URLs that an answer gives: nothing that is not public, whatever ``allow`` opens, and no connection of the others."""
+        """For URLs out of answers: public addresses only, whatever ``allow`` opens, and no shared connections."""
 
     @classmethod
     def from_config(cls, config: NetworkOptions) -> HttpSession:
-        """Return the session that section ``network`` of the configuration asks for."""
+        """Return the session of section ``network`` of the configuration."""
         return cls(allow=config.allow, ca_bundle=config.ca_bundle or None, proxy=config.proxy or None)
 
     async def __aenter__(self) -> HttpSession:
@@ -188,27 +200,33 @@ class HttpSession:
         self._transport = self._public = None
 
     def adopt(self, budget: Budget) -> None:
-        """Share ``budget``'s last writes when the session ends."""
+        """Save the last writes of ``budget`` when the session ends."""
         self._budgets[id(budget)] = budget
 
     def clock_of(self, api_url: str, clock: Callable[[], float]) -> ProviderClock:
-        """Return what is known of the clock at ``api_url``, shared by all of its clients; ``clock`` is this host's."""
-        found = self._clocks.get(api_url)
-        if found is None or found.clock is not clock:
-            found = self._clocks[api_url] = ProviderClock(clock)
-        return found
+        """Return the clock of the provider at ``api_url``, shared by all of its clients; ``clock`` is this host's."""
+        shared = self._clocks.get(api_url)
+        if shared is None or shared.clock is not clock:
+            shared = self._clocks[api_url] = ProviderClock(clock)
+        return shared
 
-    async def send(self, request: httpx.Request, name: str, *, deadline_s: float, public: bool = False) -> Answer:
-        """Send once and read the whole answer; every way this can fail is a typed error, none holds a query or a body.
+    async def send(self, outgoing: OutgoingRequest, *, deadline_s: float, public: bool = False) -> Answer:
+        """Send once and read the whole answer; every failure is a typed error, and none contains a query or a body.
 
-        ``name`` is what errors call the request (``GET /user``). After a write may have left, a failure is `OutcomeUnknown`.
-        With ``public`` only public addresses are connected to; the spelling of the URL is the caller's to check.
+        After a write may have left, a failure is `OutcomeUnknown`. With ``public`` only public addresses are allowed; the caller
+        checks the spelling of the URL.
         """
         transport = self._public if public else self._transport
         if transport is None:
             raise RuntimeError("the HTTP session is not open")
-        request.extensions = {"timeout": {"connect": self.bounds.connect_s}}
-        flight = _Flight(write=request.method not in READS)
+        request = httpx.Request(
+            outgoing.method,
+            outgoing.url,
+            headers=outgoing.headers,
+            content=outgoing.content,
+            extensions={"timeout": {"connect": self.bounds.connect_s}},
+        )
+        name, flight = outgoing.name, _Flight(write=outgoing.method not in READS)
         token = _FLIGHT.set(flight)
         try:
             async with asyncio.timeout(deadline_s):
@@ -231,7 +249,7 @@ class HttpSession:
 
 
 def _tls(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return a context that verifies chain and host name. Not the default one: that logs session keys if the environment asks."""
+    """Return a context that verifies chain and host name. Python's default one logs session keys if ``SSLKEYLOGFILE`` is set."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -240,18 +258,18 @@ def _tls(ca_bundle: str | None) -> ssl.SSLContext:
         else:
             context.load_verify_locations(cafile=ca_bundle)
     except OSError as error:
-        why = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"network.caBundle: {ca_bundle} cannot be used: {why}") from None
+        reason = "it contains no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"network.caBundle: {ca_bundle} cannot be used: {reason}") from None
     return context
 
 
 async def _read_capped(response: httpx.Response, name: str, limit: int) -> bytes:
-    """Read the decoded body up to the cap: a small bomb must not become a large one in memory, not even for a moment."""
+    """Read the decoded body up to the cap, in steps: a compression bomb must not fill the memory even for a moment."""
     declared = response.headers.get("content-length", "")
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", "gzip", "x-gzip"}:
         raise ProviderProtocolError(
-            f"{name}: the answer has a coding that was not asked for", status=response.status_code, request=name
+            f"{name}: the answer has an unexpected content coding", status=response.status_code, request=name
         )
     if declared.isdecimal() and int(declared[:18]) > limit:
         raise _too_large(response, name, limit)
@@ -275,52 +293,61 @@ def _too_large(response: httpx.Response, name: str, limit: int) -> ProviderProto
 
 
 def failure(error: BaseException, name: str, flight: _Flight) -> ProviderError:
-    """Return the typed error of a call that got no answer. What surely was not sent is never an unknown outcome."""
-    chain = _chain(error)
-    refused = next((one for one in chain if isinstance(one, AddressRefused)), None)
+    """Return the typed error of a call without an answer. A request that was certainly not sent never has an unknown outcome."""
+    causes = _causes(error)
+    refused = _first(causes, AddressRefused)
     if refused is not None:
         return refused
-    if not flight.sent or any(isinstance(one, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) for one in chain):
-        if any(isinstance(one, ssl.SSLError | aiohttp.ClientSSLError) for one in chain):
+    if not flight.sent or _has(causes, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
+        if _has(causes, ssl.SSLError, aiohttp.ClientSSLError):
             return TLSFailed(
-                f"{name}: TLS refused: {_tls_reason(chain)}",
+                f"{name}: TLS refused: {_tls_reason(causes)}",
                 request=name,
-                hint="Mend the certificate, or name your CA in `network.caBundle`.",
+                hint="Fix the certificate, or name your CA in `network.caBundle`.",
             )
-        return ProviderUnavailable(f"{name}: no connection ({_reason(chain)})", request=name)
-    timeout = any(isinstance(one, TimeoutError) for one in chain)
-    word = "no answer in time" if timeout else "the connection ended before the answer"
+        return ProviderUnavailable(f"{name}: no connection ({_reason(causes)})", request=name)
+    reason = "no answer in time" if _has(causes, TimeoutError) else "the connection ended before the answer"
     if flight.write:
-        return OutcomeUnknown(f"{name}: {word}; whether it took effect is looked up", request=name)
-    if any(isinstance(one, aiohttp.ClientResponseError | zlib.error) for one in chain):
-        return ProviderProtocolError(f"{name}: the answer is no HTTP", request=name)
-    return ProviderUnavailable(f"{name}: {word}", request=name)
+        return OutcomeUnknown(f"{name}: {reason}; the outcome of the write is unknown", request=name)
+    if _has(causes, aiohttp.ClientResponseError, zlib.error):
+        return ProviderProtocolError(f"{name}: the answer is not valid HTTP", request=name)
+    return ProviderUnavailable(f"{name}: {reason}", request=name)
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return ``error`` and its causes, with those that aiohttp keeps in attributes."""
+    causes: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and len(chain) < 10:
-        chain.append(current)
+    while current is not None and len(causes) < 10:
         hidden = (getattr(current, "os_error", None), getattr(current, "certificate_error", None))
-        chain.extend(one for one in hidden if isinstance(one, BaseException))
+        causes += [current, *(cause for cause in hidden if cause is not None)]
         current = current.__cause__ or current.__context__
-    return chain
+    return causes
 
 
-def _tls_reason(chain: list[BaseException]) -> str:
-    for one in chain:
-        reason = getattr(one, "verify_message", None) or getattr(one, "reason", None)
-        if isinstance(one, ssl.SSLError) and isinstance(reason, str):
-            return reason.replace("_", " ").lower() if reason.isupper() else reason
+def _first(causes: list[BaseException], kind: type[E]) -> E | None:
+    return next((cause for cause in causes if isinstance(cause, kind)), None)
+
+
+def _has(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in causes)
+
+
+def _tls_reason(causes: list[BaseException]) -> str:
+    for cause in causes:
+        # aiohttp's own certificate error is an `ssl.SSLError` without these attributes
+        reason = getattr(cause, "verify_message", None) or getattr(cause, "reason", None)
+        if isinstance(cause, ssl.SSLError) and reason:
+            text = str(reason)
+            return text.replace("_", " ").lower() if text.isupper() else text
     return "the handshake failed"
 
 
-def _reason(chain: list[BaseException]) -> str:
-    if any(isinstance(one, socket.gaierror | aiohttp.ClientConnectorDNSError) for one in chain):
-        return "the host name is not known"
-    if any(isinstance(one, ConnectionRefusedError) for one in chain):
+def _reason(causes: list[BaseException]) -> str:
+    if _has(causes, socket.gaierror, aiohttp.ClientConnectorDNSError):
+        return "unknown host name"
+    if _has(causes, ConnectionRefusedError):
         return "refused"
-    if any(isinstance(one, ConnectionResetError) for one in chain):
-        return "reset by the other side"
-    return "timed out" if any(isinstance(one, TimeoutError) for one in chain) else "failed"
+    if _has(causes, ConnectionResetError):
+        return "reset by the peer"
+    return "timed out" if _has(causes, TimeoutError) else "failed"
