@@ -1,9 +1,9 @@
 """The contracts between the engine and a provider driver. Read this before writing one.
 
-A driver is a folder ``reconciler/drivers/<provider>/`` (``spec.py``: what it is, ``driver.py``: what it does) and one
-line each in `reconciler.drivers.specs` and `reconciler.drivers.registry`. It makes one attempt
-and raises a typed `reconciler.model.errors.ProviderError`; when to try again is decided in the engine. It keeps no state:
-whatever it needs to remember between calls comes back to it as ``validators``.
+A driver is a folder ``reconciler/drivers/<provider>/`` (``spec.py``: what it is, ``driver.py``: what it does) and one line each in
+`reconciler.drivers.specs` and `reconciler.drivers.registry`. It makes one attempt and raises a typed
+`reconciler.model.errors.ProviderError`; the engine decides about retries. A driver keeps no state: the engine passes ``validators``
+back to it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from reconciler.model.values import Address, ExternalId, Fingerprint, JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where an integration lives and how it authenticates: references only, so it may be stored.
+    """The address of an integration and its authentication: only references to secrets, so it may be stored.
 
-    It is kept in the state until the last tombstone of the integration is gone.
+    The state keeps it until the last tombstone of the integration is gone.
     """
 
     integration: ResourceId
@@ -36,22 +36,22 @@ class Connection:
     api_url: str
     """Effective API root without a trailing slash (``https://api.github.com``)."""
     account: str
-    """Account taken from ``url``: the GitHub owner, the Semaphore organization; empty where there is none."""
+    """Account taken from ``url``: the GitHub owner, the Semaphore organization; empty if there is none."""
     auth: JsonObject
     """``spec.auth`` in canonical form: ``{"use": "token", "token": {"valueFrom": {"secret": {"name", "key"}}}}``."""
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
-    """Where each credential lies, by JSON pointer into ``auth``: ``{"/token": SecretRef(...)}``."""
+    """The reference of each credential, by JSON pointer into ``auth``: ``{"/token": SecretRef(...)}``."""
 
     @property
     def credential_id(self) -> str:
-        """What a rate budget is shared by: provider, API root and the credential's reference."""
+        """The key of the shared rate budget: provider, API root and the credential's reference."""
         refs = ",".join(f"{pointer}={ref}" for pointer, ref in sorted(self.secrets.items()))
         return f"{self.provider}|{self.api_url}|{refs}"
 
 
 @dataclass(frozen=True, slots=True)
 class CompileContext:
-    """All a pure compiler may know besides the resource."""
+    """The inputs of a pure compiler besides the resource."""
 
     owner: str
     public_url: str
@@ -60,17 +60,17 @@ class CompileContext:
     """Id of the master key: the ``key`` query parameter of the marker URL."""
     connection: Connection
     facts: JsonObject
-    """What `Driver.resolve` read: JSON only."""
+    """The result of `Driver.resolve`: JSON only."""
     fingerprint: Callable[[Address, str, ValueRef], Fingerprint]
-    """(address, pointer, reference) → fingerprint of the value it stands for; offline a reference fingerprint."""
+    """(address, pointer, reference) → fingerprint of the referenced value; offline a fingerprint of the reference."""
 
     def hook_url(self, resource: ResourceId) -> str:
-        """Return the marker URL of ``resource``: where its events are to be sent."""
+        """Return the marker URL of ``resource``: the target of its events."""
         return f"{self.public_url}/hooks/{self.owner}/{resource.uid(self.owner)}?key={self.key_id}"
 
 
 class ApiResponse(Protocol):
-    """One whole answer, size-capped."""
+    """One complete answer, of bounded size."""
 
     @property
     def status(self) -> int:
@@ -85,11 +85,11 @@ class ApiResponse(Protocol):
 
     @property
     def text(self) -> str:
-        """The body as text, undecodable bytes replaced."""
+        """The body as text; undecodable bytes are replaced."""
 
     @property
     def content(self) -> bytes:
-        """The body as it came, decoded."""
+        """The body after content decoding."""
 
 
 class Api(Protocol):
@@ -97,7 +97,7 @@ class Api(Protocol):
 
     @property
     def connection(self) -> Connection:
-        """What it is bound to."""
+        """The connection that it is bound to."""
 
     async def request(
         self,
@@ -111,119 +111,118 @@ class Api(Protocol):
     ) -> ApiResponse:
         """Send one request. ``path`` is relative to the API root, or an absolute URL on the same host (a Link).
 
-        Returns any 2xx and 304, and every status in ``ok``; all else becomes the typed error that the driver's
-        `Driver.classify` makes of it. Reads are retried locally a bounded number of times on transient failures;
-        writes never are: after a write was sent, a timeout, reset or 5xx is `OutcomeUnknown`.
+        Returns any 2xx and 304, and every status in ``ok``; for any other, raises the typed error of the driver's `Driver.classify`.
+        Reads are retried locally a bounded number of times on transient failures; writes never are: after a write was sent, a
+        timeout, reset or 5xx is `OutcomeUnknown`.
         """
 
     async def download(self, path: str) -> ApiResponse:
-        """Return what the API redirects ``path`` to (a log, an archive): one redirect is followed, over https to a public address
-        or on the API's own host, and without the credential. An answer that is no redirect is returned as it is.
+        """Return the target of the API's redirect for ``path`` (a log, an archive). One redirect is followed, over https to a public
+        address or on the API's own host, and without the credential. An answer that is not a redirect is returned unchanged.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What a create or update is to send."""
+    """The content of a create or update."""
 
     desired: ManagedObject
     attributes: JsonObject
     """The whole object to write: desired attributes, with every ignored field as it was observed."""
     secrets: Mapping[str, SecretValue]
-    """Values of the write-only attributes by pointer; always all of them."""
+    """Values of all write-only attributes by pointer."""
     changes: tuple[FieldChange, ...] = ()
     observed: ObservedObject | None = None
-    """What was there before, on an update."""
+    """The object before an update."""
 
 
 class ManagedType(Protocol):
-    """One type of remote object. ``observe`` lists a scope; writes are idempotent: create tolerates "exists" only by
-    raising `Conflict` (the engine looks up and adopts), delete tolerates "gone".
+    """One type of remote object. ``observe`` lists a scope. Writes are idempotent: create raises `Conflict` if the object exists (the
+    engine looks it up and adopts it), delete succeeds if it is gone.
     """
 
     type: str
     write_only_fixed: bool
-    """True when the provider cannot change a write-only value in place: such a change is delete and create, in the
-    order that `replace_order` says loses no event, and it needs no ``replace: allow`` because nothing else refers to it."""
+    """True if the provider cannot change a write-only value in place. Such a change is delete and create, in the order that loses no
+    event (`replace_order`), and it needs no ``replace: allow`` because nothing else refers to the object."""
 
     def normalize(self, attributes: JsonObject) -> JsonObject:
-        """Return attributes in the one form that is compared: sets sorted, defaults filled, equal spellings folded. Pure, idempotent."""
+        """Return attributes in the normal form that is compared: sets sorted, defaults filled, spellings unified. Pure, idempotent."""
 
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
-        """Whether the foreign ``observed`` is the object that ``desired`` would take over. Pure.
+        """Whether ``desired`` may adopt the foreign ``observed``. Pure.
 
         ``identical``: the type's strict rule (``adopt: ifIdentical``); else the natural key alone (``adopt: always``).
         """
 
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
-        """Return all objects of ``scope`` (every page), or `NotModified` when ``validators`` still hold for every page.
+        """Return all objects of ``scope`` (every page), or `NotModified` if ``validators`` still hold for every page.
 
         Raises `ScopeGone` when the scope itself answers 404; a 404 is never returned as an empty list.
         """
 
     async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
-        """Return what ``scope`` names now; with ``known`` what has this id, wherever it is now.
+        """Return the container that ``scope`` names now; with ``known`` the container with this id, whatever its name is now.
 
-        None where the provider has no such ids, and where nothing with the id can be seen. Raises `ScopeGone` for a name that
-        answers 404.
+        None if the provider has no such ids, or if none with the id is visible. Raises `ScopeGone` for a name that answers 404.
         """
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
-        """Create it with the marker inside. Raises `Conflict` on a duplicate, `OutcomeUnknown` when in doubt."""
+        """Create it with the marker. Raises `Conflict` on a duplicate, `OutcomeUnknown` if the outcome is unknown."""
 
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
-        """Make it as desired, never wiping what it does not mention. Raises `NotFound` when the id is gone."""
+        """Update it; fields that are not desired keep their values. Raises `NotFound` if the id is gone."""
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
-        """Delete it; gone already is success. Raises `ScopeGone` when that cannot be told."""
+        """Delete it; already gone is success. Raises `ScopeGone` if that cannot be determined."""
 
 
 class Authenticator(Protocol):
-    """Puts the credential on a request. Never logs; asks for the narrowest token that serves."""
+    """Adds the credential to a request. Never logs; requests the narrowest token that is enough."""
 
     async def authorize(self, headers: dict[str, str]) -> None:
         """Add the authentication headers."""
 
     async def refresh(self) -> bool:
-        """After a 401: fetch a new token if this kind can (read the secret again); False when there is nothing to refresh."""
+        """After a 401: get a new token (or read the secret again); False if there is nothing to refresh."""
 
 
 class Receiver(Protocol):
-    """How a provider sends events."""
+    """Receives a provider's events."""
 
     keeps_deliveries: bool
-    """Whether the provider lists its past deliveries: `missed` then reads that list, and `fetch` and `redeliver` work.
-    Where it does not, `missed` is made of the objects the events are about, and carries their payloads."""
+    """Whether the provider lists its past deliveries: then `missed` reads that list, and `fetch` and `redeliver` work. Otherwise
+    `missed` reads the objects that the events are about, and carries their payloads."""
 
     signs_body: bool
-    """Whether `verify` hashes the body, once with each key; False: the proof stands in the body, which is read as JSON."""
+    """Whether `verify` hashes the body, once with each key; False: the proof is in the body, which is parsed as JSON."""
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
-        """Return the delivery, if one of ``keys`` proves it. Pure; never raises for anything that a sender can send.
+        """Return the delivery, if one of ``keys`` proves it. Pure; never raises, whatever a sender sends.
 
-        Names of ``headers`` are in lower case. Compares bytes in constant time, tries every key (no early exit), reads no JSON
-        before the proof. A body that is proved but cannot be read is a `Delivery` with a ``problem``. ``now``: epoch seconds.
+        Header names are in lower case. Compares in constant time, tries every key (no early exit), parses no JSON before the proof.
+        A proven body that cannot be read is a `Delivery` with a ``problem``. ``now``: epoch seconds.
         """
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
-        """Return every event after ``since`` (epoch seconds) that ``source`` should have got, oldest first: all pages.
+        """Return every event after ``since`` (epoch seconds) that ``source`` should have received, oldest first: all pages.
 
-        The caller leaves out what it has. With `keeps_deliveries` False, each carries its ``detail`` for `fetch`.
+        The caller drops the events that it has. With `keeps_deliveries` False, each carries its ``detail`` for `fetch`.
         """
 
     async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Ask the provider to send it again; False where it cannot. Raises typed errors."""
+        """Ask the provider to send it again; False if the provider cannot. Raises typed errors."""
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
-        """Return the event itself, equal (id, identity) to what a webhook would have brought. Raises typed errors."""
+        """Return the event, with the id and identity that its webhook would have. Raises typed errors."""
 
 
 class Executor(Protocol):
     """Starts runs and follows them.
 
-    ``settle_s``: how late a run that was started may appear in what `find` reads. After a start in doubt, absence counts only
-    that long after the intent. ``poll_s``: how often `poll` is worth its cost while a run goes on; a run whose ``detail`` has a
-    ``poll_s`` says so for itself. A run that `start` or `find` returns with ``done`` in its ``detail`` is over already.
+    ``settle_s``: how late a started run may appear in `find`. After a start with unknown outcome, absence counts only this long after
+    the intent. ``poll_s``: the interval of `poll` while a run continues; a ``poll_s`` in the run's ``detail`` overrides it. A run that
+    `start` or `find` returns with ``done`` in its ``detail`` has already ended.
     """
 
     type: str
@@ -231,63 +230,63 @@ class Executor(Protocol):
     settle_s: float
     poll_s: float
     by_clock: bool
-    """Whether `find` looks by time: then the absence of a run proves something only while the provider's clock is known."""
+    """Whether `find` searches by time: then absence proves something only while the provider's clock is known."""
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Return the permissions that ``executor`` (a Stage's ``spec.executor``) asks of its integration. Pure."""
+        """Return the permissions that ``executor`` (a Stage's ``spec.executor``) needs from its integration. Pure."""
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
-        """Start the run with the correlation id inside. None: it was taken, and its id is to be found with `find`.
+        """Start the run with the correlation id. None: it was accepted, and `find` must look up its id.
 
-        Raises a typed error; `OutcomeUnknown` when in doubt. `ValidationFailed`, `NotFound`, `PermissionDenied` mean: nothing
-        was started.
+        Raises a typed error; `OutcomeUnknown` if the outcome is unknown. `ValidationFailed`, `NotFound` and `PermissionDenied` mean
+        that nothing was started.
         """
 
     async def find(self, api: Api, intent: RunIntent) -> Run | None:
-        """Return the run that carries the correlation id, looking at everything since ``intent.intended_at`` less two minutes.
+        """Return the run with the correlation id among all runs since ``intent.intended_at`` less two minutes.
 
-        None: a complete look did not show it, or starting twice does what starting once does: it may be started again. Raises
-        `Ambiguous` when there may be a run and none can be told.
+        None: a complete search did not find it, or the start is idempotent, so it may be started again. Raises `Ambiguous` if a run
+        may exist but cannot be identified.
         """
 
     async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:
-        """Return what the run is like now. Raises `NotFound` when it is not there any more; a run that was started again at the
-        provider (another attempt) is followed: the report's `Run` has the newest attempt.
+        """Return the current state of the run. Raises `NotFound` if it no longer exists. A rerun at the provider is followed: the
+        report's `Run` has the newest attempt.
         """
 
     async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
-        """Ask the provider to end it; already ended is success."""
+        """Cancel the run; already ended is success."""
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return the log after ``cursor`` (empty: from the start), as far as the provider shows it now."""
+        """Return the log after ``cursor`` (empty: from the start) that is available now."""
 
     def run_id_of(self, event_type: str, payload: Any) -> str:
-        """Return the external id of the run that an event of the provider is about; empty if it is about none. Pure."""
+        """Return the external id of the run that a provider's event is about; empty if there is none. Pure."""
 
     def attempt_of(self, event_type: str, payload: Any) -> int:
-        """Return which attempt of its run an event says the end of; 0 where it says none, or the provider counts none. Pure."""
+        """Return the attempt whose end an event reports; 0 if it reports none, or the provider counts no attempts. Pure."""
 
     def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
-        """Whether a job token's ``claims`` (issuer and audience checked already) are of this run's own job. Pure."""
+        """Whether a job token's ``claims`` (issuer and audience already checked) belong to a job of this run. Pure."""
 
     def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
-        """Return the claims that a job token of this run has, each with the values that it may have. Pure."""
+        """Return the claims that a job token of this run must have, each with its allowed values. Pure."""
 
     def issuer(self, api: Api) -> str:
-        """Return the issuer of the provider's job tokens (OIDC); empty where it has none."""
+        """Return the issuer of the provider's job tokens (OIDC); empty if it has none."""
 
 
 class Reporter(Protocol):
-    """Writes results to a code host, each once."""
+    """Writes results to a code host, each only once."""
 
     async def report(self, api: Api, status: StatusReport) -> bool:
-        """Write ``status`` unless the target's list shows that state with our marker already; False if it did. Reads all pages."""
+        """Write ``status`` unless the target already has that state with our marker; then return False. Reads all pages."""
 
     async def deployment(self, api: Api, request: DeploymentRequest) -> str:
-        """Return the id of the Deployment that carries the marker; make it if a complete list has none."""
+        """Return the id of the Deployment with the marker; create it if a complete list has none."""
 
     async def commit(self, api: Api, repository: str, ref: str) -> str:
-        """Return the commit that ``ref`` leads to; raises `NotFound` where it does not exist."""
+        """Return the commit of ``ref``; raises `NotFound` if it does not exist."""
 
 
 class Driver(Protocol):
@@ -299,34 +298,34 @@ class Driver(Protocol):
     limits: ProviderLimits
     types: Mapping[str, ManagedType]
     receiver: Receiver | None
-    """How its webhooks are verified; None: it sends none."""
+    """Receives its webhooks; None if it sends none."""
     executors: Mapping[str, Executor]
-    """What it runs for stages, by ``executor.type``."""
+    """The executors of stages, by ``executor.type``."""
     reporter: Reporter | None
-    """How results are written back; None: it is no code host."""
+    """Writes results back; None if it is not a code host."""
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
-        """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for a URL it cannot use."""
+        """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for an invalid URL."""
 
     def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
-        """Return the authenticator of ``connection``; ``read`` fetches a secret when it is needed."""
+        """Return the authenticator of ``connection``; ``read`` reads a secret on demand."""
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
-        """Return the typed error of an answer that is not 2xx/304, or None for the shared mapping. Pure; ``now`` is epoch seconds."""
+        """Return the typed error of an answer that is not 2xx/304; None for the shared mapping. Pure; ``now`` is epoch seconds."""
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
         """Try the credential with the cheapest authenticated call; ``needs`` are permissions ``{"webhooks": "write"}``."""
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """Return the permissions that ``resource`` asks of its integration. Pure."""
+        """Return the permissions that ``resource`` needs from its integration. Pure."""
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
-        """Do the reading that compiling ``resource`` needs (patterns → names, names → ids). Raises typed errors;
-        `ValidationFailed` for a name that does not exist.
+        """Read the facts for compiling ``resource`` (patterns → names, names → ids). Raises typed errors; `ValidationFailed` for a
+        name that does not exist.
         """
 
     def offline_facts(self, resource: Resource) -> JsonObject:
-        """Return facts that show names instead of ids, for a plan without credentials. Pure."""
+        """Return facts with names instead of ids, for a plan without credentials. Pure."""
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
         """Return the managed objects that ``resource`` declares, in the order of work. Pure."""

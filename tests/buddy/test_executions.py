@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.buddy.driver import driver
-from reconciler.drivers.buddy.errors import scope_wanted
+from reconciler.drivers.buddy.errors import required_scope
 from reconciler.drivers.buddy.executor import VARIABLE
 from reconciler.model.errors import (
     NotFound,
@@ -437,7 +437,7 @@ async def test_a_stage_asks_for_the_scopes_that_its_runs_need(world: World, app:
     ],
 )
 def test_a_refusal_names_the_scope_that_is_missing(request_: str, scope: str) -> None:
-    assert scope_wanted(request_) == scope
+    assert required_scope(request_) == scope
 
 
 async def test_nothing_of_the_spec_shows_in_a_run(world: World) -> None:

@@ -86,6 +86,23 @@ async def test_n54_a_name_of_digits_is_a_name_and_no_id(world: World, server: Sa
     assert "`id: 22`" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("entry", "number"),
+    [
+        (7, 7),
+        ({"id": 7}, 7),
+        ({"id": "7"}, 7),
+        ("7", None),
+        ({"name": "7"}, None),
+        (True, None),
+        ({"id": True}, None),
+        ({}, None),
+    ],
+)
+def test_n54_only_a_bare_number_and_an_id_are_ids(entry: Any, number: int | None) -> None:
+    assert names.id_of(entry) == number
+
+
 async def test_n54_users_by_id_are_never_looked_up_as_names(world: World, server: SandboxServer) -> None:
     acme(server)["members"] = [{"id": 1, "name": "7", "email": "x@y.io"}]
     assert await users_of(world, {"id": 7}) == [7]

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from reconciler.drivers.buddy.driver import driver
-from reconciler.drivers.buddy.webhooks import marker_of
+from reconciler.drivers.buddy.webhooks import BuddyWebhook
+from reconciler.drivers.common import hook_marker
+from reconciler.drivers.wire import decode
 from reconciler.model.errors import OutcomeUnknown, ScopeGone, ValidationFailed
 from reconciler.model.objects import Marker, Scope
 from reconciler.model.plan import Action, ChangeClass
@@ -147,7 +149,7 @@ async def test_a_rename_keeps_the_webhook(world: World, server: SandboxServer) -
     kept = hooks(server)[0]["id"]
     await world.settle(source("executions", lifecycle={"moved_from": "runs"}))
     assert [one["id"] for one in hooks(server)] == [kept]
-    assert marker_of(hooks(server)[0]["target_url"]) == Marker(OWNER, source("executions").id.uid(OWNER))
+    assert hook_marker(hooks(server)[0]["target_url"]) == Marker(OWNER, source("executions").id.uid(OWNER))
 
 
 async def test_d23_a_foreign_webhook_is_taken_over_only_on_request_and_only_if_it_is_like_ours(
@@ -166,7 +168,7 @@ async def test_d23_a_foreign_webhook_is_taken_over_only_on_request_and_only_if_i
     assert {c.action for c in (await world.plan(source())).executable} == {Action.CREATE}
     await world.settle(source(lifecycle={"adopt": Adopt.IF_IDENTICAL}))
     assert sorted(one["id"] for one in hooks(server)) == [7, 8]
-    assert marker_of(hooks(server)[1]["target_url"]) == Marker(OWNER, source().id.uid(OWNER))
+    assert hook_marker(hooks(server)[1]["target_url"]) == Marker(OWNER, source().id.uid(OWNER))
 
 
 async def test_d8_a_workspace_that_is_gone_is_a_lost_scope(world: World, server: SandboxServer) -> None:
@@ -182,19 +184,19 @@ async def test_the_latest_delivery_is_the_health_and_its_body_is_not_kept(world:
     for status in (200, 502):
         server.app.record_delivery("acme", hook["id"], status)
     shown = (await world.api.request("GET", f"/workspaces/acme/webhooks/{hook['id']}")).json()
-    seen = driver.types[SCOPE.type].show(shown)
+    seen = driver.types[SCOPE.type].show(decode(shown, BuddyWebhook, "the webhook"))
     assert seen.health["last_response"] == "502"
     assert "body" not in repr(seen.health)
 
 
 @pytest.mark.parametrize("path", ["/hooks/a", "/hooks/a/xyz", "/hooks/a/b/" + "0" * 20, "/x" + "0" * 20, "http://[broken"])
 def test_a_path_that_is_not_quite_ours_bears_no_marker(path: str) -> None:
-    assert marker_of(path if path.startswith("http") else f"https://x.test{path}") is None
+    assert hook_marker(path if path.startswith("http") else f"https://x.test{path}") is None
 
 
 def test_a_marker_is_read_from_the_path_whatever_host_and_query_are() -> None:
     uid = source().id.uid(OWNER)
-    assert marker_of(f"http://127.0.0.1:9/base/hooks/{OWNER}/{uid}/?key=1") == Marker(OWNER, uid)
+    assert hook_marker(f"http://127.0.0.1:9/base/hooks/{OWNER}/{uid}/?key=1") == Marker(OWNER, uid)
 
 
 async def test_normalising_twice_changes_nothing(world: World) -> None:

@@ -249,7 +249,7 @@ async def test_any_other_answer_is_a_run_that_failed_and_is_not_sent_again(http,
     async with serve(answering((status, body, {"Retry-After": "1", "Location": "https://elsewhere.example/"}))) as server:
         run, report = await ran(http, server.url + "/a?b=c")
     assert (report.status, report.result, report.conclusion) == (RunStatus.FINISHED, Result.FAILED, str(status))
-    assert report.message == f"POST /a was answered {status}, and that does not pass"
+    assert report.message == f"POST /a was answered {status}, which does not pass"
     assert run.detail["done"] is True
     assert CANARY not in json.dumps(run.detail)
     assert len(server.seen) == 1
@@ -334,7 +334,7 @@ async def test_d12_a_post_whose_answer_is_lost_is_sent_once_and_can_not_be_told_
         api, wanted = client(http, server.url), intent(server.url, method=method)
         with pytest.raises(OutcomeUnknown):
             await HTTP.start(api, wanted)
-        with pytest.raises(Ambiguous, match=f"the {method} request may have been made"):
+        with pytest.raises(Ambiguous, match=f"the {method} request may have been received"):
             await HTTP.find(api, wanted)
     assert len(server.seen) == 1
 
@@ -420,7 +420,7 @@ async def test_a_failure_condition_fails_the_run_even_if_the_other_holds_too(htt
 async def test_a_field_that_is_not_there_yet_is_no_answer_and_no_error(http):
     (going, odd, ended), _ = await follow(http, {}, [1, 2], {"state": "done"}, failureWhen="$.error.code > 0")
     assert going.status is odd.status is RunStatus.RUNNING
-    assert going.message.startswith("`successWhen` cannot be told of the answer: ")
+    assert going.message.startswith("`successWhen` cannot be evaluated on the answer: ")
     assert ended.result is Result.PASSED
 
 

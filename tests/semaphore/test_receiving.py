@@ -209,13 +209,15 @@ def test_a_time_is_written_as_webhooks_write_it() -> None:
         ("https://github.com/acme/web.git", "https://github.com/acme/web"),
         ("ssh://git@git.acme.test/acme/web", "https://git.acme.test/acme/web"),
         ("", None),
-        (7, None),
     ],
 )
-def test_the_web_address_of_a_repository_follows_from_its_git_address(url: Any, web: str | None) -> None:
-    project = {"spec": {"repository": {"url": url, "owner": "acme", "name": "web"}}}
-    assert repository_of(project) == {"slug": "acme/web", "url": web}
-    assert repository_of({"spec": None}) == {"slug": None, "url": None}
+def test_the_web_address_of_a_repository_follows_from_its_git_address(url: str, web: str | None) -> None:
+    assert repository_of({"repository": {"url": url, "owner": "acme", "name": "web"}}) == {"slug": "acme/web", "url": web}
+
+
+@pytest.mark.parametrize("spec", [None, {}, {"repository": 7}, {"repository": {"url": 7, "owner": "acme", "name": "web"}}])
+def test_a_project_that_shows_no_repository_has_none(spec: Any) -> None:
+    assert repository_of(spec) == {"slug": None, "url": None}
 
 
 # ---- missed ones, over HTTP

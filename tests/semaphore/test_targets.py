@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.drivers.common import PassApi
-from reconciler.drivers.semaphore import api as lists
+from reconciler.drivers.semaphore import api
 from reconciler.model.errors import ProviderProtocolError, ScopeGone
 from reconciler.model.resources import Resource
 from reconciler.sandbox.semaphore.app import TOKEN
@@ -57,7 +57,7 @@ async def test_n56_the_projects_are_read_once_a_pass(world: World, server: Sandb
 async def test_n57_more_projects_than_are_shown_are_no_short_list(
     world: World, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lists, "MAX_PROJECT_PAGES", 2)
+    monkeypatch.setattr(api, "MAX_PROJECT_PAGES", 2)
     server.admin.settings(projects_per_page=1)
     server.app.state["projects"].append({"name": "zz"})
     with pytest.raises(ProviderProtocolError, match="more than 2 pages"):

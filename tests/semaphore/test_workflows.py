@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.drivers.semaphore.driver import driver
-from reconciler.drivers.semaphore.executor import PARAMETER, lines_of
+from reconciler.drivers.semaphore.executor import PARAMETER, event_of, lines_of
 from reconciler.model.errors import (
     Ambiguous,
     NotFound,
@@ -510,7 +510,7 @@ async def test_a_missing_right_to_logs_is_no_bad_token(world: World, server: San
 
 
 def test_events_become_lines() -> None:
-    events = [
+    raw = [
         {"event": "cmd_output", "output": "no command\n\nspaced"},
         {"event": "cmd_started", "directive": "cat <<E\nx\nE"},
         {"event": "cmd_output", "output": 7},
@@ -518,6 +518,7 @@ def test_events_become_lines() -> None:
         {"event": "odd"},
         {},
     ]
+    events = [event_of(event) for event in raw]
     whole = ["no command", "", "spaced", "$ cat <<E", "x", "E"]
     assert list(lines_of(events, ended=False)) == whole
     assert list(lines_of(events, ended=True)) == [*whole, "half"]

@@ -1,28 +1,136 @@
-"""Lists, items and answers, with the shapes checked."""
+"""Buddy's API: paths, the shapes of its answers, and lists.
+
+A list that is small has no pages; the others are read page by page. Lists may be summaries of their items.
+Facts: the provider's API documentation (getting started, integrations, webhooks, pipelines, executions).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import datetime
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from reconciler.drivers.base import Api, ApiResponse
+import msgspec
+from msgspec import UNSET, Meta
+
+from reconciler.drivers.base import Api
+from reconciler.drivers.common import ListPage, NonEmpty, epoch_of_iso, read_each
 from reconciler.drivers.http.paging import ListBound
-from reconciler.model.errors import NotFound, OutcomeUnknown, ProviderProtocolError, ScopeGone
-from reconciler.model.objects import Container, ObservedObject, Scope
+from reconciler.drivers.wire import decode, matches
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ScopeGone
+from reconciler.model.objects import Container, Scope
+from reconciler.model.values import ExternalId, JsonValue
 
 PER_PAGE = 100
 MAX_PAGES = 500
 GONE = "The workspace is gone or renamed, or the token may not see it. Nothing is pruned on it."
-TOGETHER = 8
-"""Requests at one time, where one list leads to many reads."""
-Item = Mapping[str, Any]
-Show = Callable[[Item], ObservedObject]
-_MISSHAPED = (TypeError, ValueError, KeyError, AttributeError)  # what other JSON than promised makes of plain access
+ENDED = frozenset({"SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED"})
+"""Statuses after which nothing more happens, unless somebody retries: the same execution then runs again."""
+Key = NonEmpty | int
+"""An id or a name."""
+
+
+class BuddyWorkspace(msgspec.Struct, frozen=True):
+    """A workspace, as the list of workspaces shows it."""
+
+    domain: NonEmpty
+    id: Key | None = None
+
+
+class BuddyProject(msgspec.Struct, frozen=True):
+    """A project; ``name`` is the part of its URL."""
+
+    name: NonEmpty
+
+
+class BuddyPipeline(msgspec.Struct, frozen=True):
+    """A pipeline of a project."""
+
+    id: int
+    name: str | None = None
+    identifier: str | None = None
+    disabled: bool | None = None
+
+
+class BuddyMember(msgspec.Struct, frozen=True):
+    """A member of a workspace; ``email`` only with the scope MEMBER_EMAIL."""
+
+    id: int
+    email: str | None = None
+
+
+class BuddyGroup(msgspec.Struct, frozen=True):
+    """A group of a workspace."""
+
+    id: int
+    name: str | None = None
+
+
+class ActionName(msgspec.Struct, frozen=True):
+    """The action of an action execution."""
+
+    id: JsonValue = None
+    name: str | None = None
+
+
+class ActionExecution(msgspec.Struct, frozen=True):
+    """The execution of one action; without an id it is only planned."""
+
+    action_execution_id: Key | None = None
+    status: JsonValue = None
+    action: ActionName | None = None
+
+    @property
+    def name(self) -> str:
+        """What users call the action."""
+        return str((self.action and (self.action.name or self.action.id)) or "action")
+
+
+class BuddyExecution(msgspec.Struct, frozen=True):
+    """An execution of a pipeline, as the API and webhooks show it; a list has no actions."""
+
+    id: int | Annotated[str, Meta(pattern=r"^[0-9]{1,19}\Z")]
+    status: JsonValue = None
+    start_date: JsonValue = None
+    finish_date: JsonValue = None
+    comment: str | None = None
+    html_url: str | None = None
+    action_executions: list[ActionExecution] | None = None
+
+    @property
+    def number(self) -> str:
+        """The id as text."""
+        return str(self.id)
+
+
+class _Workspaces(msgspec.Struct, frozen=True):
+    items: list[BuddyWorkspace] = msgspec.field(name="workspaces")
+
+
+class _Projects(msgspec.Struct, frozen=True):
+    items: list[BuddyProject] = msgspec.field(name="projects")
+
+
+class _Pipelines(msgspec.Struct, frozen=True):
+    items: list[BuddyPipeline] = msgspec.field(name="pipelines")
+
+
+class _Members(msgspec.Struct, frozen=True):
+    items: list[BuddyMember] = msgspec.field(name="members")
+
+
+class _Groups(msgspec.Struct, frozen=True):
+    items: list[BuddyGroup] = msgspec.field(name="groups")
+
+
+class _Executions(msgspec.Struct, frozen=True):
+    items: list[BuddyExecution] = msgspec.field(name="executions")
+    total_page_count: int | None = None
+
+
+ItemT = TypeVar("ItemT")
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 def workspace_path(workspace: str, *parts: str) -> str:
@@ -30,162 +138,168 @@ def workspace_path(workspace: str, *parts: str) -> str:
     return "/".join(["/workspaces", *(quote(part, safe="") for part in (workspace, *parts))])
 
 
-async def whole_list(api: Api, path: str, field: str, key: str) -> list[Item]:
-    """Return a list that has no pages: items with a ``key``. A 404 is the workspace's: raises `ScopeGone`."""
-    try:
-        return items_of((await api.request("GET", path)).json(), path, field, key)
-    except NotFound as error:
-        raise ScopeGone(
-            error.message,
-            status=404,
-            request=error.request,
-            hint=GONE,
-        ) from None
-
-
-async def paged_list(api: Api, path: str, field: str, key: str) -> list[Item]:
-    """Return all pages of a list.
-
-    It ends with an empty page, or with one that shows nothing new (a list without pages): how many items the provider
-    puts on a page at most is not documented, so that a short page proves nothing.
-    """
-    found: dict[Any, Item] = {}
-    bound = ListBound(path)
-    for page in range(1, MAX_PAGES + 1):
-        response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
-        bound.take(response)
-        fresh = {item[key]: item for item in items_of(response.json(), path, field, key) if item[key] not in found}
-        if not fresh:
-            return list(found.values())
-        bound.count(len(fresh))
-        found.update(fresh)
-    raise ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
-
-
-async def workspace_of(api: Api, scope: Scope, known: str) -> Container | None:
-    """Return the workspace of ``scope``, or the one with the id ``known``; None where the list shows no such id.
-
-    Raises `ScopeGone` where the list has no workspace of that name.
-    """
-    prefix = "workspaces/"
-    for item in await paged_list(api, "/workspaces", "workspaces", "domain"):
-        number, domain = str(item.get("id") or ""), str(item["domain"])
-        if number and (prefix + number == known if known else domain == scope.key):
-            return Container(prefix + number, domain)
-        if not known and domain == scope.key:
-            return None
-    if known:
-        return None
-    raise ScopeGone(f"{scope.key} is not there, or the token does not see it", status=404, request="GET /workspaces")
-
-
-async def completed(api: Api, path: str, items: Sequence[Item], key: str, wanted: Sequence[str]) -> list[Item]:
-    """Return ``items``, each that lacks one of ``wanted`` read on its own: lists may be summaries.
-
-    What is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
-    """
-    gate = asyncio.Semaphore(TOGETHER)
-
-    async def full(item: Item) -> Item:
-        if all(field in item for field in wanted):
-            return item
-        async with gate:
-            try:
-                body = (await api.request("GET", f"{path}/{quote(str(item[key]), safe='')}")).json()
-            except NotFound:
-                return item
-        if not isinstance(body, Mapping) or body.get(key) != item[key]:
-            raise ProviderProtocolError(f"GET {path}/…: not the object that was asked for", request=f"GET {path}")
-        return {**item, **body}
-
-    return list(await asyncio.gather(*(full(item) for item in items)))
-
-
-def all_shown(items: Sequence[Item], show: Show, path: str) -> tuple[ObservedObject, ...]:
-    """Return listed items as they are compared; raises `ProviderProtocolError` for one of another shape than promised."""
-    try:
-        return tuple(show(item) for item in items)
-    except _MISSHAPED as error:
-        raise ProviderProtocolError(f"GET {path}: not understood ({type(error).__name__})", request=f"GET {path}") from None
-
-
-def written(response: ApiResponse, key: str, request: str, show: Show) -> ObservedObject:
-    """Return the object that a write was answered with.
-
-    Raises `OutcomeUnknown` for another answer: the write was accepted, so that it must be looked up and not refused.
-    """
-    try:
-        item = response.json()
-    except ProviderProtocolError:
-        item = None
-    if isinstance(item, Mapping) and _is_key(item.get(key)):
-        with contextlib.suppress(*_MISSHAPED):
-            return show(item)
-    raise OutcomeUnknown(f"{request}: accepted, and the answer is not understood; the object is looked up", request=request)
-
-
-def items_of(body: Any, path: str, field: str, key: str) -> list[Item]:
-    """Return the items of one answer; raises `ProviderProtocolError` unless each has a ``key``."""
-    items = body.get(field) if isinstance(body, Mapping) else None
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) and _is_key(item.get(key)) for item in items):
-        raise ProviderProtocolError(f"GET {path}: no list of '{field}', each with '{key}'", request=f"GET {path}")
-    return items
-
-
-def _is_key(value: Any) -> bool:
-    """Whether ``value`` may be an id or a name: text that is not empty, or a number."""
-    return (isinstance(value, str) and value != "") or (isinstance(value, int) and not isinstance(value, bool))
-
-
-ENDED = frozenset({"SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED"})
-"""Statuses after which nothing more happens, unless somebody asks for a retry: the same execution then runs again."""
-
-
 def executions_path(workspace: str, project: str, pipeline: int, *parts: str) -> str:
-    """Return the path of a pipeline's executions, or of what ``parts`` name below."""
+    """Return the path of a pipeline's executions, or of ``parts`` below."""
     return workspace_path(workspace, "projects", project, "pipelines", str(pipeline), "executions", *parts)
 
 
-def epoch_of(value: Any) -> float | None:
-    """Return an ISO 8601 time (UTC where it has no zone) as seconds since the epoch; None for anything else."""
-    if not isinstance(value, str):
-        return None
+# lists
+
+
+async def whole_list(api: Api, path: str, kind: type[ListPage[ItemT]]) -> list[ItemT]:
+    """Return a list of a workspace that has no pages. A 404 is the workspace's: raises `ScopeGone`."""
     try:
-        moment = datetime.datetime.fromisoformat(value)
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+        return list(decode((await api.request("GET", path)).json(), kind, f"GET {path}").items)
+    except NotFound as error:
+        raise ScopeGone(error.message, status=404, request=error.request, hint=GONE) from None
 
 
-async def executions_since(api: Api, path: str, since: float) -> list[Item]:
-    """Return the executions of the list at ``path`` that were started after ``since`` (epoch seconds) or not yet, and some more.
+async def _paged_list(api: Api, path: str, kind: type[ListPage[ItemT]], key: Callable[[ItemT], Any]) -> list[ItemT]:
+    """Return all pages of a list, each item once.
 
-    The list shows the newest first and is read as far as it is new: to the first page that is in this order and all older.
-    One that grows meanwhile shows some twice (each is returned once) and none too few.
+    The list ends with an empty page, or with one that has nothing new (a list without pages). The provider's largest page size is not
+    documented, so a short page proves nothing.
     """
-    found: dict[Any, Item] = {}
+    items: dict[Any, ItemT] = {}
     bound = ListBound(path)
     for page in range(1, MAX_PAGES + 1):
         response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
         bound.take(response)
-        body = response.json()
-        items = items_of(body, path, "executions", "id")
-        bound.count(len(items))
-        known = len(found)
-        for item in items:
-            found.setdefault(item["id"], item)
-        if len(found) == known or _last_page(body, page) or _all_older(items, since):
-            return list(found.values())
-    raise ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
+        answer = decode(response.json(), kind, f"GET {path}")
+        new = {key(item): item for item in answer.items if key(item) not in items}
+        if not new:
+            return list(items.values())
+        bound.count(len(new))
+        items.update(new)
+    raise _too_many_pages(path)
 
 
-def _last_page(body: Item, page: int) -> bool:
-    pages = body.get("total_page_count")
-    return isinstance(pages, int) and page >= pages
+def _too_many_pages(path: str) -> ProviderProtocolError:
+    return ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
 
 
-def _all_older(items: Sequence[Item], since: float) -> bool:
-    times = [epoch_of(item.get("start_date")) for item in items]
+async def workspaces_of(api: Api) -> list[BuddyWorkspace]:
+    """Return all workspaces that the token sees."""
+    return await _paged_list(api, "/workspaces", _Workspaces, lambda row: row.domain)
+
+
+async def projects_of(api: Api, workspace: str) -> list[BuddyProject]:
+    """Return all projects of a workspace."""
+    return await _paged_list(api, workspace_path(workspace, "projects"), _Projects, lambda row: row.name)
+
+
+async def pipelines_of(api: Api, workspace: str, project: str) -> list[BuddyPipeline]:
+    """Return all pipelines of a project."""
+    return await _paged_list(api, workspace_path(workspace, "projects", project, "pipelines"), _Pipelines, lambda row: row.id)
+
+
+async def members_of(api: Api, workspace: str) -> list[BuddyMember]:
+    """Return all members of a workspace."""
+    return await _paged_list(api, workspace_path(workspace, "members"), _Members, lambda row: row.id)
+
+
+async def groups_of(api: Api, workspace: str) -> list[BuddyGroup]:
+    """Return all groups of a workspace."""
+    return await _paged_list(api, workspace_path(workspace, "groups"), _Groups, lambda row: row.id)
+
+
+async def executions_since(api: Api, path: str, since: float) -> list[BuddyExecution]:
+    """Return the executions of the list at ``path`` that started after ``since`` (epoch seconds) or not yet, and some older ones.
+
+    The list shows the newest first; it is read up to the first page that is in this order and entirely older. A list that grows
+    meanwhile repeats some; each is returned once.
+    """
+    executions: dict[str, BuddyExecution] = {}
+    bound = ListBound(path)
+    for page in range(1, MAX_PAGES + 1):
+        response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
+        bound.take(response)
+        answer = decode(response.json(), _Executions, f"GET {path}")
+        bound.count(len(answer.items))
+        known = len(executions)
+        for execution in answer.items:
+            executions.setdefault(execution.number, execution)
+        is_last = answer.total_page_count is not None and page >= answer.total_page_count
+        if len(executions) == known or is_last or _all_older(answer.items, since):
+            return list(executions.values())
+    raise _too_many_pages(path)
+
+
+def _all_older(executions: Sequence[BuddyExecution], since: float) -> bool:
+    times = [epoch_of(execution.start_date) for execution in executions]
     started = [at for at in times if at is not None]
     ordered = all(before >= after for before, after in itertools.pairwise(started))
     return len(started) == len(times) and ordered and all(at < since for at in started)
+
+
+# managed objects
+
+
+async def workspace_of(api: Api, scope: Scope, known: str) -> Container | None:
+    """Return the workspace of ``scope``, or the one with the id ``known``; None if the list shows no such id.
+
+    Raises `ScopeGone` if the list has no workspace of that name.
+    """
+    for workspace in await workspaces_of(api):
+        container = Container(f"workspaces/{workspace.id}", workspace.domain) if workspace.id else None
+        if known:
+            if container is not None and container.id == known:
+                return container
+        elif workspace.domain == scope.key:
+            return container
+    if known:
+        return None
+    raise ScopeGone(f"{scope.key} does not exist, or the token cannot see it", status=404, request="GET /workspaces")
+
+
+async def complete(
+    api: Api, path: str, items: Sequence[StructT], key: Callable[[StructT], Key], required: Sequence[str]
+) -> list[StructT]:
+    """Return ``items``; each that lacks one of the ``required`` fields is read on its own, since lists may be summaries.
+
+    An item that is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
+    """
+
+    async def full(item: StructT) -> StructT:
+        try:
+            answer = (await api.request("GET", f"{path}/{quote(str(key(item)), safe='')}")).json()
+        except NotFound:
+            return item
+        kind = type(item)
+        read = decode(answer, kind, f"GET {path}/…")
+        if key(read) != key(item):
+            raise ProviderProtocolError(f"GET {path}/…: the answer is about another object", request=f"GET {path}")
+        return msgspec.convert({**msgspec.to_builtins(item), **msgspec.to_builtins(read)}, kind)
+
+    summaries = [item for item in items if any(getattr(item, name) is UNSET for name in required)]
+    read = {key(item): item for item in await read_each(summaries, full)}
+    return [read.get(key(item), item) for item in items]
+
+
+async def delete_item(
+    api: Api, path: str, external_id: ExternalId, kind: type[ListPage[ItemT]], key: Callable[[ItemT], Key], *, hint: str
+) -> None:
+    """Delete an item of the list at ``path``; a 404 is success only if the list exists and does not have it."""
+    try:
+        await api.request("DELETE", f"{path}/{quote(external_id, safe='')}")
+    except NotFound:
+        if any(str(key(item)) == external_id for item in await whole_list(api, path, kind)):
+            raise PermissionDenied(
+                f"DELETE {path}: answered 404, but the object is still listed",
+                status=404,
+                request=f"DELETE {path}",
+                hint=hint,
+            ) from None
+
+
+# values
+
+
+def word_of(status: JsonValue) -> str:
+    """Return a status in upper case; empty for anything but a text."""
+    return (matches(status, str) or "").upper()
+
+
+def epoch_of(value: JsonValue) -> float | None:
+    """Return an ISO 8601 time (UTC if it has no zone) in seconds since the epoch; None for anything else."""
+    return epoch_of_iso(matches(value, str) or "")

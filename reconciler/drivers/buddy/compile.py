@@ -1,4 +1,4 @@
-"""A BuddyIntegration is one integration; an event source is one webhook of a workspace. Pure."""
+"""Compile a BuddyIntegration to one integration, and an event source to one webhook per workspace. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SE
 from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
 from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
+from reconciler.drivers.common import moved_from, target_of
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
-from reconciler.model.resources import DerivedKeyRef, Resource, ResourceId
+from reconciler.model.resources import DerivedKeyRef, Resource
 from reconciler.model.values import JsonObject
 
 DEFAULT_EVENTS = ("EXECUTION_FINISHED", "PUSH")
 
 
 def compile_integration(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-    """Return the integration of ``resource``: what it says, credentials as references, what is never shown named as such."""
+    """Return the integration of ``resource``, with credentials as references, and the fields that are never shown as unreadable."""
     workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), context.connection.account)
     scope = Scope(INTEGRATION, workspace)
     address = address_of(resource.id, scope)
     attributes = _attributes(resource, context.facts)
     secrets = [(pointer, ref) for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in NOT_SENT]
-    previous = None
-    if resource.lifecycle.moved_from is not None:
-        previous = address_of(ResourceId(resource.id.kind, resource.id.canvas, resource.lifecycle.moved_from), scope)
     return (
         ManagedObject(
             address,
@@ -41,13 +39,13 @@ def compile_integration(resource: Resource, context: CompileContext) -> tuple[Ma
             unreadable=tuple(sorted({*UNREADABLE, *(f"/{key}" for key in attributes if key not in READABLE)})),
             lifecycle=resource.lifecycle,
             location=resource.location,
-            previous=previous,
+            previous=moved_from(resource, context, scope)[0],
         ),
     )
 
 
 def _attributes(resource: Resource, facts: JsonObject) -> JsonObject:
-    """Return the body without credentials. Defaults that decide who may use it are filled in, so that they are held."""
+    """Return the body without credentials. Defaults that decide who may use it are filled in, so that drift from them is seen."""
     spec = {key: value for key, value in resource.spec.items() if key not in NOT_SENT}
     body: dict[str, Any] = without_secrets(spec)
     body.setdefault("identifier", resource.id.name)
@@ -55,10 +53,10 @@ def _attributes(resource: Resource, facts: JsonObject) -> JsonObject:
     body.setdefault("scope", "PROJECT" if body.get("project_name") else "WORKSPACE")
     project = str(body.get("project_name") or "")
     if "allowed_pipelines" in body:
-        body["allowed_pipelines"] = [_pipeline(one, project, facts) for one in body["allowed_pipelines"] or ()]
-    if body["scope"] != "ENVIRONMENT":  # there it is the environment's
+        body["allowed_pipelines"] = [_pipeline(entry, project, facts) for entry in body["allowed_pipelines"] or ()]
+    if body["scope"] != "ENVIRONMENT":  # the environment decides there
         body.setdefault("all_pipelines_allowed", True)  # the provider's documented default
-    if isinstance(body.get("permissions"), Mapping):
+    if body.get("permissions"):
         body["permissions"] = _permissions(body["permissions"], facts)
     return normal(body)
 
@@ -68,7 +66,7 @@ def _permissions(permissions: Mapping[str, Any], facts: JsonObject) -> JsonObjec
     for key in ("users", "groups"):
         if key in result:
             known = facts.get(key, {})
-            result[key] = [{"id": _known(one, known), "access_level": one.get("access_level")} for one in result[key] or ()]
+            result[key] = [{"id": _known(entry, known), "access_level": entry.get("access_level")} for entry in result[key] or ()]
     return result
 
 
@@ -83,7 +81,7 @@ def _pipeline(entry: Any, project: str, facts: JsonObject) -> Any:
 
 
 def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-    """Return the webhooks of an event source, one a workspace."""
+    """Return the webhooks of an event source, one per workspace."""
     by_workspace = targets_of(resource, context.connection.account, context.facts)
     return tuple(_webhook(resource, context, workspace, projects) for workspace, projects in sorted(by_workspace.items()))
 
@@ -94,10 +92,7 @@ def _webhook(resource: Resource, context: CompileContext, workspace: str, projec
     uid = resource.id.uid(context.owner)
     key = DerivedKeyRef(uid, int(resource.spec.get("keyRotation", 0)))
     url = context.hook_url(resource.id)
-    previous, previous_marker = None, None
-    if resource.lifecycle.moved_from is not None:
-        old = ResourceId(resource.id.kind, resource.id.canvas, resource.lifecycle.moved_from)
-        previous, previous_marker = address_of(old, scope), Marker(context.owner, old.uid(context.owner))
+    previous, previous_marker = moved_from(resource, context, scope)
     return ManagedObject(
         address,
         resource.id,
@@ -116,7 +111,7 @@ def _webhook(resource: Resource, context: CompileContext, workspace: str, projec
 
 def events_of(resource: Resource) -> list[str]:
     """Return the provider's names of the events, sorted; raises `ValidationFailed` for one that it does not have."""
-    named = sorted({str(one["type"]).upper() for one in resource.spec.get("events") or ()}) or list(DEFAULT_EVENTS)
+    named = sorted({str(event["type"]).upper() for event in resource.spec.get("events") or ()}) or list(DEFAULT_EVENTS)
     unknown = [name for name in named if name not in EVENTS]
     if unknown:
         raise ValidationFailed(
@@ -127,32 +122,31 @@ def events_of(resource: Resource) -> list[str]:
 
 
 def targets_of(resource: Resource, account: str, facts: JsonObject) -> dict[str, list[str]]:
-    """Return by workspace the projects whose events are sent, sorted.
+    """Return the projects whose events are sent, sorted, by workspace.
 
-    No project means all of them, so that only ``resource.type: workspace`` ever gives an empty list. A project may be given
-    as WORKSPACE/PROJECT. Raises `ValidationFailed` where nothing is named or matched.
+    An empty list means all projects, so only ``resource.type: workspace`` ever gives one. A project may be given as
+    WORKSPACE/PROJECT. Raises `ValidationFailed` if nothing is named or matched.
     """
-    target = resource.spec.get("resource") or {}
-    kind = target.get("type", "workspace")
-    named = [str(target["name"])] if target.get("name") else [str(one) for one in target.get("names") or ()]
-    if kind == "workspace":
-        found = [*named, *facts.get("workspaces", ())] or ([] if target.get("match") else [account])
-        return {required_workspace(resource, name, account): [] for name in _some(resource, found)}
-    if kind != "project":
+    target = target_of(resource, "workspace")
+    if target.type == "workspace":
+        names = [*target.names, *facts.get("workspaces", ())] or ([] if target.match else [account])
+        return {required_workspace(resource, name, account): [] for name in _require_some(resource, names)}
+    if target.type != "project":
         raise ValidationFailed(
-            f"{resource.id}: Buddy has no event source for a {kind}", hint="Set `resource.type` to `workspace` or `project`."
+            f"{resource.id}: Buddy has no event source for a {target.type}",
+            hint="Set `resource.type` to `workspace` or `project`.",
         )
     result: dict[str, list[str]] = {}
-    for name in sorted({*_some(resource, [*named, *map(str, facts.get("projects", ()))])}):
+    for name in sorted({*_require_some(resource, [*target.names, *map(str, facts.get("projects", ()))])}):
         workspace, _, project = name.rpartition("/")
         result.setdefault(required_workspace(resource, workspace, account), []).append(project)
     return result
 
 
-def _some(resource: Resource, found: list[str]) -> list[str]:
-    if not found:
+def _require_some(resource: Resource, names: list[str]) -> list[str]:
+    if not names:
         raise ValidationFailed(
-            f"{resource.id}: nothing is named, and nothing is matched",
-            hint="Name a project, or use `resource.type: workspace` for all of a workspace's.",
+            f"{resource.id}: no project is named or matched",
+            hint="Name a project, or use `resource.type: workspace` for all projects of a workspace.",
         )
-    return found
+    return names

@@ -1,28 +1,36 @@
-"""Names of pipelines, users and groups → their ids. A name that is unknown, or that two have, is an error that says so.
+"""Look up the ids of pipelines, users and groups by name, and the targets that ``resource.match`` matches.
 
-``{name: …}`` is always a name and ``{id: …}`` always an id. Bare, a number is an id and a text is a name, also one of digits.
-A user is identified by the e-mail address alone: anyone may choose any display name.
+An unknown or ambiguous name is an error.
+
+``{name: …}`` is always a name and ``{id: …}`` always an id. A bare number is an id; a bare text is a name, even if it has only digits.
+A user is identified only by e-mail address: anyone may choose any display name.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.buddy.api import GONE, Item, paged_list, workspace_path
-from reconciler.drivers.common import once
+from reconciler.drivers.buddy.api import (
+    GONE,
+    BuddyMember,
+    BuddyPipeline,
+    groups_of,
+    members_of,
+    pipelines_of,
+    projects_of,
+    workspaces_of,
+)
+from reconciler.drivers.common import did_you_mean, matching, once, target_of
 from reconciler.model.errors import NotFound, ScopeGone, ValidationFailed
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.values import JsonObject
 
 MAX_PROJECTS = 500
-"""Projects that are looked through for a pipeline without a project."""
-_PIPELINE_KEYS = ("name", "identifier")
-Lister = Callable[[str], Awaitable[list[Item]]]
+"""Projects that are searched for a pipeline without a project."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,17 +38,17 @@ class PipelineName:
     """How a manifest names a pipeline: bare, ``build/test`` may be a name as a whole, or a pipeline of a project."""
 
     project: str
-    """The project that is named beside it, or that the integration lies in; empty where there is none."""
+    """The project that is named with it, or that the integration belongs to; empty if there is none."""
     text: str
     bare: bool
 
     @property
     def key(self) -> str:
-        """What its id is found by among the facts."""
+        """The key of its id in the facts."""
         return f"{'text' if self.bare else 'name'}:{self.project}/{self.text}"
 
     def places(self) -> list[tuple[str, str]]:
-        """Return the (project, name) that it may mean, the first to look for first; an empty project is any."""
+        """Return the (project, name) pairs that it may mean, most likely first; an empty project is any project."""
         project, slash, name = self.text.partition("/")
         whole, parts = (self.project, self.text), (project, name)
         if not self.bare or not slash or not project or not name:
@@ -49,8 +57,8 @@ class PipelineName:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a manifest refers to without an id."""
+class References:
+    """The names in a manifest that need an id."""
 
     pipelines: tuple[PipelineName, ...] = ()
     users: tuple[str, ...] = ()
@@ -58,145 +66,142 @@ class Wanted:
 
 
 def id_of(entry: Any) -> int | None:
-    """Return the id that ``entry`` (``7``, ``{id: 7}``) gives, or None for a name."""
-    value = entry.get("id") if isinstance(entry, Mapping) else entry
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(entry, Mapping) and isinstance(value, str) and value.isdecimal() else None
+    """Return the id in ``entry`` (``7``, ``{id: 7}``), or None for a name."""
+    match entry:
+        case bool() | {"id": bool()}:
+            return None
+        case int():
+            return entry
+        case {"id": int(number)}:
+            return number
+        case {"id": str(text)} if text.isdecimal():
+            return int(text)
+        case _:
+            return None
 
 
 def name_of(entry: Any) -> str:
-    """Return the name that ``entry`` (``deploy``, ``{name: deploy}``, ``{email: …}``) gives."""
+    """Return the name in ``entry`` (``deploy``, ``{name: deploy}``, ``{email: …}``)."""
     if isinstance(entry, Mapping):
         return str(next((entry[key] for key in ("name", "email", "id") if entry.get(key) is not None), ""))
     return str(entry)
 
 
 def pipeline_of(entry: Any, default_project: str) -> PipelineName:
-    """Return how ``entry`` (``deploy``, ``web/deploy`` or ``{name, project}``) names a pipeline."""
+    """Return the pipeline name in ``entry`` (``deploy``, ``web/deploy`` or ``{name, project}``)."""
     if isinstance(entry, Mapping):
         return PipelineName(str(entry.get("project") or default_project), name_of(entry), bare=False)
     return PipelineName(default_project, str(entry), bare=True)
 
 
-def wanted_by(resource: Resource) -> Wanted:
-    """Return what ``resource`` names without an id."""
+def references_of(resource: Resource) -> References:
+    """Return the names in ``resource`` that need an id."""
     spec = resource.spec
     project = str(spec.get("project_name") or "")
     permissions = spec.get("permissions") or {}
-    return Wanted(
-        tuple(sorted({pipeline_of(one, project) for one in spec.get("allowed_pipelines") or () if id_of(one) is None})),
+    return References(
+        tuple(sorted({pipeline_of(entry, project) for entry in spec.get("allowed_pipelines") or () if id_of(entry) is None})),
         _names(permissions.get("users") or ()),
         _names(permissions.get("groups") or ()),
     )
 
 
-async def resolve(api: Api, workspace: str, wanted: Wanted) -> dict[str, dict[str, int]]:
+async def resolve(api: Api, workspace: str, references: References) -> dict[str, dict[str, int]]:
     """Return ids by name: ``{"users": {"ada@acme.io": 7}, "groups": …, "pipelines": {"text:/web/deploy": 12}}``."""
     place = f"workspace {workspace}"
     facts: dict[str, dict[str, int]] = {"pipelines": {}, "users": {}, "groups": {}}
-    if wanted.users:
-        members = await _rows_of(api, workspace, "members")
-        facts["users"] = {name: _member(members, name, place) for name in wanted.users}
-    if wanted.groups:
-        groups = await _rows_of(api, workspace, "groups")
-        facts["groups"] = {name: _one(groups, ("name",), name, "group", place) for name in wanted.groups}
-    if wanted.pipelines:
-        pipelines = _Pipelines(api, workspace)
-        facts["pipelines"] = {one.key: await pipelines.id_of(one) for one in wanted.pipelines}
+    if references.users:
+        members = await once(api, f"members/{workspace}", lambda: members_of(api, workspace))
+        facts["users"] = {name: _member_id(members, name, place) for name in references.users}
+    if references.groups:
+        groups = await once(api, f"groups/{workspace}", lambda: groups_of(api, workspace))
+        facts["groups"] = {
+            name: _require_one([group.id for group in groups if group.name == name], name, "group", place)
+            for name in references.groups
+        }
+    if references.pipelines:
+        pipelines = _PipelineFinder(api, workspace)
+        facts["pipelines"] = {name.key: await pipelines.id_of(name) for name in references.pipelines}
     return facts
 
 
-async def pipeline_id(api: Api, workspace: str, project: str, named: str) -> int:
-    """Return the id of a pipeline given by name or identifier; raises `ValidationFailed` for none and for several."""
-    rows = await pipelines_of(api, workspace, project)
+async def pipeline_id(api: Api, workspace: str, project: str, name: str) -> int:
+    """Return the id of a pipeline by name or identifier; raises `ValidationFailed` if none or several match."""
+    pipelines = await pipelines_of(api, workspace, project)
     try:
-        return _one(rows, _PIPELINE_KEYS, named, "pipeline", f"project {project}")
+        return _require_one(_pipeline_ids(pipelines, name), name, "pipeline", f"project {project}")
     except ValidationFailed as error:
-        if named.isdecimal() and any(str(row["id"]) == named for row in rows):
-            error.hint = f"A text is a name. For the pipeline with this id write `id: {named}` in place of `name`."
+        if any(str(pipeline.id) == name for pipeline in pipelines):
+            error.hint = f"A text is a name. For the pipeline with this id write `id: {name}` in place of `name`."
         raise
 
 
 async def project_names(api: Api, workspace: str) -> list[str]:
-    """Return the name ids of all projects of the workspace that the token sees, sorted. Raises `ScopeGone` without the workspace."""
+    """Return the names of all projects of the workspace that the token sees, sorted. Raises `ScopeGone` without the workspace."""
 
     async def read() -> list[str]:
         try:
-            rows = await paged_list(api, workspace_path(workspace, "projects"), "projects", "name")
+            return sorted(project.name for project in await projects_of(api, workspace))
         except NotFound as error:
             raise ScopeGone(error.message, status=404, request=error.request, hint=GONE) from None
-        return sorted(str(row["name"]) for row in rows)
 
     return await once(api, f"projects/{workspace}", read)
 
 
 async def require_projects(api: Api, workspace: str, projects: Iterable[str], what: ResourceId) -> None:
-    """Raise `ScopeGone` unless every one of ``projects`` is there and to be seen."""
-    wanted = sorted({*projects})
-    known = await project_names(api, workspace) if wanted else []
-    for name in wanted:
-        if name not in known:
-            meant = difflib.get_close_matches(name, known, n=1)
-            raise ScopeGone(
-                f"{what}: there is no project '{name}' in workspace {workspace}, or the token does not see it",
-                hint=(f"Did you mean '{meant[0]}'? " if meant else "")
-                + "A project is named as in its URL; a renamed project has another name.",
-            )
-
-
-async def workspaces(api: Api) -> list[str]:
-    """Return the domains of all workspaces that the token sees, sorted."""
-    return sorted(str(item["domain"]) for item in await paged_list(api, "/workspaces", "workspaces", "domain"))
-
-
-async def pipelines_of(api: Api, workspace: str, project: str) -> list[Item]:
-    """Return all pipelines of a project."""
-    return await paged_list(api, workspace_path(workspace, "projects", project, "pipelines"), "pipelines", "id")
+    """Raise `ScopeGone` unless the token sees every one of ``projects``."""
+    expected = sorted({*projects})
+    known = await project_names(api, workspace) if expected else []
+    missing = next((name for name in expected if name not in known), None)
+    if missing is not None:
+        raise ScopeGone(
+            f"{what}: there is no project '{missing}' in workspace {workspace}, or the token cannot see it",
+            hint=did_you_mean(missing, known) + "A project is named as in its URL; a renamed project has another name.",
+        )
 
 
 @dataclass(slots=True)
-class _Pipelines:
+class _PipelineFinder:
     """Finds pipelines of one workspace; each project is read once."""
 
     api: Api
     workspace: str
-    read: dict[str, list[Item] | None] = field(default_factory=dict)
+    read: dict[str, list[BuddyPipeline] | None] = field(default_factory=dict)
     """Pipelines by project; None for a project that answers 404."""
     all_projects: list[str] | None = None
 
-    async def id_of(self, named: PipelineName) -> int:
-        """Return the id; raises `ValidationFailed` for no pipeline, for several, and for a declared project that is not there."""
-        places = named.places()
+    async def id_of(self, reference: PipelineName) -> int:
+        """Return the id; raises `ValidationFailed` if no pipeline or several match, and for a named project that does not exist."""
+        places = reference.places()
         for number, (project, name) in enumerate(places, 1):
-            rows = await self._rows(project, name)
-            known = rows is not None and any(row.get(key) == name for row in rows for key in _PIPELINE_KEYS)
-            if not known and number < len(places):
+            pipelines = await self._search(project, name)
+            ids = _pipeline_ids(pipelines or (), name)
+            if not ids and number < len(places):
                 continue
-            if rows is None:
+            if pipelines is None:
                 raise ValidationFailed(
-                    f"there is no project '{project}' in workspace {self.workspace}, or the token does not see it",
+                    f"there is no project '{project}' in workspace {self.workspace}, or the token cannot see it",
                     hint="Check the spelling; a renamed project has another name.",
                 )
-            place = f"project {project}" if project else f"workspace {self.workspace}"
-            return _one(rows, _PIPELINE_KEYS, name, "pipeline", place)
-        raise ValidationFailed(f"there is no pipeline '{named.text}' in workspace {self.workspace}")
+            return _require_one(ids, name, "pipeline", f"project {project}" if project else f"workspace {self.workspace}")
+        raise ValidationFailed(f"there is no pipeline '{reference.text}' in workspace {self.workspace}")
 
-    async def _rows(self, project: str, name: str) -> list[Item] | None:
+    async def _search(self, project: str, name: str) -> list[BuddyPipeline] | None:
         if project:
             return await self._of(project)
         if self.all_projects is None:
             self.all_projects = await project_names(self.api, self.workspace)
-        if len(self.all_projects) > MAX_PROJECTS:
+        projects = self.all_projects
+        if len(projects) > MAX_PROJECTS:
             raise ValidationFailed(
-                f"workspace {self.workspace} has {len(self.all_projects)} projects, and a pipeline without a project is looked for "
-                f"in {MAX_PROJECTS} at most",
+                f"workspace {self.workspace} has {len(projects)} projects; a pipeline without a project is searched for in "
+                f"{MAX_PROJECTS} at most",
                 hint=f"Name the project: {{project: PROJECT, name: {name}}}.",
             )
-        # A project that is listed and answers 404 was deleted meanwhile, or is not to be seen: nothing declares it.
-        return [row for one in self.all_projects for row in await self._of(one) or ()]
+        # A listed project that answers 404 was deleted meanwhile, or is hidden: nothing declares it.
+        return [pipeline for project in projects for pipeline in await self._of(project) or ()]
 
-    async def _of(self, project: str) -> list[Item] | None:
+    async def _of(self, project: str) -> list[BuddyPipeline] | None:
         if project not in self.read:
             try:
                 self.read[project] = await pipelines_of(self.api, self.workspace, project)
@@ -205,78 +210,80 @@ class _Pipelines:
         return self.read[project]
 
 
-async def _rows_of(api: Api, workspace: str, what: str) -> list[Item]:
-    return await once(api, f"{what}/{workspace}", lambda: paged_list(api, workspace_path(workspace, what), what, "id"))
+def _pipeline_ids(pipelines: Iterable[BuddyPipeline], name: str) -> list[int]:
+    """Return the ids of the pipelines with this name, else with this identifier; enabled pipelines come before disabled ones."""
+    matches = [pipeline for pipeline in pipelines if name in (pipeline.name, pipeline.identifier)]
+    matches = [pipeline for pipeline in matches if pipeline.name == name] or matches
+    return [pipeline.id for pipeline in matches if not pipeline.disabled] or [pipeline.id for pipeline in matches]
 
 
-def _member(members: Sequence[Item], named: str, place: str) -> int:
-    """Return the id of the one member with this e-mail address, in any case."""
-    if "@" not in named:
+def _require_one(ids: Iterable[int], name: str, what: str, place: str) -> int:
+    unique = sorted(set(ids))
+    if len(unique) == 1:
+        return unique[0]
+    if unique:
         raise ValidationFailed(
-            f"the user '{named}' in {place} is given by a display name, which anyone can choose",
-            hint="Give the e-mail address (`email`) or the id (`id`) of the user.",
+            f"{len(unique)} {what}s in {place} are called '{name}' (ids {', '.join(map(str, unique[:_SHOWN]))})",
+            hint="Give the id" + (", or the project as PROJECT/NAME." if what == "pipeline" else "."),
         )
-    ids = sorted({int(row["id"]) for row in members if str(row.get("email") or "").casefold() == named.casefold()})
-    if len(ids) == 1:
-        return ids[0]
-    if ids:
-        raise ValidationFailed(
-            f"{len(ids)} members in {place} have the e-mail address '{named}' (ids {', '.join(map(str, ids[:5]))})",
-            hint="Give the id.",
-        )
-    shown = any(row.get("email") for row in members)
-    raise ValidationFailed(
-        f"there is no member with the e-mail address '{named}' in {place}",
-        hint="Check the spelling, or give the id."
-        if shown
-        else "The token sees no e-mail addresses: grant it MEMBER_EMAIL, or give the id.",
-    )
-
-
-def _one(rows: Iterable[Item], keys: Sequence[str], name: str, what: str, place: str) -> int:
-    """The first key that finds anything decides."""
-    rows = list(rows)
-    for key in keys:
-        found = [row for row in rows if row.get(key) == name]
-        found = [row for row in found if row.get("disabled") is not True] or found  # of pipelines the one that runs is meant
-        ids = sorted({int(row["id"]) for row in found})
-        if len(ids) == 1:
-            return ids[0]
-        if ids:
-            raise ValidationFailed(
-                f"{len(ids)} {what}s in {place} are called '{name}' (ids {', '.join(map(str, ids[:5]))})",
-                hint="Give the id" + (", or the project as PROJECT/NAME." if what == "pipeline" else "."),
-            )
     raise ValidationFailed(
         f"there is no {what} '{name}' in {place}", hint="Check the spelling, and that the token sees it; or give the id."
     )
 
 
+def _member_id(members: Sequence[BuddyMember], email: str, place: str) -> int:
+    """Return the id of the one member with this e-mail address, ignoring case."""
+    if "@" not in email:
+        raise ValidationFailed(
+            f"the user '{email}' in {place} is given by a display name, which anyone can choose",
+            hint="Give the e-mail address (`email`) or the id (`id`) of the user.",
+        )
+    ids = sorted({member.id for member in members if (member.email or "").casefold() == email.casefold()})
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise ValidationFailed(
+            f"{len(ids)} members in {place} have the e-mail address '{email}' (ids {', '.join(map(str, ids[:_SHOWN]))})",
+            hint="Give the id.",
+        )
+    raise ValidationFailed(
+        f"there is no member with the e-mail address '{email}' in {place}",
+        hint="Check the spelling, or give the id."
+        if any(member.email for member in members)
+        else "The token sees no e-mail addresses: grant it MEMBER_EMAIL, or give the id.",
+    )
+
+
 def _names(entries: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(sorted({name_of(one) for one in entries if id_of(one) is None}))
+    return tuple(sorted({name_of(entry) for entry in entries if id_of(entry) is None}))
+
+
+# targets
 
 
 async def matched(api: Api, resource: Resource) -> JsonObject:
-    """Return ``{"projects": […]}`` or ``{"workspaces": […]}``, empty without a pattern; raises `ValidationFailed` if none matches."""
-    target = resource.spec.get("resource") or {}
-    pattern = str(target.get("match") or "")
-    if not pattern:
+    """Return ``{"projects": […]}`` or ``{"workspaces": […]}`` for ``resource.match``; empty without a pattern.
+
+    Raises `ValidationFailed` if nothing matches.
+    """
+    target = target_of(resource, "workspace")
+    if not target.match:
         return {}
-    if target.get("type") == "workspace":
-        what, known = "workspaces", await workspaces(api)
+    if target.type == "workspace":
+        what, known = "workspaces", [workspace.domain for workspace in await workspaces_of(api)]
     else:
         what, known = "projects", await project_names(api, required_workspace(resource, "", api.connection.account))
-    found = [name for name in known if fnmatchcase(name, pattern)]
-    if not found:
+    names = matching(target.match, known)
+    if not names:
         raise ValidationFailed(
-            f"{resource.id}: none of the {what} that the token sees matches '{pattern}'",
-            hint="Mend `resource.match`; nothing is made, since a webhook without projects gets all events.",
+            f"{resource.id}: none of the {what} that the token sees matches '{target.match}'",
+            hint="Fix `resource.match`; nothing is created, since a webhook without projects receives all events.",
         )
-    return {what: found}
+    return {what: names}
 
 
 def required_workspace(resource: Resource, named: str, account: str) -> str:
-    """Return ``named``, else the workspace in the integration's URL; raises `ValidationFailed` without any."""
+    """Return ``named``, else the workspace in the integration's URL; raises `ValidationFailed` without either."""
     if not (named or account):
         raise ValidationFailed(
             f"{resource.id}: no workspace is named",

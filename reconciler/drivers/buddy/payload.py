@@ -1,7 +1,7 @@
-"""What a webhook's payload says: which event it is, what it is about and when; and one made of what the API shows. Pure.
+"""A webhook's payload: which event it is, its execution and its time; and payloads built from the API. Pure.
 
-The payload is documented by a sample only: workspace, invoker, project, ``current_date``, and an execution or what was pushed.
-No field is documented to name the event. So it is named by what happened; a run that ended well or badly has two names.
+The payload is documented by a sample only: workspace, invoker, project, ``current_date``, and an execution or the pushed commits. No
+field is documented to name the event, so it is named by what happened; a run that succeeded or failed has two names.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.drivers.buddy.api import ENDED, epoch_of
+from reconciler.drivers.buddy.api import ENDED, BuddyExecution, epoch_of, word_of
 from reconciler.drivers.buddy.spec import EVENTS
-from reconciler.model.values import JsonObject
+from reconciler.drivers.wire import matches
+from reconciler.model.values import JsonObject, JsonValue
 
 STARTED, FINISHED, PUSH = "EXECUTION_STARTED", "EXECUTION_FINISHED", "PUSH"
 _BY_STATUS = {"SUCCESSFUL": "EXECUTION_SUCCESSFUL", "FAILED": "EXECUTION_FAILED"}
@@ -22,84 +23,68 @@ _SHOWN = (
     "id", "url", "html_url", "status", "start_date", "finish_date", "triggeredOn", "triggered_on", "priority", "refresh",
     "clear_cache", "comment", "environment", "branch", "tag", "pull_request", "from_revision", "to_revision", "creator", "pipeline",
 )  # fmt: skip
-"""What a payload made of an API answer takes from it: no variables, no logs."""
+"""Fields that a payload built from an API answer takes: no variables, no logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionEvent:
-    """What happened: ``types`` are its names, the likeliest first; ``identity`` is empty where nothing tells one from another."""
+    """An event: ``types`` are its names, the likeliest first; ``identity`` is empty if nothing tells two of them apart."""
 
     types: tuple[str, ...]
     identity: str
     at: float | None
 
 
-def occasion_of(payload: Mapping[str, Any]) -> ExecutionEvent | None:
-    """Return what ``payload`` tells; None where it tells neither of an execution nor of a push."""
-    named = next((str(payload[key]).upper() for key in _NAMING if isinstance(payload.get(key), str)), "")
+def event_of(payload: Mapping[str, Any]) -> ExecutionEvent | None:
+    """Return the event of ``payload``; None if it is about neither an execution nor a push."""
+    named = next((word for word in (word_of(payload.get(key)) for key in _NAMING) if word), "")
     named = named if named in EVENTS else ""
-    execution = payload.get("execution")
-    told_at = epoch_of(payload.get("current_date"))
-    if isinstance(execution, Mapping) and named != PUSH:
-        found = _of_execution(execution, named, told_at)
-        if found is not None:
-            return found
-    if named == PUSH or (execution is None and any(payload.get(key) is not None for key in _PUSHED)):
-        return ExecutionEvent((PUSH,), "", told_at)
+    sent_at = epoch_of(payload.get("current_date"))
+    execution = matches(payload.get("execution"), BuddyExecution)
+    if execution is not None and named != PUSH:
+        return _of_execution(execution, named, sent_at)
+    if named == PUSH or (payload.get("execution") is None and any(payload.get(key) is not None for key in _PUSHED)):
+        return ExecutionEvent((PUSH,), "", sent_at)
     return None
 
 
-def _of_execution(execution: Mapping[str, Any], named: str, told_at: float | None) -> ExecutionEvent | None:
-    number = execution_id(execution)
-    if not number:
-        return None
-    status = str(execution.get("status") or "").upper()
-    ended = named != STARTED if named else (status in ENDED or (not status and execution.get("finish_date") is not None))
-    at = epoch_of(execution.get("finish_date" if ended else "start_date"))
-    names = (FINISHED, *(_BY_STATUS[one] for one in (status,) if one in _BY_STATUS)) if ended else (STARTED,)
+def _of_execution(execution: BuddyExecution, named: str, sent_at: float | None) -> ExecutionEvent:
+    status = word_of(execution.status)
+    ended = named != STARTED if named else (status in ENDED or (not status and execution.finish_date is not None))
+    at = epoch_of(execution.finish_date if ended else execution.start_date)
+    at = at if at is not None else sent_at  # only its time tells a retry from the run that it repeats
+    names = tuple(name for name in (FINISHED, _BY_STATUS.get(status, "")) if name) if ended else (STARTED,)
     types = (named, *(name for name in names if name != named)) if named else names
-    at = at if at is not None else told_at  # a retry is told from what it repeats by its time alone
-    return ExecutionEvent(types, identity_of(number, ended=ended, at=at), at)
+    return ExecutionEvent(types, _identity(execution, ended=ended, at=at), at)
 
 
-def identity_of(execution: str, *, ended: bool, at: float | None) -> str:
-    """Return what tells one occasion from another: a retry is the same execution, and ends at another time."""
-    return f"execution:{execution}:{'finished' if ended else 'started'}" + (f":{int(at)}" if at is not None else "")
+def _identity(execution: BuddyExecution, *, ended: bool, at: float | None) -> str:
+    """Return the identity of an event: a retry is the same execution, and ends at another time."""
+    return f"execution:{execution.number}:{'finished' if ended else 'started'}" + (f":{int(at)}" if at is not None else "")
 
 
-def execution_id(execution: Mapping[str, Any]) -> str:
-    """Return the number of an execution as text; empty without one."""
-    value = execution.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else ""
-
-
-def occasions_of(execution: Mapping[str, Any], wanted: Collection[str]) -> list[ExecutionEvent]:
-    """Return what a source that asks for ``wanted`` should have been told of ``execution``, with the names it asked for."""
-    number, status = execution_id(execution), str(execution.get("status") or "").upper()
-    found: list[ExecutionEvent] = []
-    if not number:
-        return found
-    started, finished = (epoch_of(execution.get(key)) for key in ("start_date", "finish_date"))
-    if started is not None and STARTED in wanted:
-        found.append(ExecutionEvent((STARTED,), identity_of(number, ended=False, at=started), started))
-    types = tuple(name for name in (FINISHED, _BY_STATUS.get(status, "")) if name in wanted)
+def events_of(execution: BuddyExecution, requested: Collection[str]) -> list[ExecutionEvent]:
+    """Return the events of ``execution`` that a source with the ``requested`` event types should have received."""
+    events: list[ExecutionEvent] = []
+    status = word_of(execution.status)
+    started, finished = epoch_of(execution.start_date), epoch_of(execution.finish_date)
+    if started is not None and STARTED in requested:
+        events.append(ExecutionEvent((STARTED,), _identity(execution, ended=False, at=started), started))
+    types = tuple(name for name in (FINISHED, _BY_STATUS.get(status, "")) if name in requested)
     if status in ENDED and finished is not None and types:
-        found.append(ExecutionEvent(types, identity_of(number, ended=True, at=finished), finished))
-    return found
+        events.append(ExecutionEvent(types, _identity(execution, ended=True, at=finished), finished))
+    return events
 
 
-def payload_of(detail: JsonObject, execution: Mapping[str, Any]) -> JsonObject:
-    """Return the payload that a webhook would have brought; what the API does not tell is null."""
-    workspace, project = detail["workspace"], detail["project"]
+def payload_of(detail: JsonObject, execution: Mapping[str, JsonValue]) -> JsonObject:
+    """Return the payload that a webhook would have brought; what the API does not show is null."""
     shown = {key: execution.get(key) for key in _SHOWN}
-    if not isinstance(shown["pipeline"], Mapping):
+    if matches(shown["pipeline"], dict) is None:
         shown["pipeline"] = {"id": detail["pipeline"], "name": detail.get("pipeline_name")}
     return {
-        "workspace": {**dict.fromkeys(("url", "html_url", "id", "name")), "domain": workspace},
+        "workspace": {**dict.fromkeys(("url", "html_url", "id", "name")), "domain": detail["workspace"]},
         "invoker": execution.get("creator"),
-        "project": {**dict.fromkeys(("url", "html_url", "display_name", "status")), "name": project},
+        "project": {**dict.fromkeys(("url", "html_url", "display_name", "status")), "name": detail["project"]},
         "current_date": execution.get("finish_date") or execution.get("start_date"),
         "execution": shown,
     }

@@ -1,27 +1,55 @@
 """``buddy/webhook``: a workspace's outbound webhook, with our marker in the target's path.
 
-Its key is shown in clear by the provider and travels inside each payload as a bearer. It is dropped here, before anything
-could store it; that somebody changed it at the provider shows up as refused deliveries, not as a difference.
+The provider shows its key in clear, and sends it inside each payload as a bearer. It is dropped here, before anything could store
+it; a key that was changed at the provider shows up as refused deliveries, not as a difference.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from reconciler.drivers.base import Api, Write
-from reconciler.drivers.buddy.api import all_shown, completed, whole_list, workspace_of, workspace_path, written
-from reconciler.drivers.common import only_shown
-from reconciler.model.errors import NotFound, PermissionDenied
-from reconciler.model.objects import Container, ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
-from reconciler.model.values import ExternalId, JsonObject, Uid
+from reconciler.drivers.buddy.api import Key, complete, delete_item, whole_list, workspace_of, workspace_path
+from reconciler.drivers.common import decode_write, hook_marker, only_shown
+from reconciler.drivers.wire import matches
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.values import ExternalId, JsonObject, JsonValue
 
 WEBHOOK = "buddy/webhook"
 KEY_POINTER = "/secret_key"
-_MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})/?\Z")
 _COMPLETE = ("target_url", "events", "projects", "secret_key")
+
+
+class _WebhookProject(msgspec.Struct, frozen=True):
+    name: str | None = None
+
+
+class BuddyWebhook(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A webhook; a field that is left out is unknown, a null field is empty."""
+
+    id: Key
+    target_url: str | UnsetType | None = UNSET
+    events: list[str] | UnsetType | None = UNSET
+    projects: list[_WebhookProject | str] | UnsetType | None = UNSET
+    secret_key: str | UnsetType | None = UNSET
+    html_url: str | None = None
+    requests: JsonValue = None
+
+
+class _Webhooks(msgspec.Struct, frozen=True):
+    items: list[BuddyWebhook] = msgspec.field(name="webhooks")
+
+
+class _WebhookRequest(msgspec.Struct, frozen=True):
+    """A delivery; its body holds the key and is not read."""
+
+    post_date: str | None = None
+    response_status: int | str | None = None
 
 
 class WebhookType:
@@ -31,11 +59,11 @@ class WebhookType:
     write_only_fixed = False
 
     def normalize(self, attributes: JsonObject) -> JsonObject:
-        """Events and projects are sets. No projects means all of them, so that the list is always there."""
+        """Events and projects are sets. No projects means all of them, so the list is always present."""
         return {
-            "target_url": str(attributes.get("target_url") or ""),
-            "events": sorted({*map(str, _list(attributes.get("events")))}),
-            "projects": sorted({_project(one) for one in _list(attributes.get("projects"))}),
+            "target_url": attributes.get("target_url") or "",
+            "events": sorted(set(attributes.get("events") or ())),
+            "projects": sorted(set(attributes.get("projects") or ())),
         }
 
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
@@ -48,89 +76,66 @@ class WebhookType:
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
         """Return every webhook of the workspace; what the list only sums up is read on its own."""
         path = workspace_path(scope.key, "webhooks")
-        full = await completed(api, path, await whole_list(api, path, "webhooks", "id"), "id", _COMPLETE)
-        return Observed(scope, all_shown(full, self.show, path))
+        hooks = await complete(api, path, await whole_list(api, path, _Webhooks), lambda hook: hook.id, _COMPLETE)
+        return Observed(scope, tuple(map(self.show, hooks)))
 
     async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
         """Return the workspace: its id stays, its domain may change."""
         return await workspace_of(api, scope, known)
 
     async def create(self, api: Api, write: Write) -> ObservedObject:
-        """Create it. The provider takes any number with one target: ours is found again by its marker."""
+        """Create it. The provider accepts any number with one target: ours is found again by its marker."""
         path = workspace_path(write.desired.scope.key, "webhooks")
-        return written(await api.request("POST", path, json=_body(write)), "id", f"POST {path}", self.show)
+        return self.show(decode_write(await api.request("POST", path, json=_body(write)), BuddyWebhook, f"POST {path}"))
 
     async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
         """Send all of it: a list of projects that is left out could widen to every project."""
         path = workspace_path(write.desired.scope.key, "webhooks")
         response = await api.request("PATCH", f"{path}/{quote(external_id, safe='')}", json=_body(write))
-        return written(response, "id", f"PATCH {path}", self.show)
+        return self.show(decode_write(response, BuddyWebhook, f"PATCH {path}"))
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
-        """Delete it; a 404 is success only when the workspace's list is there without it."""
-        path = workspace_path(scope.key, "webhooks")
-        try:
-            await api.request("DELETE", f"{path}/{quote(external_id, safe='')}")
-        except NotFound:
-            if any(str(item["id"]) == external_id for item in await whole_list(api, path, "webhooks", "id")):
-                raise PermissionDenied(
-                    f"DELETE {path}: answered 404, and it is still listed",
-                    status=404,
-                    request=f"DELETE {path}",
-                    hint="Grant the token WEBHOOK_MANAGE; its owner must administer the workspace.",
-                ) from None
+        """Delete it; a 404 is success only if the workspace's list exists without it."""
+        hint = "Grant the token WEBHOOK_MANAGE; its owner must administer the workspace."
+        await delete_item(api, workspace_path(scope.key, "webhooks"), external_id, _Webhooks, lambda hook: hook.id, hint=hint)
 
-    def show(self, item: Mapping[str, Any]) -> ObservedObject:
-        """Return the provider's object as it is compared, without its key; health is its latest delivery."""
-        attributes = only_shown(self.normalize(item), item)
-        target = str(item.get("target_url") or "")
-        present = None if "secret_key" not in item else frozenset({KEY_POINTER} if item["secret_key"] else ())
+    def show(self, hook: BuddyWebhook) -> ObservedObject:
+        """Return the provider's object in the form that is compared, without its key; health is its latest delivery."""
+        shown: JsonObject = msgspec.to_builtins(hook)
+        if hook.projects is not UNSET:
+            shown = {**shown, "projects": [_name_of(project) for project in hook.projects or ()]}
+        target = hook.target_url or ""
+        present = None if hook.secret_key is UNSET else frozenset({KEY_POINTER} if hook.secret_key else ())
         return ObservedObject(
-            ExternalId(str(item["id"])),
-            attributes,
+            ExternalId(str(hook.id)),
+            only_shown(self.normalize(shown), shown),
             target,
-            marker_of(target),
-            url=str(item.get("html_url") or ""),
+            hook_marker(target),
+            url=hook.html_url or "",
             present_write_only=present,
-            health=_health(item.get("requests")),
+            health=_health(hook.requests),
         )
 
 
-def marker_of(url: str) -> Marker | None:
-    """Return the marker in the path of a target; its host and query do not matter."""
-    try:
-        found = _MARKER.search(urlsplit(url).path)
-    except ValueError:
-        return None
-    return Marker(found["owner"], Uid(found["uid"])) if found else None
-
-
 def _body(write: Write) -> JsonObject:
-    wanted = write.attributes
+    attributes = write.attributes
     return {
-        "target_url": wanted["target_url"],
-        "events": list(wanted["events"]),
-        "projects": list(wanted["projects"]),
+        "target_url": attributes["target_url"],
+        "events": list(attributes["events"]),
+        "projects": list(attributes["projects"]),
         "secret_key": write.secrets[KEY_POINTER].reveal(),
     }
 
 
-def _list(value: Any) -> list[Any] | tuple[Any, ...]:
-    """Null is empty; what is no list raises `TypeError`: a text must not be read letter by letter."""
-    if value is not None and not isinstance(value, list | tuple):
-        raise TypeError("a list is wanted")
-    return value or ()
-
-
-def _project(value: Any) -> str:
+def _name_of(project: _WebhookProject | str) -> str:
     """Projects are sent by name, and shown as objects."""
-    return str(value.get("name", "")) if isinstance(value, Mapping) else str(value)
+    return project if isinstance(project, str) else project.name or ""
 
 
 def _health(requests: Any) -> Mapping[str, str]:
-    """Return status and time of the latest of the last 20 deliveries; their bodies hold the key and are not looked at."""
-    rows = [row for row in requests if isinstance(row, Mapping)] if isinstance(requests, list) else []
+    """Return status and time of the latest of the last 20 deliveries."""
+    rows = matches(requests, list[_WebhookRequest])
     if not rows:
         return {}
-    latest = max(rows, key=lambda row: str(row.get("post_date") or ""))
-    return {"last_response": str(latest.get("response_status") or "none"), "last_delivery": str(latest.get("post_date") or "")}
+    latest = max(rows, key=lambda row: row.post_date or "")
+    return {"last_response": str(latest.response_status or "none"), "last_delivery": latest.post_date or ""}

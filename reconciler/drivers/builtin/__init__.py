@@ -1,4 +1,4 @@
-"""What needs no account anywhere: webhooks of one's own, requests to any allowed host, and stages that run nothing."""
+"""Features without an account: signed webhooks, requests to any allowed host, and stages that run nothing."""
 
 from reconciler.drivers.builtin.driver import WebDriver, driver
 from reconciler.drivers.builtin.executor import connection_to

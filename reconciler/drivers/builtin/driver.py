@@ -1,4 +1,4 @@
-"""The driver of what needs no Integration: requests to any host that ``network.allow`` names, without a credential of ours."""
+"""The driver that needs no Integration: requests to any host in ``network.allow``, without a credential of ours."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from reconciler.model.values import JsonObject
 
 
 class NoCredential:
-    """Implements `reconciler.drivers.base.Authenticator`: a spec's own headers are all there is."""
+    """Implements `reconciler.drivers.base.Authenticator`: only the headers in the spec are sent."""
 
     async def authorize(self, headers: dict[str, str]) -> None:
         """Add nothing."""
 
     async def refresh(self) -> bool:
-        """There is nothing to refresh."""
+        """Return False: there is nothing to refresh."""
         return False
 
 
 class WebDriver:
-    """Implements `reconciler.drivers.base.Driver`. No Integration has this type, so that nothing is declared, checked or compiled.
+    """Implements `reconciler.drivers.base.Driver`. No Integration has this type, so nothing is declared, checked or compiled.
 
-    ``evaluate`` evaluates the conditions of ``poll``; without it, an execution that has a ``poll`` is not started. ``hosts`` may
-    be called besides those of ``network.allow``: the issuer of a provider's job tokens.
+    ``evaluate`` evaluates the conditions of ``poll``; without it, an execution with a ``poll`` is not started. ``hosts`` are allowed
+    in addition to ``network.allow``: the issuer of a provider's job tokens.
     """
 
     provider = PROVIDER
@@ -52,15 +52,15 @@ class WebDriver:
 
     def __init__(self, evaluate: Evaluate | None = None, *, hosts: tuple[str, ...] = ()) -> None:
         self.hosts = hosts
-        found: tuple[Executor, ...] = (HttpExecutor(evaluate), NoopExecutor())
-        self.executors: Mapping[str, Executor] = MappingProxyType({one.type: one for one in found})
+        executors: tuple[Executor, ...] = (HttpExecutor(evaluate), NoopExecutor())
+        self.executors: Mapping[str, Executor] = MappingProxyType({executor.type: executor for executor in executors})
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Raise `ReconcilerError`: `connection_to` makes this driver's connections."""
         _never()
 
     def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
-        """Return the one that adds nothing."""
+        """Return an authenticator that adds nothing."""
         return NoCredential()
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:

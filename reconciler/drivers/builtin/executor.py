@@ -1,7 +1,8 @@
-"""The executor ``http``: one request, and where the work goes on after its answer, questions until a condition holds.
+"""The executors ``http`` and ``noop``, and URLs from manifests.
 
-A request carries the execution's id as ``Idempotency-Key`` and ``X-Reconciler-Execution``, so that its receiver can tell two
-tries of one execution from two executions. Nothing here can: whether a request was received is not to be found out afterwards.
+``http`` sends one request and, if the work continues after the answer, polls until a condition holds. A request carries the
+execution's id as ``Idempotency-Key`` and ``X-Reconciler-Execution``, so that the receiver can recognize a retry of one execution. We
+cannot: there is no way to find out later whether a request was received.
 """
 
 from __future__ import annotations
@@ -14,37 +15,39 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse, Connection
-from reconciler.drivers.common import NoJobToken
+from reconciler.drivers.common import NoEvents, NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
+from reconciler.drivers.wire import matches
 from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.executions import UNSETTABLE_HEADERS, LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
-from reconciler.model.values import DEEPEST, JsonObject, text_of, too_deep
+from reconciler.model.values import DEEPEST, JsonObject, JsonValue, text_of, too_deep
 
 Evaluate = Callable[[str, Any], Awaitable[bool]]
-"""(condition, JSON answer) → whether it holds. Raises `ValueError` with the reason where it cannot be told of this answer."""
+"""(condition, JSON answer) → whether it holds. Raises `ValueError` with the reason if it cannot be evaluated on this answer."""
 
 POLL_S = 15.0
 MAX_OUTPUTS = 64 << 10
-"""Bytes of JSON that an answer may hand on."""
+"""Bytes of JSON that an answer may give as outputs."""
 MAX_TRIES = 5
-"""How often a start that the server asked to send again, or that may be sent twice, is sent again before it has failed."""
+"""How often a start is retried, if the server asks for it or the method is idempotent, before it counts as failed."""
 _ANY_STATUS = frozenset(range(100, 1000))
-"""Every answer is an answer: what it means is up to the response policy, and not to the table of errors."""
+"""The response policy decides what a status means, not the shared table of errors."""
 
 
-class HttpExecutor(NoJobToken):
+class HttpExecutor(NoJobToken, NoEvents):
     """Implements `reconciler.drivers.base.Executor`; its client is bound to the origin of ``url`` (`connection_to`).
 
-    An answer whose status the response policy does not name is a run that failed: when it is sent again is up to the stage's
-    ``retry``. But 429 and 503 with a ``Retry-After`` say that nothing was done, and a method that may be sent twice may be sent
-    again after any failure of the server: these are sent again `MAX_TRIES` times, with growing pauses. Bodies are not kept: of an
-    answer only its status and, if it is a JSON object, its ``outputs``. A run's URL, the query left out, is stored and shown:
-    secrets belong into headers, the payload or the query, not into the path. ``poll.url`` has to be on the same origin as ``url``.
+    An answer whose status the response policy does not name is a failed run; the stage's ``retry`` decides about another. But 429
+    and 503 with a ``Retry-After`` mean that nothing was done, and an idempotent method may be sent again after any server failure:
+    these are retried `MAX_TRIES` times with back-off. Bodies are not kept: only the answer's status and, if it is a JSON object, its
+    ``outputs``. A run's URL is stored and shown without the query: secrets belong in headers, the payload or the query, not in the
+    path. ``poll.url`` must be on the same origin as ``url``.
     """
 
     type = "http"
@@ -57,14 +60,14 @@ class HttpExecutor(NoJobToken):
         self._evaluate = evaluate
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """There is no integration to ask permissions of."""
+        """Return none: there is no integration."""
         return {}
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
-        """Send the request and return the run that its answer makes; over at once unless there is a ``poll``.
+        """Send the request and return its run, finished at once unless there is a ``poll``.
 
-        It is sent once; the client repeats a GET that fails on its way. Raises `ValidationFailed` for what cannot be sent,
-        `RateLimited` and `ProviderUnavailable` for an answer that asks to send it again, typed errors where there was none.
+        It is sent once; the client retries a GET that fails in transit. Raises `ValidationFailed` for an invalid request,
+        `RateLimited` and `ProviderUnavailable` if it is to be sent again, and other typed errors if there was no answer.
         """
         request = request_of(api, intent)
         if request.poll is not None:
@@ -74,10 +77,10 @@ class HttpExecutor(NoJobToken):
         duration_ms = round((time.monotonic() - began) * 1000)
         passed = answer.status in request.passing
         if not passed and intent.tries < MAX_TRIES:
-            _raise_if_to_be_sent_again(request, answer)
+            _raise_if_retryable(request, answer)
         outputs, message = _outputs(_json(answer.content))
         if not passed:
-            message = f"{request.name} was answered {answer.status}, and that does not pass"
+            message = f"{request.name} was answered {answer.status}, which does not pass"
         detail = {
             "origin": api.connection.api_url,
             "method": request.method,
@@ -90,18 +93,18 @@ class HttpExecutor(NoJobToken):
         return Run(intent.correlation, request.shown, detail=detail)
 
     async def find(self, api: Api, intent: RunIntent) -> Run | None:
-        """Return None for a method that may be sent twice (GET, PUT, DELETE); raise `Ambiguous` for any other."""
+        """Return None for an idempotent method (GET, PUT, DELETE); raise `Ambiguous` for any other."""
         if method_of(intent) in IDEMPOTENT:
             return None
         raise Ambiguous(
-            f"the {method_of(intent)} request may have been made, and there is nothing to tell by",
-            hint="Look at the service that it goes to; run the item again if nothing happened there.",
+            f"the {method_of(intent)} request may have been received: its outcome is unknown",
+            hint="Check the service that receives it; run the item again if nothing happened there.",
         )
 
     async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:
-        """Return how the request ended or, while that is open, what ``poll.url`` says now.
+        """Return how the request ended or, until then, the state at ``poll.url``.
 
-        A condition that cannot be told of the answer (a field that is not there yet) does not hold; if both hold, it failed.
+        A condition that cannot be evaluated (a field is still missing) does not hold; if both conditions hold, the run failed.
         """
         request = None if run.detail["done"] else request_of(api, intent)
         if request is None or request.poll is None:
@@ -114,59 +117,51 @@ class HttpExecutor(NoJobToken):
         return _finished(_ended(run, answer, passed=not failed))
 
     async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
-        """There is nothing to tell anybody: no place is known where work that goes on could be ended."""
+        """Do nothing: there is no endpoint to cancel the work."""
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return what was asked and how it was answered; there will be no more."""
+        """Return the request and its answer; there will be no more lines."""
         detail = run.detail
         lines = (f"{detail.get('method')} {run.url}", f"{detail.get('status')} after {detail.get('duration_ms')} ms")
         seen = int(cursor) if cursor.isdecimal() else 0
         return LogLines(lines[seen:], str(len(lines)), complete=True)
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
-        """No event is about it."""
-        return ""
-
-    def attempt_of(self, event_type: str, payload: Any) -> int:
-        """No event is about it."""
-        return 0
-
     def _evaluator(self) -> Evaluate:
         if self._evaluate is None:
-            raise ReconcilerError("this executor was made without a way to evaluate conditions", code="RC9001")
+            raise ReconcilerError("this executor cannot evaluate conditions", code="RC9001")
         return self._evaluate
 
     async def _holds(self, name: str, condition: str, answer: Any) -> tuple[bool, str]:
-        """Return whether ``condition`` holds, and why that cannot be told; its text is not repeated: values were put into it."""
+        """Return whether ``condition`` holds, and why it cannot be evaluated. Its text may hold secret values and is not repeated."""
         if not condition:
             return False, ""
         try:
             return await self._evaluator()(condition, answer), ""
         except ValueError as error:
-            return False, f"`{name}` cannot be told of the answer: {error}"[:400]
+            return False, f"`{name}` cannot be evaluated on the answer: {error}"[:400]
 
 
-def _raise_if_to_be_sent_again(request: HttpRequest, answer: ApiResponse) -> None:
-    """Raise if the answer proves that nothing was done, or if it does not matter whether anything was."""
+def _raise_if_retryable(request: HttpRequest, answer: ApiResponse) -> None:
+    """Raise if the answer proves that nothing was done, or if the method is idempotent and the failure may pass."""
     status, headers = answer.status, answer.headers
-    there = date_of(headers) or time.time()
-    until = retry_after(headers, there)
-    told = status in {429, 503} and until is not None
-    if not told and not (request.method in IDEMPOTENT and (status >= 500 or status in {408, 425, 429})):
+    server_time = date_of(headers) or time.time()
+    until = retry_after(headers, server_time)
+    refused = status in {429, 503} and until is not None
+    if not refused and not (request.method in IDEMPOTENT and (status >= 500 or status in {408, 425, 429})):
         return
     error = RateLimited if status == 429 else ProviderUnavailable
-    at = None if until is None else time.time() + until - there
-    raise error(f"{request.name} was answered {status}: it is sent again", status=status, request=request.name, retry_at=at)
+    at = None if until is None else time.time() + until - server_time
+    raise error(f"{request.name} was answered {status}: it is retried", status=status, request=request.name, retry_at=at)
 
 
 def _ended(run: Run, answer: Any, *, passed: bool) -> Run:
-    """Return the run with the end that an answer told."""
+    """Return the run with its end as ``answer`` gives it."""
     outputs, message = _outputs(answer)
-    word = "successWhen" if passed else "failureWhen"
-    told = (message or str(run.detail["message"])) if passed else "`failureWhen` holds"
+    condition = "successWhen" if passed else "failureWhen"
+    message = (message or str(run.detail["message"])) if passed else "`failureWhen` holds"
     merged = {**run.detail["outputs"], **outputs}
     return dataclasses.replace(
-        run, detail={**run.detail, "done": True, **_end(passed=passed, conclusion=word, message=told, outputs=merged)}
+        run, detail={**run.detail, "done": True, **_end(passed=passed, conclusion=condition, message=message, outputs=merged)}
     )
 
 
@@ -187,11 +182,16 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _outputs(answer: Any) -> tuple[JsonObject, str]:
-    """Return what an answer hands on, and what is wrong with it."""
-    outputs = answer.get("outputs") if isinstance(answer, Mapping) else None
-    if not isinstance(outputs, Mapping):
+class _Answer(msgspec.Struct, frozen=True):
+    outputs: dict[str, JsonValue]
+
+
+def _outputs(answer: JsonValue) -> tuple[JsonObject, str]:
+    """Return the outputs in an answer, and why they were left out."""
+    parsed = matches(answer, _Answer)
+    if parsed is None:
         return {}, ""
+    outputs = parsed.outputs
     if too_deep(outputs):
         return {}, f"the outputs were left out: they are nested deeper than {DEEPEST} levels"
     if len(orjson.dumps(outputs)) > MAX_OUTPUTS:
@@ -200,7 +200,7 @@ def _outputs(answer: Any) -> tuple[JsonObject, str]:
 
 
 IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
-"""Methods that, sent twice, intend what they intend sent once (RFC 9110 §9.2.2)."""
+"""Idempotent methods (RFC 9110 §9.2.2)."""
 SUCCESSFUL = frozenset(range(200, 300))
 _BODILESS = frozenset({"GET", "DELETE"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -208,7 +208,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What is asked until one of the conditions holds."""
+    """A request that is repeated until one of the conditions holds."""
 
     path: str
     success_when: str
@@ -224,7 +224,7 @@ class HttpRequest:
     path: str
     """Path and query."""
     shown: str
-    """The URL as it may be stored."""
+    """The URL without its query, as it is stored and shown."""
     headers: Mapping[str, str]
     payload: JsonObject | None
     passing: frozenset[int]
@@ -232,12 +232,12 @@ class HttpRequest:
 
     @property
     def name(self) -> str:
-        """What messages call it: method and path."""
+        """Method and path, for messages."""
         return f"{self.method} {self.path.partition('?')[0]}"
 
 
 def request_of(api: Api, intent: RunIntent) -> HttpRequest:
-    """Return the request of ``intent``; raises `ValidationFailed` for one that cannot be sent as it stands."""
+    """Return the request of ``intent``; raises `ValidationFailed` for an invalid one."""
     spec = intent.spec
     url, method = str(spec.get("url") or ""), method_of(intent)
     path = _path(api, url, "url")
@@ -248,7 +248,7 @@ def request_of(api: Api, intent: RunIntent) -> HttpRequest:
 
 
 def method_of(intent: RunIntent) -> str:
-    """Return the method: POST unless the spec has another."""
+    """Return the method; the default is POST."""
     return str(intent.spec.get("method", "POST"))
 
 
@@ -264,27 +264,25 @@ def _path(api: Api, url: str, name: str) -> str:
     if origin_of(url) != api.connection.api_url:
         raise ValidationFailed(
             f"`{name}` is not on {api.connection.api_url}",
-            hint="One execution talks to one scheme, host and port: that of `url`.",
+            hint="One execution uses one scheme, host and port: those of `url`.",
         )
     return path_of(url)
 
 
 def _headers(intent: RunIntent) -> dict[str, str]:
-    """Return the spec's headers, except those that are ours to set, and the execution's id under both its names."""
-    found: dict[str, str] = {}
+    """Return the spec's headers, except reserved ones, and the execution's id under both its names."""
+    headers: dict[str, str] = {}
     for name, value in (intent.spec.get("headers") or {}).items():
         text = text_of(value)
         if not _NAME.fullmatch(name) or not text.isascii() or not text.isprintable():
-            raise ValidationFailed(
-                f"the header {ascii(name)[:80]} cannot be sent", hint="A value is one line of printable ASCII."
-            )
+            raise ValidationFailed(f"the header {ascii(name)[:80]} is invalid", hint="A value is one line of printable ASCII.")
         if name.lower() not in UNSETTABLE_HEADERS:
-            found[name.lower()] = text.strip()
-    return {**found, "idempotency-key": intent.correlation, "x-reconciler-execution": intent.correlation}
+            headers[name.lower()] = text.strip()
+    return {**headers, "idempotency-key": intent.correlation, "x-reconciler-execution": intent.correlation}
 
 
-class NoopExecutor(NoJobToken):
-    """Implements `reconciler.drivers.base.Executor`; never uses its client."""
+class NoopExecutor(NoJobToken, NoEvents):
+    """Implements `reconciler.drivers.base.Executor`: runs nothing, every execution passes at once. The engine simulates outputs."""
 
     type = "noop"
     needs_integration = False
@@ -293,35 +291,27 @@ class NoopExecutor(NoJobToken):
     poll_s = 1.0
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Nothing is asked for."""
+        """Return none."""
         return {}
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
-        """Return a run that is over."""
+        """Return a finished run."""
         return Run(intent.correlation, detail={"done": True})
 
     async def find(self, api: Api, intent: RunIntent) -> Run | None:
-        """Return the same: there is nothing that could be missing."""
+        """Return the same finished run."""
         return await self.start(api, intent)
 
     async def poll(self, api: Api, intent: RunIntent, run: Run) -> RunReport:
-        """Passed."""
+        """Return that it passed."""
         return RunReport(run, RunStatus.FINISHED, Result.PASSED, self.type)
 
     async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
-        """Already ended."""
+        """Do nothing: it has already ended."""
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return no line."""
+        """Return no lines."""
         return LogLines((), cursor, complete=True)
-
-    def run_id_of(self, event_type: str, payload: Any) -> str:
-        """No event is about it."""
-        return ""
-
-    def attempt_of(self, event_type: str, payload: Any) -> int:
-        """No event is about it."""
-        return 0
 
 
 PROVIDER = "http"
@@ -329,16 +319,16 @@ _PORTS = {"https": 443, "http": 80}
 
 
 def connection_to(url: str, owner_resource: ResourceId) -> Connection:
-    """Return a connection without a credential to the origin of ``url``, in the name of ``owner_resource``.
+    """Return a connection without a credential to the origin of ``url``, on behalf of ``owner_resource``.
 
-    Raises `ValidationFailed` for what is no http(s) URL, or has a user name or password in it.
+    Raises `ValidationFailed` for a URL that is not http(s), or contains a user name or password.
     """
     origin = origin_of(url)
     return Connection(owner_resource, PROVIDER, origin, origin, "", {"use": "none"})
 
 
 def origin_of(url: str) -> str:
-    """Return scheme, host and port of ``url``, the scheme's own port left out (RFC 6454 §4). Raises `ValidationFailed`."""
+    """Return scheme, host and port of ``url``, without the default port (RFC 6454 §4). Raises `ValidationFailed`."""
     parts = _split(url)
     host = parts.hostname or ""
     name = f"[{host}]" if ":" in host else host
@@ -347,39 +337,39 @@ def origin_of(url: str) -> str:
 
 
 def require_written_out(written: str, url: str) -> None:
-    """Raise `ValidationFailed` unless scheme, host and port of ``url`` stand in the manifest as they are: ``written``, in which
-    templates are not replaced. Validation refuses such a manifest; one that was accepted by an older version may be in force.
+    """Raise `ValidationFailed` unless scheme, host and port of ``url`` are literal in ``written``, the manifest's URL with its
+    templates. Validation refuses such a manifest; one that an older version accepted may still be active.
     """
     root = written.partition("${{")[0]
     behind = root.partition("://")[2]
     if root != written and not any(mark in behind for mark in "/?#"):
         raise ValidationFailed("the host of the URL is a template", hint="Write scheme, host and port out in the manifest.")
     if origin_of(root) != origin_of(url):
-        raise ValidationFailed("the URL leads to another host than the manifest names")
+        raise ValidationFailed("the URL has another host than the manifest")
 
 
 def path_of(url: str) -> str:
-    """Return path and query of ``url``: what is asked of its origin. Raises `ValidationFailed`."""
+    """Return path and query of ``url``. Raises `ValidationFailed`."""
     parts = _split(url)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def shown(url: str) -> str:
-    """Return ``url`` without query and fragment, as it may be stored and shown. Raises `ValidationFailed`."""
+    """Return ``url`` without query and fragment, to store and show. Raises `ValidationFailed`."""
     return origin_of(url) + path_of(url).partition("?")[0]
 
 
 def _split(url: str) -> SplitResult:
-    """Take ``url`` apart; messages repeat nothing of it, since a secret may have been put into it."""
+    """Parse ``url``; messages do not quote it, since it may contain a secret."""
     if not all("!" <= char <= "~" and char != "\\" for char in url):
-        raise ValidationFailed("the URL has a character that no URL has", hint="Percent-encode values that are put into a URL.")
+        raise ValidationFailed("the URL has an invalid character", hint="Percent-encode values in a URL.")
     try:
         parts = urlsplit(url)
-        readable = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        readable = False
-    if not readable:
+        is_valid = False
+    if not is_valid:
         raise ValidationFailed("the URL is not http(s)://HOST/…")
     if "@" in parts.netloc:
-        raise ValidationFailed("the URL holds a user name or password", hint="Send it in a header, by `${{ secrets.NAME }}`.")
+        raise ValidationFailed("the URL contains a user name or password", hint="Send it in a header with `${{ secrets.NAME }}`.")
     return parts

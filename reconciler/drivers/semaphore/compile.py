@@ -1,24 +1,22 @@
-"""An event source as the two objects that it is on Semaphore. Pure."""
+"""Compile an event source to a secret and a notification. Pure."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 import msgspec
 
 from reconciler.drivers.base import CompileContext
+from reconciler.drivers.common import moved_from, target_of
 from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET, name_of, normal_rule, rotated
 from reconciler.drivers.semaphore.spec import EVENTS
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
-from reconciler.model.resources import Adopt, DerivedKeyRef, Resource, ResourceId
+from reconciler.model.resources import Adopt, DerivedKeyRef, Resource
 from reconciler.model.values import Address, JsonObject
 
 TIMEOUT_MS = 10_000
-"""Of the provider's at most 15,000; its default of 500 loses events of a receiver that is busy for a moment."""
+"""The provider allows up to 15,000. Its default of 500 loses events when the receiver is busy for a moment."""
 RETRIES = 5
-"""The provider's maximum. It tries again only after timeouts; without any, one lost packet is a lost event."""
+"""The provider's maximum. It retries only after timeouts; without retries, one lost packet is a lost event."""
 EVENT = EVENTS[0]
 
 
@@ -29,7 +27,7 @@ def compile_source(resource: Resource, context: CompileContext) -> tuple[Managed
 
 
 def _secret(resource: Resource, context: CompileContext) -> ManagedObject:
-    """One object a rotation, with an address of its own: the new key is there before anything names it."""
+    """One object per rotation, with an address of its own: the new key exists before anything refers to it."""
     scope = Scope(SECRET, context.connection.account)
     uid, rotation = resource.id.uid(context.owner), int(resource.spec.get("keyRotation", 0))
     marker = Marker(context.owner, rotated(uid, rotation))
@@ -47,7 +45,7 @@ def _secret(resource: Resource, context: CompileContext) -> ManagedObject:
         name,
         marker,
         (WriteOnly(KEY_POINTER, reference, context.fingerprint(address, KEY_POINTER, reference)),),
-        # An object to take over is a notification; its secret stays its own.
+        # Only notifications are adopted; the secret is always our own.
         lifecycle=msgspec.structs.replace(resource.lifecycle, adopt=Adopt.NEVER, external_id=None),
         location=resource.location,
     )
@@ -71,7 +69,7 @@ def _notification(resource: Resource, context: CompileContext, secret: ManagedOb
             }
         },
     }
-    previous, previous_marker = _before_rename(resource, context, scope)
+    previous, previous_marker = moved_from(resource, context, scope)
     return ManagedObject(
         address_of(resource.id, scope),
         resource.id,
@@ -88,39 +86,26 @@ def _notification(resource: Resource, context: CompileContext, secret: ManagedOb
     )
 
 
-def _before_rename(resource: Resource, context: CompileContext, scope: Scope) -> tuple[Address | None, Marker | None]:
-    if resource.lifecycle.moved_from is None:
-        return None, None
-    old = ResourceId(resource.id.kind, resource.id.canvas, resource.lifecycle.moved_from)
-    return address_of(old, scope), Marker(context.owner, old.uid(context.owner))
-
-
 def projects_of(resource: Resource, facts: JsonObject) -> list[str]:
-    """Return the names of the projects that ``resource`` listens to, sorted.
+    """Return the names of the projects whose events ``resource`` receives, sorted.
 
-    Raises `ValidationFailed` when there is none (a rule without a project never fires), or a name is none: between slashes
-    the provider reads a regular expression.
+    Raises `ValidationFailed` if there is none (a rule without a project never fires), and for an invalid name: the provider reads
+    a text between slashes as a regular expression.
     """
-    target = resource.spec.get("resource", {})
-    if target.get("type", "project") != "project":
+    target = target_of(resource, "project")
+    if target.type != "project":
         raise ValidationFailed(
-            f"{resource.id}: Semaphore has no event source for a {target['type']}", hint="Set `resource.type` to `project`."
+            f"{resource.id}: Semaphore has no event source for a {target.type}", hint="Set `resource.type` to `project`."
         )
-    named = [target["name"]] if target.get("name") else list(target.get("names") or ())
-    projects = sorted({*map(str, named), *map(str, facts.get("projects", ()))})
+    projects = sorted({*target.names, *map(str, facts.get("projects", ()))})
     if not projects:
         raise ValidationFailed(
-            f"{resource.id}: no project is named, and none is matched",
-            hint="Name a project in `resource.name`, or mend `resource.match`.",
+            f"{resource.id}: no project is named or matched",
+            hint="Name a project in `resource.name`, or fix `resource.match`.",
         )
-    wrong = next((name for name in projects if name.startswith("/") or not name.strip()), None)
-    if wrong is not None:
+    invalid = next((name for name in projects if name.startswith("/") or not name.strip()), None)
+    if invalid is not None:
         raise ValidationFailed(
-            f"{resource.id}: '{wrong}' is not the name of a project", hint="For many projects use `resource.match`."
+            f"{resource.id}: '{invalid}' is not a valid project name", hint="For many projects use `resource.match`."
         )
     return projects
-
-
-def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """Return those of ``names`` that the glob ``pattern`` matches, sorted. Case counts."""
-    return sorted(name for name in names if fnmatchcase(name, pattern))

@@ -1,8 +1,7 @@
-"""The driver: connection, credential, and the way from an event source to managed objects."""
+"""The driver: connection, credential, and compiling an event source to managed objects."""
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,15 +19,15 @@ from reconciler.drivers.base import (
     Receiver,
     Reporter,
 )
-from reconciler.drivers.common import once
+from reconciler.drivers.common import SecretHeader, did_you_mean, matching, once, require_auth, target_of, token_authenticator
 from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.api import project_id, project_names
-from reconciler.drivers.semaphore.compile import compile_source, matching, projects_of
+from reconciler.drivers.semaphore.compile import compile_source, projects_of
 from reconciler.drivers.semaphore.executor import SemaphoreExecutor
 from reconciler.drivers.semaphore.notifications import NotificationType, SecretType
 from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.drivers.semaphore.spec import SPEC
-from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ScopeGone, ValidationFailed
+from reconciler.model.errors import NotFound, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
@@ -39,28 +38,11 @@ _CLOUD = ".semaphoreci.com"
 _PROBES = {"notifications": "/api/v1alpha/notifications", "secrets": "/api/v1beta/secrets"}
 
 
-class SemaphoreTokenAuthenticator:
-    """``Authorization: Token …``. No other header: one that starts with ``X-Semaphore-`` makes the edge answer 404."""
-
-    def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue]) -> None:
-        self._ref = ref
-        self._read = read
-        self._used: SecretValue | None = None
-
-    async def authorize(self, headers: dict[str, str]) -> None:
-        """Add the token."""
-        if self._used is None:
-            self._used = self._read(self._ref)
-        headers["authorization"] = f"Token {self._used.reveal()}"
-
-    async def refresh(self) -> bool:
-        """Read the secret again; True only when it changed, since the same token would be refused again."""
-        before, self._used = self._used, self._read(self._ref)
-        return before is None or before.reveal() != self._used.reveal()
+_HEADER = SecretHeader("Token")  # no other header: one that starts with ``X-Semaphore-`` makes the edge answer 404
 
 
 class SemaphoreDriver:
-    """Implements `reconciler.drivers.base.Driver` for semaphoreci.com and for installations of one's own."""
+    """Implements `reconciler.drivers.base.Driver` for semaphoreci.com and self-hosted installations."""
 
     provider = SPEC.name
     hosts = SPEC.hosts
@@ -75,31 +57,20 @@ class SemaphoreDriver:
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection: the organization is the first label of the host in ``spec.url``."""
         url = str(resource.spec.get("url", "")).rstrip("/")
-        auth = resource.spec.get("auth", {})
-        if auth.get("use") != "token":
-            raise NotImplementedYet(
-                f"{resource.id}: Semaphore takes an API token, not '{auth.get('use')}'",
-                hint="Set `auth.use` to `token`; a service account's token is the best choice.",
-                location=resource.location,
-            )
+        require_auth(resource, ("token",), "Set `auth.use` to `token`; a service account's token is the best choice.")
         api_url = str(resource.spec.get("apiUrl") or url).rstrip("/")
-        return Connection(resource.id, self.provider, url, api_url, _organization(url), auth, dict(secrets))
+        return Connection(resource.id, self.provider, url, api_url, _organization(url), resource.spec["auth"], dict(secrets))
 
     def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
         """Return the authenticator of ``connection``."""
-        ref = connection.secrets.get("/token")
-        if ref is None:
-            raise ValidationFailed(
-                f"{connection.integration}: auth.token names no secret", hint="Set `auth.token.valueFrom.secret`."
-            )
-        return SemaphoreTokenAuthenticator(ref, read)
+        return token_authenticator(connection, read, _HEADER)
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        """Try the token where it is needed. Nothing tells whose it is, what it may change, or when it expires."""
+        """Try the token where it is needed. The API does not show its owner, what it may change, or when it expires."""
         granted, missing = [], []
         for name in sorted({"notifications", *(name for name in needs if name in _PROBES)}):
             try:
@@ -118,30 +89,28 @@ class SemaphoreDriver:
         return {"notifications": "manage", "secrets": "manage"} if resource.id.kind == Kind.EVENT_SOURCE.value else {}
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
-        """Return the projects that ``resource.match`` finds; raises `ValidationFailed` when there is none.
+        """Return the projects that ``resource.match`` matches; raises `ValidationFailed` if there are none.
 
-        Raises `ScopeGone` for a named project that the token does not see: Semaphore would never send an event of it.
+        Raises `ScopeGone` for a named project that the token cannot see: Semaphore would never send an event for it.
         """
-        target = resource.spec.get("resource", {})
-        pattern = target.get("match")
-        if resource.id.kind != Kind.EVENT_SOURCE.value or target.get("type", "project") != "project":
+        target = target_of(resource, "project")
+        if resource.id.kind != Kind.EVENT_SOURCE.value or target.type != "project":
             return {}
-        if not pattern:
+        if not target.match:
             await _require_projects(api, resource)
             return {}
-        known = await once(api, "projects", lambda: project_names(api))
-        found = matching(str(pattern), known)
-        if not found:
+        projects = matching(target.match, await once(api, "projects", lambda: project_names(api)))
+        if not projects:
             raise ValidationFailed(
-                f"{resource.id}: no project that the token may view matches '{pattern}'",
-                hint="Mend `resource.match`, or grant the token `project.view`.",
+                f"{resource.id}: no project that the token may view matches '{target.match}'",
+                hint="Fix `resource.match`, or grant the token `project.view`.",
             )
-        return {"projects": found}
+        return {"projects": projects}
 
     def offline_facts(self, resource: Resource) -> JsonObject:
         """Show the pattern in place of the names."""
-        pattern = resource.spec.get("resource", {}).get("match")
-        return {"projects": [str(pattern)]} if pattern else {}
+        pattern = target_of(resource, "project").match
+        return {"projects": [pattern]} if pattern else {}
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
         """Return the objects that ``resource`` declares: a secret and a notification for an event source."""
@@ -149,24 +118,21 @@ class SemaphoreDriver:
 
 
 async def _require_projects(api: Api, resource: Resource) -> None:
-    """Raise `ScopeGone` unless every project that ``resource`` names is there and to be seen."""
-    wanted = projects_of(resource, {})
+    """Raise `ScopeGone` unless the token sees every project that ``resource`` names."""
+    expected = projects_of(resource, {})
     try:
         known = await once(api, "projects", lambda: project_names(api))
     except PermissionDenied:  # a token may see single projects and not their list
-        known = [name for name in wanted if await once(api, f"project/{name}", partial(_is_there, api, name))]
-    there = frozenset(known)
-    for name in wanted:
-        if name not in there:
-            meant = difflib.get_close_matches(name, known, n=1)
-            raise ScopeGone(
-                f"{resource.id}: there is no project '{name}', or the token does not see it: no event of it would arrive",
-                hint=(f"Did you mean '{meant[0]}'? " if meant else "")
-                + "A renamed project has another name. The token's owner needs `project.view`.",
-            )
+        known = [name for name in expected if await once(api, f"project/{name}", partial(_exists, api, name))]
+    missing = next((name for name in expected if name not in frozenset(known)), None)
+    if missing is not None:
+        raise ScopeGone(
+            f"{resource.id}: there is no project '{missing}', or the token cannot see it: none of its events would arrive",
+            hint=did_you_mean(missing, known) + "A renamed project has another name. The token's owner needs `project.view`.",
+        )
 
 
-async def _is_there(api: Api, name: str) -> bool:
+async def _exists(api: Api, name: str) -> bool:
     try:
         await project_id(api, name)
     except (NotFound, PermissionDenied):
@@ -189,4 +155,4 @@ def _organization(url: str) -> str:
 
 driver = SemaphoreDriver()
 
-__all__ = ["SemaphoreDriver", "SemaphoreTokenAuthenticator", "driver"]
+__all__ = ["SemaphoreDriver", "driver"]

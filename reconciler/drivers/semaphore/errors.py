@@ -1,4 +1,4 @@
-"""Three families of error answers behind one root (gateway, pipelines API, projecthub), and the plain text of the edge."""
+"""Error answers: three families behind one root (gateway, pipelines API, projecthub), and the plain text of the edge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from reconciler.drivers.http.errors import circumstances
+from reconciler.drivers.wire import matches
 from reconciler.model.errors import (
     AuthFailed,
     Conflict,
@@ -17,6 +20,7 @@ from reconciler.model.errors import (
     ScopeGone,
     ValidationFailed,
 )
+from reconciler.model.values import JsonValue
 
 _FAILED_PRECONDITION = 9
 """gRPC: the system is not in the state that the request needs (an organization's setting); the request itself is valid."""
@@ -25,7 +29,7 @@ _VALUES = re.compile(
     r"required|missing|must|should|malformed|uuid|format|env_vars?|page|task|project|endpoint|does not exist|not found|secret)\b",
     re.IGNORECASE,
 )
-"""Words by which a 400 speaks of what was sent; any other refusal is tried again, rarely."""
+"""A 400 with one of these words is about the request itself; any other refusal is retried, rarely."""
 _TAKEN = "already been taken"
 _NO_RIGHT = "Permission denied"
 _GATEWAY = re.compile(r" /api/(?:v1alpha/notifications|v1beta/secrets)(?:/|$)")
@@ -33,23 +37,28 @@ _PROJECTS = re.compile(r" /api/v1alpha/projects(?:/|$)")
 _RIGHTS = {"notifications": "organization.notifications", "secrets": "organization.secrets", "projects": "project"}
 
 
-def message_of(body: Any) -> str:
-    """Return the provider's own words from any of its body shapes, cut to 200 characters; empty without any."""
-    if isinstance(body, Mapping):
-        body = body.get("message", "")
-    return " ".join(str(body).split())[:200] if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+class _Failure(msgspec.Struct, frozen=True):
+    message: str = ""
+    code: JsonValue = None
+
+
+def _failure(body: JsonValue) -> _Failure:
+    """Return the message, with the spaces of one line and cut to 200 characters, and the gRPC code of any body shape."""
+    failure = matches(body, _Failure) or _Failure(matches(body, str) or "")
+    text = failure.message
+    return _Failure("" if text.lstrip().startswith("<") else " ".join(text.split())[:200], failure.code)
 
 
 def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:
-    """Return the typed error of an answer, or None where the shared mapping of statuses says it all."""
-    words = message_of(body)
-    code = body.get("code") if isinstance(body, Mapping) else None
+    """Return the typed error of an answer, or None to use the shared mapping of statuses."""
+    failure, is_json = _failure(body), matches(body, dict) is not None
+    words = failure.message
     where: dict[str, Any] = {"status": status, "request": request}
     if status in {400, 422}:
-        return _refused(words, code, request, where)
+        return _refused(words, failure.code, request, where)
     if status == 401:
-        if (_PROJECTS.search(request) and isinstance(body, Mapping)) or words == _NO_RIGHT:
-            return _denied(words, request, where)  # projecthub and the logs say 401 where a right is missing
+        if (_PROJECTS.search(request) and is_json) or words == _NO_RIGHT:
+            return _denied(words, request, where)  # projecthub and the logs answer 401 for a missing permission
         return AuthFailed(
             f"{request}: the organization refused the API token (401)",
             **where,
@@ -58,7 +67,7 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
     if status == 403:
         return _denied(words, request, where)
     if status == 404:
-        return _not_found(words, body, request, where)
+        return _not_found(words, request, where, is_json=is_json)
     return None
 
 
@@ -67,9 +76,9 @@ def _refused(words: str, code: object, request: str, where: dict[str, Any]) -> P
         return Conflict(f"{request}: {words}", **where)
     hint = ""
     if code == _FAILED_PRECONDITION and "can not be updated" in words:
-        hint = "This organization hides secret values, so that a secret is never changed in place: it is deleted and made again."
+        hint = "This organization hides secret values, so a secret is never changed in place: it is deleted and created again."
     error = ValidationFailed if code != _FAILED_PRECONDITION and _VALUES.search(words) and not circumstances(words) else Declined
-    return error(f"{request}: refused: {words or 'without a reason'}", **where, hint=hint)
+    return error(f"{request}: refused: {words or 'no reason given'}", **where, hint=hint)
 
 
 def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied:
@@ -82,9 +91,9 @@ def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied
     )
 
 
-def _not_found(words: str, body: Any, request: str, where: dict[str, Any]) -> ProviderError:
-    """The gateway and projecthub answer JSON; plain text comes from the edge, which knows no such organization or does not let us in."""
-    if (_GATEWAY.search(request) or _PROJECTS.search(request)) and not isinstance(body, Mapping):
+def _not_found(words: str, request: str, where: dict[str, Any], *, is_json: bool) -> ProviderError:
+    """The gateway and projecthub answer JSON; plain text is from the edge: the organization does not exist, or an allow list blocks us."""
+    if (_GATEWAY.search(request) or _PROJECTS.search(request)) and not is_json:
         return ScopeGone(
             f"{request}: the organization was not found (404)",
             **where,
@@ -93,5 +102,5 @@ def _not_found(words: str, body: Any, request: str, where: dict[str, Any]) -> Pr
     return NotFound(
         f"{request}: not found (404){': ' + words if words else ''}",
         **where,
-        hint="Semaphore also answers 404 where the token lacks the right to see or to manage the object.",
+        hint="Semaphore also answers 404 when the token lacks the permission to view or manage the object.",
     )

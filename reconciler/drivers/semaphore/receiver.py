@@ -1,7 +1,8 @@
-"""Webhooks of Semaphore: proved by an HMAC over the body, sent once with hardly a retry, and kept nowhere by their sender.
+"""Webhooks of Semaphore: signed with an HMAC over the body, sent once with hardly a retry, and not kept by the sender.
 
-A delivery that was missed is therefore made again out of the pipeline that it was about. Facts: the notification service and
-the API of the provider's open server code.
+A missed delivery is therefore rebuilt from the pipeline that it was about, as a payload of version 1.0.0. What only the sender
+knows (who pushed, ranges of commits, the text of a pull request) is null.
+Facts: the notification service and the API of the provider's open server code.
 """
 
 from __future__ import annotations
@@ -9,36 +10,64 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.common import identity_of, kept_headers, matching, signing_key, target_of
 from reconciler.drivers.semaphore.api import (
     PIPELINES,
-    Item,
+    Block,
+    PipelineAnswer,
+    SemaphoreJob,
+    SemaphorePipeline,
+    SemaphoreProject,
+    SemaphoreWorkflow,
     epoch_of,
     iso_of,
-    items_of,
-    job_id,
-    listed,
+    list_rows,
+    lower,
     pipeline_of,
     projects,
-    text_of,
     workflow_of,
 )
-from reconciler.drivers.semaphore.compile import EVENT, matching, projects_of
+from reconciler.drivers.semaphore.compile import EVENT, projects_of
+from reconciler.drivers.wire import matches
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
-from reconciler.model.values import JsonObject, canonical_json
+from reconciler.model.values import JsonObject, JsonValue, canonical_json
 
 SIGNATURE = "x-semaphore-signature-256"
 WEBHOOK_ID = "x-semaphore-webhook-id"
+VERSION = "1.0.0"
 _KEPT = ("content-type", "user-agent", WEBHOOK_ID)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_PULL_REQUEST = re.compile(r"pull-request-([0-9]{1,10})")
+_GIT_URL = re.compile(r"(?:[^@/]+@([^:/]+):|(?:ssh|https?)://(?:[^@/]+@)?([^/]+)/)(.+?)(?:\.git)?/?")
+
+
+class _PipelineEvent(msgspec.Struct, frozen=True):
+    id: str
+    done_at: JsonValue = None
+
+
+class _DonePayload(msgspec.Struct, frozen=True):
+    pipeline: _PipelineEvent
+
+
+class _Repository(msgspec.Struct, frozen=True):
+    owner: str | None = None
+    name: str | None = None
+    url: str | None = None
+
+
+class _ProjectSpec(msgspec.Struct, frozen=True):
+    repository: _Repository
 
 
 class SemaphoreReceiver:
@@ -50,153 +79,155 @@ class SemaphoreReceiver:
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
         """Return the delivery, if one of ``keys`` signed it.
 
-        The signature is lower-case hex, bare or after ``sha256=``. The sender signs nothing but the body: its own id of the
-        delivery is a header that anybody could exchange, so that the pipeline is the identity. There is no signed time either.
+        The signature is lower-case hex, bare or after ``sha256=``. Only the body is signed: the sender's id of the delivery is a
+        header that anyone could replace, so the pipeline is the identity. There is no signed time either.
         """
         signature = headers.get(SIGNATURE, "").strip()
         if not signature:
             return Rejection(Refusal.UNSIGNED, "the secret that the notification names is missing, or has no WEBHOOK_SECRET")
-        key = _signed_by(body, signature, keys)
+        key = signing_key(
+            [key.reveal().encode() for key in keys],
+            lambda secret: hmac.new(secret, body, hashlib.sha256).hexdigest().encode(),
+            [signature.removeprefix("sha256=").encode("utf-8", "replace")],
+        )
         return Rejection(Refusal.WRONG) if key is None else _delivery(headers, body, key)
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
-        """Return the pipelines of the source's projects that were done after ``since``, oldest first.
+        """Return the pipelines of the source's projects that ended after ``since``, oldest first.
 
-        A project that the token does not see cannot be read; raises `NotFound` when that is all of them.
+        Projects that the token cannot see are left out; raises `NotFound` if it sees none of them.
         """
-        known = {str(one["metadata"]["name"]): one for one in await projects(api)}
-        pattern = source.spec.get("resource", {}).get("match")
-        names = projects_of(source, {"projects": matching(str(pattern), known) if pattern else []})
-        seen = [known[name] for name in names if name in known]
-        if not seen:
+        known = {project.metadata.name: project for project in await projects(api)}
+        pattern = target_of(source, "project").match
+        names = projects_of(source, {"projects": matching(pattern, known) if pattern else []})
+        visible = [known[name] for name in names if name in known]
+        if not visible:
             raise NotFound(
                 f"{source.id}: the token sees no project '{names[0]}'", hint="Check the name, and grant the token `project.view`."
             )
-        found = [one for project in seen for one in await _done(api, project, since)]
-        return tuple(sorted(found, key=lambda one: (one.at, one.id)))
+        past = [delivery for project in visible for delivery in await _done(api, project, since)]
+        return tuple(sorted(past, key=lambda delivery: (delivery.at, delivery.id)))
 
     async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Semaphore sends nothing twice."""
+        """Return False: Semaphore does not send again."""
         return False
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
-        """Return the event in the form of the webhook; what the API does not tell is null."""
-        pipeline, blocks = await pipeline_of(api, past.ref)
-        workflow = await workflow_of(api, text_of(pipeline, "wf_id"))
-        payload = payload_of(api.connection.account, past.detail, workflow, pipeline, blocks)
+        """Return the event in the form of the webhook; what the API does not show is null."""
+        answer = await pipeline_of(api, past.ref)
+        workflow = await workflow_of(api, answer.pipeline.wf_id or "")
+        payload = payload_of(api.connection.account, past.detail, workflow, answer)
         identity = f"pipeline:{past.ref}"
-        return Delivery(identity, EVENT, canonical_json(payload), identity, epoch_of(pipeline.get("done_at")))
-
-
-def _signed_by(body: bytes, signature: str, keys: Sequence[SecretValue]) -> int | None:
-    """Return the number of the first key that made ``signature``; every key is tried, whatever was found. An empty one proves nothing."""
-    given = signature.removeprefix("sha256=").encode("utf-8", "replace")
-    proof: int | None = None
-    for number, key in enumerate(keys):
-        expected = hmac.new(key.reveal().encode(), body, hashlib.sha256).hexdigest().encode()
-        if hmac.compare_digest(expected, given) and key and proof is None:
-            proof = number
-    return proof
+        return Delivery(identity, EVENT, canonical_json(payload), identity, epoch_of(answer.pipeline.done_at))
 
 
 def _delivery(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
-    kept = {name: headers[name][:200] for name in _KEPT if name in headers}
+    kept = kept_headers(headers, _KEPT)
     sent_id = headers.get(WEBHOOK_ID, "")
     sent_id = sent_id if _ID.fullmatch(sent_id) else ""
-    pipeline = _pipeline(body)
-    if isinstance(pipeline, str):
-        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-        return Delivery(sent_id or digest, EVENT, body, digest, headers=kept, key=key, problem=pipeline)
-    identity = f"pipeline:{pipeline['id']}"
-    return Delivery(sent_id or identity, EVENT, body, identity, epoch_of(pipeline.get("done_at")), kept, key)
+    pipeline, problem = _read(body)
+    if pipeline is None:
+        digest = identity_of(body)
+        return Delivery(sent_id or digest, EVENT, body, digest, headers=kept, key=key, problem=problem)
+    identity = f"pipeline:{pipeline.id}"
+    return Delivery(sent_id or identity, EVENT, body, identity, epoch_of(pipeline.done_at), kept, key)
 
 
-def _pipeline(body: bytes) -> Mapping[str, Any] | str:
-    """Return the pipeline that a payload is about, or what is wrong with the payload."""
+def _read(body: bytes) -> tuple[_PipelineEvent | None, str]:
+    """Return the pipeline that a payload is about, or None and the problem with the payload."""
     try:
-        payload = orjson.loads(body)
+        payload = matches(orjson.loads(body), _DonePayload)
     except orjson.JSONDecodeError:
-        return "the payload is not JSON"
-    pipeline = payload.get("pipeline") if isinstance(payload, Mapping) else None
-    if not isinstance(pipeline, Mapping):
-        return "the payload has no pipeline"
-    identity = pipeline.get("id")
-    return pipeline if isinstance(identity, str) and _ID.fullmatch(identity) else "the payload's pipeline has no id"
+        return None, "the payload is not JSON"
+    if payload is None or not _ID.fullmatch(payload.pipeline.id):
+        return None, "the payload has no pipeline with an id"
+    return payload.pipeline, ""
 
 
-async def _done(api: Api, project: Item, since: float) -> list[PastDelivery]:
-    """Return what the notification would have told of one project: its filters let every pipeline pass, promotions too."""
-    metadata = project["metadata"]
-    rows = await listed(api, PIPELINES, "ppl_id", {"project_id": str(metadata["id"]), "done_after": int(since)})
-    shown = {"project": {"name": metadata["name"], "id": metadata["id"]}, "repository": repository_of(project)}
-    found = []
-    for row in rows:
-        if text_of(row, "state").lower() != "done":
+async def _done(api: Api, project: SemaphoreProject, since: float) -> list[PastDelivery]:
+    """Return what the notification would have sent for one project: its filters let every pipeline pass, promotions too."""
+    params: dict[str, str | int] = {"project_id": project.metadata.id, "done_after": int(since)}
+    detail = {
+        "project": {"name": project.metadata.name, "id": project.metadata.id},
+        "repository": repository_of(project.spec),
+    }
+    past = []
+    for pipeline in await list_rows(api, PIPELINES, list[SemaphorePipeline], params):
+        if not pipeline.is_done:
             continue
-        at = epoch_of(row.get("done_at"))
+        at = epoch_of(pipeline.done_at)
         if at is None:
-            raise ProviderProtocolError(f"GET {PIPELINES}: a pipeline that is done tells no time", request=f"GET {PIPELINES}")
+            raise ProviderProtocolError(f"GET {PIPELINES}: a pipeline that is done has no time", request=f"GET {PIPELINES}")
         if at > since:
-            found.append(PastDelivery(f"pipeline:{row['ppl_id']}", str(row["ppl_id"]), EVENT, at, arrived=False, detail=shown))
-    return found
+            past.append(PastDelivery(f"pipeline:{pipeline.id}", pipeline.id, EVENT, at, arrived=False, detail=detail))
+    return past
 
 
-VERSION = "1.0.0"
-_TIMES = ("created_at", "pending_at", "queuing_at", "running_at", "stopping_at", "done_at")
-_PULL_REQUEST = re.compile(r"pull-request-([0-9]{1,10})")
-_GIT_URL = re.compile(r"(?:[^@/]+@([^:/]+):|(?:ssh|https?)://(?:[^@/]+@)?([^/]+)/)(.+?)(?:\.git)?/?")
+# payload
 
 
-def payload_of(organization: str, detail: JsonObject, workflow: Item, pipeline: Item, blocks: Iterable[Item]) -> JsonObject:
-    """Return the payload; ``detail`` has ``project`` and ``repository`` as they go into it."""
+def payload_of(organization: str, detail: JsonObject, workflow: SemaphoreWorkflow, answer: PipelineAnswer) -> JsonObject:
+    """Return the payload; ``detail`` has its ``project`` and ``repository``."""
+    pipeline = answer.pipeline
     return {
         "version": VERSION,
-        "organization": {"name": organization, "id": workflow.get("organization_id") or None},
+        "organization": {"name": organization, "id": workflow.organization_id or None},
         "project": detail.get("project"),
         "repository": detail.get("repository"),
         "revision": _revision(pipeline),
         "workflow": {
-            "initial_pipeline_id": workflow.get("initial_ppl_id"),
-            "id": workflow.get("wf_id"),
-            "created_at": iso_of(workflow.get("created_at")),
+            "initial_pipeline_id": workflow.initial_ppl_id,
+            "id": workflow.id,
+            "created_at": iso_of(workflow.created_at),
         },
         "pipeline": {
-            "id": pipeline.get("ppl_id"),
-            **{key: pipeline.get(key) for key in ("name", "yaml_file_name", "working_directory", "error_description")},
-            **{key: text_of(pipeline, key).lower() or None for key in ("state", "result", "result_reason")},
-            **{key: iso_of(pipeline.get(key)) for key in _TIMES},
+            "id": pipeline.id,
+            "name": pipeline.name,
+            "yaml_file_name": pipeline.yaml_file_name,
+            "working_directory": pipeline.working_directory,
+            "error_description": pipeline.error_description,
+            "state": lower(pipeline.state) or None,
+            "result": lower(pipeline.result) or None,
+            "result_reason": lower(pipeline.result_reason) or None,
+            "created_at": iso_of(pipeline.created_at),
+            "pending_at": iso_of(pipeline.pending_at),
+            "queuing_at": iso_of(pipeline.queuing_at),
+            "running_at": iso_of(pipeline.running_at),
+            "stopping_at": iso_of(pipeline.stopping_at),
+            "done_at": iso_of(pipeline.done_at),
         },
-        "blocks": [_block(block) for block in blocks],
+        "blocks": [_block(block) for block in answer.blocks or ()],
     }
 
 
-def repository_of(project: Item) -> JsonObject:
-    """Return slug and web address of a project's repository, as far as its spec tells them."""
-    spec = project.get("spec")
-    repository = spec.get("repository") if isinstance(spec, Mapping) else None
-    if not isinstance(repository, Mapping):
+def repository_of(spec: JsonValue) -> JsonObject:
+    """Return slug and web address of the repository in a project's ``spec``; null where it does not give them."""
+    project = matches(spec, _ProjectSpec)
+    if project is None:
         return {"slug": None, "url": None}
-    owner, name = text_of(repository, "owner"), text_of(repository, "name")
-    found = _GIT_URL.fullmatch(text_of(repository, "url"))
-    url = f"https://{found[1] or found[2]}/{found[3]}" if found else None
-    return {"slug": f"{owner}/{name}" if owner and name else None, "url": url}
+    repository = project.repository
+    match = _GIT_URL.fullmatch(repository.url or "")
+    return {
+        "slug": f"{repository.owner}/{repository.name}" if repository.owner and repository.name else None,
+        "url": f"https://{match[1] or match[2]}/{match[3]}" if match else None,
+    }
 
 
-def _revision(pipeline: Item) -> JsonObject:
-    """A tag's and a pull request's runs show up under a branch's name that says so."""
-    branch = text_of(pipeline, "branch_name")
-    found = _PULL_REQUEST.fullmatch(branch)
+def _revision(pipeline: SemaphorePipeline) -> JsonObject:
+    """The API shows tags and pull requests as branches with special names."""
+    branch = pipeline.branch_name or ""
+    pull_request = _PULL_REQUEST.fullmatch(branch)
     revision: dict[str, Any] = {
         "tag": None,
         "sender": {"login": None, "email": None, "avatar_url": None},
         "pull_request": None,
-        "commit_sha": pipeline.get("commit_sha"),
-        "commit_message": pipeline.get("commit_message"),
+        "commit_sha": pipeline.commit_sha,
+        "commit_message": pipeline.commit_message,
         "branch": None,
     }
-    if found:
-        words = dict.fromkeys(("head_repo_slug", "name", "head_sha", "branch_name", "commit_range"))
-        revision["pull_request"] = {**words, "number": int(found[1])}
+    if pull_request:
+        unknown = dict.fromkeys(("head_repo_slug", "name", "head_sha", "branch_name", "commit_range"))
+        revision["pull_request"] = {**unknown, "number": int(pull_request[1])}
         return {**revision, "reference_type": "pull_request", "reference": None}
     if branch.startswith("refs/tags/"):
         return {**revision, "reference_type": "tag", "reference": branch, "tag": {"name": branch.removeprefix("refs/tags/")}}
@@ -204,15 +235,21 @@ def _revision(pipeline: Item) -> JsonObject:
     return {**revision, "reference_type": "branch", "reference": f"refs/heads/{branch}"}
 
 
-def _block(block: Item) -> JsonObject:
-    jobs = [
-        {
-            "id": job_id(job) or None,
-            "name": job.get("name"),
-            "index": job.get("index"),
-            **{key: text_of(job, key).lower() or None for key in ("status", "result")},
-        }
-        for job in items_of(block.get("jobs"))
-    ]
-    words = {key: text_of(block, key).lower() or None for key in ("state", "result", "result_reason")}
-    return {"name": block.get("name"), **words, "jobs": jobs}
+def _block(block: Block) -> JsonObject:
+    return {
+        "name": block.name,
+        "state": lower(block.state) or None,
+        "result": lower(block.result) or None,
+        "result_reason": lower(block.result_reason) or None,
+        "jobs": [_job(job) for job in block.jobs or ()],
+    }
+
+
+def _job(job: SemaphoreJob) -> JsonObject:
+    return {
+        "id": job.key or None,
+        "name": job.name,
+        "index": job.index,
+        "status": lower(job.status) or None,
+        "result": lower(job.result) or None,
+    }

@@ -1,0 +1,99 @@
+"""What drivers share: credentials, signatures, targets, markers and log cursors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from reconciler.drivers.common import (
+    LogCursor,
+    SecretHeader,
+    TokenAuthenticator,
+    decode_write,
+    did_you_mean,
+    only_shown,
+    signing_key,
+    target_of,
+)
+from reconciler.drivers.http.errors import Response
+from reconciler.model.errors import OutcomeUnknown
+from reconciler.model.resources import SecretRef
+from reconciler.model.secrets import SecretValue
+from tests.support.driving import resource
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (SecretHeader(), {"authorization": "Bearer s3cret"}),
+        (SecretHeader("Token"), {"authorization": "Token s3cret"}),
+        (SecretHeader(username="ada"), {"authorization": "Basic YWRhOnMzY3JldA=="}),
+        (SecretHeader(extra={"accept": "x"}), {"accept": "x", "authorization": "Bearer s3cret"}),
+    ],
+)
+async def test_a_secret_is_sent_as_its_header_says(header: SecretHeader, expected: dict[str, str]) -> None:
+    headers: dict[str, str] = {}
+    await TokenAuthenticator(SecretRef("default", "s", "k"), lambda _ref: SecretValue("s3cret"), header).authorize(headers)
+    assert headers == expected
+
+
+async def test_a_token_is_read_once_and_a_refresh_counts_only_if_it_changed() -> None:
+    values = iter(["a", "a", "b"])
+    authenticator = TokenAuthenticator(SecretRef("default", "s", "k"), lambda _ref: SecretValue(next(values)), SecretHeader())
+    for _ in range(2):
+        await authenticator.authorize({})
+    assert [await authenticator.refresh(), await authenticator.refresh()] == [False, True]
+    headers: dict[str, str] = {}
+    await authenticator.authorize(headers)
+    assert headers == {"authorization": "Bearer b"}
+
+
+def test_the_first_key_that_matches_is_returned_and_an_empty_one_never() -> None:
+    assert signing_key([b"", b"a", b"b", b"b"], lambda secret: secret, [b"", b"b"]) == 2
+    assert signing_key([b""], lambda secret: secret, [b""]) is None
+    assert signing_key([], lambda secret: secret, [b"a"]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "match"),
+    [({"name": "a"}, ("a",), ""), ({"names": ["a", "b"]}, ("a", "b"), ""), ({"match": "a*"}, (), "a*"), ({}, (), "")],
+)
+def test_a_target_is_names_or_a_pattern(given: dict[str, Any], names: tuple[str, ...], match: str) -> None:
+    target = target_of(resource("EventSource", "x", {"resource": given}), "project")
+    assert (target.type, target.names, target.match) == ("project", names, match)
+
+
+def test_only_a_close_name_is_suggested() -> None:
+    assert did_you_mean("paymets", ["web", "payments"]) == "Did you mean 'payments'? "
+    assert did_you_mean("zzz", ["web"]) == ""
+
+
+def test_a_field_that_an_answer_leaves_out_is_unknown_and_a_null_one_is_known() -> None:
+    assert only_shown({"a": 1, "b": {"c": "", "d": 2}}, {"b": {"c": None}}) == {"b": {"c": ""}}
+
+
+def test_a_log_cursor_returns_each_line_once_and_ends() -> None:
+    cursor = LogCursor("")
+    assert list(cursor.take("j", ["a", "b"], ended=False)) == ["a", "b"]
+    cursor = LogCursor(str(cursor))
+    assert list(cursor.take("j", ["a"], ended=False)) == []  # a shorter log moves nothing back
+    assert list(cursor.take("j", ["a", "b", "c"], ended=True)) == ["c"]
+    assert (json.loads(str(cursor)), LogCursor(str(cursor)).is_complete("j"), cursor.is_complete("k")) == (
+        {"j": None},
+        True,
+        False,
+    )
+
+
+class _Created(msgspec.Struct):
+    id: int
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"id": "7"}', b"<html>"])
+def test_d15_an_answer_to_a_write_that_cannot_be_read_leaves_the_outcome_unknown(body: bytes) -> None:
+    with pytest.raises(OutcomeUnknown):
+        decode_write(Response(201, {}, body, "POST /x"), _Created, "POST /x")
+    assert decode_write(Response(201, {}, b'{"id": 7, "new": 1}', "POST /x"), _Created, "POST /x").id == 7
