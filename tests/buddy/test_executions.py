@@ -144,22 +144,6 @@ async def test_D15_an_answer_that_names_no_execution_leaves_the_outcome_open(
 # ---- find
 
 
-@pytest.mark.parametrize("effect", ["reset", "truncate"])
-async def test_A5_a_run_whose_start_was_never_answered_is_found_among_many(
-    world: World, server: SandboxServer, app: Runs, effect: str
-) -> None:
-    server.admin.fault(method="POST", path="executions", effect=effect, commit=True)
-    what = intent()
-    with pytest.raises(OutcomeUnknown):
-        await executor.start(world.api, what)
-    (ours,) = app.executions["web", 21]
-    for n in range(8):
-        app.start(comment=f"reconciler {n:032}")
-    run = await executor.find(world.api, what)
-    assert run == Run(str(ours["id"]), run.url if run else "", detail={"workspace": "acme", "project": "web", "pipeline": 21})
-    assert len(posts(server)) == 1
-
-
 async def test_A5_a_complete_look_that_shows_no_run_says_so(world: World, server: SandboxServer, app: Runs) -> None:
     app.start(comment=None)
     app.start("payments", 11, comment=CORRELATION)
@@ -335,15 +319,6 @@ async def test_a_run_is_followed_by_what_its_start_noted_though_its_pipeline_was
 # ---- cancel
 
 
-async def test_a_run_is_cancelled_and_one_that_ended_is_success(world: World, server: SandboxServer, app: Runs) -> None:
-    what, run = await started(world)
-    await executor.cancel(world.api, what, run)
-    assert (await executor.poll(world.api, what, run)).result is Result.CANCELLED
-    await executor.cancel(world.api, what, run)
-    sent = [one["body"] for one in server.admin.requests() if one["method"] == "PATCH"]
-    assert sent == [{"operation": "CANCEL"}] * 2
-
-
 async def test_a_refused_end_of_a_run_that_goes_on_is_told(world: World, server: SandboxServer) -> None:
     what, run = await started(world)
     server.admin.fault(method="PATCH", path="executions", status=400, body={"errors": [{"message": "no"}]})
@@ -372,13 +347,6 @@ async def test_a_log_is_read_action_by_action_and_each_line_once(world: World, s
     assert (third.lines, third.complete) == (("[Deploy] ", "[Deploy] gone"), True)
     assert [one["path"].rpartition("/")[2] for one in server.admin.requests(path="action_executions")] == ["a-Deploy"]
     assert (await executor.logs(world.api, what, run, third.cursor)).lines == ()
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "[]", '{"a-Build": "z"}', '{"a-Build": -1}', "null"])
-async def test_a_cursor_that_is_none_begins_at_the_start(world: World, app: Runs, cursor: str) -> None:
-    what, run = await started(world)
-    app.executions["web", 21][0].update(actions=[action("Build", log=["one"])])
-    assert (await executor.logs(world.api, what, run, cursor)).lines == ("[Build] one",)
 
 
 async def test_an_action_whose_log_is_gone_has_none(world: World, server: SandboxServer, app: Runs) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.buddy.webhooks import BuddyWebhook
 from reconciler.drivers.common import hook_marker
 from reconciler.drivers.wire import decode
-from reconciler.model.errors import OutcomeUnknown, ScopeGone, ValidationFailed
+from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import Marker, Scope
 from reconciler.model.plan import Action, ChangeClass
 from reconciler.model.resources import Adopt, Resource
@@ -117,16 +116,6 @@ async def test_events_may_be_written_in_lower_case(world: World) -> None:
     assert made.attributes["events"] == ["EXECUTION_FAILED", "PUSH"]
 
 
-async def test_d18_a_lost_answer_doubles_nothing_though_the_provider_accepts_duplicates(
-    world: World, server: SandboxServer
-) -> None:
-    server.admin.fault(method="POST", path="webhooks", effect="reset", commit=True)
-    await world.apply(source())
-    assert [type(error) for error in world.errors.values()] == [OutcomeUnknown]
-    await world.settle(source())
-    assert len(hooks(server)) == 1
-
-
 async def test_two_of_ours_become_one_again_and_the_older_stays(world: World, server: SandboxServer) -> None:
     await world.settle(source())
     (hook,) = hooks(server)
@@ -171,13 +160,6 @@ async def test_d23_a_foreign_webhook_is_taken_over_only_on_request_and_only_if_i
     assert hook_marker(hooks(server)[1]["target_url"]) == Marker(OWNER, source().id.uid(OWNER))
 
 
-async def test_d8_a_workspace_that_is_gone_is_a_lost_scope(world: World, server: SandboxServer) -> None:
-    await world.settle(source())
-    server.app.state["workspaces"].clear()
-    with pytest.raises(ScopeGone):
-        await driver.types[SCOPE.type].delete(world.api, SCOPE, "1")
-
-
 async def test_the_latest_delivery_is_the_health_and_its_body_is_not_kept(world: World, server: SandboxServer) -> None:
     await world.settle(source())
     (hook,) = hooks(server)
@@ -197,10 +179,3 @@ def test_a_path_that_is_not_quite_ours_bears_no_marker(path: str) -> None:
 def test_a_marker_is_read_from_the_path_whatever_host_and_query_are() -> None:
     uid = source().id.uid(OWNER)
     assert hook_marker(f"http://127.0.0.1:9/base/hooks/{OWNER}/{uid}/?key=1") == Marker(OWNER, uid)
-
-
-async def test_normalising_twice_changes_nothing(world: World) -> None:
-    (made,) = await world.compile(source())
-    kind = driver.types[SCOPE.type]
-    assert kind.normalize(made.attributes) == made.attributes == kind.normalize(kind.normalize(made.attributes))
-    assert dataclasses.replace(made).digest == made.digest

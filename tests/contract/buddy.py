@@ -30,6 +30,7 @@ class BuddyProvider(Provider):
     changes = {"buddy/webhook": {"events": [{"type": "PUSH"}]}, "buddy/integration": {"name": "Source"}}
     executors = {"buddy": {"resource": "deploy", "spec": {"workspace": "acme", "project": "web"}}}
     receivers = {"buddy": driver.receiver} if driver.receiver is not None else {}
+    told_once = ("current_date",)
     read_only = {"scopes": [scope for scope in SCOPES if not scope.endswith(("_ADD", "_MANAGE", "_RUN"))]}
     rights = {"buddy/webhook": "WEBHOOK_ADD", "buddy/integration": "INTEGRATION_ADD", "buddy": "EXECUTION_RUN"}
     limits = {"rate_limits": True, "requests_per_minute": 1}

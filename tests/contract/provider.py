@@ -46,6 +46,8 @@ class Provider:
     source: Resource | None = None
     """The EventSource whose events `happen` makes."""
     receivers: Mapping[str, Receiver] = {}
+    told_once: tuple[str, ...] = ()
+    """Keys of a payload that a webhook alone has: they are not known when the event is read later."""
     read_only: Mapping[str, Any] = {}
     """What turns the token into one that may read, and write nothing."""
     rights: Mapping[str, str] = {}

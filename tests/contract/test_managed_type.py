@@ -144,6 +144,15 @@ async def test_d18_a_create_whose_answer_is_lost_has_an_unknown_outcome_and_is_f
     assert_shows(subject, found, desired)
 
 
+async def test_d18_a_lost_answer_is_settled_without_a_second_object(subject: Subject, server: SandboxServer) -> None:
+    resource = subject.provider.managed[subject.type_name]
+    server.admin.fault(method="POST", effect="reset", commit=True)
+    await subject.world.apply(resource)
+    assert [type(error) for error in subject.world.errors.values()] == [OutcomeUnknown]
+    await subject.world.settle(resource)
+    assert len(await subject.listed()) == 1
+
+
 @pytest.mark.parametrize("fault", [{"effect": "reset"}, {"status": 503, "body": {}}])
 async def test_a_create_that_never_arrived_has_an_unknown_outcome_and_is_sent_once(
     subject: Subject, server: SandboxServer, fault: dict[str, Any]

@@ -3,7 +3,7 @@
 import pytest
 
 from reconciler.drivers.github.driver import driver
-from reconciler.model.errors import AuthFailed, ValidationFailed
+from reconciler.model.errors import ValidationFailed
 from tests.github.conftest import TOKEN, source
 from tests.support.sandbox import client
 
@@ -31,12 +31,6 @@ async def test_an_installation_token_is_tried_where_it_may_be(connection, github
     assert report.valid
     assert "installation" in report.identity
     assert report.missing == ()
-
-
-async def test_a_refused_token_is_an_error_and_no_report(connection):
-    async with client(driver, connection, "nonsense") as api:
-        with pytest.raises(AuthFailed):
-            await driver.check(api, {})
 
 
 @pytest.mark.parametrize("kind", ["classic", "installation"])

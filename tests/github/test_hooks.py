@@ -7,10 +7,7 @@ import pytest
 from reconciler.drivers.github.api import renamed_to
 from reconciler.drivers.github.driver import driver
 from reconciler.model.errors import (
-    AuthFailed,
-    Conflict,
     NotFound,
-    OutcomeUnknown,
     PermissionDenied,
     ProviderProtocolError,
     RateLimited,
@@ -44,15 +41,6 @@ async def test_a_created_hook_is_json_with_verified_tls_and_our_secret_and_marke
     assert (made.present_write_only, made.unshown) == ({"/config/secret"}, ())
     assert made.url == f"https://github.com/acme/payments/settings/hooks/{hook['id']}"
     assert [request["body"]["name"] for request in github.admin.requests(method="POST")] == ["web"]
-
-
-async def test_what_was_created_is_observed_exactly_as_desired(api, write):
-    wanted = write()
-    await HOOKS.create(api, wanted)
-    observed = await HOOKS.observe(api, SCOPE, None)
-    assert [hook.attributes for hook in observed.objects] == [wanted.desired.attributes]
-    assert SECRET not in repr(observed)
-    assert "*****" not in repr(observed)
 
 
 async def test_an_unchanged_repository_costs_exactly_one_conditional_request_that_is_not_counted(api, github, write):
@@ -175,15 +163,6 @@ async def test_d16_pages_that_run_in_a_circle_end(api, github):
     assert len(github.admin.requests()) <= 3
 
 
-async def test_a_renamed_repository_is_followed_by_its_id_and_reported(api, github, write):
-    made = await HOOKS.create(api, write())
-    github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
-    observed = await HOOKS.observe(api, SCOPE, None)
-    assert observed.redirected_to == "acme/billing"
-    assert observed.scope == SCOPE
-    assert [hook.external_id for hook in observed.objects] == [made.external_id]
-
-
 async def test_writes_to_a_renamed_repository_follow_the_redirect_once(api, github, write):
     made = await HOOKS.create(api, write())
     github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
@@ -232,13 +211,6 @@ async def test_a_secret_that_was_removed_by_hand_is_told(api, github, write):
     assert observed.objects[0].present_write_only == frozenset()
 
 
-async def test_d10_a_double_is_a_conflict_and_changes_nothing(api, github, write):
-    await HOOKS.create(api, write())
-    with pytest.raises(Conflict, match="already exists"):
-        await HOOKS.create(api, write())
-    assert len(stored(github)) == 1
-
-
 async def test_d11_refused_values_are_terminal_after_one_call(api, github, write):
     put_hooks(github, [foreign(n) for n in range(1, 21)])
     with pytest.raises(ValidationFailed, match="more than 20 hooks"):
@@ -275,22 +247,6 @@ async def test_d8_a_delete_without_the_right_to_is_no_success(api, connection, g
     assert len(stored(github)) == 1
 
 
-async def test_d7_an_update_of_a_hook_that_was_deleted_is_not_found_and_creates_nothing(api, github, write):
-    made = await HOOKS.create(api, write())
-    put_hooks(github, [])
-    with pytest.raises(NotFound) as caught:
-        await HOOKS.update(api, made.external_id, write())
-    assert not isinstance(caught.value, ScopeGone)
-    assert stored(github) == []
-
-
-async def test_deleting_twice_is_success(api, github, write):
-    made = await HOOKS.create(api, write())
-    await HOOKS.delete(api, SCOPE, made.external_id)
-    await HOOKS.delete(api, SCOPE, made.external_id)
-    assert stored(github) == []
-
-
 async def test_a_delete_behind_a_lagging_list_is_success(api, github, write):
     made = await HOOKS.create(api, write())
     github.admin.settings(list_lag_s=30)
@@ -306,53 +262,12 @@ async def test_an_id_that_is_no_number_never_reaches_a_path(api, github, write):
     assert github.admin.requests() == []
 
 
-async def test_d1_a_refused_token_is_auth_failed_after_one_call(connection, github):
-    async with client(driver, connection, "ghp_wrong") as wrong:
-        with pytest.raises(AuthFailed, match="Bad credentials"):
-            await HOOKS.observe(wrong, SCOPE, None)
-    assert len(github.admin.requests()) == 1
-
-
-async def test_d1_a_token_that_was_replaced_in_its_file_is_read_again_once(connection, github):
-    tokens = iter(["ghp_old", TOKEN])
-    async with client(driver, connection, lambda: next(tokens)) as renewed:
-        assert isinstance(await HOOKS.observe(renewed, SCOPE, None), Observed)
-    assert [row["status"] for row in github.admin.requests()] == [401, 200]
-
-
-async def test_d2_a_missing_permission_is_named_after_one_call(connection, github):
-    github.admin.put_state({"tokens": {"github_pat_x": {"kind": "fine", "permissions": {"metadata": "read"}}}})
-    async with client(driver, connection, "github_pat_x") as fine:
-        with pytest.raises(PermissionDenied) as caught:
-            await HOOKS.observe(fine, SCOPE, None)
-    assert "webhooks: read" in caught.value.hint
-    assert len(github.admin.requests()) == 1
-
-
-async def test_the_hourly_limit_stops_until_its_reset(api, github, write):
-    github.admin.settings(rate_limits=True, primary_per_hour=1)
-    await HOOKS.observe(api, SCOPE, None)
-    with pytest.raises(RateLimited) as caught:
-        await HOOKS.create(api, write())
-    assert caught.value.retry_at is not None
-    assert stored(github) == []
-
-
 async def test_a_secondary_limit_stops_for_as_long_as_it_says(api, github, write):
     github.admin.settings(rate_limits=True, creates_per_minute=1)
     await HOOKS.create(api, write())
     with pytest.raises(RateLimited, match="secondary"):
         await HOOKS.create(api, write(source("other")))
     assert len(stored(github)) == 1
-
-
-@pytest.mark.parametrize("fault", [{"effect": "reset"}, {"effect": "truncate"}, {"status": 502, "body": "<html>"}])
-async def test_a_create_whose_answer_is_lost_is_an_unknown_outcome_and_can_be_found_by_its_marker(api, github, write, fault):
-    github.admin.fault(method="POST", commit=True, **fault)
-    with pytest.raises(OutcomeUnknown):
-        await HOOKS.create(api, write())
-    observed = await HOOKS.observe(api, SCOPE, None)
-    assert [hook.marker.uid for hook in observed.objects] == [source().id.uid("team")]
 
 
 @pytest.mark.parametrize(

@@ -85,14 +85,6 @@ async def test_a_deployment_is_made_as_it_was_asked_for_and_merges_nothing(api, 
     assert "production_environment" not in posts(hands)[1]
 
 
-async def test_a7_a_deployment_whose_answer_is_lost_is_found_again_and_made_once(api, hands):
-    hands.github.admin.fault(method="POST", path="/deployments$", status=502, commit=True)
-    with pytest.raises(OutcomeUnknown):
-        await reporter.deployment(api, request())
-    number = await reporter.deployment(api, request())
-    assert [str(one["id"]) for one in hands.get(f"{WEB}/deployments")] == [number]
-
-
 async def test_a7_a_deployment_is_found_among_many_on_all_pages_and_as_text(api, hands):
     number = await reporter.deployment(api, request())
     for index in range(130):
@@ -155,34 +147,6 @@ async def test_what_a_status_links_to_is_told_where_there_is_something(api, hand
     assert all(body["auto_inactive"] is True for body in posts(hands)[1:])
 
 
-@pytest.mark.parametrize("fault", [{"status": 502}, {"effect": "reset"}, {"effect": "truncate"}])
-async def test_a7_a_status_whose_answer_is_lost_is_not_written_again(api, hands, fault):
-    number = await reporter.deployment(api, request())
-    hands.github.admin.fault(method="POST", path="/statuses$", commit=True, **fault)
-    with pytest.raises(OutcomeUnknown):
-        await reporter.report(api, on_deployment(number))
-    assert await reporter.report(api, on_deployment(number)) is False
-    assert len(statuses(hands, number)) == 1
-
-
-async def test_a7_a_status_that_never_arrived_is_written(api, hands):
-    number = await reporter.deployment(api, request())
-    hands.github.admin.fault(method="POST", path="/statuses$", status=502)
-    with pytest.raises(OutcomeUnknown):
-        await reporter.report(api, on_deployment(number))
-    assert await reporter.report(api, on_deployment(number)) is True
-
-
-async def test_a7_a_status_of_ours_is_found_behind_many_of_others(api, hands):
-    number = await reporter.deployment(api, request())
-    assert await reporter.report(api, on_deployment(number)) is True
-    for index in range(120):
-        text = f"by somebody {MARKER} else {index}"
-        hands.post(f"{WEB}/deployments/{number}/statuses", {"state": "in_progress", "description": text})
-    assert await reporter.report(api, on_deployment(number)) is False
-    assert await reporter.report(api, on_deployment(number, marker="itm-b", description="x (itm-b)")) is True
-
-
 @pytest.mark.parametrize("target", ["", "x", "1/../2", "1?", "-1", "1" * 21])
 async def test_a_target_that_is_none_is_refused_before_anything_is_asked(api, hands, target):
     for status in (on_deployment(target), on_commit(target), on_commit("main"), on_commit("g" * 40)):
@@ -218,17 +182,6 @@ async def test_each_state_of_a_commit_is_written_once_a_context(api, hands, sha)
     assert await reporter.report(api, on_commit(sha, context="")) is True
     assert await reporter.report(api, on_commit(sha, context="")) is False
     assert on(hands, sha)[0]["context"] == "default"
-
-
-async def test_a7_a_commit_status_whose_answer_is_lost_is_not_written_again(api, hands, sha):
-    hands.github.admin.fault(method="POST", path=f"/statuses/{sha}$", status=500, commit=True)
-    with pytest.raises(OutcomeUnknown):
-        await reporter.report(api, on_commit(sha))
-    for index in range(120):
-        hands.post(f"{WEB}/statuses/{sha}", {"state": "success", "context": "deploy/live", "description": f"another {index}"})
-    assert await reporter.report(api, on_commit(sha)) is False
-    assert not any(MARKER in one["description"] for one in on(hands, sha))  # it is on the second page
-    assert len(posts(hands)) == 121
 
 
 async def test_more_statuses_than_github_takes_are_refused(api, hands, sha):

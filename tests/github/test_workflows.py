@@ -196,24 +196,6 @@ async def test_an_event_that_nobody_hears_is_taken_and_no_run_is_found(api, hand
     assert await executor.find(api, what) is None
 
 
-@pytest.mark.parametrize("fault", [{"status": 502, "commit": True}, {"effect": "reset", "commit": True}])
-async def test_a5_a_dispatch_whose_answer_is_lost_leaves_the_outcome_open_and_is_found(api, hands, fault):
-    hands.github.admin.fault(method="POST", path="/dispatches$", **fault)
-    what = intent()
-    with pytest.raises(OutcomeUnknown):
-        await executor.start(api, what)
-    assert (await executor.find(api, what)).external_id == str(runs(hands)[0]["id"])
-    assert len(posts(hands)) == 1
-
-
-async def test_a5_a_dispatch_that_never_arrived_is_proved_to_be_absent(api, hands):
-    hands.github.admin.fault(method="POST", path="/dispatches$", status=502)
-    what = intent()
-    with pytest.raises(OutcomeUnknown):
-        await executor.start(api, what)
-    assert await executor.find(api, what) is None
-
-
 @pytest.mark.parametrize("body", [{}, [], {"workflow_run_id": "7"}, {"workflow_run_id": None}, "<html>"])
 async def test_d15_an_answer_that_names_no_run_leaves_the_outcome_open(api, hands, body):
     hands.github.admin.fault(method="POST", path="/dispatches$", status=200, body=body)

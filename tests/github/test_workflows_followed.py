@@ -11,7 +11,7 @@ from reconciler.drivers.github import executor as workflows
 from reconciler.drivers.github.driver import driver
 from reconciler.drivers.github.runs import WorkflowRun, report_of
 from reconciler.drivers.wire import decode
-from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ReconcilerError
+from reconciler.model.errors import PermissionDenied, ProviderProtocolError, ReconcilerError
 from reconciler.model.executions import Result, Run, RunStatus
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from tests.github.conftest import TOKEN
@@ -90,13 +90,6 @@ async def test_d21_a_run_that_was_started_again_is_followed_as_another_attempt(a
     assert (report.status, report.run.attempt, report.run.external_id) == (RunStatus.RUNNING, 2, run.external_id)
     finish(hands, run)
     assert (await executor.poll(api, what, report.run)).result is Result.PASSED
-
-
-async def test_d21_a_run_that_is_gone_is_not_found(api, hands):
-    what, run = await started(api, hands)
-    hands.github.admin.do("lose_run", repo="acme/web", run_id=int(run.external_id))
-    with pytest.raises(NotFound):
-        await executor.poll(api, what, run)
 
 
 async def test_d8_a_repository_that_is_not_seen_any_more_is_no_lost_run(github, api, hands):

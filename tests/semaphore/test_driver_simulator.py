@@ -12,14 +12,10 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from reconciler.drivers.semaphore.driver import driver
-from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.model.executions import Result, RunIntent, RunStatus
-from reconciler.model.resources import Resource
-from reconciler.model.secrets import SecretValue
 from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.simulator import Hands, behave
-from tests.support.driving import OWNER, World, ended
-from tests.support.receiving import Receiver
+from tests.support.driving import World, ended
 
 executor = driver.executors["semaphore"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
@@ -87,25 +83,3 @@ async def test_a_task_carries_our_parameter_if_it_declares_it_and_is_canceled(wo
     assert found.external_id == run.external_id
     await executor.cancel(world.api, what, run)
     assert (await ended(executor, world, what, run)).result is Result.CANCELLED
-
-
-async def test_what_is_sent_is_verified_and_what_is_dropped_is_found_again(
-    world: World, hands: Hands, receiver: Receiver, source: Resource
-) -> None:
-    world.public_url = receiver.url.partition("/in")[0]
-    await world.settle(source)
-    hands.admin.settings(deliver=True, run_duration_s=0)
-    started = int(time.time()) - 1
-    hands.admin.do("run_pipeline", project="payments", commit_sha="c" * 40)
-    hands.delivered(1)
-    hands.admin.settings(drop_deliveries=True)
-    hands.admin.do("run_pipeline", project="payments")
-    (_, headers, body) = receiver.got[0]
-    key = world.keyring.signing_key(OWNER, source.id.uid(OWNER), 0)
-    delivery = SemaphoreReceiver().verify(headers, body, [key], now=time.time())
-    other = SemaphoreReceiver().verify(headers, body, [SecretValue("other")], now=time.time())
-    assert (type(delivery).__name__, type(other).__name__) == ("Delivery", "Rejection")
-    past = await SemaphoreReceiver().missed(world.api, source, (), started)
-    assert len(past) == 2
-    fetched = await SemaphoreReceiver().fetch(world.api, None, past[0])
-    assert fetched.identity == delivery.identity  # type: ignore[union-attr]

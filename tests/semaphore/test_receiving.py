@@ -109,14 +109,6 @@ def test_E1_no_key_and_an_empty_key_prove_nothing() -> None:
     assert verify(raw, sign(raw, SecretValue("")), keys=(SecretValue(""), KEY)) == Rejection(Refusal.WRONG)
 
 
-def test_E13_both_keys_of_a_rotation_are_taken_and_it_is_told_which() -> None:
-    raw = body_of(payload())
-    assert delivered(raw, keys=(KEY, OTHER)).key == 0
-    assert delivered(raw, keys=(OTHER, KEY)).key == 1
-    assert delivered(raw, keys=(KEY, KEY)).key == 0
-    assert verify(raw, keys=(OTHER,)) == Rejection(Refusal.WRONG)
-
-
 def test_E2_every_key_is_tried_whatever_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[bytes] = []
     compare = hmac.compare_digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import msgspec
 import pytest
@@ -11,8 +10,6 @@ import pytest
 from reconciler.drivers.semaphore.driver import driver
 from reconciler.drivers.semaphore.notifications import marker_of
 from reconciler.model.errors import (
-    AuthFailed,
-    Conflict,
     OutcomeUnknown,
     PermissionDenied,
     ProviderProtocolError,
@@ -24,7 +21,7 @@ from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import Adopt, Resource
 from reconciler.sandbox.semaphore.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
-from tests.support.driving import OWNER, World, client, integration, resource
+from tests.support.driving import OWNER, World, integration, resource
 
 NOTIFICATIONS = Scope("semaphore/notification", "acme")
 SECRETS = Scope("semaphore/secret", "acme")
@@ -255,21 +252,6 @@ async def test_a_pattern_that_matches_nothing_is_refused_since_such_a_rule_would
         await world.compile(nothing)
 
 
-async def test_a_list_of_many_pages_is_complete_and_its_tokens_are_escaped(
-    world: World, server: SandboxServer, source: Resource
-) -> None:
-    server.admin.settings(page_size=3)
-    for n in range(8):
-        secret = {"metadata": {"name": f"foreign-{n}"}, "data": {"env_vars": [{"name": "A", "value": "x"}]}}
-        await world.api.request(
-            "POST",
-            "/api/v1beta/secrets",
-            json={"apiVersion": "v1beta", "kind": "Secret", **secret, "data": {**secret["data"], "files": []}},
-        )
-    await world.settle(source)
-    assert len(await world.observe(SECRETS)) == 9
-
-
 async def test_a_list_that_runs_in_a_circle_is_an_error_and_not_a_short_list(world: World, server: SandboxServer) -> None:
     body = {"secrets": [], "next_page_token": "again"}
     server.admin.fault(path="secrets", times=0, status=200, body=body)
@@ -290,17 +272,6 @@ async def test_values_that_an_organization_exposes_are_never_taken_up(
 
 
 # ---- ownership
-
-
-async def test_d10_a_taken_name_is_a_conflict_in_both_spellings_of_the_provider(world: World, source: Resource) -> None:
-    from reconciler.drivers.base import Write
-
-    await world.settle(source)
-    for desired in await world.compile(source):
-        kind = driver.types[desired.type]
-        secrets = {one.pointer: world.value(one.ref) for one in desired.write_only}
-        with pytest.raises(Conflict, match="already been taken"):
-            await kind.create(world.api, Write(desired, desired.attributes, secrets))
 
 
 async def test_d23_a_foreign_notification_is_never_touched_and_one_with_our_host_is_adopted_only_on_request(
@@ -375,23 +346,6 @@ async def test_d8_a_delete_that_is_answered_404_for_a_missing_right_is_no_succes
     assert len(server.admin.state()["notifications"]) == 1
 
 
-async def test_a_delete_of_what_is_gone_is_success(world: World) -> None:
-    for scope in (NOTIFICATIONS, SECRETS):
-        await driver.types[scope.type].delete(world.api, scope, "00000000-0000-4000-8000-000000000000")
-
-
-async def test_a_create_without_the_right_names_the_right(world: World, server: SandboxServer, source: Resource) -> None:
-    server.app.state["tokens"][TOKEN]["permissions"] = [
-        "organization.notifications.view",
-        "organization.secrets.view",
-        "project.view",
-    ]
-    await world.apply(source)
-    (error,) = world.errors.values()
-    assert isinstance(error, PermissionDenied)
-    assert "organization.secrets.manage" in error.message
-
-
 async def test_d11_a_refused_value_is_terminal_and_says_what_the_provider_said(
     world: World, server: SandboxServer, source: Resource
 ) -> None:
@@ -403,31 +357,11 @@ async def test_d11_a_refused_value_is_terminal_and_says_what_the_provider_said(
     assert "must have a notify field" in error.message
 
 
-async def test_a_refused_token_is_refused_for_all_and_a_new_one_is_read_at_once(world: World, server: SandboxServer) -> None:
-    await world.observe(SECRETS)
-    server.admin.put_state({"tokens": {TOKEN: None, "fresh": {"user": "u", "permissions": ["*"]}}})
-    with pytest.raises(AuthFailed):
-        await world.observe(SECRETS)
-    world.values["credentials/token"] = "fresh"
-    assert await world.observe(SECRETS) == ()
-
-
 async def test_a_401_of_projects_is_a_missing_right_and_not_a_bad_token(world: World, server: SandboxServer) -> None:
     server.app.state["tokens"][TOKEN]["permissions"] = ["organization.notifications.view"]
     matching = resource("EventSource", "x", {"resource": {"type": "project", "match": "*"}})
     with pytest.raises(PermissionDenied, match=r"project\.view"):
         await driver.resolve(world.api, matching)
-
-
-@pytest.mark.parametrize("effect", ["reset", "truncate"])
-async def test_d18_a_lost_answer_to_a_create_is_settled_by_the_name_without_a_second_object(
-    world: World, server: SandboxServer, source: Resource, effect: str
-) -> None:
-    server.admin.fault(method="POST", path="notifications", effect=effect, commit=True)
-    await world.apply(source)
-    assert [type(error) for error in world.errors.values()] == [OutcomeUnknown]
-    await world.settle(source)
-    assert len(server.admin.state()["notifications"]) == 1
 
 
 async def test_d15_an_answer_to_a_write_that_is_not_understood_leaves_the_outcome_open(
@@ -474,12 +408,6 @@ async def test_the_check_names_the_organization_and_what_the_token_may_not_see(
     assert report.missing == ("organization.secrets.view",)
 
 
-async def test_the_check_of_a_bad_token_fails(world: World, session: object, server: SandboxServer) -> None:
-    bad = client(driver, world.api.connection, session, {"credentials/token": "wrong"})  # type: ignore[arg-type]
-    with pytest.raises(AuthFailed):
-        await driver.check(bad, {})
-
-
 @pytest.mark.parametrize("url", ["https://semaphoreci.com", "https://a.b.semaphoreci.com", "https://localhost", "semaphore"])
 def test_a_url_that_names_no_organization_is_refused(url: str) -> None:
     declared = integration("semaphore", url, "")
@@ -503,14 +431,6 @@ def test_offline_a_pattern_stands_for_the_projects_that_it_would_find(world: Wor
     many = resource("EventSource", "services", {"resource": {"type": "project", "match": "svc-*"}})
     objects = driver.compile(many, world.context(driver.offline_facts(many)))
     assert objects[1].attributes["rule"]["filter"]["projects"] == ["svc-*"]
-
-
-async def test_what_is_sent_is_its_own_normal_form_and_normalising_twice_changes_nothing(world: World, source: Resource) -> None:
-    for desired in await world.compile(source):
-        kind = driver.types[desired.type]
-        once = kind.normalize(desired.attributes)
-        assert json.dumps(once, sort_keys=True) == json.dumps(desired.attributes, sort_keys=True)
-        assert kind.normalize(once) == once
 
 
 async def test_suspended_sources_write_nothing(world: World, server: SandboxServer, source: Resource) -> None:

@@ -207,31 +207,6 @@ async def test_a_parameter_of_ours_that_a_task_refuses_is_left_out_once(world: W
 # ---- find
 
 
-@pytest.mark.parametrize("effect", ["reset", "truncate"])
-async def test_A5_a_run_whose_start_was_never_answered_is_found_among_many(
-    world: World, server: SandboxServer, app: Runs, effect: str
-) -> None:
-    for n in range(3):
-        app.start("payments", "api", env={PARAMETER: f"other-{n}"})
-        app.start("payments", "hook")
-    server.admin.fault(method="POST", path="plumber-workflows", effect=effect, commit=True)
-    what = intent()
-    with pytest.raises(OutcomeUnknown):
-        await executor.start(world.api, what)
-    ours = app.workflows[-1]
-    for _ in range(3):
-        app.start("payments", "schedule")
-    server.admin.clear_requests()
-
-    run = await executor.find(world.api, what)
-    assert run is not None
-    assert (run.external_id, run.detail["pipeline"]) == (ours["wf_id"], ours["initial_ppl_id"])
-    assert run.url.endswith(f"/workflows/{ours['wf_id']}?pipeline_id={ours['initial_ppl_id']}")
-    read = [one["path"].rpartition("/")[2] for one in server.admin.requests(path="pipelines/")]
-    hooks = {one["initial_ppl_id"] for one in app.workflows if one["triggered_by"] == "hook"}
-    assert not hooks & set(read)
-
-
 async def test_A5_a_complete_look_that_shows_no_run_says_so(world: World, app: Runs) -> None:
     app.start("payments", "api", env={PARAMETER: "other"})
     app.start("web", "api", env={PARAMETER: CORRELATION})
@@ -369,14 +344,6 @@ async def test_D21_a_rerun_is_another_workflow_and_another_attempt_of_the_same_r
     assert executor.matches_job_token({"wf_id": again["wf_id"], "prj_id": app.project()}, report.run)
 
 
-async def test_D21_a_run_that_is_gone_is_not_found(world: World, app: Runs) -> None:
-    what, run = await started(world)
-    app.pipelines.clear()
-    with pytest.raises(NotFound) as caught:
-        await executor.poll(world.api, what, run)
-    assert not isinstance(caught.value, ScopeGone)
-
-
 async def test_D8_a_lost_organization_or_right_is_no_lost_run(world: World, server: SandboxServer, app: Runs) -> None:
     what, run = await started(world)
     server.admin.settings(organization_found=False)
@@ -413,13 +380,6 @@ async def test_D15_an_end_without_a_result_is_an_error(world: World, app: Runs) 
 
 
 # ---- cancel
-
-
-async def test_a_run_is_terminated_and_one_that_ended_is_success(world: World, app: Runs) -> None:
-    what, run = await started(world)
-    await executor.cancel(world.api, what, run)
-    assert (await executor.poll(world.api, what, run)).result is Result.CANCELLED
-    await executor.cancel(world.api, what, run)
 
 
 async def test_a_refused_end_of_a_run_that_goes_on_is_told(world: World, server: SandboxServer) -> None:
@@ -488,14 +448,6 @@ async def test_the_log_of_an_agent_of_ones_own_is_fetched_without_our_credential
     assert found.lines == ("$ make",)
     (followed,) = server.admin.requests(path="/api/v1/logs/")
     assert "authorization" not in followed["headers"]
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "[]", "7", '{"j-unit": "a"}', '{"j-unit": -1}', "null"])
-async def test_a_cursor_that_is_none_begins_at_the_start(world: World, app: Runs, cursor: str) -> None:
-    what, run = await started(world)
-    jobs(app, "unit")
-    app.job_logs["j-unit"] = said("ok\n")
-    assert (await executor.logs(world.api, what, run, cursor)).lines == ("$ make", "ok")
 
 
 async def test_a_missing_right_to_logs_is_no_bad_token(world: World, server: SandboxServer, app: Runs) -> None:
