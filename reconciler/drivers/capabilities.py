@@ -9,19 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.model.specs import Spec
+
 Path = tuple[str, ...]
 """Keys that lead to a value in JSON, outermost first."""
 
-AUTH_BLOCKS: Mapping[str, str] = {
-    "token": "token",
-    "oidc": "oidc",
-    "github-app": "githubApp",
-    "basic": "basic",
-    "access-key": "accessKey",
-    "client-secret": "clientSecret",
-    "service-account-key": "serviceAccountKey",
-}
-"""``auth.use`` → the block of ``auth`` that holds the credential."""
 ANY = r"(?s:.*)"
 """Pattern of any text."""
 
@@ -120,6 +112,8 @@ class ObjectKind:
     """A kind of manifest whose spec is the body of one object of a single provider, in the provider's own spelling."""
 
     kind: str
+    spec: type[Spec]
+    """The type of its spec, in canonical form."""
     type_aliases: Mapping[str, str]
     key_aliases: Mapping[str, str]
     required: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]]

@@ -1,4 +1,4 @@
-"""What fits its schema and still can never work, found in one document: nothing of this needs a provider. Pure."""
+"""Values that match the schema and can never work, found in one document without asking a provider. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import ExecutorRule
 from reconciler.drivers.specs import OBJECT_KINDS, spec_of
+from reconciler.manifests.kinds import ConditionSpec, ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, SecretSpec, StageSpec
 from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
@@ -17,6 +18,7 @@ from reconciler.manifests.templates import has_template, looks_like_template
 from reconciler.manifests.yaml import escape
 from reconciler.model.executions import UNSETTABLE_HEADERS
 from reconciler.model.resources import Lifecycle
+from reconciler.model.specs import Spec
 
 DAY_S = 86_400.0
 _TEMPLATE = "${{"
@@ -25,10 +27,10 @@ _FREE = frozenset({
     "description", "reason", "expression", "successWhen", "failureWhen", "payload", "clientPayload", "parameters", "variables",
     "inputs", "value", "pattern", "config", "local", "lifecycle",
 })  # fmt: skip
-"""Keys of text that may have several lines, or that others read."""
+"""Keys of text that may have several lines, or that is checked elsewhere."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _WRITTEN_OUT = (
-    "Write scheme, host and port out; templates may follow after the host, as in https://deploy.example/${{ inputs.ID }}."
+    "Write out scheme, host and port; templates may follow after the host, as in https://deploy.example/${{ inputs.ID }}."
 )
 
 
@@ -42,22 +44,22 @@ class Found:
     hint: str = ""
 
 
-def impossible(kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle) -> Iterator[Found]:
-    """Yield what of a document that fits its schema no apply and no event can ever make work."""
-    yield from _lines(spec, "/spec")
+def impossible(spec: Spec, raw: Mapping[str, Any], lifecycle: Lifecycle) -> Iterator[Found]:
+    """Yield each value of a document that no apply and no event can ever make work; ``raw`` is ``spec`` as a mapping."""
+    yield from _lines(raw, "/spec")
     yield from _lifecycle(lifecycle)
-    if kind == "Integration":
+    if isinstance(spec, IntegrationSpec):
         yield from _integration(spec)
-    elif kind == "EventSource":
-        yield from _event_source(spec)
-    elif kind == "Stage":
-        yield from _stage(spec)
-    elif kind == "ConnectionGroup":
-        yield from _group(spec)
-    elif kind == "Secret":
+    elif isinstance(spec, EventSourceSpec):
+        yield from _event_source(spec, raw)
+    elif isinstance(spec, StageSpec):
+        yield from _stage(spec, raw)
+    elif isinstance(spec, ConnectionGroupSpec):
+        yield from _group(spec, raw)
+    elif isinstance(spec, SecretSpec):
         yield from _secret(spec)
-    elif kind in OBJECT_KINDS:
-        for items, pointer, what in repeatable(OBJECT_KINDS[kind][1], spec):
+    for _, rules in OBJECT_KINDS.values():
+        for items, pointer, what in repeatable(rules, raw) if isinstance(spec, rules.spec) else ():
             yield from _twice(items, pointer, what)
 
 
@@ -80,7 +82,7 @@ def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def _lines(value: Any, pointer: str) -> Iterator[Found]:
-    """Names, URLs and the like are one line, without a space at an end: no provider has one that is not."""
+    """Names and URLs are one line, without white space at either end."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key not in _FREE:
@@ -96,7 +98,10 @@ def _lines(value: Any, pointer: str) -> Iterator[Found]:
 def _lifecycle(lifecycle: Lifecycle) -> Iterator[Found]:
     if lifecycle.interval_s == 0:
         yield Found(
-            "RC1278", "/spec/lifecycle/interval", "an interval of 0 is none", "Leave it out for that of the configuration."
+            "RC1278",
+            "/spec/lifecycle/interval",
+            "an interval must be more than 0 seconds",
+            "Leave it out for the one of the configuration.",
         )
     yield from _twice([rule.path for rule in lifecycle.ignore], "/spec/lifecycle/ignore", "path")
 
@@ -111,23 +116,23 @@ def _twice(values: Iterable[Any], pointer: str, what: str, *, fold: bool = False
             seen.append(key)
 
 
-def _integration(spec: Mapping[str, Any]) -> Iterator[Found]:
-    for key in ("url", "apiUrl"):
-        if key in spec:
-            yield from _address(spec[key], f"/spec/{key}", query=False)
-    wrong = account_problem(spec["type"], spec["url"]) if "url" in spec else None
-    if wrong is not None:
-        yield Found("RC1276", "/spec/url", *wrong)
-    auth = spec["auth"]
-    if auth.get("oidc", {}).get("duration") == 0:
-        yield Found("RC1278", "/spec/auth/oidc/duration", "a credential that is good for 0 seconds opens nothing")
-    if auth.get("roleAssumptions") == []:
+def _integration(spec: IntegrationSpec) -> Iterator[Found]:
+    for key, url in (("url", spec.url), ("apiUrl", spec.api_url)):
+        if url is not None:
+            yield from _address(url, f"/spec/{key}", query=False)
+    invalid = account_problem(spec.type, spec.url) if spec.url is not None else None
+    if invalid is not None:
+        yield Found("RC1276", "/spec/url", *invalid)
+    if spec.auth.oidc is not None and spec.auth.oidc.duration == 0:
+        yield Found("RC1278", "/spec/auth/oidc/duration", "a credential must be valid for more than 0 seconds")
+    if spec.auth.role_assumptions == ():
         yield Found("RC1278", "/spec/auth/roleAssumptions", "the list of roles is empty", "Name a role, or leave the key out.")
 
 
 def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
-    """The spelling of a URL that is called: readable, without credentials, and with a template only behind the host: the
-    configuration opens hosts for everybody, and a person says in the manifest which of them is meant.
+    """Check the spelling of a URL that is called: without credentials, and with templates only after the host.
+
+    The configuration allows hosts for every manifest; which of them is called must be visible in the manifest.
     """
     scheme, _, rest = url.partition("://")
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -135,11 +140,11 @@ def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
         yield Found("RC1279", pointer, "the host is a template: an event could choose what is called", _WRITTEN_OUT)
         return
     if scheme.lower() not in {"http", "https"} or not host:
-        yield Found("RC1279", pointer, "it is no http(s)://HOST/…", "For example https://deploy.example/jobs.")
+        yield Found("RC1279", pointer, "the URL must have the form http(s)://HOST/…", "For example https://deploy.example/jobs.")
         return
     if "@" in host:
         hint = "Put it into a Secret, and send it by `auth`, or in a header by `${{ secrets.NAME }}`."
-        yield Found("RC1279", pointer, "the URL holds a user name or password", hint)
+        yield Found("RC1279", pointer, "the URL must not contain a user name or password", hint)
         return
     try:
         parts = urlsplit(f"{scheme}://{host}")
@@ -154,40 +159,39 @@ def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
         )
 
 
-def _event_source(spec: Mapping[str, Any]) -> Iterator[Found]:
-    kind = spec.get("type")
-    for block in ("schedule", "webhook"):
-        if block in spec and kind != block:
-            yield Found("RC1206", f"/spec/{block}", f"{block} goes with type {block}")
-    yield from _twice(spec.get("events", ()), "/spec/events", "event")
-    cron = spec.get("schedule", {}).get("cron")
+def _event_source(spec: EventSourceSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
+    for key, block in (("schedule", spec.schedule), ("webhook", spec.webhook)):
+        if block is not None and spec.type != key:
+            yield Found("RC1206", f"/spec/{key}", f"{key} goes with type {key}")
+    yield from _twice(raw.get("events", ()), "/spec/events", "event")
+    cron = spec.schedule.cron if spec.schedule is not None else None
     if cron is not None and never_fires(cron):
-        yield Found("RC1278", "/spec/schedule/cron", f"{cron!r} never fires: no month that it names has such a day")
+        yield Found("RC1278", "/spec/schedule/cron", f"{cron!r} never fires: none of its months has such a day")
 
 
-def _stage(spec: Mapping[str, Any]) -> Iterator[Found]:
-    if spec.get("timeout") == 0:
-        yield Found("RC1278", "/spec/timeout", "nothing ends within 0 seconds", "Leave it out for 6 hours.")
-    for index, condition in enumerate(spec.get("conditions", ())):
+def _stage(spec: StageSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
+    if spec.timeout == 0:
+        yield Found("RC1278", "/spec/timeout", "a timeout must be more than 0 seconds", "Leave it out for 6 hours.")
+    for index, condition in enumerate(spec.conditions):
         yield from _condition(condition, f"/spec/conditions/{index}")
-    executor = spec["executor"]
-    yield from _untemplated(spec)
-    yield from _executor(executor["type"], executor.get("spec", {}))
+    yield from _untemplated(raw)
+    yield from _executor(spec.executor.type, spec.executor.spec)
 
 
-def _condition(condition: Mapping[str, Any], at: str) -> Iterator[Found]:
-    approval = condition.get("approval", {})
-    approvers, count = approval.get("approvers"), approval.get("count", 1)
+def _condition(condition: ConditionSpec, at: str) -> Iterator[Found]:
+    approval, window = condition.approval, condition.time_window
+    approvers = approval.approvers if approval is not None else None
+    count = approval.count if approval is not None else 1
     if approvers is not None and len(approvers) < count:
-        said = "nobody may approve" if not approvers else f"{count} approvals are needed, and {len(approvers)} may approve"
-        yield Found("RC1278", f"{at}/approval/approvers", said, "Name enough approvers; without the key everybody may approve.")
-    yield from _twice(condition.get("timeWindow", {}).get("weekDays", ()), f"{at}/timeWindow/weekDays", "day")
+        message = f"{count} approvals are needed, but only {len(approvers)} may approve" if approvers else "no one may approve"
+        yield Found("RC1278", f"{at}/approval/approvers", message, "Name enough approvers; without the key everyone may approve.")
+    yield from _twice(window.week_days if window is not None else (), f"{at}/timeWindow/weekDays", "day")
 
 
 def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
-    """Templates are replaced in `executor.spec`, `executor.name`, `executor.resource.name`, `report` and values of mappings.
+    """Report templates where they stay text.
 
-    Elsewhere they stay text.
+    They are replaced in `executor.spec`, `executor.name`, `executor.resource.name`, `report` and values of mappings only.
     """
     executor = spec["executor"]
     inner = executor.get("spec", {})
@@ -241,10 +245,10 @@ def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
     if len(origins) == 2 and not any(_TEMPLATE in origin for origin in origins):
         yield Found("RC1278", f"{at}/poll/url", "poll.url is not on the host of url", "One execution talks to one host.")
     if poll.get("interval") == 0:
-        yield Found("RC1278", f"{at}/poll/interval", "an interval of 0 is none", "Leave it out for 15 seconds.")
+        yield Found("RC1278", f"{at}/poll/interval", "an interval must be more than 0 seconds", "Leave it out for 15 seconds.")
     for name, value in inner.get("headers", {}).items():
         if name.lower() in UNSETTABLE_HEADERS:
-            hint = "It is written by the daemon; what stands here would not be sent. Leave it out."
+            hint = "The daemon sets it; this value would not be sent. Leave it out."
             yield Found("RC1278", f"{at}/headers/{escape(name)}", f"the header {name} cannot be set", hint)
             continue
         sent = value.isascii() and value.isprintable()
@@ -254,25 +258,25 @@ def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
             )
 
 
-def _group(spec: Mapping[str, Any]) -> Iterator[Found]:
-    timeout = spec.get("timeout", 0)
-    if timeout and not 60 <= timeout <= DAY_S:
-        yield Found("RC1278", "/spec/timeout", "a group waits 60 seconds to a day", "Or 0: without end.")
-    yield from _twice([one["name"] for one in spec["groupBy"]["fields"]], "/spec/groupBy/fields", "field")
-    for index, field in enumerate(spec["groupBy"]["fields"]):
-        yield from _no_template(field["expression"], f"/spec/groupBy/fields/{index}/expression")
-    yield from _no_template(spec["connections"], "/spec/connections")
+def _group(spec: ConnectionGroupSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
+    if spec.timeout and not 60 <= spec.timeout <= DAY_S:
+        yield Found("RC1278", "/spec/timeout", "the timeout of a group must be 60 seconds to a day", "0 means no timeout.")
+    fields = spec.group_by.fields
+    yield from _twice([field.name for field in fields], "/spec/groupBy/fields", "field")
+    for index, field in enumerate(fields):
+        yield from _no_template(field.expression, f"/spec/groupBy/fields/{index}/expression")
+    yield from _no_template(raw["connections"], "/spec/connections")
 
 
-def _secret(spec: Mapping[str, Any]) -> Iterator[Found]:
-    paths = {f"/spec/data/{escape(key)}/path": one["path"] for key, one in spec.get("data", {}).items() if "path" in one}
-    if "sops" in spec:
-        paths["/spec/sops/path"] = spec["sops"].get("path", "x")
+def _secret(spec: SecretSpec) -> Iterator[Found]:
+    paths = {f"/spec/data/{escape(key)}/path": entry.path for key, entry in spec.data.items() if entry.path is not None}
+    if spec.sops is not None:
+        paths["/spec/sops/path"] = spec.sops.path
     for pointer, path in paths.items():
         if path.endswith("/") or path.rpartition("/")[2] in {".", ".."}:
             yield Found("RC1276", pointer, "the path names a folder, not a file")
-    if "address" in spec.get("vault", {}):
-        yield from _address(spec["vault"]["address"], "/spec/vault/address", query=False)
+    if spec.vault is not None:
+        yield from _address(spec.vault.address, "/spec/vault/address", query=False)
 
 
 __all__ = ["Found", "called_urls", "impossible"]

@@ -1,15 +1,26 @@
-"""What a schema cannot say about one document: combinations, expressions, templates. Pure."""
+"""Rules for one document that a schema cannot express: combinations, expressions, templates. Pure."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.drivers.capabilities import AUTH_BLOCKS
+import msgspec
+
 from reconciler.drivers.specs import EXECUTORS, OBJECT_KINDS, SPECS
 from reconciler.manifests.cel import ExpressionError, check_pattern, compile_filter, compile_value
 from reconciler.manifests.feasible import impossible
+from reconciler.manifests.kinds import (
+    KINDS,
+    ConnectionGroupSpec,
+    EventSourceSpec,
+    ExecutorSpec,
+    IntegrationSpec,
+    ScheduleSpec,
+    SecretSpec,
+    StageSpec,
+)
 from reconciler.manifests.mappings import mapping_problems
 from reconciler.manifests.objects import object_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
@@ -17,18 +28,19 @@ from reconciler.manifests.templates import TemplateError, has_template, looks_li
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.yaml import Document, escape
 from reconciler.model.resources import Lifecycle
+from reconciler.model.specs import ConnectionSpec, FilterSpec
 
 _LOCAL = {"webhook", "schedule", "manual"}
 
 
 class _Check:
-    """Collects problems at the places of one document."""
+    """Collects problems, each at its place in the document."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[YamlProblem] = []
         self.named: set[tuple[str, str]] = set()
-        """Names that were found not to be declared: (inputs or secrets, name)."""
+        """Names that are reported as not declared: (``inputs`` or ``secrets``, name)."""
 
     def say(self, code: str, pointer: str, message: str, hint: str = "", *, column: int = 0) -> None:
         at = pointer
@@ -39,130 +51,99 @@ class _Check:
 
 
 def check_document(
-    kind: str, spec: Mapping[str, Any], lifecycle: Lifecycle, document: Document, *, sandbox: bool
+    kind: str, raw: Mapping[str, Any], lifecycle: Lifecycle, document: Document, *, sandbox: bool
 ) -> list[YamlProblem]:
-    """Return the problems of one document that already fits its schema."""
+    """Return the problems of one document whose canonical spec is ``raw`` and matches its schema."""
     check = _Check(document)
-    if kind == "Secret":
+    spec = msgspec.convert(raw, KINDS[kind])
+    if isinstance(spec, SecretSpec):
         _secret(spec, check, sandbox=sandbox)
-    elif kind == "Integration":
+    elif isinstance(spec, IntegrationSpec):
         _integration(spec, check)
-    elif kind == "EventSource":
+    elif isinstance(spec, EventSourceSpec):
         _event_source(spec, check)
+    elif isinstance(spec, StageSpec):
+        _stage(spec, raw, check)
+    elif isinstance(spec, ConnectionGroupSpec):
+        _group(spec, check)
     elif kind in OBJECT_KINDS:
-        for code, pointer, message in object_problems(OBJECT_KINDS[kind][1], spec):
+        for code, pointer, message in object_problems(OBJECT_KINDS[kind][1], raw):
             check.say(code, pointer, message)
-    elif kind == "Stage":
-        _stage(spec, check)
-    elif kind == "ConnectionGroup":
-        _connections(spec, check)
-        if spec.get("timeoutBehavior", "none") != "none" and not spec.get("timeout"):
-            check.say("RC1203", "/spec/timeoutBehavior", f"timeoutBehavior {spec['timeoutBehavior']} needs a timeout")
-        for index, field in enumerate(spec["groupBy"]["fields"]):
-            _value_expression(field["expression"], f"/spec/groupBy/fields/{index}/expression", check)
-    for found in impossible(kind, spec, lifecycle):
-        check.say(found.code, found.pointer, found.message, found.hint)
+    for problem in impossible(spec, raw, lifecycle):
+        check.say(problem.code, problem.pointer, problem.message, problem.hint)
     for name, until in (
         ("suspend", lifecycle.suspend.until if lifecycle.suspend else None),
         *(("ignore", rule.until) for rule in lifecycle.ignore),
     ):
         if until is not None and not is_instant(until):
-            check.say("RC1201", f"/spec/lifecycle/{name}", f"{until!r} is no RFC 3339 time", "For example 2030-01-31T00:00:00Z.")
+            message = f"{until!r} is not an RFC 3339 time"
+            check.say("RC1201", f"/spec/lifecycle/{name}", message, "For example 2030-01-31T00:00:00Z.")
     return check.problems
 
 
-def _secret(spec: Mapping[str, Any], check: _Check, *, sandbox: bool) -> None:
-    provider = spec["provider"]
-    if provider == "local":
-        if not sandbox:
-            check.say(
-                "RC1202",
-                "/spec/provider",
-                "provider local is only for the sandbox: a value never belongs into Git",
-                "Use `provider: env` with `data: {KEY: {env: NAME}}`, or `provider: file` with `data: {KEY: {path: NAME}}`.",
-            )
-        elif "local" not in spec:
-            check.say("RC1203", "/spec", "provider local needs local.data")
-        return
-    if provider in {"env", "file"}:
-        field = "env" if provider == "env" else "path"
-        if "data" not in spec:
-            check.say("RC1203", "/spec", f"provider {provider} needs data: {{KEY: {{{field}: …}}}}")
-        for key, entry in spec.get("data", {}).items():
-            if field not in entry:
-                check.say("RC1203", f"/spec/data/{key}", f"provider {provider} wants {{{field}: …}} here")
-            elif field == "path" and (entry["path"].startswith("/") or ".." in entry["path"].split("/")):
-                check.say(
-                    "RC1204",
-                    f"/spec/data/{key}/path",
-                    "the path leaves the secrets folder",
-                    "Write it relative to secrets.folder.",
-                )
-    elif provider not in spec:
-        check.say("RC1203", "/spec", f"provider {provider} needs the block {provider}")
+def _secret(spec: SecretSpec, check: _Check, *, sandbox: bool) -> None:
+    if spec.provider == "local" and not sandbox:
+        check.say(
+            "RC1202",
+            "/spec/provider",
+            "provider local is only for the sandbox: secret values do not belong in Git",
+            "Use `provider: env` with `data: {KEY: {env: NAME}}`, or `provider: file` with `data: {KEY: {path: NAME}}`.",
+        )
+    for key, entry in spec.data.items():
+        if entry.path is not None and ".." in entry.path.split("/"):
+            message = "the path leaves the secrets folder"
+            check.say("RC1204", f"/spec/data/{key}/path", message, "Write it relative to secrets.folder.")
 
 
-def _integration(spec: Mapping[str, Any], check: _Check) -> None:
-    kind, use = spec["type"], spec["auth"]["use"]
+def _integration(spec: IntegrationSpec, check: _Check) -> None:
+    kind, use = spec.type, spec.auth.use
     provider = SPECS[kind]
     if use not in provider.auth:
         why = provider.why_not.get(use, f"{kind} takes: {', '.join(sorted(provider.auth))}")
         check.say("RC1205", "/spec/auth/use", f"{kind} cannot authenticate with {use}", why[0].upper() + why[1:] + ".")
         return
-    block = AUTH_BLOCKS.get(use)
-    if block is not None and block not in spec["auth"]:
-        check.say("RC1203", "/spec/auth", f"use: {use} needs the block {block}")
-    if "oidc" in spec and not provider.job_tokens:
+    if spec.oidc is not None and not provider.job_tokens:
         names = ", ".join(sorted(each.name for each in SPECS.values() if each.job_tokens))
         check.say("RC1206", "/spec/oidc", f"jobs of {kind} have no tokens; oidc goes with {names}")
-    if provider.needs_url and "url" not in spec:
+    if provider.needs_url and spec.url is None:
         hint = f"For example {provider.account.example}." if provider.account is not None else ""
         check.say("RC1203", "/spec", f"{kind} needs a url", hint)
 
 
-def _event_source(spec: Mapping[str, Any], check: _Check) -> None:
-    kind = spec.get("type")
+def _event_source(spec: EventSourceSpec, check: _Check) -> None:
+    kind = spec.type
     if kind in _LOCAL:
-        for key in ("integration", "resource"):
-            if key in spec:
+        for key, value in (("integration", spec.integration), ("resource", spec.resource)):
+            if value is not None:
                 check.say("RC1206", f"/spec/{key}", f"a source of type {kind} has no {key}")
-        if kind == "schedule" and "schedule" not in spec:
+        if kind == "schedule" and spec.schedule is None:
             check.say("RC1203", "/spec", "a source of type schedule needs schedule")
-        if kind == "schedule":
-            _schedule(spec.get("schedule", {}), check)
-    elif "integration" not in spec:
+        elif kind == "schedule" and spec.schedule is not None:
+            _schedule(spec.schedule, check)
+    elif spec.integration is None:
         check.say("RC1203", "/spec", "integration is missing", "Name an Integration, or set type to webhook, schedule or manual.")
-    elif "resource" not in spec:
+    elif spec.resource is None:
         check.say("RC1203", "/spec", "resource is missing", "For example {type: repository, name: payments}.")
-    for index, event in enumerate(spec.get("events", ())):
-        _filters(event, f"/spec/events/{index}", check)
+    for index, event in enumerate(spec.events):
+        _filters(event.filters, f"/spec/events/{index}", check)
 
 
-def _schedule(spec: Mapping[str, Any], check: _Check) -> None:
-    if "cron" in spec and (wrong := cron_error(spec["cron"])):
-        check.say("RC1207", "/spec/schedule/cron", wrong, "For example `0 9 * * 1-5`: minute, hour, day, month, weekday.")
-    kind = spec.get("type")
-    if kind is not None and kind not in spec:
-        check.say("RC1203", "/spec/schedule", f"type {kind} needs the block {kind}")
-    zone = spec.get("timeZone")
-    if zone is not None and not known_zone(zone):
-        check.say("RC1207", "/spec/schedule/timeZone", f"{zone!r} is no IANA time zone", "For example Europe/Berlin.")
+def _schedule(spec: ScheduleSpec, check: _Check) -> None:
+    if spec.cron is not None and (problem := cron_error(spec.cron)):
+        check.say("RC1207", "/spec/schedule/cron", problem, "For example `0 9 * * 1-5`: minute, hour, day, month, weekday.")
+    if not known_zone(spec.time_zone):
+        message = f"{spec.time_zone!r} is not an IANA time zone"
+        check.say("RC1207", "/spec/schedule/timeZone", message, "For example Europe/Berlin.")
 
 
-def _filters(holder: Mapping[str, Any], pointer: str, check: _Check) -> None:
-    for index, one in enumerate(holder.get("filters", ())):
-        at, kind = f"{pointer}/filters/{index}", one["type"]
-        if kind not in one:
-            check.say("RC1203", at, f"a filter of type {kind} needs the block {kind}")
-        elif kind in {"data", "header"}:
-            _expression(one[kind]["expression"], f"{at}/{kind}/expression", check)
-        else:
-            _patterns(one["payload"], f"{at}/payload", check)
-
-
-def _patterns(payload: Mapping[str, str], pointer: str, check: _Check) -> None:
-    for key, pattern in payload.items():
-        _pattern(pattern, f"{pointer}/{escape(key)}", check)
+def _filters(filters: Iterable[FilterSpec], pointer: str, check: _Check) -> None:
+    for index, entry in enumerate(filters):
+        at = f"{pointer}/filters/{index}"
+        for key, condition in (("data", entry.data), ("header", entry.header)):
+            if condition is not None:
+                _expression(condition.expression, f"{at}/{key}/expression", check)
+        for key, pattern in entry.payload.items():
+            _pattern(pattern, f"{at}/payload/{escape(key)}", check)
 
 
 def _pattern(text: str, pointer: str, check: _Check) -> None:
@@ -186,127 +167,123 @@ def _value_expression(text: str, pointer: str, check: _Check) -> None:
         check.say("RC1301", pointer, f"not a CEL expression (at character {error.column}): {error.message}")
 
 
-def _connections(spec: Mapping[str, Any], check: _Check) -> None:
+def _connections(connections: Iterable[ConnectionSpec], check: _Check) -> None:
     seen: set[tuple[str, str]] = set()
-    for index, one in enumerate(spec["connections"]):
-        key = (one["type"], one["name"])
+    for index, connection in enumerate(connections):
+        key = (connection.type, connection.name)
         if key in seen:
-            check.say("RC1208", f"/spec/connections/{index}", f"{one['type']} {one['name']} is connected twice")
+            check.say("RC1208", f"/spec/connections/{index}", f"{connection.type} {connection.name} is connected twice")
         seen.add(key)
-        _filters(one, f"/spec/connections/{index}", check)
+        _filters(connection.filters, f"/spec/connections/{index}", check)
+
+
+def _group(spec: ConnectionGroupSpec, check: _Check) -> None:
+    _connections(spec.connections, check)
+    if spec.timeout_behavior != "none" and not spec.timeout:
+        check.say("RC1203", "/spec/timeoutBehavior", f"timeoutBehavior {spec.timeout_behavior} needs a timeout")
+    for index, field in enumerate(spec.group_by.fields):
+        _value_expression(field.expression, f"/spec/groupBy/fields/{index}/expression", check)
 
 
 _OF_A_NEW_ONE = ("environment", "ref", "task", "description", "transient", "production")
 
 
-def _report(spec: Mapping[str, Any], check: _Check) -> None:
-    """What would be read and mean nothing is refused: nobody would notice until the status is missing."""
-    wanted = spec.get("deployment", {})
-    for key in (*_OF_A_NEW_ONE, "environmentUrl", "logUrl") if not wanted.get("create") else ():
-        if key in wanted and (key in _OF_A_NEW_ONE or not spec.get("deploymentStatus")):
+def _report(report: Mapping[str, Any], check: _Check) -> None:
+    """Refuse keys that would have no effect: nobody would notice until the status is missing."""
+    deployment = report.get("deployment", {})
+    for key in (*_OF_A_NEW_ONE, "environmentUrl", "logUrl") if not deployment.get("create") else ():
+        if key in deployment and (key in _OF_A_NEW_ONE or not report.get("deploymentStatus")):
             also = "" if key in _OF_A_NEW_ONE else ", or with deploymentStatus: true"
             check.say("RC1206", f"/spec/report/deployment/{key}", f"{key} goes with create: true{also}")
-    if "automatic" in wanted and not spec.get("deploymentStatus"):
+    if "automatic" in deployment and not report.get("deploymentStatus"):
         check.say("RC1206", "/spec/report/deployment/automatic", "automatic goes with deploymentStatus: true")
 
 
-def _stage(spec: Mapping[str, Any], check: _Check) -> None:
-    _connections(spec, check)
-    _report(spec.get("report", {}), check)
-    for field in ("inputs", "outputs", "secrets"):
-        for name, index in _repeated(spec.get(field, ())):
-            check.say("RC1208", f"/spec/{field}/{index}/name", f"{name!r} stands twice in {field}")
-    for index, one in enumerate(spec.get("inputs", ())):
-        if "pattern" in one:
-            _pattern(one["pattern"], f"/spec/inputs/{index}/pattern", check)
+def _stage(spec: StageSpec, raw: Mapping[str, Any], check: _Check) -> None:
+    _connections(spec.connections, check)
+    _report(raw.get("report", {}), check)
+    for field, names in (
+        ("inputs", [each.name for each in spec.inputs]),
+        ("outputs", [each.name for each in spec.outputs]),
+        ("secrets", [each.name for each in spec.secrets]),
+    ):
+        for name, index in _repeated(names):
+            check.say("RC1208", f"/spec/{field}/{index}/name", f"{name!r} is given twice in {field}")
+    for index, declared in enumerate(spec.inputs):
+        if declared.pattern is not None:
+            _pattern(declared.pattern, f"/spec/inputs/{index}/pattern", check)
     _mappings(spec, check)
-    for index, condition in enumerate(spec.get("conditions", ())):
-        key = {"approval": "approval", "time-window": "timeWindow"}[condition["type"]]
-        if key not in condition:
-            check.say("RC1203", f"/spec/conditions/{index}", f"a condition of type {condition['type']} needs the block {key}")
-        zone = condition.get("timeWindow", {}).get("timeZone")
-        if zone is not None and not known_zone(zone):
-            check.say("RC1207", f"/spec/conditions/{index}/timeWindow/timeZone", f"{zone!r} is no IANA time zone")
-    _executor(spec, check)
+    for index, condition in enumerate(spec.conditions):
+        zone = condition.time_window.time_zone if condition.time_window is not None else "UTC"
+        if not known_zone(zone):
+            check.say("RC1207", f"/spec/conditions/{index}/timeWindow/timeZone", f"{zone!r} is not an IANA time zone")
+    _executor(spec, raw, check)
 
 
-def _repeated(items: Any) -> Iterator[tuple[str, int]]:
+def _repeated(names: Iterable[str]) -> Iterator[tuple[str, int]]:
     seen: set[str] = set()
-    for index, item in enumerate(items):
-        if item["name"] in seen:
-            yield item["name"], index
-        seen.add(item["name"])
+    for index, name in enumerate(names):
+        if name in seen:
+            yield name, index
+        seen.add(name)
 
 
-def _mappings(spec: Mapping[str, Any], check: _Check) -> None:
+def _mappings(spec: StageSpec, check: _Check) -> None:
     for code, pointer, message, hint in mapping_problems(spec):
         check.say(code, pointer, message, hint)
-    unknown = {value["name"] for mapping in spec.get("inputMappings", ()) for value in mapping["values"]}
-    check.named |= {("inputs", name) for name in unknown - {one["name"] for one in spec.get("inputs", ())}}
-    for index, mapping in enumerate(spec.get("inputMappings", ())):
-        for position, value in enumerate(mapping["values"]):
+    unknown = {value.name for mapping in spec.input_mappings for value in mapping.values}
+    check.named |= {("inputs", name) for name in unknown - {each.name for each in spec.inputs}}
+    for index, mapping in enumerate(spec.input_mappings):
+        for position, value in enumerate(mapping.values):
             at = f"/spec/inputMappings/{index}/values/{position}"
-            data = value.get("valueFrom", {}).get("eventData")
+            data = value.value_from.event_data if value.value_from is not None else None
             if data is not None:
-                _value_expression(data["expression"], f"{at}/valueFrom/eventData/expression", check)
-            _templates(value.get("value"), f"{at}/value", {}, check)
+                _value_expression(data.expression, f"{at}/valueFrom/eventData/expression", check)
+            _templates(value.value, f"{at}/value", {}, check)
 
 
-def _executor(spec: Mapping[str, Any], check: _Check) -> None:
-    executor = spec["executor"]
-    kind = executor["type"]
+def _executor(spec: StageSpec, raw: Mapping[str, Any], check: _Check) -> None:
+    executor = spec.executor
+    kind, inner = executor.type, executor.spec
     rule = EXECUTORS[kind].executor if kind in EXECUTORS else None
-    inner = executor.get("spec", {})
-    if rule is not None:
-        if "integration" not in executor:
-            check.say("RC1203", "/spec/executor", f"the executor {kind} needs an integration")
-        resource = executor.get("resource")
-        if resource is None:
-            check.say("RC1203", "/spec/executor", f"the executor {kind} needs a resource of type {rule.resource}")
-        elif resource["type"] != rule.resource:
-            message = f"the executor {kind} takes a {rule.resource}, not a {resource['type']}"
-            check.say("RC1206", "/spec/executor/resource/type", message)
-        if rule.required and not any(inner.get(key) for key in rule.required):
-            keys = ", or ".join(f"spec.{key}" for key in rule.required)
-            check.say("RC1203", "/spec/executor/spec", f"the executor {kind} needs {keys}", rule.hint)
-    if kind == "http" and "url" not in inner:
-        check.say("RC1203", "/spec/executor", "the executor http needs spec.url")
-    known = {
-        "inputs": {one["name"] for one in spec.get("inputs", ())},
-        "secrets": {one["name"] for one in spec.get("secrets", ())},
-    }
+    if rule is not None and rule.required and not any(inner.get(key) for key in rule.required):
+        keys = ", or ".join(f"spec.{key}" for key in rule.required)
+        check.say("RC1203", "/spec/executor/spec", f"the executor {kind} needs {keys}", rule.hint)
+    known = {"inputs": {each.name for each in spec.inputs}, "secrets": {each.name for each in spec.secrets}}
     _open_resource(executor, known, check)
     _templates(inner, "/spec/executor/spec", known, check)
-    shown = {"inputs": known["inputs"]}  # a name and a report are read by people: no secret goes into them
-    _templates(executor.get("name", ""), "/spec/executor/name", shown, check)
-    _templates(spec.get("report", {}), "/spec/report", shown, check)
+    shown = {"inputs": known["inputs"]}  # people read a name and a report: no secret goes into them
+    _templates(executor.name, "/spec/executor/name", shown, check)
+    _templates(raw.get("report", {}), "/spec/report", shown, check)
+    poll = inner.get("poll")
     for key in ("successWhen", "failureWhen"):
-        condition = inner["poll"].get(key) if isinstance(inner.get("poll"), Mapping) else None
+        condition = poll.get(key) if isinstance(poll, Mapping) else None
         if condition is not None and not looks_like_template(condition):
             _expression(condition, f"/spec/executor/spec/poll/{key}", check)
 
 
-def _open_resource(executor: Mapping[str, Any], known: Mapping[str, set[str]], check: _Check) -> None:
-    """What runs may come out of the event, but only out of what a person committed as allowed."""
-    inner, name = executor.get("spec", {}), executor.get("resource", {}).get("name", "")
+def _open_resource(executor: ExecutorSpec, known: Mapping[str, set[str]], check: _Check) -> None:
+    """Check a resource whose name comes from the event: only names that the manifest allows can be run."""
+    inner, name = executor.spec, (executor.resource.name if executor.resource is not None else None) or ""
     at, open_project = "/spec/executor/resource/name", has_template(inner.get("project"))
     _templates(name, at, known, check)
     if "secrets." in name and has_template(name):
-        check.say("RC1302", at, "what is run cannot be made of a secret", "Use inputs.NAME or event.PATH.")
+        check.say("RC1302", at, "the name of a resource must not come from a secret", "Use inputs.NAME or event.PATH.")
     if has_template(inner.get("workspace")):
-        check.say("RC1265", "/spec/executor/spec/workspace", "a workspace cannot come out of the event", "Write its name.")
+        message = "the workspace must not come from the event"
+        check.say("RC1265", "/spec/executor/spec/workspace", message, "Write its name.")
     if not has_template(name) and not open_project:
-        if "allow" in executor:
+        if executor.allow:
             check.say("RC1206", "/spec/executor/allow", "allow goes with a template in resource.name", "Remove it.")
         return
-    if not executor.get("allow"):
+    if not executor.allow:
         check.say(
             "RC1265",
             at if has_template(name) else "/spec/executor/spec/project",
-            "what is run comes out of the event, and executor.allow does not say what it may be",
+            "the resource comes from the event, and executor.allow does not list what may be run",
             "For example allow: [web, 'svc-*'].",
         )
-    for index, pattern in enumerate(executor.get("allow", ()) if open_project else ()):
+    for index, pattern in enumerate(executor.allow if open_project else ()):
         if "/" not in pattern:
             check.say("RC1265", f"/spec/executor/allow/{index}", "the project is a template: write PROJECT/PIPELINE here")
 
@@ -324,7 +301,7 @@ def _templates(value: Any, pointer: str, known: Mapping[str, set[str]], check: _
             for path in references(value):
                 _template(path, pointer, known, check)
         except TemplateError as error:
-            check.say("RC1302", pointer, str(error), "Templates are look-ups and no code.")
+            check.say("RC1302", pointer, str(error), "A template is a look-up, not code.")
 
 
 def _template(path: str, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:
@@ -333,8 +310,8 @@ def _template(path: str, pointer: str, known: Mapping[str, set[str]], check: _Ch
         return
     if root not in known:
         roots = ", ".join(f"{one}.…" for one in (*known, "event"))
-        check.say("RC1302", pointer, f"${{{{ {path} }}}} cannot be used here", f"There is: {roots}")
-    elif (root, name) not in check.named:  # a name that is not declared is one mistake, wherever it is used
+        check.say("RC1302", pointer, f"${{{{ {path} }}}} cannot be used here", f"Allowed here: {roots}")
+    elif (root, name) not in check.named:  # a missing declaration is one mistake, wherever the name is used
         check.named.add((root, name))
         meant = difflib.get_close_matches(name, sorted(known[root]), n=1)
         hint = f"Did you mean {root}.{meant[0]}?" if meant else f"Its {root}: {', '.join(sorted(known[root])) or 'none'}."

@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
+import msgspec
 from msgspec import Struct
 
 from reconciler.model.values import JsonObject, Uid, uid_of
+
+T = TypeVar("T")
 
 
 class Kind(enum.StrEnum):
@@ -170,6 +173,17 @@ class Resource:
     references: tuple[ResourceId, ...] = ()
     spec_digest: str = ""
     """Digest over canonical spec and lifecycle: what ``generation`` counts."""
+
+    _typed: Any = field(default=None, init=False, repr=False, compare=False)
+
+    def typed(self, kind: type[T]) -> T:
+        """Return the spec as a ``kind`` (see `reconciler.manifests.kinds`), decoded once.
+
+        Raises `msgspec.ValidationError` for the spec of another kind.
+        """
+        if type(self._typed) is not kind:
+            object.__setattr__(self, "_typed", msgspec.convert(self.spec, kind))
+        return cast("T", self._typed)
 
     def secret_refs(self, under: str = "") -> dict[str, SecretRef]:
         """Return every ``{valueFrom: {secret: {name, key}}}`` of the spec below the JSON pointer ``under``, by its pointer from there."""

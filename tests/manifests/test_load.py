@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reconciler.manifests import SourceFile, load, reference
 from reconciler.manifests import schema as schemas
+from reconciler.manifests.kinds import KINDS
 from reconciler.manifests.yaml import load_documents
 from reconciler.model.codec import resource_from_json, resource_to_json
 from reconciler.model.codes import CODES
@@ -47,7 +48,9 @@ def files(*texts: str) -> list[SourceFile]:
 
 
 def desire(*texts: str, sandbox: bool = False) -> Desired:
-    return load(files(*texts), revision="r1", sandbox=sandbox)
+    desired = load(files(*texts), revision="r1", sandbox=sandbox)
+    assert all(isinstance(resource.typed(KINDS[resource.id.kind]), KINDS[resource.id.kind]) for resource in desired.resources)
+    return desired
 
 
 def valid(*texts: str) -> Desired:

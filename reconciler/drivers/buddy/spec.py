@@ -4,6 +4,7 @@ Facts: the provider's documentation of its API (integrations, webhooks, executio
 carries what is left.
 """
 
+from reconciler.drivers.buddy.kinds import BuddyIntegrationSpec
 from reconciler.drivers.capabilities import (
     AccountRule,
     ExecutorRule,
@@ -25,6 +26,7 @@ _TOKEN_TYPES = (
 )  # fmt: skip
 _INTEGRATION = ObjectKind(
     kind="BuddyIntegration",
+    spec=BuddyIntegrationSpec,
     type_aliases={
         "github": "GIT_HUB",
         "gitlab": "GIT_LAB",
