@@ -1,4 +1,4 @@
-"""Conditions, computed once at the end of a pass, and the invariants that hold after every one. Pure.
+"""Conditions, computed once at the end of a pass, and their invariants. Pure.
 
 The rules are Kubernetes' (``metav1.Condition``) with three of our own: Drifted means not Ready in every mode, Suspended
 means Ready is Unknown, PlanBlocked means not Ready.
@@ -32,11 +32,11 @@ class ConditionCause:
 
 @dataclass(frozen=True, slots=True)
 class ConditionInputs:
-    """What a pass found about one resource. At most one of ``stalled`` and ``progressing`` counts (stalled wins)."""
+    """The causes of one resource's conditions. If both ``stalled`` and ``progressing`` are set, ``stalled`` wins."""
 
     ready: ConditionCause = field(default_factory=lambda: ConditionCause("Reconciled", "as declared"))
-    stalled: ConditionCause | None = None  # waits for a human, or for another resource
-    progressing: ConditionCause | None = None  # goes on by itself
+    stalled: ConditionCause | None = None  # waits for a person or another resource
+    progressing: ConditionCause | None = None  # continues by itself
     drifted: ConditionCause | None = None
     suspended: ConditionCause | None = None
     blocked: ConditionCause | None = None
@@ -45,7 +45,7 @@ class ConditionInputs:
 
 
 def conditions_of(found: ConditionInputs, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
-    """Return the conditions that ``found`` amounts to; times move only where a status flips."""
+    """Return the conditions of ``found``; a transition time changes only with its status."""
     stalled = found.stalled
     progressing = found.progressing if stalled is None and found.suspended is None else None
     rows: list[tuple[ConditionType, ConditionStatus, ConditionCause]] = [_ready(found, stalled, progressing)]
@@ -90,7 +90,7 @@ def _condition(
 
 
 def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
-    """Return every rule that ``status`` breaks; empty after every finished pass (a property test holds it so)."""
+    """Return every invariant that ``status`` violates; empty after every finished pass (a property test checks it)."""
     by_type: Mapping[ConditionType, Condition] = {c.type: c for c in status.conditions}
     ready = by_type.get(ConditionType.READY)
     if ready is None:
@@ -116,5 +116,5 @@ def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
 
 
 def same_but_times(one: ResourceStatus, other: ResourceStatus) -> bool:
-    """Whether two statuses differ in nothing but when to look again: such a poll changes nothing that users see."""
+    """Whether two statuses differ only in the time of the next reconcile, which is no news."""
     return dataclasses.replace(one, next_reconcile_at="") == dataclasses.replace(other, next_reconcile_at="")
