@@ -89,8 +89,8 @@ class Applied:
     def moved(self) -> tuple[Change, ...]:
         """Changes that became necessary and are not approved, without failed changes that will be retried."""
         failed = self.failed
-        found = [change for result in self.last.values() for change in result.moved]
-        return tuple(c for c in found if c.address not in failed or c.action is not self.outcomes[c.address].change.action)
+        changes = [change for result in self.last.values() for change in result.moved]
+        return tuple(c for c in changes if c.address not in failed or c.action is not self.outcomes[c.address].change.action)
 
     @property
     def left(self) -> tuple[Change, ...]:
@@ -107,22 +107,22 @@ class Applied:
     @property
     def stuck(self) -> tuple[Change, ...]:
         """Changes held by a foreign object in their place, or by a permanent refusal of the provider."""
-        found = [change for result in self.last.values() for change in _changes(result)]
-        return tuple(c for c in found if c.disposition is Disposition.HELD and c.reason in STUCK)
+        changes = [change for result in self.last.values() for change in _changes(result)]
+        return tuple(c for c in changes if c.disposition is Disposition.HELD and c.reason in STUCK)
 
     @property
     def waiting(self) -> tuple[Change, ...]:
         """Changes that waited in the plan, and still wait."""
         named = {change.address for change in (*self.moved, *self.left)} | self.failed.keys()
-        found = [change for result in self.last.values() for change in _changes(result)]
-        return tuple(c for c in found if c.disposition is Disposition.WAITING and c.address not in named)
+        changes = [change for result in self.last.values() for change in _changes(result)]
+        return tuple(c for c in changes if c.disposition is Disposition.WAITING and c.address not in named)
 
     def verdict(self, engine: Controller) -> PassOutcome:
         """Return the most severe outcome of all rounds."""
-        found = verdict_of(engine)
-        if found is PassOutcome.DONE and (self.failed or self.moved or self.left):
+        outcome = verdict_of(engine)
+        if outcome is PassOutcome.DONE and (self.failed or self.moved or self.left):
             return PassOutcome.PARTIAL
-        return found
+        return outcome
 
     def _found_done(self, step: Step) -> bool:
         """Whether a write with unknown outcome succeeded: its list was read since, and it has no change any more."""

@@ -44,42 +44,42 @@ class ConditionInputs:
     delivering: tuple[ConditionStatus, ConditionCause] | None = None
 
 
-def conditions_of(found: ConditionInputs, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
-    """Return the conditions of ``found``; a transition time changes only with its status."""
-    stalled = found.stalled
-    progressing = found.progressing if stalled is None and found.suspended is None else None
-    rows: list[tuple[ConditionType, ConditionStatus, ConditionCause]] = [_ready(found, stalled, progressing)]
+def conditions_of(inputs: ConditionInputs, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
+    """Return the conditions of ``inputs``; a transition time changes only with its status."""
+    stalled = inputs.stalled
+    progressing = inputs.progressing if stalled is None and inputs.suspended is None else None
+    rows: list[tuple[ConditionType, ConditionStatus, ConditionCause]] = [_ready(inputs, stalled, progressing)]
     for kind, finding in (
         (ConditionType.RECONCILING, progressing),
-        (ConditionType.STALLED, stalled if not found.suspended else None),
-        (ConditionType.DRIFTED, found.drifted),
-        (ConditionType.SUSPENDED, found.suspended),
-        (ConditionType.PLAN_BLOCKED, found.blocked),
+        (ConditionType.STALLED, stalled if not inputs.suspended else None),
+        (ConditionType.DRIFTED, inputs.drifted),
+        (ConditionType.SUSPENDED, inputs.suspended),
+        (ConditionType.PLAN_BLOCKED, inputs.blocked),
     ):
         if finding is not None:
             rows.append((kind, T, finding))
-    if found.credentials is not None:
-        rows.append((ConditionType.CREDENTIALS_VALID, *found.credentials))
-    if found.delivering is not None:
-        rows.append((ConditionType.DELIVERING, *found.delivering))
+    if inputs.credentials is not None:
+        rows.append((ConditionType.CREDENTIALS_VALID, *inputs.credentials))
+    if inputs.delivering is not None:
+        rows.append((ConditionType.DELIVERING, *inputs.delivering))
     before = {condition.type: condition for condition in previous}
     return tuple(_condition(kind, status, finding, before.get(kind), generation, now) for kind, status, finding in rows)
 
 
 def _ready(
-    found: ConditionInputs, stalled: ConditionCause | None, progressing: ConditionCause | None
+    inputs: ConditionInputs, stalled: ConditionCause | None, progressing: ConditionCause | None
 ) -> tuple[ConditionType, ConditionStatus, ConditionCause]:
-    if found.suspended is not None:
-        return ConditionType.READY, U, ConditionCause("Suspended", found.suspended.message)
+    if inputs.suspended is not None:
+        return ConditionType.READY, U, ConditionCause("Suspended", inputs.suspended.message)
     if stalled is not None:
         return ConditionType.READY, F, stalled
-    if found.blocked is not None:
-        return ConditionType.READY, F, ConditionCause("PlanBlocked", found.blocked.message)
-    if found.drifted is not None:
-        return ConditionType.READY, F, ConditionCause("DriftDetected", found.drifted.message)
+    if inputs.blocked is not None:
+        return ConditionType.READY, F, ConditionCause("PlanBlocked", inputs.blocked.message)
+    if inputs.drifted is not None:
+        return ConditionType.READY, F, ConditionCause("DriftDetected", inputs.drifted.message)
     if progressing is not None:
         return ConditionType.READY, F, progressing
-    return ConditionType.READY, T, found.ready
+    return ConditionType.READY, T, inputs.ready
 
 
 def _condition(

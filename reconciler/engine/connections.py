@@ -100,12 +100,12 @@ class ClientPool:
     ) -> frozenset[ResourceId]:
         """Return the other Integrations, declared or stored, that use the account of ``connection``."""
         declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
-        found = set()
+        twins = set()
         for other in {*declared, *stored} - {connection.integration}:
             with contextlib.suppress(ReconcilerError):  # one without a connection uses no account
                 if _account(self._connection(other, live, stored)[0]) == _account(connection):
-                    found.add(other)
-        return frozenset(found)
+                    twins.add(other)
+        return frozenset(twins)
 
     async def local(self, connection: Connection, secrets: SecretResolver, *, hosts: tuple[str, ...] = ()) -> ApiClient:
         """Return a client, without a credential, for a connection that no Integration declares: the host of an `http` executor's URL,
@@ -166,13 +166,13 @@ def _account(connection: Connection) -> tuple[str, str, str]:
 
 def limits_for(connection: Connection, driver: Driver, config: Config) -> ProviderLimits:
     """Return the configured pace, else the published limits, which apply to the provider's own hosts only."""
-    wanted = config.pace.get(connection.provider)
-    if wanted is not None:
+    pace = config.pace.get(connection.provider)
+    if pace is not None:
         return dataclasses.replace(
             driver.limits,
-            writes_per_minute=wanted.writes_per_minute,
-            writes_per_hour=wanted.writes_per_hour,
-            points_per_minute=wanted.points_per_minute,
+            writes_per_minute=pace.writes_per_minute,
+            writes_per_hour=pace.writes_per_hour,
+            points_per_minute=pace.points_per_minute,
         )
     own = NetworkPolicy(driver.hosts)
     try:

@@ -208,13 +208,15 @@ async def _follow(
 
 async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:
     """Record the present name of ``container``, and observe it unless that was done under this name."""
-    found = await kind.container(api, asked, container)
-    if found is None:
+    target = await kind.container(api, asked, container)
+    if target is None:
         return
-    place = Scope(asked.type, found.key)
+    place = Scope(asked.type, target.key)
     if isinstance(world.views[asked].error, ScopeGone):
         error = ScopeGone(
-            f"{asked.key} is called {found.key} now", status=404, hint=f"Write '{found.key}' in the manifest; the object is kept."
+            f"{asked.key} is called {target.key} now",
+            status=404,
+            hint=f"Write '{target.key}' in the manifest; the object is kept.",
         )
         world.views[asked] = ScopeView(error=error)
     view = world.views.get(place)
@@ -222,16 +224,16 @@ async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world
         answer = await kind.observe(api, place, None)
         objects = answer.objects if isinstance(answer, Observed) else ()
         view = ScopeView(objects=tuple(veiled(asked).over(one) for one in objects))
-    world.views[place] = dataclasses.replace(view, container=container, read_only=found.read_only)
+    world.views[place] = dataclasses.replace(view, container=container, read_only=target.read_only)
 
 
 def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
     """Return desired and recorded objects by scope. Their texts are collected per scope, never for thousands at once."""
-    found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
+    by_scope: dict[Scope, list[ManagedObject | RecordedObject]] = {}
     ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
-    for one in ours:
-        found.setdefault(one.scope, []).append(one)
-    return found
+    for item in ours:
+        by_scope.setdefault(item.scope, []).append(item)
+    return by_scope
 
 
 # ---- identity at the provider
@@ -246,12 +248,12 @@ TOGETHER = 8
 async def container_of(api: Api, kind: ManagedType, scope: Scope) -> str:
     """Return the id of the container of ``scope``, to record; empty if it must be requested again."""
     try:
-        found = await kind.container(api, scope)
+        container = await kind.container(api, scope)
     except (NotFound, PermissionDenied):
         return NO_CONTAINER
     except ReconcilerError:
         return ""
-    return found.id if found is not None else NO_CONTAINER
+    return container.id if container is not None else NO_CONTAINER
 
 
 async def first_seen(
@@ -259,8 +261,8 @@ async def first_seen(
 ) -> list[RecordedObject]:
     """Return the records whose object was seen for the first time, with the id of its container."""
     ids = {(scope, one.external_id): view for scope, view in world.views.items() for one in view.objects}
-    found = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
-    scopes = sorted({record.scope for record in found if not record.container})[:LOOKUPS]
+    seen_first = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
+    scopes = sorted({record.scope for record in seen_first if not record.container})[:LOOKUPS]
     gate = asyncio.Semaphore(TOGETHER)
 
     async def look(scope: Scope) -> str:
@@ -270,7 +272,7 @@ async def first_seen(
     known = dict(zip(scopes, await asyncio.gather(*map(look, scopes)), strict=True))
     return [
         dataclasses.replace(record, seen=True, container=record.container or known.get(record.scope, ""))
-        for record in found
+        for record in seen_first
         if not record.seen or known.get(record.scope)
     ]
 

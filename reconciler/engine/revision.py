@@ -68,11 +68,11 @@ def unread_in(snapshot: Snapshot) -> Unread:
 
 def hidden(desired: Desired, before: Iterable[Resource]) -> tuple[frozenset[ResourceId], tuple[Problem, ...]]:
     """Return the resources of ``before`` that are missing in ``desired`` only because a path was not read, with the problems."""
-    found = desired.by_id()
+    by_id = desired.by_id()
     hiders: dict[str, str] = {}
     names: set[ResourceId] = set()
     for one in before:
-        hider = desired.unread.hides(one.location.file) if one.id not in found else None
+        hider = desired.unread.hides(one.location.file) if one.id not in by_id else None
         if hider is not None:
             names.add(one.id)
             hiders.setdefault(*hider)
@@ -93,15 +93,15 @@ def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
 async def merge(desired: Desired, deps: Context) -> ActiveRevision:
     """Return ``desired`` with the last valid specs of resources that are invalid in it, or hidden by a path that was not read."""
     stored = await deps.store.resources()
-    found = desired.by_id()
+    by_id = desired.by_id()
     bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
-    gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in found]
+    gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in by_id]
     behind, hiders = hidden(desired, gone)
     kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
     places = {problem.location.file for problem in hiders}
     others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
     return ActiveRevision(
-        desired.revision, {**found, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
+        desired.revision, {**by_id, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
     )
 
 

@@ -72,13 +72,13 @@ def too_deep(value: JsonValue, most: int = DEEPEST) -> bool:
     for _ in range(most):
         level = [
             inner
-            for one in level
-            if isinstance(one, Mapping | list | tuple)
-            for inner in (one.values() if isinstance(one, Mapping) else one)
+            for node in level
+            if isinstance(node, Mapping | list | tuple)
+            for inner in (node.values() if isinstance(node, Mapping) else node)
         ]
         if not level:
             return False
-    return any(isinstance(one, Mapping | list | tuple) for one in level)
+    return any(isinstance(node, Mapping | list | tuple) for node in level)
 
 
 def freeze(value: JsonValue) -> JsonValue:

@@ -139,8 +139,8 @@ class AuditStore(Database):
         if kept is None or not kept.seq:
             return False
         with self._read() as connection:
-            found = connection.execute(select(audit_table.c.hash).where(audit_table.c.seq == kept.seq)).scalar()
-        return found != kept.hash
+            stored = connection.execute(select(audit_table.c.hash).where(audit_table.c.seq == kept.seq)).scalar()
+        return stored != kept.hash
 
     def kept_anchor(self) -> Anchor | None:
         """Return the anchor of the file, or None. Raises ValueError when no key of this installation signed it."""

@@ -61,12 +61,12 @@ class BlobCache:
                 return {
                     key: payload for key, payload in self._connection.execute("SELECT id, payload FROM blob") if key in chosen
                 }
-            found: dict[str, bytes] = {}
+            payloads: dict[str, bytes] = {}
             for start in range(0, len(ids), 500):
                 part = ids[start : start + 500]
                 marks = ",".join("?" * len(part))
-                found.update(self._connection.execute(f"SELECT id, payload FROM blob WHERE id IN ({marks})", part))  # noqa: S608 - question marks only
-            return found
+                payloads.update(self._connection.execute(f"SELECT id, payload FROM blob WHERE id IN ({marks})", part))  # noqa: S608 - question marks only
+            return payloads
         except sqlite3.DatabaseError:
             return {}
 

@@ -191,13 +191,13 @@ class InboxStore(Database):
     def known_deliveries(self, source: ResourceId, ids: Sequence[str]) -> set[str]:
         """Return which of these delivery ids or identities of ``source`` are in the inbox."""
         e = tables.event
-        found: set[str] = set()
+        known: set[str] = set()
         with self._read() as connection:
             for part in chunks(list(ids)):
                 for column in (e.c.delivery_id, e.c.identity):
                     query = select(column).where(e.c.source == source.path, column.in_(part), column != "")
-                    found |= set(connection.execute(query).scalars())
-        return found
+                    known |= set(connection.execute(query).scalars())
+        return known
 
     def last_arrivals(self) -> dict[ResourceId, float]:
         """Return when the last delivery of each source arrived (epoch seconds)."""

@@ -111,7 +111,7 @@ def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, p
     body = {
         "type": "field_set_completed",
         "fields": payload["fields"],
-        "events": {name: orjson.Fragment(bodies.get(one, b"null")) for name, one in sorted(events.items())},
+        "events": {name: orjson.Fragment(bodies.get(event_id, b"null")) for name, event_id in sorted(events.items())},
         **({"missing": missing} if missing else {}),
         **({"truncated": left_out} if left_out else {}),
         "origin": _joined(payload.get("origins", {}).get(name, {}) for name in payload["join"]["needed"]),
@@ -165,10 +165,10 @@ def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Without a commit it is the first with a ref to look up, else the first.
     """
-    known = [one for one in origins if one]
-    found = dict(next((one for key in ("sha", "lookup") for one in known if one.get(key)), known[0] if known else {}))
-    through = dict.fromkeys(stage for one in known for stage in one.get("through", ()))
-    return {**found, "through": [*through]} if through else found
+    known = [origin for origin in origins if origin]
+    first = dict(next((origin for key in ("sha", "lookup") for origin in known if origin.get(key)), known[0] if known else {}))
+    through = dict.fromkeys(stage for origin in known for stage in origin.get("through", ()))
+    return {**first, "through": [*through]} if through else first
 
 
 def _stored(join: Join) -> dict[str, Any]:

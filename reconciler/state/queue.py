@@ -136,16 +136,16 @@ class QueueStore(Database):
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the numbers of queued items and active executions by stage path: ``{"queue", "running"}``."""
-        found: dict[str, dict[str, int]] = {}
+        numbers: dict[str, dict[str, int]] = {}
         with self._read() as connection:
             waiting = select(i.c.stage, func.count()).where(i.c.state == ItemState.QUEUED.value).group_by(i.c.stage)
             for stage, number in connection.execute(waiting):
-                found.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
+                numbers.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
             for state in OPEN:
                 running = select(x.c.stage, func.count()).where(x.c.state == state).group_by(x.c.stage)
                 for stage, number in connection.execute(running):
-                    found.setdefault(stage, {"queue": 0, "running": 0})["running"] += int(number)
-        return found
+                    numbers.setdefault(stage, {"queue": 0, "running": 0})["running"] += int(number)
+        return numbers
 
     def finish_execution(
         self,
@@ -222,11 +222,11 @@ class QueueStore(Database):
                 old += connection.execute(query).scalars()
             for part in chunks(old):
                 runs = list(connection.execute(select(x.c.id).where(x.c.item_id.in_(part))).scalars())
-                names = [f"report/{one}" for one in part] + [f"execution/{one}" for one in runs]
-                for some in chunks(names):
-                    connection.execute(delete(lease).where(lease.c.name.in_(some)))
-                for some in chunks(runs):
-                    connection.execute(delete(o).where(o.c.execution_id.in_(some)))
+                names = [f"report/{item_id}" for item_id in part] + [f"execution/{run}" for run in runs]
+                for batch in chunks(names):
+                    connection.execute(delete(lease).where(lease.c.name.in_(batch)))
+                for batch in chunks(runs):
+                    connection.execute(delete(o).where(o.c.execution_id.in_(batch)))
                 connection.execute(delete(x).where(x.c.item_id.in_(part)))
                 connection.execute(delete(v).where(v.c.item_id.in_(part)))
                 connection.execute(delete(r).where(r.c.item_id.in_(part)))
@@ -294,11 +294,11 @@ def set_item(
 
 
 def _votes_by_item(connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
-    found: dict[str, list[Vote]] = {}
+    votes: dict[str, list[Vote]] = {}
     for part in chunks(list(item_ids)):
         for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
-            found.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
-    return found
+            votes.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
+    return votes
 
 
 def _prune_pins(connection: SqlConnection, before: float, limit: int) -> int:

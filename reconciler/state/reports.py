@@ -79,14 +79,14 @@ class ReportStore(Database):
 
 
 def insert_reports(connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
-    for one in reports:
+    for report in reports:
         row = {
-            "item_id": one.item_id,
-            "kind": one.kind,
-            "state": one.state,
-            "seq": one.seq,
-            "due_at": one.due_at,
+            "item_id": report.item_id,
+            "kind": report.kind,
+            "state": report.state,
+            "seq": report.seq,
+            "due_at": report.due_at,
             "done_at": 0.0,
-            "payload": orjson.dumps(dict(one.payload)),
+            "payload": orjson.dumps(dict(report.payload)),
         }
         insert_new(connection, r, row)

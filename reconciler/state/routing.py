@@ -88,9 +88,15 @@ class RoutingStore(Database):
                 for join in routing.joins:
                     join_event(connection, routing.event_id, join, now)
             rows = [
-                {"event_id": one.event_id, "target": one.target.path, "reason": one.reason, "message": one.message, "at": one.at}
+                {
+                    "event_id": rejection.event_id,
+                    "target": rejection.target.path,
+                    "reason": rejection.reason,
+                    "message": rejection.message,
+                    "at": rejection.at,
+                }
                 for routing in counted
-                for one in routing.rejections
+                for rejection in routing.rejections
             ]
             upsert(connection, tables.rejection, rows)
         return counted
@@ -129,12 +135,12 @@ def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> 
     lock_name(connection, "inbox")
     e = tables.event
     identities: dict[str, tuple[str, str]] = {}
-    for part in chunks([one.event_id for one in routings if one.state in _HAD_EFFECTS]):
+    for part in chunks([routing.event_id for routing in routings if routing.state in _HAD_EFFECTS]):
         query = select(e.c.id, e.c.source, e.c.identity).where(e.c.id.in_(part), e.c.identity != "")
         identities |= {str(row.id): (row.source, row.identity) for row in connection.execute(query)}
     had: dict[tuple[str, str], str] = {}
     for source in {source for source, _ in identities.values()}:
-        for part in chunks([identity for one, identity in identities.values() if one == source]):
+        for part in chunks([identity for other, identity in identities.values() if other == source]):
             query = select(e.c.id, e.c.identity).where(
                 e.c.source == source,
                 e.c.identity.in_(part),
@@ -142,7 +148,7 @@ def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> 
                 e.c.state.in_([state.value for state in _HAD_EFFECTS]),
             )
             had |= {(source, row.identity): str(row.id) for row in connection.execute(query)}
-    return [_unless(one, had.get(identities.get(one.event_id, _NOTHING), one.event_id)) for one in routings]
+    return [_unless(routing, had.get(identities.get(routing.event_id, _NOTHING), routing.event_id)) for routing in routings]
 
 
 def _end_events(connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:

@@ -85,26 +85,26 @@ class Store(
     def _migrate(self, file: Path | None, *, create: bool, fresh: bool) -> None:
         with self._read() as connection:
             tables = inspect(connection).get_table_names()  # first: a peer's migration may be committed between the two
-            found = current_revision(connection)
-        if found == HEAD:
+            schema = current_revision(connection)
+        if schema == HEAD:
             return
-        if found is not None and found not in known_revisions():
+        if schema is not None and schema not in known_revisions():
             raise StateError(
-                f"the state was written by a newer version (schema {found}, this program knows {HEAD})",
+                f"the state was written by a newer version (schema {schema}, this program knows {HEAD})",
                 code="RC7008",
                 hint="Use the newer version again, or restore the backup from before the upgrade.",
             )
-        if found is None and tables and "meta" in tables:
+        if schema is None and tables and "meta" in tables:
             raise StateError(
                 "the state has tables but no schema version",
                 code="RC7001",
                 hint="Restore a backup, or use `reconciler rebuild` on a new state.",
             )
-        if file is not None and not fresh and found is None and not tables and (traces := traces_of(file, None)):
+        if file is not None and not fresh and schema is None and not tables and (traces := traces_of(file, None)):
             raise emptied(file, traces)
-        if not create and found is None:
+        if not create and schema is None:
             raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
-        if file is not None and found is not None:
+        if file is not None and schema is not None:
             back_up(file, file.with_suffix(f".before-{HEAD}.db"))
         with self._write() as connection:
             upgrade(connection)
@@ -200,7 +200,7 @@ def emptied(file: Path, traces: Sequence[Path]) -> StateError:
         f"the state {file} is empty, but {traces[0].name} shows that there was one",
         code="RC7070",
         hint=f"Nothing was changed. Restore {_backups(file)}, or remove it (rm {file}) and run `reconciler rebuild`: every object is "
-        "found again by its marker.",
+        "found by its marker.",
     )
 
 
@@ -228,13 +228,13 @@ def damaged(file: Path, reason: str) -> StateError:
         f"the state {file} is damaged: {reason}",
         code="RC7009",
         hint=f"Nothing was changed. Restore {_backups(file)}, or move it away (mv {file} {file}.damaged) and run `reconciler rebuild`: "
-        "every object is found again by its marker.",
+        "every object is found by its marker.",
     )
 
 
 def _backups(file: Path) -> str:
-    found = sorted(file.parent.glob(f"{file.stem}.before-*.db"))
-    return f"a backup of it (from before the upgrade: {found[-1]})" if found else "a backup of it"
+    backups = sorted(file.parent.glob(f"{file.stem}.before-*.db"))
+    return f"a backup of it (from before the upgrade: {backups[-1]})" if backups else "a backup of it"
 
 
 __all__ = ["Store", "damaged"]
