@@ -1,4 +1,4 @@
-"""Execute exactly a plan: intents committed, calls made, outcomes committed. Nothing meaningful is decided here.
+"""Execute a plan exactly: commit intents, make the calls, commit outcomes. No decision is made here.
 
 The order for every batch is: one commit with the intents and their audit rows, the calls (bounded number in flight), one
 commit with the outcomes. A crash anywhere leaves an intent without outcome, which the next observation settles.
@@ -28,7 +28,7 @@ from reconciler.planning.diff import merged_attributes
 from reconciler.state.values import Fence
 
 BATCH = 500
-"""Changes a commit: small enough that a fix commit, a suspend or an approval is seen between batches."""
+"""Changes per batch: small enough that a new commit, a suspension or an approval takes effect between batches."""
 
 _NO_CALL = frozenset({Action.RECORD, Action.FORGET})
 _MAKES = frozenset({Action.CREATE, Action.ADOPT})
@@ -36,7 +36,7 @@ _MAKES = frozenset({Action.CREATE, Action.ADOPT})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What became of one change."""
+    """The result of one change."""
 
     change: Change
     error: ReconcilerError | None = None
@@ -46,12 +46,12 @@ class Step:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a plan's executable changes, in order; ``skipped`` were not tried because what they need failed."""
+    """The results of a plan's executable changes, in order. ``skipped``: not tried, since a dependency failed."""
 
     steps: list[Step] = field(default_factory=list)
     skipped: list[Change] = field(default_factory=list)
     stopped: ReconcilerError | None = None
-    """Why the rest was not tried (rate limit, credential refused, interrupted), if it was not."""
+    """Why the rest was not tried (rate limit, refused credential, interruption), or None."""
 
     @property
     def failed(self) -> dict[Address, ReconcilerError]:
@@ -70,42 +70,42 @@ class ApplyTarget:
     observed: Mapping[Address, ObservedObject]
     revision: str
     batch: Callable[[], int] = lambda: BATCH
-    """How many writes may go now without a long wait for the provider's pace."""
+    """Returns the number of writes that the provider's rate limit allows now."""
     hold: Lease | None = None
-    """The lease that the writes are made under, where there are other processes."""
+    """The lease of these writes, if there are other processes."""
     declared: frozenset[Address] = frozenset()
-    """Addresses that the plan declares something for: a record is written there, and never dropped because another one moved."""
+    """Addresses with a desired object: a record is written there, and never deleted because another one moved."""
 
     def before(self, change: Change) -> RecordedObject | None:
-        """Return the record of the object that ``change`` is about, under its address or the one before a rename."""
+        """Return the record of the object of ``change``, at its address or the one before a rename."""
         return self.recorded.get(change.previous or change.address)
 
     def dropped(self, change: Change) -> Address | None:
-        """Return the address whose record ``change`` leaves behind."""
+        """Return the address whose record ``change`` removes."""
         return change.previous if change.previous not in self.declared else None
 
     planned_at: float = 0.0
-    """The plan's moment: what rules that end (``ignore[].until``) let it write."""
+    """The time of the plan: decides which rules with an end (``ignore[].until``) apply to the writes."""
     on_step: Callable[[Step], None] | None = None
-    """Hears of each call as it ends, before its outcome is recorded."""
+    """Called when a call ends, before its outcome is recorded."""
 
     @property
     def fence(self) -> Fence | None:
-        """The number that every commit names."""
+        """The fencing number for every commit."""
         return self.hold.fence if self.hold is not None else None
 
 
 async def run_plan(
     plan: Plan, target: ApplyTarget, deps: Context, *, go_on: Callable[[], Awaitable[bool]] | None = None
 ) -> Report:
-    """Execute the plan's executable changes in order, batch by batch; one bad object never stops the others.
+    """Execute the plan's executable changes in order, batch by batch; a failed object does not stop the others.
 
-    ``go_on`` is asked before each batch (the live revision moved, a drain or a suspension began): False ends the work cleanly.
+    ``go_on`` is called before each batch; False ends the work cleanly (a new revision, a drain, a suspension).
     """
     report = Report()
     target = dataclasses.replace(target, declared=frozenset(c.address for c in plan.changes if c.desired is not None))
     not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
-    digest = plan.sha256  # over every change: once, not once a write
+    digest = plan.sha256  # over all changes: computed once, not for each write
     for batch in _batches(plan.executable, target.batch):
         if report.stopped is not None or (go_on is not None and not await go_on()):
             break
@@ -119,15 +119,15 @@ async def run_plan(
 
 
 def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
-    """Cut the ordered changes so that no change shares a batch with one it depends on, and nothing is removed before all is made:
-    a repository whose hook passes from one resource to another is never without one.
+    """Split the ordered changes so that no change shares a batch with its dependency, and deletes come after all other changes:
+    a repository whose hook moves from one resource to another is never without one.
     """
     batch: list[Change] = []
     inside: set[Address] = set()
     most = size()
     for change in changes:
         conflicts = change.address in inside or any(need in inside for need in change.depends_on)
-        conflicts = conflicts or (change.action is Action.DELETE and any(one.action is not Action.DELETE for one in batch))
+        conflicts = conflicts or (change.action is Action.DELETE and any(other.action is not Action.DELETE for other in batch))
         if batch and (len(batch) >= most or conflicts):
             yield batch
             batch, inside, most = [], set(), size()
@@ -149,7 +149,7 @@ async def _run_batch(batch: Sequence[Change], plan: Digest, target: ApplyTarget,
 
 
 async def _record_only(changes: Sequence[Change], target: ApplyTarget, deps: Context) -> list[Step]:
-    """Changes that touch the state alone: one commit, with an audit row each."""
+    """Changes of the state alone: one commit, with an audit row each."""
     records = []
     for change in changes:
         if change.action is Action.RECORD and change.desired is not None and change.external_id is not None:
@@ -178,7 +178,7 @@ async def _call_batch(changes: Sequence[Change], plan: Digest, target: ApplyTarg
     audit = [_audit(change, target, deps) for change, _, _ in prepared]
     await deps.store.begin([intent for _, intent, _ in prepared], audit, fence=target.fence)
     failpoint("apply-after-begin")
-    results = await asyncio.gather(*(_heard(change, secrets, target, deps) for change, _, secrets in prepared))
+    results = await asyncio.gather(*(_notified_attempt(change, secrets, target, deps) for change, _, secrets in prepared))
     failpoint("apply-before-settle")
     outcomes, done = [], []
     for (change, intent, _), result in zip(prepared, results, strict=True):
@@ -211,7 +211,7 @@ class _Result:
         return self.observed.external_id if self.observed is not None else ""
 
     def step(self, change: Change) -> Step:
-        """Return it as what became of ``change``."""
+        """Return the result as the step of ``change``."""
         return Step(change, error=self.error, external_id=self.external_id, duration_ms=self.duration_ms)
 
     @property
@@ -221,7 +221,7 @@ class _Result:
         return "unknown" if getattr(self.error, "unknown_outcome", False) else "refused"
 
 
-async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
+async def _notified_attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
     result = await _attempt(change, secrets, target, deps)
     if target.on_step is not None:
         target.on_step(result.step(change))
@@ -229,10 +229,10 @@ async def _heard(change: Change, secrets: Mapping[str, SecretValue], target: App
 
 
 async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
-    """One attempt. An error that is not a provider's is an outcome in doubt: the call may have been made."""
+    """One attempt. An unexpected error is an unknown outcome: the call may have been made."""
     started = deps.clock()
     if target.hold is not None and not target.hold.is_valid():
-        return _Result(None, lost(target.hold.fence.name), 0)  # this process stood still: another may be at work by now
+        return _Result(None, lost(target.hold.fence.name), 0)  # this process was stopped: another may have taken over
     try:
         observed = await _call(change, secrets, target)
         took_ms = int((deps.clock() - started) * 1000)
@@ -245,12 +245,12 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: A
         raise
     except Exception as error:  # a driver's defect must not stop the other objects
         deps.log.error("driver_defect", address=change.address, error=type(error).__name__, exc_info=True)
-        doubt = OutcomeUnknown(
+        unknown = OutcomeUnknown(
             f"{type(error).__name__} in the driver of {change.scope.type}",
             code="RC9001",
-            hint="Please report it; the object is looked up before anything else is written.",
+            hint="Please report it; the object is looked up before the next write.",
         )
-        return _Result(None, doubt, int((deps.clock() - started) * 1000))
+        return _Result(None, unknown, int((deps.clock() - started) * 1000))
 
 
 async def _call(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget) -> ObservedObject | None:
@@ -269,17 +269,17 @@ async def _call(change: Change, secrets: Mapping[str, SecretValue], target: Appl
         await kind.delete(target.api, change.scope, _external_id(change))
         failpoint("apply-between-delete-and-create")
         return await kind.create(target.api, dataclasses.replace(write, attributes=desired.attributes, observed=None))
-    if is_hidden(write.attributes):  # an ignored field goes back as it is, and only its digest is known
-        write = await _as_it_is(write, kind, target.api, _external_id(change), target.planned_at)
+    if is_hidden(write.attributes):  # an ignored field must be written back unchanged, and only its digest is known
+        write = await _with_ignored_fields(write, kind, target.api, _external_id(change), target.planned_at)
     return await kind.update(target.api, _external_id(change), write)
 
 
-async def _as_it_is(write: Write, kind: ManagedType, api: Api, external_id: ExternalId, now: float) -> Write:
+async def _with_ignored_fields(write: Write, kind: ManagedType, api: Api, external_id: ExternalId, now: float) -> Write:
     answer = await kind.observe(api, write.desired.scope, None)
     objects = answer.objects if isinstance(answer, Observed) else ()
-    there = next((one for one in objects if one.external_id == external_id), None)
+    there = next((seen for seen in objects if seen.external_id == external_id), None)
     if there is None:
-        raise NotFound(f"{write.desired.scope} {external_id}: it is not there any more", request=f"update of {external_id}")
+        raise NotFound(f"{write.desired.scope} {external_id}: it does not exist any more", request=f"update of {external_id}")
     return dataclasses.replace(write, attributes=merged_attributes(write.desired, there, now), observed=there)
 
 
@@ -324,16 +324,16 @@ def _outcome(change: Change, intent: Intent, result: _Result, target: ApplyTarge
 
 
 def in_doubt(change: Change, error: ReconcilerError) -> bool:
-    """Whether ``change`` may have taken effect although it failed: looked up before anything else is written there."""
+    """Whether ``change`` may have taken effect although it failed: then it is looked up before the next write."""
     if isinstance(error, ProviderError) and error.unknown_outcome:
         return True
-    # A conflict on create: the "exists" may be our own earlier attempt. It is looked up by marker.
+    # A conflict on create: the existing object may be from our own earlier attempt. It is looked up by its marker.
     # Between the delete and the create of a replace the old object may be gone already.
     return (isinstance(error, Conflict) and change.action is Action.CREATE) or change.action is Action.REPLACE
 
 
 def _deleted(change: Change, intent: Intent, target: ApplyTarget) -> Outcome:
-    """A delete leaves a tombstone until a complete list proves that the object is gone; a duplicate has no record of its own."""
+    """A delete leaves a tombstone until a complete list proves the absence of the object; a duplicate has no record of its own."""
     recorded = target.before(change)
     if recorded is None or recorded.external_id != change.external_id:
         return Outcome(intent.id, IntentState.DONE, external_id=change.external_id)

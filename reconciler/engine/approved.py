@@ -1,4 +1,4 @@
-"""`apply`: what a person approved is what runs, in every round, and all rounds are counted together.
+"""`apply`: exactly the approved changes run, over several rounds whose results are combined.
 
 The first round executes exactly the plans that were shown. Then everything is looked at again: what is left of the approved
 changes (they waited for another one, or for the outcome of a write) may run, and what else became necessary is only named.
@@ -22,30 +22,30 @@ from reconciler.planning import policy
 from reconciler.planning.approval import Approval, seen_in
 
 _LOOKS = 8
-"""How often, within the settle time, a list is read again that does not show a finished write yet."""
+"""How often, within the settle time, a list that does not show a finished write yet is read again."""
 
 
 @dataclass(slots=True)
 class Applied:
-    """What all rounds of one ``apply`` did."""
+    """The combined result of all rounds of one ``apply``."""
 
     approvals: dict[ResourceId, Approval]
     planned: dict[Address, Change]
-    """What was approved to be made now."""
+    """The approved changes."""
     steps: list[Step] = field(default_factory=list)
     last: dict[ResourceId, ReconcileResult] = field(default_factory=dict)
-    """The newest findings of each integration."""
+    """The newest result of each integration."""
     wrote_at: float = 0.0
 
     @classmethod
     def of(cls, prepared: Iterable[Prepared]) -> Applied:
-        """Begin with the plans that were approved."""
+        """Begin with the approved plans."""
         plans = tuple(prepared)
         planned = {c.address: c for one in plans if one.plan is not None for c in one.plan.executable}
         return cls({one.integration: one.approval() for one in plans}, planned)
 
     def take(self, results: Iterable[ReconcileResult], now: float) -> bool:
-        """Count what one round did; True when it called a provider."""
+        """Add the result of one round. Returns True when it called a provider."""
         called = False
         for result in results:
             steps = tuple(result.report.steps)
@@ -60,19 +60,19 @@ class Applied:
         return called
 
     def _keep_failures(self, result: ReconcileResult) -> None:
-        """A look that finds a failed change still to be made must not hide why it failed."""
+        """A later observation of a change that failed must not hide its error."""
         pending = {change.address for change in _changes(result)} - {step.change.address for step in result.report.steps}
         before = {step.change.address: step for step in self.steps}
         result.report.steps[:0] = [step for address, step in before.items() if step.error is not None and address in pending]
 
     @property
     def outcomes(self) -> dict[Address, Step]:
-        """The last step of each object: a write whose outcome was unknown may have been found done by a later one."""
+        """The last step of each object: a later step may show that a write with unknown outcome was done."""
         return {step.change.address: step for step in self.steps}
 
     @property
     def failed(self) -> dict[Address, ReconcilerError]:
-        """What was tried and is not as approved."""
+        """Steps whose objects are not as approved."""
         return {
             address: step.error
             for address, step in self.outcomes.items()
@@ -81,51 +81,51 @@ class Applied:
 
     @property
     def done(self) -> tuple[Address, ...]:
-        """Objects that are as approved because of this command."""
+        """Objects that this command made as approved."""
         failed = self.failed
         return tuple(a for a, s in self.outcomes.items() if a not in failed and not isinstance(s.error, PlanMoved))
 
     @property
     def moved(self) -> tuple[Change, ...]:
-        """What became necessary and was not approved; a failed change that is to be tried again is no movement."""
+        """Changes that became necessary and are not approved, without failed changes that will be retried."""
         failed = self.failed
-        found = [change for result in self.last.values() for change in result.moved]
-        return tuple(c for c in found if c.address not in failed or c.action is not self.outcomes[c.address].change.action)
+        changes = [change for result in self.last.values() for change in result.moved]
+        return tuple(c for c in changes if c.address not in failed or c.action is not self.outcomes[c.address].change.action)
 
     @property
     def left(self) -> tuple[Change, ...]:
-        """Approved changes that were not tried, as they stand now: held by a suspension, behind a failed one, or after a stop."""
+        """Approved changes that were not tried: held by a suspension, dependent on a failed one, or after a stop."""
         named = {change.address for change in self.moved}
         untried = self.planned.keys() - self.outcomes.keys() - named
         return tuple(change for result in self.last.values() for change in _changes(result) if change.address in untried)
 
     @property
     def blocked(self) -> tuple[Change, ...]:
-        """What waits for an approval of its own."""
+        """Changes that need an approval of their own."""
         return tuple(c for result in self.last.values() if result.plan is not None for c in result.plan.blocked)
 
     @property
     def stuck(self) -> tuple[Change, ...]:
-        """What is held because a foreign object is in its place, or because the provider refused it for good."""
-        found = [change for result in self.last.values() for change in _changes(result)]
-        return tuple(c for c in found if c.disposition is Disposition.HELD and c.reason in STUCK)
+        """Changes held by a foreign object in their place, or by a permanent refusal of the provider."""
+        changes = [change for result in self.last.values() for change in _changes(result)]
+        return tuple(c for c in changes if c.disposition is Disposition.HELD and c.reason in STUCK)
 
     @property
     def waiting(self) -> tuple[Change, ...]:
-        """What the plan showed as waiting, and waits still."""
+        """Changes that waited in the plan, and still wait."""
         named = {change.address for change in (*self.moved, *self.left)} | self.failed.keys()
-        found = [change for result in self.last.values() for change in _changes(result)]
-        return tuple(c for c in found if c.disposition is Disposition.WAITING and c.address not in named)
+        changes = [change for result in self.last.values() for change in _changes(result)]
+        return tuple(c for c in changes if c.disposition is Disposition.WAITING and c.address not in named)
 
     def verdict(self, engine: Controller) -> PassOutcome:
-        """Return the gravest finding over all rounds."""
-        found = verdict_of(engine)
-        if found is PassOutcome.DONE and (self.failed or self.moved or self.left):
+        """Return the most severe outcome of all rounds."""
+        outcome = verdict_of(engine)
+        if outcome is PassOutcome.DONE and (self.failed or self.moved or self.left):
             return PassOutcome.PARTIAL
-        return found
+        return outcome
 
     def _found_done(self, step: Step) -> bool:
-        """Whether a write in doubt turned out well: its list was read since, and nothing is to be done there any more."""
+        """Whether a write with unknown outcome succeeded: its list was read since, and it has no change any more."""
         result = self.last.get(step.change.integration)
         if step.error is None or result is None or result.error is not None or not in_doubt(step.change, step.error):
             return False
@@ -134,13 +134,13 @@ class Applied:
         return read and step.change.address not in {change.address for change in _changes(result)}
 
     def reverted(self, now: float, settle_s: float) -> set[ResourceId]:
-        """Integrations where a finished write does not show yet: a list may lag behind it for the settle time."""
+        """Integrations whose lists do not show a finished write yet: they may lag for the settle time."""
         done = set(self.done)
         return {c.integration for c in self.moved if c.address in done and now < self.wrote_at + settle_s}
 
 
 NOTHING = Approval(frozenset(), frozenset(), frozenset())
-"""Of an integration that no plan was made for."""
+"""For an integration without a plan."""
 
 
 def _changes(result: ReconcileResult) -> tuple[Change, ...]:
@@ -149,7 +149,7 @@ def _changes(result: ReconcileResult) -> tuple[Change, ...]:
 
 
 async def apply_approved(engine: Controller, prepared: Sequence[Prepared], *, wait_settle: bool) -> Applied:
-    """Execute ``prepared``, look again, and go on with what was approved until no doubt is left (bounded by the settle time)."""
+    """Execute ``prepared``, observe again, and continue with the approved changes until no outcome is unknown (at most the settle time)."""
     work = Applied.of(prepared)
     settle = engine.deps.config.reconcile.settle
     look = await _round(engine, work, [engine.execute(one) for one in prepared]) or bool(work.left)
@@ -177,7 +177,7 @@ async def _round(engine: Controller, work: Applied, slices: Iterable[Awaitable[R
 
 
 async def _todo(engine: Controller, work: Applied, *, everything: bool) -> tuple[ResourceId, ...]:
-    """Return what is looked at next: all after writes, else what is in doubt; never an account that asked to be left alone."""
+    """Return the integrations to observe next: all after writes, else those with unknown outcomes; never one that is rate-limited."""
     stopped = {one for one, result in work.last.items() if result.report.stopped is not None or result.error is not None}
     if everything:
         return tuple(one for one in await engine.integrations() if one not in stopped)

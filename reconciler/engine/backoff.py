@@ -1,4 +1,4 @@
-"""Retries: when an object, an integration or a stage is tried again. Pauses grow, have jitter, and survive a restart."""
+"""Retries: when an object, an integration or a stage is retried. Pauses grow, have jitter, and survive a restart."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
     from reconciler.state import Store
 
 FORBIDDEN_S = 600.0
-"""A missing permission is asked for at most once in ten minutes."""
+"""A call without permission is retried at most once in ten minutes."""
 SOON_S = 1.0
-"""A time that a provider names is believed only beyond this: one in the past would mean a try without any pause."""
+"""A retry time of the provider counts only if it is later than this: a past one would mean no pause."""
 QUARANTINE_AFTER = 5
-"""Failures in a row after which an object that breaks its driver is left alone until its spec changes (Quarantined)."""
+"""Consecutive failures after which an object that crashes its driver is not retried until its spec changes (Quarantined)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Everything that waits for its next try, by key: an object's address or an integration's path."""
+    """All retries by key: an object's address or an integration's path."""
 
     retries: Mapping[str, Retry] = field(default_factory=dict)
 
     @classmethod
     def load(cls, store: Store) -> Schedule:
-        """Read it from the state."""
+        """Load the retries of the state."""
         return cls({retry.key: retry for retry in store.retries()})
 
     def refused(self) -> dict[Address, Digest]:
-        """Return what the provider refused for good, by address: not tried again before its digest changes."""
+        """Return the digests that the provider refused permanently, by address."""
         return {Address(r.key): Digest(r.digest) for r in self.retries.values() if r.terminal and r.digest}
 
     def refusals(self) -> dict[Address, str]:
-        """Return the provider's words for what it refused for good, by address."""
+        """Return the messages of permanent refusals, by address."""
         return {Address(r.key): r.message for r in self.retries.values() if r.terminal and r.digest}
 
 
 def hold_back(plan: Plan, schedule: Schedule, now: float) -> Plan:
-    """Return ``plan`` with every change that failed lately, and has not changed since, waiting for its time."""
+    """Return ``plan`` with each failed, unchanged change waiting for its retry time."""
     return dataclasses.replace(plan, changes=tuple(_held(change, schedule, now) for change in plan.changes))
 
 
@@ -66,7 +66,7 @@ def _held(change: Change, schedule: Schedule, now: float) -> Change:
 
 
 def outlived(schedule: Schedule, plan: Plan | None, objects: Iterable[ManagedObject], unread: frozenset[Scope]) -> list[str]:
-    """Return the keys of retries whose object is as declared by now: an old refusal must not hold back a later change."""
+    """Return the keys of retries whose object is as declared now: an old refusal must not delay a later change."""
     if plan is None or not schedule.retries:
         return []
     changing = {change.address for change in plan.changes}
@@ -74,7 +74,7 @@ def outlived(schedule: Schedule, plan: Plan | None, objects: Iterable[ManagedObj
 
 
 def keep_reserve(plan: Plan, reset_at: float) -> Plan:
-    """Return ``plan`` with commits waiting for the rate's reset: what is left of it is kept for repairing drift."""
+    """Return ``plan`` with commits waiting for the reset of the rate limit: the rest of it is reserved for drift repairs."""
 
     def hold(change: Change) -> Change:
         if (
@@ -88,14 +88,14 @@ def keep_reserve(plan: Plan, reset_at: float) -> Plan:
             disposition=Disposition.WAITING,
             reason="RateReserve",
             retry_at=reset_at,
-            message="the rest of the hourly rate is kept for repairing drift",
+            message="the rest of the hourly rate is reserved for drift repairs",
         )
 
     return dataclasses.replace(plan, changes=tuple(hold(change) for change in plan.changes))
 
 
 def digest_of_change(change: Change) -> str:
-    """Return what a retry is bound to: a new desired form is tried at once."""
+    """Return the digest that a retry is bound to: a changed object is tried at once."""
     return change.desired.digest if change.desired is not None else f"{change.action}:{change.external_id}"
 
 
@@ -111,7 +111,7 @@ def pause_after(deps: Context, failures: int, error: ReconcilerError | None = No
 def next_try(
     key: str, error: ReconcilerError, before: Retry | None, *, digest: str, now: float, low_s: float, high_s: float
 ) -> Retry:
-    """Return when to try again after ``error``: the provider's time, or doubled from ``low_s`` up to ``high_s`` with ±20 % jitter."""
+    """Return the retry after ``error``: at the provider's time, or after a pause from ``low_s`` to ``high_s`` with ±20 % jitter."""
     attempts = (before.attempts if before is not None and before.digest == digest else 0) + 1
     pause = jittered(exponential(attempts - 1, low_s, high_s), 0.8, 1.2)
     if isinstance(error, PermissionDenied):

@@ -72,14 +72,14 @@ def findings_of(share: Share, result: ReconcileResult | None, facts: Facts) -> C
 def _gravest(
     provider: tuple[ConditionStatus, ConditionCause] | None, own: tuple[ConditionStatus, ConditionCause]
 ) -> tuple[ConditionStatus, ConditionCause]:
-    """What the provider says of its deliveries and what came in here: a failure that either sees counts."""
+    """Combine the provider's report on deliveries with our own: a failure in either counts."""
     if own[0] is ConditionStatus.FALSE or provider is None:
         return own
     return provider if provider[0] is ConditionStatus.FALSE or own[0] is ConditionStatus.UNKNOWN else own
 
 
 def _event_findings(resource: Resource, facts: Facts, invalid: ConditionCause | None) -> ConditionInputs:
-    """A stage or a connection group owns nothing outside: it is ready when what it needs can be used."""
+    """A stage or a connection group owns no remote object: it is ready when its dependencies are usable."""
     suspended = facts.outside.suspended.get(resource.id)
     what = "runs" if resource.id.kind == Kind.STAGE.value else "is asked"
     return ConditionInputs(
@@ -156,7 +156,7 @@ def _as_declared(share: Share) -> ConditionCause:
 
 
 def _trouble(share: Share, result: ReconcileResult) -> tuple[ConditionCause | None, ConditionCause | None]:
-    """Return (stalled, progressing) of a resource: the gravest of what went wrong, else what is still under way."""
+    """Return (stalled, progressing) of a resource: its most severe error, else its pending work."""
     errors: list[ReconcilerError] = []
     if result.error is not None:
         errors.append(result.error)
@@ -178,7 +178,7 @@ def _trouble(share: Share, result: ReconcileResult) -> tuple[ConditionCause | No
 
 
 def _split(error: ReconcilerError) -> tuple[ConditionCause | None, ConditionCause | None]:
-    """Errors that wait for a human stall; those that time heals are progress."""
+    """Return (stalled, progressing) of an error: it stalls if a person must act, else the retries are progress."""
     retry = getattr(error, "retry", None)
     if retry is RetryKind.BACKOFF and not error.needs_action:
         return None, _finding(error)
@@ -203,7 +203,7 @@ def _say(changes: Iterable[Change]) -> str:
 
 
 def _with_trouble(text: str, changes: Iterable[Change], share: Share) -> str:
-    """Add why the first of ``changes`` that was tried was not made, in the provider's words."""
+    """Append the error of the first of ``changes`` that failed."""
     for change in changes:
         error = share.errors.get(change.address)
         if error is not None:
@@ -214,7 +214,7 @@ def _with_trouble(text: str, changes: Iterable[Change], share: Share) -> str:
 
 
 def _delivering(share: Share, result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
-    """What the provider itself says of the deliveries of our hooks, where it says anything."""
+    """Return the provider's report on the deliveries of our webhooks, or None."""
     words = []
     for record in share.records:
         seen = result.world.views.get(record.scope)

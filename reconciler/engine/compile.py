@@ -1,4 +1,4 @@
-"""From resources to managed objects: the reading that compiling needs, then each driver's pure compiler.
+"""From resources to managed objects: resolve what compiling needs, then run each driver's pure compiler.
 
 What cannot be resolved makes that resource Stalled and nothing else: its recorded objects stay as they are.
 """
@@ -27,14 +27,14 @@ ReadSecret = Callable[[SecretRef], SecretValue]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Managed objects of one integration, and the resources that could not be compiled, with the reason."""
+    """The managed objects of one integration, and the resources that could not be compiled, with their errors."""
 
     objects: tuple[ManagedObject, ...] = ()
     stalled: Mapping[ResourceId, ReconcilerError] = field(default_factory=dict)
 
 
 def integration_of(resource: Resource) -> ResourceId | None:
-    """Return the integration whose account ``resource``'s objects live in, if it owns any."""
+    """Return the integration whose account has the objects of ``resource``; None if it owns none."""
     if resource.id.kind not in REMOTE_KINDS or not isinstance(resource.spec.get("integration"), Mapping):
         return None
     return next((r for r in resource.references if r.kind == Kind.INTEGRATION.value), None)
@@ -46,14 +46,14 @@ def users_of(integration: ResourceId, resources: Iterable[Resource]) -> tuple[Re
 
 
 def value_of(ref: ValueRef, deps: Context, read: ReadSecret) -> SecretValue:
-    """Return the value that ``ref`` stands for; raises `SecretUnavailable`."""
+    """Return the value of ``ref``. Raises `SecretUnavailable`."""
     if isinstance(ref, DerivedKeyRef):
         return deps.keyring.signing_key(deps.owner, ref.uid, ref.rotation)
     return read(ref)
 
 
 def context_for(connection: Connection, deps: Context, read: ReadSecret, facts: Mapping[str, object]) -> CompileContext:
-    """Return what a pure compiler may know; the fingerprint closes over values that are read when it is asked."""
+    """Return the inputs of a pure compiler. The fingerprint function reads a value when it is called."""
 
     def fingerprint(address: Address, pointer: str, ref: ValueRef) -> Fingerprint:
         return deps.keyring.fingerprint(address, pointer, value_of(ref, deps, read))
@@ -69,7 +69,7 @@ def context_for(connection: Connection, deps: Context, read: ReadSecret, facts: 
 
 
 async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resource], deps: Context, read: ReadSecret) -> Compiled:
-    """Resolve and compile ``resources`` of one integration, side by side."""
+    """Resolve and compile the ``resources`` of one integration concurrently."""
     resources, api = tuple(resources), PassApi(api)
     results = await asyncio.gather(*(_compile_one(driver, api, resource, deps, read) for resource in resources))
     objects: list[ManagedObject] = []
@@ -94,7 +94,7 @@ async def _compile_one(
 
 
 def _require_public_url(resource: Resource, public_url: str) -> None:
-    """An event source's objects send to this daemon: without its address nothing is made that would send nowhere."""
+    """An event source's objects send to this daemon: without its address they would be useless, so none is compiled."""
     if resource.id.kind == Kind.EVENT_SOURCE.value and not public_url:
         raise ReconcilerError(
             f"{resource.id} needs the address where providers reach this daemon",

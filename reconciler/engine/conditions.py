@@ -1,4 +1,4 @@
-"""Conditions, computed once at the end of a pass, and the invariants that hold after every one. Pure.
+"""Conditions, computed once at the end of a pass, and their invariants. Pure.
 
 The rules are Kubernetes' (``metav1.Condition``) with three of our own: Drifted means not Ready in every mode, Suspended
 means Ready is Unknown, PlanBlocked means not Ready.
@@ -32,11 +32,11 @@ class ConditionCause:
 
 @dataclass(frozen=True, slots=True)
 class ConditionInputs:
-    """What a pass found about one resource. At most one of ``stalled`` and ``progressing`` counts (stalled wins)."""
+    """The causes of one resource's conditions. If both ``stalled`` and ``progressing`` are set, ``stalled`` wins."""
 
     ready: ConditionCause = field(default_factory=lambda: ConditionCause("Reconciled", "as declared"))
-    stalled: ConditionCause | None = None  # waits for a human, or for another resource
-    progressing: ConditionCause | None = None  # goes on by itself
+    stalled: ConditionCause | None = None  # waits for a person or another resource
+    progressing: ConditionCause | None = None  # continues by itself
     drifted: ConditionCause | None = None
     suspended: ConditionCause | None = None
     blocked: ConditionCause | None = None
@@ -44,42 +44,42 @@ class ConditionInputs:
     delivering: tuple[ConditionStatus, ConditionCause] | None = None
 
 
-def conditions_of(found: ConditionInputs, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
-    """Return the conditions that ``found`` amounts to; times move only where a status flips."""
-    stalled = found.stalled
-    progressing = found.progressing if stalled is None and found.suspended is None else None
-    rows: list[tuple[ConditionType, ConditionStatus, ConditionCause]] = [_ready(found, stalled, progressing)]
+def conditions_of(inputs: ConditionInputs, previous: Iterable[Condition], *, generation: int, now: str) -> tuple[Condition, ...]:
+    """Return the conditions of ``inputs``; a transition time changes only with its status."""
+    stalled = inputs.stalled
+    progressing = inputs.progressing if stalled is None and inputs.suspended is None else None
+    rows: list[tuple[ConditionType, ConditionStatus, ConditionCause]] = [_ready(inputs, stalled, progressing)]
     for kind, finding in (
         (ConditionType.RECONCILING, progressing),
-        (ConditionType.STALLED, stalled if not found.suspended else None),
-        (ConditionType.DRIFTED, found.drifted),
-        (ConditionType.SUSPENDED, found.suspended),
-        (ConditionType.PLAN_BLOCKED, found.blocked),
+        (ConditionType.STALLED, stalled if not inputs.suspended else None),
+        (ConditionType.DRIFTED, inputs.drifted),
+        (ConditionType.SUSPENDED, inputs.suspended),
+        (ConditionType.PLAN_BLOCKED, inputs.blocked),
     ):
         if finding is not None:
             rows.append((kind, T, finding))
-    if found.credentials is not None:
-        rows.append((ConditionType.CREDENTIALS_VALID, *found.credentials))
-    if found.delivering is not None:
-        rows.append((ConditionType.DELIVERING, *found.delivering))
+    if inputs.credentials is not None:
+        rows.append((ConditionType.CREDENTIALS_VALID, *inputs.credentials))
+    if inputs.delivering is not None:
+        rows.append((ConditionType.DELIVERING, *inputs.delivering))
     before = {condition.type: condition for condition in previous}
     return tuple(_condition(kind, status, finding, before.get(kind), generation, now) for kind, status, finding in rows)
 
 
 def _ready(
-    found: ConditionInputs, stalled: ConditionCause | None, progressing: ConditionCause | None
+    inputs: ConditionInputs, stalled: ConditionCause | None, progressing: ConditionCause | None
 ) -> tuple[ConditionType, ConditionStatus, ConditionCause]:
-    if found.suspended is not None:
-        return ConditionType.READY, U, ConditionCause("Suspended", found.suspended.message)
+    if inputs.suspended is not None:
+        return ConditionType.READY, U, ConditionCause("Suspended", inputs.suspended.message)
     if stalled is not None:
         return ConditionType.READY, F, stalled
-    if found.blocked is not None:
-        return ConditionType.READY, F, ConditionCause("PlanBlocked", found.blocked.message)
-    if found.drifted is not None:
-        return ConditionType.READY, F, ConditionCause("DriftDetected", found.drifted.message)
+    if inputs.blocked is not None:
+        return ConditionType.READY, F, ConditionCause("PlanBlocked", inputs.blocked.message)
+    if inputs.drifted is not None:
+        return ConditionType.READY, F, ConditionCause("DriftDetected", inputs.drifted.message)
     if progressing is not None:
         return ConditionType.READY, F, progressing
-    return ConditionType.READY, T, found.ready
+    return ConditionType.READY, T, inputs.ready
 
 
 def _condition(
@@ -90,7 +90,7 @@ def _condition(
 
 
 def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
-    """Return every rule that ``status`` breaks; empty after every finished pass (a property test holds it so)."""
+    """Return every invariant that ``status`` violates; empty after every finished pass (a property test checks it)."""
     by_type: Mapping[ConditionType, Condition] = {c.type: c for c in status.conditions}
     ready = by_type.get(ConditionType.READY)
     if ready is None:
@@ -116,5 +116,5 @@ def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
 
 
 def same_but_times(one: ResourceStatus, other: ResourceStatus) -> bool:
-    """Whether two statuses differ in nothing but when to look again: such a poll changes nothing that users see."""
+    """Whether two statuses differ only in the time of the next reconcile, which is no news."""
     return dataclasses.replace(one, next_reconcile_at="") == dataclasses.replace(other, next_reconcile_at="")

@@ -1,4 +1,4 @@
-"""Links: one authenticated client per integration, kept as long as its connection does not change."""
+"""Clients: one authenticated client per integration, kept as long as its connection does not change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reconciler.model.secrets import SecretValue
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An integration that can be talked to."""
+    """The client of one integration."""
 
     connection: Connection
     driver: Driver
@@ -39,7 +39,7 @@ class Client:
 
 
 class ClientPool:
-    """Builds links and remembers them; budgets are shared per credential, whatever connection uses it."""
+    """Builds and caches clients. All connections with the same credential share one rate budget."""
 
     def __init__(self, deps: Context, *, read_only: bool = False) -> None:
         self._deps = deps
@@ -52,24 +52,24 @@ class ClientPool:
         return self._budgets
 
     def pull_back(self, seconds: float) -> None:
-        """End every stop as much earlier as this host's clock was set back."""
+        """Shorten every rate-limit stop by the time that the clock of this host was set back."""
         for budget in self._budgets.values():
             budget.pull_back(seconds)
 
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
-        """Return the rate that the provider last told for ``integration``'s credential: limit, remaining, resetAt (epoch seconds)."""
+        """Return the rate that the provider last reported for the credential: limit, remaining, resetAt (epoch seconds)."""
         link = self._links.get(integration)
         return link.budget.rate if link is not None else {}
 
     def clock_of(self, integration: ResourceId) -> ProviderClock | None:
-        """Return what is known of the clock of ``integration``'s provider; None for one that was never reached."""
+        """Return the clock of the provider of ``integration``; None if it was never reached."""
         link = self._links.get(integration)
         return link.api.clock if link is not None else None
 
     async def link(
         self, integration: ResourceId, live: ActiveRevision, stored: Mapping[ResourceId, Connection], secrets: SecretResolver
     ) -> Client:
-        """Return the link of ``integration``, from its manifest or, once that is gone, from the connection kept in the state.
+        """Return the client of ``integration``, from its manifest or, once that is deleted, from the stored connection.
 
         Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
         """
@@ -98,14 +98,14 @@ class ClientPool:
     def twins(
         self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
     ) -> frozenset[ResourceId]:
-        """Return the other Integrations, declared or kept in the state, that reach the account of ``connection``."""
+        """Return the other Integrations, declared or stored, that use the account of ``connection``."""
         declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
-        found = set()
+        twins = set()
         for other in {*declared, *stored} - {connection.integration}:
-            with contextlib.suppress(ReconcilerError):  # one that cannot be connected reaches nothing
+            with contextlib.suppress(ReconcilerError):  # one without a connection uses no account
                 if _account(self._connection(other, live, stored)[0]) == _account(connection):
-                    found.add(other)
-        return frozenset(found)
+                    twins.add(other)
+        return frozenset(twins)
 
     async def local(self, connection: Connection, secrets: SecretResolver, *, hosts: tuple[str, ...] = ()) -> ApiClient:
         """Return a client, without a credential, for a connection that no Integration declares: the host of an `http` executor's URL,
@@ -145,7 +145,7 @@ class ClientPool:
         if driver is None:
             raise NotImplementedYet(
                 f"the {provider!r} driver is not part of this version yet",
-                hint="The manifest is valid; nothing is done at the provider until the driver lands.",
+                hint="The manifest is valid; this version does nothing at the provider.",
             )
         return driver.connect(resource, resource.secret_refs("/auth")), driver
 
@@ -165,14 +165,14 @@ def _account(connection: Connection) -> tuple[str, str, str]:
 
 
 def limits_for(connection: Connection, driver: Driver, config: Config) -> ProviderLimits:
-    """Return the pace in force: what the configuration says, else the published limits, which hold on the provider's own hosts only."""
-    wanted = config.rate_limits.get(connection.provider)
-    if wanted is not None:
+    """Return the configured rate limits, else the published limits, which apply to the provider's own hosts only."""
+    pace = config.rate_limits.get(connection.provider)
+    if pace is not None:
         return dataclasses.replace(
             driver.limits,
-            writes_per_minute=wanted.writes_per_minute,
-            writes_per_hour=wanted.writes_per_hour,
-            points_per_minute=wanted.points_per_minute,
+            writes_per_minute=pace.writes_per_minute,
+            writes_per_hour=pace.writes_per_hour,
+            points_per_minute=pace.points_per_minute,
         )
     own = NetworkPolicy(driver.hosts)
     try:

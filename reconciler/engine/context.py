@@ -1,4 +1,4 @@
-"""What the engine is given by the composition root: explicit, frozen, nothing global."""
+"""The dependencies of the engine, built by the composition root: explicit, frozen, nothing global."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything with an effect that the engine may use."""
+    """All dependencies with side effects."""
 
     config: Config
     store: AsyncStore
@@ -27,7 +27,7 @@ class Context:
     log: Any
     """A structlog logger: ``log.info(event, **fields)``."""
     actor: str
-    """Who writes: ``daemon:<host>:<pid>`` or ``cli:<user>``; goes into the audit log."""
+    """The writer in the audit log: ``daemon:<host>:<pid>`` or ``cli:<user>``."""
     owner: str
     redactor: Redactor
     sandbox: bool = False

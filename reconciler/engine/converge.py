@@ -1,4 +1,4 @@
-"""One full pass from the outside: what ``run --once`` does, waiting out every doubt it leaves behind."""
+"""One full pass, as ``run --once`` does: it repeats until no outcome is unknown."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MAX_ROUNDS = 12
 _SELF_SETTLING = frozenset({"Settling", "Unconfirmed", "NameTaken", "DependencyNotReady"})
 
 STUCK = frozenset({"Conflict", "Refused"})
-"""Reasons of held changes that only a person ends."""
+"""Reasons of held changes that need a person."""
 
 
 class PassOutcome(enum.Enum):
     """How a pass ended."""
 
     DONE = "done"
-    PARTIAL = "partial"  # something is stalled, blocked or failed
-    INVALID = "invalid"  # the revision has errors; what is valid was applied
-    SOURCE_FAILED = "source-failed"  # nothing new could be read; the last good revision was kept
+    PARTIAL = "partial"  # a resource is stalled or blocked, or a change failed
+    INVALID = "invalid"  # the revision has errors; its valid part was applied
+    SOURCE_FAILED = "source-failed"  # the source could not be read; the last good revision was kept
 
 
 async def full_pass(engine: Controller, *, wait_settle: bool, sync: bool = True) -> PassOutcome:
-    """Sync, reconcile everything, and look again until no doubt is left (bounded by the settle time)."""
+    """Sync, reconcile everything, and repeat until no outcome is unknown (at most the settle time)."""
     if sync:
         await engine.sync()
     if engine.live.empty and engine.state.error is not None:
@@ -45,7 +45,7 @@ async def full_pass(engine: Controller, *, wait_settle: bool, sync: bool = True)
 
 
 async def unsettled_of(engine: Controller) -> tuple[ResourceId, ...]:
-    """Return the integrations with writes of unknown outcome, changes that wait for time, or work that a batch left."""
+    """Return the integrations with writes of unknown outcome, changes that wait for a time, or unfinished batches."""
     doubtful = {intent.integration for intent in await engine.deps.store.unsettled()}
     for integration, result in engine.view.results.items():
         waiting = any(
@@ -65,7 +65,7 @@ def pause_before(engine: Controller, integrations: tuple[ResourceId, ...]) -> fl
 
 
 def verdict_of(engine: Controller) -> PassOutcome:
-    """Return the gravest finding of the newest pass."""
+    """Return the most severe outcome of the newest pass."""
     if engine.state.error is not None:
         return PassOutcome.SOURCE_FAILED
     if any(problem.is_error for problem in engine.live.problems):

@@ -1,4 +1,4 @@
-"""A worker process for what strangers write: expressions over events. Bounded in time and memory, so that the daemon is not.
+"""A worker process that evaluates expressions over foreign events, with limits of time and memory that protect the daemon.
 
 The worker has no secrets: nothing of this process's memory, an environment of a few names, no file but its pipes. It is started by
 the first call, ends with this process (its pipe is closed, and the kernel is asked to kill it), and is replaced after it died.
@@ -24,21 +24,21 @@ import orjson
 from reconciler.model.errors import ReconcilerError
 
 CPU_S = 2.0
-"""Of processor time that one part of a call (a filter, a mapping) may take."""
+"""Processor time for one part of a call (a filter, a mapping)."""
 WALL_S = 30.0
-"""How long one part may take by the clock: for a worker that was stopped, or starved."""
+"""Elapsed time for one part: for a worker that was stopped or starved."""
 MEMORY_BYTES = 512 << 20
 MAX_ANSWER_BYTES = 256 << 20
 EXIT_MEMORY = 71
 PROGRESS = struct.Struct("<II")
-"""Job and part that the worker is at: memory that both processes see, since a killed one says nothing more."""
+"""Current job and part of the worker, in shared memory, since a killed process cannot report them."""
 _NOT_BEGUN = 0xFFFFFFFF
 _HEAD = struct.Struct("<Q")
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "TZDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
 class EvaluatorFailed(ReconcilerError):
-    """The worker cannot be started, or ended before it began: no event is to blame."""
+    """The worker cannot be started, or ended before its first job: no event is at fault."""
 
     code = "RC6060"
 
@@ -92,15 +92,15 @@ class _Worker:
                 stderr=subprocess.DEVNULL,
                 pass_fds=(shared,),
                 env={name: os.environ[name] for name in _KEPT if name in os.environ},
-                start_new_session=True,  # Ctrl-C is for the daemon, which ends it
+                start_new_session=True,  # Ctrl-C goes to the daemon, which ends the worker
             )
         finally:
             os.close(shared)
         self.loaded: object = None
-        """What the worker was given to keep."""
+        """The message that the worker has kept."""
 
     def call(self, parts: Sequence[bytes]) -> list[bytes]:
-        """Return the answer; raises `Overrun`, `EvaluatorFailed`. The worker reads all of a question before it answers."""
+        """Return the answer; raises `Overrun`, `EvaluatorFailed`. The worker reads a whole message before it answers."""
         self._progress[:] = PROGRESS.pack(_NOT_BEGUN, 0)
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: PT018, S101 - both are pipes
@@ -112,7 +112,7 @@ class _Worker:
             raise self._ended() from None
 
     def _wait(self, stdout: IO[bytes]) -> None:
-        """Wait for the answer, as long as the worker gets on."""
+        """Wait for the answer while the worker makes progress."""
         at, since = self._at(), time.monotonic()
         while not select.select([stdout], [], [], 1.0)[0]:
             now = self._at()
@@ -139,11 +139,11 @@ class _Worker:
         return Overrun(why, job, part) if job != _NOT_BEGUN else EvaluatorFailed(f"the worker for expressions failed: {why}")
 
     def kill(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
 
     def close(self) -> None:
-        """End it and give back what it used."""
+        """End the process and release its resources."""
         self._process.kill()
         self._process.wait()
         for file in (self._process.stdin, self._process.stdout):
@@ -190,7 +190,7 @@ class Evaluator:
             if self._closed:
                 raise EvaluatorFailed("this process ends") from None
             raise
-        if answer[0] == b"tired":  # it grew: the next call gets a new one
+        if answer[0] == b"tired":  # it used much memory: the next call gets a new worker
             self._replace()
         return answer[1:]
 
@@ -200,7 +200,7 @@ class Evaluator:
             worker.close()
 
     def close(self) -> None:
-        """End the worker, whatever it is at."""
+        """End the worker at once."""
         self._closed = True
         if (worker := self._worker) is not None:
             worker.kill()

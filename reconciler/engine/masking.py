@@ -1,8 +1,7 @@
-"""What is shown and kept of objects that are not ours: of a URL its scheme and host, and a keyed digest to tell two apart.
+"""Masking of foreign objects: of a URL, only scheme and host are shown and stored, with a keyed digest that distinguishes two URLs.
 
-The path of a URL may be a credential by itself (a Discord or Slack hook), and so may be what somebody writes into a message. What
-we declared, what we wrote, and what bears our own marker is shown as it is. The hidden part is read again where it has to be
-written back (`lifecycle.ignore`). Pure.
+The path of a URL may be a credential (a Discord or Slack hook), and so may the text of a message. Declared values, values that we wrote, and URLs with
+our own marker are not masked. A masked value is read again before it must be written back (`lifecycle.ignore`). Pure.
 """
 
 from __future__ import annotations
@@ -18,31 +17,31 @@ from reconciler.model.values import JsonObject, JsonValue
 _PRIVATE = frozenset(
     {"url", "endpoint", "target_url", "host_url", "webhook_address", "message", "content", "subject", "channels", "cc", "bcc"}
 )
-"""Fields whose text is hidden whole, whether it looks like a URL or not."""
+"""Fields whose whole text is masked, whether it is a URL or not."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]*")
 _HIDDEN = re.compile(r"\(hidden:[0-9a-f]{16}\)")
 Hide = Callable[[str], str]
-"""Text → what stands for the part of it that is hidden."""
+"""Returns the replacement for a masked text."""
 
 
 class Mask:
-    """Hides what is not ours. ``own`` are texts that are, ``owner`` is whose markers are."""
+    """Masks foreign values. ``own``: texts that are ours; ``owner``: the owner in our markers."""
 
     def __init__(self, hide: Hide, *, owner: str = "", own: frozenset[str] = frozenset()) -> None:
         self._hide = hide
         self._own = own
         self._marker = f"/hooks/{owner}/" if owner else ""
 
-    def over(self, one: ObservedObject) -> ObservedObject:
-        """Return ``one`` with everything hidden that is not ours; where that is nothing, ``one`` itself."""
-        attributes: JsonObject = self.value(one.attributes)
-        key = self._text(one.natural_key)
-        if attributes is one.attributes and key == one.natural_key:
-            return one
-        return dataclasses.replace(one, attributes=attributes, natural_key=key)
+    def over(self, observed: ObservedObject) -> ObservedObject:
+        """Return ``observed`` with foreign values masked; the same object if there are none."""
+        attributes: JsonObject = self.value(observed.attributes)
+        key = self._text(observed.natural_key)
+        if attributes is observed.attributes and key == observed.natural_key:
+            return observed
+        return dataclasses.replace(observed, attributes=attributes, natural_key=key)
 
     def value(self, value: JsonValue, *, private: bool = False) -> JsonValue:
-        """Return ``value`` with its texts hidden; the same object where nothing is."""
+        """Return ``value`` with foreign texts masked; the same object if there are none."""
         if isinstance(value, str):
             return self._whole(value) if private else self._text(value)
         if isinstance(value, Mapping):
@@ -56,7 +55,7 @@ class Mask:
     def _text(self, text: str) -> str:
         if "://" not in text or self._is_ours(text):
             return text
-        return _URL.sub(lambda found: self._whole(found.group()), text)
+        return _URL.sub(lambda match: self._whole(match.group()), text)
 
     def _whole(self, text: str) -> str:
         if not text or self._is_ours(text) or _HIDDEN.search(text):
@@ -69,7 +68,7 @@ class Mask:
 
 
 def origin_of(text: str) -> tuple[str, bool]:
-    """Return scheme, host and port of a URL (empty for what is none), and whether there is nothing else in it."""
+    """Return scheme, host and port of a URL (empty for other texts), and whether the URL has no other part."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -83,18 +82,18 @@ def origin_of(text: str) -> tuple[str, bool]:
 
 
 def hidden_by(digest: Callable[[str], str]) -> Hide:
-    """Return what writes a keyed digest in place of what is hidden; ``digest`` gives hexadecimal digits."""
+    """Return the function that replaces a masked text with a keyed digest; ``digest`` returns hexadecimal digits."""
     return lambda text: f"(hidden:{digest(text)[:16]})"
 
 
 def is_hidden(value: JsonValue) -> bool:
-    """Whether a part of ``value`` is hidden, so that it must never be written anywhere."""
+    """Whether a part of ``value`` is masked, so that it must never be written to a provider."""
     return any(_HIDDEN.search(text) for text in _texts(value))
 
 
 def own_texts(ours: Iterable[ManagedObject | RecordedObject]) -> frozenset[str]:
     """Return every text that we declare or wrote."""
-    return frozenset(text for one in ours for text in (one.natural_key, *_texts(one.attributes)))
+    return frozenset(text for item in ours for text in (item.natural_key, *_texts(item.attributes)))
 
 
 def _texts(value: JsonValue) -> Iterator[str]:

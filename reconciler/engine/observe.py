@@ -1,4 +1,4 @@
-"""Look at the world: every scope that matters, conditionally where possible, twice where absence would matter.
+"""Observe the provider: every relevant scope, with a conditional read if possible, and twice where absence would matter.
 
 What is recorded and not in its scope is looked for where its container is now (`Container`): a name may have been given to
 another repository, and the object lives on in the renamed one.
@@ -27,25 +27,25 @@ from reconciler.state import StoredObservation
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What we have reason to believe exists in a scope: absence of any of these is believed only when read twice."""
+    """What should exist in a scope: the absence of any of these counts only after two reads."""
 
     external_ids: frozenset[str] = frozenset()
     markers: frozenset[tuple[str, str]] = frozenset()
     natural_keys: frozenset[str] = frozenset()
     containers: Mapping[str, str] = field(default_factory=dict)
-    """By external id the container in which it was seen last, where that is known."""
+    """Container of the last observation by external id, if known."""
     leaving: bool = False
-    """Something is recorded there, and nothing is declared."""
+    """Objects are recorded there, and none is declared."""
 
     def moved_from(self, view: ScopeView) -> frozenset[str]:
-        """Return the containers of what is not to be seen in ``view``."""
+        """Return the containers of the expected objects that are missing in ``view``."""
         if view.error is not None and not isinstance(view.error, ScopeGone):
             return frozenset()
         seen = {one.external_id for one in view.objects}
         return frozenset(container for external_id, container in self.containers.items() if external_id not in seen)
 
     def missing_from(self, objects: Iterable[ObservedObject]) -> bool:
-        """Whether anything expected is not among ``objects``."""
+        """Whether an expected object is missing in ``objects``."""
         seen = tuple(objects)
         ids = {o.external_id for o in seen}
         markers = {(o.marker.owner, o.marker.uid) for o in seen if o.marker is not None}
@@ -55,7 +55,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is declared, recorded and in doubt of the integration that is looked at."""
+    """Desired objects, records and open intents of the integration."""
 
     desired: tuple[ManagedObject, ...] = ()
     recorded: tuple[RecordedObject, ...] = ()
@@ -63,12 +63,12 @@ class Known:
 
 
 Veiled = Callable[[Scope], Mask]
-"""What hides the foreign parts of a scope's objects."""
+"""Returns the mask for the foreign parts of a scope's objects."""
 
 
 @dataclass(slots=True)
 class ObservedState:
-    """Views by scope, and the observations that are to be stored for the next conditional read."""
+    """Views by scope, and the observations to store for the next conditional read."""
 
     views: dict[Scope, ScopeView] = field(default_factory=dict)
     fresh: dict[Scope, StoredObservation] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class ObservedState:
 def expectations(
     recorded: Iterable[RecordedObject], intents: Iterable[Intent], desired: Iterable[ManagedObject] = ()
 ) -> dict[Scope, Expected]:
-    """Return by scope what is believed to exist: recorded objects, and writes without a known outcome."""
+    """Return by scope what should exist: recorded objects, and writes with unknown outcome."""
     ids: dict[Scope, set[str]] = {}
     containers: dict[Scope, dict[str, str]] = {}
     leaving: set[Scope] = set()
@@ -86,7 +86,7 @@ def expectations(
     keys: dict[Scope, set[str]] = {}
     for record in recorded:
         ids.setdefault(record.scope, set()).add(record.external_id)
-        if record.tombstone:  # it was deleted where it was; only its absence is to be shown
+        if record.tombstone:  # it was deleted; only its absence must be shown
             continue
         leaving.add(record.scope)
         if record.container not in {"", NO_CONTAINER}:
@@ -111,15 +111,15 @@ def expectations(
 async def observe(
     api: Api, types: Mapping[str, ManagedType], scopes: Iterable[Scope], known: Known, deps: Context
 ) -> ObservedState:
-    """Read every scope once (all pages, conditional), and once more in full where something expected is missing.
+    """Read every scope once (all pages, conditional), and a second time in full where an expected object is missing.
 
-    Of what is not ours nothing is returned, or stored, that could be a credential (`reconciler.engine.masking`).
+    Values of foreign objects that could be credentials are neither returned nor stored (`reconciler.engine.masking`).
     """
     expected = expectations(known.recorded, known.intents, known.desired)
     declared = _by_scope(known)
     hide = hidden_by(partial(_digest, deps))
-    wanted = sorted(set(scopes))
-    stored = await deps.store.observations(wanted)
+    ordered = sorted(set(scopes))
+    stored = await deps.store.observations(ordered)
     world = ObservedState()
     gate = asyncio.Semaphore(deps.config.reconcile.concurrency)
     stop: list[ReconcilerError] = []
@@ -129,7 +129,7 @@ async def observe(
 
     async def look(scope: Scope) -> None:
         async with gate:
-            if stop:  # a refused credential or a rate limit: no further call is worth making
+            if stop:  # a refused credential or a rate limit: further calls are useless
                 world.views[scope] = ScopeView(error=stop[0])
                 return
             try:
@@ -140,7 +140,7 @@ async def observe(
                 if error.stops_integration:
                     stop.append(error)
 
-    await asyncio.gather(*(look(scope) for scope in wanted))
+    await asyncio.gather(*(look(scope) for scope in ordered))
     await _follow(api, types, expected, world, veiled)
     if world.fresh:
         await deps.store.save_observations(list(world.fresh.values()))
@@ -149,13 +149,13 @@ async def observe(
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What one scope showed: a fresh list, or the stored one where that still holds."""
+    """The read of one scope: a new list, or the stored one if it is still valid."""
 
     objects: tuple[ObservedObject, ...]
     reads: int = 1
     answer: Observed | None = None
     place: Scope | None = None
-    """Where the scope is now, if it was renamed."""
+    """The new scope, if it was renamed."""
     read_only: str = ""
 
 
@@ -192,7 +192,7 @@ def _take(looked: _Looked, scope: Scope, world: ObservedState, veil: Mask, now: 
 async def _follow(
     api: Api, types: Mapping[str, ManagedType], expected: Mapping[Scope, Expected], world: ObservedState, veiled: Veiled
 ) -> None:
-    """Look for what is not in its scope any more by the id of its container; where that fails, nothing is known of the scope."""
+    """Find missing objects by the id of their container; if that fails, the scope is unknown."""
     lost: dict[tuple[str, str], list[Scope]] = {}
     for scope, expectation in sorted(expected.items(), key=lambda item: item[0]):
         view = world.views.get(scope)
@@ -207,14 +207,16 @@ async def _follow(
 
 
 async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:
-    """Note where ``container`` is now, and look at it unless that was done under its present name."""
-    found = await kind.container(api, asked, container)
-    if found is None:
+    """Record the present name of ``container``, and observe it unless that was done under this name."""
+    target = await kind.container(api, asked, container)
+    if target is None:
         return
-    place = Scope(asked.type, found.key)
+    place = Scope(asked.type, target.key)
     if isinstance(world.views[asked].error, ScopeGone):
         error = ScopeGone(
-            f"{asked.key} is called {found.key} now", status=404, hint=f"Write '{found.key}' in the manifest; the object is kept."
+            f"{asked.key} is called {target.key} now",
+            status=404,
+            hint=f"Write '{target.key}' in the manifest; the object is kept.",
         )
         world.views[asked] = ScopeView(error=error)
     view = world.views.get(place)
@@ -222,45 +224,45 @@ async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world
         answer = await kind.observe(api, place, None)
         objects = answer.objects if isinstance(answer, Observed) else ()
         view = ScopeView(objects=tuple(veiled(asked).over(one) for one in objects))
-    world.views[place] = dataclasses.replace(view, container=container, read_only=found.read_only)
+    world.views[place] = dataclasses.replace(view, container=container, read_only=target.read_only)
 
 
 def _by_scope(known: Known) -> dict[Scope, list[ManagedObject | RecordedObject]]:
-    """Return what is declared and recorded by scope; its texts are collected scope by scope, never for thousands at once."""
-    found: dict[Scope, list[ManagedObject | RecordedObject]] = {}
+    """Return desired and recorded objects by scope. Their texts are collected per scope, never for thousands at once."""
+    by_scope: dict[Scope, list[ManagedObject | RecordedObject]] = {}
     ours: list[ManagedObject | RecordedObject] = [*known.desired, *known.recorded]
-    for one in ours:
-        found.setdefault(one.scope, []).append(one)
-    return found
+    for item in ours:
+        by_scope.setdefault(item.scope, []).append(item)
+    return by_scope
 
 
 # ---- identity at the provider
 
 NO_CONTAINER = "-"
-"""Recorded where the provider has no id for what a scope names, or does not show it to this credential: not asked again."""
+"""Recorded if the provider has no id for the container, or does not show it to this credential: it is not requested again."""
 LOOKUPS = 200
-"""Containers that are looked up a pass: after an update of this program thousands may be unknown, and rates are limited."""
+"""Containers looked up per pass: after an update of this program thousands may be unknown, and rates are limited."""
 TOGETHER = 8
 
 
 async def container_of(api: Api, kind: ManagedType, scope: Scope) -> str:
-    """Return the id of what ``scope`` names, to be recorded; empty where that is to be asked again."""
+    """Return the id of the container of ``scope``, to record; empty if it must be requested again."""
     try:
-        found = await kind.container(api, scope)
+        container = await kind.container(api, scope)
     except (NotFound, PermissionDenied):
         return NO_CONTAINER
     except ReconcilerError:
         return ""
-    return found.id if found is not None else NO_CONTAINER
+    return container.id if container is not None else NO_CONTAINER
 
 
 async def first_seen(
     api: Api, types: Mapping[str, ManagedType], recorded: Iterable[RecordedObject], world: ObservedState
 ) -> list[RecordedObject]:
-    """Return the records whose object is seen in its scope for the first time, with what the scope names at the provider."""
+    """Return the records whose object was seen for the first time, with the id of its container."""
     ids = {(scope, one.external_id): view for scope, view in world.views.items() for one in view.objects}
-    found = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
-    scopes = sorted({record.scope for record in found if not record.container})[:LOOKUPS]
+    seen_first = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
+    scopes = sorted({record.scope for record in seen_first if not record.container})[:LOOKUPS]
     gate = asyncio.Semaphore(TOGETHER)
 
     async def look(scope: Scope) -> str:
@@ -270,13 +272,13 @@ async def first_seen(
     known = dict(zip(scopes, await asyncio.gather(*map(look, scopes)), strict=True))
     return [
         dataclasses.replace(record, seen=True, container=record.container or known.get(record.scope, ""))
-        for record in found
+        for record in seen_first
         if not record.seen or known.get(record.scope)
     ]
 
 
 def unread(world: ObservedState, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
-    """Return the scopes that could not be read, with the reason; not those where nothing is declared and no further try helps."""
+    """Return the scopes that could not be read, with the error; without those that are out of reach and declare nothing."""
     scopes = {one.scope for one in declared}
     return {
         scope: view.error

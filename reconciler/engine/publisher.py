@@ -1,7 +1,7 @@
-"""Writes the status file: each row is built, redacted and encoded once, when it changes, and never on the event loop.
+"""Writes the status file: a row is built, redacted and encoded once, when it changes, and never on the event loop.
 
-A heartbeat without news writes its time into the head of the file and nothing else, so an installation of many thousand
-resources at rest costs hardly more than one of ten.
+A heartbeat without news only overwrites the times in the head of the file, so an idle installation of many thousand
+resources costs hardly more than one of ten.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NEXT = b'"nextReconcileAt":'
 _HEARTBEAT = b'"heartbeatAt":"'
 _FETCHED = b'"lastFetchedAt":"'
 _STAMPS = (_HEARTBEAT, _FETCHED)
-"""Times in the head: of a fixed width, so that one is written over the other while the file is read."""
+"""Times in the head. Their width is fixed, so that they can be overwritten while the file is read."""
 _WIDTH = len("2026-01-01T00:00:00Z")
 
 
 class _Rows:
-    """Rows of one kind as they are written, by key; a row is encoded again only when what it is made of is another."""
+    """Encoded rows of one kind by key; a row is encoded again only when its source changed."""
 
     def __init__(self, encode: Callable[[Any], bytes], *, same: Callable[[Any, Any], bool]) -> None:
         self._encode = encode
@@ -43,7 +43,7 @@ class _Rows:
         self.built = 0
 
     def of(self, sources: Iterable[tuple[Hashable, Any]]) -> list[bytes]:
-        """Return the rows of ``sources``, in order; what is no longer among them is forgotten."""
+        """Return the rows of ``sources`` in order, and forget all others."""
         known, fresh = self._known, {}
         for key, source in sources:
             row = known.get(key)
@@ -55,7 +55,7 @@ class _Rows:
         return [row for _, row in fresh.values()]
 
     def clear(self) -> None:
-        """Encode everything again: a new secret is known, which any row may show."""
+        """Encode every row again, since a new secret is known that any row may contain."""
         self._known = {}
 
 
@@ -80,15 +80,15 @@ class Publisher:
         self.files = 0
         """Whole files written."""
         self.beats = 0
-        """Heartbeats written into the file that lay there."""
+        """Heartbeats written into the existing file."""
 
     @property
     def rows_built(self) -> int:
-        """Return how many rows were built and redacted so far: nothing is added to it while nothing changes."""
+        """Return the number of rows built so far; it stays the same while nothing changes."""
         return self._resources.built + self._plans.built + self._stages.built + self._schedules.built
 
     async def publish(self, info: DaemonInfo) -> None:
-        """Write the file, and the snapshot where another revision is live. Raises OSError."""
+        """Write the file, and the snapshot if the active revision changed. Raises OSError."""
         seen = statusfile.moment(self._current, info, time.time())
         await asyncio.to_thread(self._publish, seen)
         live = self._current.active
@@ -97,12 +97,12 @@ class Publisher:
             self._snapshot_of = live.revision
 
     async def encoded(self, info: DaemonInfo) -> bytes:
-        """Return the document as it may be shown, as JSON."""
+        """Return the redacted document as JSON."""
         seen = statusfile.moment(self._current, info, time.time())
         return await asyncio.to_thread(lambda: b"".join(self._parts(seen)))
 
     def row(self, identity: ResourceId) -> Mapping[str, Any] | None:
-        """Return the row of one resource, not redacted; None where it has none."""
+        """Return the row of one resource, not redacted, or None."""
         status = self._current.view.statuses.get(identity)
         return statusfile.resource_row(status) if status is not None else None
 
@@ -120,7 +120,7 @@ class Publisher:
         self._written = content
 
     def _parts(self, seen: Moment) -> tuple[bytes, bytes, bytes]:
-        """Return the document in pieces: the head, the rows of resources, the rest."""
+        """Return the document in parts: the head, the rows of resources, the rest."""
         with self._lock:
             if self._redactor.generation != self._generation:
                 self._generation = self._redactor.generation
@@ -145,12 +145,12 @@ class Publisher:
         rows = sorted(statuses.values(), key=lambda status: status.id)
         encoded = self._resources.of((status.id, status) for status in rows)
         body = _listed(_with_next(row, status) for row, status in zip(encoded, rows, strict=True))
-        self._body = self._body if self._body == body else body  # one copy of what is the same
+        self._body = self._body if self._body == body else body  # keep one copy of equal bytes
         self._summary = orjson.dumps(statusfile.summary_of(rows))
         self._statuses = statuses
 
     def _resource(self, status: ResourceStatus) -> bytes:
-        """Encode a row without the time of the next look: that moves with every look, and nothing else does."""
+        """Encode a row without the time of the next reconcile, which changes with every reconcile."""
         return self._dump(statusfile.resource_row(dataclasses.replace(status, next_reconcile_at="")))
 
     def _dump(self, value: Any) -> bytes:
@@ -167,7 +167,7 @@ def _same_row(one: ResourceStatus, other: ResourceStatus) -> bool:
 
 
 def _with_next(row: bytes, status: ResourceStatus) -> bytes:
-    # The first of this name is the row's own key: a quotation mark within a text is escaped.
+    # The first match is the row's own key: a quotation mark inside a text is escaped.
     return row.replace(_NEXT + b'""', _NEXT + orjson.dumps(status.next_reconcile_at), 1)
 
 
@@ -176,7 +176,7 @@ def _listed(rows: Iterable[bytes]) -> bytes:
 
 
 def _places(head: bytes) -> Iterable[int]:
-    """Yield where the times of the head stand."""
+    """Yield the positions of the times in the head."""
     for stamp in _STAMPS:
         at = head.find(stamp) + len(stamp)
         if head[at : at + _WIDTH + 1].endswith(b'Z"'):
@@ -184,7 +184,7 @@ def _places(head: bytes) -> Iterable[int]:
 
 
 def _unstamped(head: bytes) -> bytes:
-    """Return the head without its times: what tells whether it has news."""
+    """Return the head without its times, to detect news."""
     blank = bytearray(head)
     for at in _places(head):
         blank[at : at + _WIDTH] = b" " * _WIDTH
@@ -192,7 +192,7 @@ def _unstamped(head: bytes) -> bytes:
 
 
 def _stamp(path: Path, inode: int, parts: tuple[bytes, ...]) -> bool:
-    """Write the times of the head over those of the file; False when it is not the file that we wrote.
+    """Overwrite the times in the file. Returns False when it is not the file that this process wrote.
 
     Each is one write of twenty bytes of the same form within a page, so that whoever reads meanwhile finds a whole document.
     """
@@ -201,8 +201,8 @@ def _stamp(path: Path, inode: int, parts: tuple[bytes, ...]) -> bool:
     except OSError:
         return False
     try:
-        found, head = os.fstat(descriptor), parts[0]
-        if found.st_ino != inode or found.st_size != sum(map(len, parts)):
+        info, head = os.fstat(descriptor), parts[0]
+        if info.st_ino != inode or info.st_size != sum(map(len, parts)):
             return False
         for at in _places(head):
             os.pwrite(descriptor, head[at : at + _WIDTH], at)

@@ -1,4 +1,4 @@
-"""One integration's slice: connect, resolve, observe, decide; then apply exactly that, and look again. The unit of distributed work.
+"""The reconcile of one integration, the unit of distributed work: connect, resolve, observe, plan; then apply exactly that plan and observe again.
 
 `prepare` ends with a plan and writes nothing; `execute` carries out the plan that it is given and decides nothing. What a person
 approves between the two is therefore what runs. The parts lie in `compiling`, `observing`, `applying` and `reconciler.planning`.
@@ -41,25 +41,25 @@ from reconciler.planning.plan import PlanInput, PlanLimits, make_plan
 
 @dataclass(frozen=True, slots=True)
 class ReconcileRequest:
-    """What one slice is asked to do."""
+    """The request for one reconcile."""
 
     integration: ResourceId
     prune: bool = True
     ignore_backoff: bool = False
-    """A command or a new commit: whatever waits for its next try is tried now."""
+    """A command or a new commit: retries do not wait for their time."""
     explicit: bool = False
-    """A command: what the provider refused for good is tried now, too."""
+    """A command: what the provider refused permanently is retried, too."""
     claim: bool = False
-    """`recover`: objects of types without a marker are ours by their natural key alone."""
+    """`recover`: objects of types without a marker are ours by their natural key."""
     keep: Callable[[Change], bool] | None = None
-    """Only these changes are part of the plan."""
+    """Selects the changes of the plan."""
     approval: Approval | None = None
-    """What a person approved: of a plan made later, nothing else is executed."""
+    """The approved plan: of a later plan, no other change is executed."""
 
 
 @dataclass(slots=True)
 class ReconcileResult:
-    """What one slice found and did. ``error`` is what stopped the whole integration, if anything did."""
+    """The result of one reconcile. ``error``: what stopped the whole integration, or None."""
 
     integration: ResourceId
     error: ReconcilerError | None = None
@@ -71,58 +71,58 @@ class ReconcileResult:
     recorded: tuple[RecordedObject, ...] = ()
     suspended: Mapping[ResourceId, str] = field(default_factory=dict)
     moved: tuple[Change, ...] = ()
-    """Changes that became necessary and are not part of what was approved: not made."""
+    """Changes that became necessary and are not approved: not made."""
     planned_at: float = 0.0
 
     @property
     def scope_errors(self) -> dict[Scope, ReconcilerError]:
-        """Scopes that could not be read though something in them is to be done, with the reason."""
+        """Scopes that could not be read although they have changes, with the error."""
         return unread(self.world, self.compiled.objects)
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """What a slice works on: the live revision, and what lives as long as it."""
+    """What a reconcile works on: the active revision, and data of the same lifetime."""
 
     live: ActiveRevision
     secrets: SecretResolver
     suspensions: Suspensions
     go_on: Callable[[], Awaitable[bool]] | None = None
     hold: Lease | None = None
-    """The lease that this slice works under, where there are other processes."""
+    """The lease of this reconcile, if there are other processes."""
     on_step: Callable[[Step], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan and everything it was made from. Executing it looks at nothing else."""
+    """A plan and all its inputs. The execution reads nothing else."""
 
     order: ReconcileRequest
     setting: ReconcileContext
     now: float
-    """The moment the plan is for: rules that end (``ignore[].until``) hold for the writes if they held for the plan."""
+    """The time of the plan: rules with an end (``ignore[].until``) apply to the writes if they applied to the plan."""
     error: ReconcilerError | None = None
     plan: Plan | None = None
     link: Client | None = None
     twins: frozenset[ResourceId] = frozenset()
-    """Other Integrations of the same account: what a resource leaves there when it names this one is known here."""
+    """Other Integrations of the same account: records that move from there to this one are known here."""
     compiled: Compiled = field(default_factory=Compiled)
     world: ObservedState = field(default_factory=ObservedState)
     credential: CredentialReport | None = None
     recorded: tuple[RecordedObject, ...] = ()
     fresh: tuple[RecordedObject, ...] = ()
-    """Those of ``recorded`` whose object was seen, or whose container was found out, for the first time."""
+    """Those of ``recorded`` whose object was seen, or whose container became known, for the first time."""
     intents: tuple[Intent, ...] = ()
     suspended: Mapping[ResourceId, str] = field(default_factory=dict)
     moved: tuple[Change, ...] = ()
 
     @property
     def integration(self) -> ResourceId:
-        """What it is a plan for."""
+        """The integration of the plan."""
         return self.order.integration
 
     def found(self) -> ReconcileResult:
-        """Return what is known before anything is done."""
+        """Return the result before the execution."""
         return ReconcileResult(
             self.integration,
             self.error,
@@ -137,19 +137,19 @@ class Prepared:
         )
 
     def approval(self, *, blocked: bool = False) -> Approval:
-        """Return what a person approves with this plan, or with the digest of its ``blocked`` set."""
+        """Return the approval that this plan, or the digest of its ``blocked`` set, stands for."""
         plan = self.plan if self.plan is not None else Plan(self.integration, ())
         make = Approval.of_blocked if blocked else Approval.of
         return make(plan, seen_in(self.world.views), self.now)
 
 
 async def run_slice(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> ReconcileResult:
-    """Reconcile one integration. Never raises for what the world or the repository did wrong: that is in the result."""
+    """Reconcile one integration. Errors of the provider or the repository are in the result, never raised."""
     return await execute(await prepare(order, setting, links, deps), deps)
 
 
 async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> Prepared:
-    """Look, and make the plan. Nothing is written, neither at the provider nor into what is recorded."""
+    """Observe and plan. Nothing is written, neither at the provider nor to the records."""
     made = Prepared(order, setting, deps.clock())
     try:
         stored = await deps.store.connections()
@@ -162,7 +162,7 @@ async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: Cli
 
 
 async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
-    """Carry out the plan of ``prepared``, and nothing else; what its observation taught is recorded first."""
+    """Execute exactly the plan of ``prepared``, after recording what its observation showed."""
     result = prepared.found()
     try:
         await _keep(prepared, deps)
@@ -170,13 +170,13 @@ async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
             await _act(prepared, prepared.plan, result, deps)
     except ReconcilerError as error:
         result.error = error
-    if result.error is not None or result.report.steps:  # else it stands as it was read for the plan
+    if result.error is not None or result.report.steps:  # else the records of the plan are current
         result.recorded = await deps.store.recorded(prepared.integration)
     return result
 
 
 async def still_fits(prepared: Prepared, deps: Context) -> Prepared:
-    """Return ``prepared`` without the changes whose record or open write is another by now: another process was at work since."""
+    """Return ``prepared`` without the changes whose record or open intent another process has changed since."""
     if prepared.plan is None:
         return prepared
     recorded, intents = await deps.store.run(
@@ -213,7 +213,7 @@ async def _compile(made: Prepared, deps: Context) -> Prepared:
 
 
 async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision, deps: Context) -> CredentialReport:
-    """Try the credential; raises `AuthFailed` so that nothing else is asked of a provider that refuses it."""
+    """Check the credential. Raises `AuthFailed`, so that no further call is made with a refused credential."""
     needs: dict[str, str] = {}
     resource = live.resources.get(link.connection.integration)
     if resource is not None:
@@ -223,12 +223,12 @@ async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision
     try:
         return await link.driver.check(link.api, needs)
     except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
-        # A credential that may not ask about itself, or a server without that call: what it may do shows in the work.
+        # The credential may not read its own rights, or the server has no such call: errors of later calls show its rights.
         return CredentialReport(valid=True, message=f"not checked: {error.message}")
 
 
 async def _decide(made: Prepared, deps: Context) -> Prepared:
-    """Observe every scope that matters and make the plan."""
+    """Observe every relevant scope and make the plan."""
     order, setting, link = made.order, made.setting, made.link
     if link is None:
         return made
@@ -282,7 +282,7 @@ def _input(made: Prepared, link: Client, schedule: Schedule, approvals: frozense
 
 
 async def _keep(prepared: Prepared, deps: Context) -> None:
-    """Record what was learned by looking: how the provider is reached, which objects a list has shown, and what holds them."""
+    """Record what the observation showed: the connection, the objects that a list has shown, and their containers."""
     link = prepared.link
     if link is None:
         return
@@ -302,18 +302,18 @@ async def _keep(prepared: Prepared, deps: Context) -> None:
 
 
 def _unplaced(record: RecordedObject) -> RecordedObject:
-    """Return ``record`` without what is learned by looking: two of these differ only where something was written."""
+    """Return ``record`` without observed data: two of these differ only after a write."""
     return dataclasses.replace(record, seen=False, container="")
 
 
 async def _act(prepared: Prepared, plan: Plan, result: ReconcileResult, deps: Context) -> None:
-    """Settle what observation answered, execute the plan, and prove deletes by looking again."""
+    """Settle intents that the observation answered, execute the plan, and observe again to prove deletes."""
     setting = prepared.setting
     if plan.settlements:
         await deps.store.settle_intents(plan.settlements, fence=setting.hold.fence if setting.hold is not None else None)
     if not plan.executable or prepared.link is None:
         return
-    if plan.approved:  # an approved set that is interrupted goes on without a new approval
+    if plan.approved:  # an interrupted approved set continues without a new approval
         await deps.store.approve_all(list(plan.approved), by="approved-set", at=deps.clock())
     target = _target(prepared, prepared.link, deps)
     result.report = await run_plan(plan, target, deps, go_on=setting.go_on)
@@ -347,7 +347,7 @@ def _target(prepared: Prepared, link: Client, deps: Context) -> ApplyTarget:
 
 
 def _planned_value(desired: ManagedObject, one: WriteOnly, setting: ReconcileContext, deps: Context) -> SecretValue:
-    """Return the value that the plan was made for; raises `PlanMoved` when the secret is another by now."""
+    """Return the value that the plan was made for. Raises `PlanMoved` when the secret has changed."""
     value = value_of(one.ref, deps, setting.secrets.read)
     if deps.keyring.fingerprint(desired.address, one.pointer, value) != one.fingerprint:
         raise PlanMoved(
@@ -359,7 +359,7 @@ def _planned_value(desired: ManagedObject, one: WriteOnly, setting: ReconcileCon
 
 
 async def _prove_deletes(scopes: set[Scope], link: Client, target: ApplyTarget, prepared: Prepared, deps: Context) -> list[Step]:
-    """A tombstone goes only when complete lists no longer show the object; what a list still shows is left for the next slice."""
+    """Delete a tombstone only when complete lists no longer show the object; the next reconcile handles the others."""
     rows = await deps.store.recorded(prepared.integration)
     recorded = tuple(r for r in rows if r.scope in scopes and r.tombstone)
     if not recorded:

@@ -1,4 +1,4 @@
-"""The live revision: what is in force now, made of the newest valid specs and, where a file is bad, of the last valid ones."""
+"""The active revision: the newest valid specs and, for invalid files, the last valid ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reconciler.source.ignore import IGNORE_FILE
 
 @dataclass(frozen=True, slots=True)
 class ActiveRevision:
-    """What is in force. ``kept`` resources stand at their last valid spec; a revision that is not complete prunes nothing."""
+    """The specs in force. ``kept`` resources have their last valid spec; an incomplete revision prunes nothing."""
 
     revision: str = ""
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
@@ -29,14 +29,14 @@ class ActiveRevision:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was ever loaded."""
+        """Whether no revision was loaded yet."""
         return not self.revision
 
 
 async def load_revision(
     source: Source, revision: Revision, deps: Context, *, allow_empty: bool = False
 ) -> tuple[Desired, Snapshot]:
-    """Read and validate one revision; only blobs that were never seen are parsed. Raises `SourceError` for one refused whole."""
+    """Read and validate one revision; only new blobs are parsed. Raises `SourceError` for a revision that is refused as a whole."""
     snapshot = await source.snapshot(revision)
     refuse_empty(snapshot, allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
@@ -51,7 +51,7 @@ async def load_revision(
     named = tuple(unread_problem(n.path, n.reason, Severity.WARNING) for n in snapshot.notices if n.hides_manifest)
     desired = dataclasses.replace(
         desired,
-        withheld=not snapshot.complete,  # something with a manifest's name was left out: what it declared is not gone
+        withheld=not snapshot.complete,  # a path with the name of a manifest was skipped: its resources are not deleted
         problems=(*desired.problems, *named),
         unread=unread_in(snapshot),
     )
@@ -59,7 +59,7 @@ async def load_revision(
 
 
 def unread_in(snapshot: Snapshot) -> Unread:
-    """Return what ``snapshot`` holds and nobody reads."""
+    """Return the content of ``snapshot`` that is not read."""
     files = {entry.path for entry in snapshot.files}
     folders = {str(folder) for name in (*files, *snapshot.others) for folder in PurePosixPath(name).parents}
     skipped = tuple((notice.path, notice.reason) for notice in snapshot.notices)
@@ -67,12 +67,12 @@ def unread_in(snapshot: Snapshot) -> Unread:
 
 
 def hidden(desired: Desired, before: Iterable[Resource]) -> tuple[frozenset[ResourceId], tuple[Problem, ...]]:
-    """Return what of ``before`` is missing in ``desired`` only because something in its place was not read, and those problems."""
-    found = desired.by_id()
+    """Return the resources of ``before`` that are missing in ``desired`` only because a path was not read, with the problems."""
+    by_id = desired.by_id()
     hiders: dict[str, str] = {}
     names: set[ResourceId] = set()
     for one in before:
-        hider = desired.unread.hides(one.location.file) if one.id not in found else None
+        hider = desired.unread.hides(one.location.file) if one.id not in by_id else None
         if hider is not None:
             names.add(one.id)
             hiders.setdefault(*hider)
@@ -80,7 +80,7 @@ def hidden(desired: Desired, before: Iterable[Resource]) -> tuple[frozenset[Reso
 
 
 def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
-    """Return the problem that names what was not read."""
+    """Return the problem for a path that was not read."""
     return Problem(
         Location(path),
         "RC2045",
@@ -91,22 +91,22 @@ def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
 
 
 async def merge(desired: Desired, deps: Context) -> ActiveRevision:
-    """Return ``desired``, with the last valid specs of what is invalid in it or hidden by something that was not read."""
+    """Return ``desired`` with the last valid specs of resources that are invalid in it, or hidden by a path that was not read."""
     stored = await deps.store.resources()
-    found = desired.by_id()
+    by_id = desired.by_id()
     bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
-    gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in found]
+    gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in by_id]
     behind, hiders = hidden(desired, gone)
     kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
     places = {problem.location.file for problem in hiders}
     others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
     return ActiveRevision(
-        desired.revision, {**found, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
+        desired.revision, {**by_id, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
     )
 
 
 async def activate_revision(desired: Desired, deps: Context) -> ActiveRevision:
-    """Merge, and store what is valid as the new last valid; what a complete revision no longer declares is dropped."""
+    """Merge, and store the valid specs as the last valid ones; delete those that a complete revision no longer declares."""
     live = await merge(desired, deps)
     await deps.store.save_resources([(r.id.path, r.spec_digest, resource_to_json(r)) for r in desired.resources])
     if live.complete:
@@ -118,9 +118,9 @@ async def activate_revision(desired: Desired, deps: Context) -> ActiveRevision:
 
 
 async def restore(deps: Context) -> ActiveRevision:
-    """Return the last valid specs from the state: what is in force when the source cannot be read at start-up."""
+    """Return the last valid specs of the state, which are in force when the source cannot be read at start-up."""
     stored = await deps.store.resources()
     revision = await deps.store.get_meta("revision.valid") or ""
     resources = {resource.id: resource for resource in await deps.store.run(resources_from_json, stored.values())}
-    # Not complete: nothing is pruned before the source was read once.
+    # Not complete: nothing is pruned before the source has been read once.
     return ActiveRevision(revision, resources, frozenset(), (), complete=False)

@@ -1,9 +1,9 @@
-"""The runtime that slices go through: DBOS Transact behind one small class, SQLite or PostgreSQL, same code.
+"""The transport of work: DBOS Transact behind one small class, the same code on SQLite and PostgreSQL.
 
-State tables are the truth and the engine's tables are disposable: a slice is named by id, reads everything again and is
-safe to run twice. What the runtime adds is a queue with one slice at a time for each integration, over any number of
-processes, and take-over. Every workflow id carries the state's incarnation, else a restored or new state meets ids that
-have already succeeded and nothing ever runs.
+The state tables are the truth and DBOS's tables are disposable: a workflow names an integration or an execution, reads everything
+again, and is safe to run twice. DBOS adds delivery to one of several processes, and take-over when a process dies. Exclusion is
+the lease (`reconciler.engine.lease`), since a process that was stopped continues its workflow beside its peer. Every workflow id
+contains the incarnation of the state; otherwise a restored or new state would reuse ids that have succeeded, and nothing would run.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 _log = get_logger("queue")
 
 APPLICATION_VERSION = "slices-v1"
-"""Bumped only when a workflow's steps change order: other versions' workflows never run here."""
+"""Changed only when the steps of a workflow change: workflows of other versions never run here."""
 QUEUE = "reconcile"
 STAGES = "stages"
 POLL_S = 1.0
 STAGES_POLL_S = 0.2
-"""An execution takes two steps and more, one after the other, and each waits for this."""
+"""Short, since an execution takes two or more consecutive steps, and each waits for a poll."""
 _NOT_THE_TABLES = frozenset({"RC7002", "RC7004", "RC7005", "RC7072"})
-"""Errors that new tables would have as well."""
+"""Errors that new tables would not fix."""
 RunSlice = Callable[[ResourceId], Awaitable[None]]
 RunStep = Callable[[str], Awaitable[None]]
 """Runs one step of the execution with this id."""
@@ -44,7 +44,7 @@ RunStep = Callable[[str], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Bridge:
-    """Where workflow threads find the event loop; one per process, as DBOS itself is."""
+    """The event loop for workflow threads; one per process, as DBOS itself."""
 
     loop: asyncio.AbstractEventLoop | None = None
     run: RunSlice | None = None
@@ -57,7 +57,7 @@ _bridge = _Bridge()
 
 
 def _reconcile_slice(integration: str) -> str:
-    """The workflow: never ends in an error, since its id would then block that number for ever."""
+    """The workflow of one reconcile. It never ends in an error, since its id would then never run again."""
     loop, run = _bridge.loop, _bridge.run
     if loop is None or run is None or loop.is_closed():
         return "stopping"
@@ -69,7 +69,7 @@ def _reconcile_slice(integration: str) -> str:
 
 
 def _stage_step(execution_id: str) -> str:
-    """The workflow of one step; like a slice it never ends in an error."""
+    """The workflow of one step of an execution; it never ends in an error either."""
     loop, step = _bridge.loop, _bridge.step
     if loop is None or step is None or loop.is_closed():
         return "stopping"
@@ -92,7 +92,7 @@ def _unusable(error: Exception) -> StateError:
     return StateError(
         f"the queue's tables cannot be used: {type(error).__name__}",
         code="RC7073",
-        hint="On SQLite remove engine.db beside the state: it is made again. On PostgreSQL check the rights on schema `dbos`.",
+        hint="On SQLite remove engine.db in the state folder: it is created again. On PostgreSQL check the rights on schema `dbos`.",
     )
 
 
@@ -107,7 +107,7 @@ class Runtime:
         self._workflow: Callable[[str], str] | None = None
         self._step: Callable[[str], str] | None = None
         self._shared = url.startswith("postgresql")
-        """Whether other processes may take slices: then, and only then, they go through the queue."""
+        """Whether other processes may take the work: only then it goes through the queue."""
 
     async def start(self, run: RunSlice, step: RunStep | None = None) -> None:
         """Launch DBOS and listen on the queues; ``run`` reconciles one integration and ``step`` works on one execution, on this loop."""
@@ -130,7 +130,7 @@ class Runtime:
         self._begin(config)
 
     def _begin(self, config: DBOSConfig) -> None:
-        """Launch on ``config``. Tables on SQLite that cannot be used are made again: they hold nothing that is not known elsewhere."""
+        """Launch with ``config``. Unusable tables on SQLite are created again: they contain nothing that the state does not know."""
         from dbos import DBOS
 
         file = None if self._shared else Path(self._url.removeprefix("sqlite:///"))
@@ -169,11 +169,11 @@ class Runtime:
             DBOS.register_queue(queue, partition_concurrency=1, worker_concurrency=self._concurrency, polling_interval_sec=pause)
 
     async def enqueue(self, integration: ResourceId, token: str) -> str:
-        """Ask for a slice of ``integration``; the same ``token`` twice is one slice. Returns the workflow id."""
+        """Request a reconcile of ``integration``; the same ``token`` twice is one request. Returns the workflow id."""
         return await asyncio.to_thread(self._enqueue, integration, token)
 
     async def enqueue_step(self, execution_id: str, token: str) -> str:
-        """Ask for a step of an execution; the same ``token`` twice is one step, over all processes. Returns the workflow id."""
+        """Request a step of an execution; the same ``token`` twice is one step, over all processes. Returns the workflow id."""
         return await asyncio.to_thread(self._enqueue_step, execution_id, token)
 
     def _enqueue(self, integration: ResourceId, token: str) -> str:
@@ -189,8 +189,8 @@ class Runtime:
         if workflow is None:
             raise RuntimeError("the runtime is not started")
         if not self._shared:
-            # One process: the work begins at once, durable all the same. One at a time for each integration or execution is
-            # its own lock; the queue's poll, a second at worst, would be all that it adds.
+            # One process: the work begins at once and is still durable. A lock of its own runs one at a time for each integration or
+            # execution; the queue would only add the delay of its poll.
             with SetWorkflowID(identity):
                 DBOS.start_workflow(workflow, argument)
             return identity
@@ -199,7 +199,7 @@ class Runtime:
         return identity
 
     async def pending(self) -> int:
-        """Return how many slices are queued or running, in all processes."""
+        """Return the number of queued and running workflows of all processes."""
         return await asyncio.to_thread(self._pending)
 
     def _pending(self) -> int:
@@ -208,7 +208,7 @@ class Runtime:
         return len(DBOS.list_workflows(status=["ENQUEUED", "PENDING"], load_input=False, load_output=False))
 
     async def recover(self, executor_id: str) -> int:
-        """Take over what a dead process left; returns how many slices. Public API only, so partitions are kept."""
+        """Take over the workflows of a dead process; returns how many. It uses public API only, so partitions are kept."""
         return await asyncio.to_thread(self._recover, executor_id)
 
     def _recover(self, executor_id: str) -> int:
@@ -234,7 +234,7 @@ class Runtime:
         return len(old)
 
     async def stop(self, timeout_s: int = 10) -> None:
-        """Let running slices finish (bounded) and leave."""
+        """Wait for running workflows (at most ``timeout_s``) and stop DBOS."""
         with contextlib.suppress(Exception):
             await asyncio.to_thread(self._destroy, timeout_s)
         _bridge.loop = _bridge.run = _bridge.step = None

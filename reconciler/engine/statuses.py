@@ -23,7 +23,7 @@ HISTORY = 5
 def statuses(
     facts: Facts, previous: Mapping[ResourceId, ResourceStatus], generations: Mapping[ResourceId, int], now: float
 ) -> dict[ResourceId, ResourceStatus]:
-    """Return the status of every resource: those in force, and those that are being deleted."""
+    """Return the status of every active resource, and of every resource whose objects are being deleted."""
     integrations = {r.id: integration_of(r) for r in facts.live.resources.values()}
     shares = {integration: Shares(result) for integration, result in facts.results.items()}
     found: dict[ResourceId, ResourceStatus] = {}
@@ -31,7 +31,7 @@ def statuses(
         result = facts.results.get(integrations[identity] or identity)
         before = previous.get(identity)
         if result is None and before is not None and before.spec_digest == resource.spec_digest and _is_remote(resource):
-            found[identity] = before  # a restart: what was found last stands until it is looked at again
+            found[identity] = before  # a restart: the last status is valid until the next reconcile
             continue
         share = share_of(resource, shares.get(integrations[identity] or identity))
         findings = findings_of(share, result, facts)
@@ -86,7 +86,7 @@ def _status(
         history=_history(before, conditions, moment, changed=changed),
     )
     if before is not None and same_but_times(_like(status, before), before):
-        # A poll that found nothing new changes nothing but the times (attempts of a lasting failure are such a time).
+        # A reconcile without news changes only the times (the attempts of a lasting failure count as a time).
         return _like(status, before, keep_next=False)
     return status
 
@@ -111,7 +111,7 @@ def _drift(changes: Iterable[Change]) -> tuple[Mapping[str, str], ...]:
 def _history(
     before: ResourceStatus | None, conditions: tuple[Condition, ...], moment: str, *, changed: bool
 ) -> tuple[object, ...]:
-    """Newest first, at most five, a row only where Ready's status or reason moved or something was written."""
+    """Newest first, at most five; a new row when the status or reason of Ready changed, or something was written."""
     ready = conditions[0]
     old = before.history if before else ()
     last = old[0] if old else None
@@ -122,7 +122,7 @@ def _history(
 
 
 def _leaving(facts: Facts) -> dict[ResourceId, list[RecordedObject]]:
-    """Resources that are no longer declared but still own something: their row stays until it is gone."""
+    """Return the records of undeclared resources: their status stays until the records are gone."""
     rows: dict[ResourceId, list[RecordedObject]] = {}
     for result in facts.results.values():
         for record in result.recorded:

@@ -1,4 +1,4 @@
-"""The status document for people, scripts and the dashboard: what is in it. `reconciler.engine.publisher` writes it."""
+"""The content of the status document for people, scripts and the dashboard. `reconciler.engine.publisher` writes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODE = 0o640
 
 @dataclass(frozen=True, slots=True)
 class DaemonInfo:
-    """Who writes the file. ``phase``: starting, running, draining or stopped."""
+    """The process that writes the file. ``phase``: starting, running, draining or stopped."""
 
     version: str
     pid: int
@@ -36,23 +36,23 @@ class DaemonInfo:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the document is made of at one moment. Taken on the event loop and cheap; all the rest is done from it on a thread."""
+    """The inputs of the document at one moment. It is taken on the event loop and cheap; a thread does the rest."""
 
     daemon: DaemonInfo
     at: float
     source: Mapping[str, Any]
     events: Mapping[str, int]
-    """How many wait, led to nothing, or are put aside."""
+    """Numbers of pending, failed and quarantined events."""
     credentials: tuple[Mapping[str, Any], ...]
     plans: tuple[Plan, ...]
     stages: tuple[Mapping[str, Any], ...]
     schedules: tuple[Mapping[str, Any], ...]
     statuses: Mapping[ResourceId, ResourceStatus]
-    """Replaced as a whole by every pass, never changed: the same object is the same rows."""
+    """Replaced by every pass, never changed: the same object has the same rows."""
 
 
 def moment(current: Current, daemon: DaemonInfo, now: float) -> Moment:
-    """Return what there is to show now."""
+    """Return the present moment."""
     return Moment(
         daemon,
         now,
@@ -67,7 +67,7 @@ def moment(current: Current, daemon: DaemonInfo, now: float) -> Moment:
 
 
 def document(current: Current, daemon: DaemonInfo, now: float) -> dict[str, Any]:
-    """Return the document of interface.md (``StatusReport``), not redacted."""
+    """Return the ``StatusReport`` document, not redacted."""
     seen = moment(current, daemon, now)
     rows = sorted(seen.statuses.values(), key=lambda status: status.id)
     return {
@@ -82,7 +82,7 @@ def document(current: Current, daemon: DaemonInfo, now: float) -> dict[str, Any]
 
 
 def head_of(seen: Moment) -> dict[str, Any]:
-    """Return what comes before the rows."""
+    """Return the document without its rows."""
     return {
         "apiVersion": "v1",
         "kind": "StatusReport",
@@ -125,7 +125,7 @@ def _source(current: Current) -> dict[str, Any]:
 
 
 def summary_of(rows: Sequence[ResourceStatus]) -> dict[str, int]:
-    """Return how many resources are in each state."""
+    """Return the number of resources in each state."""
 
     def count(kind: ConditionType) -> int:
         return sum(1 for status in rows if status.condition(kind) is not None)
@@ -219,18 +219,18 @@ def _condition(condition: Condition) -> dict[str, Any]:
 
 
 def snapshot_of(live: ActiveRevision) -> dict[str, Any]:
-    """Return what ``plan --snapshot`` reads: the live specs, which hold references and no values."""
+    """Return the input of ``plan --snapshot``: the active specs, which contain references and no values."""
     rows = sorted(live.resources.values(), key=lambda resource: resource.id)
     return {
         "formatVersion": 1,
         "kind": "Snapshot",
         "revision": live.revision,
-        "resources": [orjson.loads(resource_to_json(one)) for one in rows],
+        "resources": [orjson.loads(resource_to_json(resource)) for resource in rows],
     }
 
 
 def write(path: Path, parts: Sequence[bytes]) -> int:
-    """Replace ``path`` by ``parts`` atomically: temporary in the same folder, fsync, rename, fsync of the folder; mode 0640.
+    """Replace ``path`` with ``parts`` atomically: temporary in the same folder, fsync, rename, fsync of the folder; mode 0640.
 
     Returns the inode of the new file. Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""Suspension: by manifest (``lifecycle.suspend``) or by command; on an Integration it holds for all that uses it."""
+"""Suspensions by manifest (``lifecycle.suspend``) and by command. A suspended Integration suspends all its users."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from reconciler.model.times import has_passed
 
 @dataclass(frozen=True, slots=True)
 class Suspensions:
-    """Those made by command, as the state keeps them."""
+    """All suspensions; ``by_command``: those in the state."""
 
     by_command: Mapping[ResourceId, Suspension] = field(default_factory=dict)
 
     def reason(self, identity: ResourceId, resource: Resource | None, now: float) -> str | None:
-        """Return why ``identity`` is suspended now, or None. Both kinds end by themselves at ``until``."""
+        """Return the reason why ``identity`` is suspended now, or None. A suspension ends at its ``until``."""
         for suspension in (self.by_command.get(identity), resource.lifecycle.suspend if resource is not None else None):
             if suspension is not None and not has_passed(suspension.until, now):
                 return suspension.reason + (f" (until {suspension.until})" if suspension.until else "")
         return None
 
     def of(self, integration: ResourceId, live: ActiveRevision, now: float) -> dict[ResourceId, str]:
-        """Return what is suspended on ``integration``, with the reason: the resources that use it, and itself."""
+        """Return the suspended resources that use ``integration``, and itself, with their reasons."""
         whole = self.reason(integration, live.resources.get(integration), now)
-        found = {integration: whole} if whole is not None else {}
+        suspended = {integration: whole} if whole is not None else {}
         for resource in users_of(integration, live.resources.values()):
             reason = self.reason(resource.id, resource, now) or (
                 f"{integration} is suspended: {whole}" if whole is not None else None
             )
             if reason is not None:
-                found[resource.id] = reason
-        return found
+                suspended[resource.id] = reason
+        return suspended

@@ -1,7 +1,7 @@
-"""Records that pass from one Integration to another: a source names another one, or the Integration was renamed.
+"""Transfer of records between Integrations: a source refers to another Integration, or the Integration was renamed.
 
-Where both reach the same account, the object at the provider is one and the same. It belongs to the Integration that its
-resource names now, so that the former one never deletes what the new one has just found.
+If both use the same account, the object at the provider is the same. It belongs to the Integration that its
+resource refers to now, so that the former one does not delete what the new one has adopted.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Row = TypeVar("Row", RecordedObject, Intent)
 def known_of(
     integration: ResourceId, twins: Iterable[ResourceId], live: ActiveRevision, store: Store
 ) -> tuple[tuple[RecordedObject, ...], tuple[Intent, ...]]:
-    """Return what is recorded and in doubt of ``integration``; ``twins`` are the others that reach the same account."""
+    """Return records and open intents of ``integration``. ``twins``: other Integrations of the same account."""
     others = tuple(sorted(twins))
-    recorded = _share(integration, others, live, {one: store.recorded(one) for one in (integration, *others)})
-    intents = _share(integration, others, live, {one: store.unsettled(one) for one in (integration, *others)})
+    recorded = _share(integration, others, live, {path: store.recorded(path) for path in (integration, *others)})
+    intents = _share(integration, others, live, {path: store.unsettled(path) for path in (integration, *others)})
     return recorded, intents
 
 
@@ -39,6 +39,6 @@ def _share(
 
 
 def _home(address: Address, live: ActiveRevision) -> ResourceId | None:
-    """Return the Integration that the resource of ``address`` names now; None where nothing declares it."""
+    """Return the Integration that the resource of ``address`` refers to now; None if it is not declared."""
     resource = live.resources.get(ResourceId.from_path(address.partition("#")[0]))
     return integration_of(resource) if resource is not None else None

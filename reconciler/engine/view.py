@@ -1,4 +1,4 @@
-"""What an engine knows from moment to moment: the source's revisions, and the newest findings of each integration."""
+"""The present knowledge of the engine: the revisions of the source, and the newest result of each integration."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from reconciler.source.base import Revision
 
 
 class Busy(StateError):
-    """Another process works on it: nothing was done here, and nothing has to be."""
+    """Another process works on the integration: nothing was done here."""
 
     code = "RC7006"
 
 
 @dataclass(slots=True)
 class SourceState:
-    """What is known of the source: the four revisions of the status file, and the last error."""
+    """The source: the four revisions of the status file, and the last error."""
 
     fetched: Revision | None = None
     fetched_at: float = 0.0
@@ -36,7 +36,7 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class EventStatus:
-    """What is known of sources and stages beside the reconciling itself; empty where no events are taken in."""
+    """Status of sources and stages outside the reconcile loop; empty without events."""
 
     delivering: Mapping[ResourceId, tuple[ConditionStatus, ConditionCause]] = field(default_factory=dict)
     stalled: Mapping[ResourceId, ConditionCause] = field(default_factory=dict)
@@ -46,35 +46,35 @@ class EventStatus:
     stages: tuple[Mapping[str, Any], ...] = ()
     """Rows of ``stages[]`` in the status file."""
     pending: int = 0
-    """Events that nobody has looked at yet."""
+    """Pending events."""
     schedules: tuple[Mapping[str, Any], ...] = ()
     """Rows of ``schedules[]`` in the status file."""
     failed: int = 0
-    """Events that led to nothing because of a mistake in a filter or mapping."""
+    """Events without effect because of an error in a filter or mapping."""
     quarantined: int = 0
-    """Events that are put aside, since evaluating them took the process down or too much time or memory."""
+    """Quarantined events: their evaluation crashed the process or exceeded the limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the statuses of one pass are made of."""
+    """The inputs of the statuses of one pass."""
 
     live: ActiveRevision
     results: Mapping[ResourceId, ReconcileResult]
     secrets: Mapping[ResourceId, ReconcilerError]
     """Secret resources whose value is missing."""
     next_at: Mapping[ResourceId, float] = field(default_factory=dict)
-    """When each integration is looked at again (seconds since the epoch)."""
+    """When each integration is reconciled next (seconds since the epoch)."""
     outside: EventStatus = field(default_factory=EventStatus)
 
 
 @dataclass(slots=True)
 class View:
-    """The newest findings of this process: what the status file shows."""
+    """The newest results of this process, which the status file shows."""
 
     results: dict[ResourceId, ReconcileResult] = field(default_factory=dict)
     statuses: Mapping[ResourceId, ResourceStatus] = field(default_factory=dict)
-    """Replaced as a whole by every pass."""
+    """Replaced by every pass."""
     secrets: dict[ResourceId, ReconcilerError] = field(default_factory=dict)
     next_at: dict[ResourceId, float] = field(default_factory=dict)
     passed_at: float = 0.0

@@ -7,19 +7,19 @@ ReconcilerError                 what, where, why, next command
 ├── SourceError                 Git or folder; the last good revision stays
 ├── SecretUnavailable           a value that is missing; nothing remote is touched
 ├── StateError                  state unusable, wrong key, held by another process
-├── PlanMoved                   the world is not the one that was reviewed
+├── PlanMoved                   the provider changed since the plan was reviewed
 └── ProviderError               a remote call failed; says whether it may have taken effect and when to try again
 ├── AuthFailed              401: credential refused
 ├── PermissionDenied        403: names what is missing
 ├── NotFound                404 of an item (never proof of absence) or of its scope
 ├── Conflict                409/412 or a duplicate: look up, diff again
 ├── ValidationFailed        values that the API refuses: terminal until the spec changes
-│   └── Declined            refused for a reason outside of the manifest: a limit, a lock, a plan, a proxy; tried again, rarely
-├── RateLimited             403/429: nobody calls before ``retry_at``
+│   └── Declined            refused for a reason outside the manifest: a limit, a lock, a plan, a proxy; retried rarely
+├── RateLimited             403/429: no call before ``retry_at``
 ├── Moved                   301/307 of a renamed repository
 ├── ProviderUnavailable     5xx, refused, DNS: retry later
 ├── OutcomeUnknown          timeout, reset or 5xx after a write was sent: list before anything else
-├── ProviderProtocolError   an answer that is not what the API promises
+├── ProviderProtocolError   an answer that violates the API
 ├── TLSFailed               certificate or protocol refused; never falls back
 └── AddressRefused          SSRF rules: host or address not allowed
 """
@@ -57,7 +57,7 @@ class Problem:
 
 
 class ReconcilerError(Exception):
-    """An error that a user is shown: never a traceback, never a secret."""
+    """An error that is shown to a user: never with a traceback or a secret."""
 
     code: str = "RC9001"
     exit_code: int = 1
@@ -90,7 +90,7 @@ class UsageError(ReconcilerError):
 class ConfigError(ReconcilerError):
     code = "RC3010"
     details: tuple[str, ...] = ()
-    """Each problem with its place, where there are several."""
+    """Each problem with its place, if there are several."""
 
 
 class ManifestError(ReconcilerError):
@@ -122,22 +122,24 @@ _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def storage_error(error: OSError, path: object) -> StateError:
-    """Return the error that a user reads when a file or folder of the program cannot be used. Pure."""
+    """Return the error to show when a file or folder of the program cannot be used. Pure."""
     reason = error.strerror or type(error).__name__
     if error.errno in _NO_ROOM:
         return StateError(
-            f"the disk is full: {path} cannot be written", code="RC7005", hint="Make room; nothing remote is written until then."
+            f"the disk is full: {path} cannot be written",
+            code="RC7005",
+            hint="Free disk space; no remote write is made until then.",
         )
     if error.errno in _NO_RIGHT:
         return StateError(
             f"{path} cannot be used: {reason}",
             code="RC7002",
-            hint="Give it to the user that runs the program (chown), or make the file system writable; `reconciler doctor` looks.",
+            hint="Give it to the user that runs the program (chown), or make the file system writable; `reconciler doctor` checks it.",
         )
     return StateError(
         f"{path} cannot be used: {reason}",
         code="RC7072",
-        hint="Check the file and its disk; `reconciler doctor` looks at all of them.",
+        hint="Check the file and its disk; `reconciler doctor` checks all of them.",
     )
 
 
@@ -146,15 +148,15 @@ class PlanMoved(ReconcilerError):
 
 
 class NotImplementedYet(ReconcilerError):
-    """Valid, but this version has no support for it; the status says so with the reason ``NotImplemented``."""
+    """Valid, but not supported by this version; the status has the reason ``NotImplemented``."""
 
     code = "RC6010"
 
 
 class RetryKind(enum.StrEnum):
-    """What happens next, decided where the error is made and executed at one place (the pass)."""
+    """What happens next: decided where the error is raised, executed by `reconciler.engine.backoff`."""
 
-    BACKOFF = "backoff"  # try again, later each time
+    BACKOFF = "backoff"  # retry with growing pauses
     AT = "at"  # not before retry_at (a rate limit)
     SPEC = "spec"  # terminal until Git, or the secret, changes
     CREDENTIAL = "credential"  # the whole integration waits for its credential
@@ -163,7 +165,7 @@ class RetryKind(enum.StrEnum):
 class ProviderError(ReconcilerError):
     """A remote call failed.
 
-    ``unknown_outcome`` tells whether a write may have taken effect all the same. ``retry_at`` is seconds since the epoch.
+    ``unknown_outcome``: the write may have taken effect. ``retry_at`` is seconds since the epoch.
     """
 
     code = "RC5001"
@@ -201,7 +203,7 @@ class PermissionDenied(ProviderError):
 
 
 class ReadOnly(PermissionDenied):
-    """Nothing can be changed there, whoever asks: a repository is archived."""
+    """No credential can change anything there: the repository is archived."""
 
     code = "RC5045"
     out_of_reach = False
@@ -212,7 +214,7 @@ class NotFound(ProviderError):
 
 
 class ScopeGone(NotFound):
-    """The scope itself (repository, workspace, organization) answers 404: gone or out of reach. Never means "deleted"."""
+    """The scope itself (repository, workspace, organization) answers 404: gone or out of reach. It never means "deleted"."""
 
     code = "RC5014"
     needs_action = True
@@ -230,7 +232,7 @@ class ValidationFailed(ProviderError):
 
 
 class Declined(ValidationFailed):
-    """Refused, and no manifest can fix it: a limit, a quota, a lock, a suspended account, a proxy. Surely nothing was done."""
+    """Refused, and no manifest can fix it: a limit, a quota, a lock, a suspended account, a proxy. The write had no effect."""
 
     code = "RC5050"
     retry = RetryKind.BACKOFF
@@ -249,7 +251,7 @@ class Moved(ProviderError):
         super().__init__(message, **details)  # type: ignore[arg-type]
         self.target = target
         self.within = within
-        """It names an object that is asked for on our own root, whatever host the answer names."""
+        """The answer names an object below our own API root, whatever its host is."""
 
 
 class ProviderUnavailable(ProviderError):
@@ -282,7 +284,7 @@ class AddressRefused(ProviderError):
 
 
 class Ambiguous(ProviderError):
-    """There are runs that could be the one that was started, and none can be told: nothing is guessed, nothing is started again."""
+    """Several runs could be the one that was started. None is chosen, and none is started again."""
 
     code = "RC5024"
     retry = RetryKind.SPEC

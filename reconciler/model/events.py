@@ -1,4 +1,4 @@
-"""Events: what came in, from whom, and what a sender's proof was worth."""
+"""Events: deliveries, their verification, and their processing."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from reconciler.model.values import JsonObject
 
 
 class Refusal(enum.StrEnum):
-    """Why a delivery is not believed. Told to the log and the metrics, never to the sender."""
+    """Why a delivery is not authentic. Shown in the log and the metrics, never to the sender."""
 
-    UNSIGNED = "unsigned"  # a key is set and no signature came: never "skip verification"
+    UNSIGNED = "unsigned"  # a key is set and the delivery has no signature: verification is never skipped
     WRONG = "wrong-signature"
-    STALE = "stale"  # a signed timestamp outside of the tolerance
+    STALE = "stale"  # a signed timestamp outside the tolerance
     UNKNOWN = "unknown-endpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A delivery that is not believed."""
+    """A delivery that is not authentic."""
 
     reason: Refusal
     detail: str = ""
-    """For the log; nothing out of the body or of a header's value."""
+    """For the log; never a part of the body or of a header's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery that was believed: what is stored before it is answered."""
+    """An authentic delivery; it is stored before it is answered."""
 
     id: str
     """The sender's id of the event: the same over its retries and redeliveries. At most 200 characters."""
     type: str
     """The event as the provider names it: ``push``, ``pipeline_done``, ``EXECUTION_FINISHED``."""
     body: bytes
-    """The payload, a JSON document; without what only proves who sent it."""
+    """The payload, a JSON document; without the sender's secret."""
     identity: str = ""
-    """What the event is about, where its sender can say the same thing under two ids (a webhook and a poll, a replayed body):
+    """Identifies the occurrence, where the sender can report one occurrence under two ids (a webhook and a poll, a replayed body):
     two deliveries to one source with equal identities have one effect. Empty: the id alone counts."""
     occurred_at: float | None = None
-    """When it happened, by the payload (seconds since the epoch)."""
+    """When it happened according to the payload (seconds since the epoch)."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The headers that filters may ask for, names in lower case; no signature, no credential."""
+    """The headers that filters may use, names in lower case; no signature, no credential."""
     key: int = 0
-    """Which of the keys proved it, counted from 0 (the one in force)."""
+    """Index of the key that verified it; 0 is the active one."""
     problem: str = ""
-    """What is wrong with a payload that is signed but cannot be read: it is stored as rejected."""
+    """Why a signed payload cannot be read: the event is stored as rejected."""
     also: tuple[str, ...] = ()
-    """Further names of the event, where the sender has several for one occasion and its payload does not say which is meant
+    """Further names of the event, where the sender has several for one occurrence and the payload does not name one
     (a run that failed may be both ``EXECUTION_FINISHED`` and ``EXECUTION_FAILED``). The first of ``type`` and these that the
-    source asks for is the event's type; it is one event all the same."""
+    source asks for is the event's type; it remains one event."""
 
 
 class Origin(enum.StrEnum):
-    """How an event got here."""
+    """How an event arrived."""
 
     DELIVERED = "delivered"  # the sender's own request
-    RECOVERED = "recovered"  # read from the provider's list of deliveries, since none arrived
-    POLLED = "polled"  # made from what the provider shows, where it keeps no deliveries
+    RECOVERED = "recovered"  # read from the provider's list of deliveries, since the delivery was missed
+    POLLED = "polled"  # made from the provider's objects, where it keeps no deliveries
     SCHEDULED = "scheduled"
     MANUAL = "manual"
     INTERNAL = "internal"  # a stage that finished, a connection group that is complete
 
 
 class EventState(enum.StrEnum):
-    PENDING = "pending"  # stored, not looked at yet
-    PROCESSED = "processed"  # handed to every stage and group that wants it
-    REJECTED = "rejected"  # nobody may have it: unreadable, too old, filtered by its source
-    FAILED = "failed"  # it led to nothing, since a filter, mapping or groupBy could not be evaluated
-    QUARANTINED = "quarantined"  # evaluating it took the process down, or more time or memory than it may
+    PENDING = "pending"  # stored, not processed yet
+    PROCESSED = "processed"  # routed to every stage and group that accepts it
+    REJECTED = "rejected"  # never routed: unreadable, too old, filtered by its source
+    FAILED = "failed"  # no effect, since a filter, mapping or groupBy could not be evaluated
+    QUARANTINED = "quarantined"  # its evaluation crashed the process, or exceeded the limits of time or memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RejectedBy:
-    """A stage or group that an event was not handed to, and why."""
+    """A stage or group that did not get an event, and why."""
 
     event_id: str
     target: ResourceId
@@ -108,7 +108,7 @@ class RejectedBy:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A webhook of ours at a provider, whose deliveries can be asked for."""
+    """One of our webhooks at a provider, whose deliveries can be listed."""
 
     source: ResourceId
     scope_type: str
@@ -118,15 +118,15 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class PastDelivery:
-    """One event in a provider's list of deliveries, all its attempts folded into one."""
+    """One event in a provider's list of deliveries, with all its attempts combined."""
 
     id: str
     """Equal to `Delivery.id` of the same event."""
     ref: str
-    """What the provider wants to see to show it or send it again."""
+    """The provider's reference for reading or redelivering it."""
     type: str
     at: float
     """When the first attempt was made (seconds since the epoch)."""
     arrived: bool
-    """Whether any attempt was answered well."""
+    """Whether any attempt was accepted."""
     detail: JsonObject = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Stages at work: what waits, what runs, what became of it, and what is written back."""
+"""Stages: queued items, executions, their results, and the statuses written back."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ UNSETTABLE_HEADERS = frozenset({
     "idempotency-key", "x-reconciler-execution", "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te",
     "trailer", "upgrade", "expect", "accept-encoding",
 })  # fmt: skip
-"""Headers that the spec of an HTTP request cannot set: the execution's id, and those that say how a message is framed
-(RFC 9110 §7.6.1)."""
+"""Headers that the spec of an HTTP request cannot set: the execution's id, and those that frame a message (RFC 9110 §7.6.1)."""
 
 
 class ItemState(enum.StrEnum):
     """Where an item of a stage's queue is."""
 
-    QUEUED = "queued"  # waits: for a free place, an approval, a time window (`Item.reason` says what for)
+    QUEUED = "queued"  # waits for a free slot, an approval or a time window (`Item.reason`)
     RUNNING = "running"  # has an execution
     DONE = "done"
     DISCARDED = "discarded"
@@ -29,8 +28,8 @@ class ItemState(enum.StrEnum):
 class ExecutionState(enum.StrEnum):
     """Where an execution is."""
 
-    STARTING = "starting"  # the intent is stored; the call may or may not have been made
-    RUNNING = "running"  # the run outside is known
+    STARTING = "starting"  # the intent is stored; the call has an unknown outcome
+    RUNNING = "running"  # the run at the provider is known
     FINISHED = "finished"
 
 
@@ -46,18 +45,18 @@ class EndReason(enum.StrEnum):
     """Why an execution ended as it did."""
 
     OK = "ok"
-    FAILED = "failed"  # the run outside did
-    REFUSED = "refused"  # the provider did not take it
+    FAILED = "failed"  # the run failed
+    REFUSED = "refused"  # the provider refused the start
     ERROR = "error"  # it could not be started: a secret, a template
     MISSING_OUTPUTS = "missing-outputs"
     TIMED_OUT = "timed-out"
     USER = "user"
-    LOST = "lost"  # the run vanished, or whether there is one cannot be told
+    LOST = "lost"  # the run vanished, or it is unknown whether one exists
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event that waits in a stage's queue. Everything in it was fixed when it was queued."""
+    """An event in a stage's queue. Its content was fixed when it was queued."""
 
     id: str
     stage: ResourceId
@@ -67,28 +66,28 @@ class Item:
     state: ItemState
     created_at: float
     revision: str
-    """The commit that was live when it was queued."""
+    """The active revision when it was queued."""
     spec_digest: str
-    """Digest of the stage's pinned spec (see `reconciler.state`): what runs, whatever is committed later."""
+    """Digest of the stage's pinned spec (see `reconciler.state`): later commits do not change what runs."""
     label: str = ""
     inputs: JsonObject = field(default_factory=dict)
     event: JsonObject = field(default_factory=dict)
-    """The parts of the payload that templates name; nothing else of it."""
+    """The parts of the payload that templates use, and no others."""
     origin: JsonObject = field(default_factory=dict)
-    """Where it all began: ``integration`` (path), ``repository``, ``sha``, ``ref``, ``deployment``, ``automatic``; handed on from
+    """The first cause: ``integration`` (path), ``repository``, ``sha``, ``ref``, ``deployment``, ``automatic``; passed from
     stage to stage, so that results can be written back."""
     reason: str = ""
-    """What it waits for, or why it was discarded: ``approval``, ``time-window``, ``concurrency``, ``suspended``, ``superseded`` …"""
+    """Why it waits, or why it was discarded: ``approval``, ``time-window``, ``concurrency``, ``suspended``, ``superseded`` …"""
     message: str = ""
     rerun_of: str = ""
-    """Execution that it repeats."""
+    """The execution that it repeats."""
     attempt: int = 1
-    """Counts further tries after a failure (`spec.retry`)."""
+    """Number of the attempt; more than 1 after a retry (`spec.retry`)."""
     not_before: float = 0.0
     failure: str = ""
-    """How the try before this one ended."""
+    """How the previous attempt ended."""
     resource: str = ""
-    """What is run, where ``executor.resource.name`` is made of the event; empty where the manifest fixes it."""
+    """``executor.resource.name`` after templates; empty where the manifest fixes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,42 +101,42 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run outside: what `Executor.start` and `Executor.find` return, and `Executor.poll` wants back."""
+    """A run at a provider: `Executor.start` and `Executor.find` return it, `Executor.poll` takes it."""
 
     external_id: str
     url: str = ""
     attempt: int = 1
     detail: JsonObject = field(default_factory=dict)
-    """What the driver needs to know of it besides (a pipeline's id); JSON, small, no secret."""
+    """Further data of the driver (a pipeline's id); small JSON without secrets."""
 
 
 class RunStatus(enum.StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
-    WAITING = "waiting"  # for a person or a gate at the provider: not a hang
+    WAITING = "waiting"  # for a person or a gate at the provider; it does not hang
     FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run is like now, as its provider says."""
+    """The state of a run, as its provider reports it."""
 
     run: Run
     status: RunStatus
     result: Result | None = None
     """Set exactly when ``status`` is finished."""
     conclusion: str = ""
-    """The provider's own word."""
+    """The provider's term."""
     message: str = ""
     outputs: JsonObject = field(default_factory=dict)
-    """What the run hands on, where the provider has a place for it; complete once it is finished."""
+    """The outputs of the run, where the provider can hold them; complete once it is finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunIntent:
-    """A run that is about to be started; committed before the call.
+    """A run to start; committed before the call.
 
-    ``correlation`` travels inside the run, so that it is found again: 32 characters of ``[a-z0-9-]``, unique to the execution.
+    ``correlation`` is part of the run, so that the run can be found: 32 characters of ``[a-z0-9-]``, unique to the execution.
     """
 
     execution_id: str
@@ -147,18 +146,18 @@ class RunIntent:
     resource: str
     """``executor.resource.name``; empty where the executor has none."""
     spec: JsonObject
-    """``executor.spec`` in canonical form, all templates replaced: may hold secret values, is never stored."""
+    """``executor.spec`` in canonical form, all templates replaced: may contain secret values, is never stored."""
     intended_at: float
-    """When the intent was stored (seconds since the epoch), by the provider's clock as far as that is known."""
+    """When the intent was stored (seconds since the epoch), by the provider's clock if its offset is known."""
     tries: int = 0
-    """How often the start was refused before, surely without an effect."""
+    """How many earlier starts were refused without an effect."""
     resource_id: int = 0
-    """``executor.resource.id``, where it is given in place of a name."""
+    """``executor.resource.id``, if the manifest gives an id instead of a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogLines:
-    """A piece of a run's log. ``cursor`` continues after it; ``complete`` when there will be no more."""
+    """A part of a run's log. ``cursor`` continues after it; ``complete``: there are no further lines."""
 
     lines: tuple[str, ...]
     cursor: str
@@ -167,9 +166,9 @@ class LogLines:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """An attempt of the same run that somebody started at the provider after its execution had ended, once it ended too.
+    """A finished attempt of the same run that was started at the provider after the execution had finished.
 
-    It is shown, and changes nothing: the execution's result stands, nothing is reported or started by it.
+    It is shown only: the execution's result stays, and nothing is reported or started.
     """
 
     attempt: int
@@ -177,12 +176,12 @@ class Later:
     conclusion: str
     url: str
     at: float
-    """When it was seen to have ended."""
+    """When its end was observed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One try to run an item."""
+    """One attempt to run an item."""
 
     id: str
     item_id: str
@@ -192,37 +191,37 @@ class Execution:
     spec_digest: str
     revision: str
     integration: str = ""
-    """Path of the Integration that its executor works with; empty where it needs none."""
+    """Path of the Integration of its executor; empty if it needs none."""
     version: int = 0
-    """Raised by every write: one under an older version changes nothing."""
+    """Incremented by every write; a write with an older version is refused."""
     label: str = ""
     resource: str = ""
-    """That of the item."""
+    """The item's ``resource``."""
     correlation: str = ""
     started_at: float = 0.0
-    """When the start was intended first: what the timeout counts from."""
+    """When the first start was intended; the timeout counts from here."""
     intended_at: float = 0.0
     """When the newest start was intended."""
     ahead_s: float | None = None
-    """How far the provider's clock was ahead then; None: that was not known."""
+    """How far the provider's clock was ahead then, in seconds; None if unknown."""
     finished_at: float = 0.0
     next_at: float = 0.0
-    """When it is looked at next."""
+    """When it is due next."""
     failures: int = 0
-    """Polls that failed in a row."""
+    """Consecutive failed polls."""
     run: Run | None = None
     status: str = ""
     result: Result | None = None
     why: EndReason | None = None
     message: str = ""
     cancel_at: float = 0.0
-    """When its end was asked for; 0: not."""
+    """When its cancellation was requested; 0: never."""
     cancel_by: str = ""
     cancelled: bool = False
-    """Whether the provider took the request to end it."""
+    """Whether the provider accepted the cancellation."""
     timed_out: bool = False
     resent: bool = False
-    """Whether the start was repeated after it was proved that no run exists."""
+    """Whether the start was repeated after proof that no run exists."""
     later: Later | None = None
 
 
@@ -233,7 +232,7 @@ class ReportKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """A status to write back. ``state`` is the target's own word: ``queued``, ``in_progress``, ``success`` … on a Deployment,
+    """A status to write back. ``state`` is the target's own term: ``queued``, ``in_progress``, ``success`` … on a Deployment,
     ``pending``, ``success``, ``failure``, ``error`` on a commit.
     """
 
@@ -244,7 +243,7 @@ class StatusReport:
     """The Deployment's id, or the commit's sha."""
     state: str
     description: str
-    """At most 140 characters; ends with ``marker``, which is how a status of ours is found again."""
+    """At most 140 characters; ends with ``marker``, by which our own status is found."""
     marker: str
     context: str = ""
     environment_url: str = ""
@@ -253,7 +252,7 @@ class StatusReport:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRequest:
-    """A Deployment to make; ``marker`` and ``through`` go into its payload: the one to find it again, the other to end circles.
+    """A Deployment to create. Its payload contains ``marker``, to find it, and ``through``, to detect circles.
 
     ``through``: the stages that led to it, as ``Stage/canvas/name``.
     """
@@ -270,9 +269,9 @@ class DeploymentRequest:
 
 
 def outputs_of(declared: Mapping[str, bool], given: JsonObject) -> tuple[dict[str, object], list[str]]:
-    """Return the declared outputs among ``given``, and the required ones that are missing. ``declared``: name → required.
+    """Return the declared outputs among ``given``, and the missing required ones. ``declared``: name → required.
 
-    One that is nested too deep to be handed on is missing.
+    An output that is nested too deeply counts as missing.
     """
     kept = {name: given[name] for name in declared if name in given and not too_deep(given[name])}
     return kept, sorted(name for name, required in declared.items() if required and name not in kept)

@@ -1,4 +1,4 @@
-"""Managed objects: what lives at a provider. Everything after compiling knows these only, and no provider."""
+"""Managed objects: what exists at a provider. Code after compiling knows only these, and no provider."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def address_of(resource: ResourceId, scope: Scope) -> Address:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Marker:
-    """Whose object this is, as read from or written into the object itself (a URL path or a name)."""
+    """The owner of an object, as read from or written into the object itself (a URL path or a name)."""
 
     owner: str
     uid: Uid
@@ -37,7 +37,7 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class WriteOnly:
-    """A value the provider takes and never shows again. ``pointer`` is where it goes in the attributes."""
+    """A value that the provider accepts and never returns. ``pointer``: its place in the attributes."""
 
     pointer: str
     ref: ValueRef
@@ -48,9 +48,9 @@ class WriteOnly:
 class ManagedObject:
     """Desired form of one remote object.
 
-    ``attributes`` are normalized (lists that mean sets are sorted) and hold no secret. Only what is named here is compared:
-    whatever else the provider shows is its own. ``immutable`` are pointers whose change needs a replace.
-    ``marker`` is None where the provider has no place for one: ownership is then the recorded id.
+    ``attributes`` are normalized (lists that mean sets are sorted) and contain no secret. Only these are compared:
+    other attributes belong to the provider. ``immutable``: pointers whose change needs a replace.
+    ``marker`` is None if the provider has no place for one: the recorded id then proves ownership.
     """
 
     address: Address
@@ -59,12 +59,12 @@ class ManagedObject:
     scope: Scope
     attributes: JsonObject
     natural_key: str
-    """What the provider itself keeps unique in the scope (hook URL, name, identifier)."""
+    """The key that is unique in the scope at the provider (hook URL, name, identifier)."""
     marker: Marker | None = None
     write_only: tuple[WriteOnly, ...] = ()
     immutable: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
-    """Pointers in ``attributes`` that the provider never shows though they are no secret: compared with what was recorded."""
+    """Pointers to attributes that the provider never returns though they are no secrets: compared with the recorded ones."""
     depends_on: tuple[Address, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     location: Location = Location("")
@@ -79,13 +79,13 @@ class ManagedObject:
 
     @property
     def digest(self) -> Digest:
-        """Digest over attributes and write-only fingerprints: what was applied."""
+        """Digest of attributes and write-only fingerprints, to compare with what was applied."""
         return digest_of({"a": self.attributes, "w": {w.pointer: w.fingerprint for w in self.write_only}})
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedObject:
-    """One remote object as the provider shows it now, normalized; masks are never among ``attributes``."""
+    """A remote object as the provider shows it now, normalized; ``attributes`` never contain masked values."""
 
     external_id: ExternalId
     attributes: JsonObject
@@ -93,18 +93,18 @@ class ObservedObject:
     marker: Marker | None = None
     url: str = ""
     updated_at: str = ""
-    """The provider's own change stamp, where it has one: moves without us when a hidden value was changed."""
+    """The provider's own change stamp, if it has one: it changes without us when another writer changed a hidden value."""
     present_write_only: frozenset[str] | None = None
-    """Pointers of write-only values the provider says are set (masked); None where it does not tell."""
+    """Pointers of write-only values that the provider reports as set (masked); None if it does not report that."""
     health: Mapping[str, str] = field(default_factory=dict)
-    """What the provider says of deliveries and state: ``{"last_response": "502"}``; shown, never diffed."""
+    """The provider's report on deliveries and state: ``{"last_response": "502"}``; shown, never compared."""
     unshown: tuple[str, ...] = ()
-    """Pointers just written of which its answer says nothing, though this provider usually masks them."""
+    """Pointers just written that are missing in the answer, though this provider usually returns a mask for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A complete list (all pages) of one scope, with what makes the next read conditional (ETags …)."""
+    """A complete list (all pages) of one scope, with the validators of the next conditional read (ETags …)."""
 
     scope: Scope
     objects: tuple[ObservedObject, ...]
@@ -115,18 +115,18 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What a scope names at the provider (a repository, a workspace). It keeps ``id`` when it is renamed or changes its owner."""
+    """The container of a scope at the provider (a repository, a workspace). ``id`` stays when it is renamed or transferred."""
 
     id: str
     key: str
-    """Its name now, as the key of a scope."""
+    """Its present name, as the key of a scope."""
     read_only: str = ""
-    """Why nothing in it can be changed ("archived"); empty if it can."""
+    """Why it is read-only ("archived"); empty if it is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The provider says that nothing changed since ``validators`` were taken: the stored observation stands."""
+    """Nothing changed since the validators were taken: the stored observation is valid."""
 
     scope: Scope
 
@@ -134,15 +134,15 @@ class NotModified:
 class IntentState(enum.StrEnum):
     PENDING = "pending"  # committed before the call; a crash leaves it so
     DONE = "done"
-    REFUSED = "refused"  # the provider said no: nothing happened
-    UNKNOWN = "unknown"  # sent, no outcome: list, match, adopt
-    ADOPTED = "adopted"  # found again after a doubt
-    ABSENT = "absent"  # settled: it never took effect
+    REFUSED = "refused"  # the provider refused it: no effect
+    UNKNOWN = "unknown"  # sent, unknown outcome: list, match, adopt
+    ADOPTED = "adopted"  # found after an unknown outcome
+    ABSENT = "absent"  # settled: it had no effect
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A write that is about to be made, committed before the call."""
+    """A write to make, committed before the call."""
 
     id: str
     address: Address
@@ -163,10 +163,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class RecordedObject:
-    """What we own: identity and what was applied last; never the truth about the world.
+    """An object that we own: its identity and what was applied last, never its present state at the provider.
 
-    ``tombstone`` is set when it is to be deleted and stays until the provider says it is gone.
-    ``connection`` of its integration is kept apart (`reconciler.state`), so that it outlives the manifest.
+    ``tombstone`` is set when it is to be deleted, and stays until its absence is proven.
+    The connection of its integration is stored separately (`reconciler.state`), so that it outlives the manifest.
     """
 
     address: Address
@@ -185,12 +185,12 @@ class RecordedObject:
     applied_at: float = 0.0
     revision: str = ""
     seen: bool = False
-    """Whether it was seen in a list since the write: absence then counts at once (drift), without the settle time."""
+    """Whether a list has shown it since the write: its absence then counts at once (drift), without the settle time."""
     tombstone: bool = False
     repairs: tuple[float, ...] = ()
     """Times of the latest drift repairs, for fight detection (3 in 10 minutes: Contended)."""
     unshown: tuple[str, ...] = ()
-    """Write-only values that this server did not show when they were written: not seeing them later proves nothing."""
+    """Write-only values that this server did not report when they were written: their absence proves nothing later."""
     depends_on: tuple[Address, ...] = ()
     container: str = ""
-    """`Container.id` of what the scope named when the object was seen there: names are reused, this id is not."""
+    """`Container.id` of the scope when the object was last seen: names are reused, this id is not."""

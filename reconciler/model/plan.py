@@ -1,4 +1,4 @@
-"""The plan: immutable, totally ordered, serialisable, with a digest. What was reviewed is what runs."""
+"""The plan: immutable, totally ordered, serialisable, with a digest. The reviewed plan is the plan that runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Action(enum.StrEnum):
     UPDATE = "update"
     REPLACE = "replace"  # delete and create: the external id changes
     DELETE = "delete"
-    ADOPT = "adopt"  # take over an object that is not ours (URL and secret are overwritten)
-    REMARK = "remark"  # a rename: our marker, or a new address for the recorded id; also a re-found own object
-    RECORD = "record"  # our own object, found again by marker and already as desired: only the state is written
-    FORGET = "forget"  # drop from the state only (deletionPolicy Orphan, or proven gone)
+    ADOPT = "adopt"  # take over a foreign object (its URL and secret are overwritten)
+    REMARK = "remark"  # a rename: our marker, or a new address for the recorded id; also an own object found without a record
+    RECORD = "record"  # our own object, found by its marker and already as desired: only the state is written
+    FORGET = "forget"  # delete from the state only (deletionPolicy Orphan, or proven absent)
 
 
 class ChangeClass(enum.StrEnum):
-    COMMIT = "commit"  # Git moved
-    DRIFT = "drift"  # the world moved
-    UNVERIFIABLE = "unverifiable"  # a write-only value may differ: its fingerprint or the provider's stamp moved
+    COMMIT = "commit"  # Git changed
+    DRIFT = "drift"  # the provider changed
+    UNVERIFIABLE = "unverifiable"  # a write-only value may differ: its fingerprint or the provider's stamp changed
 
 
 class Disposition(enum.StrEnum):
     EXECUTE = "execute"
-    BLOCKED = "blocked"  # waits for an approval that names the blocked set's digest
-    HELD = "held"  # policy says look, do not touch (observe, warn, create-only, suspended)
+    BLOCKED = "blocked"  # waits for an approval of the digest of the blocked set
+    HELD = "held"  # the policy forbids writes (observe, warn, create-only, suspended)
     WAITING = "waiting"  # cannot be decided yet: settle time, fight back-off, dependency stalled
 
 
@@ -43,36 +43,36 @@ class BlockReason(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why a change is made although nobody committed it, or why it is not executed now (besides `BlockReason`)."""
+    """Why a change without a commit is made, or why a change is not executed now (besides `BlockReason`)."""
 
     # why it is made
     MISSING = "Missing"  # recorded, and proven absent
-    DUPLICATE = "Duplicate"  # two objects with our marker: the newer goes
+    DUPLICATE = "Duplicate"  # two objects with our marker: the newer one is deleted
     FOUND = "Found"  # our marker without a record: the state was lost
-    ADOPTED = "Adopted"  # a write without a known outcome took effect
-    AS_DECLARED = "AsDeclared"  # nothing differs at the provider; only what is recorded is brought up to date
-    MOVED = "Moved"  # ``movedFrom``, or what the object lives in was renamed at the provider
+    ADOPTED = "Adopted"  # a write with unknown outcome took effect
+    AS_DECLARED = "AsDeclared"  # no difference at the provider; only the record is updated
+    MOVED = "Moved"  # ``movedFrom``, or the container was renamed at the provider
     GONE = "Gone"  # proven absent: only the record is left
     ORPHANED = "Orphaned"  # ``deletionPolicy: Orphan``
-    READ_ONLY = "ReadOnly"  # to be deleted, where nothing can be changed (an archived repository): let go
-    APPROVED = "Approved"  # was blocked; a human named the blocked set's digest
-    # held: policy says look, do not touch
+    READ_ONLY = "ReadOnly"  # to be deleted in a read-only container (an archived repository): released
+    APPROVED = "Approved"  # was blocked; a person approved the digest of the blocked set
+    # held: the policy forbids writes
     OBSERVE_ONLY = "ObserveOnly"
     CREATE_ONLY = "CreateOnly"
     NO_DELETE = "NoDelete"
     DRIFT_WARN = "DriftWarn"
     SUSPENDED = "Suspended"
     REFUSED = "Refused"  # the provider refused exactly these values
-    CONFLICT = "Conflict"  # a foreign object stands where ours would
+    CONFLICT = "Conflict"  # a foreign object has our place
     PRUNE_NOT_ALLOWED = "PruneNotAllowed"
-    STILL_USED = "StillUsed"  # a declared address holds the same object
+    STILL_USED = "StillUsed"  # a declared address has the same object
     # waiting: cannot be decided yet
     SETTLING = "Settling"
     UNCONFIRMED = "Unconfirmed"  # absence was read only once
     CONTENDED = "Contended"
-    NAME_TAKEN = "NameTaken"  # by an object of ours that is to be deleted first
+    NAME_TAKEN = "NameTaken"  # by an own object that must be deleted first
     DEPENDENCY_NOT_READY = "DependencyNotReady"
-    NOT_APPROVED = "NotApproved"  # it was not part of the plan that a person approved
+    NOT_APPROVED = "NotApproved"  # not part of the approved plan
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -99,19 +99,19 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     disposition: Disposition = Disposition.EXECUTE
     reason: str = ""
-    """A `BlockReason` or `Reason` value: why it is not executed now, or why it is made although nobody committed it."""
+    """A `BlockReason` or `Reason` value."""
     message: str = ""
     external_id: ExternalId | None = None
     desired: ManagedObject | None = None
     depends_on: tuple[Address, ...] = ()
-    """What must have succeeded before: objects that it needs, and for a delete the changes of those that named it."""
+    """Changes that must succeed first: of objects that it needs, and for a delete of objects that referred to it."""
     location: Location = Location("")
     previous: Address | None = None
     retry_at: float | None = None
-    """For WAITING: when to look again (seconds since the epoch)."""
+    """For WAITING: when to reconcile again (seconds since the epoch)."""
 
     def decision(self) -> JsonValue:
-        """Return what the digest covers: what would be done, and nothing volatile (no times, lines, messages)."""
+        """Return what the digest covers: the action, without volatile data (times, lines, messages)."""
         return [
             self.address,
             self.action.value,

@@ -1,4 +1,4 @@
-"""Rows that the state keeps besides recorded objects and intents: audit, outcomes, journal, budgets."""
+"""Rows of the state other than recorded objects and intents: audit, outcomes, journal, budgets, retries."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reconciler.model.values import Address, ExternalId, JsonObject
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One row of the append-only, hash-chained audit log: committed before the remote write it tells of.
+    """One row of the append-only, hash-chained audit log: committed before the remote write that it records.
 
-    ``at`` is seconds since the epoch. ``request_digest`` covers what is sent, without secret values.
+    ``at`` is seconds since the epoch. ``request_digest`` covers the request without secret values.
     """
 
     at: float
@@ -33,14 +33,14 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one intent, committed together with what it changes in the recorded state."""
+    """The outcome of one intent, committed with its changes of the recorded state."""
 
     intent_id: str
     state: IntentState
     record: RecordedObject | None = None
-    """Recorded form to store, replacing what stands under its address."""
+    """The record to store, replacing the one at its address."""
     drop: Address | None = None
-    """Address to forget (deleted, or moved to a new address)."""
+    """The address to delete (deleted, or moved to a new address)."""
     external_id: ExternalId | None = None
     error_code: str = ""
     message: str = ""
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One step in the causal chain that ``explain`` tells: commit → plan → calls → condition → next try."""
+    """One step in the causal chain that ``explain`` shows: commit → plan → calls → condition → next retry."""
 
     at: float
     resource: ResourceId
@@ -60,7 +60,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A credential's rate budget, shared by every process. Times are seconds since the epoch; ``recent`` are those of the last writes."""
+    """A credential's rate budget, shared by all processes. Times are seconds since the epoch; ``recent``: the times of the last writes."""
 
     credential_id: str
     blocked_until: float = 0.0
@@ -72,9 +72,9 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """When something that failed is tried again. ``key`` is an object's address or an integration's path.
+    """When a failure is retried. ``key``: an object's address or an integration's path.
 
-    ``next_at`` is seconds since the epoch. ``terminal``: not before ``digest`` (what was tried) changes.
+    ``next_at``: seconds since the epoch. ``terminal``: no retry until ``digest`` (of what was tried) changes.
     """
 
     key: str

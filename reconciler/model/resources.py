@@ -1,4 +1,4 @@
-"""Resources: what a user commits, after parsing and validation, before compiling."""
+"""Resources: manifests after parsing and validation, before compiling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Kind(enum.StrEnum):
-    """The kinds of manifests.md."""
+    """The kinds of manifests."""
 
     CANVAS = "Canvas"
     SECRET = "Secret"
@@ -58,14 +58,14 @@ class ResourceId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Location:
-    """A place in the repository. Lines and columns count from 1; 0 is "unknown"."""
+    """A place in the repository. Lines and columns count from 1; 0 means unknown."""
 
     file: str
     line: int = 0
     column: int = 0
 
     def __str__(self) -> str:
-        """Render as ``file:line:column``, leaving out what is unknown."""
+        """Render as ``file:line:column`` without unknown parts."""
         return ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
 
 
@@ -98,7 +98,7 @@ class IgnoreRule(Struct, frozen=True, omit_defaults=True):
 
     path: str
     until: str | None = None
-    """RFC 3339 instant after which the rule no longer holds."""
+    """RFC 3339 time at which the rule ends."""
 
 
 class Suspension(Struct, frozen=True, omit_defaults=True):
@@ -129,7 +129,7 @@ class Lifecycle(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """A reference to a key of a Secret resource; ``canvas`` is where the Secret was found (own canvas, else default)."""
+    """A reference to a key of a Secret resource; ``canvas``: that of the Secret (own canvas, else default)."""
 
     canvas: str
     name: str
@@ -142,7 +142,7 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class DerivedKeyRef:
-    """A webhook signing key: HKDF(signing, owner, uid, rotation). Nothing of it is stored."""
+    """A webhook signing key: HKDF(signing, owner, uid, rotation). It is never stored."""
 
     uid: Uid
     rotation: int = 0
@@ -161,7 +161,7 @@ class Resource:
 
     ``spec`` is the document's spec in canonical form: enum aliases folded to the short form (``token``, ``event-source``,
     ``repository``), defaults left out, ``lifecycle`` removed (it is `lifecycle`), durations in seconds where a schema says so.
-    ``references`` are the resources this one names (already found), which fixes the order of work.
+    ``references``: the resources that this one refers to (already resolved), which determine the order of work.
     """
 
     id: ResourceId
@@ -172,7 +172,7 @@ class Resource:
     annotations: Mapping[str, str] = field(default_factory=dict)
     references: tuple[ResourceId, ...] = ()
     spec_digest: str = ""
-    """Digest over canonical spec and lifecycle: what ``generation`` counts."""
+    """Digest of canonical spec and lifecycle; ``generation`` counts its changes."""
 
     _typed: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -206,49 +206,49 @@ class Resource:
                 yield from self._walk_secrets(value, f"{pointer}/{index}")
 
     def _secret_ref(self, secret: Mapping[str, Any]) -> SecretRef:
-        """Own canvas, then ``default``: the reference that validation found."""
+        """Own canvas, then ``default``: the reference that validation resolved."""
         name = str(secret["name"])
-        found = [r for r in self.references if r.kind == Kind.SECRET.value and r.name == name]
-        canvas = next((r.canvas for r in found if r.canvas == self.id.canvas), found[0].canvas if found else self.id.canvas)
+        canvases = [r.canvas for r in self.references if r.kind == Kind.SECRET.value and r.name == name]
+        canvas = canvases[0] if canvases and self.id.canvas not in canvases else self.id.canvas
         return SecretRef(canvas, name, str(secret["key"]))
 
 
 def _folded(path: str) -> str:
-    """Return ``path`` so that names which differ only in case, or in which of the two endings of a manifest they have, are one."""
+    """Return ``path`` in a form that ignores case and the difference of ``.yml`` and ``.yaml``."""
     lower = path.lower()
     return f"{lower.removesuffix('.yml')}.yaml" if lower.endswith(".yml") else lower
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """What a revision holds and nobody read: links, submodules, and files that are no manifests."""
+    """What a revision contains and was not read: links, submodules, and files that are not manifests."""
 
     skipped: tuple[tuple[str, str], ...] = ()
-    """(path, reason) of what was left out on purpose."""
+    """(path, reason) of each path that was skipped."""
     files: frozenset[str] = frozenset()
     """Every other regular file."""
     folders: frozenset[str] = frozenset()
-    """Every folder that holds a file."""
+    """Every folder with a file."""
 
     def hides(self, file: str) -> tuple[str, str] | None:
-        """Return what stands now where the manifest ``file`` was, with the reason why it was not read; None if it is just gone."""
+        """Return the path that replaced the manifest ``file``, with the reason why it was not read; None if the file was deleted."""
         parts = file.split("/")
         above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        folded = {_folded(one) for one in above}
-        found = next(((path, reason) for path, reason in self.skipped if _folded(path) in folded), None)
-        if found is None and file in self.folders:
+        folded = {_folded(path) for path in above}
+        skipped = next(((path, reason) for path, reason in self.skipped if _folded(path) in folded), None)
+        if skipped is not None:
+            return skipped
+        if file in self.folders:
             return file, "is a folder now"
-        if found is None:
-            found = next(((one, "is a file now, and was a folder") for one in above[:-1] if one in self.files), None)
-        return found
+        return next(((path, "is a file now, and was a folder") for path in above[:-1] if path in self.files), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """All that one revision declares: valid resources in a total order, and every problem found.
+    """Everything that one revision declares: valid resources in a total order, and all problems.
 
-    ``invalid`` names resources whose document could be identified but is not valid: they keep their last valid spec and
-    are never pruned. ``complete`` is False when anything at all was wrong: such a revision prunes nothing.
+    ``invalid``: resources whose document is identified but not valid: they keep their last valid spec and
+    are never pruned. ``complete`` is False when there is any error: such a revision prunes nothing.
     """
 
     revision: str
@@ -256,12 +256,12 @@ class Desired:
     problems: tuple[Any, ...] = ()  # tuple[Problem, ...]; typed in manifests to avoid a cycle
     invalid: frozenset[ResourceId] = frozenset()
     withheld: bool = False
-    """The source left out something that has a manifest's name (a symbolic link, say)."""
+    """The source skipped a path with the name of a manifest (for example a symbolic link)."""
     unread: Unread = field(default_factory=lambda: Unread())
 
     @property
     def complete(self) -> bool:
-        """Whether the revision may prune: it has no error and nothing was left out."""
+        """Whether the revision may prune: it has no error and no path was skipped."""
         return not self.withheld and not any(problem.is_error for problem in self.problems)
 
     def by_id(self) -> dict[ResourceId, Resource]:

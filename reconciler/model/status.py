@@ -1,4 +1,4 @@
-"""Status: conditions as Kubernetes has them, computed once at the end of a pass."""
+"""Status: conditions as in Kubernetes, computed once at the end of a pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConditionStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """``metav1.Condition``; ``last_transition_time`` (RFC 3339) moves only when ``status`` flips."""
+    """``metav1.Condition``; ``last_transition_time`` (RFC 3339) changes only with ``status``."""
 
     type: ConditionType
     status: ConditionStatus
@@ -70,11 +70,11 @@ class ResourceStatus:
 
 @dataclass(frozen=True, slots=True)
 class CredentialReport:
-    """What the cheapest authenticated call said of a credential."""
+    """The result of the cheapest authenticated call with a credential."""
 
     valid: bool
     identity: str = ""
-    expires_at: str = ""  # RFC 3339; empty when it does not expire or the provider does not tell
+    expires_at: str = ""  # RFC 3339; empty when it does not expire or the provider does not report it
     granted: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     rate: Mapping[str, int] = field(default_factory=dict)  # limit, remaining, resetAt (epoch s)

@@ -1,4 +1,4 @@
-"""Words of one meaning each: ids, digests, JSON values and their canonical form."""
+"""Basic types: ids, digests, JSON values and their canonical form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NewType
 
 import orjson
 
-# Read-only JSON as it comes out of the strict YAML loader or a provider's answer.
+# Read-only JSON of the strict YAML loader or of a provider.
 JsonValue = Any
 JsonObject = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ Fingerprint = NewType("Fingerprint", str)
 
 
 def canonical_json(value: JsonValue) -> bytes:
-    """Return the one byte form of ``value``: sorted keys, no spaces, UTF-8 (what digests are taken over)."""
+    """Return the canonical bytes of ``value``: sorted keys, no spaces, UTF-8. Digests cover these."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
@@ -39,7 +39,7 @@ def digest_of(value: JsonValue) -> Digest:
 
 
 def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
-    """Return the resource's uid: no randomness and nothing from a database, so a lost state is found again.
+    """Return the resource's uid. It needs no randomness and no database, so a lost state can be recovered.
 
     Twenty hex digits (80 bits) and no dash: some providers refuse names that contain a UUID.
     """
@@ -48,9 +48,9 @@ def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
 
 
 def text_of(value: JsonValue) -> str:
-    """Return ``value`` as the text that it becomes inside of a text: the one way for templates, inputs, parameters, headers, names.
+    """Return the text of ``value`` for templates, inputs, parameters, headers and names.
 
-    A text stays as it is, null is empty, everything else is its compact JSON: ``true``, ``3``, ``1.5``, ``{"a":1}``.
+    A text is unchanged, null is empty, any other value is compact JSON: ``true``, ``3``, ``1.5``, ``{"a":1}``.
     """
     if isinstance(value, str):
         return value
@@ -58,31 +58,31 @@ def text_of(value: JsonValue) -> str:
 
 
 def is_no_commit(value: JsonValue) -> bool:
-    """Whether ``value`` is what Git writes where there is no commit (a branch that was deleted): 40 or 64 zeros."""
+    """Whether ``value`` is Git's null commit (40 or 64 zeros), as in the push of a deleted branch."""
     return isinstance(value, str) and len(value) in (40, 64) and not value.strip("0")
 
 
 DEEPEST = 64
-"""Levels of lists and objects within each other in what goes from an event or a run into something of ours."""
+"""Nesting levels of lists and objects that an event or a run may pass into our own data."""
 
 
 def too_deep(value: JsonValue, most: int = DEEPEST) -> bool:
-    """Whether ``value`` has more than ``most`` levels: what may be read so deep cannot be written once it is part of something else."""
+    """Whether ``value`` has more than ``most`` nesting levels: deeper JSON can be read, but not written as a part of other JSON."""
     level = [value]
     for _ in range(most):
         level = [
             inner
-            for one in level
-            if isinstance(one, Mapping | list | tuple)
-            for inner in (one.values() if isinstance(one, Mapping) else one)
+            for node in level
+            if isinstance(node, Mapping | list | tuple)
+            for inner in (node.values() if isinstance(node, Mapping) else node)
         ]
         if not level:
             return False
-    return any(isinstance(one, Mapping | list | tuple) for one in level)
+    return any(isinstance(node, Mapping | list | tuple) for node in level)
 
 
 def freeze(value: JsonValue) -> JsonValue:
-    """Return ``value`` with lists turned into tuples, recursively: safe to share, still canonical JSON."""
+    """Return ``value`` with lists as tuples, recursively: safe to share, still canonical JSON."""
     if isinstance(value, Mapping):
         return {key: freeze(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -17,7 +17,7 @@ class ApprovalStore(Database):
     """Suspensions and approvals."""
 
     def suspensions(self) -> dict[ResourceId, Suspension]:
-        """Return the suspensions made by command."""
+        """Return the suspensions that a command made."""
         with self._read() as connection:
             rows = connection.execute(
                 select(tables.suspension.c.path, tables.suspension.c.reason, tables.suspension.c.until)
@@ -31,7 +31,7 @@ class ApprovalStore(Database):
             append_entries(connection, self.signing_key, [audit])
 
     def unsuspend(self, identity: ResourceId, *, audit: AuditEntry) -> bool:
-        """Drop a suspension; False when there was none."""
+        """Delete a suspension with an audit row. Returns False if there was none."""
         with self._write() as connection:
             gone = connection.execute(delete(tables.suspension).where(tables.suspension.c.path == identity.path)).rowcount
             if gone:
@@ -39,7 +39,7 @@ class ApprovalStore(Database):
         return bool(gone)
 
     def approvals(self) -> dict[str, float]:
-        """Return the digests that were approved, with the time (epoch seconds)."""
+        """Return the approved digests with the time of approval (epoch seconds)."""
         with self._read() as connection:
             return {str(sha): float(at) for sha, at in connection.execute(select(tables.approval.c.sha256, tables.approval.c.at))}
 
@@ -50,6 +50,6 @@ class ApprovalStore(Database):
     def approve_all(self, digests: Sequence[str], *, by: str, at: float, audit: AuditEntry | None = None) -> None:
         """Store approvals of several digests."""
         with self._write() as connection:
-            upsert(connection, tables.approval, [{"sha256": one, "by": by, "at": at} for one in digests])
+            upsert(connection, tables.approval, [{"sha256": digest, "by": by, "at": at} for digest in digests])
             if audit is not None:
                 append_entries(connection, self.signing_key, [audit])

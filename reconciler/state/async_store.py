@@ -34,7 +34,7 @@ class AsyncStore:
 
     def __init__(self, store: Store, thread: StateThread) -> None:
         self.sync = store
-        """For a function that makes several calls in one go; it runs through `run`."""
+        """The synchronous store, for a function that makes several calls in one `run`."""
         self.thread = thread
 
     @property
@@ -43,7 +43,7 @@ class AsyncStore:
         return self.sync.dialect
 
     async def run(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a function on the state thread: several calls of `sync` that belong together, or work on the disk."""
+        """Run a function on the state thread: several calls of `sync`, or work on the disk."""
         return await self.thread(call, *args, **kwargs)
 
     # `reconciler.state.store`

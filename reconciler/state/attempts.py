@@ -1,6 +1,6 @@
-"""Attempts to hand events on: each is counted before it is made, so that an event that takes the process down is known by it.
+"""Attempts to process events: each is counted before it begins, so that an event that crashes the process is identified.
 
-A row is there while an attempt is under way, and after one that did not end. What was handed on has none.
+A row exists while an attempt runs, and after one that did not end. A processed event has none.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from reconciler.state.database import Database, chunks, upsert
 
 a, e = tables.attempt, tables.event
 PEER_S = 60.0
-"""How long another process may take for an attempt before it counts as one that did not end."""
+"""An attempt of another process that takes longer counts as one that did not end."""
 
 
 class AttemptStore(Database):
-    """Attempts to hand events on."""
+    """Attempts to process events."""
 
     def begin_attempts(self, counts: Mapping[str, int], holder: str) -> None:
-        """Store, before they are made, that the attempts on these events are now so many."""
+        """Store the number of attempts of each event, before they begin."""
         now = self.now()
         with self._write() as connection:
-            rows = [{"event_id": one, "count": count, "holder": holder, "at": now} for one, count in counts.items()]
+            rows = [{"event_id": event_id, "count": count, "holder": holder, "at": now} for event_id, count in counts.items()]
             upsert(connection, a, rows)
 
     def forget_attempts(self, event_ids: Sequence[str]) -> None:
-        """Take back attempts that ended for a reason which is not the events'."""
+        """Delete attempts that ended for a reason that is not the event's."""
         with self._write() as connection:
             end_attempts(connection, event_ids)
 
     def suspect(self, holder: str) -> tuple[Event, bytes, int] | None:
-        """Return one pending event whose attempt did not end, with its body and the number of its attempts: least tried, then oldest.
+        """Return a pending event whose attempt did not end, with its body and its number of attempts: fewest attempts first, then oldest.
 
-        On SQLite there is one process at a time, so every such event is. Elsewhere a peer may be at it.
+        On SQLite there is one process, so every attempt in the table has ended. On PostgreSQL a peer may be processing the event.
         """
         query = (
             select(e.c.payload, e.c.body, a.c.count.label("tries"))

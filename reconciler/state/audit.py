@@ -1,8 +1,8 @@
-"""The audit log: append-only, chained and signed; a row is committed before the remote write that it tells of.
+"""The audit log: append-only, chained and signed; a row is committed before the remote write that it records.
 
-Every row holds the hash of the one before it, so a changed row breaks the chain. Who can write to the database can compute all hashes
-again, so each row also has a MAC under a key that is derived from the master key: it proves the row and, through the chain, all before
-it. What neither shows is a tail that was cut off: for that the newest row is kept as an anchor in a file of its own, and in the log.
+Every row holds the hash of the row before it, so a changed row breaks the chain. An attacker who can write to the database can recompute all
+hashes, so each row also has a MAC under a key derived from the master key: it proves the row and, through the chain, all rows before
+it. Neither shows that rows were cut off at the end: for that, the newest row is kept as an anchor in a file and in the log.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from reconciler.state.values import AuditKey, AuditReport
 
 GENESIS = "0" * 64
 SEAL = "seal"
-"""Verb of the row that proves what was written before rows were signed, or under the key before."""
+"""Verb of the row that proves the rows written before rows were signed, or under the previous key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Number and hash of a row that was the newest once."""
+    """Number and hash of a row that was once the newest."""
 
     seq: int
     hash: str
@@ -50,9 +50,9 @@ class AuditStore(Database):
         self.signing_key = known[0] if known else None
 
     def seal_audit(self, entry: AuditEntry) -> bool:
-        """Append ``entry`` unless the newest row is signed with the key in force: it proves what was written before, too.
+        """Append ``entry`` unless the newest row is signed with the active key. A signed row proves the rows before it, too.
 
-        Only what an older version wrote is proved so: where an anchor was kept, rows were signed, and unsigned ones are not ours.
+        Only rows of an older version are proved like this: where an anchor exists, rows were signed, and unsigned ones are not ours.
         """
         with self._write() as connection:
             row = connection.execute(select(audit_table.c.mac).order_by(audit_table.c.seq.desc()).limit(1)).first()
@@ -64,12 +64,12 @@ class AuditStore(Database):
         return True
 
     def append_audit(self, entries: Sequence[AuditEntry]) -> None:
-        """Append rows that belong to no write."""
+        """Append rows that belong to no remote write."""
         with self._write() as connection:
             append_entries(connection, self.signing_key, entries)
 
     def audit_head(self) -> tuple[int, str]:
-        """Return (seq, hash) of the newest row: an anchor to keep elsewhere, since a cut tail shows only against one."""
+        """Return (seq, hash) of the newest row, to keep elsewhere as an anchor."""
         with self._read() as connection:
             return _head(connection)
 
@@ -82,19 +82,19 @@ class AuditStore(Database):
             return [(int(seq), decode(AuditEntry, payload)) for seq, payload in connection.execute(query)]
 
     def verify_audit(self, *, anchors: Sequence[Anchor] = ()) -> AuditReport:
-        """Walk the whole chain, and say which row was changed, from where it was written again, or after which one rows are missing.
+        """Verify the whole chain: report the first row that was changed, rewritten, unsigned or is missing.
 
-        ``anchors`` were the newest row once, and were kept elsewhere. Without a key (`use_audit_keys`) the chain alone is checked.
+        ``anchors`` are earlier newest rows that were kept elsewhere. Without a key (`use_audit_keys`) only the chain is checked.
         """
         prev, rows, signed, signing = GENESIS, 0, 0, False
-        wanted = {anchor.seq: anchor.hash for anchor in anchors}
+        expected_hash = {anchor.seq: anchor.hash for anchor in anchors}
         table = audit_table.c
         query = select(table.seq, table.prev, table.hash, table.mac, table.resource, table.payload).order_by(table.seq)
         with self._read() as connection, connection.execution_options(yield_per=1_000).execute(query) as result:
             for seq, before, digest, mac, resource, payload in result:
                 expected = rows + 1
                 whole = seq == expected and before == prev and digest == link(prev, seq, payload)
-                # The column that rows are searched by is not in the hash: it has to say what the payload says.
+                # The search column is not part of the hash: it must equal the payload.
                 if not whole or orjson.loads(payload).get("resource", "") != resource:
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="changed")
                 key = self._audit_keys.get(str(mac).partition(":")[0])
@@ -102,21 +102,21 @@ class AuditStore(Database):
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="rewritten")
                 if self._audit_keys and _out_of_turn(str(mac), payload, rows, signing=signing):
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected if signing else 1, fault="unsigned")
-                if wanted.get(seq, digest) != digest:
+                if expected_hash.get(seq, digest) != digest:
                     return AuditReport(ok=False, rows=rows, first_bad_seq=seq, fault="rewritten")
                 signed, signing = (seq if key is not None else signed), signing or bool(mac)
                 prev, rows = digest, expected
-        newest = max(wanted, default=0)
+        newest = max(expected_hash, default=0)
         if rows < newest:
             return AuditReport(ok=False, rows=rows, first_bad_seq=rows + 1, fault="truncated", expected=newest)
-        if self.signing_key is not None and signed < rows:  # whoever writes rows without the key can sign none of them
+        if self.signing_key is not None and signed < rows:  # an attacker without the key cannot sign rows
             return AuditReport(ok=False, rows=rows, first_bad_seq=signed + 1, fault="unsigned")
         return AuditReport(ok=True, rows=rows)
 
     # -- the anchor -------------------------------------------------------------------------------------------------
 
     def keep_anchor(self) -> Anchor | None:
-        """Write the newest row's number and hash, signed, into a file of their own; None where there is no key. Raises OSError."""
+        """Write number and hash of the newest row, signed, to the anchor file. Returns None without a key. Raises OSError."""
         anchor = Anchor(*self.audit_head())
         if self.signing_key is None or self._contradicts(self.kept_anchor()):
             return None
@@ -135,15 +135,15 @@ class AuditStore(Database):
         return anchor
 
     def _contradicts(self, kept: Anchor | None) -> bool:
-        """Whether the log does not reach ``kept``, or is another there: then the anchor is the only proof of that, and stays."""
+        """Whether the log ends before ``kept`` or differs there: then the anchor is the only proof of that, and stays."""
         if kept is None or not kept.seq:
             return False
         with self._read() as connection:
-            found = connection.execute(select(audit_table.c.hash).where(audit_table.c.seq == kept.seq)).scalar()
-        return found != kept.hash
+            stored = connection.execute(select(audit_table.c.hash).where(audit_table.c.seq == kept.seq)).scalar()
+        return stored != kept.hash
 
     def kept_anchor(self) -> Anchor | None:
-        """Return the anchor of the file; None where there is none. Raises ValueError when it is not one that this key signed."""
+        """Return the anchor of the file, or None. Raises ValueError when no key of this installation signed it."""
         try:
             content = orjson.loads((self._state_dir / ANCHOR).read_bytes())
         except FileNotFoundError:
@@ -156,7 +156,7 @@ class AuditStore(Database):
 
 
 def _out_of_turn(mac: str, payload: bytes, before: int, *, signing: bool) -> bool:
-    """Whether a row has no MAC after one that has, or is the first with one after rows without, and no seal."""
+    """Whether an unsigned row follows a signed one, or the first signed row after unsigned ones is no seal."""
     if signing or not mac:
         return signing and not mac
     return bool(before) and orjson.loads(payload).get("verb") != SEAL

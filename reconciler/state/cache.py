@@ -1,4 +1,4 @@
-"""Parsed files by blob id: disposable, so it may be fast instead of durable. A damaged cache is thrown away."""
+"""A cache of parsed files by blob id. It is disposable, so it is fast instead of durable; a damaged cache is deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.state.files import discard
 
 LOG_BYTES = 64 << 20
 MAX_BYTES = 512 << 20
-"""A cache that has grown beyond this is begun anew: it holds every blob that was ever read."""
+"""A larger cache is deleted: it holds every blob that was ever read."""
 
 
 class BlobCache:
@@ -53,25 +53,25 @@ class BlobCache:
         return connection
 
     def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
-        """Return what is known of ``blobs``."""
-        wanted = list(blobs)
+        """Return the cached payloads of ``blobs``."""
+        ids = list(blobs)
         try:
-            if len(wanted) > 2_000:
-                chosen = set(wanted)
+            if len(ids) > 2_000:
+                chosen = set(ids)
                 return {
                     key: payload for key, payload in self._connection.execute("SELECT id, payload FROM blob") if key in chosen
                 }
-            found: dict[str, bytes] = {}
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
+            payloads: dict[str, bytes] = {}
+            for start in range(0, len(ids), 500):
+                part = ids[start : start + 500]
                 marks = ",".join("?" * len(part))
-                found.update(self._connection.execute(f"SELECT id, payload FROM blob WHERE id IN ({marks})", part))  # noqa: S608 - question marks only
-            return found
+                payloads.update(self._connection.execute(f"SELECT id, payload FROM blob WHERE id IN ({marks})", part))  # noqa: S608 - question marks only
+            return payloads
         except sqlite3.DatabaseError:
             return {}
 
     def put_many(self, rows: Mapping[str, bytes]) -> None:
-        """Remember ``rows``; a cache that cannot be written is no error."""
+        """Store ``rows``. A cache that cannot be written is not an error."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT OR REPLACE INTO blob VALUES (?, ?)", list(rows.items()))

@@ -1,7 +1,7 @@
-"""A clock that was ahead and is set back: what the state holds of a time that has not come yet is pulled back with it.
+"""Clock shifts: when the clock is set back, times in the state that lie in the future are set back with it.
 
-Without this a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours. And one
-that is set forward: what has a certain time to end in, as a run or a group that waits, keeps all of it.
+Otherwise a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours. When the clock
+is set forward, whatever has a timeout, such as a run or an incomplete set of events, keeps the time that was left.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from reconciler.state.database import Database, upsert
 from reconciler.state.objects import UNSETTLED
 
 BACK_S = 5.0
-"""Less than this is what clocks are slewed and rounded by."""
+"""Smaller shifts are slewing and rounding."""
 FORWARD_S = 60.0
-"""Less than this no timeout is about."""
+"""No timeout is shorter than this."""
 NOTE_EVERY_S = 10.0
 _SEEN = "clock.seen"
 Payload = dict[str, Any]
@@ -37,14 +37,14 @@ class ClockShiftStore(Database):
 
     @staticmethod
     def _steady() -> float:
-        """Return seconds on a clock that nobody sets and that goes on while the machine sleeps."""
+        """CLOCK_BOOTTIME: cannot be set, and keeps counting during suspend."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def look_at_clock(self, now: float) -> float:
-        """Note what the clock shows; returns by how much it was set back since it was noted last (by whatever process), else 0.
+        """Record the time. Returns the seconds by which the clock was set back since any process recorded it last, else 0.
 
-        Then every time in the state that is still to come was pulled back as far; of several processes, by one only. Where it was set
-        forward while this process looked on, what is under way was given as much more time.
+        When it was set back, one process sets back every future time in the state by as much. When it was set forward while this process ran,
+        running work gets as much more time.
         """
         if self._noted <= now < self._noted + NOTE_EVERY_S and now > self._highest - BACK_S:
             self._highest = max(self._highest, now)
@@ -55,7 +55,7 @@ class ClockShiftStore(Database):
             ahead_s = now - self._noted - (self._steady() - self._steady_noted) if self._noted else 0.0
             if back_s > BACK_S:
                 _pull_back(connection, now, back_s)
-            elif ahead_s > FORWARD_S and -back_s >= ahead_s:  # if not, another process has noted the time since
+            elif ahead_s > FORWARD_S and -back_s >= ahead_s:  # if not, another process has recorded the time since
                 _give_time(connection, now, ahead_s)
             upsert(connection, tables.meta, [{"key": _SEEN, "value": repr(now)}])
         self._noted = self._highest = now
@@ -104,7 +104,7 @@ def _give_time(connection: SqlConnection, now: float, ahead_s: float) -> None:
 
 
 def _rewrite(connection: SqlConnection, table: Table, change: Callable[[Payload], None], where: Any = None) -> None:
-    """Change the stored payloads of a table that ``change`` changes."""
+    """Apply ``change`` to the stored payloads of a table."""
     keys = list(table.primary_key.columns)
     query = select(*keys, table.c.payload)
     for *key, payload in connection.execute(query if where is None else query.where(where)).all():
@@ -124,7 +124,7 @@ def _fields(new: Callable[[Any], float], *names: str) -> Callable[[Payload], Non
 
 
 def _of_execution(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Callable[[Payload], None]:
-    """The intent stays as it was: together with its offset it is a time by the provider's clock."""
+    """The time of the intent stays: together with its offset it is a time by the provider's clock."""
     later, began = _fields(sooner, "next_at"), _fields(past, "started_at", "cancel_at")
 
     def change(value: Payload) -> None:
@@ -158,10 +158,10 @@ def _of_budget(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> 
 
 
 def _of_cursor(value: Any, sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Any:
-    """Cursors are times up to which something was looked at, and when something is due next."""
+    """A cursor holds the time up to which something was read, or the time at which something is due."""
     if isinstance(value, float):
         return past(value)
     if isinstance(value, dict):
         rules = {"after": past, "at": past, "next_at": sooner}
-        return {key: rules[key](one) if key in rules and isinstance(one, int | float) else one for key, one in value.items()}
+        return {key: rules[key](item) if key in rules and isinstance(item, int | float) else item for key, item in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""Connections and transactions: one place that knows SQLite from PostgreSQL."""
+"""Connections and transactions: the only module that distinguishes SQLite from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ BUSY_MS = 30_000
 RESERVE_BYTES = 16 << 20
 CHUNK = 500
 LOG_BYTES = 64 << 20
-"""To this the write-ahead log is cut when it begins anew: else it stays as large as it ever was."""
+"""Size to which SQLite truncates the write-ahead log when it restarts; otherwise the file keeps its largest size."""
 
 
 def make_engine(url: str) -> Engine:
-    """Return an engine with the settings that durability rests on: WAL, FULL, a patient lock; keep-alives on PostgreSQL."""
+    """Return an engine with the settings that durability needs: WAL, synchronous=FULL and a long busy timeout; keep-alives on PostgreSQL."""
     if url.startswith("sqlite"):
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
 
         @event.listens_for(engine, "connect")
         def _connected(connection: sqlite3.Connection, _record: Any) -> None:
-            connection.isolation_level = None  # transactions are begun by us, with IMMEDIATE
+            connection.isolation_level = None  # `_begun` begins transactions, with IMMEDIATE
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             _write_ahead(connection)
             for pragma in (
@@ -48,7 +48,7 @@ def make_engine(url: str) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begun(connection: SqlConnection) -> None:
-            # A read that turns into a write in WAL mode fails at once and ignores busy_timeout: every writer says so first.
+            # A read transaction that turns into a write fails at once in WAL mode and ignores busy_timeout: a writer begins as one.
             connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
 
         return engine
@@ -59,14 +59,14 @@ def make_engine(url: str) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": 12_000,
         "connect_timeout": 10,
-        # The last: a process that stands still within a transaction must not keep the others from what it has locked.
+        # The last: a process that is stopped inside a transaction must release its locks.
         "options": "-c statement_timeout=30000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=10000",
     }
     return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to WAL. Whoever opens a new database at the same moment makes this fail at once: ``busy_timeout`` is not asked."""
+    """Switch to WAL. It fails at once, whatever the ``busy_timeout``, when another process opens a new database at the same moment."""
     deadline = time.monotonic() + BUSY_MS / 1000
     while True:
         try:
@@ -161,57 +161,59 @@ def locked(connection: SqlConnection, query: Query, *, skip_locked: bool = False
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Cut ``items`` so that no statement has too many parameters."""
+    """Split ``items`` so that no statement has too many parameters."""
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
 
 
 def newest(connection: SqlConnection, query: Select[Any], table: Table, states: Iterable[str], limit: int) -> list[Any]:
-    """Return the ``limit`` newest rows of ``query`` in any of ``states``: by ``created_at`` and ``id``, which it has to select.
+    """Return the ``limit`` newest rows of ``query`` in any of ``states``, by ``created_at`` and ``id``, which it must select.
 
-    One look for each state, since only within one of them an index has the rows in this order.
+    One query for each state, since an index has the rows in this order only within one state.
     """
-    found: list[Any] = []
+    rows: list[Any] = []
     for state in states:
         part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
-        found += connection.execute(part).all()
-    return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+        rows += connection.execute(part).all()
+    return sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
 
 
 def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool], limit: int) -> int:
-    """Delete up to ``limit`` rows of ``table``; returns how many. What is dropped at once is what everybody else waits for."""
+    """Delete up to ``limit`` rows of ``table`` and return how many. Other writers wait for the transaction, so it is bounded."""
     columns = list(table.primary_key.columns)
-    found = connection.execute(select(*columns).where(where).limit(limit)).all()
-    if found:
-        one = delete(table).where(*(column == bindparam(f"key_{number}") for number, column in enumerate(columns)))
-        connection.execute(one, [{f"key_{number}": value for number, value in enumerate(row)} for row in found])
-    return len(found)
+    keys = connection.execute(select(*columns).where(where).limit(limit)).all()
+    if keys:
+        statement = delete(table).where(*(column == bindparam(f"key_{number}") for number, column in enumerate(columns)))
+        connection.execute(statement, [{f"key_{number}": value for number, value in enumerate(row)} for row in keys])
+    return len(keys)
 
 
 def database_error(error: Exception) -> StateError | None:
-    """Return the typed error of what a database raised; None where ``error`` is something else."""
+    """Return the typed form of an error that the database raised; None for any other error."""
     return state_error(error) if isinstance(error, DBAPIError | sqlite3.Error) else None
 
 
 def state_error(error: DBAPIError | sqlite3.Error) -> StateError:
-    """Return the typed error of a database's; never with a statement's parameters."""
+    """Return the typed form of a database error, never with the parameters of a statement."""
     orig = error.orig if isinstance(error, DBAPIError) else error
     text = str(orig).lower()
     if "disk is full" in text or "no space left" in text or "database or disk is full" in text or "could not extend file" in text:
         return _full()
     if "locked" in text or "busy" in text:
         return StateError(
-            "another process holds the database", code="RC7004", hint="It is tried again; find who has it open with fuser(1)."
+            "another process holds the database",
+            code="RC7004",
+            hint="It is retried; find the process that has it open with fuser(1).",
         )
     if "malformed" in text or "not a database" in text:
         return StateError(
             f"the database is damaged: {_first_line(orig)}",
             code="RC7009",
-            hint="Stop the program, then `reconciler doctor` names the file and the way out.",
+            hint="Stop the program, then run `reconciler doctor`: it names the file and the next step.",
         )
     if "disk i/o error" in text:
         return StateError(
-            "the disk of the state reports an error", code="RC7072", hint="Check the disk and the file system, then start again."
+            "the disk of the state reported an error", code="RC7072", hint="Check the disk and the file system, then start again."
         )
     if "readonly" in text or "read-only" in text or "unable to open" in text:
         return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
@@ -219,25 +221,25 @@ def state_error(error: DBAPIError | sqlite3.Error) -> StateError:
         return StateError(
             f"the database does not answer: {type(orig).__name__}",
             code="RC7007",
-            hint="It is tried again; check that it runs.",
+            hint="It is retried; check that it runs.",
         )
     return StateError(f"the database refused: {type(orig).__name__}: {_first_line(orig)}", code="RC7001")
 
 
 def _first_line(error: BaseException | None) -> str:
-    """The message alone: PostgreSQL shows the row that failed in the lines after it."""
+    """Return the message alone: PostgreSQL shows the failed row in the lines after it."""
     return str(error).split("\n", 1)[0][:200]
 
 
 def _full() -> StorageFull:
     return StorageFull(
-        "the disk of the state is full; nothing remote is written until there is room",
-        hint="Make room; work goes on by itself.",
+        "the disk of the state is full; no remote write is made until there is room",
+        hint="Free disk space; work continues by itself.",
     )
 
 
 def keep_reserve(folder: Path) -> bool:
-    """Keep 16 MiB aside, so that what was begun can be recorded on a full disk (see `drop_reserve`); False if there is no room."""
+    """Reserve 16 MiB, so that the outcome of a running write can be recorded on a full disk. Returns False if there is no room."""
     path = folder / "reserve"
     try:
         if path.exists() and path.stat().st_size == RESERVE_BYTES:
@@ -251,12 +253,12 @@ def keep_reserve(folder: Path) -> bool:
         finally:
             os.close(descriptor)
     except OSError as error:
-        return error.errno not in {errno.ENOSPC, errno.EDQUOT}  # where it cannot be kept for another reason, work goes on without
+        return error.errno not in {errno.ENOSPC, errno.EDQUOT}  # any other reason: continue without a reserve
     return True
 
 
 def drop_reserve(folder: Path) -> bool:
-    """Give the reserve back to the disk; True if there was any."""
+    """Free the reserve. Returns False if there was none."""
     path = folder / "reserve"
     try:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Executions: what runs, when it is looked at next, what it hands on. Writes are guarded by a version."""
+"""Executions: their state, their next poll, their outputs. A version number guards every write."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ExecutionStore(Database):
     def executions(
         self, *, stage: str = "", states: Sequence[str] = (), before: tuple[float, str] | None = None, limit: int = 100
     ) -> list[Execution]:
-        """Return executions, newest first; ``before`` is when the one to continue from was made, and its id."""
+        """Return executions, newest first. ``before``: (created_at, id) of the last execution of the previous page."""
         query = select(x.c.created_at, x.c.id, x.c.payload)
         if stage:
             query = query.where(x.c.stage == stage)
@@ -47,13 +47,13 @@ class ExecutionStore(Database):
             return [decode(Execution, row.payload) for row in rows]
 
     def executions_of_item(self, item_id: str) -> list[Execution]:
-        """Return the tries of an item, oldest first."""
+        """Return the executions of an item, oldest first."""
         with self._read() as connection:
             query = select(x.c.payload).where(x.c.item_id == item_id).order_by(x.c.created_at)
             return [decode(Execution, payload) for payload in connection.execute(query).scalars()]
 
     def due_executions(self, now: float, limit: int) -> list[tuple[str, int]]:
-        """Return (id, version) of the executions that are to be looked at, most overdue first; of ended ones only if somebody asked."""
+        """Return (id, version) of the executions that are due, most overdue first. A finished one is due only when `hint_again` says so."""
         ended = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0) & (x.c.next_at <= now)
         query = (
             select(x.c.id, x.c.version)
@@ -65,24 +65,24 @@ class ExecutionStore(Database):
             return [(str(row.id), int(row.version)) for row in connection.execute(query)]
 
     def next_due(self) -> float:
-        """Return when the next execution is to be looked at (epoch seconds); 0 if none is under way."""
+        """Return when the next execution is due (epoch seconds); 0 if none is active."""
         with self._read() as connection:
             again = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0)
-            found = [
+            times = [
                 connection.execute(select(func.min(x.c.next_at)).where(where)).scalar()
                 for where in (*(x.c.state == state for state in OPEN), again)
             ]
-            return min((float(at) for at in found if at is not None), default=0.0)
+            return min((float(at) for at in times if at is not None), default=0.0)
 
     def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
-        """Store what an execution is now; raises `FenceLost` when another process wrote it meanwhile."""
+        """Store an execution and return it with its new version. Raises `FenceLost` when another process has written it since."""
         with self._write() as connection:
             changed = save_version(connection, execution)
             insert_reports(connection, reports)
         return changed
 
     def ask_cancel(self, execution_id: str, by: str, at: float, *, audit: AuditEntry) -> bool:
-        """Note that an execution is to be ended; False if it has ended, or was asked before."""
+        """Request the cancellation of an execution. Returns False if it has finished, or if that was requested before."""
         with self._write() as connection:
             query = select(x.c.payload).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
             payload = connection.execute(locked(connection, query)).scalar()
@@ -96,7 +96,7 @@ class ExecutionStore(Database):
         return True
 
     def hint(self, integration: str, external_id: str, now: float) -> int:
-        """Look at the executions of this run at once: an event said something of it. Returns how many there are."""
+        """Make the executions of this run due now, since an event reported on it. Returns how many there are."""
         with self._write() as connection:
             matched = connection.execute(
                 update(x)
@@ -111,44 +111,45 @@ class ExecutionStore(Database):
         return int(matched.rowcount)
 
     def hint_again(self, integration: str, external_id: str, attempt: int, now: float) -> int:
-        """Look once more at executions that ended with an earlier attempt of this run; returns how many there are."""
-        found = 0
+        """Make finished executions due once more, when the run has a later attempt than they know. Returns how many."""
+        count = 0
         with self._write() as connection:
             query = select(x.c.id, x.c.payload).where(
                 x.c.integration == integration, x.c.external_id == external_id, x.c.state == ExecutionState.FINISHED.value
             )
             for execution_id, payload in connection.execute(locked(connection, query)).all():
-                one: Execution = decode(Execution, payload)
-                known = one.later.attempt if one.later is not None else one.run.attempt if one.run is not None else attempt
+                execution = decode(Execution, payload)
+                run = execution.later or execution.run
+                known = run.attempt if run is not None else attempt
                 if known < attempt:
-                    found += 1
-                    asked = encode(dataclasses.replace(one, next_at=now))
-                    connection.execute(update(x).where(x.c.id == execution_id).values(next_at=now, payload=asked))
-        return found
+                    count += 1
+                    due = encode(dataclasses.replace(execution, next_at=now))
+                    connection.execute(update(x).where(x.c.id == execution_id).values(next_at=now, payload=due))
+        return count
 
     def wake(self, execution_id: str, now: float) -> None:
-        """Look at an execution at once."""
+        """Make an execution due now."""
         with self._write() as connection:
             connection.execute(update(x).where(x.c.id == execution_id, x.c.next_at > now).values(next_at=now))
 
     def last_inputs(self, stage: ResourceId, results: Sequence[str]) -> Mapping[str, Any] | None:
-        """Return the inputs of the newest finished execution with one of ``results``; None if there is none."""
+        """Return the inputs of the newest finished execution with one of ``results``, or None."""
         with self._read() as connection:
             ended: list[Any] = []
-            for result in results:  # one by one: of each the newest stands at the end of its part of the index
+            for result in results:  # one by one: the newest of each result is the last entry of its part of the index
                 query = select(x.c.finished_at, x.c.item_id).where(x.c.stage == stage.path, x.c.result == result)
                 ended += connection.execute(query.order_by(x.c.finished_at.desc()).limit(1)).all()
             if not ended:
                 return None
             item_id = max(ended, key=lambda row: float(row.finished_at)).item_id
-            found = connection.execute(select(i.c.payload).where(i.c.id == item_id)).scalar()
-            return decode(Item, found).inputs if found is not None else {}
+            payload = connection.execute(select(i.c.payload).where(i.c.id == item_id)).scalar()
+            return decode(Item, payload).inputs if payload is not None else {}
 
     def finished_before(self, stage: ResourceId, before: float, item_id: str) -> Execution | None:
-        """Return the newest execution of ``stage`` that ended before ``before`` (epoch seconds), but none of ``item_id``."""
+        """Return the newest execution of ``stage`` that finished before ``before`` (epoch seconds), except those of ``item_id``."""
         with self._read() as connection:
             ended: list[Any] = []
-            for result in Result:  # one by one, as in `last_inputs`: no index has the ends of all of them in their order
+            for result in Result:  # one by one, as in `last_inputs`: no index orders all results by their end
                 query = select(x.c.finished_at, x.c.payload).where(
                     x.c.stage == stage.path, x.c.result == result.value, x.c.finished_at < before, x.c.item_id != item_id
                 )
@@ -158,17 +159,17 @@ class ExecutionStore(Database):
 
     def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
         """Return the newest execution of each stage (by path)."""
-        found: dict[str, Execution] = {}
+        newest_of: dict[str, Execution] = {}
         with self._read() as connection:
             for stage in stages:
                 query = select(x.c.payload).where(x.c.stage == stage).order_by(x.c.created_at.desc()).limit(1)
                 payload = connection.execute(query).scalar()
                 if payload is not None:
-                    found[stage] = decode(Execution, payload)
-        return found
+                    newest_of[stage] = decode(Execution, payload)
+        return newest_of
 
     def put_outputs(self, execution_id: str, values: Mapping[str, Any]) -> bool:
-        """Merge values that a job pushed; False if the execution has ended."""
+        """Merge outputs that a job pushed. Returns False if the execution has finished."""
         with self._write() as connection:
             query = select(x.c.id).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
             if connection.execute(locked(connection, query)).first() is None:
@@ -177,14 +178,14 @@ class ExecutionStore(Database):
         return True
 
     def outputs(self, execution_id: str) -> dict[str, Any]:
-        """Return what an execution hands on."""
+        """Return the outputs of an execution."""
         with self._read() as connection:
             rows = connection.execute(select(o.c.name, o.c.value).where(o.c.execution_id == execution_id).order_by(o.c.name))
             return {name: orjson.loads(value) for name, value in rows}
 
 
 def execution_row(execution: Execution) -> dict[str, Any]:
-    """Return an execution as its table has it."""
+    """Return the row of an execution."""
     return {
         "id": execution.id,
         "item_id": execution.item_id,

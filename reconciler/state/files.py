@@ -1,4 +1,4 @@
-"""The files of the state folder: who may write them, whether they are whole, and what to do with those that can be made again."""
+"""The files of the state folder: their permissions, their integrity, and how disposable ones are removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER = b"SQLite format 3\x00"
 _PARTS = ("", "-wal", "-shm")
 ANCHOR = "audit.anchor"
 PRIVATE = ("state.db", "engine.db", "cache.db", "lock", "reserve", ANCHOR)
-"""Files that nobody but their owner may read. `master.key` is refused, not repaired: others may have read it by now."""
+"""Files that only their owner may read. The mode of `master.key` is refused, not repaired: others may have read it already."""
 _WRITABLE_BY_OTHERS = 0o022
 
 
@@ -39,12 +39,12 @@ def make_database(file: Path) -> None:
 
 def traces_of(file: Path, key_file: Path | None) -> list[Path]:
     """Return the files that are there only where a state was: ``key_file`` counts where it is given."""
-    beside = [file.parent / name for name in (ANCHOR, "snapshot.json")]
-    return [path for path in ([key_file] if key_file is not None else []) + beside if path.exists()]
+    siblings = [file.parent / name for name in (ANCHOR, "snapshot.json")]
+    return [path for path in ([key_file] if key_file is not None else []) + siblings if path.exists()]
 
 
 def fault_of(file: Path) -> str:
-    """Return why ``file`` is no whole database; empty when it is one, is empty, or cannot be looked at now. Raises OSError."""
+    """Return why ``file`` is a damaged database; empty when it is intact, is empty, or cannot be checked now. Raises OSError."""
     with file.open("rb") as opened:
         header = opened.read(16)
     if header and header != _HEADER:
@@ -53,13 +53,13 @@ def fault_of(file: Path) -> str:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
             result = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        # Another process writes, or the log beside it cannot be opened: what is wrong is found when it is opened.
+        # Another process writes, or the log cannot be opened: opening the database reports what is wrong.
         return "" if "locked" in str(error) or "unable to open" in str(error) else str(error)
     return "" if result == "ok" else result
 
 
 def discard(path: Path) -> None:
-    """Remove a file that can be made again; a folder in its place is moved aside, since somebody may need what is in it."""
+    """Remove a disposable file. A folder in its place is moved aside, since its content may be needed."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             path.rename(path.with_name(f"{path.name}.other-{secrets.token_hex(4)}"))
@@ -68,13 +68,13 @@ def discard(path: Path) -> None:
 
 
 def discard_database(file: Path) -> None:
-    """Remove a database that can be made again, with what lies beside it."""
+    """Remove a disposable database with its log and index files."""
     for suffix in _PARTS:
         discard(file.with_name(file.name + suffix))
 
 
 def whole_or_gone(file: Path) -> str:
-    """Remove ``file``, a database that can be made again, unless it is whole; returns what was wrong. Raises `StateError`."""
+    """Remove the disposable database ``file`` if it is damaged; returns what was wrong. Raises `StateError`."""
     try:
         info = file.stat()
         reason = fault_of(file) if stat.S_ISREG(info.st_mode) else "it is not a file"
@@ -95,9 +95,9 @@ def whole_or_gone(file: Path) -> str:
 
 
 def secure(folder: Path) -> list[str]:
-    """Take from others the right to write the state folder, and to read its private files; returns what was repaired.
+    """Make the state folder writable, and its private files readable, for its owner only. Returns the repairs.
 
-    Raises `StateError` where that is not possible: who can write there can replace the state.
+    Raises `StateError` where that is not possible: a user who can write there can replace the state.
     """
     repaired = []
     try:
@@ -140,7 +140,7 @@ def _narrow_folder(folder: Path, info: os.stat_result) -> None:
 
 
 def too_open(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the private files that others may read or write, with their modes."""
+    """Yield private files that other users may read or write, with their modes."""
     for name in PRIVATE:
         for suffix in _PARTS:
             path = folder / (name + suffix)

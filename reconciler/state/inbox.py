@@ -1,4 +1,4 @@
-"""The inbox: events as they came in, and what became of each. A row is committed before its sender is answered."""
+"""The inbox: received events and the state of each. A row is committed before the sender gets its answer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from reconciler.state import tables
 from reconciler.state.database import CHUNK, Database, chunks, drop_some, upsert
 
 PENDING_BYTES = 32 << 20
-"""Of events that are looked at together; read into memory they are several times as large."""
+"""Bytes of event bodies in one batch; in memory they take several times as much."""
 NOTHING = "nothing"
 LOOKED_AT = 20_000
-"""Events that are looked at together for those that led to nothing."""
+"""Events that one query for events without effect examines."""
 _REPAIRABLE = ("filtered", "error", "suspended", "removed")
-"""Reasons for which nothing came of an event, and something may after a commit. Never `stale` or `duplicate`: these protect."""
+"""Reasons of events without effect that a commit can change. Never `stale` or `duplicate`: these are replay protection."""
 _count = itertools.count()
 _COLUMNS = tuple(column.name for column in tables.event.columns)
 _OR_IGNORE = str(insert(tables.event).prefix_with("OR IGNORE").compile(dialect=sqlite.dialect()))
 _DO_NOTHING = postgresql.insert(tables.event).on_conflict_do_nothing()
-"""Two forms of one statement. SQLite's is text: a delivery is answered after it, and SQLAlchemy would take half the time."""
+"""Two forms of one statement. The one for SQLite is text, since compiling it would take half the time before a delivery is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +43,25 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of an `Arrival`: new, or the id of the row that was there already; ``same`` tells whether with the same body."""
+    """The result of storing an `Arrival`. ``event_id`` is the new row, or the existing one; ``same``: the existing one has the same body."""
 
     new: bool
     event_id: str
     same: bool = True
     again: bool = False
-    """It was sent again after it had led to nothing, and is looked at anew."""
+    """It was redelivered after it had no effect, and is processed again."""
 
 
 class InboxStore(Database):
     """Events, rejections and cursors."""
 
     def add_events(self, arrivals: Sequence[Arrival]) -> list[Stored]:
-        """Store a batch in one commit; an event that is there already is left as it is (the first one counts)."""
+        """Store a batch in one commit. An event that exists already is not changed: the first one counts."""
         with self._write() as connection:
             return insert_events(connection, arrivals)
 
     def replay_event(self, event_id: str) -> bool:
-        """Let a stored event be looked at anew; False if it waits already, or is gone."""
+        """Process a stored event again. Returns False if it is pending already, or deleted."""
         e = tables.event
         with self._write() as connection:
             known = select(e.c.payload).where(e.c.id == event_id, e.c.state != EventState.PENDING.value)
@@ -71,7 +71,7 @@ class InboxStore(Database):
         return payload is not None
 
     def pending_events(self, limit: int, max_bytes: int = PENDING_BYTES) -> list[tuple[Event, bytes]]:
-        """Return the oldest events that were not tried yet, with their bodies: one, and more up to ``max_bytes`` together."""
+        """Return the oldest events without an attempt, with their bodies: at least one, and more up to ``max_bytes`` in total."""
         e, a = tables.event, tables.attempt
         tried = select(a.c.event_id).where(a.c.event_id == e.c.id).exists()
         pending = select(e.c.id, func.length(e.c.body)).where(e.c.state == EventState.PENDING.value, ~tried)
@@ -79,21 +79,21 @@ class InboxStore(Database):
         with self._read() as connection:
             rows = connection.execute(sizes).all()
             total = itertools.accumulate(int(size) for _, size in rows)
-            wanted = [
+            ids = [
                 str(row[0]) for number, (row, held) in enumerate(zip(rows, total, strict=True)) if not number or held <= max_bytes
             ]
-            query = select(e.c.payload, e.c.body).where(e.c.id.in_(wanted)).order_by(e.c.id)
+            query = select(e.c.payload, e.c.body).where(e.c.id.in_(ids)).order_by(e.c.id)
             return [(decode(Event, row.payload), bytes(row.body)) for row in connection.execute(query)]
 
     def pending_count(self) -> int:
-        """Return how many events nobody has looked at yet."""
+        """Return the number of pending events."""
         e = tables.event
         with self._read() as connection:
             query = select(func.count()).select_from(e).where(e.c.state == EventState.PENDING.value)
             return int(connection.execute(query).scalar_one())
 
     def event_counts(self, states: Sequence[EventState]) -> dict[EventState, int]:
-        """Return how many events are in each of ``states`` (those with an index of their own)."""
+        """Return the number of events in each of ``states``."""
         e = tables.event
         with self._read() as connection:
             return {
@@ -102,12 +102,12 @@ class InboxStore(Database):
             }
 
     def same_before(self, events: Sequence[Event]) -> dict[str, str]:
-        """Return, for each of ``events`` that says what an earlier one of its source said already, the id of that one."""
+        """Return, for each of ``events`` whose identity an earlier event of its source has, the id of that event."""
         e = tables.event
         by_source: dict[str, list[str]] = {}
-        for one in events:
-            if one.identity:
-                by_source.setdefault(one.source.path, []).append(one.identity)
+        for event in events:
+            if event.identity:
+                by_source.setdefault(event.source.path, []).append(event.identity)
         first: dict[tuple[str, str], str] = {}
         with self._read() as connection:
             for source, identities in by_source.items():
@@ -119,17 +119,17 @@ class InboxStore(Database):
                     )
                     first |= {(source, identity): str(event_id) for identity, event_id in connection.execute(query)}
         return {
-            one.id: earliest
-            for one in events
-            if one.identity and (earliest := first.get((one.source.path, one.identity), one.id)) < one.id
+            event.id: earliest
+            for event in events
+            if event.identity and (earliest := first.get((event.source.path, event.identity), event.id)) < event.id
         }
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def events_end(self, *, source: str = "", before: str = "", look_at: int = LOOKED_AT) -> str:
-        """Return an id such that only about ``look_at`` events lie from it to ``before``; empty where no more than that are left.
+        """Return an id such that only about ``look_at`` events lie between it and ``before``; empty when no more than that are left.
 
-        What led to nothing has no index: it is looked for in parts, so that nobody else waits for the whole history.
+        Events without effect have no index: they are searched in parts, so that no caller blocks the store for the whole history.
         """
         e = tables.event
         query = select(e.c.id).order_by(e.c.id.desc()).offset(look_at).limit(1)
@@ -138,12 +138,12 @@ class InboxStore(Database):
         if before:
             query = query.where(e.c.id < before)
         with self._read() as connection:
-            return max(str(connection.execute(query.where(e.c.state == one.value)).scalar() or "") for one in EventState)
+            return max(str(connection.execute(query.where(e.c.state == state.value)).scalar() or "") for state in EventState)
 
     def events(
         self, *, source: str = "", before: str = "", since: str = "", limit: int = 100, states: Sequence[str] = ()
     ) -> list[Event]:
-        """Return events, newest first; ``before`` is the id to continue from. The state `NOTHING` stands for what led to nothing."""
+        """Return events, newest first. ``before``: the id to continue from. The state `NOTHING` selects events without effect."""
         e = tables.event
         query = select(e.c.id, e.c.payload).order_by(e.c.id.desc()).limit(limit)
         if source:
@@ -152,24 +152,24 @@ class InboxStore(Database):
             query = query.where(e.c.id < before)
         if since:
             query = query.where(e.c.id >= since)
-        within = list(states) or [one.value for one in EventState]
+        within = list(states) or [state.value for state in EventState]
         if NOTHING in states:
             i, d = tables.item, tables.joined
-            # Two conditions, not one with an "or": PostgreSQL would read every item there is for that.
+            # Two conditions instead of one "or": PostgreSQL would read every item for that.
             query = query.where(
                 ~select(i.c.id).where(i.c.event_id == e.c.id).exists(),
                 ~select(d.c.event_id).where(d.c.event_id == e.c.id).exists(),
             )
-            within = [one.value for one in EventState if one is not EventState.PENDING]
-        found: list[Any] = []
+            within = [state.value for state in EventState if state is not EventState.PENDING]
+        rows: list[Any] = []
         with self._read() as connection:
-            # State by state: only within one of them an index has the events of a source in their order.
+            # One query for each state: an index has the events of a source in order only within one state.
             for state in within:
-                found += connection.execute(query.where(e.c.state == state)).all()
-        return [decode(Event, row.payload) for row in sorted(found, key=lambda row: str(row.id), reverse=True)[:limit]]
+                rows += connection.execute(query.where(e.c.state == state)).all()
+        return [decode(Event, row.payload) for row in sorted(rows, key=lambda row: str(row.id), reverse=True)[:limit]]
 
     def event(self, event_id: str) -> tuple[Event, bytes] | None:
-        """Return one event with its body, by id or by the sender's delivery id."""
+        """Return an event with its body, by id or by the sender's delivery id."""
         e = tables.event
         columns = select(e.c.payload, e.c.body)
         with self._read() as connection:
@@ -179,28 +179,28 @@ class InboxStore(Database):
         return (decode(Event, row.payload), bytes(row.body)) if row is not None else None
 
     def rejections(self, event_ids: Sequence[str]) -> list[RejectedBy]:
-        """Return who did not get these events, and why."""
+        """Return the targets that did not get these events, with the reasons."""
         r = tables.rejection
-        found: list[RejectedBy] = []
+        rejections: list[RejectedBy] = []
         with self._read() as connection:
             for part in chunks(list(event_ids)):
                 rows = connection.execute(select(r).where(r.c.event_id.in_(part)).order_by(r.c.event_id, r.c.target))
-                found += [RejectedBy(x.event_id, ResourceId.from_path(x.target), x.reason, x.message, x.at) for x in rows]
-        return found
+                rejections += [RejectedBy(x.event_id, ResourceId.from_path(x.target), x.reason, x.message, x.at) for x in rows]
+        return rejections
 
     def known_deliveries(self, source: ResourceId, ids: Sequence[str]) -> set[str]:
-        """Return which of the sender's ids, or identities, of ``source`` are in the inbox."""
+        """Return which of these delivery ids or identities of ``source`` are in the inbox."""
         e = tables.event
-        found: set[str] = set()
+        known: set[str] = set()
         with self._read() as connection:
             for part in chunks(list(ids)):
                 for column in (e.c.delivery_id, e.c.identity):
                     query = select(column).where(e.c.source == source.path, column.in_(part), column != "")
-                    found |= set(connection.execute(query).scalars())
-        return found
+                    known |= set(connection.execute(query).scalars())
+        return known
 
     def last_arrivals(self) -> dict[ResourceId, float]:
-        """Return when each source was last heard of (epoch seconds), by its own deliveries."""
+        """Return when the last delivery of each source arrived (epoch seconds)."""
         c = tables.cursor
         with self._read() as connection:
             rows = connection.execute(select(c.c.name, c.c.value).where(c.c.name.startswith("heard/", autoescape=True))).all()
@@ -209,29 +209,29 @@ class InboxStore(Database):
     # -- cursors ----------------------------------------------------------------------------------------------------
 
     def get_cursor(self, name: str) -> Any:
-        """Return a small JSON value that a sweep or schedule keeps; None if there is none."""
+        """Return the JSON value that a recovery or a schedule stored under ``name``, or None."""
         with self._read() as connection:
             row = connection.execute(select(tables.cursor.c.value).where(tables.cursor.c.name == name)).first()
         return json.loads(row[0]) if row is not None else None
 
     def cursors(self, prefix: str) -> dict[str, Any]:
-        """Return every such value whose name begins with ``prefix``."""
+        """Return every cursor whose name begins with ``prefix``."""
         c = tables.cursor
         with self._read() as connection:
             rows = connection.execute(select(c.c.name, c.c.value).where(c.c.name.startswith(prefix, autoescape=True)))
             return {name: json.loads(value) for name, value in rows}
 
     def set_cursors(self, values: Mapping[str, Any]) -> None:
-        """Store small JSON values."""
+        """Store cursors: small JSON values by name."""
         with self._write() as connection:
             upsert(connection, tables.cursor, [{"name": key, "value": json.dumps(value)} for key, value in values.items()])
 
     # -- retention --------------------------------------------------------------------------------------------------
 
     def prune_events(self, before: float, limit: int = CHUNK, max_bytes: int = PENDING_BYTES) -> int:
-        """Drop up to ``limit`` events received before ``before`` (epoch seconds), never one that is pending; then what they left.
+        """Delete up to ``limit`` events received before ``before`` (epoch seconds), never pending ones; then rejections and groups.
 
-        Returns how many rows; call it again until it returns 0. ``max_bytes``: of bodies, together.
+        Returns the number of rows; call it until it returns 0. ``max_bytes`` bounds the bodies deleted in one transaction.
         """
         r, j, d = tables.rejection, tables.joining, tables.joined
         with self._write() as connection:
@@ -245,12 +245,12 @@ class InboxStore(Database):
 
 
 def first_id(at: float) -> str:
-    """Return what every id made at ``at`` or later is not less than: milliseconds as 12 hex digits."""
+    """Return the lower bound of every id made at ``at`` or later: milliseconds as 12 hex digits."""
     return f"{max(0, int(at * 1000)):012x}"
 
 
 def new_event_id(at: float) -> str:
-    """Return an id that sorts by arrival (within one process also below a millisecond) and is never given twice."""
+    """Return a unique id that sorts by arrival, within one process also below a millisecond."""
     return f"{first_id(at)}-{next(_count) & 0xFFFFFF:06x}{secrets.token_hex(5)}"
 
 
@@ -269,18 +269,20 @@ def _row(arrival: Arrival) -> dict[str, Any]:
 
 
 def insert_events(connection: SqlConnection, arrivals: Sequence[Arrival]) -> list[Stored]:
-    rows = [_row(one) for one in arrivals]
+    rows = [_row(arrival) for arrival in arrivals]
     if connection.dialect.name == "sqlite":
         values = [tuple(row[name] for name in _COLUMNS) for row in rows]
         if connection.exec_driver_sql(_OR_IGNORE, values).rowcount == len(values):
-            return [Stored(True, one.event.id) for one in arrivals]
+            return [Stored(True, arrival.event.id) for arrival in arrivals]
     else:
         connection.execute(_DO_NOTHING, rows)
-    wanted = [one.event.id for one in arrivals]
+    ids = [arrival.event.id for arrival in arrivals]
     stored: set[str] = set()
-    for part in chunks(wanted):
+    for part in chunks(ids):
         stored |= set(connection.execute(select(tables.event.c.id).where(tables.event.c.id.in_(part))).scalars())
-    return [Stored(True, one.event.id) if one.event.id in stored else _present(connection, one) for one in arrivals]
+    return [
+        Stored(True, arrival.event.id) if arrival.event.id in stored else _present(connection, arrival) for arrival in arrivals
+    ]
 
 
 def _present(connection: SqlConnection, arrival: Arrival) -> Stored:
@@ -297,25 +299,25 @@ def _present(connection: SqlConnection, arrival: Arrival) -> Stored:
 
 
 def _was_refused(connection: SqlConnection, event: Event) -> bool:
-    """Whether an event led to nothing, and may lead to something now that manifests are repaired."""
+    """Whether an event had no effect, and may have one now that the manifests are fixed."""
     if event.state is EventState.PROCESSED:
         r = tables.rejection
         refused = select(r.c.event_id).where(r.c.event_id == event.id, r.c.reason.in_(_REPAIRABLE))
-        return connection.execute(refused).first() is not None and not _led_to_something(connection, event.id)
+        return connection.execute(refused).first() is not None and not _had_effect(connection, event.id)
     return event.state in (EventState.REJECTED, EventState.FAILED) and event.reason in _REPAIRABLE
 
 
-def _led_to_something(connection: SqlConnection, event_id: str) -> bool:
+def _had_effect(connection: SqlConnection, event_id: str) -> bool:
     i, d = tables.item, tables.joined
     items, parts = select(i.c.id).where(i.c.event_id == event_id), select(d.c.event_id).where(d.c.event_id == event_id)
     return connection.execute(items).first() is not None or connection.execute(parts).first() is not None
 
 
 def _set_pending(connection: SqlConnection, event_id: str, payload: bytes) -> None:
-    """Let a stored event be looked at anew, as if it had not been tried; what it led to stays, and is not repeated."""
+    """Make a stored event pending, without attempts. Effects that it had stay and are not repeated."""
     e, r, a = tables.event, tables.rejection, tables.attempt
-    told = {"state": EventState.PENDING.value, "reason": "", "message": ""}
-    changed = json.dumps({**json.loads(payload), **told}).encode()
+    pending = {"state": EventState.PENDING.value, "reason": "", "message": ""}
+    changed = json.dumps({**json.loads(payload), **pending}).encode()
     connection.execute(update(e).where(e.c.id == event_id).values(state=EventState.PENDING.value, payload=changed))
     connection.execute(delete(r).where(r.c.event_id == event_id))
     connection.execute(delete(a).where(a.c.event_id == event_id))

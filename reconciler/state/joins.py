@@ -17,7 +17,7 @@ from reconciler.state.database import Database, chunks, insert_new, locked
 from reconciler.state.inbox import Arrival, insert_events, new_event_id
 
 MAX_SET_BYTES = 8 << 20
-"""Of payloads that are put together into one event of a connection group; the largest beyond it are left out."""
+"""Bytes of payloads in one event of a connection group; the largest payloads beyond it are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Join:
     timeout_s: float
     origin: Mapping[str, Any]
     emit: bool
-    """Whether an incomplete set is handed on when its time is over."""
+    """Whether an incomplete set is emitted at its deadline."""
     drop: bool
 
 
@@ -40,7 +40,7 @@ class JoinStore(Database):
     """Sets of events that connection groups collect."""
 
     def end_joins(self, now: float) -> list[tuple[ResourceId, Mapping[str, Any]]]:
-        """End the sets whose time is over, as their group says; returns them."""
+        """Emit or drop the sets whose deadline has passed, as their group declares; returns them."""
         j = tables.joining
         query = select(j).where(j.c.deadline > 0, j.c.deadline <= now).limit(500)
         ended = []
@@ -55,18 +55,19 @@ class JoinStore(Database):
         return ended
 
     def next_join_end(self) -> float:
-        """Return when the next incomplete set ends (epoch seconds); 0 if none does."""
+        """Return the next deadline of an incomplete set (epoch seconds); 0 if none has one."""
         j = tables.joining
         with self._read() as connection:
             return float(connection.execute(select(func.min(j.c.deadline)).where(j.c.deadline > 0)).scalar() or 0.0)
 
 
 def join_event(connection: SqlConnection, event_id: str, join: Join, now: float) -> None:
+    """Add an event to the set of its group, and emit the set when it is complete."""
     j = tables.joining
     if not _joins_first(connection, event_id, join.group):
         return
     where = (j.c.connection_group == join.group.path) & (j.c.key == join.key)
-    empty = {"fields": dict(join.fields), "events": {}, "join": _told(join)}
+    empty = {"fields": dict(join.fields), "events": {}, "join": _stored(join)}
     insert_new(
         connection,
         j,
@@ -84,7 +85,7 @@ def join_event(connection: SqlConnection, event_id: str, join: Join, now: float)
     payload = orjson.loads(row.payload)
     events = {**payload.get("events", {}), join.connection: event_id}
     origins = {**payload.get("origins", {}), join.connection: join.origin}
-    payload = {"fields": dict(join.fields), "events": events, "origins": origins, "join": _told(join)}
+    payload = {"fields": dict(join.fields), "events": events, "origins": origins, "join": _stored(join)}
     if set(join.needed) <= set(events):
         _emit(connection, join.group, join.key, row.round, payload, now)
         return
@@ -93,7 +94,7 @@ def join_event(connection: SqlConnection, event_id: str, join: Join, now: float)
 
 
 def _joins_first(connection: SqlConnection, event_id: str, group: ResourceId) -> bool:
-    """Note that ``group`` takes the event; False if it did before, in a set that may be complete by now."""
+    """Record that ``group`` took the event. Returns False if it did before, in a set that may be complete."""
     d = tables.joined
     where = (d.c.event_id == event_id) & (d.c.connection_group == group.path)
     if connection.execute(select(d.c.event_id).where(where)).first() is not None:
@@ -103,14 +104,14 @@ def _joins_first(connection: SqlConnection, event_id: str, group: ResourceId) ->
 
 
 def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float) -> None:
-    """Hand a set on as an event of the group, and begin the next round."""
+    """Emit a set as an event of the group, and begin the next round."""
     events: Mapping[str, str] = payload["events"]
     bodies, left_out = _bodies(connection, events)
     missing = sorted(set(payload["join"]["needed"]) - set(events))
     body = {
         "type": "field_set_completed",
         "fields": payload["fields"],
-        "events": {name: orjson.Fragment(bodies.get(one, b"null")) for name, one in sorted(events.items())},
+        "events": {name: orjson.Fragment(bodies.get(event_id, b"null")) for name, event_id in sorted(events.items())},
         **({"missing": missing} if missing else {}),
         **({"truncated": left_out} if left_out else {}),
         "origin": _joined(payload.get("origins", {}).get(name, {}) for name in payload["join"]["needed"]),
@@ -131,7 +132,7 @@ def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, p
 
 
 def _bodies(connection: SqlConnection, events: Mapping[str, str]) -> tuple[dict[str, bytes], list[str]]:
-    """Return the payloads of a set, the smallest first up to `MAX_SET_BYTES`, and the connections whose are left out."""
+    """Return the payloads of a set, smallest first up to `MAX_SET_BYTES`, and the connections whose payloads are left out."""
     e = tables.event
     sizes: dict[str, int] = {}
     for part in chunks(sorted(set(events.values()))):
@@ -160,15 +161,15 @@ def _next_round(connection: SqlConnection, group: ResourceId, key: str, round_: 
 
 
 def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the origin of a set of events: the first that names a commit, and every stage that led to any of them.
+    """Return the origin of a set of events: the first with a commit, and every stage that led to any of them.
 
-    Without a commit it is the first that names a ref to look up, else the first.
+    Without a commit it is the first with a ref to look up, else the first.
     """
-    known = [one for one in origins if one]
-    found = dict(next((one for key in ("sha", "lookup") for one in known if one.get(key)), known[0] if known else {}))
-    through = dict.fromkeys(stage for one in known for stage in one.get("through", ()))
-    return {**found, "through": [*through]} if through else found
+    known = [origin for origin in origins if origin]
+    first = dict(next((origin for key in ("sha", "lookup") for origin in known if origin.get(key)), known[0] if known else {}))
+    through = dict.fromkeys(stage for origin in known for stage in origin.get("through", ()))
+    return {**first, "through": [*through]} if through else first
 
 
-def _told(join: Join) -> dict[str, Any]:
+def _stored(join: Join) -> dict[str, Any]:
     return {"needed": list(join.needed), "emit": join.emit}

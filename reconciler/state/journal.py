@@ -15,10 +15,10 @@ from reconciler.state.database import CHUNK, Database, drop_some
 
 
 class JournalStore(Database):
-    """The journal, and what is dropped with it."""
+    """The journal, and the retention of settled rows."""
 
     def journal(self, entries: Sequence[JournalEntry]) -> None:
-        """Append to the causal chain that ``explain`` tells."""
+        """Append journal entries."""
         if not entries:
             return
         with self._write() as connection:
@@ -38,9 +38,9 @@ class JournalStore(Database):
             return [decode(JournalEntry, row[0]) for row in connection.execute(query)]
 
     def prune_history(self, before: float, limit: int = CHUNK) -> int:
-        """Drop up to ``limit`` journal entries, settled intents or approvals older than ``before`` (epoch seconds).
+        """Delete up to ``limit`` journal entries, settled intents or approvals older than ``before`` (epoch seconds).
 
-        Returns how many; call it again until it returns 0.
+        Returns the number of rows; call it until it returns 0.
         """
         done = [state.value for state in IntentState if state not in {IntentState.PENDING, IntentState.UNKNOWN}]
         journal, intent, approval = tables.journal, tables.intent, tables.approval

@@ -1,4 +1,4 @@
-"""Leases with fencing numbers, and heartbeats: who may write, and who is still alive. Time is the database's."""
+"""Leases with fencing numbers, and heartbeats of processes. All times are those of the database's clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class LeaseStore(Database):
     """Leases and heartbeats."""
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Fence | None:
-        """Take or keep the lease; None while another holds it. Every change of holder raises the number."""
+        """Acquire or renew the lease; None while another holder has it. Every change of the holder raises the number."""
         now = self.now()
         with self._write() as connection:
-            # A row that is not there cannot be locked: without this, all who ask first at once would hold number 1.
+            # A missing row cannot be locked: without this, all first callers would hold number 1.
             insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
             query = select(lease.c.holder, lease.c.number, lease.c.until).where(lease.c.name == name)
             row = connection.execute(locked(connection, query)).one()
@@ -28,24 +28,24 @@ class LeaseStore(Database):
         return Fence(name, number)
 
     def release_lease(self, fence: Fence) -> None:
-        """Give the lease back, unless somebody else has it by now."""
+        """Release the lease, unless another holder has acquired it since."""
         with self._write() as connection:
             connection.execute(update(lease).where(lease.c.name == fence.name, lease.c.number == fence.number).values(until=0.0))
 
     def release_leases_of(self, holder: str) -> int:
-        """Free everything that a dead process held; returns how many leases. Whoever takes one next has a higher number."""
+        """Release every lease of a dead process and return how many. The next holder of each gets a higher number."""
         with self._write() as connection:
             matched = connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
         return int(matched.rowcount)
 
     def beat(self, identity: str) -> None:
-        """Say that this executor is alive."""
+        """Record a heartbeat of this process."""
         now = self.now()
         with self._write() as connection:
             upsert(connection, executor, [{"id": identity, "beat": now}])
 
     def dead_executors(self, older_than_s: float) -> list[str]:
-        """Return executors that have not said so for that long."""
+        """Return the processes without a heartbeat for that long."""
         limit = self.now() - older_than_s
         with self._read() as connection:
             return [
@@ -54,13 +54,13 @@ class LeaseStore(Database):
             ]
 
     def remove_executor(self, identity: str) -> None:
-        """Drop the row: the last thing a process does, or a peer that took over."""
+        """Delete the heartbeat of a process: it stops, or a peer took over."""
         with self._write() as connection:
             connection.execute(delete(executor).where(executor.c.id == identity))
 
 
 def lock_name(connection: SqlConnection, name: str) -> None:
-    """Keep other processes out of what has this name for the rest of the transaction; SQLite has one writer anyway."""
+    """Exclude other processes from ``name`` until the transaction ends. SQLite has one writer anyway."""
     if connection.dialect.name == "sqlite":
         return
     insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
@@ -68,7 +68,7 @@ def lock_name(connection: SqlConnection, name: str) -> None:
 
 
 def check_fence(connection: SqlConnection, fence: Fence | None) -> None:
-    """Raise `FenceLost` unless ``fence`` is still the newest."""
+    """Raise `FenceLost` unless ``fence`` has the newest number of its lease."""
     if fence is None:
         return
     matched = connection.execute(

@@ -1,4 +1,4 @@
-"""One writer a state folder: flock(2), which the kernel frees however the process ends."""
+"""One process for each state folder: flock(2), which the kernel releases however the process ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StateLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise at once."""
+        """Acquire the lock, or raise `StateError` at once."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -32,15 +32,15 @@ class StateLock:
             raise StateError(
                 f"the state in {self._path.parent} is held by pid {holder}",
                 code="RC7003",
-                hint="Use the running daemon (its verbs work beside it), or stop it first.",
+                hint="Use the running daemon (its commands work while it runs), or stop it first.",
             ) from None
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder cannot be named
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, but an error cannot name its holder
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, 0)

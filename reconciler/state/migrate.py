@@ -31,9 +31,9 @@ def known_revisions() -> frozenset[str]:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the schema to `HEAD` within the caller's transaction: all of it or nothing.
+    """Upgrade the schema to `HEAD` within the caller's transaction, completely or not at all.
 
-    Of several processes that start at once one does it; the others wait for its commit and find nothing left to do.
+    When several processes start at once, one upgrades; the others wait for its commit and find nothing left to do.
     """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext

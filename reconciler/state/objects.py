@@ -1,4 +1,4 @@
-"""Recorded objects and intents: what makes a write crash-proof. Intents are one commit before the calls, outcomes one after."""
+"""Recorded objects and intents, which make a write crash-proof: intents are committed before the calls, outcomes after them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ObjectStore(Database):
     """Recorded objects and intents."""
 
     def recorded(self, integration: ResourceId | None = None) -> tuple[RecordedObject, ...]:
-        """Return what we own (on ``integration``), tombstones included, by address."""
+        """Return the recorded objects (of ``integration``), tombstones included, by address."""
         query = select(managed_object.c.seen, managed_object.c.tombstone, managed_object.c.payload).order_by(
             managed_object.c.address
         )
@@ -40,7 +40,7 @@ class ObjectStore(Database):
             return tuple(_recorded(payload, seen=seen, tombstone=tombstone) for seen, tombstone, payload in rows)
 
     def integrations_recorded(self) -> frozenset[ResourceId]:
-        """Return the integrations on which we own anything, tombstones included."""
+        """Return the integrations with recorded objects, tombstones included."""
         with self._read() as connection:
             rows = connection.execute(select(managed_object.c.integration).distinct()).all()
         return frozenset(ResourceId.from_path(row[0]) for row in rows)
@@ -55,17 +55,17 @@ class ObjectStore(Database):
         return _recorded(row.payload, seen=row.seen, tombstone=row.tombstone) if row is not None else None
 
     def begin(self, intents: Sequence[Intent], audit: Sequence[AuditEntry], *, fence: Fence | None = None) -> None:
-        """Commit intents and their audit rows before the calls. Raises `StorageFull` (then nothing may be sent) or `FenceLost`."""
+        """Commit intents and their audit rows before the calls. Raises `StorageFull` or `FenceLost`; then no call may be made."""
         self._need_reserve()
         with self._write() as connection:
             check_fence(connection, fence)
-            upsert(connection, intents_table, [_intent_row(one) for one in intents])
+            upsert(connection, intents_table, [_intent_row(intent) for intent in intents])
             append_entries(connection, self.signing_key, audit)
             failpoint("state-begin-before-commit")
         failpoint("state-begin-after-commit")
 
     def settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry] = (), *, fence: Fence | None = None) -> None:
-        """Commit what became of intents, with the records they change. On a full disk the reserve is spent on it."""
+        """Commit the outcomes of intents with the records that they change. Uses the reserve when the disk is full."""
         self._spending_reserve(lambda: self._settle(outcomes, audit, fence))
 
     def _settle(self, outcomes: Sequence[Outcome], audit: Sequence[AuditEntry], fence: Fence | None) -> None:
@@ -80,7 +80,7 @@ class ObjectStore(Database):
         failpoint("state-settle-after-commit")
 
     def unsettled(self, integration: ResourceId | None = None) -> tuple[Intent, ...]:
-        """Return the writes without a known outcome, oldest first."""
+        """Return the intents with unknown outcome, oldest first."""
         query = (
             select(intents_table.c.state, intents_table.c.payload)
             .where(intents_table.c.state.in_(UNSETTLED))
@@ -95,7 +95,7 @@ class ObjectStore(Database):
     def settle_intents(
         self, settlements: Iterable[tuple[str, IntentState, ExternalId | None]], *, fence: Fence | None = None
     ) -> None:
-        """Close intents that an observation answered; raises `FenceLost`. On a full disk the reserve is spent on it."""
+        """Close intents whose outcome an observation showed. Raises `FenceLost`. Uses the reserve when the disk is full."""
         states = [(identity, state) for identity, state, _ in settlements]
 
         def work() -> None:
@@ -113,7 +113,7 @@ class ObjectStore(Database):
         *,
         fence: Fence | None = None,
     ) -> None:
-        """Change the state alone: record what was found, forget what is gone; one commit. Raises `FenceLost`."""
+        """Store ``records`` and delete those at ``forget`` in one commit, without remote writes. Raises `FenceLost`."""
         with self._write() as connection:
             check_fence(connection, fence)
             for part in chunks(list(forget)):
@@ -126,11 +126,11 @@ class ObjectStore(Database):
         self.record_and_forget(records, (), ())
 
     def forget(self, addresses: Sequence[Address], audit: Sequence[AuditEntry]) -> None:
-        """Drop recorded objects; nothing happens at the provider."""
+        """Delete recorded objects. Nothing happens at the provider."""
         self.record_and_forget((), addresses, audit)
 
     def mark_seen(self, addresses: Sequence[Address]) -> None:
-        """Say that these were seen in a list: from now on their absence counts at once."""
+        """Record that a list showed these objects: from now on their absence counts at once."""
         with self._write() as connection:
             for part in chunks(list(addresses)):
                 connection.execute(update(managed_object).where(managed_object.c.address.in_(part)).values(seen=True))
@@ -142,14 +142,14 @@ def _recorded(payload: bytes, *, seen: bool, tombstone: bool) -> RecordedObject:
     return dataclasses.replace(stored, seen=bool(seen), tombstone=bool(tombstone)) if seen or tombstone else stored
 
 
-def _intent_row(one: Intent) -> dict[str, object]:
+def _intent_row(intent: Intent) -> dict[str, object]:
     return {
-        "id": one.id,
-        "integration": one.integration.path,
-        "address": one.address,
-        "state": one.state.value,
-        "created_at": one.created_at,
-        "payload": encode(one),
+        "id": intent.id,
+        "integration": intent.integration.path,
+        "address": intent.address,
+        "state": intent.state.value,
+        "created_at": intent.created_at,
+        "payload": encode(intent),
     }
 
 

@@ -1,4 +1,4 @@
-"""What was last read from providers: connections, lists of objects, rate budgets."""
+"""The last reads of providers: connections, lists of objects, rate budgets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ObservationStore(Database):
     """Connections, observations and budgets."""
 
     def connections(self) -> dict[ResourceId, Connection]:
-        """Return where each integration was last reached, kept as long as anything of it is left."""
+        """Return the last connection of each integration; it is kept as long as the integration has records."""
         with self._read() as connection:
             rows = connection.execute(select(tables.connection.c.payload)).all()
-        found = [decode(Connection, row[0]) for row in rows]
-        return {one.integration: one for one in found}
+        values = [decode(Connection, row[0]) for row in rows]
+        return {value.integration: value for value in values}
 
     def save_connection(self, value: Connection) -> None:
         """Store a connection: references only."""
@@ -33,17 +33,18 @@ class ObservationStore(Database):
             upsert(connection, tables.connection, [{"integration": value.integration.path, "payload": encode(value)}])
 
     def drop_connection(self, integration: ResourceId) -> None:
-        """Forget a connection that nothing needs any more."""
+        """Delete a connection."""
         with self._write() as connection:
             connection.execute(delete(tables.connection).where(tables.connection.c.integration == integration.path))
 
     def observations(self, scopes: Sequence[Scope]) -> dict[Scope, StoredObservation]:
         """Return the stored lists of ``scopes``."""
-        wanted, table = set(scopes), tables.observation
+        requested, table = set(scopes), tables.observation
         query = select(table.c.scope_type, table.c.scope_key, table.c.observed_at, table.c.payload)
-        if len(wanted) <= CHUNK:  # few are asked for by key; for many, one walk over all is quicker
+        if len(requested) <= CHUNK:  # by key for few; for many, one scan is faster
             query = query.where(
-                table.c.scope_type.in_({scope.type for scope in wanted}), table.c.scope_key.in_({scope.key for scope in wanted})
+                table.c.scope_type.in_({scope.type for scope in requested}),
+                table.c.scope_key.in_({scope.key for scope in requested}),
             )
         with self._read() as connection:
             rows = [(Scope(kind, key), at, payload) for kind, key, at, payload in connection.execute(query)]
@@ -51,11 +52,11 @@ class ObservationStore(Database):
             return {
                 scope: dataclasses.replace(decode(StoredObservation, payload), observed_at=at)
                 for scope, at, payload in rows
-                if scope in wanted
+                if scope in requested
             }
 
     def save_observations(self, rows: Sequence[StoredObservation]) -> None:
-        """Store lists, each with what makes the next read conditional; both in one commit, since one without the other lies."""
+        """Store lists with the validators of their next conditional read, in one commit: one without the other would be wrong."""
         with self._write() as connection:
             upsert(
                 connection,
@@ -67,12 +68,12 @@ class ObservationStore(Database):
             )
 
     def clear_observations(self) -> None:
-        """Drop all stored lists: the next reads are full ones."""
+        """Delete all stored lists: the next reads are full."""
         with self._write() as connection:
             connection.execute(delete(tables.observation))
 
     def load_budget(self, credential_id: str) -> BudgetState | None:
-        """Return a credential's budget as it was stored last, by any process."""
+        """Return the budget of a credential as any process stored it last, or None."""
         with self._read() as connection:
             row = connection.execute(
                 select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)

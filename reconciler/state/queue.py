@@ -1,4 +1,4 @@
-"""Queues of stages: items, approvals, who starts next. Claims are atomic: one at a time for each stage, over all processes."""
+"""Queues of stages: items, approvals, admission. A claim is atomic: one at a time for each stage, over all processes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from reconciler.state.reports import PendingReport, insert_reports
 
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
 LOOKED_AT = 500
-"""Items of one queue that are looked at together."""
+"""Items of one queue that one admission examines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What `admit` decided for one stage: which items start now, which never will, and why the others wait."""
+    """The decision of `admit` for one stage: which items start, which are discarded, and why the others wait."""
 
     start: tuple[Execution, ...] = ()
     discard: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -51,31 +51,31 @@ class QueueStore(Database):
     def queue_repetition(
         self, item: Item, pins: Mapping[str, bytes], reports: Sequence[PendingReport], *, audit: AuditEntry
     ) -> Item | None:
-        """Queue one item that repeats another of its event and stage; returns None, or the item that is in its way.
+        """Queue an item that repeats another one of its event and stage. Returns None, or the item that prevents it.
 
-        That is the item itself, where it was queued before, or one of the same event and stage that waits or runs.
+        That is the item itself, if it was queued before, or another item of the same event and stage that waits or runs.
         """
         now = self.now()
         with self._write() as connection:
             lock_name(connection, f"queue/{item.stage.path}")
             rows = connection.execute(select(i.c.payload).where(i.c.event_id == item.event_id, i.c.stage == item.stage.path))
             known: list[Item] = [decode(Item, payload) for payload in rows.scalars()]
-            same = next((one for one in known if one.id == item.id), None)
-            open_one = next((one for one in known if one.state in (ItemState.QUEUED, ItemState.RUNNING)), None)
-            if same is not None or open_one is not None:
-                return same or open_one
+            same = next((other for other in known if other.id == item.id), None)
+            active = next((other for other in known if other.state in (ItemState.QUEUED, ItemState.RUNNING)), None)
+            if same is not None or active is not None:
+                return same or active
             enqueue(connection, [item], pins, reports, now)
             append_entries(connection, self.signing_key, [audit])
         return None
 
     def stages_with_items(self) -> list[ResourceId]:
-        """Return the stages that something waits for."""
+        """Return the stages with queued items."""
         with self._read() as connection:
             query = select(i.c.stage).where(i.c.state == ItemState.QUEUED.value).distinct().order_by(i.c.stage)
             return [ResourceId.from_path(path) for path in connection.execute(query).scalars()]
 
     def admit(self, stage: ResourceId, decide: Admit, *, limit: int = LOOKED_AT) -> Admission:
-        """Let ``decide`` say what starts, and make it so: one transaction, one at a time for each stage over all processes."""
+        """Apply the decision of ``decide`` in one transaction, one at a time for each stage over all processes."""
         with self._write() as connection:
             lock_name(connection, f"queue/{stage.path}")
             items = _candidates(connection, stage, limit)
@@ -84,12 +84,12 @@ class QueueStore(Database):
             running = connection.execute(
                 select(func.count()).select_from(x).where(x.c.stage == stage.path, x.c.state.in_(OPEN))
             ).scalar_one()
-            decision = decide(items, int(running), _votes_by_item(connection, [one.id for one in items]))
-            _carry_out(connection, {one.id: one for one in items}, decision)
+            decision = decide(items, int(running), _votes_by_item(connection, [item.id for item in items]))
+            _carry_out(connection, {item.id: item for item in items}, decision)
         return decision
 
     def candidates(self, stage: ResourceId, limit: int = LOOKED_AT) -> list[Item]:
-        """Return the queued items that `admit` looks at, oldest first."""
+        """Return the queued items that `admit` examines, oldest first."""
         with self._read() as connection:
             return _candidates(connection, stage, limit)
 
@@ -109,7 +109,7 @@ class QueueStore(Database):
             return [decode(Item, row.payload) for row in rows]
 
     def items_of_event(self, event_id: str) -> list[Item]:
-        """Return the items that an event was queued as."""
+        """Return the items of an event."""
         with self._read() as connection:
             query = select(i.c.payload).where(i.c.event_id == event_id).order_by(i.c.id)
             return [decode(Item, payload) for payload in connection.execute(query).scalars()]
@@ -117,7 +117,7 @@ class QueueStore(Database):
     def discard_item(
         self, item_id: str, reason: str, message: str, *, reports: Sequence[PendingReport], audit: AuditEntry
     ) -> bool:
-        """Take a waiting item out of its queue; False if it does not wait any more."""
+        """Discard a queued item. Returns False if it is not queued any more."""
         with self._write() as connection:
             query = select(i.c.payload).where(i.c.id == item_id, i.c.state == ItemState.QUEUED.value)
             payload = connection.execute(locked(connection, query)).scalar()
@@ -129,23 +129,23 @@ class QueueStore(Database):
         return True
 
     def pinned(self, digest: str) -> bytes | None:
-        """Return a pinned stage, as it was when something was queued for it."""
+        """Return the spec of a stage as it was when an item was queued."""
         with self._read() as connection:
             payload = connection.execute(select(p.c.payload).where(p.c.digest == digest)).scalar()
         return bytes(payload) if payload is not None else None
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many items wait and executions run, by stage path: ``{"queue", "running"}``."""
-        found: dict[str, dict[str, int]] = {}
+        """Return the numbers of queued items and active executions by stage path: ``{"queue", "running"}``."""
+        numbers: dict[str, dict[str, int]] = {}
         with self._read() as connection:
             waiting = select(i.c.stage, func.count()).where(i.c.state == ItemState.QUEUED.value).group_by(i.c.stage)
             for stage, number in connection.execute(waiting):
-                found.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
+                numbers.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
             for state in OPEN:
                 running = select(x.c.stage, func.count()).where(x.c.state == state).group_by(x.c.stage)
                 for stage, number in connection.execute(running):
-                    found.setdefault(stage, {"queue": 0, "running": 0})["running"] += int(number)
-        return found
+                    numbers.setdefault(stage, {"queue": 0, "running": 0})["running"] += int(number)
+        return numbers
 
     def finish_execution(
         self,
@@ -157,7 +157,7 @@ class QueueStore(Database):
         body: bytes = b"",
         reports: Sequence[PendingReport] = (),
     ) -> Execution:
-        """End an execution: its item is done, or goes back into the queue (``retry``); its event goes out. One commit."""
+        """Finish an execution in one commit: its item is done, or queued again (``retry``); its event is stored."""
         with self._write() as connection:
             changed = save_version(connection, execution)
             payload = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
@@ -185,7 +185,7 @@ class QueueStore(Database):
     # -- approvals --------------------------------------------------------------------------------------------------
 
     def add_vote(self, vote: Vote, *, audit: AuditEntry) -> bool:
-        """Store an approval with its audit entry; False if this person approved the item before, or it does not wait any more."""
+        """Store an approval with its audit row. Returns False if this person approved the item before, or it is not queued any more."""
         with self._write() as connection:
             query = select(i.c.id).where(i.c.id == vote.item_id, i.c.state == ItemState.QUEUED.value)
             if connection.execute(locked(connection, query)).first() is None:
@@ -203,16 +203,16 @@ class QueueStore(Database):
             return _votes_by_item(connection, [item_id]).get(item_id, [])
 
     def votes_of(self, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
-        """Return the approvals of several items, oldest first; items that nobody approved are left out."""
+        """Return the approvals of several items, oldest first. Items without an approval are left out."""
         with self._read() as connection:
             return _votes_by_item(connection, item_ids)
 
     # -- retention --------------------------------------------------------------------------------------------------
 
     def prune_executions(self, before: float, limit: int = CHUNK) -> int:
-        """Drop up to ``limit`` ended items older than ``before`` (epoch seconds) with all of theirs; returns how many.
+        """Delete up to ``limit`` finished items older than ``before`` (epoch seconds), with their executions, votes and reports.
 
-        Call it again until it returns 0. After the last of them, pins go that nothing was queued with since then.
+        Returns the number of rows; call it until it returns 0. Unused pins go last.
         """
         lease = tables.lease
         with self._write() as connection:
@@ -222,11 +222,11 @@ class QueueStore(Database):
                 old += connection.execute(query).scalars()
             for part in chunks(old):
                 runs = list(connection.execute(select(x.c.id).where(x.c.item_id.in_(part))).scalars())
-                names = [f"report/{one}" for one in part] + [f"execution/{one}" for one in runs]
-                for some in chunks(names):
-                    connection.execute(delete(lease).where(lease.c.name.in_(some)))
-                for some in chunks(runs):
-                    connection.execute(delete(o).where(o.c.execution_id.in_(some)))
+                names = [f"report/{item_id}" for item_id in part] + [f"execution/{run}" for run in runs]
+                for batch in chunks(names):
+                    connection.execute(delete(lease).where(lease.c.name.in_(batch)))
+                for batch in chunks(runs):
+                    connection.execute(delete(o).where(o.c.execution_id.in_(batch)))
                 connection.execute(delete(x).where(x.c.item_id.in_(part)))
                 connection.execute(delete(v).where(v.c.item_id.in_(part)))
                 connection.execute(delete(r).where(r.c.item_id.in_(part)))
@@ -261,16 +261,16 @@ def enqueue(
 
 
 def _candidates(connection: SqlConnection, stage: ResourceId, limit: int) -> list[Item]:
-    """The oldest; where there are more, also those that somebody approved, and the newest, for which all others may give way."""
+    """Return the oldest items; beyond ``limit`` also the approved ones, and the newest, which may supersede all others."""
     queued = select(i.c.payload).where(i.c.stage == stage.path, i.c.state == ItemState.QUEUED.value)
     oldest = list(connection.execute(queued.order_by(i.c.created_at, i.c.id).limit(limit)).scalars())
     if len(oldest) == limit:
-        voted = select(v.c.item_id).where(v.c.item_id == i.c.id).exists()  # asked of what waits, not of all that was approved
+        voted = select(v.c.item_id).where(v.c.item_id == i.c.id).exists()  # per queued item, not over all approvals
         approved = queued.where(voted).order_by(i.c.created_at, i.c.id).limit(limit)
         oldest += connection.execute(approved).scalars()
         oldest += connection.execute(queued.order_by(i.c.created_at.desc(), i.c.id.desc()).limit(1)).scalars()
-    found: dict[str, Item] = {one.id: one for one in (decode(Item, payload) for payload in oldest)}
-    return sorted(found.values(), key=lambda one: (one.created_at, one.id))
+    items = {item.id: item for item in (decode(Item, payload) for payload in oldest)}
+    return sorted(items.values(), key=lambda item: (item.created_at, item.id))
 
 
 def _carry_out(connection: SqlConnection, items: Mapping[str, Item], decision: Admission) -> None:
@@ -294,21 +294,21 @@ def set_item(
 
 
 def _votes_by_item(connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
-    found: dict[str, list[Vote]] = {}
+    votes: dict[str, list[Vote]] = {}
     for part in chunks(list(item_ids)):
         for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
-            found.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
-    return found
+            votes.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
+    return votes
 
 
 def _prune_pins(connection: SqlConnection, before: float, limit: int) -> int:
-    """Drop pins that were not used since ``before``, but for those of items that wait or run for that long."""
+    """Delete pins unused since ``before``, except those of items that have been waiting or running since then."""
     known = set(connection.execute(select(p.c.digest).where(p.c.used_at < before)).scalars())
     if not known:
         return 0
     still = select(i.c.payload).where(i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before)
     used = {decode(Item, row).spec_digest for row in connection.execute(still).scalars()}
     gone = 0
-    for part in chunks(sorted(known - used)[:limit]):  # asked again: another process may queue something with it right now
+    for part in chunks(sorted(known - used)[:limit]):  # checked again: another process may queue an item with it now
         gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount
     return gone

@@ -1,4 +1,4 @@
-"""Statuses that are to be written back: of each target one after the other, each until it is written or given up."""
+"""Statuses to write back: in order for each target, each until it is written or given up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ r = tables.report
 
 @dataclass(frozen=True, slots=True)
 class PendingReport:
-    """A status to be written back, in the order of ``seq``. ``payload`` is what the sender needs besides."""
+    """A status to write back, in the order of ``seq``. ``payload``: further data of the sender."""
 
     item_id: str
     kind: str
@@ -29,12 +29,12 @@ class PendingReport:
 
 
 class ReportStore(Database):
-    """Statuses that are to be written back."""
+    """Statuses to write back."""
 
     def due_reports(self, now: float, limit: int) -> list[PendingReport]:
-        """Return what is to be written back: of each target only the first that is open, so that they arrive in order."""
+        """Return the due statuses: only the first open one of each target, so that they arrive in order."""
         e = r.alias("earlier")
-        # "Not above 0" says open, too, and keeps SQLite to the few rows of one item: it would go through all that are open.
+        # "<= 0" means open as "== 0" does, but keeps SQLite to the rows of one item: it would scan all open rows.
         before = (e.c.item_id == r.c.item_id) & (e.c.kind == r.c.kind) & (e.c.done_at <= 0) & (e.c.seq < r.c.seq)
         query = (
             select(r)
@@ -49,7 +49,7 @@ class ReportStore(Database):
             ]
 
     def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = "") -> None:
-        """Note that a status is written, or given up with ``error``; ``target`` is what later ones of the same item need to know."""
+        """Record that a status was written, or given up with ``error``. ``target`` is stored for the later ones of the same item."""
         with self._write() as connection:
             where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)
             own = orjson.dumps({**report.payload, "error": error})
@@ -60,7 +60,7 @@ class ReportStore(Database):
                     connection.execute(update(r).where(where, r.c.state == row.state).values(payload=orjson.dumps(payload)))
 
     def put_off_report(self, report: PendingReport, due_at: float, payload: Mapping[str, Any]) -> None:
-        """Try a status again later."""
+        """Retry a status at ``due_at``."""
         with self._write() as connection:
             connection.execute(
                 update(r)
@@ -69,7 +69,7 @@ class ReportStore(Database):
             )
 
     def reports_of(self, item_id: str) -> list[tuple[PendingReport, float]]:
-        """Return the statuses of an item, with when each was written (0: not yet)."""
+        """Return the statuses of an item, each with the time it was written (0: not yet)."""
         with self._read() as connection:
             rows = connection.execute(select(r).where(r.c.item_id == item_id).order_by(r.c.kind, r.c.seq))
             return [
@@ -79,14 +79,14 @@ class ReportStore(Database):
 
 
 def insert_reports(connection: SqlConnection, reports: Iterable[PendingReport]) -> None:
-    for one in reports:
+    for report in reports:
         row = {
-            "item_id": one.item_id,
-            "kind": one.kind,
-            "state": one.state,
-            "seq": one.seq,
-            "due_at": one.due_at,
+            "item_id": report.item_id,
+            "kind": report.kind,
+            "state": report.state,
+            "seq": report.seq,
+            "due_at": report.due_at,
             "done_at": 0.0,
-            "payload": orjson.dumps(dict(one.payload)),
+            "payload": orjson.dumps(dict(report.payload)),
         }
         insert_new(connection, r, row)

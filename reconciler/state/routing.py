@@ -1,4 +1,4 @@
-"""What events lead to: items, parts of connection groups, rejections; one commit with the event's own state."""
+"""The effects of events: items, parts of connection groups, rejections. They are committed with the state of the event."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from reconciler.state.reports import PendingReport
 
 _NOTHING = ("", "")
 _HAD_EFFECTS = (EventState.PROCESSED, EventState.FAILED, EventState.QUARANTINED)
-"""States of events of which a part at least was handed on, or may have been."""
+"""States of events that had, or may have had, an effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """All that one event leads to; committed together with the event's own state."""
+    """All effects of one event, committed with its state."""
 
     event_id: str
     state: EventState = EventState.PROCESSED
@@ -39,7 +39,7 @@ class Routing:
     pins: Mapping[str, bytes] = field(default_factory=dict)
     reports: tuple[PendingReport, ...] = ()
     unreported: tuple[tuple[str, str, str], ...] = ()
-    """(item, kind, reason) of declared reports that have nothing to be written to: for the log."""
+    """(item, kind, reason) of declared reports without a target: for the log."""
     joins: tuple[Join, ...] = ()
     rejections: tuple[RejectedBy, ...] = ()
 
@@ -48,29 +48,29 @@ class RoutingStore(Database):
     """The effects of events."""
 
     def stages_behind(self, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
-        """Return (integration, id of a run) → paths of the stage that started it and of those that led to that."""
-        wanted: dict[str, set[str]] = {}
+        """Return (integration, run id) → the paths of the stages that led to the run, ending with the one that started it."""
+        by_integration: dict[str, set[str]] = {}
         for integration, external_id in runs:
-            wanted.setdefault(integration, set()).add(external_id)
+            by_integration.setdefault(integration, set()).add(external_id)
         x, i = tables.execution, tables.item
-        found: dict[tuple[str, str], tuple[str, ...]] = {}
+        stages: dict[tuple[str, str], tuple[str, ...]] = {}
         with self._read() as connection:
-            for integration, ids in wanted.items():
-                for part in chunks(sorted(ids)):  # not pairs in one statement: SQLite looks at every execution for those
+            for integration, ids in by_integration.items():
+                for part in chunks(sorted(ids)):  # not pairs in one statement: SQLite scans all executions for those
                     query = (
                         select(x.c.external_id, i.c.payload)
                         .join(i, i.c.id == x.c.item_id)
                         .where(x.c.integration == integration, x.c.external_id.in_(part))
                     )
                     for external_id, payload in connection.execute(query):
-                        one: Item = decode(Item, payload)
-                        found[integration, external_id] = (*one.origin.get("through", ()), one.stage.path)
-        return found
+                        item = decode(Item, payload)
+                        stages[integration, external_id] = (*item.origin.get("through", ()), item.stage.path)
+        return stages
 
     def settle_events(self, routings: Sequence[Routing]) -> list[Routing]:
-        """Commit what a batch of events leads to, each exactly once: an event that is not pending any more is passed over.
+        """Commit the effects of a batch of events, each exactly once: an event that is not pending any more is skipped.
 
-        Returns what counted, as it was committed.
+        Returns the routings that were committed.
         """
         now = self.now()
         with self._write() as connection:
@@ -88,23 +88,29 @@ class RoutingStore(Database):
                 for join in routing.joins:
                     join_event(connection, routing.event_id, join, now)
             rows = [
-                {"event_id": one.event_id, "target": one.target.path, "reason": one.reason, "message": one.message, "at": one.at}
+                {
+                    "event_id": rejection.event_id,
+                    "target": rejection.target.path,
+                    "reason": rejection.reason,
+                    "message": rejection.message,
+                    "at": rejection.at,
+                }
                 for routing in counted
-                for one in routing.rejections
+                for rejection in routing.rejections
             ]
             upsert(connection, tables.rejection, rows)
         return counted
 
 
 def _unless(routing: Routing, first: str) -> Routing:
-    """Return ``routing``, or that it says what ``first`` said when that is another event."""
+    """Return ``routing``, or a rejection as a duplicate of ``first`` when that is another event."""
     if first == routing.event_id:
         return routing
-    return Routing(routing.event_id, EventState.REJECTED, "duplicate", f"{first} said the same")
+    return Routing(routing.event_id, EventState.REJECTED, "duplicate", f"{first} is the same event")
 
 
 def _without_repeated(connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
-    """Return ``routings`` without what an event led to before: one that is replayed has no effect twice."""
+    """Return ``routings`` without items that exist: a replayed event has no effect twice."""
     known: set[str] = set()
     for part in chunks([item.id for routing in routings for item in routing.items]):
         known |= set(connection.execute(select(tables.item.c.id).where(tables.item.c.id.in_(part))).scalars())
@@ -121,20 +127,20 @@ def _without_repeated(connection: SqlConnection, routings: Sequence[Routing]) ->
 
 
 def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
-    """Return ``routings``, but as a duplicate where an equal event of the source has had its effects by now.
+    """Return ``routings``, with a rejection for each event whose identity another event of the source has, and which had effects.
 
-    `same_before` cannot see what another process is about to store under an older id, nor what has a newer id because a
-    clock was set back. Asked here, where one process at a time hands events on, it is certain.
+    `same_before` cannot see an event that another process is about to store under an older id, nor one with a newer id because a clock was
+    set back. This check can: one process at a time commits effects.
     """
     lock_name(connection, "inbox")
     e = tables.event
-    said: dict[str, tuple[str, str]] = {}
-    for part in chunks([one.event_id for one in routings if one.state in _HAD_EFFECTS]):
+    identities: dict[str, tuple[str, str]] = {}
+    for part in chunks([routing.event_id for routing in routings if routing.state in _HAD_EFFECTS]):
         query = select(e.c.id, e.c.source, e.c.identity).where(e.c.id.in_(part), e.c.identity != "")
-        said |= {str(row.id): (row.source, row.identity) for row in connection.execute(query)}
+        identities |= {str(row.id): (row.source, row.identity) for row in connection.execute(query)}
     had: dict[tuple[str, str], str] = {}
-    for source in {source for source, _ in said.values()}:
-        for part in chunks([identity for one, identity in said.values() if one == source]):
+    for source in {source for source, _ in identities.values()}:
+        for part in chunks([identity for other, identity in identities.values() if other == source]):
             query = select(e.c.id, e.c.identity).where(
                 e.c.source == source,
                 e.c.identity.in_(part),
@@ -142,11 +148,11 @@ def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> 
                 e.c.state.in_([state.value for state in _HAD_EFFECTS]),
             )
             had |= {(source, row.identity): str(row.id) for row in connection.execute(query)}
-    return [_unless(one, had.get(said.get(one.event_id, _NOTHING), one.event_id)) for one in routings]
+    return [_unless(routing, had.get(identities.get(routing.event_id, _NOTHING), routing.event_id)) for routing in routings]
 
 
 def _end_events(connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
-    """Give the events their final state; returns the routings of those that were pending until now."""
+    """Set the final state of the events; returns the routings of those that were pending."""
     e = tables.event
     pending: dict[str, bytes] = {}
     for part in chunks([routing.event_id for routing in routings]):
@@ -158,8 +164,8 @@ def _end_events(connection: SqlConnection, routings: Sequence[Routing]) -> list[
     for routing in routings:
         payload = pending.pop(routing.event_id, None)
         if payload is not None:
-            told = {"state": routing.state.value, "reason": routing.reason, "message": routing.message}
-            changed = orjson.dumps({**orjson.loads(payload), **told})
+            outcome = {"state": routing.state.value, "reason": routing.reason, "message": routing.message}
+            changed = orjson.dumps({**orjson.loads(payload), **outcome})
             changes.append({"of": routing.event_id, "to": routing.state.value, "with": changed})
             counted.append(routing)
     if changes:

@@ -1,4 +1,4 @@
-"""Resources: their last valid specs, their statuses, and when what failed is tried again."""
+"""Resources: their last valid specs, their statuses and their retries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StatusStore(Database):
     """Specs, statuses and retries."""
 
     def resources(self) -> dict[str, bytes]:
-        """Return the last valid specs, as `save_resources` was given them, by path."""
+        """Return the last valid specs by path, as `save_resources` stored them."""
         with self._read() as connection:
             return {
                 path: bytes(payload)
@@ -30,7 +30,7 @@ class StatusStore(Database):
             }
 
     def generations(self) -> dict[ResourceId, int]:
-        """Return how often each spec changed, from 1."""
+        """Return the generation of each spec, from 1."""
         with self._read() as connection:
             return {
                 ResourceId.from_path(path): int(n)
@@ -38,7 +38,7 @@ class StatusStore(Database):
             }
 
     def save_resources(self, rows: Iterable[tuple[str, str, bytes]]) -> None:
-        """Store (path, digest, payload); a changed digest is a new generation, and only changed rows are written."""
+        """Store (path, digest, payload). A changed digest is a new generation; only changed rows are written."""
         with self._read() as connection:
             known = {
                 path: (digest, generation, payload)
@@ -62,42 +62,42 @@ class StatusStore(Database):
                 upsert(connection, tables.resource, changed)
 
     def drop_resources(self, paths: Sequence[str]) -> None:
-        """Forget specs that are no longer declared."""
+        """Delete specs that are no longer declared."""
         with self._write() as connection:
             for part in chunks(list(paths)):
                 connection.execute(delete(tables.resource).where(tables.resource.c.path.in_(part)))
 
     def statuses(self) -> dict[ResourceId, ResourceStatus]:
-        """Return the newest status of everything."""
+        """Return the newest status of each resource."""
         with self._read() as connection:
             rows = connection.execute(select(tables.status.c.path, tables.status.c.payload)).all()
         return {ResourceId.from_path(path): decode(ResourceStatus, payload) for path, payload in rows}
 
     def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> str:
-        """Store statuses without the time of the next look, and drop those of ``gone``; returns the new `statuses_mark`."""
+        """Store statuses without ``next_reconcile_at``, and delete those of ``gone``. Returns the new `statuses_mark`."""
         mark = secrets.token_hex(8)
         changed = [{"path": row.id.path, "payload": encode(dataclasses.replace(row, next_reconcile_at=""))} for row in rows]
         with self._write() as connection:
             upsert(connection, tables.status, changed)
-            for part in chunks([one.path for one in gone]):
+            for part in chunks([identity.path for identity in gone]):
                 connection.execute(delete(tables.status).where(tables.status.c.path.in_(part)))
             upsert(connection, tables.meta, [{"key": _STATUSES_MARK, "value": mark}])
         return mark
 
     def statuses_mark(self) -> str:
-        """Return a text that is another after every `save_statuses` of any process; empty before the first."""
+        """Return a text that changes with every `save_statuses` of any process; empty before the first."""
         with self._read() as connection:
             return str(connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _STATUSES_MARK)).scalar() or "")
 
     def retries(self) -> tuple[Retry, ...]:
-        """Return everything that waits for its next try."""
+        """Return all retries."""
         with self._read() as connection:
             return tuple(
                 decode(Retry, row[0]) for row in connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key))
             )
 
     def save_retries(self, rows: Sequence[Retry], healed: Sequence[str]) -> None:
-        """Store retries and drop those that succeeded; one commit."""
+        """Store retries and delete those that succeeded, in one commit."""
         if not rows and not healed:
             return
         with self._write() as connection:

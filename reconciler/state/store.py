@@ -52,7 +52,7 @@ class Store(
     ReportStore,
     ClockShiftStore,
 ):
-    """The state of one installation; sync, and on SQLite used from one thread at a time (see `reconciler.state.async_store.AsyncStore`)."""
+    """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 
     _cache: BlobCache | None = None
 
@@ -60,10 +60,10 @@ class Store(
     def open(cls, url: str, *, state_dir: Path, create: bool = True, key_file: Path | None = None) -> Store:
         """Open, check and migrate. Raises `StateError` when it is damaged (the file stays untouched), newer, or missing with ``create`` False.
 
-        ``key_file``: beside a master key that is there, a file without content is no new state.
+        ``key_file``: when the master key exists, an empty database file is not a new state.
         """
         file = _file(url)
-        fresh = file is not None and not file.exists()  # a state that is gone altogether may be rebuilt in its place
+        fresh = file is not None and not file.exists()  # a state that was removed may be rebuilt in its place
         if file is not None:
             try:
                 _prepare(file, key_file, create=create)
@@ -85,32 +85,32 @@ class Store(
     def _migrate(self, file: Path | None, *, create: bool, fresh: bool) -> None:
         with self._read() as connection:
             tables = inspect(connection).get_table_names()  # first: a peer's migration may be committed between the two
-            found = current_revision(connection)
-        if found == HEAD:
+            schema = current_revision(connection)
+        if schema == HEAD:
             return
-        if found is not None and found not in known_revisions():
+        if schema is not None and schema not in known_revisions():
             raise StateError(
-                f"the state was written by a newer version (schema {found}, this program knows {HEAD})",
+                f"the state was written by a newer version (schema {schema}, this program knows {HEAD})",
                 code="RC7008",
                 hint="Use the newer version again, or restore the backup from before the upgrade.",
             )
-        if found is None and tables and "meta" in tables:
+        if schema is None and tables and "meta" in tables:
             raise StateError(
                 "the state has tables but no schema version",
                 code="RC7001",
                 hint="Restore a backup, or use `reconciler recover` on a new state.",
             )
-        if file is not None and not fresh and found is None and not tables and (traces := traces_of(file, None)):
+        if file is not None and not fresh and schema is None and not tables and (traces := traces_of(file, None)):
             raise emptied(file, traces)
-        if not create and found is None:
+        if not create and schema is None:
             raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
-        if file is not None and found is not None:
+        if file is not None and schema is not None:
             back_up(file, file.with_suffix(f".before-{HEAD}.db"))
         with self._write() as connection:
             upgrade(connection)
 
     def _name_incarnation(self) -> None:
-        """Give a new state its id; of several processes that open it at once, one chooses. The anchor of the state before is over."""
+        """Give a new state its id: when several processes open it at once, one of them chooses. The old anchor is removed."""
         if self.get_meta("incarnation") is None:
             discard(self._state_dir / ANCHOR)
             with self._write() as connection:
@@ -134,21 +134,21 @@ class Store(
                 connection.execute(text("SELECT 1"))
 
     def checkpoint(self) -> None:
-        """Move what lies in the write-ahead log into the database, as far as that goes without waiting for anybody."""
+        """Move the write-ahead log into the database, as far as that is possible without waiting."""
         if self.dialect == "sqlite":
             with self._engine.connect() as connection:
                 raw = connection.connection.driver_connection
-                if raw is not None:  # outside of a transaction: within one it is refused
+                if raw is not None:  # outside a transaction: SQLite refuses it inside one
                     raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def get_meta(self, key: str) -> str | None:
-        """Return a single value, or None."""
+        """Return the value of ``key``, or None."""
         with self._read() as connection:
             row = connection.execute(select(meta.c.value).where(meta.c.key == key)).first()
         return str(row[0]) if row is not None else None
 
     def set_meta(self, key: str, value: str | None) -> None:
-        """Store a single value; None drops it."""
+        """Store the value of ``key``; None deletes it."""
         if value is not None and self.get_meta(key) == value:
             return
         with self._write() as connection:
@@ -169,7 +169,7 @@ def _file(url: str) -> Path | None:
 
 
 def _prepare(file: Path, key_file: Path | None, *, create: bool) -> None:
-    """Make the folder and file with narrow modes; refuse a damaged file before anything could change it."""
+    """Create folder and file with narrow modes; refuse a damaged file before anything changes it."""
     try:
         info = file.stat()
     except FileNotFoundError:
@@ -195,17 +195,17 @@ def _prepare(file: Path, key_file: Path | None, *, create: bool) -> None:
 
 
 def emptied(file: Path, traces: Sequence[Path]) -> StateError:
-    """Return the error of a database without content where there was one."""
+    """Return the error for an empty file in place of a database."""
     return StateError(
-        f"the state {file} is empty, but {traces[0].name} beside it says that there was one",
+        f"the state {file} is empty, but {traces[0].name} shows that there was one",
         code="RC7070",
         hint=f"Nothing was changed. Restore {_backups(file)}, or remove it (rm {file}) and run `reconciler recover`: every object is "
-        "found again by its marker.",
+        "found by its marker.",
     )
 
 
 def back_up(file: Path, copy: Path) -> None:
-    """Copy a database in use to ``copy``, whole (its write-ahead log included) or not at all; a copy that is there stays."""
+    """Copy a database in use to ``copy``, complete with its write-ahead log or not at all. An existing copy stays."""
     if copy.exists():
         return
     part = copy.with_name(copy.name + ".part")
@@ -213,7 +213,7 @@ def back_up(file: Path, copy: Path) -> None:
     os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
     with contextlib.closing(sqlite3.connect(file, timeout=30)) as source, contextlib.closing(sqlite3.connect(part)) as target:
         source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log
     descriptor = os.open(part, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -223,18 +223,18 @@ def back_up(file: Path, copy: Path) -> None:
 
 
 def damaged(file: Path, reason: str) -> StateError:
-    """Return the error of a database that fails its own check."""
+    """Return the error for a database that fails its integrity check."""
     return StateError(
         f"the state {file} is damaged: {reason}",
         code="RC7009",
         hint=f"Nothing was changed. Restore {_backups(file)}, or move it away (mv {file} {file}.damaged) and run `reconciler recover`: "
-        "every object is found again by its marker.",
+        "every object is found by its marker.",
     )
 
 
 def _backups(file: Path) -> str:
-    found = sorted(file.parent.glob(f"{file.stem}.before-*.db"))
-    return f"a backup of it (from before the upgrade: {found[-1]})" if found else "a backup of it"
+    backups = sorted(file.parent.glob(f"{file.stem}.before-*.db"))
+    return f"a backup of it (from before the upgrade: {backups[-1]})" if backups else "a backup of it"
 
 
 __all__ = ["Store", "damaged"]

@@ -1,4 +1,4 @@
-"""The thread that all calls of the store run on."""
+"""The thread that runs all calls of the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class StateThread:
-    """Runs store calls on the one writer thread: SQLite has one writer, and the event loop never waits for a disk."""
+    """One thread for the store: SQLite has one writer, and the event loop must not wait for a disk."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
@@ -32,10 +32,10 @@ class StateThread:
             self._began = 0.0
 
     def busy_s(self) -> float:
-        """Return for how long the call under way has taken: a database that neither answers nor breaks shows here."""
+        """Return for how many seconds the current call has run, which detects a database that hangs."""
         began = self._began
         return time.monotonic() - began if began else 0.0
 
     def close(self) -> None:
-        """Finish what was submitted and end the thread."""
+        """Finish the submitted calls and end the thread."""
         self._pool.shutdown(wait=True)

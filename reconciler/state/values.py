@@ -1,4 +1,4 @@
-"""Values that only the state has."""
+"""Values of the state that no other package defines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.model.values import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class StoredObservation:
-    """The last complete list of a scope, with what makes the next read conditional. Disposable. ``observed_at``: epoch seconds."""
+    """The last complete list of a scope, with the validators of the next conditional read. Disposable. ``observed_at``: epoch seconds."""
 
     scope: Scope
     validators: JsonObject
@@ -29,22 +29,22 @@ class AuditKey:
     material: bytes
 
     def mac(self, digest: str) -> str:
-        """Return the MAC of a row's hash, with the id of the key before it."""
+        """Return the MAC of a row's hash as ``<key id>:<hex>``."""
         return f"{self.id}:{hmac.new(self.material, digest.encode(), hashlib.sha256).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """Result of walking the audit chain."""
+    """The result of verifying the audit chain."""
 
     ok: bool
     rows: int
     first_bad_seq: int = 0
     fault: str = ""
-    """``changed``: a row is not what its hash says; ``rewritten``: hashes were computed again, without the key or against an anchor;
+    """``changed``: a row is not what its hash says; ``rewritten``: hashes were recomputed without the key, or an anchor differs;
     ``unsigned``: the newest rows were written without the key; ``truncated``: rows at the end are missing."""
     expected: int = 0
-    """For ``truncated``: how many rows there were at least."""
+    """For ``truncated``: the least number of rows that existed."""
 
     def __str__(self) -> str:
         row = self.first_bad_seq
@@ -59,7 +59,7 @@ class AuditReport:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The number of a lease: a write under an older one changes nothing."""
+    """The fencing number of a lease: a write with an older number is refused."""
 
     name: str
     number: int
@@ -73,6 +73,6 @@ class StorageFull(StateError):
 
 
 class FenceLost(StateError):
-    """Another process has taken over: stop at once, nothing was written."""
+    """Another process has taken over: nothing was written, and this process must stop the work."""
 
     code = "RC7006"
