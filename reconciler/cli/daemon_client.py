@@ -52,7 +52,7 @@ def _verbs(engine: Any) -> Any:
     from reconciler.events.commands import Commands
     from reconciler.events.group_commit import Writer
     from reconciler.events.intake import Intake
-    from reconciler.events.recovery import Sweep
+    from reconciler.events.recovery import Recovery
     from reconciler.server.verbs import Verbs
     from reconciler.stages.executors import ExecutorResolver
     from reconciler.stages.logs import LogReader
@@ -62,7 +62,7 @@ def _verbs(engine: Any) -> Any:
 
     current = engine.current
     intake = Intake(current, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
-    commands = Commands(current, Sweep(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
+    commands = Commands(current, Recovery(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
     return Verbs(Control(engine, trigger), commands, LogReader(current, ExecutorResolver(current)))
 
 

@@ -14,8 +14,8 @@ import orjson
 
 from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
-from reconciler.events.naming import key_id, made_id
-from reconciler.events.recovery import Sweep
+from reconciler.events.delivery_ids import key_id, made_id
+from reconciler.events.recovery import Recovery
 from reconciler.events.routing import BY
 from reconciler.manifests.codec import resource_from_json
 from reconciler.manifests.nearest import Guesses
@@ -76,10 +76,10 @@ class NotCounted(ReconcilerError):
 class Commands:
     """Verbs. ``wake_events`` and ``wake_stages`` make the loops of this process look at once."""
 
-    def __init__(self, current: Current, sweep: Sweep, *, wake_events: Any, wake_stages: Any) -> None:
+    def __init__(self, current: Current, recovery: Recovery, *, wake_events: Any, wake_stages: Any) -> None:
         self._current = current
         self._context = current.context
-        self._sweep = sweep
+        self._recovery = recovery
         self._wake_events = wake_events
         self._wake_stages = wake_stages
 
@@ -306,8 +306,8 @@ class Commands:
         while True:
             queued = again(item, execution.id if execution is not None else "", f"key/{key}" if key else number, stage, now)
             audit = self._audit("rerun", who, item.stage, item=queued.item.id, of=item.id)
-            pins = {queued.item.spec_digest: queued.pin}
-            other = await store.queue_repetition(queued.item, pins, queued.reports, audit=audit)
+            snapshots = {queued.snapshot.digest: queued.snapshot.payload}
+            other = await store.queue_repetition(queued.item, snapshots, queued.reports, audit=audit)
             if other is None:
                 self._wake_stages()
                 return {"item": queued.item.id, "new": True}
@@ -343,7 +343,7 @@ class Commands:
         only = self._find(str(request["source"]), Kind.EVENT_SOURCE) if request.get("source") else None
         now = await self._context.store.now()
         since = now - float(request["since"]) if request.get("since") else None
-        found = await self._sweep.run(only, since=since)
+        found = await self._recovery.run(only, since=since)
         self._wake_events()
         rows = [
             {

@@ -15,9 +15,9 @@ from reconciler.drivers.registry import driver_for
 from reconciler.engine.current import Current
 from reconciler.engine.evaluator import EvaluatorFailed
 from reconciler.events.endpoints import integration_path, source_type
+from reconciler.events.evaluation import SOURCE_PART, EventEvaluator, Last, Stopped
 from reconciler.events.group_commit import at_fault
-from reconciler.events.judging import SOURCE_PART, Job, Judge, Last, Stopped
-from reconciler.events.routing import Wiring, route, wire
+from reconciler.events.routing import RoutingJob, Wiring, route, wire
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, RejectedBy
@@ -55,7 +55,7 @@ def _plain(event: Event, body: bytes, wiring: Wiring, now: float) -> Routing | N
     filtered = any(one.get("filters") for one in source.spec.get("events") or ())
     if filtered or wiring.targets.get(event.source) or len(body) > PLAIN_BYTES or b"\\u0000" in body:
         return None
-    return route(event, body, wiring, last=lambda *_: None, integration="", now=now)
+    return route(RoutingJob(event, body), wiring, last=lambda *_: None, now=now)
 
 
 Crowded = Callable[[], bool]
@@ -67,7 +67,7 @@ class Dispatcher:
     def __init__(
         self,
         current: Current,
-        judge: Judge,
+        evaluator: EventEvaluator,
         *,
         holder: str,
         on_queued: Callable[[], None],
@@ -76,7 +76,7 @@ class Dispatcher:
         under_load: Crowded,
     ) -> None:
         self._current = current
-        self._judge = judge
+        self._evaluator = evaluator
         self._holder = holder
         self._counts: dict[str, int] = {}
         """Attempts under way: event → how many were counted before."""
@@ -206,7 +206,7 @@ class Dispatcher:
             if (found := self._without_looking(event, batch.same, wiring) or _plain(event, body, wiring, now))
         }
         jobs = [
-            Job(
+            RoutingJob(
                 event,
                 body,
                 integration_path(wiring.resources[event.source]),
@@ -216,10 +216,10 @@ class Dispatcher:
             for event, body in pending
             if event.id not in routings
         ]
-        judged = await self._judge.judge(jobs, wiring, last, now)
-        for stopped in judged.stopped:
+        evaluated = await self._evaluator.evaluate(jobs, wiring, last, now)
+        for stopped in evaluated.stopped:
             self._note(stopped)
-        for event_id, found in judged.routings.items():
+        for event_id, found in evaluated.routings.items():
             routings[event_id] = self._without_suspended(found, wiring, now)
         failpoint("events-before-settle")
         settled = await self._settle([routings[event.id] for event, _ in pending if event.id in routings])

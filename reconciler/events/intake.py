@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from reconciler.engine.current import Current
+from reconciler.events.delivery_ids import sent_id
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
 from reconciler.events.group_commit import InboxFull, Writer
-from reconciler.events.naming import sent_id
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
 from reconciler.model.resources import ResourceId

@@ -9,7 +9,7 @@ import orjson
 
 from reconciler.engine.current import Current
 from reconciler.engine.statuses import iso
-from reconciler.events.naming import slot_id
+from reconciler.events.delivery_ids import slot_id
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, Origin

@@ -11,8 +11,8 @@ from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.values import digest_of
-from reconciler.stages.about import one_line
 from reconciler.stages.inputs import resolved_spec
+from reconciler.stages.summary import one_line
 from reconciler.state.reports import PendingReport
 
 

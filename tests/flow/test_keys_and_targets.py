@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from reconciler.engine.statuses import iso
-from reconciler.events.routing import route, wire
+from reconciler.events.routing import RoutingJob, route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
@@ -16,7 +16,7 @@ from reconciler.model.executions import ReportKind
 from reconciler.stages import statuses
 from reconciler.stages.inputs import resolved_spec
 from reconciler.stages.provenance import origin_of
-from reconciler.stages.targets import matches
+from reconciler.stages.resource_names import matches
 from tests.flow.inside import inside
 from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed
 from tests.flow.test_receiver import delivered
@@ -190,9 +190,8 @@ def test_n21_what_a_stranger_wrote_is_one_short_line_and_links_come_from_the_man
     wiring = wire("r1", loaded(stage(github("web"))))
     head = {"id": "a" * 40, "message": "Fix\x1b[31m \u202eit\nmore", "author": {"username": "ada"}, "url": "https://evil.example"}
     payload = {**PUSH, "head_commit": head, "sender": {"login": "bob" * 100}}
-    found = route(
-        event(kind="push"), orjson.dumps(payload), wiring, last=lambda *_: None, integration="Integration/default/gh", now=NOW
-    )
+    job = RoutingJob(event(kind="push"), orjson.dumps(payload), "Integration/default/gh")
+    found = route(job, wiring, last=lambda *_: None, now=NOW)
     about = found.items[0].origin["about"]
     assert (about["author"], about["message"], len(about["sender"])) == ("ada", "Fix[31m it", 200)
     assert about["url"] == f"https://github.com/acme/web/commit/{'a' * 40}"

@@ -54,7 +54,7 @@ _SENDERS: tuple[Path, ...] = (
 )
 
 
-def about_of(
+def summary_of(
     source: str, event_type: str, payload: Any, origin: Mapping[str, Any], *, web: str = "", by: str = ""
 ) -> dict[str, Any]:
     """Return ``source``, ``type``, ``sender``, ``author``, ``message`` and ``url`` of an event from outside, as far as known.
