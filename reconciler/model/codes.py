@@ -728,6 +728,12 @@ _TABLE = (
         "Add it to `executor.allow`, or leave such events out with a filter.",
     ),
     Code(
+        "RC6066",
+        "The request of the stage is too large",
+        "The templates of `executor.spec` become more than 4 MiB of text.",
+        "Pass a smaller part of the event, or name it less often.",
+    ),
+    Code(
         "RC6060",
         "The worker for expressions failed",
         "The process in which filters and mappings are evaluated cannot be started, or ended before it began.",

@@ -11,7 +11,7 @@ from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.values import digest_of
-from reconciler.stages.inputs import resolved_spec
+from reconciler.stages.inputs import SpecTooLarge, resolved_spec
 from reconciler.stages.summary import one_line
 from reconciler.state.reports import PendingReport
 
@@ -71,7 +71,7 @@ def runs_view(item: Item, stage: Resource) -> dict[str, Any]:
     spec = executor.get("spec", {})
     try:
         shown = resolved_spec(spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
-    except TemplateError:
+    except (TemplateError, SpecTooLarge):
         shown = dict(spec)
     return {
         "type": executor["type"],
