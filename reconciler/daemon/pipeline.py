@@ -34,7 +34,7 @@ from reconciler.stages.runner import StageRunner
 FIRST_SWEEP_S = 5.0
 SAVE_EVERY_S = 10.0
 Touch = Callable[..., None]
-"""Publish soon; with ``statuses=True`` after computing them anew."""
+"""Publish soon; ``statuses=True`` computes them first."""
 Beat = Callable[[str, float], None]
 """(name of the loop, seconds until it must have come round again)."""
 

@@ -44,7 +44,7 @@ class Control:
         return await verb(request, peer)
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Say that somebody is there."""
+        """Answer with the active revision: the daemon is alive."""
         return {"revision": self._controller.live.revision}
 
     async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:

@@ -27,14 +27,14 @@ class Approvals:
         if item is None:
             raise await self._lookup.no_such(str(request["id"]))
         if item.state is not ItemState.QUEUED:
-            raise TooLate(f"{request['id']} does not wait any more: it is {item.state.value}", hint=await self._lookup.waiting())
+            raise TooLate(f"{request['id']} is not queued any more: it is {item.state.value}", hint=await self._lookup.waiting())
         stage = await self._lookup.stage(item)
-        wanted = [one["approval"] for one in stage.spec.get("conditions", ()) if one["type"] == "approval"]
-        if not wanted:
-            raise NotCounted(f"{item.stage} asks for no approval")
-        if not all(counts(one, who) for one in wanted):
-            names = ", ".join(sorted({name for one in wanted for name in one.get("approvers", ())}))
-            raise NotCounted(f"{who} is none of the approvers of {item.stage}", hint=f"They are: {names}.")
+        conditions = [row["approval"] for row in stage.spec.get("conditions", ()) if row["type"] == "approval"]
+        if not conditions:
+            raise NotCounted(f"{item.stage} requires no approval")
+        if not all(counts(condition, who) for condition in conditions):
+            names = ", ".join(sorted({name for condition in conditions for name in condition.get("approvers", ())}))
+            raise NotCounted(f"{who} is not an approver of {item.stage}", hint=f"They are: {names}.")
         if request.get("digest") and request["digest"] != item_digest(item):
             raise NotCounted(f"{item.id} is not what was reviewed: its digest is {item_digest(item)}")
         now = await store.now()
@@ -42,4 +42,4 @@ class Approvals:
         if not await store.add_vote(Vote(item.id, who, now), audit=audit):
             raise NotCounted(f"{who} approved {item.id} before, or it does not wait any more")
         self._wake()
-        return {"item": item.id, "approvals": [one.by for one in await store.votes(item.id)]}
+        return {"item": item.id, "approvals": [vote.by for vote in await store.votes(item.id)]}

@@ -1,4 +1,4 @@
-"""What events lead to, asked of the worker process: a batch at once, or one event alone after an attempt that did not end."""
+"""Evaluation of events in the worker process: a batch at once, or one event alone after an attempt that did not end."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ class EventEvaluator:
         return self._kept
 
     async def holds(self, expression: str, answer: Any) -> bool:
-        """Whether a condition of `poll` holds over an answer; raises `ValueError` when that cannot be told, or takes too much."""
+        """Whether a condition of `poll` holds for an answer. Raises `ValueError` if it fails, or takes too much time or memory."""
         try:
             found = await self._evaluator([orjson.dumps({"do": "holds", "expression": expression}), orjson.dumps(answer)])
         except Overrun as overrun:
             raise ValueError(overrun.why) from None
-        told = orjson.loads(found[0])
-        if "error" in told:
-            raise ValueError(str(told["error"]))
-        return bool(told["holds"])
+        result = orjson.loads(found[0])
+        if "error" in result:
+            raise ValueError(str(result["error"]))
+        return bool(result["holds"])
 
 
 def _last(last: Last) -> list[list[Any]]:
@@ -101,7 +101,7 @@ def _part(job: RoutingJob, number: int, wiring: Wiring) -> str:
 
 
 def _routing(job: RoutingJob, answer: bytes, wiring: Wiring) -> Routing:
-    """Return what the worker said of ``job``, with the snapshots of the stages made here."""
+    """Return the routing that the worker answered for ``job``, with the snapshots of the stages made here."""
     row = orjson.loads(answer)
     if "defect" in row:
         return Routing(job.event.id, EventState.FAILED, "error", f"a defect of this program: {row['defect']}")

@@ -89,7 +89,7 @@ class EventCommands:
             )
         payload = request.get("payload") or {}
         if not isinstance(payload, dict):
-            raise UsageError("the payload is no JSON object")
+            raise UsageError("the payload must be a JSON object")
         if not all(str(request.get(name) or "x").isprintable() for name in ("type", "key")):
             raise UsageError("a type, or a key, is one line of text without control characters")
         if too_deep(payload):
@@ -115,7 +115,7 @@ class EventCommands:
         return {"event": stored.event_id, "new": stored.new}
 
     async def replay(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Hand a stored event on anew, by the manifests as they are now; what it led to before is not repeated. ``id``."""
+        """Dispatch a stored event again, with the manifests as they are now. What it led to before is not repeated. ``id``."""
         store = self._context.store
         found = await store.event(str(request["id"]))
         if found is None:
@@ -123,7 +123,7 @@ class EventCommands:
         event = found[0]
         await store.append_audit([self._lookup.audit("replay", who, event.source, event=event.id)])
         if not await store.replay_event(event.id):
-            raise Waits(f"{event.id} waits to be handed on already", hint=f"See `reconciler events {event.id}`.")
+            raise Waits(f"{event.id} is queued for dispatch already", hint=f"See `reconciler events {event.id}`.")
         self._context.log.info(
             "event_replayed",
             kind=event.source.kind,

@@ -36,10 +36,10 @@ class ExecutionCommands:
         items = await store.items(stage=stage, states=("queued",), limit=limit) if waiting else []
         runs: list[Execution] = []
         if state != "queued":
-            wanted = {"": (), "running": ("starting", "running"), "finished": ("finished",)}.get(state)
-            if wanted is None:
+            states = {"": (), "running": ("starting", "running"), "finished": ("finished",)}.get(state)
+            if states is None:
                 raise UsageError(f"no state {state!r}", hint="There are: queued, running, finished.")
-            runs = await store.executions(stage=stage, states=wanted, before=await self._place(before), limit=limit + 1)
+            runs = await store.executions(stage=stage, states=states, before=await self._place(before), limit=limit + 1)
         more, runs = len(runs) > limit, runs[:limit]
         votes = await store.votes_of([one.id for one in items])
         return {

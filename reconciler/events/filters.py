@@ -78,12 +78,14 @@ def check_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, he
     Types fold case: Buddy's events may be written in lower case.
     """
     names = {one.casefold() for one in types}
-    wanted = spec.get("events") or ()
-    if not wanted:
+    declared = spec.get("events") or ()
+    if not declared:
         return PASSES
-    fitting = [one for one in wanted if one["type"] == EVERY or str(one["type"]).casefold() in names]
+    fitting = [one for one in declared if one["type"] == EVERY or str(one["type"]).casefold() in names]
     if not fitting:
-        return FilterResult("filtered", f"the source takes {', '.join(sorted({one['type'] for one in wanted}))}, not {types[0]}")
+        return FilterResult(
+            "filtered", f"the source takes {', '.join(sorted({one['type'] for one in declared}))}, not {types[0]}"
+        )
     verdict = PASSES
     for one in fitting:
         verdict = check_filters(one, payload, headers)

@@ -21,7 +21,7 @@ from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import exclusive
 
 OVERLAP_S = 900.0
-"""How far before the last sweep a sweep looks again: deliveries come late, and lists later."""
+"""How far before the last run the next one starts: deliveries come late, and lists later."""
 MOST_S = 3 * 86_400.0
 """GitHub keeps deliveries for three days (seven on an Enterprise server)."""
 YOUNG_S = 15.0
@@ -36,7 +36,7 @@ HOOK_S = 3.6
 
 @dataclass(slots=True)
 class RecoveryResult:
-    """What one sweep of one source found."""
+    """What was found for one source."""
 
     source: ResourceId
     missed: int = 0
@@ -66,7 +66,7 @@ class _Place:
 
 
 class Recovery:
-    """Finds what was missed; one process at a time sweeps."""
+    """Finds missed deliveries and takes them in. One process at a time does so."""
 
     def __init__(self, current: Current, intake: Intake, *, holder: str) -> None:
         self._current = current
@@ -215,6 +215,6 @@ class Recovery:
 
 def _hook_of(place: _Place, one: PastDelivery) -> Hook | None:
     """Return the hook whose list ``one`` stands in."""
-    wanted: Mapping[str, object] = one.detail
-    hook_id = str(wanted.get("hook", ""))
+    detail: Mapping[str, object] = one.detail
+    hook_id = str(detail.get("hook", ""))
     return next((hook for hook in place.hooks if hook.external_id == hook_id), place.hooks[0] if len(place.hooks) == 1 else None)

@@ -100,13 +100,13 @@ class _Work:
             )
         except MemoryError:
             raise
-        except Exception as error:  # one event that was not foreseen must not keep all others waiting
+        except Exception as error:  # an unexpected error at one event must not stop the others
             return orjson.dumps({"defect": f"{type(error).__name__}"})
-        answer = _told(routing)
-        return answer if len(answer) <= MAX_ROUTING_BYTES else _told(_too_large(routing, now))
+        answer = _encoded(routing)
+        return answer if len(answer) <= MAX_ROUTING_BYTES else _encoded(_too_large(routing, now))
 
 
-def _told(routing: Routing) -> bytes:
+def _encoded(routing: Routing) -> bytes:
     row = to_json(routing)
     row.pop("pins", None)  # the daemon makes the snapshots itself
     return orjson.dumps(row)
@@ -151,14 +151,14 @@ def main() -> None:
     _bound()
     watch = _Watch(shared)
     work = _Work(watch)
-    asked, told = sys.stdin.buffer, sys.stdout.buffer
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
     try:
         while True:
-            parts = read_frame(asked)
+            parts = read_frame(requests)
             answer = work.answer(parts)
             watch.rest()
             tired = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > TIRED_BYTES
-            write_frame(told, [b"tired" if tired else b"", *answer])
+            write_frame(answers, [b"tired" if tired else b"", *answer])
             del parts, answer
     except MemoryError:
         os._exit(EXIT_MEMORY)

@@ -20,7 +20,7 @@ SAFE_TEXT = re.compile(f"(?:{_WORD}(?: +{_WORD})*)?")
 
 There is no quote, dollar, backslash, backtick, bracket, brace, separator, redirection, glob, exclamation mark or line break. No word
 begins as an option (``-``), a comment (``#``), a home (``~``) or a command's path (zsh's ``=``) does, and no space is at an end. A
-workflow that writes an input into a script line would run whatever a stranger named a branch.
+workflow that writes an input into a script line would run whatever an outsider named a branch.
 """
 GUARDED = frozenset({"github", "semaphore", "buddy", "gitlab", "spinnaker"})
 """Executors whose inputs end up in jobs."""
@@ -72,7 +72,7 @@ def _mapping_for(spec: Mapping[str, Any], connection: str) -> Mapping[str, Any] 
 
 
 def _value(given: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> tuple[Any, bool]:
-    """Return a value and whether it is text that somebody outside chose."""
+    """Return a value and whether it comes from outside."""
     name = given["name"]
     if "value" in given:
         try:

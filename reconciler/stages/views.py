@@ -48,7 +48,7 @@ def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
 def origin_view(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return where it all began, for who approves: event, people, repository, ref, commit with its page and first line.
 
-    All texts are short and in one line; they are a stranger's words.
+    All texts are short, in one line, and untrusted.
     """
     about = origin.get("about", {})
     words = {key: one_line(about.get(key, "")) for key in ("type", "source", "sender", "author", "message")}

@@ -416,7 +416,7 @@ APPROVAL = "[{type: approval, approval: {count: 2, approvers: [ada, ben, cy]}}]"
 def test_a_queue_is_admitted_as_the_live_settings_say(
     count: int, running: int, given_: Settings, started: list[int], discarded: dict[int, str], reasons: dict[int, str]
 ) -> None:
-    found = decide([item(n) for n in range(count)], running, {}, settings=given_, pinned=pinned(), now=NOW)
+    found = decide([item(n) for n in range(count)], running, {}, settings=given_, snapshots=pinned(), now=NOW)
     assert [one.item_id for one in found.start] == [f"itm-{n}" for n in started]
     assert {key: why[0] for key, why in found.discard.items()} == {f"itm-{n}": why for n, why in discarded.items()}
     assert {key: why[0] for key, why in found.waiting.items()} == {f"itm-{n}": why for n, why in reasons.items()}
@@ -434,14 +434,14 @@ def test_a_queue_is_admitted_as_the_live_settings_say(
 )
 def test_only_votes_that_count_let_an_item_run(voters: list[str], message: str) -> None:
     votes = {"itm-0": [Vote("itm-0", by, NOW) for by in voters]}
-    found = decide([item(0)], 0, votes, settings=Settings(), pinned=pinned(APPROVAL), now=NOW)
+    found = decide([item(0)], 0, votes, settings=Settings(), snapshots=pinned(APPROVAL), now=NOW)
     assert [why[1] for why in found.waiting.values()] == ([message] if message else [])
     assert len(found.start) == (not message)
 
 
 def test_what_waits_for_another_try_or_is_not_known_yet_does_not_run_and_keeps_nobody_else_waiting() -> None:
     items = [item(0, not_before=NOW + 60, attempt=2, failure="red"), item(1, spec_digest="unknown"), item(2)]
-    found = decide(items, 0, {}, settings=Settings(), pinned=pinned(), now=NOW)
+    found = decide(items, 0, {}, settings=Settings(), snapshots=pinned(), now=NOW)
     assert [one.item_id for one in found.start] == ["itm-2"]
     assert found.waiting["itm-0"][0] == "retry"
     assert "red" in found.waiting["itm-0"][1]
@@ -553,7 +553,7 @@ def test_only_declared_outputs_are_handed_on_and_missing_required_ones_are_named
 
 
 def test_an_execution_is_as_it_began() -> None:
-    made = decide([item(0, label="x")], 0, {}, settings=Settings(), pinned=pinned(), now=NOW).start[0]
+    made = decide([item(0, label="x")], 0, {}, settings=Settings(), snapshots=pinned(), now=NOW).start[0]
     assert isinstance(made, Execution)
     assert (made.state, made.correlation, made.started_at, made.next_at) == (ExecutionState.STARTING, made.id, NOW, NOW)
 
