@@ -17,13 +17,13 @@ from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ResourceStatus
 
-Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
+TriggerSlices = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
 
 class Control:
     """Verbs by name. ``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
 
-    def __init__(self, controller: Controller, trigger: Trigger) -> None:
+    def __init__(self, controller: Controller, trigger: TriggerSlices) -> None:
         self._controller = controller
         self._trigger = trigger
 
