@@ -16,7 +16,7 @@ from reconciler.config.settings import Config
 
 if TYPE_CHECKING:
     from reconciler.daemon.session import Session
-    from reconciler.engine.control import Trigger
+    from reconciler.engine.control import TriggerSlices
     from reconciler.model.resources import ResourceId
     from reconciler.server.admin import AdminOperations
 
@@ -55,7 +55,7 @@ async def looking(config: Config) -> AsyncIterator[Ask]:
         yield lambda request: operations.handle(request, f"uid:{os.getuid()}")
 
 
-def operations_of(session: Session, trigger: Trigger) -> AdminOperations:
+def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
     """Return the operations of the admin socket over a session of this process, where no daemon runs."""
     from reconciler.engine.control import Control
     from reconciler.engine.publisher import Publisher
@@ -63,7 +63,7 @@ def operations_of(session: Session, trigger: Trigger) -> AdminOperations:
     from reconciler.events.commands import Commands
     from reconciler.events.group_commit import Writer
     from reconciler.events.intake import Intake
-    from reconciler.events.recovery import Sweep
+    from reconciler.events.recovery import Recovery
     from reconciler.server.admin import AdminOperations
     from reconciler.server.api.handlers import Backend, Status
     from reconciler.stages.executors import ExecutorResolver
@@ -73,7 +73,7 @@ def operations_of(session: Session, trigger: Trigger) -> AdminOperations:
     engine, current = session.engine, session.engine.current
     executors = ExecutorResolver(current)
     intake = Intake(current, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
-    commands = Commands(current, Sweep(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
+    commands = Commands(current, Recovery(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
     publisher = Publisher(current, session.redactor, Path(session.config.status.file))
     status = Status(lambda: publisher.encoded(DaemonInfo(__version__, os.getpid(), time.time(), "once")), publisher.row)
     control = Control(engine, trigger)

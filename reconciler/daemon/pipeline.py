@@ -17,10 +17,10 @@ from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.runtime import Runtime
 from reconciler.events.commands import Commands
 from reconciler.events.dispatcher import Dispatcher
+from reconciler.events.evaluation import MODULE, EventEvaluator
 from reconciler.events.group_commit import Writer
 from reconciler.events.intake import Intake
-from reconciler.events.judging import MODULE, Judge
-from reconciler.events.recovery import Sweep
+from reconciler.events.recovery import Recovery
 from reconciler.events.schedules import ScheduleSource
 from reconciler.events.status import EventStatusReader
 from reconciler.model.errors import ReconcilerError
@@ -34,7 +34,7 @@ from reconciler.stages.runner import StageRunner
 FIRST_SWEEP_S = 5.0
 SAVE_EVERY_S = 10.0
 Touch = Callable[..., None]
-"""Publish soon; with ``statuses=True`` after computing them anew."""
+"""Publish soon; ``statuses=True`` computes them first."""
 Beat = Callable[[str, float], None]
 """(name of the loop, seconds until it must have come round again)."""
 
@@ -58,8 +58,8 @@ class EventPipeline:
         self._beat = beat
         self._touch = touch
         self._evaluator = Evaluator(MODULE)
-        judge = Judge(self._evaluator)
-        self.executors = executors = ExecutorResolver(current, judge.holds)
+        evaluator = EventEvaluator(self._evaluator)
+        self.executors = executors = ExecutorResolver(current, evaluator.holds)
         writer = Writer(current.context)
         self.intake = Intake(
             current, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
@@ -73,19 +73,19 @@ class EventPipeline:
         )
         self.dispatcher = Dispatcher(
             current,
-            judge,
+            evaluator,
             holder=holder,
             on_queued=self._queued,
             on_trouble=lambda: touch(statuses=True),
             beat=lambda: beat("events", 300.0),
             under_load=lambda: writer.under_load,
         )
-        self.ticking = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
-        self.sweep = Sweep(current, self.intake, holder=holder)
+        self.schedules = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
+        self.recovery = Recovery(current, self.intake, holder=holder)
         self.logs = LogReader(current, executors)
-        self.event_status = EventStatusReader(current, self.intake, self.sweep, executors)
+        self.event_status = EventStatusReader(current, self.intake, self.recovery, executors)
         self.pushing = OutputReceiver(current, executors)
-        self.commands = Commands(current, self.sweep, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
+        self.commands = Commands(current, self.recovery, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
 
     def _queued(self) -> None:
         self.stages.wake()
@@ -102,7 +102,7 @@ class EventPipeline:
         return {
             "events": self.dispatcher.run,
             "stages": self.stages.run,
-            "schedules": self.ticking.run,
+            "schedules": self.schedules.run,
             "sweep": self._sweeping,
             "intake": self._saving,
         }
@@ -125,10 +125,10 @@ class EventPipeline:
             if self._current.active.empty:
                 continue
             try:
-                await self.sweep.run()
+                await self.recovery.run()
             except ReconcilerError as error:
                 self._current.context.log.error("sweep_failed", code=error.code, error=error.message)
-            pause = self.sweep.pause(interval)
+            pause = self.recovery.pause(interval)
 
     async def _saving(self) -> None:
         with contextlib.suppress(ReconcilerError):

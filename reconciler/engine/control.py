@@ -16,18 +16,18 @@ from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ResourceStatus
 from reconciler.model.times import epoch_of, iso
 
-Trigger = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
+TriggerSlices = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
 
 class Control:
     """``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
 
-    def __init__(self, controller: Controller, trigger: Trigger) -> None:
+    def __init__(self, controller: Controller, trigger: TriggerSlices) -> None:
         self._controller = controller
         self._trigger = trigger
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Say that somebody is there."""
+        """Answer with the active revision: the daemon is alive."""
         return {"revision": self._controller.live.revision}
 
     async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:

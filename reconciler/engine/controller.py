@@ -277,7 +277,7 @@ class Controller:
         return {ResourceId.from_path(name.removeprefix("slice/")): value for name, value in rows.items()}
 
     async def due(self) -> dict[ResourceId, float]:
-        """Return when each integration is due, by the database's clock: 0 for one that nobody has looked at."""
+        """Return when each integration is due, by the database's clock: 0 for one that was never looked at."""
         known = {one: float(value["next_at"]) for one, value in (await self._shared()).items()}
         return {one: known.get(one, 0.0) for one in await self.integrations()}
 

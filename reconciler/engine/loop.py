@@ -30,7 +30,7 @@ STALL_S = 60.0
 
 
 async def _forever(name: str, loop: Callable[[], Awaitable[Any]], log: Any) -> None:
-    """Run a loop; while the database is away it is begun again each second: no guess is made meanwhile, and nobody is lost."""
+    """Run a loop, and restart it each second while the database is away: nothing is guessed meanwhile, and nothing is lost."""
     while True:
         try:
             await loop()
@@ -85,7 +85,7 @@ class Loop:
         self._force: set[ResourceId] = set()
         self._explicit: set[ResourceId] = set()
         self._failed_syncs = 0
-        self._turned = 0
+        self._clock_steps = 0
         self.on_turned: Callable[[], None] = lambda: None
         """Called when the clock was set back."""
         self._number = 0
@@ -100,7 +100,7 @@ class Loop:
         self._poll_now.set()
 
     def touch(self, *, statuses: bool = False) -> None:
-        """Publish soon; ``statuses``: after computing them anew."""
+        """Publish soon; ``statuses``: compute them first."""
         if statuses:
             self._dirty.set()
         self._news.set()
@@ -224,12 +224,12 @@ class Loop:
 
     async def _look_at_clock(self) -> None:
         try:
-            turned = await self.controller.current.check_clock()
+            clock_steps = await self.controller.current.check_clock()
         except StateError as error:
             self._deps.log.error("clock_not_noted", code=error.code, error=error.message)
             return
-        if turned != self._turned:
-            self._turned = turned
+        if clock_steps != self._clock_steps:
+            self._clock_steps = clock_steps
             self.on_turned()
 
     async def _due_among_peers(self) -> None:

@@ -1,4 +1,4 @@
-"""Looks at what is new in the inbox and hands it on: each event's effects and its own state in one commit, exactly once."""
+"""Dispatches new events of the inbox: the effects of each and its own state in one commit, exactly once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reconciler.drivers.registry import driver_for
 from reconciler.engine.current import Current
 from reconciler.engine.evaluator import EvaluatorFailed
 from reconciler.events.endpoints import integration_path, source_type
+from reconciler.events.evaluation import SOURCE_PART, EventEvaluator, Last, Stopped
 from reconciler.events.group_commit import at_fault
-from reconciler.events.judging import SOURCE_PART, Job, Judge, Last, Stopped
-from reconciler.events.routing import Wiring, route, wire
+from reconciler.events.routing import RoutingJob, Wiring, route, wire
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, RejectedBy
@@ -42,7 +42,7 @@ _NO_RUN = ("", "", 0)
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Events that are handed on together, which of them say what an earlier one said, and the time."""
+    """Events that are dispatched together, those of them that repeat an earlier one, and the time."""
 
     pending: list[tuple[Event, bytes]]
     same: Mapping[str, str]
@@ -55,10 +55,7 @@ def _plain(event: Event, body: bytes, wiring: Wiring, now: float) -> Routing | N
     filtered = any(one.get("filters") for one in source.spec.get("events") or ())
     if filtered or wiring.targets.get(event.source) or len(body) > PLAIN_BYTES or b"\\u0000" in body:
         return None
-    return route(event, body, wiring, last=lambda *_: None, integration="", now=now)
-
-
-Crowded = Callable[[], bool]
+    return route(RoutingJob(event, body), wiring, last=lambda *_: None, now=now)
 
 
 class Dispatcher:
@@ -67,22 +64,22 @@ class Dispatcher:
     def __init__(
         self,
         current: Current,
-        judge: Judge,
+        evaluator: EventEvaluator,
         *,
         holder: str,
         on_queued: Callable[[], None],
         on_trouble: Callable[[], None],
         beat: Callable[[], None],
-        under_load: Crowded,
+        under_load: Callable[[], bool],
     ) -> None:
         self._current = current
-        self._judge = judge
+        self._evaluator = evaluator
         self._holder = holder
         self._counts: dict[str, int] = {}
         """Attempts under way: event → how many were counted before."""
         self._stops: dict[str, tuple[Stopped, ...]] = {}
         self._trouble: dict[ResourceId, tuple[str, float]] = {}
-        self._crowded = under_load
+        self._under_load = under_load
         """Whether deliveries are coming in faster than one by one."""
         self._held_until = self._joins_at = 0.0
         self._on_queued = on_queued
@@ -93,7 +90,7 @@ class Dispatcher:
         self._wiring: tuple[Any, Wiring] | None = None
 
     def wake(self) -> None:
-        """Look at once: something came in."""
+        """Take the next turn at once: an event was stored."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -120,16 +117,16 @@ class Dispatcher:
         """Wait while a burst comes in, for `HOLD_S` at most; not again before as much time was left for handing on."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if began < self._held_until or not self._crowded():
+        if began < self._held_until or not self._under_load():
             return
-        while self._crowded() and loop.time() - began < HOLD_S:  # noqa: ASYNC110 - a burst is over when nothing happens
+        while self._under_load() and loop.time() - began < HOLD_S:  # noqa: ASYNC110 - a burst is over when nothing happens
             await asyncio.sleep(LOOK_S)
-        self._held_until = loop.time() + (HOLD_S if self._crowded() else 0.0)
+        self._held_until = loop.time() + (HOLD_S if self._under_load() else 0.0)
 
     async def turn(self) -> int:
         """Hand on one batch, and one event of those whose last attempt did not end; returns how many events there were."""
         if self._current.active.empty:
-            return 0  # nobody knows yet who wants what: an event handed on now would be lost for everyone
+            return 0  # no manifests yet: an event dispatched now would be lost
         await self._take_back()
         return await self._untried() + await self._suspect()
 
@@ -206,7 +203,7 @@ class Dispatcher:
             if (found := self._without_looking(event, batch.same, wiring) or _plain(event, body, wiring, now))
         }
         jobs = [
-            Job(
+            RoutingJob(
                 event,
                 body,
                 integration_path(wiring.resources[event.source]),
@@ -216,10 +213,10 @@ class Dispatcher:
             for event, body in pending
             if event.id not in routings
         ]
-        judged = await self._judge.judge(jobs, wiring, last, now)
-        for stopped in judged.stopped:
+        evaluated = await self._evaluator.evaluate(jobs, wiring, last, now)
+        for stopped in evaluated.stopped:
             self._note(stopped)
-        for event_id, found in judged.routings.items():
+        for event_id, found in evaluated.routings.items():
             routings[event_id] = self._without_suspended(found, wiring, now)
         failpoint("events-before-settle")
         settled = await self._settle([routings[event.id] for event, _ in pending if event.id in routings])
@@ -255,7 +252,7 @@ class Dispatcher:
         )
 
     def _look(self, apart: frozenset[ResourceId]) -> _Batch:
-        """Return the oldest events that were not tried yet, which of them say what an earlier one said, and the time.
+        """Return the oldest events that were not tried yet, those that repeat an earlier one, and the time.
 
         Runs on the state's thread: one change of threads for all of it. The attempt is counted before anything is made of them.
         """
@@ -291,7 +288,7 @@ class Dispatcher:
         return settled
 
     def wiring(self) -> Wiring:
-        """Return who is connected to whom at the live revision."""
+        """Return the connections of the active revision."""
         active = self._current.active
         if self._wiring is None or self._wiring[0] is not active:
             self._wiring = (active, wire(active.revision, active.resources))

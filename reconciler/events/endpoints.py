@@ -15,7 +15,7 @@ from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Uid, uid_of
 
 OWN_TYPES = frozenset({"schedule", "manual", ""})
-"""Sources that nobody sends to."""
+"""Sources without a webhook URL."""
 OVERLAP_S = 24 * 3600.0
 """How long the key before a rotation is still good, counted from when the new one was written everywhere."""
 

@@ -1,173 +1,117 @@
-"""The worker process (`reconciler.engine.evaluator`): filters, mappings and groupBy over events, one part after the other.
-
-Run as ``python -m reconciler.events.evaluation FD``. Its bounds are the kernel's: a signal ends it where no Python code could.
-"""
+"""Evaluation of events in the worker process: a batch at once, or one event alone after an attempt that did not end."""
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import mmap
-import os
-import resource
-import signal
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from reconciler.engine.evaluator import CPU_S, EXIT_MEMORY, MEMORY_BYTES, PROGRESS, read_frame, write_frame
-from reconciler.events.routing import Wiring, route, wire
-from reconciler.manifests.cel import ExpressionError, compile_filter, without_nul
-from reconciler.model.codec import encode, from_json, resources_from_json
-from reconciler.model.events import Event, EventState, RejectedBy
-from reconciler.model.resources import ResourceId
+from reconciler.engine.evaluator import Evaluator, Overrun
+from reconciler.events.routing import RoutingJob, Wiring
+from reconciler.model.codec import from_json, resource_to_json, to_json
+from reconciler.model.events import EventState
+from reconciler.model.resources import Kind, ResourceId
 from reconciler.state.routing import Routing
 
-MAX_ROUTING_BYTES = 16 << 20
-"""Of all that one event leads to."""
-MAX_BATCH_BYTES = 64 << 20
-TIRED_BYTES = 320 << 20
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
+MODULE = "reconciler.events.worker"
+Last = dict[tuple[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
+_KINDS = frozenset({Kind.EVENT_SOURCE.value, Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.INTEGRATION.value})
+"""What the worker is given. An Integration says whose repositories a stage may run, and where an event's commit has its page."""
+SOURCE_PART = ""
+"""What is skipped when the filters of the source itself overran: then nothing is left of the event."""
 
 
-class _Watch:
-    """Where the work is, for whoever looks after this process died, and the time that is left for it."""
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An event at which the worker was stopped: where, and why."""
 
-    def __init__(self, shared: mmap.mmap) -> None:
-        self._shared = shared
-
-    def at(self, job: int, part: int) -> None:
-        """Begin a part."""
-        self._shared[:] = PROGRESS.pack(job, part)
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)
-
-    def rest(self) -> None:
-        """Nothing is evaluated now."""
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    job: RoutingJob
+    part: str
+    """Path of the target, or `SOURCE_PART`."""
+    why: str
 
 
-class _Work:
-    """What the process knows between calls."""
+@dataclass(slots=True)
+class EvaluationResult:
+    """What became of a batch. What is in none of these was not tried."""
 
-    def __init__(self, watch: _Watch) -> None:
-        self._watch = watch
-        self._wiring = Wiring("", {})
+    routings: dict[str, Routing] = field(default_factory=dict)
+    stopped: list[Stopped] = field(default_factory=list)
 
-    def answer(self, parts: Sequence[bytes]) -> list[bytes]:
-        """Return the answer to one message."""
-        head = orjson.loads(parts[0])
-        if head["do"] == "wire":
-            resources = resources_from_json(parts[1:])
-            self._wiring = wire(head["revision"], {one.id: one for one in resources})
-            return []
-        if head["do"] == "holds":
-            return [self._holds(head["expression"], parts[1])]
-        return self._routes(head, parts[1:])
 
-    def _holds(self, expression: str, answer: bytes) -> bytes:
-        self._watch.at(0, 0)
+class EventEvaluator:
+    """Asks the worker. A source at whose event it was stopped costs the others no more than that one time."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._kept: tuple[object, list[bytes]] | None = None
+
+    async def evaluate(self, jobs: Sequence[RoutingJob], wiring: Wiring, last: Last, now: float) -> EvaluationResult:
+        """Return what the events lead to at the revision of ``wiring``; raises `EvaluatorFailed`."""
+        evaluated = EvaluationResult()
+        left = list(jobs)
+        while left:
+            head = {"do": "route", "now": now, "last": _last(last), "jobs": [_job(one) for one in left]}
+            try:
+                answers = await self._evaluator([orjson.dumps(head), *(one.body for one in left)], keep=self._keep(wiring))
+            except Overrun as overrun:
+                bad = left[min(overrun.job, len(left) - 1)]
+                evaluated.stopped.append(Stopped(bad, _part(bad, overrun.part, wiring), overrun.why))
+                left = [one for one in left if one.event.source != bad.event.source]
+                continue
+            for job, answer in zip(left, answers, strict=False):
+                evaluated.routings[job.event.id] = _routing(job, answer, wiring)
+            left = left[len(answers) :]
+        return evaluated
+
+    def _keep(self, wiring: Wiring) -> tuple[object, list[bytes]]:
+        """Return the message that gives the worker the wiring, made once a revision."""
+        if self._kept is None or self._kept[0] is not wiring:
+            resources = [resource_to_json(one) for one in wiring.resources.values() if one.id.kind in _KINDS]
+            self._kept = (wiring, [orjson.dumps({"do": "wire", "revision": wiring.revision}), *resources])
+        return self._kept
+
+    async def holds(self, expression: str, answer: Any) -> bool:
+        """Whether a condition of `poll` holds for an answer. Raises `ValueError` if it fails, or takes too much time or memory."""
         try:
-            return orjson.dumps({"holds": bool(compile_filter(expression).evaluate(without_nul(orjson.loads(answer))))})
-        except ExpressionError as error:
-            return orjson.dumps({"error": error.message})
-
-    def _routes(self, head: Mapping[str, Any], bodies: Sequence[bytes]) -> list[bytes]:
-        """Answer in order; a batch that becomes too large is answered in part."""
-        last = {(ResourceId.from_path(stage), tuple(results)): inputs for stage, results, inputs in head["last"]}
-        found: list[bytes] = []
-        total = 0
-        for number, (job, body) in enumerate(zip(head["jobs"], bodies, strict=True)):
-            found.append(self._route(number, job, body, last, head["now"]))
-            total += len(found[-1])
-            if total > MAX_BATCH_BYTES:
-                break
-        return found
-
-    def _route(
-        self, number: int, job: Mapping[str, Any], body: bytes, last: Mapping[tuple[ResourceId, tuple[str, ...]], Any], now: float
-    ) -> bytes:
-        event = from_json(Event, job["event"])
-        self._watch.at(number, 0)
-        try:
-            routing = route(
-                event,
-                body,
-                self._wiring,
-                last=lambda stage, results: last.get((stage, results)),
-                integration=job["integration"],
-                through=tuple(job["through"]),
-                now=now,
-                skip=frozenset(job["skip"]),
-                at=lambda part: self._watch.at(number, part),
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # one event that was not foreseen must not keep all others waiting
-            return orjson.dumps({"defect": f"{type(error).__name__}"})
-        answer = _told(routing)
-        return answer if len(answer) <= MAX_ROUTING_BYTES else _told(_too_large(routing, now))
+            found = await self._evaluator([orjson.dumps({"do": "holds", "expression": expression}), orjson.dumps(answer)])
+        except Overrun as overrun:
+            raise ValueError(overrun.why) from None
+        result = orjson.loads(found[0])
+        if "error" in result:
+            raise ValueError(str(result["error"]))
+        return bool(result["holds"])
 
 
-def _told(routing: Routing) -> bytes:
-    # The daemon itself makes the pins: they are the stages as it knows them.
-    return encode(dataclasses.replace(routing, pins={}))
+def _last(last: Last) -> list[list[Any]]:
+    return [[stage.path, list(results), inputs] for (stage, results), inputs in last.items()]
 
 
-def _too_large(routing: Routing, now: float) -> Routing:
-    """Keep the smallest items, as far as they fit; the others are rejected."""
-    kept, rejections, total = [], list(routing.rejections), 0
-    for item in sorted(routing.items, key=lambda item: len(encode(item))):
-        total += len(encode(item))
-        if total <= MAX_ROUTING_BYTES // 2:
-            kept.append(item)
-        else:
-            message = f"its inputs, with those of the other stages, are larger than {MAX_ROUTING_BYTES >> 21} MiB"
-            rejections.append(RejectedBy(routing.event_id, item.stage, "error", message, now))
-    ids = {item.id for item in kept}
-    reports = tuple(report for report in routing.reports if report.item_id in ids)
-    return Routing(
-        routing.event_id, EventState.FAILED, items=tuple(kept), reports=reports, joins=routing.joins, rejections=tuple(rejections)
-    )
+def _job(job: RoutingJob) -> dict[str, Any]:
+    return {"event": to_json(job.event), "integration": job.integration, "through": job.through, "skip": sorted(job.skip)}
 
 
-def _bound() -> None:
-    """Give up what this process does not need."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write("1000")  # where memory runs out, this process goes first
-    except OSError:
-        pass
+def _part(job: RoutingJob, number: int, wiring: Wiring) -> str:
+    targets = wiring.targets.get(job.event.source, ())
+    return targets[number - 1].resource.id.path if 0 < number <= len(targets) else SOURCE_PART
 
 
-def main() -> None:
-    """Answer until the pipe is closed."""
-    shared = mmap.mmap(int(sys.argv[1]), PROGRESS.size)
-    _bound()
-    watch = _Watch(shared)
-    work = _Work(watch)
-    asked, told = sys.stdin.buffer, sys.stdout.buffer
-    try:
-        while True:
-            parts = read_frame(asked)
-            answer = work.answer(parts)
-            watch.rest()
-            tired = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > TIRED_BYTES
-            write_frame(told, [b"tired" if tired else b"", *answer])
-            del parts, answer
-    except MemoryError:
-        os._exit(EXIT_MEMORY)
-    except (EOFError, BrokenPipeError):
-        os._exit(0)
+def _routing(job: RoutingJob, answer: bytes, wiring: Wiring) -> Routing:
+    """Return the routing that the worker answered for ``job``, with the snapshots of the stages made here."""
+    row = orjson.loads(answer)
+    if "defect" in row:
+        return Routing(job.event.id, EventState.FAILED, "error", f"a defect of this program: {row['defect']}")
+    found = from_json(Routing, row)
+    pins: dict[str, bytes] = {}
+    items = []
+    for item in found.items:
+        digest, payload = wiring.snapshot(wiring.resources[item.stage])
+        pins[digest] = payload
+        items.append(item if item.spec_digest == digest else dataclasses.replace(item, spec_digest=digest))
+    return dataclasses.replace(found, event_id=job.event.id, items=tuple(items), pins=pins)
 
 
-if __name__ == "__main__":
-    main()
+__all__ = ["MODULE", "SOURCE_PART", "EvaluationResult", "EventEvaluator", "Last", "Stopped"]

@@ -27,7 +27,7 @@ EVERY = "*"
 """The event type that means all events."""
 
 
-def judge(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
+def check_filters(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
     """Return whether ``payload`` passes the ``filters`` of ``holder``, joined by its ``filterOperator``."""
     filters: Sequence[Mapping[str, Any]] = holder.get("filters", ())
     if not filters:
@@ -72,21 +72,23 @@ def _shown(one: Mapping[str, Any]) -> str:
     return str(inner.get("expression", inner))[:200]
 
 
-def from_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, headers: Mapping[str, str]) -> FilterResult:
+def check_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, headers: Mapping[str, str]) -> FilterResult:
     """Return whether a source lets an event through: one of its ``events`` has one of ``types`` and its filters hold; none: all pass.
 
     Types are compared without regard to case: manifests may use either.
     """
     names = {one.casefold() for one in types}
-    wanted = spec.get("events") or ()
-    if not wanted:
+    declared = spec.get("events") or ()
+    if not declared:
         return PASSES
-    fitting = [one for one in wanted if one["type"] == EVERY or str(one["type"]).casefold() in names]
+    fitting = [one for one in declared if one["type"] == EVERY or str(one["type"]).casefold() in names]
     if not fitting:
-        return FilterResult("filtered", f"the source takes {', '.join(sorted({one['type'] for one in wanted}))}, not {types[0]}")
+        return FilterResult(
+            "filtered", f"the source takes {', '.join(sorted({one['type'] for one in declared}))}, not {types[0]}"
+        )
     verdict = PASSES
     for one in fitting:
-        verdict = judge(one, payload, headers)
+        verdict = check_filters(one, payload, headers)
         if verdict.passes:
             return PASSES
     return verdict

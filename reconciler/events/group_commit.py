@@ -23,7 +23,7 @@ def at_fault(error: Exception) -> bool:
 
 
 class InboxFull(ReconcilerError):
-    """More waits than may be held: the sender is told to come back."""
+    """Too many deliveries wait for the disk: the sender gets 503 and retries."""
 
     code = "RC8008"
 
@@ -58,7 +58,7 @@ class Writer:
         return await future
 
     async def _one_by_one(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]]) -> None:
-        """Store each on its own: one that cannot be stored takes nobody else's with it."""
+        """Store each on its own: one that cannot be stored does not fail the others."""
         for arrival, future in batch:
             try:
                 stored = (await self._context.store.add_events([arrival]))[0]
@@ -69,10 +69,10 @@ class Writer:
                     future.set_result(stored)
 
     def _refuse(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]], error: Exception) -> None:
-        told = error if isinstance(error, ReconcilerError) else StateError(f"not stored: {type(error).__name__}")
+        failure = error if isinstance(error, ReconcilerError) else StateError(f"not stored: {type(error).__name__}")
         for _, future in batch:
             if not future.done():
-                future.set_exception(told)
+                future.set_exception(failure)
 
     async def _drain(self) -> None:
         while self._waiting:

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from reconciler.engine.current import Current
+from reconciler.events.delivery_ids import sent_id
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
 from reconciler.events.group_commit import InboxFull, Writer
-from reconciler.events.naming import sent_id
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
 from reconciler.model.resources import ResourceId
@@ -35,7 +35,7 @@ class LastDelivery:
 
 
 class Intake:
-    """Takes deliveries in. One a process; what it remembers is made again from the live revision and the state."""
+    """Takes deliveries in. One a process; what it remembers is made again from the active revision and the state."""
 
     def __init__(
         self, current: Current, writer: Writer, *, on_event: Callable[[], None], on_health_change: Callable[[], None]
@@ -59,7 +59,7 @@ class Intake:
     async def receive(self, owner: str, uid: str, key_id: str, headers: Mapping[str, str], body: bytes) -> int:
         """Return the HTTP status of the answer: 202 once the delivery is durable, one and the same 401 for all that is not believed.
 
-        Until a revision was read nobody is known, so nobody can be refused: whoever it is may come again (503).
+        Until a revision was read no source is known, so that none can be refused: the sender retries (503).
         """
         if self._current.active.empty:
             self.counts["busy"] += 1
@@ -73,7 +73,7 @@ class Intake:
         return await self._take(endpoint, verdict, now)
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        """Return the endpoints of the live revision, by uid."""
+        """Return the endpoints of the active revision, by uid."""
         active = self._current.active
         if self._made_of is not active:
             self._endpoints = endpoints(self._context.owner, active.resources)
@@ -238,4 +238,4 @@ class Intake:
 
 
 _NO_KEY = bytes(64)
-"""A key of nobody, as long as those that are derived."""
+"""A key of no source, as long as those that are derived."""

@@ -21,7 +21,7 @@ from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import exclusive
 
 OVERLAP_S = 900.0
-"""How far before the last sweep a sweep looks again: deliveries come late, and lists later."""
+"""How far before the last run the next one starts: deliveries come late, and lists later."""
 MOST_S = 3 * 86_400.0
 """Providers that keep deliveries keep them for three days or longer."""
 YOUNG_S = 15.0
@@ -35,8 +35,8 @@ HOOK_S = 3.6
 
 
 @dataclass(slots=True)
-class Swept:
-    """What one sweep of one source found."""
+class RecoveryResult:
+    """What was found for one source."""
 
     source: ResourceId
     missed: int = 0
@@ -49,24 +49,24 @@ class Swept:
 
 @dataclass(slots=True)
 class _Place:
-    """A source that can be swept."""
+    """A source that can be checked."""
 
     endpoint: Endpoint
     api: ApiClient
     hooks: Sequence[Hook]
     since: float
-    swept: Swept = field(init=False)
+    result: RecoveryResult = field(init=False)
 
     def __post_init__(self) -> None:
-        self.swept = Swept(self.endpoint.source.id, hooks=len(self.hooks))
+        self.result = RecoveryResult(self.endpoint.source.id, hooks=len(self.hooks))
 
     @property
     def receiver(self) -> Receiver:
         return self.endpoint.receiver
 
 
-class Sweep:
-    """Finds what was missed; one process at a time sweeps."""
+class Recovery:
+    """Finds missed deliveries and takes them in. One process at a time does so."""
 
     def __init__(self, current: Current, intake: Intake, *, holder: str) -> None:
         self._current = current
@@ -74,21 +74,21 @@ class Sweep:
         self._intake = intake
         self._holder = holder
         self._lock = asyncio.Lock()
-        self.last: dict[ResourceId, Swept] = {}
+        self.last: dict[ResourceId, RecoveryResult] = {}
 
     def pause(self, interval: float) -> float:
         """Return how long to wait for the next sweep (seconds): ``interval``, and longer where there are many webhooks."""
-        return max(interval, HOOK_S * sum(swept.hooks for swept in self.last.values()))
+        return max(interval, HOOK_S * sum(result.hooks for result in self.last.values()))
 
-    async def run(self, only: ResourceId | None = None, *, since: float | None = None) -> list[Swept]:
-        """Sweep every source of an Integration (or only one); ``since`` (epoch seconds) looks further back than the last sweep."""
+    async def run(self, only: ResourceId | None = None, *, since: float | None = None) -> list[RecoveryResult]:
+        """Check every source of an Integration (or only one); ``since`` (epoch seconds) looks further back than the last run."""
         async with exclusive(self._context, "sweep", self._holder, LEASE_S) as guard:
             if guard is None:
                 return []
             async with self._lock:  # two at a time would both ask for what is missing
                 return await self._all(only, since)
 
-    async def _all(self, only: ResourceId | None, since: float | None) -> list[Swept]:
+    async def _all(self, only: ResourceId | None, since: float | None) -> list[RecoveryResult]:
         limit = asyncio.Semaphore(AT_ONCE)
         own = self._context.owner
         todo = [
@@ -97,34 +97,34 @@ class Sweep:
             if endpoint.integration and endpoint.uid == endpoint.source.id.uid(own) and only in (None, endpoint.source.id)
         ]
 
-        async def one(endpoint: Endpoint) -> Swept:
+        async def one(endpoint: Endpoint) -> RecoveryResult:
             async with limit:
                 return await self._source(endpoint, since)
 
         found = list(await asyncio.gather(*(one(endpoint) for endpoint in todo)))
-        self.last.update({swept.source: swept for swept in found})
+        self.last.update({result.source: result for result in found})
         return found
 
-    async def _source(self, endpoint: Endpoint, since: float | None) -> Swept:
+    async def _source(self, endpoint: Endpoint, since: float | None) -> RecoveryResult:
         source = endpoint.source
         if self._current.suspended(source):
-            return Swept(source.id)
+            return RecoveryResult(source.id)
         store = self._context.store
         now = await store.now()
         name = f"sweep/{source.id.path}"
         before = await store.get_cursor(name)
         if before is None and since is None:  # a source that is new: what happened before it was declared is not its business
             await store.set_cursors({name: now})
-            return Swept(source.id)
+            return RecoveryResult(source.id)
         before = min(float(before or now), now)  # a clock that was ahead, and was set back, must not hide what is missed since
         begin = since if since is not None else max(before - OVERLAP_S, now - MOST_S)
         try:
             place = await self._place(endpoint, begin)
-            await self._sweep(place, now)
+            await self._recover(place, now)
         except StateError:
             raise
         except ReconcilerError as error:
-            swept = Swept(source.id, error=error.message)
+            result = RecoveryResult(source.id, error=error.message)
             self._context.log.warning(
                 "sweep_failed",
                 kind=source.id.kind,
@@ -133,20 +133,20 @@ class Sweep:
                 code=error.code,
                 error=error.message,
             )
-            return swept
-        if not place.swept.failed:
+            return result
+        if not place.result.failed:
             await store.set_cursors({name: now})
-        if place.swept.missed:
+        if place.result.missed:
             self._context.log.warning(
                 "deliveries_missed",
                 kind=source.id.kind,
                 name=source.id.name,
                 canvas=source.id.canvas,
-                count=place.swept.missed,
-                redelivered=place.swept.redelivered,
-                recovered=place.swept.recovered,
+                count=place.result.missed,
+                redelivered=place.result.redelivered,
+                recovered=place.result.recovered,
             )
-        return place.swept
+        return place.result
 
     async def _place(self, endpoint: Endpoint, since: float) -> _Place:
         source, integration = endpoint.source, ResourceId.from_path(endpoint.integration)
@@ -159,13 +159,13 @@ class Sweep:
         ]
         return _Place(endpoint, client.api, hooks, since)
 
-    async def _sweep(self, place: _Place, now: float) -> None:
+    async def _recover(self, place: _Place, now: float) -> None:
         await place.api.learn_time()
         ahead_s = place.api.clock.ahead_s or 0.0
         past = await place.receiver.missed(place.api, place.endpoint.source, place.hooks, place.since + ahead_s)
         todo = [one for one in past if not one.arrived and one.type != "ping" and now + ahead_s - one.at > YOUNG_S]
         missing = await self._unknown(place, todo)
-        place.swept.missed = len(missing)
+        place.result.missed = len(missing)
         if not missing:
             return
         if place.receiver.keeps_deliveries:
@@ -189,7 +189,7 @@ class Sweep:
                 self._context.log.warning(
                     "redelivery_failed", name=place.endpoint.source.id.name, code=error.code, error=error.message
                 )
-        place.swept.redelivered = asked
+        place.result.redelivered = asked
         left = list(missing)
         deadline = asyncio.get_running_loop().time() + ARRIVE_S
         while asked and left and asyncio.get_running_loop().time() < deadline:
@@ -203,11 +203,11 @@ class Sweep:
             delivery = await place.receiver.fetch(place.api, _hook_of(place, one), one)
             origin = Origin.RECOVERED if place.receiver.keeps_deliveries else Origin.POLLED
             stored = await self._intake.store(source, delivery, origin, await self._context.store.now())
-            place.swept.recovered += stored.new
+            place.result.recovered += stored.new
         except StateError:
             raise
         except ReconcilerError as error:
-            place.swept.failed += 1
+            place.result.failed += 1
             self._context.log.warning(
                 "recovery_failed", kind=source.kind, name=source.name, canvas=source.canvas, code=error.code, error=error.message
             )
@@ -215,6 +215,6 @@ class Sweep:
 
 def _hook_of(place: _Place, one: PastDelivery) -> Hook | None:
     """Return the hook whose list ``one`` stands in."""
-    wanted: Mapping[str, object] = one.detail
-    hook_id = str(wanted.get("hook", ""))
+    detail: Mapping[str, object] = one.detail
+    hook_id = str(detail.get("hook", ""))
     return next((hook for hook in place.hooks if hook.external_id == hook_id), place.hooks[0] if len(place.hooks) == 1 else None)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from reconciler.events.filters import from_source, judge
+from reconciler.events.filters import check_filters, check_source
 from reconciler.manifests.cel import ExpressionError, compile_value, without_nul
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import too_deep
-from reconciler.stages.about import about_of
 from reconciler.stages.inputs import InputError
-from reconciler.stages.items import Queued, SpecSnapshot, Trigger, pin_of, queue
+from reconciler.stages.items import Queued, SpecSnapshot, Trigger, queue, snapshot_of
 from reconciler.stages.provenance import handed_on, origin_of, reported_by_us
+from reconciler.stages.summary import summary_of
 from reconciler.state.routing import Join, Routing
 
 KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
 NOT_ROUTED = frozenset({"ping", "meta"})
-"""Said by a sender about its own webhook: noted, never handed on."""
+"""Events of a sender about its own webhook: stored, never routed."""
 BY = "x-reconciler-triggered-by"
 """Header of an event that a person made: who that was. Of a delivery it means nothing."""
 LastOf = Callable[[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingJob:
+    """An event to route, with what the state knows of it."""
+
+    event: Event
+    body: bytes
+    integration: str = ""
+    """Path of the Integration of its source."""
+    through: tuple[str, ...] = ()
+    """Paths of the stages that led to the run that it is about."""
+    skip: frozenset[str] = frozenset()
+    """Paths of targets whose evaluation overran before: they are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +52,19 @@ class RoutingTarget:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Who is connected to whom at one revision."""
+    """The connections of one revision: each source with its targets."""
 
     revision: str
     resources: Mapping[ResourceId, Resource]
     targets: Mapping[ResourceId, tuple[RoutingTarget, ...]] = field(default_factory=dict)
-    _pins: dict[ResourceId, SpecSnapshot] = field(default_factory=dict)
+    _snapshots: dict[ResourceId, SpecSnapshot] = field(default_factory=dict)
 
-    def pin(self, stage: Resource) -> SpecSnapshot:
-        """Return the pin of a stage (`pin_of`), made once a revision."""
-        found = self._pins.get(stage.id)
-        if found is None:
-            found = self._pins[stage.id] = pin_of(stage)
-        return found
+    def snapshot(self, stage: Resource) -> SpecSnapshot:
+        """Return the snapshot of a stage, made once a revision."""
+        snapshot = self._snapshots.get(stage.id)
+        if snapshot is None:
+            snapshot = self._snapshots[stage.id] = snapshot_of(stage)
+        return snapshot
 
     def needs_last(self, source: ResourceId) -> Iterator[tuple[ResourceId, tuple[str, ...]]]:
         """Yield the (stage, results) whose last inputs an event of ``source`` may ask for."""
@@ -63,7 +77,7 @@ class Wiring:
 
 
 def wire(revision: str, resources: Mapping[ResourceId, Resource]) -> Wiring:
-    """Return the wiring of a live revision."""
+    """Return the wiring of a revision."""
     targets: dict[ResourceId, list[RoutingTarget]] = {}
     for resource in resources.values():
         if resource.id.kind in (Kind.STAGE.value, Kind.CONNECTION_GROUP.value):
@@ -82,46 +96,41 @@ def connected(resource: Resource, connection: Mapping[str, Any]) -> ResourceId |
 
 
 def route(
-    event: Event,
-    body: bytes,
-    wiring: Wiring,
-    *,
-    last: LastOf,
-    integration: str,
-    now: float,
-    through: Sequence[str] = (),
-    skip: frozenset[str] = frozenset(),
-    at: Callable[[int], None] = lambda _part: None,
+    job: RoutingJob, wiring: Wiring, *, last: LastOf, now: float, at: Callable[[int], None] = lambda _part: None
 ) -> Routing:
-    """Return what ``event`` leads to at the revision of ``wiring``.
-
-    ``integration``: path of its source's Integration, or empty. ``through``: the stages that led to the run it is about. ``skip``:
-    paths of targets whose evaluation overran; they are passed over. ``at``: called before each target, with its number from 1.
-    """
+    """Return what an event leads to at the revision of ``wiring``. ``at``: called before each target, with its number from 1."""
+    event = job.event
     try:
-        payload = orjson.loads(body)
+        payload = orjson.loads(job.body)
     except orjson.JSONDecodeError:
-        return Routing(event.id, EventState.REJECTED, "malformed", "the payload is no JSON")
-    if b"\\u0000" in body:
+        return Routing(event.id, EventState.REJECTED, "malformed", "the payload is not JSON")
+    if b"\\u0000" in job.body:
         payload = without_nul(payload)
     if event.type in NOT_ROUTED:
         return Routing(event.id, reason=event.type)
     source = wiring.resources.get(event.source)
     if source is not None and source.id.kind == Kind.EVENT_SOURCE.value:
-        verdict = from_source(source.spec, (event.type, *event.also), payload, event.headers)
+        verdict = check_source(source.spec, (event.type, *event.also), payload, event.headers)
         if not verdict.passes:
             state = EventState.FAILED if verdict.reason == "error" else EventState.REJECTED
             return Routing(event.id, state, verdict.reason, verdict.message)
-    outside = event.source.kind == Kind.EVENT_SOURCE.value
-    origin = _began(event, payload, wiring, integration) if outside else handed_on(payload)
-    if event.source.kind == Kind.STAGE.value:
-        through = (*through, event.source.path)
+    origin = _origin(job, payload, wiring)
+    trigger = Trigger(event, payload, origin, wiring.revision, now, wiring.resources)
+    return _Router(trigger, wiring, last).routing(job.skip, at)
+
+
+def _origin(job: RoutingJob, payload: Any, wiring: Wiring) -> dict[str, Any]:
+    """Return where an event comes from, with the stages that it came through."""
+    source = job.event.source
+    outside = source.kind == Kind.EVENT_SOURCE.value
+    origin = _outside_origin(job.event, payload, wiring, job.integration) if outside else handed_on(payload)
+    through = (*job.through, source.path) if source.kind == Kind.STAGE.value else job.through
     if through:
         origin["through"] = [*dict.fromkeys([*origin.get("through", ()), *through])]
-    return _Fan(event, payload, wiring, last, origin, now).routing(skip, at)
+    return origin
 
 
-def _began(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict[str, Any]:
+def _outside_origin(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict[str, Any]:
     """Return the origin of an event from outside, with what people are shown of it."""
     declared = wiring.resources.get(ResourceId.from_path(integration)) if integration else None
     provider, web = (str(declared.spec.get(key, "")) if declared is not None else "" for key in ("type", "url"))
@@ -129,16 +138,16 @@ def _began(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict
     if provider:
         origin["provider"] = provider
     by = event.headers.get(BY, "") if event.origin is Origin.MANUAL else ""
-    about = about_of(str(event.source), event.type, payload, origin, web=web, by=by)
+    about = summary_of(str(event.source), event.type, payload, origin, web=web, by=by)
     return {**origin, "about": about}
 
 
-class _Fan:
-    """One event on its way to its targets."""
+class _Router:
+    """Routes one event to its targets."""
 
-    def __init__(self, event: Event, payload: Any, wiring: Wiring, last: LastOf, origin: Mapping[str, Any], now: float) -> None:
-        self.event, self.payload, self.wiring, self.last, self.now = event, payload, wiring, last, now
-        self.origin = origin
+    def __init__(self, trigger: Trigger, wiring: Wiring, last: LastOf) -> None:
+        self.trigger, self.wiring, self.last = trigger, wiring, last
+        self.event, self.payload = trigger.event, trigger.payload
         self.queued: list[Queued] = []
         self.joins: list[Join] = []
         self.rejections: list[RejectedBy] = []
@@ -149,23 +158,22 @@ class _Fan:
                 self._reject(target, "overrun", "its filter, mapping or groupBy takes more time or memory than it may")
                 continue
             at(number)
-            verdict = judge(target.connection, self.payload, self.event.headers)
+            verdict = check_filters(target.connection, self.payload, self.event.headers)
             if not verdict.passes:
                 self._reject(target, verdict.reason, verdict.message)
             elif target.resource.id.kind == Kind.STAGE.value:
                 self._queue(target)
             else:
                 self._join(target)
-        items = tuple(one.item for one in self.queued)
         state, reason = self._state()
         return Routing(
             self.event.id,
             state,
             reason,
-            items=items,
-            pins={one.item.spec_digest: one.pin for one in self.queued},
-            reports=tuple(report for one in self.queued for report in one.reports),
-            unreported=tuple((one.item.id, kind, why) for one in self.queued for kind, why in one.unreported.items()),
+            items=tuple(queued.item for queued in self.queued),
+            pins={queued.snapshot.digest: queued.snapshot.payload for queued in self.queued},
+            reports=tuple(report for queued in self.queued for report in queued.reports),
+            unreported=tuple((queued.item.id, kind, why) for queued in self.queued for kind, why in queued.unreported.items()),
             joins=tuple(self.joins),
             rejections=tuple(self.rejections),
         )
@@ -180,21 +188,21 @@ class _Fan:
         return EventState.PROCESSED, ""
 
     def _reject(self, target: RoutingTarget, reason: str, message: str) -> None:
-        self.rejections.append(RejectedBy(self.event.id, target.resource.id, reason, message, self.now))
+        self.rejections.append(RejectedBy(self.event.id, target.resource.id, reason, message, self.trigger.now))
 
     def _queue(self, target: RoutingTarget) -> None:
         stage = target.resource
         own_status = reported_by_us(self.event.type, self.payload) and "commitStatus" in stage.spec.get("report", {})
-        if stage.id.path in self.origin.get("through", ()) or own_status:
+        if stage.id.path in self.trigger.origin.get("through", ()) or own_status:
             self._reject(target, "circle", "this stage led to what the event is about: it would start itself for ever")
             return
         try:
             self.queued.append(
                 queue(
                     stage,
-                    self.wiring.pin(stage),
+                    self.wiring.snapshot(stage),
                     target.connection["name"],
-                    Trigger(self.event, self.payload, self.origin, self.wiring.revision, self.now, self.wiring.resources),
+                    self.trigger,
                     last=lambda results: self.last(stage.id, results),
                 )
             )
@@ -225,7 +233,7 @@ class _Fan:
                 connection=target.connection["name"],
                 needed=tuple(one["name"] for one in spec["connections"]),
                 timeout_s=float(spec.get("timeout", 0)),
-                origin=self.origin,
+                origin=self.trigger.origin,
                 emit=behaviour == "emit",
                 drop=behaviour == "drop",
             )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import orjson
 
 from reconciler.engine.current import Current
-from reconciler.events.naming import slot_id
+from reconciler.events.delivery_ids import slot_id
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, Origin
@@ -19,12 +19,12 @@ from reconciler.state.inbox import Arrival, new_event_id
 
 TICK_S = 1.0
 GRACE_S = 3600.0
-"""A slot that passed while nobody was there is made up for this long; of several only the newest."""
+"""Catch-up: a slot missed while no daemon ran still fires for this long; of several only the newest."""
 MOST = 5_000
 
 
 class ScheduleSource:
-    """Fires the schedules of the live revision. ``now`` is the database's clock, which all processes share."""
+    """Fires the schedules of the active revision. ``now`` is the database's clock, which all processes share."""
 
     def __init__(self, current: Current, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
         self._current = current
@@ -32,7 +32,7 @@ class ScheduleSource:
         self._beat = beat
         self._after: dict[ResourceId, tuple[str, float]] = {}
         self.next_at: dict[ResourceId, float] = {}
-        self._turned = 0
+        self._clock_steps = 0
 
     async def run(self) -> None:
         """Run for ever."""
@@ -53,9 +53,9 @@ class ScheduleSource:
         ]
         if not sources:
             return
-        turned = await self._current.check_clock()
-        if turned != self._turned:  # what is remembered here is of a time that has not come
-            self._turned = turned
+        clock_steps = await self._current.check_clock()
+        if clock_steps != self._clock_steps:  # what is remembered here is of a time that has not come
+            self._clock_steps = clock_steps
             self._after.clear()
             self.next_at.clear()
         context = self._current.context

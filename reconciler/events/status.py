@@ -12,7 +12,7 @@ from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.view import EventStatus
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
-from reconciler.events.recovery import Sweep
+from reconciler.events.recovery import Recovery
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.events import EventState
@@ -33,10 +33,10 @@ STAGES_AT_ONCE = 100
 class EventStatusReader:
     """Reads the status of events and stages for the `Controller`."""
 
-    def __init__(self, current: Current, intake: Intake, sweep: Sweep, executors: ExecutorResolver) -> None:
+    def __init__(self, current: Current, intake: Intake, recovery: Recovery, executors: ExecutorResolver) -> None:
         self._current = current
         self._intake = intake
-        self._sweep = sweep
+        self._recovery = recovery
         self._executors = executors
         self._slots: dict[ResourceId, tuple[str, float, float]] = {}
         """Of each schedule: digest, next slot, and when that was found out."""
@@ -101,15 +101,15 @@ class EventStatusReader:
         return known[1]
 
     def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, ConditionCause]:
-        heard, refused, swept = self._intake.heard.get(source), self._intake.refused.get(source), self._sweep.last.get(source)
+        heard, refused, result = self._intake.heard.get(source), self._intake.refused.get(source), self._recovery.last.get(source)
         if refused is not None and (heard is None or refused[0] > heard.at):
             why = "SignatureMissing" if refused[1].startswith("unsigned") else "SignatureRefused"
             return ConditionStatus.FALSE, ConditionCause(
                 why, f"the newest delivery ({iso(refused[0])}) was refused: {refused[1]}"
             )
-        if swept is not None and (swept.failed or swept.missed > swept.redelivered + swept.recovered):
+        if result is not None and (result.failed or result.missed > result.redelivered + result.recovered):
             return ConditionStatus.FALSE, ConditionCause(
-                "DeliveriesMissed", f"{swept.missed} deliveries were missed; they are looked for again"
+                "DeliveriesMissed", f"{result.missed} deliveries were missed; they are looked for again"
             )
         if heard is None:
             return ConditionStatus.UNKNOWN, ConditionCause(

@@ -759,6 +759,12 @@ _TABLE = (
         "Add it to `executor.allow`, or exclude such events with a filter.",
     ),
     Code(
+        "RC6066",
+        "The request of the stage is too large",
+        "The templates of `executor.spec` become more than 4 MiB of text.",
+        "Pass a smaller part of the event, or name it less often.",
+    ),
+    Code(
         "RC6060",
         "The expression worker failed",
         "The process that evaluates filters and mappings could not start, or ended during start-up.",

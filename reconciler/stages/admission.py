@@ -1,4 +1,4 @@
-"""What of a stage's queue starts now, what never will, and why the rest waits. Pure."""
+"""Admission of queued items: which start now, which are discarded, and why the others wait. Pure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from reconciler.state.reports import PendingReport
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the live revision says of a stage; a stage that is gone starts nothing any more."""
+    """How the active revision bounds a stage. A stage that is gone starts nothing."""
 
     concurrency: int = 1
     latest: bool = False
     suspended: str = ""
-    """Why nothing starts; empty: it does."""
+    """Why nothing starts; empty if the stage is not suspended."""
     gone: bool = False
 
 
 def settings_of(stage: Resource | None, suspended: str) -> Settings:
-    """Return the settings of a live stage; of one that is no longer declared when ``stage`` is None."""
+    """Return the settings of ``stage``; None stands for a stage that is no longer declared."""
     if stage is None:
         return Settings(gone=True)
     return Settings(int(stage.spec.get("concurrency", 1)), stage.spec.get("queue", "fifo") == "latest", suspended)
@@ -40,10 +40,10 @@ def decide(
     votes: Mapping[str, Sequence[Vote]],
     *,
     settings: Settings,
-    pinned: Mapping[str, Resource],
+    snapshots: Mapping[str, Resource],
     now: float,
 ) -> Admission:
-    """Return what happens to the queued ``items`` (oldest first). ``pinned``: each item's stage as it was, by digest."""
+    """Return what happens to the queued ``items`` (oldest first). ``snapshots``: the items' stages as they were, by digest."""
     discard: dict[str, tuple[str, str]] = {}
     if settings.gone:
         discard = {one.id: ("removed", "the stage is no longer declared") for one in items}
@@ -56,29 +56,29 @@ def decide(
     start: list[Execution] = []
     waiting: dict[str, tuple[str, str]] = {}
     for item in left:
-        why = _waits(item, settings, votes.get(item.id, ()), pinned, now)
+        why = _waits(item, settings, votes.get(item.id, ()), snapshots, now)
         if why is None and len(start) >= room:
             why = ("concurrency", f"{running + len(start)} of {settings.concurrency} running")
         if why is None:
-            start.append(_execution(item, pinned[item.spec_digest], now))
+            start.append(_execution(item, snapshots[item.spec_digest], now))
         else:
             waiting[item.id] = why
     reports: list[PendingReport] = []
-    for one in items:
-        if one.id in discard and one.spec_digest in pinned:
-            spec = pinned[one.spec_digest].spec
-            reports += statuses.at_end(one, spec, Result.CANCELLED, EndReason.USER, now, message=discard[one.id][1])
+    for item in items:
+        if item.id in discard and item.spec_digest in snapshots:
+            spec = snapshots[item.spec_digest].spec
+            reports += statuses.at_end(item, spec, Result.CANCELLED, EndReason.USER, now, message=discard[item.id][1])
     return Admission(tuple(start), discard, waiting, tuple(reports))
 
 
 def _waits(
-    item: Item, settings: Settings, votes: Sequence[Vote], pinned: Mapping[str, Resource], now: float
+    item: Item, settings: Settings, votes: Sequence[Vote], snapshots: Mapping[str, Resource], now: float
 ) -> tuple[str, str] | None:
     if settings.suspended:
         return "suspended", settings.suspended
     if item.not_before > now:
         return "retry", f"attempt {item.attempt} begins {iso(item.not_before)}, after: {item.failure}"[:400]
-    stage = pinned.get(item.spec_digest)
+    stage = snapshots.get(item.spec_digest)
     if stage is None:
         return "queued", "just came in"
     for condition in stage.spec.get("conditions", ()):
@@ -90,18 +90,18 @@ def _waits(
     return None
 
 
-def _approval(wanted: Mapping[str, Any], votes: Sequence[Vote]) -> tuple[str, str] | None:
-    counted = [one.by for one in votes if counts(wanted, one.by)]
-    if len(counted) >= wanted["count"]:
+def _approval(condition: Mapping[str, Any], votes: Sequence[Vote]) -> tuple[str, str] | None:
+    counted = [one.by for one in votes if counts(condition, one.by)]
+    if len(counted) >= condition["count"]:
         return None
-    who = f" of {', '.join(wanted['approvers'])}" if wanted.get("approvers") else ""
+    who = f" of {', '.join(condition['approvers'])}" if condition.get("approvers") else ""
     by = f" (by {', '.join(counted)})" if counted else ""
-    return "approval", f"{len(counted)} of {wanted['count']} approvals{who}{by}"
+    return "approval", f"{len(counted)} of {condition['count']} approvals{who}{by}"
 
 
-def counts(wanted: Mapping[str, Any], by: str) -> bool:
-    """Whether ``by`` is one of those whose approval a condition asks for."""
-    return not wanted.get("approvers") or by in wanted["approvers"]
+def counts(condition: Mapping[str, Any], by: str) -> bool:
+    """Whether an approval of ``by`` counts for a condition."""
+    return not condition.get("approvers") or by in condition["approvers"]
 
 
 def _window(window: Mapping[str, Any], now: float) -> tuple[str, str] | None:
@@ -115,7 +115,7 @@ def _window(window: Mapping[str, Any], now: float) -> tuple[str, str] | None:
 
 
 def execution_id(item: Item) -> str:
-    """Return the id of an item's newest try; it is also what travels inside the run. 32 characters of ``[a-z0-9-]``."""
+    """Return the id of an item's newest attempt. The run carries it, too. 32 characters of ``[a-z0-9-]``."""
     joined = "\0".join(("reconciler/execution/v1", item.id, str(item.attempt)))
     return "rcl-" + hashlib.sha256(joined.encode()).hexdigest()[:28]
 

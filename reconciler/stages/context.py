@@ -1,4 +1,4 @@
-"""What the steps of an execution share: what they know (`Work`), what they use (`StepContext`), what they lead to (`Outcome`)."""
+"""What the steps of an execution share: what they know (`Work`), what they use (`StepContext`), what they lead to (`StepOutcome`)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """What a step leads to. Without ``ended`` and ``poll_now`` the execution waits for its next step."""
 
     work: Work

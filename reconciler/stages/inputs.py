@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from reconciler.drivers.specs import spec_of
 from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_value
 from reconciler.manifests.templates import TemplateError, references, resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.values import DEEPEST, is_no_commit, too_deep
+from reconciler.model.values import DEEPEST, is_no_commit, text_of, too_deep
 from reconciler.stages.provenance import same_ref
 
 MAX_TEXT = 1_024
@@ -20,7 +21,7 @@ SAFE_TEXT = re.compile(f"(?:{_WORD}(?: +{_WORD})*)?")
 
 There is no quote, dollar, backslash, backtick, bracket, brace, separator, redirection, glob, exclamation mark or line break. No word
 begins as an option (``-``), a comment (``#``), a home (``~``) or a command's path (zsh's ``=``) does, and no space is at an end. A
-workflow that writes an input into a script line would run whatever a stranger named a branch.
+workflow that writes an input into a script line would run whatever an outsider named a branch.
 """
 TYPED = frozenset({"payload", "clientPayload", "inputs"})
 """Fields of ``executor.spec`` that are JSON at the other end; an executor whose inputs are texts makes them so itself."""
@@ -28,10 +29,20 @@ LastInputs = Callable[[tuple[str, ...]], Mapping[str, Any] | None]
 """Results that count → inputs of the newest finished execution that had one of them."""
 
 
+MAX_RESOLVED = 4 << 20
+"""Characters that the templates of one ``executor.spec`` may become: a value can be named many times."""
+
+
 class InputError(ReconcilerError):
     """An item that cannot be queued."""
 
     code = "RC6034"
+
+
+class SpecTooLarge(ReconcilerError):
+    """The templates of ``executor.spec`` become more than `MAX_RESOLVED` characters."""
+
+    code = "RC6066"
 
 
 def build_inputs(spec: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> dict[str, Any]:
@@ -60,7 +71,7 @@ def _mapping_for(spec: Mapping[str, Any], connection: str) -> Mapping[str, Any] 
 
 
 def _value(given: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> tuple[Any, bool]:
-    """Return a value and whether it is text that somebody outside chose."""
+    """Return a value and whether it comes from outside."""
     name = given["name"]
     if "value" in given:
         try:
@@ -200,8 +211,23 @@ def _put(kept: dict[str, Any], path: str, payload: Any) -> Any:
 
 
 def resolved_spec(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``executor.spec`` with its templates replaced: bodies in JSON keep types, every other field holds text."""
+    """Return ``executor.spec`` with its templates replaced: bodies in JSON keep types, every other field holds text.
+
+    Raises `TemplateError`, `SpecTooLarge`.
+    """
+    _check_size(spec, scope)
     return {key: (resolve if key in TYPED else resolve_text)(value, scope) for key, value in spec.items()}
+
+
+def _check_size(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
+    """Raise `SpecTooLarge` before anything is built: the sizes of the values are added up, each as often as it is named."""
+    named = Counter(references(spec))
+    total = sum(count * len(text_of(resolve(f"${{{{ {path} }}}}", scope))) for path, count in named.items())
+    if total > MAX_RESOLVED:
+        raise SpecTooLarge(
+            f"executor.spec becomes {total} characters; at most {MAX_RESOLVED} are allowed",
+            hint="Pass a smaller part of the event, or name it less often.",
+        )
 
 
 def label_of(spec: Mapping[str, Any], inputs: Mapping[str, Any], event: Mapping[str, Any], default: str) -> str:

@@ -1,4 +1,4 @@
-"""From an event to an item of a stage's queue: everything that counts is fixed here, at the commit that is live. Pure."""
+"""From an event to an item of a stage's queue: inputs, commit and stage are fixed here, at the active revision. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.model.codec import resource_to_json
 from reconciler.model.events import Event
@@ -14,15 +14,20 @@ from reconciler.model.executions import Item, ItemState
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.stages import statuses
 from reconciler.stages.inputs import LastInputs, build_inputs, check_not_deleted, frozen_event, label_of
-from reconciler.stages.targets import target_of
+from reconciler.stages.resource_names import resource_name
 from reconciler.state.reports import PendingReport
 
-SpecSnapshot = tuple[str, bytes]
+
+class SpecSnapshot(NamedTuple):
+    """A stage as it is stored with what is queued for it."""
+
+    digest: str
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What makes items: an event, what it says and where it began, the revision that is live, and the time (epoch seconds)."""
+    """What makes items: an event with its payload and origin, the active revision, and the time (epoch seconds)."""
 
     event: Event
     payload: Any
@@ -38,60 +43,59 @@ class Queued:
     """An item with what is stored beside it."""
 
     item: Item
-    pin: bytes
+    snapshot: SpecSnapshot
     reports: tuple[PendingReport, ...]
     unreported: Mapping[str, str] = field(default_factory=dict)
     """Kinds of reports that the stage declares and that have nothing to be written to, with the reason."""
 
 
 def item_id(stage: ResourceId, event_id: str, number: int | str = 0) -> str:
-    """Return the id of an item: the same event makes one item a stage, however often it is looked at.
+    """Return the id of an item: an event makes one item of a stage, however often it is routed.
 
-    ``number``: which repetition it is; ``key/…`` for one that somebody gave a key.
+    ``number``: which repetition it is; ``key/…`` for one with a key.
     """
     joined = "\0".join(("reconciler/item/v1", stage.path, event_id, str(number)))
     return "itm-" + hashlib.sha256(joined.encode()).hexdigest()[:24]
 
 
-def pin_of(stage: Resource) -> SpecSnapshot:
-    """Return a stage as it is stored with what was queued for it, behind the digest it is found by."""
+def snapshot_of(stage: Resource) -> SpecSnapshot:
+    """Return the snapshot of ``stage``: its JSON, and the digest that it is found by."""
     payload = resource_to_json(stage)
-    return "sha256:" + hashlib.sha256(payload).hexdigest(), payload
+    return SpecSnapshot("sha256:" + hashlib.sha256(payload).hexdigest(), payload)
 
 
-def queue(stage: Resource, pin: SpecSnapshot, connection: str, occasion: Trigger, last: LastInputs) -> Queued:
-    """Return the item that an event becomes; ``pin`` is the stage's (`pin_of`). Raises `InputError` when it cannot be queued."""
+def queue(stage: Resource, snapshot: SpecSnapshot, connection: str, trigger: Trigger, last: LastInputs) -> Queued:
+    """Return the item that an event becomes. ``snapshot``: of ``stage`` (`snapshot_of`). Raises `InputError` if it cannot be queued."""
     spec = stage.spec
-    inputs = build_inputs(spec, connection, occasion.payload, last)
-    kept = frozen_event(spec, occasion.payload)
-    check_not_deleted(spec, occasion.origin, inputs, kept)
-    digest, pinned = pin
+    inputs = build_inputs(spec, connection, trigger.payload, last)
+    kept = frozen_event(spec, trigger.payload)
+    check_not_deleted(spec, trigger.origin, inputs, kept)
     item = Item(
-        id=item_id(stage.id, occasion.event.id),
+        id=item_id(stage.id, trigger.event.id),
         stage=stage.id,
-        event_id=occasion.event.id,
+        event_id=trigger.event.id,
         connection=connection,
         state=ItemState.QUEUED,
-        created_at=occasion.now,
-        revision=occasion.revision,
-        spec_digest=digest,
+        created_at=trigger.now,
+        revision=trigger.revision,
+        spec_digest=snapshot.digest,
         label=label_of(spec, inputs, kept, stage.id.name),
         inputs=inputs,
         event=kept,
-        origin=dict(occasion.origin),
-        resource=target_of(spec, {"inputs": inputs, "event": kept}, _integration(stage, occasion.resources)),
+        origin=dict(trigger.origin),
+        resource=resource_name(spec, {"inputs": inputs, "event": kept}, _integration(stage, trigger.resources)),
     )
     missing = {kind.value: why for kind, why in statuses.without_target(item, spec).items()}
-    return Queued(item, pinned, statuses.at_phase(item, spec, statuses.QUEUED, occasion.now), missing)
+    return Queued(item, snapshot, statuses.at_phase(item, spec, statuses.QUEUED, trigger.now), missing)
 
 
 def _integration(stage: Resource, resources: Mapping[ResourceId, Resource]) -> Resource | None:
-    named = next((one for one in stage.references if one.kind == Kind.INTEGRATION.value), None)
+    named = next((ref for ref in stage.references if ref.kind == Kind.INTEGRATION.value), None)
     return resources.get(named) if named is not None else None
 
 
-def again(item: Item, execution_id: str, number: int | str, pinned: Resource, now: float) -> Queued:
-    """Return an item that repeats ``item`` as it was: same inputs, same commit, its conditions asked anew."""
+def again(item: Item, execution_id: str, number: int | str, stage: Resource, now: float) -> Queued:
+    """Return an item that repeats ``item``: same inputs, same commit. Its conditions are checked again. ``stage``: its snapshot."""
     fresh = dataclasses.replace(
         item,
         id=item_id(item.stage, item.event_id, number),
@@ -103,5 +107,4 @@ def again(item: Item, execution_id: str, number: int | str, pinned: Resource, no
         attempt=1,
         not_before=0.0,
     )
-    _, pin = pin_of(pinned)
-    return Queued(fresh, pin, statuses.at_phase(fresh, pinned.spec, statuses.QUEUED, now))
+    return Queued(fresh, snapshot_of(stage), statuses.at_phase(fresh, stage.spec, statuses.QUEUED, now))

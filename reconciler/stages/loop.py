@@ -1,4 +1,4 @@
-"""The stages' loop: what waits is admitted, what is due is stepped, what is open is reported. Level-triggered, from the state."""
+"""The loop of the stages: admit queued items, run due steps, send due statuses. Level-triggered: all of it is read from the state."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from reconciler.state.queue import Admission
 BATCH = 200
 IDLE_S = 1.0
 SLOT_S = 60
-"""A step that was asked for, and did not come to pass, is asked for again after this long."""
+"""A step that was enqueued and did not run is enqueued again after this long."""
 Enqueue = Callable[[str, str], Awaitable[str]]
-"""(execution id, token) → workflow id; the same pair twice is one step."""
+"""(execution id, token) → workflow id. The same pair twice is one step."""
 
 
 class StageLoop:
@@ -33,18 +33,18 @@ class StageLoop:
         self._enqueue = enqueue
         self._beat = beat
         self._wake = asyncio.Event()
-        self._asked: dict[str, tuple[int, float]] = {}
+        self._enqueued: dict[str, tuple[int, float]] = {}
         self._reporting: asyncio.Task[int] | None = None
         self._draining = False
-        self._turned = 0
+        self._clock_steps = 0
         self._failed: dict[ResourceId, float] = {}
 
     def wake(self) -> None:
-        """Look at once: something was queued, approved, hinted at or has ended."""
+        """Take the next turn at once: an item was queued or approved, or an execution has news."""
         self._wake.set()
 
     def drain(self) -> None:
-        """Start nothing new; what runs outside runs on, and is followed by the next process."""
+        """Start nothing new. Runs at providers go on, and the next process polls them."""
         self._draining = True
 
     async def run(self) -> None:
@@ -61,14 +61,14 @@ class StageLoop:
                 await asyncio.wait_for(self._wake.wait(), pause)
 
     async def turn(self) -> float:
-        """Do what is due; returns for how long nothing else is (seconds)."""
+        """Do what is due; returns the seconds until something else is."""
         context = self._current.context
         if self._draining:
             return IDLE_S
-        turned = await self._current.check_clock()
-        if turned != self._turned:
-            self._turned = turned
-            self._asked.clear()
+        clock_steps = await self._current.check_clock()
+        if clock_steps != self._clock_steps:
+            self._clock_steps = clock_steps
+            self._enqueued.clear()
         await self._current.refresh_suspensions()
         for stage in await context.store.stages_with_items():
             await self._admit_guarded(stage)
@@ -80,7 +80,7 @@ class StageLoop:
         return max(0.02, min(IDLE_S, soonest - now)) if soonest > now else IDLE_S
 
     async def _admit_guarded(self, stage: ResourceId) -> None:
-        """One stage that fails keeps no other from starting; it is said once a minute."""
+        """Admit one stage; an error there does not stop the others, and is logged once a minute."""
         try:
             await self._admit(stage)
         except StateError:
@@ -97,20 +97,25 @@ class StageLoop:
         context, live = self._current.context, self._current.active
         resource = live.resources.get(stage)
         if resource is None and not live.complete:
-            return Admission()  # whether it is still declared is not known: nothing starts, nothing is discarded
+            return Admission()  # it is unknown whether it is still declared: nothing starts, nothing is discarded
         settings = settings_of(resource, self._current.suspended(resource) if resource is not None else "")
         queued = await context.store.candidates(stage)
-        pinned = await self._pinned(queued)
+        snapshots = await self._snapshots(queued)
 
         def choose(items: object, running: int, votes: object) -> Admission:
-            # The time is asked for once nobody else decides: whoever stood still before that knows an old one.
+            # Read the time under the lock: a process that was paused before it has an old one.
             now = context.store.sync.now()
-            return decide(items, running, votes, settings=settings, pinned=pinned, now=now)  # type: ignore[arg-type]
+            return decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)  # type: ignore[arg-type]
 
         admission = await context.store.admit(stage, choose)
-        for one in admission.start:
+        for execution in admission.start:
             context.log.info(
-                "execution_created", kind="Stage", name=stage.name, canvas=stage.canvas, execution=one.id, item=one.item_id
+                "execution_created",
+                kind="Stage",
+                name=stage.name,
+                canvas=stage.canvas,
+                execution=execution.id,
+                item=execution.item_id,
             )
         for item_id, (reason, message) in admission.discard.items():
             context.log.info(
@@ -118,26 +123,26 @@ class StageLoop:
             )
         return admission
 
-    async def _pinned(self, items: list[Item]) -> dict[str, Resource]:
+    async def _snapshots(self, items: list[Item]) -> dict[str, Resource]:
         context = self._current.context
-        found: dict[str, Resource] = {}
-        for digest in {one.spec_digest for one in items}:
+        snapshots: dict[str, Resource] = {}
+        for digest in {item.spec_digest for item in items}:
             payload = await context.store.pinned(digest)
             if payload is not None:
-                found[digest] = resource_from_json(payload)
-        return found
+                snapshots[digest] = resource_from_json(payload)
+        return snapshots
 
     async def _step(self, execution_id: str, version: int, now: float) -> None:
-        asked = self._asked.get(execution_id)
-        if asked is not None and asked[0] == version and now - asked[1] < SLOT_S:
+        enqueued = self._enqueued.get(execution_id)
+        if enqueued is not None and enqueued[0] == version and now - enqueued[1] < SLOT_S:
             return
-        self._asked[execution_id] = (version, now)
-        if len(self._asked) > 10_000:
-            self._asked = {key: value for key, value in self._asked.items() if now - value[1] < SLOT_S}
+        self._enqueued[execution_id] = (version, now)
+        if len(self._enqueued) > 10_000:
+            self._enqueued = {key: value for key, value in self._enqueued.items() if now - value[1] < SLOT_S}
         await self._enqueue(execution_id, f"{version}-{int(now // SLOT_S)}")
 
     def _report(self) -> None:
-        """Write statuses beside all else: a slow code host holds up no stage."""
+        """Send statuses in a task of their own: a slow code host delays no stage."""
         if self._reporting is None or self._reporting.done():
             if self._reporting is not None and not self._reporting.cancelled() and self._reporting.exception() is not None:
                 self._current.context.log.error("reports_failed", error=type(self._reporting.exception()).__name__)

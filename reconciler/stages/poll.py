@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.drivers.http.client import ApiClient
 from reconciler.model.errors import NotFound, ReconcilerError, ScopeGone
 from reconciler.model.executions import EndReason, ExecutionState, Later, Result, RunReport, RunStatus
-from reconciler.stages.context import FIRST_POLL_S, Ended, Outcome, StepContext, Work
+from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work
 
 CANCEL_AGAIN_S = 60.0
 REFUSED_AGAIN_S = 10.0
@@ -21,11 +21,11 @@ LOOKS_AGAIN = 8
 _REASONS = {Result.PASSED: EndReason.OK, Result.FAILED: EndReason.FAILED, Result.CANCELLED: EndReason.USER}
 
 
-async def poll(steps: StepContext, work: Work) -> Outcome:
+async def poll(steps: StepContext, work: Work) -> StepOutcome:
     """Read the run from the provider; cancel it there if that was requested or it timed out."""
     run = work.execution.run
     if run is None:
-        return Outcome(await steps.save(work, state=ExecutionState.STARTING, next_at=work.now))
+        return StepOutcome(await steps.save(work, state=ExecutionState.STARTING, next_at=work.now))
     try:
         spec = steps.resolved(work)
         api = await steps.api(work, spec)
@@ -38,13 +38,13 @@ async def poll(steps: StepContext, work: Work) -> Outcome:
     except ReconcilerError as error:
         return await _unreachable(steps, work, error)
     if report.status is RunStatus.FINISHED and report.result is not None:
-        return Outcome(work, _ended(steps, work, report))
+        return StepOutcome(work, _ended(steps, work, report))
     execution = work.execution
     if execution.cancel_at and work.now - execution.cancel_at > CANCEL_GRACE_S:
         why = EndReason.TIMED_OUT if execution.timed_out else EndReason.USER
         result = Result.FAILED if execution.timed_out else Result.CANCELLED
         message = "its cancellation was requested, but the provider has not confirmed it"
-        return Outcome(work, Ended(result, why, message, report, terminated=False))
+        return StepOutcome(work, Ended(result, why, message, report, terminated=False))
     return await _still_running(steps, work, report)
 
 
@@ -82,7 +82,7 @@ def _ended(steps: StepContext, work: Work, report: RunReport) -> Ended:
     return Ended(result, why, message, report, simulated=simulated)
 
 
-async def _still_running(steps: StepContext, work: Work, report: RunReport) -> Outcome:
+async def _still_running(steps: StepContext, work: Work, report: RunReport) -> StepOutcome:
     """Store what the run shows, and when to poll next: rarely for an old run, soon for one that is being cancelled."""
     execution = work.execution
     interval_s = float(report.run.detail.get("poll_s", 0)) or steps.executor(work).poll_s
@@ -94,28 +94,28 @@ async def _still_running(steps: StepContext, work: Work, report: RunReport) -> O
     message = f"it cannot be cancelled: {kept['refused']}" if kept.get("refused") else report.message
     jitter = random.uniform(0.9, 1.0)  # noqa: S311 - spreads load
     next_at = min(work.now + pause_s * jitter, max(work.deadline, work.now + FIRST_POLL_S))
-    return Outcome(await steps.save(work, run=run, status=report.status.value, message=message, failures=0, next_at=next_at))
+    return StepOutcome(await steps.save(work, run=run, status=report.status.value, message=message, failures=0, next_at=next_at))
 
 
-async def _vanished(steps: StepContext, work: Work) -> Outcome:
+async def _vanished(steps: StepContext, work: Work) -> StepOutcome:
     """The run answers 404: soon after its start it may only appear late; later it is lost if it stays away."""
     execution = work.execution
     young = work.now - execution.intended_at < steps.settle_s(work)
     if not young and execution.failures >= 2:
-        return Outcome(work, Ended(Result.FAILED, EndReason.LOST, "the run is gone (404, three times)"))
+        return StepOutcome(work, Ended(Result.FAILED, EndReason.LOST, "the run is gone (404, three times)"))
     failures = execution.failures if young else execution.failures + 1
     next_at = work.now + (2.0 if young else steps.pause_s(execution.failures))
-    return Outcome(await steps.save(work, failures=failures, message="the run is not there (404)", next_at=next_at))
+    return StepOutcome(await steps.save(work, failures=failures, message="the run is not there (404)", next_at=next_at))
 
 
-async def _unreachable(steps: StepContext, work: Work, error: ReconcilerError) -> Outcome:
+async def _unreachable(steps: StepContext, work: Work, error: ReconcilerError) -> StepOutcome:
     """The run cannot be read now: try again until its time is long over."""
     failures = work.execution.failures
     if work.now > work.deadline + CANCEL_GRACE_S:
         message = f"it timed out, and cannot be read: {error.message}"
-        return Outcome(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=False))
+        return StepOutcome(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=False))
     next_at = work.now + steps.pause_s(failures, error)
-    return Outcome(await steps.save(work, failures=failures + 1, message=f"cannot be read: {error.message}", next_at=next_at))
+    return StepOutcome(await steps.save(work, failures=failures + 1, message=f"cannot be read: {error.message}", next_at=next_at))
 
 
 async def poll_finished(steps: StepContext, work: Work) -> None:

@@ -20,11 +20,11 @@ MOST_STAGES = 64
 
 
 def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]:
-    """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id), ``automatic`` and ``through``, as far as told.
+    """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id), ``automatic`` and ``through``, as far as known.
 
     ``lookup``: the ref whose commit is meant, where the payload names no commit. ``deleted``: the ref that the event deleted.
     ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). ``through``:
-    the stages that led to a Deployment of ours. ``event_type`` and ``payload`` are a stranger's words: what they say of
+    the stages that led to a Deployment of ours. ``event_type`` and ``payload`` come from outside: what they say of
     themselves never names an Integration, or else a sender could have its credential write anywhere.
     """
     if not isinstance(payload, Mapping):
@@ -111,8 +111,8 @@ def _named_only(event_type: str, payload: Mapping[str, Any], ref: str) -> str:
 
 def reported_by_us(event_type: str, payload: Any) -> bool:
     """Whether the event is a commit status that a stage wrote: its description ends with the id of an item."""
-    said = payload.get("description") if event_type == "status" and isinstance(payload, Mapping) else None
-    return isinstance(said, str) and _MARKED.search(said) is not None
+    description = payload.get("description") if event_type == "status" and isinstance(payload, Mapping) else None
+    return isinstance(description, str) and _MARKED.search(description) is not None
 
 
 def handed_on(payload: Any) -> dict[str, Any]:

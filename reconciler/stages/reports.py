@@ -1,4 +1,4 @@
-"""Writes results back: the statuses that the state says are open, each target's in order, each once also after a crash."""
+"""Writes statuses back to the code host: those of one target in order, each exactly once, also after a crash."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GIVE_UP_S = 24 * 3600.0
 
 
 class ReportLoop:
-    """Sends what is due. One process at a time works on one item."""
+    """Sends due statuses. One process at a time works on one item."""
 
     def __init__(self, current: Current, executors: ExecutorResolver, *, holder: str) -> None:
         self._current = current
@@ -34,20 +34,20 @@ class ReportLoop:
         self._holder = holder
 
     async def send_due(self) -> int:
-        """Write what is due; returns how many were tried."""
+        """Send due statuses; returns how many were tried."""
         store = self._context.store
         due = await store.due_reports(await store.now(), BATCH)
-        for one in due:
+        for report in due:
             try:
-                await self._one(one)
+                await self._send_exclusively(report)
             except StateError:
                 raise
-            except Exception as error:  # one that nobody foresaw must not keep all others waiting
-                self._context.log.exception("report_failed", item=one.item_id, code="RC9001", error=type(error).__name__)
-                await self._failed(one, ReconcilerError(f"a defect of this program: {type(error).__name__}", code="RC9001"))
+            except Exception as error:  # an unexpected error must not delay the others
+                self._context.log.exception("report_failed", item=report.item_id, code="RC9001", error=type(error).__name__)
+                await self._failed(report, ReconcilerError(f"a defect of this program: {type(error).__name__}", code="RC9001"))
         return len(due)
 
-    async def _one(self, report: PendingReport) -> None:
+    async def _send_exclusively(self, report: PendingReport) -> None:
         async with exclusive(self._context, f"report/{report.item_id}", self._holder, LEASE_S) as guard:
             if guard is not None:
                 await self._write(report, guard)
@@ -83,7 +83,7 @@ class ReportLoop:
         failures = int(report.payload.get("failures", 0)) + 1
         first = float(report.payload.get("failed_at", now))
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
-        never = isinstance(error, NotImplementedYet)  # where the event comes from takes no results
+        never = isinstance(error, NotImplementedYet)  # the event's provider accepts no statuses
         if never or (final and failures > 2) or now - first > GIVE_UP_S:
             self._context.log.error(
                 "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
@@ -115,8 +115,12 @@ def _request(report: PendingReport) -> DeploymentRequest:
 
 def _status(report: PendingReport, target: str) -> StatusReport:
     payload = report.payload
-    said = str(payload.get("message", "")).strip() if report.state not in ("success", "queued", "in_progress", "pending") else ""
-    text = f"{payload.get('label', '')}: {said}" if said else f"{payload.get('label', '')}: {report.state.replace('_', ' ')}"
+    message = (
+        str(payload.get("message", "")).strip() if report.state not in ("success", "queued", "in_progress", "pending") else ""
+    )
+    text = (
+        f"{payload.get('label', '')}: {message}" if message else f"{payload.get('label', '')}: {report.state.replace('_', ' ')}"
+    )
     marker = report.item_id
     room = DESCRIPTION - len(marker) - 3
     text = text if len(text) <= room else text[: room - 1] + "…"

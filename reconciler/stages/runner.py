@@ -9,7 +9,7 @@ To follow an execution from admitted to reported, read four files in this order:
 3. `finish.finish`: the end is stored in one commit with all that follows: ``finished``, and a retry or an event for later stages.
 4. `reports.ReportLoop`: the statuses that 1 and 3 stored are written back to the code host.
 
-`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return an `Outcome`.
+`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return an `StepOutcome`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Result
-from reconciler.stages.context import Ended, Outcome, StepContext, Work
+from reconciler.stages.context import Ended, StepContext, StepOutcome, Work
 from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.finish import abandon, finish
@@ -102,11 +102,11 @@ class StageRunner:
         if outcome.ended is not None:
             await self._finish(outcome.work, outcome.ended)
 
-    async def _outcome(self, work: Work, guard: Guard) -> Outcome:
+    async def _outcome(self, work: Work, guard: Guard) -> StepOutcome:
         try:
             self._steps.executor(work)
         except NotImplementedYet as error:
-            return Outcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
+            return StepOutcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
         if work.execution.state is not ExecutionState.STARTING:
             return await poll(self._steps, work)
         outcome = await start(self._steps, work, guard)

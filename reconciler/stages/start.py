@@ -10,7 +10,7 @@ from reconciler.failpoints import failpoint
 from reconciler.model.errors import Ambiguous, NotFound, OutcomeUnknown, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import EndReason, ExecutionState, Result, Run, RunStatus
 from reconciler.stages import statuses
-from reconciler.stages.context import FIRST_POLL_S, Ended, Outcome, StepContext, Work
+from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work
 from reconciler.stages.exclusion import Guard
 
 FIND_S = 600.0
@@ -19,23 +19,23 @@ NOT_FOUND_TRIES = 3
 """A 404 may pass (lists lag, permissions arrive late): a start fails for good after this many."""
 
 
-async def start(steps: StepContext, work: Work, guard: Guard) -> Outcome:
+async def start(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
     """Start the run, or find the one that may have been started."""
     execution = work.execution
     if execution.cancel_at and not execution.intended_at:
         message = f"cancelled by {execution.cancel_by} before it started"
-        return Outcome(work, Ended(Result.CANCELLED, EndReason.USER, message))
+        return StepOutcome(work, Ended(Result.CANCELLED, EndReason.USER, message))
     if work.now > work.deadline:
         message = execution.message or "it could not be started in time"
-        return Outcome(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=not execution.intended_at))
+        return StepOutcome(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=not execution.intended_at))
     if work.spec.get("dryRun"):
-        return Outcome(work, Ended(Result.PASSED, EndReason.OK, "dry run: nothing was started", simulated=True))
+        return StepOutcome(work, Ended(Result.PASSED, EndReason.OK, "dry run: nothing was started", simulated=True))
     if execution.intended_at:
         return await _find(steps, work, guard)
     return await _dispatch(steps, work, guard)
 
 
-async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> Outcome:
+async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
     """Store the intent, make the call, store the run."""
     try:
         spec = steps.resolved(work)
@@ -46,7 +46,7 @@ async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> Outcome:
     except ProviderError as error:  # the issuer of the credential is away, perhaps for a moment
         return await _not_started(steps, work, error)
     except ReconcilerError as error:
-        return Outcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
+        return StepOutcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
     next_at = work.now + FIRST_POLL_S
     intended = await steps.save(work, intended_at=work.now, ahead_s=ahead_s, next_at=next_at, status="starting", message="")
     failpoint("execution-after-intent")
@@ -55,7 +55,7 @@ async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> Outcome:
     except StateError:  # of the guard: nothing was sent, and the process that has the lease now handles it
         raise
     except OutcomeUnknown as error:
-        return Outcome(await steps.save(intended, message=error.message, next_at=work.now + FIRST_POLL_S))
+        return StepOutcome(await steps.save(intended, message=error.message, next_at=work.now + FIRST_POLL_S))
     except ReconcilerError as error:
         return await _not_started(steps, intended, error)
     failpoint("execution-after-start")
@@ -71,11 +71,11 @@ async def _ahead_s(steps: StepContext, work: Work, api: ApiClient) -> float | No
     return api.clock.now() - await steps.context.store.now() if known else None
 
 
-async def _started(steps: StepContext, work: Work, run: Run | None) -> Outcome:
+async def _started(steps: StepContext, work: Work, run: Run | None) -> StepOutcome:
     """Store the run; without one the provider accepted the start and names no run yet."""
     if run is None:
         message, next_at = "accepted by the provider; its run is looked for", work.now + FIRST_POLL_S
-        return Outcome(await steps.save(work, status="accepted", message=message, next_at=next_at))
+        return StepOutcome(await steps.save(work, status="accepted", message=message, next_at=next_at))
     over = bool(run.detail.get("done"))
     changed = dataclasses.replace(
         work.execution,
@@ -91,23 +91,23 @@ async def _started(steps: StepContext, work: Work, run: Run | None) -> Outcome:
     saved = await steps.context.store.save_execution(changed, reports=reports)
     await steps.log("execution_started", saved, external_id=run.external_id, url=run.url)
     failpoint("execution-after-record")
-    return Outcome(dataclasses.replace(work, execution=saved), poll_now=over)
+    return StepOutcome(dataclasses.replace(work, execution=saved), poll_now=over)
 
 
-async def _not_started(steps: StepContext, work: Work, error: ReconcilerError) -> Outcome:
+async def _not_started(steps: StepContext, work: Work, error: ReconcilerError) -> StepOutcome:
     """The provider refused, or was not reached: nothing runs. An error of the values is final, since the item's values are fixed."""
     failures = work.execution.failures
     retry = error.retry if isinstance(error, ProviderError) else RetryKind.SPEC
     gone = isinstance(error, NotFound) and failures + 1 >= NOT_FOUND_TRIES
     if retry is RetryKind.SPEC or gone:
-        return Outcome(work, Ended(Result.FAILED, EndReason.REFUSED, error.message))
+        return StepOutcome(work, Ended(Result.FAILED, EndReason.REFUSED, error.message))
     next_at = work.now + steps.pause_s(failures, error)
-    return Outcome(
+    return StepOutcome(
         await steps.save(work, intended_at=0.0, failures=failures + 1, status="waiting", message=error.message, next_at=next_at)
     )
 
 
-async def _find(steps: StepContext, work: Work, guard: Guard) -> Outcome:
+async def _find(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
     """A start with unknown outcome: look for the run; start again only when it is proved that there is none."""
     execution = work.execution
     try:
@@ -115,17 +115,17 @@ async def _find(steps: StepContext, work: Work, guard: Guard) -> Outcome:
         api = await steps.api(work, spec)
         run = await steps.executor(work).find(api, steps.intent(work, spec))
     except Ambiguous as error:
-        return Outcome(work, Ended(Result.FAILED, EndReason.LOST, error.message))
+        return StepOutcome(work, Ended(Result.FAILED, EndReason.LOST, error.message))
     except ReconcilerError as error:
         next_at = work.now + steps.pause_s(execution.failures)
-        return Outcome(await steps.save(work, failures=execution.failures + 1, message=error.message, next_at=next_at))
+        return StepOutcome(await steps.save(work, failures=execution.failures + 1, message=error.message, next_at=next_at))
     if run is None:
         return await _not_found(steps, work, api, guard)
     await steps.log("execution_found", execution, external_id=run.external_id)
     return await _started(steps, work, run)
 
 
-async def _not_found(steps: StepContext, work: Work, api: ApiClient, guard: Guard) -> Outcome:
+async def _not_found(steps: StepContext, work: Work, api: ApiClient, guard: Guard) -> StepOutcome:
     """A complete list shows no run: wait, give up, or start again where that proves that there is none."""
     execution = work.execution
     age_s = work.now - execution.intended_at
@@ -134,16 +134,16 @@ async def _not_found(steps: StepContext, work: Work, api: ApiClient, guard: Guar
     if execution.status == "accepted":
         if age_s > FIND_S:
             message = "the provider accepted it, but no run carries the execution's id; see docs/stages.md on `run-name`"
-            return Outcome(work, Ended(Result.FAILED, EndReason.LOST, message))
+            return StepOutcome(work, Ended(Result.FAILED, EndReason.LOST, message))
     elif age_s > steps.settle_s(work):
         if not _proves_absence(steps, work, api):
             return await _cannot_prove(steps, work)
         if execution.cancel_at:
             message = f"cancelled by {execution.cancel_by}; no run was started"
-            return Outcome(work, Ended(Result.CANCELLED, EndReason.USER, message))
+            return StepOutcome(work, Ended(Result.CANCELLED, EndReason.USER, message))
         again = await steps.save(work, intended_at=0.0, resent=True, message="no run was found: it is started again")
         return await _dispatch(steps, again, guard)
-    return Outcome(await steps.save(work, next_at=work.now + min(10.0, FIRST_POLL_S + max(0.0, age_s) / 4)))
+    return StepOutcome(await steps.save(work, next_at=work.now + min(10.0, FIRST_POLL_S + max(0.0, age_s) / 4)))
 
 
 def _proves_absence(steps: StepContext, work: Work, api: ApiClient) -> bool:
@@ -152,15 +152,15 @@ def _proves_absence(steps: StepContext, work: Work, api: ApiClient) -> bool:
     return not steps.executor(work).by_clock or (ahead_s is not None and abs(ahead_s) <= TOO_FAR_S and api.clock.trusted)
 
 
-async def _cannot_prove(steps: StepContext, work: Work) -> Outcome:
+async def _cannot_prove(steps: StepContext, work: Work) -> StepOutcome:
     """Times cannot prove whether a run was started: keep looking for it, and never start a second one."""
     execution = work.execution
     if execution.cancel_at and work.now - execution.cancel_at > FIND_S:
         message = f"cancelled by {execution.cancel_by}; no run was found, and whether one was started cannot be proved"
-        return Outcome(work, Ended(Result.CANCELLED, EndReason.USER, message, terminated=False))
+        return StepOutcome(work, Ended(Result.CANCELLED, EndReason.USER, message, terminated=False))
     message = (
         "RC5052: unknown outcome of the start: no run is found, and the provider's clock is unknown or far from this host's, "
         "so that it is looked for and not started again; see `reconciler doctor`"
     )
     next_at = work.now + steps.pause_s(execution.failures)
-    return Outcome(await steps.save(work, failures=execution.failures + 1, message=message, next_at=next_at))
+    return StepOutcome(await steps.save(work, failures=execution.failures + 1, message=message, next_at=next_at))

@@ -11,8 +11,8 @@ from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.times import iso
 from reconciler.model.values import digest_of
-from reconciler.stages.about import one_line
-from reconciler.stages.inputs import resolved_spec
+from reconciler.stages.inputs import SpecTooLarge, resolved_spec
+from reconciler.stages.summary import one_line
 from reconciler.state.reports import PendingReport
 
 
@@ -48,7 +48,7 @@ def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
 def origin_view(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return where it all began, for who approves: event, people, repository, ref, commit with its page and first line.
 
-    All texts are short and in one line; they are a stranger's words.
+    All texts are short, in one line, and untrusted.
     """
     about = origin.get("about", {})
     words = {key: one_line(about.get(key, "")) for key in ("type", "source", "sender", "author", "message")}
@@ -71,7 +71,7 @@ def runs_view(item: Item, stage: Resource) -> dict[str, Any]:
     spec = executor.get("spec", {})
     try:
         shown = resolved_spec(spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
-    except TemplateError:
+    except (TemplateError, SpecTooLarge):
         shown = dict(spec)
     return {
         "type": executor["type"],

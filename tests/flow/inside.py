@@ -69,7 +69,7 @@ class Inside:
     async def turn(self, times: int = 4) -> None:
         """Let every loop turn."""
         for _ in range(times):
-            await self.working.ticking.turn()
+            await self.working.schedules.turn()
             await self.working.dispatcher.turn()
             self.working.dispatcher._joins_at = 0.0  # it counts by the real clock, which stands nearly still here
             await self.working.dispatcher._end_joins()

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.engine.evaluator import Evaluator, EvaluatorFailed
 from reconciler.events.dispatcher import MOST_ATTEMPTS
-from reconciler.events.judging import Judge
+from reconciler.events.evaluation import EventEvaluator
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
 from tests.flow.test_nasty import delivered, states
@@ -34,7 +34,7 @@ def workers_of(pid: int) -> list[int]:
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             stat = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(stat[1]) == pid and b"reconciler.events.evaluation" in (folder / "cmdline").read_bytes():
+            if int(stat[1]) == pid and b"reconciler.events.worker" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 
@@ -171,17 +171,17 @@ async def test_n4_a_worker_that_cannot_be_started_makes_events_wait_and_blames_n
 
 
 async def test_n4_conditions_of_a_poll_are_bounded_too() -> None:
-    evaluator = Evaluator("reconciler.events.evaluation")
+    evaluator = Evaluator("reconciler.events.worker")
     try:
-        judge = Judge(evaluator)
-        assert await judge.holds("$.a == 1", {"a": 1})
+        evaluation = EventEvaluator(evaluator)
+        assert await evaluation.holds("$.a == 1", {"a": 1})
         with pytest.raises(ValueError, match="processor time"):
-            await judge.holds("$.msg.matches('((x{0,10}){0,10}){0,9}y')", orjson.loads(SLOW_BODY))
+            await evaluation.holds("$.msg.matches('((x{0,10}){0,10}){0,9}y')", orjson.loads(SLOW_BODY))
         with pytest.raises(ValueError, match=r"memory|ended"):
-            await judge.holds("size($.l.map(a, $.s + $.s)) > 0", orjson.loads(LARGE_BODY))
+            await evaluation.holds("size($.l.map(a, $.s + $.s)) > 0", orjson.loads(LARGE_BODY))
         with pytest.raises(ValueError, match="b"):
-            await judge.holds("$.b == 1", {})
-        assert not await judge.holds("$.a == 2", {"a": 1})
+            await evaluation.holds("$.b == 1", {})
+        assert not await evaluation.holds("$.a == 2", {"a": 1})
     finally:
         evaluator.close()
 

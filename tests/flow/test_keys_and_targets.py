@@ -7,16 +7,16 @@ from typing import Any
 import orjson
 import pytest
 
-from reconciler.events.routing import route, wire
+from reconciler.events.routing import RoutingJob, route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve, resolve_text
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind
 from reconciler.model.times import iso
 from reconciler.stages import statuses
-from reconciler.stages.inputs import resolved_spec
+from reconciler.stages.inputs import MAX_RESOLVED, SpecTooLarge, resolved_spec
 from reconciler.stages.provenance import origin_of
-from reconciler.stages.targets import matches
+from reconciler.stages.resource_names import matches
 from tests.flow.inside import inside
 from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed
 from tests.flow.test_receiver import delivered
@@ -190,9 +190,8 @@ def test_n21_what_a_stranger_wrote_is_one_short_line_and_links_come_from_the_man
     wiring = wire("r1", loaded(stage(github("web"))))
     head = {"id": "a" * 40, "message": "Fix\x1b[31m \u202eit\nmore", "author": {"username": "ada"}, "url": "https://evil.example"}
     payload = {**PUSH, "head_commit": head, "sender": {"login": "bob" * 100}}
-    found = route(
-        event(kind="push"), orjson.dumps(payload), wiring, last=lambda *_: None, integration="Integration/default/gh", now=NOW
-    )
+    job = RoutingJob(event(kind="push"), orjson.dumps(payload), "Integration/default/gh")
+    found = route(job, wiring, last=lambda *_: None, now=NOW)
     about = found.items[0].origin["about"]
     assert (about["author"], about["message"], len(about["sender"])) == ("ada", "Fix[31m it", 200)
     assert about["url"] == f"https://github.com/acme/web/commit/{'a' * 40}"
@@ -300,10 +299,20 @@ def test_n25_there_is_one_way_from_a_value_to_text(value: Any, text: str) -> Non
     assert resolve("${{ inputs.v }}", scope) == value
     spec = {"ref": "${{ inputs.v }}", "parameters": {"p": "${{ inputs.v }}"}, "clientPayload": {"p": "${{ inputs.v }}"}}
     assert resolved_spec(spec, scope) == {"ref": text, "parameters": {"p": text}, "clientPayload": {"p": value}}
+
     report = {"report": {"deployment": {"create": True, "environment": "${{ inputs.v }}"}}}
     origin = {"integration": "i", "repository": "acme/web", "sha": "a" * 40}
     [made] = statuses.targets(item(0, origin=origin, inputs={"v": value}), report).values()
     assert made["create"]["environment"] == (text or "production")
+
+
+def test_a_spec_that_names_large_values_many_times_is_refused_before_it_is_built() -> None:
+    scope = {"inputs": {"large": "x" * (MAX_RESOLVED // 4), "small": 1}}
+    fits = {"body": "${{ inputs.large }}" * 4}
+    assert len(resolved_spec(fits, scope)["body"]) == MAX_RESOLVED
+    with pytest.raises(SpecTooLarge, match=f"becomes {MAX_RESOLVED + 1} characters") as refused:
+        resolved_spec({**fits, "headers": {"X-Small": "${{ inputs.small }}"}}, scope)
+    assert refused.value.code == "RC6066"
 
 
 # N26, N6: deleted refs and what an event is about

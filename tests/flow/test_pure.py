@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.events.filters import from_source, judge
-from reconciler.events.routing import Wiring, route, wire
+from reconciler.events.filters import check_filters, check_source
+from reconciler.events.routing import RoutingJob, Wiring, route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve
 from reconciler.model.events import Event, EventState, Origin
@@ -75,7 +75,7 @@ def routed(
 ) -> Any:
     found = event(source, kind, **more)
     body = orjson.dumps(payload)
-    return route(found, body, wiring, last=last or (lambda *_: None), integration="", now=NOW, through=through)
+    return route(RoutingJob(found, body, through=tuple(through)), wiring, last=last or (lambda *_: None), now=NOW)
 
 
 MANUAL = "kind: EventSource\nmetadata: {name: hand}\nspec: {type: manual}\n---\n"
@@ -126,7 +126,7 @@ spec: {connections: [{type: stage, name: every}], executor: {type: noop}}
     assert {one.reason for one in odd.rejections} == {"error"}
     for kind in ("ping", "meta"):
         assert (routed(wiring, {}, kind=kind).items, routed(wiring, {}, kind=kind).reason) == ((), kind)
-    broken = route(event(), b"{", wiring, last=lambda *_: None, integration="", now=NOW)
+    broken = route(RoutingJob(event(), b"{"), wiring, last=lambda *_: None, now=NOW)
     assert (broken.state, broken.reason) == (EventState.REJECTED, "malformed")
     alone = routed(wire("r1", {}), {})
     assert (alone.state, alone.items, alone.rejections) == (EventState.PROCESSED, (), ())
@@ -166,7 +166,7 @@ def test_filters_are_joined_as_they_say_and_what_cannot_be_told_is_an_error(
     filters: list[str], operator: str, reason: str
 ) -> None:
     holder = {"filters": [{"type": "data", "data": {"expression": one}} for one in filters], "filterOperator": operator}
-    assert judge(holder, PUSH, {"x-a": "1"}).reason == reason
+    assert check_filters(holder, PUSH, {"x-a": "1"}).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_filters_are_joined_as_they_say_and_what_cannot_be_told_is_an_error(
     ],
 )
 def test_a_source_lets_through_what_it_asked_for(wanted: list[dict[str, Any]], types: tuple[str, ...], passes: bool) -> None:
-    assert from_source({"events": wanted}, types, PUSH, {}).passes is passes
+    assert check_source({"events": wanted}, types, PUSH, {}).passes is passes
 
 
 @settings(max_examples=300, deadline=None)
@@ -199,8 +199,8 @@ def test_a_source_lets_through_what_it_asked_for(wanted: list[dict[str, Any]], t
 )
 def test_e10_no_payload_makes_a_filter_or_an_origin_raise(payload: Any) -> None:
     holder = {"filters": [{"type": "data", "data": {"expression": "$.a.b == 1"}}, {"type": "payload", "payload": {"a.b": "x"}}]}
-    judge(holder, payload, {})
-    judge({**holder, "filterOperator": "or"}, payload, {})
+    check_filters(holder, payload, {})
+    check_filters({**holder, "filterOperator": "or"}, payload, {})
     for kind in (
         "push",
         "deployment",
@@ -416,7 +416,7 @@ APPROVAL = "[{type: approval, approval: {count: 2, approvers: [ada, ben, cy]}}]"
 def test_a_queue_is_admitted_as_the_live_settings_say(
     count: int, running: int, given_: Settings, started: list[int], discarded: dict[int, str], reasons: dict[int, str]
 ) -> None:
-    found = decide([item(n) for n in range(count)], running, {}, settings=given_, pinned=pinned(), now=NOW)
+    found = decide([item(n) for n in range(count)], running, {}, settings=given_, snapshots=pinned(), now=NOW)
     assert [one.item_id for one in found.start] == [f"itm-{n}" for n in started]
     assert {key: why[0] for key, why in found.discard.items()} == {f"itm-{n}": why for n, why in discarded.items()}
     assert {key: why[0] for key, why in found.waiting.items()} == {f"itm-{n}": why for n, why in reasons.items()}
@@ -434,14 +434,14 @@ def test_a_queue_is_admitted_as_the_live_settings_say(
 )
 def test_only_votes_that_count_let_an_item_run(voters: list[str], message: str) -> None:
     votes = {"itm-0": [Vote("itm-0", by, NOW) for by in voters]}
-    found = decide([item(0)], 0, votes, settings=Settings(), pinned=pinned(APPROVAL), now=NOW)
+    found = decide([item(0)], 0, votes, settings=Settings(), snapshots=pinned(APPROVAL), now=NOW)
     assert [why[1] for why in found.waiting.values()] == ([message] if message else [])
     assert len(found.start) == (not message)
 
 
 def test_what_waits_for_another_try_or_is_not_known_yet_does_not_run_and_keeps_nobody_else_waiting() -> None:
     items = [item(0, not_before=NOW + 60, attempt=2, failure="red"), item(1, spec_digest="unknown"), item(2)]
-    found = decide(items, 0, {}, settings=Settings(), pinned=pinned(), now=NOW)
+    found = decide(items, 0, {}, settings=Settings(), snapshots=pinned(), now=NOW)
     assert [one.item_id for one in found.start] == ["itm-2"]
     assert found.waiting["itm-0"][0] == "retry"
     assert "red" in found.waiting["itm-0"][1]
@@ -553,7 +553,7 @@ def test_only_declared_outputs_are_handed_on_and_missing_required_ones_are_named
 
 
 def test_an_execution_is_as_it_began() -> None:
-    made = decide([item(0, label="x")], 0, {}, settings=Settings(), pinned=pinned(), now=NOW).start[0]
+    made = decide([item(0, label="x")], 0, {}, settings=Settings(), snapshots=pinned(), now=NOW).start[0]
     assert isinstance(made, Execution)
     assert (made.state, made.correlation, made.started_at, made.next_at) == (ExecutionState.STARTING, made.id, NOW, NOW)
 

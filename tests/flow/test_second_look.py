@@ -16,7 +16,7 @@ from reconciler.model.errors import PermissionDenied, ProviderUnavailable
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
 from reconciler.stages import poll as following
-from reconciler.stages.items import item_id, pin_of
+from reconciler.stages.items import item_id, snapshot_of
 from reconciler.state import Store
 from reconciler.state.executions import execution_row, save_version
 from reconciler.state.queue import enqueue, set_item, x
@@ -134,7 +134,7 @@ async def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
 
 async def filled(here: Inside, count: int, mark: str = "e") -> list[str]:
     """Put ``count`` items into the queue of a stage, as it is declared now; returns their ids, oldest first."""
-    digest, pin = pin_of(here.engine.live.resources[stage()])
+    digest, pin = snapshot_of(here.engine.live.resources[stage()])
     items = [
         Item(
             item_id(stage(), f"{mark}{number}"),
@@ -274,11 +274,11 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
 
 
 async def test_a_source_that_asks_for_everything_gets_everything() -> None:
-    from reconciler.events.filters import from_source
+    from reconciler.events.filters import check_source
 
     spec = {"events": [{"type": "*", "filters": [{"type": "data", "data": {"expression": "$.n == 1"}}]}]}
-    assert from_source(spec, ("push",), {"n": 1}, {}).passes
-    assert from_source(spec, ("push",), {"n": 2}, {}).reason == "filtered"
+    assert check_source(spec, ("push",), {"n": 1}, {}).passes
+    assert check_source(spec, ("push",), {"n": 2}, {}).reason == "filtered"
 
 
 async def test_a_dry_run_reports_nothing() -> None:

@@ -1,6 +1,6 @@
-"""What an event says of itself to people: who sent it, who wrote the commit, the first line of its message. Pure.
+"""Summary of an event for people: its sender, the author of its commit, the first line of its message. Pure.
 
-All of it is text of strangers, short and in one line: it is shown to whoever approves, and decides nothing.
+All of it is untrusted text, short and in one line. Approvers see it; it decides nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AUTHORS = tuple(path for spec in SPECS.values() for path in spec.payload.author
 _SENDERS = tuple(path for spec in SPECS.values() for path in spec.payload.sender)
 
 
-def about_of(
+def summary_of(
     source: str, event_type: str, payload: Any, origin: Mapping[str, Any], *, web: str = "", by: str = ""
 ) -> dict[str, Any]:
     """Return ``source``, ``type``, ``sender``, ``author``, ``message`` and ``url`` of an event from outside, as far as known.
@@ -27,7 +27,7 @@ def about_of(
     ``origin``: what `origin_of` found. ``web``: the address of the Integration at its provider, which is what links begin with;
     a payload's own links are not used. ``by``: the person who made the event.
     """
-    found = {
+    summary = {
         "source": source,
         "type": one_line(event_type),
         "sender": one_line(by) or _first(payload, _SENDERS),
@@ -35,7 +35,7 @@ def about_of(
         "message": _first(payload, _MESSAGES),
         "url": commit_url(web, origin),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in summary.items() if value}
 
 
 def commit_url(web: str, origin: Mapping[str, Any]) -> str:

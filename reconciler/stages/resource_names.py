@@ -28,7 +28,7 @@ class NotAllowed(InputError):
     code = "RC6065"
 
 
-def target_of(spec: Mapping[str, Any], scope: Mapping[str, Any], integration: Resource | None) -> str:
+def resource_name(spec: Mapping[str, Any], scope: Mapping[str, Any], integration: Resource | None) -> str:
     """Return ``executor.resource.name`` with its templates replaced, in its one form; empty where the manifest fixes it.
 
     ``scope``: ``inputs`` and ``event``. Raises `NotAllowed` for what `executor.allow` does not have, or the Integration does not
