@@ -4,7 +4,7 @@ A simulator is a subclass of `Simulator`: it names its ``provider``, its own ``d
 first state, plain JSON), and lists its `routes`. Handlers are plain functions ``handler(call, **path_parameters) -> Reply``:
 they run one at a time on one event loop, so that each is atomic. An error answer is raised as `RefusedCall`.
 
-Everything is steered from outside below ``/_sandbox/`` (see `reconciler.sandbox.admin`), without authentication: a sandbox
+Tests and users control a simulator below ``/_sandbox/`` (see `reconciler.sandbox.admin`), without authentication: a sandbox
 listens on loopback only.
 """
 
@@ -42,7 +42,7 @@ class Call:
     """``http://127.0.0.1:PORT``: what absolute links in answers begin with."""
 
     def json(self) -> Any:
-        """Return the decoded body; None if there is none. Raises `ValueError` if it is not JSON."""
+        """Return the decoded body; None for an empty body. Raises `ValueError` unless it is JSON."""
         return orjson.loads(self.body) if self.body else None
 
 
@@ -70,7 +70,7 @@ class Reply:
 
 
 class RefusedCall(Exception):
-    """An answer that ends the handler; nothing must have been changed before it is raised."""
+    """An answer that ends the handler. The handler must raise it before it changes anything."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply.status))
@@ -82,7 +82,7 @@ EFFECTS = ("answer", "reset", "mute", "truncate", "malformed")
 
 @dataclass(slots=True)
 class Fault:
-    """What goes wrong with requests that match, ``times`` times (0: always), after ``skip`` that went well.
+    """What happens to matching requests: ``times`` times (0: always), after ``skip`` requests that succeed.
 
     ``effect``: ``answer`` (``status``, ``headers``, ``body`` instead of the real answer; with status 0 only the delay),
     ``reset`` (the connection is reset), ``mute`` (accepted, never answered), ``truncate`` (half of the real answer),
@@ -108,7 +108,7 @@ class Fault:
         re.compile(self.path)
 
     def takes(self, call: Call) -> bool:
-        """Whether it strikes this request; counts it."""
+        """Whether the fault applies to this request; counts the hit."""
         if self.method not in ("*", call.method) or re.search(self.path, call.path) is None:
             return False
         if self.skip:
@@ -242,14 +242,14 @@ class Simulator:
             self.log = deque(self.log, maxlen=int(self.settings["log_limit"]))
 
     def add_fault(self, **options: Any) -> Fault:
-        """Let requests go wrong; see `Fault`."""
+        """Add a fault for matching requests; see `Fault`."""
         self._fault_ids += 1
         fault = Fault(**options, id=self._fault_ids)
         self.faults.append(fault)
         return fault
 
     def fault_for(self, call: Call) -> Fault | None:
-        """Return the first fault that strikes ``call``."""
+        """Return the first fault that applies to ``call``."""
         return next((fault for fault in self.faults if fault.takes(call)), None) if self.faults else None
 
     def answer(self, call: Call) -> Reply:
@@ -280,8 +280,8 @@ class Simulator:
         self.log.append((self._host_clock(), call, status, fault.id if fault is not None else 0))
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Return the log, oldest first. Credentials are shown as a short hash: equal ones can be told, none can be read."""
-        return (_entry(*one) for one in list(self.log))
+        """Return the log, oldest first. Credentials appear as a short hash: equal ones stay recognizable, none can be read."""
+        return (_entry(*row) for row in list(self.log))
 
     def next_id(self) -> int:
         """Return a number that was never used in this state."""
@@ -351,7 +351,7 @@ def without(body: Any, names: frozenset[str]) -> Any:
     """Return ``body`` without every field of ``names``."""
     if isinstance(body, Mapping):
         return {key: without(value, names) for key, value in body.items() if key not in names}
-    return [without(one, names) for one in body] if isinstance(body, list | tuple) else body
+    return [without(row, names) for row in body] if isinstance(body, list | tuple) else body
 
 
 def parse_query(text: str) -> dict[str, str]:

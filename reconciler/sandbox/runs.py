@@ -1,4 +1,4 @@
-"""What simulated runs and webhooks have in common: lives that the clock decides, timers for them, and a sender that can be spoilt."""
+"""What simulated runs and webhooks share: time spans that the clock decides, timers, and a webhook sender with configurable losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from reconciler.sandbox.app import Simulator
 
 KEPT = 5_000
-"""Runs, and deliveries, that a simulator remembers; the oldest go first."""
+"""How many runs and deliveries a simulator keeps; it drops the oldest first."""
 RUN_DEFAULTS: Mapping[str, Any] = {
     "run_duration_s": None,  # of every run that starts, instead of what its behaviour says; negative: until it is finished by hand
     "run_result": None,  # likewise
@@ -32,7 +32,7 @@ _MAX_ANSWER = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When something begins to work and when it ends by itself; None: not without help. Times are epoch seconds."""
+    """When a run begins to work and when it ends; None: only an action ends it. Times are epoch seconds."""
 
     begins_at: float
     ends_at: float | None
@@ -44,7 +44,7 @@ class Span:
         return cls(begins_at, None if duration_s < 0 else begins_at + duration_s)
 
     def share(self, now: float) -> float:
-        """Return which part of the work is done, 0 to 1; half of it while nobody knows the end."""
+        """Return the share of the work that is done, 0 to 1; 0.5 while the end is unknown."""
         if now < self.begins_at:
             return 0.0
         if self.ends_at is None:
@@ -53,8 +53,8 @@ class Span:
         return 1.0 if length <= 0 or now >= self.ends_at else (now - self.begins_at) / length
 
 
-def said_so_far(lines: Sequence[str], share: float) -> Sequence[str]:
-    """Return the lines that are out when a ``share`` of the work is done."""
+def logged_so_far(lines: Sequence[str], share: float) -> Sequence[str]:
+    """Return the lines that are logged when a ``share`` of the work is done."""
     return lines[: len(lines) if share >= 1 else int(len(lines) * share)]
 
 
@@ -66,19 +66,19 @@ class Timers:
         self._armed: dict[Hashable, asyncio.TimerHandle] = {}
 
     def at(self, key: Hashable, moment: float, call: Callable[[], None]) -> None:
-        """Call at ``moment``, instead of what was planned for ``key`` before."""
+        """Call at ``moment``; replaces the earlier plan for ``key``."""
         self.drop(key)
         with contextlib.suppress(RuntimeError):  # not served
             loop = asyncio.get_running_loop()
             self._armed[key] = loop.call_later(max(0.001, moment - self._clock()), self._fire, key, call)
 
     def drop(self, key: Hashable) -> None:
-        """Forget what was planned for ``key``."""
+        """Cancel the plan for ``key``."""
         if (handle := self._armed.pop(key, None)) is not None:
             handle.cancel()
 
     def clear(self) -> None:
-        """Forget everything that was planned."""
+        """Cancel all plans."""
         for key in list(self._armed):
             self.drop(key)
 
@@ -100,7 +100,7 @@ class Outgoing:
 
 
 class Sender:
-    """Sends webhooks on the server's loop, and loses, doubles and shuffles them as `DELIVERY_DEFAULTS` are set."""
+    """Sends webhooks on the server's loop. Drops, duplicates and reorders them as the settings of `DELIVERY_DEFAULTS` say."""
 
     def __init__(self, app: Simulator) -> None:
         self._app = app
@@ -126,8 +126,8 @@ class Sender:
         return "sending"
 
     def _drops(self, event: str) -> bool:
-        wanted = self._app.settings["drop_deliveries"]
-        return event in wanted if isinstance(wanted, list) else self._random.random() < float(wanted)
+        dropped = self._app.settings["drop_deliveries"]
+        return event in dropped if isinstance(dropped, list) else self._random.random() < float(dropped)
 
 
 async def _later(wait_s: float, deliver: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -158,7 +158,7 @@ async def send(request: Outgoing) -> int:
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """Read an answer to its end, as far as it tells where that is."""
+    """Read an answer to its end if it has a content length."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:

@@ -27,7 +27,7 @@ PROVIDERS: Mapping[str, str] = {
     "buddy": "reconciler.sandbox.buddy.app:Buddy",
     "digitalocean": "reconciler.sandbox.digitalocean.app:DigitalOcean",
 }
-"""Simulators by provider; imported when asked for."""
+"""Simulators by provider; imported on demand."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,7 +37,7 @@ _transports: dict[tuple[str, int], asyncio.Transport] = {}
 
 
 def simulator(provider: str) -> Simulator:
-    """Return a new simulator of ``provider``; raises `KeyError` if there is none."""
+    """Return a new simulator of ``provider``; raises `KeyError` for an unknown one."""
     module, _, name = PROVIDERS[provider].partition(":")
     return cast("Simulator", getattr(importlib.import_module(module), name)())
 
@@ -77,24 +77,26 @@ class _Asgi:
     async def _serve(self, call: Call, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         app = self.app
         fault = app.fault_for(call)
-        delay_s = float(app.settings["latency_s"]) + (fault.delay_s if fault is not None else 0.0)
-        if delay_s > 0 and not (fault is not None and fault.commit):
-            await asyncio.sleep(delay_s)
+        if fault is None or not fault.commit:
+            await self._delay(fault)
         if fault is None:
             reply = app.sent(app.answer(call))
             app.note(call, reply.status, None)
             await _send(send, app.dated(reply), head=call.method == "HEAD")
             return
-        await self._strike(fault, call, delay_s, transport=_transports.get(tuple(scope["client"])), receive=receive, send=send)
+        await self._fail(fault, call, transport=_transports.get(tuple(scope["client"])), receive=receive, send=send)
 
-    async def _strike(
-        self, fault: Fault, call: Call, delay_s: float, *, transport: asyncio.Transport | None, receive: Receive, send: Send
-    ) -> None:
+    async def _delay(self, fault: Fault | None) -> None:
+        delay_s = float(self.app.settings["latency_s"]) + (fault.delay_s if fault is not None else 0.0)
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+
+    async def _fail(self, fault: Fault, call: Call, *, transport: asyncio.Transport | None, receive: Receive, send: Send) -> None:
         app = self.app
         needed = fault.commit or fault.effect == "truncate" or (fault.effect == "answer" and not fault.status)
         real = app.sent(app.answer(call)) if needed else None
-        if fault.commit and delay_s > 0:
-            await asyncio.sleep(delay_s)
+        if fault.commit:
+            await self._delay(fault)
         if fault.effect == "answer":
             reply = real if real is not None and not fault.status else Reply(fault.status, fault.body, fault.headers)
             app.note(call, reply.status, fault)

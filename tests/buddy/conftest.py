@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +10,7 @@ from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.buddy.app import TOKEN, Buddy
 from reconciler.sandbox.server import SandboxServer
-from tests.support.driving import Contract, World, client, integration
+from tests.support.driving import Contract, World, client, integration, session
 from tests.support.receiving import receiver
 
 
@@ -24,12 +24,6 @@ def server() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[HttpSession]:
-    async with HttpSession(allow=("127.0.0.1",)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def world(server: SandboxServer, session: HttpSession) -> World:
     values = {"credentials/token": TOKEN, **{f"keys/{name}": f"canary-{name}" for name in ("token", "a", "b")}}
     declared = integration("buddy", "https://app.buddy.works/acme", server.url)
@@ -37,4 +31,4 @@ def world(server: SandboxServer, session: HttpSession) -> World:
     return World(driver, client(driver, connection, session, values), values)
 
 
-__all__ = ["receiver"]
+__all__ = ["receiver", "session"]

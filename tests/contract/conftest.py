@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.contract.builtin import BuiltinProvider
 from tests.contract.github import GitHubProvider
 from tests.contract.provider import Provider
 from tests.contract.semaphore import SemaphoreProvider
-from tests.support.driving import World, client
+from tests.support.driving import World, client, session
 from tests.support.receiving import receiver
 
 PROVIDERS: tuple[Provider, ...] = (GitHubProvider(), SemaphoreProvider(), BuddyProvider(), BuiltinProvider())
@@ -44,10 +43,9 @@ def server(provider: Provider) -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-async def world(provider: Provider, server: SandboxServer) -> AsyncIterator[World]:
+def world(provider: Provider, server: SandboxServer, session: HttpSession) -> World:
     values = {"credentials/token": provider.token}
-    async with HttpSession(allow=("127.0.0.1",)) as session:
-        yield World(provider.driver, client(provider.driver, provider.connect(server), session, values), values, os.urandom(32))
+    return World(provider.driver, client(provider.driver, provider.connect(server), session, values), values)
 
 
-__all__ = ["receiver"]
+__all__ = ["receiver", "session"]

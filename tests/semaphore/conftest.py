@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +11,7 @@ from reconciler.drivers.semaphore.driver import driver
 from reconciler.model.resources import Resource
 from reconciler.sandbox.semaphore.app import TOKEN, Semaphore
 from reconciler.sandbox.server import SandboxServer
-from tests.support.driving import Contract, World, client, integration, resource
+from tests.support.driving import Contract, World, client, integration, resource, session
 from tests.support.receiving import receiver
 
 
@@ -22,12 +22,6 @@ def server() -> Iterator[SandboxServer]:
     with SandboxServer(app) as running:
         yield running
     contract.check()
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[HttpSession]:
-    async with HttpSession(allow=("127.0.0.1",)) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -45,4 +39,4 @@ def source() -> Resource:
     )
 
 
-__all__ = ["receiver"]
+__all__ = ["receiver", "session"]

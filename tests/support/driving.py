@@ -11,12 +11,13 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import jsonschema
+import pytest
 
 from reconciler.credentials.keys import KeyRing, MasterKey
 from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Executor, Write
@@ -36,6 +37,12 @@ from reconciler.sandbox.app import Call, Reply, Simulator
 
 OWNER = "team-a"
 CONTRACTS = Path(__file__).parent.parent / "contracts"
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[HttpSession]:
+    async with HttpSession(allow=("127.0.0.1",)) as opened:
+        yield opened
 
 
 def resource(kind: str, name: str, spec: Mapping[str, Any], *, secrets: Iterable[str] = (), **lifecycle: Any) -> Resource:

@@ -1,4 +1,4 @@
-"""What all answers of the simulated Buddy have in common: one shape of errors, pages, and times."""
+"""What all answers of the simulated Buddy share: one shape of errors, pages, and times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refuse(status: int, *messages: str) -> NoReturn:
 
 
 def body_of(call: Call) -> dict[str, Any]:
-    """Return the body, which has to be an object."""
+    """Return the body, which must be an object."""
     try:
         body = call.json()
     except ValueError:
@@ -34,20 +34,20 @@ def body_of(call: Call) -> dict[str, Any]:
 
 def find(items: Sequence[Any], field: str, key: str) -> Any:
     """Return the item whose ``field`` reads ``key``; else refuse."""
-    found = next((one for one in items if str(one[field]) == key), None)
-    if found is None:
+    match = next((row for row in items if str(row[field]) == key), None)
+    if match is None:
         refuse(404, "Resource not found")
-    return found
+    return match
 
 
 def page_of(call: Call, settings: Mapping[str, Any]) -> tuple[int, int]:
-    """Return number and size of the page that is asked for."""
+    """Return number and size of the page that was requested."""
     size = min(int(call.query.get("per_page") or PER_PAGE), int(settings["page_size"] or settings["max_per_page"]))
     return max(int(call.query.get("page") or 1), 1), max(size, 1)
 
 
 def paged(call: Call, settings: Mapping[str, Any], rows: Sequence[Any]) -> list[Any]:
-    """Return the page of ``rows`` that is asked for."""
+    """Return the page of ``rows`` that was requested."""
     number, size = page_of(call, settings)
     return list(rows[(number - 1) * size : number * size])
 

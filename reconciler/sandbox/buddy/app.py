@@ -1,7 +1,7 @@
 """A simulated Buddy: workspaces with integrations, webhooks, members and groups, and projects whose pipelines run.
 
-Facts: the provider's API documentation, its Go SDK and its Terraform provider. What a user must never rely on is not
-there either: no credential, no role assumption and most settings are ever answered.
+Facts: the provider's API documentation, its Go SDK and its Terraform provider. Like the real API, it
+never answers credentials, role assumptions and most settings.
 
 State: ``tokens`` (``{TOKEN: {"name", "scopes", "expires_at"}}``) and ``workspaces`` (by domain: ``integrations``,
 ``webhooks``, ``projects`` with their ``pipelines``, ``executions``, ``members``, ``groups``, ``api_enabled``), and what the
@@ -92,7 +92,7 @@ class Buddy(BuddyState):
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
         workspaces = self.state.setdefault("workspaces", {})
-        number = max((int(one.get("id", 0)) for one in workspaces.values()), default=0)
+        number = max((int(row.get("id", 0)) for row in workspaces.values()), default=0)
         for workspace in workspaces.values():
             if not workspace.get("id"):
                 number += 1
@@ -104,7 +104,7 @@ class Buddy(BuddyState):
         self._limit = SlidingLimit(int(self.settings.get("requests_per_minute", 1000)), 60.0)
 
     def patch_settings(self, patch: Mapping[str, Any]) -> None:
-        """A new limit begins to count anew."""
+        """Change settings; a new limit starts with a fresh count."""
         super().patch_settings(patch)
         self._limit = SlidingLimit(int(self.settings["requests_per_minute"]), 60.0)
 
@@ -147,15 +147,15 @@ class Buddy(BuddyState):
             )
 
     def after(self, call: Call, reply: Reply) -> Reply:
-        """Every answer tells what is left."""
+        """Add the limit headers that every answer has."""
         limit = int(self.settings["requests_per_minute"])
         left = 0 if reply.status == 429 else max(limit - self.received % limit, 1)
-        told = {
+        limits = {
             "X-Rate-Limit-Limit": str(limit),
             "X-Rate-Limit-Remaining": str(left),
             "X-Rate-Limit-Reset": str(int(self.clock()) + 60),
         }
-        return Reply(reply.status, reply.body, {**told, **reply.headers})
+        return Reply(reply.status, reply.body, {**limits, **reply.headers})
 
     def not_found(self, call: Call) -> Reply:
         """The one shape of all errors."""
@@ -170,7 +170,7 @@ class Buddy(BuddyState):
     # the token, workspaces, people, projects
 
     def own_token(self, call: Call) -> Reply:
-        """What the token says of itself; never its value."""
+        """Return what the token is and may do, never its value."""
         token = self.token_of(call) or {}
         if "TOKEN_INFO" not in token.get("scopes", ()):
             refuse(403, "Your token cannot receive data from this endpoint")
@@ -188,8 +188,8 @@ class Buddy(BuddyState):
 
     def list_workspaces(self, call: Call) -> Reply:
         """Ids, domains and names."""
-        found = self.state["workspaces"]
-        rows = [{"id": found[domain]["id"], "domain": domain, "name": domain} for domain in sorted(found)]
+        known = self.state["workspaces"]
+        rows = [{"id": known[domain]["id"], "domain": domain, "name": domain} for domain in sorted(known)]
         return Reply(200, {"url": f"{call.base_url}/workspaces", "workspaces": paged(call, self.settings, rows)})
 
     # integrations
@@ -210,7 +210,7 @@ class Buddy(BuddyState):
         number = self.next_id()
         key = hashlib.sha256(f"{workspace}/{number}".encode()).hexdigest()[:27]
         identifier = str(body.get("identifier") or f"i{key[:9]}")
-        if not self.settings["accept_duplicates"] and any(one["identifier"] == identifier for one in items):
+        if not self.settings["accept_duplicates"] and any(row["identifier"] == identifier for row in items):
             refuse(400, "An integration with this identifier already exists")
         defaults = {"scope": "WORKSPACE", "auth_type": DEFAULT_AUTH.get(body["type"], "DEFAULT"), "all_pipelines_allowed": True}
         item = {**defaults, **{k: v for k, v in body.items() if v is not None}, "identifier": identifier, "hash_id": key}
@@ -225,7 +225,7 @@ class Buddy(BuddyState):
         return Reply(200, _show(call, workspace, item))
 
     def edit_integration(self, call: Call, workspace: str, key: str) -> Reply:
-        """Changes what is sent; type, scope, project and identifier stay as they are."""
+        """Change the fields of the request; type, scope, project and identifier are immutable."""
         items = self.workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
         item, body = find(items, "hash_id", key), body_of(call)
         if not body.get("name"):
@@ -238,7 +238,7 @@ class Buddy(BuddyState):
         return Reply(200, _show(call, workspace, item))
 
     def replace_integration(self, call: Call, workspace: str, key: str) -> Reply:
-        """What is not sent becomes null, and has to be complete all the same."""
+        """Replace the integration: a field that the request omits becomes null. The result must be complete."""
         items = self.workspace(call, workspace, "INTEGRATION_MANAGE")["integrations"]
         item, body = find(items, "hash_id", key), body_of(call)
         fresh = {**{k: item.get(k) for k in _FIXED}, **{k: v for k, v in body.items() if k not in _FIXED}}
@@ -269,7 +269,7 @@ def _lister(app: Buddy, name: str, key: str) -> Any:
 
     def handler(call: Call, workspace: str) -> Reply:
         rows = app.workspace(call, workspace, "WORKSPACE")[name]
-        shown = [{k: v for k, v in one.items() if k in (key, "id", "name", "email")} for one in rows]
+        shown = [{k: v for k, v in row.items() if k in (key, "id", "name", "email")} for row in rows]
         return Reply(200, {"url": call.base_url + call.path, name: paged(call, app.settings, shown)})
 
     return handler
@@ -278,7 +278,7 @@ def _lister(app: Buddy, name: str, key: str) -> Any:
 def _show(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """Nulls are answered, not left out; the ``url`` has the path of an older API."""
     shown: dict[str, Any] = {key: item.get(key) for key in _SHOWN}
-    pipelines = [{"id": one["id"], "name": f"pipeline {one['id']}"} for one in item.get("allowed_pipelines") or ()]
+    pipelines = [{"id": row["id"], "name": f"pipeline {row['id']}"} for row in item.get("allowed_pipelines") or ()]
     return {
         "url": f"{call.base_url}/workspaces/{workspace}/user/integrations/{item['hash_id']}",
         "html_url": f"https://app.buddy.works/{workspace}/integrations/{item['hash_id']}",

@@ -1,6 +1,6 @@
 """Events of the simulated Buddy, sent to its webhooks: the key is in the payload, and there is neither signature, id nor second try.
 
-No field names the event: it is told by what happened. A webhook without projects hears of all of them. The last requests are
+No field names the event; the payload implies it. A webhook without projects receives the events of all projects. The last requests are
 shown by the webhook itself. Facts: the provider's API documentation of webhooks.
 
 State: ``deliveries``, oldest first: ``{"id", "at", "workspace", "webhook_id", "event", "url", "body", "status", "outcome"}``. The
@@ -29,7 +29,7 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "Buddy-Webhook"}
 
 
 class WebhookSender:
-    """Tells webhooks of executions and pushes."""
+    """Sends webhooks about executions and pushes."""
 
     def __init__(self, app: BuddyState) -> None:
         self.app = app
@@ -40,13 +40,13 @@ class WebhookSender:
         self.app.state.setdefault("deliveries", [])
 
     def execution(self, event: str, execution: Row) -> None:
-        """Tell of an execution that began or ended."""
+        """Send the webhooks of an execution that began or ended."""
         now, base_url = self.app.clock(), self.app.base_url
         shown = {"execution": shapes.shown_execution(execution, now, base_url)}
         self._spread(event, execution["workspace"], execution["project"], {"invoker": execution["creator"], **shown})
 
     def push(self, domain: str, project: str, what: Mapping[str, Any]) -> None:
-        """Tell of commits that were pushed."""
+        """Send the webhooks of a push."""
         self._spread("PUSH", domain, project, what)
 
     def _spread(self, event: str, domain: str, project: str, what: Mapping[str, Any]) -> None:
@@ -71,9 +71,9 @@ class WebhookSender:
         }
         for hook in self.app.state["workspaces"][domain]["webhooks"]:
             if event in hook["events"] and (not hook["projects"] or project in hook["projects"]):
-                self._tell(event, domain, hook, {**payload, "secret_key": hook.get("secret_key")})
+                self._record(event, domain, hook, {**payload, "secret_key": hook.get("secret_key")})
 
-    def _tell(self, event: str, domain: str, hook: Row, payload: Row) -> None:
+    def _record(self, event: str, domain: str, hook: Row, payload: Row) -> None:
         row: Row = {
             "id": self.app.next_id(),
             "at": self.app.clock(),
@@ -103,7 +103,7 @@ class WebhookSender:
 
 
 class Pushes:
-    """What follows when somebody pushes to the repository of a project."""
+    """Handles pushes to the repository of a project."""
 
     def __init__(self, app: BuddyState, executions: SimulatedExecutions, deliveries: WebhookSender) -> None:
         self.app, self._executions, self._deliveries = app, executions, deliveries
@@ -111,23 +111,23 @@ class Pushes:
     def push(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Push (action ``push``): {workspace, project, branch | tag, commits, invoker}.
 
-        The webhooks are told, and pipelines run whose ``events`` have ``PUSH`` for that ref. Commits have ``message``, perhaps ``revision``.
+        Sends the webhooks, and starts the pipelines whose ``events`` have ``PUSH`` for that ref. Commits have ``message``, perhaps ``revision``.
         """
         domain = self._executions.pipelines.domain(options)
         name = str(options["project"])
-        project = next((one for one in self.app.state["workspaces"][domain]["projects"] if one["name"] == name), None)
+        project = next((row for row in self.app.state["workspaces"][domain]["projects"] if row["name"] == name), None)
         if project is None:
             raise LookupError(f"there is no project {name}")
         kind = "tag" if options.get("tag") else "branch"
         ref = str(options.get(kind) or "main")
-        commits = [_commit(one) for one in options.get("commits") or [{"message": "A change"}]]
+        commits = [_commit(row) for row in options.get("commits") or [{"message": "A change"}]]
         invoker = {"name": str(options.get("invoker") or "Ada")}
         head = {"revision": commits[-1]["revision"]}
         what = {"invoker": invoker, kind: {"name": ref}, "to_revision": head, "commits": commits}
         self._deliveries.push(domain, name, what)
         full = f"refs/{'tags' if kind == 'tag' else 'heads'}/{ref}"
         started = {kind: {"name": ref}, "to_revision": head, "triggered_on": "EVENT", "creator": invoker}
-        runs = [self._executions.start(domain, name, one, started)["id"] for one in project["pipelines"] if _listens(one, full)]
+        runs = [self._executions.start(domain, name, row, started)["id"] for row in project["pipelines"] if _listens(row, full)]
         return {"revision": head["revision"], "executions": runs}
 
 
@@ -140,5 +140,5 @@ def _commit(given: Mapping[str, Any]) -> Row:
 
 
 def _listens(pipeline: Mapping[str, Any], ref: str) -> bool:
-    events = (one for one in pipeline.get("events", ()) if one.get("type") == "PUSH")
-    return any(ref in one.get("refs", ()) or not one.get("refs") for one in events)
+    events = (row for row in pipeline.get("events", ()) if row.get("type") == "PUSH")
+    return any(ref in row.get("refs", ()) or not row.get("refs") for row in events)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.sandbox.buddy.answers import iso
-from reconciler.sandbox.runs import Span, said_so_far
+from reconciler.sandbox.runs import Span, logged_so_far
 
 ENDED = frozenset({"SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED"})
 WAITS = ("APPLY", "VARIABLES", "SETTABLE_VARIABLES", "VT_SESSION")
@@ -32,7 +32,7 @@ class ExecutionTimeline:
 
 
 def life_of(execution: Mapping[str, Any], now: float) -> ExecutionTimeline:
-    """Return what the clock, and who stopped, finished or let it go on, made of an execution."""
+    """Return the state of an execution, by the clock and by the actions that stopped, finished or released it."""
     span = _span(execution)
     ended = _end(execution, span)
     if ended is not None and now >= ended[0]:
@@ -64,7 +64,7 @@ def _span(execution: Mapping[str, Any]) -> Span:
 
 
 def _work(execution: Mapping[str, Any], span: Span) -> Span | None:
-    """Return when the actions run: from the beginning, or from when somebody let it go on; None while it waits."""
+    """Return when the actions run: from the beginning, or from its release; None while it waits."""
     if not execution["waits_for"]:
         return span
     if execution["resumed_at"] is None:
@@ -100,7 +100,7 @@ def action_states(execution: Mapping[str, Any], now: float) -> list[tuple[str, f
     life, actions = life_of(execution, now), execution["actions"]
     if life.status in ("SKIPPED", "NOT_EXECUTED"):
         return [(life.status, 0.0)] * len(actions)
-    failing = next((n for n, one in enumerate(actions) if one["result"] == "FAILED"), len(actions) - 1)
+    failing = next((n for n, row in enumerate(actions) if row["result"] == "FAILED"), len(actions) - 1)
     acting = failing + 1 if execution["result"] == "FAILED" else len(actions)
     return [_action_state(execution, life, n, acting) for n in range(len(actions))]
 
@@ -140,7 +140,7 @@ def detailed_action(execution: Mapping[str, Any], number: int, now: float, place
     failed = status == "FAILED"
     return {
         **shown_action(execution, number, now, place),
-        "log": list(said_so_far(action["logs"], share)),
+        "log": list(logged_so_far(action["logs"], share)),
         "passed_variables": execution["variables"],
         "outputted_variables": action["outputs"] if status == "SUCCESSFUL" else [],
         "error_message": (action["error"] or "Action failed") if failed else None,
@@ -168,7 +168,7 @@ def shown_execution(execution: Mapping[str, Any], now: float, base_url: str) -> 
 
 
 def detailed_execution(execution: Mapping[str, Any], now: float, base_url: str) -> Row:
-    """Return an execution with its actions, without what they said."""
+    """Return an execution with its actions, without their logs."""
     place = place_of(execution, base_url)
     actions = [shown_action(execution, number, now, place) for number in range(len(execution["actions"]))]
     return {**shown_execution(execution, now, base_url), "action_executions": actions}

@@ -1,4 +1,4 @@
-"""Executions of the simulated Buddy: they queue, wait, work and end by the clock; a retry runs the same execution again.
+"""Executions of the simulated Buddy: the clock queues, runs and ends them; a retry runs the same execution again.
 
 State: a workspace's ``executions``, oldest first.
 """
@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy import execution_shapes as shapes
 from reconciler.sandbox.buddy.answers import body_of, find, page_of, refuse
@@ -17,19 +19,20 @@ from reconciler.sandbox.buddy.execution_shapes import ENDED, Row, life_of
 from reconciler.sandbox.buddy.pipelines import BuddyPipelines, behaviour_of, identifier_of, planned
 from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.runs import KEPT, Timers
+from reconciler.sandbox.shapes import Named, Text, fits
 
 PRIORITIES = ("LOW", "NORMAL", "HIGH")
 _SHOWN = ("branch", "tag", "pull_request", "from_revision", "environment")
-Told = Callable[[str, Row], None]
-"""(event, execution): to be sent to the webhooks."""
+SendEvent = Callable[[str, Row], None]
+"""(event, execution): sends it to the webhooks."""
 
 
 class SimulatedExecutions:
-    """Handles everything below ``/executions`` of a pipeline, and lets executions live."""
+    """Handles everything below ``/executions`` of a pipeline, and runs executions by the clock."""
 
-    def __init__(self, app: BuddyState, pipelines: BuddyPipelines, tell: Told) -> None:
+    def __init__(self, app: BuddyState, pipelines: BuddyPipelines, send: SendEvent) -> None:
         self.app, self.pipelines = app, pipelines
-        self._tell = tell
+        self._send = send
         self._timers = Timers(lambda: app.clock())
 
     def routes(self, root: str) -> Iterable[Route]:
@@ -80,7 +83,7 @@ class SimulatedExecutions:
         return execution
 
     def _plan(self, execution: Row, pipeline: Row, behaviour: Mapping[str, Any], made_at: float) -> None:
-        """Let an execution be ahead of itself: once more, if it was not the first time."""
+        """Plan an attempt of an execution."""
         execution["attempt"] += 1
         prefix = hashlib.sha256(f"{execution['id']}/{execution['attempt']}".encode()).hexdigest()[:22]
         execution.update(
@@ -91,31 +94,31 @@ class SimulatedExecutions:
                 "stopped_at": None,
                 "finished_at": None,
                 "actions": planned(pipeline, behaviour, prefix),
-                "told": [],
+                "sent": [],
             }
         )
         if any(action["result"] == "FAILED" for action in execution["actions"]) and execution["result"] == "SUCCESSFUL":
             execution["result"] = "FAILED"
 
     def settle(self, execution: Row) -> None:
-        """Tell what has happened and was not told; plan what comes next."""
+        """Send the events that are due and not sent yet, and set a timer for the next ones."""
         now, key = self.app.clock(), execution["id"]
         life = life_of(execution, now)
         if life.started_at is not None:
-            self._say(execution, "EXECUTION_STARTED")
+            self._send_once(execution, "EXECUTION_STARTED")
         if life.ended:
-            self._say(execution, {"SUCCESSFUL": "EXECUTION_SUCCESSFUL", "FAILED": "EXECUTION_FAILED"}.get(life.status, ""))
-            self._say(execution, "EXECUTION_FINISHED")
+            self._send_once(execution, {"SUCCESSFUL": "EXECUTION_SUCCESSFUL", "FAILED": "EXECUTION_FAILED"}.get(life.status, ""))
+            self._send_once(execution, "EXECUTION_FINISHED")
         moment = shapes.next_change(execution, now)
         if moment is None:
             self._timers.drop(key)
         else:
             self._timers.at(key, moment, lambda: self._wake(key))
 
-    def _say(self, execution: Row, event: str) -> None:
-        if event and event not in execution["told"]:
-            execution["told"].append(event)
-            self._tell(event, execution)
+    def _send_once(self, execution: Row, event: str) -> None:
+        if event and event not in execution["sent"]:
+            execution["sent"].append(event)
+            self._send(event, execution)
 
     def _wake(self, number: int) -> None:
         _, execution = self._anywhere(number)
@@ -124,15 +127,15 @@ class SimulatedExecutions:
 
     def _anywhere(self, number: Any) -> tuple[list[Row], Row | None]:
         for workspace in self.app.state["workspaces"].values():
-            for one in reversed(workspace["executions"]):
-                if one["id"] == number:
-                    return workspace["executions"], one
+            for row in reversed(workspace["executions"]):
+                if row["id"] == number:
+                    return workspace["executions"], row
         return [], None
 
     # by hand
 
     def run_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a pipeline as somebody at Buddy would (action ``run_pipeline``).
+        """Start a pipeline as a user of Buddy would (action ``run_pipeline``).
 
         What `BuddyPipelines.named` takes, fields of a request (a branch or tag may be a text), and keys of a behaviour.
         """
@@ -147,7 +150,7 @@ class SimulatedExecutions:
         """End an execution now (action ``finish_execution``): {execution_id, status, error}."""
         _, execution = self._anywhere(int(options["execution_id"]))
         if execution is None or life_of(execution, self.app.clock()).ended:
-            raise LookupError("there is no such execution that still runs")
+            raise LookupError("no running execution has this id")
         status = str(options.get("status", execution["result"]))
         if status not in ENDED:
             raise ValueError(f"an execution's result is one of {', '.join(sorted(ENDED))}")
@@ -158,10 +161,10 @@ class SimulatedExecutions:
         return {"execution_id": execution["id"], "status": status}
 
     def lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Forget an execution (action ``lose_execution``): {execution_id}; nobody is told, and it answers 404."""
+        """Forget an execution (action ``lose_execution``): {execution_id}; no event is sent, and it answers 404."""
         rows, execution = self._anywhere(int(options["execution_id"]))
         if execution is None:
-            raise LookupError("there is no such execution")
+            raise LookupError("no execution has this id")
         rows.remove(execution)
         return {"execution_id": execution["id"]}
 
@@ -171,7 +174,7 @@ class SimulatedExecutions:
         """Newest first, with counts."""
         now = self.app.clock()
         lag_s = float(self.app.settings["run_list_lag_s"])
-        rows = [one for one in reversed(self._of(call, where, "EXECUTION_INFO")) if one["created_at"] + lag_s <= now]
+        rows = [row for row in reversed(self._of(call, where, "EXECUTION_INFO")) if row["created_at"] + lag_s <= now]
         number, size = page_of(call, self.app.settings)
         page = rows[(number - 1) * size : number * size]
         counts = {
@@ -181,11 +184,11 @@ class SimulatedExecutions:
             "element_count": len(page),
             "total_element_count": len(rows),
         }
-        shown = [shapes.shown_execution(one, now, call.base_url) for one in page]
+        shown = [shapes.shown_execution(row, now, call.base_url) for row in page]
         return Reply(200, {"url": call.base_url + call.path, **counts, "executions": shown})
 
     def _run(self, call: Call, **where: str) -> Reply:
-        """201, with the number at once; nothing keeps a request that is repeated from starting another one."""
+        """Answer 201 with the number at once. Not idempotent: a repeated request starts another execution."""
         _, pipeline = self.pipelines.seen(call, where, "EXECUTION_RUN")
         options = _checked(body_of(call), pipeline)
         creator = {"name": self.app.user_name(call)}
@@ -202,20 +205,20 @@ class SimulatedExecutions:
         return Reply(200, shapes.detailed_action(execution, execution["actions"].index(action), self.app.clock(), place))
 
     def _operate(self, call: Call, **where: str) -> Reply:
-        """Each operation wants a status that it makes sense in."""
+        """Refuse an operation that the current status does not allow."""
         execution = self._one(call, where, "EXECUTION_MANAGE")
         body, now = body_of(call), self.app.clock()
         operation, status = body.get("operation"), life_of(execution, now).status
-        wanted = {
+        allowed = {
             "CANCEL": status not in ENDED and status != "TERMINATING",
             "RETRY": status in ENDED,
             "APPLY": status == "WAITING_FOR_APPLY",
             "APPLY_VARIABLES": status in ("WAITING_FOR_VARIABLES", "WAITING_FOR_SETTABLE_VARIABLES"),
             "RUN_DELAYED": status == "INITIAL",
         }
-        if operation not in wanted:
+        if operation not in allowed:
             refuse(400, "Operation is not valid")
-        if not wanted[operation]:
+        if not allowed[operation]:
             refuse(400, f"Operation {operation} cannot be done while the execution is {status}")
         if operation == "RETRY":
             _, pipeline = self.pipelines.seen(call, where, "EXECUTION_MANAGE")
@@ -232,7 +235,7 @@ class SimulatedExecutions:
 
     def _of(self, call: Call, where: Mapping[str, str], scope: str) -> list[Row]:
         workspace, pipeline = self.pipelines.seen(call, where, scope)
-        return [one for one in workspace["executions"] if one["pipeline"]["id"] == pipeline["id"]]
+        return [row for row in workspace["executions"] if row["pipeline"]["id"] == pipeline["id"]]
 
     def _one(self, call: Call, where: Mapping[str, str], scope: str) -> Row:
         execution: Row = find(self._of(call, where, scope), "id", where["key"])
@@ -240,21 +243,29 @@ class SimulatedExecutions:
         return execution
 
 
+class _Revision(msgspec.Struct, frozen=True):
+    revision: Text
+
+
+class _Variable(msgspec.Struct, frozen=True):
+    key: Text
+
+
 def _checked(body: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Row:
-    """Return the fields of a request; refuses those that make no sense."""
+    """Return the fields of a request; refuses invalid ones."""
     kept: Row = {
         key: body.get(key) for key in (*_SHOWN, "to_revision", "comment", "priority", "refresh", "clear_cache", "variables")
     }
     for key in ("to_revision", "from_revision"):
-        if kept[key] is not None and not (isinstance(kept[key], Mapping) and kept[key].get("revision")):
+        if not fits(kept[key], _Revision | None):
             refuse(400, "Revision is not valid")
     for key in ("branch", "tag", "pull_request"):
-        if kept[key] is not None and not (isinstance(kept[key], Mapping) and kept[key].get("name")):
+        if not fits(kept[key], Named | None):
             refuse(400, f"Field {key} needs a name")
     refs = pipeline.get("refs", [])
-    if (len(refs) > 1 or any("*" in one for one in refs)) and not any(kept[key] for key in ("branch", "tag", "pull_request")):
+    if (len(refs) > 1 or any("*" in item for item in refs)) and not any(kept[key] for key in ("branch", "tag", "pull_request")):
         refuse(400, "The pipeline has several refs: a branch, a tag or a pull request is required")
-    if any(not isinstance(one, Mapping) or not one.get("key") for one in kept["variables"] or ()):
+    if not fits(kept["variables"] or [], list[_Variable]):
         refuse(400, "Each variable needs a key")
     if kept["priority"] not in (None, *PRIORITIES):
         refuse(400, "Priority is not valid")

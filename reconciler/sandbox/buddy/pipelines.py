@@ -1,10 +1,10 @@
-"""Pipelines of the simulated Buddy: what they are called, what makes them run, and how their executions turn out.
+"""Pipelines of the simulated Buddy: names, triggers, and how their executions end.
 
 State, in a project's ``pipelines``: ``{"id": 21, "identifier": "deploy", "name": "deploy", "refs": ["refs/heads/main"], "events":
 [{"type": "PUSH", "refs": ["refs/heads/main"]}], "behaviour": {"duration_s": 0.5, "queued_s": 0, "result": "SUCCESSFUL", "logs":
 ["line", …], "outputs": {"VERSION": "1", "KEY": {"value": "x", "encrypted": true}}, "error": "", "waits_for": "APPLY",
 "terminating_s": 0}, "actions": [{"name": "build", "logs", "outputs", "result", "error"}]}``; all but ``id`` and ``name`` may be
-left out. Logs are every action's that has none, outputs the last one's. A negative duration lasts until somebody finishes it.
+left out. The logs apply to every action without its own, the outputs to the last action. A negative duration lasts until an action finishes it.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class BuddyPipelines:
         """
         workspace = self.domain(options)
         project = next(
-            (one for one in self.app.state["workspaces"][workspace]["projects"] if one["name"] == options["project"]), None
+            (row for row in self.app.state["workspaces"][workspace]["projects"] if row["name"] == options["project"]), None
         )
         if project is None:
             raise LookupError(f"there is no project {options['project']}")
-        wanted = options["pipeline"]
-        found = next((one for one in project["pipelines"] if wanted in (one["id"], identifier_of(one), one["name"])), None)
-        if found is None:
-            raise LookupError(f"there is no pipeline {wanted}")
-        return workspace, found
+        key = options["pipeline"]
+        pipeline = next((row for row in project["pipelines"] if key in (row["id"], identifier_of(row), row["name"])), None)
+        if pipeline is None:
+            raise LookupError(f"there is no pipeline {key}")
+        return workspace, pipeline
 
     def domain(self, options: Mapping[str, Any]) -> str:
         """Return the workspace of an action."""
@@ -77,7 +77,7 @@ class BuddyPipelines:
         return str(domain)
 
     def behave(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Change how executions turn out (action ``set_behaviour``): what `named` takes, ``actions``, and keys of a behaviour."""
+        """Change how executions end (action ``set_behaviour``): what `named` takes, ``actions``, and keys of a behaviour."""
         _, pipeline = self.named(options)
         changes = {key: value for key, value in options.items() if key in _DEFAULTS}
         behaviour_of({**pipeline, "behaviour": changes}, {}, {})
@@ -87,14 +87,14 @@ class BuddyPipelines:
         return {"behaviour": pipeline["behaviour"]}
 
     def _of_project(self, workspace: Row, name: str) -> list[Row]:
-        project = next((one for one in workspace["projects"] if one["name"] == name), None)
+        project = next((row for row in workspace["projects"] if row["name"] == name), None)
         if project is None:
             refuse(404, "Project not found")
-        found: list[Row] = project["pipelines"]
-        return found
+        pipelines: list[Row] = project["pipelines"]
+        return pipelines
 
     def _list(self, call: Call, workspace: str, project: str) -> Reply:
-        """The pipelines of one project, 20 a page unless asked for more."""
+        """The pipelines of one project, 20 a page by default."""
         place = self.app.workspace(call, workspace, "EXECUTION_INFO")
         rows = paged(call, self.app.settings, self._of_project(place, project))
         shown = [self._shown(call, place, project, pipeline) for pipeline in rows]
@@ -103,12 +103,12 @@ class BuddyPipelines:
     def _get(self, call: Call, **where: str) -> Reply:
         """One, with its actions."""
         workspace, pipeline = self.seen(call, where, "EXECUTION_INFO")
-        actions = [{"id": one["id"], "name": one["name"], "type": one["type"]} for one in actions_of(pipeline)]
+        actions = [{"id": row["id"], "name": row["name"], "type": row["type"]} for row in actions_of(pipeline)]
         return Reply(200, {**self._shown(call, workspace, where["project"], pipeline), "actions": actions})
 
     def _shown(self, call: Call, workspace: Row, project: str, pipeline: Row) -> Row:
-        runs = [one for one in workspace["executions"] if one["pipeline"]["id"] == pipeline["id"]]
-        domain = next(name for name, one in self.app.state["workspaces"].items() if one is workspace)
+        runs = [row for row in workspace["executions"] if row["pipeline"]["id"] == pipeline["id"]]
+        domain = next(name for name, row in self.app.state["workspaces"].items() if row is workspace)
         return {
             "url": f"{call.base_url}/workspaces/{domain}/projects/{project}/pipelines/{pipeline['id']}",
             "html_url": f"https://app.buddy.works/{domain}/{project}/pipelines/pipeline/{pipeline['id']}",
@@ -130,24 +130,24 @@ def identifier_of(pipeline: Mapping[str, Any]) -> str:
     return str(pipeline.get("identifier") or pipeline["name"])
 
 
-def behaviour_of(pipeline: Mapping[str, Any], wanted: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an execution turns out: the pipeline's way, then the settings', then the ``wanted``; raises `ValueError`."""
-    found = {**_DEFAULTS, **pipeline.get("behaviour", {})}
+def behaviour_of(pipeline: Mapping[str, Any], overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an execution ends: the pipeline's behaviour, then the settings, then ``overrides``. Raises `ValueError`."""
+    behaviour = {**_DEFAULTS, **pipeline.get("behaviour", {})}
     for key, setting in (("duration_s", "run_duration_s"), ("result", "run_result")):
         if settings.get(setting) is not None:
-            found[key] = settings[setting]
-    found |= {key: value for key, value in wanted.items() if key in _DEFAULTS and value is not None}
-    if found["result"] not in ENDED:
+            behaviour[key] = settings[setting]
+    behaviour |= {key: value for key, value in overrides.items() if key in _DEFAULTS and value is not None}
+    if behaviour["result"] not in ENDED:
         raise ValueError(f"an execution's result is one of {', '.join(sorted(ENDED))}")
-    if found["waits_for"] and found["waits_for"] not in WAITS:
+    if behaviour["waits_for"] and behaviour["waits_for"] not in WAITS:
         raise ValueError(f"an execution waits for one of {', '.join(WAITS)}")
-    return {**found, **{key: float(found[key]) for key in ("duration_s", "queued_s", "terminating_s")}}
+    return {**behaviour, **{key: float(behaviour[key]) for key in ("duration_s", "queued_s", "terminating_s")}}
 
 
 def actions_of(pipeline: Mapping[str, Any]) -> list[Row]:
-    """Return the actions of a pipeline; one that is called like it if none are given."""
+    """Return the actions of a pipeline; by default one with the pipeline's name."""
     given = pipeline.get("actions") or [{"name": pipeline["name"]}]
-    return [{"type": "BUILD", **one, "id": one.get("id") or int(pipeline["id"]) * 100 + n} for n, one in enumerate(given, 1)]
+    return [{"type": "BUILD", **row, "id": row.get("id") or int(pipeline["id"]) * 100 + n} for n, row in enumerate(given, 1)]
 
 
 def planned(pipeline: Mapping[str, Any], behaviour: Mapping[str, Any], prefix: str) -> list[Row]:
@@ -155,19 +155,19 @@ def planned(pipeline: Mapping[str, Any], behaviour: Mapping[str, Any], prefix: s
     actions = actions_of(pipeline)
     return [
         {
-            "id": one["id"],
+            "id": row["id"],
             "execution_id": f"{prefix}{number:02d}",
-            "name": one["name"],
-            "type": one["type"],
-            "result": one.get("result", "SUCCESSFUL"),
-            "error": one.get("error", behaviour["error"]),
-            "logs": [str(line) for line in one.get("logs", behaviour["logs"])],
-            "outputs": _variables(one.get("outputs") or (behaviour["outputs"] if number == len(actions) else {})),
+            "name": row["name"],
+            "type": row["type"],
+            "result": row.get("result", "SUCCESSFUL"),
+            "error": row.get("error", behaviour["error"]),
+            "logs": [str(line) for line in row.get("logs", behaviour["logs"])],
+            "outputs": _variables(row.get("outputs") or (behaviour["outputs"] if number == len(actions) else {})),
         }
-        for number, one in enumerate(actions, 1)
+        for number, row in enumerate(actions, 1)
     ]
 
 
 def _variables(outputs: Mapping[str, Any]) -> list[Row]:
     rows = [(key, value if isinstance(value, Mapping) else {"value": value}) for key, value in outputs.items()]
-    return [{"key": key, "value": str(one["value"]), "type": "VAR", "encrypted": bool(one.get("encrypted"))} for key, one in rows]
+    return [{"key": key, "value": str(row["value"]), "type": "VAR", "encrypted": bool(row.get("encrypted"))} for key, row in rows]

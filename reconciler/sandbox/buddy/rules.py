@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from reconciler.sandbox.shapes import Identified, Text, fits
+
 TOKEN_TYPES = ("GIT_LAB", "DIGITAL_OCEAN", "SENTRY", "SENTRY_ENTERPRISE", "ROLLBAR", "DATADOG", "HONEYBADGER", "VULTR", "LOGGLY",
                "FIREBASE", "GHOST_INSPECTOR", "GIT_HUB", "NEW_RELIC")  # fmt: skip
 _REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -48,6 +52,10 @@ def _needed(kind: str, auth: str, body: Mapping[str, Any]) -> tuple[str, ...]:
     return _REQUIRED.get((kind, auth)) or _REQUIRED.get((kind, "")) or _REQUIRED.get((kind, "DEFAULT")) or ()
 
 
+class _Role(msgspec.Struct, frozen=True):
+    arn: Text
+
+
 def check_fields(body: Mapping[str, Any]) -> str:
     """Return what is wrong with the values of ``body``, or an empty text."""
     if body.get("type") and body["type"] not in TYPES:
@@ -56,9 +64,9 @@ def check_fields(body: Mapping[str, Any]) -> str:
         return "Scope is not valid"
     if body.get("auth_type") not in (None, *AUTH_TYPES):
         return "Auth type is not valid"
-    if any(not isinstance(role, Mapping) or not role.get("arn") for role in body.get("role_assumptions") or ()):
+    if not fits(body.get("role_assumptions") or [], list[_Role]):
         return "Each role assumption needs an arn"
-    if any(not isinstance(one, Mapping) or not isinstance(one.get("id"), int) for one in body.get("allowed_pipelines") or ()):
+    if not fits(body.get("allowed_pipelines") or [], list[Identified]):
         return "Each allowed pipeline needs an id"
     return _check_permissions(body.get("permissions") or {})
 
@@ -66,7 +74,7 @@ def check_fields(body: Mapping[str, Any]) -> str:
 def _check_permissions(permissions: Mapping[str, Any]) -> str:
     levels = [permissions[key] for key in ("admins", "others") if permissions.get(key) is not None]
     rows = [row for key in ("users", "groups") for row in permissions.get(key) or ()]
-    if any(not isinstance(row, Mapping) or not isinstance(row.get("id"), int) for row in rows):
+    if not fits(rows, list[Identified]):
         return "Each permission needs the id of a user or group"
     levels += [row.get("access_level") for row in rows]
     return "" if all(level in LEVELS for level in levels) else "Access level is not valid"

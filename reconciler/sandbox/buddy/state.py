@@ -15,8 +15,8 @@ class BuddyState(Simulator):
 
     def token_of(self, call: Call) -> Mapping[str, Any] | None:
         scheme, _, value = call.headers.get("authorization", "").partition(" ")
-        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme.lower() == "bearer" else None
-        return found
+        token: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme.lower() == "bearer" else None
+        return token
 
     def user_name(self, call: Call) -> str:
         """Return whose token a request has."""
@@ -25,11 +25,11 @@ class BuddyState(Simulator):
     def workspace(self, call: Call, domain: str, scope: str) -> Row:
         """Return the workspace that a path names; refuses a token without ``scope``."""
         token = self.token_of(call) or {}
-        found: Row | None = self.state["workspaces"].get(domain)
-        if found is None:
+        workspace: Row | None = self.state["workspaces"].get(domain)
+        if workspace is None:
             refuse(404, "Workspace not found")
-        if found.get("api_enabled") is False:
+        if workspace.get("api_enabled") is False:
             refuse(403, "API is disabled in this workspace")
         if scope not in token.get("scopes", ()):
             refuse(403, "Your token cannot receive data from this endpoint")
-        return found
+        return workspace

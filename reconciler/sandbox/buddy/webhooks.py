@@ -1,4 +1,4 @@
-"""Webhooks of the simulated Buddy, as the API shows them: nothing is unique, and the key is answered in clear."""
+"""Webhooks of the simulated Buddy, as the API shows them: nothing is unique, and answers show the key in clear text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy.answers import body_of, find, iso, refuse
 from reconciler.sandbox.buddy.state import BuddyState
+from reconciler.sandbox.shapes import fits
 
 EVENTS = ("PUSH", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED")
 KEPT_REQUESTS = 20
@@ -31,7 +32,7 @@ class Webhooks:
         """All, without their latest requests."""
         rows = self.app.lagged(f"webhooks/{workspace}", self.app.workspace(call, workspace, "WEBHOOK_INFO")["webhooks"])
         shown = [_shown(call, workspace, item) for item in rows]
-        summaries = [{key: value for key, value in one.items() if key != "requests"} for one in shown]
+        summaries = [{key: value for key, value in row.items() if key != "requests"} for row in shown]
         return Reply(200, {"url": call.base_url + call.path, "webhooks": summaries})
 
     def _add(self, call: Call, workspace: str) -> Reply:
@@ -48,7 +49,7 @@ class Webhooks:
         return Reply(200, _shown(call, workspace, item))
 
     def _edit(self, call: Call, workspace: str, key: str) -> Reply:
-        """Changes what is sent."""
+        """Change the fields of the request."""
         items = self.app.workspace(call, workspace, "WEBHOOK_MANAGE")["webhooks"]
         item = find(items, "id", key)
         changed = _checked(body_of(call), item)
@@ -89,7 +90,7 @@ def _checked(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
     if not str(merged.get("target_url") or "").startswith(("http://", "https://")):
         refuse(400, "Target URL is not valid")
     events = merged.get("events")
-    if not isinstance(events, list) or not events or any(one not in EVENTS for one in events):
+    if not events or not fits(events, list[str]) or not set(events) <= set(EVENTS):
         refuse(400, "Events are not valid")
     kept = {key: merged.get(key) for key in ("target_url", "events", "secret_key")}
     return {**kept, "projects": list(merged.get("projects") or ())}

@@ -1,4 +1,4 @@
-"""Workflows of the GitHub simulator, and what starts them: a dispatch, an event of the repository, a push.
+"""Workflows of the GitHub simulator and their triggers: a dispatch, an event of the repository, a push.
 
 State: ``{"workflows": {"acme/web": [{"id", "name", "path", "state", "on": {"workflow_dispatch": {"inputs": {NAME: {"required",
 "default", "type", "options"}}}, "repository_dispatch": {"types": []}, "push": {"branches": [], "tags": []}}, "run_name":
@@ -22,7 +22,7 @@ from reconciler.sandbox.github import run_shapes as shapes
 from reconciler.sandbox.github.commits import Commits, Ref, whole_ref
 from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of, flag_of, object_of, refuse, text_of
-from reconciler.sandbox.github.runs import Runs, Trigger
+from reconciler.sandbox.github.runs import Runs, RunTrigger
 from reconciler.sandbox.github.shapes import Push, push, stamp
 from reconciler.sandbox.github.state import GitHubState
 
@@ -79,7 +79,7 @@ class Actions:
         rows = self.app.workflows_of(target.name)
         page, headers = self.app.page(call, rows)
         repo = self.app.shown(call.base_url, target.name)
-        return Reply(200, {"total_count": len(rows), "workflows": [shapes.workflow(one, repo) for one in page]}, headers)
+        return Reply(200, {"total_count": len(rows), "workflows": [shapes.workflow(row, repo) for row in page]}, headers)
 
     def _get(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="actions")
@@ -92,7 +92,7 @@ class Actions:
         target = self.app.target(call, where, write=True, permission="actions")
         workflow = self.app.workflow_named(target.name, where["workflow"])
         body = body_of(call)
-        details = self._wants_details(call, body)
+        details = self._with_details(call, body)
         given = text_of(body, "ref")
         inputs = object_of(body, "inputs", MAX_INPUTS)
         ref = self._commits.find(target.name, given)
@@ -102,7 +102,7 @@ class Actions:
             raise refuse(422, "Cannot trigger a 'workflow_dispatch' on a disabled workflow")
         if "workflow_dispatch" not in workflow["on"]:
             raise refuse(422, "Workflow does not have 'workflow_dispatch' trigger")
-        trigger = Trigger("workflow_dispatch", ref, self.app.login, workflow["name"], _inputs(workflow, inputs))
+        trigger = RunTrigger("workflow_dispatch", ref, self.app.login, workflow["name"], _inputs(workflow, inputs))
         payload = {"inputs": dict(trigger.inputs) or None, "ref": ref.full, "workflow": workflow["path"]}
         self._deliveries.publish(target.name, "workflow_dispatch", payload, sender=trigger.actor)
         run = self._runs.now(self._runs.start(target.name, workflow, trigger))
@@ -110,7 +110,7 @@ class Actions:
             return Reply(204)
         return Reply(200, {"workflow_run_id": run["id"], "run_url": run["url"], "html_url": run["html_url"]})
 
-    def _wants_details(self, call: Call, body: Mapping[str, Any]) -> bool:
+    def _with_details(self, call: Call, body: Mapping[str, Any]) -> bool:
         """Whether to answer with the run: a field of the one API version, the only way in the next."""
         if not self.app.settings["return_run_details"]:
             if "return_run_details" in body:
@@ -132,7 +132,7 @@ class Actions:
         ref = self._commits.default(target.name)
         event = {"action": kind, "branch": ref.name, "client_payload": payload}
         self._deliveries.publish(target.name, "repository_dispatch", event, sender=self.app.login)
-        trigger = Trigger("repository_dispatch", ref, self.app.login, kind, client_payload=payload)
+        trigger = RunTrigger("repository_dispatch", ref, self.app.login, kind, client_payload=payload)
         self._start_all(target.name, trigger, lambda on: not on.get("types") or kind in on["types"])
         return Reply(204)
 
@@ -147,24 +147,24 @@ class Actions:
         name, full_ref = str(options["repo"]), whole_ref(str(options.get("ref", "")) or self._default_ref(options))
         sender = str(options.get("sender", "sandbox-bot"))
         if options.get("delete"):
-            return self._push_nothing(name, full_ref, sender)
+            return self._push_deletion(name, full_ref, sender)
         pushed = self._commits.move(name, full_ref, options.get("commits", ()), sender)
         shown = self._commits.tag(name, pushed) if options.get("annotated") else pushed
-        sent = self._say_push(name, shown, sender)
+        sent = self._publish_push(name, shown, sender)
         kind, bare = ("branches", "refs/heads/") if full_ref.startswith("refs/heads/") else ("tags", "refs/tags/")
         ref = Ref(full_ref.removeprefix(bare), full_ref, pushed.sha)
-        trigger = Trigger("push", ref, sender, pushed.commits[-1][1].partition("\n")[0])
+        trigger = RunTrigger("push", ref, sender, pushed.commits[-1][1].partition("\n")[0])
         runs = self._start_all(name, trigger, lambda on: _listens(on, kind, ref.name))
         return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": runs, "after": shown.sha}
 
-    def _say_push(self, name: str, pushed: Push, sender: str) -> dict[str, Any]:
+    def _publish_push(self, name: str, pushed: Push, sender: str) -> dict[str, Any]:
         repo = self.app.shown(self.app.base_url, name)
         return self._deliveries.publish(name, "push", push(repo, self.app.user(sender), pushed), sender=sender)
 
-    def _push_nothing(self, name: str, full_ref: str, sender: str) -> dict[str, Any]:
+    def _push_deletion(self, name: str, full_ref: str, sender: str) -> dict[str, Any]:
         """Delete a ref: a push of zeros, and the event ``delete``; no workflow of it runs."""
         pushed = self._commits.delete(name, full_ref)
-        sent = self._say_push(name, pushed, sender)
+        sent = self._publish_push(name, pushed, sender)
         kind = "branch" if full_ref.startswith("refs/heads/") else "tag"
         bare = full_ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
         self._deliveries.publish(name, "delete", {"ref": bare, "ref_type": kind, "pusher_type": "user"}, sender=sender)
@@ -173,7 +173,7 @@ class Actions:
     def _default_ref(self, options: Mapping[str, Any]) -> str:
         return self._commits.default(str(options["repo"])).full
 
-    def _start_all(self, name: str, trigger: Trigger, wants: Any) -> list[int]:
+    def _start_all(self, name: str, trigger: RunTrigger, wants: Any) -> list[int]:
         """Start every workflow that listens to the event, as ``wants`` says of its filter; return the runs' ids."""
         return [
             self._runs.start(name, workflow, trigger)["id"]
@@ -183,7 +183,7 @@ class Actions:
 
 
 def _listens(on: Mapping[str, Any], kind: str, name: str) -> bool:
-    """Whether a push filter lets a branch or a tag pass: with a filter for the one kind only, the other never does."""
+    """Whether a push filter lets a branch or a tag pass: a filter for one kind only excludes the other kind."""
     if not {"branches", "tags"} & set(on):
         return True
     return any(fnmatchcase(name, pattern) for pattern in on.get(kind, ()))

@@ -195,8 +195,8 @@ class GitHub(GitHubState):
         if call.method == "GET" and reply.status == 200:
             tag = etag(call, reply.content)
             headers |= {"etag": tag, "cache-control": "private, max-age=60, s-maxage=60"}
-            wanted = [one.strip().removeprefix("W/") for one in call.headers.get("if-none-match", "").split(",")]
-            unchanged = tag.removeprefix("W/") in wanted
+            known = [text.strip().removeprefix("W/") for text in call.headers.get("if-none-match", "").split(",")]
+            unchanged = tag.removeprefix("W/") in known
         if self.settings["rate_limits"]:
             refusal = None if unchanged or call.path == "/rate_limit" else self._limits.count(call, self._secret)
             if refusal is not None:

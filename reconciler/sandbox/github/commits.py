@@ -2,7 +2,7 @@
 
 State, in a repository: ``{"default_branch": "main", "branches": {"main": SHA}, "tags": {"v1": SHA}, "commits": {SHA: {"message",
 "author", "at"}}}``. There is no Git behind it: commits are those that branches and tags lead to, and those in ``commits``. Any
-other SHA is none, as at GitHub; so is that of an annotated tag, which ``tag_objects`` ({SHA of the tag: SHA of its commit}) has.
+other SHA is unknown, as at GitHub. So is that of an annotated tag; ``tag_objects`` maps it to its commit.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ class Commits:
         return shapes.Push(full_ref, rows[-1][0], before, rows, at)
 
     def tag(self, name: str, pushed: shapes.Push) -> shapes.Push:
-        """Make the tag that was pushed an annotated one: what is pushed then is an object of its own that leads to the commit."""
-        made = _digest(f"{name}:tag:{self.app.next_id()}")
-        self.app.state["repos"][name]["tag_objects"][made] = pushed.sha
-        return dataclasses.replace(pushed, sha=made)
+        """Turn a pushed tag into an annotated one: an object of its own that points to the commit."""
+        sha = _digest(f"{name}:tag:{self.app.next_id()}")
+        self.app.state["repos"][name]["tag_objects"][sha] = pushed.sha
+        return dataclasses.replace(pushed, sha=sha)
 
     def delete(self, name: str, full_ref: str) -> shapes.Push:
         """Delete a branch or a tag; return what was pushed: zeros."""
@@ -121,10 +121,10 @@ class Commits:
 
     def _get(self, call: Call, ref: str, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="contents")
-        found = self.find_any(target.name, ref)
-        if found is None:
+        match = self.find_any(target.name, ref)
+        if match is None:
             raise refuse(422, f"No commit found for SHA: {ref}")
-        return Reply(200, self.shown(target.name, found.sha))
+        return Reply(200, self.shown(target.name, match.sha))
 
 
 def is_sha(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Deliveries of the GitHub simulator: what its hooks were sent, whether it arrived, and how to break that on demand.
+"""Deliveries of the GitHub simulator: sent events, their outcome, and losses on demand.
 
 As at GitHub: one GUID for all hooks that an event goes to and for its redeliveries, no second try by itself, newest first, cursor
 pages (docs: webhooks/using-webhooks). A delivery that is still on its way is not listed.
@@ -64,9 +64,9 @@ class HookDeliveries:
     def _list(self, call: Call, **where: str) -> Reply:
         _, hook = self.app.hook_named(call, where, write=False)
         rows = [row for row in reversed(self._of(hook)) if row["status"] != _ON_ITS_WAY]
-        wanted = call.query.get("status", "")
-        if wanted:
-            rows = [row for row in rows if (200 <= row["status_code"] < 400) == (wanted == "success")]
+        outcome = call.query.get("status", "")
+        if outcome:
+            rows = [row for row in rows if (200 <= row["status_code"] < 400) == (outcome == "success")]
         cursor = call.query.get("cursor", "")
         if cursor:
             if not cursor.removeprefix("v1_").isdigit():
@@ -75,7 +75,7 @@ class HookDeliveries:
         given = call.query.get("per_page", "")
         size = max(1, min(100, int(given) if given.isdigit() else 30))
         following = f"per_page={size}&cursor=v1_{rows[size]['id']}" if len(rows) > size else ""
-        kept = f"status={wanted}&" if wanted else ""
+        kept = f"status={outcome}&" if outcome else ""
         link = {"link": f'<{call.base_url}{call.path}?{kept}{following}>; rel="next"'} if following else {}
         return Reply(200, [shapes.delivery(row, whole=False) for row in rows[:size]], link)
 
@@ -94,7 +94,7 @@ class HookDeliveries:
         return rows
 
     def _one(self, hook: Mapping[str, Any], delivery_id: str) -> dict[str, Any]:
-        row = next((one for one in self._of(hook) if str(one["id"]) == delivery_id), None)
+        row = next((item for item in self._of(hook) if str(item["id"]) == delivery_id), None)
         if row is None:
             raise refuse(404, "Not Found")
         return row
@@ -137,9 +137,9 @@ class HookDeliveries:
         guid: str = "",
         again: bool = False,
     ) -> dict[str, Any]:
-        """Keep a delivery and return its row; it goes out over HTTP where the setting ``deliver`` is on.
+        """Record a delivery and return its row; with the setting ``deliver`` it is sent over HTTP.
 
-        ``again``: it repeats the one with this ``guid``.
+        ``again``: it redelivers the event with this ``guid``.
         """
         guid = guid or str(uuid.uuid4())
         content, headers = signed(hook, event, payload, guid)
@@ -168,7 +168,7 @@ class HookDeliveries:
         return row
 
     def _target_headers(self, hook: Mapping[str, Any]) -> dict[str, str]:
-        key = next((key for key, hooks in self.app.state["hooks"].items() if any(one is hook for one in hooks)), "")
+        key = next((key for key, hooks in self.app.state["hooks"].items() if any(row is hook for row in hooks)), "")
         kind, _, name = key.partition("/")
         number = self.app.state["orgs"][name]["id"] if kind == "orgs" else name
         return {
@@ -192,8 +192,8 @@ class HookDeliveries:
                 task.add_done_callback(self._tasks.discard)
 
     def _drops(self, event: str) -> bool:
-        wanted = self.app.settings["drop_deliveries"]
-        return event in wanted if isinstance(wanted, list) else self._random.random() < float(wanted)
+        dropped = self.app.settings["drop_deliveries"]
+        return event in dropped if isinstance(dropped, list) else self._random.random() < float(dropped)
 
     async def _post(self, attempt: _Attempt, wait_s: float) -> None:
         if wait_s > 0:

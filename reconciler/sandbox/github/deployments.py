@@ -1,6 +1,6 @@
 """Deployments of the GitHub simulator and their statuses, with GitHub's surprising defaults.
 
-State: ``{"deployments": {"<repository id>": [{..., "statuses": [oldest first]}, oldest first]}}``. What a repository says makes
+State: ``{"deployments": {"<repository id>": [{..., "statuses": [oldest first]}, oldest first]}}``. Keys of a repository make
 creating one fail: ``"behind": [ref]`` (the default branch would be merged in: 202, and no deployment), ``"conflicts": [ref]``
 (409). Commit statuses that are not green: 409, unless ``required_contexts`` is ``[]``.
 """
@@ -19,6 +19,7 @@ from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.shapes import stamp
 from reconciler.sandbox.github.state import GitHubState, HookOwner
 from reconciler.sandbox.github.statuses import Statuses
+from reconciler.sandbox.shapes import fits
 
 STATES = ("error", "failure", "inactive", "in_progress", "queued", "pending", "success")
 MAX_DESCRIPTION = 140
@@ -42,19 +43,19 @@ class Deployments:
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below a repository."""
-        rows, one = f"{prefix}/deployments", f"{prefix}/deployments/{{deployment_id}}"
+        rows, item = f"{prefix}/deployments", f"{prefix}/deployments/{{deployment_id}}"
         yield from (
             ("GET", rows, self._list),
             ("POST", rows, self._create),
-            ("GET", one, self._get),
-            ("DELETE", one, self._delete),
-            ("GET", f"{one}/statuses", self._list_statuses),
-            ("POST", f"{one}/statuses", self._create_status),
-            ("GET", f"{one}/statuses/{{status_id}}", self._get_status),
+            ("GET", item, self._get),
+            ("DELETE", item, self._delete),
+            ("GET", f"{item}/statuses", self._list_statuses),
+            ("POST", f"{item}/statuses", self._create_status),
+            ("GET", f"{item}/statuses/{{status_id}}", self._get_status),
         )
 
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        """``auto_deployment`` {repo, run_id, environment?}: what a job with an ``environment:`` makes by itself."""
+        """``auto_deployment`` {repo, run_id, environment?}: what a job with an ``environment:`` creates automatically."""
         return {"auto_deployment": self._automatic}
 
     def _rows(self, repository_id: int | None) -> list[dict[str, Any]]:
@@ -63,21 +64,21 @@ class Deployments:
 
     def _find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
         target = self.app.target(call, where, write=write, permission="deployments")
-        found = next((one for one in self._rows(target.repository_id) if str(one["id"]) == where["deployment_id"]), None)
-        if found is None:
+        deployment = next((row for row in self._rows(target.repository_id) if str(row["id"]) == where["deployment_id"]), None)
+        if deployment is None:
             raise refuse(404, "Not Found")
-        return target, found
+        return target, deployment
 
     # deployments
 
     def _list(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="deployments")
-        wanted = {key: call.query[key] for key in _FILTERS if call.query.get(key, "none") not in ("", "none")}
+        filters = {key: call.query[key] for key in _FILTERS if call.query.get(key, "none") not in ("", "none")}
         rows = [
-            one for one in reversed(self._rows(target.repository_id)) if all(one[key] == value for key, value in wanted.items())
+            row for row in reversed(self._rows(target.repository_id)) if all(row[key] == value for key, value in filters.items())
         ]
         page, headers = self.app.page(call, rows)
-        return Reply(200, [self._shown(target.name, one) for one in page], headers)
+        return Reply(200, [self._shown(target.name, row) for row in page], headers)
 
     def _get(self, call: Call, **where: str) -> Reply:
         target, deployment = self._find(call, where, write=False)
@@ -125,12 +126,14 @@ class Deployments:
 
     def _check_contexts(self, target: HookOwner, ref: Ref, required: Any) -> None:
         """Raise the 409 for statuses that are not green: of all contexts, or of those that are required."""
-        if required is not None and not (isinstance(required, list) and all(isinstance(one, str) for one in required)):
+        if not fits(required, list[str] | None):
             raise refuse(422, "Invalid request.\n\nFor 'properties/required_contexts', it is not a list of strings.")
         latest = self._statuses.latest(target, ref.sha)
-        wanted = list(latest) if required is None else [one.lower() for one in required]
-        states = [{"context": one, "state": latest[one]["state"] if one in latest else "pending"} for one in wanted]
-        if any(one["state"] != "success" for one in states):
+        contexts = list(latest) if required is None else [context.lower() for context in required]
+        states = [
+            {"context": context, "state": latest[context]["state"] if context in latest else "pending"} for context in contexts
+        ]
+        if any(context["state"] != "success" for context in states):
             errors = [{"contexts": states, "resource": "Deployment", "field": "required_contexts", "code": "invalid"}]
             raise refuse(409, f"Conflict: Commit status checks failed for {ref.name}.", errors=errors)
 
@@ -164,7 +167,7 @@ class Deployments:
     def _made_by(self, name: str, deployment: Mapping[str, Any]) -> dict[str, Any]:
         """Return workflow and run of a deployment that a job made; None for all others."""
         rows = self.app.state["runs"].get(str(self.app.state["repos"][name]["id"]), ())
-        run = next((one for one in rows if one["id"] == deployment["run_id"]), None)
+        run = next((row for row in rows if row["id"] == deployment["run_id"]), None)
         if run is None:
             return {"workflow": None, "workflow_run": None}
         attempt = run["attempts"][-1]
@@ -197,11 +200,11 @@ class Deployments:
     def _list_statuses(self, call: Call, **where: str) -> Reply:
         target, deployment = self._find(call, where, write=False)
         page, headers = self.app.page(call, deployment["statuses"][::-1])
-        return Reply(200, [self._shown_status(target.name, deployment, one) for one in page], headers)
+        return Reply(200, [self._shown_status(target.name, deployment, row) for row in page], headers)
 
     def _get_status(self, call: Call, **where: str) -> Reply:
         target, deployment = self._find(call, where, write=False)
-        status = next((one for one in deployment["statuses"] if str(one["id"]) == where["status_id"]), None)
+        status = next((row for row in deployment["statuses"] if str(row["id"]) == where["status_id"]), None)
         if status is None:
             raise refuse(404, "Not Found")
         return Reply(200, self._shown_status(target.name, deployment, status))
@@ -218,10 +221,10 @@ class Deployments:
         auto_inactive = flag_of(body, "auto_inactive", default=True)
         deployment["environment"] = environment
         status = {"state": state, "description": description, "log_url": link, "environment_url": page}
-        made = self._add_status(target.name, deployment, status, self.app.login)
+        created = self._add_status(target.name, deployment, status, self.app.login)
         if state == "success" and auto_inactive:
             self._retire_others(target, deployment)
-        shown = self._shown_status(target.name, deployment, made)
+        shown = self._shown_status(target.name, deployment, created)
         return Reply(201, shown, {"location": shown["url"]})
 
     def _retire_others(self, target: HookOwner, deployment: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.request import body_of
 from reconciler.sandbox.github.state import GitHubState, HookOwner
+from reconciler.sandbox.shapes import Text, fits
 
 MAX_PER_EVENT = 20
 _FIELDS = frozenset({"name", "config", "events", "active"})
@@ -32,19 +33,19 @@ class RepositoryHooks:
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below ``prefix``: a repository by name, by id, or an organization."""
-        hooks, one = f"{prefix}/hooks", f"{prefix}/hooks/{{hook_id}}"
+        hooks, item = f"{prefix}/hooks", f"{prefix}/hooks/{{hook_id}}"
         yield from (
             ("GET", hooks, self._list),
             ("POST", hooks, self._create),
-            ("GET", one, self._get),
-            ("PATCH", one, self._patch),
-            ("DELETE", one, self._delete),
-            ("GET", f"{one}/config", self._get_config),
-            ("PATCH", f"{one}/config", self._patch_config),
-            ("POST", f"{one}/pings", self._ping),
+            ("GET", item, self._get),
+            ("PATCH", item, self._patch),
+            ("DELETE", item, self._delete),
+            ("GET", f"{item}/config", self._get_config),
+            ("PATCH", f"{item}/config", self._patch_config),
+            ("POST", f"{item}/pings", self._ping),
         )
         if "org" not in prefix:
-            yield "POST", f"{one}/tests", self._test
+            yield "POST", f"{item}/tests", self._test
 
     def restored(self) -> None:
         """Fill what a hook that was put from outside leaves out."""
@@ -140,18 +141,18 @@ class RepositoryHooks:
 
     def _check(self, target: HookOwner, hook: Mapping[str, Any]) -> None:
         """Refuse a double, and a 21st hook for an event."""
-        others = [one for one in self.app.hooks_of(target) if one["id"] != hook["id"]]
+        others = [row for row in self.app.hooks_of(target) if row["id"] != hook["id"]]
         same = [
-            one
-            for one in others
-            if one["config"].get("url") == hook["config"]["url"] and set(one["events"]) == set(hook["events"])
+            row
+            for row in others
+            if row["config"].get("url") == hook["config"]["url"] and set(row["events"]) == set(hook["events"])
         ]
         if same and not self.app.settings["accept_duplicates"]:
             raise invalid(
                 code="custom", message=f"Hook already exists on this {'organization' if target.organization else 'repository'}"
             )
         for event in hook["events"]:
-            if sum(1 for one in others if event in one["events"]) >= MAX_PER_EVENT:
+            if sum(1 for row in others if event in row["events"]) >= MAX_PER_EVENT:
                 raise invalid(code="custom", message=f'The "{event}" event cannot have more than {MAX_PER_EVENT} hooks')
 
     def _url(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> str:
@@ -190,16 +191,16 @@ def _flag(value: Any) -> bool:
 
 
 def _events(value: Any) -> list[str]:
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+    if not value or not fits(value, list[Text]):
         raise invalid(code="custom", field="events", message="events must be a list of event names")
-    unknown = [one for one in value if one != "*" and not one.replace("_", "").isalnum()]
+    unknown = [event for event in value if event != "*" and not event.replace("_", "").isalnum()]
     if unknown:
         raise invalid(code="custom", message=f"These events are not allowed for this hook: {', '.join(unknown)}")
     return list(dict.fromkeys(value))
 
 
 def _config(value: Any) -> dict[str, Any]:
-    """Return a config with GitHub's defaults: a form unless JSON is asked for."""
+    """Return a config with GitHub's defaults: a form unless it requests JSON."""
     if not isinstance(value, dict):
         raise invalid('Invalid request.\n\n"config" wasn\'t supplied.')
     url = value.get("url")
@@ -214,5 +215,5 @@ def _config(value: Any) -> dict[str, Any]:
         raise invalid(code="custom", field="content_type", message="content_type must be json or form")
     if insecure not in ("0", "1"):
         raise invalid(code="custom", field="insecure_ssl", message="insecure_ssl must be 0 or 1")
-    kept = {key: one for key, one in value.items() if key in _CONFIG_FIELDS and one not in (None, "")}
+    kept = {key: row for key, row in value.items() if key in _CONFIG_FIELDS and row not in (None, "")}
     return {**kept, "url": url, "content_type": kind, "insecure_ssl": insecure}

@@ -19,7 +19,7 @@ _CREATING = frozenset({"POST", "PATCH", "PUT"})
 
 
 class RateLimits:
-    """What each token has used. Nothing is counted unless the setting ``rate_limits`` is on."""
+    """Counts the use of each token while the setting ``rate_limits`` is on."""
 
     def __init__(self, settings: Callable[[], Mapping[str, Any]], clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -28,7 +28,7 @@ class RateLimits:
         self._used: dict[str, tuple[float, int]] = {}
 
     def clear(self) -> None:
-        """Forget what was used."""
+        """Reset all counts."""
         self._sliding.clear()
         self._used.clear()
 

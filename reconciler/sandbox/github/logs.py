@@ -24,7 +24,7 @@ from reconciler.sandbox.github.state import GitHubState
 DEFAULTS: Mapping[str, Any] = {"link_valid_s": 60.0}  # of links to logs and artifacts
 KEPT_S = 90 * 86_400.0
 KEPT_LINK_S = 600.0
-"""How long an expired link is told from one that never was."""
+"""How long an expired link stays distinguishable from an unknown one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class SimulatedLogs:
     # artifacts
 
     def _made(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
-        ended = [(one, phase_at(one, self.app.clock())) for one in run["attempts"]]
+        ended = [(row, phase_at(row, self.app.clock())) for row in run["attempts"]]
         return [
             {**artifact, "at": phase.at}
             for attempt, phase in ended
@@ -102,11 +102,11 @@ class SimulatedLogs:
 
     def _list(self, call: Call, **where: str) -> Reply:
         target, run = self._runs.find(call, where, write=False)
-        wanted = call.query.get("name")
-        made = [one for one in self._made(run) if wanted in (None, one["name"])]
-        page, headers = self.app.page(call, made)
+        name = call.query.get("name")
+        artifacts = [row for row in self._made(run) if name in (None, row["name"])]
+        page, headers = self.app.page(call, artifacts)
         base = f"{self.app.base_url}/repos/{target.name}/actions/artifacts"
-        return Reply(200, {"total_count": len(made), "artifacts": [_shown(base, run, one) for one in page]}, headers)
+        return Reply(200, {"total_count": len(artifacts), "artifacts": [_shown(base, run, row) for row in page]}, headers)
 
     def _artifact(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="actions")
@@ -147,7 +147,7 @@ def zipped(files: Mapping[str, str]) -> bytes:
 
 def _shown(base: str, run: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, Any]:
     content = zipped(artifact["files"])
-    made = stamp(artifact["at"])
+    created = stamp(artifact["at"])
     number = run["repository_id"]
     return {
         "id": artifact["id"],
@@ -158,8 +158,8 @@ def _shown(base: str, run: Mapping[str, Any], artifact: Mapping[str, Any]) -> di
         "archive_download_url": f"{base}/{artifact['id']}/zip",
         "expired": False,
         "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
-        "created_at": made,
-        "updated_at": made,
+        "created_at": created,
+        "updated_at": created,
         "expires_at": stamp(artifact["at"] + KEPT_S),
         "workflow_run": {
             "id": run["id"],

@@ -1,6 +1,6 @@
-"""What happens to repositories and organizations of the GitHub simulator: renames, transfers, archiving, the end.
+"""Renames, transfers, archiving and deletion of repositories and organizations of the GitHub simulator.
 
-An id stays for ever. A former name redirects to it until another repository takes the name; ``/orgs/FORMER`` answers 404 at once.
+An id never changes. A former name redirects to it until another repository takes the name; ``/orgs/FORMER`` answers 404 at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from reconciler.sandbox.github.state import GitHubState
 
 
 class Moves:
-    """Handlers of what is done to a repository as a whole, without an API call."""
+    """Handlers of the actions on a whole repository."""
 
     def __init__(self, app: GitHubState) -> None:
         self.app = app
@@ -29,7 +29,7 @@ class Moves:
         }
 
     def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Hooks and all else that hangs on the id go with it. Raises `ValueError` for a name that is taken."""
+        """Hooks and everything else with the id move along. Raises `ValueError` for a name that is taken."""
         state, old, new = self.app.state, str(options["from"]), str(options["to"])
         if self.app.named(new) not in {None, old}:
             raise ValueError(f"the repository {new} exists already")
@@ -42,7 +42,7 @@ class Moves:
         return {"id": repo["id"]}
 
     def _rename_organization(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Its repositories redirect from their former names; it does not itself."""
+        """Its repositories redirect from their former names; the organization does not."""
         state, old, new = self.app.state, str(options["from"]), str(options["to"])
         state["orgs"][new] = state["orgs"].pop(old)
         if f"orgs/{old}" in state["hooks"]:
@@ -52,7 +52,7 @@ class Moves:
         return {"id": state["orgs"][new]["id"]}
 
     def _delete(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Its hooks are gone with it; its name, and every former one, answers 404."""
+        """Delete a repository and its hooks. Its name and all former names answer 404."""
         state, name = self.app.state, str(options["repository"])
         repo = state["repos"].pop(name)
         state["hooks"].pop(f"repos/{repo['id']}", None)
@@ -61,7 +61,7 @@ class Moves:
         return {"id": repo["id"]}
 
     def _archive(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything can be read, and nothing written (403)."""
+        """Archive a repository: reads work, writes answer 403."""
         repo = self.app.state["repos"][str(options["repository"])]
         repo["archived"] = bool(options.get("archived", True))
         self.app.reindex()

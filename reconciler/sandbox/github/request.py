@@ -1,4 +1,4 @@
-"""What requests to the GitHub simulator have in common: JSON bodies, refusals, pages, ETags, repositories that moved. Pure."""
+"""What requests to the GitHub simulator share: JSON bodies, refusals, pages, ETags, repositories that moved. Pure."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ def etag(call: Call, content: bytes) -> str:
     return f'W/"{hashlib.sha256(seen.encode() + content).hexdigest()}"'
 
 
-def moved(call: Call, number: int, asked: str, root: str = "") -> RefusedCall:
-    """Return the redirect to where a repository is now: by its id, below ``root`` or the address that was asked."""
-    rest = call.path[len(f"/repos/{asked}") :]
+def moved(call: Call, number: int, former: str, root: str = "") -> RefusedCall:
+    """Return the redirect to where a repository is now: by its id, below ``root`` or the address of the request."""
+    rest = call.path[len(f"/repos/{former}") :]
     query = "&".join(f"{key}={value}" for key, value in call.query.items())
     url = f"{root or call.base_url}/repositories/{number}{rest}" + (f"?{query}" if query else "")
     status, message = (301, "Moved Permanently") if call.method in ("GET", "HEAD") else (307, "Temporary Redirect")

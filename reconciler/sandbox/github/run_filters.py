@@ -12,16 +12,16 @@ from reconciler.sandbox.github.run_shapes import phase_at
 FILTERS = ("event", "branch", "head_sha", "actor", "created", "status")
 
 
-def matches(run: Mapping[str, Any], wanted: Mapping[str, str], now: float) -> bool:
-    """Whether a run is one that the filters of a list ask for (`FILTERS`); raises a 422 for a date that is none."""
+def matches(run: Mapping[str, Any], filters: Mapping[str, str], now: float) -> bool:
+    """Whether a run is one that passes the filters of a list (`FILTERS`); raises a 422 for an invalid date."""
     plain = {"event": run["event"], "branch": run["head_branch"], "head_sha": run["head_sha"], "actor": run["actor"]}
-    if any(key in wanted and wanted[key] != value for key, value in plain.items()):
+    if any(key in filters and filters[key] != value for key, value in plain.items()):
         return False
-    if "status" in wanted:
+    if "status" in filters:
         phase = phase_at(run["attempts"][-1], now)
-        if wanted["status"] not in (phase.status, phase.conclusion):
+        if filters["status"] not in (phase.status, phase.conclusion):
             return False
-    return "created" not in wanted or _in_span(int(run["created_at"]), wanted["created"])
+    return "created" not in filters or _in_span(int(run["created_at"]), filters["created"])
 
 
 def _in_span(at: int, text: str) -> bool:
@@ -29,7 +29,7 @@ def _in_span(at: int, text: str) -> bool:
     low, dots, high = text.partition("..")
     if dots:
         return (low == "*" or at >= _epoch(low)) and (high == "*" or at <= _epoch(high, end=True))
-    sign = next((one for one in (">=", "<=", ">", "<") if text.startswith(one)), "")
+    sign = next((operator for operator in (">=", "<=", ">", "<") if text.startswith(operator)), "")
     first, last = _epoch(text.removeprefix(sign)), _epoch(text.removeprefix(sign), end=True)
     return {">=": at >= first, "<=": at <= last, ">": at > last, "<": at < first, "": first <= at <= last}[sign]
 

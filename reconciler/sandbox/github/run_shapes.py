@@ -1,7 +1,7 @@
 """Runs and jobs of the GitHub simulator: how the clock decides their status, and how answers and payloads show them. Pure.
 
 A run is a list of attempts, each with its plan: it begins at ``started_at``, waits ``queued_s``, works ``duration_s`` (None: until
-it is told to end) and ends with ``result``. ``ended_at`` and ``conclusion`` are set where something ended it earlier, ``held``
+an action ends it) and ends with ``result``. ``ended_at`` and ``conclusion`` are set where something ended it earlier, ``held``
 (status and time) where it is kept in a status by hand.
 """
 
@@ -77,13 +77,13 @@ def phase_at(attempt: Mapping[str, Any], now: float) -> Phase:
 
 
 def rendered(text: str, context: Mapping[str, Any]) -> str:
-    """Return ``text`` with its ``${{ inputs.X }}`` filled in from ``context``; what is not there is empty, as at GitHub."""
+    """Return ``text`` with its ``${{ inputs.X }}`` filled in from ``context``; an unknown expression becomes empty, as at GitHub."""
 
     def value(match: re.Match[str]) -> str:
-        found: Any = context
+        result: Any = context
         for key in match[1].split("."):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return "" if found is None else str(found).lower() if isinstance(found, bool) else str(found)
+            result = result.get(key) if isinstance(result, Mapping) else None
+        return "" if result is None else str(result).lower() if isinstance(result, bool) else str(result)
 
     return _EXPRESSION.sub(value, text)
 
@@ -125,7 +125,7 @@ def run(stored: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase, aro
 def job(stored: Mapping[str, Any], of_run: Mapping[str, Any], job_phases: list[Phase], repo: Mapping[str, Any]) -> dict[str, Any]:
     """Return a job as it is in the last of ``job_phases``."""
     phase = job_phases[-1]
-    began = next((one.at for one in job_phases if one.status == "in_progress"), phase.at)
+    began = next((row.at for row in job_phases if row.status == "in_progress"), phase.at)
     conclusion = job_conclusion(stored, phase)
     run_url = f"{repo['url']}/actions/runs/{of_run['id']}"
     runs = phase.status in ("in_progress", "completed")

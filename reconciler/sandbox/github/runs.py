@@ -1,7 +1,7 @@
-"""Workflow runs of the GitHub simulator: they start, work and end by the clock, and say so in events.
+"""Workflow runs of the GitHub simulator: the clock starts and ends them, and they send events.
 
 State: ``{"runs": {"<repository id>": [run, oldest first]}}``; a run and its attempts are as `github_run_shapes` says. A status
-is worked out whenever a run is read; timers on the server's loop send the events of what nobody reads.
+is worked out whenever a run is read; timers on the server's loop send the events of runs that no request reads.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DEFAULTS: Mapping[str, Any] = {
 }
 KEPT_RUNS = 5_000
 FILTERED_MOST = 1_000
-_SAID = {"queued": "requested", "in_progress": "in_progress", "completed": "completed"}
-"""The action of ``workflow_run`` by the status that it tells."""
+_ACTIONS = {"queued": "requested", "in_progress": "in_progress", "completed": "completed"}
+"""The action of ``workflow_run`` by the status that it announces."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trigger:
+class RunTrigger:
     """Why a run starts."""
 
     event: str
@@ -53,18 +53,18 @@ class Runs:
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below a repository."""
-        runs, one = f"{prefix}/actions/runs", f"{prefix}/actions/runs/{{run_id}}"
+        runs, item = f"{prefix}/actions/runs", f"{prefix}/actions/runs/{{run_id}}"
         yield from (
             ("GET", runs, self._list),
             ("GET", f"{prefix}/actions/workflows/{{workflow}}/runs", self._list),
-            ("GET", one, self._get),
-            ("GET", f"{one}/attempts/{{number}}", self._get),
-            ("POST", f"{one}/cancel", self._cancel),
-            ("POST", f"{one}/force-cancel", self._cancel),
-            ("POST", f"{one}/rerun", self._rerun),
-            ("POST", f"{one}/rerun-failed-jobs", self._rerun_failed),
-            ("GET", f"{one}/jobs", self._jobs),
-            ("GET", f"{one}/attempts/{{number}}/jobs", self._jobs),
+            ("GET", item, self._get),
+            ("GET", f"{item}/attempts/{{number}}", self._get),
+            ("POST", f"{item}/cancel", self._cancel),
+            ("POST", f"{item}/force-cancel", self._cancel),
+            ("POST", f"{item}/rerun", self._rerun),
+            ("POST", f"{item}/rerun-failed-jobs", self._rerun_failed),
+            ("GET", f"{item}/jobs", self._jobs),
+            ("GET", f"{item}/attempts/{{number}}/jobs", self._jobs),
             ("GET", f"{prefix}/actions/jobs/{{job_id}}", self._job),
         )
 
@@ -78,7 +78,7 @@ class Runs:
 
     # the life of a run
 
-    def start(self, name: str, workflow: Mapping[str, Any], trigger: Trigger) -> dict[str, Any]:
+    def start(self, name: str, workflow: Mapping[str, Any], trigger: RunTrigger) -> dict[str, Any]:
         """Start a run of ``workflow`` and return it."""
         number, now = self.app.state["repos"][name]["id"], self.app.clock()
         rows = self.app.state["runs"].setdefault(str(number), [])
@@ -88,7 +88,7 @@ class Runs:
             "workflow_id": workflow["id"],
             "name": workflow["name"],
             "path": workflow["path"],
-            "run_number": 1 + sum(1 for one in rows if one["workflow_id"] == workflow["id"]),
+            "run_number": 1 + sum(1 for row in rows if row["workflow_id"] == workflow["id"]),
             "event": trigger.event,
             "ref": trigger.ref.full,
             "head_branch": trigger.ref.name,
@@ -143,7 +143,7 @@ class Runs:
                 "ended_at": None,
                 "conclusion": None,
                 "held": None,
-                "said": [],
+                "sent": [],
                 "jobs": jobs,
                 "artifacts": shapes.planned_artifacts(workflow, context, self.app.next_id),
             }
@@ -157,9 +157,9 @@ class Runs:
             if phase.at > now:
                 self._wake(run, phase.at)
                 return
-            if phase.status in _SAID and phase.status not in attempt["said"]:
-                attempt["said"].append(phase.status)
-                self._say(run, attempt, phase)
+            if phase.status in _ACTIONS and phase.status not in attempt["sent"]:
+                attempt["sent"].append(phase.status)
+                self._send(run, attempt, phase)
 
     def _wake(self, run: Mapping[str, Any], at: float) -> None:
         armed = self._timers.get(run["id"])
@@ -180,7 +180,7 @@ class Runs:
             if run["id"] == run_id:
                 self.advance(run)
 
-    def _say(self, run: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase) -> None:
+    def _send(self, run: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase) -> None:
         """Send ``workflow_job`` for each job, and ``workflow_run``: first where it begins, last where it ends.
 
         There is no ``requested`` for a second attempt (docs: actions/reference, events that trigger workflows).
@@ -193,7 +193,7 @@ class Runs:
         ]
         if phase.status != "queued" or attempt["number"] == 1:
             workflow = self.app.shown_workflow(name, run)
-            payload = {"action": _SAID[phase.status], "workflow_run": self.shown(run, attempt, phase), "workflow": workflow}
+            payload = {"action": _ACTIONS[phase.status], "workflow_run": self.shown(run, attempt, phase), "workflow": workflow}
             events.insert(len(events) if phase.status == "completed" else 0, ("workflow_run", payload))
         for event, body in events:
             self._deliveries.publish(name, event, body, sender=attempt["actor"])
@@ -237,9 +237,9 @@ class Runs:
         return rows
 
     def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
-        """Return the run that a path names; raises the refusal if there is none."""
+        """Return the run that a path names; raises a 404."""
         target = self.app.target(call, where, write=write, permission="actions")
-        run = next((one for one in self._rows(target) if str(one["id"]) == where["run_id"]), None)
+        run = next((row for row in self._rows(target) if str(row["id"]) == where["run_id"]), None)
         if run is None:
             raise refuse(404, "Not Found")
         self.advance(run)
@@ -253,12 +253,12 @@ class Runs:
             rows = [run for run in rows if run["workflow_id"] == workflow["id"]]
         now = self.app.clock()
         visible_until = now - float(self.app.settings["run_list_lag_s"])
-        wanted = {key: call.query[key] for key in FILTERS if call.query.get(key)}
-        found = [run for run in reversed(rows) if run["created_at"] <= visible_until and matches(run, wanted, now)]
-        if wanted:
-            found = found[:FILTERED_MOST]
-        shown, headers = self.app.page(call, found)
-        return Reply(200, {"total_count": len(found), "workflow_runs": [self.now(run) for run in shown]}, headers)
+        filters = {key: call.query[key] for key in FILTERS if call.query.get(key)}
+        selected = [run for run in reversed(rows) if run["created_at"] <= visible_until and matches(run, filters, now)]
+        if filters:
+            selected = selected[:FILTERED_MOST]
+        shown, headers = self.app.page(call, selected)
+        return Reply(200, {"total_count": len(selected), "workflow_runs": [self.now(run) for run in shown]}, headers)
 
     def _get(self, call: Call, **where: str) -> Reply:
         _, run = self.find(call, where, write=False)
@@ -310,7 +310,7 @@ class Runs:
         return Reply(200, self.job(*self.find_job(call, where)))
 
     def find_job(self, call: Call, where: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return run and job that a path names; raises the refusal if there is none."""
+        """Return run and job that a path names; raises a 404."""
         target = self.app.target(call, where, write=False, permission="actions")
         for run in self._rows(target):
             for attempt in run["attempts"]:
@@ -320,9 +320,9 @@ class Runs:
         raise refuse(404, "Not Found")
 
     def named(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the run that an action names; raises `LookupError` if there is none."""
+        """Return the run that an action names; raises `LookupError` for an unknown one."""
         rows = self.app.state["runs"].get(str(self.app.state["repos"][options["repo"]]["id"]), ())
-        run: dict[str, Any] | None = next((one for one in rows if one["id"] == int(options["run_id"])), None)
+        run: dict[str, Any] | None = next((row for row in rows if row["id"] == int(options["run_id"])), None)
         if run is None:
             raise LookupError(f"no run {options['run_id']} in {options['repo']}")
         self.advance(run)
@@ -340,7 +340,7 @@ def context_of(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attempt_of(run: Mapping[str, Any], number: str) -> dict[str, Any]:
-    found: dict[str, Any] | None = next((one for one in run["attempts"] if str(one["number"]) == number), None)
-    if found is None:
+    attempt: dict[str, Any] | None = next((row for row in run["attempts"] if str(row["number"]) == number), None)
+    if attempt is None:
         raise refuse(404, "Not Found")
-    return found
+    return attempt

@@ -49,7 +49,7 @@ class GitHubState(Simulator):
         self._shown.clear()
 
     def named(self, full_name: str) -> str | None:
-        """Return a repository's name as it is written now, for the name in any case; None where there is none."""
+        """Return a repository's name as it is written now, for the name in any case; None for an unknown name."""
         return self._names.get(full_name.lower())
 
     def name_of(self, repository_id: int) -> str:
@@ -107,11 +107,11 @@ class GitHubState(Simulator):
             number = int(where["repo_id"]) if where["repo_id"].isdigit() else 0
             full_name = self._by_id.get(number)
         else:
-            asked = f"{where['owner']}/{where['repo']}"
-            full_name = self._names.get(asked.lower())
-            number = next((n for name, n in self.state["renamed"].items() if name.lower() == asked.lower()), 0)
+            requested = f"{where['owner']}/{where['repo']}"
+            full_name = self._names.get(requested.lower())
+            number = next((n for name, n in self.state["renamed"].items() if name.lower() == requested.lower()), 0)
             if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
-                raise moved(call, number, asked, str(self.settings["links_root"]))
+                raise moved(call, number, requested, str(self.settings["links_root"]))
         if full_name is None or not self.sees(full_name):
             raise refuse(404, "Not Found")
         return full_name

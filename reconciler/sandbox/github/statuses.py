@@ -49,8 +49,8 @@ class Statuses:
     def _create(self, call: Call, sha: str, **where: str) -> Reply:
         target = self.app.target(call, where, write=True, permission="statuses")
         body = body_of(call)
-        found = self._commits.find_any(target.name, sha)
-        if found is None or found.sha != sha:
+        match = self._commits.find_any(target.name, sha)
+        if match is None or match.sha != sha:
             raise refuse(422, f"No commit found for SHA: {sha}")
         state, context = text_of(body, "state"), limited("Status", body, "context", MAX_NAME, "default")
         if state not in STATES:
@@ -75,10 +75,10 @@ class Statuses:
         }
         self._rows(target).append(row)
         shown = self._shown(target, row)
-        self._say(target, row)
+        self._send(target, row)
         return Reply(201, shown, {"location": shown["url"]})
 
-    def _say(self, target: HookOwner, row: Mapping[str, Any]) -> None:
+    def _send(self, target: HookOwner, row: Mapping[str, Any]) -> None:
         commit = self._commits.shown(target.name, row["sha"])
         branches = [
             {"name": name, "commit": {"sha": row["sha"], "url": commit["url"]}, "protected": False}
@@ -97,10 +97,10 @@ class Statuses:
 
     def _found(self, call: Call, ref: str, where: Mapping[str, str]) -> tuple[HookOwner, str]:
         target = self.app.target(call, where, write=False, permission="statuses")
-        found = self._commits.find_any(target.name, ref)
-        if found is None and not is_sha(ref):
+        match = self._commits.find_any(target.name, ref)
+        if match is None and not is_sha(ref):
             raise refuse(404, "Not Found")
-        return target, found.sha if found is not None else ref  # a SHA that is no commit has no statuses
+        return target, match.sha if match is not None else ref  # a SHA that is no commit has no statuses
 
     def _list(self, call: Call, ref: str, **where: str) -> Reply:
         target, sha = self._found(call, ref, where)

@@ -97,7 +97,7 @@ class Semaphore(SemaphoreState):
     # the edge
 
     def before(self, call: Call) -> None:
-        """What the edge refuses, in plain text."""
+        """Refuse, in plain text, what the real edge refuses."""
         if call.path.startswith(semaphore_plumber.OPEN):
             return
         if any(name.startswith("x-semaphore-") for name in call.headers) or not self.settings["organization_found"]:
@@ -110,7 +110,7 @@ class Semaphore(SemaphoreState):
             raise RefusedCall(Reply(400, {"message": "Call rejected because the client is outdated."}))
 
     def not_found(self, call: Call) -> Reply:
-        """Each family has its own words for a path or a method that does not exist."""
+        """Each family answers an unknown path or method in its own way."""
         if call.path.startswith(("/api/v1alpha/notifications", "/api/v1beta/secrets", "/api/v1alpha/jobs")):
             known = call.path.count("/") <= 4
             return gateway_error(UNIMPLEMENTED, "Method Not Allowed") if known else gateway_error(NOT_FOUND, "Not Found")
@@ -144,7 +144,7 @@ class Semaphore(SemaphoreState):
         return Reply(200, self._show_notification(item))
 
     def get_notification(self, call: Call, key: str) -> Reply:
-        """By id, or by name if it is no UUID."""
+        """By id, or by name if the key is not a UUID."""
         return Reply(200, self._show_notification(self._find(call, "notifications", key, "view")))
 
     def update_notification(self, call: Call, key: str) -> Reply:
@@ -203,7 +203,7 @@ class Semaphore(SemaphoreState):
         return Reply(200, self._show_secret(item))
 
     def get_secret(self, call: Call, key: str) -> Reply:
-        """By id, or by name if there is no UUID in it."""
+        """By id, or by name if the key contains no UUID."""
         return Reply(200, self._show_secret(self._find(call, "secrets", key, "view")))
 
     def update_secret(self, call: Call, key: str) -> Reply:
@@ -218,7 +218,7 @@ class Semaphore(SemaphoreState):
         return Reply(200, self._show_secret(item))
 
     def delete_secret(self, call: Call, key: str) -> Reply:
-        """200 with an empty object; notifications that name it are not asked."""
+        """200 with an empty object; notifications that name it stay as they are."""
         item = self._find(call, "secrets", key, "manage")
         with self.changing("secrets", self.state["secrets"]) as items:
             items.remove(item)
@@ -240,8 +240,8 @@ class Semaphore(SemaphoreState):
                 "description": "",
             },
             "data": {
-                "env_vars": [{**one, "value": one["value"] if shown else ""} for one in data["env_vars"]],
-                "files": [{**one, "content": one["content"] if shown else ""} for one in data["files"]],
+                "env_vars": [{**row, "value": row["value"] if shown else ""} for row in data["env_vars"]],
+                "files": [{**row, "content": row["content"] if shown else ""} for row in data["files"]],
             },
             "org_config": None,
         }
@@ -257,17 +257,17 @@ class Semaphore(SemaphoreState):
             return projecthub(401, {"message": "Unauthorized"})
         page, size = int(text), int(self.settings["page_size"] or self.settings["projects_per_page"])
         rows = self.state["projects"]
-        shown = [shown_project(one) for one in rows[(page - 1) * size : page * size] if not one.get("hidden")]
+        shown = [shown_project(row) for row in rows[(page - 1) * size : page * size] if not row.get("hidden")]
         return projecthub(200, shown, {"x-page": str(page), "x-has-more": "true" if len(rows) > page * size else "false"})
 
     def get_project(self, call: Call, name: str) -> Reply:
         """By name only."""
-        found = next((one for one in self.state["projects"] if one["name"] == name), None)
-        if found is None:
+        project = next((row for row in self.state["projects"] if row["name"] == name), None)
+        if project is None:
             return projecthub(404, {"message": "Not found"})
-        if found.get("hidden") or not self.may(call, "project.view"):
+        if project.get("hidden") or not self.may(call, "project.view"):
             return projecthub(401, {"message": "Unauthorized"})
-        return projecthub(200, shown_project(found))
+        return projecthub(200, shown_project(project))
 
     # shared
 
@@ -283,10 +283,10 @@ class Semaphore(SemaphoreState):
 
     def _find(self, call: Call, field: str, key: str, right: str) -> Any:
         by_id = is_uuid(key) if field == "notifications" else UUID.search(key) is not None
-        found = next((one for one in self.state[field] if one["id" if by_id else "name"] == key), None)
-        if found is None or not self.may(call, f"organization.{field}.{right}"):
+        item = next((row for row in self.state[field] if row["id" if by_id else "name"] == key), None)
+        if item is None or not self.may(call, f"organization.{field}.{right}"):
             refuse(NOT_FOUND, f"{field.removesuffix('s').capitalize()} {key} not found")
-        return found
+        return item
 
     def _unique(self, field: str, name: str, own_id: str, error: tuple[int, str]) -> None:
         if not self.settings["accept_duplicates"] and any(o["name"] == name and o["id"] != own_id for o in self.state[field]):

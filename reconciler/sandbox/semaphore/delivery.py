@@ -1,4 +1,4 @@
-"""Notifications of the simulated Semaphore: a pipeline that is done, told to the webhooks of every rule that it matches.
+"""Notifications of the simulated Semaphore: sends a finished pipeline to the webhooks of every matching rule.
 
 Facts: the notification service of the provider's open server code. One request for each matching rule, signed with the variable
 ``WEBHOOK_SECRET`` of the secret that the webhook names, unsigned without a word where that is missing. Any status of an answer is
@@ -35,7 +35,7 @@ RETRY_S = 0.5
 
 
 class NotificationSender:
-    """Tells of pipelines that are done."""
+    """Sends the notifications of finished pipelines."""
 
     def __init__(self, app: SemaphoreState) -> None:
         self.app = app
@@ -46,7 +46,7 @@ class NotificationSender:
         self.app.state.setdefault("deliveries", [])
 
     def pipeline_done(self, pipeline: Row) -> None:
-        """Send what the rules of all notifications ask for."""
+        """Send the webhooks of all matching rules."""
         workflow = self.app.workflows_by_id().get(pipeline["wf_id"])
         if workflow is None:
             return
@@ -54,7 +54,7 @@ class NotificationSender:
         content = b""
         for notification, rule in self._matching(workflow, pipeline, life.result):
             content = content or orjson.dumps(payload_of(self.app.state["organization"], workflow, pipeline, self.app.clock()))
-            self._tell(notification, rule, pipeline, content)
+            self._record(notification, rule, pipeline, content)
 
     def _matching(self, workflow: Row, pipeline: Row, result: str) -> Iterator[tuple[Row, Row]]:
         for notification in self.app.state["notifications"]:
@@ -67,12 +67,12 @@ class NotificationSender:
                     yield notification, rule
 
     def _creator_sees(self, notification: Mapping[str, Any]) -> bool:
-        """A notification whose creator lost the project falls silent; one without a creator does not."""
+        """A notification whose creator lost the project sends nothing any more; one without a creator does not."""
         creator = notification.get("creator_id")
         tokens = [token for token in self.app.state["tokens"].values() if token.get("user") == creator]
         return not creator or any({"*", "project.view"} & set(token.get("permissions", ())) for token in tokens)
 
-    def _tell(self, notification: Row, rule: Row, pipeline: Row, content: bytes) -> None:
+    def _record(self, notification: Row, rule: Row, pipeline: Row, content: bytes) -> None:
         webhook = rule["notify"]["webhook"]
         headers = {
             "Content-type": "application/json",
@@ -104,9 +104,9 @@ class NotificationSender:
 
     def _key(self, name: str) -> str:
         """Return the signing key of the organization's secret ``name``; empty if it, or its variable, is missing."""
-        secret = next((one for one in self.app.state["secrets"] if one["name"] == name), None)
+        secret = next((row for row in self.app.state["secrets"] if row["name"] == name), None)
         variables = secret["data"]["env_vars"] if secret is not None else ()
-        return next((str(one["value"]) for one in variables if one["name"] == VARIABLE), "")
+        return next((str(row["value"]) for row in variables if row["name"] == VARIABLE), "")
 
     async def _deliver(self, row: Row, response_s: float, retries: int) -> None:
         """Send until it is answered; both timeouts double with each try."""
@@ -133,20 +133,23 @@ def matches(filters: Mapping[str, Any], workflow: Mapping[str, Any], file: str, 
     """Whether a rule wants to hear of a pipeline: each of its lists has to have a pattern that fits.
 
     A list that is empty lets everything pass, but that of projects: it lets nothing pass. The branch of a tag's run is not
-    looked at, nor the tag of a branch's. Blocks and states are kept and never asked.
+    looked at, nor the tag of a branch's. Blocks and states are kept and never compared.
     """
     reference = workflow["reference"]
     tag = reference.removeprefix("refs/tags/") if reference.startswith("refs/tags/") else ""
     place = ("tags", tag) if tag else ("branches", shapes.branch_name(reference))
     if not _any_fits(filters.get("projects") or (), workflow["project"]):
         return False
-    wanted = (place, ("pipelines", file.rpartition("/")[2]), ("results", result))
-    return all(not filters.get(key) or _any_fits(filters[key], value) for key, value in wanted)
+    criteria = (place, ("pipelines", file.rpartition("/")[2]), ("results", result))
+    return all(not filters.get(key) or _any_fits(filters[key], value) for key, value in criteria)
 
 
 def _any_fits(patterns: Sequence[str], value: str) -> bool:
     """A pattern between slashes is a regular expression that may fit anywhere; any other has to be the value."""
-    return any(re.search(one[1:-1], value) is not None if re.fullmatch(r"/.*/", one) else one == value for one in patterns)
+    return any(
+        re.search(pattern[1:-1], value) is not None if re.fullmatch(r"/.*/", pattern) else pattern == value
+        for pattern in patterns
+    )
 
 
 def payload_of(organization: Mapping[str, Any], workflow: Mapping[str, Any], pipeline: Mapping[str, Any], now: float) -> Row:

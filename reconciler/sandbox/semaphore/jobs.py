@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
-from reconciler.sandbox.runs import said_so_far
+from reconciler.sandbox.runs import logged_so_far
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
 from reconciler.sandbox.semaphore.run_shapes import PipelineTimeline, Row, life_of, span_of
@@ -45,10 +45,10 @@ class Jobs:
         return None
 
     def _seen(self, call: Call, key: str, permission: str) -> tuple[Row, Row]:
-        found = self._find(key)
-        if found is None or not self.app.may(call, permission):
+        place = self._find(key)
+        if place is None or not self.app.may(call, permission):
             refuse(NOT_FOUND, f"Job {key} not found")
-        return found
+        return place
 
     def _get(self, call: Call, key: str) -> Reply:
         """Times are texts; a job that never began has no start."""
@@ -71,23 +71,23 @@ class Jobs:
         return Reply(200, {"metadata": metadata, "spec": spec, "status": status})
 
     def _stop(self, call: Call, key: str) -> Reply:
-        """The jobs beside it are stopped as well."""
+        """Stops the other jobs of the pipeline too."""
         pipeline, _ = self._seen(call, key, "project.job.stop")
         self._pipelines.stop(pipeline, self.app.user(call))
         return Reply(200, {})
 
     def _log(self, call: Call, key: str) -> Reply:
         """All events so far, each time; a job that has not begun has none."""
-        found = self._find(key)
-        if found is None:
-            raise RefusedCall(shapes.told(404, "Job not found"))
+        place = self._find(key)
+        if place is None:
+            raise RefusedCall(shapes.answered(404, "Job not found"))
         if not self.app.may(call, "project.view"):
             raise RefusedCall(Reply(401, "Permission denied"))
-        pipeline, job = found
+        pipeline, job = place
         now = self.app.clock()
         life = life_of(pipeline, now)
         if not life.running_at:
-            raise RefusedCall(shapes.told(404, "Logs not found"))
+            raise RefusedCall(shapes.answered(404, "Logs not found"))
         return Reply(200, {"events": list(_events(pipeline, job, life, now))})
 
 
@@ -96,7 +96,7 @@ def _events(pipeline: Mapping[str, Any], job: Mapping[str, Any], life: PipelineT
     by_hand = life.done and pipeline["finished_at"] is not None
     share = 1.0 if by_hand else span_of(pipeline).share(life.stopping_at or life.done_at or now)
     yield {"event": "job_started", "timestamp": started}
-    commands = list(_commands(said_so_far(job["logs"], share), job["name"]))
+    commands = list(_commands(logged_so_far(job["logs"], share), job["name"]))
     for number, (directive, outputs) in enumerate(commands):
         last = number == len(commands) - 1
         yield {"event": "cmd_started", "timestamp": started, "directive": directive}
@@ -115,7 +115,7 @@ def _events(pipeline: Mapping[str, Any], job: Mapping[str, Any], life: PipelineT
 
 
 def _commands(lines: Sequence[str], name: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield commands with what they said; what is said before the first one is the job's own."""
+    """Yield commands with their output; output before the first command belongs to the job."""
     directive, outputs = "", []
     for line in lines:
         if not line.startswith(_COMMAND):

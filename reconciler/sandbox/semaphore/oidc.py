@@ -1,6 +1,6 @@
 """Tokens of jobs: the simulated Semaphore organization as an OpenID Connect issuer.
 
-The issuer, and the audience unless another one is asked for, is the organization's own address: here the sandbox's.
+The issuer, and the audience unless the request names another, is the organization's own address: here the sandbox's.
 Facts: the token service of the provider's open server code (secrethub/open_id_connect), and how jobs ask for one.
 """
 
@@ -66,8 +66,8 @@ class OrganizationJobTokens:
         now = int(self.app.clock())
         workflow = self.app.workflows_by_id()[str(options["workflow_id"])]
         number = str(options.get("pipeline_id") or workflow["initial_ppl_id"])
-        pipeline = next((one for one in self._pipelines.of(workflow["wf_id"]) if one["ppl_id"] == number), None)
-        jobs = [one["id"] for one in pipeline["jobs"]] if pipeline is not None else []
+        pipeline = next((row for row in self._pipelines.of(workflow["wf_id"]) if row["ppl_id"] == number), None)
+        jobs = [row["id"] for row in pipeline["jobs"]] if pipeline is not None else []
         job = str(options.get("job_id") or (jobs or [""])[0])
         if pipeline is None or job not in jobs:
             raise LookupError("the workflow has no such pipeline, or this has no such job")
@@ -88,7 +88,7 @@ class OrganizationJobTokens:
         }
 
     def _place(self, workflow: Mapping[str, Any]) -> dict[str, str]:
-        """Return what is said of organization, project and reference, and the subjects made of it."""
+        """Return the claims about organization, project and reference, and the subjects made of them."""
         reference, project = workflow["reference"], workflow["project"]
         org, kind = self.app.state["organization"], shapes.reference_type(reference).replace("_", "-")
         number = reference.rpartition("/")[2] if kind == "pull-request" else ""
@@ -115,5 +115,5 @@ class OrganizationJobTokens:
 
 def _trigger(workflow: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
     """Return who began it: workflow (hook, schedule, api, manual) and whether again, pipeline (initial, promoted) and whether again."""
-    rerun, rebuilt = ("t" if one else "f" for one in (workflow["rerun_of"], pipeline["partial_rerun_of"]))
+    rerun, rebuilt = ("t" if origin else "f" for origin in (workflow["rerun_of"], pipeline["partial_rerun_of"]))
     return f"{workflow['triggered_by'][0].lower()}:{rerun}-{'n' if pipeline['promotion_of'] else 'i'}:{rebuilt}"

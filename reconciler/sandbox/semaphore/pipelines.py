@@ -1,9 +1,9 @@
-"""Pipelines of the simulated Semaphore: they queue, work and end by the clock, and can be stopped, finished and rebuilt.
+"""Pipelines of the simulated Semaphore: the clock queues, runs and ends them; they can be stopped, finished and rebuilt.
 
 State: ``pipelines``, oldest first, and ``behaviour``, by project: ``{"web": {"duration_s": 0.5, "queued_s": 0, "result": "passed",
 "reason": "test", "error": "", "logs": ["$ make", "line", …], "jobs": [{"name", "logs"}], "promotions": [{"name", "pipeline_file",
 "auto", and a behaviour of its own}], "files": {"deploy.yml": {a behaviour of its own}}, "references": ["refs/heads/main"]}}``; all
-may be left out. A negative duration lasts until somebody finishes the pipeline.
+may be left out. A negative duration lasts until an action finishes the pipeline.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a pipeline is to be, and why it starts."""
+    """How a pipeline starts, and why."""
 
     file: str = shapes.DEFAULT_FILE
     env_vars: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Start:
 
 
 class SemaphorePipelines:
-    """Handles everything below ``/pipelines``, and lets pipelines live."""
+    """Handles everything below ``/pipelines``, and runs pipelines by the clock."""
 
     def __init__(self, app: SemaphoreState, on_done: Callable[[Row], None]) -> None:
         self.app = app
@@ -71,7 +71,7 @@ class SemaphorePipelines:
     # the life of a pipeline
 
     def start(self, workflow: Row, start: Start) -> Row:
-        """Start a pipeline of ``workflow``, its initial one if there is none, and return it."""
+        """Start a pipeline of ``workflow``, the initial one of a new workflow, and return it."""
         behaviour = self._behaviour(workflow["project"], start)
         lines = [str(line) for line in behaviour["logs"]]
         jobs = behaviour.get("jobs") or [{"name": "Job #1"}]
@@ -109,21 +109,21 @@ class SemaphorePipelines:
         return pipeline
 
     def _behaviour(self, project: str, start: Start) -> dict[str, Any]:
-        """Return what applies: the project's, its file's, the caller's; then the settings. Promotions are none but a file's own."""
+        """Return what applies: the project's, its file's, the caller's; then the settings. A promotion has only its file's own promotions."""
         whole = self.app.state["behaviour"].get(project, {})
         files = whole.get("files", {})
         own = files.get(start.file) or files.get(start.file.rpartition("/")[2]) or {}
         shared = {key: value for key, value in whole.items() if key != "promotions" or not start.promotion_of}
-        found = {**_DEFAULTS, **shared, **own, **start.behaviour}
+        merged = {**_DEFAULTS, **shared, **own, **start.behaviour}
         for key, setting in (("duration_s", "run_duration_s"), ("result", "run_result")):
             if self.app.settings[setting] is not None and key not in start.behaviour:
-                found[key] = self.app.settings[setting]
-        if found["result"] not in RESULTS:
+                merged[key] = self.app.settings[setting]
+        if merged["result"] not in RESULTS:
             raise ValueError(f"a pipeline's result is one of {', '.join(RESULTS)}")
-        return {**found, "duration_s": float(found["duration_s"]), "queued_s": float(found["queued_s"])}
+        return {**merged, "duration_s": float(merged["duration_s"]), "queued_s": float(merged["queued_s"])}
 
     def settle(self, pipeline: Row) -> None:
-        """Let happen what follows on the end of a pipeline, once; or plan it."""
+        """Run what follows on the end of a pipeline, once; or set a timer for it."""
         if pipeline["settled"]:
             return
         key, end = pipeline["ppl_id"], shapes.ends_at(pipeline)
@@ -148,7 +148,7 @@ class SemaphorePipelines:
             self.settle(pipeline)
 
     def finish(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """End a pipeline now (action ``finish_pipeline``): {pipeline_id, result, reason, error}; `LookupError` if there is none."""
+        """End a pipeline now (action ``finish_pipeline``): {pipeline_id, result, reason, error}; `LookupError` for an unknown or ended one."""
         pipeline = self.find(str(options["pipeline_id"]))
         if pipeline is None or life_of(pipeline, self.app.clock()).done:
             raise LookupError("there is no such pipeline that still runs")
@@ -164,21 +164,21 @@ class SemaphorePipelines:
 
     def find(self, key: str) -> Row | None:
         """Return the pipeline with that id, brought up to now."""
-        found: Row | None = next((one for one in reversed(self.app.state["pipelines"]) if one["ppl_id"] == key), None)
-        if found is not None:
-            self.settle(found)
-        return found
+        pipeline: Row | None = next((row for row in reversed(self.app.state["pipelines"]) if row["ppl_id"] == key), None)
+        if pipeline is not None:
+            self.settle(pipeline)
+        return pipeline
 
     def of(self, wf_id: str) -> list[Row]:
         """Return the pipelines of a workflow, oldest first."""
-        return [one for one in self.app.state["pipelines"] if one["wf_id"] == wf_id]
+        return [row for row in self.app.state["pipelines"] if row["wf_id"] == wf_id]
 
     def seen(self, call: Call, key: str, permission: str = "project.view") -> Row:
         """Return the pipeline for a caller who may see it; else refuse."""
-        found = self.find(key)
-        if found is None or not self.app.may(call, permission):
+        pipeline = self.find(key)
+        if pipeline is None or not self.app.may(call, permission):
             refuse_unseen()
-        return found
+        return pipeline
 
     # answers
 
@@ -190,31 +190,31 @@ class SemaphorePipelines:
         if project and not self.app.project_named(project):
             refuse_unseen()
         now, workflows = self.app.clock(), self.app.workflows_by_id()
-        rows = [one for one in reversed(self.app.state["pipelines"]) if self.app.listed_at(one["created_at"])]
-        fitting = [one for one in rows if _fits(call, one, workflows[one["wf_id"]], now)]
-        shown = [shapes.shown_pipeline(one, workflows[one["wf_id"]], now, listed=True) for one in fitting]
+        rows = [row for row in reversed(self.app.state["pipelines"]) if self.app.listed_at(row["created_at"])]
+        fitting = [row for row in rows if _fits(call, row, workflows[row["wf_id"]], now)]
+        shown = [shapes.shown_pipeline(row, workflows[row["wf_id"]], now, listed=True) for row in fitting]
         return shapes.paged(call, shown, most=int(self.app.settings["page_size"]))
 
     def _get(self, call: Call, key: str) -> Reply:
         pipeline, now = self.seen(call, key), self.app.clock()
         shown = shapes.shown_pipeline(pipeline, self.app.workflows_by_id()[pipeline["wf_id"]], now, listed=False)
         detailed = call.query.get("detailed") == "true"
-        return shapes.told(200, {"pipeline": shown, "blocks": shapes.shown_blocks(pipeline, now) if detailed else []})
+        return shapes.answered(200, {"pipeline": shown, "blocks": shapes.shown_blocks(pipeline, now) if detailed else []})
 
     def _patch(self, call: Call, key: str) -> Reply:
-        """Stopping is all that can be asked for; asking again changes nothing."""
+        """Stop a pipeline, the only change there is; idempotent."""
         pipeline = self.seen(call, key, "project.job.stop")
         if shapes.parameters_of(call).get("terminate_request") is not True:
             refuse_user("Value of 'terminate_request' field must be boolean value 'true'.")
         self.stop(pipeline, self.app.user(call))
-        return shapes.told(200, "Pipeline termination started.")
+        return shapes.answered(200, "Pipeline termination started.")
 
     def _rebuild(self, call: Call, key: str) -> Reply:
         """A new pipeline of the same workflow, once for each token."""
         pipeline = self.seen(call, key, "project.job.rerun")
         token = shapes.required(shapes.parameters_of(call), "request_token")
-        made = next((one for one in self.of(pipeline["wf_id"]) if one["request_token"] == token), None)
-        if made is None:
+        created = next((row for row in self.of(pipeline["wf_id"]) if row["request_token"] == token), None)
+        if created is None:
             life = life_of(pipeline, self.app.clock())
             if not life.done:
                 refuse_user("Only pipelines which are in done state can be partial rebuilded.")
@@ -228,9 +228,9 @@ class SemaphorePipelines:
                 partial_rerun_of=key,
                 request_token=token,
             )
-            made = self.start(self.app.workflows_by_id()[pipeline["wf_id"]], start)
-            pipeline["partially_rerun_by"] = made["ppl_id"]
-        return shapes.told(200, {"message": "", "pipeline_id": made["ppl_id"]})
+            created = self.start(self.app.workflows_by_id()[pipeline["wf_id"]], start)
+            pipeline["partially_rerun_by"] = created["ppl_id"]
+        return shapes.answered(200, {"message": "", "pipeline_id": created["ppl_id"]})
 
 
 def _fits(call: Call, pipeline: Mapping[str, Any], workflow: Mapping[str, Any], now: float) -> bool:

@@ -33,22 +33,22 @@ class Promotions:
         yield "POST", ROOT, self._trigger
 
     def pipeline_done(self, pipeline: Row) -> None:
-        """Promote what is to be promoted by itself."""
+        """Run the automatic promotions."""
         if life_of(pipeline, self.app.clock()).result == "passed":
             for target in pipeline["promotions"]:
                 if target.get("auto"):
                     self._promote(pipeline, target, {}, {"triggered_by": BY_ITSELF})
 
     def by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Promote a pipeline (action ``promote``), whatever became of it: {pipeline_id, promotion, parameters, keys of a behaviour}."""
+        """Promote a pipeline (action ``promote``), whatever its result: {pipeline_id, promotion, parameters, keys of a behaviour}."""
         pipeline = self._pipelines.find(str(options["pipeline_id"]))
         target = None if pipeline is None else _target(pipeline, str(options["promotion"]))
         if pipeline is None or target is None:
             raise LookupError("there is no such pipeline, or it has no such promotion")
         given = {key: options[key] for key in BEHAVIOUR if key in options and key != "name"}
         parameters = {str(name): str(value) for name, value in dict(options.get("parameters") or {}).items()}
-        made = self._promote(pipeline, {**target, **given}, parameters, {"triggered_by": "sandbox", "override": True})
-        return {"workflow_id": made["wf_id"], "pipeline_id": made["ppl_id"]}
+        created = self._promote(pipeline, {**target, **given}, parameters, {"triggered_by": "sandbox", "override": True})
+        return {"workflow_id": created["wf_id"], "pipeline_id": created["ppl_id"]}
 
     def _promote(self, pipeline: Row, target: Mapping[str, Any], parameters: Mapping[str, str], why: Mapping[str, Any]) -> Row:
         workflow = self.app.workflows_by_id()[pipeline["wf_id"]]
@@ -58,16 +58,16 @@ class Promotions:
         event = {"name": target["name"], "triggered_at": now, "override": False, "request_token": "", **why}
         pipeline["promoted"].append(event)
         start = Start(file, parameters, {"name": str(target["name"]), **behaviour}, promotion_of=pipeline["ppl_id"])
-        made = self._pipelines.start(workflow, start)
-        event.update(scheduled_at=now, scheduled_pipeline_id=made["ppl_id"])
-        return made
+        created = self._pipelines.start(workflow, start)
+        event.update(scheduled_at=now, scheduled_pipeline_id=created["ppl_id"])
+        return created
 
     def _list(self, call: Call) -> Reply:
         """What a pipeline was promoted to, newest first."""
         pipeline = self._pipelines.seen(call, call.query.get("pipeline_id", ""))
-        wanted = call.query.get("name", "")
-        events = [one for one in reversed(pipeline["promoted"]) if wanted in ("", one["name"])]
-        return shapes.paged(call, [_shown(one) for one in events], size=PER_PAGE)
+        name = call.query.get("name", "")
+        events = [row for row in reversed(pipeline["promoted"]) if name in ("", row["name"])]
+        return shapes.paged(call, [_shown(row) for row in events], size=PER_PAGE)
 
     def _trigger(self, call: Call) -> Reply:
         """Once for each token; a pipeline that did not pass, or still runs, only with ``override``."""
@@ -81,15 +81,15 @@ class Promotions:
         if life_of(pipeline, self.app.clock()).result != "passed" and not override:
             refuse_user("Promotion request was refused.")
         parameters = shapes.texts_of({key: value for key, value in given.items() if key not in _OWN})
-        if not token or all(one["request_token"] != token for one in pipeline["promoted"]):
+        if not token or all(row["request_token"] != token for row in pipeline["promoted"]):
             why = {"triggered_by": self.app.user(call), "override": override, "request_token": token}
             self._promote(pipeline, target, parameters, why)
-        return shapes.told(200, "Promotion successfully triggered.")
+        return shapes.answered(200, "Promotion successfully triggered.")
 
 
 def _target(pipeline: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = next((one for one in pipeline["promotions"] if one["name"] == name), None)
-    return found
+    target: dict[str, Any] | None = next((row for row in pipeline["promotions"] if row["name"] == name), None)
+    return target
 
 
 def _shown(event: Mapping[str, Any]) -> Row:

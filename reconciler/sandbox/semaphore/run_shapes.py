@@ -16,6 +16,7 @@ import orjson
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply
 from reconciler.sandbox.runs import Span
+from reconciler.sandbox.shapes import fits
 
 TRIGGERS = ("HOOK", "SCHEDULE", "API", "MANUAL_RUN")
 """What starts a workflow; lists show the number, a single workflow the word."""
@@ -220,7 +221,7 @@ def job_status(life: PipelineTimeline) -> str:
 # answers of this family
 
 
-def told(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
+def answered(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
     """Return a JSON answer that does not say it is one (bytes are sent as they are)."""
     return Reply(status, orjson.dumps(body), headers or {})
 
@@ -237,7 +238,7 @@ def paged(call: Call, rows: Sequence[Any], *, size: int = PER_PAGE, most: int = 
         f'<{call.base_url}{call.path}?{urlencode({**call.query, "page": page})}>; rel="{rel}"' for rel, page in links.items()
     )
     counts = {"total": len(rows), "per-page": size, "total-pages": pages, "page-number": number}
-    return told(
+    return answered(
         200, rows[(number - 1) * size : number * size], {"link": link, **{key: str(value) for key, value in counts.items()}}
     )
 
@@ -248,7 +249,7 @@ def _positive(call: Call, key: str, default: int) -> int:
 
 
 def moment(call: Call, key: str) -> float | None:
-    """Return a Unix time of the query; None for what is none."""
+    """Return a Unix time of the query; None for anything else."""
     text = call.query.get(key, "")
     return float(text) if text.isdigit() else None
 
@@ -266,16 +267,16 @@ def parameters_of(call: Call) -> dict[str, Any]:
 
 def refuse_user(message: str) -> NoReturn:
     """A mistake of the caller: 400 with a JSON text."""
-    raise RefusedCall(told(400, message))
+    raise RefusedCall(answered(400, message))
 
 
 def refuse_unseen() -> NoReturn:
-    """What is not there, or not to be seen: 404 with a bare text."""
+    """Refuse an unknown or hidden object: 404 with a bare text."""
     raise RefusedCall(Reply(404, "Not Found"))
 
 
 def required(parameters: Mapping[str, Any], name: str) -> str:
-    """Return a text that has to be there."""
+    """Return a required text."""
     value = parameters.get(name)
     if not isinstance(value, str) or not value:
         refuse_user(f"Missing required post parameter {name}.")
@@ -284,6 +285,6 @@ def required(parameters: Mapping[str, Any], name: str) -> str:
 
 def texts_of(parameters: Any) -> dict[str, str]:
     """Return parameters as they become variables: texts, and nothing for null; refuses anything else."""
-    if not isinstance(parameters, dict) or any(not isinstance(one, str | None) for one in parameters.values()):
+    if not fits(parameters, dict[str, str | None]):
         refuse_user("Parameters must be texts by name.")
     return {str(name): value or "" for name, value in parameters.items()}

@@ -15,8 +15,8 @@ class SemaphoreState(Simulator):
 
     def token_of(self, call: Call) -> Mapping[str, Any] | None:
         scheme, _, value = call.headers.get("authorization", "").partition(" ")
-        found: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
-        return found
+        token: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
+        return token
 
     def user(self, call: Call) -> str:
         """Return whose token a request has."""
@@ -28,12 +28,12 @@ class SemaphoreState(Simulator):
         return bool({"*", permission} & set(token.get("permissions", ())))
 
     def project_named(self, identity: str) -> str:
-        """Return the name of the project with that id; empty if there is none to be seen."""
-        names = (str(one["name"]) for one in self.state["projects"] if not one.get("hidden"))
+        """Return the name of the project with that id; empty for an unknown or hidden one."""
+        names = (str(row["name"]) for row in self.state["projects"] if not row.get("hidden"))
         return next((name for name in names if project_id(name) == identity), "")
 
     def listed_at(self, made_at: float) -> bool:
-        """Whether lists show already what was made then."""
+        """Whether lists show an object of that time yet."""
         return self.clock() >= made_at + float(self.settings["run_list_lag_s"])
 
     def workflows_by_id(self) -> dict[str, Row]:

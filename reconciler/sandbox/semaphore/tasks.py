@@ -1,4 +1,4 @@
-"""Tasks of the simulated Semaphore, which older clients call schedules: listed, described, and run now. No clock ever runs them.
+"""Tasks of the simulated Semaphore, which older clients call schedules: lists, descriptions, and manual runs. The simulator runs no schedule.
 
 Facts: the scheduler of the provider's open server code. State: ``tasks``, by project: ``{"web": [{"id", "name", "reference",
 "pipeline_file", "at", "recurring", "paused", "suspended", "parameters": [{"name", "required", "default_value", "options",
@@ -61,7 +61,7 @@ class Tasks:
                     task.setdefault(key, value)
                 task.setdefault("id", str(uuid.uuid5(uuid.NAMESPACE_OID, f"task-{project}/{task['name']}")))
                 task.setdefault("triggers", [])
-                task["parameters"] = [{**_PARAMETER, "options": [], **one} for one in task.get("parameters", ())]
+                task["parameters"] = [{**_PARAMETER, "options": [], **row} for row in task.get("parameters", ())]
 
     def _list(self, call: Call) -> Reply:
         project = self.app.project_named(call.query.get("project_id", ""))
@@ -70,10 +70,10 @@ class Tasks:
         return shapes.paged(call, [_shown(project, task) for task in self.app.state["tasks"].get(project, ())])
 
     def _get(self, call: Call, key: str) -> Reply:
-        """The task with its parameters, and the runs that it was asked for, newest first."""
+        """The task with its parameters, and its triggered runs, newest first."""
         project, task = self._seen(call, key, "project.scheduler.view")
         shown = {**_shown(project, task), "parameters": task["parameters"]}
-        return shapes.told(200, {"schedule": shown, "triggers": list(reversed(task["triggers"]))})
+        return shapes.answered(200, {"schedule": shown, "triggers": list(reversed(task["triggers"]))})
 
     def _seen(self, call: Call, key: str, permission: str) -> tuple[str, Row]:
         if not is_uuid(key):
@@ -85,7 +85,7 @@ class Tasks:
         refuse_unseen()
 
     def _run(self, call: Call, key: str) -> Reply:
-        """Not idempotent. Parameters that the task does not declare are dropped without a word."""
+        """Not idempotent. Drops parameters that the task does not declare."""
         project, task = self._seen(call, key, "project.scheduler.run_manually")
         given = shapes.parameters_of(call)
         reference = _reference(given) or task["reference"]
@@ -111,7 +111,7 @@ class Tasks:
             "error_description": "",
         }
         task["triggers"] = [*task["triggers"], trigger][-KEPT_TRIGGERS:]
-        return shapes.told(200, {"workflow_id": workflow["wf_id"]})
+        return shapes.answered(200, {"workflow_id": workflow["wf_id"]})
 
     def _check_exists(self, project: str, reference: str) -> None:
         known = self.app.state["behaviour"].get(project, {}).get("references")
@@ -132,7 +132,7 @@ def _branch(reference: str) -> dict[str, str]:
 
 
 def _reference(given: Mapping[str, Any]) -> str:
-    """Return the reference that is asked for: an object, or a branch the old way; a text is refused, whatever the docs say."""
+    """Return the requested reference: an object, or a branch in the old form. Refuses a text, although the docs allow it."""
     reference = given.get("reference") or ({"type": "BRANCH", "name": given["branch"]} if given.get("branch") else None)
     if reference is None:
         return ""
@@ -149,7 +149,7 @@ def _reference(given: Mapping[str, Any]) -> str:
 
 
 def _merged(declared: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of declared parameters; a default stands in for what is blank."""
+    """Return the values of declared parameters; a default replaces a blank one."""
     values: dict[str, str] = {}
     for parameter in declared:
         name = str(parameter["name"])

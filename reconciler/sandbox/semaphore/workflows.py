@@ -87,7 +87,7 @@ class Workflows:
     def _remove(self, workflow: Row) -> None:
         state = self.app.state
         state["workflows"].remove(workflow)
-        state["pipelines"] = [one for one in state["pipelines"] if one["wf_id"] != workflow["wf_id"]]
+        state["pipelines"] = [row for row in state["pipelines"] if row["wf_id"] != workflow["wf_id"]]
 
     # by hand
 
@@ -97,7 +97,7 @@ class Workflows:
         {project, branch | tag | pull_request, commit_sha, commit_message, pipeline_file, parameters, and any key of a behaviour}.
         """
         project = str(options["project"])
-        if project not in (one["name"] for one in self.app.state["projects"]):
+        if project not in (row["name"] for row in self.app.state["projects"]):
             raise LookupError(f"there is no project {project}")
         reference = _pushed(options)
         sha = str(options.get("commit_sha") or uuid.uuid4().hex + uuid.uuid4().hex[:8])
@@ -112,7 +112,7 @@ class Workflows:
         return {"workflow_id": workflow["wf_id"], "pipeline_id": pipeline["ppl_id"], "commit_sha": sha}
 
     def lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Forget a workflow and its pipelines (action ``lose_workflow``): {workflow_id}; nobody is told, and it answers 404."""
+        """Forget a workflow and its pipelines (action ``lose_workflow``): {workflow_id}; no event is sent, and it answers 404."""
         workflow = self.app.workflows_by_id()[str(options["workflow_id"])]
         self._remove(workflow)
         return {"workflow_id": workflow["wf_id"]}
@@ -120,10 +120,10 @@ class Workflows:
     # looking up
 
     def _seen(self, call: Call, key: str, permission: str) -> Row:
-        found = self.app.workflows_by_id().get(key)
-        if found is None or not self.app.may(call, permission):
+        workflow = self.app.workflows_by_id().get(key)
+        if workflow is None or not self.app.may(call, permission):
             refuse_unseen()
-        return found
+        return workflow
 
     # answers
 
@@ -137,49 +137,51 @@ class Workflows:
         sha = str(given.get("commit_sha") or "")
         cause = Cause(project, reference, "API", self.app.user(call), sha, start=start)
         workflow, pipeline = self.start(cause)
-        return shapes.told(200, {"workflow_id": workflow["wf_id"], "pipeline_id": pipeline["ppl_id"]})
+        return shapes.answered(200, {"workflow_id": workflow["wf_id"], "pipeline_id": pipeline["ppl_id"]})
 
     def _list(self, call: Call) -> Reply:
         """Newest first; of one project."""
         project = call.query.get("project_id", "")
         if not self.app.project_named(project) or not self.app.may(call, "project.view"):
             refuse_unseen()
-        rows = [one for one in reversed(self.app.state["workflows"]) if self.app.listed_at(one["created_at"])]
+        rows = [row for row in reversed(self.app.state["workflows"]) if self.app.listed_at(row["created_at"])]
         branch = call.query.get("branch_name", "")
         fitting = [
-            one
-            for one in rows
-            if one["project_id"] == project
-            and branch in ("", shapes.branch_name(one["reference"]))
-            and within(call, "created", one["created_at"])
+            row
+            for row in rows
+            if row["project_id"] == project
+            and branch in ("", shapes.branch_name(row["reference"]))
+            and within(call, "created", row["created_at"])
         ]
-        shown = [shapes.shown_workflow(one, self.app.state["organization"]["id"], listed=True) for one in fitting]
+        shown = [shapes.shown_workflow(row, self.app.state["organization"]["id"], listed=True) for row in fitting]
         return shapes.paged(call, shown, most=int(self.app.settings["page_size"]))
 
     def _get(self, call: Call, key: str) -> Reply:
         workflow = self._seen(call, key, "project.view")
-        return shapes.told(200, {"workflow": shapes.shown_workflow(workflow, self.app.state["organization"]["id"], listed=False)})
+        return shapes.answered(
+            200, {"workflow": shapes.shown_workflow(workflow, self.app.state["organization"]["id"], listed=False)}
+        )
 
     def _terminate(self, call: Call, key: str) -> Reply:
         """Stops what still runs of it."""
         workflow = self._seen(call, key, "project.job.stop")
         for pipeline in self._pipelines.of(workflow["wf_id"]):
             self._pipelines.stop(pipeline, self.app.user(call))
-        return shapes.told(200, "Workflow termination started.")
+        return shapes.answered(200, "Workflow termination started.")
 
     def _reschedule(self, call: Call, key: str) -> Reply:
         """The same again, as a new workflow; once for each token."""
         workflow = self._seen(call, key, "project.job.rerun")
         token = shapes.required(shapes.parameters_of(call), "request_token")
-        made = next(
-            (one for one in self.app.state["workflows"] if one["rerun_of"] == key and one["request_token"] == token), None
+        created = next(
+            (row for row in self.app.state["workflows"] if row["rerun_of"] == key and row["request_token"] == token), None
         )
-        if made is None:
+        if created is None:
             first = self._pipelines.find(workflow["initial_ppl_id"])
             again = Start(first["file"], first["env_vars"]) if first is not None else Start()
             words = {name: workflow[name] for name in ("project", "reference", "triggered_by", "commit_sha", "commit_message")}
-            made, _ = self.start(Cause(**words, requester=self.app.user(call), rerun_of=key, request_token=token, start=again))
-        return shapes.told(200, {"wf_id": made["wf_id"], "ppl_id": made["initial_ppl_id"]})
+            created, _ = self.start(Cause(**words, requester=self.app.user(call), rerun_of=key, request_token=token, start=again))
+        return shapes.answered(200, {"wf_id": created["wf_id"], "ppl_id": created["initial_ppl_id"]})
 
 
 def _pushed(options: Mapping[str, Any]) -> str:
