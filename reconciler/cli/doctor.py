@@ -206,7 +206,7 @@ def _state(config: Config) -> list[CheckResult]:
                 "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler rebuild --help`."
             )
         ]
-    from reconciler.cli.status import verify_audit
+    from reconciler.cli.history import verify_audit
     from reconciler.state import Store
 
     store = Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))

@@ -5,30 +5,10 @@ docs/cli.md is made from this table, and a test holds the two together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from reconciler.cli.verb import Argument, Verb
+from reconciler.cli.verb import arg as _arg
 
-Argument = tuple[tuple[str, ...], dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One verb: ``module`` under ``reconciler.cli`` holds ``function`` (default: the verb's name)."""
-
-    name: str
-    module: str
-    help: str
-    arguments: tuple[Argument, ...] = ()
-    description: str = ""
-    function: str = ""
-
-    @property
-    def acts(self) -> bool:
-        """Whether its work is something else than what it prints."""
-        return self.name not in _SHOWING
-
-
-_SHOWING = frozenset(
+SHOWING = frozenset(
     {
         "validate",
         "plan",
@@ -48,10 +28,7 @@ _SHOWING = frozenset(
         "completion",
     }
 )
-
-
-def _arg(*flags: str, **options: Any) -> Argument:
-    return flags, options
+"""Verbs whose work is what they print."""
 
 
 GLOBALS: tuple[Argument, ...] = (
@@ -63,6 +40,16 @@ GLOBALS: tuple[Argument, ...] = (
 )
 
 _OUTPUT = _arg("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
+_PLAN_OUTPUT = _arg(
+    "-o",
+    "--output",
+    choices=("text", "json", "markdown", "github", "sarif"),
+    default="text",
+    help="output format (default: text)",
+)
+_PATH = _arg(
+    "path", nargs="?", metavar="PATH", help="a folder as it lies on the disk (default: the configured source, by commit)"
+)
 _YES = _arg("--yes", "-y", action="store_true", help="do not ask")
 _RESOURCE = _arg("resource", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments")
 _DETAILED = _arg(
@@ -116,24 +103,13 @@ VERBS: tuple[Verb, ...] = (
         "plan",
         "show what apply would do, in the classes commit, drift and unprovable; writes nothing at a provider",
         (
-            _arg(
-                "path",
-                nargs="?",
-                metavar="PATH",
-                help="a folder as it lies on the disk (default: the configured source, by commit)",
-            ),
+            _PATH,
             _arg("--base", metavar="REF", help="desired against desired at REF: needs no credentials and no state"),
             _arg(
                 "--snapshot", metavar="FILE", help="plan against a redacted snapshot that the daemon wrote, without credentials"
             ),
             _DETAILED,
-            _arg(
-                "-o",
-                "--output",
-                choices=("text", "json", "markdown", "github", "sarif"),
-                default="text",
-                help="output format (default: text)",
-            ),
+            _PLAN_OUTPUT,
         ),
     ),
     Verb(
@@ -141,20 +117,9 @@ VERBS: tuple[Verb, ...] = (
         "plan",
         "show what differs from what was applied; read only",
         (
-            _arg(
-                "path",
-                nargs="?",
-                metavar="PATH",
-                help="a folder as it lies on the disk (default: the configured source, by commit)",
-            ),
+            _PATH,
             _DETAILED,
-            _arg(
-                "-o",
-                "--output",
-                choices=("text", "json", "markdown", "github", "sarif"),
-                default="text",
-                help="output format (default: text)",
-            ),
+            _PLAN_OUTPUT,
         ),
     ),
     Verb(
@@ -162,12 +127,7 @@ VERBS: tuple[Verb, ...] = (
         "apply",
         "plan and execute; asks unless --yes",
         (
-            _arg(
-                "path",
-                nargs="?",
-                metavar="PATH",
-                help="a folder as it lies on the disk (default: the configured source, by commit)",
-            ),
+            _PATH,
             _arg("--plan", metavar="sha256:…", help="apply only if what would be done has this digest; else print what moved"),
             _YES,
             _arg("--no-wait", action="store_true", help="do not wait for the settle time of writes with unknown outcome"),
@@ -197,13 +157,13 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "explain",
-        "status",
+        "history",
         "the causal chain of a resource: commit and line, plan, calls, condition, next try; offline",
         (_RESOURCE, _OUTPUT),
     ),
     Verb(
         "history",
-        "status",
+        "history",
         "what was changed, when, why and by which commit, from the audit log",
         (
             _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="only this one"),

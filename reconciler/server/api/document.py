@@ -7,9 +7,9 @@ from typing import Any
 
 from reconciler import __version__
 from reconciler.server.api.access import Access, roles_with
+from reconciler.server.api.answers import SCHEMAS
 from reconciler.server.api.forms import Schema, ref
 from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
-from reconciler.server.api.schemas import SCHEMAS
 
 WORDS = {
     200: "Done",
