@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong with this installation, and how to mend it. Read only."""
+"""``doctor``: finds problems of this installation and says how to fix them. Read only."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def doctor(options: argparse.Namespace) -> int:
         try:
             findings += check(config)
         except (ReconcilerError, OSError) as found:
-            told = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
-            findings.append(CheckResult(check.__name__.strip("_"), "error", f"{told.code}: {told.message}", told.hint))
+            shown = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
+            findings.append(CheckResult(check.__name__.strip("_"), "error", f"{shown.code}: {shown.message}", shown.hint))
     return _tell(findings, options.output)
 
 

@@ -94,8 +94,8 @@ def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Ca
     if event == "next_try":
         return f"{at} {short} next try {iso(float(detail['at']))}"
     if "id" in detail:  # something of a stage: an item or an execution
-        told = " ".join(f"{key}={value}" for key, value in detail.items() if key != "id" and value not in ("", None))
-        return f"{at} {short} {event.replace('_', ' ')}  {detail['id']} {told}".rstrip()
+        values = " ".join(f"{key}={value}" for key, value in detail.items() if key != "id" and value not in ("", None))
+        return f"{at} {short} {event.replace('_', ' ')}  {detail['id']} {values}".rstrip()
     return f"{at} {short} {event:8} {detail.get('code', '')} {detail.get('error', '')}".rstrip()
 
 
@@ -178,7 +178,7 @@ def verify_audit(config: Config, store: Store, given: str | None = None) -> tupl
     if not report.ok:
         return False, str(report)
     if kept is None and report.rows:
-        return False, f"{report}, but its anchor is missing: whether rows at the end were cut off cannot be told"
+        return False, f"{report}, but its anchor is missing: rows at the end may be missing"
     return True, f"{report}" + (f", up to the anchor at row {kept.seq} and beyond" if kept is not None else "")
 
 

@@ -100,7 +100,7 @@ def read(path: Path) -> dict[str, Any]:
             hint="It is written again at the next heartbeat.",
         ) from error
     if not isinstance(document, dict) or document.get("kind") != "StatusReport":
-        raise StateError(f"{path} is no status file of this program", code="RC7020")
+        raise StateError(f"{path} is not a status file of this program", code="RC7020")
     return document
 
 

@@ -64,8 +64,8 @@ class Metrics:
 
     def observe_execution(self, execution: Execution) -> None:
         """Count one execution that ended."""
-        self._executions.labels(_told(execution.stage), execution.result.value if execution.result else "failed").inc()
-        self._execution_duration.labels(_told(execution.stage)).observe(max(0.0, execution.finished_at - execution.created_at))
+        self._executions.labels(_label(execution.stage), execution.result.value if execution.result else "failed").inc()
+        self._execution_duration.labels(_label(execution.stage)).observe(max(0.0, execution.finished_at - execution.created_at))
 
     def watch_deliveries(self, counts: Mapping[str, int]) -> None:
         """Show what became of deliveries, as ``counts`` says when it is scraped."""
@@ -73,7 +73,7 @@ class Metrics:
 
     def observe_slice(self, result: ReconcileResult, duration_s: float) -> None:
         """Count one slice."""
-        name = _told(result.integration)
+        name = _label(result.integration)
         failed = result.error is not None or bool(result.report.failed)
         self._duration.labels(name).observe(duration_s)
         self._total.labels(name, "failed" if failed else "done").inc()
@@ -122,7 +122,7 @@ class _Findings(Collector):
         yield _gauge("reconciler_manifest_problems", "Errors in the newest revision.", (), [((), problems)])
 
         outside = engine.view.outside
-        yield _gauge("reconciler_events_pending", "Events that nobody has looked at yet.", (), [((), outside.pending)])
+        yield _gauge("reconciler_events_pending", "Events that are not processed yet.", (), [((), outside.pending)])
         yield _gauge(
             "reconciler_events_failed",
             "Events that led to nothing because of a mistake in a filter or mapping.",
@@ -165,18 +165,18 @@ class _Findings(Collector):
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._engine.view.results
-        valid = [((_told(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
+        valid = [((_label(i),), 0 if r.error is not None and r.error.code == "RC5011" else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 while the credential is accepted.", ("integration",), valid)
         remaining = [
-            ((_told(i),), rate["remaining"])
+            ((_label(i),), rate["remaining"])
             for i in sorted(results)
             if (rate := self._engine.links.rate_of(i)) and "remaining" in rate
         ]
         yield _gauge("reconciler_rate_limit_remaining", "Requests left in the provider's window.", ("integration",), remaining)
 
 
-def _told(one: ResourceId) -> str:
-    return _named(one.name, one.canvas)
+def _label(resource: ResourceId) -> str:
+    return _named(resource.name, resource.canvas)
 
 
 def _named(name: object, canvas: object) -> str:

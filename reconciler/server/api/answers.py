@@ -15,11 +15,11 @@ _EVENT: dict[str, Schema] = {
     "deliveryId": text("The sender's id."),
     "origin": words(*(one.value for one in Origin)),
     "state": EVENT_STATE,
-    "reason": text("Why nobody got it."),
+    "reason": text("Why it was rejected."),
     "message": text(),
     "receivedAt": TIME,
     "occurredAt": TIME,
-    "rejectedBy": rows("Rejection", description="Who did not get it, and why."),
+    "rejectedBy": rows("Rejection", description="Targets that rejected it, and why."),
 }
 
 _CONDITION = record(

@@ -161,5 +161,5 @@ def headers_of(status: int) -> dict[str, str]:
     if status == 401:
         return {"www-authenticate": 'Bearer realm="reconciler"'}
     if status in (408, 413):
-        return {"connection": "close"}  # what was not read cannot be told from the next request
+        return {"connection": "close"}  # the unread rest would be taken for the next request
     return {"retry-after": RETRY_AFTER_S} if status in (425, 429, 503) else {}
