@@ -1,4 +1,4 @@
-"""Logging: structlog, JSON lines when stderr is no terminal, readable lines when it is. One redactor, last before the sink."""
+"""Logging: structlog, JSON lines when stderr is not a terminal, readable lines when it is. One redactor, last before the sink."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class _Redact:
         self._redactor = redactor
 
     def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        clear = {key: event.pop(key) for key in ("ts", "level") if key in event}  # made here, and a time is no secret
+        clear = {key: event.pop(key) for key in ("ts", "level") if key in event}  # made here, and a time is not a secret
         return {**clear, **self._redactor.redact_json(event)}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.cli.verbs import GLOBALS, VERBS, Argument
+from reconciler.cli.verb import Argument
+from reconciler.cli.verbs import GLOBALS, VERBS
 
 
 def _flags(arguments: tuple[Argument, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong with this installation, and how to mend it. Read only."""
+"""``doctor``: finds problems of this installation and says how to fix them. Read only."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def doctor(options: argparse.Namespace) -> int:
         try:
             findings += check(config)
         except (ReconcilerError, OSError) as found:
-            told = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
-            findings.append(CheckResult(check.__name__.strip("_"), "error", f"{told.code}: {told.message}", told.hint))
+            shown = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
+            findings.append(CheckResult(check.__name__.strip("_"), "error", f"{shown.code}: {shown.message}", shown.hint))
     return _tell(findings, options.output)
 
 
@@ -206,7 +206,7 @@ def _state(config: Config) -> list[CheckResult]:
                 "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler recover --help`."
             )
         ]
-    from reconciler.cli.status import verify_audit
+    from reconciler.cli.history import verify_audit
     from reconciler.state import Store
 
     store = Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))

@@ -45,7 +45,7 @@ def _list(answer: Mapping[str, Any]) -> None:
 
 
 def _why(event: Mapping[str, Any]) -> str:
-    """Why nobody, or who, did not get the event."""
+    """Return why an event was rejected, and by which targets."""
     own = [f"{event['reason']}: {event['message']}".strip(": ")] if event["reason"] or event["message"] else []
     return "; ".join([*own, *(f"{one['target']}: {one['message'] or one['reason']}" for one in event["rejectedBy"])])
 

@@ -36,7 +36,9 @@ def signing_key(options: argparse.Namespace) -> int:
     finally:
         store.close()
     if identity not in stored or identity.kind != Kind.EVENT_SOURCE.value:
-        raise UsageError(f"{identity} is no event source in the last valid revision", hint="See `reconciler status EventSource`.")
+        raise UsageError(
+            f"{identity} is not an event source in the last valid revision", hint="See `reconciler status EventSource`."
+        )
     resource = resource_from_json(stored[identity])
     rotation = int(resource.spec.get("keyRotation", 0))
     if options.previous:

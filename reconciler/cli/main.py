@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from reconciler.cli import sink
-from reconciler.cli.verbs import GLOBALS, VERBS, Verb
+from reconciler.cli.verb import Verb
+from reconciler.cli.verbs import GLOBALS, SHOWING, VERBS
 from reconciler.model.exit_codes import EXIT_CONFIG, EXIT_ERROR, EXIT_OK, EXIT_SIGINT, EXIT_USAGE
 
 
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.verb:
         parser.print_help(sys.stdout)
         return _left(EXIT_OK)
-    return _left(_guarded(names[options.verb], options), acts=names[options.verb].acts)
+    return _left(_guarded(names[options.verb], options), acts=options.verb not in SHOWING)
 
 
 def _left(code: int, *, acts: bool = False) -> int:

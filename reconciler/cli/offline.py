@@ -117,7 +117,7 @@ async def snapshot_plan(config: Config, file: Path, path: str | None) -> tuple[P
         before = [resource_from_json(orjson.dumps(row)) for row in document["resources"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{file} is no snapshot of this program ({type(error).__name__})",
+            f"{file} is not a snapshot of this program ({type(error).__name__})",
             hint="The daemon writes it beside its status file as snapshot.json.",
         ) from None
     source = (

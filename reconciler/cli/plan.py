@@ -46,7 +46,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def drift(options: argparse.Namespace) -> int:
-    """Show only what nobody committed."""
+    """Show only drift."""
     config = configuration(options)
     planned, problems, _ = asyncio.run(make(config, options.path))
     only = dataclasses.replace(planned, plans=tuple(_drift_of(one) for one in planned.plans))

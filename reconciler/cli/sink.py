@@ -120,7 +120,7 @@ def flush() -> None:
 
 
 def reader_left() -> bool:
-    """Whether nobody reads stdout any more: a verb that follows something ends then."""
+    """Whether the reader of stdout has closed it: a verb that follows something ends then."""
     _OUT.flush()
     return _OUT.gone
 

@@ -58,9 +58,9 @@ def came_from(item: Mapping[str, Any]) -> str:
     """Return in one line what an item is about: repository, ref, commit, its first line and the people."""
     origin = item["origin"]
     commit = origin["commit"][:12]
-    said = f'"{origin["message"]}"' if origin["message"] else ""
+    subject = f'"{origin["message"]}"' if origin["message"] else ""
     people = " ".join(dict.fromkeys(f"by {one}" for one in (origin["author"], origin["sender"]) if one))
-    what = " ".join(word for word in (origin["repository"], origin["ref"], commit, said, people) if word)
+    what = " ".join(word for word in (origin["repository"], origin["ref"], commit, subject, people) if word)
     return f"{origin['type']}: {what}" if what else ""
 
 
@@ -97,8 +97,8 @@ def _became(execution: Mapping[str, Any]) -> str:
     """How an execution ended, or where it is."""
     why = execution["reason"] if execution["reason"] != "ok" else ""
     cancelling = f"cancelled by {execution['cancelRequestedBy']}" if execution["cancelRequestedBy"] else ""
-    told = execution["message"] or ("" if execution["result"] else execution["status"])
-    return "; ".join(word for word in (f"{why}: {told}".strip(": "), cancelling, execution["url"]) if word)
+    message = execution["message"] or ("" if execution["result"] else execution["status"])
+    return "; ".join(word for word in (f"{why}: {message}".strip(": "), cancelling, execution["url"]) if word)
 
 
 def _again(later: Mapping[str, Any] | None) -> str:

@@ -30,13 +30,13 @@ ENDED = frozenset({"done", "discarded"})
 
 
 def painter() -> Callable[[str, str], Ink]:
-    """Return what colours a text: nothing is, where stdout is no terminal."""
+    """Return a function that colours text, or leaves it plain where stdout is not a terminal."""
     on = colour(sys.stdout)
     return lambda code, text: Ink(code if on else "", text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> None:
-    """Print ``rows`` under ``head``, the last column as wide as it likes; ``none`` is said where there is no row."""
+    """Print ``rows`` under ``head``, the last column without a width; print ``none`` without a row."""
     if not rows:
         out(none)
         return

@@ -1,4 +1,4 @@
-"""``validate``: everything that can be said about manifests without a network, a credential or a state."""
+"""``validate``: checks manifests without a network, a credential or a state."""
 
 from __future__ import annotations
 

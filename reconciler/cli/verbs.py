@@ -5,30 +5,10 @@ docs/generate.py writes docs/cli.md from this table, and a test compares the two
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from reconciler.cli.verb import Argument, Verb
+from reconciler.cli.verb import arg as _arg
 
-Argument = tuple[tuple[str, ...], dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """A command. ``function`` (default: the name of the verb) is in the module ``reconciler.cli.<module>``."""
-
-    name: str
-    module: str
-    help: str
-    arguments: tuple[Argument, ...] = ()
-    description: str = ""
-    function: str = ""
-
-    @property
-    def acts(self) -> bool:
-        """Whether the verb does more than print."""
-        return self.name not in _SHOWING
-
-
-_SHOWING = frozenset(
+SHOWING = frozenset(
     {
         "validate",
         "plan",
@@ -48,10 +28,7 @@ _SHOWING = frozenset(
         "completion",
     }
 )
-
-
-def _arg(*flags: str, **options: Any) -> Argument:
-    return flags, options
+"""Verbs whose work is what they print."""
 
 
 GLOBALS: tuple[Argument, ...] = (
@@ -63,6 +40,14 @@ GLOBALS: tuple[Argument, ...] = (
 )
 
 _OUTPUT = _arg("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
+_PLAN_OUTPUT = _arg(
+    "-o",
+    "--output",
+    choices=("text", "json", "markdown", "github", "sarif"),
+    default="text",
+    help="output format (default: text)",
+)
+_PATH = _arg("path", nargs="?", metavar="PATH", help="folder to read from disk (default: a commit of the configured source)")
 _YES = _arg("--yes", "-y", action="store_true", help="do not ask for confirmation")
 _RESOURCE = _arg("resource", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments")
 _DETAILED = _arg(
@@ -118,24 +103,13 @@ VERBS: tuple[Verb, ...] = (
         "plan",
         "show what apply would change, and whether a commit or drift causes it; writes nothing at a provider",
         (
-            _arg(
-                "path",
-                nargs="?",
-                metavar="PATH",
-                help="folder to read from disk (default: a commit of the configured source)",
-            ),
+            _PATH,
             _arg("--base", metavar="REF", help="compare the manifests with those at REF; needs no credentials and no state"),
             _arg(
                 "--snapshot", metavar="FILE", help="plan against a redacted snapshot that the daemon wrote; needs no credentials"
             ),
             _DETAILED,
-            _arg(
-                "-o",
-                "--output",
-                choices=("text", "json", "markdown", "github", "sarif"),
-                default="text",
-                help="output format (default: text)",
-            ),
+            _PLAN_OUTPUT,
         ),
     ),
     Verb(
@@ -143,20 +117,9 @@ VERBS: tuple[Verb, ...] = (
         "plan",
         "show how the providers differ from what was applied; read only",
         (
-            _arg(
-                "path",
-                nargs="?",
-                metavar="PATH",
-                help="folder to read from disk (default: a commit of the configured source)",
-            ),
+            _PATH,
             _DETAILED,
-            _arg(
-                "-o",
-                "--output",
-                choices=("text", "json", "markdown", "github", "sarif"),
-                default="text",
-                help="output format (default: text)",
-            ),
+            _PLAN_OUTPUT,
         ),
     ),
     Verb(
@@ -164,12 +127,7 @@ VERBS: tuple[Verb, ...] = (
         "apply",
         "make the planned changes; asks for confirmation unless --yes",
         (
-            _arg(
-                "path",
-                nargs="?",
-                metavar="PATH",
-                help="folder to read from disk (default: a commit of the configured source)",
-            ),
+            _PATH,
             _arg("--plan", metavar="sha256:…", help="apply only if the plan has this digest; otherwise print the difference"),
             _YES,
             _arg("--no-wait", action="store_true", help="do not wait until writes with unknown outcome are settled"),
@@ -199,13 +157,13 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "explain",
-        "status",
+        "history",
         "show why a resource is in its state: commit and line, plan, calls, condition, next retry; offline",
         (_RESOURCE, _OUTPUT),
     ),
     Verb(
         "history",
-        "status",
+        "history",
         "show past changes from the audit log: what, when, why and by which commit",
         (
             _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="show only this resource"),

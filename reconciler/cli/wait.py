@@ -28,11 +28,11 @@ def wait_for_event(config: Config, event_id: str, options: argparse.Namespace) -
         if event["state"] == "pending":
             return None
         for one in event["rejectedBy"]:
-            told.setdefault(one["target"], f"{one['target']} did not take it: {one['reason']}: {one['message']}")
+            rejections.setdefault(one["target"], f"{one['target']} did not take it: {one['reason']}: {one['message']}")
         return [_item(config, one["id"]) for one in event["items"]]
 
-    told: dict[str, str] = {}
-    return _wait(items, options, {"event": event_id}, told)
+    rejections: dict[str, str] = {}
+    return _wait(items, options, {"event": event_id}, rejections)
 
 
 def wait_for_item(config: Config, item_id: str, options: argparse.Namespace) -> int:
@@ -46,21 +46,21 @@ def _item(config: Config, item_id: str) -> Mapping[str, Any]:
     return {**found["item"], "execution": newest}
 
 
-def _wait(items: Items, options: argparse.Namespace, named: Mapping[str, str], told: Mapping[str, str]) -> int:
+def _wait(items: Items, options: argparse.Namespace, named: Mapping[str, str], rejections: Mapping[str, str]) -> int:
     deadline = time.monotonic() + options.timeout
-    said: dict[str, str] = {}
+    shown: dict[str, str] = {}
     while True:
         found = items()
         for one in found or ():
             line = f"{one['id']} {one['stage']}: {_where(one)}"
-            if said.get(one["id"]) != line and options.output == "text":
+            if shown.get(one["id"]) != line and options.output == "text":
                 say(line)
-            said[one["id"]] = line
+            shown[one["id"]] = line
         late = time.monotonic() >= deadline
         if (found is not None and all(one["state"] in ENDED for one in found)) or late:
             break
         time.sleep(LOOK_S)
-    for line in told.values():
+    for line in rejections.values():
         say(line)
     return _verdict(found or [], options, named)
 

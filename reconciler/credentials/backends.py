@@ -126,7 +126,7 @@ def _read_file(what: str, shown: str, path: Path) -> tuple[bytes, os.stat_result
             f"{what}: {shown} cannot be read: {error.strerror}", hint=f"Put the value into {path}; it is tried again by itself."
         ) from None
     if not regular:
-        raise SecretUnavailable(f"{what}: {shown} is no file", code="RC4002")
+        raise SecretUnavailable(f"{what}: {shown} is not a file", code="RC4002")
     if len(data) > MAX_BYTES:
         raise SecretUnavailable(f"{what}: {shown} is larger than {MAX_BYTES >> 10} KiB", code="RC4002")
     return data, info
@@ -159,7 +159,7 @@ class LocalBackend:
             )
         value = entry["value"]
         if not isinstance(value, str) or not value:
-            raise SecretUnavailable(f"{secret} key {key!r}: a text that is not empty is wanted")
+            raise SecretUnavailable(f"{secret} key {key!r}: must be a text that is not empty")
         return value
 
 
@@ -246,7 +246,7 @@ class SecretResolver:
         identity = ResourceId(Kind.SECRET.value, ref.canvas, ref.name)
         resource = self._secrets.get(identity)
         if resource is None:
-            raise SecretUnavailable(f"{identity} is not declared", hint="Add the Secret manifest, or mend the reference.")
+            raise SecretUnavailable(f"{identity} is not declared", hint="Add the Secret manifest, or fix the reference.")
         provider = str(resource.spec.get("provider"))
         backend = self._backends.get(provider)
         if backend is None:

@@ -141,7 +141,7 @@ def load_keyring(config: Config, *, stored_check: str | None, create_allowed: bo
             )
         if not create_allowed:
             raise ConfigError(
-                f"there is no master key at {path}", code="RC4010", hint="It is made by the first `reconciler run` or `apply`."
+                f"there is no master key at {path}", code="RC4010", hint="The first `reconciler run` or `apply` creates it."
             )
         return KeyRing(make_key(path))
     known = {key.check_value for key in (current, previous) if key is not None}
@@ -206,7 +206,7 @@ def _read(path: Path) -> MasterKey | None:
     try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"the master key {path} is no file", code="RC4011")
+            raise ConfigError(f"the master key {path} is not a file", code="RC4011")
         _check_access(path, info)
         data = os.read(descriptor, _FILE_BYTES)
     except OSError as error:
@@ -216,7 +216,7 @@ def _read(path: Path) -> MasterKey | None:
     try:
         material = base64.b64decode(data.strip(), validate=True)
     except binascii.Error:
-        raise ConfigError(f"{path} is no master key (base64 of {KEY_BYTES} bytes)", code="RC4011") from None
+        raise ConfigError(f"{path} is not a master key (base64 of {KEY_BYTES} bytes)", code="RC4011") from None
     return MasterKey(material)
 
 

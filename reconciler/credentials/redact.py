@@ -149,7 +149,7 @@ def _looks_secret(scheme: str, text: str) -> bool:
 
 
 def _userinfo(match: re.Match[str]) -> str:
-    """A user name alone is no secret over ssh; elsewhere it may be a token."""
+    """A user name alone is not a secret over ssh; elsewhere it may be a token."""
     if match[1].lower() in {"ssh://", "git+ssh://"} and ":" not in match[2]:
         return match[0]
     return f"{match[1]}{MASK}@"

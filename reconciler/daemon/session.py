@@ -51,7 +51,7 @@ class Options:
     """How a session is opened."""
 
     lock: bool = True
-    """Take the state folder's lock: nobody else writes meanwhile."""
+    """Take the state folder's lock: no other process writes meanwhile."""
     create: bool = True
     """Make state and master key where neither exists."""
     read_only: bool = False
@@ -162,7 +162,7 @@ def _keep_anchor(store: Store) -> None:
 
 
 def _blank(store: Store) -> bool:
-    """Whether nothing was ever applied with this state: a first start with a wrong `source.url` binds it to nobody."""
+    """Whether nothing was ever applied with this state: a first start with a wrong `source.url` does not bind it to an owner."""
     return not (store.recorded() or store.unsettled() or store.connections() or store.resources())
 
 

@@ -12,6 +12,8 @@ Where clocks are changed there are two kinds of schedule, as in Vixie's cron:
   one of its times. What is skipped does not fire, and what clocks show twice fires twice.
 
 A time window opens and closes when a schedule of certain hours would fire.
+
+docs/architecture.md says why this is not a library.
 """
 
 from __future__ import annotations

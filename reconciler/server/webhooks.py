@@ -26,7 +26,7 @@ PER_PEER = 64
 SMALL = 256 << 10
 """So much of a body is always taken."""
 MAX_HELD = 128 << 20
-"""Bytes beyond that, of all bodies that are being read: nobody has proved anything yet."""
+"""Bytes beyond that, of all bodies that are being read: no sender is authenticated yet."""
 UNKNOWN_PEER = "?"
 RETRY_AFTER_S = b"5"
 _EMPTY = b""
@@ -48,7 +48,7 @@ class WebhookEndpoint:
         status = await self._status(scope, receive)
         headers = [*_FIXED, (b"retry-after", RETRY_AFTER_S)] if status == 503 else list(_FIXED)
         if status in (408, 411, 413, 503):
-            headers.append((b"connection", b"close"))  # what was not read cannot be told from the next request
+            headers.append((b"connection", b"close"))  # the unread rest would be taken for the next request
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": _EMPTY})
 
@@ -127,6 +127,6 @@ def folded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _place(path: str) -> tuple[str, str]:
-    """Return owner and uid of a hook's path; what is no such path is nobody's."""
+    """Parse ``/hooks/<owner>/<uid>``; return empty strings for any other path."""
     parts = path.removeprefix("/hooks").strip("/").split("/")
     return (parts[0], parts[1]) if len(parts) == 2 else ("", "")

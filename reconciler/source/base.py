@@ -23,7 +23,7 @@ class Revision:
     committed_at: float = 0.0
     """Committer date, seconds since the epoch; 0 where there is none."""
     rewritten: bool = False
-    """The branch was rewritten since the last fetch: the former head is no ancestor. Said once."""
+    """The branch was rewritten since the last fetch: the former head is not an ancestor. Reported once."""
     signer: str = ""
     """Principal of the verified signature; empty without ``source.verify``."""
 
@@ -93,7 +93,7 @@ class Source(Protocol):
         """Return the content of the snapshot's files, in order; with ``blobs`` only of those blobs."""
 
     async def line_commit(self, revision: Revision, path: str, line: int) -> Revision | None:
-        """Return the commit that last changed a line (from 1), or None where that cannot be told."""
+        """Return the commit that last changed a line (from 1), or None where it is unknown."""
 
     def changes(self) -> AsyncIterator[None]:
         """Yield whenever a local source may have changed; ends at once for a remote one, which is polled by the caller."""

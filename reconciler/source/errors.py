@@ -30,7 +30,7 @@ class SourceEmpty(SourceError):
 
 
 class PathGone(SourceError):
-    """``source.path`` is no folder in this revision (C5)."""
+    """``source.path`` is not a folder in this revision (C5)."""
 
     code = "RC2006"
 

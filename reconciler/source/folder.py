@@ -104,8 +104,8 @@ def _real_folder(root: Path, prefix: str) -> Path:
     base = (top / prefix).resolve()
     if not base.is_relative_to(top) or not base.is_dir():
         raise PathGone(
-            f"source.path {prefix!r} is no folder below {root}; nothing is changed or deleted",
-            hint="Restore it, or mend source.path.",
+            f"source.path {prefix!r} is not a folder below {root}; nothing is changed or deleted",
+            hint="Restore it, or fix source.path.",
         )
     return base
 
@@ -169,7 +169,7 @@ def _read_capped(base: Path, name: str, limit: int) -> bytes | None:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise SourceTooLarge(
-            f"{name} has more than {limit:,} bytes", hint=f"Split it, or name it in {IGNORE_FILE} if it is no manifest."
+            f"{name} has more than {limit:,} bytes", hint=f"Split it, or name it in {IGNORE_FILE} if it is not a manifest."
         )
     return content
 

@@ -92,7 +92,7 @@ class ObjectReader:
         if await self.git_type(commit) != "commit":
             raise MirrorDamaged(f"commit {commit[:12]} is not there any more")
         raise PathGone(
-            f"source.path {path!r} is no folder in revision {commit[:12]}; nothing is changed or deleted",
+            f"source.path {path!r} is not a folder in revision {commit[:12]}; nothing is changed or deleted",
             hint="Restore the folder, or name the new one in source.path.",
         )
 

@@ -112,7 +112,7 @@ class Selector:
         if last.size > self.caps.file_bytes:
             raise SourceTooLarge(
                 f"{last.path} has {last.size:,} bytes; a manifest may have {self.caps.file_bytes:,}",
-                hint=f"Split it, or name it in {IGNORE_FILE} if it is no manifest. It was not read.",
+                hint=f"Split it, or name it in {IGNORE_FILE} if it is not a manifest. It was not read.",
             )
         if len(files) > self.caps.files:
             raise SourceTooLarge(

@@ -42,6 +42,7 @@ from tests.support.githttp import GitHttpServer
 from tests.support.gitrepo import GitRepo
 
 ROOT = Path(__file__).parents[2]
+FETCHES = int(os.environ.get("FETCHES", "20"))
 
 
 def mirror_of(tmp_path: Path) -> Path:
@@ -136,6 +137,17 @@ async def test_blame_names_the_commit_of_a_line(repo: GitRepo, remote: RemoteSou
     assert (two.commit, two.subject) == (second, "second")
     assert await remote.line_commit(revision, "apps/a.yaml", 99) is None
     assert await remote.line_commit(revision, "none.yaml", 1) is None
+
+
+async def test_fetching_again_and_again_leaves_no_descriptor_and_no_process_open(repo: GitRepo, remote: RemoteSource) -> None:
+    async def fetch_and_read(number: int) -> int:
+        repo.commit({"apps/a.yaml": f"kind: Canvas # {number}\n"}, str(number))
+        await remote.read(await remote.snapshot(await remote.fetch()))
+        return len(os.listdir("/proc/self/fd"))
+
+    before = await fetch_and_read(0)
+    assert [await fetch_and_read(number) for number in range(1, FETCHES)] == [before] * (FETCHES - 1)
+    assert processes_with(str(remote._reader.git_dir)) == []
 
 
 async def test_ten_thousand_manifests_are_read_by_a_few_git_commands(

@@ -39,8 +39,8 @@ class Script:
         self._line("✓", "32", text, began, notes)
 
     def _line(self, mark: str, code: str, text: str, began: float, notes: list[str]) -> None:
-        told = f"  ({'; '.join(notes)})" if notes else ""
-        out(painter()(code, mark), f" {self._number:2} {time.monotonic() - began:6.2f} s  {text}{told}")
+        shown = f"  ({'; '.join(notes)})" if notes else ""
+        out(painter()(code, mark), f" {self._number:2} {time.monotonic() - began:6.2f} s  {text}{shown}")
         flush()
 
     def total(self) -> float:

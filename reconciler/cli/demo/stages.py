@@ -147,7 +147,7 @@ class Stages:
         return next(iter(self._traffic.executions("build")[1:]), None)
 
     def _deployed(self, wanted: list[list[str]]) -> None:
-        """Wait for the last status of the newest Deployment; then there is exactly what is wanted."""
+        """Wait for the last status of the newest Deployment; it must be the expected one."""
         last = len(wanted), STATUSES[-1]
         wait_for(
             "the last status of the GitHub Deployment",

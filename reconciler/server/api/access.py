@@ -36,7 +36,7 @@ GRANTS: Mapping[str, frozenset[Access]] = {
     "operator": frozenset({Access.VIEWER, Access.OPERATOR}),
     "approver": frozenset({Access.VIEWER, Access.APPROVER}),
 }
-"""What a role may do. Whoever starts things does not approve them: nobody has both by one token."""
+"""What a role may do. No role both starts and approves."""
 
 
 class Unauthorized(ReconcilerError):
@@ -99,7 +99,7 @@ class Tokens:
         token = self.find(bearer(header))
         if token is None:
             raise Unauthorized(
-                "a bearer token is wanted" if not header else "the token is not known",
+                "a bearer token is required" if not header else "the token is not known",
                 hint="Send one that `server.tokens` has in the header `Authorization`, after the word Bearer.",
             )
         if access not in GRANTS[token.role]:

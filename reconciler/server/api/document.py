@@ -7,22 +7,22 @@ from typing import Any
 
 from reconciler import __version__
 from reconciler.server.api.access import Access, roles_with
+from reconciler.server.api.answers import SCHEMAS
 from reconciler.server.api.forms import Schema, ref
 from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
-from reconciler.server.api.schemas import SCHEMAS
 
 WORDS = {
-    200: "Done",
+    200: "Success",
     202: "Accepted; it happens soon",
     400: "Not JSON, or not a request of this operation",
     401: "No token, or one that is not known",
     403: "The token's role does not include it; the message names the role that does",
-    404: "There is no such thing",
+    404: "Not found",
     408: "The body did not arrive in time",
-    409: "It is too late for it, or it does not count",
+    409: "The state does not allow it any more, or the approval does not count",
     413: "The body is too large",
     415: "The body is not application/json",
-    422: "A parameter or the body is not as this document says, or what it asks for makes no sense",
+    422: "A parameter or the body is not as this document says, or the request is not meaningful",
     425: "The run is not known yet: try again",
     429: "Too many wrong tokens from this address",
     502: "The provider refused or did not answer",

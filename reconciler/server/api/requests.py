@@ -14,11 +14,11 @@ from starlette.responses import Response
 from reconciler.model.errors import ConfigError, NotImplementedYet, ProviderError, ReconcilerError, SecretUnavailable, UsageError
 from reconciler.model.values import too_deep
 from reconciler.server.api.access import Forbidden, TooMany, Unauthorized
+from reconciler.server.api.answers import SCHEMAS
 from reconciler.server.api.errors import Invalid
 from reconciler.server.api.forms import Schema, ref
 from reconciler.server.api.handlers import Ready
 from reconciler.server.api.operations import Operation
-from reconciler.server.api.schemas import SCHEMAS
 from reconciler.server.health import SECURITY_HEADERS
 from reconciler.stages.outputs import OutputsRefused
 
@@ -161,5 +161,5 @@ def headers_of(status: int) -> dict[str, str]:
     if status == 401:
         return {"www-authenticate": 'Bearer realm="reconciler"'}
     if status in (408, 413):
-        return {"connection": "close"}  # what was not read cannot be told from the next request
+        return {"connection": "close"}  # the unread rest would be taken for the next request
     return {"retry-after": RETRY_AFTER_S} if status in (425, 429, 503) else {}

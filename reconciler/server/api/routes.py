@@ -92,7 +92,7 @@ class Routes:
         if operation.access is Access.JOB:
             token = bearer(header)
             if not token:
-                raise OutputsRefused("a bearer token is wanted: the job's own", hint="See docs/api.md.")
+                raise OutputsRefused("a bearer token is required: the job's own", hint="See docs/api.md.")
             return token
         return self._tokens.check(header, operation.access).name
 
@@ -116,7 +116,7 @@ class Routes:
     # -- following --------------------------------------------------------------------------------------------------
 
     async def _follow(self, values: Mapping[str, Any], who: str) -> Response:
-        """Return the stream of a log. Its first piece is read before: what cannot be read is told by the status."""
+        """Return the stream of a log. Its first piece is read before, so that a failure has a status."""
         if self._streams >= STREAMS:
             raise ReconcilerError(f"{STREAMS} logs are followed already", code="RC8003", hint="Try again later.")
         first = await logs(self._backend, values, who)
