@@ -82,7 +82,7 @@ def _waiting(help_text: str) -> tuple[Argument, ...]:
 VERBS: tuple[Verb, ...] = (
     Verb(
         "demo",
-        "demo",
+        "demo.main",
         "run a guided demonstration on this machine, without an account",
         (
             _arg("--keep", action="store_true", help="keep the sandbox and the daemon running until Ctrl-C"),
@@ -432,7 +432,7 @@ VERBS: tuple[Verb, ...] = (
         "misc",
         "run simulated providers on loopback, for trials and CI",
         (
-            _arg("provider", nargs="*", metavar="PROVIDER", help="github, semaphore or buddy (default: all)"),
+            _arg("provider", nargs="*", metavar="PROVIDER", help="a simulated provider (default: all)"),
             _arg("--port", type=int, default=0, help="first port (default: free ports; they are printed)"),
         ),
     ),
