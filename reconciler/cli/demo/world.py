@@ -53,7 +53,7 @@ def example_folder() -> Path:
     packaged = resources.files("reconciler").joinpath("examples", "small-team")
     if packaged.is_dir():
         return Path(str(packaged))
-    return Path(__file__).resolve().parents[2] / "examples" / "small-team"
+    return Path(__file__).resolve().parents[3] / "examples" / "small-team"
 
 
 def free_port() -> int:
