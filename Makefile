@@ -1,41 +1,48 @@
-# Two commands do everything on a fresh machine (git, make, Python 3.11, Debian): make demo, make test.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+# Two commands are enough on a fresh machine (git, make, Python 3.11, Debian): make demo, make test.
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo test check lint types layers unit docs bench wheel clean
+.PHONY: help demo test check docs bench wheel clean
 
 help:
-	@echo "make demo    run the main job end to end on this machine"
-	@echo "make test    all checks: ruff, mypy, import-linter, tests (PostgreSQL and sshd are installed if missing, as root)"
-	@echo "make bench   benchmarks, as ratios against floors and peers"
-	@echo "make docs    make the generated pages again"
+	@echo "make demo    run a guided demonstration on this machine, without an account"
+	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL and sshd if missing)"
+	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
+	@echo "make docs    regenerate the generated pages"
 	@echo "make wheel   build the wheel into dist/"
+	@echo "make clean   remove the environment and all caches"
 
-$(STAMP): pyproject.toml requirements-dev.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; PYTHON=/path/to/python3.11 make ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# What the program needs. uv is used if it is on the PATH, else venv and pip.
+$(RUNTIME): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "You need Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@[ -x $(BIN)/python ] || if command -v uv >/dev/null; then uv venv --quiet --seed --python "$$(command -v $(PYTHON))" $(VENV); else $(PYTHON) -m venv $(VENV); fi
+	@$(BIN)/python deploy/install.py requirements.lock
 	@touch $@
 
-demo: $(STAMP)
-	$(BIN)/reconciler demo
+# The tools of the tests, added to the same environment.
+$(DEV): $(RUNTIME) requirements-dev.lock
+	@$(BIN)/python deploy/install.py requirements-dev.lock
+	@touch $@
 
-test: $(STAMP)
+demo: $(RUNTIME)
+	@$(BIN)/reconciler demo
+
+test: $(DEV)
 	@sh tests/setup-debian.sh
 	$(BIN)/python tests/check.py
 
 check: test
 
-bench: $(STAMP)
+bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
-docs: $(STAMP)
+docs: $(RUNTIME)
 	$(BIN)/python docs/generate.py
 
-wheel: $(STAMP)
+wheel: $(RUNTIME)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 

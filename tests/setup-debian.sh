@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need from Debian: git, an SSH server, PostgreSQL. Installed when missing and root; else named.
+# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL. Without root, print their names.
 set -eu
 missing=""
 command -v git >/dev/null 2>&1 || missing="$missing git"
@@ -10,7 +10,7 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgre
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "installing:$missing"
-  # A server that the package would start is not wanted: the tests start their own on a free port.
+  # The package must not start a server: the tests start their own on a free port.
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
   apt-get update -qq

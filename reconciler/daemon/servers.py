@@ -12,6 +12,7 @@ from reconciler.engine.control import Control
 from reconciler.engine.loop import Loop
 from reconciler.model.resources import ResourceId
 from reconciler.server.admin import AdminOperations, AdminServer
+from reconciler.server.api.document import document as openapi
 from reconciler.server.api.handlers import Backend, Status
 from reconciler.server.api.routes import Routes
 from reconciler.server.app import App, HttpServer
@@ -32,7 +33,7 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
 
     config = session.config.server
     control = Control(session.engine, trigger)
-    backend = Backend(pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url)
+    backend = Backend(pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url, openapi)
     admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),

@@ -1,4 +1,4 @@
-"""Schemas → the manifest reference in Markdown (``docs/manifests.md`` is made of it, and a test holds the two together). Pure."""
+"""Schemas → the manifest reference in Markdown (docs/generate.py writes ``docs/manifests.md`` from it, and a test compares the two). Pure."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from reconciler.manifests import schema as schemas
 _INTRODUCTION: Final = """\
 # Manifests
 
-One repository of YAML, in any folder layout, with several documents in a file. Manifests are the files `*.yaml` and `*.yml` below
-`source.path`, without dot files and dot folders, the daemon's own configuration, and what `.reconcilerignore` names (gitignore
-syntax, 64 KiB at most). Any other YAML file there is an error, so that a misspelt `kind` is never passed over.
+Every kind of manifest, with an example and all fields.
 
-`apiVersion` is `v1` and may be left out. Identity is `kind`, canvas and `name`; the same identity in two places refuses both.
-A reference is looked up in the resource's own canvas, then in `default`, and nowhere else.
+The daemon reads all `*.yaml` and `*.yml` files below `source.path` as manifests, in any folder layout, with any number of documents in
+a file. It ignores dot files, dot folders, its own configuration, and the files that `.reconcilerignore` lists (gitignore syntax, at
+most 64 KiB). Any other YAML file is an error, so that a misspelt `kind` is not overlooked.
 
-All problems of a revision are reported at once, each with file, line, column, a JSON pointer, a [code](errors/README.md) and what
-was probably meant. A document that is not valid keeps its last valid state; the others go on, and nothing is pruned.
+`apiVersion` is `v1` and is optional. `kind`, canvas and `name` identify a resource; if two documents have the same identity, both are
+rejected. A reference resolves in the canvas of the resource first, then in `default`, and nowhere else.
+
+All errors of a revision are reported at once, with file, line, column, JSON pointer, [code](errors/README.md) and a suggestion. The
+resources of an invalid document keep their last valid spec, the others are updated, and nothing is pruned.
 
 ## YAML
 
-The part of YAML 1.2 that manifests use: mappings, lists, text, numbers, `true`, `false`, `null`.
+Manifests use a subset of YAML 1.2: mappings, lists, strings, numbers, `true`, `false`, `null`.
 
-- Files are UTF-8 without a byte order mark, at most 1 MiB, 1,000 documents, 50,000 nodes and 32 levels.
-- Anchors, aliases, merge keys (`<<`), tags and directives are refused, and so are duplicate keys and keys that are no text.
-- Control, zero-width and bidirectional characters are refused, written as they are or as escapes.
-- `on`, `yes` and `no` are text. So are dates, `12:30`, `0777` and `0o17`.
+- Files must be UTF-8 without a byte order mark, with at most 1 MiB, 1,000 documents, 50,000 nodes and 32 levels.
+- Anchors, aliases, merge keys (`<<`), tags, directives, duplicate keys and non-string keys are rejected.
+- Control, zero-width and bidirectional characters are rejected, both literal and escaped.
+- `on`, `yes` and `no` are strings. So are dates, `12:30`, `0777` and `0o17`.
 
-Enum values may be written short or as in Superplane: `token` or `AUTH_TYPE_TOKEN`, `event-source` or `TYPE_EVENT_SOURCE`.
+You can write enum values in the short form or as in Superplane: `token` or `AUTH_TYPE_TOKEN`, `event-source` or `TYPE_EVENT_SOURCE`.
 
 ## Credentials
 
-A manifest never holds a value, only a reference to the key of a [Secret](#secret):
+A manifest contains no credentials, only references to a key of a [Secret](#secret):
 
 ```yaml
 token:
@@ -41,12 +43,12 @@ token:
     secret: {name: code-host, key: token}
 ```
 
-A literal there is an error, and so is text anywhere that looks like a token or a private key. The message never repeats it.
+A literal value is an error, and so is any text that looks like a token or a private key. The message does not repeat the value.
 
 ## Expressions
 
-Filters and values are [CEL](https://github.com/google/cel-spec), compiled when the manifest is validated. `$` (also `event`) is
-the payload; `headers` are the request's headers, whose names fold case. Whole numbers of the payload compare with whole numbers.
+Filters and values are [CEL](https://github.com/google/cel-spec) expressions. Validation compiles them. `$` (also `event`) is the
+payload; `headers` are the headers of the request, with case-insensitive names. Whole numbers in the payload are CEL integers.
 
 ```yaml
 filters:
@@ -58,15 +60,14 @@ filters:
     payload: {ref: "^refs/heads/release/"}
 ```
 
-A `payload` filter gives a key of the payload, else a dotted path, and a regular expression that is searched for in its value.
-The syntax is that of [RE2](https://github.com/google/re2/wiki/Syntax). With its repetitions written out, an
-expression may have 10,000 steps: `x{0,1000}` has 1,000.
+A `payload` filter maps a key of the payload, or a dotted path, to a regular expression that must be found in its value. The syntax is
+[RE2](https://github.com/google/re2/wiki/Syntax). With its repetitions expanded, an expression can have 10,000 steps: `x{0,1000}` has
+1,000.
 
 ## Templates
 
-`${{ inputs.NAME }}`, `${{ secrets.NAME }}` and `${{ event.PATH }}` are look-ups and no code. They are put into single values
-after the YAML was read, so no value can change what stands around it. A template that is the whole value keeps the type of what
-it finds.
+`${{ inputs.NAME }}`, `${{ secrets.NAME }}` and `${{ event.PATH }}` insert a value; they cannot contain code. The daemon inserts them after
+it has parsed the YAML, so a value cannot change the text around it. A template that is the whole value keeps the type of its value.
 """
 
 

@@ -13,17 +13,17 @@ import pytest
 from reconciler.cli.demo.script import wait_for
 
 SHOWN = (
-    "found and made again",
+    "the daemon recreates it",
     "starts the workflow at GitHub",
     "waits for an approval",
-    "its log is here while it runs",
+    "its log is shown while it runs",
     "queued, in_progress, success, each once",
-    "refused with 401",
+    "rejected with 401",
     "without a second effect",
-    "the sweep finds the lost delivery",
+    "recovery finds the lost delivery",
     "kill -9",
     "exactly one at Semaphore",
-    "leaves with 0",
+    "exits with 0",
 )
 
 

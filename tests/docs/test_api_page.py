@@ -28,7 +28,7 @@ def test_every_operation_of_the_document_is_a_row_of_the_page_and_no_other() -> 
 
 
 def test_the_roles_of_the_page_are_those_of_the_program() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| look", PAGE, re.MULTILINE)) == set(GRANTS)
+    assert set(re.findall(r"^\| `(\w+)` \| read", PAGE, re.MULTILINE)) == set(GRANTS)
     for method, path, rest in ROWS:
         operation = next(one for one in HTTP_OPERATIONS if (one.method, PREFIX + one.path) == (method, path))
         if method == "POST":
@@ -46,7 +46,7 @@ def test_the_parameters_that_the_page_names_are_those_of_the_document() -> None:
 def test_the_numbers_of_the_page_are_those_of_the_program() -> None:
     assert (FAILURES, MAX_OUTPUTS, MAX_BYTES, AUDIENCE) == (20, 64, 64 << 10, "reconciler")
     assert "After twenty wrong tokens in a minute" in PAGE
-    assert "At most 64 outputs and 64 KiB a push" in PAGE
+    assert "A push can contain 64 outputs and 64 KiB" in PAGE
     assert "audience=reconciler" in PAGE
 
 

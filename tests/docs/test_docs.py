@@ -339,3 +339,25 @@ def test_the_schema_files_are_the_ones_that_the_wheel_ships() -> None:
 
     assert os.listdir(ROOT / "schemas")
     assert schemas.schema("manifest")
+
+
+def test_the_architecture_page_says_where_each_behavior_is() -> None:
+    section = _read(ROOT / "docs" / "architecture.md").partition("\n## Where to find it\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| `([\w./-]+\.py)` \| `(\w+)` \|$", section, re.MULTILINE)
+    assert len(rows) >= 20
+    assert [row for row in rows if not _is_defined(ROOT / row[1], row[2])] == [], "moved or renamed: correct docs/architecture.md"
+
+
+def _is_defined(file: Path, name: str) -> bool:
+    """Whether ``file`` defines the function or method ``name``."""
+    return file.is_file() and any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+        for node in ast.walk(ast.parse(_read(file)))
+    )
+
+
+def test_a_function_that_moved_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "here.py").write_text("class Store:\n    async def add(self) -> None: ...\n", encoding="utf-8")
+    assert _is_defined(tmp_path / "here.py", "add")
+    assert not _is_defined(tmp_path / "here.py", "remove")
+    assert not _is_defined(tmp_path / "moved.py", "add")

@@ -194,6 +194,8 @@ def test_healthz_readyz_and_metrics_answer(world: World) -> None:
     assert urllib.request.urlopen(f"{base}/readyz").status == 200
     text = urllib.request.urlopen(f"{base}/metrics").read().decode()
     assert 'reconciler_resources{condition="Ready",kind="EventSource",status="True"} 1.0' in text
+    assert 'reconciler_resources{condition="Ready",kind="EventSource",status="False"} 0.0' in text
+    assert 'reconciler_resources{condition="Drifted",kind="EventSource",status="True"} 0.0' in text
     assert 'reconciler_apply_operations_total{action="create",outcome="done",type="github/repository-webhook"} 1.0' in text
     assert world.cli("healthcheck").returncode == 0
 

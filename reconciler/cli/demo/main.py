@@ -1,7 +1,7 @@
-"""``demo``: the main job end to end on this machine: real Git over HTTP, real provider simulators, a real daemon process.
+"""``demo``: a guided demonstration on this machine with Git over HTTP, provider simulators and a daemon process.
 
-Every step is verified from outside, as a user of the provider would see it, and printed with its time; the exit code is 0
-only if every one was as it should be.
+Every step is verified at the provider, as a user would see it, and printed with its time. The exit code is 0 only if every
+step succeeded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,6 +48,8 @@ def demo(options: argparse.Namespace) -> int:
         out(f"all steps verified in {script.total():.1f} s")
         if options.keep:
             _keep(world)
+        else:
+            _next_steps()
         return EXIT_OK
 
 
@@ -87,7 +91,7 @@ def _prepare(world: DemoWorld, script: Script) -> None:
         notes.append(f"{world.push_example()[:8]} to {world.git_url}")
     with script.step("reconciler validate"):
         expect(world.cli("validate", str(world.work)).returncode == 0, "the example is not valid")
-    with script.step("reconciler plan: everything is to be created, nothing is written") as notes:
+    with script.step("reconciler plan: shows all objects to create, writes nothing") as notes:
         document = json.loads(world.cli("plan", "-o", "json").stdout)
         creates = [c for plan in document["plans"] for c in plan["changes"] if c["action"] == "create"]
         expect(len(creates) == world.EXPECTED_OBJECTS, f"{len(creates)} creates planned, {world.EXPECTED_OBJECTS} expected")
@@ -96,10 +100,10 @@ def _prepare(world: DemoWorld, script: Script) -> None:
 
 
 def _apply(world: DemoWorld, script: Script) -> None:
-    with script.step("reconciler run: the daemon starts, fetches, applies"):
+    with script.step("reconciler run: the daemon starts, fetches and applies"):
         world.start_daemon()
         wait_for("status file: all resources Ready", world.all_ready)
-    with script.step("at the providers: one hook a repository, a secret and a notification, two integrations") as notes:
+    with script.step("at the providers: one webhook per repository, a secret, a notification, two integrations") as notes:
         for repo in ("payments", "web", "checkout", "search"):
             expect(len(world.hooks(repo)) == 1, f"acme/{repo} has {len(world.hooks(repo))} hooks")
         expect(len(world.org_hooks()) == 1, "the organization hook is missing")
@@ -112,21 +116,21 @@ def _apply(world: DemoWorld, script: Script) -> None:
 
 
 def _repair(world: DemoWorld, script: Script) -> None:
-    with script.step("somebody deletes the hook of acme/payments: found and made again") as notes:
+    with script.step("somebody deletes the webhook of acme/payments: the daemon recreates it") as notes:
         before = world.hooks("payments")[0]["id"]
         world.delete_hook("payments", before)
         after = wait_for("a new hook", lambda: [h for h in world.hooks("payments") if h["id"] != before])
         notes.append(f"hook {before} → {after[0]['id']}")
-    with script.step("somebody edits the events of acme/web: found and put back") as notes:
+    with script.step("somebody edits the events of acme/web: the daemon restores them") as notes:
         hook = world.hooks("web")[0]
         world.edit_hook("web", hook["id"], {"events": ["push", "issues", "fork"]})
         wait_for("the events as declared", lambda: world.hooks("web")[0]["events"] == hook["events"])
         notes.append("back to " + ", ".join(hook["events"]))
-    with script.step("somebody disables the hook of acme/search: found and enabled"):
+    with script.step("somebody disables the webhook of acme/search: the daemon enables it"):
         hook = world.hooks("search")[0]
         world.edit_hook("search", hook["id"], {"active": False})
         wait_for("an active hook", lambda: world.hooks("search")[0]["active"])
-    with script.step("somebody rewrites the Semaphore notification: found and put back"):
+    with script.step("somebody edits the Semaphore notification: the daemon restores it"):
         world.spoil_notification()
         wait_for("our endpoint", world.notification_is_ours)
     with script.step("reconciler status: all Ready again"):
@@ -135,12 +139,12 @@ def _repair(world: DemoWorld, script: Script) -> None:
 
 
 def _prune(world: DemoWorld, script: Script) -> None:
-    with script.step("a commit removes one manifest: acted on at once, its hook is deleted") as notes:
+    with script.step("a commit removes a manifest: the daemon deletes its webhook") as notes:
         sha = world.remove_source("payments")
         wait_for("no hook on acme/payments", lambda: not world.hooks("payments"))
         wait_for("the commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
         notes.append(f"{sha[:8]}")
-    with script.step("a broken commit: nothing is deleted, the last valid specs stay in force"):
+    with script.step("a commit with an error: nothing is deleted, the last valid specs stay active"):
         sha = world.break_source("web")
         wait_for(
             "the problem in the status file",
@@ -154,22 +158,39 @@ def _prune(world: DemoWorld, script: Script) -> None:
 
 
 def _finish(world: DemoWorld, script: Script) -> None:
-    with script.step("reconciler history --verify: every write is in the audit log, and its chain holds") as notes:
+    with script.step("reconciler history --verify: every write is in the audit log, and its hash chain is intact") as notes:
         done = world.cli("history", "--verify")
         expect(done.returncode == 0, "the audit log's chain is broken")
         notes.append(done.stdout.strip())
     with script.step("no secret in the log, the status file or the state folder"):
         expect(not world.leaks(), f"found in {', '.join(world.leaks())}")
-    with script.step("SIGTERM: the daemon drains and leaves with 0") as notes:
+    with script.step("SIGTERM: the daemon drains and exits with 0") as notes:
         code = world.stop_daemon()
-        expect(code == 0, f"it left with {code}")
-        notes.append(f"{world.requests()} provider requests in all")
+        expect(code == 0, f"it exited with {code}")
+        notes.append(f"{world.requests()} provider requests in total")
+
+
+def _next_steps() -> None:
+    """Print what a reader can do after the demo, with the command under which the program runs here."""
+    command = "reconciler" if shutil.which("reconciler") else f"{Path(sys.executable).parent}/reconciler"
+    if Path(command).is_relative_to(Path.cwd()):
+        command = str(Path(command).relative_to(Path.cwd()))
+    out("")
+    out("What to do next:")
+    out(f"  {command} demo --keep")
+    out("      keep everything running, and look around with the printed commands")
+    out(f"  {command} init integrations")
+    out("      create a repository of manifests of your own")
+    out("  docs/tutorial.md")
+    out("      learn to use it in an hour, with a simulated GitHub")
+    out("  README.md")
+    out("      install it with pipx or uv, and find the other pages")
 
 
 def _keep(world: DemoWorld) -> None:
     world.start_daemon()
     out("")
-    out(f"left running in {world.folder}; Ctrl-C ends it")
+    out(f"running in {world.folder}; stop with Ctrl-C")
     out(f"  status     reconciler status --config {world.config}")
     out(f"  file       {world.status_file}")
     out(f"  receiver   {world.receiver}")

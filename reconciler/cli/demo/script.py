@@ -1,8 +1,11 @@
-"""How the demo tells what it does: numbered steps with their times, each verified, and the waiting that belongs to it."""
+"""Numbered, verified steps of the demo with their times, and waiting for conditions."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,15 +14,15 @@ from reconciler.cli.sink import flush, out
 from reconciler.cli.tables import painter
 
 PATIENCE_S = 60.0
-"""Longest wait for one thing; a machine that is busy takes its time."""
+"""Longest wait for one condition, generous for a busy machine."""
 
 
 class StepFailed(Exception):
-    """A step that did not end as it should."""
+    """A step that failed."""
 
 
 class Script:
-    """Runs steps, prints each with its time, and stops at the first that fails."""
+    """Runs steps, prints each with its time, and stops at the first failure."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -27,7 +30,7 @@ class Script:
 
     @contextlib.contextmanager
     def step(self, text: str) -> Iterator[list[str]]:
-        """Run one step; what is appended to the list is printed beside it."""
+        """Run one step; entries of the yielded list are printed with it."""
         self._number += 1
         began = time.monotonic()
         notes: list[str] = []
@@ -39,27 +42,38 @@ class Script:
         self._line("✓", "32", text, began, notes)
 
     def _line(self, mark: str, code: str, text: str, began: float, notes: list[str]) -> None:
-        shown = f"  ({'; '.join(notes)})" if notes else ""
-        out(painter()(code, mark), f" {self._number:2} {time.monotonic() - began:6.2f} s  {text}{shown}")
+        head = f" {self._number:2} {time.monotonic() - began:6.2f} s  "
+        note = "; ".join(notes)
+        line = f"{head}{text}" + (f"  ({note})" if note else "")
+        width = shutil.get_terminal_size().columns - len(mark)
+        if not sys.stdout.isatty() or len(line) <= width:
+            out(painter()(code, mark), line)
+        else:
+            indent = " " * len(head)
+            rows = textwrap.wrap(text, width - len(head), break_long_words=False)
+            rows += textwrap.wrap(note, width - len(head), break_long_words=False) if note else []
+            out(painter()(code, mark), head + rows[0])
+            for row in rows[1:]:
+                out(f" {indent}{row}")
         flush()
 
     def total(self) -> float:
-        """Return how long it took so far, in seconds."""
+        """Return the elapsed time in seconds."""
         return time.monotonic() - self._started
 
 
 def wait_for(what: str, check: Callable[[], Any], *, every_s: float = 0.05) -> Any:
-    """Return what ``check`` returns once it is true; raises `StepFailed` when it stays false."""
+    """Return the first true result of ``check``; raises `StepFailed` after `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
+        result = check()
+        if result:
+            return result
         time.sleep(every_s)
     raise StepFailed(f"not seen within {PATIENCE_S:.0f} s: {what}")
 
 
 def expect(holds: bool, otherwise: str) -> None:
-    """Raise `StepFailed` with ``otherwise`` unless it holds."""
+    """Raise `StepFailed` with the text ``otherwise`` unless ``holds``."""
     if not holds:
         raise StepFailed(otherwise)

@@ -31,7 +31,7 @@ class Stages:
 
     def lose(self) -> None:
         """Push, and let the delivery be lost: it is to be found later, when it cannot be on its way any more."""
-        with self._script.step("a push to acme/web, whose delivery GitHub loses: nobody hears of it") as notes:
+        with self._script.step("a push to acme/web, whose delivery GitHub loses") as notes:
             self._lost = self._traffic.push(lost=True)
             delivery = self._traffic.deliveries(self._lost)[0]
             expect(delivery["status_code"] == 502, f"the delivery was not lost: {delivery['status']}")
@@ -51,7 +51,7 @@ class Stages:
             run = wait_for("a run of stage build", lambda: [one for one in self._traffic.executions("build") if one["url"]])[0]
             expect(len(self._traffic.workflow_runs()) == 1, "not exactly one run at GitHub")
             notes.append(f"{sha[:8]}, {run['url']}")
-        with self._script.step("it succeeds: the commit has its statuses, and the deployment waits for an approval") as notes:
+        with self._script.step("it passes: the commit has its statuses, and the deployment waits for an approval") as notes:
             item = wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
             expect(item["reason"] == "approval", f"it waits for {item['reason']}")
             expect(not self._traffic.pipelines(), "Semaphore runs before the approval")
@@ -60,7 +60,7 @@ class Stages:
         return dict(delivery)
 
     def _deploy(self) -> None:
-        with self._script.step("approved: Semaphore deploys, and its log is here while it runs") as notes:
+        with self._script.step("approved: Semaphore deploys, and its log is shown while it runs") as notes:
             item = self._approve()
             run = wait_for("a run at Semaphore", lambda: self._running(item))
             log = wait_for("lines of its log", lambda: self._log(run["id"]))
@@ -74,12 +74,12 @@ class Stages:
             notes.append(f"the log ends with: {log['lines'][-1]}")
 
     def _refuse(self, delivery: dict[str, Any]) -> None:
-        with self._script.step("a forged delivery: refused with 401, and nothing came in") as notes:
+        with self._script.step("a forged delivery: rejected with 401, nothing is stored") as notes:
             status = self._traffic.deliver(delivery, **FORGED)
             expect(status == 401, f"it was answered with {status}")
             expect(not self._traffic.events(FORGED["X-GitHub-Delivery"]), "an event was stored")
             notes.append(f"at {delivery['url'].partition('?')[0]}")
-        with self._script.step("a delivery replayed, and sent again by GitHub: taken, without a second effect") as notes:
+        with self._script.step("a delivery replayed, and redelivered by GitHub: accepted, without a second effect") as notes:
             status = self._traffic.deliver(delivery)
             expect(status in range(200, 300), f"the replay was answered with {status}")
             self._traffic.redeliver_by_hand(delivery)
@@ -91,7 +91,7 @@ class Stages:
             notes.append(f"{delivery['guid']}: 3 deliveries, 1 event, 1 run")
 
     def _sweep(self) -> None:
-        with self._script.step("the sweep finds the lost delivery, lets GitHub send it again, and its workflow runs") as notes:
+        with self._script.step("recovery finds the lost delivery, GitHub redelivers it, and its workflow runs") as notes:
             run = wait_for("a second run of stage build", self._recovered, every_s=0.5)
             item = self._traffic.ask("execution", id=run["id"])["item"]
             expect(item["inputs"]["sha"] == self._lost, f"it runs for {item['inputs']['sha']}")
@@ -102,12 +102,12 @@ class Stages:
             notes.append(f"{self._lost[:8]}: {again[0]['guid']} sent again")
 
     def _crash(self) -> None:
-        with self._script.step("approved, and kill -9 as soon as Semaphore deploys") as notes:
+        with self._script.step("approved, then kill -9 while Semaphore deploys") as notes:
             item = self._approve()
             pipeline = wait_for("a second run at Semaphore", lambda: self._traffic.pipelines()[1:])[0]
             self._world.kill_daemon()
             notes.append(f"workflow {pipeline['wf_id']}")
-        with self._script.step("the daemon is back and goes on with that run: exactly one at Semaphore") as notes:
+        with self._script.step("the restarted daemon continues with this run: exactly one at Semaphore") as notes:
             self._world.start_daemon()
             run = wait_for("the run", lambda: self._running(item))
             expect(run["externalId"] == pipeline["wf_id"], f"it looks at {run['externalId']}")

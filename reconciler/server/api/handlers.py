@@ -51,6 +51,8 @@ class Backend:
     pushing: OutputReceiver
     status: Status
     public_url: str = ""
+    openapi: Callable[[str], Mapping[str, Any]] = lambda _url: {}
+    """Makes the OpenAPI document for a public URL. It is made of the table of operations, which names the handlers below."""
 
 
 Handler = Callable[[Backend, Values, str], Awaitable[Answer]]
@@ -58,9 +60,7 @@ Handler = Callable[[Backend, Values, str], Awaitable[Answer]]
 
 async def openapi(backend: Backend, values: Values, who: str) -> Answer:
     """Return the OpenAPI document."""
-    from reconciler.server.api.document import document
-
-    return document(backend.public_url)
+    return backend.openapi(backend.public_url)
 
 
 async def status(backend: Backend, values: Values, who: str) -> Answer:
