@@ -33,7 +33,7 @@ async def test_n22_an_environment_and_a_context_that_github_refuses_are_written_
     number = await reporter.deployment(api, request(environment=text))
     assert await reporter.deployment(api, request(environment=text)) == number
     assert await reporter.deployment(api, request(environment=f"{text}!")) != number
-    assert len({one["environment"] for one in hands.get(f"{WEB}/deployments")}) == 2
+    assert len({row["environment"] for row in hands.get(f"{WEB}/deployments")}) == 2
     assert await reporter.report(api, on_commit(sha, context=text))
     assert await reporter.report(api, on_commit(sha, context=text)) is False
     assert len(on(hands, sha)[0]["context"]) <= 255
@@ -58,7 +58,7 @@ async def test_n22_where_github_refuses_a_decoration_all_the_same_the_status_goe
     number = await reporter.deployment(api, request())
     assert await reporter.report(api, on_commit(sha))
     assert await reporter.report(api, on_deployment(number))
-    assert [one["description"] for one in (*on(hands, sha), *statuses(hands, number))] == [f"({MARKER})"] * 2
+    assert [row["description"] for row in (*on(hands, sha), *statuses(hands, number))] == [f"({MARKER})"] * 2
     assert await reporter.report(api, on_commit(sha)) is False
 
 

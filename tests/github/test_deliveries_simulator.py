@@ -112,7 +112,7 @@ def test_events_that_are_dropped_are_listed_as_failed_and_can_be_delivered_again
     hands.github.admin.settings(drop_deliveries=0)
     hands.post(f"{WEB}/hooks/{hook['id']}/deliveries/{row['id']}/attempts", None, 202)
     eventually(lambda: [payload["after"] for _, payload in receiver.got if "after" in payload] == [pushed["sha"]])
-    again = eventually(lambda: [one for one in rows(hands, hook) if one["redelivery"]])
+    again = eventually(lambda: [entry for entry in rows(hands, hook) if entry["redelivery"]])
     assert (again[0]["guid"], again[0]["status_code"]) == (row["guid"], 204)
 
 

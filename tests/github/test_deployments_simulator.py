@@ -28,7 +28,7 @@ def status(hands, deployment, state, **options):
 
 
 def states(hands, deployment):
-    return [one["state"] for one in hands.get(f"{WEB}/deployments/{deployment['id']}/statuses")]
+    return [entry["state"] for entry in hands.get(f"{WEB}/deployments/{deployment['id']}/statuses")]
 
 
 def commit_status(hands, state, context="ci", **options):
@@ -36,12 +36,12 @@ def commit_status(hands, state, context="ci", **options):
 
 
 def test_a_deployment_has_the_defaults_of_github(hands):
-    made = hands.post(f"{WEB}/deployments", {"ref": "main"})
-    assert (made["task"], made["environment"], made["original_environment"]) == ("deploy", "production", "production")
-    assert (made["sha"], made["ref"], made["payload"], made["description"]) == (head(hands), "main", "", None)
-    assert (made["transient_environment"], made["production_environment"]) == (False, True)
+    fresh = hands.post(f"{WEB}/deployments", {"ref": "main"})
+    assert (fresh["task"], fresh["environment"], fresh["original_environment"]) == ("deploy", "production", "production")
+    assert (fresh["sha"], fresh["ref"], fresh["payload"], fresh["description"]) == (head(hands), "main", "", None)
+    assert (fresh["transient_environment"], fresh["production_environment"]) == (False, True)
     assert deploy(hands, environment="staging")["production_environment"] is False
-    assert hands.get(f"{WEB}/deployments/{made['id']}") == made
+    assert hands.get(f"{WEB}/deployments/{fresh['id']}") == fresh
     hands.github.admin.do("push", repo="acme/web", ref="refs/heads/c", commits=[{"id": "c" * 40}])
     assert deploy(hands, ref="c" * 40)["sha"] == "c" * 40
 
@@ -87,25 +87,25 @@ def test_statuses_that_are_not_green_refuse_a_deployment_unless_none_is_required
 
 
 def test_deployments_are_listed_newest_first_and_filtered(hands):
-    made = [deploy(hands, environment=name, task=task) for name, task in (("a", "deploy"), ("b", "deploy"), ("a", "migrate"))]
+    fresh = [deploy(hands, environment=name, task=task) for name, task in (("a", "deploy"), ("b", "deploy"), ("a", "migrate"))]
 
     def ids(query):
-        return [one["id"] for one in hands.get(f"{WEB}/deployments?{query}")]
+        return [entry["id"] for entry in hands.get(f"{WEB}/deployments?{query}")]
 
-    assert ids("") == [one["id"] for one in reversed(made)]
-    assert ids("environment=a") == [made[2]["id"], made[0]["id"]]
-    assert ids("environment=a&task=migrate&ref=main") == [made[2]["id"]]
-    assert ids(f"sha={head(hands)}&per_page=1") == [made[2]["id"]]
+    assert ids("") == [entry["id"] for entry in reversed(fresh)]
+    assert ids("environment=a") == [fresh[2]["id"], fresh[0]["id"]]
+    assert ids("environment=a&task=migrate&ref=main") == [fresh[2]["id"]]
+    assert ids(f"sha={head(hands)}&per_page=1") == [fresh[2]["id"]]
     assert 'rel="next"' in hands.last.headers["link"]
     assert ids("sha=none&ref=other") == []
 
 
 def test_statuses_of_a_deployment_are_kept_newest_first(hands):
-    made = deploy(hands)
-    first = status(hands, made, "in_progress", log_url="https://ci.example/1", description="working")
-    status(hands, made, "success", target_url="https://ci.example/2", environment_url="https://web.example")
-    assert states(hands, made) == ["success", "in_progress"]
-    path = f"{WEB}/deployments/{made['id']}/statuses"
+    fresh = deploy(hands)
+    first = status(hands, fresh, "in_progress", log_url="https://ci.example/1", description="working")
+    status(hands, fresh, "success", target_url="https://ci.example/2", environment_url="https://web.example")
+    assert states(hands, fresh) == ["success", "in_progress"]
+    path = f"{WEB}/deployments/{fresh['id']}/statuses"
     assert hands.get(f"{path}/{first['id']}") == first
     assert (first["target_url"], first["log_url"]) == ("https://ci.example/1", "https://ci.example/1")
     [newest] = hands.get(f"{path}?per_page=1")
@@ -115,9 +115,9 @@ def test_statuses_of_a_deployment_are_kept_newest_first(hands):
 
 @pytest.mark.parametrize("body", [{}, {"state": "great"}, {"state": "success", "description": "x" * 141}, {"state": 1}])
 def test_a_status_of_a_deployment_is_checked(hands, body):
-    made = deploy(hands)
-    assert hands("POST", f"{WEB}/deployments/{made['id']}/statuses", body)[0] == 422
-    assert states(hands, made) == []
+    fresh = deploy(hands)
+    assert hands("POST", f"{WEB}/deployments/{fresh['id']}/statuses", body)[0] == 422
+    assert states(hands, fresh) == []
 
 
 def test_a_success_makes_older_ones_of_the_environment_inactive(hands):
@@ -126,10 +126,10 @@ def test_a_success_makes_older_ones_of_the_environment_inactive(hands):
         deploy(hands, environment="review"),
         deploy(hands, environment="staging", transient_environment=True),
     )
-    for one in (old, other, transient):
-        status(hands, one, "success", auto_inactive=False)
+    for entry in (old, other, transient):
+        status(hands, entry, "success", auto_inactive=False)
     status(hands, deploy(hands, environment="staging"), "success")
-    assert [states(hands, one)[0] for one in (old, other, transient)] == ["inactive", "success", "success"]
+    assert [states(hands, entry)[0] for entry in (old, other, transient)] == ["inactive", "success", "success"]
 
 
 def test_production_and_a_status_that_asks_for_it_leave_older_ones_active(hands):
@@ -139,7 +139,7 @@ def test_production_and_a_status_that_asks_for_it_leave_older_ones_active(hands)
     staged = deploy(hands, environment="staging")
     status(hands, staged, "success")
     status(hands, deploy(hands, environment="staging"), "success", auto_inactive=False)
-    assert [states(hands, one) for one in (old, staged)] == [["success"], ["success"]]
+    assert [states(hands, entry) for entry in (old, staged)] == [["success"], ["success"]]
 
 
 def test_only_an_inactive_deployment_is_deleted_unless_it_is_the_only_one(hands):
@@ -165,15 +165,15 @@ def test_commit_statuses_are_listed_newest_first_and_the_latest_of_each_context_
     assert (body["state"], body["total_count"], body["sha"]) == ("success", 2, head(hands))
     commit_status(hands, "error", "lint")
     assert hands.get(f"{WEB}/commits/{head(hands)}/status")["state"] == "failure"
-    assert [one["context"] for one in hands.get(f"{path}/statuses")] == ["lint", "Build", "lint", "build"]
-    assert [one["state"] for one in hands.get(f"{path}/statuses?per_page=1&page=4")] == ["pending"]
+    assert [entry["context"] for entry in hands.get(f"{path}/statuses")] == ["lint", "Build", "lint", "build"]
+    assert [entry["state"] for entry in hands.get(f"{path}/statuses?per_page=1&page=4")] == ["pending"]
     assert hands("GET", f"{WEB}/commits/gone/statuses")[0] == 404
 
 
 def test_a_ref_with_slashes_has_statuses_too(hands):
     sha = hands.github.admin.do("push", repo="acme/web", ref="feature/x/y")["sha"]
     hands.post(f"{WEB}/statuses/{sha}", {"state": "success"})
-    assert [one["context"] for one in hands.get(f"{WEB}/commits/feature/x/y/statuses")] == ["default"]
+    assert [entry["context"] for entry in hands.get(f"{WEB}/commits/feature/x/y/statuses")] == ["default"]
     assert hands.get(f"{WEB}/commits/heads/feature/x/y/status")["sha"] == sha
 
 
@@ -233,12 +233,12 @@ def test_rights_are_deployments_and_statuses(hands):
 
 def test_deployments_and_statuses_are_told_to_hooks(hands):
     hook = hands.hook(events=("deployment", "deployment_status", "status"))
-    made = deploy(hands, payload={"key": "value"})
-    status(hands, made, "success")
+    fresh = deploy(hands, payload={"key": "value"})
+    status(hands, fresh, "success")
     commit_status(hands, "failure")
-    (_, created), (_, told), (_, marked) = hands.delivered(hook)
-    assert (created["action"], created["deployment"], created["workflow_run"]) == ("created", made, None)
-    assert (told["deployment_status"]["state"], told["deployment"]["id"]) == ("success", made["id"])
+    (_, created), (_, reported), (_, marked) = hands.delivered(hook)
+    assert (created["action"], created["deployment"], created["workflow_run"]) == ("created", fresh, None)
+    assert (reported["deployment_status"]["state"], reported["deployment"]["id"]) == ("success", fresh["id"])
     assert (marked["state"], marked["context"], marked["name"]) == ("failure", "ci", "acme/web")
     assert [branch["name"] for branch in marked["branches"]] == ["main"]
 

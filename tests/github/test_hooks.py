@@ -25,7 +25,7 @@ ORG_HOOKS = driver.types["github/organization-webhook"]
 
 
 async def test_a_created_hook_is_json_with_verified_tls_and_our_secret_and_marker(api, github, write):
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     [hook] = stored(github)
     uid = source().id.uid("team")
     assert hook["config"] == {
@@ -36,10 +36,10 @@ async def test_a_created_hook_is_json_with_verified_tls_and_our_secret_and_marke
     }
     assert hook["events"] == ["create", "deployment", "pull_request", "push", "release", "workflow_run"]
     assert hook["active"] is True
-    assert made.external_id == str(hook["id"])
-    assert (made.marker.owner, made.marker.uid) == ("team", uid)
-    assert (made.present_write_only, made.unshown) == ({"/config/secret"}, ())
-    assert made.url == f"https://github.com/acme/payments/settings/hooks/{hook['id']}"
+    assert created.external_id == str(hook["id"])
+    assert (created.marker.owner, created.marker.uid) == ("team", uid)
+    assert (created.present_write_only, created.unshown) == ({"/config/secret"}, ())
+    assert created.url == f"https://github.com/acme/payments/settings/hooks/{hook['id']}"
     assert [request["body"]["name"] for request in github.admin.requests(method="POST")] == ["web"]
 
 
@@ -82,10 +82,10 @@ async def test_after_a_token_change_one_ordinary_read_a_repository_makes_conditi
 
 async def test_every_page_is_read_and_our_hook_behind_95_foreign_ones_is_found(api, github, write):
     put_hooks(github, [foreign(n, events=(f"e{n % 7}",)) for n in range(1, 251)])
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     observed = await HOOKS.observe(api, SCOPE, None)
     assert len(observed.objects) == 251
-    assert [hook.external_id for hook in observed.objects if hook.marker is not None] == [made.external_id]
+    assert [hook.external_id for hook in observed.objects if hook.marker is not None] == [created.external_id]
     github.admin.clear_requests()
     assert isinstance(await HOOKS.observe(api, SCOPE, observed.validators), NotModified)
     assert [row["status"] for row in github.admin.requests()] == [304, 304, 304]
@@ -125,12 +125,12 @@ async def test_d16_n55_links_that_name_another_place_are_followed_on_our_own(api
 
 @pytest.mark.parametrize("root", ["https://ghe.inside:8443", "http://127.0.0.2:9/prefix/api/v3", "http://10.0.0.5"])
 async def test_n55_a_rename_that_is_told_with_another_place_is_followed_on_our_own(api, github, write, root):
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
     github.admin.settings(links_root=root)
     observed = await HOOKS.observe(api, SCOPE, None)
-    assert (observed.redirected_to, [one.external_id for one in observed.objects]) == ("acme/billing", [made.external_id])
-    await HOOKS.delete(api, SCOPE, made.external_id)
+    assert (observed.redirected_to, [entry.external_id for entry in observed.objects]) == ("acme/billing", [created.external_id])
+    await HOOKS.delete(api, SCOPE, created.external_id)
     assert (await HOOKS.observe(api, SCOPE, None)).objects == ()
 
 
@@ -164,11 +164,11 @@ async def test_d16_pages_that_run_in_a_circle_end(api, github):
 
 
 async def test_writes_to_a_renamed_repository_follow_the_redirect_once(api, github, write):
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     github.admin.do("rename", **{"from": "acme/payments", "to": "acme/billing"})
-    await HOOKS.update(api, made.external_id, write(active=False))
+    await HOOKS.update(api, created.external_id, write(active=False))
     assert stored(github, "billing")[0]["active"] is False
-    await HOOKS.delete(api, SCOPE, made.external_id)
+    await HOOKS.delete(api, SCOPE, created.external_id)
     assert stored(github, "billing") == []
 
 
@@ -187,8 +187,8 @@ async def test_d20_a_redirect_to_a_place_that_is_no_repository_is_refused(api, g
 
 
 async def test_d24_an_update_always_sends_the_whole_config_with_its_secret(api, github, write):
-    made = await HOOKS.create(api, write())
-    await HOOKS.update(api, made.external_id, write(active=False, secret="rotated-key"))
+    created = await HOOKS.create(api, write())
+    await HOOKS.update(api, created.external_id, write(active=False, secret="rotated-key"))
     [hook] = stored(github)
     assert hook["config"]["secret"] == "rotated-key"
     assert hook["config"]["content_type"] == "json"
@@ -235,23 +235,23 @@ async def test_d8_hooks_that_a_token_may_not_see_are_a_missing_permission_and_no
 
 
 async def test_d8_a_delete_without_the_right_to_is_no_success(api, connection, github, write):
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     github.admin.put_state({"tokens": {"ghp_reader": {"scopes": ["read:repo_hook"]}}})
     async with client(driver, connection, "ghp_reader") as reader:
         with pytest.raises(PermissionDenied, match="not changed"):
-            await HOOKS.delete(reader, SCOPE, made.external_id)
+            await HOOKS.delete(reader, SCOPE, created.external_id)
         with pytest.raises(PermissionDenied):
-            await HOOKS.update(reader, made.external_id, write())
+            await HOOKS.update(reader, created.external_id, write())
         with pytest.raises(PermissionDenied):
             await HOOKS.create(reader, write(source("other")))
     assert len(stored(github)) == 1
 
 
 async def test_a_delete_behind_a_lagging_list_is_success(api, github, write):
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     github.admin.settings(list_lag_s=30)
-    await HOOKS.delete(api, SCOPE, made.external_id)
-    await HOOKS.delete(api, SCOPE, made.external_id)
+    await HOOKS.delete(api, SCOPE, created.external_id)
+    await HOOKS.delete(api, SCOPE, created.external_id)
 
 
 async def test_an_id_that_is_no_number_never_reaches_a_path(api, github, write):
@@ -300,7 +300,7 @@ async def test_d15_fields_that_are_not_known_and_old_services_are_passed_over(ap
     }
     github.admin.fault(path="/hooks", status=200, body=[{**hook, "id": 6, "name": "email"}, hook])
     observed = await HOOKS.observe(api, SCOPE, None)
-    assert [one.external_id for one in observed.objects] == ["7"]
+    assert [entry.external_id for entry in observed.objects] == ["7"]
     assert observed.objects[0].attributes["config"] == {"url": "https://x.example/h"}
 
 
@@ -311,25 +311,25 @@ async def test_d18_a_stale_list_may_miss_what_was_just_made(api, github, write):
 
 
 async def test_e12_a_hook_that_was_switched_off_is_observed_as_such(api, github, write):
-    made = await HOOKS.create(api, write())
+    created = await HOOKS.create(api, write())
     [hook] = stored(github)
     put_hooks(github, [{**hook, "active": False, "last_response": {"code": 502, "status": "misconfigured", "message": "no"}}])
     [seen] = (await HOOKS.observe(api, SCOPE, None)).objects
-    assert seen.external_id == made.external_id
+    assert seen.external_id == created.external_id
     assert seen.attributes["active"] is False
     assert seen.health == {"last_response": "502", "status": "misconfigured"}
 
 
 async def test_an_organization_hook_is_made_seen_changed_and_deleted(api, github, write):
     resource = source(resource={"type": "organization", "name": "acme"})
-    made = await ORG_HOOKS.create(api, write(resource))
+    created = await ORG_HOOKS.create(api, write(resource))
     observed = await ORG_HOOKS.observe(api, ORG, None)
-    assert [hook.external_id for hook in observed.objects] == [made.external_id]
-    assert made.url == f"https://github.com/organizations/acme/settings/hooks/{made.external_id}"
+    assert [hook.external_id for hook in observed.objects] == [created.external_id]
+    assert created.url == f"https://github.com/organizations/acme/settings/hooks/{created.external_id}"
     assert isinstance(await ORG_HOOKS.observe(api, ORG, observed.validators), NotModified)
-    await ORG_HOOKS.update(api, made.external_id, write(resource, active=False))
+    await ORG_HOOKS.update(api, created.external_id, write(resource, active=False))
     assert github.admin.state()["hooks"]["orgs/acme"][0]["active"] is False
-    await ORG_HOOKS.delete(api, ORG, made.external_id)
+    await ORG_HOOKS.delete(api, ORG, created.external_id)
     assert github.admin.state()["hooks"]["orgs/acme"] == []
 
 

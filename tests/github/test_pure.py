@@ -52,8 +52,8 @@ def test_the_catalog_knows_the_driver_and_nothing_it_has_not():
     ],
 )
 def test_a_connection_is_the_account_and_where_its_api_is(url, api_url, account):
-    made = driver.connect(dataclasses.replace(INTEGRATION, spec={**INTEGRATION.spec, "url": url}), {})
-    assert (made.api_url, made.account) == (api_url, account)
+    created = driver.connect(dataclasses.replace(INTEGRATION, spec={**INTEGRATION.spec, "url": url}), {})
+    assert (created.api_url, created.account) == (api_url, account)
 
 
 @pytest.mark.parametrize("url", ["https://github.com", "https://github.com/a/b/c", "", "https://github.com/.."])
@@ -83,9 +83,9 @@ async def test_a_user_name_makes_basic_authentication():
     "word", ["You have exceeded a secondary rate limit.", "You have triggered an abuse detection mechanism."]
 )
 def test_a_secondary_limit_is_known_by_its_words_and_waits_as_told(word):
-    told = error(403, {"message": word}, retry_after="60")
-    assert isinstance(told, RateLimited)
-    assert told.retry_at == NOW + 60
+    limited = error(403, {"message": word}, retry_after="60")
+    assert isinstance(limited, RateLimited)
+    assert limited.retry_at == NOW + 60
     assert error(429, {"message": word}).retry_at is None
 
 
@@ -124,9 +124,9 @@ def test_a_403_names_what_is_missing_in_the_words_of_the_grammar():
     ],
 )
 def test_a_422_is_a_conflict_only_when_the_hook_exists(body, kind):
-    made = error(422, body)
-    assert type(made) is kind
-    assert "leak-canary" not in str(made)
+    created = error(422, body)
+    assert type(created) is kind
+    assert "leak-canary" not in str(created)
 
 
 def test_the_statuses_that_mean_the_same_everywhere_are_left_to_the_shared_rules():
@@ -164,8 +164,8 @@ json_values = st.recursive(
     ),
 )
 def test_d15_no_answer_of_any_shape_escapes_as_another_exception(status, body, headers):
-    made = classify(status, headers, body, "GET /x", now=NOW)
-    assert made is None or isinstance(made, ProviderError)
+    created = classify(status, headers, body, "GET /x", now=NOW)
+    assert created is None or isinstance(created, ProviderError)
 
 
 @given(json_values)
@@ -188,7 +188,7 @@ def test_equal_spellings_of_a_hook_are_one():
 
 
 @pytest.mark.parametrize(
-    ("url", "found"),
+    ("url", "result"),
     [
         ("https://h.example/hooks/team/0123456789abcdef0123?key=k1", True),
         ("http://other/prefix/hooks/team/0123456789abcdef0123", True),
@@ -199,8 +199,8 @@ def test_equal_spellings_of_a_hook_are_one():
         ("", False),
     ],
 )
-def test_d23_the_marker_is_the_path_alone(url, found):
-    assert (names.marker_of(url) is not None) is found
+def test_d23_the_marker_is_the_path_alone(url, result):
+    assert (names.marker_of(url) is not None) is result
 
 
 def test_an_event_source_becomes_one_hook_a_repository_in_the_order_of_names(compiled):
@@ -249,14 +249,14 @@ def seen(url, events):
 
 
 def test_d23_a_foreign_hook_is_taken_over_only_with_our_host_and_strictly_with_our_events(compiled):
-    [wanted] = compiled(source(events=[{"type": "push"}]))
+    [desired] = compiled(source(events=[{"type": "push"}]))
     same, other_events, other_host = (
         seen("https://hooks.example.org/old", ["push"]),
         seen("https://hooks.example.org/old", ["create"]),
         seen("https://elsewhere.example/old", ["push"]),
     )
-    assert [HOOKS.adoptable(wanted, one, identical=True) for one in (same, other_events, other_host)] == [True, False, False]
-    assert [HOOKS.adoptable(wanted, one, identical=False) for one in (same, other_events, other_host)] == [True, True, False]
+    assert [HOOKS.adoptable(desired, one, identical=True) for one in (same, other_events, other_host)] == [True, False, False]
+    assert [HOOKS.adoptable(desired, one, identical=False) for one in (same, other_events, other_host)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

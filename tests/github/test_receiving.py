@@ -39,9 +39,9 @@ def verify(body, signature=None, *, keys=(KEY,), event="push", guid=GUID, **head
 
 
 def delivered(*args, **options):
-    found = verify(*args, **options)
-    assert isinstance(found, Delivery), found
-    return found
+    received = verify(*args, **options)
+    assert isinstance(received, Delivery), received
+    return received
 
 
 def pushed(**fields):
@@ -59,17 +59,17 @@ def test_githubs_own_test_vector_is_a_proof_also_in_upper_case():
 
 @pytest.mark.parametrize("signature", ["", "   ", "\t"])
 def test_e1_no_signature_is_told_from_a_wrong_one(signature):
-    found = verify(pushed(), signature)
-    assert isinstance(found, Rejection)
-    assert (found.reason, "secret" in found.detail) == (Refusal.UNSIGNED, True)
+    received = verify(pushed(), signature)
+    assert isinstance(received, Rejection)
+    assert (received.reason, "secret" in received.detail) == (Refusal.UNSIGNED, True)
 
 
 def test_e1_a_sha1_signature_is_none():
     raw = body_of(pushed())
     old = "sha1=" + hmac.new(KEY.reveal().encode(), raw, hashlib.sha1).hexdigest()
-    found = receiver.verify({"x-hub-signature": old, "x-github-event": "push"}, raw, [KEY], now=0.0)
-    assert isinstance(found, Rejection)
-    assert found.reason is Refusal.UNSIGNED
+    received = receiver.verify({"x-hub-signature": old, "x-github-event": "push"}, raw, [KEY], now=0.0)
+    assert isinstance(received, Rejection)
+    assert received.reason is Refusal.UNSIGNED
     assert verify(raw, old) == Rejection(Refusal.WRONG)
 
 
@@ -126,8 +126,8 @@ def test_e2_every_key_is_compared_as_bytes_whatever_was_found(monkeypatch):
 
 
 def test_a_rejection_tells_nothing_of_body_or_headers():
-    for found in (verify({"token": "canary"}, "sha256=canary"), verify({"token": "canary"}, "")):
-        assert "canary" not in repr(found)
+    for received in (verify({"token": "canary"}, "sha256=canary"), verify({"token": "canary"}, "")):
+        assert "canary" not in repr(received)
 
 
 # what it becomes
@@ -142,24 +142,24 @@ def test_a_delivery_has_githubs_id_and_event_and_its_body_as_identity():
         "x-github-hook-installation-target-id": "101",
         "x-github-hook-installation-target-type": "repository",
     }
-    found = delivered(
+    received = delivered(
         raw, authorization="Bearer x", x_hub_signature="sha1=0", **{k.replace("-", "_"): v for k, v in kept.items()}
     )
-    assert (found.id, found.type, found.body, found.problem) == (GUID, "push", raw, "")
-    assert found.identity == "sha256:" + hashlib.sha256(raw).hexdigest()
-    assert found.headers == {**kept, "x-github-event": "push", "x-github-delivery": GUID}
+    assert (received.id, received.type, received.body, received.problem) == (GUID, "push", raw, "")
+    assert received.identity == "sha256:" + hashlib.sha256(raw).hexdigest()
+    assert received.headers == {**kept, "x-github-event": "push", "x-github-delivery": GUID}
 
 
 @pytest.mark.parametrize("encode", [quote, quote_plus])
 def test_a_form_brings_the_same_payload_and_its_raw_bytes_are_what_is_signed(encode):
     value = pushed(head_commit={"message": "Füße & 100 % = a+b\n\u2028"})
     form = b"payload=" + encode(json.dumps(value, separators=(",", ":"), ensure_ascii=False), safe="").encode()
-    found = delivered(form, content_type="application/x-www-form-urlencoded")
+    received = delivered(form, content_type="application/x-www-form-urlencoded")
     as_json = delivered(value, content_type="application/json")
-    assert (found.body, found.identity, found.id) == (as_json.body, as_json.identity, as_json.id)
-    assert json.loads(found.body) == value
+    assert (received.body, received.identity, received.id) == (as_json.body, as_json.identity, as_json.id)
+    assert json.loads(received.body) == value
     lied = delivered(form, content_type="application/json")  # the header is not signed: the body tells what it is
-    assert (lied.body, lied.problem) == (found.body, "")
+    assert (lied.body, lied.problem) == (received.body, "")
     assert verify(form, sign(body_of(value))) == Rejection(Refusal.WRONG)
 
 
@@ -185,8 +185,8 @@ def test_an_event_without_an_object_of_its_own_may_be_said_twice(event, payload)
 
 @pytest.mark.parametrize("guid", [None, "", "x" * 201, "a\nb", "a\x7f", "é"])
 def test_without_a_usable_id_of_github_the_body_is_the_id(guid):
-    found = delivered(pushed(), guid=guid)
-    assert found.id == found.identity == "sha256:" + hashlib.sha256(body_of(pushed())).hexdigest()
+    received = delivered(pushed(), guid=guid)
+    assert received.id == received.identity == "sha256:" + hashlib.sha256(body_of(pushed())).hexdigest()
 
 
 @pytest.mark.parametrize("guid", ["x", "x" * 200, GUID, "a b"])
@@ -213,16 +213,16 @@ def test_any_printable_id_of_github_is_taken(guid):
     ],
 )
 def test_e10_a_body_that_is_proved_but_cannot_be_read_is_kept_with_its_problem(raw, problem):
-    found = delivered(raw)
-    assert problem in found.problem
-    assert (found.id, found.body, found.occurred_at) == (GUID, raw, None)
-    assert found.identity == "sha256:" + hashlib.sha256(raw).hexdigest()
+    received = delivered(raw)
+    assert problem in received.problem
+    assert (received.id, received.body, received.occurred_at) == (GUID, raw, None)
+    assert received.identity == "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
 @pytest.mark.parametrize("event", [None, "", "a b", "x" * 101, "push\n", "é"])
 def test_e9_an_event_without_a_name_is_a_problem(event):
-    found = delivered(pushed(), event=event)
-    assert (found.type, "X-GitHub-Event" in found.problem) == ("unknown", True)
+    received = delivered(pushed(), event=event)
+    assert (received.type, "X-GitHub-Event" in received.problem) == ("unknown", True)
 
 
 def test_e9_an_event_that_nobody_knows_is_taken():
@@ -261,8 +261,8 @@ def test_what_is_no_time_is_none(value):
 @pytest.mark.parametrize("event", GITHUB[1:])
 def test_e9_every_event_of_github_is_taken(event):
     payload = {"action": "created", event: {"id": 1, "updated_at": "2026-01-02T03:04:05Z"}, **pushed(), "sender": {"login": "x"}}
-    found = delivered(payload, event=event)
-    assert (found.type, found.problem, json.loads(found.body)) == (event, "", payload)
+    received = delivered(payload, event=event)
+    assert (received.type, received.problem, json.loads(received.body)) == (event, "", payload)
 
 
 JSON = st.recursive(
@@ -281,9 +281,9 @@ def test_e10_no_payload_and_no_header_is_an_error(payload, event, text):
         raw = body_of(payload)
     except UnicodeEncodeError:
         raw = json.dumps(payload).encode()
-    found = verify(raw, event=event, guid=text, content_type=text)
-    assert isinstance(found, Delivery)
-    assert 1 <= len(found.id) <= 200
+    received = verify(raw, event=event, guid=text, content_type=text)
+    assert isinstance(received, Delivery)
+    assert 1 <= len(received.id) <= 200
     assert isinstance(verify(raw, text, event=text), Rejection)
     assert isinstance(verify(text.encode("utf-8", "replace"), event=text), Delivery)
 

@@ -23,8 +23,8 @@ def hands(github):
     check_requests(github)
 
 
-def hook_of(made, scope="acme/web", kind="repository"):
-    return Hook(SOURCE, f"github/{kind}-webhook", scope, str(made["id"]))
+def hook_of(created, scope="acme/web", kind="repository"):
+    return Hook(SOURCE, f"github/{kind}-webhook", scope, str(created["id"]))
 
 
 def push(hands, repo="acme/web", **options):
@@ -41,12 +41,12 @@ async def test_e11_what_did_not_arrive_is_told_from_what_did(api, hands):
     push(hands)
     hands.github.admin.settings(drop_deliveries=0.0)
     push(hands)
-    found = await missed(api, hook_of(hook))
+    result = await missed(api, hook_of(hook))
     rows = hands.get(f"/repos/acme/web/hooks/{hook['id']}/deliveries")
-    assert sorted((one.type, one.arrived) for one in found) == [("ping", True), ("push", False), ("push", True)]
-    assert {(one.id, one.ref) for one in found} == {(row["guid"], str(row["id"])) for row in rows}
-    assert {one.detail["hook"] for one in found} == {str(hook["id"])}
-    assert [one.at for one in found] == sorted(one.at for one in found)
+    assert sorted((one.type, one.arrived) for one in result) == [("ping", True), ("push", False), ("push", True)]
+    assert {(one.id, one.ref) for one in result} == {(row["guid"], str(row["id"])) for row in rows}
+    assert {one.detail["hook"] for one in result} == {str(hook["id"])}
+    assert [one.at for one in result] == sorted(one.at for one in result)
 
 
 async def test_e11_attempts_of_one_event_are_folded_and_any_success_counts(api, hands):
@@ -82,10 +82,10 @@ async def test_e11_all_pages_are_read_but_none_that_is_older_than_asked_for(api,
 async def test_e11_several_hooks_of_a_source_are_read_repositories_and_organizations(api, hands):
     web, org = hands.hook(events=("push",)), hands.hook(events=("push",), root="/orgs/acme")
     push(hands)
-    found = await missed(api, hook_of(web), hook_of(org, "acme", "organization"))
-    assert sorted(one.type for one in found) == ["ping", "ping", "push"]  # the push is one event, though two hooks tell of it
+    result = await missed(api, hook_of(web), hook_of(org, "acme", "organization"))
+    assert sorted(one.type for one in result) == ["ping", "ping", "push"]  # the push is one event, though two hooks tell of it
     push(hands, repo="acme/payments")
-    [other] = [one for one in await missed(api, hook_of(org, "acme", "organization")) if one.id not in {f.id for f in found}]
+    [other] = [one for one in await missed(api, hook_of(org, "acme", "organization")) if one.id not in {f.id for f in result}]
     delivery = await receiver.fetch(api, None, other)
     assert json.loads(delivery.body)["repository"]["full_name"] == "acme/payments"
 
@@ -103,9 +103,9 @@ async def test_e11_the_hook_of_a_renamed_repository_is_followed(api, hands):
     hook = hook_of(hands.hook(events=("push",)))
     push(hands)
     hands.github.admin.do("rename", **{"from": "acme/web", "to": "acme/site"})
-    [found] = [one for one in await missed(api, hook) if one.type == "push"]
-    assert await receiver.redeliver(api, hook, found)
-    assert (await receiver.fetch(api, hook, found)).id == found.id
+    [result] = [one for one in await missed(api, hook) if one.type == "push"]
+    assert await receiver.redeliver(api, hook, result)
+    assert (await receiver.fetch(api, hook, result)).id == result.id
 
 
 @pytest.mark.parametrize("kind", ["json", "form"])
@@ -131,9 +131,9 @@ async def test_e11_what_is_read_from_the_list_equals_what_the_webhook_brings(api
 
 async def _listed(api, hook):
     for _ in range(200):
-        found = [one for one in await missed(api, hook) if one.type == "push"]
-        if found:
-            return found[0]
+        result = [one for one in await missed(api, hook) if one.type == "push"]
+        if result:
+            return result[0]
     raise AssertionError("never listed")
 
 
@@ -189,5 +189,5 @@ async def test_a_payload_may_be_shown_as_text(api, github, payload):
     shown = {"guid": "g", "event": "push", "request": {"headers": None, "payload": payload}}
     github.admin.fault(path="/deliveries/", status=200, body=shown)
     past = PastDelivery("g", "5", "push", 0.0, arrived=False)
-    found = await receiver.fetch(api, Hook(SOURCE, "github/repository-webhook", "acme/web", "1"), past)
-    assert (found.id, found.type, found.body, found.problem) == ("g", "push", b'{"after":"x"}', "")
+    result = await receiver.fetch(api, Hook(SOURCE, "github/repository-webhook", "acme/web", "1"), past)
+    assert (result.id, result.type, result.body, result.problem) == ("g", "push", b'{"after":"x"}', "")

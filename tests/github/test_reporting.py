@@ -39,8 +39,8 @@ def sha(hands):
 
 
 def request(**changes):
-    wanted = DeploymentRequest(repository="acme/web", ref="main", environment="live", marker=MARKER, description="Deploy web")
-    return dataclasses.replace(wanted, **changes)
+    expected = DeploymentRequest(repository="acme/web", ref="main", environment="live", marker=MARKER, description="Deploy web")
+    return dataclasses.replace(expected, **changes)
 
 
 def on_deployment(target, state="in_progress", **changes):
@@ -131,7 +131,7 @@ async def test_each_state_of_a_deployment_is_written_once_in_order(api, hands):
     assert [await reporter.report(api, on_deployment(number, state)) for state in states] == [True, True, True]
     assert [await reporter.report(api, on_deployment(number, state)) for state in states] == [False, False, False]
     shown = statuses(hands, number)[::-1]
-    assert [(one["state"], one["description"], one["log_url"]) for one in shown] == [
+    assert [(entry["state"], entry["description"], entry["log_url"]) for entry in shown] == [
         (state, f"web 1.2: {state} ({MARKER})", "https://ci.example.org/1") for state in states
     ]
 
@@ -173,7 +173,7 @@ async def test_each_state_of_a_commit_is_written_once_a_context(api, hands, sha)
     assert await reporter.report(api, on_commit(sha, "pending", context="deploy/other")) is True
     assert await reporter.report(api, on_commit(sha)) is True
     assert await reporter.report(api, on_commit(sha)) is False
-    shown = [(one["context"], one["state"], one["target_url"]) for one in on(hands, sha)]
+    shown = [(entry["context"], entry["state"], entry["target_url"]) for entry in on(hands, sha)]
     assert shown == [
         ("deploy/live", "success", None),
         ("deploy/other", "pending", None),
@@ -200,8 +200,8 @@ async def test_more_statuses_than_github_takes_are_refused(api, hands, sha):
 async def test_a_renamed_repository_is_followed(api, hands, sha):
     hands.github.admin.do("rename", **{"from": "acme/web", "to": "acme/site"})
     number = await reporter.deployment(api, request())
-    assert [await reporter.report(api, one) for one in (on_deployment(number), on_commit(sha))] == [True, True]
-    assert [await reporter.report(api, one) for one in (on_deployment(number), on_commit(sha))] == [False, False]
+    assert [await reporter.report(api, entry) for entry in (on_deployment(number), on_commit(sha))] == [True, True]
+    assert [await reporter.report(api, entry) for entry in (on_deployment(number), on_commit(sha))] == [False, False]
     assert await reporter.deployment(api, request()) == number
 
 
@@ -238,7 +238,7 @@ async def test_a_list_that_cannot_be_read_to_its_end_proves_nothing(api, hands):
 
 
 @pytest.mark.parametrize(
-    ("description", "found"),
+    ("description", "result"),
     [
         (f"done ({MARKER})", True),
         (MARKER, True),
@@ -251,8 +251,8 @@ async def test_a_list_that_cannot_be_read_to_its_end_proves_nothing(api, hands):
         ("", False),
     ],
 )
-def test_a_marker_counts_only_as_the_last_word(description, found):
-    assert ends_with(description, MARKER) is found
+def test_a_marker_counts_only_as_the_last_word(description, result):
+    assert ends_with(description, MARKER) is result
     assert not ends_with(description, "")
 
 

@@ -60,7 +60,7 @@ def finish(hands, number, conclusion="success"):
 
 def test_workflows_are_listed_and_found_by_id_and_by_file_name(hands):
     body = hands.get(f"{WEB}/actions/workflows?per_page=1")
-    assert (body["total_count"], [one["name"] for one in body["workflows"]]) == (2, ["Deploy"])
+    assert (body["total_count"], [entry["name"] for entry in body["workflows"]]) == (2, ["Deploy"])
     assert hands.get(f"{WEB}/actions/workflows/7") == hands.get(f"{WEB}/actions/workflows/deploy.yml") == body["workflows"][0]
     assert hands("GET", f"{WEB}/actions/workflows/other.yml")[0] == 404
 

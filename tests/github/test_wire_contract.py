@@ -63,17 +63,17 @@ def alternatives(schema):
     if "$ref" in schema:
         *_, kind, name = schema["$ref"].split("/")
         return alternatives(description()["components"][kind][name]) + ([{"type": "null"}] if schema.get("nullable") else [])
-    found = [{"type": "null"}] if schema.get("nullable") else []
+    plains = [{"type": "null"}] if schema.get("nullable") else []
     choices = schema.get("oneOf") or schema.get("anyOf")
     if choices:
-        return found + [one for choice in choices for one in alternatives(choice)]
+        return plains + [plain for choice in choices for plain in alternatives(choice)]
     parts = [alternatives(part)[0] for part in schema.get("allOf", ())]
     merged = {"properties": {}, "required": []}
     for part in [*parts, schema]:
         merged["properties"] |= part.get("properties", {})
         merged["required"] += part.get("required", [])
     kind = schema.get("type") or ("object" if merged["properties"] or parts else None)
-    return [*found, {**schema, **merged, "type": kind}]
+    return [*plains, {**schema, **merged, "type": kind}]
 
 
 def problems(info, schema, place="$"):

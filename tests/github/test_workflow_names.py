@@ -19,10 +19,10 @@ async def test_n23_the_active_one_of_equal_names_is_run(api, hands, state, workf
     put_workflows(hands.github, {**GONE, "state": state}, DEPLOY, {**GONE, "id": 2, "state": state})
     what = intent(workflow=workflow, ref="main")
     run = await executor.start(api, what)
-    found = await executor.find(api, what)
+    result = await executor.find(api, what)
     assert run is not None
-    assert found is not None
-    assert run.external_id == found.external_id
+    assert result is not None
+    assert run.external_id == result.external_id
     assert "/workflows/7/" in posts(hands)[-1][0]
 
 

@@ -144,7 +144,7 @@ async def test_a_right_that_is_missing_is_named(github, hands, connection):
 async def test_a_workflow_that_does_not_declare_our_input_is_dispatched_without_it_once(api, hands):
     run = await executor.start(api, intent(workflow="plain.yaml", ref="main"))
     assert [body["inputs"] for _, body in posts(hands)] == [{KEY: CORRELATION}, {}]
-    assert [str(one["id"]) for one in runs(hands)] == [run.external_id]
+    assert [str(entry["id"]) for entry in runs(hands)] == [run.external_id]
 
 
 async def test_a_server_that_does_not_know_run_details_is_asked_without_and_the_run_is_found(api, hands):
@@ -184,7 +184,7 @@ async def test_an_event_of_the_repository_carries_our_key_and_its_run_is_found(a
     [(path, body)] = posts(hands)
     assert path == f"{WEB}/dispatches"
     assert body == {"event_type": "deploy", "client_payload": {"version": "1.2", KEY: CORRELATION}}
-    assert [str(one["id"]) for one in runs(hands)] == [run.external_id]
+    assert [str(entry["id"]) for entry in runs(hands)] == [run.external_id]
     nine = {str(n): n for n in range(8)}
     assert await executor.start(api, event(**nine, **{KEY: "mine"})) is not None
     assert posts(hands)[-1][1]["client_payload"] == {**nine, KEY: CORRELATION}
@@ -242,7 +242,7 @@ async def test_a5_a_search_that_is_cut_off_goes_on_with_the_older_runs(api, hand
         for number, row in enumerate(rows):
             row["created_at"] = what.intended_at + 3 * number
     hands.github.admin.put_state({"runs": state})
-    assert (await executor.find(api, what)).url.endswith(str(min(one["id"] for one in runs(hands))))
+    assert (await executor.find(api, what)).url.endswith(str(min(entry["id"] for entry in runs(hands))))
     for rows in state.values():
         for row in rows:
             row["created_at"] = what.intended_at

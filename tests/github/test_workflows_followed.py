@@ -181,9 +181,9 @@ async def test_d15_no_part_of_an_answer_is_trusted(api, hands, junk):
         lambda: executor.start(broken, intent(workflow="Deploy", ref="main")),
     )
     for _ in range(12):
-        for one in work:
+        for entry in work:
             with contextlib.suppress(ReconcilerError):
-                await one()
+                await entry()
 
 
 # events, proofs, rights
@@ -193,7 +193,7 @@ def test_d22_an_event_tells_of_its_run():
     assert executor.run_id_of("workflow_run", {"workflow_run": {"id": 5}}) == "5"
     assert executor.run_id_of("workflow_job", {"workflow_job": {"id": 9, "run_id": 5}}) == "5"
     odd = (None, [], "x", {}, {"workflow_run": None}, {"workflow_run": {"id": "5"}}, {"workflow_run": {"id": True}})
-    assert {executor.run_id_of("workflow_run", one) for one in odd} == {""}
+    assert {executor.run_id_of("workflow_run", entry) for entry in odd} == {""}
     assert executor.run_id_of("push", {"workflow_run": {"id": 5}}) == ""
 
 
@@ -229,7 +229,7 @@ async def test_a_job_token_of_the_run_is_a_proof_and_that_of_another_is_not(api,
     issued = hands.github.admin.do("job_token", repo="acme/web", run_id=int(run.external_id))["claims"]
     assert issued["iss"] == executor.issuer(api)
     seen = (await executor.poll(api, what, run)).run
-    assert [executor.matches_job_token(issued, one) for one in (run, seen, other)] == [True, True, False]
+    assert [executor.matches_job_token(issued, entry) for entry in (run, seen, other)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -168,13 +168,13 @@ async def test_several_jobs_are_told_apart_on_all_pages_and_each_is_read_once(ap
     jobs = [{"name": f"job {n}", "steps": ["x"], "logs": [f"line of {n}"]} for n in range(120)]
     what, run = await started(api, hands, {"jobs": jobs})
     finish(hands, run)
-    found = await executor.logs(api, what, run, "")
-    said = [line.split(" ", 3)[::3] for line in found.lines if line.startswith("[")]
-    assert found.complete
-    assert said[119] == ["[job", "line of 119"]
-    assert len(said) == 120
+    outcome = await executor.logs(api, what, run, "")
+    words = [line.split(" ", 3)[::3] for line in outcome.lines if line.startswith("[")]
+    assert outcome.complete
+    assert words[119] == ["[job", "line of 119"]
+    assert len(words) == 120
     before = len(hands.github.admin.requests(path="/logs$"))
-    assert (await executor.logs(api, what, run, found.cursor)).complete
+    assert (await executor.logs(api, what, run, outcome.cursor)).complete
     assert len(hands.github.admin.requests(path="/logs$")) == before == 120
 
 
@@ -195,8 +195,8 @@ async def test_a_log_that_has_expired_is_said_and_is_no_error(api, hands):
     what, run = await started(api, hands, {"logs": ["x"], "jobs": [{"name": "a", "steps": ["x"]}]})
     finish(hands, run)
     hands.github.admin.fault(path="/logs$", times=0, status=410, body={"message": "Server Error"})
-    found = await executor.logs(api, what, run, "")
-    assert (found.complete, "cannot be shown" in found.lines[-1]) == (True, True)
+    outcome = await executor.logs(api, what, run, "")
+    assert (outcome.complete, "cannot be shown" in outcome.lines[-1]) == (True, True)
 
 
 async def test_the_log_of_a_new_attempt_follows_that_of_the_old_one(api, hands):

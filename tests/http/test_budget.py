@@ -403,20 +403,20 @@ def test_g5_a_process_that_starts_anew_keeps_the_pace_of_the_last():
 def test_what_two_workers_write_is_merged_and_counted_once():
     async def main():
         store = Store()
-        one, two = budget(MINUTE, store), budget(MINUTE, store)
-        for pace in (one, two):
+        first, second = budget(MINUTE, store), budget(MINUTE, store)
+        for pace in (first, second):
             for _ in range(10):  # several at one instant
                 await pace.acquire(write=True)
                 pace.release(write=True)
             await asyncio.sleep(0.001)
         for _ in range(5):
             await asyncio.sleep(1.1)
-            for pace in (one, two):
+            for pace in (first, second):
                 await pace.flush()
                 await pace.sync()
-        assert (one.admits(), two.admits()) == (60, 60)
+        assert (first.admits(), second.admits()) == (60, 60)
         assert len(store.rows["test|x"].recent) == 20
-        for pace in (one, two):
+        for pace in (first, second):
             await pace.aclose()
 
     run(main())

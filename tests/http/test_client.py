@@ -176,7 +176,7 @@ async def test_f5_a_credential_that_no_header_can_hold_is_refused_without_showin
         with pytest.raises(AuthFailed) as caught:
             await http.api(server.url, token=Token(value)).request("GET", "/a")
     chain = [caught.value, caught.value.__cause__, caught.value.__context__]
-    assert not any(value in repr(one) or value in str(getattr(one, "args", "")) for one in chain)
+    assert not any(value in repr(row) or value in str(getattr(row, "args", "")) for row in chain)
     assert server.seen == []
 
 

@@ -275,8 +275,8 @@ async def test_one_slow_host_does_not_hold_up_another(http):
         hanging = [asyncio.ensure_future(http.api(slow.url).request("GET", f"/{n}")) for n in range(30)]
         await asyncio.sleep(0.1)
         await http.api(fast.url).request("GET", "/a")
-        assert not any(one.done() for one in hanging)
-        assert all(isinstance(one, ProviderUnavailable) for one in await asyncio.gather(*hanging, return_exceptions=True))
+        assert not any(row.done() for row in hanging)
+        assert all(isinstance(row, ProviderUnavailable) for row in await asyncio.gather(*hanging, return_exceptions=True))
 
 
 async def test_a_request_that_is_cancelled_gives_its_place_back(http):

@@ -64,10 +64,10 @@ def intent(url: str, **spec: Any) -> RunIntent:
 
 
 async def ran(http: Fixture, url: str, **spec: Any) -> tuple[Run, RunReport]:
-    api, wanted = client(http, url), intent(url, **spec)
-    run = await HTTP.start(api, wanted)
+    api, expected = client(http, url), intent(url, **spec)
+    run = await HTTP.start(api, expected)
     assert run is not None
-    return run, await HTTP.poll(api, wanted, run)
+    return run, await HTTP.poll(api, expected, run)
 
 
 # ---- the request
@@ -196,9 +196,9 @@ async def test_f12_a_value_cannot_climb_out_of_the_path_that_it_was_put_into(htt
     ],
 )
 def test_a_connection_is_to_the_origin_of_the_url_and_has_no_credential(url, origin):
-    made = connection_to(url, STAGE)
-    assert (made.api_url, made.url, made.provider, made.integration) == (origin, origin, "http", STAGE)
-    assert (made.auth, made.secrets) == ({"use": "none"}, {})
+    created = connection_to(url, STAGE)
+    assert (created.api_url, created.url, created.provider, created.integration) == (origin, origin, "http", STAGE)
+    assert (created.auth, created.secrets) == ({"use": "none"}, {})
 
 
 @pytest.mark.parametrize(
@@ -258,12 +258,12 @@ async def test_any_other_answer_is_a_run_that_failed_and_is_not_sent_again(http,
 @pytest.mark.parametrize("status", [429, 503])
 async def test_n48_an_answer_that_asks_to_come_back_later_is_no_end_until_it_came_often(http, status):
     async with serve(answering((status, {}, {"Retry-After": "7"}))) as server:
-        api, wanted = client(http, server.url), intent(server.url)
+        api, expected = client(http, server.url), intent(server.url)
         with pytest.raises(RateLimited if status == 429 else ProviderUnavailable) as caught:
-            await HTTP.start(api, wanted)
+            await HTTP.start(api, expected)
         assert 5 < caught.value.retry_at - time.time() < 9
-        last = await HTTP.start(api, dataclasses.replace(wanted, tries=5))
-        assert (await HTTP.poll(api, wanted, last)).conclusion == str(status)
+        last = await HTTP.start(api, dataclasses.replace(expected, tries=5))
+        assert (await HTTP.poll(api, expected, last)).conclusion == str(status)
         assert (await ran(http, server.url, responsePolicy={"statusCodes": [status]}))[1].result is Result.PASSED
 
 
@@ -271,12 +271,12 @@ async def test_n48_an_answer_that_asks_to_come_back_later_is_no_end_until_it_cam
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_n48_what_may_be_sent_twice_is_sent_again_after_a_failure_and_nothing_else_is(http, status, method):
     async with serve(answering((status, {}, {}))) as server:
-        api, wanted = client(http, server.url), intent(server.url, method=method)
+        api, expected = client(http, server.url), intent(server.url, method=method)
         if method in ("POST", "PATCH"):
-            assert (await HTTP.start(api, wanted)).detail["done"] is True
+            assert (await HTTP.start(api, expected)).detail["done"] is True
         else:
             with pytest.raises(ProviderError):
-                await HTTP.start(api, wanted)
+                await HTTP.start(api, expected)
 
 
 async def test_a_policy_names_what_passes_and_nothing_else_does(http):
@@ -331,11 +331,11 @@ async def test_d12_a_post_whose_answer_is_lost_is_sent_once_and_can_not_be_told_
         request.cut(reset=True)
 
     async with serve(cut) as server:
-        api, wanted = client(http, server.url), intent(server.url, method=method)
+        api, expected = client(http, server.url), intent(server.url, method=method)
         with pytest.raises(OutcomeUnknown):
-            await HTTP.start(api, wanted)
+            await HTTP.start(api, expected)
         with pytest.raises(Ambiguous, match=f"the {method} request may have been received"):
-            await HTTP.find(api, wanted)
+            await HTTP.find(api, expected)
     assert len(server.seen) == 1
 
 
@@ -352,12 +352,12 @@ async def test_d12_a_method_that_may_be_repeated_may_be_started_again_under_the_
             await request.reply(200)
 
     async with serve(once_cut) as server:
-        api, wanted = client(http, server.url), intent(server.url, method=method)
+        api, expected = client(http, server.url), intent(server.url, method=method)
         if method != "GET":
             with pytest.raises(OutcomeUnknown):
-                await HTTP.start(api, wanted)
-        assert await HTTP.find(api, wanted) is None
-        assert await HTTP.start(api, wanted) is not None
+                await HTTP.start(api, expected)
+        assert await HTTP.find(api, expected) is None
+        assert await HTTP.start(api, expected) is not None
     assert {request.headers["idempotency-key"] for request in server.seen} == {CORRELATION}
 
 
@@ -377,13 +377,13 @@ def polled(server: Any, **poll: Any) -> dict[str, Any]:
 
 async def follow(http: Fixture, *answers: Any, **poll: Any) -> tuple[list[RunReport], list[Any]]:
     """Start with a 202, then ask once for each of ``answers``."""
-    replies = [(202, {"outputs": {"job": "7", "url": "first"}}, {}), *((200, one, {}) for one in answers)]
+    replies = [(202, {"outputs": {"job": "7", "url": "first"}}, {}), *((200, row, {}) for row in answers)]
     async with serve(answering(*replies)) as server:
-        api, wanted = client(http, server.url), intent(server.url + "/start", headers={"X-Key": "k"}, **polled(server, **poll))
-        run = await HTTP.start(api, wanted)
+        api, expected = client(http, server.url), intent(server.url + "/start", headers={"X-Key": "k"}, **polled(server, **poll))
+        run = await HTTP.start(api, expected)
         reports = []
         for _ in answers:
-            reports.append(await HTTP.poll(api, wanted, run))
+            reports.append(await HTTP.poll(api, expected, run))
             run = reports[-1].run
         return reports, server.seen
 
@@ -403,10 +403,10 @@ async def test_a_run_goes_on_until_the_condition_holds_and_then_hands_on_both_an
 
 async def test_a_run_that_has_ended_is_not_asked_about_again(http):
     async with serve(answering((202, {}, {}), (200, {"state": "done"}, {}))) as server:
-        api, wanted = client(http, server.url), intent(server.url, **polled(server))
-        run = await HTTP.start(api, wanted)
-        ended = await HTTP.poll(api, wanted, run)
-        again = await HTTP.poll(api, wanted, ended.run)
+        api, expected = client(http, server.url), intent(server.url, **polled(server))
+        run = await HTTP.start(api, expected)
+        ended = await HTTP.poll(api, expected, run)
+        again = await HTTP.poll(api, expected, ended.run)
     assert again == ended
     assert len(server.seen) == 2
 
@@ -426,9 +426,9 @@ async def test_a_field_that_is_not_there_yet_is_no_answer_and_no_error(http):
 
 async def test_an_answer_that_does_not_pass_ends_a_run_before_anything_is_asked(http):
     async with serve(answering((500, {}, {}))) as server:
-        api, wanted = client(http, server.url), intent(server.url, **polled(server))
-        run = await HTTP.start(api, wanted)
-        report = await HTTP.poll(api, wanted, run)
+        api, expected = client(http, server.url), intent(server.url, **polled(server))
+        run = await HTTP.start(api, expected)
+        report = await HTTP.poll(api, expected, run)
     assert report.result is Result.FAILED
     assert len(server.seen) == 1
 
@@ -439,10 +439,10 @@ async def test_an_answer_that_does_not_pass_ends_a_run_before_anything_is_asked(
 )
 async def test_a_question_without_a_good_answer_raises_and_decides_nothing(http, answer, error):
     async with serve(answering((202, {}, {}), (*answer, {}))) as server:
-        api, wanted = client(http, server.url), intent(server.url, **polled(server))
-        run = await HTTP.start(api, wanted)
+        api, expected = client(http, server.url), intent(server.url, **polled(server))
+        run = await HTTP.start(api, expected)
         with pytest.raises(error):
-            await HTTP.poll(api, wanted, run)
+            await HTTP.poll(api, expected, run)
 
 
 @pytest.mark.parametrize("elsewhere", ["http://127.0.0.1:1/status", "https://127.0.0.1/status", "http://localhost/status"])
@@ -469,27 +469,27 @@ async def test_without_a_way_to_evaluate_conditions_nothing_is_started_that_need
 
 async def test_logs_show_request_status_and_duration_and_no_query_no_body_no_header(http):
     async with serve(answering((200, {"secret": CANARY}, {}))) as server:
-        api, wanted = client(http, server.url), intent(f"{server.url}/a?token={CANARY}", headers={"X-A": CANARY})
-        run = await HTTP.start(api, wanted)
-        assert await HTTP.cancel(api, wanted, run) is None
-        found = await HTTP.logs(api, wanted, run, "")
-    assert found.lines[0] == f"POST {server.url}/a"
-    assert found.lines[1] == f"200 after {run.detail['duration_ms']} ms"
-    assert found.complete
-    assert CANARY not in repr(found) + repr(run)
-    assert await HTTP.logs(api, wanted, run, found.cursor) == LogLines((), found.cursor, complete=True)
+        api, expected = client(http, server.url), intent(f"{server.url}/a?token={CANARY}", headers={"X-A": CANARY})
+        run = await HTTP.start(api, expected)
+        assert await HTTP.cancel(api, expected, run) is None
+        outcome = await HTTP.logs(api, expected, run, "")
+    assert outcome.lines[0] == f"POST {server.url}/a"
+    assert outcome.lines[1] == f"200 after {run.detail['duration_ms']} ms"
+    assert outcome.complete
+    assert CANARY not in repr(outcome) + repr(run)
+    assert await HTTP.logs(api, expected, run, outcome.cursor) == LogLines((), outcome.cursor, complete=True)
     assert len(server.seen) == 1
 
 
 async def test_a_noop_passes_at_once_and_talks_to_nobody():
-    wanted = RunIntent("e-1", CORRELATION, "noop", "", {}, 0.0)
-    run = await NOOP.start(None, wanted)
-    assert run == await NOOP.find(None, wanted)
+    expected = RunIntent("e-1", CORRELATION, "noop", "", {}, 0.0)
+    run = await NOOP.start(None, expected)
+    assert run == await NOOP.find(None, expected)
     assert (run.external_id, run.detail["done"]) == (CORRELATION, True)
-    report = await NOOP.poll(None, wanted, run)
+    report = await NOOP.poll(None, expected, run)
     assert (report.status, report.result, report.outputs) == (RunStatus.FINISHED, Result.PASSED, {})
-    assert await NOOP.logs(None, wanted, run, "") == LogLines((), "", complete=True)
-    assert await NOOP.cancel(None, wanted, run) is None
+    assert await NOOP.logs(None, expected, run, "") == LogLines((), "", complete=True)
+    assert await NOOP.cancel(None, expected, run) is None
 
 
 @pytest.mark.parametrize("executor", [HTTP, NOOP])
@@ -514,18 +514,18 @@ def test_the_catalog_has_the_driver_but_no_integration_may_have_its_type():
 
 
 async def test_what_belongs_to_an_integration_is_a_defect_to_ask_for():
-    web, one = WebDriver(), resource("Integration", "web", {"type": "http"})
+    web, integration = WebDriver(), resource("Integration", "web", {"type": "http"})
     assert (web.hosts, web.types, web.receiver, web.reporter) == ((), {}, None, None)
     for ask in (
-        lambda: web.connect(one, {}),
-        lambda: web.needs(one),
-        lambda: web.offline_facts(one),
-        lambda: web.compile(one, None),
+        lambda: web.connect(integration, {}),
+        lambda: web.needs(integration),
+        lambda: web.offline_facts(integration),
+        lambda: web.compile(integration, None),
     ):
         with pytest.raises(ReconcilerError) as error:
             ask()
         assert error.value.code == "RC9001"
-    for wait in (web.check(None, {}), web.resolve(None, one)):
+    for wait in (web.check(None, {}), web.resolve(None, integration)):
         with pytest.raises(ReconcilerError):
             await wait
     nothing = web.authenticator(connection_to("https://x.example", STAGE), lambda ref: pytest.fail("read"))

@@ -13,8 +13,8 @@ NONE = {}
 
 
 def meaning(classify, status: int, body: object, request: str = "POST /x") -> ProviderError:
-    found = classify(status, NONE, body, request, now=NOW)
-    return found or shared_error(Response(status, NONE, b"", request), NOW)
+    result = classify(status, NONE, body, request, now=NOW)
+    return result or shared_error(Response(status, NONE, b"", request), NOW)
 
 
 def hook(**row: str) -> dict[str, object]:

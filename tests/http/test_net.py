@@ -183,8 +183,8 @@ class _Resolver:
 
     async def __call__(self, host, port, **options):
         self.asked += 1
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+        result = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in result]
 
 
 async def test_f11_a_name_that_resolves_to_loopback_is_never_connected_to(monkeypatch):

@@ -89,7 +89,7 @@ async def test_n14_a_name_that_resolves_inside_is_refused_though_another_integra
             await Fixture(session).api(f"http://inside.example:{server.port}").request("GET", "/user")
             with pytest.raises(AddressRefused):
                 await Fixture(session).api(f"http://own.example:{server.port}").download("/logs")
-    assert [one.target for one in server.seen] == ["/user", "/logs"]
+    assert [row.target for row in server.seen] == ["/user", "/logs"]
 
 
 async def test_n14_a_log_on_the_own_server_is_read():

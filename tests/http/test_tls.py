@@ -20,13 +20,13 @@ def authority():
 
 
 def context(certificate, *, newest=None):
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(made)
+    created = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(created)
     if newest is not None:
-        made.minimum_version = ssl.TLSVersion.TLSv1
-        made.maximum_version = newest
-        made.set_ciphers("ALL:@SECLEVEL=0")
-    return made
+        created.minimum_version = ssl.TLSVersion.TLSv1
+        created.maximum_version = newest
+        created.set_ciphers("ALL:@SECLEVEL=0")
+    return created
 
 
 async def ask(tls, bundle, method="GET"):

@@ -46,9 +46,9 @@ def hmac_verify(
 
 
 def delivered(*args: Any, **options: Any) -> Delivery:
-    found = hmac_verify(*args, **options)
-    assert isinstance(found, Delivery), found
-    return found
+    result = hmac_verify(*args, **options)
+    assert isinstance(result, Delivery), result
+    return result
 
 
 def standard_sign(body: bytes, *, sent_id: str = SENT_ID, sent_at: Any = SENT_AT, key: SecretValue = WHSEC) -> str:
@@ -65,8 +65,8 @@ def standard_verify(
     return STANDARD.verify(sent, body, keys, now=now)
 
 
-def reason(found: Delivery | Rejection) -> str:
-    return found.reason.value if isinstance(found, Rejection) else "believed"
+def reason(result: Delivery | Rejection) -> str:
+    return result.reason.value if isinstance(result, Rejection) else "believed"
 
 
 WRONG, UNSIGNED, STALE = Refusal.WRONG.value, Refusal.UNSIGNED.value, Refusal.STALE.value
@@ -87,9 +87,9 @@ WRONG, UNSIGNED, STALE = Refusal.WRONG.value, Refusal.UNSIGNED.value, Refusal.ST
 )
 @pytest.mark.parametrize("header", ["x-signature-256", "x-hub-signature-256"])
 def test_e1_published_vectors_are_believed_under_both_headers(body: bytes, key: SecretValue, signature: str, header: str) -> None:
-    found = HMAC.verify({header: signature}, body, [key], now=0.0)
-    assert isinstance(found, Delivery)
-    assert found.key == 0
+    result = HMAC.verify({header: signature}, body, [key], now=0.0)
+    assert isinstance(result, Delivery)
+    assert result.key == 0
 
 
 NOT_PROVED = {
@@ -167,11 +167,11 @@ def test_a_derived_key_signs_as_the_text_of_its_hex_digits() -> None:
 )
 @settings(max_examples=1_000, deadline=None)
 def test_e1_nothing_that_can_be_sent_raises(headers: dict[str, str], body: bytes) -> None:
-    found = HMAC.verify(headers, body, [SECRET], now=SENT_AT)
+    result = HMAC.verify(headers, body, [SECRET], now=SENT_AT)
     proved = any(
         headers.get(n, "").strip().removeprefix("sha256=") == sign(body) for n in ("x-signature-256", "x-hub-signature-256")
     )
-    assert isinstance(found, Rejection) or proved
+    assert isinstance(result, Rejection) or proved
     other = STANDARD.verify(headers, body, [WHSEC], now=SENT_AT)
     assert isinstance(other, Rejection) or headers["webhook-signature"]
 
@@ -190,11 +190,11 @@ def test_e10_a_signed_body_of_any_shape_is_a_delivery(value: Any) -> None:
         body = json.dumps(value).encode()
     except UnicodeEncodeError:
         return
-    found = delivered(body)
-    assert found.body == body
-    assert 0 < len(found.type) <= 128
-    assert found.identity in ("", found.id)
-    assert found.occurred_at is None or isinstance(found.occurred_at, float)
+    result = delivered(body)
+    assert result.body == body
+    assert 0 < len(result.type) <= 128
+    assert result.identity in ("", result.id)
+    assert result.occurred_at is None or isinstance(result.occurred_at, float)
     standard = standard_verify(standard_sign(body), body)
     assert isinstance(standard, Delivery)
 
@@ -203,10 +203,10 @@ def test_e10_a_signed_body_of_any_shape_is_a_delivery(value: Any) -> None:
 
 
 def test_e1_the_standard_vector_is_believed() -> None:
-    found = standard_verify()
-    assert isinstance(found, Delivery)
-    assert (found.id, found.type, found.body, found.key) == (SENT_ID, "pipeline.done", STANDARD_BODY, 0)
-    assert (found.identity, found.occurred_at, found.problem) == ("", float(SENT_AT), "")
+    result = standard_verify()
+    assert isinstance(result, Delivery)
+    assert (result.id, result.type, result.body, result.key) == (SENT_ID, "pipeline.done", STANDARD_BODY, 0)
+    assert (result.identity, result.occurred_at, result.problem) == ("", float(SENT_AT), "")
 
 
 def test_e1_any_signature_of_a_known_version_is_enough_and_others_are_passed_over() -> None:
@@ -265,8 +265,8 @@ def test_e3_an_old_timestamp_that_nobody_signed_is_a_wrong_signature() -> None:
 def test_e13_both_standard_keys_prove_while_a_rotation_is_under_way() -> None:
     new = SecretValue("whsec_" + base64.b64encode(b"n" * 32).decode())
     both = f"{standard_sign(STANDARD_BODY, key=new)} {STANDARD_SIGNED}"
-    found = [standard_verify(STANDARD_SIGNED, keys=[new, WHSEC]), standard_verify(both, keys=[new, WHSEC])]
-    assert [one.key for one in found if isinstance(one, Delivery)] == [1, 0]
+    result = [standard_verify(STANDARD_SIGNED, keys=[new, WHSEC]), standard_verify(both, keys=[new, WHSEC])]
+    assert [row.key for row in result if isinstance(row, Delivery)] == [1, 0]
 
 
 @pytest.mark.parametrize("text", ["", "whsec_", "secret", "whsec_%%", "whsec_abc"])
@@ -277,15 +277,15 @@ def test_e1_a_key_that_is_no_standard_secret_is_a_defect(text: str) -> None:
 
 def test_nothing_of_a_key_a_body_or_a_header_is_in_what_the_log_is_told() -> None:
     canary = "canary-7f3a9c"
-    for found in (
+    for result in (
         hmac_verify(canary.encode(), canary, webhook_id=canary),
         HMAC.verify({"x-request-id": canary}, canary.encode(), [SECRET], now=0.0),
         standard_verify(canary, webhook_id=f"{canary}.x"),
         standard_verify(now=SENT_AT + 9_999),
         standard_verify("", webhook_id=canary),
     ):
-        assert isinstance(found, Rejection)
-        assert canary not in found.detail
+        assert isinstance(result, Rejection)
+        assert canary not in result.detail
     with pytest.raises(ValueError) as error:
         standard_verify(keys=[SecretValue(canary)])
     assert canary not in str(error.value)
@@ -299,9 +299,9 @@ def test_e2_every_key_is_compared_by_compare_digest_whatever_was_found(signature
     compared: list[tuple[bytes, bytes]] = []
     compare = hmac.compare_digest
 
-    def watched(one: bytes, other: bytes) -> bool:
-        compared.append((one, other))
-        return compare(one, other)
+    def watched(row: bytes, other: bytes) -> bool:
+        compared.append((row, other))
+        return compare(row, other)
 
     monkeypatch.setattr(hmac, "compare_digest", watched)
     hmac_verify(b"body", signature, keys=[SECRET, GITHUB, SECRET])
@@ -316,8 +316,8 @@ def test_e2_every_key_is_compared_by_compare_digest_whatever_was_found(signature
 
 @pytest.mark.parametrize("header", ["webhook_id", "x_delivery_id", "idempotency_key"])
 def test_e3_the_senders_id_of_the_event_is_its_id(header: str) -> None:
-    found = delivered({"a": 1}, **{header: " ev-1 "})
-    assert (found.id, found.identity) == ("ev-1", "")
+    result = delivered({"a": 1}, **{header: " ev-1 "})
+    assert (result.id, result.identity) == ("ev-1", "")
 
 
 def test_e3_of_several_ids_the_first_kind_counts_and_one_that_is_none_is_passed_over() -> None:
@@ -329,23 +329,23 @@ def test_e3_of_several_ids_the_first_kind_counts_and_one_that_is_none_is_passed_
 
 @pytest.mark.parametrize("mark", [{"id": 7}, {"timestamp": "2026-01-01T00:00:00Z"}, {"data": {"uuid": "x"}}, {"createdAt": 5}])
 def test_e3_without_an_id_the_same_body_is_the_same_event_where_it_has_an_id_or_a_time_of_its_own(mark: dict[str, Any]) -> None:
-    one, again, other = delivered({"a": 1, **mark}), delivered({"a": 1, **mark}), delivered({"a": 2, **mark})
-    assert one.id == one.identity == again.id == "sha256:" + hashlib.sha256(json.dumps({"a": 1, **mark}).encode()).hexdigest()
-    assert other.id != one.id
+    row, again, other = delivered({"a": 1, **mark}), delivered({"a": 1, **mark}), delivered({"a": 2, **mark})
+    assert row.id == row.identity == again.id == "sha256:" + hashlib.sha256(json.dumps({"a": 1, **mark}).encode()).hexdigest()
+    assert other.id != row.id
 
 
 @pytest.mark.parametrize("payload", [{"a": 1}, {"deploy": "now"}, {"id": ""}, {"id": None}, {"data": {"a": 1}}, [1], "text"])
 def test_n7_a_body_that_nothing_tells_apart_may_be_sent_twice(payload: Any) -> None:
     body = json.dumps(payload).encode()
-    one, again = (delivered(body, now=now) for now in (1.0, 2.0))
-    assert (one.identity, again.identity) == ("", "")
-    assert one.id != again.id
+    row, again = (delivered(body, now=now) for now in (1.0, 2.0))
+    assert (row.identity, again.identity) == ("", "")
+    assert row.id != again.id
 
 
 def test_e3_a_request_id_names_an_event_but_a_second_try_with_a_new_one_is_the_same_event() -> None:
-    one, again = delivered({"id": 1}, x_request_id="r-1"), delivered({"id": 1}, x_request_id="r-2")
-    assert (one.id, again.id) == ("r-1", "r-2")
-    assert one.identity == again.identity == delivered({"id": 1}).identity != ""
+    row, again = delivered({"id": 1}, x_request_id="r-1"), delivered({"id": 1}, x_request_id="r-2")
+    assert (row.id, again.id) == ("r-1", "r-2")
+    assert row.identity == again.identity == delivered({"id": 1}).identity != ""
     assert delivered({"a": 1}, x_request_id="r-1").identity == ""
 
 
@@ -371,9 +371,9 @@ def test_the_type_is_what_the_sender_calls_it(payload: Any, headers: dict[str, s
 
 
 def test_a_standard_webhooks_type_is_the_signed_one() -> None:
-    found = standard_verify(x_event_type="forged", ce_type="forged")
-    assert isinstance(found, Delivery)
-    assert found.type == "pipeline.done"
+    result = standard_verify(x_event_type="forged", ce_type="forged")
+    assert isinstance(result, Delivery)
+    assert result.type == "pipeline.done"
     plain = standard_verify(standard_sign(b"[]"), b"[]", x_event_type="forged")
     assert isinstance(plain, Delivery)
     assert plain.type == "webhook"
@@ -406,8 +406,8 @@ def test_e4_the_time_is_the_payloads(payload: Any, at: float | None) -> None:
     "body", [b"", b"a=1&b=2", b"{", b"\xff\xfe", b"NaN", gzip.compress(b"{}", mtime=0), b"[" * 5_000, b'"\\ud800"']
 )
 def test_e10_a_proved_body_that_is_not_json_is_a_delivery_with_a_problem(body: bytes) -> None:
-    found = delivered(body)
-    assert (found.problem, found.type) == ("the payload is not JSON", "webhook")
+    result = delivered(body)
+    assert (result.problem, result.type) == ("the payload is not JSON", "webhook")
     standard = standard_verify(standard_sign(body), body)
     assert isinstance(standard, Delivery)
     assert standard.problem == "the payload is not JSON"
@@ -427,16 +427,16 @@ def test_filters_see_headers_but_no_proof_no_credential_and_no_route() -> None:
         "x-gitlab-token",
         "x-client-secret",
     ]
-    found = delivered({}, content_type="application/json", x_team="a" * 2_000, **dict.fromkeys(hidden, "canary"))
-    assert found.headers == {"content-type": "application/json", "x-team": "a" * 1024}
+    result = delivered({}, content_type="application/json", x_team="a" * 2_000, **dict.fromkeys(hidden, "canary"))
+    assert result.headers == {"content-type": "application/json", "x-team": "a" * 1024}
     standard = standard_verify(x_team="a")
     assert isinstance(standard, Delivery)
     assert standard.headers == {"webhook-id": SENT_ID, "webhook-timestamp": str(SENT_AT), "x-team": "a"}
 
 
 def test_of_very_many_headers_the_first_are_kept() -> None:
-    found = delivered({}, **{f"x_{number:03}": "v" for number in range(500)})
-    assert list(found.headers) == [f"x-{number:03}" for number in range(64)]
+    result = delivered({}, **{f"x_{number:03}": "v" for number in range(500)})
+    assert list(result.headers) == [f"x-{number:03}" for number in range(64)]
 
 
 # ---- what such a sender cannot do
