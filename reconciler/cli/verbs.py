@@ -114,7 +114,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "plan",
         "plan",
-        "show what apply would do, in the classes commit, drift and unprovable; writes nothing at a provider",
+        "show what apply would do, in the classes commit, drift and unverifiable; writes nothing at a provider",
         (
             _arg(
                 "path",

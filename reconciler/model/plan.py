@@ -25,7 +25,7 @@ class Action(enum.StrEnum):
 class ChangeClass(enum.StrEnum):
     COMMIT = "commit"  # Git moved
     DRIFT = "drift"  # the world moved
-    UNPROVABLE = "unprovable"  # a write-only value may differ: its fingerprint or the provider's stamp moved
+    UNVERIFIABLE = "unverifiable"  # a write-only value may differ: its fingerprint or the provider's stamp moved
 
 
 class Disposition(enum.StrEnum):

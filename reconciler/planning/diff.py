@@ -96,7 +96,7 @@ def overall_class(fields: Iterable[FieldChange]) -> ChangeClass:
     classes = {change.cls for change in fields}
     if ChangeClass.COMMIT in classes or not classes:
         return ChangeClass.COMMIT
-    return ChangeClass.DRIFT if ChangeClass.DRIFT in classes else ChangeClass.UNPROVABLE
+    return ChangeClass.DRIFT if ChangeClass.DRIFT in classes else ChangeClass.UNVERIFIABLE
 
 
 def fingerprint_moved(fingerprint: str, known: str | None) -> bool:
@@ -216,7 +216,7 @@ def _write_only_changes(
         told = observed.present_write_only is not None and value.pointer not in basis.unshown
         unset = told and value.pointer not in (observed.present_write_only or ())
         if moved or unset or touched:
-            yield FieldChange(value.pointer, cls=ChangeClass.UNPROVABLE, sensitive=True)
+            yield FieldChange(value.pointer, cls=ChangeClass.UNVERIFIABLE, sensitive=True)
 
 
 def _put(document: JsonValue, parts: Sequence[str], value: JsonValue) -> JsonValue:

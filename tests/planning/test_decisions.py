@@ -72,7 +72,7 @@ def test_a2_a_create_in_doubt_is_repeated_only_after_the_settle_time_and_two_lis
 
 def test_a_create_in_doubt_that_wrote_another_secret_is_written_again():
     made = plan(D, see=(observed(D, "9"),), intents=(intent(D, fingerprints={"/config/secret": "hmac:old"}),))
-    assert (only(made).action, only(made).cls) == (Action.UPDATE, ChangeClass.UNPROVABLE)
+    assert (only(made).action, only(made).cls) == (Action.UPDATE, ChangeClass.UNVERIFIABLE)
 
 
 def test_a3_a_delete_in_doubt_is_settled_by_two_lists_without_the_object():
@@ -91,7 +91,7 @@ def test_a4_an_update_in_doubt_that_can_be_seen_is_not_sent_again():
 def test_an_update_in_doubt_of_a_secret_alone_cannot_be_seen_and_is_sent_again():
     after = desired(secret="hmac:2")
     made = plan(after, have=(recorded(D),), see=(observed(after),), intents=(intent(after, Action.UPDATE, external_id="1"),))
-    assert (only(made).action, only(made).cls) == (Action.UPDATE, ChangeClass.UNPROVABLE)
+    assert (only(made).action, only(made).cls) == (Action.UPDATE, ChangeClass.UNVERIFIABLE)
     assert made.settlements == (("i1", IntentState.ABSENT, None),)
 
 
@@ -145,26 +145,26 @@ def test_what_git_changed_is_a_commit():
     assert (change.cls, change.fields[0].path) == (ChangeClass.COMMIT, "/events")
 
 
-def test_a_secret_whose_fingerprint_moved_is_pushed_as_unprovable_and_never_shown():
+def test_a_secret_whose_fingerprint_moved_is_pushed_as_unverifiable_and_never_shown():
     after = desired(secret="hmac:2")
     change = only(plan(after, have=(recorded(D),), see=(observed(D),)))
-    assert change.cls is ChangeClass.UNPROVABLE
+    assert change.cls is ChangeClass.UNVERIFIABLE
     assert [(f.path, f.before, f.after, f.sensitive) for f in change.fields] == [("/config/secret", None, None, True)]
 
 
 def test_a_secret_that_the_provider_says_is_not_set_is_pushed():
     bare = dataclasses.replace(observed(D), present_write_only=frozenset())
-    assert only(plan(D, have=(recorded(D),), see=(bare,))).cls is ChangeClass.UNPROVABLE
+    assert only(plan(D, have=(recorded(D),), see=(bare,))).cls is ChangeClass.UNVERIFIABLE
     mute = recorded(D, unshown=("/config/secret",))  # not even in the answer to the write: this server never shows it
     assert plan(D, have=(mute,), see=(bare,)).changes == ()
-    assert only(plan(desired(secret="hmac:2"), have=(mute,), see=(bare,))).cls is ChangeClass.UNPROVABLE
+    assert only(plan(desired(secret="hmac:2"), have=(mute,), see=(bare,))).cls is ChangeClass.UNVERIFIABLE
 
 
 def test_a_change_stamp_that_moved_without_us_pushes_the_secret_again():
     record = recorded(D, updated_at="2026-01-01T00:00:00Z")
     assert plan(D, have=(record,), see=(observed(D, stamp="2026-01-01T00:00:00Z"),)).changes == ()
     change = only(plan(D, have=(record,), see=(observed(D, stamp="2026-01-02T00:00:00Z"),)))
-    assert (change.action, change.cls) == (Action.UPDATE, ChangeClass.UNPROVABLE)
+    assert (change.action, change.cls) == (Action.UPDATE, ChangeClass.UNVERIFIABLE)
 
 
 def test_what_drift_already_did_as_git_now_declares_is_only_recorded():

@@ -97,7 +97,7 @@ def test_an_ignored_secret_is_not_pushed_and_a_reference_is_not_compared_with_a_
     assert changes(d, observed(d), recorded(desired())) == []
     offline = desired(secret="ref:secret:hook/key")
     assert changes(offline, observed(offline), recorded(desired())) == []
-    assert changes(offline, observed(offline), recorded(desired(secret="ref:secret:other/key")))[0][3] == "unprovable"
+    assert changes(offline, observed(offline), recorded(desired(secret="ref:secret:other/key")))[0][3] == "unverifiable"
 
 
 def test_without_a_record_a_difference_counts_as_a_commit():

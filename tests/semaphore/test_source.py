@@ -154,7 +154,7 @@ async def test_d24_an_edited_secret_is_rewritten_when_its_stamp_moved(
     secret["data"]["env_vars"][0]["value"] = "edited-by-hand"
     plan = await world.apply(source)
     (change,) = plan.executable
-    assert (change.action, change.cls) == (Action.REPLACE, ChangeClass.UNPROVABLE)
+    assert (change.action, change.cls) == (Action.REPLACE, ChangeClass.UNVERIFIABLE)
     assert change.fields[0].sensitive
     assert server.admin.state()["secrets"][0]["data"]["env_vars"][0]["value"] != "edited-by-hand"
     await world.settle(source)

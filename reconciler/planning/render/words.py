@@ -26,7 +26,7 @@ SYMBOLS = {
 CLASS_TITLES = {
     ChangeClass.COMMIT: "Committed in Git",
     ChangeClass.DRIFT: "Drift: changed at the provider",
-    ChangeClass.UNPROVABLE: "Unprovable: write-only values",
+    ChangeClass.UNVERIFIABLE: "Unverifiable: write-only values",
 }
 _VERBS = {
     Action.CREATE: "to create",
