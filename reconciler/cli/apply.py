@@ -128,6 +128,7 @@ def _line(change: Change) -> str:
 def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> None:
     """Say what all rounds did together; the reasons on stderr, the count last."""
     from reconciler.engine.read_errors import unread_of
+    from reconciler.planning.render.document import change_summary
 
     unread = unread_of(done.last.values(), engine.live.resources)
     if output == "json":
@@ -138,8 +139,8 @@ def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> 
                 "manifests": manifests,
                 "failed": len(done.failed),
                 "blocked": len(done.blocked),
-                "moved": [_moved_row(change) for change in done.moved],
-                "notTried": [_moved_row(change) for change in done.left],
+                "moved": [change_summary(change) for change in done.moved],
+                "notTried": [change_summary(change) for change in done.left],
                 "unread": [{"code": one.code, "message": one.message, "hint": one.hint} for one in unread],
             }
         )
@@ -183,17 +184,6 @@ def _summary(done: Applied, unread: int, manifests: int, *, good: bool) -> tuple
         text = ", ".join(f"{number} {word}" for word, number in [*counts.items(), *((w, n) for w, n in extra.items() if n)])
     mark = painter()("32", "✓") if good else painter()("31", "✗")
     return mark, f" {text}"
-
-
-def _moved_row(change: Change) -> dict[str, Any]:
-    return {
-        "address": change.address,
-        "action": change.action.value,
-        "class": change.cls.value,
-        "disposition": change.disposition.value,
-        "reason": change.reason,
-        "message": change.message,
-    }
 
 
 def _row(step: Any) -> dict[str, Any]:

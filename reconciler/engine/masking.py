@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject
-from reconciler.model.values import JsonObject, JsonValue
+from reconciler.model.values import JsonObject, JsonValue, texts_of
 
 _PRIVATE = frozenset(
     {"url", "endpoint", "target_url", "host_url", "webhook_address", "message", "content", "subject", "channels", "cc", "bcc"}
@@ -88,20 +88,9 @@ def hidden_by(digest: Callable[[str], str]) -> Hide:
 
 def is_hidden(value: JsonValue) -> bool:
     """Whether a part of ``value`` is masked, so that it must never be written to a provider."""
-    return any(_HIDDEN.search(text) for text in _texts(value))
+    return any(_HIDDEN.search(text) for text in texts_of(value))
 
 
 def own_texts(ours: Iterable[ManagedObject | RecordedObject]) -> frozenset[str]:
     """Return every text that we declare or wrote."""
-    return frozenset(text for item in ours for text in (item.natural_key, *_texts(item.attributes)))
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+    return frozenset(text for item in ours for text in (item.natural_key, *texts_of(item.attributes)))

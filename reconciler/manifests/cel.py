@@ -176,7 +176,7 @@ class Constraints:
     patterns: tuple[tuple[str, str], ...]
 
     def evaluate(self, event: Any, headers: Mapping[str, str] | None = None) -> bool:
-        """Whether all hold; what is not there is empty text, what is no text is its JSON."""
+        """Whether all hold; a missing value is empty text, a value that is not text is its JSON."""
         del headers
         return all(self._found(_at_path(event, key), pattern) for key, pattern in self.patterns)
 
@@ -225,7 +225,7 @@ def _json(value: Any) -> Any:
         return [_json(item) for item in value]
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(key): _json(item) for key, item in value.items()}
-    raise ExpressionError(f"the expression gives a {type(value).__name__}, which is no JSON")
+    raise ExpressionError(f"the expression gives a {type(value).__name__}, which is not JSON")
 
 
 def without_nul(value: Any) -> Any:

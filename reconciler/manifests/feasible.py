@@ -14,7 +14,7 @@ from reconciler.manifests.kinds import ConditionSpec, ConnectionGroupSpec, Event
 from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
-from reconciler.manifests.templates import has_template, looks_like_template
+from reconciler.manifests.templates import has_template, starts_template
 from reconciler.manifests.yaml import escape
 from reconciler.model.executions import UNSETTABLE_HEADERS
 from reconciler.model.resources import Lifecycle
@@ -217,7 +217,7 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _no_template(item, f"{pointer}/{index}")
-    elif isinstance(value, str) and looks_like_template(value):
+    elif isinstance(value, str) and starts_template(value):
         hint = (
             "Templates are replaced in executor.spec (not in conditions), executor.name, executor.resource.name, report and the "
             "values of mappings."

@@ -40,7 +40,7 @@ class SourceFile:
 
 
 class ParseCache(Protocol):
-    """Remembers what files said, by a key made of their blob ids."""
+    """Remembers parsed files, by a key made of their blob ids."""
 
     def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
         """Return what is known."""
@@ -84,9 +84,9 @@ def load(
     sandbox: bool = False,
     refused: Refused = lambda _url: "",
 ) -> Desired:
-    """Return all that ``files`` declare, every problem at once, and which resources are named but not valid.
+    """Return the resources that ``files`` declare, every problem, and which resources are declared but invalid.
 
-    ``refused`` says why a URL of a manifest may not be called from this installation; empty: it may.
+    ``refused`` returns why a URL of a manifest must not be called from this installation; empty if it may.
     """
     with gc_paused():
         return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox, refused=refused)
@@ -181,7 +181,7 @@ def _problem(problem: YamlProblem, path: str, resource: ResourceId | None) -> Pr
 
 
 def _refuse_twins(entries: list[_Entry]) -> None:
-    """Two documents of one identity: both are refused, each naming the other's place."""
+    """Refuse both of two documents with one identity; each problem names the other's place."""
     by_id: dict[ResourceId, list[_Entry]] = {}
     for entry in entries:
         if entry.id.name and entry.id.kind:
@@ -341,7 +341,7 @@ def _secrets(node: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
-    """Stages that feed each other would run for ever."""
+    """Refuse connections that run in a circle: such stages would trigger each other for ever."""
     kinds = {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}
     flow = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
     done: set[ResourceId] = set()
@@ -384,7 +384,7 @@ def _cycles_from(
 
 
 def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
-    """``movedFrom`` names what is gone: something that is still declared keeps its own objects."""
+    """``movedFrom`` names a resource that is gone: one that is still declared keeps its objects."""
     for entry in entries:
         former = entry.parsed.lifecycle.moved_from
         if former is None:

@@ -83,20 +83,24 @@ def _said(document: Document, error: Any) -> list[YamlProblem]:
         ]
     if rule == "const":
         return [
-            YamlProblem("RC1103", f"{name}: {error.validator_value!r} is wanted, not {_value(error.instance)}", *where, pointer)
+            YamlProblem("RC1103", f"{name}: must be {error.validator_value!r}, not {_value(error.instance)}", *where, pointer)
         ]
     if rule == "type":
-        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
+        expected = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
         hint = (
             "Credentials are given by reference: {valueFrom: {secret: {name, key}}}."
             if "valueFrom" in error.schema.get("properties", {})
             else ""
         )
-        return [YamlProblem("RC1104", f"{name}: {wanted} is wanted, not {_kind(error.instance)}", *where, pointer, hint)]
+        return [YamlProblem("RC1104", f"{name}: must be of type {expected}, not {_kind(error.instance)}", *where, pointer, hint)]
     if rule == "pattern":
         return [
             YamlProblem(
-                "RC1105", f"{name}: {_value(error.instance)} has not the right form", *where, pointer, _form(error.schema)
+                "RC1105",
+                f"{name}: {_value(error.instance)} does not have the required form",
+                *where,
+                pointer,
+                _form(error.schema),
             )
         ]
     if rule in {"oneOf", "anyOf"}:
@@ -104,7 +108,7 @@ def _said(document: Document, error: Any) -> list[YamlProblem]:
         word = "exactly one" if rule == "oneOf" else "one"
         return [
             YamlProblem(
-                "RC1106", f"{_shown(pointer)}: {word} of {', '.join(options) or 'several forms'} is wanted", *where, pointer
+                "RC1106", f"{_shown(pointer)}: {word} of {', '.join(options) or 'several forms'} is required", *where, pointer
             )
         ]
     return [YamlProblem("RC1101", f"{name}: {_plain_rule(rule, error.validator_value)}", *where, pointer)]
@@ -145,24 +149,24 @@ def _example(error: Any) -> str:
 
 
 def _form(schema: Mapping[str, Any]) -> str:
-    """What a text should look like, as its schema describes it."""
+    """Return what a text must look like, as its schema describes it."""
     examples = ", ".join(str(one) for one in schema.get("examples", ()))
     return " ".join(part for part in (schema.get("description", ""), f"For example: {examples}." if examples else "") if part)
 
 
 def _plain_rule(rule: str, value: Any) -> str:
     return {
-        "minItems": f"at least {value} is wanted",
+        "minItems": f"at least {value} required",
         "maxItems": f"at most {value} are allowed",
         "minLength": "it is empty or too short",
         "maxLength": f"longer than {value} characters",
         "minimum": f"less than {value}",
         "maximum": f"more than {value}",
-        "uniqueItems": "an item stands twice",
-        "minProperties": f"at least {value} key is wanted",
+        "uniqueItems": "an item is given twice",
+        "minProperties": f"at least {value} key is required",
         "maxProperties": f"at most {value} key is allowed",
         "dependentRequired": "a key that belongs with another is missing",
-    }.get(rule, f"against the rule {rule}")
+    }.get(rule, f"breaks the rule {rule}")
 
 
 def _shown(pointer: str) -> str:

@@ -21,7 +21,7 @@ from reconciler.model.codec import from_json, to_json
 from reconciler.model.resources import Kind, Lifecycle
 from reconciler.model.values import digest_of
 
-LOADER_VERSION = "11"
+LOADER_VERSION = "12"
 """Raised whenever what a file means changes: cached results of older loaders are not used."""
 
 
@@ -116,14 +116,14 @@ def _restore(row: list[Any]) -> Parsed:
 
 
 def parse_file(data: bytes, *, sandbox: bool, explain: bool = True) -> ParsedFile:
-    """Parse and check one file on its own; without ``explain`` a document that fails its schema is not told why: that is slow."""
+    """Parse and check one file on its own; without ``explain`` the reasons why a document fails its schema are left out: finding them is slow."""
     documents, broken = load_documents(data)
     parsed: list[Parsed] = []
     problems: list[tuple[YamlProblem, int]] = []
     for index, document in enumerate(documents):
-        found, said = _document(document, sandbox=sandbox, explain=explain and len(problems) < MAX_EXPLAINED)
+        found, reported = _document(document, sandbox=sandbox, explain=explain and len(problems) < MAX_EXPLAINED)
         parsed.append(found)
-        problems += [(problem, index) for problem in said]
+        problems += [(problem, index) for problem in reported]
     problems += [(problem, -1) for problem in broken]
     return ParsedFile(tuple(parsed), tuple(problems))
 
@@ -131,27 +131,27 @@ def parse_file(data: bytes, *, sandbox: bool, explain: bool = True) -> ParsedFil
 def _document(document: Document, *, sandbox: bool, explain: bool) -> tuple[Parsed, list[YamlProblem]]:
     value = document.value
     kind, canvas, name = identity_of(value)
-    said_kind = value.get("kind") if isinstance(value, dict) else None
+    declared = value.get("kind") if isinstance(value, dict) else None
     here = (document.line, document.column)
     problems = list(document.problems) + _token_problems(document)
     if any(problem.code in _ENDS for problem in document.problems):
-        pass  # the rest was not read: what seems to be missing may only stand behind it
+        pass  # the rest was not read, and may hold what seems to be missing
     elif not isinstance(value, dict):
         problems.append(
             YamlProblem(
                 "RC1012",
-                "this is no manifest: a mapping with kind, metadata and spec is wanted",
+                "not a manifest: it must be a mapping with kind, metadata and spec",
                 *here,
-                hint="Name files that are no manifests in .reconcilerignore.",
+                hint="Name files that are not manifests in .reconcilerignore.",
             )
         )
-    elif said_kind not in schemas.KINDS:
+    elif declared not in schemas.KINDS:
         problems.append(_no_kind(document, value))
-    elif not schemas.fast(said_kind).is_valid(value):
-        errors = islice(schemas.explaining(said_kind).iter_errors(value), MAX_PROBLEMS) if explain else ()
+    elif not schemas.fast(declared).is_valid(value):
+        errors = islice(schemas.explaining(declared).iter_errors(value), MAX_PROBLEMS) if explain else ()
         problems += capped(problems_of(document, errors)) or [
             YamlProblem(
-                "RC1101", f"it does not fit the schema of {said_kind}", *here, hint=f"See `reconciler schema {said_kind}`."
+                "RC1101", f"it does not match the schema of {declared}", *here, hint=f"See `reconciler schema {declared}`."
             )
         ]
     if problems or not isinstance(value, dict):
@@ -219,7 +219,7 @@ def identity_of(value: Any) -> tuple[str, str, str]:
     if kind not in schemas.KINDS or not isinstance(name, str) or not isinstance(canvas, str):
         return "", "default", ""
     if not schemas.NAME.fullmatch(name) or not schemas.CANVAS.fullmatch(canvas) or TOKENS.search(f"{name} {canvas}"):
-        return "", "default", ""  # what is no name identifies nothing, and may not be fit to be shown
+        return "", "default", ""  # an invalid name identifies nothing, and may not be safe to show
     return str(kind), canvas, name
 
 
@@ -229,10 +229,10 @@ def _no_kind(document: Document, value: Mapping[str, Any]) -> YamlProblem:
     if "kind" not in value:
         return YamlProblem(
             "RC1013",
-            "this is no manifest: it has no kind",
+            "not a manifest: it has no kind",
             document.line,
             document.column,
-            hint="Kinds: " + ", ".join(kind.value for kind in Kind) + ". Name files that are no manifests in .reconcilerignore.",
+            hint="Kinds: " + ", ".join(kind.value for kind in Kind) + ". Name files that are not manifests in .reconcilerignore.",
         )
     text = str(value["kind"])[:64]
     near = difflib.get_close_matches(text, schemas.KINDS, n=1)
@@ -243,17 +243,17 @@ def _no_kind(document: Document, value: Mapping[str, Any]) -> YamlProblem:
 
 
 def _token_problems(document: Document) -> list[YamlProblem]:
-    """Refuse what looks like a credential, wherever it stands; the message never holds it."""
+    """Refuse what looks like a credential, anywhere in the document; the message never contains it."""
     problems = []
     local = isinstance(document.value, dict) and document.value.get("kind") == "Secret"
     for pointer, text in _texts(document.value, ""):
         if local and pointer.startswith("/spec/local/data/"):
-            continue  # refused whole outside the sandbox, and meant inside it
+            continue  # refused as a whole outside of the sandbox, and allowed in it
         if TOKENS.search(text):
             problems.append(
                 YamlProblem(
                     "RC1015",
-                    "this looks like a credential; it does not belong into Git",
+                    "this looks like a credential; credentials do not belong in Git",
                     *document.values.get(pointer, (document.line, document.column)),
                     pointer,
                     "Revoke it, put a new one into a secret backend, and refer to it: {valueFrom: {secret: {name, key}}}.",

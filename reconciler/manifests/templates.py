@@ -1,7 +1,7 @@
-"""Templates: ``${{ inputs.X }}``, ``${{ secrets.X }}``, ``${{ event.path }}``: dotted look-ups, no code, resolved after parsing.
+"""Templates: ``${{ inputs.X }}``, ``${{ secrets.X }}``, ``${{ event.path }}``: dotted look-ups, not code, resolved after parsing.
 
-A template goes into a scalar only, so no value can change the structure around it. One that is the whole scalar keeps its type
-(`resolve`), except where the field holds text (`resolve_text`); inside of a text a value is written as `text_of` does.
+A template is part of a scalar, so no value can change the structure around it. One that is the whole scalar keeps its type
+(`resolve`), except where the field holds text (`resolve_text`); within a text a value is written as `text_of` does.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.model.values import text_of
+from reconciler.model.values import map_texts, text_of, texts_of
 
 _TEMPLATE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+")
 ROOTS = ("inputs", "secrets", "event")
-
-
-_MEANT = re.compile(r"\$\{\{\s*(?:inputs|secrets|event)\b")
+_START = re.compile(r"\$\{\{\s*(?:inputs|secrets|event)\b")
 
 
 class TemplateError(Exception):
@@ -25,54 +23,40 @@ class TemplateError(Exception):
 
 
 def has_template(value: Any) -> bool:
-    """Whether ``value`` is text with a template in it."""
+    """Whether ``value`` is text with a whole template in it: one that is replaced."""
     return isinstance(value, str) and _TEMPLATE.search(value) is not None
 
 
+def starts_template(text: str) -> bool:
+    """Whether a template starts in ``text``, closed or not: what its author meant where none is replaced."""
+    return _START.search(text) is not None
+
+
 def references(value: Any) -> Iterator[str]:
-    """Yield every dotted path named in ``value``, however deep; raises `TemplateError` for what is no path."""
-    if isinstance(value, str):
-        for match in _TEMPLATE.finditer(value):
+    """Yield every dotted path named in ``value``, however deep; raises `TemplateError` for an invalid template."""
+    for text in texts_of(value):
+        for match in _TEMPLATE.finditer(text):
             path = match.group(1).strip()
             if not _PATH.fullmatch(path) or path.partition(".")[0] not in ROOTS:
                 raise TemplateError(f"{path[:60]!r} is not one of inputs.NAME, secrets.NAME, event.PATH")
             yield path
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from references(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from references(item)
-
-
-def looks_like_template(text: str) -> bool:
-    """Whether somebody meant a template in ``text``."""
-    return _MEANT.search(text) is not None
 
 
 def resolve(value: Any, scope: Mapping[str, Any]) -> Any:
-    """Return ``value`` with every template replaced from ``scope``; raises `TemplateError` for a path that is not there."""
-    if isinstance(value, str):
-        whole = _TEMPLATE.fullmatch(value.strip())
-        if whole is not None and len(_TEMPLATE.findall(value)) == 1:
-            return _look_up(whole.group(1).strip(), scope)
-        return _TEMPLATE.sub(lambda m: text_of(_look_up(m.group(1).strip(), scope)), value)
-    if isinstance(value, Mapping):
-        return {key: resolve(item, scope) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [resolve(item, scope) for item in value]
-    return value
+    """Return ``value`` with every template replaced from ``scope``; raises `TemplateError` for a path that does not exist."""
+    return map_texts(value, lambda text: _resolve(text, scope))
 
 
 def resolve_text(value: Any, scope: Mapping[str, Any]) -> Any:
     """Return ``value`` like `resolve`, for fields that hold text: a template that is the whole scalar becomes text, too."""
-    if isinstance(value, str):
-        return text_of(resolve(value, scope))
-    if isinstance(value, Mapping):
-        return {key: resolve_text(item, scope) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [resolve_text(item, scope) for item in value]
-    return value
+    return map_texts(value, lambda text: text_of(_resolve(text, scope)))
+
+
+def _resolve(text: str, scope: Mapping[str, Any]) -> Any:
+    whole = _TEMPLATE.fullmatch(text.strip())
+    if whole is not None and len(_TEMPLATE.findall(text)) == 1:
+        return _look_up(whole.group(1).strip(), scope)
+    return _TEMPLATE.sub(lambda match: text_of(_look_up(match.group(1).strip(), scope)), text)
 
 
 def _look_up(path: str, scope: Mapping[str, Any]) -> Any:
@@ -83,5 +67,5 @@ def _look_up(path: str, scope: Mapping[str, Any]) -> Any:
         elif isinstance(current, list | tuple) and part.isdigit() and int(part) < len(current):
             current = current[int(part)]
         else:
-            raise TemplateError(f"{path!r} is not there")
+            raise TemplateError(f"{path!r} does not exist")
     return current

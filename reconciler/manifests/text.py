@@ -38,7 +38,7 @@ def decode(data: bytes) -> tuple[str | None, list[YamlProblem]]:
                 f"the file has {len(data):,} bytes; a manifest may have {MAX_BYTES:,}",
                 1,
                 1,
-                hint="Split it, or name it in .reconcilerignore if it is no manifest.",
+                hint="Split it, or name it in .reconcilerignore if it is not a manifest.",
             )
         ]
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
@@ -64,20 +64,20 @@ def _forbidden(text: str) -> list[YamlProblem]:
     problems = []
     for match in FORBIDDEN.finditer(text):
         place = match.start()
-        problems.append(unwanted(match.group(), text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)))
+        problems.append(forbidden_character(match.group(), text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)))
         if len(problems) >= 10:
             break
     return problems
 
 
-def unwanted(found: str, line: int, column: int, pointer: str = "") -> YamlProblem:
-    """Return the problem that the character ``found`` is."""
-    name = unicodedata.name(found, "control character" if ord(found) < 0xA0 else "noncharacter")
+def forbidden_character(character: str, line: int, column: int, pointer: str = "") -> YamlProblem:
+    """Return the problem of a character that must not be in a manifest."""
+    name = unicodedata.name(character, "control character" if ord(character) < 0xA0 else "noncharacter")
     return YamlProblem(
         "RC1004",
-        f"character U+{ord(found):04X} ({name.lower()}) is not allowed",
+        f"character U+{ord(character):04X} ({name.lower()}) is not allowed",
         line,
         column,
         pointer,
-        "Remove it: it is invisible, or changes how the line is shown.",
+        "Remove it: it is invisible, or changes how the line is displayed.",
     )

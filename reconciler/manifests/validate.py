@@ -24,7 +24,7 @@ from reconciler.manifests.kinds import (
 from reconciler.manifests.mappings import mapping_problems
 from reconciler.manifests.objects import object_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
-from reconciler.manifests.templates import TemplateError, has_template, looks_like_template, references
+from reconciler.manifests.templates import TemplateError, has_template, references, starts_template
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.yaml import Document, escape
 from reconciler.model.resources import Lifecycle
@@ -258,7 +258,7 @@ def _executor(spec: StageSpec, raw: Mapping[str, Any], check: _Check) -> None:
     poll = inner.get("poll")
     for key in ("successWhen", "failureWhen"):
         condition = poll.get(key) if isinstance(poll, Mapping) else None
-        if condition is not None and not looks_like_template(condition):
+        if condition is not None and not starts_template(condition):
             _expression(condition, f"/spec/executor/spec/poll/{key}", check)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import yaml
 from yaml._yaml import CParser
 
-from reconciler.manifests.text import FORBIDDEN, YamlProblem, decode, unwanted
+from reconciler.manifests.text import FORBIDDEN, YamlProblem, decode, forbidden_character
 from reconciler.manifests.tokens import harmless
 
 MAX_DEPTH: Final = 32
@@ -291,7 +291,7 @@ class _Builder:
 
     def _escaped(self, found: str, event: Any) -> None:
         mark = event.start_mark
-        self.problems.append(unwanted(found, self.first_line + mark.line, mark.column + 1, self.path[-1]))
+        self.problems.append(forbidden_character(found, self.first_line + mark.line, mark.column + 1, self.path[-1]))
 
     def start(self, event: Any) -> None:
         mark = event.start_mark

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NewType
 
 import orjson
@@ -55,6 +55,29 @@ def text_of(value: JsonValue) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else orjson.dumps(value).decode()
+
+
+def texts_of(value: JsonValue) -> Iterator[str]:
+    """Yield every text in ``value``, however deep; keys are not among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_of(item)
+
+
+def map_texts(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:
+    """Return ``value`` with every text in it replaced by what ``change`` returns."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_texts(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_texts(item, change) for item in value]
+    return value
 
 
 def is_no_commit(value: JsonValue) -> bool:

@@ -19,7 +19,7 @@ Settlement = tuple[str, IntentState, ExternalId | None]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done about one address."""
+    """What to do about one address."""
 
     changes: tuple[Change, ...] = ()
     settlements: tuple[Settlement, ...] = ()
@@ -27,16 +27,16 @@ class Decision:
 
 
 def not_yet_absent(change: Change, match: Match, inp: PlanInput) -> Change | None:
-    """Return ``change`` as waiting while the absence that it rests on is not proven."""
+    """Return ``change`` as waiting until the absence that it depends on is proven."""
     since = [intent.created_at for intent in match.creating]
     recorded = match.recorded
     if recorded is not None and not recorded.seen and not recorded.tombstone:
         since.append(recorded.applied_at)  # lists may lag behind a write
     settled_at = max(since, default=float("-inf")) + inp.settle_s
     if inp.now < settled_at:
-        return waiting_for(change, Reason.SETTLING, settled_at, "a write may still show up in a list")
+        return waiting_for(change, Reason.SETTLING, settled_at, "a recent write may not be in the list yet")
     if (recorded is not None or match.creating) and match.view.reads < 2:
-        return waiting_for(change, Reason.UNCONFIRMED, inp.now, "absence is believed only when two complete lists agree")
+        return waiting_for(change, Reason.UNCONFIRMED, inp.now, "absence must be confirmed by a second complete list")
     return None
 
 

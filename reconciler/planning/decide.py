@@ -174,7 +174,7 @@ def _hold_repairs(change: Change, recorded: RecordedObject | None, pushed: froze
 
 def _contended(change: Change, until: float) -> Change:
     return waiting_for(
-        change, Reason.CONTENDED, until, f"repaired {policy.FIGHT_REPAIRS} times in ten minutes: somebody else changes it back"
+        change, Reason.CONTENDED, until, f"repaired {policy.FIGHT_REPAIRS} times in ten minutes: something else changes it back"
     )
 
 

@@ -22,7 +22,7 @@ from reconciler.model.values import JsonObject, JsonValue
 ABSENT: Any = object()
 """What `value_at` returns where there is nothing; distinct from ``null``."""
 UNKNOWN: Any = object()
-"""What stands for the last write where there is no record of it."""
+"""Placeholder for the last write where it is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def _last_written(basis: Basis) -> JsonValue:
 
 
 def _class_of(path: str, wanted: JsonValue, basis: Basis) -> ChangeClass:
-    """Declared as it was when last written: then the world moved. Without a record nobody can tell, and Git decides."""
+    """Return drift if the declared value is the one last written: then the provider changed. Without a record, Git decides."""
     if basis.attributes is not None and same(value_at(basis.attributes, path), wanted):
         return ChangeClass.DRIFT
     return ChangeClass.COMMIT

@@ -1,4 +1,4 @@
-"""Policies: what may be done, as small pure functions. None of them looks at the world."""
+"""Policies: what may be done, as small pure functions of their arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.planning.inputs import PlanLimits
 
 FIGHT_REPAIRS = 3
 FIGHT_WINDOW_S = 600.0
-"""Three repairs within ten minutes are a fight with somebody: the next one waits as long."""
+"""Three repairs within ten minutes mean that something else changes the object: the next repair waits as long."""
 
 STATE_ONLY = frozenset({Action.RECORD, Action.FORGET})
 """Actions that write nothing at a provider."""
@@ -38,9 +38,9 @@ def is_suspended(lifecycle: Lifecycle | None, now: float) -> bool:
 
 
 def without_drift(fields: Sequence[FieldChange], mode: DriftMode, pushed: frozenset[str]) -> tuple[FieldChange, ...]:
-    """Return the fields that count under ``mode``: with ``ignore``, a difference that nobody made here is not computed.
+    """Return the fields that count under ``mode``: with ``ignore``, drift is not computed.
 
-    ``pushed`` are pointers of write-only values whose own value moved: that is no drift, whoever changed the secret meant it.
+    ``pushed`` are pointers of write-only values whose own value moved: that is not drift: the secret was changed on purpose.
     """
     if mode is not DriftMode.IGNORE:
         return tuple(fields)
@@ -48,7 +48,7 @@ def without_drift(fields: Sequence[FieldChange], mode: DriftMode, pushed: frozen
 
 
 def only_drift(fields: Iterable[FieldChange], pushed: frozenset[str]) -> bool:
-    """Whether nothing of ``fields`` was changed by a commit or a new secret value."""
+    """Whether none of ``fields`` was changed by a commit or a new secret value."""
     return all(field.cls is not ChangeClass.COMMIT and field.path not in pushed for field in fields)
 
 
@@ -75,10 +75,10 @@ def must_replace(fields: Iterable[FieldChange], immutable: Sequence[str], *, wri
 
 
 def on_removal(recorded: RecordedObject) -> tuple[Action, str, BlockReason | None]:
-    """Return what becomes of an object whose manifest is gone, by the policy recorded when it was applied.
+    """Return what to do with an object whose manifest is gone, by the policy recorded when it was applied.
 
-    What the daemon may not delete (``observe``, ``no-delete``, ``create-only``) is left standing and forgotten: holding the
-    record forever would never end, and nobody could end it without writing the manifest again.
+    An object that must not be deleted (``observe``, ``no-delete``, ``create-only``) is left in place and forgotten: its record
+    could otherwise be removed only by restoring the manifest.
     """
     lifecycle = recorded.lifecycle
     if lifecycle.deletion_policy is DeletionPolicy.ORPHAN:

@@ -1,4 +1,4 @@
-"""The decision for what is no longer declared. A revision with errors prunes nothing."""
+"""Decisions about objects that are no longer declared. A revision with errors prunes nothing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
     if recorded is None:
         return Decision()
     if match.stale:
-        note = "its object is recorded under another address by now"
+        note = "its object is now recorded under another address"
         return Decision((removal_of(match, recorded, Action.FORGET, reason=Reason.MOVED.value, message=note),))
     if match.unreadable is not None:
         return _out_of_reach(match, recorded, match.unreadable, inp)
     if match.usurped:
-        note = "it bears another installation's marker"
+        note = "it carries the marker of another installation"
         forget = removal_of(match, recorded, Action.FORGET, reason=Reason.CONFLICT.value, message=note)
         return Decision((forget,) if inp.prune_allowed or recorded.tombstone else ())
     if match.observed is None:
@@ -43,7 +43,7 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
     if recorded.resource in inp.suspended or inp.integration in inp.suspended:
         change = held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
     elif recorded.tombstone:
-        pass  # was decided and begun; it goes on until the provider no longer shows it
+        pass  # already being deleted: continues until the provider no longer shows it
     elif not inp.prune_allowed:
         change = held(
             change, Reason.PRUNE_NOT_ALLOWED, "this revision has errors, or pruning is switched off: nothing is deleted"
@@ -73,12 +73,12 @@ _WITHDRAWN = frozenset({410, 451})
 
 
 def out_of_reach(error: ReconcilerError) -> bool:
-    """Whether no further try ends this error of a scope: it is gone (404, 410), or nobody may see it (403, 451)."""
+    """Whether a retry cannot clear this error of a scope: it is gone (404, 410), or cannot be read (403, 451)."""
     return error.out_of_reach or getattr(error, "status", None) in _WITHDRAWN
 
 
 def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError, inp: PlanInput) -> Decision:
-    """Nobody declares it and nobody can look at it: it stalls nothing, and the way out is a human's word that it is gone."""
+    """An object that is not declared and cannot be read stalls nothing; a person has to confirm that it is gone."""
     if not out_of_reach(error):
         return Decision()
     action, reason, _ = policy.on_removal(recorded)
@@ -90,7 +90,7 @@ def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError
 
 
 def way_out(recorded: RecordedObject, error: ReconcilerError) -> str:
-    """Return what is to be done about ``recorded``, which nothing declares and ``error`` hides."""
+    """Return what to do about ``recorded``, which is not declared and cannot be read because of ``error``."""
     return (
         f"{recorded.external_id} in {recorded.scope.key} is no longer declared and cannot be deleted ({error.code}: {error.message}); "
         f"give the credential access, or, if it is gone for good: reconciler forget '{recorded.address}'"
@@ -98,14 +98,14 @@ def way_out(recorded: RecordedObject, error: ReconcilerError) -> str:
 
 
 def decide_doubtful(match: Match, inp: PlanInput) -> Decision:
-    """A write in doubt that neither Git nor the state knows any more: it is answered, and what it made is an orphan.
+    """Settle a write with unknown outcome whose object is in neither Git nor the state; what it created is an orphan.
 
-    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so that it is not deleted without being asked for (``orphans``).
+    Its lifecycle (``preventDestroy``, ``Orphan``) is unknown, so it is deleted only on request (``orphans``).
     """
     latest = max(intent.created_at for intent in match.intents)
     if match.observed is not None:
         note = (
-            f"{match.address}: {match.observed.external_id} was made by a write that was interrupted, and is no longer declared; "
+            f"{match.address}: {match.observed.external_id} was created by an interrupted write, and is no longer declared; "
             "see `reconciler orphans`"
         )
         return Decision(

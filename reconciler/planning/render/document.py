@@ -62,8 +62,8 @@ def _plan(plan: Plan, approvable: bool) -> JsonValue:
     }
 
 
-def change_document(change: Change) -> JsonValue:
-    """Return one change as JSON values."""
+def change_summary(change: Change) -> dict[str, JsonValue]:
+    """Return what is decided about an object, without its fields."""
     return {
         "address": change.address,
         "action": change.action.value,
@@ -71,6 +71,13 @@ def change_document(change: Change) -> JsonValue:
         "disposition": change.disposition.value,
         "reason": change.reason,
         "message": change.message,
+    }
+
+
+def change_document(change: Change) -> JsonValue:
+    """Return one change as JSON values."""
+    return {
+        **change_summary(change),
         "resource": change.resource.path,
         "type": change.scope.type,
         "scope": change.scope.key,
