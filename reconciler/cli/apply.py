@@ -19,6 +19,7 @@ from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.model.plan import Change, PlanSet
 
 if TYPE_CHECKING:
+    from reconciler.daemon.session import Session
     from reconciler.engine.apply import Step
     from reconciler.engine.approved import Applied
     from reconciler.engine.controller import Controller
@@ -89,7 +90,7 @@ def _exit_code(engine: Controller, done: Applied) -> int:
     return EXIT_PARTIAL if verdict is not PassOutcome.SOURCE_FAILED else EXIT_ERROR
 
 
-async def _write_status(session: Any) -> None:
+async def _write_status(session: Session) -> None:
     import os
     import time
 
@@ -186,7 +187,7 @@ def _summary(done: Applied, unread: int, manifests: int, *, good: bool) -> tuple
     return mark, f" {text}"
 
 
-def _row(step: Any) -> dict[str, Any]:
+def _row(step: Step) -> dict[str, Any]:
     error: ReconcilerError | None = step.error
     return {
         "address": step.change.address,

@@ -11,10 +11,9 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reconciler.config.settings import Config
 from reconciler.credentials.keys import KeyRing, load_keyring
@@ -104,9 +103,9 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
 
 
 @contextlib.contextmanager
-def _held(config: Config) -> Any:
-    for one in secure(config.state_dir):
-        get_logger("daemon").warning("state_files_repaired", outcome=one)
+def _held(config: Config) -> Iterator[None]:
+    for outcome in secure(config.state_dir):
+        get_logger("daemon").warning("state_files_repaired", outcome=outcome)
     lock = StateLock(config.state_dir)
     lock.acquire()
     try:
