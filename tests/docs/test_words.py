@@ -43,7 +43,7 @@ WORDS: Mapping[str, str] = {
     r"(be|is|was) had": "be read",
     r"what became of|whatever became": "result, outcome",
     r"of which none|of several [^.]{1,30} the (newest|one)": "a sentence with a subject first",
-    r"folds? case|names fold|in any case(?! that)": "is case-insensitive",
+    r"folds? case|names fold": "is case-insensitive",
     r"passed over": "skipped, overlooked",
     r"(sends?|sent|ran|runs|begins?|began) well|went well|ended well": "succeeded",
     r"misspelled of|likewise": "the same applies to",
