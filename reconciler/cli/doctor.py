@@ -97,7 +97,7 @@ def _python() -> CheckResult:
     )
 
 
-def _git(config: Config) -> list[CheckResult]:
+def _git(config: Config) -> list[CheckResult]:  # noqa: ARG001  one signature for all checks
     program = shutil.which("git")
     if program is None:
         return [CheckResult("git", "error", "git is not installed", "apt-get install git")]

@@ -101,7 +101,7 @@ def _guarded(verb: Verb, options: argparse.Namespace) -> int:
         return _function(verb)(options)
     except KeyboardInterrupt:
         return EXIT_SIGINT
-    except Exception as error:  # the one place that turns an error into a message
+    except Exception as error:  # the one place that turns an error into a message  # noqa: BLE001
         return _report(error, verb)
 
 

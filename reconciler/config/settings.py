@@ -61,11 +61,11 @@ class Verify:
     """Only revisions signed by an allowed signer are applied."""
 
     mode: Annotated[str, _words("HEAD", "Range")] = _key(
-        "", "Which commits must be signed: the newest, or all since the last accepted one. With allowed signers: HEAD."
+        "", "Which commits must be signed: the newest, or all since the last accepted one. Default with allowed signers: HEAD."
     )
     allowed_signers_file: _File = _key("", "Allowed signers (ssh-keygen(1)); never read from the repository.")
     revocation_file: _File = _key("", "Revoked keys (ssh-keygen KRL).")
-    principals: _List = _key((), "Who of the allowed signers may sign; empty: any of them.")
+    principals: _List = _key((), "The allowed signers that may sign; empty: all.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,19 @@ class SourceConfig:
     """Where the manifests come from."""
 
     url: Annotated[str, ValueType("URL or folder", values.text)] = _key(
-        "", "Where the manifests are: https, ssh, or a local folder. Never with a credential."
+        "", "Location of the manifests: an https or ssh URL without credentials, or a local folder."
     )
-    branch: _Text = _key("main", "The branch that is followed.")
-    path: Annotated[str, ValueType("path in the repository", values.text)] = _key(".", "Only manifests below this folder.")
-    interval: _Duration = _key(60.0, "How often a remote is asked for a new commit (±5 % jitter).")
+    branch: _Text = _key("main", "The branch to read.")
+    path: Annotated[str, ValueType("path in the repository", values.text)] = _key(
+        ".", "The folder of the manifests in the repository."
+    )
+    interval: _Duration = _key(60.0, "Interval at which a remote is fetched (±5 % jitter).")
     token_file: _File = _key("", "Token for https; read again at every fetch.", name="auth.tokenFile")
     ssh_key_file: _File = _key("", "Private key for ssh.", name="auth.sshKeyFile")
-    known_hosts_file: _File = _key("", "Host keys for ssh; an unknown host is refused.", name="auth.knownHostsFile")
+    known_hosts_file: _File = _key("", "Host keys for ssh; unknown hosts are rejected.", name="auth.knownHostsFile")
     verify: Verify = Verify()
-    require_fast_forward: _Flag = _key(False, "Refuse a rewritten history instead of reporting it.")
-    allow_empty: _Flag = _key(False, "Accept a revision without a single manifest, which prunes everything.")
+    require_fast_forward: _Flag = _key(False, "Reject rewritten history instead of reporting it.")
+    allow_empty: _Flag = _key(False, "Accept a revision without manifests, which deletes all objects.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,13 @@ class ServerConfig:
     """The HTTP listener: webhooks, API, probes and metrics."""
 
     listen: Annotated[str, ValueType("host:port", values.text)] = _key(
-        "127.0.0.1:8080", "Where the daemon listens; port 0 picks a free one."
+        "127.0.0.1:8080", "Listen address; port 0 selects a free port."
     )
     public_url: _Url = _key(
         "",
-        "The root of every webhook URL, as providers reach it. https, except on loopback and hosts of `network.allow`.",
+        "Base URL of all webhooks, reachable by the providers. Must be https, except on loopback and for hosts in `network.allow`.",
     )
-    max_body: _Size = _key(25 << 20, "Largest event body that is read.")
+    max_body: _Size = _key(25 << 20, "Maximum size of an event body.")
     tokens: Annotated[tuple[ApiToken, ...], ValueType("list of {name, sha256, role}", values.tokens, values.show_texts)] = _key(
         (), "Bearer tokens of the API, as SHA-256; roles viewer, operator, approver.", secret=True
     )
@@ -116,21 +118,23 @@ class ServerConfig:
 class LimitsConfig:
     """More deletes than this need an approval."""
 
-    delete_percent: _Percent = _key(30, "Blocked: deletes of more than this share of what is owned on an integration; 0: off.")
-    delete_minimum: _Number = _key(3, "Fewer deletes than this are never over `deletePercent`; 0: the percentage is off.")
-    delete_max: _Number = _key(25, "Blocked: more deletes than this on one integration; 0: off.")
+    delete_percent: _Percent = _key(
+        30, "Block the deletes of an integration if they exceed this percentage of its objects; 0: off."
+    )
+    delete_minimum: _Number = _key(3, "Apply `deletePercent` only from this number of deletes; 0: disables the percentage.")
+    delete_max: _Number = _key(25, "Block the deletes of an integration if they exceed this number; 0: off.")
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileConfig:
     """How the provider is brought to what is declared."""
 
-    interval: _Duration = _key(300.0, "How often drift is looked for.")
-    settle: _Duration = _key(60.0, "How long after a write of unknown outcome an absence is not yet believed.")
-    retry_min: _Duration = _key(1.0, "First pause after a failure; doubled each time.", name="retry.min")
-    retry_max: _Duration = _key(900.0, "Longest pause after a failure.", name="retry.max")
-    concurrency: _Number = _key(64, "Scopes that are read side by side, for each integration.")
-    prune: _Flag = _key(True, "Delete what is no longer declared.")
+    interval: _Duration = _key(300.0, "Interval of drift detection.")
+    settle: _Duration = _key(60.0, "Time after a write with unknown outcome until the absence of its object counts.")
+    retry_min: _Duration = _key(1.0, "First delay after a failure; it doubles each time.", name="retry.min")
+    retry_max: _Duration = _key(900.0, "Maximum delay after a failure.", name="retry.max")
+    concurrency: _Number = _key(64, "Number of scopes to read in parallel, for each integration.")
+    prune: _Flag = _key(True, "Delete objects that are no longer declared.")
     limits: LimitsConfig = LimitsConfig()
 
 
@@ -138,29 +142,29 @@ class ReconcileConfig:
 class SecretsConfig:
     """Where Secrets of the manifests may come from."""
 
-    env: _List = _key(("RECONCILER_SECRET_*",), "Names of environment variables that a Secret may name (shell patterns).")
+    env: _List = _key(("RECONCILER_SECRET_*",), "Environment variables that a Secret can use (shell patterns).")
     folder: Annotated[str, ValueType("folder", values.text, is_path=True)] = _key(
-        "secrets", "Where Secrets of provider `file` lie."
+        "secrets", "Folder of Secrets with provider `file`."
     )
-    sops: _Mapping = _key({}, "Settings of the sops provider (not part of this version).")
-    vault: _Mapping = _key({}, "Settings of the vault provider (not part of this version).")
+    sops: _Mapping = _key({}, "Settings of the sops provider (not implemented in this version).")
+    vault: _Mapping = _key({}, "Settings of the vault provider (not implemented in this version).")
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """Which hosts may be reached, and how."""
 
-    allow: _List = _key((), "Hosts or CIDRs beyond the providers' own; http and odd ports are allowed there.")
-    ca_bundle: _File = _key("", "CA certificates to trust instead of the system's.")
-    proxy: _Url = _key("", "HTTP proxy; the environment's proxies are never used.", secret=True)
+    allow: _List = _key((), "Additional hosts or CIDRs that the daemon can reach; http and other ports are allowed there.")
+    ca_bundle: _File = _key("", "CA certificates to trust instead of those of the system.")
+    proxy: _Url = _key("", "HTTP proxy; proxies from the environment are not used.", secret=True)
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionConfig:
     """How long rows are kept."""
 
-    inbox: _Duration = _key(7 * 86_400.0, "How long received events are kept.")
-    history: _Duration = _key(90 * 86_400.0, "How long the journal is kept. The audit log is never cut.")
+    inbox: _Duration = _key(7 * 86_400.0, "Retention time of received events.")
+    history: _Duration = _key(90 * 86_400.0, "Retention time of the journal. The audit log is never pruned.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ class StatusConfig:
     """The status file."""
 
     file: _File = _key("state/status.json", "The status file.")
-    heartbeat: _Duration = _key(10.0, "The status file is written at least this often.")
+    heartbeat: _Duration = _key(10.0, "Maximum time between two writes of the status file.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +180,22 @@ class LogConfig:
     """The log on stderr."""
 
     format: Annotated[str, _words("auto", "json", "console")] = _key("auto", "auto: console on a terminal, else JSON lines.")
-    level: Annotated[str, _words("debug", "info", "warning", "error")] = _key("info", "Least level that is logged.")
+    level: Annotated[str, _words("debug", "info", "warning", "error")] = _key("info", "Minimum level to log.")
 
 
 @dataclass(frozen=True, slots=True)
 class MasterKeyConfig:
     """The key that all signing keys are derived from."""
 
-    file: _File = _key("state/master.key", "The master key (0600). Made where neither state nor key exists.")
-    previous_file: _File = _key("", "The key before a change of the master key.")
+    file: _File = _key("state/master.key", "The master key (mode 0600). Created if neither a state nor a key exists.")
+    previous_file: _File = _key("", "The previous master key, during its replacement.")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; paths are absolute, times are seconds, sizes are bytes."""
 
-    owner: _Text = _key("", "Whose objects these are: part of every marker. Default: a hash of source URL, branch and path.")
+    owner: _Text = _key("", "Name of this installation, part of every marker. Default: a hash of source URL, branch and path.")
     source: SourceConfig = SourceConfig()
     state: StateConfig = StateConfig()
     server: ServerConfig = ServerConfig()
@@ -200,13 +204,13 @@ class Config:
     network: NetworkConfig = NetworkConfig()
     rate_limits: Annotated[Mapping[str, RateLimit], ValueType("mapping", values.rate_limits, lambda _: "")] = _key(
         {},
-        "By provider: `writesPerMinute`, `writesPerHour`, `pointsPerMinute`. Default: the published limits; other hosts: none.",
+        "Limits by provider: `writesPerMinute`, `writesPerHour`, `pointsPerMinute`. Default: the published limits, and none for other hosts.",
     )
     retention: RetentionConfig = RetentionConfig()
     status: StatusConfig = StatusConfig()
     log: LogConfig = LogConfig()
     master_key: MasterKeyConfig = MasterKeyConfig()
-    sandbox: _Flag = _key(False, "Allow literal secrets (provider `local`); for trials only.")
+    sandbox: _Flag = _key(False, "Allow literal secrets (provider `local`), for trials only.")
     path: str = ""
     """The file that it was read from; empty without one."""
 

@@ -17,31 +17,12 @@ from reconciler.drivers.base import (
     Reporter,
 )
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
+from reconciler.drivers.common import SecretHeader, token_authenticator
 from reconciler.model.errors import NotImplementedYet, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import JsonObject
-
-
-class BearerToken:
-    """``Authorization: Bearer …``; implements `reconciler.drivers.base.Authenticator`."""
-
-    def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue]) -> None:
-        self._ref = ref
-        self._read = read
-        self._secret: SecretValue | None = None
-
-    async def authorize(self, headers: dict[str, str]) -> None:
-        """Add the token. Raises `SecretUnavailable`."""
-        if self._secret is None:
-            self._secret = self._read(self._ref)
-        headers["authorization"] = f"Bearer {self._secret.reveal()}"
-
-    async def refresh(self) -> bool:
-        """Read the secret again; True only if it changed, since the provider would refuse the same token again."""
-        before, self._secret = self._secret, self._read(self._ref)
-        return before is None or before.reveal() != self._secret.reveal()
 
 
 class CredentialOnlyDriver:
@@ -72,11 +53,7 @@ class CredentialOnlyDriver:
 
     def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
         """Return the authenticator of ``connection``. Raises `ValidationFailed` if no secret is set."""
-        ref = connection.secrets.get("/token")
-        if ref is None:
-            message = f"{connection.integration}: auth.token names no secret"
-            raise ValidationFailed(message, hint="Set `auth.token.valueFrom.secret`.")
-        return BearerToken(ref, read)
+        return token_authenticator(connection, read, SecretHeader())
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return None: statuses mean what they mean everywhere."""

@@ -82,7 +82,7 @@ def _ready(
     return ConditionType.READY, T, inputs.ready
 
 
-def _condition(
+def _condition(  # noqa: PLR0917  called once
     kind: ConditionType, status: ConditionStatus, finding: ConditionCause, before: Condition | None, generation: int, now: str
 ) -> Condition:
     since = before.last_transition_time if before is not None and before.status is status else now

@@ -206,7 +206,7 @@ async def _follow(
                 world.views[scope] = ScopeView(error=world.views[scope].error or error)
 
 
-async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:
+async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:  # noqa: PLR0917  called once
     """Record the present name of ``container``, and observe it unless that was done under this name."""
     target = await kind.container(api, asked, container)
     if target is None:

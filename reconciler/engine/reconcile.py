@@ -207,12 +207,12 @@ async def _compile(made: Prepared, deps: Context) -> Prepared:
     if link is None:
         return made
     users = users_of(made.integration, live.resources.values())
-    made = dataclasses.replace(made, credential=await _check(link, users, live, deps))
+    made = dataclasses.replace(made, credential=await _check(link, users, live))
     compiled = await compile_resources(link.driver, link.api, users, deps, made.setting.secrets.read)
     return dataclasses.replace(made, compiled=compiled)
 
 
-async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision, deps: Context) -> CredentialReport:
+async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision) -> CredentialReport:
     """Check the credential. Raises `AuthFailed`, so that no further call is made with a refused credential."""
     needs: dict[str, str] = {}
     resource = live.resources.get(link.connection.integration)

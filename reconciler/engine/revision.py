@@ -38,7 +38,7 @@ async def load_revision(
 ) -> tuple[Desired, Snapshot]:
     """Read and validate one revision; only new blobs are parsed. Raises `SourceError` for a revision that is refused as a whole."""
     snapshot = await source.snapshot(revision)
-    refuse_empty(snapshot, allow_empty)
+    refuse_empty(snapshot, allow_empty=allow_empty)
     files = [SourceFile(path, blob, data) for path, blob, data in await source.read(snapshot)]
     desired = await deps.store.run(
         load,

@@ -63,7 +63,7 @@ def _reconcile_slice(integration: str) -> str:
         return "stopping"
     try:
         asyncio.run_coroutine_threadsafe(_as_coroutine(run, ResourceId.from_path(integration)), loop).result()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the workflow records it, and the next pass tries again
         return f"failed: {type(error).__name__}"
     return "done"
 
@@ -75,7 +75,7 @@ def _stage_step(execution_id: str) -> str:
         return "stopping"
     try:
         asyncio.run_coroutine_threadsafe(_as_step(step, execution_id), loop).result()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the workflow records it, and the next pass tries again
         return f"failed: {type(error).__name__}"
     return "done"
 

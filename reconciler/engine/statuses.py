@@ -59,7 +59,7 @@ def _next_at(facts: Facts, integration: ResourceId) -> float:
     return facts.next_at.get(integration, 0.0)
 
 
-def _status(
+def _status(  # noqa: PLR0917  called once
     share: Share, findings: ConditionInputs, before: ResourceStatus | None, generation: int, next_at: float, now: float
 ) -> ResourceStatus:
     moment = iso(now)

@@ -62,7 +62,7 @@ class Writer:
         for arrival, future in batch:
             try:
                 stored = (await self._context.store.add_events([arrival]))[0]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  goes to the future of each caller
                 self._refuse([(arrival, future)], error)
             else:
                 if not future.done():
@@ -82,7 +82,7 @@ class Writer:
                 failpoint("inbox-before-commit")
                 stored = await self._context.store.add_events([arrival for arrival, _ in batch])
                 failpoint("inbox-after-commit")
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  goes to the future of each caller
                 if len(batch) > 1 and at_fault(error):
                     await self._one_by_one(batch)
                     continue

@@ -100,7 +100,7 @@ class _Work:
             )
         except MemoryError:
             raise
-        except Exception as error:  # an unexpected error at one event must not stop the others
+        except Exception as error:  # an unexpected error at one event must not stop the others  # noqa: BLE001
             return orjson.dumps({"defect": f"{type(error).__name__}"})
         answer = _encoded(routing)
         return answer if len(answer) <= MAX_ROUTING_BYTES else _encoded(_too_large(routing, now))

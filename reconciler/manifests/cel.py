@@ -57,7 +57,7 @@ class CompiledExpression:
             value = result.plain_value()  # of a list or a map, `value` gives what only the library can read
         except MemoryError:
             raise
-        except Exception as error:  # the library raises what its C++ core threw
+        except Exception as error:  # the library raises what its C++ core threw  # noqa: BLE001
             raise ExpressionError(_clean(str(error))) from None
         if "error" in str(result.type().name()).lower():
             raise ExpressionError(_clean(str(value)))
@@ -122,7 +122,7 @@ def _compile(text: str, *, wants_bool: bool) -> CompiledExpression:
     _check_characters(text)
     try:
         program = _environment().compile(aliased(text))
-    except Exception as error:  # the library raises what its C++ core threw
+    except Exception as error:  # the library raises what its C++ core threw  # noqa: BLE001
         place = _PLACE.search(str(error))
         if place is None:
             raise ExpressionError(_clean(str(error))) from None

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from reconciler.drivers.specs import OBJECT_KINDS, SINKS, spec_of
 from reconciler.manifests.consequences import names_unread, without_consequences
+from reconciler.manifests.cycles import find_cycles
 from reconciler.manifests.feasible import called_urls
 from reconciler.manifests.nearest import Guesses
 from reconciler.manifests.parse import LOADER_VERSION, SOURCE_KINDS, Parsed, ParsedFile, parse_file
@@ -242,47 +243,57 @@ def _find_references(
 
 
 def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses) -> None:
-    spec, other = entry.parsed.spec, target.parsed.spec
     if target.id.kind == Kind.SECRET.value and target.parsed.valid:
         _check_key(entry, target, pointer, guesses)
-    if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid:
+    if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid or not entry.parsed.spec:
+        return  # where the entry has no spec, its own schema says what is wrong
+    if pointer == "/spec/executor/integration/name":
+        _check_executor(entry, target, pointer)
+    elif pointer.startswith("/spec/sink/"):
+        _check_sink(entry, target, pointer)
+    elif pointer == "/spec/integration/name":
+        _check_owner(entry, target, pointer)
+        if entry.id.kind == Kind.EVENT_SOURCE.value:
+            _check_source(entry, target)
+
+
+def _check_executor(entry: _Entry, target: _Entry, pointer: str) -> None:
+    executor, provider = entry.parsed.spec["executor"]["type"], target.parsed.spec.get("type")
+    if executor not in (provider, "http", "noop"):
+        entry.say("RC1213", pointer, f"the executor is {executor}, but the integration {target.id.name} is {provider}")
         return
-    provider = other.get("type")
-    if not spec:
-        return  # its own schema says what is wrong
-    if pointer == "/spec/executor/integration/name" and spec["executor"]["type"] not in (provider, "http", "noop"):
-        entry.say(
-            "RC1213", pointer, f"the executor is {spec['executor']['type']}, but the integration {target.id.name} is {provider}"
-        )
-    elif pointer == "/spec/executor/integration/name":
-        for problem in stage_problems(str(provider), spec):
-            entry.say(*problem)
-    sink = pointer.split("/")[3] if pointer.startswith("/spec/sink/") else ""
+    for problem in stage_problems(str(provider), entry.parsed.spec):
+        entry.say(*problem)
+
+
+def _check_sink(entry: _Entry, target: _Entry, pointer: str) -> None:
+    sink, provider = pointer.split("/")[3], target.parsed.spec.get("type")
     if sink in SINKS and provider != SINKS[sink].name:
         message = f"{sink} needs an Integration of type {SINKS[sink].name}, {target.id.name} is {provider}"
         entry.say("RC1213", pointer, message)
-    if pointer != "/spec/integration/name":
-        return
+
+
+def _check_owner(entry: _Entry, target: _Entry, pointer: str) -> None:
+    """The integration of an object's kind must be of the provider that has such objects."""
+    provider = target.parsed.spec.get("type")
     owner = OBJECT_KINDS[entry.id.kind][0].name if entry.id.kind in OBJECT_KINDS else provider
     if provider != owner:
         message = f"a {entry.id.kind} needs an Integration of type {owner}, {target.id.name} is {provider}"
         entry.say("RC1213", pointer, message)
-    if entry.id.kind == Kind.EVENT_SOURCE.value:
-        if spec.get("type") not in (None, provider):
-            entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
-            return
-        allowed = spec_of(str(provider)).sources
-        kind = spec.get("resource", {}).get("type")
-        if allowed and kind is not None and kind not in allowed:
-            entry.say(
-                "RC1213",
-                "/spec/resource/type",
-                f"{provider} has no events of a {kind}",
-                f"Allowed: {', '.join(sorted(allowed))}.",
-            )
-            return
-        for problem in source_problems(str(provider), spec):
-            entry.say(*problem)
+
+
+def _check_source(entry: _Entry, target: _Entry) -> None:
+    spec, provider = entry.parsed.spec, target.parsed.spec.get("type")
+    if spec.get("type") not in (None, provider):
+        entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
+        return
+    allowed, kind = spec_of(str(provider)).sources, spec.get("resource", {}).get("type")
+    if allowed and kind is not None and kind not in allowed:
+        hint = f"Allowed: {', '.join(sorted(allowed))}."
+        entry.say("RC1213", "/spec/resource/type", f"{provider} has no events of a {kind}", hint)
+        return
+    for problem in source_problems(str(provider), spec):
+        entry.say(*problem)
 
 
 def _check_key(entry: _Entry, secret: _Entry, pointer: str, guesses: Guesses) -> None:
@@ -341,46 +352,19 @@ def _secrets(node: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
-    """Refuse connections that run in a circle: such stages would trigger each other for ever."""
+    """Refuse connections that form a cycle: such stages would trigger each other for ever."""
     kinds = {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}
-    flow = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
-    done: set[ResourceId] = set()
-    said: set[ResourceId] = set()
-    for start in sorted(flow):
-        for cycle in _cycles_from(start, flow, done) if start not in done else ():
-            shown = [str(one) for one in cycle]
-            if len(shown) > MAX_IN_CIRCLE:
-                shown[MAX_IN_CIRCLE - 1 :] = [f"… ({len(shown) - MAX_IN_CIRCLE + 1} more)"]
-            text = " → ".join([*shown, shown[0]])
-            for one in cycle:
-                if one not in said:
-                    index[one].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
-            said.update(cycle)
-
-
-def _cycles_from(
-    start: ResourceId, flow: Mapping[ResourceId, list[ResourceId]], done: set[ResourceId]
-) -> Iterator[list[ResourceId]]:
-    path: dict[ResourceId, None] = {}
-    stack: list[tuple[ResourceId, int]] = [(start, 0)]
-    while stack:
-        node, position = stack.pop()
-        if position == 0:
-            if node in done:
-                continue
-            path[node] = None
-        following = flow.get(node, [])
-        if position < len(following):
-            stack.append((node, position + 1))
-            target = following[position]
-            if target in path:
-                order = list(path)
-                yield order[order.index(target) :]
-            elif target not in done:
-                stack.append((target, 0))
-        else:
-            done.add(node)
-            del path[node]
+    connections = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
+    reported: set[ResourceId] = set()
+    for cycle in find_cycles(connections):
+        names = [str(resource) for resource in cycle]
+        if len(names) > MAX_IN_CIRCLE:
+            names[MAX_IN_CIRCLE - 1 :] = [f"… ({len(names) - MAX_IN_CIRCLE + 1} more)"]
+        text = " → ".join([*names, names[0]])
+        for resource in cycle:
+            if resource not in reported:
+                index[resource].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
+        reported.update(cycle)
 
 
 def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:

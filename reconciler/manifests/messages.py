@@ -50,7 +50,7 @@ def _at(document: Document, pointer: str, *, key: bool = False) -> tuple[int, in
     return document.line, document.column
 
 
-def _said(document: Document, error: Any) -> list[YamlProblem]:
+def _said(document: Document, error: Any) -> list[YamlProblem]:  # noqa: PLR0911  one return for each rule of JSON Schema
     pointer = _pointer(error.absolute_path)
     rule = error.validator
     if rule == "additionalProperties":

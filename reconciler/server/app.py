@@ -77,7 +77,7 @@ class HttpServer:
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._server = server
-        self._task = asyncio.create_task(server._serve([sock]))
+        self._task = asyncio.create_task(server._serve([sock]))  # noqa: SLF001  see tests/test_structure.py
 
     async def stop(self) -> None:
         """Stop accepting and wait shortly for what is under way."""

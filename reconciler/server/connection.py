@@ -48,7 +48,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(others) >= KEPT:
             waiting = [one for one in others if one.waits]
             if waiting:
-                min(waiting, key=lambda one: one._last).drop()
+                min(waiting, key=lambda one: one._last).drop()  # noqa: SLF001  others of this class
 
     def drop(self) -> None:
         """End the connection at once."""

@@ -102,7 +102,7 @@ class Source(Protocol):
         """Stop watching. Idempotent."""
 
 
-def refuse_empty(snapshot: Snapshot, allow_empty: bool) -> None:
+def refuse_empty(snapshot: Snapshot, *, allow_empty: bool) -> None:
     """Raise `SourceEmpty` for a revision without any manifest, unless that is allowed (C5). Pure."""
     if snapshot.files or allow_empty:
         return

@@ -107,7 +107,10 @@ def check_url(url: str, allow_hosts: Iterable[str] = ()) -> None:
         if not _SCP.fullmatch(url):
             raise _refused("it is neither a URL nor host:path", "Use ssh://git@HOST/PATH; a folder with a colon is ./NAME:REST.")
         return
-    parts = _split(url)
+    _check_parts(_split(url), allow_hosts)
+
+
+def _check_parts(parts: SplitResult, allow_hosts: Iterable[str]) -> None:
     if parts.scheme not in {"https", "ssh", "http"}:
         raise _refused(f"protocol {parts.scheme!r} is not one of https, ssh")
     if parts.scheme == "ssh":

@@ -128,5 +128,5 @@ def final_state(result: Result, why: EndReason | None) -> str:
     return "failure" if result is Result.FAILED and why in (EndReason.FAILED, EndReason.MISSING_OUTPUTS) else "error"
 
 
-def _report(item: Item, kind: ReportKind, state: str, seq: int, now: float, payload: Mapping[str, Any]) -> PendingReport:
+def _report(item: Item, kind: ReportKind, state: str, seq: int, now: float, payload: Mapping[str, Any]) -> PendingReport:  # noqa: PLR0917  called once
     return PendingReport(item.id, kind.value, state, seq, now, {**payload, "label": item.label, "stage": str(item.stage)})

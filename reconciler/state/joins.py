@@ -103,7 +103,7 @@ def _joins_first(connection: SqlConnection, event_id: str, group: ResourceId) ->
     return True
 
 
-def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float) -> None:
+def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float) -> None:  # noqa: PLR0917  called once
     """Emit a set as an event of the group, and begin the next round."""
     events: Mapping[str, str] = payload["events"]
     bodies, left_out = _bodies(connection, events)

@@ -47,7 +47,7 @@ def upgrade(connection: Connection) -> None:
 
     with (
         _alembic,
-        EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment,
+        EnvironmentContext(config, script, fn=lambda revision, _context: script._upgrade_revs(HEAD, revision)) as environment,  # noqa: SLF001  see tests/test_structure.py
     ):
         environment.configure(
             connection=connection, target_metadata=None, transactional_ddl=True, transaction_per_migration=False

@@ -62,9 +62,6 @@ WORDS: Mapping[str, str] = {
 }
 """What must not be written (a regular expression, whole words, any case) → what to write instead."""
 
-GENERATED = {"configuration.md"}
-"""Pages whose texts belong to the code that they are made from (`reconciler.config`)."""
-
 EVENT_PARTS = {"told", "wanted", "mended", "whom", "nobody", "anew", "heard", "doubt", "world", "asked", "believed"}
 """Words that a log event's name must not contain: it is a noun of the field and a past participle."""
 
@@ -104,7 +101,7 @@ def _prose(name: str, page: str) -> Iterator[Text]:
 
 def _pages() -> Iterator[Text]:
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        if path.parent.name != "errors" and path.name not in GENERATED:
+        if path.parent.name != "errors":
             yield from _prose(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.drivers.github import api as names
+from reconciler.drivers.common import hook_marker
 from reconciler.drivers.github.driver import driver, expiry, missing
 from reconciler.drivers.github.errors import classify
 from reconciler.drivers.registry import DRIVERS, driver_for
@@ -200,7 +200,7 @@ def test_equal_spellings_of_a_hook_are_one():
     ],
 )
 def test_d23_the_marker_is_the_path_alone(url, result):
-    assert (names.marker_of(url) is not None) is result
+    assert (hook_marker(url) is not None) is result
 
 
 def test_an_event_source_becomes_one_hook_a_repository_in_the_order_of_names(compiled):
@@ -215,7 +215,7 @@ def test_an_event_source_becomes_one_hook_a_repository_in_the_order_of_names(com
     assert {hook.write_only[0].ref.rotation for hook in hooks} == {3}
     assert len({hook.address for hook in hooks}) == 3
     assert hooks[0].natural_key == hooks[0].attributes["config"]["url"]
-    assert names.marker_of(hooks[0].natural_key) == hooks[0].marker
+    assert hook_marker(hooks[0].natural_key) == hooks[0].marker
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "../x", "a b", "x?y", "..", "a/..", "%2e%2e"])

@@ -39,7 +39,7 @@ def demo(options: argparse.Namespace) -> int:
         script = Script()
         try:
             _play(world, script)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  shown with the log
             say("")
             say(f"the demo failed: {error}")
             world.show_log()

@@ -73,7 +73,7 @@ def wait_for(what: str, check: Callable[[], Any], *, every_s: float = 0.05) -> A
     raise StepFailed(f"not seen within {PATIENCE_S:.0f} s: {what}")
 
 
-def expect(holds: bool, otherwise: str) -> None:
+def expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001  reads as a sentence
     """Raise `StepFailed` with the text ``otherwise`` unless ``holds``."""
     if not holds:
         raise StepFailed(otherwise)

@@ -15,9 +15,9 @@ from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.http.paging import MAX_PAGES, ListBound, paginate
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
-from reconciler.model.objects import Container, Marker, Scope
+from reconciler.model.objects import Container, Scope
 from reconciler.model.resources import Resource
-from reconciler.model.values import JsonObject, Uid
+from reconciler.model.values import JsonObject
 
 T = TypeVar("T")
 Moment = str | int | float | None
@@ -27,7 +27,6 @@ ORGANIZATION = "github/organization-webhook"
 SECRET = "/config/secret"
 MASK = re.compile(r"\*+\Z")
 PER_PAGE = 100
-_MARKER = re.compile(r"/hooks/(?P<owner>[^/]+)/(?P<uid>[0-9a-f]{20})\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _BY_ID = re.compile(r"(?:/(?!repos/|orgs/)[^/]+)*?(/(?:repositories|organizations)/[1-9]\d{0,18})(?=/|\Z)")
 _YEAR_10000 = 253_402_300_800.0
@@ -88,15 +87,6 @@ def page_url(web_root: str, scope: Scope, external_id: str) -> str:
     """Return the URL of the hook's page on the web site."""
     kind = "organizations/" if scope.type == ORGANIZATION else ""
     return f"{web_root}/{kind}{scope.key}/settings/hooks/{external_id}"
-
-
-def marker_of(url: str) -> Marker | None:
-    """Return the marker in a hook's URL (any host, path prefix or query); None if the URL is not ours."""
-    try:
-        match = _MARKER.search(urlsplit(url).path)
-    except ValueError:
-        return None
-    return Marker(match["owner"], Uid(match["uid"])) if match else None
 
 
 def host_of(url: str) -> str:
@@ -191,7 +181,7 @@ def by_id(target: str) -> str:
     return path
 
 
-async def follow_rename(api: Api, root: str, work: Callable[[str], Awaitable[T]]) -> T:
+async def follow_rename(root: str, work: Callable[[str], Awaitable[T]]) -> T:
     """Return the result of ``work`` below ``root`` (``/repos/acme/web``), or below the path that it was renamed to.
 
     A redirected request has had no effect, so ``work`` may start again; the redirect shows at its first request.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from reconciler.drivers.base import (
     Receiver,
     Reporter,
 )
+from reconciler.drivers.common import SecretHeader, TokenAuthenticator
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
 from reconciler.drivers.github.executor import GitHubExecutor
@@ -116,7 +116,8 @@ class GitHubDriver:
                 f"{connection.integration}: auth '{use}' names no secret", hint=f"Set `auth.{use}` with a `valueFrom.secret`."
             )
         username = find(connection.auth, str, "basic", "username") if use == "basic" else None
-        return TokenAuthenticator(ref, read, username=username or "")
+        header = SecretHeader("Bearer", username=username or "", extra={"accept": ACCEPT, "x-github-api-version": API_VERSION})
+        return TokenAuthenticator(ref, read, header)
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""
@@ -218,33 +219,6 @@ def _rows(page: ApiResponse, path: str) -> list[ListedRepository]:
     if path == _INSTALLATION:
         return names.decoded(page, RepositoryPage, path).repositories
     return names.decoded(page, list[ListedRepository], path)
-
-
-class TokenAuthenticator:
-    """``Authorization: Bearer TOKEN``; with a user name ``Basic``, for old GitHub Enterprise servers."""
-
-    def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue], *, username: str = "") -> None:
-        self._ref = ref
-        self._read = read
-        self._username = username
-        self._used: SecretValue | None = None
-
-    async def authorize(self, headers: dict[str, str]) -> None:
-        """Add the token and the version of the API. Raises `SecretUnavailable`."""
-        if self._used is None:
-            self._used = self._read(self._ref)
-        headers["accept"] = ACCEPT
-        headers["x-github-api-version"] = API_VERSION
-        if self._username:
-            pair = f"{self._username}:{self._used.reveal()}".encode()
-            headers["authorization"] = "Basic " + base64.b64encode(pair).decode()
-        else:
-            headers["authorization"] = f"Bearer {self._used.reveal()}"
-
-    async def refresh(self) -> bool:
-        """Read the secret again; True only if it changed, since the same token would be refused again."""
-        before, self._used = self._used, self._read(self._ref)
-        return before is None or before.reveal() != self._used.reveal()
 
 
 async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialReport:

@@ -151,7 +151,7 @@ class GitHubExecutor:
         return f"{root}/_services/token"
 
     async def _below(self, api: Api, intent: RunIntent, work: Callable[[str], Awaitable[T]]) -> T:
-        return await names.follow_rename(api, f"/repos/{_repository(api, intent)}", work)
+        return await names.follow_rename(f"/repos/{_repository(api, intent)}", work)
 
 
 def _repository(api: Api, intent: RunIntent) -> str:

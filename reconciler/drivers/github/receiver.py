@@ -20,6 +20,7 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.common import signing_key
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import epoch_of
 from reconciler.drivers.http.paging import ListBound
@@ -122,15 +123,13 @@ class GitHubReceiver:
         """
         by_guid: dict[str, list[DeliveryAttempt]] = {}
         for hook in hooks:
-            for attempt in await names.follow_rename(api, _root(hook), partial(_listed, api, hook, since)):
+            for attempt in await names.follow_rename(_root(hook), partial(_listed, api, hook, since)):
                 by_guid.setdefault(attempt.row.guid, []).append(attempt)
         return tuple(sorted((_folded(attempts) for attempts in by_guid.values()), key=lambda past: (past.at, past.id)))
 
     async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
         """Ask GitHub to send it again: the same GUID and payload, signed with the hook's current secret."""
-        await names.follow_rename(
-            api, _root(hook), lambda root: api.request("POST", f"{_delivery_path(root, hook, past)}/attempts")
-        )
+        await names.follow_rename(_root(hook), lambda root: api.request("POST", f"{_delivery_path(root, hook, past)}/attempts"))
         return True
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
@@ -140,7 +139,7 @@ class GitHubReceiver:
         payload. If that should differ, the GUID still identifies the event.
         """
         owner = hook or _hook_of(past)
-        answer = await names.follow_rename(api, _root(owner), lambda root: api.request("GET", _delivery_path(root, owner, past)))
+        answer = await names.follow_rename(_root(owner), lambda root: api.request("GET", _delivery_path(root, owner, past)))
         detail = decode(answer.json(), DeliveryDetail, f"delivery {past.ref}")
         if detail.guid != past.id:
             raise ProviderProtocolError(f"GitHub shows another event as delivery {past.ref}")
@@ -219,12 +218,9 @@ def signed_by(body: bytes, signature: str, keys: Sequence[SecretValue]) -> int |
     """
     proof = _PROOF.fullmatch(signature)
     digest = bytes.fromhex(proof[1]) if proof is not None else b""
-    signer: int | None = None
-    for number, key in enumerate(keys):
-        expected = hmac.new(key.reveal().encode(), body, hashlib.sha256).digest()
-        if hmac.compare_digest(expected, digest) and key and signer is None:
-            signer = number
-    return signer
+    return signing_key(
+        [key.reveal().encode() for key in keys], lambda key: hmac.new(key, body, hashlib.sha256).digest(), [digest]
+    )
 
 
 def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:

@@ -73,7 +73,7 @@ class GitHubReporter:
         """Write a status unless it exists. Raises `NotFound` when the Deployment or the repository is gone, `ValidationFailed`
         when GitHub refuses it (a commit that does not exist; more than 1,000 of one context).
         """
-        return await names.follow_rename(api, _root(api, status.repository), partial(_report, api, status))
+        return await names.follow_rename(_root(api, status.repository), partial(_report, api, status))
 
     async def deployment(self, api: Api, request: DeploymentRequest) -> str:
         """Return the id of the Deployment that carries the marker, or of a new one.
@@ -81,11 +81,11 @@ class GitHubReporter:
         GitHub merges nothing for it and requires no other status: the decision to deploy was made before. Raises `Conflict`
         or `ValidationFailed` where GitHub creates none.
         """
-        return await names.follow_rename(api, _root(api, request.repository), partial(_deployment, api, request))
+        return await names.follow_rename(_root(api, request.repository), partial(_deployment, api, request))
 
     async def commit(self, api: Api, repository: str, ref: str) -> str:
         """Return the commit of a branch or a tag (``refs/heads/…``, ``refs/tags/…``), through annotated tags too."""
-        return await names.follow_rename(api, _root(api, repository), partial(_commit, api, ref))
+        return await names.follow_rename(_root(api, repository), partial(_commit, api, ref))
 
 
 def _root(api: Api, repository: str) -> str:

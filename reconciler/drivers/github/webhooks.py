@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reconciler.drivers.base import Api, ApiResponse, CompileContext, Write
-from reconciler.drivers.common import only_shown
+from reconciler.drivers.common import hook_marker, moved_from, only_shown
 from reconciler.drivers.github import api as names
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
 from reconciler.drivers.wire import decode, matches
@@ -43,7 +43,7 @@ from reconciler.model.objects import (
     WriteOnly,
     address_of,
 )
-from reconciler.model.resources import DerivedKeyRef, Resource, ResourceId
+from reconciler.model.resources import DerivedKeyRef, Resource
 from reconciler.model.values import ExternalId, JsonObject
 
 MAX_PAGES = 50
@@ -142,7 +142,7 @@ class HookType:
         """Return the repository or organization by its name, or by its id, which never changes its meaning."""
         path = f"/{known}" if known else names.scope_path(scope)
         try:
-            answer = await names.follow_rename(api, path, lambda root: api.request("GET", root))
+            answer = await names.follow_rename(path, lambda root: api.request("GET", root))
         except NotFound as error:
             if known:
                 return None
@@ -217,8 +217,7 @@ def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedO
         "events": ["*"] if "*" in events else sorted(events),
         "config": {"url": url, "content_type": "json", "insecure_ssl": "0"},
     }
-    moved = resource.lifecycle.moved_from
-    old = ResourceId(resource.id.kind, resource.id.canvas, moved) if moved is not None else None
+    previous, previous_marker = moved_from(resource, context, scope)
     return ManagedObject(
         address=address,
         resource=resource.id,
@@ -230,8 +229,8 @@ def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedO
         write_only=(WriteOnly(names.SECRET, key, context.fingerprint(address, names.SECRET, key)),),
         lifecycle=resource.lifecycle,
         location=resource.location,
-        previous=address_of(old, scope) if old is not None else None,
-        previous_marker=Marker(context.owner, old.uid(context.owner)) if old is not None else None,
+        previous=previous,
+        previous_marker=previous_marker,
     )
 
 
@@ -277,7 +276,7 @@ def _observed(row: object, scope: Scope, web_root: str) -> ObservedObject:
         external_id=ExternalId(external_id),
         attributes=only_shown(names.normalized(shown), shown),
         natural_key=url,
-        marker=names.marker_of(url),
+        marker=hook_marker(url),
         url=names.page_url(web_root, scope, external_id),
         updated_at=hook.updated_at or "",
         present_write_only=frozenset({names.SECRET}) if hook.config.secret else frozenset(),

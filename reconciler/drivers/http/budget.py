@@ -182,16 +182,16 @@ class Budget:
         if not self._paced:
             return
         queue = self._writers if write else self._readers
-        wait_s = self._wait_s(write, queue.waiting + 1)
+        wait_s = self._wait_s(queue.waiting + 1, write=write)
         if wait_s > self._max_wait_s:
             raise RateLimited("the provider's published rate limit allows no further call now", retry_at=self._clock() + wait_s)
         queue.waiting += 1
         try:
             async with queue.turn:
-                while (wait_s := self._wait_s(write, 1)) > 0:
+                while (wait_s := self._wait_s(1, write=write)) > 0:
                     await queue.pause(wait_s)
                     self._raise_if_stopped()
-                for window, cost in self._windows(write):
+                for window, cost in self._windows(write=write):
                     window.begin(cost)
         finally:
             queue.waiting -= 1
@@ -201,21 +201,21 @@ class Budget:
         if not self._paced:
             return
         now = self._monotonic()
-        for window, cost in self._windows(write):
+        for window, cost in self._windows(write=write):
             window.end(cost, now)
         if write:
             self._recent.append(self._clock())
             self._save_soon()
         self._wake()
 
-    def _windows(self, write: bool) -> tuple[tuple[_Window, int], ...]:
+    def _windows(self, *, write: bool) -> tuple[tuple[_Window, int], ...]:
         if not write:
             return ((self._points, self.limits.read_points),)
         return (self._points, self.limits.write_points), (self._minute, 1), (self._hour, 1)
 
-    def _wait_s(self, write: bool, count: int) -> float:
+    def _wait_s(self, count: int, *, write: bool) -> float:
         now = self._monotonic()
-        return max(window.wait_s(cost * count, now) for window, cost in self._windows(write))
+        return max(window.wait_s(cost * count, now) for window, cost in self._windows(write=write))
 
     def _wake(self) -> None:
         self._writers.changed.set()
@@ -327,7 +327,7 @@ class Budget:
             age_s = max(0.0, clock - at)
             if age_s < 3600.0 + MARGIN_S:
                 self._recent.append(at)
-                for window, cost in self._windows(True):
+                for window, cost in self._windows(write=True):
                     if age_s < window.seconds:
                         window.note(cost, now - age_s)
         mine = self._state

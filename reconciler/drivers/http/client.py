@@ -93,7 +93,7 @@ class ApiClient:
         sent.
         """
         client = copy.copy(self)
-        client._before_write = before_write
+        client._before_write = before_write  # noqa: SLF001  its own copy
         return client
 
     async def request(

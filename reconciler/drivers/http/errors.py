@@ -90,7 +90,7 @@ class Response:
             return self.content[:8_000].decode("utf-8", "replace")[:2_000]
 
 
-def shared_error(response: Response, now: float) -> ProviderError:
+def shared_error(response: Response, now: float) -> ProviderError:  # noqa: PLR0911  a table of statuses
     """Return the typed error of a status for which the driver has no rule of its own (RFC 9110 §15)."""
     status, name = response.status, response.request
     where: Any = {"status": status, "request": name}

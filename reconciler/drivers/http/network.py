@@ -126,13 +126,13 @@ def refusal_of_literals(allow: Iterable[str]) -> Callable[[str], str]:
 
     def refusal(url: str) -> str:
         try:
-            host, port, _ = policy._parts(url)
+            host, port, _ = policy._parts(url)  # noqa: SLF001  the policy of this module
             ipaddress.ip_address(host.partition("%")[0])
         except AddressRefused as error:
             return error.message
         except ValueError:
             return ""  # a name: only its addresses decide
-        return "" if policy._allowed(host, port) else f"{host} is an address, and not in network.allow"
+        return "" if policy._allowed(host, port) else f"{host} is an address, and not in network.allow"  # noqa: SLF001  the policy of this module
 
     return refusal
 

@@ -87,7 +87,7 @@ class _SecondSend(aiohttp.ClientError):
     """aiohttp sends GET, PUT and DELETE again when a connection breaks; the engine decides about retries instead."""
 
 
-async def _on_headers(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestHeadersSentParams) -> None:
+async def _on_headers(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestHeadersSentParams) -> None:  # noqa: ARG001  aiohttp's signature
     """Record that the request is about to leave: aiohttp calls this before it writes."""
     flight = _FLIGHT.get()
     if flight is None:

@@ -49,7 +49,7 @@ def _failure(body: JsonValue) -> _Failure:
     return _Failure("" if text.lstrip().startswith("<") else " ".join(text.split())[:200], failure.code)
 
 
-def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:
+def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:  # noqa: ARG001  one signature for all providers
     """Return the typed error of an answer, or None to use the shared mapping of statuses."""
     failure, is_json = _failure(body), matches(body, dict) is not None
     words = failure.message

@@ -247,7 +247,7 @@ class _Revision(msgspec.Struct, frozen=True):
     revision: Text
 
 
-class _Variable(msgspec.Struct, frozen=True):
+class _ExecutionVariable(msgspec.Struct, frozen=True):
     key: Text
 
 
@@ -265,7 +265,7 @@ def _checked(body: Mapping[str, Any], pipeline: Mapping[str, Any]) -> Row:
     refs = pipeline.get("refs", [])
     if (len(refs) > 1 or any("*" in item for item in refs)) and not any(kept[key] for key in ("branch", "tag", "pull_request")):
         refuse(400, "The pipeline has several refs: a branch, a tag or a pull request is required")
-    if not fits(kept["variables"] or [], list[_Variable]):
+    if not fits(kept["variables"] or [], list[_ExecutionVariable]):
         refuse(400, "Each variable needs a key")
     if kept["priority"] not in (None, *PRIORITIES):
         refuse(400, "Priority is not valid")

@@ -78,7 +78,7 @@ class Routes:
                 return requests.answer(content, operation.status)
             except ReconcilerError as error:
                 return self._refused(self._counted(error, request))
-            except Exception as error:  # the one place where a defect becomes an answer
+            except Exception as error:  # the one place where a defect becomes an answer  # noqa: BLE001
                 self._log.error("internal_error", operation=operation.name, error=type(error).__name__, exc_info=True)
                 return requests.answer({"code": "RC9001", "message": "a defect of this program", "hint": "See the log."}, 500)
 
