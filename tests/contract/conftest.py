@@ -10,13 +10,20 @@ from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.server import SandboxServer
 from tests.contract.buddy import BuddyProvider
 from tests.contract.builtin import BuiltinProvider
+from tests.contract.digitalocean import DigitalOceanProvider
 from tests.contract.github import GitHubProvider
 from tests.contract.provider import Provider
 from tests.contract.semaphore import SemaphoreProvider
 from tests.support.driving import World, client, session
 from tests.support.receiving import receiver
 
-PROVIDERS: tuple[Provider, ...] = (GitHubProvider(), SemaphoreProvider(), BuddyProvider(), BuiltinProvider())
+PROVIDERS: tuple[Provider, ...] = (
+    GitHubProvider(),
+    SemaphoreProvider(),
+    BuddyProvider(),
+    BuiltinProvider(),
+    DigitalOceanProvider(),
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

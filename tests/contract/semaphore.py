@@ -26,7 +26,7 @@ class SemaphoreProvider(Provider):
     rights = {
         "semaphore/notification": "organization.notifications.manage",
         "semaphore/secret": "organization.secrets.manage",
-        "semaphore": "lacks the right",  # a 404 like that of a project that is not there
+        "semaphore": "lacks the permission",  # a 404 like that of a project that is not there
     }
     lacks = {
         "update:semaphore/secret": "most organizations refuse to change a secret: a new key is a new secret",

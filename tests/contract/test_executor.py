@@ -210,7 +210,7 @@ async def test_what_is_not_there_is_refused_and_nothing_is_started(subject: Subj
 async def test_a_payload_that_is_about_no_run_is_about_none(subject: Subject) -> None:
     for payload in (None, [], "text", {}, {"workflow_run": 1}, {"pipeline": []}, {"execution": {"id": None}}):
         for event in ("workflow_run", "pipeline_done", "EXECUTION_FINISHED", "x"):
-            assert subject.executor.about(event, payload) == ""
+            assert subject.executor.run_id_of(event, payload) == ""
             assert subject.executor.attempt_of(event, payload) == 0
 
 

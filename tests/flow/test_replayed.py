@@ -115,9 +115,9 @@ async def test_n18_what_led_to_nothing_is_found_by_one_filter(tmp_path: Path) ->
 
 
 async def test_n62_what_a_group_puts_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.state import routing
+    from reconciler.state import joins
 
-    monkeypatch.setattr(routing, "MAX_SET_BYTES", 1_000)
+    monkeypatch.setattr(joins, "MAX_SET_BYTES", 1_000)
     async with inside(tmp_path) as here:
         connections = []
         for name in ("small", "large", "medium"):
@@ -141,7 +141,7 @@ async def test_n18_what_led_to_nothing_is_found_behind_more_events_than_are_look
 ) -> None:
     from reconciler.state import inbox
 
-    monkeypatch.setattr(inbox.Inbox.events_end, "__kwdefaults__", {"source": "", "before": "", "look_at": 3})
+    monkeypatch.setattr(inbox.InboxStore.events_end, "__kwdefaults__", {"source": "", "before": "", "look_at": 3})
     async with inside(tmp_path) as here:
         here.world.webhook()
         here.world.stage("build", after=RIGHT)

@@ -18,7 +18,7 @@ PROVIDERS = [("Semaphore", Semaphore), ("Buddy", Buddy)]
 
 
 def section(provider: str) -> str:
-    return PAGE.partition(f"\n## {provider}: what runs\n")[2].partition("\n## ")[0]
+    return PAGE.partition(f"\n## {provider}: ")[2].partition("\n## ")[0]
 
 
 def table(text: str, head: str) -> set[str]:
