@@ -12,7 +12,7 @@ RUN /opt/reconciler/bin/pip install --no-cache-dir --disable-pip-version-check -
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="reconciler" \
-      org.opencontainers.image.description="Integrations as code: keeps CI/CD connections exactly as a Git repository declares them" \
+      org.opencontainers.image.description="GitOps for CI/CD integrations: reconciles webhooks, notifications and pipelines with manifests in Git" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
  && apt-get install -y --no-install-recommends git openssh-client ca-certificates \

@@ -92,7 +92,7 @@ jobs:
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
       # The wheel that `make wheel` builds: a URL or path in the repository variable RECONCILER_WHEEL.
-      # ("reconciler" on PyPI is somebody else's project.)
+      # ("reconciler" on PyPI is another project.)
       - run: pip install "$RECONCILER_WHEEL"
         env: {RECONCILER_WHEEL: "${{ vars.RECONCILER_WHEEL }}"}
       # A name that a branch chose is passed through the environment, never pasted into the script.

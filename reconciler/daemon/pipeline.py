@@ -127,7 +127,7 @@ class EventPipeline:
             try:
                 await self.recovery.run()
             except ReconcilerError as error:
-                self._current.context.log.error("sweep_failed", code=error.code, error=error.message)
+                self._current.context.log.error("recovery_listing_failed", code=error.code, error=error.message)
             pause = self.recovery.pause(interval)
 
     async def _saving(self) -> None:

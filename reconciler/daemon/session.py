@@ -154,10 +154,10 @@ def _keep_anchor(store: Store) -> None:
     try:
         if store.keep_anchor() is None:
             get_logger("daemon").error(
-                "anchor_not_kept", error="the audit log does not executors it: see `reconciler history --verify`"
+                "anchor_write_failed", error="the audit log does not executors it: see `reconciler history --verify`"
             )
     except (OSError, ValueError, StateError) as error:
-        get_logger("daemon").warning("anchor_not_kept", error=type(error).__name__)
+        get_logger("daemon").warning("anchor_write_failed", error=type(error).__name__)
 
 
 def _blank(store: Store) -> bool:

@@ -244,7 +244,7 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: A
     except asyncio.CancelledError:
         raise
     except Exception as error:  # a driver's defect must not stop the other objects
-        deps.log.error("driver_defect", address=change.address, error=type(error).__name__, exc_info=True)
+        deps.log.error("driver_error", address=change.address, error=type(error).__name__, exc_info=True)
         unknown = OutcomeUnknown(
             f"{type(error).__name__} in the driver of {change.scope.type}",
             code="RC9001",

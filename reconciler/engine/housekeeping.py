@@ -116,7 +116,7 @@ class Housekeeping:
         try:
             await self._deps.store.keep_anchor()
         except (OSError, ValueError) as error:
-            self._deps.log.warning("anchor_not_kept", error=type(error).__name__)
+            self._deps.log.warning("anchor_write_failed", error=type(error).__name__)
 
     async def _watchdog(self) -> None:
         """Notify systemd only while the loops advance."""

@@ -226,7 +226,7 @@ class Loop:
         try:
             clock_steps = await self.controller.current.check_clock()
         except StateError as error:
-            self._deps.log.error("clock_not_noted", code=error.code, error=error.message)
+            self._deps.log.error("clock_not_saved", code=error.code, error=error.message)
             return
         if clock_steps != self._clock_steps:
             self._clock_steps = clock_steps

@@ -135,7 +135,7 @@ class Runtime:
 
         file = None if self._shared else Path(self._url.removeprefix("sqlite:///"))
         if file is not None and (fault := whole_or_gone(file)):
-            _log.warning("queue_made_again", error=fault, outcome="made again")
+            _log.warning("queue_recreated", error=fault, outcome="made again")
         try:
             self._try(config)
         except Exception as error:
@@ -144,7 +144,7 @@ class Runtime:
             lasting = typed is not None and typed.code in _NOT_THE_TABLES
             if file is None or lasting:
                 raise (typed or _unusable(error)) from error
-            _log.warning("queue_made_again", error=type(error).__name__, outcome="made again")
+            _log.warning("queue_recreated", error=type(error).__name__, outcome="made again")
             discard_database(file)
             self._try_again(config)
 

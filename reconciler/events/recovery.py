@@ -126,7 +126,7 @@ class Recovery:
         except ReconcilerError as error:
             result = RecoveryResult(source.id, error=error.message)
             self._context.log.warning(
-                "sweep_failed",
+                "recovery_listing_failed",
                 kind=source.id.kind,
                 name=source.id.name,
                 canvas=source.id.canvas,

@@ -116,7 +116,7 @@ class AdminServer:
         except ReconcilerError as error:
             return {"ok": False, "code": error.code, "message": error.message, "hint": error.hint, "exit": error.exit_code}
         except Exception as error:  # the one place where a defect becomes an answer  # noqa: BLE001
-            _log.error("admin_defect", error=type(error).__name__, exc_info=True)
+            _log.error("admin_error", error=type(error).__name__, exc_info=True)
             return {
                 "ok": False,
                 "code": "RC9001",

@@ -86,13 +86,23 @@ class ReportLoop:
         never = isinstance(error, NotImplementedYet)  # the event's provider accepts no statuses
         if never or (final and failures > 2) or now - first > GIVE_UP_S:
             self._context.log.error(
-                "status_given_up", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
+                "status_abandoned",
+                kind=report.kind,
+                state=report.state,
+                item=report.item_id,
+                code=error.code,
+                error=error.message,
             )
             await store.end_report(report, now, error=error.message)
             return
         pause = pause_after(self._context, failures, error)
         self._context.log.warning(
-            "status_put_off", kind=report.kind, state=report.state, item=report.item_id, code=error.code, error=error.message
+            "status_retry_scheduled",
+            kind=report.kind,
+            state=report.state,
+            item=report.item_id,
+            code=error.code,
+            error=error.message,
         )
         payload = {**report.payload, "failures": failures, "failed_at": first, "error": error.message}
         await store.put_off_report(report, now + pause, payload)

@@ -38,9 +38,9 @@ class BuiltinProvider(Provider):
     executors = {"http": {}, "noop": {}}
     receivers = RECEIVERS
     lacks = {
+        "credential": "none is needed",
         **dict.fromkeys(("find", "cancel", "lose", "rights", "unknown"), NO_RUN),
-        "fail:noop": "nothing is run that could fail",
-        "logs:noop": "nothing is run that could log",
+        **dict.fromkeys(("fail:noop", "logs:noop"), "nothing is run that could fail or log"),
         "restart:noop": "nothing is sent that could be lost",
         "missed": "a sender of one's own keeps nothing that could be asked for",
         "reporter": "a service of one's own is no code host",

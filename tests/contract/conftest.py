@@ -27,18 +27,24 @@ PROVIDERS: tuple[Provider, ...] = (
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``type_name``, ``executor_name`` or ``receiver_name`` runs for each that a provider has."""
+    """A test that takes ``type_name``, ``executor_name`` or ``receiver_name`` runs for each that a provider has.
+
+    ``@pytest.mark.needs(capability)`` leaves out the providers that lack it (`Provider.lacks` says why).
+    """
     parts: dict[str, Iterable[tuple[Provider, str]]] = {
         "type_name": [(provider, name) for provider in PROVIDERS for name in provider.managed],
         "executor_name": [(provider, name) for provider in PROVIDERS for name in provider.executors],
         "receiver_name": [(provider, name) for provider in PROVIDERS for name in provider.receivers],
     }
+    needs = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("needs")]
     for argument, rows in parts.items():
         if argument in metafunc.fixturenames:
-            metafunc.parametrize(("provider", argument), [pytest.param(*row, id=row[1]) for row in rows])
+            metafunc.parametrize(
+                ("provider", argument), [pytest.param(*row, id=row[1]) for row in rows if row[0].has(needs, row[1])]
+            )
             return
     if "provider" in metafunc.fixturenames:
-        metafunc.parametrize("provider", [pytest.param(provider, id=provider.name) for provider in PROVIDERS])
+        metafunc.parametrize("provider", [pytest.param(one, id=one.name) for one in PROVIDERS if one.has(needs)])
 
 
 @pytest.fixture

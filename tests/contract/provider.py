@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import pytest
 
 from reconciler.drivers.base import Connection, Driver, Receiver
 from reconciler.model.errors import ReconcilerError
@@ -61,11 +59,9 @@ class Provider:
         """The provider's name, which its tests are listed by."""
         return self.driver.provider
 
-    def require(self, capability: str, of: str = "") -> None:
-        """Skip the test if the provider lacks ``capability``, or has it not for ``of``: a managed type, an executor."""
-        reason = self.lacks.get(capability) or self.lacks.get(f"{capability}:{of}")
-        if reason:
-            pytest.skip(reason)
+    def has(self, capabilities: Iterable[str], of: str = "") -> bool:
+        """Whether it has every one of ``capabilities``, also for ``of``: a managed type, an executor, a receiver."""
+        return not any(name in self.lacks or f"{name}:{of}" in self.lacks for name in capabilities)
 
     def simulator(self) -> Simulator:
         """Return the simulator."""

@@ -9,11 +9,7 @@ from reconciler.sandbox.server import SandboxServer
 from tests.contract.provider import Provider
 from tests.support.driving import World
 
-
-@pytest.fixture(autouse=True)
-def _credentials(provider: Provider) -> None:
-    if not provider.token:
-        pytest.skip("no credential is needed")
+pytestmark = pytest.mark.needs("credential")
 
 
 async def test_a_valid_credential_says_whose_it_is_and_that_nothing_is_missing(world: World, provider: Provider) -> None:
@@ -46,8 +42,8 @@ async def test_d1_a_credential_that_was_replaced_is_read_again_once(
     assert (statuses[0], statuses.count(401)) == (401, 1)
 
 
+@pytest.mark.needs("check")
 async def test_missing_rights_are_listed_by_the_check(world: World, provider: Provider, server: SandboxServer) -> None:
-    provider.require("check")
     server.admin.put_state(provider.patch(provider.read_only))
     needs = {name: value for resource in provider.managed.values() for name, value in provider.driver.needs(resource).items()}
     report = await provider.driver.check(world.api, needs)

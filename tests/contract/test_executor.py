@@ -70,8 +70,8 @@ async def test_a_run_is_started_once_and_passes(subject: Subject) -> None:
         assert subject.provider.runs(subject.server) == 1
 
 
+@pytest.mark.needs("fail")
 async def test_a_run_that_fails_says_so(subject: Subject) -> None:
-    subject.provider.require("fail", subject.name)
     subject.provider.fail(subject.server)
     subject.provider.last(subject.server, 0.1)
     intent = subject.intent()
@@ -79,8 +79,8 @@ async def test_a_run_that_fails_says_so(subject: Subject) -> None:
     assert (report.status, report.result) == (RunStatus.FINISHED, Result.FAILED)
 
 
+@pytest.mark.needs("find")
 async def test_a_run_that_goes_on_has_no_result(subject: Subject) -> None:
-    subject.provider.require("find")
     subject.provider.last(subject.server, LONG_S)
     intent = subject.intent()
     report = await subject.executor.poll(subject.world.api, intent, await subject.start(intent))
@@ -89,8 +89,8 @@ async def test_a_run_that_goes_on_has_no_result(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("fault", [{"effect": "reset"}, {"effect": "truncate"}, {"status": 502, "body": "<html>"}])
+@pytest.mark.needs("find")
 async def test_a5_a_start_whose_answer_is_lost_is_found_and_not_doubled(subject: Subject, fault: dict[str, Any]) -> None:
-    subject.provider.require("find")
     subject.provider.last(subject.server, 0.1)
     intent = subject.intent()
     subject.server.admin.fault(method="POST", commit=True, **fault)
@@ -106,8 +106,8 @@ async def test_a5_a_start_whose_answer_is_lost_is_found_and_not_doubled(subject:
     assert subject.provider.runs(subject.server) == 1
 
 
+@pytest.mark.needs("find")
 async def test_a5_a_start_that_never_arrived_is_not_found_and_may_be_repeated(subject: Subject) -> None:
-    subject.provider.require("find")
     intent = subject.intent()
     subject.server.admin.fault(method="POST", effect="reset")
     with pytest.raises(OutcomeUnknown):
@@ -118,16 +118,16 @@ async def test_a5_a_start_that_never_arrived_is_not_found_and_may_be_repeated(su
     assert subject.provider.runs(subject.server) == 1
 
 
+@pytest.mark.needs("restart")
 async def test_a_start_that_was_lost_is_never_sent_twice_by_itself(subject: Subject) -> None:
-    subject.provider.require("restart", subject.name)
     subject.server.admin.fault(method="POST", effect="reset", commit=True)
     with pytest.raises(OutcomeUnknown):
         await subject.executor.start(subject.world.api, subject.intent())
     assert subject.provider.runs(subject.server) == 1
 
 
+@pytest.mark.needs("find")
 async def test_a_run_is_found_by_its_correlation_behind_pages_of_others(subject: Subject) -> None:
-    subject.provider.require("find")
     subject.provider.last(subject.server, LONG_S)
     intent = subject.intent()
     run = await subject.start(intent)
@@ -140,8 +140,8 @@ async def test_a_run_is_found_by_its_correlation_behind_pages_of_others(subject:
     assert await subject.executor.find(subject.world.api, subject.intent("rcl-" + "8" * 28)) is None
 
 
+@pytest.mark.needs("cancel")
 async def test_a_cancelled_run_ends_as_cancelled_and_twice_is_success(subject: Subject) -> None:
-    subject.provider.require("cancel")
     subject.provider.last(subject.server, LONG_S)
     intent = subject.intent()
     run = await subject.start(intent)
@@ -159,8 +159,8 @@ async def test_a_run_that_has_ended_is_cancelled_with_success_and_keeps_its_resu
     assert (await subject.end(intent, report.run)).result is Result.PASSED
 
 
+@pytest.mark.needs("lose")
 async def test_d21_a_run_that_vanished_is_not_found(subject: Subject) -> None:
-    subject.provider.require("lose")
     subject.provider.last(subject.server, LONG_S)
     intent = subject.intent()
     run = await subject.start(intent)
@@ -169,8 +169,8 @@ async def test_d21_a_run_that_vanished_is_not_found(subject: Subject) -> None:
         await subject.executor.poll(subject.world.api, intent, run)
 
 
+@pytest.mark.needs("logs")
 async def test_each_line_of_a_log_is_read_once(subject: Subject) -> None:
-    subject.provider.require("logs", subject.name)
     subject.provider.last(subject.server, 1.0)
     intent = subject.intent()
     run = await subject.start(intent)
@@ -191,8 +191,8 @@ async def test_an_invalid_cursor_is_no_error(subject: Subject, cursor: str) -> N
     assert (await subject.executor.logs(subject.world.api, intent, report.run, cursor)).complete
 
 
+@pytest.mark.needs("rights")
 async def test_d2_a_start_without_the_right_names_the_right_and_starts_nothing(subject: Subject) -> None:
-    subject.provider.require("rights")
     subject.server.admin.put_state(subject.provider.patch(subject.provider.read_only))
     with pytest.raises((PermissionDenied, NotFound)) as caught:
         await subject.executor.start(subject.world.api, subject.intent())
@@ -200,8 +200,8 @@ async def test_d2_a_start_without_the_right_names_the_right_and_starts_nothing(s
     assert subject.provider.runs(subject.server) == 0
 
 
+@pytest.mark.needs("unknown")
 async def test_what_is_not_there_is_refused_and_nothing_is_started(subject: Subject) -> None:
-    subject.provider.require("unknown")
     with pytest.raises((NotFound, ValidationFailed)):
         await subject.executor.start(subject.world.api, subject.intent(resource="nowhere"))
     assert subject.provider.runs(subject.server) == 0
@@ -214,8 +214,8 @@ async def test_a_payload_that_is_about_no_run_is_about_none(subject: Subject) ->
             assert subject.executor.attempt_of(event, payload) == 0
 
 
+@pytest.mark.needs("permissions")
 async def test_the_permissions_that_a_run_needs_are_named(subject: Subject) -> None:
-    subject.provider.require("permissions")
     row = subject.provider.executors[subject.name]
     asked = {"type": subject.name, "resource": {"name": row.get("resource", "")}, "spec": row.get("spec", {})}
     assert bool(subject.executor.permissions(asked)) is subject.executor.needs_integration

@@ -91,8 +91,8 @@ async def test_what_was_created_is_listed_as_it_is_desired(subject: Subject) -> 
     assert_shows(subject, rows[created.external_id], desired)
 
 
+@pytest.mark.needs("secret")
 async def test_no_secret_is_in_what_is_observed(subject: Subject) -> None:
-    subject.provider.require("secret", subject.type_name)
     write = subject.write(await subject.desired())
     created = await subject.kind.create(subject.world.api, write)
     assert write.secrets
@@ -100,8 +100,8 @@ async def test_no_secret_is_in_what_is_observed(subject: Subject) -> None:
         assert value.reveal() not in repr((created, await subject.listed()))
 
 
+@pytest.mark.needs("pages")
 async def test_d16_every_page_is_listed(subject: Subject, server: SandboxServer) -> None:
-    subject.provider.require("pages")
     server.admin.settings(page_size=2)
     created = {(await subject.create(f"source-{number}")).external_id for number in range(5)}
     server.admin.clear_requests()
@@ -109,8 +109,8 @@ async def test_d16_every_page_is_listed(subject: Subject, server: SandboxServer)
     assert len(server.admin.requests(method="GET")) >= 3
 
 
+@pytest.mark.needs("conditional")
 async def test_an_unchanged_list_is_not_read_again_and_a_changed_one_is(subject: Subject) -> None:
-    subject.provider.require("conditional")
     scope = (await subject.desired()).scope
     await subject.create()
     first = await subject.kind.observe(subject.world.api, scope, None)
@@ -122,8 +122,8 @@ async def test_an_unchanged_list_is_not_read_again_and_a_changed_one_is(subject:
     assert len(again.objects) == 2
 
 
+@pytest.mark.needs("unique")
 async def test_d10_a_duplicate_is_a_conflict_and_changes_nothing(subject: Subject) -> None:
-    subject.provider.require("unique", subject.type_name)
     created = await subject.create()
     with pytest.raises(Conflict):
         await subject.create()
@@ -166,8 +166,8 @@ async def test_a_create_that_never_arrived_has_an_unknown_outcome_and_is_sent_on
     assert list(await subject.listed()) == [created.external_id]
 
 
+@pytest.mark.needs("update")
 async def test_d24_an_update_makes_it_as_desired(subject: Subject) -> None:
-    subject.provider.require("update", subject.type_name)
     created = await subject.create()
     desired = await subject.desired(spec=subject.provider.changes[subject.type_name])
     updated = await subject.kind.update(subject.world.api, created.external_id, subject.write(desired, created))
@@ -178,10 +178,10 @@ async def test_d24_an_update_makes_it_as_desired(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("fault", LOST)
+@pytest.mark.needs("update")
 async def test_an_update_whose_answer_is_lost_has_an_unknown_outcome_and_may_be_repeated(
     subject: Subject, server: SandboxServer, fault: str
 ) -> None:
-    subject.provider.require("update", subject.type_name)
     created = await subject.create()
     desired = await subject.desired(spec=subject.provider.changes[subject.type_name])
     server.admin.clear_requests()
@@ -194,8 +194,8 @@ async def test_an_update_whose_answer_is_lost_has_an_unknown_outcome_and_may_be_
     assert list(await subject.listed()) == [created.external_id]
 
 
+@pytest.mark.needs("update")
 async def test_d7_an_update_of_what_was_deleted_is_not_found_and_creates_nothing(subject: Subject) -> None:
-    subject.provider.require("update", subject.type_name)
     created = await subject.create()
     desired = await subject.desired()
     await subject.kind.delete(subject.world.api, desired.scope, created.external_id)
@@ -265,8 +265,8 @@ async def test_d3_a_rate_limit_says_until_when_and_nothing_is_made(subject: Subj
     assert len(server.admin.requests()) == sent
 
 
+@pytest.mark.needs("limits")
 async def test_the_providers_own_limit_says_until_when(subject: Subject, server: SandboxServer) -> None:
-    subject.provider.require("limits")
     desired = await subject.desired()
     server.admin.settings(**subject.provider.limits)
     with pytest.raises(RateLimited) as caught:
@@ -286,8 +286,8 @@ async def test_d8_a_scope_out_of_reach_is_no_empty_list_and_no_success(subject: 
         await subject.kind.delete(subject.world.api, scope, created.external_id)
 
 
+@pytest.mark.needs("rename")
 async def test_a_renamed_container_keeps_its_id_and_what_is_in_it(subject: Subject, server: SandboxServer) -> None:
-    subject.provider.require("rename", subject.type_name)
     created, scope = await subject.create(), (await subject.desired()).scope
     before = await subject.kind.container(subject.world.api, scope)
     assert before is not None
@@ -301,8 +301,8 @@ async def test_a_renamed_container_keeps_its_id_and_what_is_in_it(subject: Subje
     assert [item.external_id for item in moved.objects] == [created.external_id]
 
 
+@pytest.mark.needs("rename")
 async def test_a_former_name_is_followed_or_gone_and_never_empty(subject: Subject, server: SandboxServer) -> None:
-    subject.provider.require("rename", subject.type_name)
     created, scope = await subject.create(), (await subject.desired()).scope
     key = subject.provider.renamed(server, scope.key)
     if "redirect" in subject.provider.lacks:

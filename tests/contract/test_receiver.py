@@ -137,8 +137,8 @@ async def test_e10_garbage_is_never_an_error_and_never_believed(subject: Subject
         assert isinstance(subject.verify(sent, body), Rejection)
 
 
+@pytest.mark.needs("missed")
 async def test_e11_events_that_did_not_arrive_are_listed_and_read(subject: Subject) -> None:
-    subject.provider.require("missed")
     headers, body = subject.deliver()
     arrived = subject.accept(headers, body)
     subject.server.admin.settings(drop_deliveries=1.0)
@@ -153,8 +153,8 @@ async def test_e11_events_that_did_not_arrive_are_listed_and_read(subject: Subje
     assert subject.key.reveal() not in repr(read)
 
 
+@pytest.mark.needs("missed")
 async def test_d22_an_event_that_is_read_tells_what_its_webhook_told(subject: Subject) -> None:
-    subject.provider.require("missed")
     headers, body = subject.deliver()
     sent = subject.accept(headers, body)
     (row,) = await subject.missed()
@@ -163,8 +163,8 @@ async def test_d22_an_event_that_is_read_tells_what_its_webhook_told(subject: Su
     assert_tells(json.loads(sent.body), json.loads(read.body), subject.provider.told_once)
 
 
+@pytest.mark.needs("missed")
 async def test_e11_missed_events_are_found_on_every_page(subject: Subject) -> None:
-    subject.provider.require("missed")
     subject.server.admin.settings(page_size=2)
     for _ in range(5):
         subject.provider.happen(subject.server)
@@ -172,15 +172,15 @@ async def test_e11_missed_events_are_found_on_every_page(subject: Subject) -> No
     assert len({row.id for row in rows}) == len(rows) == 5
 
 
+@pytest.mark.needs("missed")
 async def test_what_is_older_than_asked_for_was_not_missed(subject: Subject) -> None:
-    subject.provider.require("missed")
     subject.provider.happen(subject.server)
     assert len(await subject.missed()) == 1
     assert await subject.receiver.missed(subject.world.api, subject.source, subject.hooks, time.time() + 60) == ()
 
 
+@pytest.mark.needs("missed")
 async def test_e11_a_missed_delivery_is_sent_again_where_the_provider_keeps_it(subject: Subject) -> None:
-    subject.provider.require("missed")
     subject.server.admin.settings(drop_deliveries=1.0)
     subject.provider.happen(subject.server)
     (row,) = await subject.missed()
@@ -204,8 +204,8 @@ async def test_what_a_provider_does_not_keep_is_never_missed_or_sent_again(subje
     assert not await subject.receiver.redeliver(subject.world.api, hook, past)
 
 
+@pytest.mark.needs("missed")
 async def test_an_event_that_is_gone_is_not_found(subject: Subject) -> None:
-    subject.provider.require("missed")
     subject.provider.happen(subject.server)
     (row,) = await subject.missed()
     subject.server.admin.fault(method="GET", times=0, status=404, body={"message": "Not Found"})

@@ -17,10 +17,11 @@ MARKER = "itm-" + "a" * 24
 REPOSITORY = "acme/web"
 REQUEST = DeploymentRequest(REPOSITORY, "main", "live", MARKER, description="Deploy web")
 
+pytestmark = pytest.mark.needs("reporter")
+
 
 @pytest.fixture
 def reporter(provider: Provider) -> Reporter:
-    provider.require("reporter")
     assert provider.driver.reporter is not None
     return provider.driver.reporter
 

@@ -88,7 +88,7 @@ def test_n15_a_file_that_can_be_made_again_is_made_again(applied: World, name: s
     assert process.wait(timeout=40) == 0
     no_traceback(applied.log())
     if name == "engine.db" and damage not in {"empty", "another schema"}:
-        assert "queue_made_again" in applied.log()
+        assert "queue_recreated" in applied.log()
 
 
 def test_n15_a_folder_in_the_place_of_the_status_file_is_named(applied: World) -> None:

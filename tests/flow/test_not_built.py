@@ -22,8 +22,8 @@ def test_n6_a_report_to_a_provider_that_takes_none_is_said_once_and_not_tried(tm
         assert report["state"] == "none"
         assert "semaphore, which takes no statuses" in report["error"]
         assert world.log().count("report_without_target") == 1
-        assert "status_put_off" not in world.log()
-        assert "status_given_up" not in world.log()
+        assert "status_retry_scheduled" not in world.log()
+        assert "status_abandoned" not in world.log()
     finally:
         world.close()
 

@@ -77,7 +77,7 @@ def replay(world: StageWorld, begin: Callable[[], Site]) -> None:
         finally:
             senders.close()
     log = site.log()
-    for sign in ("Traceback", "RC9001", "step_failed", "event_failed", "status_given_up", "reports_failed"):
+    for sign in ("Traceback", "RC9001", "step_failed", "event_failed", "status_abandoned", "reports_failed"):
         assert sign not in log, [line for line in log.splitlines() if sign in line][:3]
 
 

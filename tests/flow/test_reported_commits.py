@@ -69,7 +69,7 @@ def test_n6_a_report_that_has_nothing_to_report_to_is_said_once(world: StageWorl
     event = world.trigger()
     [done] = world.finished("ci")
     assert world.log().count("report_without_target") == 1
-    assert "status_given_up" not in world.log()
+    assert "status_abandoned" not in world.log()
     assert (
         "report commit: nothing to write to: the event came through no Integration" in world.cli("executions", done["id"]).stdout
     )

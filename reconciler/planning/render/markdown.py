@@ -34,7 +34,7 @@ def render_markdown(planset: PlanSet, problems: tuple[Problem, ...] = (), *, app
     head.append("")
     blocks = [_problem(problem) for problem in problems]
     if planset.unread:
-        blocks.append("**Could not be read, so that nothing is planned there**\n")
+        blocks.append("**Could not be read; no changes are planned there**\n")
         blocks += [_problem(problem) for problem in planset.unread]
     if planset.resources:
         blocks.append(f"\n#### {RESOURCES_TITLE}\n")
