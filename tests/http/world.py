@@ -167,4 +167,4 @@ class Fixture:
         )
 
 
-FAST = Bounds(connect_s=1.0, read_s=1.0, write_s=1.0, max_bytes=1 << 20)
+FAST = Bounds(connect_s=5.0, read_s=3.0, write_s=3.0, max_bytes=1 << 20)
