@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
 import difflib
 import hashlib
 import hmac
@@ -27,6 +26,7 @@ from reconciler.model.executions import Run
 from reconciler.model.objects import Marker, Scope, address_of
 from reconciler.model.resources import Resource, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
+from reconciler.model.times import epoch_of
 from reconciler.model.values import Address, JsonObject, JsonValue, Uid, canonical_json, is_no_commit
 
 T = TypeVar("T")
@@ -225,9 +225,8 @@ def only_shown(normal: JsonValue, raw: JsonValue) -> JsonValue:
 def epoch_of_iso(text: str) -> float | None:
     """Return an ISO 8601 time (UTC if it has no zone) in seconds since the epoch; None for any other text."""
     try:
-        moment = datetime.datetime.fromisoformat(text)
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return epoch_of(text)
+    except ValueError:
         return None
 
 

@@ -65,8 +65,8 @@ def findings_of(share: Share, result: ReconcileResult | None, facts: Facts) -> C
     suspended = facts.outside.suspended.get(resource.id)
     if suspended and findings.suspended is None:
         findings = dataclasses.replace(findings, suspended=ConditionCause("Suspended", suspended))
-    told = facts.outside.delivering.get(resource.id)
-    return dataclasses.replace(findings, delivering=_gravest(findings.delivering, told)) if told is not None else findings
+    own = facts.outside.delivering.get(resource.id)
+    return dataclasses.replace(findings, delivering=_gravest(findings.delivering, own)) if own is not None else findings
 
 
 def _gravest(

@@ -164,8 +164,8 @@ def _entries(files: list[SourceFile], parsed: Mapping[str, ParsedFile]) -> tuple
         mine = [_Entry(ResourceId(one.kind, one.canvas, one.name), file.path, one) for one in found.documents]
         for problem, index in found.problems:
             target = mine[index] if 0 <= index < len(mine) else None
-            told = _problem(problem, file.path, target.id if target is not None and target.id.name else None)
-            problems.append(told)
+            resource = target.id if target is not None and target.id.name else None
+            problems.append(_problem(problem, file.path, resource))
         entries += mine
     return entries, problems
 

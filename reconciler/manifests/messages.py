@@ -50,68 +50,43 @@ def _at(document: Document, pointer: str, *, key: bool = False) -> tuple[int, in
     return document.line, document.column
 
 
-def _said(document: Document, error: Any) -> list[YamlProblem]:  # noqa: PLR0911  one return for each rule of JSON Schema
-    pointer = _pointer(error.absolute_path)
-    rule = error.validator
+def _said(document: Document, error: Any) -> list[YamlProblem]:
+    pointer, rule = _pointer(error.absolute_path), error.validator
     if rule == "additionalProperties":
         return _unknown_keys(document, error, pointer)
     if rule is None:
+        message = f"{pointer.rpartition('/')[2]!r} has no meaning here"
         return [
-            YamlProblem(
-                "RC1107",
-                f"{pointer.rpartition('/')[2]!r} has no meaning here",
-                *_at(document, pointer, key=True),
-                pointer,
-                "It belongs to another type; remove it.",
-            )
+            YamlProblem("RC1107", message, *_at(document, pointer, key=True), pointer, "It belongs to another type; remove it.")
         ]
-    where = _at(document, pointer)
+    code, message, hint = _of_rule(rule, error, pointer)
+    return [YamlProblem(code, message, *_at(document, pointer), pointer, hint)]
+
+
+def _of_rule(rule: str, error: Any, pointer: str) -> tuple[str, str, str]:
+    """Return code, message and hint for the rule of JSON Schema that a value breaks."""
     name = pointer.rpartition("/")[2] or "the document"
     if rule == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         key = missing[0] if missing else str(error.validator_value)
-        return [YamlProblem("RC1102", f"{key!r} is missing in {_shown(pointer)}", *where, pointer, _example(error))]
+        return "RC1102", f"{key!r} is missing in {_shown(pointer)}", _example(error)
     if rule == "enum":
-        return [
-            YamlProblem(
-                "RC1103",
-                f"{name}: {_value(error.instance)} is not one of the allowed values",
-                *where,
-                pointer,
-                _near(error.instance, error.validator_value),
-            )
-        ]
+        message = f"{name}: {_value(error.instance)} is not one of the allowed values"
+        return "RC1103", message, _near(error.instance, error.validator_value)
     if rule == "const":
-        return [
-            YamlProblem("RC1103", f"{name}: must be {error.validator_value!r}, not {_value(error.instance)}", *where, pointer)
-        ]
+        return "RC1103", f"{name}: must be {error.validator_value!r}, not {_value(error.instance)}", ""
     if rule == "type":
         expected = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        hint = (
-            "Credentials are given by reference: {valueFrom: {secret: {name, key}}}."
-            if "valueFrom" in error.schema.get("properties", {})
-            else ""
-        )
-        return [YamlProblem("RC1104", f"{name}: must be of type {expected}, not {_kind(error.instance)}", *where, pointer, hint)]
+        by_reference = "valueFrom" in error.schema.get("properties", {})
+        hint = "Credentials are given by reference: {valueFrom: {secret: {name, key}}}." if by_reference else ""
+        return "RC1104", f"{name}: must be of type {expected}, not {_kind(error.instance)}", hint
     if rule == "pattern":
-        return [
-            YamlProblem(
-                "RC1105",
-                f"{name}: {_value(error.instance)} does not have the required form",
-                *where,
-                pointer,
-                _form(error.schema),
-            )
-        ]
+        return "RC1105", f"{name}: {_value(error.instance)} does not have the required form", _form(error.schema)
     if rule in {"oneOf", "anyOf"}:
-        options = [" and ".join(one["required"]) for one in error.validator_value if "required" in one]
+        options = [" and ".join(option["required"]) for option in error.validator_value if "required" in option]
         word = "exactly one" if rule == "oneOf" else "one"
-        return [
-            YamlProblem(
-                "RC1106", f"{_shown(pointer)}: {word} of {', '.join(options) or 'several forms'} is required", *where, pointer
-            )
-        ]
-    return [YamlProblem("RC1101", f"{name}: {_plain_rule(rule, error.validator_value)}", *where, pointer)]
+        return "RC1106", f"{_shown(pointer)}: {word} of {', '.join(options) or 'several forms'} is required", ""
+    return "RC1101", f"{name}: {_plain_rule(rule, error.validator_value)}", ""
 
 
 def _unknown_keys(document: Document, error: Any, pointer: str) -> list[YamlProblem]:

@@ -1,4 +1,4 @@
-"""How large a regular expression of RE2 is, told without compiling it. Pure.
+"""The size of a regular expression of RE2, estimated without compiling it. Pure.
 
 RE2 matches in time linear in the text, but both its time per character and the time to compile grow with the pattern's size when
 its repetitions are written out: `x{0,1000}` is ten characters and stands for a thousand. So the size is counted first.

@@ -205,8 +205,8 @@ def _write_only_changes(
         if any(covers(rule.path, value.pointer) for rule in rules):
             continue
         moved = basis.fingerprints is not None and fingerprint_moved(value.fingerprint, basis.fingerprints.get(value.pointer))
-        told = observed.present_write_only is not None and value.pointer not in basis.unshown
-        unset = told and value.pointer not in (observed.present_write_only or ())
+        is_shown = observed.present_write_only is not None and value.pointer not in basis.unshown
+        unset = is_shown and value.pointer not in (observed.present_write_only or ())
         if moved or unset or touched:
             yield FieldChange(value.pointer, cls=ChangeClass.UNVERIFIABLE, sensitive=True)
 

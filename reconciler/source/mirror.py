@@ -167,7 +167,7 @@ class RemoteSource:
     async def _transfer(self, lock: int, remote_ref: str, local_ref: str) -> None:
         checked = await self._reader.git("check-ref-format", remote_ref)
         if checked.returncode:
-            raise RefUnknown(f"{remote_ref[:80]!r} is not the name of a branch or tag", hint="Mend source.branch.")
+            raise RefUnknown(f"{remote_ref[:80]!r} is not the name of a branch or tag", hint="Correct `source.branch`.")
         config, secrets = self._credentials()
         run = ProcessResult(
             deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota

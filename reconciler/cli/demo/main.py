@@ -153,8 +153,8 @@ def _prune(world: DemoWorld, script: Script) -> None:
         expect(
             all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted for a broken manifest"
         )
-        sha = world.mend_source("web")
-        wait_for("the mended commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
+        sha = world.fix_source("web")
+        wait_for("the fixed commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
 
 
 def _finish(world: DemoWorld, script: Script) -> None:

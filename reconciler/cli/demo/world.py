@@ -331,7 +331,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
         file.write_text(self._kept[name].replace("  events:", "  evnts:"))
         return self.commit("Add a typing mistake")
 
-    def mend_source(self, name: str) -> str:
+    def fix_source(self, name: str) -> str:
         """Put the manifest back and push; returns the commit."""
         (self.work / "github" / "sources.yaml").write_text(self._kept[name])
-        return self.commit("Mend it")
+        return self.commit("Fix it")

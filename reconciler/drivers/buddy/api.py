@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta
 from reconciler.drivers.base import Api
 from reconciler.drivers.common import ListPage, NonEmpty, epoch_of_iso, read_each
 from reconciler.drivers.http.paging import ListBound
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import decode
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ScopeGone
 from reconciler.model.objects import Container, Scope
 from reconciler.model.values import ExternalId, JsonValue
@@ -297,9 +297,9 @@ async def delete_item(
 
 def word_of(status: JsonValue) -> str:
     """Return a status in upper case; empty for anything but a text."""
-    return (matches(status, str) or "").upper()
+    return status.upper() if isinstance(status, str) else ""
 
 
 def epoch_of(value: JsonValue) -> float | None:
     """Return an ISO 8601 time (UTC if it has no zone) in seconds since the epoch; None for anything else."""
-    return epoch_of_iso(matches(value, str) or "")
+    return epoch_of_iso(value) if isinstance(value, str) else None

@@ -79,7 +79,7 @@ def events_of(execution: BuddyExecution, requested: Collection[str]) -> list[Exe
 def payload_of(detail: JsonObject, execution: Mapping[str, JsonValue]) -> JsonObject:
     """Return the payload that a webhook would have brought; what the API does not show is null."""
     shown = {key: execution.get(key) for key in _SHOWN}
-    if matches(shown["pipeline"], dict) is None:
+    if not isinstance(shown["pipeline"], dict):
         shown["pipeline"] = {"id": detail["pipeline"], "name": detail.get("pipeline_name")}
     return {
         "workspace": {**dict.fromkeys(("url", "html_url", "id", "name")), "domain": detail["workspace"]},

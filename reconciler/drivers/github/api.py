@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.common import epoch_of_iso
 from reconciler.drivers.http.paging import MAX_PAGES, ListBound, paginate
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
@@ -229,11 +230,7 @@ def epoch_of(value: object) -> float | None:
     push).
     """
     if isinstance(value, str):
-        try:
-            moment = datetime.datetime.fromisoformat(value)
-            value = (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
-        except (ValueError, OverflowError):
-            return None
+        value = epoch_of_iso(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 < value < _YEAR_10000 else None

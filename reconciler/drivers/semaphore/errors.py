@@ -51,7 +51,7 @@ def _failure(body: JsonValue) -> _Failure:
 
 def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:  # noqa: ARG001  one signature for all providers
     """Return the typed error of an answer, or None to use the shared mapping of statuses."""
-    failure, is_json = _failure(body), matches(body, dict) is not None
+    failure, is_json = _failure(body), isinstance(body, dict)
     words = failure.message
     where: dict[str, Any] = {"status": status, "request": request}
     if status in {400, 422}:

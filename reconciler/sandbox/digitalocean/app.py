@@ -58,7 +58,7 @@ class DigitalOcean(Simulator):
         self._sent = [at for at in self._sent if at > now - HOUR_S]
         wait_s = self._burst.take(now) if self.settings["rate_limits"] else 0.0
         if wait_s or (self.settings["rate_limits"] and len(self._sent) >= self.settings["requests_per_hour"]):
-            headers = {"retry-after": str(int(wait_s) + 1)} if wait_s else {}  # told for a burst only
+            headers = {"retry-after": str(int(wait_s) + 1)} if wait_s else {}  # sent for a burst only
             raise RefusedCall(_error(429, "too_many_requests", "API Rate limit exceeded.", headers))
         self._sent.append(now)
 
