@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reconciler.drivers.auth import ApiResponse as ApiResponse
+from reconciler.drivers.auth import AuthContext, AuthRequest
 from reconciler.drivers.capabilities import ProviderLimits as ProviderLimits
 from reconciler.model.events import Delivery, Hook, PastDelivery, Rejection
 from reconciler.model.executions import DeploymentRequest, LogLines, Run, RunIntent, RunReport, StatusReport
@@ -67,29 +69,6 @@ class CompileContext:
     def hook_url(self, resource: ResourceId) -> str:
         """Return the marker URL of ``resource``: the target of its events."""
         return f"{self.public_url}/hooks/{self.owner}/{resource.uid(self.owner)}?key={self.key_id}"
-
-
-class ApiResponse(Protocol):
-    """One complete answer, of bounded size."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers, names in lower case."""
-
-    def json(self) -> Any:
-        """Return the decoded body; raise `ProviderProtocolError` if it is not JSON."""
-
-    @property
-    def text(self) -> str:
-        """The body as text; undecodable bytes are replaced."""
-
-    @property
-    def content(self) -> bytes:
-        """The body after content decoding."""
 
 
 class Api(Protocol):
@@ -180,8 +159,8 @@ class ManagedType(Protocol):
 class Authenticator(Protocol):
     """Adds the credential to a request. Never logs; requests the narrowest token that is enough."""
 
-    async def authorize(self, headers: dict[str, str]) -> None:
-        """Add the authentication headers."""
+    async def authorize(self, request: AuthRequest) -> None:
+        """Add the authentication headers to ``request.headers``. Raises typed errors if there is no credential to send."""
 
     async def refresh(self) -> bool:
         """After a 401: get a new token (or read the secret again); False if there is nothing to refresh."""
@@ -307,8 +286,8 @@ class Driver(Protocol):
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for an invalid URL."""
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
-        """Return the authenticator of ``connection``; ``read`` reads a secret on demand."""
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
+        """Return the authenticator of ``connection``. Raises `ValidationFailed` if it names no secret. Reads nothing yet."""
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer that is not 2xx/304; None for the shared mapping. Pure; ``now`` is epoch seconds."""

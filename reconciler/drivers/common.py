@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from reconciler.drivers.auth import AuthContext, AuthRequest
 from reconciler.drivers.base import Api, ApiResponse, CompileContext, Connection
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import NotImplementedYet, OutcomeUnknown, ProviderProtocolError, ValidationFailed
@@ -84,11 +85,11 @@ class TokenAuthenticator:
         self._header = header
         self._secret: SecretValue | None = None
 
-    async def authorize(self, headers: dict[str, str]) -> None:
+    async def authorize(self, request: AuthRequest) -> None:
         """Add the credential. Raises `SecretUnavailable`."""
         if self._secret is None:
             self._secret = self._read(self._ref)
-        self._header.put(headers, self._secret)
+        self._header.put(request.headers, self._secret)
 
     async def refresh(self) -> bool:
         """Read the secret again; True only if it changed, since the provider would refuse the same token again."""
@@ -97,7 +98,7 @@ class TokenAuthenticator:
 
 
 def token_authenticator(
-    connection: Connection, read: Callable[[SecretRef], SecretValue], header: SecretHeader, *, pointer: str = "/token"
+    connection: Connection, context: AuthContext, header: SecretHeader, *, pointer: str = "/token"
 ) -> TokenAuthenticator:
     """Return the authenticator for the secret at ``pointer`` of ``spec.auth``; raises `ValidationFailed` if none is set."""
     ref = connection.secrets.get(pointer)
@@ -106,7 +107,7 @@ def token_authenticator(
         raise ValidationFailed(
             f"{connection.integration}: auth.{name} names no secret", hint=f"Set `auth.{name}.valueFrom.secret`."
         )
-    return TokenAuthenticator(ref, read, header)
+    return TokenAuthenticator(ref, context.read, header)
 
 
 # webhooks

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import (
     Api,
     Authenticator,
@@ -21,7 +22,6 @@ from reconciler.drivers.common import SecretHeader, token_authenticator
 from reconciler.model.errors import NotImplementedYet, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Resource, SecretRef
-from reconciler.model.secrets import SecretValue
 from reconciler.model.values import JsonObject
 
 
@@ -51,9 +51,9 @@ class CredentialOnlyDriver:
         api_url = str(resource.spec.get("apiUrl") or self._api_url).rstrip("/")
         return Connection(resource.id, self.provider, str(resource.spec.get("url", "")), api_url, "", auth, dict(secrets))
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return the authenticator of ``connection``. Raises `ValidationFailed` if no secret is set."""
-        return token_authenticator(connection, read, SecretHeader())
+        return token_authenticator(connection, context, SecretHeader())
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return None: statuses mean what they mean everywhere."""

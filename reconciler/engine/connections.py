@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
+from reconciler.drivers.auth import AuthContext, TokenCache
 from reconciler.drivers.base import Connection, Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import ProviderClock
+from reconciler.drivers.http.exchange import TokenEndpoints
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.context import Context
@@ -46,15 +48,18 @@ class ClientPool:
         self._read_only = read_only
         self._links: dict[ResourceId, Client] = {}
         self._budgets: dict[str, Budget] = {}
+        self._tokens = TokenCache(deps.clock)
+        """Outlives the clients, so that a new revision of the manifests costs no new token."""
 
     def budgets(self) -> Mapping[str, Budget]:
         """Return the budgets by credential id, for status and metrics."""
         return self._budgets
 
     def pull_back(self, seconds: float) -> None:
-        """Shorten every rate-limit stop by the time that the clock of this host was set back."""
+        """Shift rate-limit stops and the ends of tokens by the time that the clock of this host was set back."""
         for budget in self._budgets.values():
             budget.pull_back(seconds)
+        self._tokens.pull_back(seconds)
 
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last reported for the credential: limit, remaining, resetAt (epoch seconds)."""
@@ -81,7 +86,7 @@ class ClientPool:
         if budget is None:
             budget = await self._deps.store.run(self._new_budget, connection, driver)
             self._budgets[connection.credential_id] = budget
-        authenticator = driver.authenticator(connection, secrets.read)
+        authenticator = driver.authenticator(connection, self._auth(connection, secrets))
         api = ApiClient(
             connection,
             driver,
@@ -121,7 +126,7 @@ class ClientPool:
         return ApiClient(
             connection,
             driver,
-            driver.authenticator(connection, secrets.read),
+            driver.authenticator(connection, self._auth(connection, secrets)),
             session=self._deps.session,
             budget=budget,
             clock=self._deps.clock,
@@ -148,6 +153,17 @@ class ClientPool:
                 hint="The manifest is valid; this version does nothing at the provider.",
             )
         return driver.connect(resource, resource.secret_refs("/auth")), driver
+
+    def _auth(self, connection: Connection, secrets: SecretResolver) -> AuthContext:
+        clock = self._deps.session.clock_of(connection.api_url, self._deps.clock)
+        return AuthContext(
+            read=secrets.read,
+            send=TokenEndpoints(self._deps.session, clock),
+            id_token=self._deps.id_token,
+            tokens=self._tokens,
+            clock=self._deps.clock,
+            provider_time=clock.now,
+        )
 
     def _new_budget(self, connection: Connection, driver: Driver) -> Budget:
         limits = limits_for(connection, driver, self._deps.config)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reconciler.drivers.auth import IssueIdToken, no_issuer
+
 if TYPE_CHECKING:
     from reconciler.config.settings import Config
     from reconciler.credentials.keys import KeyRing
@@ -31,3 +33,5 @@ class Context:
     owner: str
     redactor: Redactor
     sandbox: bool = False
+    id_token: IssueIdToken = no_issuer
+    """Issues ID tokens for integrations, as the OIDC issuer that this daemon is."""

@@ -521,6 +521,12 @@ _TABLE = (
         "The mode of the key file is wider than 0600, or the file belongs to another user.",
         "Run the `chmod` or `chown` command from the message.",
     ),
+    Code(
+        "RC4020",
+        "The daemon issues no ID tokens",
+        "An Integration or a Secret uses `oidc`, but the daemon is not an OIDC issuer.",
+        "Set `oidc.issuer`, or `server.publicUrl`, to an https URL that the provider can reach.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.common import (
     LogCursor,
     SecretHeader,
@@ -36,7 +37,8 @@ from tests.support.driving import resource
 )
 async def test_a_secret_is_sent_as_its_header_says(header: SecretHeader, expected: dict[str, str]) -> None:
     headers: dict[str, str] = {}
-    await TokenAuthenticator(SecretRef("default", "s", "k"), lambda _ref: SecretValue("s3cret"), header).authorize(headers)
+    authenticator = TokenAuthenticator(SecretRef("default", "s", "k"), lambda _ref: SecretValue("s3cret"), header)
+    await authenticator.authorize(AuthRequest("GET", "https://api.example", headers))
     assert headers == expected
 
 
@@ -44,10 +46,10 @@ async def test_a_token_is_read_once_and_a_refresh_counts_only_if_it_changed() ->
     values = iter(["a", "a", "b"])
     authenticator = TokenAuthenticator(SecretRef("default", "s", "k"), lambda _ref: SecretValue(next(values)), SecretHeader())
     for _ in range(2):
-        await authenticator.authorize({})
+        await authenticator.authorize(AuthRequest("GET", "https://api.example", {}))
     assert [await authenticator.refresh(), await authenticator.refresh()] == [False, True]
     headers: dict[str, str] = {}
-    await authenticator.authorize(headers)
+    await authenticator.authorize(AuthRequest("GET", "https://api.example", headers))
     assert headers == {"authorization": "Bearer b"}
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.common import hook_marker
 from reconciler.drivers.github.driver import driver, expiry, missing
 from reconciler.drivers.github.errors import classify
@@ -25,6 +26,7 @@ from reconciler.model.objects import ObservedObject
 from reconciler.model.resources import Lifecycle, SecretRef
 from reconciler.model.values import ExternalId
 from tests.github.conftest import INTEGRATION, source
+from tests.support.authentication import auth_context
 
 HOOKS = driver.types["github/repository-webhook"]
 NOW = 1_700_000_000.0
@@ -75,7 +77,8 @@ async def test_a_user_name_makes_basic_authentication():
     resource = dataclasses.replace(INTEGRATION, spec={**INTEGRATION.spec, "auth": auth})
     connection = driver.connect(resource, {"/basic/password": SecretRef("default", "s", "k")})
     headers: dict[str, str] = {}
-    await driver.authenticator(connection, lambda _ref: SecretValue("pw")).authorize(headers)
+    authenticator = driver.authenticator(connection, auth_context(lambda _ref: SecretValue("pw")))
+    await authenticator.authorize(AuthRequest("GET", "https://api.github.com/user", headers))
     assert headers["authorization"] == "Basic Ym90OnB3"
 
 

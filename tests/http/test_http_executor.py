@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.builtin import WebDriver, connection_to
 from reconciler.drivers.builtin.executor import require_written_out
 from reconciler.drivers.http.budget import UNLIMITED, Budget
@@ -34,6 +35,7 @@ from reconciler.model.resources import ResourceId
 from reconciler.model.values import canonical_json
 from tests.http.test_client import answering
 from tests.http.world import Fixture, serve
+from tests.support.authentication import auth_context
 from tests.support.driving import resource
 
 STAGE = ResourceId("Stage", "default", "deploy")
@@ -55,7 +57,7 @@ HTTP, NOOP = WEB.executors["http"], WEB.executors["noop"]
 def client(http: Fixture, url: str) -> ApiClient:
     bound = connection_to(url, STAGE)
     budget = Budget(bound.credential_id, UNLIMITED, store=None, clock=time.time)
-    nothing = WEB.authenticator(bound, lambda ref: pytest.fail(f"{ref} was read"))
+    nothing = WEB.authenticator(bound, auth_context(lambda ref: pytest.fail(f"{ref} was read")))
     return ApiClient(bound, WEB, nothing, session=http.session, budget=budget, clock=time.time)
 
 
@@ -528,7 +530,7 @@ async def test_what_belongs_to_an_integration_is_a_defect_to_ask_for():
     for wait in (web.check(None, {}), web.resolve(None, integration)):
         with pytest.raises(ReconcilerError):
             await wait
-    nothing = web.authenticator(connection_to("https://x.example", STAGE), lambda ref: pytest.fail("read"))
+    nothing = web.authenticator(connection_to("https://x.example", STAGE), auth_context(lambda ref: pytest.fail("read")))
     headers: dict[str, str] = {}
-    await nothing.authorize(headers)
+    await nothing.authorize(AuthRequest("GET", "https://x.example", headers))
     assert (headers, await nothing.refresh()) == ({}, False)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.base import Connection, ProviderLimits
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient, Bounds, HttpSession
@@ -122,9 +123,9 @@ class Token:
     next_values: list[str] = field(default_factory=list)
     refreshed: int = 0
 
-    async def authorize(self, headers: dict[str, str]) -> None:
-        headers["authorization"] = f"Bearer {self.value}"
-        headers["private-token"] = self.value
+    async def authorize(self, request: AuthRequest) -> None:
+        request.headers["authorization"] = f"Bearer {self.value}"
+        request.headers["private-token"] = self.value
 
     async def refresh(self) -> bool:
         self.refreshed += 1

@@ -28,12 +28,13 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Run, RunIntent, RunReport, RunStatus
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, Scope
 from reconciler.model.plan import Action, Change, Plan
-from reconciler.model.resources import DerivedKeyRef, Lifecycle, Location, Resource, ResourceId, ValueRef
+from reconciler.model.resources import DerivedKeyRef, Lifecycle, Location, Resource, ResourceId, SecretRef, ValueRef
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Fingerprint
 from reconciler.planning.diff import merged_attributes
 from reconciler.planning.plan import PlanInput, ScopeView, make_plan
 from reconciler.sandbox.app import Call, Reply, Simulator
+from tests.support.authentication import auth_context
 
 OWNER = "team-a"
 CONTRACTS = Path(__file__).parent.parent / "contracts"
@@ -62,7 +63,11 @@ def integration(provider: str, url: str, api_url: str) -> Resource:
 
 def client(driver: Driver, connection: Connection, session: HttpSession, values: Mapping[str, str]) -> ApiClient:
     """Return a client as the engine makes it; ``values`` are secret values by ``name/key`` and may change later."""
-    authenticator = driver.authenticator(connection, lambda ref: SecretValue(values[f"{ref.name}/{ref.key}"]))
+
+    def read(ref: SecretRef) -> SecretValue:
+        return SecretValue(values[f"{ref.name}/{ref.key}"])
+
+    authenticator = driver.authenticator(connection, auth_context(read, session=session))
     budget = Budget(connection.credential_id, driver.limits, store=None, clock=time.time)
     return ApiClient(connection, driver, authenticator, session=session, budget=budget, clock=time.time)
 

@@ -12,6 +12,7 @@ from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.secrets import SecretValue
+from tests.support.authentication import auth_context
 
 LOOPBACK = ("127.0.0.1",)
 
@@ -33,7 +34,7 @@ async def client(
 
     async with HttpSession(allow=LOOPBACK) as session:
         budget = Budget(connection.credential_id, limits, store=None, clock=clock)
-        authenticator = driver.authenticator(connection, read)
+        authenticator = driver.authenticator(connection, auth_context(read, session=session, clock=clock))
         yield ApiClient(connection, driver, authenticator, session=session, budget=budget, clock=clock, read_only=read_only)
 
 

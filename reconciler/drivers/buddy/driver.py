@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import (
     Api,
     Authenticator,
@@ -32,7 +33,6 @@ from reconciler.drivers.wire import decode
 from reconciler.model.errors import NotFound, PermissionDenied
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
-from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -85,9 +85,9 @@ class BuddyDriver:
         account = parts.path.strip("/").partition("/")[0]
         return Connection(resource.id, self.provider, url, root, account, resource.spec["auth"], dict(secrets))
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return the authenticator of ``connection``."""
-        return token_authenticator(connection, read, SecretHeader("Bearer"))
+        return token_authenticator(connection, context, SecretHeader("Bearer"))
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from reconciler.drivers.auth import AuthContext, AuthRequest
 from reconciler.drivers.base import (
     Api,
     Authenticator,
@@ -21,7 +22,6 @@ from reconciler.drivers.builtin.executor import PROVIDER, Evaluate, HttpExecutor
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Resource, SecretRef
-from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -29,7 +29,7 @@ from reconciler.model.values import JsonObject
 class NoCredential:
     """Implements `reconciler.drivers.base.Authenticator`: only the headers in the spec are sent."""
 
-    async def authorize(self, headers: dict[str, str]) -> None:
+    async def authorize(self, request: AuthRequest) -> None:
         """Add nothing."""
 
     async def refresh(self) -> bool:
@@ -59,7 +59,7 @@ class WebDriver:
         """Raise `ReconcilerError`: `connection_to` makes this driver's connections."""
         _never()
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return an authenticator that adds nothing."""
         return NoCredential()
 

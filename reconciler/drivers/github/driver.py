@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import msgspec
 
+from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import (
     Api,
     ApiResponse,
@@ -33,7 +34,6 @@ from reconciler.drivers.wire import find, matches
 from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
-from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -107,7 +107,7 @@ class GitHubDriver:
         api_url = str(resource.spec.get("apiUrl") or _api_root(parts.scheme, parts.netloc)).rstrip("/")
         return Connection(resource.id, self.provider, url, api_url, names.organization_key(path[0]), auth, dict(secrets))
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return the authenticator of ``connection``; raises `ValidationFailed` if it names no secret."""
         use = str(connection.auth.get("use"))
         ref = connection.secrets.get(_POINTERS.get(use, ""))
@@ -117,7 +117,7 @@ class GitHubDriver:
             )
         username = find(connection.auth, str, "basic", "username") if use == "basic" else None
         header = SecretHeader("Bearer", username=username or "", extra={"accept": ACCEPT, "x-github-api-version": API_VERSION})
-        return TokenAuthenticator(ref, read, header)
+        return TokenAuthenticator(ref, context.read, header)
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 import orjson
 
 from reconciler import __version__
+from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.base import Authenticator, Connection, Driver
 from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.errors import REDIRECTS, Response, foreign_redirect, page_of_a_proxy, retry_after, shared_error
@@ -177,10 +178,12 @@ class ApiClient:
         try:
             async with self._budget.gate:
                 headers = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "gzip"}
-                await self._authenticator.authorize(headers)
                 if call.content is not None:
                     headers["content-type"] = "application/json"
                 if call.extra:
+                    headers.update({key.lower(): value for key, value in call.extra.items()})
+                await self._authenticator.authorize(AuthRequest(call.method, call.url, headers, call.content))
+                if call.extra:  # a media type of this call wins over the authenticator's own
                     headers.update({key.lower(): value for key, value in call.extra.items()})
                 _check_headers(headers, call.name)
                 if call.write and self._before_write is not None:

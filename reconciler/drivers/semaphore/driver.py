@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import (
     Api,
     Authenticator,
@@ -30,7 +31,6 @@ from reconciler.drivers.semaphore.spec import SPEC
 from reconciler.model.errors import NotFound, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
-from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -61,9 +61,9 @@ class SemaphoreDriver:
         api_url = str(resource.spec.get("apiUrl") or url).rstrip("/")
         return Connection(resource.id, self.provider, url, api_url, _organization(url), resource.spec["auth"], dict(secrets))
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return the authenticator of ``connection``."""
-        return token_authenticator(connection, read, _HEADER)
+        return token_authenticator(connection, context, _HEADER)
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer; see `errors.classify`."""
