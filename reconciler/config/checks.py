@@ -9,6 +9,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from reconciler.config.settings import Config
 
+MAX_ISSUER = 255
+MIN_KEY_ROTATION_S = 2 * 86_400
+MIN_TOKEN_S, MAX_TOKEN_S = 60, 3600
+
 _OWNER = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -23,6 +27,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
         yield "owner", f"{config.owner!r} is not lower-case letters, digits and dashes (32 at most)"
     yield from _source(config)
     yield from _server(config)
+    yield from _oidc(config)
     yield from _network(config)
     yield from _times(config)
     if not config.state.url.startswith(("sqlite:////", "postgresql+psycopg://")) or config.state.url.endswith(":memory:"):
@@ -80,6 +85,28 @@ def _server(config: Config) -> Iterator[tuple[str, str]]:
             "server.publicUrl",
             "must be https, else events travel unencrypted; http is for loopback and hosts of network.allow",
         )
+
+
+def _oidc(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what keeps ``oidc.issuer`` from being one: relying parties compare it byte by byte (OpenID Connect Discovery 1.0 §3)."""
+    issuer, parts = config.oidc.issuer, _split(config.oidc.issuer)
+    if issuer:
+        if parts is None or not parts.hostname or parts.scheme not in {"https", "http"}:
+            yield "oidc.issuer", "must be https://HOST[/PATH]"
+        elif parts.query or parts.fragment or "?" in issuer or "#" in issuer or "@" in parts.netloc:
+            yield "oidc.issuer", "must not have credentials, a query or a fragment"
+        elif parts.scheme == "http" and not _plain_http(parts.hostname, config.network.allow):
+            yield "oidc.issuer", "must be https; http is for loopback and hosts of network.allow"
+        elif issuer.endswith("/"):
+            yield "oidc.issuer", "must not end with a slash, because relying parties compare it byte by byte"
+        elif parts.hostname not in parts.netloc:
+            yield "oidc.issuer", "must have its host in lower case, because relying parties compare it byte by byte"
+        elif len(issuer) > MAX_ISSUER:
+            yield "oidc.issuer", f"must have at most {MAX_ISSUER} characters (AWS)"
+    if config.oidc.key_rotation < MIN_KEY_ROTATION_S:
+        yield "oidc.keyRotation", "must be at least 2d, because a new key is published for 24 hours before it signs"
+    if not MIN_TOKEN_S <= config.oidc.token_lifetime <= MAX_TOKEN_S:
+        yield "oidc.tokenLifetime", "must be from 1m to 1h"
 
 
 def _network(config: Config) -> Iterator[tuple[str, str]]:

@@ -115,6 +115,21 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OidcConfig:
+    """The OIDC issuer that this installation is, for integrations with ``auth.use: oidc`` and Secrets with ``vault.auth.use: oidc``."""
+
+    issuer: _Url = _key(
+        "",
+        "Issuer (`iss`) of the daemon's ID tokens: an https URL without a final slash. Default: `server.publicUrl`. If it is another "
+        "address, publish the files of `reconciler oidc export` there.",
+    )
+    key_rotation: _Duration = _key(
+        90 * 86_400.0, "Age at which a signing key is replaced. Its successor is published 24 hours earlier."
+    )
+    token_lifetime: _Duration = _key(600.0, "Lifetime of an ID token.")
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """More deletes than this need an approval."""
 
@@ -199,6 +214,7 @@ class Config:
     source: SourceConfig = SourceConfig()
     state: StateConfig = StateConfig()
     server: ServerConfig = ServerConfig()
+    oidc: OidcConfig = OidcConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
     secrets: SecretsConfig = SecretsConfig()
     network: NetworkConfig = NetworkConfig()
@@ -224,6 +240,11 @@ class Config:
         """Folder of the database, the mirror, the lock and the admin socket."""
         database = self._sqlite_file
         return Path(self.status.file).parent if database is None else database.parent
+
+    @property
+    def issuer(self) -> str:
+        """The OIDC issuer of this installation; empty if there is none."""
+        return self.oidc.issuer or self.server.public_url.rstrip("/")
 
     @property
     def own_files(self) -> tuple[Path, ...]:

@@ -11,6 +11,7 @@ from reconciler.daemon.session import Session
 from reconciler.engine.control import Control
 from reconciler.engine.loop import Loop
 from reconciler.model.resources import ResourceId
+from reconciler.server import wellknown
 from reconciler.server.admin import AdminOperations, AdminServer
 from reconciler.server.api.document import document as openapi
 from reconciler.server.api.handlers import Backend, Status
@@ -38,7 +39,10 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),
         WebhookEndpoint(pipeline.intake.receive, max_body=config.max_body),
-        Routes(backend, config.tokens, session.redactor).routes(),
+        (
+            *Routes(backend, config.tokens, session.redactor).routes(),
+            *(wellknown.routes(session.issuer) if session.issuer is not None else ()),
+        ),
     )
     http = HttpServer(config.listen, app)
     await admin.start()

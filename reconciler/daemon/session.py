@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.config.settings import Config
+from reconciler.credentials.id_tokens import IdTokenIssuer
 from reconciler.credentials.keys import KeyRing, load_keyring
 from reconciler.credentials.process import harden
 from reconciler.credentials.redact import Redactor
+from reconciler.daemon.issuing import open_issuer
+from reconciler.drivers.auth import no_issuer
 from reconciler.drivers.http.client import HttpSession
 from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
@@ -43,6 +46,8 @@ class Session:
     deps: Context
     engine: Controller
     redactor: Redactor
+    issuer: IdTokenIssuer | None
+    """The OIDC issuer that this installation is; None without `oidc.issuer` and `server.publicUrl`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,11 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
         session = await stack.enter_async_context(HttpSession.from_config(config.network))
         source = source or open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
+        shared = AsyncStore(store, thread)
+        issuer = open_issuer(config, shared, keyring, redactor, session, actor=actor, read_only=options.read_only)
         deps = Context(
             config=config,
-            store=AsyncStore(store, thread),
+            store=shared,
             keyring=keyring,
             session=session,
             clock=time.time,
@@ -94,12 +101,13 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             owner=config.owner,
             redactor=redactor,
             sandbox=config.sandbox,
+            id_token=issuer or no_issuer,
         )
         engine = Controller(deps, source, read_only=options.read_only)
         if store.dialect != "sqlite" and not options.read_only:
             engine.holder = f"{socket.gethostname()}-{os.getpid()}"
         await engine.start()
-        yield Session(config, deps, engine, redactor)
+        yield Session(config, deps, engine, redactor, issuer)
 
 
 @contextlib.contextmanager

@@ -527,6 +527,18 @@ _TABLE = (
         "An Integration or a Secret uses `oidc`, but the daemon is not an OIDC issuer.",
         "Set `oidc.issuer`, or `server.publicUrl`, to an https URL that the provider can reach.",
     ),
+    Code(
+        "RC4021",
+        "An OIDC signing key cannot be decrypted",
+        "The key in the state was sealed under a master key that is neither the current nor the previous one.",
+        "Restore the master key. If it is lost, run `reconciler oidc rotate --emergency`; the relying parties then read the new key set.",
+    ),
+    Code(
+        "RC4023",
+        "The OIDC signing key is not published",
+        "`oidc.issuer` is another address than `server.publicUrl`, and the key set there does not contain the key that would sign.",
+        "Run `reconciler oidc export DIR` and publish both files below the issuer's URL.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

@@ -63,6 +63,11 @@ class AsyncStore:
     settle_intents = _on_thread(Store.settle_intents)
     unsettled = _on_thread(Store.unsettled)
 
+    # `reconciler.state.oidc_keys`
+    add_oidc_key = _on_thread(Store.add_oidc_key)
+    oidc_keys = _on_thread(Store.oidc_keys)
+    reseal_oidc_keys = _on_thread(Store.reseal_oidc_keys)
+
     # `reconciler.state.statuses`
     drop_resources = _on_thread(Store.drop_resources)
     generations = _on_thread(Store.generations)

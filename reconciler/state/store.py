@@ -28,6 +28,7 @@ from reconciler.state.leases import LeaseStore
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
 from reconciler.state.objects import ObjectStore
 from reconciler.state.observations import ObservationStore
+from reconciler.state.oidc_keys import OidcKeyStore
 from reconciler.state.queue import QueueStore
 from reconciler.state.reports import ReportStore
 from reconciler.state.routing import RoutingStore
@@ -51,6 +52,7 @@ class Store(
     ExecutionStore,
     ReportStore,
     ClockShiftStore,
+    OidcKeyStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

@@ -55,6 +55,18 @@ observation = Table(
 budget = Table(
     "budget", metadata, Column("credential_id", String(900), primary_key=True), Column("payload", LargeBinary, nullable=False)
 )
+oidc_key = Table(
+    "oidc_key",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kid", String(64), nullable=False),
+    Column("public", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("seal_key_id", String(16), nullable=False),
+    Column("published_at", Double, nullable=False),
+    Column("sign_from", Double, nullable=False),
+    Column("revoked_at", Double),
+)
 approval = Table(
     "approval",
     metadata,
