@@ -79,3 +79,7 @@ class CredentialReport:
     missing: tuple[str, ...] = ()
     rate: Mapping[str, int] = field(default_factory=dict)  # limit, remaining, resetAt (epoch s)
     message: str = ""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Question (`identity`, `granted`, `missing`, `expiresAt`) → why the provider does not answer it."""
+    surplus: tuple[str, ...] = ()
+    """Permissions that are granted and that no manifest needs."""
