@@ -11,6 +11,7 @@ import html
 import json
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -21,6 +22,7 @@ from reconciler.model.secrets import OTHER_TOKENS
 MASK = "***"
 MIN_LENGTH = 6
 """Shorter values are not looked for: they would mask half of every text, and are no secrets."""
+MAX_PASSING = 256
 _LINE = 16
 """Lines of a secret of several lines (a private key) are looked for one by one when they are at least this long."""
 
@@ -40,7 +42,7 @@ _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 
 class Redactor:
-    """Masks secrets in text and JSON. Thread-safe; values are only ever added.
+    """Masks secrets in text and JSON. Thread-safe; values of Secrets are only ever added.
 
     A form is found by its first six characters in a dictionary, so the time depends on the text and hardly on how many secrets
     there are: an alternation of some thousand forms takes a hundred times as long.
@@ -50,6 +52,7 @@ class Redactor:
         self._values: set[str] = set()
         self._grams: Mapping[str, tuple[tuple[str, bool], ...]] = {}
         self._lock = threading.Lock()
+        self._passing: deque[str] = deque()
         self.generation = 0
         """Raised by every new value: what was redacted before may show it."""
 
@@ -70,6 +73,30 @@ class Redactor:
             self._values.add(value)
             self._grams = grams  # replaced whole: readers need no lock
             self.generation += 1  # last: who sees the new number sees the new value, too
+
+    def add_passing(self, value: str) -> None:
+        """Look for a short-lived token. Only the newest `MAX_PASSING` are remembered, since a daemon gets new ones for years.
+
+        One whose shape is known is masked by its shape, and not remembered.
+        """
+        if len(value) < MIN_LENGTH or value in self._values or _PATTERNS.fullmatch(value):
+            return
+        self.add(value)
+        with self._lock:
+            self._passing.append(value)
+            if len(self._passing) > MAX_PASSING:
+                self._forget(self._passing.popleft())
+
+    def _forget(self, value: str) -> None:
+        grams = dict(self._grams)
+        for form, is_base64 in _forms(value):
+            left = tuple(known for known in grams.get(form[:MIN_LENGTH], ()) if known != (form, is_base64))
+            if left:
+                grams[form[:MIN_LENGTH]] = left
+            else:
+                grams.pop(form[:MIN_LENGTH], None)
+        self._values.discard(value)
+        self._grams = grams
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every known value and every token shape masked."""

@@ -27,6 +27,10 @@ class ApiResponse(Protocol):
     """One complete answer, of bounded size."""
 
     @property
+    def request(self) -> str:
+        """The name of the request in errors: method and path, without a query."""
+
+    @property
     def status(self) -> int:
         """The HTTP status."""
 
@@ -193,6 +197,8 @@ class AuthContext:
     send: SendTokenRequest
     id_token: IssueIdToken
     tokens: TokenCache
+    conceal: Callable[[SecretValue], None]
+    """Tell the redactor of a credential that was received, so that no log line and no status shows it."""
     clock: Callable[[], float]
     """Seconds since the epoch, of this host."""
     provider_time: Callable[[], float]

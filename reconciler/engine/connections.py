@@ -161,6 +161,7 @@ class ClientPool:
             send=TokenEndpoints(self._deps.session, clock),
             id_token=self._deps.id_token,
             tokens=self._tokens,
+            conceal=lambda value: self._deps.redactor.add_passing(value.reveal()),
             clock=self._deps.clock,
             provider_time=clock.now,
         )

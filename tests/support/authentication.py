@@ -30,4 +30,4 @@ def auth_context(
     """Return a context with ``read``; token endpoints are reachable through ``session`` only."""
     provider = ProviderClock(clock)
     send: SendTokenRequest = send_nothing if session is None else TokenEndpoints(session, provider)
-    return AuthContext(read, send, id_token, tokens or TokenCache(clock), clock, provider.now)
+    return AuthContext(read, send, id_token, tokens or TokenCache(clock), lambda _value: None, clock, provider.now)

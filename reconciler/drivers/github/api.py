@@ -23,6 +23,8 @@ from reconciler.model.values import JsonObject
 T = TypeVar("T")
 Moment = str | int | float | None
 """A time as GitHub writes it; see `epoch_of`."""
+API_VERSION = "2022-11-28"
+ACCEPT = "application/vnd.github+json"
 REPOSITORY = "github/repository-webhook"
 ORGANIZATION = "github/organization-webhook"
 SECRET = "/config/secret"

@@ -24,6 +24,7 @@ from reconciler.drivers.base import (
 from reconciler.drivers.common import SecretHeader, TokenAuthenticator
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
+from reconciler.drivers.github.app import AppAuthenticator, check_app
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
@@ -41,8 +42,6 @@ MAX_REPOSITORIES = 5_000
 _ALL_REPOSITORIES_BYTES = 128 << 20
 """Higher than for other lists: only names are kept, and one page at a time."""
 _INSTALLATION = "/installation/repositories"
-API_VERSION = "2022-11-28"
-ACCEPT = "application/vnd.github+json"
 _POINTERS = {"token": "/token", "basic": "/basic/password"}
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
@@ -92,10 +91,10 @@ class GitHubDriver:
         """
         url = str(resource.spec.get("url", "")).rstrip("/")
         auth = resource.spec.get("auth", {})
-        if auth.get("use") not in _POINTERS:
+        if auth.get("use") not in {*_POINTERS, "github-app"}:
             raise NotImplementedYet(
-                f"{resource.id}: auth '{auth.get('use')}' with GitHub is not part of this version yet",
-                hint="Use `token` for now. The manifest is valid; nothing is done at GitHub until a version supports the form.",
+                f"{resource.id}: auth '{auth.get('use')}' is not possible with GitHub",
+                hint="Set `auth.use` to `github-app`, `token` or `basic`.",
                 location=resource.location,
             )
         parts = urlsplit(url)
@@ -110,13 +109,17 @@ class GitHubDriver:
     def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return the authenticator of ``connection``; raises `ValidationFailed` if it names no secret."""
         use = str(connection.auth.get("use"))
+        if use == "github-app":
+            return AppAuthenticator(connection, context)
         ref = connection.secrets.get(_POINTERS.get(use, ""))
         if ref is None:
             raise ValidationFailed(
                 f"{connection.integration}: auth '{use}' names no secret", hint=f"Set `auth.{use}` with a `valueFrom.secret`."
             )
         username = find(connection.auth, str, "basic", "username") if use == "basic" else None
-        header = SecretHeader("Bearer", username=username or "", extra={"accept": ACCEPT, "x-github-api-version": API_VERSION})
+        header = SecretHeader(
+            "Bearer", username=username or "", extra={"accept": names.ACCEPT, "x-github-api-version": names.API_VERSION}
+        )
         return TokenAuthenticator(ref, context.read, header)
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
@@ -124,7 +127,9 @@ class GitHubDriver:
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        """Try the credential; see `check_credential`."""
+        """Try the credential; see `check_credential` and `check_app`."""
+        if api.connection.auth.get("use") == "github-app":
+            return await check_app(api, needs)
         return await check_credential(api, needs)
 
     def needs(self, resource: Resource) -> Mapping[str, str]:

@@ -152,5 +152,5 @@ SPEC = ProviderSpec(
         ExportRule(type="github/repository-webhook", resource="repository", qualified=True),
         ExportRule(type="github/organization-webhook", resource="organization", qualified=False),
     ),
-    token_patterns=(r"gh[pousr]_[A-Za-z0-9]{20,255}", r"github_pat_[A-Za-z0-9_]{22,255}"),
+    token_patterns=(r"gh[pour]_[A-Za-z0-9]{20,255}", r"ghs_[A-Za-z0-9._]{20,2000}", r"github_pat_[A-Za-z0-9_]{22,255}"),
 )

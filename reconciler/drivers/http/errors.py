@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 import orjson
 
+from reconciler.drivers.auth import ApiResponse
 from reconciler.drivers.http.budget import MAX_STOP_S, rate_of
 from reconciler.drivers.http.clock import http_date
 from reconciler.model.errors import (
@@ -90,7 +91,7 @@ class Response:
             return self.content[:8_000].decode("utf-8", "replace")[:2_000]
 
 
-def shared_error(response: Response, now: float) -> ProviderError:  # noqa: PLR0911  a table of statuses
+def shared_error(response: ApiResponse, now: float) -> ProviderError:  # noqa: PLR0911  a table of statuses
     """Return the typed error of a status for which the driver has no rule of its own (RFC 9110 §15)."""
     status, name = response.status, response.request
     where: Any = {"status": status, "request": name}
@@ -128,7 +129,7 @@ def page_of_a_proxy(response: Response) -> ProviderError | None:
 
     It means nothing for the request. It may also replace the API's own answer, so the outcome of a write is unknown.
     """
-    if not 400 <= response.status < 500 or response.status in {408, 429} or not _is_page(response):
+    if not 400 <= response.status < 500 or response.status in {408, 429} or not is_page(response):
         return None
     text = f"{response.request} was answered {response.status} with an HTML page: by a proxy or firewall, not by the API"
     error = OutcomeUnknown if response.wrote else Declined
@@ -141,7 +142,8 @@ def page_of_a_proxy(response: Response) -> ProviderError | None:
     )
 
 
-def _is_page(response: Response) -> bool:
+def is_page(response: ApiResponse) -> bool:
+    """Whether the body is an HTML page."""
     return _PAGE.match(response.content[:500].decode("utf-8", "replace")) is not None
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from reconciler.drivers.auth import TokenRequest
 from reconciler.drivers.http.client import USER_AGENT
 from reconciler.drivers.http.clock import ProviderClock
-from reconciler.drivers.http.errors import Response
+from reconciler.drivers.http.errors import Response, is_page
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.http.transport import HttpSession, OutgoingRequest
 from reconciler.model.errors import OutcomeUnknown, ProviderUnavailable
@@ -37,7 +37,14 @@ class TokenEndpoints:
         except OutcomeUnknown as error:
             raise ProviderUnavailable(error.message.partition(";")[0], request=name) from None
         self._clock.record_date(answer.headers, now() - started)
-        return Response(answer.status, answer.headers, answer.content, name)
+        response = Response(answer.status, answer.headers, answer.content, name)
+        if is_page(response):
+            raise ProviderUnavailable(
+                f"{name}: the answer ({answer.status}) is an HTML page: a proxy or a login page answered in place of the token endpoint",
+                status=answer.status,
+                request=name,
+            )
+        return response
 
 
 def _shown(url: str) -> str:

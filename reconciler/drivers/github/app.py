@@ -1,0 +1,314 @@
+"""GitHub Apps: the App's own JWT, its installation, and installation tokens that are as narrow as the call.
+
+Facts: docs.github.com, "Generating a JSON Web Token (JWT) for a GitHub App" and "Generating an installation access token".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
+from reconciler.drivers.base import Api, Connection
+from reconciler.drivers.github.api import ACCEPT, API_VERSION
+from reconciler.drivers.github.errors import classify, message_of
+from reconciler.drivers.github.permissions import Need, covers, gaps, need_of, needs_jwt, surplus
+from reconciler.drivers.github.spec import SPEC
+from reconciler.drivers.http.errors import shared_error
+from reconciler.drivers.wire import decode, find
+from reconciler.model.errors import AuthFailed, NotFound, PermissionDenied, ProviderError, ProviderProtocolError, ValidationFailed
+from reconciler.model.resources import SecretRef
+from reconciler.model.secrets import SecretValue
+from reconciler.model.status import CredentialReport
+from reconciler.model.times import epoch_of
+
+BACKDATE_S = 60
+"""GitHub's advice for ``iat``, against clocks that differ."""
+JWT_LIFE_S = 540
+"""GitHub accepts at most ten minutes, counted by its own clock."""
+INSTALLATION_LIFE_S = 3600.0
+CLOCK_MOVED_S = 30.0
+_HEADERS = {"accept": ACCEPT, "x-github-api-version": API_VERSION}
+
+
+class AccessToken(msgspec.Struct, frozen=True):
+    """The answer of ``POST /app/installations/{id}/access_tokens``. The token is opaque, and may have 520 characters."""
+
+    token: str
+    expires_at: str
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """An App on an account."""
+
+    id: int
+    permissions: Mapping[str, str] = {}
+    repository_selection: str = "all"
+    suspended_at: str | None = None
+    events: tuple[str, ...] = ()
+    app_slug: str = ""
+    html_url: str = ""
+
+
+class App(msgspec.Struct, frozen=True):
+    """``GET /app``."""
+
+    slug: str
+    permissions: Mapping[str, str] = {}
+    events: tuple[str, ...] = ()
+    html_url: str = ""
+
+
+class AppAuthenticator:
+    """Implements `reconciler.drivers.base.Authenticator`: calls of the App carry its JWT, all others a narrowed token."""
+
+    def __init__(self, connection: Connection, context: AuthContext) -> None:
+        self._context, self._connection = context, connection
+        settings = find(connection.auth, dict[str, object], "githubApp") or {}
+        key = connection.secrets.get("/githubApp/privateKey")
+        issuer = settings.get("clientId") or settings.get("appId")
+        if key is None or not issuer:
+            raise ValidationFailed(
+                f"{connection.integration}: auth.githubApp needs `privateKey` and `appId` or `clientId`",
+                hint="Set `auth.githubApp.privateKey.valueFrom.secret` and `auth.githubApp.clientId`.",
+            )
+        self._key: SecretRef = key
+        self._issuer = str(issuer)
+        self._fixed = str(settings.get("installationId") or "")
+        self._root = urlsplit(connection.api_url).path.rstrip("/")
+        self._prefix = f"github-app|{connection.api_url}|{self._issuer}|{key}|"
+        self._last = ""
+
+    @property
+    def prefix(self) -> str:
+        """How the keys of this App's tokens begin in the cache."""
+        return self._prefix
+
+    async def authorize(self, request: AuthRequest) -> None:
+        """Add the App's JWT or a token for this call. Raises `AuthFailed` and other typed errors of GitHub's refusal."""
+        request.headers.update(_HEADERS)
+        path = urlsplit(request.url).path.removeprefix(self._root) or "/"
+        if needs_jwt(path):
+            self._last = ""
+            request.headers["authorization"] = f"Bearer {self.jwt().reveal()}"
+            return
+        need = need_of(request.method, path)
+        self._last = self._cache_key(need)
+        token = await self._context.tokens.get(self._last, lambda: self._mint(need))
+        request.headers["authorization"] = f"Bearer {token.reveal()}"
+
+    async def refresh(self) -> bool:
+        """After a 401: drop the token that was sent; the App may be installed anew, so its installation is looked up again."""
+        self._context.tokens.forget(self._installation_key)
+        return self._context.tokens.forget(self._last) if self._last else False
+
+    def jwt(self) -> SecretValue:
+        """Return a JWT of the App, with times by GitHub's clock. Raises `AuthFailed` for a key that is not an RSA key in PEM form."""
+        from joserfc import jwt
+
+        now = int(self._context.provider_time())
+        claims = {"iat": now - BACKDATE_S, "exp": now + JWT_LIFE_S, "iss": self._issuer}
+        key = private_key(self._context.read(self._key), f"{self._connection.integration}: auth.githubApp.privateKey")
+        return SecretValue(jwt.encode({"alg": "RS256", "typ": "JWT"}, claims, key, algorithms=["RS256"]))
+
+    async def close(self) -> None:
+        """Revoke the tokens of this App that are still valid: nobody can use them once the process is gone."""
+        for key, token in self._context.tokens.values(self._prefix).items():
+            if isinstance(token, SecretValue):
+                headers = {**_HEADERS, "authorization": f"Bearer {token.reveal()}"}
+                with contextlib.suppress(ProviderError):  # it ends by itself within the hour
+                    await self._send("DELETE", "/installation/token", headers)
+            self._context.tokens.forget(key)
+
+    # -- the installation -------------------------------------------------------------------------------------------
+
+    @property
+    def _installation_key(self) -> str:
+        return f"{self._prefix}installation|{self._connection.account}"
+
+    async def installation(self) -> str:
+        """Return the id of the installation on the account of ``spec.url``. Raises `AuthFailed` if the App is not installed there."""
+        if self._fixed:
+            return self._fixed
+        return await self._context.tokens.get(self._installation_key, self._look_up)
+
+    async def _look_up(self) -> Expiring[str]:
+        account = self._connection.account
+        for path in (f"/orgs/{account}/installation", f"/users/{account}/installation"):
+            answer = await self._as_app("GET", path)
+            if answer.status != 404:
+                found = decode(self._checked(answer).json(), Installation, f"GET {path}")
+                return Expiring(str(found.id), self._context.clock() + INSTALLATION_LIFE_S)
+        raise AuthFailed(
+            f"the GitHub App {self._issuer} is not installed on {account}",
+            status=404,
+            request=f"GET /orgs/{account}/installation",
+            hint=f"Install the App on {account}, on its page under Settings > Developer settings > GitHub Apps, or fix `spec.url`.",
+        )
+
+    # -- tokens -----------------------------------------------------------------------------------------------------
+
+    def _cache_key(self, need: Need) -> str:
+        return f"{self._prefix}{self._connection.account}|{need.repository or need.repository_id or '*'}|{need.permission}:{need.level}"
+
+    async def _mint(self, need: Need) -> Expiring[SecretValue]:
+        number = await self.installation()
+        path = f"/app/installations/{number}/access_tokens"
+        body: dict[str, object] = {"permissions": {need.permission: need.level}}
+        if need.repository:
+            body["repositories"] = [need.repository]
+        elif need.repository_id:
+            body["repository_ids"] = [need.repository_id]
+        answer = await self._as_app("POST", path, orjson.dumps(body))
+        if answer.status == 422:
+            raise self._too_narrow(need, answer)
+        token = decode(self._checked(answer).json(), AccessToken, f"POST {path}")
+        ends_at = epoch_of(token.expires_at) or self._context.provider_time()
+        self._context.conceal(SecretValue(token.token))
+        return Expiring(SecretValue(token.token), self._context.clock() + ends_at - self._context.provider_time())
+
+    def _too_narrow(self, need: Need, answer: ApiResponse) -> PermissionDenied:
+        """GitHub answers 422 alike for a permission that is not granted and for a repository outside the installation."""
+        where = f" on {self._connection.account}/{need.repository}" if need.repository else ""
+        return PermissionDenied(
+            f"{answer.request}: the installation does not give {need.permission}: {need.level}{where} (422: {message_of(_body(answer))})",
+            status=422,
+            request=answer.request,
+            hint="Give the App this permission and approve it for the installation, or add the repository to the installation.",
+        )
+
+    # -- requests as the App ----------------------------------------------------------------------------------------
+
+    async def _as_app(self, method: str, path: str, content: bytes | None = None) -> ApiResponse:
+        """Send a request with the App's JWT. Where GitHub's clock turns out to be another one, it is sent once more."""
+        before = self._context.provider_time() - self._context.clock()
+        answer = await self._send(method, path, {**_HEADERS, "authorization": f"Bearer {self.jwt().reveal()}"}, content)
+        moved = abs(self._context.provider_time() - self._context.clock() - before) > CLOCK_MOVED_S
+        if answer.status == 401 and moved:
+            answer = await self._send(method, path, {**_HEADERS, "authorization": f"Bearer {self.jwt().reveal()}"}, content)
+        return answer
+
+    async def _send(self, method: str, path: str, headers: Mapping[str, str], content: bytes | None = None) -> ApiResponse:
+        extra = {"content-type": "application/json"} if content is not None else {}
+        url = self._connection.api_url + path
+        return await self._context.send(TokenRequest(method, url, {**headers, **extra}, content, hosts=SPEC.hosts))
+
+    def _checked(self, answer: ApiResponse) -> ApiResponse:
+        """Return a successful answer; raise the typed error of any other."""
+        if 200 <= answer.status < 300:
+            return answer
+        body, now = _body(answer), self._context.provider_time()
+        text = message_of(body)
+        if answer.status in (401, 404) or (answer.status == 403 and "suspended" in text.lower()):
+            raise AuthFailed(
+                f"{answer.request}: GitHub refused the App {self._issuer} ({answer.status}{': ' + text if text else ''})",
+                status=answer.status,
+                request=answer.request,
+                hint=_hint_of(answer.status, text),
+            )
+        raise classify(answer.status, answer.headers, body, answer.request, now=now) or shared_error(answer, now)
+
+
+async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:
+    """Return whom the App acts as, and what its installation is granted, lacks and has to spare.
+
+    Raises `AuthFailed` for an App that GitHub refuses, that is not installed on the account, or whose installation is suspended.
+    """
+    app = decode((await api.request("GET", "/app")).json(), App, "GET /app")
+    account = api.connection.account
+    installation = await _installation_of(api, app)
+    if installation.suspended_at:
+        raise AuthFailed(
+            f"the installation of the GitHub App {app.slug} on {account} is suspended since {installation.suspended_at}",
+            request="GET /app",
+            hint=f"An owner of {account} can unsuspend it: {installation.html_url or 'Settings > GitHub Apps'}.",
+        )
+    selection = "all repositories" if installation.repository_selection == "all" else "selected repositories"
+    return CredentialReport(
+        valid=True,
+        identity=f"GitHub App {app.slug} on {account} ({selection})",
+        granted=tuple(f"{name}: {level}" for name, level in sorted(installation.permissions.items())),
+        missing=_missing(app, installation, needs),
+        surplus=surplus(installation.permissions, needs),
+        unknown={"expiresAt": "private keys of a GitHub App do not expire"},
+    )
+
+
+async def _installation_of(api: Api, app: App) -> Installation:
+    settings = find(api.connection.auth, dict[str, object], "githubApp") or {}
+    account, number = api.connection.account, settings.get("installationId")
+    paths = (f"/app/installations/{number}",) if number else (f"/orgs/{account}/installation", f"/users/{account}/installation")
+    for path in paths:
+        try:
+            return decode((await api.request("GET", path)).json(), Installation, f"GET {path}")
+        except NotFound:
+            continue
+    raise AuthFailed(
+        f"the GitHub App {app.slug} is not installed on {account}"
+        if not number
+        else f"the GitHub App {app.slug} has no installation {number}",
+        request=f"GET {paths[0]}",
+        hint=f"Install it: {app.html_url}/installations/new" if app.html_url else "Install the App on the account.",
+    )
+
+
+def _missing(app: App, installation: Installation, needs: Mapping[str, str]) -> tuple[str, ...]:
+    """Return each missing permission with the page where a person grants it: GitHub has no API for that."""
+    update = f"{installation.html_url}/permissions/update" if installation.html_url else "the page of the installation"
+    answer = []
+    for gap in gaps(installation.permissions, needs):
+        name, _, level = gap.partition(": ")
+        page = update if covers(app.permissions, name, level) else f"the App's settings ({app.html_url or app.slug}, Permissions)"
+        answer.append(f"{gap} (grant it on {page})")
+    return tuple(answer)
+
+
+def private_key(pem: SecretValue, what: str) -> RSAKey:
+    """Return the key in ``pem``; ``what`` names it in errors. Escaped line breaks, as in environment variables, are read too.
+
+    Raises `AuthFailed` for anything but an RSA private key without a passphrase.
+    """
+    text = pem.reveal().strip()
+    if "\\n" in text and "\n" not in text:
+        text = text.replace("\\n", "\n")
+    try:
+        key = RSAKey.import_key(text.encode())
+    except (ValueError, TypeError, JoseError):
+        key = None
+    if key is None or not key.is_private:
+        reason = "it is encrypted" if "ENCRYPTED" in text else "it is no RSA private key in PEM form"
+        raise AuthFailed(
+            f"{what} cannot be used: {reason}",
+            hint="Provide the whole .pem file that GitHub gave out, from -----BEGIN RSA PRIVATE KEY----- to -----END RSA PRIVATE KEY-----.",
+        )
+    return key
+
+
+def _hint_of(status: int, text: str) -> str:
+    lower = text.lower()
+    if "suspended" in lower:
+        return "An owner of the account can unsuspend the App under Settings > GitHub Apps."
+    if "'iat'" in lower or "'exp'" in lower or "expiration" in lower:
+        return "The clocks of this host and of GitHub differ: synchronize this host's (NTP)."
+    if "integration not found" in lower or (status == 404 and not text):
+        return "There is no App with this id: check `clientId` or `appId`."
+    if status == 404:
+        return "The installation was removed, or belongs to another App: check `installationId`, or leave it out."
+    return "The private key does not belong to this App: check `clientId` (or `appId`) and `privateKey`."
+
+
+def _body(answer: ApiResponse) -> object:
+    try:
+        body: object = answer.json()
+    except ProviderProtocolError:
+        return answer.text
+    return body
+
+
+__all__ = ["App", "AppAuthenticator", "Installation", "check_app", "private_key"]
