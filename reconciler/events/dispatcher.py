@@ -375,8 +375,6 @@ class Dispatcher:
         soonest = await context.store.next_join_end()
         now = await context.store.now()
         if soonest and soonest <= now:
-            for group, payload in await context.store.end_joins(now):
-                context.log.info(
-                    "group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=sorted(payload["events"])
-                )
+            for group, names in await context.store.end_joins(now):
+                context.log.info("group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=names)
             self._wake.set()
