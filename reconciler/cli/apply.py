@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reconciler.daemon.session import Session
     from reconciler.engine.apply import Step
     from reconciler.engine.approved import Applied
-    from reconciler.engine.controller import Controller
+    from reconciler.engine.current import Current
 
 
 def apply(options: argparse.Namespace) -> int:
@@ -39,13 +39,13 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
     async with open_session(
         config, Options(log_level=options.log_level if "log_level" in options else "warning"), source=source
     ) as session:
-        engine = session.engine
-        in_force = engine.live.resources
+        engine, current = session.engine, session.engine.current
+        in_force = current.active.resources
         await engine.sync(activate=False)
-        if engine.state.error is not None:
-            raise engine.state.error
+        if current.source.error is not None:
+            raise current.source.error
         prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
-        planned = planset_of(engine, prepared, in_force)
+        planned = planset_of(current, prepared, in_force)
         if options.output == "text":
             show(planned, "text")
         _check_digest(planned, options.plan)
@@ -55,10 +55,10 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         engine.on_step = _show_step if options.output == "text" else None
         done = await apply_approved(engine, prepared, wait_settle=not options.no_wait)
         await _write_status(session)
-        _tell(engine, done, options.output, manifests=len(planned.resources))
-        if any(problem.is_error for problem in engine.live.problems):
-            raise ManifestError(engine.live.problems)
-        return _exit_code(engine, done)
+        _tell(current, done, options.output, manifests=len(planned.resources))
+        if any(problem.is_error for problem in current.active.problems):
+            raise ManifestError(current.active.problems)
+        return _exit_code(current, done)
 
 
 def _agreed(planned: PlanSet, options: argparse.Namespace) -> bool:
@@ -81,10 +81,10 @@ def _show_step(step: Step) -> None:
     say(plain(f"  {what}: {end} after {step.duration_ms / 1000:.1f} s"))
 
 
-def _exit_code(engine: Controller, done: Applied) -> int:
+def _exit_code(current: Current, done: Applied) -> int:
     from reconciler.engine.converge import PassOutcome
 
-    verdict = done.verdict(engine)
+    verdict = done.verdict(current)
     if verdict is PassOutcome.DONE:
         return EXIT_OK
     return EXIT_PARTIAL if verdict is not PassOutcome.SOURCE_FAILED else EXIT_ERROR
@@ -126,16 +126,16 @@ def _line(change: Change) -> str:
     return plain(f"{change.action.value:8} {change.address} ({change.cls.value})")
 
 
-def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> None:
+def _tell(current: Current, done: Applied, output: str, *, manifests: int) -> None:
     """Say what all rounds did together; the reasons on stderr, the count last."""
     from reconciler.engine.read_errors import unread_of
     from reconciler.planning.render.document import change_summary
 
-    unread = unread_of(done.last.values(), engine.live.resources)
+    unread = unread_of(done.last.values(), current.active.resources)
     if output == "json":
         emit_json(
             {
-                "revision": engine.live.revision,
+                "revision": current.active.revision,
                 "applied": [_row(step) for step in done.steps],
                 "manifests": manifests,
                 "failed": len(done.failed),
@@ -153,7 +153,7 @@ def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> 
     for change in done.left:
         say(f"not tried: {_line(change)}" + (f": {change.reason} {change.message}".rstrip() if change.reason else ""))
     _tell_moved(done)
-    out(*_summary(done, len(unread), manifests, good=_exit_code(engine, done) == EXIT_OK))
+    out(*_summary(done, len(unread), manifests, good=_exit_code(current, done) == EXIT_OK))
 
 
 def _tell_moved(done: Applied) -> None:

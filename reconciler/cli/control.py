@@ -43,7 +43,10 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
         if request["verb"] == "approve_plan":  # only planning shows which sets are blocked
             for integration in await engine.integrations():
                 prepared = await engine.prepare(integration)
-                engine.view.results[integration], approved[integration] = prepared.found(), prepared.approval(blocked=True)
+                engine.current.view.results[integration], approved[integration] = (
+                    prepared.found(),
+                    prepared.approval(blocked=True),
+                )
         return await operations_of(session, trigger).handle(request, f"uid:{os.getuid()}")
 
 

@@ -269,7 +269,7 @@ def _integrations(config: Config) -> list[CheckResult]:
         rows = []
         async with open_session(config, Options(lock=False, create=False, read_only=True)) as session:
             await session.engine.sync()
-            for problem in [p for p in session.engine.live.problems if p.is_error][:10]:
+            for problem in [p for p in session.engine.current.active.problems if p.is_error][:10]:
                 rows.append(
                     CheckResult("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint)
                 )

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
 from reconciler.cli.output import colour, say
@@ -24,6 +24,9 @@ from reconciler.model.plan import ChangeClass, Plan, PlanSet
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.planning.resources import resource_changes
 from reconciler.source import LocalRepository
+
+if TYPE_CHECKING:
+    from reconciler.engine.current import Current
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -95,32 +98,32 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
 async def make(config: Config, path: str | None, *, for_approval: bool = False) -> tuple[PlanSet, tuple[Any, ...], bool]:
     """Return the plan against the world as it is, the manifests' problems, and whether ``apply --plan`` takes the plan's digest."""
     async with reading_session(config, path, for_approval=for_approval) as session:
-        engine = session.engine
-        in_force = engine.live.resources
+        engine, current = session.engine, session.engine.current
+        in_force = current.active.resources
         await engine.sync()
-        if engine.state.error is not None:
-            raise engine.state.error
+        if current.source.error is not None:
+            raise current.source.error
         prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
         approvable = session.config.master_key == config.master_key
         await _say_work_tree(engine)
-        return planset_of(engine, prepared, in_force), engine.live.problems, approvable
+        return planset_of(current, prepared, in_force), current.active.problems, approvable
 
 
-def planset_of(engine: Any, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
+def planset_of(current: Current, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
     """Return what a user sees of ``prepared``: the plans, what could not be read, and which manifests differ from ``in_force``."""
     from reconciler.engine.read_errors import unread_of
 
     found = [one.found() for one in prepared]
     plans = tuple(one.plan for one in found if one.plan is not None)
-    manifests = resource_changes(in_force, engine.live.resources) if in_force is not None else ()
-    return PlanSet(engine.live.revision, plans, manifests, unread_of(found, engine.live.resources))
+    manifests = resource_changes(in_force, current.active.resources) if in_force is not None else ()
+    return PlanSet(current.active.revision, plans, manifests, unread_of(found, current.active.resources))
 
 
 async def _say_work_tree(engine: Any) -> None:
     """Say where the files on the disk are not what is planned: a feature branch, or edits that are not committed."""
-    if not isinstance(engine.source, LocalRepository) or engine.state.fetched is None:
+    if not isinstance(engine.source, LocalRepository) or engine.current.source.fetched is None:
         return
-    tree = await engine.source.uncommitted(engine.state.fetched)
+    tree = await engine.source.uncommitted(engine.current.source.fetched)
     if tree is None:
         return
     place = f"branch {tree.branch} is checked out" if tree.branch else "HEAD is detached"

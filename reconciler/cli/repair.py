@@ -30,10 +30,10 @@ async def _recover(options: argparse.Namespace) -> int:
     async with open_session(configuration(options), Options()) as session:
         engine = session.engine
         await engine.sync()
-        if engine.state.error is not None:
-            raise engine.state.error
+        if engine.current.source.error is not None:
+            raise engine.current.source.error
         results = [await find_again(engine, one) for one in await engine.integrations()]
-        found = planset_of(engine, results)
+        found = planset_of(engine.current, results)
         if options.output == "text":
             show(found, "text")
         known = {change.address for change in found.changes} | {r.address for result in results for r in result.recorded}
@@ -79,9 +79,9 @@ async def _orphans(options: argparse.Namespace) -> int:
     async with open_session(config, Options(lock=options.delete, create=False, read_only=not options.delete)) as session:
         engine = session.engine
         await engine.sync()
-        if engine.state.error is not None:
-            raise engine.state.error
-        found = planset_of(engine, [await engine.prepare(one) for one in await engine.integrations()])
+        if engine.current.source.error is not None:
+            raise engine.current.source.error
+        found = planset_of(engine.current, [await engine.prepare(one) for one in await engine.integrations()])
         rows = [(plan.integration, orphan) for plan in found.plans for orphan in plan.orphans]
         for problem in found.unread:
             say(f"not read: {problem.code}: {problem.message}")
@@ -156,10 +156,10 @@ async def _export(options: argparse.Namespace) -> int:
     async with reading_session(configuration(options), None) as session:
         engine = session.engine
         await engine.sync()
-        if engine.state.error is not None:
-            raise engine.state.error
-        identity = parse_resource(f"Integration/{options.integration}", set(engine.live.resources))
-        if identity not in engine.live.resources:
+        if engine.current.source.error is not None:
+            raise engine.current.source.error
+        identity = parse_resource(f"Integration/{options.integration}", set(engine.current.active.resources))
+        if identity not in engine.current.active.resources:
             raise UsageError(
                 f"no {identity} is declared", hint="Commit the Integration first; export reads through its credential."
             )
@@ -187,7 +187,7 @@ async def _accept(options: argparse.Namespace) -> int:
     async with reading_session(configuration(options), options.dir) as session:
         engine = session.engine
         await engine.sync()
-        found = planset_of(engine, [await engine.prepare(one) for one in await engine.integrations()])
+        found = planset_of(engine.current, [await engine.prepare(one) for one in await engine.integrations()])
         changes = [
             c
             for c in found.changes

@@ -134,7 +134,7 @@ async def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
 
 async def filled(here: Inside, count: int, mark: str = "e") -> list[str]:
     """Put ``count`` items into the queue of a stage, as it is declared now; returns their ids, oldest first."""
-    digest, pin = snapshot_of(here.engine.live.resources[stage()])
+    digest, pin = snapshot_of(here.engine.current.active.resources[stage()])
     items = [
         Item(
             item_id(stage(), f"{mark}{number}"),
@@ -416,7 +416,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
 
     async with inside(tmp_path) as here:
         rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
-        here.engine.view.outside = EventStatus({}, {}, {}, rows, 0)
+        here.engine.current.view.outside = EventStatus({}, {}, {}, rows, 0)
         metrics = Metrics(here.engine.current)
         ended: Any = SimpleNamespace(
             stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0
