@@ -240,30 +240,10 @@ class PassApi:
     """
 
     def __init__(self, api: Api) -> None:
-        self._api = api
+        self.connection = api.connection
+        self.request = api.request
+        self.download = api.download
         self._reads: dict[str, asyncio.Task[Any]] = {}
-
-    @property
-    def connection(self) -> Connection:
-        """The connection it is bound to."""
-        return self._api.connection
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str | int] | None = None,
-        json: Any = None,
-        headers: Mapping[str, str] | None = None,
-        ok: frozenset[int] = frozenset(),
-    ) -> ApiResponse:
-        """Send one request; see `reconciler.drivers.base.Api.request`."""
-        return await self._api.request(method, path, params=params, json=json, headers=headers, ok=ok)
-
-    async def download(self, path: str) -> ApiResponse:
-        """Return what ``path`` redirects to; see `reconciler.drivers.base.Api.download`."""
-        return await self._api.download(path)
 
     async def once(self, key: str, read: Callable[[], Awaitable[T]]) -> T:
         """Return the result of ``read`` for ``key``, or raise its error; later calls do not read again."""
