@@ -1,7 +1,7 @@
 """Templates: ``${{ inputs.X }}``, ``${{ secrets.X }}``, ``${{ event.path }}``: dotted look-ups, not code, resolved after parsing.
 
-A template is part of a scalar, so no value can change the structure around it. One that is the whole scalar keeps its type
-(`resolve`), except where the field holds text (`resolve_text`); within a text a value is written as `text_of` does.
+A template is part of a scalar, so no value can change the structure around it. A template that is the whole scalar keeps the type of its
+value (`resolve`), except in a field that holds text (`resolve_text`). Within a text, `text_of` formats the value.
 """
 
 from __future__ import annotations
