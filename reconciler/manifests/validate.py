@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -53,7 +54,11 @@ class _Check:
 def check_document(kind: str, raw: JsonMap, lifecycle: Lifecycle, document: Document, *, sandbox: bool) -> list[YamlProblem]:
     """Return the problems of one document whose canonical spec is ``raw`` and matches its schema."""
     check = _Check(document)
-    spec = msgspec.convert(raw, KINDS[kind])
+    try:
+        spec = msgspec.convert(raw, KINDS[kind])
+    except msgspec.ValidationError as error:
+        check.say("RC1104", *_mistyped(error))
+        return check.problems
     if isinstance(spec, SecretSpec):
         _secret(spec, check, sandbox=sandbox)
     elif isinstance(spec, IntegrationSpec):
@@ -77,6 +82,16 @@ def check_document(kind: str, raw: JsonMap, lifecycle: Lifecycle, document: Docu
             message = f"{until!r} is not an RFC 3339 time"
             check.say("RC1201", f"/spec/lifecycle/{name}", message, "For example 2030-01-31T00:00:00Z.")
     return check.problems
+
+
+def _mistyped(error: msgspec.ValidationError) -> tuple[str, str, str]:
+    """Return pointer, message and hint of a value that its schema accepts and its struct does not: JSON Schema counts 1.0 as an integer."""
+    reason, _, path = str(error).partition(" - at `$")
+    pointer = re.sub(r"\[(\d+)\]|\.", lambda match: f"/{match[1] or ''}", path.rstrip("`"))
+    name = pointer.rpartition("/")[2]
+    if reason == "Expected `int`, got `float`":
+        return f"/spec{pointer}", f"{name}: must be of type integer, not a decimal number", "Write it without a decimal point."
+    return f"/spec{pointer}", f"{name}: {reason}", ""
 
 
 def _secret(spec: SecretSpec, check: _Check, *, sandbox: bool) -> None:
