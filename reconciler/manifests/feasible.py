@@ -14,9 +14,8 @@ from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
 from reconciler.manifests.templates import has_template, starts_template
-from reconciler.manifests.yaml import escape
 from reconciler.model.executions import UNSETTABLE_HEADERS
-from reconciler.model.json import Json, JsonMap, as_list, as_map, at, text_at
+from reconciler.model.json import Json, JsonMap, as_list, as_map, at, escape, text_at
 from reconciler.model.resources import Lifecycle
 from reconciler.model.specs import Spec
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from reconciler.manifests.schema import SchemaError
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.tokens import TOKENS, harmless
-from reconciler.manifests.yaml import Document, escape
-from reconciler.model.json import Json, JsonMap, as_list, as_map, at, text_at
+from reconciler.manifests.yaml import Document
+from reconciler.model.json import Json, JsonMap, as_list, as_map, at, escape, text_at
 
 MAX_SHOWN = 40
 

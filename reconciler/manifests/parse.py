@@ -15,9 +15,9 @@ from reconciler.manifests.references import Reference, readable_references
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.tokens import TOKENS, harmless
 from reconciler.manifests.validate import check_document
-from reconciler.manifests.yaml import MAX_PROBLEMS, Document, Place, capped, escape, load_documents
+from reconciler.manifests.yaml import MAX_PROBLEMS, Document, Place, capped, load_documents
 from reconciler.model.codec import to_json
-from reconciler.model.json import Json, JsonMap, as_map, at, text_at
+from reconciler.model.json import Json, JsonMap, as_map, at, escape, text_at
 from reconciler.model.resources import Kind, Lifecycle
 from reconciler.model.values import JsonObject, digest_of
 

@@ -26,8 +26,8 @@ from reconciler.manifests.objects import object_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.templates import TemplateError, has_template, references, starts_template
 from reconciler.manifests.text import YamlProblem
-from reconciler.manifests.yaml import Document, escape
-from reconciler.model.json import Json, JsonMap, as_map, text_at
+from reconciler.manifests.yaml import Document
+from reconciler.model.json import Json, JsonMap, as_map, escape, text_at
 from reconciler.model.resources import Lifecycle
 from reconciler.model.specs import ConnectionSpec, FilterSpec
 

@@ -19,7 +19,7 @@ from yaml._yaml import CParser
 
 from reconciler.manifests.text import FORBIDDEN, YamlProblem, decode, forbidden_character
 from reconciler.manifests.tokens import harmless
-from reconciler.model.json import Json
+from reconciler.model.json import Json, escape
 
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 50_000
@@ -84,11 +84,6 @@ class Document:
     values: dict[str, Place] = field(default_factory=dict)
     """Places of the values, by JSON pointer."""
     problems: tuple[YamlProblem, ...] = ()
-
-
-def escape(key: str) -> str:
-    """Return ``key`` as one part of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:

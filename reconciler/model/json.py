@@ -34,3 +34,13 @@ def text_at(value: Json, *path: str) -> str | None:
     """Return the string at ``path``, or None where there is no string."""
     found = at(value, *path)
     return found if isinstance(found, str) else None
+
+
+def escape(key: str) -> str:
+    """Return ``key`` as one part of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
+
+
+def pointer_parts(pointer: str) -> list[str]:
+    """Return the unescaped parts of a JSON pointer (RFC 6901)."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
