@@ -73,8 +73,7 @@ class ExecutionCommands:
         """Return what runs, or ran, for an item: all but secrets, which are read at the start only."""
         payload = await self._context.store.pinned(item.spec_digest)
         shown = runs_view(item, resource_from_json(payload)) if payload is not None else {}
-        found: dict[str, Any] = self._context.redactor.redact_json(shown)
-        return found
+        return self._context.redactor.redact_fields(shown)
 
     async def _previous(self, item: Item, runs: list[Execution]) -> dict[str, Any] | None:
         """Return what the stage ran before ``item``."""
