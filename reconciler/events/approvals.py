@@ -7,6 +7,7 @@ from typing import Any
 
 from reconciler.engine.current import Current
 from reconciler.events.lookup import Lookup, NotCounted, TooLate
+from reconciler.manifests.kinds import StageSpec
 from reconciler.model.executions import ItemState, Vote
 from reconciler.stages.admission import counts
 from reconciler.stages.views import item_digest
@@ -29,11 +30,12 @@ class Approvals:
         if item.state is not ItemState.QUEUED:
             raise TooLate(f"{request['id']} is not queued any more: it is {item.state.value}", hint=await self._lookup.waiting())
         stage = await self._lookup.stage(item)
-        conditions = [row["approval"] for row in stage.spec.get("conditions", ()) if row["type"] == "approval"]
+        declared = stage.typed(StageSpec).conditions
+        conditions = [condition.approval for condition in declared if condition.approval is not None]
         if not conditions:
             raise NotCounted(f"{item.stage} requires no approval")
         if not all(counts(condition, who) for condition in conditions):
-            names = ", ".join(sorted({name for condition in conditions for name in condition.get("approvers", ())}))
+            names = ", ".join(sorted({name for condition in conditions for name in condition.approvers or ()}))
             raise NotCounted(f"{who} is not an approver of {item.stage}", hint=f"They are: {names}.")
         if request.get("digest") and request["digest"] != item_digest(item):
             raise NotCounted(f"{item.id} is not what was reviewed: its digest is {item_digest(item)}")

@@ -13,6 +13,7 @@ from reconciler.events.delivery_ids import key_id, made_id
 from reconciler.events.lookup import Lookup, NoSuch, Waits, limit_of
 from reconciler.events.recovery import Recovery
 from reconciler.events.routing import BY
+from reconciler.manifests.kinds import EventSourceSpec
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import Kind
@@ -81,7 +82,7 @@ class EventCommands:
     async def trigger(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Make an event of a source: ``source``, ``payload`` (an object), ``type``."""
         source = self._current.active.resources.get(self._lookup.resource(str(request["source"]), Kind.EVENT_SOURCE))
-        if source is None or source.spec.get("type") not in TRIGGERED:
+        if source is None or source.typed(EventSourceSpec).type not in TRIGGERED:
             raise ReconcilerError(
                 f"{request['source']} cannot be triggered: its events come from its provider",
                 code="RC6033",

@@ -7,6 +7,7 @@ from typing import Any
 
 from reconciler.engine.current import Current
 from reconciler.events.lookup import Lookup, NoSuch, TooLate, limit_of
+from reconciler.manifests.kinds import StageSpec
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import UsageError
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result
@@ -101,7 +102,9 @@ class ExecutionCommands:
         now = await store.now()
         if item.state is ItemState.QUEUED:
             stage = await self._lookup.stage(item)
-            reports = statuses.at_end(item, stage.spec, Result.CANCELLED, EndReason.USER, now, message=f"discarded by {who}")
+            reports = statuses.at_end(
+                item, stage.typed(StageSpec), Result.CANCELLED, EndReason.USER, now, message=f"discarded by {who}"
+            )
             audit = self._lookup.audit("discard", who, item.stage, item=item.id)
             if await store.discard_item(item.id, "user", f"discarded by {who}", reports=reports, audit=audit):
                 self._wake()

@@ -8,6 +8,7 @@ from typing import Any
 
 from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
+from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -118,7 +119,9 @@ class Lookup:
         payload = await self._context.store.pinned(item.spec_digest)
         if payload is None:
             return {}
-        return {kind.value: why for kind, why in statuses.without_target(item, resource_from_json(payload).spec).items()}
+        return {
+            kind.value: why for kind, why in statuses.without_target(item, resource_from_json(payload).typed(StageSpec)).items()
+        }
 
 
 def limit_of(request: Mapping[str, Any]) -> int:

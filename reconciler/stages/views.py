@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
@@ -12,6 +13,7 @@ from reconciler.model.resources import Resource
 from reconciler.model.times import iso
 from reconciler.model.values import digest_of
 from reconciler.stages.inputs import SpecTooLarge, resolved_spec
+from reconciler.stages.statuses import payload_of
 from reconciler.stages.summary import one_line
 from reconciler.state.reports import PendingReport
 
@@ -66,17 +68,16 @@ def origin_view(origin: Mapping[str, Any]) -> dict[str, Any]:
 
 def runs_view(item: Item, stage: Resource) -> dict[str, Any]:
     """Return what runs for an item: executor, resource, and its spec with every template but secrets replaced."""
-    executor = stage.spec["executor"]
-    secrets = {one["name"]: "***" for one in stage.spec.get("secrets", ())}
-    spec = executor.get("spec", {})
+    spec = stage.typed(StageSpec)
+    executor, secrets = spec.executor, {secret.name: "***" for secret in spec.secrets}
     try:
-        shown = resolved_spec(spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
+        shown = resolved_spec(executor.spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
     except (TemplateError, SpecTooLarge):
-        shown = dict(spec)
+        shown = dict(executor.spec)
     return {
-        "type": executor["type"],
-        "integration": executor.get("integration", {}).get("name", ""),
-        "resource": item.resource or str(executor.get("resource", {}).get("name", "")),
+        "type": executor.type,
+        "integration": executor.integration.name if executor.integration is not None else "",
+        "resource": item.resource or executor.resource_name,
         "spec": shown,
     }
 
@@ -154,14 +155,14 @@ def event_view(event: Event, rejections: Sequence[RejectedBy] = ()) -> dict[str,
 
 def report_view(report: PendingReport, done_at: float) -> dict[str, Any]:
     """Return a status that is written back, or waits to be."""
-    payload = report.payload
+    payload = payload_of(report)
     return {
         "kind": report.kind,
         "state": report.state,
-        "repository": str(payload.get("repository", "")),
-        "target": str(payload.get("target", "")),
+        "repository": payload.repository,
+        "target": payload.target,
         "writtenAt": iso(done_at),
-        "error": str(payload.get("error", "")),
+        "error": payload.error,
     }
 
 
@@ -172,6 +173,6 @@ def stage_view(stage: Resource, counts: Mapping[str, int], last: Execution | Non
         "canvas": stage.id.canvas,
         "queue": counts.get("queue", 0),
         "running": counts.get("running", 0),
-        "concurrency": int(stage.spec.get("concurrency", 1)),
+        "concurrency": stage.typed(StageSpec).concurrency,
         "last": execution_view(last) if last is not None else None,
     }

@@ -18,7 +18,7 @@ from reconciler.stages.inputs import MAX_RESOLVED, SpecTooLarge, resolved_spec
 from reconciler.stages.provenance import origin_of
 from reconciler.stages.resource_names import matches
 from tests.flow.inside import inside
-from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed
+from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed, stage_spec
 from tests.flow.test_receiver import delivered
 
 GITHUB = """
@@ -300,10 +300,11 @@ def test_n25_there_is_one_way_from_a_value_to_text(value: Any, text: str) -> Non
     spec = {"ref": "${{ inputs.v }}", "parameters": {"p": "${{ inputs.v }}"}, "clientPayload": {"p": "${{ inputs.v }}"}}
     assert resolved_spec(spec, scope) == {"ref": text, "parameters": {"p": text}, "clientPayload": {"p": value}}
 
-    report = {"report": {"deployment": {"create": True, "environment": "${{ inputs.v }}"}}}
+    report = stage_spec({"report": {"deployment": {"create": True, "environment": "${{ inputs.v }}"}}})
     origin = {"integration": "i", "repository": "acme/web", "sha": "a" * 40}
-    [made] = statuses.targets(item(0, origin=origin, inputs={"v": value}), report).values()
-    assert made["create"]["environment"] == (text or "production")
+    [payload] = statuses.targets(item(0, origin=origin, inputs={"v": value}), report).values()
+    assert payload.create is not None
+    assert payload.create.environment == (text or "production")
 
 
 def test_a_spec_that_names_large_values_many_times_is_refused_before_it_is_built() -> None:
@@ -340,7 +341,7 @@ def test_n26_a_deleted_branch_hands_no_zeros_on_and_runs_on_no_ref_that_is_gone(
 def test_n26_no_deployment_and_no_status_is_asked_for_a_ref_that_is_gone() -> None:
     origin = {**origin_of("i", "push", {**GONE, "repository": {"full_name": "acme/web"}})}
     assert origin == {"integration": "i", "repository": "acme/web", "deleted": "refs/heads/x"}
-    spec = {"report": {"commitStatus": {"context": "c"}, "deployment": {"create": True, "ref": "${{ event.ref }}"}}}
+    spec = stage_spec({"report": {"commitStatus": {"context": "c"}, "deployment": {"create": True, "ref": "${{ event.ref }}"}}})
     one = item(0, origin=origin, event={"ref": "refs/heads/x"})
     assert statuses.targets(one, spec) == {}
     assert set(statuses.without_target(one, spec)) == {ReportKind.COMMIT, ReportKind.DEPLOYMENT}
@@ -388,6 +389,6 @@ def test_n6_the_commit_of_an_event_is_a_commit(kind: str, payload: Any, wanted: 
     ],
 )
 def test_n6_a_report_without_a_target_says_why(origin: Any, why: str) -> None:
-    spec = {"report": {"commitStatus": {"context": "c"}}}
+    spec = stage_spec({"report": {"commitStatus": {"context": "c"}}})
     assert why in statuses.without_target(item(0, origin=origin), spec)[ReportKind.COMMIT]
     assert statuses.at_phase(item(0, origin=origin), spec, statuses.QUEUED, 0.0) == ()

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
+from msgspec.structs import replace
 
 from reconciler.drivers.github.executor import GitHubExecutor
+from reconciler.manifests.kinds import EventSourceSpec
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
@@ -23,6 +26,7 @@ from reconciler.state.queue import enqueue, set_item, x
 from reconciler.state.reports import PendingReport, insert_reports
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import WORKFLOW, StageWorld
+from tests.flow.test_pure import stage_spec
 from tests.support.postgres import Postgres
 
 
@@ -276,7 +280,8 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
 async def test_a_source_that_asks_for_everything_gets_everything() -> None:
     from reconciler.events.filters import check_source
 
-    spec = {"events": [{"type": "*", "filters": [{"type": "data", "data": {"expression": "$.n == 1"}}]}]}
+    events = [{"type": "*", "filters": [{"type": "data", "data": {"expression": "$.n == 1"}}]}]
+    spec = convert({"events": events}, EventSourceSpec)
     assert check_source(spec, ("push",), {"n": 1}, {}).passes
     assert check_source(spec, ("push",), {"n": 2}, {}).reason == "filtered"
 
@@ -286,9 +291,9 @@ async def test_a_dry_run_reports_nothing() -> None:
 
     origin = {"integration": "i", "repository": "acme/web", "sha": "a" * 40, "deployment": "1"}
     item = Item("itm-1", stage(), "e", "c", ItemState.QUEUED, 1.0, "r", "d", origin=origin)
-    spec = {"report": {"deploymentStatus": True, "commitStatus": {"context": "c"}}}
+    spec = stage_spec({"report": {"deploymentStatus": True, "commitStatus": {"context": "c"}}})
     assert len(targets(item, spec)) == 2
-    assert targets(item, {**spec, "dryRun": True}) == {}
+    assert targets(item, replace(spec, dry_run=True)) == {}
 
 
 async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
