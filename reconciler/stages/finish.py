@@ -48,7 +48,7 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
         run=ended.report.run if ended.report is not None else execution.run,
         status=ended.report.conclusion if ended.report is not None else execution.status,
     )
-    retry = _retry(work, finished) if ended.terminated else None
+    retry = next_attempt(work, finished) if ended.terminated else None
     event: Event | None = None
     body, reports = b"", tuple[PendingReport, ...]()
     if retry is None:
@@ -95,7 +95,7 @@ async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, A
     return {**shown, **await context.store.outputs(work.execution.id)}
 
 
-def _retry(work: Work, finished: Execution) -> Item | None:
+def next_attempt(work: Work, finished: Execution) -> Item | None:
     """Return the item as it is queued for its next attempt; None if the stage makes no further one."""
     policy, item = work.spec.retry, work.item
     if policy is None or finished.why not in _RETRIED or finished.cancel_by not in ("", "timeout"):
