@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -18,7 +17,7 @@ from reconciler.model.specs import ConnectionSpec
 from reconciler.model.values import JsonObject, too_deep
 from reconciler.stages.inputs import InputError
 from reconciler.stages.items import Queued, SpecSnapshot, Trigger, queue, snapshot_of
-from reconciler.stages.provenance import handed_on, origin_of, reported_by_us
+from reconciler.stages.provenance import inherited_origin, origin_of, reported_by_us, through_of
 from reconciler.stages.summary import summary_of
 from reconciler.state.routing import Join, Routing
 
@@ -127,18 +126,18 @@ def route(
     return _Router(trigger, wiring, last).routing(job.skip, at)
 
 
-def _origin(job: RoutingJob, payload: object, wiring: Wiring) -> dict[str, Any]:
+def _origin(job: RoutingJob, payload: object, wiring: Wiring) -> dict[str, object]:
     """Return where an event comes from, with the stages that it came through."""
     source = job.event.source
     outside = source.kind == Kind.EVENT_SOURCE.value
-    origin = _outside_origin(job.event, payload, wiring, job.integration) if outside else handed_on(payload)
+    origin = _outside_origin(job.event, payload, wiring, job.integration) if outside else inherited_origin(payload)
     through = (*job.through, source.path) if source.kind == Kind.STAGE.value else job.through
     if through:
-        origin["through"] = [*dict.fromkeys([*origin.get("through", ()), *through])]
+        origin["through"] = [*dict.fromkeys([*through_of(origin), *through])]
     return origin
 
 
-def _outside_origin(event: Event, payload: object, wiring: Wiring, integration: str) -> dict[str, Any]:
+def _outside_origin(event: Event, payload: object, wiring: Wiring, integration: str) -> dict[str, object]:
     """Return the origin of an event from outside, with what people are shown of it."""
     declared = wiring.resources.get(ResourceId.from_path(integration)) if integration else None
     spec = declared.typed(IntegrationSpec) if declared is not None else None
@@ -203,7 +202,7 @@ class _Router:
         stage = target.resource
         report = stage.typed(StageSpec).report
         own_status = report is not None and report.commit_status is not None and reported_by_us(self.event.type, self.payload)
-        if stage.id.path in self.trigger.origin.get("through", ()) or own_status:
+        if stage.id.path in through_of(self.trigger.origin) or own_status:
             self._reject(target, "circle", "this stage led to what the event is about: it would start itself for ever")
             return
         try:

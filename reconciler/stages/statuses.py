@@ -12,7 +12,7 @@ from reconciler.model.codec import from_json, to_json
 from reconciler.model.executions import EndReason, Item, ReportKind, Result
 from reconciler.model.values import JsonObject, is_no_commit
 from reconciler.stages.inputs import InputError
-from reconciler.stages.provenance import same_ref, short_ref
+from reconciler.stages.provenance import same_ref, short_ref, through_of
 from reconciler.state.reports import PendingReport
 
 QUEUED, RUNNING, FINAL = 1, 2, 3
@@ -144,7 +144,7 @@ def _deployment(report: ReportSpec, item: Item) -> _Decision:
         description=options.description or "",
         transient=bool(options.transient),
         production=options.production,
-        through=(*origin.get("through", ()), item.stage.path),
+        through=(*through_of(origin), item.stage.path),
     )
     return replace(payload, create=create)
 
