@@ -8,17 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from reconciler.drivers.common import (
-    LogCursor,
-    SecretHeader,
-    TokenAuthenticator,
-    decode_write,
-    did_you_mean,
-    only_shown,
-    signing_key,
-    target_of,
-)
+from reconciler.drivers.common import decode_write, did_you_mean, only_shown, target_of
+from reconciler.drivers.delivery import signing_key
+from reconciler.drivers.execution import LogCursor
 from reconciler.drivers.http.errors import Response
+from reconciler.drivers.provider import SecretHeader, TokenAuthenticator
 from reconciler.model.errors import OutcomeUnknown
 from reconciler.model.resources import SecretRef
 from reconciler.model.secrets import SecretValue
@@ -86,6 +80,11 @@ def test_a_log_cursor_returns_each_line_once_and_ends() -> None:
         True,
         False,
     )
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "1", '{"1": -5}', '{"1": [2, 0]}', '{"1": "2"}'])
+def test_a_text_that_is_no_cursor_starts_from_the_beginning(text: str) -> None:
+    assert str(LogCursor(text)) == "{}"
 
 
 class _Created(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,10 @@ from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SE
 from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
 from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
-from reconciler.drivers.common import moved_from, target_of
+from reconciler.drivers.common import declared, derived_key, target_of
 from reconciler.model.errors import ValidationFailed
-from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
-from reconciler.model.resources import DerivedKeyRef, Resource
+from reconciler.model.objects import ManagedObject, Scope
+from reconciler.model.resources import Resource
 from reconciler.model.values import JsonObject
 
 DEFAULT_EVENTS = ("EXECUTION_FINISHED", "PUSH")
@@ -23,23 +24,16 @@ def compile_integration(resource: Resource, context: CompileContext) -> tuple[Ma
     """Return the integration of ``resource``, with credentials as references, and the fields that are never shown as unreadable."""
     workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), context.connection.account)
     scope = Scope(INTEGRATION, workspace)
-    address = address_of(resource.id, scope)
     attributes = _attributes(resource, context.facts)
-    secrets = [(pointer, ref) for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in NOT_SENT]
+    secrets = {pointer: ref for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in NOT_SENT}
+    integration = declared(resource, context, scope, attributes, f"{workspace}/{attributes['identifier']}", secrets=secrets)
     return (
-        ManagedObject(
-            address,
-            resource.id,
-            context.connection.integration,
-            scope,
-            attributes,
-            f"{workspace}/{attributes['identifier']}",
-            write_only=tuple(WriteOnly(pointer, ref, context.fingerprint(address, pointer, ref)) for pointer, ref in secrets),
+        dataclasses.replace(
+            integration,
+            marker=None,
+            previous_marker=None,
             immutable=tuple(f"/{key}" for key in IMMUTABLE),
             unreadable=tuple(sorted({*UNREADABLE, *(f"/{key}" for key in attributes if key not in READABLE)})),
-            lifecycle=resource.lifecycle,
-            location=resource.location,
-            previous=moved_from(resource, context, scope)[0],
         ),
     )
 
@@ -87,26 +81,10 @@ def compile_source(resource: Resource, context: CompileContext) -> tuple[Managed
 
 
 def _webhook(resource: Resource, context: CompileContext, workspace: str, projects: list[str]) -> ManagedObject:
-    scope = Scope(WEBHOOK, workspace)
-    address = address_of(resource.id, scope)
-    uid = resource.id.uid(context.owner)
-    key = DerivedKeyRef(uid, int(resource.spec.get("keyRotation", 0)))
     url = context.hook_url(resource.id)
-    previous, previous_marker = moved_from(resource, context, scope)
-    return ManagedObject(
-        address,
-        resource.id,
-        context.connection.integration,
-        scope,
-        {"target_url": url, "events": events_of(resource), "projects": projects},
-        url,
-        Marker(context.owner, uid),
-        (WriteOnly(KEY_POINTER, key, context.fingerprint(address, KEY_POINTER, key)),),
-        lifecycle=resource.lifecycle,
-        location=resource.location,
-        previous=previous,
-        previous_marker=previous_marker,
-    )
+    attributes = {"target_url": url, "events": events_of(resource), "projects": projects}
+    secrets = {KEY_POINTER: derived_key(resource, context)}
+    return declared(resource, context, Scope(WEBHOOK, workspace), attributes, url, secrets=secrets)
 
 
 def events_of(resource: Resource) -> list[str]:

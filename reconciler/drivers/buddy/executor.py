@@ -26,7 +26,8 @@ from reconciler.drivers.buddy.api import (
     word_of,
     workspace_path,
 )
-from reconciler.drivers.common import LOOK_BACK_S, LogCursor, NoJobToken, decode_write, require_commit
+from reconciler.drivers.common import decode_write
+from reconciler.drivers.execution import LOOK_BACK_S, NoJobToken, read_log, require_commit
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import NotFound, ProviderProtocolError, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
@@ -134,7 +135,7 @@ class BuddyExecutor(NoJobToken):
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         """Return the log of the actions, in their order."""
         path = await self._path(api, intent, run)
-        return await _logs(api, path, await _execution(api, path), LogCursor(cursor))
+        return await _logs(api, path, await _execution(api, path), cursor)
 
     def run_id_of(self, event_type: str, payload: Any) -> str:
         """Return the number of the execution that an ``EXECUTION_…`` event is about."""
@@ -251,17 +252,16 @@ def _begun(execution: BuddyExecution) -> list[tuple[ActionExecution, Key]]:
 # logs
 
 
-async def _logs(api: Api, path: str, execution: BuddyExecution, cursor: LogCursor) -> LogLines:
+async def _logs(api: Api, path: str, execution: BuddyExecution, cursor: str) -> LogLines:
     """Return the log after ``cursor``; its parts are the executions of actions."""
-    lines: list[str] = []
     done = word_of(execution.status) in ENDED
-    for action, key in _begun(execution):
-        if cursor.is_complete(str(key)):
-            continue
-        action_lines = (await _action(api, path, key)).lines
-        ended = done or word_of(action.status) in ENDED
-        lines += [f"[{action.name}] {line}" for line in cursor.take(str(key), action_lines, ended=ended)]
-    return LogLines(tuple(lines), str(cursor), done)
+
+    async def read(part: tuple[ActionExecution, Key]) -> tuple[list[str], bool]:
+        action, key = part
+        return (await _action(api, path, key)).lines, done or word_of(action.status) in ENDED
+
+    parts = [(str(key), f"[{action.name}] ", (action, key)) for action, key in _begun(execution)]
+    return await read_log(parts, cursor, read, done=done)
 
 
 async def _action(api: Api, path: str, key: Key) -> _ActionDetail:

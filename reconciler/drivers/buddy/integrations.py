@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from reconciler.drivers.base import Api, Write
-from reconciler.drivers.buddy.api import Key, complete, delete_item, whole_list, workspace_of, workspace_path
-from reconciler.drivers.common import NonEmpty, decode_write
-from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.drivers.base import Write
+from reconciler.drivers.buddy.api import (
+    BuddyObject,
+    Key,
+    WorkspaceType,
+)
+from reconciler.drivers.common import NonEmpty
+from reconciler.model.objects import ManagedObject, ObservedObject
 from reconciler.model.values import ExternalId, JsonObject, JsonValue
 
 INTEGRATION = "buddy/integration"
-_COMPLETE = ("scope", "permissions", "all_pipelines_allowed", "allowed_pipelines")
 READABLE = frozenset(
     {
         "type", "name", "identifier", "scope", "project_name", "auth_type", "audience", "app_id", "google_project", "host_url",
@@ -60,8 +62,8 @@ class _AllowedPipeline(msgspec.Struct, frozen=True):
     id: Key | None = None
 
 
-class BuddyIntegration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An integration; a field that is left out is unknown, which is not the same as null."""
+class BuddyIntegration(BuddyObject, frozen=True, omit_defaults=True):
+    """An integration."""
 
     hash_id: NonEmpty
     type: Text = UNSET
@@ -79,16 +81,24 @@ class BuddyIntegration(msgspec.Struct, frozen=True, omit_defaults=True):
     allowed_pipelines: list[_AllowedPipeline | Key] | UnsetType | None = UNSET
     html_url: str | None = None
 
+    @property
+    def key(self) -> Key:
+        return self.hash_id
+
 
 class _Integrations(msgspec.Struct, frozen=True):
     items: list[BuddyIntegration] = msgspec.field(name="integrations")
 
 
-class IntegrationType:
-    """Implements `reconciler.drivers.base.ManagedType`; a scope is a workspace."""
+class IntegrationType(WorkspaceType[BuddyIntegration]):
+    """Implements `reconciler.drivers.base.ManagedType`."""
 
     type = INTEGRATION
-    write_only_fixed = False
+    collection = "integrations"
+    page = _Integrations
+    kind = BuddyIntegration
+    detailed = ("scope", "permissions", "all_pipelines_allowed", "allowed_pipelines")
+    delete_hint = "Grant the token INTEGRATION_MANAGE, and its owner the permission to manage it."
 
     def normalize(self, attributes: JsonObject) -> JsonObject:
         """Users, groups and pipelines are sets."""
@@ -100,59 +110,33 @@ class IntegrationType:
             return False
         return not identical or all(observed.attributes.get(key) == desired.attributes.get(key) for key in ("type", "scope"))
 
-    async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
-        """Return every integration of the workspace; what the list only sums up is read on its own."""
-        path = workspace_path(scope.key, "integrations")
-        items = await complete(api, path, await whole_list(api, path, _Integrations), lambda item: item.hash_id, _COMPLETE)
-        return Observed(scope, tuple(_show(item, scope.key) for item in items))
+    def show(self, item: BuddyIntegration, workspace: str) -> ObservedObject:
+        """Its ``url`` is never used: it was seen with another path."""
+        return ObservedObject(
+            ExternalId(item.hash_id), _shown(item), f"{workspace}/{item.identifier or ''}", url=item.html_url or ""
+        )
 
-    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
-        """Return the workspace: its id stays, its domain may change."""
-        return await workspace_of(api, scope, known)
+    def body(self, write: Write) -> JsonObject:
+        body = dict(write.attributes)
+        if "allowed_pipelines" in body:
+            body["allowed_pipelines"] = [{"id": pipeline} for pipeline in body["allowed_pipelines"]]
+        for pointer, value in write.secrets.items():
+            body = _put_at(body, pointer, value.reveal())
+        return body
 
-    async def create(self, api: Api, write: Write) -> ObservedObject:
-        """Create it. Raises `Conflict` when the identifier is taken."""
-        workspace = write.desired.scope.key
-        path = workspace_path(workspace, "integrations")
-        response = await api.request("POST", path, json=_body(write))
-        return _show(decode_write(response, BuddyIntegration, f"POST {path}"), workspace)
-
-    async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
+    def changes(self, write: Write) -> JsonObject:
         """Send the name, the whole authentication block and the permissions; never what cannot change."""
-        workspace = write.desired.scope.key
-        path = workspace_path(workspace, "integrations")
-        body = {key: value for key, value in {**_removed(write), **_body(write)}.items() if key not in IMMUTABLE}
+        body = {key: value for key, value in {**_removed(write), **self.body(write)}.items() if key not in IMMUTABLE}
         if write.observed is not None and body.get("permissions"):
             # Whether a part that is left out is kept or reset is not documented: the observed value is sent back.
             body["permissions"] = {**(write.observed.attributes.get("permissions") or {}), **body["permissions"]}
-        response = await api.request("PATCH", f"{path}/{quote(external_id, safe='')}", json=body)
-        return _show(decode_write(response, BuddyIntegration, f"PATCH {path}"), workspace)
-
-    async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
-        """Delete it; a 404 is success only if the workspace's list exists without it."""
-        hint = "Grant the token INTEGRATION_MANAGE, and its owner the permission to manage it."
-        path = workspace_path(scope.key, "integrations")
-        await delete_item(api, path, external_id, _Integrations, lambda item: item.hash_id, hint=hint)
+        return body
 
 
 def _removed(write: Write) -> dict[str, Any]:
     """Return the fields that were written once and are no longer declared, emptied: a PATCH keeps what it does not name."""
     removed = [change for change in write.changes if change.path in UNREADABLE and change.after is None]
     return {change.path[1:]: [] if isinstance(change.before, list | tuple) else None for change in removed}
-
-
-def _body(write: Write) -> dict[str, Any]:
-    body = dict(write.attributes)
-    if "allowed_pipelines" in body:
-        body["allowed_pipelines"] = [{"id": pipeline} for pipeline in body["allowed_pipelines"]]
-    for pointer, value in write.secrets.items():
-        body = _put_at(body, pointer, value.reveal())
-    return body
-
-
-def _show(item: BuddyIntegration, workspace: str) -> ObservedObject:
-    """Return the provider's object in the form that is compared. Its ``url`` is never used: it was seen with another path."""
-    return ObservedObject(ExternalId(item.hash_id), _shown(item), f"{workspace}/{item.identifier or ''}", url=item.html_url or "")
 
 
 # the form that is compared

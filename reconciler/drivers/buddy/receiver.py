@@ -18,7 +18,8 @@ from reconciler.drivers.buddy.api import BuddyExecution, BuddyPipeline, executio
 from reconciler.drivers.buddy.compile import events_of as requested_events
 from reconciler.drivers.buddy.compile import targets_of
 from reconciler.drivers.buddy.payload import event_of, events_of, payload_of
-from reconciler.drivers.common import NonEmpty, identity_of, kept_headers, read_each, signing_key
+from reconciler.drivers.common import NonEmpty, read_each
+from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, kept_headers, oldest_first, secrets_of, signing_key
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import NotFound
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
@@ -40,10 +41,9 @@ class _Proof(msgspec.Struct, frozen=True):
     secret_key: NonEmpty
 
 
-class BuddyReceiver:
+class BuddyReceiver(KeepsNoDeliveries):
     """Implements `reconciler.drivers.base.Receiver`."""
 
-    keeps_deliveries = False
     signs_body = False
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
@@ -60,8 +60,7 @@ class BuddyReceiver:
         if proof is None:
             return Rejection(Refusal.UNSIGNED, "the body has no secret_key")
         sent = proof.secret_key
-        secrets = [key.reveal().encode() for key in keys]
-        key = signing_key(secrets, lambda secret: secret, [sent.encode("utf-8", "replace")])
+        key = signing_key(secrets_of(keys), lambda secret: secret, [sent.encode("utf-8", "replace")])
         if key is None:
             return Rejection(Refusal.WRONG)
         kept = kept_headers(headers, _KEPT)
@@ -89,11 +88,7 @@ class BuddyReceiver:
             return [delivery for delivery in past if delivery.at > since]
 
         by_place = await read_each(await _places(api, source), past_of)
-        return tuple(sorted((past for place in by_place for past in place), key=lambda past: (past.at, past.id)))
-
-    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Return False: Buddy does not send again."""
-        return False
+        return oldest_first(past for place in by_place for past in place)
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
         """Return the event in the form of the webhook, with the present state of its execution."""

@@ -19,7 +19,7 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse, Connection
-from reconciler.drivers.common import NoEvents, NoJobToken
+from reconciler.drivers.execution import NoEvents, NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
 from reconciler.drivers.wire import matches

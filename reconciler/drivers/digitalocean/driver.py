@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.credential_only import CredentialOnlyDriver
 from reconciler.drivers.digitalocean.spec import SPEC
+from reconciler.drivers.provider import ProviderDriver
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import AuthFailed, PermissionDenied
 from reconciler.model.status import CredentialReport
@@ -33,8 +33,14 @@ class AccountAnswer(msgspec.Struct, frozen=True):
     account: Account
 
 
-class DigitalOceanDriver(CredentialOnlyDriver):
+class DigitalOceanDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver`."""
+
+    spec = SPEC
+
+    def address(self, url: str) -> tuple[str, str]:
+        """Return the one API root; a token belongs to one account, which no URL names."""
+        return "https://api.digitalocean.com", ""
 
     def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
         """Return the error of a refused token; every other status means what it means everywhere."""
@@ -65,6 +71,6 @@ class DigitalOceanDriver(CredentialOnlyDriver):
         return CredentialReport(True, account.email, message=warning if account.status == "warning" else "")
 
 
-driver = DigitalOceanDriver(SPEC, "https://api.digitalocean.com")
+driver = DigitalOceanDriver()
 
 __all__ = ["DigitalOceanDriver", "driver"]

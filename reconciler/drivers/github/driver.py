@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import (
-    Api,
-    ApiResponse,
-    Authenticator,
-    CompileContext,
-    Connection,
-    Executor,
-    ManagedType,
-    Receiver,
-    Reporter,
-)
-from reconciler.drivers.common import SecretHeader, TokenAuthenticator
+from reconciler.drivers.base import Api, ApiResponse, CompileContext, Connection, Executor, ManagedType, Receiver, Reporter
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
 from reconciler.drivers.github.executor import GitHubExecutor
@@ -29,11 +17,11 @@ from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.spec import SPEC
 from reconciler.drivers.github.webhooks import HookType, compile_source
 from reconciler.drivers.http.paging import ListBound, paginate
+from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
 from reconciler.drivers.wire import find, matches
-from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ValidationFailed
+from reconciler.model.errors import NotFound, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
-from reconciler.model.resources import Kind, Resource, SecretRef
-from reconciler.model.secrets import SecretValue
+from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -43,7 +31,6 @@ _ALL_REPOSITORIES_BYTES = 128 << 20
 _INSTALLATION = "/installation/repositories"
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json"
-_POINTERS = {"token": "/token", "basic": "/basic/password"}
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
     "organization_hooks": ("admin:org_hook",),
@@ -71,56 +58,30 @@ class RepositoryPage(msgspec.Struct, frozen=True):
     repositories: list[ListedRepository]
 
 
-class GitHubDriver:
+class GitHubDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver` for github.com, ghe.com and GitHub Enterprise Server."""
 
-    provider = SPEC.name
-    hosts = SPEC.hosts
-    limits = SPEC.limits
+    spec = SPEC
+    pointers: Mapping[str, str] = {"token": "/token", "basic": "/basic/password"}
+    types: Mapping[str, ManagedType] = by_type(HookType(names.REPOSITORY), HookType(names.ORGANIZATION))
     receiver: Receiver | None = GitHubReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({GitHubExecutor.type: GitHubExecutor()})
+    executors: Mapping[str, Executor] = by_type(GitHubExecutor())
     reporter: Reporter | None = GitHubReporter()
 
-    def __init__(self) -> None:
-        kinds = (HookType(names.REPOSITORY), HookType(names.ORGANIZATION))
-        self.types: Mapping[str, ManagedType] = MappingProxyType({kind.type: kind for kind in kinds})
-
-    def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
-        """Return the connection; the account is the first part of the path in ``spec.url``.
-
-        Raises `ValidationFailed` for a URL that names no account, `NotImplementedYet` for an auth form without support.
-        """
-        url = str(resource.spec.get("url", "")).rstrip("/")
-        auth = resource.spec.get("auth", {})
-        if auth.get("use") not in _POINTERS:
-            raise NotImplementedYet(
-                f"{resource.id}: auth '{auth.get('use')}' with GitHub is not part of this version yet",
-                hint="Use `token` for now. The manifest is valid; nothing is done at GitHub until a version supports the form.",
-                location=resource.location,
-            )
+    def address(self, url: str) -> tuple[str, str]:
+        """The account is the first part of the path."""
         parts = urlsplit(url)
         path = [part for part in parts.path.split("/") if part]
         if not parts.hostname or not 1 <= len(path) <= 2:
-            raise ValidationFailed(
-                f"{resource.id}: '{url}' names no GitHub account", hint="Set `spec.url` to https://github.com/ACCOUNT."
-            )
-        api_url = str(resource.spec.get("apiUrl") or _api_root(parts.scheme, parts.netloc)).rstrip("/")
-        return Connection(resource.id, self.provider, url, api_url, names.organization_key(path[0]), auth, dict(secrets))
+            raise ValidationFailed(f"'{url}' names no GitHub account", hint="Set `spec.url` to https://github.com/ACCOUNT.")
+        return _api_root(parts.scheme, parts.netloc), names.organization_key(path[0])
 
-    def authenticator(self, connection: Connection, read: Callable[[SecretRef], SecretValue]) -> Authenticator:
-        """Return the authenticator of ``connection``; raises `ValidationFailed` if it names no secret."""
-        use = str(connection.auth.get("use"))
-        ref = connection.secrets.get(_POINTERS.get(use, ""))
-        if ref is None:
-            raise ValidationFailed(
-                f"{connection.integration}: auth '{use}' names no secret", hint=f"Set `auth.{use}` with a `valueFrom.secret`."
-            )
-        username = find(connection.auth, str, "basic", "username") if use == "basic" else None
-        header = SecretHeader("Bearer", username=username or "", extra={"accept": ACCEPT, "x-github-api-version": API_VERSION})
-        return TokenAuthenticator(ref, read, header)
+    def header(self, connection: Connection) -> SecretHeader:
+        basic = connection.auth.get("use") == "basic"
+        username = find(connection.auth, str, "basic", "username") if basic else None
+        return SecretHeader(username=username or "", extra={"accept": ACCEPT, "x-github-api-version": API_VERSION})
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
-        """Return the typed error of an answer; see `errors.classify`."""
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
@@ -128,19 +89,14 @@ class GitHubDriver:
         return await check_credential(api, needs)
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports)."""
-        if resource.id.kind == Kind.STAGE.value:
-            return self._needs_of_stage(resource.spec)
-        if resource.id.kind != Kind.EVENT_SOURCE.value:
-            return {}
-        organization = find(resource.spec, str, "resource", "type") == "organization"
-        return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
+        """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports).
 
-    def _needs_of_stage(self, spec: JsonObject) -> Mapping[str, str]:
-        """A stage reports to the provider of its event; the integration that the stage names needs the permission for it."""
-        executor, report = spec.get("executor") or {}, spec.get("report") or {}
-        own = self.executors.get(str(executor.get("type")))
-        needs = dict(own.permissions(executor)) if own is not None else {}
+        A stage reports to the provider of its event; the integration that the stage names needs the permission for it.
+        """
+        if resource.id.kind == Kind.EVENT_SOURCE.value:
+            organization = find(resource.spec, str, "resource", "type") == "organization"
+            return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
+        needs, report = dict(super().needs(resource)), resource.spec.get("report") or {}
         if report.get("deploymentStatus") or (report.get("deployment") or {}).get("create"):
             needs["deployments"] = "write"
         if report.get("commitStatus"):

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.common import require_commit
+from reconciler.drivers.execution import require_commit
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.errors import message_of
 from reconciler.drivers.github.run_output import logs_of, outputs_of

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.execution import LOOK_BACK_S
 from reconciler.drivers.github.api import GitHubUser, Moment, epoch_of, read, stamp_of, typed_pages
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.paging import ListBound
@@ -36,8 +37,6 @@ from reconciler.model.values import JsonValue
 
 SEARCH_CAP = 1_000
 """A search with filters returns no more results than this."""
-LOOK_BACK_S = 120.0
-"""How much older than the intent a run may look: the offset between the clocks is measured, and not exact."""
 NOT_BEFORE_S = 5.0
 """A run without our id that began longer than this before the intent is not ours."""
 DOUBT_S = 20.0

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reconciler.drivers.base import Api, ApiResponse, CompileContext, Write
-from reconciler.drivers.common import hook_marker, moved_from, only_shown
+from reconciler.drivers.common import declared, derived_key, hook_marker, only_shown
 from reconciler.drivers.github import api as names
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
 from reconciler.drivers.wire import decode, matches
@@ -32,18 +32,8 @@ from reconciler.model.errors import (
     ReconcilerError,
     ScopeGone,
 )
-from reconciler.model.objects import (
-    Container,
-    ManagedObject,
-    Marker,
-    NotModified,
-    Observed,
-    ObservedObject,
-    Scope,
-    WriteOnly,
-    address_of,
-)
-from reconciler.model.resources import DerivedKeyRef, Resource
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.resources import Resource
 from reconciler.model.values import ExternalId, JsonObject
 
 MAX_PAGES = 50
@@ -208,30 +198,15 @@ def compile_source(resource: Resource, context: CompileContext) -> tuple[Managed
 
 
 def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedObject:
-    url, uid = context.hook_url(resource.id), resource.id.uid(context.owner)
-    address = address_of(resource.id, scope)
-    key = DerivedKeyRef(uid, int(resource.spec.get("keyRotation", 0)))
+    url = context.hook_url(resource.id)
     events = {str(event["type"]) for event in resource.spec.get("events", ())} or set(DEFAULT_EVENTS)
     attributes = {
         "active": True,
         "events": ["*"] if "*" in events else sorted(events),
         "config": {"url": url, "content_type": "json", "insecure_ssl": "0"},
     }
-    previous, previous_marker = moved_from(resource, context, scope)
-    return ManagedObject(
-        address=address,
-        resource=resource.id,
-        integration=context.connection.integration,
-        scope=scope,
-        attributes=names.normalized(attributes),
-        natural_key=url,
-        marker=Marker(context.owner, uid),
-        write_only=(WriteOnly(names.SECRET, key, context.fingerprint(address, names.SECRET, key)),),
-        lifecycle=resource.lifecycle,
-        location=resource.location,
-        previous=previous,
-        previous_marker=previous_marker,
-    )
+    secrets = {names.SECRET: derived_key(resource, context)}
+    return declared(resource, context, scope, names.normalized(attributes), url, secrets=secrets)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.common import LOOK_BACK_S, LogCursor, NonEmpty, decode_write, read_each, require_commit
+from reconciler.drivers.common import NonEmpty, decode_write, read_each
+from reconciler.drivers.execution import LOOK_BACK_S, read_log, require_commit
 from reconciler.drivers.semaphore.api import (
     HOOK,
     MANUAL_RUN,
@@ -193,7 +195,7 @@ class SemaphoreExecutor:
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         """Return the log of the newest attempt's jobs, in the order of blocks and jobs."""
         attempt = await _known_attempt(api, intent, run)
-        return LogLines((), cursor, complete=False) if attempt is None else await _logs(api, attempt, LogCursor(cursor))
+        return LogLines((), cursor, complete=False) if attempt is None else await _logs(api, attempt, cursor)
 
     def run_id_of(self, event_type: str, payload: Any) -> str:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to poll."""
@@ -331,17 +333,13 @@ def _report(attempt: Attempt, run: Run) -> RunReport:
 # logs
 
 
-async def _logs(api: Api, attempt: Attempt, cursor: LogCursor) -> LogLines:
+async def _logs(api: Api, attempt: Attempt, cursor: str) -> LogLines:
     """Return the lines of the jobs after ``cursor``. Every request returns all events of a job."""
-    jobs = [(block, job) for block in attempt.blocks for job in block.jobs or () if job.key]
-    lines: list[str] = []
-    for block, job in jobs:
-        if cursor.is_complete(job.key):
-            continue
-        job_lines, ended = await _job_log(api, job.key, done=attempt.is_done)
-        prefix = f"[{block.name or ''}/{job.name or ''}] " if len(jobs) > 1 else ""
-        lines += [prefix + line for line in cursor.take(job.key, job_lines, ended=ended)]
-    return LogLines(tuple(lines), str(cursor), attempt.is_done)
+    jobs = [
+        (job.key, f"[{block.name or ''}/{job.name or ''}] ") for block in attempt.blocks for job in block.jobs or () if job.key
+    ]
+    parts = [(key, prefix if len(jobs) > 1 else "", key) for key, prefix in jobs]
+    return await read_log(parts, cursor, partial(_job_log, api, done=attempt.is_done), done=attempt.is_done)
 
 
 async def _job_log(api: Api, job: str, *, done: bool) -> tuple[list[str], bool]:

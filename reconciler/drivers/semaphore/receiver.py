@@ -7,8 +7,6 @@ Facts: the notification service and the API of the provider's open server code.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +15,8 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.common import identity_of, kept_headers, matching, signing_key, target_of
+from reconciler.drivers.common import matching, target_of
+from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, kept_headers, oldest_first, signed_by
 from reconciler.drivers.semaphore.api import (
     PIPELINES,
     Block,
@@ -70,10 +69,9 @@ class _ProjectSpec(msgspec.Struct, frozen=True):
     repository: _Repository
 
 
-class SemaphoreReceiver:
+class SemaphoreReceiver(KeepsNoDeliveries):
     """Implements `reconciler.drivers.base.Receiver`."""
 
-    keeps_deliveries = False
     signs_body = True
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
@@ -85,11 +83,7 @@ class SemaphoreReceiver:
         signature = headers.get(SIGNATURE, "").strip()
         if not signature:
             return Rejection(Refusal.UNSIGNED, "the secret that the notification names is missing, or has no WEBHOOK_SECRET")
-        key = signing_key(
-            [key.reveal().encode() for key in keys],
-            lambda secret: hmac.new(secret, body, hashlib.sha256).hexdigest().encode(),
-            [signature.removeprefix("sha256=").encode("utf-8", "replace")],
-        )
+        key = signed_by(body, signature.removeprefix("sha256="), keys)
         return Rejection(Refusal.WRONG) if key is None else _delivery(headers, body, key)
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
@@ -105,12 +99,7 @@ class SemaphoreReceiver:
             raise NotFound(
                 f"{source.id}: the token sees no project '{names[0]}'", hint="Check the name, and grant the token `project.view`."
             )
-        past = [delivery for project in visible for delivery in await _done(api, project, since)]
-        return tuple(sorted(past, key=lambda delivery: (delivery.at, delivery.id)))
-
-    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Return False: Semaphore does not send again."""
-        return False
+        return oldest_first([delivery for project in visible for delivery in await _done(api, project, since)])
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
         """Return the event in the form of the webhook; what the API does not show is null."""
