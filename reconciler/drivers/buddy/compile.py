@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from reconciler.drivers.base import CompileContext
-from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal, without_secrets
+from reconciler.drivers.buddy.api import Key
+from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal
 from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
 from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
@@ -20,12 +22,20 @@ from reconciler.model.values import JsonObject
 DEFAULT_EVENTS = ("EXECUTION_FINISHED", "PUSH")
 
 
+class _Facts(msgspec.Struct, frozen=True):
+    """Ids by name; offline the names themselves."""
+
+    pipelines: dict[str, Key] = {}
+    users: dict[str, Key] = {}
+    groups: dict[str, Key] = {}
+
+
 def compile_integration(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
     """Return the integration of ``resource``, with credentials as references, and the fields that are never shown as unreadable."""
     workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), context.connection.account)
     scope = Scope(INTEGRATION, workspace)
-    attributes = _attributes(resource, context.facts)
-    secrets = {pointer: ref for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in NOT_SENT}
+    secrets = {key: ref for key, ref in sorted(resource.secret_refs().items()) if key[1:] not in NOT_SENT}
+    attributes = _attributes(resource, msgspec.convert(context.facts, _Facts), secrets)
     integration = declared(resource, context, scope, attributes, f"{workspace}/{attributes['identifier']}", secrets=secrets)
     return (
         dataclasses.replace(
@@ -38,40 +48,43 @@ def compile_integration(resource: Resource, context: CompileContext) -> tuple[Ma
     )
 
 
-def _attributes(resource: Resource, facts: JsonObject) -> JsonObject:
+def _attributes(resource: Resource, facts: _Facts, secrets: Collection[str]) -> JsonObject:
     """Return the body without credentials. Defaults that decide who may use it are filled in, so that drift from them is seen."""
-    spec = {key: value for key, value in resource.spec.items() if key not in NOT_SENT}
-    body: dict[str, Any] = without_secrets(spec)
-    body.setdefault("identifier", resource.id.name)
-    body.setdefault("name", resource.id.name)
-    body.setdefault("scope", "PROJECT" if body.get("project_name") else "WORKSPACE")
-    project = str(body.get("project_name") or "")
-    if "allowed_pipelines" in body:
-        body["allowed_pipelines"] = [_pipeline(entry, project, facts) for entry in body["allowed_pipelines"] or ()]
+    given = {key: value for key, value in resource.spec.items() if key not in NOT_SENT and f"/{key}" not in secrets}
+    project = str(given.get("project_name") or "")
+    body: dict[str, object] = {
+        "identifier": resource.id.name,
+        "name": resource.id.name,
+        "scope": "PROJECT" if project else "WORKSPACE",
+        **given,
+    }
+    if "allowed_pipelines" in given:
+        pipelines: Sequence[object] = given["allowed_pipelines"] or ()
+        body["allowed_pipelines"] = [_pipeline(entry, project, facts) for entry in pipelines]
     if body["scope"] != "ENVIRONMENT":  # the environment decides there
         body.setdefault("all_pipelines_allowed", True)  # the provider's documented default
-    if body.get("permissions"):
-        body["permissions"] = _permissions(body["permissions"], facts)
+    if given.get("permissions"):
+        body["permissions"] = _permissions(given["permissions"], facts)
     return normal(body)
 
 
-def _permissions(permissions: Mapping[str, Any], facts: JsonObject) -> JsonObject:
-    result = dict(permissions)
-    for key in ("users", "groups"):
-        if key in result:
-            known = facts.get(key, {})
-            result[key] = [{"id": _known(entry, known), "access_level": entry.get("access_level")} for entry in result[key] or ()]
+def _permissions(permissions: JsonObject, facts: _Facts) -> JsonObject:
+    result: dict[str, object] = {**permissions}
+    for key, ids in (("users", facts.users), ("groups", facts.groups)):
+        if key in permissions:
+            rows: Sequence[Mapping[str, object]] = permissions[key] or ()
+            result[key] = [{"id": _id(row, ids), "access_level": row.get("access_level")} for row in rows]
     return result
 
 
-def _known(entry: Any, ids: Mapping[str, Any]) -> Any:
+def _id(entry: object, ids: Mapping[str, Key]) -> Key:
     number = id_of(entry)
     return number if number is not None else ids[name_of(entry)]
 
 
-def _pipeline(entry: Any, project: str, facts: JsonObject) -> Any:
+def _pipeline(entry: object, project: str, facts: _Facts) -> Key:
     number = id_of(entry)
-    return number if number is not None else facts.get("pipelines", {})[pipeline_of(entry, project).key]
+    return number if number is not None else facts.pipelines[pipeline_of(entry, project).key]
 
 
 def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:

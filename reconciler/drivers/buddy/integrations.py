@@ -6,9 +6,6 @@ with the name, as the provider's own SDK does, never a difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -20,7 +17,7 @@ from reconciler.drivers.buddy.api import (
 )
 from reconciler.drivers.common import NonEmpty
 from reconciler.model.objects import ManagedObject, ObservedObject
-from reconciler.model.values import ExternalId, JsonObject, JsonValue
+from reconciler.model.values import ExternalId, JsonObject
 
 INTEGRATION = "buddy/integration"
 READABLE = frozenset(
@@ -117,23 +114,23 @@ class IntegrationType(WorkspaceType[BuddyIntegration]):
         )
 
     def body(self, write: Write) -> JsonObject:
-        body = dict(write.attributes)
-        if "allowed_pipelines" in body:
-            body["allowed_pipelines"] = [{"id": pipeline} for pipeline in body["allowed_pipelines"]]
-        for pointer, value in write.secrets.items():
-            body = _put_at(body, pointer, value.reveal())
-        return body
+        """Credentials are fields of the object itself, so a pointer to one is a slash and its key."""
+        body: dict[str, object] = {**write.attributes, **{key[1:]: value.reveal() for key, value in write.secrets.items()}}
+        pipelines: list[Key] | None = write.attributes.get("allowed_pipelines")
+        return body if pipelines is None else {**body, "allowed_pipelines": [{"id": pipeline} for pipeline in pipelines]}
 
     def changes(self, write: Write) -> JsonObject:
         """Send the name, the whole authentication block and the permissions; never what cannot change."""
-        body = {key: value for key, value in {**_removed(write), **self.body(write)}.items() if key not in IMMUTABLE}
-        if write.observed is not None and body.get("permissions"):
+        whole: dict[str, object] = {**_removed(write), **self.body(write)}
+        permissions: JsonObject | None = write.attributes.get("permissions")
+        if write.observed is not None and permissions:
             # Whether a part that is left out is kept or reset is not documented: the observed value is sent back.
-            body["permissions"] = {**(write.observed.attributes.get("permissions") or {}), **body["permissions"]}
-        return body
+            observed: JsonObject = write.observed.attributes.get("permissions") or {}
+            whole["permissions"] = {**observed, **permissions}
+        return {key: value for key, value in whole.items() if key not in IMMUTABLE}
 
 
-def _removed(write: Write) -> dict[str, Any]:
+def _removed(write: Write) -> dict[str, object]:
     """Return the fields that were written once and are no longer declared, emptied: a PATCH keeps what it does not name."""
     removed = [change for change in write.changes if change.path in UNREADABLE and change.after is None]
     return {change.path[1:]: [] if isinstance(change.before, list | tuple) else None for change in removed}
@@ -144,79 +141,42 @@ def _removed(write: Write) -> dict[str, Any]:
 
 def normal(attributes: JsonObject) -> JsonObject:
     """Return ``attributes`` in the form that is compared: permissions by id, pipelines as a sorted list of ids. Idempotent."""
-    result = {key: value for key, value in attributes.items() if value is not None}
+    result: dict[str, object] = {key: value for key, value in attributes.items() if value is not None}
     if "permissions" in result:
-        result["permissions"] = _normal_permissions(result["permissions"])
+        result["permissions"] = _normal_permissions(msgspec.convert(result["permissions"], _Permissions))
     if "allowed_pipelines" in result:
-        result["allowed_pipelines"] = _by_id(set(result["allowed_pipelines"]))
+        result["allowed_pipelines"] = sorted(msgspec.convert(result["allowed_pipelines"], set[Key]), key=_sort_key)
     return result
 
 
 def _shown(item: BuddyIntegration) -> JsonObject:
     """Return the attributes that an answer shows: null stays null, and a field that is left out stays out, since it is unknown."""
-    raw = {key: value for key, value in msgspec.to_builtins(item).items() if key in READABLE}
+    fields: dict[str, object] = msgspec.to_builtins(item)
+    raw = {key: value for key, value in fields.items() if key in READABLE}
     if item.allowed_pipelines is not UNSET:
         ids = (pipeline.id if isinstance(pipeline, _AllowedPipeline) else pipeline for pipeline in item.allowed_pipelines or ())
         raw["allowed_pipelines"] = [pipeline for pipeline in ids if pipeline is not None]
     return {**{key: None for key, value in raw.items() if value is None}, **normal(raw)}
 
 
-def _normal_permissions(permissions: Mapping[str, Any]) -> JsonObject:
+def _normal_permissions(permissions: _Permissions) -> JsonObject:
     """Return permissions with users and groups sorted by id, and only id and level of each."""
-    result: dict[str, Any] = {key: permissions[key] for key in ("admins", "others") if permissions.get(key) is not None}
-    for key in ("users", "groups"):
-        if key in permissions:
-            grants = [grant for grant in permissions[key] or () if "id" in grant]
-            rows = [{name: grant[name] for name in ("id", "access_level") if name in grant} for grant in grants]
-            result[key] = sorted(rows, key=lambda row: _sort_key(row["id"]))
-    return result
+    shown: JsonObject = msgspec.to_builtins(
+        _Permissions(
+            UNSET if permissions.admins is None else permissions.admins,
+            UNSET if permissions.others is None else permissions.others,
+            _by_id(permissions.users),
+            _by_id(permissions.groups),
+        )
+    )
+    return shown
 
 
-def _by_id(ids: Iterable[JsonValue]) -> list[JsonValue]:
-    return sorted(ids, key=_sort_key)
+def _by_id(grants: list[_Grant] | UnsetType | None) -> list[_Grant] | UnsetType:
+    if grants is UNSET:
+        return UNSET
+    return sorted((grant for grant in grants or () if grant.id is not UNSET), key=lambda grant: _sort_key(grant.id))
 
 
-def _sort_key(number: JsonValue) -> str:
+def _sort_key(number: Key | UnsetType | None) -> str:
     return str(number).zfill(20)
-
-
-# secrets by JSON pointer
-
-
-def _put_at(document: Any, pointer: str, value: Any) -> Any:
-    """Return a copy of ``document`` with ``value`` at the JSON pointer; missing objects are created, list items must exist."""
-    return _put(document, [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]], value)
-
-
-def _put(document: Any, parts: list[str], value: Any) -> Any:
-    if not parts:
-        return value
-    head, rest = parts[0], parts[1:]
-    match document:
-        case list() | tuple():
-            items = list(document)
-            items[int(head)] = _put(items[int(head)], rest, value)
-            return items
-        case Mapping():
-            return {**document, head: _put(document.get(head), rest, value)}
-        case _:
-            return {head: _put(None, rest, value)}
-
-
-def without_secrets(value: Any) -> Any:
-    """Return ``value`` without every ``{valueFrom: …}`` in it: an object loses the key, a list keeps the place as null."""
-    match value:
-        case Mapping():
-            return {key: without_secrets(item) for key, item in value.items() if not _is_reference(item)}
-        case list() | tuple():
-            return [None if _is_reference(item) else without_secrets(item) for item in value]
-        case _:
-            return value
-
-
-def _is_reference(value: Any) -> bool:
-    match value:
-        case {"valueFrom": Mapping()}:
-            return True
-        case _:
-            return False
