@@ -515,7 +515,12 @@ def test_a_token_proves_a_job_of_its_own_workflow_and_project(claims: dict[str, 
 
 async def test_the_issuer_of_job_tokens_is_the_organization(world: World) -> None:
     assert executor.issuer(world.api) == "https://acme.semaphoreci.com"
-    assert executor.permissions({"type": "semaphore"}) == {}
+
+
+@pytest.mark.parametrize(("spec", "start"), [({"ref": "main"}, "job.rerun"), ({"task": "nightly"}, "scheduler.run_manually")])
+def test_a_task_needs_another_right_than_a_workflow(spec: dict[str, Any], start: str) -> None:
+    needed = {"project.view": "read", f"project.{start}": "write", "project.job.stop": "write"}
+    assert executor.permissions({"type": "semaphore", "spec": spec}) == needed
 
 
 async def test_nothing_of_the_spec_shows_in_a_run(world: World) -> None:

@@ -43,7 +43,7 @@ from reconciler.drivers.semaphore.api import (
     workflow_of,
 )
 from reconciler.drivers.semaphore.compile import EVENT
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import Ambiguous, NotFound, ProviderProtocolError, ProviderUnavailable, ValidationFailed
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import JsonObject, JsonValue, text_of
@@ -103,8 +103,9 @@ class SemaphoreExecutor:
     poll_s = 15.0
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Return none: no call of the provider shows what a token may run."""
-        return {}
+        """Return the rights to the project: to see it, to start a workflow (or run the task) and to stop it."""
+        start = "project.scheduler.run_manually" if find(executor, object, "spec", "task") else "project.job.rerun"
+        return {"project.view": "read", start: "write", "project.job.stop": "write"}
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
         """Run the task if one is named, else the workflow."""
@@ -197,16 +198,16 @@ class SemaphoreExecutor:
         attempt = await _known_attempt(api, intent, run)
         return LogLines((), cursor, complete=False) if attempt is None else await _logs(api, attempt, cursor)
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to poll."""
         event = matches(payload, _PipelineDone) if event_type == EVENT else None
         return event.workflow.id if event is not None else ""
 
-    def attempt_of(self, event_type: str, payload: Any) -> int:
+    def attempt_of(self, event_type: str, payload: object) -> int:
         """Return 0: its webhooks count no attempts."""
         return 0
 
-    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
         """Whether the token names this run's first or newest workflow, and its project."""
         expected = self.expects(run)
         return all(claims.get(name) and claims[name] in values for name, values in expected.items())
