@@ -179,7 +179,7 @@ class PassApi:
         path: str,
         *,
         params: Mapping[str, str | int] | None = None,
-        json: Any = None,
+        json: object = None,
         headers: Mapping[str, str] | None = None,
         ok: frozenset[int] = frozenset(),
     ) -> ApiResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -30,7 +30,7 @@ def require_commit(spec: JsonObject) -> None:
 class NoJobToken:
     """Part of an `Executor` whose jobs have no token that names their run: outputs cannot be pushed."""
 
-    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
         """Return False."""
         return False
 
@@ -46,11 +46,11 @@ class NoJobToken:
 class NoEvents:
     """Part of an `Executor` whose provider sends no events about its runs."""
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return no run."""
         return ""
 
-    def attempt_of(self, event_type: str, payload: Any) -> int:
+    def attempt_of(self, event_type: str, payload: object) -> int:
         """Return 0."""
         return 0
 

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Executor, ManagedType, Receiver, Reporter
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
@@ -123,7 +123,7 @@ class ProviderDriver:
             raise ValidationFailed(f"{connection.integration}: {name} names no secret", hint=f"Set `{name}.valueFrom.secret`.")
         return TokenAuthenticator(ref, read, self.header(connection))
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return None: statuses mean what they mean everywhere."""
         return None
 

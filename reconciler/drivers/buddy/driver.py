@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -66,7 +65,7 @@ class BuddyDriver(ProviderDriver):
         root = _ROOTS.get(parts.hostname or "") or f"{parts.scheme}://{parts.netloc}/api"
         return root, parts.path.strip("/").partition("/")[0]
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:

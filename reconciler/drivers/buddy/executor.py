@@ -137,12 +137,12 @@ class BuddyExecutor(NoJobToken):
         path = await self._path(api, intent, run)
         return await _logs(api, path, await _execution(api, path), cursor)
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the number of the execution that an ``EXECUTION_…`` event is about."""
         event = matches(payload, _ExecutionPayload) if event_type.startswith("EXECUTION_") else None
         return event.execution.number if event is not None else ""
 
-    def attempt_of(self, event_type: str, payload: Any) -> int:
+    def attempt_of(self, event_type: str, payload: object) -> int:
         """Return 0: its webhooks count no attempts."""
         return 0
 

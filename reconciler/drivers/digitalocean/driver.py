@@ -7,7 +7,6 @@ the same. The public API does not show a token's scopes or expiry.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -42,7 +41,7 @@ class DigitalOceanDriver(ProviderDriver):
         """Return the one API root; a token belongs to one account, which no URL names."""
         return "https://api.digitalocean.com", ""
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return the error of a refused token; every other status means what it means everywhere."""
         if status != 401:
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.drivers.base import Api, CompileContext, Connection, Executor, ManagedType, Receiver
@@ -44,7 +43,7 @@ class SemaphoreDriver(ProviderDriver):
         """Return no other header: one that starts with ``X-Semaphore-`` makes the edge answer 404."""
         return SecretHeader("Token")
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
