@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -109,17 +109,6 @@ def declared(
 
 
 # answers
-
-
-ItemT_co = TypeVar("ItemT_co", covariant=True)
-
-
-class ListPage(Protocol[ItemT_co]):
-    """The answer of a list: a struct whose field, whatever its name in JSON, is ``items``."""
-
-    @property
-    def items(self) -> Sequence[ItemT_co]:
-        """The items of this page."""
 
 
 def decode_write(response: ApiResponse, kind: type[T], request: str) -> T:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from reconciler.drivers.base import Api, Write
-from reconciler.drivers.common import ListPage, NonEmpty, decode_write, epoch_of_iso, read_each
+from reconciler.drivers.common import NonEmpty, decode_write, epoch_of_iso, read_each
 from reconciler.drivers.http.paging import ListBound
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ScopeGone
@@ -106,30 +106,6 @@ class BuddyExecution(msgspec.Struct, frozen=True):
         return str(self.id)
 
 
-class _Workspaces(msgspec.Struct, frozen=True):
-    items: list[BuddyWorkspace] = msgspec.field(name="workspaces")
-
-
-class _Projects(msgspec.Struct, frozen=True):
-    items: list[BuddyProject] = msgspec.field(name="projects")
-
-
-class _Pipelines(msgspec.Struct, frozen=True):
-    items: list[BuddyPipeline] = msgspec.field(name="pipelines")
-
-
-class _Members(msgspec.Struct, frozen=True):
-    items: list[BuddyMember] = msgspec.field(name="members")
-
-
-class _Groups(msgspec.Struct, frozen=True):
-    items: list[BuddyGroup] = msgspec.field(name="groups")
-
-
-class _Executions(msgspec.Struct, frozen=True):
-    items: list[BuddyExecution] = msgspec.field(name="executions")
-
-
 ItemT = TypeVar("ItemT")
 
 
@@ -146,10 +122,10 @@ def executions_path(workspace: str, project: str, pipeline: int, *parts: str) ->
 # lists
 
 
-async def whole_list(api: Api, path: str, kind: type[ListPage[ItemT]]) -> list[ItemT]:
+async def whole_list(api: Api, path: str, name: str, kind: type[list[ItemT]]) -> list[ItemT]:
     """Return a list of a workspace that has no pages. A 404 is the workspace's: raises `ScopeGone`."""
     try:
-        return list(decode((await api.request("GET", path)).json(), kind, f"GET {path}").items)
+        return decode((await api.request("GET", path)).json(), kind, f"GET {path}", name)
     except NotFound as error:
         raise ScopeGone(error.message, status=404, request=error.request, hint=GONE) from None
 
@@ -157,14 +133,15 @@ async def whole_list(api: Api, path: str, kind: type[ListPage[ItemT]]) -> list[I
 async def _paged_list(
     api: Api,
     path: str,
-    kind: type[ListPage[ItemT]],
+    kind: type[list[ItemT]],
     key: Callable[[ItemT], Key],
     is_last: Callable[[Sequence[ItemT], object, int], bool] = lambda _items, _answer, _number: False,
 ) -> list[ItemT]:
     """Return all pages of a list, each item once: a list that grows while it is read repeats some.
 
-    The list ends with an empty page, with one that has nothing new (a list without pages), or with one that ``is_last`` (its items,
-    the whole answer, its number). The provider's largest page size is not documented, so a short page proves nothing.
+    The last part of ``path`` is the name of the list in the answer. It ends with an empty page, with one that has nothing new (a list
+    without pages), or with one that ``is_last`` (its items, the whole answer, its number). The provider's largest page size is not
+    documented, so a short page proves nothing.
     """
     items: dict[Key, ItemT] = {}
     bound = ListBound(path)
@@ -172,7 +149,7 @@ async def _paged_list(
         response = await api.request("GET", path, params={"page": number, "per_page": PER_PAGE})
         bound.take(response)
         answer = response.json()
-        page = decode(answer, kind, f"GET {path}").items
+        page = decode(answer, kind, f"GET {path}", path.rpartition("/")[2])
         bound.count(len(page))
         known = len(items)
         for item in page:
@@ -184,27 +161,29 @@ async def _paged_list(
 
 async def workspaces_of(api: Api) -> list[BuddyWorkspace]:
     """Return all workspaces that the token sees."""
-    return await _paged_list(api, "/workspaces", _Workspaces, lambda row: row.domain)
+    return await _paged_list(api, "/workspaces", list[BuddyWorkspace], lambda row: row.domain)
 
 
 async def projects_of(api: Api, workspace: str) -> list[BuddyProject]:
     """Return all projects of a workspace."""
-    return await _paged_list(api, workspace_path(workspace, "projects"), _Projects, lambda row: row.name)
+    return await _paged_list(api, workspace_path(workspace, "projects"), list[BuddyProject], lambda row: row.name)
 
 
 async def pipelines_of(api: Api, workspace: str, project: str) -> list[BuddyPipeline]:
     """Return all pipelines of a project."""
-    return await _paged_list(api, workspace_path(workspace, "projects", project, "pipelines"), _Pipelines, lambda row: row.id)
+    return await _paged_list(
+        api, workspace_path(workspace, "projects", project, "pipelines"), list[BuddyPipeline], lambda row: row.id
+    )
 
 
 async def members_of(api: Api, workspace: str) -> list[BuddyMember]:
     """Return all members of a workspace."""
-    return await _paged_list(api, workspace_path(workspace, "members"), _Members, lambda row: row.id)
+    return await _paged_list(api, workspace_path(workspace, "members"), list[BuddyMember], lambda row: row.id)
 
 
 async def groups_of(api: Api, workspace: str) -> list[BuddyGroup]:
     """Return all groups of a workspace."""
-    return await _paged_list(api, workspace_path(workspace, "groups"), _Groups, lambda row: row.id)
+    return await _paged_list(api, workspace_path(workspace, "groups"), list[BuddyGroup], lambda row: row.id)
 
 
 async def executions_since(api: Api, path: str, since: float) -> list[BuddyExecution]:
@@ -216,7 +195,7 @@ async def executions_since(api: Api, path: str, since: float) -> list[BuddyExecu
     def is_last(page: Sequence[BuddyExecution], answer: object, number: int) -> bool:
         return number >= (find(answer, int, "total_page_count") or MAX_PAGES) or _all_older(page, since)
 
-    return await _paged_list(api, path, _Executions, lambda row: row.number, is_last)
+    return await _paged_list(api, path, list[BuddyExecution], lambda row: row.number, is_last)
 
 
 def _all_older(executions: Sequence[BuddyExecution], since: float) -> bool:
@@ -246,9 +225,9 @@ class WorkspaceType(Generic[ObjectT]):
 
     type: str
     collection: str
-    """The list's name in paths."""
-    page: builtins.type[ListPage[ObjectT]]
+    """The list's name in paths and answers."""
     kind: builtins.type[ObjectT]
+    rows: builtins.type[list[ObjectT]]
     detailed: tuple[str, ...]
     """Fields that a list may leave out."""
     delete_hint: str
@@ -272,7 +251,7 @@ class WorkspaceType(Generic[ObjectT]):
         An item that is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
         """
         path = workspace_path(scope.key, self.collection)
-        items = await whole_list(api, path, self.page)
+        items = await whole_list(api, path, self.collection, self.rows)
         summaries = [item for item in items if any(getattr(item, name) is UNSET for name in self.detailed)]
         full = {item.key: item for item in await read_each(summaries, partial(self._full, api, path))}
         return Observed(scope, tuple(self.show(full.get(item.key, item), scope.key) for item in items))
@@ -318,7 +297,7 @@ class WorkspaceType(Generic[ObjectT]):
         try:
             await api.request("DELETE", _item(path, external_id))
         except NotFound:
-            if any(str(item.key) == external_id for item in await whole_list(api, path, self.page)):
+            if any(str(item.key) == external_id for item in await whole_list(api, path, self.collection, self.rows)):
                 raise PermissionDenied(
                     f"DELETE {path}: answered 404, but the object is still listed",
                     status=404,

@@ -28,7 +28,7 @@ from reconciler.drivers.buddy.api import (
 )
 from reconciler.drivers.common import decode_write
 from reconciler.drivers.execution import LOOK_BACK_S, NoJobToken, read_log, require_commit
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound, ProviderProtocolError, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import JsonObject, JsonValue, text_of
@@ -51,10 +51,6 @@ _QUEUED = frozenset({"ENQUEUED", "INITIAL"})
 _NOT_BEGUN = frozenset({"ENQUEUED", "INITIAL", "NOT_EXECUTED", "SKIPPED"})
 Place = tuple[str, str, int]
 """Workspace, project, and id of the pipeline."""
-
-
-class _ExecutionPayload(msgspec.Struct, frozen=True):
-    execution: BuddyExecution
 
 
 class _OutputVariable(msgspec.Struct, frozen=True):
@@ -139,8 +135,8 @@ class BuddyExecutor(NoJobToken):
 
     def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the number of the execution that an ``EXECUTION_…`` event is about."""
-        event = matches(payload, _ExecutionPayload) if event_type.startswith("EXECUTION_") else None
-        return event.execution.number if event is not None else ""
+        execution = find(payload, BuddyExecution, "execution") if event_type.startswith("EXECUTION_") else None
+        return execution.number if execution is not None else ""
 
     def attempt_of(self, event_type: str, payload: object) -> int:
         """Return 0: its webhooks count no attempts."""

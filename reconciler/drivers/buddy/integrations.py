@@ -83,17 +83,13 @@ class BuddyIntegration(BuddyObject, frozen=True, omit_defaults=True):
         return self.hash_id
 
 
-class _Integrations(msgspec.Struct, frozen=True):
-    items: list[BuddyIntegration] = msgspec.field(name="integrations")
-
-
 class IntegrationType(WorkspaceType[BuddyIntegration]):
     """Implements `reconciler.drivers.base.ManagedType`."""
 
     type = INTEGRATION
     collection = "integrations"
-    page = _Integrations
     kind = BuddyIntegration
+    rows = list[BuddyIntegration]
     detailed = ("scope", "permissions", "all_pipelines_allowed", "allowed_pipelines")
     delete_hint = "Grant the token INTEGRATION_MANAGE, and its owner the permission to manage it."
 

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
@@ -30,9 +29,9 @@ from reconciler.drivers.buddy.api import (
 )
 from reconciler.drivers.buddy.compile import events_of, targets_of
 from reconciler.drivers.buddy.spec import EVENTS
-from reconciler.drivers.common import NonEmpty, read_each
+from reconciler.drivers.common import read_each
 from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, kept_headers, oldest_first, secrets_of, signing_key
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
@@ -58,10 +57,6 @@ Place = tuple[str, str, BuddyPipeline]
 """Workspace, project and pipeline."""
 
 
-class _Proof(msgspec.Struct, frozen=True):
-    secret_key: NonEmpty
-
-
 class BuddyReceiver(KeepsNoDeliveries):
     """Implements `reconciler.drivers.base.Receiver`."""
 
@@ -77,10 +72,9 @@ class BuddyReceiver(KeepsNoDeliveries):
             payload = orjson.loads(body)
         except orjson.JSONDecodeError:
             return Rejection(Refusal.UNSIGNED, "the body is not JSON")
-        proof = matches(payload, _Proof)
-        if proof is None:
+        sent = find(payload, str, PROOF)
+        if not sent:
             return Rejection(Refusal.UNSIGNED, "the body has no secret_key")
-        sent = proof.secret_key
         key = signing_key(secrets_of(keys), lambda secret: secret, [sent.encode("utf-8", "replace")])
         if key is None:
             return Rejection(Refusal.WRONG)

@@ -48,10 +48,6 @@ class BuddyWebhook(BuddyObject, frozen=True, omit_defaults=True):
         return self.id
 
 
-class _Webhooks(msgspec.Struct, frozen=True):
-    items: list[BuddyWebhook] = msgspec.field(name="webhooks")
-
-
 class _WebhookRequest(msgspec.Struct, frozen=True):
     """A delivery; its body holds the key and is not read."""
 
@@ -67,8 +63,8 @@ class WebhookType(WorkspaceType[BuddyWebhook]):
 
     type = WEBHOOK
     collection = "webhooks"
-    page = _Webhooks
     kind = BuddyWebhook
+    rows = list[BuddyWebhook]
     detailed = ("target_url", "events", "projects", "secret_key")
     delete_hint = "Grant the token WEBHOOK_MANAGE; its owner must administer the workspace."
 

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import msgspec
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse, Connection
 from reconciler.drivers.execution import NoEvents, NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
-from reconciler.drivers.wire import matches
+from reconciler.drivers.wire import find
 from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.executions import UNSETTABLE_HEADERS, LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
@@ -182,16 +181,11 @@ def _json(content: bytes) -> Any:
         return None
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    outputs: dict[str, JsonValue]
-
-
 def _outputs(answer: JsonValue) -> tuple[JsonObject, str]:
     """Return the outputs in an answer, and why they were left out."""
-    parsed = matches(answer, _Answer)
-    if parsed is None:
+    outputs = find(answer, dict[str, JsonValue], "outputs")
+    if outputs is None:
         return {}, ""
-    outputs = parsed.outputs
     if too_deep(outputs):
         return {}, f"the outputs were left out: they are nested deeper than {DEEPEST} levels"
     if len(orjson.dumps(outputs)) > MAX_OUTPUTS:

@@ -26,12 +26,6 @@ class Account(msgspec.Struct, frozen=True):
     status_message: str = ""
 
 
-class AccountAnswer(msgspec.Struct, frozen=True):
-    """The answer of ``GET /v2/account``."""
-
-    account: Account
-
-
 class DigitalOceanDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver`."""
 
@@ -58,7 +52,7 @@ class DigitalOceanDriver(ProviderDriver):
             answer = await api.request("GET", "/v2/account")
         except PermissionDenied:
             return CredentialReport(True, "a token that may not read its account (no scope account:read)")
-        account = decode(answer.json(), AccountAnswer, "GET /v2/account").account
+        account = decode(answer.json(), Account, "GET /v2/account", "account")
         if account.status == "locked":
             reason = f": {account.status_message}" if account.status_message else ""
             raise AuthFailed(

@@ -201,9 +201,9 @@ async def read(api: Api, path: str, kind: type[T]) -> T:
     return decoded(await api.request("GET", path), kind, path)
 
 
-def decoded(answer: ApiResponse, kind: type[T], path: str) -> T:
+def decoded(answer: ApiResponse, kind: type[T], path: str, *within: str) -> T:
     """Return the answer of a GET of ``path`` as a ``kind``; raises `ProviderProtocolError` for another form."""
-    return decode(answer.json(), kind, f"GET {path}", request=f"GET {path}")
+    return decode(answer.json(), kind, f"GET {path}", *within, request=f"GET {path}")
 
 
 async def typed_pages(

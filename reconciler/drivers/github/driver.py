@@ -52,12 +52,6 @@ class ListedRepository(msgspec.Struct, frozen=True):
     archived: bool | None = None
 
 
-class RepositoryPage(msgspec.Struct, frozen=True):
-    """A page of ``/installation/repositories``, the one list that is an object."""
-
-    repositories: list[ListedRepository]
-
-
 class GitHubDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver` for github.com, ghe.com and GitHub Enterprise Server."""
 
@@ -159,22 +153,17 @@ async def _visible(api: Api, owner: str) -> list[str]:
 
 async def _names(api: Api, path: str) -> list[str]:
     repositories: list[str] = []
+    within = ("repositories",) if path == _INSTALLATION else ()  # the one list that is an object
     bound = ListBound(path, max_bytes=_ALL_REPOSITORIES_BYTES)
     params, max_pages = {"per_page": names.PER_PAGE}, MAX_REPOSITORIES // names.PER_PAGE + 1
     async for page in paginate(api, path, params=params, max_pages=max_pages, bound=bound):
-        repositories += [row.full_name for row in _rows(page, path) if not row.archived]
+        repositories += [row.full_name for row in names.decoded(page, list[ListedRepository], path, *within) if not row.archived]
         if len(repositories) > MAX_REPOSITORIES:
             raise ValidationFailed(
                 f"GET {path}: the credential sees more than {MAX_REPOSITORIES} repositories",
                 hint="Name the repositories with `names`, or use an organization webhook.",
             )
     return repositories
-
-
-def _rows(page: ApiResponse, path: str) -> list[ListedRepository]:
-    if path == _INSTALLATION:
-        return names.decoded(page, RepositoryPage, path).repositories
-    return names.decoded(page, list[ListedRepository], path)
 
 
 async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialReport:

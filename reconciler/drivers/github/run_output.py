@@ -49,12 +49,6 @@ class RunArtifact(msgspec.Struct, frozen=True):
     size_in_bytes: int | None = None
 
 
-class RunArtifactPage(msgspec.Struct, frozen=True):
-    """A page of artifacts."""
-
-    rows: list[RunArtifact] = msgspec.field(name="artifacts")
-
-
 class JobStep(msgspec.Struct, frozen=True):
     """A step of a job."""
 
@@ -74,12 +68,6 @@ class WorkflowJob(msgspec.Struct, frozen=True):
     steps: list[JobStep] | None = None
 
 
-class WorkflowJobPage(msgspec.Struct, frozen=True):
-    """A page of jobs."""
-
-    rows: list[WorkflowJob] = msgspec.field(name="jobs")
-
-
 # -- outputs --------------------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +77,7 @@ async def outputs_of(api: Api, root: str, run_id: str) -> tuple[dict[str, Any], 
     Raises transient errors (`ProviderUnavailable`, `RateLimited`, `AuthFailed`): the caller then polls the run again.
     """
     try:
-        rows = await listed(api, f"{root}/actions/runs/{run_id}/artifacts", RunArtifactPage, {"name": NAME})
+        rows = await listed(api, f"{root}/actions/runs/{run_id}/artifacts", list[RunArtifact], {"name": NAME})
         artifacts = [row for row in rows if row.name == NAME]
         if not artifacts:
             return {}, ""
@@ -153,7 +141,7 @@ async def logs_of(api: Api, root: str, run_id: str, cursor: str) -> LogLines:
     """Return the log of all jobs after ``cursor``; complete when the run is, and every log was read to its end."""
     path = f"{root}/actions/runs/{run_id}"
     run = await read(api, path, WorkflowRun)
-    jobs, now = await dated(api, f"{path}/jobs", WorkflowJobPage, {"filter": "latest"})
+    jobs, now = await dated(api, f"{path}/jobs", list[WorkflowJob], {"filter": "latest"})
 
     async def read_part(part: tuple[WorkflowJob, bool]) -> tuple[list[str], bool]:
         job, is_log = part

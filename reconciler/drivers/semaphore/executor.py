@@ -69,24 +69,12 @@ class _Started(msgspec.Struct, frozen=True):
     pipeline_id: str | None = None
 
 
-class _EventWorkflow(msgspec.Struct, frozen=True):
-    id: str
-
-
-class _PipelineDone(msgspec.Struct, frozen=True):
-    workflow: _EventWorkflow
-
-
 class LogEvent(msgspec.Struct, frozen=True):
     """An event of a job's log."""
 
     event: str | None = None
     output: str | None = None
     directive: str | None = None
-
-
-class _Log(msgspec.Struct, frozen=True):
-    events: list[Any]
 
 
 class SemaphoreExecutor:
@@ -200,8 +188,7 @@ class SemaphoreExecutor:
 
     def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to poll."""
-        event = matches(payload, _PipelineDone) if event_type == EVENT else None
-        return event.workflow.id if event is not None else ""
+        return (find(payload, str, "workflow", "id") if event_type == EVENT else None) or ""
 
     def attempt_of(self, event_type: str, payload: object) -> int:
         """Return 0: its webhooks count no attempts."""
@@ -349,7 +336,7 @@ async def _job_log(api: Api, job: str, *, done: bool) -> tuple[list[str], bool]:
         body = (await api.download(path_of(LOGS, job))).json()
     except NotFound:
         return [], done
-    events = [event_of(event) for event in decode(body, _Log, f"GET {LOGS}/…").events]
+    events = [event_of(event) for event in decode(body, list[object], f"GET {LOGS}/…", "events")]
     ended = done or any(event.event == "job_finished" for event in events)
     return list(lines_of(events, ended=ended)), ended
 

@@ -34,7 +34,7 @@ from reconciler.drivers.semaphore.api import (
     workflow_of,
 )
 from reconciler.drivers.semaphore.compile import EVENT, projects_of
-from reconciler.drivers.wire import matches
+from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
@@ -55,18 +55,10 @@ class _PipelineEvent(msgspec.Struct, frozen=True):
     done_at: JsonValue = None
 
 
-class _DonePayload(msgspec.Struct, frozen=True):
-    pipeline: _PipelineEvent
-
-
 class _Repository(msgspec.Struct, frozen=True):
     owner: str | None = None
     name: str | None = None
     url: str | None = None
-
-
-class _ProjectSpec(msgspec.Struct, frozen=True):
-    repository: _Repository
 
 
 class SemaphoreReceiver(KeepsNoDeliveries):
@@ -125,12 +117,12 @@ def _delivery(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
 def _read(body: bytes) -> tuple[_PipelineEvent | None, str]:
     """Return the pipeline that a payload is about, or None and the problem with the payload."""
     try:
-        payload = matches(orjson.loads(body), _DonePayload)
+        pipeline = find(orjson.loads(body), _PipelineEvent, "pipeline")
     except orjson.JSONDecodeError:
         return None, "the payload is not JSON"
-    if payload is None or not _ID.fullmatch(payload.pipeline.id):
+    if pipeline is None or not _ID.fullmatch(pipeline.id):
         return None, "the payload has no pipeline with an id"
-    return payload.pipeline, ""
+    return pipeline, ""
 
 
 async def _done(api: Api, project: SemaphoreProject, since: float) -> list[PastDelivery]:
@@ -191,10 +183,7 @@ def payload_of(organization: str, detail: JsonObject, workflow: SemaphoreWorkflo
 
 def repository_of(spec: JsonValue) -> JsonObject:
     """Return slug and web address of the repository in a project's ``spec``; null where it does not give them."""
-    project = matches(spec, _ProjectSpec)
-    if project is None:
-        return {"slug": None, "url": None}
-    repository = project.repository
+    repository = find(spec, _Repository, "repository") or _Repository()
     match = _GIT_URL.fullmatch(repository.url or "")
     return {
         "slug": f"{repository.owner}/{repository.name}" if repository.owner and repository.name else None,
