@@ -31,28 +31,27 @@ class NoJobToken:
     """Part of an `Executor` whose jobs have no token that names their run: outputs cannot be pushed."""
 
     def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
-        """Return False."""
         return False
 
     def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
-        """Return no claims."""
         return {}
 
     def issuer(self, api: Api) -> str:
-        """Return an empty issuer."""
         return ""
 
 
-class NoEvents:
+class CountsNoAttempts:
+    """Part of an `Executor` whose provider's events do not tell which attempt of a run they are about."""
+
+    def attempt_of(self, event_type: str, payload: object) -> int:
+        return 0
+
+
+class NoEvents(CountsNoAttempts):
     """Part of an `Executor` whose provider sends no events about its runs."""
 
     def run_id_of(self, event_type: str, payload: object) -> str:
-        """Return no run."""
         return ""
-
-    def attempt_of(self, event_type: str, payload: object) -> int:
-        """Return 0."""
-        return 0
 
 
 class LogCursor:

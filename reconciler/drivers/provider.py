@@ -31,7 +31,6 @@ class SecretHeader:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def put(self, headers: dict[str, str], secret: SecretValue) -> None:
-        """Add the headers to ``headers``."""
         headers.update(self.extra)
         if self.username:
             pair = f"{self.username}:{secret.reveal()}".encode()
@@ -96,7 +95,6 @@ class ProviderDriver:
         raise NotImplementedError
 
     def header(self, connection: Connection) -> SecretHeader:
-        """Return how requests carry the credential."""
         return SecretHeader()
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:

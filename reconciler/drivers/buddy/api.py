@@ -47,8 +47,6 @@ class BuddyProject(msgspec.Struct, frozen=True):
 
 
 class BuddyPipeline(msgspec.Struct, frozen=True):
-    """A pipeline of a project."""
-
     id: int
     name: str | None = None
     identifier: str | None = None
@@ -63,15 +61,11 @@ class BuddyMember(msgspec.Struct, frozen=True):
 
 
 class BuddyGroup(msgspec.Struct, frozen=True):
-    """A group of a workspace."""
-
     id: int
     name: str | None = None
 
 
 class ActionName(msgspec.Struct, frozen=True):
-    """The action of an action execution."""
-
     id: JsonValue = None
     name: str | None = None
 
@@ -85,7 +79,6 @@ class ActionExecution(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What users call the action."""
         return str((self.action and (self.action.name or self.action.id)) or "action")
 
 
@@ -102,7 +95,6 @@ class BuddyExecution(msgspec.Struct, frozen=True):
 
     @property
     def number(self) -> str:
-        """The id as text."""
         return str(self.id)
 
 
@@ -160,29 +152,24 @@ async def _paged_list(
 
 
 async def workspaces_of(api: Api) -> list[BuddyWorkspace]:
-    """Return all workspaces that the token sees."""
     return await _paged_list(api, "/workspaces", list[BuddyWorkspace], lambda row: row.domain)
 
 
 async def projects_of(api: Api, workspace: str) -> list[BuddyProject]:
-    """Return all projects of a workspace."""
     return await _paged_list(api, workspace_path(workspace, "projects"), list[BuddyProject], lambda row: row.name)
 
 
 async def pipelines_of(api: Api, workspace: str, project: str) -> list[BuddyPipeline]:
-    """Return all pipelines of a project."""
     return await _paged_list(
         api, workspace_path(workspace, "projects", project, "pipelines"), list[BuddyPipeline], lambda row: row.id
     )
 
 
 async def members_of(api: Api, workspace: str) -> list[BuddyMember]:
-    """Return all members of a workspace."""
     return await _paged_list(api, workspace_path(workspace, "members"), list[BuddyMember], lambda row: row.id)
 
 
 async def groups_of(api: Api, workspace: str) -> list[BuddyGroup]:
-    """Return all groups of a workspace."""
     return await _paged_list(api, workspace_path(workspace, "groups"), list[BuddyGroup], lambda row: row.id)
 
 
@@ -242,7 +229,6 @@ class WorkspaceType(Generic[ObjectT]):
         raise NotImplementedError
 
     def changes(self, write: Write) -> JsonObject:
-        """Return the body of an update."""
         return self.body(write)
 
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:

@@ -131,7 +131,6 @@ class BuddyDriver(ProviderDriver):
         }
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-        """Return the one object that ``resource`` declares."""
         if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
             return compile_integration(resource, context)
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()

@@ -56,7 +56,6 @@ def message_of(body: JsonValue) -> str:
 
 
 def classify(status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> ProviderError | None:
-    """Return the typed error of an answer, or None to use the shared mapping of statuses."""
     words = message_of(body)
     where: Where = {"status": status, "request": request}
     suffix = f": {words}" if words else ""

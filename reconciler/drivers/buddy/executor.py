@@ -27,7 +27,7 @@ from reconciler.drivers.buddy.api import (
     workspace_path,
 )
 from reconciler.drivers.common import decode_write
-from reconciler.drivers.execution import LOOK_BACK_S, NoJobToken, read_log, require_commit
+from reconciler.drivers.execution import LOOK_BACK_S, CountsNoAttempts, NoJobToken, read_log, require_commit
 from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound, ProviderProtocolError, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
@@ -79,7 +79,7 @@ class _ActionDetail(msgspec.Struct, frozen=True):
         return [line for entry in entries if entry is not None for line in (entry.splitlines() or [""])]
 
 
-class BuddyExecutor(NoJobToken):
+class BuddyExecutor(NoJobToken, CountsNoAttempts):
     """Implements `reconciler.drivers.base.Executor`: resource ``pipeline`` (id, or name or identifier) in ``spec.workspace`` and
     ``spec.project``; ``revision`` with ``branch`` or ``tag``; ``variables``.
     """
@@ -129,7 +129,6 @@ class BuddyExecutor(NoJobToken):
                 raise
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return the log of the actions, in their order."""
         path = await self._path(api, intent, run)
         return await _logs(api, path, await _execution(api, path), cursor)
 
@@ -137,10 +136,6 @@ class BuddyExecutor(NoJobToken):
         """Return the number of the execution that an ``EXECUTION_…`` event is about."""
         execution = find(payload, BuddyExecution, "execution") if event_type.startswith("EXECUTION_") else None
         return execution.number if execution is not None else ""
-
-    def attempt_of(self, event_type: str, payload: object) -> int:
-        """Return 0: its webhooks count no attempts."""
-        return 0
 
     async def _path(self, api: Api, intent: RunIntent, run: Run) -> str:
         """Return the path of the execution as its start recorded it: renaming the pipeline changes nothing."""

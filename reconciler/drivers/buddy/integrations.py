@@ -60,8 +60,6 @@ class _AllowedPipeline(msgspec.Struct, frozen=True):
 
 
 class BuddyIntegration(BuddyObject, frozen=True, omit_defaults=True):
-    """An integration."""
-
     hash_id: NonEmpty
     type: Text = UNSET
     name: Text = UNSET

@@ -33,8 +33,6 @@ class _WebhookProject(msgspec.Struct, frozen=True):
 
 
 class BuddyWebhook(BuddyObject, frozen=True, omit_defaults=True):
-    """A webhook."""
-
     id: Key
     target_url: str | UnsetType | None = UNSET
     events: list[str] | UnsetType | None = UNSET

@@ -35,8 +35,6 @@ _YEAR_10000 = 253_402_300_800.0
 
 
 class GitHubUser(msgspec.Struct, frozen=True):
-    """``GET /user``."""
-
     login: str | None = None
 
 
@@ -80,7 +78,6 @@ def organization_key(name: str) -> str:
 
 
 def scope_path(scope: Scope) -> str:
-    """Return the API path of the repository or organization."""
     return f"/orgs/{scope.key}" if scope.type == ORGANIZATION else f"/repos/{scope.key}"
 
 

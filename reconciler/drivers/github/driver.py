@@ -46,8 +46,6 @@ _RATE = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "re
 
 
 class ListedRepository(msgspec.Struct, frozen=True):
-    """A repository in a list."""
-
     full_name: str
     archived: bool | None = None
 
@@ -79,7 +77,6 @@ class GitHubDriver(ProviderDriver):
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        """Try the credential; see `check_credential`."""
         return await check_credential(api, needs)
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
@@ -121,7 +118,6 @@ class GitHubDriver(ProviderDriver):
         return {"pattern": pattern} if pattern is not None else {}
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-        """Return the hooks that an event source declares."""
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()
 
 

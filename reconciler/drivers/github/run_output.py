@@ -40,8 +40,6 @@ _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class RunArtifact(msgspec.Struct, frozen=True):
-    """An artifact of a run."""
-
     id: int
     name: str | None = None
     created_at: Moment = None
@@ -50,16 +48,12 @@ class RunArtifact(msgspec.Struct, frozen=True):
 
 
 class JobStep(msgspec.Struct, frozen=True):
-    """A step of a job."""
-
     name: str | None = None
     status: str | None = None
     conclusion: str | None = None
 
 
 class WorkflowJob(msgspec.Struct, frozen=True):
-    """A job of a run."""
-
     id: int
     name: str | None = None
     status: str | None = None

@@ -59,8 +59,6 @@ _RESULT = {
 
 
 class RunRepository(msgspec.Struct, frozen=True):
-    """The repository of a run."""
-
     id: int | None = None
     full_name: str | None = None
 

@@ -47,8 +47,6 @@ class SemaphoreMetadata(msgspec.Struct, frozen=True):
 
 
 class SemaphoreProject(msgspec.Struct, frozen=True):
-    """A project."""
-
     metadata: SemaphoreMetadata
     spec: JsonValue = None
 
@@ -74,8 +72,6 @@ class SemaphoreWorkflow(msgspec.Struct, frozen=True):
 
 
 class Variable(msgspec.Struct, frozen=True):
-    """An environment variable of a pipeline."""
-
     name: str | None = None
     value: str | None = None
 
@@ -106,7 +102,6 @@ class SemaphorePipeline(msgspec.Struct, frozen=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended."""
         return lower(self.state) == "done"
 
     def variable(self, name: str) -> str:
@@ -115,8 +110,6 @@ class SemaphorePipeline(msgspec.Struct, frozen=True):
 
 
 class SemaphoreJob(msgspec.Struct, frozen=True):
-    """A job of a block."""
-
     job_id: str | None = None
     id: str | None = None
     name: str | None = None
@@ -131,8 +124,6 @@ class SemaphoreJob(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A block of a pipeline."""
-
     name: str | None = None
     state: str | None = None
     result: str | None = None
@@ -141,15 +132,11 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class PipelineAnswer(msgspec.Struct, frozen=True):
-    """A pipeline with its blocks and jobs."""
-
     pipeline: SemaphorePipeline
     blocks: list[Block] | None = None
 
 
 class SemaphoreTask(msgspec.Struct, frozen=True):
-    """A task (periodic or manual) of a project."""
-
     id: NonEmpty
     name: str | None = None
     paused: bool | None = None
@@ -169,8 +156,6 @@ class _NextPage(msgspec.Struct, frozen=True):
 
 
 class Row(Protocol):
-    """An item of a list."""
-
     @property
     def id(self) -> str:
         """Its id."""

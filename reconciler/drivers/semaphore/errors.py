@@ -49,7 +49,6 @@ def _failure(body: JsonValue) -> _Failure:
 
 
 def classify(status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> ProviderError | None:  # noqa: ARG001  one signature for all providers
-    """Return the typed error of an answer, or None to use the shared mapping of statuses."""
     failure, is_json = _failure(body), isinstance(body, dict)
     words = failure.message
     where: Where = {"status": status, "request": request}

@@ -20,7 +20,7 @@ import msgspec
 
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.common import NonEmpty, decode_write, read_each
-from reconciler.drivers.execution import LOOK_BACK_S, read_log, require_commit
+from reconciler.drivers.execution import LOOK_BACK_S, CountsNoAttempts, read_log, require_commit
 from reconciler.drivers.semaphore.api import (
     HOOK,
     MANUAL_RUN,
@@ -70,14 +70,12 @@ class _Started(msgspec.Struct, frozen=True):
 
 
 class LogEvent(msgspec.Struct, frozen=True):
-    """An event of a job's log."""
-
     event: str | None = None
     output: str | None = None
     directive: str | None = None
 
 
-class SemaphoreExecutor:
+class SemaphoreExecutor(CountsNoAttempts):
     """Implements `reconciler.drivers.base.Executor`: resource ``project``, spec ``ref``, ``pipelineFile``, ``parameters``, ``task``.
 
     A run's ``external_id`` is its first workflow; ``detail`` has ``project`` and, once known, ``workflow`` and ``pipeline`` of the
@@ -190,10 +188,6 @@ class SemaphoreExecutor:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to poll."""
         return (find(payload, str, "workflow", "id") if event_type == EVENT else None) or ""
 
-    def attempt_of(self, event_type: str, payload: object) -> int:
-        """Return 0: its webhooks count no attempts."""
-        return 0
-
     def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
         """Whether the token names this run's first or newest workflow, and its project."""
         expected = self.expects(run)
@@ -205,7 +199,6 @@ class SemaphoreExecutor:
         return {"prj_id": (str(run.detail.get("project") or ""),), "wf_id": tuple(dict.fromkeys(workflows))}
 
     def issuer(self, api: Api) -> str:
-        """Return the organization's URL."""
         return api.connection.url.rstrip("/")
 
 
@@ -227,7 +220,6 @@ def _run(api: Api, project: str, workflow: str, pipeline: str | None) -> Run:
 
 
 def _run_url(api: Api, workflow: str, pipeline: str | None) -> str:
-    """Return the web page of a workflow."""
     return f"{api.connection.url.rstrip('/')}/workflows/{workflow}" + (f"?pipeline_id={pipeline}" if pipeline else "")
 
 
@@ -263,7 +255,6 @@ class Attempt:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended."""
         return self.pipeline.is_done
 
     @property

@@ -60,8 +60,6 @@ class _Data(msgspec.Struct, frozen=True):
 
 
 class SemaphoreSecret(msgspec.Struct, frozen=True):
-    """A secret of the organization."""
-
     metadata: SemaphoreMetadata
     data: _Data | None = None
 
@@ -117,8 +115,6 @@ class _NotificationStatus(msgspec.Struct, frozen=True):
 
 
 class SemaphoreNotification(msgspec.Struct, frozen=True):
-    """A notification of the organization."""
-
     metadata: SemaphoreMetadata
     spec: _NotificationSpec
     status: _NotificationStatus | None = None
@@ -140,11 +136,9 @@ class _OrganizationType(Generic[ObjectT]):
     write_only_fixed = False
 
     def show(self, item: ObjectT, api: Api) -> ObservedObject:
-        """Return the provider's object in the form that is compared."""
         raise NotImplementedError
 
     def body(self, write: Write) -> JsonObject:
-        """Return the whole object as it is sent."""
         raise NotImplementedError
 
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
@@ -198,7 +192,6 @@ class SecretType(_OrganizationType[SemaphoreSecret]):
     write_only_fixed = True
 
     def normalize(self, attributes: JsonObject) -> JsonObject:
-        """Return the name."""
         return {"name": str(attributes["name"])}
 
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
