@@ -9,16 +9,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.base import Api, ApiResponse, CompileContext, Connection, Executor, ManagedType, Receiver, Reporter
+from reconciler.drivers.common import matching
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
+from reconciler.drivers.github.compile import compile_source, full_pattern, pattern_of
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.spec import SPEC
-from reconciler.drivers.github.webhooks import HookType, compile_source
+from reconciler.drivers.github.webhooks import HookType
 from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
-from reconciler.drivers.wire import find, matches
+from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource
@@ -77,7 +79,26 @@ class GitHubDriver(ProviderDriver):
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        return await check_credential(api, needs)
+        """Return the identity, scopes, expiry and rate limit of the credential; raises `AuthFailed` if GitHub refuses it.
+
+        Only classic tokens report their scopes. No cheap call reports the permissions of a fine-grained or an installation token:
+        the first refusal names the missing permission.
+        """
+        try:
+            answer = await api.request("GET", "/user")
+            identity = names.decoded(answer, names.GitHubUser, "/user").login or ""
+        except PermissionDenied:
+            answer = await api.request("GET", _INSTALLATION, params={"per_page": 1})
+            identity = f"an installation of a GitHub App on {api.connection.account}"
+        scopes = _scopes(answer)
+        return CredentialReport(
+            valid=True,
+            identity=identity,
+            expires_at=expiry(answer.headers.get("github-authentication-token-expiration", "")),
+            granted=tuple(sorted(scopes or ())),
+            missing=() if scopes is None else missing(scopes, needs),
+            rate=_rate(answer.headers),
+        )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
         """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports).
@@ -99,12 +120,12 @@ class GitHubDriver(ProviderDriver):
 
         Raises `ValidationFailed` if none matches, or if the credential sees more than `MAX_REPOSITORIES`.
         """
-        pattern = _pattern(resource)
-        if pattern is None:
+        pattern = pattern_of(resource)
+        if not pattern:
             return {}
-        owner = pattern.partition("/")[0] if "/" in pattern else api.connection.account
-        visible = await _visible(api, names.organization_key(owner))
-        repositories = names.matching(pattern, api.connection.account, visible)
+        full = full_pattern(pattern, api.connection.account)
+        visible = await _visible(api, names.organization_key(full.partition("/")[0]))
+        repositories = matching(full, map(str.lower, visible))
         if not repositories:
             raise ValidationFailed(
                 f"{resource.id}: no repository that the credential sees matches '{pattern}'",
@@ -114,8 +135,8 @@ class GitHubDriver(ProviderDriver):
 
     def offline_facts(self, resource: Resource) -> JsonObject:
         """Return the pattern in place of the names."""
-        pattern = _pattern(resource)
-        return {"pattern": pattern} if pattern is not None else {}
+        pattern = pattern_of(resource)
+        return {"pattern": pattern} if pattern else {}
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()
@@ -127,11 +148,6 @@ def _api_root(scheme: str, netloc: str) -> str:
     if host in {"github.com", "www.github.com"}:
         return "https://api.github.com"
     return f"{scheme}://api.{host}" if host.endswith(".ghe.com") else f"{scheme}://{netloc}/api/v3"
-
-
-def _pattern(resource: Resource) -> str | None:
-    selector = matches(resource.spec.get("resource"), names.RepositorySelector)
-    return selector.match or None if selector is not None and selector.type == "repository" else None
 
 
 async def _visible(api: Api, owner: str) -> list[str]:
@@ -160,29 +176,6 @@ async def _names(api: Api, path: str) -> list[str]:
                 hint="Name the repositories with `names`, or use an organization webhook.",
             )
     return repositories
-
-
-async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialReport:
-    """Return the identity, scopes, expiry and rate limit of the credential; raises `AuthFailed` if GitHub refuses it.
-
-    Only classic tokens report their scopes. No cheap call reports the permissions of a fine-grained or an installation token:
-    the first refusal names the missing permission.
-    """
-    try:
-        answer = await api.request("GET", "/user")
-        identity = names.decoded(answer, names.GitHubUser, "/user").login or ""
-    except PermissionDenied:
-        answer = await api.request("GET", _INSTALLATION, params={"per_page": 1})
-        identity = f"an installation of a GitHub App on {api.connection.account}"
-    scopes = _scopes(answer)
-    return CredentialReport(
-        valid=True,
-        identity=identity,
-        expires_at=expiry(answer.headers.get("github-authentication-token-expiration", "")),
-        granted=tuple(sorted(scopes or ())),
-        missing=() if scopes is None else missing(scopes, needs),
-        rate=_rate(answer.headers),
-    )
 
 
 def missing(scopes: frozenset[str], needs: Mapping[str, str]) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from reconciler.drivers.base import Api, ApiResponse, CompileContext, Write
-from reconciler.drivers.common import declared, derived_key, hook_marker, only_shown
+from reconciler.drivers.base import Api, ApiResponse, Write
+from reconciler.drivers.common import hook_marker, only_shown
 from reconciler.drivers.github import api as names
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
 from reconciler.drivers.wire import decode, matches
@@ -32,12 +32,9 @@ from reconciler.model.errors import (
     ScopeGone,
 )
 from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
-from reconciler.model.resources import Resource
 from reconciler.model.values import ExternalId, JsonObject
 
 MAX_PAGES = 50
-DEFAULT_EVENTS = ("create", "deployment", "pull_request", "push", "release", "workflow_run")
-"""Events of a source that names none: those that start a delivery pipeline."""
 
 
 class HookKind(msgspec.Struct, frozen=True):
@@ -176,31 +173,6 @@ class HookType:
             except NotFound:
                 return
             raise _read_only(scope, error) from None
-
-
-# -- compile --------------------------------------------------------------------------------------------------------------
-
-
-def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-    """Return one hook for each repository or organization of ``resource``, sorted by name. Pure.
-
-    Raises `ValidationFailed` for an invalid name.
-    """
-    return tuple(
-        _hook(resource, context, scope) for scope in names.scopes_of(resource, context.connection.account, context.facts)
-    )
-
-
-def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedObject:
-    url = context.hook_url(resource.id)
-    events = {str(event["type"]) for event in resource.spec.get("events", ())} or set(DEFAULT_EVENTS)
-    attributes = {
-        "active": True,
-        "events": ["*"] if "*" in events else sorted(events),
-        "config": {"url": url, "content_type": "json", "insecure_ssl": "0"},
-    }
-    secrets = {names.SECRET: derived_key(resource, context)}
-    return declared(resource, context, scope, names.normalized(attributes), url, secrets=secrets)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------------
