@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from reconciler.drivers.common import decode_write, did_you_mean, only_shown, target_of
-from reconciler.drivers.delivery import signing_key
 from reconciler.drivers.execution import LogCursor
 from reconciler.drivers.http.errors import Response
 from reconciler.drivers.provider import SecretHeader, TokenAuthenticator
@@ -43,12 +42,6 @@ async def test_a_token_is_read_once_and_a_refresh_counts_only_if_it_changed() ->
     headers: dict[str, str] = {}
     await authenticator.authorize(headers)
     assert headers == {"authorization": "Bearer b"}
-
-
-def test_the_first_key_that_matches_is_returned_and_an_empty_one_never() -> None:
-    assert signing_key([b"", b"a", b"b", b"b"], lambda secret: secret, [b"", b"b"]) == 2
-    assert signing_key([b""], lambda secret: secret, [b""]) is None
-    assert signing_key([], lambda secret: secret, [b"a"]) is None
 
 
 @pytest.mark.parametrize(

@@ -382,13 +382,6 @@ async def test_D15_an_end_without_a_result_is_an_error(world: World, app: Runs) 
 # ---- cancel
 
 
-async def test_a_run_that_ended_refuses_its_end_and_that_is_success(world: World, app: Runs) -> None:
-    what, run = await started(world)
-    await executor.cancel(world.api, what, run)
-    assert (await executor.poll(world.api, what, run)).result is Result.CANCELLED
-    await executor.cancel(world.api, what, run)
-
-
 async def test_a_refused_end_of_a_run_that_goes_on_is_told(world: World, server: SandboxServer) -> None:
     what, run = await started(world)
     server.admin.fault(method="POST", path="terminate", status=400, body="no")
