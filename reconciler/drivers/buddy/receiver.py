@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -69,7 +68,7 @@ class BuddyReceiver(KeepsNoDeliveries):
         of the body, and whoever saw one delivery can send others: only https keeps the key secret.
         """
         try:
-            payload = orjson.loads(body)
+            payload: object = orjson.loads(body)
         except orjson.JSONDecodeError:
             return Rejection(Refusal.UNSIGNED, "the body is not JSON")
         sent = find(payload, str, PROOF)
@@ -80,7 +79,7 @@ class BuddyReceiver(KeepsNoDeliveries):
             return Rejection(Refusal.WRONG)
         kept = kept_headers(headers, _KEPT)
         try:
-            return _delivery(kept, _without(payload, sent, _MAX_DEPTH), key, now)
+            return _delivery(kept, matches(_without(payload, sent, _MAX_DEPTH), dict[str, object]) or {}, key, now)
         except _TooDeep:
             digest = identity_of(body)
             return Delivery(digest, UNKNOWN, b"{}", digest, headers=kept, key=key, problem="the payload is nested too deep")
@@ -112,7 +111,7 @@ class BuddyReceiver(KeepsNoDeliveries):
         return Delivery(past.id, past.type, body, past.id, past.at, also=tuple(past.detail.get("also", ())))
 
 
-def _delivery(headers: Mapping[str, str], payload: Mapping[str, Any], key: int, now: float) -> Delivery:
+def _delivery(headers: Mapping[str, str], payload: Mapping[str, object], key: int, now: float) -> Delivery:
     """Return the delivery of ``payload``, which no longer has the key."""
     body = canonical_json(payload)
     digest = identity_of(body)
@@ -130,7 +129,7 @@ class _TooDeep(Exception):
     """Deeper than anything that the provider sends."""
 
 
-def _without(value: Any, secret: str, depth: int) -> Any:
+def _without(value: object, secret: str, depth: int) -> object:
     """Return ``value`` without any ``secret_key``, and with the key's value masked wherever else it appears."""
     if depth == 0:
         raise _TooDeep
@@ -191,7 +190,7 @@ class ExecutionEvent:
     at: float | None
 
 
-def event_of(payload: Mapping[str, Any]) -> ExecutionEvent | None:
+def event_of(payload: Mapping[str, object]) -> ExecutionEvent | None:
     """Return the event of ``payload``; None if it is about neither an execution nor a push."""
     named = next((word for word in (word_of(payload.get(key)) for key in _NAMING) if word), "")
     named = named if named in EVENTS else ""

@@ -116,7 +116,7 @@ def _content(archive: zipfile.ZipFile) -> bytes:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(content)
+        value: object = orjson.loads(content)
         orjson.dumps(value)  # a value that is nested too deep to be written cannot be passed on
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         raise ValueError(f"{FILE} is not a readable JSON document") from None

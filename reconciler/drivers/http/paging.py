@@ -27,10 +27,12 @@ NextPage = Callable[[ApiResponse], str | None]
 
 def link_next(response: ApiResponse) -> str | None:
     """Return the URL with ``rel="next"`` of the Link header (RFC 8288), or None."""
-    for target, parameters in _LINK.findall(response.headers.get("link", "")):
-        relations = (quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel")
+    links: list[tuple[str, str]] = _LINK.findall(response.headers.get("link", ""))
+    for target, text in links:
+        parameters: list[tuple[str, str, str]] = _PARAMETER.findall(text)
+        relations = (quoted or plain for name, quoted, plain in parameters if name.lower() == "rel")
         if "next" in next(relations, "").split():
-            return str(target)
+            return target
     return None
 
 

@@ -111,7 +111,7 @@ class _NotificationSpec(msgspec.Struct, frozen=True):
 
 
 class _NotificationStatus(msgspec.Struct, frozen=True):
-    failures: list[Any] | None = None
+    failures: list[object] | None = None
 
 
 class SemaphoreNotification(msgspec.Struct, frozen=True):
