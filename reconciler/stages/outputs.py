@@ -6,7 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -130,7 +130,7 @@ async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
 
     Raises `OutputsRefused` (503) when it cannot be reached or does not say what it should.
     """
-    from joserfc.jwk import KeySet
+    from joserfc.jwk import KeySet, KeySetSerialization
 
     from reconciler.drivers.builtin import connection_to
 
@@ -143,7 +143,7 @@ async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
         if not isinstance(document, Mapping) or document.get("issuer") != issuer:
             raise OutputsRefused("the issuer's discovery document names another issuer", status=503)
         where = str(document.get("jwks_uri", ""))
-        answer = (await client.request("GET", where)).json()
+        answer = cast("KeySetSerialization", (await client.request("GET", where)).json())
         return await asyncio.to_thread(KeySet.import_key_set, answer)
     except OutputsRefused:
         raise
