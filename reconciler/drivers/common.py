@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import Api, ApiResponse, CompileContext, Connection
+from reconciler.drivers.base import Api, ApiResponse, CompileContext
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of

@@ -17,6 +17,7 @@ from reconciler.events.routing import BY
 from reconciler.manifests.kinds import EventSourceSpec
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
+from reconciler.model.json import Json
 from reconciler.model.resources import Kind
 from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages.views import event_view, item_view
@@ -74,10 +75,10 @@ class EventCommands:
         view = {**event_view(event, rejections), "payload": self._shown(body), "items": [item_view(item) for item in items]}
         return {**view, "unreported": unreported}
 
-    def _shown(self, body: bytes) -> object:
+    def _shown(self, body: bytes) -> Json:
         """Return a payload, redacted; None if it is not JSON, or nested too deeply to be part of an answer."""
         try:
-            payload: object = orjson.loads(body)
+            payload: Json = orjson.loads(body)
         except orjson.JSONDecodeError:
             return None
         return None if too_deep(payload, SHOWN_DEPTH) else self._context.redactor.redact_json(payload)

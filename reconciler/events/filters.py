@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_filter
 from reconciler.manifests.kinds import EventSourceSpec, EventSpec
+from reconciler.model.json import Json
 from reconciler.model.specs import ConnectionSpec, FilterSpec
 
 
@@ -30,7 +31,7 @@ MAX_SHOWN = 200
 """Characters of a filter that a reason quotes."""
 
 
-def check_filters(declared: ConnectionSpec | EventSpec, payload: object, headers: Mapping[str, str]) -> FilterResult:
+def check_filters(declared: ConnectionSpec | EventSpec, payload: Json, headers: Mapping[str, str]) -> FilterResult:
     """Return whether ``payload`` passes the ``filters`` of ``declared``, joined by its ``filterOperator``."""
     either = declared.filter_operator == "or"
     worst = PASSES
@@ -45,7 +46,7 @@ def check_filters(declared: ConnectionSpec | EventSpec, payload: object, headers
     return worst
 
 
-def _check(declared: FilterSpec, payload: object, headers: Mapping[str, str]) -> FilterResult:
+def _check(declared: FilterSpec, payload: Json, headers: Mapping[str, str]) -> FilterResult:
     expression = declared.data or declared.header
     shown = (str(declared.payload) if expression is None else expression.expression)[:MAX_SHOWN]
     try:
@@ -60,14 +61,14 @@ def _check(declared: FilterSpec, payload: object, headers: Mapping[str, str]) ->
     return FilterResult("filtered", f"not true: {shown}")
 
 
-def _constraints(patterns: Mapping[str, str], payload: object) -> FilterResult:
+def _constraints(patterns: Mapping[str, str], payload: Json) -> FilterResult:
     for key, pattern in patterns.items():
         if not compile_constraints({key: pattern}).evaluate(payload):
             return FilterResult("filtered", f"not found: {pattern!r} in {key}")
     return PASSES
 
 
-def check_source(spec: EventSourceSpec, types: Sequence[str], payload: object, headers: Mapping[str, str]) -> FilterResult:
+def check_source(spec: EventSourceSpec, types: Sequence[str], payload: Json, headers: Mapping[str, str]) -> FilterResult:
     """Return whether a source accepts an event: one of its ``events`` has one of ``types``, and its filters pass.
 
     A source without ``events`` accepts all. Types are compared without regard to case, since manifests may use either.

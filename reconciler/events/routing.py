@@ -12,6 +12,7 @@ from reconciler.events.filters import check_filters, check_source
 from reconciler.manifests.cel import ExpressionError, compile_value, without_nul
 from reconciler.manifests.kinds import ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, StageSpec
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
+from reconciler.model.json import Json
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.specs import ConnectionSpec
 from reconciler.model.values import JsonObject, too_deep
@@ -108,7 +109,7 @@ def route(
     """Return what an event leads to at the revision of ``wiring``. ``at``: called before each target, with its number from 1."""
     event = job.event
     try:
-        payload: object = orjson.loads(job.body)
+        payload: Json = orjson.loads(job.body)
     except orjson.JSONDecodeError:
         return Routing(event.id, EventState.REJECTED, "malformed", "the payload is not JSON")
     if b"\\u0000" in job.body:
@@ -126,7 +127,7 @@ def route(
     return _Router(trigger, wiring, last).routing(job.skip, at)
 
 
-def _origin(job: RoutingJob, payload: object, wiring: Wiring) -> dict[str, object]:
+def _origin(job: RoutingJob, payload: Json, wiring: Wiring) -> dict[str, Json]:
     """Return where an event comes from, with the stages that it came through."""
     source = job.event.source
     outside = source.kind == Kind.EVENT_SOURCE.value
@@ -137,7 +138,7 @@ def _origin(job: RoutingJob, payload: object, wiring: Wiring) -> dict[str, objec
     return origin
 
 
-def _outside_origin(event: Event, payload: object, wiring: Wiring, integration: str) -> dict[str, object]:
+def _outside_origin(event: Event, payload: Json, wiring: Wiring, integration: str) -> dict[str, Json]:
     """Return the origin of an event from outside, with what people are shown of it."""
     declared = wiring.resources.get(ResourceId.from_path(integration)) if integration else None
     spec = declared.typed(IntegrationSpec) if declared is not None else None
@@ -223,7 +224,7 @@ class _Router:
         fields: dict[str, str] = {}
         for field_ in spec.group_by.fields:
             try:
-                value: object = compile_value(field_.expression).evaluate(self.payload, self.event.headers)
+                value: Json = compile_value(field_.expression).evaluate(self.payload, self.event.headers)
             except ExpressionError as error:
                 self._reject(target, "error", f"groupBy field {field_.name!r}: {error.message}")
                 return

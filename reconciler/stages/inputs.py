@@ -13,6 +13,7 @@ from reconciler.manifests.kinds import EventDataSpec, InputMappingSpec, StageSpe
 from reconciler.manifests.templates import TemplateError, references, resolve, resolve_text
 from reconciler.model.codec import to_json
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.json import Json
 from reconciler.model.values import DEEPEST, JsonObject, is_no_commit, text_of, too_deep
 from reconciler.stages.provenance import same_ref
 
@@ -47,14 +48,14 @@ class SpecTooLarge(ReconcilerError):
     code = "RC6066"
 
 
-def build_inputs(spec: StageSpec, connection: str, payload: object, last: LastInputs) -> dict[str, object]:
+def build_inputs(spec: StageSpec, connection: str, payload: Json, last: LastInputs) -> dict[str, Json]:
     """Return the value of every input of a stage for an event that came by ``connection``; raises `InputError`."""
     declared = {field.name: field for field in spec.inputs}
     mapping = _mapping_for(spec.input_mappings, connection)
     if not declared or mapping is None:
         return {}
     guarded = spec_of(spec.executor.type).guarded
-    inputs: dict[str, object] = {}
+    inputs: dict[str, Json] = {}
     for mapped in mapping.values:
         what, pattern = f"input {mapped.name!r}", declared[mapped.name].pattern
         value, foreign = _value(mapped, connection, payload, last)
@@ -71,7 +72,7 @@ def _mapping_for(mappings: Iterable[InputMappingSpec], connection: str) -> Input
     return next(fitting, None)
 
 
-def _value(mapped: ValueSpec, connection: str, payload: object, last: LastInputs) -> tuple[object, bool]:
+def _value(mapped: ValueSpec, connection: str, payload: Json, last: LastInputs) -> tuple[Json, bool]:
     """Return a value and whether it comes from outside."""
     name, origin = mapped.name, mapped.value_from
     if origin is None:
@@ -86,7 +87,7 @@ def _value(mapped: ValueSpec, connection: str, payload: object, last: LastInputs
     return _event_value(name, origin.event_data, connection, payload), True
 
 
-def _event_value(name: str, data: EventDataSpec | None, connection: str, payload: object) -> object:
+def _event_value(name: str, data: EventDataSpec | None, connection: str, payload: Json) -> Json:
     if data is None or data.connection != connection:
         expected = data.connection if data is not None else ""
         raise InputError(
@@ -101,7 +102,7 @@ def _event_value(name: str, data: EventDataSpec | None, connection: str, payload
         raise InputError(f"input {name!r} is nested deeper than {DEEPEST} levels") from None
 
 
-def check_text(what: str, value: object, pattern: str | None = None) -> None:
+def check_text(what: str, value: Json, pattern: str | None = None) -> None:
     """Raise `InputError` for text of an event that may not go into a run; structures are looked through."""
     for text in _texts(value):
         if len(text) > MAX_TEXT and pattern is None:
@@ -126,7 +127,7 @@ def _first_of(text: str) -> str:
     return f": {word[:40]!a}" if word else ""
 
 
-def _check_depth(what: str, value: object) -> None:
+def _check_depth(what: str, value: Json) -> None:
     if too_deep(value):
         raise InputError(f"{what} is nested deeper than {DEEPEST} levels")
 
@@ -138,7 +139,7 @@ def _whole(pattern: str, text: str) -> bool:
     return compile_constraints({"text": f"^(?:{pattern})$"}).evaluate({"text": text})
 
 
-def _texts(value: object) -> Iterable[str]:
+def _texts(value: Json) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -150,14 +151,14 @@ def _texts(value: object) -> Iterable[str]:
             yield from _texts(item)
 
 
-def frozen_event(spec: StageSpec, payload: object) -> dict[str, object]:
+def frozen_event(spec: StageSpec, payload: Json) -> dict[str, Json]:
     """Return the parts of ``payload`` that the templates of the executor and the report name, and nothing else of it.
 
     Raises `InputError` for a path that is not there, and for text that may not go into a run.
     """
     executor = spec.executor
     guarded = executor.spec if spec_of(executor.type).guarded else {key: executor.spec.get(key) for key in ("url", "headers")}
-    kept: dict[str, object] = {}
+    kept: dict[str, Json] = {}
     try:
         for path in _event_paths([guarded, executor.resource_name]):
             value = _put(kept, path, payload)
@@ -193,13 +194,13 @@ def check_not_deleted(spec: StageSpec, origin: JsonObject, inputs: JsonObject, e
 _WITHOUT_DELETED = "Leave events of deleted refs out with a filter: `!$.deleted` for pushes."
 
 
-def _event_paths(value: object) -> list[str]:
+def _event_paths(value: Json) -> list[str]:
     return sorted({path for path in references(value) if path.startswith("event.")})
 
 
-def _put(kept: dict[str, object], path: str, payload: object) -> object:
+def _put(kept: dict[str, Json], path: str, payload: Json) -> Json:
     """Copy the value at ``path`` into ``kept`` under the same path, and return it."""
-    value: object = resolve(f"${{{{ {path} }}}}", {"event": payload})
+    value: Json = resolve(f"${{{{ {path} }}}}", {"event": payload})
     node = kept
     parts = path.split(".")[1:]
     for part in parts[:-1]:

@@ -12,6 +12,7 @@ from reconciler.manifests.kinds import IntegrationSpec, StageSpec
 from reconciler.model.codec import resource_to_json
 from reconciler.model.events import Event
 from reconciler.model.executions import Item, ItemState
+from reconciler.model.json import Json
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import JsonObject
 from reconciler.stages import statuses
@@ -32,7 +33,7 @@ class Trigger:
     """What makes items: an event with its payload and origin, the active revision, and the time (epoch seconds)."""
 
     event: Event
-    payload: object
+    payload: Json
     origin: JsonObject
     revision: str
     now: float

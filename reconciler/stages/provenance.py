@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import COMMITS, REFS
+from reconciler.model.json import Json
 from reconciler.model.values import JsonObject, is_no_commit
 
 _FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
@@ -17,7 +18,7 @@ MOST_STAGES = 64
 """The most stages that are read from the payload of a Deployment: anyone who may create Deployments can write it."""
 
 
-def origin_of(integration: str, event_type: str, payload: object) -> dict[str, object]:
+def origin_of(integration: str, event_type: str, payload: Json) -> dict[str, Json]:
     """Return the origin of an event from outside, as far as known.
 
     Keys: ``integration``: path of the Integration of its source. ``repository``: owner/name. ``sha``, ``ref``. ``lookup``: the ref whose
@@ -30,7 +31,7 @@ def origin_of(integration: str, event_type: str, payload: object) -> dict[str, o
     """
     if not isinstance(payload, Mapping):
         return {}
-    origin: dict[str, object] = {"integration": integration} if integration else {}
+    origin: dict[str, Json] = {"integration": integration} if integration else {}
     repository = text_at(payload, ("repository", "full_name")) or text_at(payload, ("repository", "slug"))
     if repository.count("/") == 1:
         origin["repository"] = repository
@@ -58,7 +59,7 @@ def through_of(origin: JsonObject) -> tuple[str, ...]:
     return tuple(map(str, stages)) if isinstance(stages, list | tuple) else ()
 
 
-def _deployment(payload: JsonObject) -> dict[str, object]:
+def _deployment(payload: JsonObject) -> dict[str, Json]:
     number = at_path(payload, ("deployment", "id"))
     if not isinstance(number, int):
         return {}
@@ -70,7 +71,7 @@ def _deployment(payload: JsonObject) -> dict[str, object]:
     }
 
 
-def deleted_ref(event_type: str, payload: object) -> str:
+def deleted_ref(event_type: str, payload: Json) -> str:
     """Return the ref that the event deleted, as ``refs/heads/x``; empty for any other event."""
     ref = text_at(payload, ("ref",))[:_LONGEST_REF]
     if event_type == "delete":
@@ -120,12 +121,12 @@ def _ref_to_look_up(event_type: str, payload: JsonObject, ref: str) -> str:
     return f"refs/heads/{ref}" if event_type == "repository_dispatch" else ""
 
 
-def reported_by_us(event_type: str, payload: object) -> bool:
+def reported_by_us(event_type: str, payload: Json) -> bool:
     """Whether the event is a commit status that a stage wrote: its description ends with the id of an item."""
     return event_type == "status" and _MARKED.search(text_at(payload, ("description",))) is not None
 
 
-def inherited_origin(payload: object) -> dict[str, object]:
+def inherited_origin(payload: Json) -> dict[str, Json]:
     """Return the origin that an event of a stage or a group passes on. Only for events that were made here."""
     origin = at_path(payload, ("origin",))
     return dict(origin) if isinstance(origin, Mapping) else {}
