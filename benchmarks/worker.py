@@ -83,8 +83,10 @@ async def sync(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """From an open session to a live revision: what a new process does before it looks at any provider."""
     with Watch() as watch:
         await session.engine.sync()
-    if len(session.engine.live.resources) < int(options["count"]):
-        raise RuntimeError(f"only {len(session.engine.live.resources)} resources: {session.engine.live.problems[:3]}")
+    if len(session.engine.current.active.resources) < int(options["count"]):
+        raise RuntimeError(
+            f"only {len(session.engine.current.active.resources)} resources: {session.engine.current.active.problems[:3]}"
+        )
     return {"seconds": watch.wall, "cpu": watch.cpu, "rss_now_mb": resident_mb()}
 
 
@@ -97,12 +99,12 @@ async def commit(session: Session, options: dict[str, Any]) -> dict[str, Any]:
         for file in sorted((folder / "sources").iterdir())[: int(options["files"])]:
             file.write_text(file.read_text() + f"# {number}\n")
         await asyncio.to_thread(subprocess.run, ["git", "commit", "-qam", "x"], cwd=folder, check=True, env={**os.environ, **GIT})
-        before = session.engine.live.revision
+        before = session.engine.current.active.revision
         with Watch() as fetch:
             await session.engine.source.fetch()
         with Watch() as watch:
             await session.engine.sync()
-        assert session.engine.live.revision != before
+        assert session.engine.current.active.revision != before
         times.append(watch.wall - fetch.wall)
     return {"seconds": statistics.median(times)}
 
@@ -111,7 +113,7 @@ async def plans(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """Compile and plan all that is live against an empty world: the pure part, without a request."""
     await session.engine.sync()
     with Watch() as watch:
-        desired = compile_desired(session.engine.live.resources.values(), session.config)
+        desired = compile_desired(session.engine.current.active.resources.values(), session.config)
         changes = base_plan((), desired, revision="x").plans[0].changes
     assert len(changes) >= int(options["count"])
     return {"seconds": watch.wall, "cpu": watch.cpu, "rss_now_mb": resident_mb()}
@@ -121,7 +123,7 @@ async def state(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """Store and read again a status a resource: one transaction."""
     await session.engine.sync()
     await session.engine.finish_pass()
-    rows = list(session.engine.view.statuses.values())
+    rows = list(session.engine.current.view.statuses.values())
     fresh = [dataclasses.replace(row, next_reconcile_at="2026-11-21T00:00:00Z") for row in rows]
     with Watch() as watch:
         await session.deps.store.save_statuses(fresh, gone=[])
@@ -137,15 +139,15 @@ def resident_mb() -> float:
 
 
 def _must_be_done(session: Session) -> None:
-    verdict = verdict_of(session.engine)
+    verdict = verdict_of(session.engine.current)
     if verdict is not PassOutcome.DONE:
         failed = [
             f"{address}: {error}"
-            for result in session.engine.view.results.values()
+            for result in session.engine.current.view.results.values()
             for address, error in result.report.failed.items()
         ]
-        errors = [str(result.error) for result in session.engine.view.results.values() if result.error is not None]
-        raise RuntimeError(f"the pass ended {verdict}: {errors} {failed[:3]} {session.engine.live.problems[:3]}")
+        errors = [str(result.error) for result in session.engine.current.view.results.values() if result.error is not None]
+        raise RuntimeError(f"the pass ended {verdict}: {errors} {failed[:3]} {session.engine.current.active.problems[:3]}")
 
 
 WORK: dict[str, Callable[[Session, dict[str, Any]], Awaitable[dict[str, Any]]]] = {

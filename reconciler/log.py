@@ -1,4 +1,4 @@
-"""Logging: structlog, JSON lines when stderr is not a terminal, readable lines when it is. One redactor, last before the sink."""
+"""Logging with structlog: JSON lines if stderr is not a terminal, readable lines if it is. Every line passes the redactor last."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
+from reconciler.model.json import Json
 from reconciler.model.printable import plain
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 _QUIET = (
     "httpx",
@@ -49,22 +53,38 @@ _FIRST = (
 
 _NAME = "logger_name"
 THROTTLE_S, THROTTLE_LINES = 60.0, 5
-"""Of one kind of library line so many in such a time; the next one says how many were left out."""
+"""At most so many lines of one kind from libraries in such a time; the next line gives the number of the suppressed ones."""
 THROTTLE_KINDS = 256
 
 
+_Event = MutableMapping[str, object]
+"""The fields of one line."""
+
+
+class Logger(Protocol):
+    """Logs an event, which is a constant text, with its fields."""
+
+    def debug(self, event: str, **fields: object) -> None: ...
+
+    def info(self, event: str, **fields: object) -> None: ...
+
+    def warning(self, event: str, **fields: object) -> None: ...
+
+    def error(self, event: str, **fields: object) -> None: ...
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Log an error with the exception that is being handled."""
+
+
 class Redacts(Protocol):
-    """The one redactor (`reconciler.credentials.redact.Redactor`)."""
+    """`reconciler.credentials.redact.Redactor`."""
 
-    def redact(self, text: str) -> str:
-        """Return ``text`` without secrets."""
-
-    def redact_json(self, value: Any) -> Any:
-        """Return ``value`` with every text in it redacted."""
+    def redact_fields(self, fields: Mapping[str, object]) -> dict[str, Json]:
+        """Return ``fields`` with every text in it redacted."""
 
 
 def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | None = None) -> None:
-    """Set logging up for the process. ``style``: auto, json or console; ``level``: debug, info, warning or error."""
+    """Configure logging for the process. ``style``: auto, json or console; ``level``: debug, info, warning or error."""
     import structlog
 
     out = stream if stream is not None else sys.stderr
@@ -72,12 +92,12 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
     render = _Console() if console else _Json()
     least = _LEVELS[level]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
-    processors: list[Any] = [
+    processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         stamp,
         _named,
-        _exception if least <= _LEVELS["debug"] else _exception_in_short,
+        _traceback if least <= _LEVELS["debug"] else _raised_at,
         _Redact(redactor),
         render,
     ]
@@ -99,19 +119,20 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
             logging.getLogger(name).addHandler(logging.NullHandler())
 
 
-def get_logger(name: str) -> Any:
-    """Return a logger: ``log.info("event_name", key=value)``; events are constant texts, what varies is a field.
+def get_logger(name: str) -> Logger:
+    """Return the logger ``name``.
 
-    It is a proxy that looks the configuration up at every line: one made before `configure`, or kept over a reload, goes
-    through the redactor in force as well. (``bind`` would fix the configuration of this moment.)
+    It looks up the configuration for every line, so that a logger made before `configure`, or kept over a reload, uses the current
+    redactor. (``bind`` would fix the configuration of this moment.)
     """
     import structlog
 
-    return structlog.get_logger(**{_NAME: name})  # the keyword `logger` is taken by structlog itself
+    logger: Logger = structlog.get_logger(**{_NAME: name})  # structlog uses the keyword `logger` itself
+    return logger
 
 
 class _Writer:
-    """Writes whole lines; a line is never torn by another thread's."""
+    """Writes whole lines, one thread at a time."""
 
     _lock = threading.Lock()
 
@@ -124,12 +145,12 @@ class _Writer:
                 self._out.write(message + "\n")
                 self._out.flush()
             except (ValueError, OSError):
-                pass  # closed at exit, or the reader is gone or the disk full: no reason to stop working
+                pass  # closed at exit, no reader, or a full disk: no reason to stop working
 
     debug = info = warning = error = critical = exception = msg = log = _write
 
 
-def _named(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _named(_logger: object, _method: str, event: _Event) -> _Event:
     name = event.pop(_NAME, None)
     return event if name is None else {"logger": name, **event}
 
@@ -138,64 +159,68 @@ class _Redact:
     def __init__(self, redactor: Redacts) -> None:
         self._redactor = redactor
 
-    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        clear = {key: event.pop(key) for key in ("ts", "level") if key in event}  # made here, and a time is not a secret
-        return {**clear, **self._redactor.redact_json(event)}
+    def __call__(self, _logger: object, _name: str, event: _Event) -> _Event:
+        own = {key: event.pop(key) for key in ("ts", "level") if key in event}  # set here, and neither can be a secret
+        return {**own, **self._redactor.redact_fields(event)}
 
 
-def _exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Turn ``exc_info`` into a traceback without a single local variable."""
+def _pop_error(event: _Event) -> BaseException | None:
+    """Remove ``exc_info`` from ``event`` and return its exception."""
     info = event.pop("exc_info", None)
-    if info:
+    if info and not isinstance(info, BaseException | tuple):
+        return sys.exc_info()[1]
+    error: object = info[1] if isinstance(info, tuple) else info
+    return error if isinstance(error, BaseException) else None
+
+
+def _traceback(_logger: object, _name: str, event: _Event) -> _Event:
+    """Replace ``exc_info`` by a traceback, which has no local variables."""
+    error = _pop_error(event)
+    if error is not None:
         import traceback
 
-        error = info if isinstance(info, BaseException) else (info[1] if isinstance(info, tuple) else sys.exc_info()[1])
-        if error is not None:
-            event["traceback"] = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        event["traceback"] = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return event
 
 
-def _exception_in_short(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Say where ``exc_info`` was raised, in one line: the traceback is for those who ask for it (``log.level: debug``)."""
-    import traceback
-
-    info = event.pop("exc_info", None)
-    error = (
-        info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1] if info else None
-    )
+def _raised_at(_logger: object, _name: str, event: _Event) -> _Event:
+    """Replace ``exc_info`` by the place where it was raised; ``log.level: debug`` gives the traceback."""
+    error = _pop_error(event)
     if error is not None:
+        import traceback
+
         event.setdefault("error", type(error).__name__)
         frames = traceback.extract_tb(error.__traceback__)
         event["raised_at"] = f"{frames[-1].filename.rpartition('site-packages/')[2]}:{frames[-1].lineno}" if frames else ""
     return event
 
 
-def _ordered(event: Mapping[str, Any]) -> dict[str, Any]:
+def _ordered(event: Mapping[str, object]) -> dict[str, object]:
     first = {key: event[key] for key in _FIRST if key in event}
     return {**first, **{key: value for key, value in event.items() if key not in first}}
 
 
 class _Json:
-    """One JSON object a line: nothing in a field can break a line."""
+    """One JSON object per line: no field can break a line."""
 
-    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> str:
+    def __call__(self, _logger: object, _name: str, event: _Event) -> str:
         return json.dumps(_ordered(event), default=str, ensure_ascii=True)
 
 
 class _Console:
-    """Readable lines; control characters of fields are escaped, so no field can forge a line or drive a terminal."""
+    """Readable lines. Control characters of fields are escaped, so that no field can forge a line or control a terminal."""
 
-    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> str:
+    def __call__(self, _logger: object, _name: str, event: _Event) -> str:
         fields = _ordered(event)
         at, level, name = str(fields.pop("ts", "")), str(fields.pop("level", "")), str(fields.pop("event", ""))
         trace = fields.pop("traceback", "")
         fields.pop("logger", None)
         text = " ".join(f"{plain(key)}={_shown(value)}" for key, value in fields.items() if value not in ("", None))
         line = f"{at[11:19]} {level:7} {plain(name):22} {text}".rstrip()
-        return line + ("\n" + "\n".join("    " + plain(one) for one in str(trace).splitlines()) if trace else "")
+        return line + ("\n" + "\n".join("    " + plain(row) for row in str(trace).splitlines()) if trace else "")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = plain(value if isinstance(value, str) else json.dumps(value, default=str))
     if isinstance(value, str) and (not text or any(c in text for c in ' "=')):
         return '"' + text.replace('"', '\\"') + '"'
@@ -203,16 +228,16 @@ def _shown(value: Any) -> str:
 
 
 class LogThrottle:
-    """Lets a few lines of one kind through in a while, and counts the others: strangers decide how often a library complains."""
+    """Admits a few lines of each kind in a time and counts the others: a remote side decides how often a library logs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
-        """Kind → (when its time began, how many came in it)."""
+        """Kind → (start of its time, lines since then)."""
 
     def admit(self, kind: tuple[str, str]) -> int | None:
-        """Return how many lines of this ``kind`` were left out since the last one, or None to leave this one out, too."""
+        """Return the number of suppressed lines of ``kind`` since the last one, or None to suppress this one too."""
         now = self._clock()
         with self._lock:
             began, count = self._seen.get(kind, (now, 0))
@@ -226,15 +251,13 @@ class LogThrottle:
 
 
 class _StandardLibraryBridge(logging.Handler):
-    """What libraries log goes the same way, through the same redactor, and no more than so much of it."""
+    """Passes the lines of libraries through the same processors and redactor, at a bounded rate."""
 
     def __init__(self) -> None:
         super().__init__()
         self._throttle = LogThrottle()
 
     def emit(self, record: logging.LogRecord) -> None:
-        import structlog
-
         suppressed = self._throttle.admit((record.name, str(record.msg).partition("\n")[0][:80]))
         if suppressed is None:
             return
@@ -242,10 +265,12 @@ class _StandardLibraryBridge(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):
             message = str(record.msg)  # arguments that do not fit the text
-        method = next((name for name, number in reversed(_LEVELS.items()) if record.levelno >= number), "debug")
-        fields: dict[str, Any] = {"logger": record.name, "message": message}
+        fields: dict[str, object] = {"message": message}
         if suppressed:
             fields["suppressed"] = suppressed
         if record.exc_info:
             fields["exc_info"] = record.exc_info
-        getattr(structlog.get_logger(), method)("library", **fields)
+        log = get_logger(record.name)
+        write = {"info": log.info, "warning": log.warning, "error": log.error}
+        level = next((name for name, number in reversed(_LEVELS.items()) if record.levelno >= number), "debug")
+        write.get(level, log.debug)("library", **fields)

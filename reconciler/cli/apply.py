@@ -1,14 +1,14 @@
-"""``apply``: plan, show, ask, execute exactly that, and say what became of it."""
+"""``apply``: plan, show the plan, ask, execute exactly this plan, and show the results."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reconciler.cli.output import confirm, emit_json, say
+from reconciler.cli.options import ApplyOptions
+from reconciler.cli.output import confirm, emit_json, problem_row, say
 from reconciler.cli.plan import planset_of, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
@@ -22,30 +22,28 @@ if TYPE_CHECKING:
     from reconciler.daemon.session import Session
     from reconciler.engine.apply import Step
     from reconciler.engine.approved import Applied
-    from reconciler.engine.controller import Controller
+    from reconciler.engine.current import Current
 
 
-def apply(options: argparse.Namespace) -> int:
+def apply(options: ApplyOptions) -> int:
     """Apply the configured source, or a folder."""
     return asyncio.run(_apply(configuration(options), options))
 
 
-async def _apply(config: Config, options: argparse.Namespace) -> int:
+async def _apply(config: Config, options: ApplyOptions) -> int:
     from reconciler.daemon.session import Options, open_session
     from reconciler.engine.approved import apply_approved
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
-    async with open_session(
-        config, Options(log_level=options.log_level if "log_level" in options else "warning"), source=source
-    ) as session:
+    async with open_session(config, Options(log_level=options.log_level or "warning"), source=source) as session:
         engine = session.engine
-        in_force = engine.live.resources
+        in_force = engine.current.active.resources
         await engine.sync(activate=False)
-        if engine.state.error is not None:
-            raise engine.state.error
-        prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
-        planned = planset_of(engine, prepared, in_force)
+        if engine.current.source.error is not None:
+            raise engine.current.source.error
+        prepared = await asyncio.gather(*map(engine.prepare, await engine.integrations()))
+        planned = planset_of(engine.current, prepared, in_force)
         if options.output == "text":
             show(planned, "text")
         _check_digest(planned, options.plan)
@@ -55,22 +53,22 @@ async def _apply(config: Config, options: argparse.Namespace) -> int:
         engine.on_step = _show_step if options.output == "text" else None
         done = await apply_approved(engine, prepared, wait_settle=not options.no_wait)
         await _write_status(session)
-        _tell(engine, done, options.output, manifests=len(planned.resources))
-        if any(problem.is_error for problem in engine.live.problems):
-            raise ManifestError(engine.live.problems)
-        return _exit_code(engine, done)
+        _show_results(engine.current, done, options.output, manifests=len(planned.resources))
+        if any(problem.is_error for problem in engine.current.active.problems):
+            raise ManifestError(engine.current.active.problems)
+        return _exit_code(engine.current, done)
 
 
-def _agreed(planned: PlanSet, options: argparse.Namespace) -> bool:
-    todo = sum(len(plan.executable) for plan in planned.plans) + len(planned.resources)
-    if not todo or options.yes or options.plan or confirm(f"Apply {'this change' if todo == 1 else f'these {todo} changes'}?"):
+def _agreed(planned: PlanSet, options: ApplyOptions) -> bool:
+    count = sum(len(plan.executable) for plan in planned.plans) + len(planned.resources)
+    if not count or options.yes or options.plan or confirm(f"Apply {'this change' if count == 1 else f'these {count} changes'}?"):
         return True
     say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
     return False
 
 
 def _show_step(step: Step) -> None:
-    """One line for each object as its call ends."""
+    """Print one line for each change when it ends."""
     from reconciler.model.printable import plain
     from reconciler.planning.render.words import SYMBOLS
 
@@ -81,10 +79,10 @@ def _show_step(step: Step) -> None:
     say(plain(f"  {what}: {end} after {step.duration_ms / 1000:.1f} s"))
 
 
-def _exit_code(engine: Controller, done: Applied) -> int:
+def _exit_code(current: Current, done: Applied) -> int:
     from reconciler.engine.converge import PassOutcome
 
-    verdict = done.verdict(engine)
+    verdict = done.verdict(current)
     if verdict is PassOutcome.DONE:
         return EXIT_OK
     return EXIT_PARTIAL if verdict is not PassOutcome.SOURCE_FAILED else EXIT_ERROR
@@ -102,20 +100,20 @@ async def _write_status(session: Session) -> None:
     await Publisher(session.engine.current, session.redactor, Path(session.config.status.file)).publish(info)
 
 
-def _check_digest(planned: PlanSet, wanted: str | None) -> None:
-    """Refuse when what would be done is not what was reviewed, naming what would be done now."""
-    if wanted is None or wanted == planned.sha256:
+def _check_digest(planned: PlanSet, reviewed: str | None) -> None:
+    """Raise `PlanMoved` if the plan is not the reviewed one, and print the plan as it is now."""
+    if reviewed is None or reviewed == planned.sha256:
         return
-    say(f"the reviewed plan was {wanted}")
+    say(f"the reviewed plan was {reviewed}")
     say(f"the plan is now       {planned.sha256}, at {planned.revision}:")
     for change in planned.changes:
         say(f"  {_line(change)}")
-    for one in planned.resources:
-        say(f"  {one.action.value:8} {one.resource} (manifest)")
+    for manifest in planned.resources:
+        say(f"  {manifest.action.value:8} {manifest.resource} (manifest)")
     if planned.empty:
         say("  nothing to do")
     raise PlanMoved(
-        "the world moved since the plan was reviewed; nothing was applied",
+        "the plan has changed since it was reviewed; nothing was applied",
         hint=f"Review the changes above, then: reconciler apply --plan {planned.sha256}",
     )
 
@@ -126,23 +124,23 @@ def _line(change: Change) -> str:
     return plain(f"{change.action.value:8} {change.address} ({change.cls.value})")
 
 
-def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> None:
-    """Say what all rounds did together; the reasons on stderr, the count last."""
+def _show_results(current: Current, done: Applied, output: str, *, manifests: int) -> None:
+    """Print the results of all rounds: errors on stderr, the counts last."""
     from reconciler.engine.read_errors import unread_of
     from reconciler.planning.render.document import change_summary
 
-    unread = unread_of(done.last.values(), engine.live.resources)
+    unread = unread_of(done.last.values(), current.active.resources)
     if output == "json":
         emit_json(
             {
-                "revision": engine.live.revision,
+                "revision": current.active.revision,
                 "applied": [_row(step) for step in done.steps],
                 "manifests": manifests,
                 "failed": len(done.failed),
                 "blocked": len(done.blocked),
                 "moved": [change_summary(change) for change in done.moved],
                 "notTried": [change_summary(change) for change in done.left],
-                "unread": [{"code": one.code, "message": one.message, "hint": one.hint} for one in unread],
+                "unread": [problem_row(problem) for problem in unread],
             }
         )
         return
@@ -152,21 +150,21 @@ def _tell(engine: Controller, done: Applied, output: str, *, manifests: int) -> 
         say(f"{address}: {error.code}: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
     for change in done.left:
         say(f"not tried: {_line(change)}" + (f": {change.reason} {change.message}".rstrip() if change.reason else ""))
-    _tell_moved(done)
-    out(*_summary(done, len(unread), manifests, good=_exit_code(engine, done) == EXIT_OK))
+    _show_moved(done)
+    out(*_summary(done, len(unread), manifests, good=_exit_code(current, done) == EXIT_OK))
 
 
-def _tell_moved(done: Applied) -> None:
+def _show_moved(done: Applied) -> None:
     if not done.moved:
         return
-    say("reconciler: RC6040: the plan moved while it was applied; these changes were not part of it and were not made:")
+    say("reconciler: RC6040: the plan changed while it was applied; these changes were not part of it and were not made:")
     for change in done.moved:
         say(f"  {_line(change)}")
     say("  Review them with `reconciler plan`, then `reconciler apply --plan` with the new digest.")
 
 
 def _summary(done: Applied, unread: int, manifests: int, *, good: bool) -> tuple[Ink | str, ...]:
-    """Return the last line; ``good`` is whether the exit code says so, too."""
+    """Return the last line. ``good``: whether the exit code is 0."""
     counts = {
         "applied": len(done.done),
         "failed": len(done.failed),
@@ -187,7 +185,7 @@ def _summary(done: Applied, unread: int, manifests: int, *, good: bool) -> tuple
     return mark, f" {text}"
 
 
-def _row(step: Step) -> dict[str, Any]:
+def _row(step: Step) -> dict[str, object]:
     error: ReconcilerError | None = step.error
     return {
         "address": step.change.address,

@@ -1,4 +1,4 @@
-"""Shell completion, made from the table of verbs: one owner of what exists."""
+"""Shell completion, generated from the table of verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends operations to the running daemon; without one, reads are answered from the state itself."""
+"""Sends requests to the running daemon; without one, reads are answered from the state itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import msgspec
 
 from reconciler import __version__
-from reconciler.cli.session import ask_daemon, configuration_state
+from reconciler.cli.session import ask_daemon, require_state
 from reconciler.config.settings import Config
+from reconciler.model.errors import StateError
 
 if TYPE_CHECKING:
     from reconciler.daemon.session import Session
@@ -20,43 +24,94 @@ if TYPE_CHECKING:
     from reconciler.model.resources import ResourceId
     from reconciler.server.admin import AdminOperations
 
-Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 ANSWER_S = 60.0
+Request = Mapping[str, object]
+T = TypeVar("T")
 
 
-def act(config: Config, request: Mapping[str, Any], *, timeout_s: float = ANSWER_S) -> Mapping[str, Any]:
-    """Return the daemon's answer; raises `NoDaemon` where none runs: only the daemon acts on events and stages."""
+@dataclass(frozen=True, slots=True)
+class DaemonAnswer(Generic[T]):
+    """One answer: ``document`` is the JSON object for scripts, ``view`` the same as a struct."""
+
+    document: Mapping[str, object]
+    view: T
+
+
+class Ask(Protocol):
+    """Answers read requests, whether a daemon runs or not."""
+
+    async def __call__(self, request: Request, kind: type[T]) -> T: ...
+
+
+def answer_of(document: Mapping[str, object], kind: type[T]) -> DaemonAnswer[T]:
+    """Return an answer with its view. Raises `StateError` (RC8001) if it has another form."""
+    try:
+        return DaemonAnswer({name: value for name, value in document.items() if name != "ok"}, msgspec.convert(document, kind))
+    except msgspec.ValidationError as error:
+        raise StateError(
+            f"the answer of the daemon cannot be read: {error}",
+            code="RC8001",
+            hint="Use the same version of command and daemon.",
+        ) from None
+
+
+def act(config: Config, request: Request, kind: type[T], *, timeout_s: float = ANSWER_S) -> DaemonAnswer[T]:
+    """Return the daemon's answer. Raises `NoDaemon` without one: only the daemon acts on events and stages."""
     from reconciler.server.admin import call
 
-    return call(config.state_dir, request, timeout_s=timeout_s)
+    return answer_of(call(config.state_dir, request, timeout_s=timeout_s), kind)
 
 
-def look(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the answer to a request that changes nothing, with or without a daemon."""
+def look(config: Config, request: Request, kind: type[T]) -> DaemonAnswer[T]:
+    """Return the answer to a read request, whether a daemon runs or not."""
 
-    async def once() -> Mapping[str, Any]:
-        async with looking(config) as ask:
-            return await ask(request)
+    async def once() -> DaemonAnswer[T]:
+        async with _reader(config) as read:
+            return answer_of(await read(request), kind)
 
     return asyncio.run(once())
 
 
 @contextlib.asynccontextmanager
 async def looking(config: Config) -> AsyncIterator[Ask]:
-    """Yield what answers read requests: the daemon, or this process over the state, which it opens without the lock."""
+    """Yield a function for several read requests."""
+    async with _reader(config) as read:
+
+        async def ask(request: Request, kind: type[T]) -> T:
+            return answer_of(await read(request), kind).view
+
+        yield ask
+
+
+class _Read(Protocol):
+    async def __call__(self, request: Request, /) -> Mapping[str, object]: ...
+
+
+@contextlib.asynccontextmanager
+async def _reader(config: Config) -> AsyncIterator[_Read]:
+    """Yield the daemon, or this process over the state, which it opens without the lock."""
     if await asyncio.to_thread(ask_daemon, config, {"verb": "ping"}) is not None:
-        yield lambda request: asyncio.to_thread(act, config, request)
+        from reconciler.server.admin import call
+
+        async def from_daemon(request: Request) -> Mapping[str, object]:
+            return await asyncio.to_thread(call, config.state_dir, request, timeout_s=ANSWER_S)
+
+        yield from_daemon
         return
     from reconciler.daemon.session import Options, open_session
 
-    configuration_state(config)
+    require_state(config)
     async with open_session(config, Options(lock=False, create=False, read_only=True, log_level="error")) as session:
         operations = operations_of(session, _no_trigger)
-        yield lambda request: operations.handle(request, f"uid:{os.getuid()}")
+
+        async def from_state(request: Request) -> Mapping[str, object]:
+            return await operations.handle(request, f"uid:{os.getuid()}")
+
+        yield from_state
 
 
 def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
-    """Return the operations of the admin socket over a session of this process, where no daemon runs."""
+    """Return the operations of the admin socket over a session of this process, for use without a daemon."""
     from reconciler.engine.control import Control
     from reconciler.engine.publisher import Publisher
     from reconciler.engine.statusfile import DaemonInfo

@@ -1,8 +1,7 @@
-"""``doctor``: finds problems of this installation and says how to fix them. Read only."""
+"""``doctor``: find problems of this installation and suggest fixes. Read only."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shutil
@@ -13,7 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from reconciler.cli.options import OutputOptions
 from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
@@ -23,15 +24,19 @@ from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, storage_error
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
+if TYPE_CHECKING:
+    from reconciler.engine.reconcile import ReconcileResult
+
 GIT_FLOOR = (2, 31, 0)  # GIT_CONFIG_COUNT, which carries the token, came with 2.31 (git's release notes)
 SPACE_FLOOR = 200 << 20
 CLOCK_NOTE_S = 30.0
+MAX_PROBLEMS = 10
 SET_CLOCK = "Synchronize this host's clock: chrony, or systemd-timesyncd (timedatectl set-ntp true)."
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line of the report: ``ok``, ``warning`` or ``error``, and what to do."""
+    """The result of one check. ``level``: ok, warning or error. ``fix``: what to do, if it is not ok."""
 
     check: str
     level: str
@@ -39,17 +44,24 @@ class CheckResult:
     fix: str = ""
 
 
-def doctor(options: argparse.Namespace) -> int:
-    """Run every check; exit 1 when one is an error."""
-    findings: list[CheckResult] = [_python()]
+def _result(check: str, message: str, *, good: bool, fix: str, level: str = "error") -> CheckResult:
+    """Return an ok result if ``good``, else one of ``level`` with the fix."""
+    return CheckResult(check, "ok", message) if good else CheckResult(check, level, message, fix)
+
+
+def _error(check: str, error: ReconcilerError, level: str = "error") -> CheckResult:
+    return CheckResult(check, level, f"{error.code}: {error.message}", error.hint)
+
+
+def doctor(options: OutputOptions) -> int:
+    """Run every check; exit 1 if one is an error."""
+    results: list[CheckResult] = [_python()]
     try:
         config = configuration(options)
-        findings.append(
-            CheckResult("configuration", "ok", f"owner {config.owner}, source {config.source.url}, state {config.state_dir}")
-        )
     except ReconcilerError as error:
-        findings.append(CheckResult("configuration", "error", f"{error.code}: {error.message}", error.hint))
-        return _tell(findings, options.output)
+        return _show([*results, _error("configuration", error)], options.output)
+    place = f"owner {config.owner}, source {config.source.url}, state {config.state_dir}"
+    results.append(CheckResult("configuration", "ok", place))
     checks: tuple[Callable[[Config], list[CheckResult]], ...] = (
         _git,
         _folder,
@@ -61,40 +73,36 @@ def doctor(options: argparse.Namespace) -> int:
         _integrations,
     )
     for check in checks:
+        name = check.__name__.strip("_")
         try:
-            findings += check(config)
-        except (ReconcilerError, OSError) as found:
-            shown = storage_error(found, found.filename or "a file") if isinstance(found, OSError) else found
-            findings.append(CheckResult(check.__name__.strip("_"), "error", f"{shown.code}: {shown.message}", shown.hint))
-    return _tell(findings, options.output)
+            results += check(config)
+        except ReconcilerError as error:
+            results.append(_error(name, error))
+        except OSError as error:
+            results.append(_error(name, storage_error(error, error.filename or "a file")))
+    return _show(results, options.output)
 
 
 _COLOURS = {"ok": "32", "warning": "33", "error": "31"}
 
 
-def _tell(findings: list[CheckResult], output: str) -> int:
-    bad = any(finding.level == "error" for finding in findings)
+def _show(results: list[CheckResult], output: str) -> int:
+    healthy = all(result.level != "error" for result in results)
     if output == "json":
-        emit_json({"healthy": not bad, "findings": [asdict(finding) for finding in findings]})
-        return EXIT_ERROR if bad else EXIT_OK
+        emit_json({"healthy": healthy, "findings": [asdict(result) for result in results]})
+        return EXIT_OK if healthy else EXIT_ERROR
     paint = painter()
-    for finding in findings:
-        mark = paint(_COLOURS.get(finding.level, ""), f"{finding.level:7}")
-        out(mark, f" {finding.check:14} {finding.message}")
-        if finding.fix:
-            out(f"        {'':14} → {finding.fix}")
-    out("healthy" if not bad else "something is wrong")
-    return EXIT_ERROR if bad else EXIT_OK
+    for result in results:
+        out(paint(_COLOURS[result.level], f"{result.level:7}"), f" {result.check:14} {result.message}")
+        if result.fix:
+            out(f"        {'':14} → {result.fix}")
+    out("healthy" if healthy else "not healthy: fix the errors above")
+    return EXIT_OK if healthy else EXIT_ERROR
 
 
 def _python() -> CheckResult:
     version = ".".join(map(str, sys.version_info[:3]))
-    return CheckResult(
-        "python",
-        "ok" if sys.version_info >= (3, 11) else "error",
-        version,
-        "" if sys.version_info >= (3, 11) else "Use Python 3.11 or newer.",
-    )
+    return _result("python", version, good=sys.version_info >= (3, 11), fix="Use Python 3.11 or newer.")
 
 
 def _git(config: Config) -> list[CheckResult]:  # noqa: ARG001  one signature for all checks
@@ -103,66 +111,41 @@ def _git(config: Config) -> list[CheckResult]:  # noqa: ARG001  one signature fo
         return [CheckResult("git", "error", "git is not installed", "apt-get install git")]
     text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     numbers = tuple(int(part) for part in text.split()[2].split(".")[:3] if part.isdigit())
-    good = numbers >= GIT_FLOOR
-    return [
-        CheckResult(
-            "git",
-            "ok" if good else "error",
-            text.strip(),
-            "" if good else f"Git {'.'.join(map(str, GIT_FLOOR))} or newer is needed.",
-        )
-    ]
+    fix = f"Install Git {'.'.join(map(str, GIT_FLOOR))} or newer."
+    return [_result("git", text.strip(), good=numbers >= GIT_FLOOR, fix=fix)]
 
 
 def _folder(config: Config) -> list[CheckResult]:
     folder = config.state_dir
     if not folder.exists():
-        return [
-            CheckResult(
-                "state folder", "warning", f"{folder} does not exist yet", "It is made by the first `reconciler run` or `apply`."
-            )
-        ]
-    rows = []
+        fix = "The first `reconciler run` or `reconciler apply` creates it."
+        return [CheckResult("state folder", "warning", f"{folder} does not exist yet", fix)]
+    results = []
     if not os.access(folder, os.W_OK):
-        rows.append(
-            CheckResult(
-                "state folder",
-                "error",
-                f"{folder} cannot be written by uid {os.getuid()}",
-                f"chown it to this user: chown -R $(id -u) {folder}",
-            )
-        )
+        fix = f"chown it to this user: chown -R $(id -u) {folder}"
+        results.append(CheckResult("state folder", "error", f"{folder} is not writable for uid {os.getuid()}", fix))
     free = shutil.disk_usage(folder).free
-    low = free < SPACE_FLOOR
-    rows.append(
-        CheckResult(
-            "disk",
-            "warning" if low else "ok",
-            f"{free >> 20} MiB free in {folder}",
-            "Make room: nothing remote is written while the disk is full." if low else "",
-        )
-    )
-    return rows
+    fix = "Free space: while the disk is full, nothing is written at providers."
+    results.append(_result("disk", f"{free >> 20} MiB free in {folder}", good=free >= SPACE_FLOOR, fix=fix, level="warning"))
+    return results
 
 
 def _files(config: Config) -> list[CheckResult]:
-    """Look at every file that the daemon makes again by itself, and at who may read and write the state folder."""
+    """Check the owner and modes of the state folder, and the files that the daemon recreates."""
     from reconciler.state.files import fault_of, too_open
 
-    folder, rows = config.state_dir, []
+    folder = config.state_dir
     if not folder.exists():
         return []
+    results = []
     info = folder.stat()
     if info.st_mode & 0o022:
-        mode = stat.S_IMODE(info.st_mode)
-        rows.append(
-            CheckResult(
-                "state folder", "error", f"{folder} has mode {mode:04o}: others may replace the state", f"chmod 700 {folder}"
-            )
-        )
+        message = f"{folder} has mode {stat.S_IMODE(info.st_mode):04o}: others may replace the state"
+        results.append(CheckResult("state folder", "error", message, f"chmod 700 {folder}"))
     if info.st_uid != os.geteuid():
-        rows.append(CheckResult("state folder", "error", f"{folder} belongs to uid {info.st_uid}", f"chown -R $(id -u) {folder}"))
-    rows += [
+        fix = f"chown -R $(id -u) {folder}"
+        results.append(CheckResult("state folder", "error", f"{folder} belongs to uid {info.st_uid}", fix))
+    results += [
         CheckResult("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}")
         for path, mode in too_open(folder)
     ]
@@ -170,79 +153,52 @@ def _files(config: Config) -> list[CheckResult]:
         path = folder / name
         fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
         if fault:
-            rows.append(
-                CheckResult(
-                    name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost."
-                )
-            )
-    return rows
+            fix = "The next start recreates it; no data is lost."
+            results.append(CheckResult(name, "warning", f"{path} is damaged: {fault}", fix))
+    return results
 
 
 def _key(config: Config) -> list[CheckResult]:
     path = Path(config.master_key.file)
     if not path.exists():
-        level = "error" if config.state_exists else "warning"
-        fix = (
-            "Put the key file back: without it no webhook can be verified. Nothing is re-keyed by itself."
-            if level == "error"
-            else "It is made by the first run. Back it up."
-        )
-        return [CheckResult("master key", level, f"{path} is missing", fix)]
+        fix = "The first run creates it. Back it up."
+        if config.state_exists:
+            fix = "Restore the key file: without it no webhook can be verified. The daemon does not create a new key."
+        return [CheckResult("master key", "error" if config.state_exists else "warning", f"{path} is missing", fix)]
     mode = stat.S_IMODE(path.stat().st_mode)
-    return [
-        CheckResult(
-            "master key",
-            "error" if mode & 0o077 else "ok",
-            f"{path}, mode {mode:04o}",
-            f"chmod 600 {path}" if mode & 0o077 else "",
-        )
-    ]
+    return [_result("master key", f"{path}, mode {mode:04o}", good=not mode & 0o077, fix=f"chmod 600 {path}")]
 
 
 def _state(config: Config) -> list[CheckResult]:
     if not config.state_exists:
-        return [
-            CheckResult(
-                "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler recover --help`."
-            )
-        ]
+        fix = "The first run creates it; after a loss, see `reconciler recover --help`."
+        return [CheckResult("state", "warning", "no state yet", fix)]
     from reconciler.cli.history import verify_audit
     from reconciler.state import Store
 
     store = Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))
     try:
         store.check()
-        held, said = verify_audit(config, store)
+        intact, report = verify_audit(config, store)
         objects, unsettled = len(store.recorded()), len(store.unsettled())
     finally:
         store.close()
-    rows = [CheckResult("state", "ok", f"{objects} objects, {unsettled} writes not settled")]
-    rows.append(
-        CheckResult(
-            "audit log",
-            "ok" if held else "error",
-            said,
-            "" if held else "Somebody changed the log: compare it with your backups and with the anchors in the daemon's log.",
-        )
-    )
-    return rows
+    fix = "The log was changed: compare it with your backups and with the anchors in the daemon's log."
+    return [
+        CheckResult("state", "ok", f"{objects} objects, {unsettled} writes not settled"),
+        _result("audit log", report, good=intact, fix=fix),
+    ]
 
 
 def _daemon(config: Config) -> list[CheckResult]:
     answer = ask_daemon(config, {"verb": "ping"}, timeout_s=5)
     if answer is None:
         return [CheckResult("daemon", "warning", "not running on this state", "Start it: reconciler run")]
-    from reconciler.cli.status import age_s, read
+    from reconciler.cli.status import MAX_AGE_S, age_s, read
 
     age = age_s(read(Path(config.status.file)), time.time())
-    return [
-        CheckResult(
-            "daemon",
-            "ok" if age < 120 else "error",
-            f"running, heartbeat {age:.0f} s old",
-            "" if age < 120 else "Its loop does not advance: see its log, then restart it.",
-        )
-    ]
+    fix = "Its loop hangs: see its log, then restart it."
+    return [_result("daemon", f"running, heartbeat {age:.0f} s old", good=age <= MAX_AGE_S, fix=fix)]
 
 
 def _source(config: Config) -> list[CheckResult]:
@@ -260,64 +216,54 @@ def _source(config: Config) -> list[CheckResult]:
 
 
 def _integrations(config: Config) -> list[CheckResult]:
-    """Try every credential with the cheapest authenticated call its provider has."""
+    """Try every credential with the cheapest authenticated call of its provider."""
     if not config.state_exists:
         return []
     from reconciler.daemon.session import Options, open_session
 
     async def look() -> list[CheckResult]:
-        rows = []
         async with open_session(config, Options(lock=False, create=False, read_only=True)) as session:
-            await session.engine.sync()
-            for problem in [p for p in session.engine.live.problems if p.is_error][:10]:
-                rows.append(
-                    CheckResult("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint)
-                )
-            for one in await session.engine.integrations():
-                result = await session.engine.plan(one)
-                rows.append(
-                    _integration(
-                        str(one),
-                        result.error,
-                        result.credential.identity if result.credential else "",
-                        result.credential.missing if result.credential else (),
-                    )
-                )
-                rows += _clock(one.name, session.engine.current.clients.clock_of(one))
-                rows += [
-                    CheckResult(str(r), "error", f"{e.code}: {e.message}", e.hint)
-                    for r, e in sorted(result.compiled.stalled.items())
-                ]
-                rows += [
-                    CheckResult(str(s), "error", f"{e.code}: {e.message}", e.hint) for s, e in sorted(result.scope_errors.items())
-                ]
-        return rows
+            engine = session.engine
+            await engine.sync()
+            errors = [problem for problem in engine.current.active.problems if problem.is_error][:MAX_PROBLEMS]
+            results = [
+                CheckResult("manifests", "error", f"{problem.location}: {problem.code}: {problem.message}", problem.hint)
+                for problem in errors
+            ]
+            for integration in await engine.integrations():
+                result = await engine.plan(integration)
+                results.append(_integration(result))
+                results += _clock(integration.name, engine.current.clients.clock_of(integration))
+                results += [_error(str(resource), error) for resource, error in sorted(result.compiled.stalled.items())]
+                results += [_error(str(scope), error) for scope, error in sorted(result.scope_errors.items())]
+        return results
 
     return asyncio.run(look())
 
 
 def _clock(name: str, clock: ProviderClock | None) -> list[CheckResult]:
-    """Say how far this host's clock is from a provider's: what is searched there by time depends on it."""
+    """Compare this host's clock with the provider's: searches by time depend on it."""
     if clock is None:
         return []
     check, ahead_s = f"clock {name}", clock.ahead_s
     if ahead_s is None:
-        message = "the provider tells no time (no Date in its answers): a run whose start is in doubt is not started again"
+        message = "the provider sends no time (no Date header): a run whose start has an unknown outcome is not started again"
         return [CheckResult(check, "warning", message, "Check for a proxy that removes the header.")]
     side = "ahead of" if ahead_s < 0 else "behind"
     message = f"this host is {abs(round(ahead_s))} s {side} the provider"
     if clock.trusted:
         late = abs(ahead_s) > CLOCK_NOTE_S
         return [CheckResult(check, "warning" if late else "ok", message, SET_CLOCK if late else "")]
-    message += f", more than {TOO_FAR_S:.0f} s: a run whose start is in doubt is not started again (RC5052)"
+    message += f", more than {TOO_FAR_S:.0f} s: a run whose start has an unknown outcome is not started again (RC5052)"
     return [CheckResult(check, "error", message, SET_CLOCK)]
 
 
-def _integration(name: str, error: ReconcilerError | None, identity: str, missing: tuple[str, ...]) -> CheckResult:
-    if error is not None:
-        return CheckResult(
-            name, "warning" if isinstance(error, NotImplementedYet) else "error", f"{error.code}: {error.message}", error.hint
-        )
-    if missing:
-        return CheckResult(name, "error", "missing: " + ", ".join(missing), "Grant these to the credential.")
-    return CheckResult(name, "ok", f"acts as {identity}" if identity else "accepted")
+def _integration(result: ReconcileResult) -> CheckResult:
+    name, credential = str(result.integration), result.credential
+    if result.error is not None:
+        return _error(name, result.error, "warning" if isinstance(result.error, NotImplementedYet) else "error")
+    if credential is not None and credential.missing:
+        return CheckResult(name, "error", "missing: " + ", ".join(credential.missing), "Grant these to the credential.")
+    return CheckResult(
+        name, "ok", f"acts as {credential.identity}" if credential is not None and credential.identity else "accepted"
+    )

@@ -1,7 +1,7 @@
-"""Edit a manifest in place: what is not changed stays as it was written, byte for byte.
+"""Edit a manifest in place: all other text stays the same, byte for byte.
 
-The text is edited at the places that YAML's own parser names, so that spelling, quotes, comments, order and line ends of all else
-are kept. Anchors and tags never come here: manifests with them are not valid.
+The text is edited at the positions that the YAML parser reports. This keeps spelling, quotes, comments, order and line ends of
+everything else. Manifests with anchors or tags are invalid, and are never edited.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import yaml
 
@@ -22,12 +22,14 @@ from reconciler.model.errors import UsageError
 from reconciler.model.plan import Change
 from reconciler.model.resources import Resource, ResourceId
 
+T = TypeVar("T")
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*\Z")
+_REST_OF_LINE = re.compile(r"[ \t]*,?[ \t]*(?:#[^\r\n]*)?(\r?\n|\Z)")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
 class EditableDocument:
-    """One document of a file, and the edits of its text."""
+    """One document of a file, and the pending edits of the file's text."""
 
     def __init__(self, text: str, root: yaml.MappingNode) -> None:
         self.before = text
@@ -37,14 +39,14 @@ class EditableDocument:
 
     @classmethod
     def find(cls, path: Path, identity: ResourceId, *, text: str | None = None) -> EditableDocument | None:
-        """Return the document of ``identity`` in ``path`` (whose content may be given as ``text``), or None."""
+        """Return the document of ``identity`` in ``path``, or None. ``text``: the content of the file, if it is read already."""
         text = read(path) if text is None else text
         try:
             for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
                 if isinstance(node, yaml.MappingNode) and _identity(node) == identity:
                     return cls(text, node)
         except yaml.YAMLError:
-            raise UsageError(f"{path} has a document that cannot be read", hint=f"See: reconciler validate {path}") from None
+            raise UsageError(f"{path} has an invalid document", hint=f"See: reconciler validate {path}") from None
         return None
 
     def spec(self) -> yaml.MappingNode:
@@ -55,7 +57,7 @@ class EditableDocument:
         return node
 
     def render(self) -> str:
-        """Return the whole file as it is after the edits."""
+        """Return the text of the file after the edits."""
         text = self.before
         for start, end, new in sorted(self._edits, reverse=True):
             text = text[:start] + new + text[end:]
@@ -63,8 +65,8 @@ class EditableDocument:
 
     # -- mappings ---------------------------------------------------------------------------------------------------
 
-    def set(self, mapping: yaml.MappingNode, key: str, value: Any) -> None:
-        """Give ``key`` a value; one that is there is replaced where it stands, a new one comes last."""
+    def set(self, mapping: yaml.MappingNode, key: str, value: object) -> None:
+        """Set ``key``: replace its value in place, or append the key."""
         node = child(mapping, key)
         if node is None:
             self._add(mapping, f"{key}: {scalar(value)}")
@@ -75,12 +77,11 @@ class EditableDocument:
             self._edits.append((node.start_mark.index, _end(self.before, node), scalar(value, style)))
 
     def remove(self, mapping: yaml.MappingNode, key: str) -> None:
-        """Take ``key`` out, if it is there."""
-        for index, (name, value) in enumerate(mapping.value):
-            if name.value == key:
-                self._cut([(one.start_mark.index, _end(self.before, of)) for one, of in mapping.value], index, mapping)
-                return
-            del value
+        """Remove ``key`` if it exists."""
+        names = [name.value for name, _ in mapping.value]
+        if key in names:
+            places = [(name.start_mark.index, _end(self.before, value)) for name, value in mapping.value]
+            self._cut(places, names.index(key), mapping)
 
     def _add(self, mapping: yaml.MappingNode, entry: str) -> None:
         if not mapping.value:
@@ -92,27 +93,27 @@ class EditableDocument:
     # -- lists ------------------------------------------------------------------------------------------------------
 
     def merge(
-        self, node: yaml.SequenceNode, wanted: list[Any], of: Callable[[yaml.Node], Any], write: Callable[[Any], str]
+        self, node: yaml.SequenceNode, expected: Sequence[T], of: Callable[[yaml.Node], T], write: Callable[[T], str]
     ) -> None:
-        """Take out the items whose value (``of``) is not wanted, append what is missing, leave all others untouched."""
+        """Remove the items whose value (``of``) is not expected, and append the missing ones; others stay untouched."""
         have = [of(item) for item in node.value]
         places = [(item.start_mark.index, _end(self.before, item)) for item in node.value]
         if not node.flow_style:
             places = [(self.before.rindex("-", 0, start), end) for start, end in places]
-        missing = [one for one in wanted if one not in have]
-        kept = [index for index, value in enumerate(have) if value in wanted]
+        missing = [value for value in expected if value not in have]
+        kept = [index for index, value in enumerate(have) if value in expected]
         if not kept:
-            self._renew(node, places, [write(one) for one in wanted])
+            self._renew(node, places, [write(value) for value in expected])
             return
         for index in range(len(have)):
             if index not in kept:
                 self._cut(places, index, node, after_kept=index > kept[-1])
         dash = "" if node.flow_style else "- "
-        for one in missing:
-            self._append(node, [places[kept[-1]]], dash + write(one), node.start_mark.column, last=kept[-1] == len(have) - 1)
+        for value in missing:
+            self._append(node, [places[kept[-1]]], dash + write(value), node.start_mark.column)
 
     def _renew(self, node: yaml.SequenceNode, places: Sequence[tuple[int, int]], entries: Sequence[str]) -> None:
-        """Write a list of which nothing is kept, in the style that it has."""
+        """Replace all items of a list, in its style."""
         if not entries:
             start = node.start_mark.index if node.flow_style else self.before.rindex(":", 0, node.start_mark.index) + 1
             self._edits.append((start, _end(self.before, node), "[]" if node.flow_style else " []"))
@@ -124,29 +125,26 @@ class EditableDocument:
 
     # -- text -------------------------------------------------------------------------------------------------------
 
-    def _append(
-        self, node: yaml.CollectionNode, places: Sequence[tuple[int, int]], entry: str, column: int, *, last: bool = True
-    ) -> None:
+    def _append(self, node: yaml.CollectionNode, places: Sequence[tuple[int, int]], entry: str, column: int) -> None:
         end = places[-1][1]
         if node.flow_style:
             own_line = self.before[self.before.rfind("\n", 0, places[-1][0]) + 1 : places[-1][0]]
             break_line = not own_line.strip() and "\n" in self.before[node.start_mark.index : end]
             self._edits.append((end, end, f",{self._newline}{own_line}{entry}" if break_line else f", {entry}"))
             return
-        del last
         line_end = self.before.find("\n", end)
         line_end = len(self.before) if line_end < 0 else line_end - self.before[:line_end].endswith("\r")
         self._edits.append((line_end, line_end, f"{self._newline}{' ' * column}{entry}"))
 
     def _cut(self, places: Sequence[tuple[int, int]], index: int, node: yaml.CollectionNode, *, after_kept: bool = False) -> None:
-        """Take out an item: with its line where it has one of its own, else with the comma that belongs to it."""
+        """Remove an item: with its line if it has its own, else with its comma."""
         start, end = places[index]
         line = self.before.rfind("\n", 0, start) + 1
-        found = re.compile(r"[ \t]*,?[ \t]*(?:#[^\r\n]*)?(\r?\n|\Z)").match(self.before, end)
-        if not self.before[line:start].strip() and found is not None:
-            self._edits.append((line, found.end(), ""))
+        rest = _REST_OF_LINE.match(self.before, end)
+        if not self.before[line:start].strip() and rest is not None:
+            self._edits.append((line, rest.end(), ""))
         elif not node.flow_style:
-            raise UsageError("this item cannot be taken out of its line", hint="Edit the manifest by hand.")
+            raise UsageError("this item cannot be removed from its line", hint="Edit the manifest by hand.")
         elif after_kept or index == len(places) - 1:
             self._edits.append((places[index - 1][1] if index else start, end, ""))
         else:
@@ -177,8 +175,8 @@ def child(mapping: yaml.Node, key: str) -> yaml.Node | None:
     return next((value for name, value in mapping.value if name.value == key), None)
 
 
-def plain_value(node: yaml.Node) -> Any:
-    """Return the value of a node as Python has it."""
+def plain_value(node: yaml.Node) -> object:
+    """Return the value of a node as a Python value."""
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
@@ -186,8 +184,8 @@ def plain_value(node: yaml.Node) -> Any:
         loader.dispose()
 
 
-def scalar(value: Any, style: str | None = None) -> str:
-    """Return ``value`` in one line of YAML, quoted as ``style`` has it where that can be."""
+def scalar(value: object, style: str | None = None) -> str:
+    """Return ``value`` as one line of YAML, with the quotes of ``style`` if possible."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{scalar(key)}: {scalar(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -210,7 +208,7 @@ def _escaped(character: str) -> str:
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Return where the text of ``node`` ends: a block's end mark lies behind the comments and blank lines that follow it."""
+    """Return the end of a node's text. The end mark of a block is behind the comments and blank lines that follow it."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(last, tuple) else last)
@@ -232,7 +230,7 @@ def _identity(root: yaml.MappingNode) -> ResourceId | None:
 
 
 def accept(document: EditableDocument, resource: Resource, changes: Iterable[Change]) -> list[str]:
-    """Write the observed values of ``changes`` into ``document``; returns the pointers that have no place in the manifest."""
+    """Write the observed values of ``changes`` into ``document``; returns the pointers without a place in the manifest."""
     left: list[str] = []
     for change in changes:
         for field in change.fields:
@@ -241,7 +239,7 @@ def accept(document: EditableDocument, resource: Resource, changes: Iterable[Cha
     return left
 
 
-def _accept_field(document: EditableDocument, resource: Resource, pointer: str, value: Any) -> bool:
+def _accept_field(document: EditableDocument, resource: Resource, pointer: str, value: object) -> bool:
     if resource.id.kind in OBJECT_KINDS:
         return _set_path(document, pointer.split("/")[1:], value)
     if pointer == "/events" and isinstance(value, list | tuple):
@@ -251,7 +249,7 @@ def _accept_field(document: EditableDocument, resource: Resource, pointer: str, 
 
 
 def _accept_events(document: EditableDocument, observed: list[str]) -> None:
-    """Keep the entries (with their filters and comments) that are still there, drop the others, add what is new."""
+    """Keep the observed entries with their filters and comments, remove the others, and add new ones."""
     entries = child(document.spec(), "events")
     if not isinstance(entries, yaml.SequenceNode) or not entries.value:
         document.set(document.spec(), "events", [{"type": name} for name in observed])
@@ -264,8 +262,8 @@ def _type_of(entry: yaml.Node) -> str:
     return str(type_node.value) if type_node is not None else ""
 
 
-def _entry_like(text: str, entries: yaml.SequenceNode) -> Any:
-    """Return what writes an entry the way the list spells those that name a type and nothing else."""
+def _entry_like(text: str, entries: yaml.SequenceNode) -> Callable[[str], str]:
+    """Return a function that writes an entry in the form of the entries that have a type only."""
     for entry in reversed(entries.value):
         type_node = child(entry, "type")
         if isinstance(type_node, yaml.ScalarNode) and len(entry.value) == 1:
@@ -276,7 +274,7 @@ def _entry_like(text: str, entries: yaml.SequenceNode) -> Any:
     return lambda name: f"{{type: {scalar(name)}}}" if entries.flow_style else f"type: {scalar(name)}"
 
 
-def _set_path(document: EditableDocument, path: list[str], value: Any) -> bool:
+def _set_path(document: EditableDocument, path: list[str], value: object) -> bool:
     node: yaml.Node | None = document.spec()
     for part in path[:-1]:
         node = child(node, part) if node is not None else None

@@ -1,96 +1,107 @@
-"""``events``, ``trigger``, ``redeliver`` and ``replay``: what came in, is made by hand, was missed, and is looked at anew."""
+"""``events``, ``trigger``, ``redeliver`` and ``replay``: received events, new ones, missed ones and those routed again."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from reconciler.cli.daemon_client import act, look
+from reconciler.cli.options import EventsOptions, RedeliverOptions, ReplayOptions, TriggerOptions
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import json_document, out
-from reconciler.cli.tables import fields, table, values
+from reconciler.cli.tables import fields, reason_of, table, values
 from reconciler.model.errors import UsageError
 from reconciler.model.exit_codes import EXIT_OK, EXIT_PARTIAL
+from reconciler.model.views import EventDetail, EventList, EventView, ReplayedEvent, SweptList, TriggeredEvent
 
 SWEEP_S = 600.0
 
 
-def events(options: argparse.Namespace) -> int:
-    """Show what came in, or one event with its payload and what it led to."""
+def events(options: EventsOptions) -> int:
+    """List received events, or show one with its payload and its effects."""
     config = configuration(options)
     if options.id:
-        answer = look(config, {"verb": "event", "id": options.id})
-        return _shown(answer, options, _one)
+        detail = look(config, {"verb": "event", "id": options.id}, EventDetail)
+        if options.output == "json":
+            emit_json(detail.document)
+        else:
+            _show(detail.view)
+        return EXIT_OK
     request = {"verb": "events", "limit": options.limit, "source": options.source, "state": options.state}
-    return _shown(look(config, request), options, _list)
-
-
-def _shown(answer: Mapping[str, Any], options: argparse.Namespace, text: Any) -> int:
+    answer = look(config, request, EventList)
     if options.output == "json":
-        emit_json({name: one for name, one in answer.items() if name != "ok"})
+        emit_json(answer.document)
     else:
-        text(answer)
+        _list(answer.view)
     return EXIT_OK
 
 
-def _list(answer: Mapping[str, Any]) -> None:
-    rows = [(one["id"], one["receivedAt"], one["source"], one["type"], one["state"], _why(one)) for one in answer["events"]]
+def _list(answer: EventList) -> None:
+    rows = [(event.id, event.received_at, event.source, event.type, event.state, _reasons(event)) for event in answer.events]
     table(("EVENT", "RECEIVED", "SOURCE", "TYPE", "STATE", "WHY"), rows, none="no events")
-    if answer["next"]:
-        say("there are older ones: raise --limit")
+    if answer.next:
+        say("there are older events: increase --limit")
 
 
-def _why(event: Mapping[str, Any]) -> str:
+def _reasons(event: EventView) -> str:
     """Return why an event was rejected, and by which targets."""
-    own = [f"{event['reason']}: {event['message']}".strip(": ")] if event["reason"] or event["message"] else []
-    return "; ".join([*own, *(f"{one['target']}: {one['message'] or one['reason']}" for one in event["rejectedBy"])])
+    own = [reason_of(event.reason, event.message)] if event.reason or event.message else []
+    return "; ".join([*own, *(f"{target.target}: {target.message or target.reason}" for target in event.rejected_by)])
 
 
-def _one(event: Mapping[str, Any]) -> None:
+def _show(event: EventDetail) -> None:
     import orjson
 
     fields(
-        event["id"],
+        event.id,
         [
-            ("source", event["source"]),
-            ("type", event["type"]),
-            ("state", event["state"]),
-            ("why", f"{event['reason']}: {event['message']}".strip(": ")),
-            ("origin", event["origin"]),
-            ("delivery", event["deliveryId"]),
-            ("received", event["receivedAt"]),
-            ("happened", event["occurredAt"]),
-            *(("rejected by", f"{one['target']} ({one['reason']}): {one['message']}") for one in event["rejectedBy"]),
-            *(("no report", f"{one['kind']} of {one['item']}: {one['reason']}") for one in event["unreported"]),
-            *(("queued as", f"{one['id']} at {one['stage']}: {one['state']} {values(one['inputs'])}") for one in event["items"]),
+            ("source", event.source),
+            ("type", event.type),
+            ("state", event.state),
+            ("why", reason_of(event.reason, event.message)),
+            ("origin", event.origin),
+            ("delivery", event.delivery_id),
+            ("received", event.received_at),
+            ("occurred", event.occurred_at),
+            *(("rejected by", f"{target.target} ({target.reason}): {target.message}") for target in event.rejected_by),
+            *(("no report", f"{report.kind} of {report.item}: {report.reason}") for report in event.unreported),
+            *(("queued as", f"{item.id} at {item.stage}: {item.state} {values(item.inputs)}") for item in event.items),
         ],
     )
     out("payload")
-    json_document(orjson.dumps(event["payload"], option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    json_document(orjson.dumps(event.payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
-# -- doing --------------------------------------------------------------------------------------------------------------
+# -- commands -----------------------------------------------------------------------------------------------------------
 
 
-def trigger(options: argparse.Namespace) -> int:
-    """Make an event of a source, and with ``--wait`` follow what becomes of it."""
+def trigger(options: TriggerOptions) -> int:
+    """Create an event of a source; with ``--wait``, follow its items."""
     config = configuration(options)
-    request = {"verb": "trigger", "source": options.source, "payload": payload_of(options.payload), "type": options.type}
-    request |= {"key": options.key}
-    answer = act(config, {name: one for name, one in request.items() if one is not None})
-    if not options.wait:
-        return _shown(answer, options, lambda one: out(f"made {one['event']}; see: reconciler events {one['event']}"))
-    from reconciler.cli.wait import wait_for_event
+    request = {
+        "verb": "trigger",
+        "source": options.source,
+        "payload": payload_of(options.payload),
+        "type": options.type,
+        "key": options.key,
+    }
+    answer = act(config, {name: value for name, value in request.items() if value is not None}, TriggeredEvent)
+    event = answer.view.event
+    if options.wait:
+        from reconciler.cli.wait import wait_for_event
 
-    return wait_for_event(config, str(answer["event"]), options)
+        return wait_for_event(config, event, options)
+    if options.output == "json":
+        emit_json(answer.document)
+    else:
+        done = "created" if answer.view.new else "created before with this key:"
+        out(f"{done} {event}; see: reconciler events {event}")
+    return EXIT_OK
 
 
-def payload_of(text: str | None) -> dict[str, Any] | None:
-    """Return the payload that ``--payload`` names: JSON, ``@FILE`` or ``-`` (stdin). Raises `UsageError`."""
+def payload_of(text: str | None) -> dict[str, object] | None:
+    """Return the payload that ``--payload`` gives: JSON, ``@FILE`` or ``-`` (stdin). Raises `UsageError`."""
     import orjson
 
     if text is None:
@@ -100,18 +111,20 @@ def payload_of(text: str | None) -> dict[str, Any] | None:
             text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        found = orjson.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the payload cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+        payload: object = orjson.loads(text)
+    except OSError as error:
+        raise UsageError(f"the payload cannot be read: {error.strerror or type(error).__name__}") from None
+    except UnicodeDecodeError:
+        raise UsageError("the payload cannot be read: it is not UTF-8") from None
     except orjson.JSONDecodeError as error:
         raise UsageError(f"the payload is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UsageError("the payload is no JSON object", hint="""For example: --payload '{"version": "1.2.3"}'""")
-    return found
+    if not isinstance(payload, dict):
+        raise UsageError("the payload must be a JSON object", hint="""For example: --payload '{"version": "1.2.3"}'""")
+    return payload
 
 
-def redeliver(options: argparse.Namespace) -> int:
-    """Look for missed deliveries now."""
+def redeliver(options: RedeliverOptions) -> int:
+    """Recover missed deliveries now."""
     from reconciler.config.values import parse_duration
     from reconciler.model.errors import ConfigError
 
@@ -119,19 +132,29 @@ def redeliver(options: argparse.Namespace) -> int:
         since = parse_duration(options.since) if options.since else None
     except ConfigError as error:
         raise UsageError(f"--since {options.since}: {error.message}") from None
-    answer = act(configuration(options), {"verb": "redeliver", "source": options.source or "", "since": since}, timeout_s=SWEEP_S)
-    _shown(answer, options, _swept)
-    return EXIT_PARTIAL if any(one["failed"] or one["error"] for one in answer["sources"]) else EXIT_OK
+    request = {"verb": "redeliver", "source": options.source or "", "since": since}
+    answer = act(configuration(options), request, SweptList, timeout_s=SWEEP_S)
+    if options.output == "json":
+        emit_json(answer.document)
+    else:
+        _show_swept(answer.view)
+    return EXIT_PARTIAL if any(row.failed or row.error for row in answer.view.sources) else EXIT_OK
 
 
-def replay(options: argparse.Namespace) -> int:
-    """Hand a stored event on anew."""
-    answer = act(configuration(options), {"verb": "replay", "id": options.id})
-    return _shown(answer, options, lambda one: out(f"routed again; see: reconciler events {one['event']}"))
+def _show_swept(answer: SweptList) -> None:
+    rows = [
+        (row.source, str(row.missed), str(row.redelivered), str(row.recovered), str(row.failed), row.error)
+        for row in answer.sources
+    ]
+    head = ("SOURCE", "MISSED", "REDELIVERED", "RECOVERED", "FAILED", "ERROR")
+    table(head, rows, none="no source has a provider that can list its deliveries")
 
 
-def _swept(answer: Mapping[str, Any]) -> None:
-    numbers = ("missed", "redelivered", "recovered", "failed")
-    rows = [(one["source"], *(str(one[name]) for name in numbers), one["error"]) for one in answer["sources"]]
-    head = ("SOURCE", *(name.upper() for name in numbers), "ERROR")
-    table(head, rows, none="no source has a provider that can be asked")
+def replay(options: ReplayOptions) -> int:
+    """Route a stored event again."""
+    answer = act(configuration(options), {"verb": "replay", "id": options.id}, ReplayedEvent)
+    if options.output == "json":
+        emit_json(answer.document)
+    else:
+        out(f"routed again; see: reconciler events {answer.view.event}")
+    return EXIT_OK

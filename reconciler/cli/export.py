@@ -1,11 +1,10 @@
-"""Manifests for what exists at a provider: the start of a brownfield adoption. Foreign URLs become comments, never values."""
+"""Manifests for existing objects at a provider, to adopt them. Foreign URLs become comments, never values."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import SPECS, spec_of
@@ -17,15 +16,15 @@ from reconciler.model.printable import is_shown, plain
 from reconciler.model.resources import ResourceId
 
 _FOREIGN = Mask(lambda _: "")
-"""Of a URL only scheme and host are written: its path may be a credential."""
+"""Only scheme and host of a URL are written: its path may contain a credential."""
 _RULES = {rule.type: rule for spec in SPECS.values() for rule in spec.export}
 
 
-async def manifests_of(current: Current, integration: ResourceId, wanted: Iterable[str]) -> str:
-    """Return YAML for the objects of ``integration`` in ``wanted`` scopes (repository, organization, workspace), or in all it uses."""
+async def manifests_of(current: Current, integration: ResourceId, requested: Iterable[str]) -> str:
+    """Return YAML for the objects in the ``requested`` scopes (repository, organization, workspace), or in all scopes in use."""
     link = await current.client(integration)
-    scopes = _scopes(link.connection.provider, list(wanted), link.connection.account) or [
-        r.scope for r in await current.context.store.recorded(integration)
+    scopes = _scopes(link.connection.provider, list(requested), link.connection.account) or [
+        record.scope for record in await current.context.store.recorded(integration)
     ]
     if not scopes:
         raise UsageError(
@@ -35,8 +34,8 @@ async def manifests_of(current: Current, integration: ResourceId, wanted: Iterab
     for scope in sorted(set(scopes)):
         answer = await link.driver.types[scope.type].observe(link.api, scope, None)
         if isinstance(answer, Observed):
-            documents += [_document(integration, scope, _FOREIGN.over(one)) for one in answer.objects]
-    return "".join(documents) or "# nothing exists there\n"
+            documents += [_document(integration, scope, _FOREIGN.over(observed)) for observed in answer.objects]
+    return "".join(documents) or "# no objects in these scopes\n"
 
 
 def _scopes(provider: str, requested: list[str], account: str) -> list[Scope]:
@@ -53,36 +52,35 @@ def _scopes(provider: str, requested: list[str], account: str) -> list[Scope]:
     ]
 
 
-def _document(integration: ResourceId, scope: Scope, one: ObservedObject) -> str:
-    body = _body(integration, scope, one)
-    comment = f"# {plain(str(scope))} {plain(one.external_id)}"
-    url = (
-        one.attributes.get("config", {}).get("url")
-        if isinstance(one.attributes.get("config"), dict)
-        else one.attributes.get("target_url")
-    )
+def _document(integration: ResourceId, scope: Scope, observed: ObservedObject) -> str:
+    comment = f"# {plain(str(scope))} {plain(observed.external_id)}"
+    url = _url(observed.attributes)
     if url:
-        place = origin_of(str(url))[0]
-        comment += (
-            f"\n# sends to {plain(place) if place else 'a place that is not shown'} today; adopting it replaces URL and secret"
-        )
-    return f"---\n{comment}\n{_yaml(body)}"
+        target = origin_of(url)[0]
+        comment += f"\n# sends to {plain(target) if target else 'a hidden URL'} today; adopting it replaces URL and secret"
+    return f"---\n{comment}\n{_yaml(_body(integration, scope, observed))}"
 
 
-def _yaml(body: dict[str, Any]) -> str:
-    """Return ``body`` as YAML; what a manifest may not hold as it is stands escaped in quotes."""
+def _url(attributes: Mapping[str, object]) -> str:
+    """Return the URL that an object sends to, or an empty text."""
+    config = attributes.get("config")
+    return str((config.get("url") if isinstance(config, Mapping) else attributes.get("target_url")) or "")
+
+
+def _yaml(body: dict[str, object]) -> str:
+    """Return ``body`` as YAML; characters that a manifest must not contain are escaped."""
     from ruamel.yaml import YAML
 
     out = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 4096
-    yaml.allow_unicode = all(is_shown(one) for text in _texts(body) for one in text)
+    yaml.allow_unicode = all(is_shown(character) for text in _texts(body) for character in text)
     yaml.dump(body, out)
     return out.getvalue()
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield str(key)
@@ -94,13 +92,13 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
-def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[str, Any]:
+def _body(integration: ResourceId, scope: Scope, observed: ObservedObject) -> dict[str, object]:
     rule = _RULES[scope.type]
     if not rule.resource:
-        shown = {k: v for k, v in one.attributes.items() if v not in (None, [], {})}
+        shown = {key: value for key, value in observed.attributes.items() if value not in (None, [], {})}
         return _manifest(
             rule.kind,
-            str(one.attributes.get("identifier", one.external_id)),
+            str(observed.attributes.get("identifier", observed.external_id)),
             {
                 "integration": {"name": integration.name},
                 "workspace": scope.key,
@@ -109,31 +107,31 @@ def _body(integration: ResourceId, scope: Scope, one: ObservedObject) -> dict[st
             },
         )
     if rule.names:
-        names = sorted({str(name) for path in rule.names for name in _at(one.attributes, path)})
+        names = sorted({str(name) for path in rule.names for name in _at(observed.attributes, path)})
         return _manifest(
             rule.kind,
-            one.natural_key,
+            observed.natural_key,
             {
                 "integration": {"name": integration.name},
                 "resource": {"type": rule.resource, "names": names or ["unknown"]},
                 "lifecycle": {"management": "observe"},
             },
         )
-    events = [{"type": str(event)} for event in one.attributes.get("events", [])]
+    events = [{"type": str(event)} for event in _at(observed.attributes, ("events", "*"))]
     name = scope.key.rpartition("/")[2]
     return _manifest(
         rule.kind,
-        f"{name}-{one.external_id}",
+        f"{name}-{observed.external_id}",
         {
             "integration": {"name": integration.name},
             "resource": {"type": rule.resource, "name": name},
             "events": events,
-            "lifecycle": {"management": "observe", "adopt": "ifIdentical", "externalId": str(one.external_id)},
+            "lifecycle": {"management": "observe", "adopt": "ifIdentical", "externalId": str(observed.external_id)},
         },
     )
 
 
-def _at(value: Any, path: Path) -> Iterator[Any]:
+def _at(value: object, path: Path) -> Iterator[object]:
     """Yield every value at ``path``; ``*`` is each item of a list."""
     if not path:
         yield value
@@ -144,13 +142,14 @@ def _at(value: Any, path: Path) -> Iterator[Any]:
         yield from _at(value[path[0]], path[1:])
 
 
-def _manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def _manifest(kind: str, name: str, spec: Mapping[str, object]) -> dict[str, object]:
     clean = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "unnamed"
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": clean}, "spec": _plain(spec)}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
+def _plain(value: object) -> object:
+    """Return ``value`` as YAML can hold it: lists for tuples, no half surrogate pairs."""
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

@@ -1,162 +1,192 @@
-"""``explain`` and ``history``: why a resource is as it is, and what was changed. Both work without a daemon."""
+"""``explain`` and ``history``: why a resource is in its state, and past changes. Both work without a daemon."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from reconciler.cli.options import ExplainOptions, HistoryOptions
 from reconciler.cli.output import emit_json, say
-from reconciler.cli.session import configuration, configuration_state
+from reconciler.cli.session import configuration, require_state
 from reconciler.cli.sink import out
 from reconciler.cli.status import read
 from reconciler.config.settings import Config
 from reconciler.model.errors import UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
+from reconciler.model.status_document import ResourceRow
+from reconciler.model.times import iso
 
 if TYPE_CHECKING:
+    from reconciler.model.records import AuditEntry, JournalEntry
     from reconciler.state import Store
 
+JOURNAL_ROWS = 40
 
-def explain(options: argparse.Namespace) -> int:
-    """Tell the causal chain of one resource from the journal."""
+
+def explain(options: ExplainOptions) -> int:
+    """Show why a resource is in its state, from the status file and the journal."""
     config = configuration(options)
-    document = read(Path(config.status.file)) if Path(config.status.file).exists() else {"resources": []}
-    asyncio.run(_explain(config, document, options))
+    file = Path(config.status.file)
+    rows = read(file).resources if file.exists() else ()
+    asyncio.run(_explain(config, rows, options))
     return EXIT_OK
 
 
-async def _explain(config: Config, document: Mapping[str, Any], options: argparse.Namespace) -> None:
+async def _explain(config: Config, rows: tuple[ResourceRow, ...], options: ExplainOptions) -> None:
     from reconciler.engine.control import parse_resource
     from reconciler.model.resources import ResourceId
-    from reconciler.model.times import iso
 
-    known = {ResourceId(row["kind"], row["canvas"], row["name"]) for row in document["resources"]}
+    by_id = {ResourceId(row.kind, row.canvas, row.name): row for row in rows}
     store = _store(config)
     try:
-        identity = parse_resource(options.resource, known | {ResourceId.from_path(path) for path in store.resources()})
-        entries = store.journal_of(identity, 40)
+        identity = parse_resource(options.resource, by_id.keys() | {ResourceId.from_path(path) for path in store.resources()})
+        entries = store.journal_of(identity, JOURNAL_ROWS)
     finally:
         store.close()
-    row = next(
-        (
-            r
-            for r in document["resources"]
-            if (r["kind"], r["canvas"], r["name"]) == (identity.kind, identity.canvas, identity.name)
-        ),
-        None,
-    )
+    row = by_id.get(identity)
     if row is None and not entries:
-        raise UsageError(
-            f"nothing is known of {identity}", hint="See `reconciler status`; the journal keeps what `retention.history` says."
-        )
+        hint = "See `reconciler status`; the journal keeps entries for `retention.history`."
+        raise UsageError(f"nothing is known about {identity}", hint=hint)
     if options.output == "json":
-        emit_json(
-            {
-                "resource": identity.path,
-                "status": row,
-                "journal": [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries],
-            }
-        )
+        journal = [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries]
+        status = msgspec.to_builtins(row) if row is not None else None
+        emit_json({"resource": identity.path, "status": status, "journal": journal})
         return
     out(str(identity))
     if row is not None:
-        out(f"  declared   {row['file']}:{row['line']}" + (" (removed; being deleted)" if row["deleting"] else ""))
-        for condition in row["conditions"]:
-            out(
-                f"  condition  {condition['type']}={condition['status']} {condition['reason']} since {condition['lastTransitionTime']}"
-            )
-            if condition["message"]:
-                out(f"             {condition['message']}")
-        for one in row["objects"]:
-            out(f"  object     {one['address']} = {one['externalId']}")
-        for drifted in row["drift"]:
-            out(f"  drift      {drifted.get('address', '')} {drifted['path'] or '(missing)'} ({drifted['class']})")
-        out(f"  next look  {row['nextReconcileAt'] or '-'}, attempts {row['attempts']}")
+        _show_status(row)
     out("  journal (newest last)")
     for entry in reversed(entries):
-        out("    " + _line(entry.event, entry.detail, iso(entry.at), entry.revision, iso))
+        out(f"    {iso(entry.at)} {_short(entry.revision)} {_event(entry)}".rstrip())
 
 
-def _line(event: str, detail: Mapping[str, Any], at: str, revision: str, iso: Callable[[float], str]) -> str:
-    short = revision.partition(":")[0].partition("@")[0] + ("@" + revision.partition(":")[2][:8] if ":" in revision else "")
-    if event == "planned":
-        fields = f" {', '.join(detail.get('fields', []))}" if detail.get("fields") else ""
-        why = f" — {detail['reason']}" if detail.get("reason") else ""
-        what = f"{detail['action']} ({detail['cls']}, {detail['disposition']}) {detail['address']}{fields}{why}"
-        return f"{at} {short} planned  {what} from {detail.get('file', '')}"
-    if event == "applied":
-        return f"{at} {short} applied  {detail['action']} {detail['address']} → {detail.get('external_id') or '-'} in {detail.get('duration_ms', 0)} ms"
-    if event == "failed":
-        return f"{at} {short} failed   {detail['action']} {detail['address']}: {detail['code']} {detail['error']} {detail.get('request', '')}".rstrip()
-    if event == "next_try":
-        return f"{at} {short} next try {iso(float(detail['at']))}"
-    if "id" in detail:  # something of a stage: an item or an execution
-        values = " ".join(f"{key}={value}" for key, value in detail.items() if key != "id" and value not in ("", None))
-        return f"{at} {short} {event.replace('_', ' ')}  {detail['id']} {values}".rstrip()
-    return f"{at} {short} {event:8} {detail.get('code', '')} {detail.get('error', '')}".rstrip()
+def _show_status(row: ResourceRow) -> None:
+    out(f"  declared   {row.file}:{row.line}" + (" (removed; being deleted)" if row.deleting else ""))
+    for condition in row.conditions:
+        out(f"  condition  {condition.type}={condition.status} {condition.reason} since {condition.last_transition_time}")
+        if condition.message:
+            out(f"             {condition.message}")
+    for managed in row.objects:
+        out(f"  object     {managed.address} = {managed.external_id}")
+    for drift in row.drift:
+        out(f"  drift      {drift.address} {drift.path or '(missing)'} ({drift.cls})")
+    out(f"  next       {row.next_reconcile_at or '-'}, attempts {row.attempts}")
 
 
-def history(options: argparse.Namespace) -> int:
-    """Show the audit log, newest first, or check its chain."""
+def _short(revision: str) -> str:
+    """Return ``branch@sha1:0123…`` with eight digits of the commit."""
+    source, _, digest = revision.partition(":")
+    return source.partition("@")[0] + (f"@{digest[:8]}" if digest else "")
+
+
+class _JournalDetail(msgspec.Struct, frozen=True):
+    """The details that the journal keeps of a change, a failure or the next retry."""
+
+    action: str = ""
+    address: str = ""
+    cls: str = ""
+    code: str = ""
+    disposition: str = ""
+    duration_ms: int | float = 0
+    error: str = ""
+    external_id: str | None = None
+    fields: tuple[str, ...] = ()
+    file: str = ""
+    reason: str = ""
+    request: str = ""
+
+
+def _event(entry: JournalEntry) -> str:
+    if entry.event == "next_try":
+        return f"next try {iso(float(str(entry.detail['at'])))}"
+    if "id" in entry.detail:  # an item or an execution
+        pairs = " ".join(f"{key}={value}" for key, value in entry.detail.items() if key != "id" and value not in ("", None))
+        return f"{entry.event.replace('_', ' ')}  {entry.detail['id']} {pairs}"
+    detail = msgspec.convert(entry.detail, _JournalDetail)
+    if entry.event == "planned":
+        fields = f" {', '.join(detail.fields)}" if detail.fields else ""
+        reason = f" — {detail.reason}" if detail.reason else ""
+        change = f"{detail.action} ({detail.cls}, {detail.disposition}) {detail.address}{fields}{reason}"
+        return f"planned  {change} from {detail.file}"
+    if entry.event == "applied":
+        return f"applied  {detail.action} {detail.address} → {detail.external_id or '-'} in {detail.duration_ms} ms"
+    if entry.event == "failed":
+        return f"failed   {detail.action} {detail.address}: {detail.code} {detail.error} {detail.request}"
+    return f"{entry.event:8} {detail.code} {detail.error}"
+
+
+# -- history ------------------------------------------------------------------------------------------------------------
+
+
+def history(options: HistoryOptions) -> int:
+    """Show the audit log, newest first, or verify it."""
     from reconciler.engine.control import parse_resource
     from reconciler.model.resources import ResourceId
-    from reconciler.model.times import iso
 
     config = configuration(options)
     store = _store(config)
     try:
         if options.verify:
-            ok, message = verify_audit(config, store, options.anchor)
+            intact, message = verify_audit(config, store, options.anchor)
             out(message)
-            return EXIT_OK if ok else EXIT_ERROR
+            return EXIT_OK if intact else EXIT_ERROR
         path = None
         if options.resource:
-            path = parse_resource(options.resource, {ResourceId.from_path(one) for one in store.resources()}).path
+            path = parse_resource(options.resource, {ResourceId.from_path(known) for known in store.resources()}).path
         rows = store.audit_tail(options.limit, resource=path)
     finally:
         store.close()
     if options.output == "json":
-        emit_json(
-            {
-                "rows": [
-                    {
-                        "seq": seq,
-                        "at": iso(e.at),
-                        "actor": e.actor,
-                        "verb": e.verb,
-                        "outcome": e.outcome,
-                        "address": e.address,
-                        "resource": e.resource,
-                        "externalId": e.external_id,
-                        "revision": e.revision,
-                        "detail": dict(e.detail),
-                    }
-                    for seq, e in rows
-                ]
-            }
-        )
+        emit_json({"rows": [_row(number, entry) for number, entry in rows]})
         return EXIT_OK
-    for seq, entry in rows:
-        fields = ", ".join(entry.detail.get("fields", []))
-        why = " ".join(str(entry.detail[key]) for key in ("class", "reason", "error") if entry.detail.get(key))
-        out(
-            f"{seq:>6} {iso(entry.at)} {entry.actor} {entry.verb} {entry.outcome} {entry.address or entry.resource}"
-            + (f" [{fields}]" if fields else "")
-            + (f" ({why})" if why else "")
-            + (f" {entry.revision}" if entry.revision else "")
-        )
+    for number, entry in rows:
+        out(_line(number, entry))
     if not rows:
-        say("nothing was changed yet")
+        say("no changes yet")
     return EXIT_OK
 
 
-def verify_audit(config: Config, store: Store, given: str | None = None) -> tuple[bool, str]:
-    """Check the audit log with the key and against the anchor that is kept, and ``given`` (``ROW:HASH`` of a log line).
+def _row(number: int, entry: AuditEntry) -> Mapping[str, object]:
+    return {
+        "seq": number,
+        "at": iso(entry.at),
+        "actor": entry.actor,
+        "verb": entry.verb,
+        "outcome": entry.outcome,
+        "address": entry.address,
+        "resource": entry.resource,
+        "externalId": entry.external_id,
+        "revision": entry.revision,
+        "detail": dict(entry.detail),
+    }
 
-    Returns whether it holds, and what there is to say.
+
+class _AuditDetail(msgspec.Struct, frozen=True, rename={"cls": "class"}):
+    fields: tuple[str, ...] = ()
+    cls: str = ""
+    reason: str = ""
+    error: str = ""
+
+
+def _line(number: int, entry: AuditEntry) -> str:
+    detail = msgspec.convert(entry.detail, _AuditDetail)
+    why = " ".join(text for text in (detail.cls, detail.reason, detail.error) if text)
+    return (
+        f"{number:>6} {iso(entry.at)} {entry.actor} {entry.verb} {entry.outcome} {entry.address or entry.resource}"
+        + (f" [{', '.join(detail.fields)}]" if detail.fields else "")
+        + (f" ({why})" if why else "")
+        + (f" {entry.revision}" if entry.revision else "")
+    )
+
+
+def verify_audit(config: Config, store: Store, given: str | None = None) -> tuple[bool, str]:
+    """Verify the audit log with the key, and against the stored anchor and ``given`` (``ROW:HASH`` of a log line).
+
+    Returns whether it is intact, and the result as text.
     """
     from reconciler.credentials.keys import load_keyring
     from reconciler.daemon.session import audit_keys
@@ -173,7 +203,7 @@ def verify_audit(config: Config, store: Store, given: str | None = None) -> tupl
     try:
         kept = store.kept_anchor()
     except ValueError as error:
-        return False, f"{error}: somebody replaced it. Check with `history --verify --anchor ROW:HASH` of the daemon's log"
+        return False, f"{error}: somebody replaced it. Verify with `history --verify --anchor ROW:HASH` from the daemon's log"
     report = store.verify_audit(anchors=[*anchors, *([kept] if kept is not None else [])])
     if not report.ok:
         return False, str(report)
@@ -185,5 +215,5 @@ def verify_audit(config: Config, store: Store, given: str | None = None) -> tupl
 def _store(config: Config) -> Store:
     from reconciler.state import Store
 
-    configuration_state(config)
+    require_state(config)
     return Store.open(config.state.url, state_dir=config.state_dir, create=False, key_file=Path(config.master_key.file))

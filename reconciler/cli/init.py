@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from reconciler.cli.output import say
+from reconciler.cli.options import InitOptions
 from reconciler.cli.sink import block, out
-from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.exit_codes import EXIT_OK
 
 SCHEMA_FILE = ".reconciler.schema.json"
 _MODELINE = "# yaml-language-server: $schema={up}" + SCHEMA_FILE + "\n"
@@ -107,7 +107,7 @@ jobs:
 
 
 def files() -> dict[str, str]:
-    """Return what `init` writes, by path."""
+    """Return the files of the starter repository by path."""
     from reconciler.manifests import schema as schemas
 
     out = {path: _MODELINE.format(up="../" * path.count("/")) + text for path, text in _MANIFESTS.items()}
@@ -116,15 +116,17 @@ def files() -> dict[str, str]:
     return out
 
 
-def init(options: argparse.Namespace) -> int:
-    """Write the starter repository; files that exist are left alone unless --force."""
+def init(options: InitOptions) -> int:
+    """Write the starter repository; existing files are overwritten only with --force."""
     root = Path(options.dir)
     content = files()
-    there = [path for path in content if (root / path).exists()]
-    if there and not options.force:
-        say(f"reconciler: RC3002: {len(there)} of the files exist already: {', '.join(sorted(there)[:5])}")
-        say("  Nothing was written. Name another folder, or use --force to overwrite them.")
-        return EXIT_ERROR
+    existing = sorted(path for path in content if (root / path).exists())
+    if existing and not options.force:
+        raise ReconcilerError(
+            f"{len(existing)} of the files exist already: {', '.join(existing[:5])}",
+            code="RC3002",
+            hint="Nothing was written. Name another folder, or use --force to overwrite them.",
+        )
     for path, text in content.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")

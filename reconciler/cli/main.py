@@ -5,62 +5,24 @@ Imports are lazy on purpose: ``--help`` and ``version`` cost hardly more than Py
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 from reconciler.cli import sink
+from reconciler.cli.options import VerbOptions
+from reconciler.cli.parser import build_parser, build_parsers, nearest
 from reconciler.cli.verb import Verb
 from reconciler.cli.verbs import GLOBALS, SHOWING, VERBS
 from reconciler.model.exit_codes import EXIT_CONFIG, EXIT_ERROR, EXIT_OK, EXIT_SIGINT, EXIT_USAGE
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, but wrong usage exits 64: its own 2 would read as "changes pending" in CI."""
+class _Function(Protocol):
+    """The function of a verb: it gets the options of the verb's own class, and returns the exit code."""
 
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Print usage and help the way everything is printed."""
-        write = sink.out if file is sys.stdout else sink.err
-        for line in message.removesuffix("\n").split("\n") if message else ():
-            write(line)
-
-    def error(self, message: str) -> NoReturn:
-        """Print the usage and leave with 64."""
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: RC3001: {message}\n  Try '{self.prog} --help'.\n")
-
-
-def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser; with ``only``, just that verb's options are built (the rest are names), which keeps start-up short."""
-    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    for flags, options in GLOBALS:
-        common.add_argument(*flags, **options)
-    parser = Parser(
-        prog="reconciler",
-        parents=[common],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="GitOps for CI/CD integrations: keeps webhooks, credentials and pipelines as a Git repository declares them.",
-        epilog="Exit codes: 0 success, 1 error, 5 invalid manifests, 6 partly applied, 64 wrong usage, 78 (run) an error that\n"
-        "a restart does not fix, 130/143 signals.\n"
-        "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 changes blocked.\n"
-        "Documentation: docs/ in the repository; every error code has a page under docs/errors.",
-    )
-    commands = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
-    for verb in VERBS:
-        sub = commands.add_parser(
-            verb.name,
-            parents=[common],
-            help=verb.help,
-            description=verb.description or verb.help,
-            formatter_class=argparse.RawDescriptionHelpFormatter if verb.description else argparse.HelpFormatter,
-        )
-        if only is None or verb.name == only:
-            for flags, options in verb.arguments:
-                sub.add_argument(*flags, **options)
-    return parser
+    def __call__(self, options: VerbOptions, /) -> int: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,35 +30,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     sink.prepare()
     arguments = list(sys.argv[1:] if argv is None else argv)
     names = {verb.name: verb for verb in VERBS}
-    chosen = next((word for word in arguments if word in names), None)
-    parser = build_parser(chosen or "")
+    word = _first_word(arguments)
+    verb = names.get(word)
+    parser, parsers = build_parsers(word)
+    options = verb.options() if verb is not None else VerbOptions()
     try:
-        options = parser.parse_args(arguments)
-    except SystemExit as leaving:
-        return _left(int(leaving.code or 0) if not isinstance(leaving.code, str) else EXIT_USAGE)
-    if not options.verb:
+        if word and verb is None:
+            parser.refuse(f"no verb {word!r}", guess=nearest(word, list(names)))
+        _, unknown = parser.parse_known_args(arguments, namespace=options)
+        if unknown:
+            parsers.get(word, parser).refuse_arguments(unknown)
+    except SystemExit as end:
+        return _finished(int(end.code or 0) if not isinstance(end.code, str) else EXIT_USAGE)
+    if verb is None:
         parser.print_help(sys.stdout)
-        return _left(EXIT_OK)
-    return _left(_guarded(names[options.verb], options), acts=options.verb not in SHOWING)
+        return _finished(EXIT_OK)
+    return _finished(_guarded(verb, options), acts=verb.name not in SHOWING)
 
 
-def _left(code: int, *, acts: bool = False) -> int:
-    """Return the exit code once all is printed.
+def _first_word(arguments: Sequence[str]) -> str:
+    """Return the first argument that is neither an option nor its value: the verb; empty without one."""
+    before = ""
+    for word in arguments:
+        if not word.startswith("-") and not _takes_value(before):
+            return word
+        before = word
+    return ""
 
-    That of the work stays: a reader that leaves early decides nothing. A disk that is full under what was asked for is an
-    error of a verb that only shows; one that acts has done its work.
+
+def _takes_value(word: str) -> bool:
+    """Whether ``word`` is an option that every verb has, maybe abbreviated: the next word is its value."""
+    return len(word) > 2 and any(flag.startswith(word) for flags, _ in GLOBALS for flag in flags)
+
+
+def _finished(code: int, *, acts: bool = False) -> int:
+    """Write buffered output and return the exit code.
+
+    A reader that leaves early does not change the code. A full disk under stdout is an error of a verb that only prints; a verb
+    that acts has done its work.
     """
     error = sink.finish()
     if error is None:
         return code
     from reconciler.cli.output import say
 
-    say(f"reconciler: RC3075: stdout does not take what is written: {error.strerror or error}")
-    say("  The work itself is done." if acts else "  What was printed is not complete: write it to another place.")
+    say(f"reconciler: RC3075: stdout cannot be written: {error.strerror or error}")
+    say("  The work itself is done." if acts else "  The output is incomplete: write it to another place.")
     return code if acts or code else EXIT_ERROR
 
 
-def _guarded(verb: Verb, options: argparse.Namespace) -> int:
+def _guarded(verb: Verb, options: VerbOptions) -> int:
     try:
         return _function(verb)(options)
     except KeyboardInterrupt:
@@ -105,10 +88,9 @@ def _guarded(verb: Verb, options: argparse.Namespace) -> int:
         return _report(error, verb)
 
 
-def _function(verb: Verb) -> Callable[[argparse.Namespace], int]:
+def _function(verb: Verb) -> _Function:
     module = importlib.import_module(f"reconciler.cli.{verb.module}")
-    function: Callable[[argparse.Namespace], int] = getattr(module, verb.function or verb.name.replace("-", "_"))
-    return function
+    return cast("_Function", getattr(module, verb.function or verb.name.replace("-", "_")))
 
 
 def _report(error: Exception, verb: Verb) -> int:
@@ -130,7 +112,7 @@ def _report(error: Exception, verb: Verb) -> int:
 
 
 def _typed(error: Exception) -> Exception:
-    """Return what a user can act on where ``error`` is only how it came here: a loop that ended, a call of the system or database."""
+    """Return the error of this program for an error of the event loop, the system or the database; any other error as it is."""
     from reconciler.model.errors import ReconcilerError, storage_error
 
     cause = error.__cause__
@@ -144,6 +126,8 @@ def _typed(error: Exception) -> Exception:
         return database_error(error) or error
     return error
 
+
+__all__ = ["build_parser", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.cli.output import emit_json, say
+from reconciler.cli.options import CompletionOptions, HealthcheckOptions, OutputOptions, SandboxOptions, SchemaOptions
+from reconciler.cli.output import emit_json
 from reconciler.cli.sink import block, json_document, out
-from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_USAGE
+from reconciler.model.errors import UsageError
+from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 
-def version(options: argparse.Namespace) -> int:
+def version(options: OutputOptions) -> int:
     """Print the version."""
     from reconciler import __version__
 
@@ -25,8 +27,8 @@ def version(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def schema(options: argparse.Namespace) -> int:
-    """Print one schema, their names, or the settings an editor needs."""
+def schema(options: SchemaOptions) -> int:
+    """Print a schema, the list of kinds, or settings for editors."""
     from reconciler.manifests import schema as schemas
     from reconciler.model.resources import Kind
 
@@ -38,11 +40,18 @@ def schema(options: argparse.Namespace) -> int:
         block(EDITOR)
         return EXIT_OK
     if options.kind is not None and options.kind.lower() not in kinds:
-        say(f"reconciler: RC3001: no kind {options.kind!r}; kinds: {', '.join(kinds.values())}")
-        return EXIT_USAGE
-    found = schemas.schema(kinds[options.kind.lower()]) if options.kind else schemas.schema("manifest")
-    json_document(json.dumps(found, indent=2) + "\n")
+        raise UsageError(f"no kind {options.kind!r}", hint=_guess(options.kind.lower(), kinds))
+    name = kinds[options.kind.lower()] if options.kind else "manifest"
+    json_document(json.dumps(schemas.schema(name), indent=2) + "\n")
     return EXIT_OK
+
+
+def _guess(word: str, known: Mapping[str, str]) -> str:
+    """Return the nearest of the ``known`` names (by their lower-case form), or all of them."""
+    from reconciler.cli.parser import nearest
+
+    guess = nearest(word, list(known))
+    return f"Did you mean {known[guess]}?" if guess else f"Known: {', '.join(known.values())}."
 
 
 EDITOR = """\
@@ -55,34 +64,33 @@ EDITOR = """\
 # 4. JetBrains: Settings > Languages & Frameworks > Schemas and DTDs > JSON Schema Mappings"""
 
 
-def sandbox(options: argparse.Namespace) -> int:
+def sandbox(options: SandboxOptions) -> int:
     """Run simulated providers until Ctrl-C."""
     from reconciler.sandbox.server import PROVIDERS, run_forever
 
     chosen = options.provider or list(PROVIDERS)
     unknown = [name for name in chosen if name not in PROVIDERS]
     if unknown:
-        say(f"reconciler: RC3001: no simulator for {', '.join(unknown)}; there are: {', '.join(PROVIDERS)}")
-        return EXIT_USAGE
+        raise UsageError(f"no simulator for {', '.join(unknown)}", hint=_guess(unknown[0], {name: name for name in PROVIDERS}))
     ports = {name: (options.port + index if options.port else 0) for index, name in enumerate(chosen)}
     run_forever(ports, say=out)
     return EXIT_OK
 
 
-def healthcheck(options: argparse.Namespace) -> int:
-    """Exit 0 if the heartbeat in the status file is fresh."""
+def healthcheck(options: HealthcheckOptions) -> int:
+    """Exit 0 if the heartbeat in the status file is recent."""
     from reconciler.cli.session import configuration
     from reconciler.cli.status import age_s, read
 
     document = read(Path(configuration(options).status.file))
     age = age_s(document, time.time())
-    phase = document["daemon"]["phase"]
+    phase = document.daemon.phase
     healthy = age <= options.max_age and phase in {"starting", "running", "draining"}
     out(f"{phase}, heartbeat {age:.0f} s old")
     return EXIT_OK if healthy else EXIT_ERROR
 
 
-def completion(options: argparse.Namespace) -> int:
+def completion(options: CompletionOptions) -> int:
     """Print a completion script made from the table of verbs."""
     from reconciler.cli.completion import script
 

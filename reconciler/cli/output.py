@@ -1,11 +1,12 @@
-"""What a user reads: results on stdout, everything else on stderr; colour only on a terminal."""
+"""What a user reads: results on stdout, all other text on stderr, colours only on a terminal."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
 
 from reconciler.cli import sink
 
@@ -20,7 +21,7 @@ def colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def emit_json(document: dict[str, Any]) -> None:
+def emit_json(document: Mapping[str, object]) -> None:
     """Print one JSON document with ``formatVersion`` to stdout."""
     whole = {"formatVersion": FORMAT_VERSION, **document}
     try:
@@ -38,7 +39,7 @@ def say(text: str) -> None:
 
 
 def show_error(error: Exception) -> None:
-    """Print what happened, where, why and the next command; never a traceback, never a secret."""
+    """Print the error, its place, its reason and the next step; never a traceback or a secret."""
     from reconciler.model.errors import ConfigError, ManifestError, ReconcilerError  # not for `version`, which has no error
 
     if isinstance(error, ManifestError):
@@ -46,11 +47,11 @@ def show_error(error: Exception) -> None:
             for line in problem_lines(problem):
                 say(line)
     if not isinstance(error, ReconcilerError):
-        say(f"reconciler: RC9001: {type(error).__name__}: a defect of this program. Set RECONCILER_DEBUG=1 for the traceback.")
+        say(f"reconciler: RC9001: {type(error).__name__}: internal error. Set RECONCILER_DEBUG=1 for the traceback.")
         return
     place = f"{error.location}: " if error.location is not None else ""
     say(f"reconciler: {place}{error.code}: {error.message}")
-    for line in getattr(error, "details", ()) if isinstance(error, ConfigError) else ():
+    for line in error.details if isinstance(error, ConfigError) else ():
         say(f"  {line}")
     if error.hint:
         say(f"  {error.hint}")
@@ -63,8 +64,13 @@ def problem_lines(problem: Problem) -> list[str]:
     return [line, f"    {problem.hint}"] if problem.hint else [line]
 
 
+def problem_row(problem: Problem) -> Mapping[str, object]:
+    """Return a read error for JSON output."""
+    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
+
+
 def confirm(question: str) -> bool:
-    """Ask on the terminal; without one, the answer is no."""
+    """Ask on the terminal. Without a terminal, the answer is no."""
     if not sys.stdin.isatty():
         return False
     sink.err(f"{question} [y/N]", end=" ")

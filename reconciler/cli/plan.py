@@ -1,8 +1,7 @@
-"""``plan`` and ``drift``: what would be done, and what differs. Nothing remote is ever written from here."""
+"""``plan`` and ``drift``: pending changes, and differences at the providers. Nothing here writes to a provider."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
@@ -11,23 +10,31 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reconciler import __version__
+from reconciler.cli.options import DriftOptions, PlanOptions
 from reconciler.cli.output import colour, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
 from reconciler.config.settings import Config
-from reconciler.model.errors import ConfigError, ManifestError, StateError, UsageError
+from reconciler.model.errors import ConfigError, ManifestError, Problem, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR
 from reconciler.model.plan import ChangeClass, Plan, PlanSet
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.planning.resources import resource_changes
 from reconciler.source import LocalRepository
+from reconciler.source.options import check_url
+
+if TYPE_CHECKING:
+    from reconciler.daemon.session import Session
+    from reconciler.engine.controller import Controller
+    from reconciler.engine.current import Current
+    from reconciler.engine.reconcile import Prepared
 
 
-def plan(options: argparse.Namespace) -> int:
-    """Show what apply would do."""
+def plan(options: PlanOptions) -> int:
+    """Show what apply would change."""
     config = configuration(options)
     approvable = False
     if options.base:
@@ -45,35 +52,35 @@ def plan(options: argparse.Namespace) -> int:
     return code_of(planned, detailed=options.detailed_exitcode)
 
 
-def drift(options: argparse.Namespace) -> int:
+def drift(options: DriftOptions) -> int:
     """Show only drift."""
     config = configuration(options)
     planned, problems, _ = asyncio.run(make(config, options.path))
-    only = dataclasses.replace(planned, plans=tuple(_drift_of(one) for one in planned.plans))
+    only = dataclasses.replace(planned, plans=tuple(_drift_of(plan) for plan in planned.plans))
     show(only, options.output, problems, approvable=False)
     _refuse_invalid(problems)
     return code_of(only, detailed=options.detailed_exitcode)
 
 
-def _drift_of(one: Plan) -> Plan:
-    return dataclasses.replace(one, changes=tuple(c for c in one.changes if c.cls is not ChangeClass.COMMIT))
+def _drift_of(plan: Plan) -> Plan:
+    return dataclasses.replace(plan, changes=tuple(c for c in plan.changes if c.cls is not ChangeClass.COMMIT))
 
 
 def code_of(planned: PlanSet, *, detailed: bool) -> int:
-    """Return the exit code for a plan that was made; one that knows nothing at all is an error in any case."""
+    """Return the exit code of a plan. A plan in which no integration could be read is always an error."""
     from reconciler.planning.render import exit_code
 
     nothing = not planned.plans and any(problem.is_error for problem in planned.unread)
     return EXIT_ERROR if nothing else exit_code(planned, detailed=detailed)
 
 
-def _refuse_invalid(problems: tuple[Any, ...]) -> None:
+def _refuse_invalid(problems: tuple[Problem, ...]) -> None:
     if any(problem.is_error for problem in problems):
         raise ManifestError(problems)
 
 
-def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, approvable: bool = True) -> None:
-    """Print the plan to stdout in the asked form."""
+def show(planned: PlanSet, output: str, problems: tuple[Problem, ...] = (), *, approvable: bool = True) -> None:
+    """Print the plan to stdout in the requested format."""
     from reconciler.planning import render
 
     if output == "json":
@@ -92,35 +99,35 @@ def show(planned: PlanSet, output: str, problems: tuple[Any, ...] = (), *, appro
         )
 
 
-async def make(config: Config, path: str | None, *, for_approval: bool = False) -> tuple[PlanSet, tuple[Any, ...], bool]:
-    """Return the plan against the world as it is, the manifests' problems, and whether ``apply --plan`` takes the plan's digest."""
+async def make(config: Config, path: str | None, *, for_approval: bool = False) -> tuple[PlanSet, tuple[Problem, ...], bool]:
+    """Return the plan against the providers, the problems of the manifests, and whether ``apply --plan`` accepts its digest."""
     async with reading_session(config, path, for_approval=for_approval) as session:
-        engine = session.engine
-        in_force = engine.live.resources
+        engine, current = session.engine, session.engine.current
+        in_force = current.active.resources
         await engine.sync()
-        if engine.state.error is not None:
-            raise engine.state.error
-        prepared = await asyncio.gather(*(engine.prepare(one) for one in await engine.integrations()))
+        if engine.current.source.error is not None:
+            raise engine.current.source.error
+        prepared = await asyncio.gather(*map(engine.prepare, await engine.integrations()))
         approvable = session.config.master_key == config.master_key
         await _say_work_tree(engine)
-        return planset_of(engine, prepared, in_force), engine.live.problems, approvable
+        return planset_of(current, prepared, in_force), current.active.problems, approvable
 
 
-def planset_of(engine: Any, prepared: Iterable[Any], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
-    """Return what a user sees of ``prepared``: the plans, what could not be read, and which manifests differ from ``in_force``."""
+def planset_of(current: Current, prepared: Iterable[Prepared], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
+    """Return the plans of ``prepared`` for the user, the read errors, and the manifests that differ from ``in_force``."""
     from reconciler.engine.read_errors import unread_of
 
-    found = [one.found() for one in prepared]
-    plans = tuple(one.plan for one in found if one.plan is not None)
-    manifests = resource_changes(in_force, engine.live.resources) if in_force is not None else ()
-    return PlanSet(engine.live.revision, plans, manifests, unread_of(found, engine.live.resources))
+    results = [integration.found() for integration in prepared]
+    plans = tuple(result.plan for result in results if result.plan is not None)
+    manifests = resource_changes(in_force, current.active.resources) if in_force is not None else ()
+    return PlanSet(current.active.revision, plans, manifests, unread_of(results, current.active.resources))
 
 
-async def _say_work_tree(engine: Any) -> None:
-    """Say where the files on the disk are not what is planned: a feature branch, or edits that are not committed."""
-    if not isinstance(engine.source, LocalRepository) or engine.state.fetched is None:
+async def _say_work_tree(engine: Controller) -> None:
+    """Print a note if the files on disk differ from the planned revision: a feature branch, or uncommitted edits."""
+    if not isinstance(engine.source, LocalRepository) or engine.current.source.fetched is None:
         return
-    tree = await engine.source.uncommitted(engine.state.fetched)
+    tree = await engine.source.uncommitted(engine.current.source.fetched)
     if tree is None:
         return
     place = f"branch {tree.branch} is checked out" if tree.branch else "HEAD is detached"
@@ -130,27 +137,29 @@ async def _say_work_tree(engine: Any) -> None:
     names = ", ".join(tree.differing[:3]) + (" …" if len(tree.differing) > 3 else "")
     count = f"{len(tree.differing)} manifest{'' if len(tree.differing) == 1 else 's'}"
     say(f"note: the working tree ({place}) differs from this revision in {count}: {names}")
-    say(f"  This plan is of the commit. To plan what is on the disk: reconciler plan {engine.deps.config.source.url}")
+    say(f"  This plan is of the commit. To plan the files on disk: reconciler plan {engine.deps.config.source.url}")
 
 
 @contextlib.asynccontextmanager
-async def reading_session(config: Config, path: str | None, *, for_approval: bool = False) -> AsyncIterator[Any]:
-    """Open a session that can only read: beside a running daemon, and where there is no state yet (an empty one is used)."""
+async def reading_session(config: Config, path: str | None, *, for_approval: bool = False) -> AsyncIterator[Session]:
+    """Open a read-only session, also while a daemon runs; without a state, with an empty temporary one."""
     from reconciler.daemon.session import Options, open_session
     from reconciler.source import open_folder
 
     source = open_folder(Path(path), config_name=config.file_name) if path is not None else None
     if path is not None and not Path(path).is_dir():
-        raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests as it lies on the disk.")
+        raise UsageError(f"{path} is not a folder", hint="PATH is a folder of manifests on disk.")
     async with contextlib.AsyncExitStack() as stack:
         options, session = Options(lock=False, create=False, read_only=True, log_level="error"), None
         if config.state_exists:
             try:
                 session = await stack.enter_async_context(open_session(config, options, source=source))
             except StateError as error:
-                if error.code != "RC7021":  # a database server on which nothing ran yet
+                if error.code != "RC7021":  # the database server has no state yet
                     raise
         if session is None:
+            if source is None:
+                check_url(config.source.url, config.network.allow)  # before the master key is created
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-plan-")))
             first = _first(config, folder) if for_approval else config.with_state(folder)
             options = dataclasses.replace(options, create=True)
@@ -161,8 +170,8 @@ async def reading_session(config: Config, path: str | None, *, for_approval: boo
 def _first(config: Config, folder: Path) -> Config:
     """Return ``config`` on an empty state in ``folder``, with the master key that the first `apply` will use.
 
-    The key is part of what a first plan writes (signing keys, the key's id in every hook's URL): made now where there is none,
-    so that this plan can be approved. Where it cannot be made, a key of the moment serves, and the digest approves nothing.
+    A first plan depends on the key (signing keys, the key's id in every hook's URL). It is created now if it does not exist, so that
+    this plan can be approved. If it cannot be created, a temporary key is used, and the digest of the plan approves nothing.
     """
     from reconciler.credentials.keys import make_key
 
@@ -171,9 +180,9 @@ def _first(config: Config, folder: Path) -> Config:
         try:
             make_key(path)
         except ConfigError as error:
-            say(f"{error.message}: planning with a key of the moment; the digest of this plan approves nothing")
+            say(f"{error.message}: planning with a temporary key; the digest of this plan approves nothing")
             return aside
-        say(f"made the master key {path}; nothing else is written before the first apply. Keep a copy of it.")
+        say(f"created the master key {path}; nothing else is written before the first apply. Keep a copy of it.")
     return dataclasses.replace(aside, master_key=config.master_key)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 
+from reconciler.cli.options import RunOptions
 from reconciler.cli.session import configuration
 from reconciler.daemon import main as daemon
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: RunOptions) -> int:
     """Run the daemon, or one pass with ``--once``."""
     config = configuration(options)
     if options.once:

@@ -1,33 +1,25 @@
-"""Shared by the verbs: configuration, sessions, and whether a daemon already runs on this state."""
+"""Shared by the verbs: the configuration, the state, and the daemon that may run on it."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
+from reconciler.cli.options import VerbOptions
 from reconciler.config.load import load_config
 from reconciler.config.settings import Config
 
-T = TypeVar("T")
+
+def configuration(options: VerbOptions) -> Config:
+    """Return the configuration from ``--config``, ``--repo`` and the environment. Raises `ConfigError`."""
+    overrides = {"source.url": options.repo, "log.level": options.log_level}
+    path = Path(options.config) if options.config else None
+    return load_config(path, os.environ, overrides={key: value for key, value in overrides.items() if value})
 
 
-def configuration(options: argparse.Namespace) -> Config:
-    """Return the configuration that ``--config``, ``--repo`` and the environment amount to; raises `ConfigError`."""
-    overrides: dict[str, Any] = {}
-    if getattr(options, "repo", None):
-        overrides["source.url"] = options.repo
-    if getattr(options, "log_level", None):
-        overrides["log.level"] = options.log_level
-    path = Path(options.config) if getattr(options, "config", None) else None
-    return load_config(path, os.environ, overrides=overrides)
-
-
-def configuration_state(config: Config) -> None:
-    """Raise `StateError` where nothing ran with this configuration yet."""
+def require_state(config: Config) -> None:
+    """Raise `StateError` if this configuration has no state yet."""
     from reconciler.model.errors import StateError
 
     if not config.state_exists:
@@ -38,17 +30,8 @@ def configuration_state(config: Config) -> None:
         )
 
 
-def run_async(main: Callable[[], Awaitable[T]]) -> T:
-    """Run a coroutine as the whole of a one-shot command."""
-
-    async def whole() -> T:
-        return await main()
-
-    return asyncio.run(whole())
-
-
-def ask_daemon(config: Config, request: Mapping[str, Any], *, timeout_s: float = 30.0) -> Mapping[str, Any] | None:
-    """Return the running daemon's answer to ``request``, or None when no daemon runs on this state."""
+def ask_daemon(config: Config, request: Mapping[str, object], *, timeout_s: float = 30.0) -> Mapping[str, object] | None:
+    """Return the running daemon's answer to ``request``, or None if no daemon runs on this state."""
     from reconciler.server.admin import NoDaemon, call
 
     try:

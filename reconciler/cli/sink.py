@@ -1,8 +1,8 @@
-"""The one way out to the terminal: every verb writes through here, nothing else in this package touches stdout or stderr.
+"""The output of every verb: no other module of this package writes to stdout or stderr.
 
-What others chose (titles, names, messages of providers) can be in any line, so a line is escaped when it is written; colours are
-parts of a line (`Ink`), never characters of a text. A reader that left (``| head``, ``>&-``) or cannot take a character (latin-1)
-changes nothing of what a verb does, and nothing of its exit code.
+Any line can contain untrusted text (titles, names, messages of providers), so a line is escaped when it is written. Colours are
+parts of a line (`Ink`), never characters of a text. A closed pipe (``| head``, ``>&-``) or an encoding without a character
+(latin-1) changes neither what a verb does nor its exit code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -34,7 +35,7 @@ class Ink:
 
 
 class _Output:
-    """What became of a standard stream."""
+    """A standard stream. ``gone``: its reader has closed it. ``error``: why it cannot be written, or None."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,8 +44,8 @@ class _Output:
 
     @property
     def stream(self) -> TextIO:
-        found: TextIO = getattr(sys, self.name)
-        return found
+        stream: TextIO = getattr(sys, self.name)
+        return stream
 
     def write(self, text: str) -> None:
         if self.gone:
@@ -54,7 +55,7 @@ class _Output:
         self._guarded(lambda: self.stream.write(fitting))
 
     def write_utf8(self, text: str) -> None:
-        """Write what a program reads: UTF-8 in every locale, as JSON and YAML demand."""
+        """Write text for programs: UTF-8 in every locale, as JSON and YAML require."""
         buffer = getattr(self.stream, "buffer", None)
         if self.gone:
             return
@@ -69,18 +70,18 @@ class _Output:
         if not self.gone:
             self._guarded(lambda: self.stream.flush())
 
-    def _guarded(self, action: object) -> None:
+    def _guarded(self, action: Callable[[], object]) -> None:
         try:
-            action()  # type: ignore[operator]
+            action()
         except BrokenPipeError:
             self._drop(None)
         except OSError as error:
             self._drop(error)
-        except ValueError:  # closed by who started us, or by a test
+        except ValueError:  # the stream is closed
             self.gone = True
 
     def _drop(self, error: OSError | None) -> None:
-        """From here on nothing is written; what is still buffered goes nowhere, so that leaving does not fail either."""
+        """Write nothing from now on. Buffered text goes to the null device, so that the exit does not fail either."""
         self.gone, self.error = True, error
         with contextlib.suppress(OSError, ValueError, AttributeError):
             void = os.open(os.devnull, os.O_WRONLY)
@@ -94,7 +95,7 @@ _OUT, _ERR = _Output("stdout"), _Output("stderr")
 def prepare() -> None:
     """Make the standard streams usable.
 
-    A descriptor that is closed would be given to the next file that is opened, and what we print would land in there.
+    The next opened file would get the number of a closed descriptor, and our output would land in that file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -103,24 +104,24 @@ def prepare() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
-    for one in (_OUT, _ERR):
-        one.gone, one.error = False, None
+    for output in (_OUT, _ERR):
+        output.gone, output.error = False, None
 
 
 def finish() -> OSError | None:
-    """Write what is buffered. Returns why stdout took not all of it; None where it did, or where its reader just left."""
+    """Write buffered text. Returns the error of stdout, or None; a closed pipe is not an error."""
     _OUT.flush()
     _ERR.flush()
     return _OUT.error
 
 
 def flush() -> None:
-    """Show what was written so far."""
+    """Write buffered text to stdout now."""
     _OUT.flush()
 
 
 def reader_left() -> bool:
-    """Whether the reader of stdout has closed it: a verb that follows something ends then."""
+    """Whether the reader of stdout has closed it: a verb that follows a log or a file ends then."""
     _OUT.flush()
     return _OUT.gone
 
@@ -137,19 +138,19 @@ def err(*parts: str | Ink, end: str = "\n") -> None:
 
 
 def block(text: str) -> None:
-    """Write a text of several lines to stdout whose line breaks are ours."""
+    """Write a trusted text of several lines to stdout."""
     for line in text.removesuffix("\n").split("\n"):
         out(line)
 
 
 def coloured(text: str) -> None:
-    """Write lines to stdout that may hold colours (SGR): a plan, which escapes what it quotes, and logs."""
+    """Write lines to stdout that may contain colours (SGR): logs, and plans, which escape the texts that they quote."""
     for line in _LINE_END.split(text):
         _OUT.write(_neutral(_keep_colours(line)) + "\n")
 
 
 def document(text: str) -> None:
-    """Write to stdout what a program reads: UTF-8 in every locale, characters as the format has them."""
+    """Write a document for programs to stdout: UTF-8 in every locale, without escaping."""
     _OUT.write_utf8(text)
 
 
@@ -176,7 +177,7 @@ def _text(part: str | Ink) -> str:
 
 
 def _keep_colours(line: str) -> str:
-    """Escape all but tabs and sequences that set colours; a colour ends with its line."""
+    """Escape everything but tabs and colours; a colour ends with its line."""
     parts: list[str] = []
     at = 0
     for match in _ESCAPE.finditer(line):
@@ -203,7 +204,7 @@ def _but_tabs(text: str) -> str:
 
 
 def _neutral(line: str) -> str:
-    """In a workflow job a line can be a command to its runner: ours are written by `document` only."""
+    """Neutralise workflow commands: GitHub's runner executes them from any line. Only `document` may write them."""
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return line
     bare = line.lstrip()

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from reconciler.cli.options import StatusOptions
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, clear_screen, out, reader_left
-from reconciler.cli.tables import painter
+from reconciler.cli.tables import painter, table
 from reconciler.config.settings import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 from reconciler.model.resources import Kind
+from reconciler.model.status import ConditionType
+from reconciler.model.status_document import (
+    CredentialRow,
+    PlanRow,
+    ResourceRow,
+    ScheduleRow,
+    SourceRow,
+    StageRow,
+    StatusDocument,
+)
 from reconciler.model.times import epoch_of
 
 NOT_READY = 2
 MAX_AGE_S = 120.0
-_COLOURS = {"True": "32", "False": "31", "Unknown": "33"}
+MAX_PROBLEMS = 10
+Paint = Callable[[str, str], Ink]
 
 
-def status(options: argparse.Namespace) -> int:
+def status(options: StatusOptions) -> int:
     """Show the status file."""
     config = configuration(options)
     path = Path(config.status.file)
@@ -37,38 +48,34 @@ def status(options: argparse.Namespace) -> int:
     _show(document, options)
     if not options.exit_code:
         return EXIT_OK
-    if document["daemon"]["phase"] == "running" and not _answers(config):
+    if document.daemon.phase == "running" and not _answers(config):
         return EXIT_ERROR
-    rows = [row for row in document["resources"] if _wanted(row, options.resource)] if options.resource else None
+    rows = [row for row in document.resources if _matches(row, options.resource)] if options.resource else None
     return exit_code(document, time.time(), rows)
 
 
-def _check_name(document: Mapping[str, Any], text: str | None) -> None:
-    """Raise `UsageError` for a kind or resource that there is not: of nothing, nothing can be Ready."""
-    if not text or any(_wanted(row, text) for row in document["resources"]):
+def _check_name(document: StatusDocument, text: str | None) -> None:
+    """Raise an error for an unknown kind or resource: otherwise a misspelled name would count as Ready."""
+    if not text or any(_matches(row, text) for row in document.resources):
         return
     body, _, canvas = text.partition("@")
     kind, _, name = body.partition("/")
-    kinds = {one.value.lower(): one.value for one in Kind}
+    kinds = {known.value.lower(): known.value for known in Kind}
     if kind.lower() in kinds and not name and not canvas:
         return  # none of this kind is declared
     if kind.lower() not in kinds:
-        raise UsageError(f"no kind {kind!r}", hint=_near(kind, list(kinds.values())))
-    known = [
-        f"{row['kind']}/{row['name']}" + ("" if row["canvas"] == "default" else f"@{row['canvas']}")
-        for row in document["resources"]
-    ]
-    raise ReconcilerError(f"no resource {text}", code="RC6025", hint=_near(text, known))
+        raise UsageError(f"no kind {kind!r}", hint=_nearest(kind, kinds.values()))
+    raise ReconcilerError(f"no resource {text}", code="RC6025", hint=_nearest(text, map(_name, document.resources)))
 
 
-def _near(text: str, known: Sequence[str]) -> str:
-    by_lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(text.lower(), list(by_lower), n=3, cutoff=0.5)
-    return f"Did you mean {', '.join(by_lower[one] for one in found)}?" if found else "See `reconciler status`."
+def _nearest(text: str, known: Iterable[str]) -> str:
+    by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(text.lower(), list(by_lower), n=3, cutoff=0.5)
+    return f"Did you mean {', '.join(by_lower[match] for match in matches)}?" if matches else "See `reconciler status`."
 
 
 def _answers(config: Config) -> bool:
-    """Whether a daemon listens on this state; True where that cannot be found out (another user's, or another machine's)."""
+    """Whether a daemon listens on this state; True if that is unknown (another user's daemon, or another machine's)."""
     from reconciler.server.admin import SOCKET, NoDaemon, call
 
     if not config.state_dir.is_dir():
@@ -76,57 +83,59 @@ def _answers(config: Config) -> bool:
     try:
         call(config.state_dir, {"verb": "ping"}, timeout_s=5)
     except NoDaemon:
-        say(f"no daemon listens on {config.state_dir / SOCKET}: what is shown is what the last one wrote")
+        say(f"no daemon listens on {config.state_dir / SOCKET}: this is the status that the last one wrote")
         return False
     except (ReconcilerError, OSError):
         return True
     return True
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the status document; raises `StateError` when there is none or it is not readable."""
+def read(path: Path) -> StatusDocument:
+    """Return the status document. Raises `StateError` if the file does not exist or cannot be read."""
     try:
-        document = json.loads(path.read_bytes())
+        return msgspec.json.decode(path.read_bytes(), type=StatusDocument)
     except FileNotFoundError as error:
         raise StateError(
             f"there is no status file at {path}",
             code="RC7020",
             hint="Start `reconciler run`, or make one pass with `reconciler run --once`.",
         ) from error
+    except msgspec.ValidationError as error:
+        raise StateError(
+            f"{path} is not a status file of this version: {error}",
+            code="RC7020",
+            hint="Command and daemon should have the same version; the daemon rewrites the file at its next heartbeat.",
+        ) from error
     except (OSError, ValueError) as error:
         raise StateError(
             f"the status file {path} cannot be read: {type(error).__name__}",
             code="RC7020",
-            hint="It is written again at the next heartbeat.",
+            hint="The daemon rewrites it at its next heartbeat.",
         ) from error
-    if not isinstance(document, dict) or document.get("kind") != "StatusReport":
-        raise StateError(f"{path} is not a status file of this program", code="RC7020")
-    return document
 
 
-def age_s(document: Mapping[str, Any], now: float) -> float:
-    """Return how old the heartbeat is, in seconds."""
-    return now - epoch_of(document["daemon"]["heartbeatAt"])
+def age_s(document: StatusDocument, now: float) -> float:
+    """Return the age of the heartbeat in seconds."""
+    return now - epoch_of(document.daemon.heartbeat_at)
 
 
-def exit_code(document: Mapping[str, Any], now: float, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
-    """Return 0 when all is Ready, 1 when no daemon keeps it so (stopped, or its heartbeat is too old), 2 when something is not Ready.
+def exit_code(document: StatusDocument, now: float, rows: Sequence[ResourceRow] | None = None) -> int:
+    """Return 0 if all is Ready, 1 if no daemon keeps it so (it stopped, or its heartbeat is too old), 2 if something is not Ready.
 
-    ``rows``: those alone are looked at, by default all.
+    ``rows`` limits the check to these resources. Without it, errors of the source and of credentials count, too.
     """
-    phase = document["daemon"]["phase"]
+    phase = document.daemon.phase
     if phase == "stopped" or (phase != "once" and age_s(document, now) > MAX_AGE_S):
         return EXIT_ERROR
-    looked_at = document["resources"] if rows is None else rows
-    good = all(row["conditions"][0]["status"] == "True" for row in looked_at) and not document["source"].get("error")
-    if rows is None:  # of everything: what no resource shows counts, too
-        problems = document["source"].get("problems", ())
-        good = good and not any(problem.get("severity", "error") == "error" for problem in problems)
-        good = good and all(credential["valid"] for credential in document.get("credentials", ()))
+    good = document.source.error is None
+    good = good and all(row.ready.status == "True" for row in (document.resources if rows is None else rows))
+    if rows is None:
+        good = good and not any(problem.severity == "error" for problem in document.source.problems)
+        good = good and all(credential.valid for credential in document.credentials)
     return EXIT_OK if good else NOT_READY
 
 
-def _watch(path: Path, options: argparse.Namespace) -> int:
+def _watch(path: Path, options: StatusOptions) -> int:
     before = 0.0
     while True:
         try:
@@ -143,106 +152,112 @@ def _watch(path: Path, options: argparse.Namespace) -> int:
         time.sleep(0.5)
 
 
-def _show(document: dict[str, Any], options: argparse.Namespace) -> None:
-    rows = [row for row in document["resources"] if _wanted(row, options.resource)]
+# -- text ---------------------------------------------------------------------------------------------------------------
+
+
+def _show(document: StatusDocument, options: StatusOptions) -> None:
+    rows = [row for row in document.resources if _matches(row, options.resource)]
     if options.output == "json":
-        emit_json({**document, "resources": rows})
+        emit_json(msgspec.to_builtins(msgspec.structs.replace(document, resources=tuple(rows))))
         return
     paint = painter()
-    source, summary, daemon = document["source"], document["summary"], document["daemon"]
-    out(
-        f"source   {source['url']} {source['lastValid'] or '(nothing read yet)'}"
-        + (f"  applied {source['lastApplied']}" if source["lastApplied"] and source["lastApplied"] != source["lastValid"] else "")
-    )
-    if source.get("error"):
-        out(paint("31", f"         {source['error']['code']}: {source['error']['message']}"))
-    for problem in source.get("problems", [])[:10]:
-        out(paint("31", f"         {problem['location']}: {problem['code']}: {problem['message']}"))
-    out(f"daemon   {daemon['phase']}, pid {daemon['pid']}, version {daemon['version']}, heartbeat {daemon['heartbeatAt']}")
-    out("summary  " + ", ".join(f"{count} {name}" for name, count in summary.items() if count or name in {"total", "ready"}))
-    events = document.get("events", {})
-    for state, why in (("quarantined", "took too much time or memory, or the process with them"), ("failed", "led to nothing")):
-        if events.get(state):
-            out(paint("31", f"events   {events[state]} {state}: they {why}; see: reconciler events --state {state}"))
-    for credential in document["credentials"]:
+    _show_source(document.source, paint)
+    _show_daemon(document, paint)
+    for credential in document.credentials:
         _show_credential(credential, paint)
-    for plan in document["plans"]:
-        if plan["blocked"]:
-            out(
-                paint(
-                    "33",
-                    f"blocked  {plan['integration']}: {len(plan['blocked']['changes'])} changes; approve with: {plan['blocked']['approve']}",
-                )
-            )
+    for plan in document.plans:
+        _show_blocked(plan, paint)
     out("")
-    _table(rows, paint)
-    shown = {(row["canvas"], row["name"]) for row in rows if row["kind"] == "Stage"}
-    _stages([one for one in document["stages"] if (one["canvas"], one["name"]) in shown], paint)
-    shown = {(row["canvas"], row["name"]) for row in rows if row["kind"] == "EventSource"}
-    _schedules([one for one in document.get("schedules", ()) if (one["canvas"], one["name"]) in shown])
+    _show_resources(rows)
+    shown = {(row.kind, row.canvas, row.name) for row in rows}
+    _show_stages([stage for stage in document.stages if ("Stage", stage.canvas, stage.name) in shown])
+    _show_schedules([row for row in document.schedules if ("EventSource", row.canvas, row.name) in shown])
 
 
-def _schedules(schedules: Sequence[Mapping[str, Any]]) -> None:
-    """Show when each schedule fires next."""
-    if schedules:
-        out()
-    for one in schedules:
-        when = f"suspended: {one['suspended']}" if one["suspended"] else one["nextAt"] or "no time in the next 400 days"
-        out(f"schedule {one['name']}{'' if one['canvas'] == 'default' else '@' + one['canvas']}: next {when}")
+def _show_source(source: SourceRow, paint: Paint) -> None:
+    applied = f"  applied {source.last_applied}" if source.last_applied not in {"", source.last_valid} else ""
+    out(f"source   {source.url} {source.last_valid or '(nothing read yet)'}{applied}")
+    if source.error is not None:
+        out(paint("31", f"         {source.error.code}: {source.error.message}"))
+    for problem in source.problems[:MAX_PROBLEMS]:
+        out(paint("31", f"         {problem.location}: {problem.code}: {problem.message}"))
 
 
-def _stages(stages: Sequence[Mapping[str, Any]], paint: Callable[[str, str], Ink]) -> None:
-    """What waits, what runs, and how it ended last."""
+def _show_daemon(document: StatusDocument, paint: Paint) -> None:
+    daemon, events = document.daemon, document.events
+    out(f"daemon   {daemon.phase}, pid {daemon.pid}, version {daemon.version}, heartbeat {daemon.heartbeat_at}")
+    counts = msgspec.structs.asdict(document.summary).items()
+    out("summary  " + ", ".join(f"{count} {name}" for name, count in counts if count or name in {"total", "ready"}))
+    for count, state, why in (
+        (events.quarantined, "quarantined", "their evaluation took too much time or memory, or crashed the process"),
+        (events.failed, "failed", "they had no effect because of an error in a filter or mapping"),
+    ):
+        if count:
+            out(paint("31", f"events   {count} {state}: {why}; see: reconciler events --state {state}"))
+
+
+def _show_credential(credential: CredentialRow, paint: Paint) -> None:
+    if credential.valid and not credential.missing:
+        return
+    text = "missing " + ", ".join(credential.missing) if credential.valid else "refused"
+    out(paint("31", f"credential {credential.name}: {text}"))
+
+
+def _show_blocked(plan: PlanRow, paint: Paint) -> None:
+    if plan.blocked is not None:
+        text = f"{len(plan.blocked.changes)} changes; approve with: {plan.blocked.approve}"
+        out(paint("33", f"blocked  {plan.integration}: {text}"))
+
+
+def _show_resources(rows: Sequence[ResourceRow]) -> None:
+    lines = [(_name(row), row.ready.status, row.ready.reason, _message(row)) for row in rows]
+    table(("RESOURCE", "READY", "REASON", "MESSAGE"), lines, none="no resources")
+
+
+def _message(row: ResourceRow) -> str:
+    """Return the message of Ready, and the other conditions that say something."""
+    quiet = {ConditionType.CREDENTIALS_VALID, ConditionType.DELIVERING}
+    notes = [f"[{c.type}]" for c in row.conditions[1:] if c.type not in quiet and c.status == "True"]
+    notes += [
+        f"[not delivering: {c.reason}]" for c in row.conditions if c.type == ConditionType.DELIVERING and c.status == "False"
+    ]
+    return " ".join([row.ready.message, *notes]).strip()
+
+
+def _show_stages(stages: Sequence[StageRow]) -> None:
+    """Show the queue of each stage, and its last execution."""
     if not stages:
         return
-    names = [one["name"] + ("" if one["canvas"] == "default" else f"@{one['canvas']}") for one in stages]
-    width = max(len("STAGE"), *(len(name) for name in names))
     out("")
-    out(f"{'STAGE':{width}}  WAITING  RUNNING  LAST")
-    for name, one in zip(names, stages, strict=True):
-        last = one["last"] or {}
-        word = last.get("result") or last.get("state") or "-"
-        when = f" {last['finishedAt'] or last['createdAt']}" if last else ""
-        colour_of = {"passed": "32", "failed": "31"}.get(word, "")
-        out(f"{name:{width}}  {one['queue']:>7}  {one['running']:>7}  ", paint(colour_of, word), when)
+    rows = []
+    for stage in stages:
+        last = stage.last
+        result = (last.result or last.state) if last is not None else "-"
+        finished = (last.finished_at or last.created_at) if last is not None else ""
+        rows.append((_in_canvas(stage.name, stage.canvas), str(stage.queue), str(stage.running), result, finished))
+    table(("STAGE", "WAITING", "RUNNING", "LAST", "AT"), rows, none="")
 
 
-def _show_credential(credential: Mapping[str, Any], paint: Callable[[str, str], Ink]) -> None:
-    if credential["valid"] and not credential["missing"]:
-        return
-    words = "refused" if not credential["valid"] else "missing " + ", ".join(credential["missing"])
-    out(paint("31", f"credential {credential['name']}: {words}"))
+def _show_schedules(schedules: Sequence[ScheduleRow]) -> None:
+    if schedules:
+        out()
+    for schedule in schedules:
+        when = f"suspended: {schedule.suspended}" if schedule.suspended else schedule.next_at or "no time in the next 400 days"
+        out(f"schedule {_in_canvas(schedule.name, schedule.canvas)}: next {when}")
 
 
-def _table(rows: list[dict[str, Any]], paint: Callable[[str, str], Ink]) -> None:
-    lines = []
-    for row in rows:
-        ready = row["conditions"][0]
-        name = f"{row['kind']}/{row['name']}" + ("" if row["canvas"] == "default" else f"@{row['canvas']}")
-        also = [
-            c["type"]
-            for c in row["conditions"][1:]
-            if c["type"] not in {"CredentialsValid", "Delivering"} and c["status"] == "True"
-        ]
-        also += [
-            f"not delivering: {c['reason']}" for c in row["conditions"] if c["type"] == "Delivering" and c["status"] == "False"
-        ]
-        lines.append(
-            (name, ready["status"], ready["reason"], " ".join([ready["message"], *(f"[{word}]" for word in also)]).strip())
-        )
-    if not lines:
-        out("no resources")
-        return
-    widths = [max(len(line[i]) for line in [("RESOURCE", "READY", "REASON", ""), *lines]) for i in range(3)]
-    out(f"{'RESOURCE':{widths[0]}}  {'READY':{widths[1]}}  {'REASON':{widths[2]}}  MESSAGE")
-    for name, state, reason, message in lines:
-        shown = message if len(message) <= 160 else message[:157] + "…"
-        out(f"{name:{widths[0]}}  ", paint(_COLOURS[state], f"{state:{widths[1]}}"), f"  {reason:{widths[2]}}  {shown}")
+def _name(row: ResourceRow) -> str:
+    return f"{row.kind}/{_in_canvas(row.name, row.canvas)}"
 
 
-def _wanted(row: Mapping[str, Any], text: str | None) -> bool:
+def _in_canvas(name: str, canvas: str) -> str:
+    return name if canvas == "default" else f"{name}@{canvas}"
+
+
+def _matches(row: ResourceRow, text: str | None) -> bool:
+    """Whether ``text`` (``KIND[/NAME][@CANVAS]``) selects the resource; without a text, every resource matches."""
     if not text:
         return True
     body, _, canvas = text.partition("@")
     kind, _, name = body.partition("/")
-    return row["kind"].lower() == kind.lower() and (not name or row["name"] == name) and (not canvas or row["canvas"] == canvas)
+    return row.kind.lower() == kind.lower() and (not name or row.name == name) and (not canvas or row.canvas == canvas)

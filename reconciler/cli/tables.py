@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from reconciler.cli.output import colour
 from reconciler.cli.sink import Ink, out
 from reconciler.model.printable import plain
+from reconciler.model.views import ItemView
 
 WIDEST = 160
 COLOURS: Mapping[str, str] = {
+    "True": "32",
+    "False": "31",
+    "Unknown": "33",
     "passed": "32",
     "processed": "32",
     "failed": "31",
@@ -26,7 +29,7 @@ COLOURS: Mapping[str, str] = {
 }
 
 ENDED = frozenset({"done", "discarded"})
-"""States of an item that nothing changes any more."""
+"""Final states of an item."""
 
 
 def painter() -> Callable[[str, str], Ink]:
@@ -36,7 +39,7 @@ def painter() -> Callable[[str, str], Ink]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> None:
-    """Print ``rows`` under ``head``, the last column without a width; print ``none`` without a row."""
+    """Print ``rows`` under ``head``; the last column takes the rest of the line. Without rows, print ``none``."""
     if not rows:
         out(none)
         return
@@ -57,7 +60,7 @@ def short(text: str, width: int = WIDEST) -> str:
 
 
 def fields(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print a title and below it what is known, one aligned line each; what is empty is left out."""
+    """Print a title, and below it one aligned line for each text that is not empty."""
     out(title)
     shown = [(name, text) for name, text in rows if text]
     width = max((len(name) for name, _ in shown), default=0)
@@ -65,16 +68,25 @@ def fields(title: str, rows: Sequence[tuple[str, str]]) -> None:
         out(f"  {name:{width}}  {text}")
 
 
-def values(found: Mapping[str, Any]) -> str:
+def values(pairs: Mapping[str, object]) -> str:
     """Return ``name=value`` pairs; texts as they are, the rest as JSON."""
     import orjson
 
-    return ", ".join(f"{name}={one if isinstance(one, str) else orjson.dumps(one).decode()}" for name, one in found.items())
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else orjson.dumps(value).decode()}" for name, value in pairs.items()
+    )
 
 
-def waits_for(item: Mapping[str, Any]) -> str:
+def waits_for(item: ItemView) -> str:
     """Return why an item waits; never empty."""
-    votes = ", ".join(vote["by"] for vote in item["approvals"])
-    words = [f"{item['reason'] or 'new'}: {item['message'] or 'not looked at yet'}"]
-    words += [f"not before {item['notBefore']}"] if item["notBefore"] else []
-    return "; ".join([*words, *([f"approved by {votes}"] if votes else [])])
+    reasons = [f"{item.reason or 'new'}: {item.message or 'not checked yet'}"]
+    if item.not_before:
+        reasons.append(f"not before {item.not_before}")
+    if item.approvals:
+        reasons.append("approved by " + ", ".join(approval.by for approval in item.approvals))
+    return "; ".join(reasons)
+
+
+def reason_of(reason: str, message: str) -> str:
+    """Return ``reason: message``; either may be empty."""
+    return f"{reason}: {message}".strip(": ")

@@ -1,14 +1,13 @@
-"""``validate``: checks manifests without a network, a credential or a state."""
+"""``validate``: check manifests without network, credentials and state."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from reconciler import __version__
+from reconciler.cli.options import ValidateOptions
 from reconciler.cli.output import emit_json, problem_lines
 from reconciler.cli.sink import document, json_document, out
 from reconciler.model.errors import ConfigError, Problem, Severity, UsageError
@@ -17,29 +16,29 @@ from reconciler.model.resources import Desired
 from reconciler.source.base import SecurityNotice
 
 
-def validate(options: argparse.Namespace) -> int:
-    """Check files or folders; exit 5 when anything is wrong."""
+def validate(options: ValidateOptions) -> int:
+    """Check files or folders; exit 5 if there is an error."""
     desired, files = load_paths([Path(path) for path in options.paths] or [Path()], allow=_allowed(options))
     _show(desired, files, options.output)
     return EXIT_OK if desired.complete else EXIT_INVALID
 
 
-def _allowed(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return ``network.allow`` of the configuration; without one, nothing is allowed beside the providers' own hosts."""
+def _allowed(options: ValidateOptions) -> tuple[str, ...]:
+    """Return ``network.allow`` of the configuration; without one, only the providers' own hosts are allowed."""
     from reconciler.cli.session import configuration
 
     try:
         return configuration(options).network.allow
     except ConfigError:
-        if getattr(options, "config", None):
+        if options.config:
             raise
         return ()
 
 
 def load_paths(paths: list[Path], *, allow: tuple[str, ...] | None = None) -> tuple[Desired, int]:
-    """Return what ``paths`` declare, and how many files were read; raises `UsageError` for one that is not there.
+    """Return what ``paths`` declare, and the number of files. Raises `UsageError` for a path that does not exist.
 
-    ``allow``: what may be called besides the providers' own hosts; None: not checked.
+    ``allow``: hosts and addresses besides the providers' own hosts; None: hosts are not checked.
     """
     from reconciler.drivers.http.network import refusal_of_literals
     from reconciler.manifests import SourceFile, load
@@ -50,8 +49,8 @@ def load_paths(paths: list[Path], *, allow: tuple[str, ...] | None = None) -> tu
         if path.is_dir():
             from reconciler.source.folder import look_into
 
-            found, notices = look_into(path, config_name="reconciler.yaml")
-            for name, blob, data in found:
+            contents, notices = look_into(path, config_name="reconciler.yaml")
+            for name, blob, data in contents:
                 shown = str(path / name) if str(path) != "." else name
                 files[shown] = SourceFile(shown, blob, data)
             unread += _unread(path, notices)
@@ -68,13 +67,13 @@ def load_paths(paths: list[Path], *, allow: tuple[str, ...] | None = None) -> tu
 
 
 def _unread(folder: Path, notices: Iterable[SecurityNotice]) -> list[Problem]:
-    """Return a warning for each notice about something with a manifest's name."""
+    """Return a warning for each notice about a path with the name of a manifest."""
     hiding = [notice for notice in notices if notice.hides_manifest]
     if not hiding:
         return []
-    from reconciler.engine.revision import unread_problem  # brings the store with it, which nothing else here needs
+    from reconciler.engine.revision import unread_problem  # imports the store, which is slow
 
-    return [unread_problem(str(folder / one.path), one.reason, Severity.WARNING) for one in hiding]
+    return [unread_problem(str(folder / notice.path), notice.reason, Severity.WARNING) for notice in hiding]
 
 
 def _nothing(_url: str) -> str:
@@ -108,7 +107,7 @@ def _show(desired: Desired, files: int, output: str) -> None:
         out(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
 
 
-def _row(problem: Problem) -> dict[str, Any]:
+def _row(problem: Problem) -> dict[str, object]:
     place = problem.location
     return {
         "file": place.file,

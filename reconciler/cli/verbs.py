@@ -1,11 +1,12 @@
-"""The table of commands: names, help texts and options. It imports nothing else of the program, so that ``--help`` is fast.
+"""The table of verbs: names, help texts and options. It imports nothing else of the program, so that ``--help`` is fast.
 
 docs/generate.py writes docs/cli.md from this table, and a test compares the two.
 """
 
 from __future__ import annotations
 
-from reconciler.cli.verb import Argument, Verb
+from reconciler.cli import options
+from reconciler.cli.verb import Argument, Verb, count, port, seconds
 from reconciler.cli.verb import arg as _arg
 
 SHOWING = frozenset(
@@ -59,7 +60,7 @@ _DETAILED = _arg(
 
 def _waiting(help_text: str) -> tuple[Argument, ...]:
     timeout = _arg(
-        "--timeout", type=float, default=3600.0, metavar="SECONDS", help="with --wait: give up after this time (default: 3600)"
+        "--timeout", type=seconds, default=3600.0, metavar="SECONDS", help="with --wait: give up after this time (default: 3600)"
     )
     return _arg("--wait", action="store_true", help=help_text), timeout
 
@@ -68,6 +69,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "demo",
         "demo.main",
+        options.DemoOptions,
         "run a guided demonstration on this machine, without an account",
         (
             _arg("--keep", action="store_true", help="keep the sandbox and the daemon running until Ctrl-C"),
@@ -77,6 +79,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "init",
         "init",
+        options.InitOptions,
         "create a starter repository: manifests, CI workflow, pre-commit hook, editor settings",
         (
             _arg("dir", nargs="?", default=".", metavar="DIR", help="target folder (default: the current folder)"),
@@ -86,6 +89,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "validate",
         "validate",
+        options.ValidateOptions,
         "check manifests offline: schema, references, expressions, policy",
         (
             _arg("paths", nargs="*", metavar="PATH", help="files or folders (default: the current folder)"),
@@ -101,6 +105,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "plan",
         "plan",
+        options.PlanOptions,
         "show what apply would change, and whether a commit or drift causes it; writes nothing at a provider",
         (
             _PATH,
@@ -115,6 +120,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "drift",
         "plan",
+        options.DriftOptions,
         "show how the providers differ from what was applied; read only",
         (
             _PATH,
@@ -125,6 +131,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "apply",
         "apply",
+        options.ApplyOptions,
         "make the planned changes; asks for confirmation unless --yes",
         (
             _PATH,
@@ -137,12 +144,14 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "run",
         "run",
+        options.RunOptions,
         "run the daemon; --once reconciles everything once and exits",
         (_arg("--once", action="store_true", help="fetch, plan, apply and write the status file once, then exit"),),
     ),
     Verb(
         "status",
         "status",
+        options.StatusOptions,
         "show the status of resources",
         (
             _arg("resource", nargs="?", metavar="KIND[/NAME]", help="show only these resources"),
@@ -158,16 +167,18 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "explain",
         "history",
+        options.ExplainOptions,
         "show why a resource is in its state: commit and line, plan, calls, condition, next retry; offline",
         (_RESOURCE, _OUTPUT),
     ),
     Verb(
         "history",
         "history",
+        options.HistoryOptions,
         "show past changes from the audit log: what, when, why and by which commit",
         (
             _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="show only this resource"),
-            _arg("--limit", type=int, default=50, help="maximum number of rows, newest first (default: 50)"),
+            _arg("--limit", type=count, default=50, help="maximum number of rows, newest first (default: 50)"),
             _arg("--verify", action="store_true", help="verify the whole audit log: hash chain, signatures and anchor"),
             _arg(
                 "--anchor",
@@ -180,13 +191,14 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "reconcile",
         "control",
+        options.ReconcileOptions,
         "reconcile a resource now",
         (
             _RESOURCE,
             _arg("--wait", action="store_true", help="wait for the result; exit 0 only if the resource is Ready"),
             _arg(
                 "--timeout",
-                type=float,
+                type=seconds,
                 default=300.0,
                 metavar="SECONDS",
                 help="with --wait: give up after this time (default: 300)",
@@ -196,6 +208,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "suspend",
         "control",
+        options.SuspendOptions,
         "stop writes for a resource, or for everything that uses an Integration, until resumed",
         (
             _RESOURCE,
@@ -203,10 +216,11 @@ VERBS: tuple[Verb, ...] = (
             _arg("--until", metavar="TIME", help="end automatically at this RFC 3339 time or after this duration (2h)"),
         ),
     ),
-    Verb("resume", "control", "end a suspension that `suspend` started", (_RESOURCE,)),
+    Verb("resume", "control", options.ResourceOptions, "end a suspension that `suspend` started", (_RESOURCE,)),
     Verb(
         "events",
         "events",
+        options.EventsOptions,
         "list received events and why they were rejected",
         (
             _arg("id", nargs="?", metavar="EVENT", help="show this event with its payload; the id is ours or the sender's"),
@@ -216,25 +230,27 @@ VERBS: tuple[Verb, ...] = (
                 choices=("pending", "processed", "rejected", "failed", "quarantined", "nothing"),
                 help="show only events in this state; nothing: events without any effect",
             ),
-            _arg("--limit", type=int, default=50, help="maximum number of rows, newest first (default: 50)"),
+            _arg("--limit", type=count, default=50, help="maximum number of rows, newest first (default: 50)"),
             _OUTPUT,
         ),
     ),
     Verb(
         "executions",
         "stages",
+        options.ExecutionsOptions,
         "list queued items and what they wait for, and running and finished executions",
         (
             _arg("id", nargs="?", metavar="ID", help="show this one with inputs, digest, approvals, outputs and reports"),
             _arg("--stage", metavar="NAME", help="show only this stage"),
             _arg("--state", choices=("queued", "running", "finished"), help="show only items and executions in this state"),
-            _arg("--limit", type=int, default=50, help="maximum number of rows, newest first (default: 50)"),
+            _arg("--limit", type=count, default=50, help="maximum number of rows, newest first (default: 50)"),
             _OUTPUT,
         ),
     ),
     Verb(
         "logs",
         "stages",
+        options.LogsOptions,
         "show the log of an execution, read from its provider",
         (
             _arg("id", metavar="ID", help="an execution, or an item (its newest execution)"),
@@ -244,6 +260,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "trigger",
         "events",
+        options.TriggerOptions,
         "create an event of a source of type manual, schedule or webhook",
         (
             _arg("source", metavar="SOURCE", help="name of the EventSource"),
@@ -257,6 +274,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "approve",
         "stages",
+        options.ApproveOptions,
         "approve a waiting item, or the blocked changes of a plan by their digest",
         (
             _arg("id", metavar="ID|sha256:…", help="an item (see `executions`), or the digest of blocked changes (see `plan`)"),
@@ -270,12 +288,14 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "cancel",
         "stages",
+        options.CancelOptions,
         "remove an item from its queue, or cancel an execution and its run at the provider",
         (_arg("id", metavar="ID", help="an item or an execution"),),
     ),
     Verb(
         "rerun",
         "stages",
+        options.RerunOptions,
         "repeat a finished execution with the same inputs and commit; its conditions are checked again",
         (
             _arg("id", metavar="ID", help="an item or an execution"),
@@ -287,6 +307,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "redeliver",
         "events",
+        options.RedeliverOptions,
         "recover missed deliveries now",
         (
             _arg("source", nargs="?", metavar="SOURCE", help="only this EventSource (default: all)"),
@@ -297,18 +318,21 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "replay",
         "events",
+        options.ReplayOptions,
         "route a stored event again, for example after its filter was fixed, or out of quarantine",
         (_arg("id", metavar="EVENT", help="id of the event; ours or the sender's"), _OUTPUT),
     ),
     Verb(
         "adopt",
         "control",
+        options.AdoptOptions,
         "take over an existing object at the provider that reconciler does not manage",
         (_RESOURCE, _arg("--external-id", metavar="ID", help="the provider's id of the object, if several match"), _YES),
     ),
     Verb(
         "forget",
         "control",
+        options.ForgetOptions,
         "remove objects of a resource from the state; deletes nothing at the provider",
         (
             _arg(
@@ -322,12 +346,14 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "recover",
         "repair",
+        options.RecoverOptions,
         "restore a lost state: find our objects by marker, or by natural key after confirmation",
         (_YES, _OUTPUT),
     ),
     Verb(
         "export",
         "repair",
+        options.ExportOptions,
         "write manifests for existing objects at a provider (URLs of foreign hooks become comments)",
         (
             _arg("integration", metavar="INTEGRATION", help="name of a declared Integration"),
@@ -344,6 +370,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "accept-drift",
         "repair",
+        options.AcceptDriftOptions,
         "write the provider's current values into the YAML manifest, keeping its comments",
         (
             _RESOURCE,
@@ -354,12 +381,14 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "signing-key",
         "keys",
+        options.SigningKeyOptions,
         "print the signing key of a source",
         (_RESOURCE, _arg("--previous", action="store_true", help="print the key before the last rotation")),
     ),
     Verb(
         "rotate",
         "keys",
+        options.RotateOptions,
         "rotate the signing key of a source: increases keyRotation in the YAML manifest; no event is lost",
         (
             _arg("resource", nargs="?", metavar="KIND/NAME[@CANVAS]", help="for example EventSource/payments"),
@@ -370,14 +399,22 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "orphans",
         "repair",
+        options.OrphansOptions,
         "list orphaned objects: they carry our marker, but no manifest declares them",
         (_arg("--delete", action="store_true", help="delete them (asks for confirmation unless --yes)"), _YES, _OUTPUT),
     ),
-    Verb("ping", "repair", "request a test delivery from the provider, to check that events of a source arrive", (_RESOURCE,)),
-    Verb("doctor", "doctor", "check this installation and suggest fixes", (_OUTPUT,)),
+    Verb(
+        "ping",
+        "repair",
+        options.ResourceOptions,
+        "request a test delivery from the provider, to check that events of a source arrive",
+        (_RESOURCE,),
+    ),
+    Verb("doctor", "doctor", options.OutputOptions, "check this installation and suggest fixes", (_OUTPUT,)),
     Verb(
         "schema",
         "misc",
+        options.SchemaOptions,
         "print a JSON Schema for editors and CI",
         (
             _arg("kind", nargs="?", metavar="KIND", help="print the schema of this kind (default: all kinds)"),
@@ -388,22 +425,25 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "sandbox",
         "misc",
+        options.SandboxOptions,
         "run simulated providers on loopback, for trials and CI",
         (
             _arg("provider", nargs="*", metavar="PROVIDER", help="a simulated provider (default: all)"),
-            _arg("--port", type=int, default=0, help="first port (default: free ports; they are printed)"),
+            _arg("--port", type=port, default=0, help="first port (default: free ports; they are printed)"),
         ),
     ),
     Verb(
         "healthcheck",
         "misc",
+        options.HealthcheckOptions,
         "exit 0 if the daemon's heartbeat is recent (for HEALTHCHECK)",
-        (_arg("--max-age", type=float, default=120.0, metavar="SECONDS", help="maximum age of the heartbeat (default: 120)"),),
+        (_arg("--max-age", type=seconds, default=120.0, metavar="SECONDS", help="maximum age of the heartbeat (default: 120)"),),
     ),
-    Verb("version", "misc", "print the version", (_OUTPUT,)),
+    Verb("version", "misc", options.OutputOptions, "print the version", (_OUTPUT,)),
     Verb(
         "completion",
         "misc",
+        options.CompletionOptions,
         "print a shell completion script",
         (_arg("shell", choices=("bash", "zsh", "fish"), help="the shell"),),
     ),

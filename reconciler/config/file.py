@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.manifests.yaml import load_documents
+from reconciler.model.json import pointer_parts
 from reconciler.model.resources import Location
 
 
@@ -38,4 +39,4 @@ def read_tree(name: str, data: bytes) -> Tree:
 
 
 def _dotted(pointer: str) -> str:
-    return pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~")
+    return ".".join(pointer_parts(pointer))

@@ -1,7 +1,7 @@
-"""One redactor, at the sink: logs, status, plans, audit and errors alike pass through it.
+"""The redactor: logs, status, plans, audit records and errors pass through it before they are written.
 
-It knows the exact values of everything that was loaded, in the forms they may take on the way (base64, URL-encoded, JSON,
-HTML, hex), and the shapes of common tokens, so that a value it never saw is caught as well.
+It masks every loaded value in the forms that it can take (base64, URL-encoded, JSON, HTML, hex), and text with the form of a common
+token, so that it also finds values that were never loaded.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
 from reconciler.drivers.specs import TOKEN_PATTERNS
+from reconciler.model.json import Json
 from reconciler.model.secrets import OTHER_TOKENS
 
 MASK = "***"
 MIN_LENGTH = 6
-"""Shorter values are not looked for: they would mask half of every text, and are no secrets."""
+"""Shorter values are not masked: they would mask half of every text, and are not secrets."""
 MAX_PASSING = 256
 _LINE = 16
-"""Lines of a secret of several lines (a private key) are looked for one by one when they are at least this long."""
+"""A secret with several lines (a private key) is also masked line by line, from this length of a line on."""
 
 _PATTERNS = re.compile(
     "|".join((*TOKEN_PATTERNS, *OTHER_TOKENS))
-    # A run starts at its boundary only: else a hostile text of "eyJeyJeyJ…" would be read again from every position.
+    # A match starts at a boundary only. Otherwise a hostile text "eyJeyJeyJ…" would be read again from every position.
     + r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,4000}\.[A-Za-z0-9_-]{2,8000}\.[A-Za-z0-9_-]{0,2000}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]|-(?!----)){0,16000}(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
 )
@@ -42,10 +42,10 @@ _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 
 class Redactor:
-    """Masks secrets in text and JSON. Thread-safe; values of Secrets are only ever added.
+    """Masks secrets in text and JSON. Thread-safe; values of Secrets are only added.
 
-    A form is found by its first six characters in a dictionary, so the time depends on the text and hardly on how many secrets
-    there are: an alternation of some thousand forms takes a hundred times as long.
+    It looks up the first six characters of a form in a dictionary, so that the time hardly depends on the number of secrets: an
+    alternation of some thousand forms takes a hundred times as long.
     """
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ class Redactor:
         self._lock = threading.Lock()
         self._passing: deque[str] = deque()
         self.generation = 0
-        """Raised by every new value: what was redacted before may show it."""
+        """Incremented by every new value: text that was redacted before may contain it."""
 
     def add(self, value: str) -> None:
-        """Look for ``value`` in all its forms from now on."""
+        """Mask ``value`` in all its forms from now on."""
         if len(value) < MIN_LENGTH or value in self._values:
             return
         parts = {value, value.strip()} | {line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE}
@@ -69,10 +69,10 @@ class Redactor:
                 self._values.add(part)
                 for form, is_base64 in _forms(part):
                     known = grams.get(form[:MIN_LENGTH], ())
-                    grams[form[:MIN_LENGTH]] = tuple(sorted({*known, (form, is_base64)}, key=lambda one: -len(one[0])))
+                    grams[form[:MIN_LENGTH]] = tuple(sorted({*known, (form, is_base64)}, key=lambda entry: -len(entry[0])))
             self._values.add(value)
             self._grams = grams  # replaced whole: readers need no lock
-            self.generation += 1  # last: who sees the new number sees the new value, too
+            self.generation += 1  # last: a reader of the new number sees the new value too
 
     def add_passing(self, value: str) -> None:
         """Look for a short-lived token. Only the newest `MAX_PASSING` are remembered, since a daemon gets new ones for years.
@@ -108,19 +108,24 @@ class Redactor:
         text = _HEADER.sub(lambda m: f"{m[1]}{m[2]}{MASK}" if _looks_secret(m[1], m[3]) else m[0], text)
         return _USERINFO.sub(_userinfo, text)
 
-    def redact_json(self, value: Any) -> Any:
+    def redact_json(self, value: object) -> Json:
         """Return ``value`` with every text in it redacted, keys too."""
         if isinstance(value, str):
             return self.redact(value)
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, Mapping):
-            return {self.redact(str(key)): self.redact_json(item) for key, item in value.items()}
+            return self.redact_fields(value)
         if isinstance(value, list | tuple | set | frozenset):
-            return [self.redact_json(item) for item in value]
+            items: Iterable[object] = value
+            return [self.redact_json(item) for item in items]
         if isinstance(value, bytes | bytearray):
             return self.redact(value.decode("utf-8", "replace"))
         return self.redact(str(value))
+
+    def redact_fields(self, fields: Mapping[str, object]) -> dict[str, Json]:
+        """Return ``fields`` with every text in it redacted, keys too."""
+        return {self.redact(str(key)): self.redact_json(item) for key, item in fields.items()}
 
     def _known(self, text: str) -> str:
         grams = self._grams
@@ -138,7 +143,7 @@ class Redactor:
 
 
 def _spans(text: str, at: int, forms: tuple[tuple[str, bool], ...]) -> Iterator[tuple[int, int]]:
-    """Yield where the longest form at ``at`` begins and ends, with the base64 characters that it shares with its neighbours."""
+    """Yield start and end of the longest form at ``at``, with the base64 characters that it shares with its neighbours."""
     for form, is_base64 in forms:
         if text.startswith(form, at):
             start, end = at, at + len(form)
@@ -152,7 +157,7 @@ def _spans(text: str, at: int, forms: tuple[tuple[str, bool], ...]) -> Iterator[
 
 
 def _merged(spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Join spans that overlap or touch, so that of two secrets that share characters nothing is left."""
+    """Join spans that overlap or touch, so that no part of two secrets that share characters remains."""
     current: tuple[int, int] | None = None
     for start, end in sorted(spans):
         if current is None or start > current[1]:
@@ -166,7 +171,7 @@ def _merged(spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _looks_secret(scheme: str, text: str) -> bool:
-    """Letters and digits mixed: a sentence after "token" is left alone; what follows "basic" must be base64 of a pair."""
+    """Whether ``text`` mixes letters and digits, unlike a word after "token"; after "basic" it must be the base64 of a pair."""
     if scheme.lower() == "basic":
         try:
             return b":" in base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -202,7 +207,7 @@ def _forms(value: str) -> Iterator[tuple[str, bool]]:
     for shift in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * shift + raw).decode().rstrip("=")
-            # Only the characters that depend on the value alone: cut what the neighbours mix into.
+            # Only the characters that depend on the value alone, without those that mix with its neighbours.
             form = text[(0, 2, 3)[shift] : len(text) - ((len(raw) + shift) % 3 > 0)]
             if len(form) >= MIN_LENGTH:
                 yield form, True

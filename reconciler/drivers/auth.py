@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from reconciler.model.errors import ReconcilerError, SecretUnavailable
 from reconciler.model.resources import ResourceId, SecretRef
@@ -38,7 +38,7 @@ class ApiResponse(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Headers, names in lower case."""
 
-    def json(self) -> Any:
+    def json(self) -> object:
         """Return the decoded body; raise `ProviderProtocolError` if it is not JSON."""
 
     @property

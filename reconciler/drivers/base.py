@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from reconciler.drivers.auth import ApiResponse as ApiResponse
 from reconciler.drivers.auth import AuthContext, AuthRequest
@@ -84,7 +84,7 @@ class Api(Protocol):
         path: str,
         *,
         params: Mapping[str, str | int] | None = None,
-        json: Any = None,
+        json: object = None,
         headers: Mapping[str, str] | None = None,
         ok: frozenset[int] = frozenset(),
     ) -> ApiResponse:
@@ -239,13 +239,13 @@ class Executor(Protocol):
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         """Return the log after ``cursor`` (empty: from the start) that is available now."""
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the external id of the run that a provider's event is about; empty if there is none. Pure."""
 
-    def attempt_of(self, event_type: str, payload: Any) -> int:
+    def attempt_of(self, event_type: str, payload: object) -> int:
         """Return the attempt whose end an event reports; 0 if it reports none, or the provider counts no attempts. Pure."""
 
-    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
         """Whether a job token's ``claims`` (issuer and audience already checked) belong to a job of this run. Pure."""
 
     def expects(self, run: Run) -> Mapping[str, tuple[str, ...]]:
@@ -289,7 +289,7 @@ class Driver(Protocol):
     def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return the authenticator of ``connection``. Raises `ValidationFailed` if it names no secret. Reads nothing yet."""
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return the typed error of an answer that is not 2xx/304; None for the shared mapping. Pure; ``now`` is epoch seconds."""
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:

@@ -16,13 +16,16 @@ from reconciler.model.errors import ProviderProtocolError
 T = TypeVar("T")
 
 
-def decode(answer: object, kind: type[T], what: str, *, request: str = "") -> T:
-    """Return ``answer`` (parsed JSON) as a ``kind``: a msgspec struct, or a list or mapping of them.
+def decode(answer: object, kind: type[T], what: str, *path: str, request: str = "") -> T:
+    """Return ``answer`` (parsed JSON) as a ``kind``: a msgspec struct, or a list or mapping of them; with ``path`` (the names of
+    nested objects) the value there.
 
     ``what`` names the answer in the error ("the list of webhooks"), ``request`` the call ("GET /user"). Raises
     `ProviderProtocolError` with the JSON path of the first field that is missing or has another type; never shows a value.
     """
     try:
+        for name in path:
+            answer = _member(msgspec.convert(answer, dict[str, object]), name)
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
         raise ProviderProtocolError(
@@ -30,6 +33,12 @@ def decode(answer: object, kind: type[T], what: str, *, request: str = "") -> T:
             request=request,
             hint="Check `apiUrl`: a proxy or a login page may answer in place of the API.",
         ) from None
+
+
+def _member(answer: dict[str, object], name: str) -> object:
+    if name not in answer:
+        raise msgspec.ValidationError(f"Object missing required field `{name}`")
+    return answer[name]
 
 
 def matches(answer: object, kind: type[T]) -> T | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from reconciler.engine.apply import Step, in_doubt
 from reconciler.engine.controller import Controller
 from reconciler.engine.converge import MAX_ROUNDS, STUCK, PassOutcome, pause_before, unsettled_of, verdict_of
+from reconciler.engine.current import Current
 from reconciler.engine.reconcile import Prepared, ReconcileResult
 from reconciler.model.errors import PlanMoved, ReconcilerError
 from reconciler.model.plan import Change, Disposition, Plan
@@ -117,9 +118,9 @@ class Applied:
         changes = [change for result in self.last.values() for change in _changes(result)]
         return tuple(c for c in changes if c.disposition is Disposition.WAITING and c.address not in named)
 
-    def verdict(self, engine: Controller) -> PassOutcome:
+    def verdict(self, current: Current) -> PassOutcome:
         """Return the most severe outcome of all rounds."""
-        outcome = verdict_of(engine)
+        outcome = verdict_of(current)
         if outcome is PassOutcome.DONE and (self.failed or self.moved or self.left):
             return PassOutcome.PARTIAL
         return outcome
@@ -159,7 +160,7 @@ async def apply_approved(engine: Controller, prepared: Sequence[Prepared], *, wa
         if not todo:
             break
         if not look:
-            pause = _pause(engine, work, todo)
+            pause = _pause(engine.current, work, todo)
             if not wait_settle or engine.deps.clock() + pause > deadline:
                 break
             engine.deps.log.info("settling", integrations=len(todo), wait_s=round(pause, 1))
@@ -182,13 +183,13 @@ async def _todo(engine: Controller, work: Applied, *, everything: bool) -> tuple
     if everything:
         return tuple(one for one in await engine.integrations() if one not in stopped)
     lagging = work.reverted(engine.deps.clock(), engine.deps.config.reconcile.settle)
-    return tuple(sorted({*await unsettled_of(engine), *lagging} - stopped))
+    return tuple(sorted({*await unsettled_of(engine.current), *lagging} - stopped))
 
 
-def _pause(engine: Controller, work: Applied, todo: tuple[ResourceId, ...]) -> float:
-    settle = engine.deps.config.reconcile.settle
-    pause = pause_before(engine, todo)
-    return min(pause, max(0.2, settle / _LOOKS)) if work.reverted(engine.deps.clock(), settle) else pause
+def _pause(current: Current, work: Applied, todo: tuple[ResourceId, ...]) -> float:
+    settle = current.context.config.reconcile.settle
+    pause = pause_before(current, todo)
+    return min(pause, max(0.2, settle / _LOOKS)) if work.reverted(current.context.clock(), settle) else pause
 
 
 __all__ = ["Applied", "apply_approved"]

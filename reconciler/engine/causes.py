@@ -9,10 +9,10 @@ from reconciler.engine.conditions import ConditionCause, ConditionInputs
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.shares import Share
 from reconciler.engine.view import Facts
-from reconciler.model.errors import AuthFailed, ReconcilerError, RetryKind
+from reconciler.model.errors import ReconcilerError, RetryKind
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition
 from reconciler.model.resources import Kind, Resource
-from reconciler.model.status import ConditionStatus, CredentialReport
+from reconciler.model.status import ConditionStatus
 
 _NOT_RUN = {Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet."}
 _EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value})
@@ -94,7 +94,8 @@ def _integration_findings(result: ReconcileResult | None, invalid: ConditionCaus
         return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
     suspended = result.suspended.get(result.integration)
     credential = _credential(result)
-    stalled, progressing = _split(result.error) if result.error is not None else (None, None)
+    error = result.error or result.refused
+    stalled, progressing = _split(error) if error is not None else (None, None)
     return ConditionInputs(
         ready=ConditionCause("Connected", result.credential.identity if result.credential else ""),
         stalled=stalled or invalid,
@@ -105,11 +106,9 @@ def _integration_findings(result: ReconcileResult | None, invalid: ConditionCaus
 
 
 def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
-    report: CredentialReport | None = result.credential
-    if isinstance(result.error, AuthFailed) or (report is not None and not report.valid):
-        return ConditionStatus.FALSE, ConditionCause(
-            "Refused", result.error.message if result.error else (report.message if report else "")
-        )
+    report = result.credential
+    if (refused := result.refused) is not None:
+        return ConditionStatus.FALSE, ConditionCause("Refused", refused.message)
     if report is None:
         return (
             (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be asked")) if result.error else None
@@ -158,8 +157,8 @@ def _as_declared(share: Share) -> ConditionCause:
 def _trouble(share: Share, result: ReconcileResult) -> tuple[ConditionCause | None, ConditionCause | None]:
     """Return (stalled, progressing) of a resource: its most severe error, else its pending work."""
     errors: list[ReconcilerError] = []
-    if result.error is not None:
-        errors.append(result.error)
+    if (error := result.error or result.refused) is not None:
+        errors.append(error)
     if share.resource.id in result.compiled.stalled:
         errors.append(result.compiled.stalled[share.resource.id])
     errors += [*share.scope_errors.values(), *share.errors.values()]

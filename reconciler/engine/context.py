@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reconciler.drivers.auth import IssueIdToken, no_issuer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reconciler.credentials.keys import KeyRing
     from reconciler.credentials.redact import Redactor
     from reconciler.drivers.http.client import HttpSession
+    from reconciler.log import Logger
     from reconciler.state.async_store import AsyncStore
 
 
@@ -26,8 +27,7 @@ class Context:
     session: HttpSession
     clock: Callable[[], float]
     """Seconds since the epoch."""
-    log: Any
-    """A structlog logger: ``log.info(event, **fields)``."""
+    log: Logger
     actor: str
     """The writer in the audit log: ``daemon:<host>:<pid>`` or ``cli:<user>``."""
     owner: str

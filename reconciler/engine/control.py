@@ -24,18 +24,19 @@ class Control:
 
     def __init__(self, controller: Controller, trigger: TriggerSlices) -> None:
         self._controller = controller
+        self._current = controller.current
         self._trigger = trigger
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Answer with the active revision: the daemon is alive."""
-        return {"revision": self._controller.live.revision}
+        return {"revision": self._current.active.revision}
 
     async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Approve the blocked set with this digest; it must be one that is blocked now."""
         digest = str(request["digest"])
         blocked = {
             r.plan.blocked_sha256: i
-            for i, r in self._controller.view.results.items()
+            for i, r in self._current.view.results.items()
             if r.plan is not None and r.plan.blocked_sha256
         }
         if not digest.startswith("sha256:") or digest not in blocked:
@@ -46,10 +47,10 @@ class Control:
                 hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.",
             )
         integration = blocked[digest]  # type: ignore[index]
-        await self._controller.deps.store.approve(
+        await self._current.context.store.approve(
             digest,
             by=peer,
-            at=self._controller.deps.clock(),
+            at=self._current.context.clock(),
             audit=self._audit("approve", peer, integration, digest=digest),
         )
         await self._trigger((integration,))
@@ -60,7 +61,7 @@ class Control:
         identity = self.find(str(request["resource"]))
         until = self._until(request.get("until"))
         suspension = Suspension(f"{request['reason']} (by {peer})", until)
-        await self._controller.deps.store.suspend(
+        await self._current.context.store.suspend(
             identity,
             suspension,
             audit=self._audit("suspend", peer, identity, reason=str(request["reason"])),
@@ -71,8 +72,8 @@ class Control:
     async def resume(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """End a suspension made by command; one in the manifest is ended by a commit."""
         identity = self.find(str(request["resource"]))
-        resource = self._controller.live.resources.get(identity)
-        was = await self._controller.deps.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
+        resource = self._current.active.resources.get(identity)
+        was = await self._current.context.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
         if not was:
             where = f" (lifecycle.suspend in {resource.location})" if resource is not None and resource.lifecycle.suspend else ""
             raise ReconcilerError(
@@ -97,7 +98,7 @@ class Control:
                 while self._controller.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
                     await asyncio.sleep(0.05)
             await self._controller.finish_pass()
-        status = self._controller.view.statuses.get(identity)
+        status = self._current.view.statuses.get(identity)
         return {"resource": identity.path, **(_brief(status) if status is not None else {})}
 
     async def forget(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
@@ -105,13 +106,13 @@ class Control:
         if "#" in str(request["resource"]):
             return await self._forget_address(str(request["resource"]), peer)
         identity = self.find(str(request["resource"]), gone=True)
-        deps = self._controller.deps
+        deps = self._current.context
         records = [r for r in await deps.store.recorded() if r.resource == identity]
         if not records:
             raise ReconcilerError(f"nothing is recorded for {identity}", code="RC6023")
-        if identity in self._controller.live.resources:
+        if identity in self._current.active.resources:
             raise ReconcilerError(
-                f"{identity} is still declared in {self._controller.live.resources[identity].location}",
+                f"{identity} is still declared in {self._current.active.resources[identity].location}",
                 code="RC6024",
                 hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once; "
                 "one object of several is named by its address: " + f"reconciler forget '{records[0].address}'",
@@ -122,7 +123,7 @@ class Control:
 
     async def _forget_address(self, text: str, peer: str) -> Mapping[str, Any]:
         """One object of a resource that may go on with others: what is refused is an address that is itself declared."""
-        deps = self._controller.deps
+        deps = self._current.context
         record = next((r for r in await deps.store.recorded() if r.address == text), None)
         if record is None:
             known = sorted(r.address for r in await deps.store.recorded() if r.address.startswith(text.partition("#")[0] + "#"))
@@ -131,7 +132,7 @@ class Control:
                 code="RC6023",
                 hint=f"Recorded there: {', '.join(known[:5])}" if known else "See `reconciler status`.",
             )
-        result = self._controller.view.results.get(record.integration) or await self._controller.plan(record.integration)
+        result = self._current.view.results.get(record.integration) or await self._controller.plan(record.integration)
         if any(one.address == record.address for one in result.compiled.objects):
             raise ReconcilerError(
                 f"{record.address} is still declared",
@@ -147,7 +148,7 @@ class Control:
         """Take over what exists at the provider for a resource."""
         identity = self.find(str(request["resource"]))
         integration = self._integration(identity)
-        if integration is None or identity not in self._controller.live.resources:
+        if integration is None or identity not in self._current.active.resources:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
         external_id = request.get("externalId")
         objects = await adopt(self._controller, identity, integration, str(external_id) if external_id else None, peer)
@@ -158,7 +159,7 @@ class Control:
 
     def find(self, text: str, *, gone: bool = False) -> ResourceId:
         """Return the resource that ``KIND/NAME[@CANVAS]`` names; the error offers the nearest ones."""
-        known = set(self._controller.live.resources) | set(self._controller.view.statuses)
+        known = set(self._current.active.resources) | set(self._current.view.statuses)
         identity = parse_resource(text, known)
         if identity not in known and not gone:
             near = Guesses().nearest(str(identity), [str(one) for one in known])
@@ -172,12 +173,10 @@ class Control:
     def _integration(self, identity: ResourceId) -> ResourceId | None:
         if identity.kind == Kind.INTEGRATION.value:
             return identity
-        resource = self._controller.live.resources.get(identity)
+        resource = self._current.active.resources.get(identity)
         if resource is not None:
             return integration_of(resource)
-        return next(
-            (i for i, r in self._controller.view.results.items() if any(o.resource == identity for o in r.recorded)), None
-        )
+        return next((i for i, r in self._current.view.results.items() if any(o.resource == identity for o in r.recorded)), None)
 
     async def _after(self, identity: ResourceId, integration: ResourceId | None = None) -> None:
         integration = integration or self._integration(identity)
@@ -193,21 +192,21 @@ class Control:
             at = epoch_of(str(text))
         except ValueError:
             try:
-                at = self._controller.deps.clock() + parse_duration(str(text))
+                at = self._current.context.clock() + parse_duration(str(text))
             except ConfigError:
                 message = f"{str(text)[:60]!r} is no time and no duration"
                 raise UsageError(message, hint="For example 2h, or 2030-01-31T00:00:00Z.") from None
-        if at <= self._controller.deps.clock():
+        if at <= self._current.context.clock():
             raise UsageError(f"{text} is past", hint="Give a time that is still to come.")
         return iso(at)
 
     def _audit(self, verb: str, peer: str, identity: ResourceId, **detail: object) -> AuditEntry:
         return AuditEntry(
-            at=self._controller.deps.clock(),
+            at=self._current.context.clock(),
             actor=peer,
             verb=verb,
             resource=identity.path,
-            revision=self._controller.live.revision,
+            revision=self._current.active.revision,
             detail=detail,
         )
 

@@ -25,9 +25,9 @@ from reconciler.engine.reconcile import (
     run_slice,
     still_fits,
 )
-from reconciler.engine.revision import ActiveRevision, activate_revision, load_revision, merge, restore
+from reconciler.engine.revision import activate_revision, load_revision, merge, restore
 from reconciler.engine.status_manager import StatusManager
-from reconciler.engine.view import Busy, EventStatus, SourceState, View
+from reconciler.engine.view import Busy, EventStatus
 from reconciler.model.errors import ReconcilerError, RetryKind, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
@@ -79,29 +79,14 @@ class Controller:
         self._ended: list[TimedResult] = []
         """Slices ended since the last summary."""
 
-    @property
-    def live(self) -> ActiveRevision:
-        """The active revision (`Current.active`)."""
-        return self.current.active
-
-    @property
-    def state(self) -> SourceState:
-        """What is known of the source (`Current.source`)."""
-        return self.current.source
-
-    @property
-    def view(self) -> View:
-        """The newest findings (`Current.view`)."""
-        return self.current.view
-
     # -- the source -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Take up what the state knows: last valid specs, statuses, suspensions."""
         self.current.activate(await restore(self.deps))
-        self.state.valid = self.live.revision
+        self.current.source.valid = self.current.active.revision
         applied = await self.deps.store.get_meta("revision.applied")
-        self.state.applied = applied or ""
+        self.current.source.applied = applied or ""
         await self._statuses.load()
         await self.current.refresh_suspensions()
 
@@ -113,30 +98,30 @@ class Controller:
         """
         try:
             revision = await self.source.fetch()
-            self.state.fetched, self.state.fetched_at = revision, self.deps.clock()
-            self.state.attempted = revision.id
-            if revision.id == self.live.revision and self._loaded and self.state.error is None:
+            self.current.source.fetched, self.current.source.fetched_at = revision, self.deps.clock()
+            self.current.source.attempted = revision.id
+            if revision.id == self.current.active.revision and self._loaded and self.current.source.error is None:
                 return False
             desired, snapshot = await load_revision(
                 self.source, revision, self.deps, allow_empty=self.deps.config.source.allow_empty
             )
-            self.state.notices = tuple(str(notice) for notice in snapshot.notices)
+            self.current.source.notices = tuple(str(notice) for notice in snapshot.notices)
         except SourceError as error:
-            if self.state.error is None or self.state.error.message != error.message:
+            if self.current.source.error is None or self.current.source.error.message != error.message:
                 self.deps.log.warning("source_failed", code=error.code, error=error.message)
-            self.state.error = error
+            self.current.source.error = error
             return False
-        self.state.error = None
+        self.current.source.error = None
         self._loaded = True
-        moved = revision.id != self.live.revision or not self.live.complete
+        moved = revision.id != self.current.active.revision or not self.current.active.complete
         self.current.activate(await merge(desired, self.deps))
         self._desired = desired
         if activate:
             await self.activate()
-        for problem in self.live.problems[:MAX_LOGGED]:
+        for problem in self.current.active.problems[:MAX_LOGGED]:
             self.deps.log.warning("manifest_problem", file=str(problem.location), code=problem.code, error=problem.message)
-        if len(self.live.problems) > MAX_LOGGED:
-            self.deps.log.warning("manifest_problems", count=len(self.live.problems), revision=revision.id)
+        if len(self.current.active.problems) > MAX_LOGGED:
+            self.deps.log.warning("manifest_problems", count=len(self.current.active.problems), revision=revision.id)
         return moved
 
     async def activate(self) -> None:
@@ -144,21 +129,21 @@ class Controller:
         if self._desired is not None and not self._read_only:
             await self.deps.store.set_meta("revision.valid", (await activate_revision(self._desired, self.deps)).revision)
         self._desired = None
-        self.state.valid = self.live.revision
+        self.current.source.valid = self.current.active.revision
 
     # -- work -------------------------------------------------------------------------------------------------------
 
     async def integrations(self) -> tuple[ResourceId, ...]:
         """Return every integration there is work for: declared, or gone but with something left behind."""
-        declared = {r.id for r in self.live.resources.values() if r.id.kind == Kind.INTEGRATION.value}
-        declared |= {found for r in self.live.resources.values() if (found := integration_of(r)) is not None}
+        declared = {r.id for r in self.current.active.resources.values() if r.id.kind == Kind.INTEGRATION.value}
+        declared |= {found for r in self.current.active.resources.values() if (found := integration_of(r)) is not None}
         left = set(await self.deps.store.integrations_recorded())
         left |= set(await self.deps.store.connections())
         return tuple(sorted(declared | left))
 
     def soonest(self) -> float:
         """Return when the next integration is due (seconds since the epoch)."""
-        return min(self.view.next_at.values(), default=self.deps.clock() + 1.0)
+        return min(self.current.view.next_at.values(), default=self.deps.clock() + 1.0)
 
     def drain(self) -> None:
         """Take no new batch: what is in flight is finished and recorded."""
@@ -194,7 +179,9 @@ class Controller:
 
         async def work(hold: Lease | None) -> ReconcileResult:
             await self.current.refresh_suspensions()
-            return await run_slice(request, self.reconcile_context(self.live.revision, hold), self.current.clients, self.deps)
+            return await run_slice(
+                request, self.reconcile_context(self.current.active.revision, hold), self.current.clients, self.deps
+            )
 
         return await self.exclusively(integration, work)
 
@@ -228,8 +215,8 @@ class Controller:
         except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
             self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
             result.error = error
-            self.view.results[integration] = result
-            self.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
+            self.current.view.results[integration] = result
+            self.current.view.next_at[integration] = self.deps.clock() + max(5.0, self.deps.config.reconcile.retry_min)
         now = self.deps.clock()
         self._ended.append(TimedResult(result, began, now))
         self.counts[integration] = self.counts.get(integration, 0) + 1
@@ -241,12 +228,12 @@ class Controller:
         self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None
     ) -> ReconcileContext:
         """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
-        live, secrets, suspensions = self.live, self.current.secrets, self.current.suspensions
+        live, secrets, suspensions = self.current.active, self.current.secrets, self.current.suspensions
         if before is not None:
             live, secrets, suspensions = before.live, before.secrets, before.suspensions
 
         async def go_on() -> bool:
-            if self._draining or (revision is not None and self.live.revision != revision):
+            if self._draining or (revision is not None and self.current.active.revision != revision):
                 return False
             if hold is not None and not await hold.renew():
                 return False
@@ -263,11 +250,11 @@ class Controller:
         await self.finish_pass()
         plans = tuple(result.plan for result in results if result.plan is not None)
         self.log_summary()
-        return PlanSet(self.live.revision, plans)
+        return PlanSet(self.current.active.revision, plans)
 
     async def share(self, integration: ResourceId) -> None:
         """Tell the peers when an integration is due next, and who looked at it last."""
-        ahead = self.view.next_at[integration] - self.deps.clock()
+        ahead = self.current.view.next_at[integration] - self.deps.clock()
         now = await self.deps.store.now()
         value = {"next_at": now + ahead, "by": self.holder, "at": now}
         await self.deps.store.set_cursors({f"slice/{integration.path}": value})
@@ -285,7 +272,7 @@ class Controller:
         """Take up what the peers found: the status of what another looked at last is that other's."""
         for integration, value in (await self._shared()).items():
             if value["by"] != self.holder:
-                self.view.results.pop(integration, None)
+                self.current.view.results.pop(integration, None)
             self.seen_by_peers.add(integration)
         await self._statuses.load()
 
@@ -295,29 +282,29 @@ class Controller:
             await self._catch_up()
         await self._statuses.check_secrets()
         known = await self.integrations()
-        for gone in [identity for identity in self.view.results if identity not in known]:
-            del self.view.results[gone]
+        for gone in [identity for identity in self.current.view.results if identity not in known]:
+            del self.current.view.results[gone]
         await self.refresh_outside(whole=True)
         await self._statuses.compute(among_peers=bool(self.holder))
         if not self._read_only:
             await self._statuses.save()
             if self._all_settled():
-                self.state.applied = self.live.revision
-                await self.deps.store.set_meta("revision.applied", self.live.revision)
+                self.current.source.applied = self.current.active.revision
+                await self.deps.store.set_meta("revision.applied", self.current.active.revision)
         if self.on_change is not None:
             await self.on_change()
 
     async def refresh_outside(self, *, whole: bool = False) -> None:
         """Read what is known of events and stages; ``whole``: what only a pass shows, too."""
         if self.read_event_status is not None:
-            self.view.outside = await self.read_event_status(None if whole else self.view.outside)
+            self.current.view.outside = await self.read_event_status(None if whole else self.current.view.outside)
 
     def _all_settled(self) -> bool:
-        return bool(self.view.results or self.live.resources) and all(
+        return bool(self.current.view.results or self.current.active.resources) and all(
             r.error is None
             and not r.report.failed
             and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
-            for r in self.view.results.values()
+            for r in self.current.view.results.values()
         )
 
     # -- afterwards -------------------------------------------------------------------------------------------------
@@ -344,24 +331,24 @@ class Controller:
         healed += [path] if result.error is None and path in schedule.retries else []
         healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
         await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
-        self.view.results[result.integration] = result
-        self.view.next_at[result.integration] = self._next_at(result, retries, now)
+        self.current.view.results[result.integration] = result
+        self.current.view.next_at[result.integration] = self._next_at(result, retries, now)
         if self.holder:
             await self.share(result.integration)
-        notes = notes_of(result, self.live, self.view.next_at[result.integration], now)
+        notes = notes_of(result, self.current.active, self.current.view.next_at[result.integration], now)
         if notes:
             await self.deps.store.journal(notes)
-        log_steps(self.deps.log, result, self.live.revision)
-        done = result.integration not in self.live.resources and not result.recorded and result.error is None
+        log_steps(self.deps.log, result, self.current.active.revision)
+        done = result.integration not in self.current.active.resources and not result.recorded and result.error is None
         if done and not await self.deps.store.recorded(result.integration):  # else another Integration takes them over
             await self.deps.store.drop_connection(result.integration)
 
     def _next_at(self, result: ReconcileResult, retries: Iterable[Retry], now: float) -> float:
         """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""
-        resource = self.live.resources.get(result.integration)
+        resource = self.current.active.resources.get(result.integration)
         intervals = [
             r.lifecycle.interval_s
-            for r in self.live.resources.values()
+            for r in self.current.active.resources.values()
             if integration_of(r) == result.integration and r.lifecycle.interval_s
         ]
         if resource is not None and resource.lifecycle.interval_s:
@@ -386,8 +373,8 @@ class Controller:
         """Log what the slices since the last summary did, and when the next is due."""
         ended, self._ended = tuple(self._ended), []
         now = self.deps.clock()
-        soonest = min((self.view.next_at.get(one.result.integration, now) for one in ended), default=now)
-        log_summary(self.deps.log, ended, revision=self.live.revision, next_in_s=soonest - now)
+        soonest = min((self.current.view.next_at.get(one.result.integration, now) for one in ended), default=now)
+        log_summary(self.deps.log, ended, revision=self.current.active.revision, next_in_s=soonest - now)
 
 
-__all__ = ["Busy", "Controller", "SourceState", "View", "Work"]
+__all__ = ["Busy", "Controller", "Work"]

@@ -6,6 +6,7 @@ import asyncio
 import enum
 
 from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.model.plan import Disposition
 from reconciler.model.resources import ResourceId
 
@@ -29,48 +30,51 @@ async def full_pass(engine: Controller, *, wait_settle: bool, sync: bool = True)
     """Sync, reconcile everything, and repeat until no outcome is unknown (at most the settle time)."""
     if sync:
         await engine.sync()
-    if engine.live.empty and engine.state.error is not None:
-        raise engine.state.error
+    current, context = engine.current, engine.deps
+    if current.active.empty and current.source.error is not None:
+        raise current.source.error
     await engine.run_all(explicit=True)
-    deadline = engine.deps.clock() + engine.deps.config.reconcile.settle * 2 + 10
+    deadline = context.clock() + context.config.reconcile.settle * 2 + 10
     for _ in range(MAX_ROUNDS):
-        unsettled = await unsettled_of(engine)
-        pause = pause_before(engine, unsettled)
-        if not unsettled or not wait_settle or engine.deps.clock() + pause > deadline:
+        unsettled = await unsettled_of(current)
+        pause = pause_before(current, unsettled)
+        if not unsettled or not wait_settle or context.clock() + pause > deadline:
             break
-        engine.deps.log.info("settling", integrations=len(unsettled), wait_s=round(pause, 1))
+        context.log.info("settling", integrations=len(unsettled), wait_s=round(pause, 1))
         await asyncio.sleep(pause)
         await engine.run_all(ignore_backoff=True, only=unsettled)
-    return verdict_of(engine)
+    return verdict_of(current)
 
 
-async def unsettled_of(engine: Controller) -> tuple[ResourceId, ...]:
+async def unsettled_of(current: Current) -> tuple[ResourceId, ...]:
     """Return the integrations with writes of unknown outcome, changes that wait for a time, or unfinished batches."""
-    doubtful = {intent.integration for intent in await engine.deps.store.unsettled()}
-    for integration, result in engine.view.results.items():
+    results = current.view.results
+    unsettled = {intent.integration for intent in await current.context.store.unsettled()}
+    for integration, result in results.items():
         waiting = any(
             c.disposition is Disposition.WAITING and c.reason in _SELF_SETTLING
             for c in (result.plan.changes if result.plan else ())
         )
         tombstones = any(record.tombstone for record in result.recorded) and not result.report.failed and result.error is None
         if waiting or (tombstones and any(s.change.action == "delete" for s in result.report.steps)):
-            doubtful.add(integration)
-    return tuple(sorted(i for i in doubtful if i in engine.view.results and engine.view.results[i].error is None))
+            unsettled.add(integration)
+    return tuple(sorted(i for i in unsettled if i in results and results[i].error is None))
 
 
-def pause_before(engine: Controller, integrations: tuple[ResourceId, ...]) -> float:
-    now = engine.deps.clock()
-    soonest = min((engine.view.next_at.get(one, now) for one in integrations), default=now)
-    return min(max(soonest - now, 0.2), engine.deps.config.reconcile.settle + 1.0)
+def pause_before(current: Current, integrations: tuple[ResourceId, ...]) -> float:
+    """Return the seconds until the first of ``integrations`` is due, at least 0.2 and at most the settle time and a second."""
+    now = current.context.clock()
+    soonest = min((current.view.next_at.get(integration, now) for integration in integrations), default=now)
+    return min(max(soonest - now, 0.2), current.context.config.reconcile.settle + 1.0)
 
 
-def verdict_of(engine: Controller) -> PassOutcome:
+def verdict_of(current: Current) -> PassOutcome:
     """Return the most severe outcome of the newest pass."""
-    if engine.state.error is not None:
+    if current.source.error is not None:
         return PassOutcome.SOURCE_FAILED
-    if any(problem.is_error for problem in engine.live.problems):
+    if any(problem.is_error for problem in current.active.problems):
         return PassOutcome.INVALID
-    for result in engine.view.results.values():
+    for result in current.view.results.values():
         if (
             result.error is not None
             or result.report.failed

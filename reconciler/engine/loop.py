@@ -146,14 +146,14 @@ class Loop:
                 await self.trigger([integration])
 
     def _soon(self, integration: ResourceId) -> None:
-        self.controller.view.next_at[integration] = 0.0
+        self.controller.current.view.next_at[integration] = 0.0
         self._asked_again.add(integration)
 
     async def _same_revision(self) -> None:
         """Among peers one sees a commit first: whoever works on a slice looks at Git again when it is not the one that is live here."""
         if self.controller.holder:
             known = await self._deps.store.get_meta("revision.valid")
-            if known and known != self.controller.live.revision:
+            if known and known != self.controller.current.active.revision:
                 await self.controller.sync()
 
     # -- loops ------------------------------------------------------------------------------------------------------
@@ -185,11 +185,13 @@ class Loop:
             self.beats.beat("git", self._monotonic(), config.source.interval * 2 + 300)
             failpoint("loop-git")
             moved = await self.controller.sync()
-            self._failed_syncs = 0 if self.controller.state.error is None else self._failed_syncs + 1
+            self._failed_syncs = 0 if self.controller.current.source.error is None else self._failed_syncs + 1
             if moved or not self.first_pass_done:
                 # Peers that see the same commit ask for the same slices; a start asks for its own.
                 token = (
-                    f"commit-{self.controller.live.revision}" if moved and self.controller.holder and self.first_pass_done else ""
+                    f"commit-{self.controller.current.active.revision}"
+                    if moved and self.controller.holder and self.first_pass_done
+                    else ""
                 )
                 await self.trigger(force=moved, token=token)
             self.touch(statuses=True)
@@ -216,7 +218,7 @@ class Loop:
                 await self._due_among_peers()
                 await asyncio.sleep(1.0)
                 continue
-            due = [one for one, at in self.controller.view.next_at.items() if at <= now and one not in self._waiting]
+            due = [one for one, at in self.controller.current.view.next_at.items() if at <= now and one not in self._waiting]
             if due:
                 await self.trigger(due)
             waiting = self.controller.soonest() - now
@@ -262,8 +264,8 @@ class Loop:
             await self._publish()
 
     async def _note_first_pass(self) -> None:
-        if not self.first_pass_done and not self.controller.live.empty and self.controller.state.error is None:
+        if not self.first_pass_done and not self.controller.current.active.empty and self.controller.current.source.error is None:
             todo = await self.controller.integrations()
             self.first_pass_done = all(
-                one in self.controller.view.results or one in self.controller.seen_by_peers for one in todo
+                one in self.controller.current.view.results or one in self.controller.seen_by_peers for one in todo
             )

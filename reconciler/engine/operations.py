@@ -35,14 +35,15 @@ async def adopt(
     controller: Controller, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
 ) -> list[Mapping[str, str]]:
     """Take over what exists for ``resource``; raises `ReconcilerError` when nothing, or more than one object, matches."""
-    manifest = controller.live.resources[resource]
+    active = controller.current.active
+    manifest = active.resources[resource]
     willing = dataclasses.replace(
         manifest,
         lifecycle=msgspec.structs.replace(
             manifest.lifecycle, adopt=Adopt.ALWAYS, external_id=external_id or manifest.lifecycle.external_id
         ),
     )
-    revision = dataclasses.replace(controller.live, resources={**controller.live.resources, resource: willing})
+    revision = dataclasses.replace(active, resources={**active.resources, resource: willing})
 
     def mine(change: Change) -> bool:
         return change.resource == resource and change.action is Action.ADOPT

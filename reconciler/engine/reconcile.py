@@ -22,6 +22,7 @@ from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.suspensions import Suspensions
 from reconciler.engine.transfer import known_of
 from reconciler.model.errors import (
+    AuthFailed,
     NotFound,
     PermissionDenied,
     PlanMoved,
@@ -37,6 +38,8 @@ from reconciler.model.status import CredentialReport
 from reconciler.model.values import Address
 from reconciler.planning.approval import Approval, seen_in, withheld
 from reconciler.planning.plan import PlanInput, PlanLimits, make_plan
+
+_INVALID = "the provider does not accept the credential"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,15 @@ class ReconcileResult:
     moved: tuple[Change, ...] = ()
     """Changes that became necessary and are not approved: not made."""
     planned_at: float = 0.0
+
+    @property
+    def refused(self) -> AuthFailed | None:
+        """The refusal of the credential: the error of a call, or a check that found it invalid. None if it is accepted or unchecked."""
+        if isinstance(self.error, AuthFailed):
+            return self.error
+        if self.credential is None or self.credential.valid:
+            return None
+        return AuthFailed(self.credential.message or _INVALID)
 
     @property
     def scope_errors(self) -> dict[Scope, ReconcilerError]:
@@ -213,7 +225,7 @@ async def _compile(made: Prepared, deps: Context) -> Prepared:
 
 
 async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision) -> CredentialReport:
-    """Check the credential. Raises `AuthFailed`, so that no further call is made with a refused credential."""
+    """Check the credential. Raises `AuthFailed` for one that is refused or invalid, so that no further call is made with it."""
     needs: dict[str, str] = {}
     resource = live.resources.get(link.connection.integration)
     if resource is not None:
@@ -221,10 +233,13 @@ async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision
     for user in users:
         needs.update(link.driver.needs(user))
     try:
-        return await link.driver.check(link.api, needs)
+        report = await link.driver.check(link.api, needs)
     except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
         # The credential may not read its own rights, or the server has no such call: errors of later calls show its rights.
         return CredentialReport(valid=True, message=f"not checked: {error.message}")
+    if not report.valid:
+        raise AuthFailed(report.message or _INVALID)
+    return report
 
 
 async def _decide(made: Prepared, deps: Context) -> Prepared:

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from reconciler.engine.current import Current
+from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.codec import resource_to_json
-from reconciler.model.errors import AuthFailed
 from reconciler.model.plan import Plan
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import Condition, ConditionType, ResourceStatus
@@ -98,7 +98,7 @@ def head_of(seen: Moment) -> dict[str, Any]:
     }
 
 
-def _results(current: Current) -> list[Any]:
+def _results(current: Current) -> list[ReconcileResult]:
     return [current.view.results[key] for key in sorted(current.view.results)]
 
 
@@ -164,14 +164,13 @@ def _credentials(current: Current) -> list[dict[str, Any]]:
     rows = []
     for result in _results(current):
         report = result.credential
-        refused = isinstance(result.error, AuthFailed)
-        if report is None and not refused:
+        if report is None and result.refused is None:
             continue
         budget = current.clients.rate_of(result.integration)
         rows.append(
             {
                 "name": result.integration.path,
-                "valid": report.valid if report is not None and not refused else False,
+                "valid": result.refused is None,
                 "identity": report.identity if report else "",
                 "expiresAt": report.expires_at if report else "",
                 "missing": list(report.missing) if report else [],

@@ -1,41 +1,42 @@
-"""Approvals of items: who may give one, for what, and once each."""
+"""Approvals of items: who may approve, and what exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from reconciler.engine.current import Current
 from reconciler.events.lookup import Lookup, NotCounted, TooLate
+from reconciler.events.requests import ApproveRequest
+from reconciler.manifests.kinds import StageSpec
 from reconciler.model.executions import ItemState, Vote
 from reconciler.stages.admission import counts
 from reconciler.stages.views import item_digest
 
 
 class Approvals:
-    """``wake``: makes the stages' loop of this process look at once."""
+    """Takes approvals. ``wake`` wakes the stage loop of this process."""
 
     def __init__(self, current: Current, lookup: Lookup, wake: Callable[[], None]) -> None:
         self._context = current.context
         self._lookup = lookup
         self._wake = wake
 
-    async def approve(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Approve an item: ``id``, and ``digest`` of what was reviewed (optional). Never twice by one person."""
+    async def approve(self, request: ApproveRequest, who: str) -> dict[str, Any]:
+        """Approve an item, once for each person."""
         store = self._context.store
-        item, _ = await self._lookup.item_or_execution(str(request["id"]))
-        if item is None:
-            raise await self._lookup.no_such(str(request["id"]))
+        item, _ = await self._lookup.item_and_execution(request.id)
         if item.state is not ItemState.QUEUED:
-            raise TooLate(f"{request['id']} is not queued any more: it is {item.state.value}", hint=await self._lookup.waiting())
+            raise TooLate(f"{request.id} is not queued any more: it is {item.state.value}", hint=await self._lookup.waiting())
         stage = await self._lookup.stage(item)
-        conditions = [row["approval"] for row in stage.spec.get("conditions", ()) if row["type"] == "approval"]
+        declared = stage.typed(StageSpec).conditions
+        conditions = [condition.approval for condition in declared if condition.approval is not None]
         if not conditions:
             raise NotCounted(f"{item.stage} requires no approval")
         if not all(counts(condition, who) for condition in conditions):
-            names = ", ".join(sorted({name for condition in conditions for name in condition.get("approvers", ())}))
+            names = ", ".join(sorted({name for condition in conditions for name in condition.approvers or ()}))
             raise NotCounted(f"{who} is not an approver of {item.stage}", hint=f"They are: {names}.")
-        if request.get("digest") and request["digest"] != item_digest(item):
+        if request.digest and request.digest != item_digest(item):
             raise NotCounted(f"{item.id} is not what was reviewed: its digest is {item_digest(item)}")
         now = await store.now()
         audit = self._lookup.audit("approve", who, item.stage, item=item.id, digest=item_digest(item))

@@ -1,7 +1,7 @@
-"""What people and scripts may ask about events and stages. One owner: the admin socket, the API and the CLI all come here.
+"""Commands about events and stages: the admin socket, the API and the CLI all use these.
 
-Commands that only read take a request; the others also take ``who``, the name that goes into the audit log and counts as an
-approver: a token's name, or the local user's.
+Every command takes its request (`reconciler.events.requests`). Those that change something also take ``who``: the name of the token
+or of the local user, which is recorded in the audit log and counts as an approver.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from reconciler.engine.current import Current
 from reconciler.events.approvals import Approvals
 from reconciler.events.event_commands import EventCommands
 from reconciler.events.execution_commands import ExecutionCommands
-from reconciler.events.lookup import MAX_LIST, Lookup, NoSuch, NotCounted, TooLate, Waits
+from reconciler.events.lookup import Lookup, NoSuch, NotCounted, TooLate, Waits
 from reconciler.events.recovery import Recovery
 
 
@@ -32,4 +32,4 @@ class Commands:
         self.approve = Approvals(current, lookup, wake_stages).approve
 
 
-__all__ = ["MAX_LIST", "Commands", "NoSuch", "NotCounted", "TooLate", "Waits"]
+__all__ = ["Commands", "NoSuch", "NotCounted", "TooLate", "Waits"]

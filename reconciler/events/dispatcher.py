@@ -14,7 +14,7 @@ import orjson
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.current import Current
 from reconciler.engine.evaluator import EvaluatorFailed
-from reconciler.events.endpoints import integration_path, source_type
+from reconciler.events.endpoints import integration_path, source_spec, source_type
 from reconciler.events.evaluation import SOURCE_PART, EventEvaluator, Last, Stopped
 from reconciler.events.group_commit import at_fault
 from reconciler.events.routing import RoutingJob, Wiring, route, wire
@@ -51,8 +51,8 @@ class _Batch:
 
 def _plain(event: Event, body: bytes, wiring: Wiring, now: float) -> Routing | None:
     """Return what a small event leads to where no expression is asked: nothing is connected, and the source filters by type alone."""
-    source = wiring.resources[event.source]
-    filtered = any(one.get("filters") for one in source.spec.get("events") or ())
+    spec = source_spec(wiring.resources[event.source])
+    filtered = spec is not None and any(each.filters for each in spec.events)
     if filtered or wiring.targets.get(event.source) or len(body) > PLAIN_BYTES or b"\\u0000" in body:
         return None
     return route(RoutingJob(event, body), wiring, last=lambda *_: None, now=now)
@@ -375,8 +375,6 @@ class Dispatcher:
         soonest = await context.store.next_join_end()
         now = await context.store.now()
         if soonest and soonest <= now:
-            for group, payload in await context.store.end_joins(now):
-                context.log.info(
-                    "group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=sorted(payload["events"])
-                )
+            for group, names in await context.store.end_joins(now):
+                context.log.info("group_timed_out", kind=group.kind, name=group.name, canvas=group.canvas, have=names)
             self._wake.set()

@@ -10,6 +10,7 @@ from reconciler.credentials.keys import KeyRing, MasterKey
 from reconciler.drivers.base import Receiver
 from reconciler.drivers.builtin import RECEIVERS
 from reconciler.drivers.registry import driver_for
+from reconciler.manifests.kinds import EventSourceSpec, IntegrationSpec, WebhookSpec
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Uid, uid_of
@@ -43,12 +44,18 @@ class Endpoint:
     @property
     def rotation(self) -> int:
         """The number of the key in force."""
-        return int(self.source.spec.get("keyRotation", 0))
+        return self.source.typed(EventSourceSpec).key_rotation
+
+
+def source_spec(resource: Resource) -> EventSourceSpec | None:
+    """Return the spec of an EventSource; None for a stage or a group, which emit events too."""
+    return resource.typed(EventSourceSpec) if resource.id.kind == Kind.EVENT_SOURCE.value else None
 
 
 def integration_path(resource: Resource) -> str:
-    """Return the path of the Integration that a source names, or an empty text."""
-    if not isinstance(resource.spec.get("integration"), Mapping):
+    """Return the path of the Integration of a source; empty without one."""
+    spec = source_spec(resource)
+    if spec is None or spec.integration is None:
         return ""
     return next((ref.path for ref in resource.references if ref.kind == Kind.INTEGRATION.value), "")
 
@@ -76,19 +83,20 @@ def _uids(owner: str, resource: Resource) -> Iterator[Uid]:
 def _receiver(resource: Resource, resources: Mapping[ResourceId, Resource]) -> tuple[Receiver | None, bool]:
     kind = source_type(resource, resources)
     if kind == "webhook":
-        signature = resource.spec.get("webhook", {}).get("signature", "hmac-sha256")
+        signature = (resource.typed(EventSourceSpec).webhook or WebhookSpec()).signature
         return RECEIVERS[signature], signature == "standard-webhooks"
     driver = driver_for(kind) if kind not in OWN_TYPES else None
     return (driver.receiver if driver is not None else None), False
 
 
 def source_type(resource: Resource, resources: Mapping[ResourceId, Resource]) -> str:
-    """Return what kind of source it is: as it says, else the type of the Integration that it names."""
-    if "type" in resource.spec:
-        return str(resource.spec["type"])
+    """Return the type of a source: its own, or else that of its Integration; empty for a stage or a group."""
+    spec = source_spec(resource)
+    if spec is not None and spec.type is not None:
+        return spec.type
     path = integration_path(resource)
     integration = resources.get(ResourceId.from_path(path)) if path else None
-    return str(integration.spec.get("type", "")) if integration is not None else ""
+    return integration.typed(IntegrationSpec).type if integration is not None else ""
 
 
 def numbers_for(endpoint: Endpoint, rotation: Rotation | None, now: float) -> tuple[int, ...]:

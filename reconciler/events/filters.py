@@ -1,12 +1,14 @@
-"""Whether an event passes: the filters of a source and of a connection. Pure; what cannot be evaluated is a reason, no crash."""
+"""Filters of sources and connections: whether an event passes. Pure. A filter that cannot be evaluated is an ``error``, not a crash."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_filter
+from reconciler.manifests.kinds import EventSourceSpec, EventSpec
+from reconciler.model.json import Json
+from reconciler.model.specs import ConnectionSpec, FilterSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +20,23 @@ class FilterResult:
 
     @property
     def passes(self) -> bool:
-        """Whether it does."""
+        """Whether the event passes."""
         return not self.reason
 
 
 PASSES = FilterResult()
 EVERY = "*"
 """The event type that means all events."""
+MAX_SHOWN = 200
+"""Characters of a filter that a reason quotes."""
 
 
-def check_filters(holder: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
-    """Return whether ``payload`` passes the ``filters`` of ``holder``, joined by its ``filterOperator``."""
-    filters: Sequence[Mapping[str, Any]] = holder.get("filters", ())
-    if not filters:
-        return PASSES
-    either = holder.get("filterOperator", "and") == "or"
+def check_filters(declared: ConnectionSpec | EventSpec, payload: Json, headers: Mapping[str, str]) -> FilterResult:
+    """Return whether ``payload`` passes the ``filters`` of ``declared``, joined by its ``filterOperator``."""
+    either = declared.filter_operator == "or"
     worst = PASSES
-    for one in filters:
-        verdict = _one(one, payload, headers)
+    for each in declared.filters:
+        verdict = _check(each, payload, headers)
         if verdict.passes and either:
             return PASSES
         if not verdict.passes:
@@ -45,50 +46,43 @@ def check_filters(holder: Mapping[str, Any], payload: Any, headers: Mapping[str,
     return worst
 
 
-def _one(one: Mapping[str, Any], payload: Any, headers: Mapping[str, str]) -> FilterResult:
-    kind = one["type"]
+def _check(declared: FilterSpec, payload: Json, headers: Mapping[str, str]) -> FilterResult:
+    expression = declared.data or declared.header
+    shown = (str(declared.payload) if expression is None else expression.expression)[:MAX_SHOWN]
     try:
-        if kind == "payload":
-            return _constraints(one["payload"], payload)
-        expression = one[kind]["expression"]
-        if compile_filter(expression).evaluate(payload, headers):
+        if expression is None:
+            return _constraints(declared.payload, payload)
+        if compile_filter(expression.expression).evaluate(payload, headers):
             return PASSES
     except ExpressionError as error:
-        return FilterResult("error", f"{_shown(one)}: {error.message}")
+        return FilterResult("error", f"{shown}: {error.message}")
     except (TypeError, RecursionError):
-        return FilterResult("error", f"{_shown(one)}: what it looks at is nested too deep")
-    return FilterResult("filtered", f"not true: {_shown(one)}")
+        return FilterResult("error", f"{shown}: the value is nested too deeply")
+    return FilterResult("filtered", f"not true: {shown}")
 
 
-def _constraints(patterns: Mapping[str, str], payload: Any) -> FilterResult:
+def _constraints(patterns: Mapping[str, str], payload: Json) -> FilterResult:
     for key, pattern in patterns.items():
         if not compile_constraints({key: pattern}).evaluate(payload):
             return FilterResult("filtered", f"not found: {pattern!r} in {key}")
     return PASSES
 
 
-def _shown(one: Mapping[str, Any]) -> str:
-    inner = one[one["type"]]
-    return str(inner.get("expression", inner))[:200]
+def check_source(spec: EventSourceSpec, types: Sequence[str], payload: Json, headers: Mapping[str, str]) -> FilterResult:
+    """Return whether a source accepts an event: one of its ``events`` has one of ``types``, and its filters pass.
 
-
-def check_source(spec: Mapping[str, Any], types: Sequence[str], payload: Any, headers: Mapping[str, str]) -> FilterResult:
-    """Return whether a source lets an event through: one of its ``events`` has one of ``types`` and its filters hold; none: all pass.
-
-    Types are compared without regard to case: manifests may use either.
+    A source without ``events`` accepts all. Types are compared without regard to case, since manifests may use either.
     """
-    names = {one.casefold() for one in types}
-    declared = spec.get("events") or ()
-    if not declared:
+    if not spec.events:
         return PASSES
-    fitting = [one for one in declared if one["type"] == EVERY or str(one["type"]).casefold() in names]
-    if not fitting:
-        return FilterResult(
-            "filtered", f"the source takes {', '.join(sorted({one['type'] for one in declared}))}, not {types[0]}"
-        )
+    names = {name.casefold() for name in types}
+    matching = [each for each in spec.events if each.type == EVERY or each.type.casefold() in names]
+    if not matching:
+        accepted = ", ".join(sorted({each.type for each in spec.events}))
+        return FilterResult("filtered", f"the source takes {accepted}, not {types[0]}")
     verdict = PASSES
-    for one in fitting:
-        verdict = check_filters(one, payload, headers)
+    for each in matching:
+        verdict = check_filters(each, payload, headers)
         if verdict.passes:
             return PASSES
     return verdict

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from reconciler.events.filters import check_filters, check_source
 from reconciler.manifests.cel import ExpressionError, compile_value, without_nul
+from reconciler.manifests.kinds import ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, StageSpec
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
+from reconciler.model.json import Json
 from reconciler.model.resources import Kind, Resource, ResourceId
-from reconciler.model.values import too_deep
+from reconciler.model.specs import ConnectionSpec
+from reconciler.model.values import JsonObject, too_deep
 from reconciler.stages.inputs import InputError
 from reconciler.stages.items import Queued, SpecSnapshot, Trigger, queue, snapshot_of
-from reconciler.stages.provenance import handed_on, origin_of, reported_by_us
+from reconciler.stages.provenance import inherited_origin, origin_of, reported_by_us, through_of
 from reconciler.stages.summary import summary_of
 from reconciler.state.routing import Join, Routing
 
@@ -25,7 +27,7 @@ NOT_ROUTED = frozenset({"ping", "meta"})
 """Events of a sender about its own webhook: stored, never routed."""
 BY = "x-reconciler-triggered-by"
 """Header of an event that a person made: who that was. Of a delivery it means nothing."""
-LastOf = Callable[[ResourceId, tuple[str, ...]], Mapping[str, Any] | None]
+LastOf = Callable[[ResourceId, tuple[str, ...]], JsonObject | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class RoutingTarget:
     """A stage or group that is connected to something."""
 
     resource: Resource
-    connection: Mapping[str, Any]
+    connection: ConnectionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +71,36 @@ class Wiring:
     def needs_last(self, source: ResourceId) -> Iterator[tuple[ResourceId, tuple[str, ...]]]:
         """Yield the (stage, results) whose last inputs an event of ``source`` may ask for."""
         for target in self.targets.get(source, ()):
-            for mapping in target.resource.spec.get("inputMappings", ()):
-                for value in mapping["values"]:
-                    last = value.get("valueFrom", {}).get("lastExecution")
-                    if last is not None:
-                        yield target.resource.id, tuple(last["results"])
+            stage = target.resource
+            if stage.id.kind == Kind.STAGE.value:
+                for value in (value for mapping in stage.typed(StageSpec).input_mappings for value in mapping.values):
+                    if value.value_from is not None and value.value_from.last_execution is not None:
+                        yield stage.id, value.value_from.last_execution.results
 
 
 def wire(revision: str, resources: Mapping[ResourceId, Resource]) -> Wiring:
     """Return the wiring of a revision."""
     targets: dict[ResourceId, list[RoutingTarget]] = {}
     for resource in resources.values():
-        if resource.id.kind in (Kind.STAGE.value, Kind.CONNECTION_GROUP.value):
-            for connection in resource.spec["connections"]:
-                source = connected(resource, connection)
-                if source is not None:
-                    targets.setdefault(source, []).append(RoutingTarget(resource, connection))
-    return Wiring(revision, resources, {source: tuple(found) for source, found in targets.items()})
+        for connection in _connections(resource):
+            source = _source_of(resource, connection)
+            if source is not None:
+                targets.setdefault(source, []).append(RoutingTarget(resource, connection))
+    return Wiring(revision, resources, {source: tuple(connected) for source, connected in targets.items()})
 
 
-def connected(resource: Resource, connection: Mapping[str, Any]) -> ResourceId | None:
-    """Return what a connection names, as validation found it: in its own canvas, else in ``default``."""
-    kind = KINDS[connection["type"]].value
-    found = [one for one in resource.references if one.kind == kind and one.name == connection["name"]]
-    return next((one for one in found if one.canvas == resource.id.canvas), found[0] if found else None)
+def _connections(resource: Resource) -> tuple[ConnectionSpec, ...]:
+    if resource.id.kind == Kind.STAGE.value:
+        return resource.typed(StageSpec).connections
+    return resource.typed(ConnectionGroupSpec).connections if resource.id.kind == Kind.CONNECTION_GROUP.value else ()
+
+
+def _source_of(resource: Resource, connection: ConnectionSpec) -> ResourceId | None:
+    """Return the source of a connection, as validation resolved it: in the resource's canvas, else in ``default``."""
+    kind = KINDS[connection.type].value
+    candidates = [ref for ref in resource.references if ref.kind == kind and ref.name == connection.name]
+    own = (candidate for candidate in candidates if candidate.canvas == resource.id.canvas)
+    return next(own, candidates[0] if candidates else None)
 
 
 def route(
@@ -101,7 +109,7 @@ def route(
     """Return what an event leads to at the revision of ``wiring``. ``at``: called before each target, with its number from 1."""
     event = job.event
     try:
-        payload = orjson.loads(job.body)
+        payload: Json = orjson.loads(job.body)
     except orjson.JSONDecodeError:
         return Routing(event.id, EventState.REJECTED, "malformed", "the payload is not JSON")
     if b"\\u0000" in job.body:
@@ -110,7 +118,7 @@ def route(
         return Routing(event.id, reason=event.type)
     source = wiring.resources.get(event.source)
     if source is not None and source.id.kind == Kind.EVENT_SOURCE.value:
-        verdict = check_source(source.spec, (event.type, *event.also), payload, event.headers)
+        verdict = check_source(source.typed(EventSourceSpec), (event.type, *event.also), payload, event.headers)
         if not verdict.passes:
             state = EventState.FAILED if verdict.reason == "error" else EventState.REJECTED
             return Routing(event.id, state, verdict.reason, verdict.message)
@@ -119,24 +127,25 @@ def route(
     return _Router(trigger, wiring, last).routing(job.skip, at)
 
 
-def _origin(job: RoutingJob, payload: Any, wiring: Wiring) -> dict[str, Any]:
+def _origin(job: RoutingJob, payload: Json, wiring: Wiring) -> dict[str, Json]:
     """Return where an event comes from, with the stages that it came through."""
     source = job.event.source
     outside = source.kind == Kind.EVENT_SOURCE.value
-    origin = _outside_origin(job.event, payload, wiring, job.integration) if outside else handed_on(payload)
+    origin = _outside_origin(job.event, payload, wiring, job.integration) if outside else inherited_origin(payload)
     through = (*job.through, source.path) if source.kind == Kind.STAGE.value else job.through
     if through:
-        origin["through"] = [*dict.fromkeys([*origin.get("through", ()), *through])]
+        origin["through"] = [*dict.fromkeys([*through_of(origin), *through])]
     return origin
 
 
-def _outside_origin(event: Event, payload: Any, wiring: Wiring, integration: str) -> dict[str, Any]:
+def _outside_origin(event: Event, payload: Json, wiring: Wiring, integration: str) -> dict[str, Json]:
     """Return the origin of an event from outside, with what people are shown of it."""
     declared = wiring.resources.get(ResourceId.from_path(integration)) if integration else None
-    provider, web = (str(declared.spec.get(key, "")) if declared is not None else "" for key in ("type", "url"))
+    spec = declared.typed(IntegrationSpec) if declared is not None else None
     origin = origin_of(integration, event.type, payload)
-    if provider:
-        origin["provider"] = provider
+    if spec is not None:
+        origin["provider"] = spec.type
+    web = (spec.url or "") if spec is not None else ""
     by = event.headers.get(BY, "") if event.origin is Origin.MANUAL else ""
     about = summary_of(str(event.source), event.type, payload, origin, web=web, by=by)
     return {**origin, "about": about}
@@ -192,8 +201,9 @@ class _Router:
 
     def _queue(self, target: RoutingTarget) -> None:
         stage = target.resource
-        own_status = reported_by_us(self.event.type, self.payload) and "commitStatus" in stage.spec.get("report", {})
-        if stage.id.path in self.trigger.origin.get("through", ()) or own_status:
+        report = stage.typed(StageSpec).report
+        own_status = report is not None and report.commit_status is not None and reported_by_us(self.event.type, self.payload)
+        if stage.id.path in through_of(self.trigger.origin) or own_status:
             self._reject(target, "circle", "this stage led to what the event is about: it would start itself for ever")
             return
         try:
@@ -201,7 +211,7 @@ class _Router:
                 queue(
                     stage,
                     self.wiring.snapshot(stage),
-                    target.connection["name"],
+                    target.connection.name,
                     self.trigger,
                     last=lambda results: self.last(stage.id, results),
                 )
@@ -210,31 +220,30 @@ class _Router:
             self._reject(target, "error", error.message)
 
     def _join(self, target: RoutingTarget) -> None:
-        spec = target.resource.spec
+        spec = target.resource.typed(ConnectionGroupSpec)
         fields: dict[str, str] = {}
-        for one in spec["groupBy"]["fields"]:
+        for field_ in spec.group_by.fields:
             try:
-                value = compile_value(one["expression"]).evaluate(self.payload, self.event.headers)
+                value: Json = compile_value(field_.expression).evaluate(self.payload, self.event.headers)
             except ExpressionError as error:
-                self._reject(target, "error", f"groupBy field {one['name']!r}: {error.message}")
+                self._reject(target, "error", f"groupBy field {field_.name!r}: {error.message}")
                 return
             except RecursionError:
                 value = self.payload  # is deeper still
             if too_deep(value):
-                self._reject(target, "error", f"groupBy field {one['name']!r} is nested too deep")
+                self._reject(target, "error", f"groupBy field {field_.name!r} is nested too deeply")
                 return
-            fields[one["name"]] = value if isinstance(value, str) else orjson.dumps(value).decode()
-        behaviour = spec.get("timeoutBehavior", "none")
+            fields[field_.name] = value if isinstance(value, str) else orjson.dumps(value).decode()
         self.joins.append(
             Join(
                 group=target.resource.id,
                 key=hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest(),
                 fields=fields,
-                connection=target.connection["name"],
-                needed=tuple(one["name"] for one in spec["connections"]),
-                timeout_s=float(spec.get("timeout", 0)),
+                connection=target.connection.name,
+                needed=tuple(connection.name for connection in spec.connections),
+                timeout_s=spec.timeout or 0.0,
                 origin=self.trigger.origin,
-                emit=behaviour == "emit",
-                drop=behaviour == "drop",
+                emit=spec.timeout_behavior == "emit",
+                drop=spec.timeout_behavior == "drop",
             )
         )

@@ -9,18 +9,33 @@ import orjson
 
 from reconciler.engine.current import Current
 from reconciler.events.delivery_ids import slot_id
+from reconciler.events.endpoints import source_spec
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, Origin
-from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.times import iso
-from reconciler.model.values import digest_of
+from reconciler.model.values import JsonObject, digest_of
 from reconciler.state.inbox import Arrival, new_event_id
 
 TICK_S = 1.0
 GRACE_S = 3600.0
 """Catch-up: a slot missed while no daemon ran still fires for this long; of several only the newest."""
 MOST = 5_000
+AHEAD_S = 400 * 86_400.0
+"""How far ahead the next slot of a schedule is computed."""
+
+
+def has_schedule(resource: Resource) -> bool:
+    """Whether ``resource`` is an EventSource that a schedule triggers."""
+    spec = source_spec(resource)
+    return spec is not None and spec.type == "schedule" and spec.schedule is not None
+
+
+def schedule_of(source: Resource) -> JsonObject:
+    """Return the ``schedule`` block of a source as its manifest has it: stored cursors hold digests of this form."""
+    block: JsonObject = source.spec["schedule"]
+    return block
 
 
 class ScheduleSource:
@@ -46,11 +61,7 @@ class ScheduleSource:
 
     async def turn(self) -> None:
         """Fire what is due."""
-        sources = [
-            resource
-            for resource in self._current.active.resources.values()
-            if resource.id.kind == Kind.EVENT_SOURCE.value and resource.spec.get("type") == "schedule"
-        ]
+        sources = [resource for resource in self._current.active.resources.values() if has_schedule(resource)]
         if not sources:
             return
         clock_steps = await self._current.check_clock()
@@ -77,21 +88,21 @@ class ScheduleSource:
         after = self._after[source.id][1]
         if now < self.next_at.get(source.id, 0.0):
             return []
-        schedule = source.spec["schedule"]
-        coming = slots(schedule, now, now + 400 * 86_400, 1)
+        schedule = schedule_of(source)
+        coming = slots(schedule, now, now + AHEAD_S, 1)
         self.next_at[source.id] = coming[0] if coming else now + 86_400
         return slots(schedule, max(after, now - GRACE_S), now, MOST)
 
     async def _load(self, sources: list[Resource], now: float) -> None:
         """Take up until when each schedule was fired; one that is new or was changed begins now. Peers' progress counts, too."""
-        fresh = [one for one in sources if self._after.get(one.id, ("", 0.0))[0] != digest_of(one.spec["schedule"])]
+        fresh = [source for source in sources if self._after.get(source.id, ("", 0.0))[0] != digest_of(schedule_of(source))]
         if not fresh:
             return
         context = self._current.context
         known = await context.store.cursors("schedule/")
         begun = []
         for source in fresh:
-            digest = digest_of(source.spec["schedule"])
+            digest = digest_of(schedule_of(source))
             value = known.get(f"schedule/{source.id.path}")
             if isinstance(value, dict) and value.get("digest") == digest:
                 self._after[source.id] = (digest, float(value["after"]))
@@ -106,7 +117,7 @@ class ScheduleSource:
             return
         context = self._current.context
         for source in sources:
-            self._after[source.id] = (digest_of(source.spec["schedule"]), at)
+            self._after[source.id] = (digest_of(schedule_of(source)), at)
         rows = {f"schedule/{one.id.path}": dict(zip(("digest", "after"), self._after[one.id], strict=True)) for one in sources}
         await context.store.set_cursors(rows)
 

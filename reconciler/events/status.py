@@ -13,6 +13,7 @@ from reconciler.engine.view import EventStatus
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.events.recovery import Recovery
+from reconciler.events.schedules import AHEAD_S, has_schedule, schedule_of
 from reconciler.manifests.schedules import slots
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.events import EventState
@@ -24,9 +25,6 @@ from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.views import stage_view
 
 _EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.EVENT_SOURCE.value})
-
-AHEAD_S = 400 * 86_400.0
-"""How far a schedule's next time is looked for."""
 STAGES_AT_ONCE = 100
 
 
@@ -49,9 +47,9 @@ class EventStatusReader:
         active = self._current.active
         if self._stages_of is not active:
             self._stages_of = active
-            resources = sorted(active.resources.values(), key=lambda one: one.id)
-            self._stages = [one for one in resources if one.id.kind == Kind.STAGE.value]
-            self._scheduled = [one for one in resources if one.spec.get("type") == "schedule" and "schedule" in one.spec]
+            resources = sorted(active.resources.values(), key=lambda resource: resource.id)
+            self._stages = [resource for resource in resources if resource.id.kind == Kind.STAGE.value]
+            self._scheduled = [resource for resource in resources if has_schedule(resource)]
         if before is None:
             before = await asyncio.to_thread(self._singly, active, self._stages, self._intake.endpoints())
         states = (EventState.PENDING, EventState.FAILED, EventState.QUARANTINED)
@@ -96,8 +94,8 @@ class EventStatusReader:
         """Return the next slot of a schedule (epoch seconds), remembered until it has passed; 0 where there is none."""
         known = self._slots.get(source.id)
         if known is None or known[0] != source.spec_digest or now >= known[1] or now < known[2]:
-            found = slots(source.spec["schedule"], now, now + AHEAD_S, 1)
-            known = self._slots[source.id] = (source.spec_digest, found[0] if found else 0.0, now)
+            coming = slots(schedule_of(source), now, now + AHEAD_S, 1)
+            known = self._slots[source.id] = (source.spec_digest, coming[0] if coming else 0.0, now)
         return known[1]
 
     def _delivering(self, source: ResourceId) -> tuple[ConditionStatus, ConditionCause]:

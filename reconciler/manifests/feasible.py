@@ -1,11 +1,10 @@
-"""Values that match the schema and can never work, found in one document without asking a provider. Pure."""
+"""Values that match the schema and can never work, as far as one document alone shows it. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import ExecutorRule
@@ -15,8 +14,8 @@ from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
 from reconciler.manifests.templates import has_template, starts_template
-from reconciler.manifests.yaml import escape
 from reconciler.model.executions import UNSETTABLE_HEADERS
+from reconciler.model.json import Json, JsonMap, as_list, as_map, at, escape, text_at
 from reconciler.model.resources import Lifecycle
 from reconciler.model.specs import Spec
 
@@ -27,7 +26,7 @@ _FREE = frozenset({
     "description", "reason", "expression", "successWhen", "failureWhen", "payload", "clientPayload", "parameters", "variables",
     "inputs", "value", "pattern", "config", "local", "lifecycle",
 })  # fmt: skip
-"""Keys of text that may have several lines, or that is checked elsewhere."""
+"""Keys whose text may have several lines, or is checked elsewhere."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _WRITTEN_OUT = (
     "Write out scheme, host and port; templates may follow after the host, as in https://deploy.example/${{ inputs.ID }}."
@@ -44,8 +43,8 @@ class Found:
     hint: str = ""
 
 
-def impossible(spec: Spec, raw: Mapping[str, Any], lifecycle: Lifecycle) -> Iterator[Found]:
-    """Yield each value of a document that no apply and no event can ever make work; ``raw`` is ``spec`` as a mapping."""
+def impossible(spec: Spec, raw: JsonMap, lifecycle: Lifecycle) -> Iterator[Found]:
+    """Yield each value of a document that cannot work, whatever is applied and whatever event arrives; ``raw`` is ``spec`` as a mapping."""
     yield from _lines(raw, "/spec")
     yield from _lifecycle(lifecycle)
     if isinstance(spec, IntegrationSpec):
@@ -63,26 +62,27 @@ def impossible(spec: Spec, raw: Mapping[str, Any], lifecycle: Lifecycle) -> Iter
             yield from _twice(items, pointer, what)
 
 
-def called_urls(kind: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (pointer, URL) of what the daemon itself would call, as far as it is written out; a template in front of the path is a
-    mistake of its own.
+def called_urls(kind: str, spec: JsonMap) -> Iterator[tuple[str, str]]:
+    """Yield (pointer, URL) of each URL that the daemon would call, up to its first template.
+
+    A URL with a template before its path is left out: that is an error of its own.
     """
-    executor = spec.get("executor", {})
-    inner = executor.get("spec", {}) if executor.get("type") == "http" else {}
+    executor = as_map(spec.get("executor"))
+    inner = executor.get("spec") if executor.get("type") == "http" else None
     urls = {
         "/spec/url": spec.get("url") if kind == "Integration" else None,
         "/spec/apiUrl": spec.get("apiUrl"),
-        "/spec/vault/address": spec.get("vault", {}).get("address"),
-        "/spec/executor/spec/url": inner.get("url"),
-        "/spec/executor/spec/poll/url": inner.get("poll", {}).get("url"),
+        "/spec/vault/address": at(spec, "vault", "address"),
+        "/spec/executor/spec/url": at(inner, "url"),
+        "/spec/executor/spec/poll/url": at(inner, "poll", "url"),
     }
     for pointer, url in urls.items():
         if isinstance(url, str) and _TEMPLATE not in "".join(url.split("/", 3)[:3]):
             yield pointer, url.partition(_TEMPLATE)[0]
 
 
-def _lines(value: Any, pointer: str) -> Iterator[Found]:
-    """Names and URLs are one line, without white space at either end."""
+def _lines(value: Json, pointer: str) -> Iterator[Found]:
+    """Yield each name and URL that is not one line without white space at its ends."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key not in _FREE:
@@ -106,8 +106,8 @@ def _lifecycle(lifecycle: Lifecycle) -> Iterator[Found]:
     yield from _twice([rule.path for rule in lifecycle.ignore], "/spec/lifecycle/ignore", "path")
 
 
-def _twice(values: Iterable[Any], pointer: str, what: str, *, fold: bool = False) -> Iterator[Found]:
-    seen: list[Any] = []
+def _twice(values: Iterable[object], pointer: str, what: str, *, fold: bool = False) -> Iterator[Found]:
+    seen: list[object] = []
     for index, value in enumerate(values):
         key = value.casefold() if fold and isinstance(value, str) else value
         if key in seen:
@@ -159,17 +159,17 @@ def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:
         )
 
 
-def _event_source(spec: EventSourceSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
+def _event_source(spec: EventSourceSpec, raw: JsonMap) -> Iterator[Found]:
     for key, block in (("schedule", spec.schedule), ("webhook", spec.webhook)):
         if block is not None and spec.type != key:
             yield Found("RC1206", f"/spec/{key}", f"{key} goes with type {key}")
-    yield from _twice(raw.get("events", ()), "/spec/events", "event")
+    yield from _twice(as_list(raw.get("events")), "/spec/events", "event")
     cron = spec.schedule.cron if spec.schedule is not None else None
     if cron is not None and never_fires(cron):
         yield Found("RC1278", "/spec/schedule/cron", f"{cron!r} never fires: none of its months has such a day")
 
 
-def _stage(spec: StageSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
+def _stage(spec: StageSpec, raw: JsonMap) -> Iterator[Found]:
     if spec.timeout == 0:
         yield Found("RC1278", "/spec/timeout", "a timeout must be more than 0 seconds", "Leave it out for 6 hours.")
     for index, condition in enumerate(spec.conditions):
@@ -178,38 +178,39 @@ def _stage(spec: StageSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
     yield from _executor(spec.executor.type, spec.executor.spec)
 
 
-def _condition(condition: ConditionSpec, at: str) -> Iterator[Found]:
+def _condition(condition: ConditionSpec, place: str) -> Iterator[Found]:
     approval, window = condition.approval, condition.time_window
     approvers = approval.approvers if approval is not None else None
     count = approval.count if approval is not None else 1
     if approvers is not None and len(approvers) < count:
         message = f"{count} approvals are needed, but only {len(approvers)} may approve" if approvers else "no one may approve"
-        yield Found("RC1278", f"{at}/approval/approvers", message, "Name enough approvers; without the key everyone may approve.")
-    yield from _twice(window.week_days if window is not None else (), f"{at}/timeWindow/weekDays", "day")
+        yield Found(
+            "RC1278", f"{place}/approval/approvers", message, "Name enough approvers; without the key everyone may approve."
+        )
+    yield from _twice(window.week_days if window is not None else (), f"{place}/timeWindow/weekDays", "day")
 
 
-def _untemplated(spec: Mapping[str, Any]) -> Iterator[Found]:
-    """Report templates where they stay text.
+def _untemplated(spec: JsonMap) -> Iterator[Found]:
+    """Yield each template in a place where templates are not replaced.
 
     They are replaced in `executor.spec`, `executor.name`, `executor.resource.name`, `report` and values of mappings only.
     """
     executor = spec["executor"]
-    inner = executor.get("spec", {})
-    poll = inner.get("poll") if isinstance(inner.get("poll"), Mapping) else {}
-    fixed = {key: value for key, value in executor.get("resource", {}).items() if key != "name" or not has_template(value)}
-    places = [(fixed, "/spec/executor/resource"), (executor.get("allow"), "/spec/executor/allow")]
-    places += [(poll.get(key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
+    resource = as_map(at(executor, "resource"))
+    fixed = {key: value for key, value in resource.items() if key != "name" or not has_template(value)}
+    places: list[tuple[Json, str]] = [(fixed, "/spec/executor/resource"), (at(executor, "allow"), "/spec/executor/allow")]
+    places += [(at(executor, "spec", "poll", key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
-        (value.get("valueFrom"), f"/spec/inputMappings/{index}/values/{number}/valueFrom")
-        for index, mapping in enumerate(spec.get("inputMappings", ()))
-        for number, value in enumerate(mapping["values"])
+        (at(value, "valueFrom"), f"/spec/inputMappings/{index}/values/{number}/valueFrom")
+        for index, mapping in enumerate(as_list(spec.get("inputMappings")))
+        for number, value in enumerate(as_list(at(mapping, "values")))
     ]
     for value, pointer in places:
         yield from _no_template(value, pointer)
 
 
-def _no_template(value: Any, pointer: str) -> Iterator[Found]:
+def _no_template(value: Json, pointer: str) -> Iterator[Found]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key != "description":
@@ -225,40 +226,42 @@ def _no_template(value: Any, pointer: str) -> Iterator[Found]:
         yield Found("RC1302", pointer, "a template is not replaced here", hint)
 
 
-def _executor(kind: str, inner: Mapping[str, Any]) -> Iterator[Found]:
-    at = "/spec/executor/spec"
+def _executor(kind: str, inner: JsonMap) -> Iterator[Found]:
+    place = "/spec/executor/spec"
     if kind == "http":
-        yield from _http(inner, at)
+        yield from _http(inner, place)
     rule = spec_of(kind).executor or ExecutorRule(resource="")
     for key, most in rule.most_keys.items():
-        if len(inner.get(key, {})) > most:
-            yield Found("RC1278", f"{at}/{key}", f"{key} has more than {most} keys", rule.most_keys_hint)
+        if len(as_map(inner.get(key))) > most:
+            yield Found("RC1278", f"{place}/{key}", f"{key} has more than {most} keys", rule.most_keys_hint)
 
 
-def _http(inner: Mapping[str, Any], at: str) -> Iterator[Found]:
-    poll = inner.get("poll", {})
-    urls = {f"{at}/url": inner.get("url"), f"{at}/poll/url": poll.get("url")}
+def _http(inner: JsonMap, place: str) -> Iterator[Found]:
+    urls = {f"{place}/url": text_at(inner, "url"), f"{place}/poll/url": text_at(inner, "poll", "url")}
     for pointer, url in urls.items():
         if url is not None:
             yield from _address(url, pointer)
     origins = {url.split("/", 3)[2].casefold() for url in urls.values() if url and url.count("/") >= 2}
     if len(origins) == 2 and not any(_TEMPLATE in origin for origin in origins):
-        yield Found("RC1278", f"{at}/poll/url", "poll.url is not on the host of url", "One execution talks to one host.")
-    if poll.get("interval") == 0:
-        yield Found("RC1278", f"{at}/poll/interval", "an interval must be more than 0 seconds", "Leave it out for 15 seconds.")
-    for name, value in inner.get("headers", {}).items():
-        if name.lower() in UNSETTABLE_HEADERS:
-            hint = "The daemon sets it; this value would not be sent. Leave it out."
-            yield Found("RC1278", f"{at}/headers/{escape(name)}", f"the header {name} cannot be set", hint)
-            continue
-        sent = value.isascii() and value.isprintable()
-        if not _HEADER_NAME.match(name) or not (sent or _TEMPLATE in value):
-            yield Found(
-                "RC1278", f"{at}/headers/{escape(name)}", "the header cannot be sent", "A value is one line of printable ASCII."
-            )
+        yield Found("RC1278", f"{place}/poll/url", "poll.url is not on the host of url", "One execution talks to one host.")
+    if at(inner, "poll", "interval") == 0:
+        hint = "Leave it out for 15 seconds."
+        yield Found("RC1278", f"{place}/poll/interval", "an interval must be more than 0 seconds", hint)
+    for name, value in as_map(inner.get("headers")).items():
+        yield from _header(name, str(value), f"{place}/headers/{escape(name)}")
 
 
-def _group(spec: ConnectionGroupSpec, raw: Mapping[str, Any]) -> Iterator[Found]:
+def _header(name: str, value: str, pointer: str) -> Iterator[Found]:
+    if name.lower() in UNSETTABLE_HEADERS:
+        hint = "The daemon sets it; this value would not be sent. Leave it out."
+        yield Found("RC1278", pointer, f"the header {name} cannot be set", hint)
+        return
+    valid = value.isascii() and value.isprintable()
+    if not _HEADER_NAME.match(name) or not (valid or _TEMPLATE in value):
+        yield Found("RC1278", pointer, "the header cannot be sent", "A value is one line of printable ASCII.")
+
+
+def _group(spec: ConnectionGroupSpec, raw: JsonMap) -> Iterator[Found]:
     if spec.timeout and not 60 <= spec.timeout <= DAY_S:
         yield Found("RC1278", "/spec/timeout", "the timeout of a group must be 60 seconds to a day", "0 means no timeout.")
     fields = spec.group_by.fields

@@ -262,6 +262,10 @@ class ExecutorSpec(Spec, frozen=True):
     allow: tuple[str, ...] = ()
     spec: Mapping[str, Any] = {}
 
+    @property
+    def resource_name(self) -> str:
+        return (self.resource.name or "") if self.resource is not None else ""
+
 
 class RetrySpec(Spec, frozen=True):
     limit: int
@@ -394,4 +398,3 @@ KINDS: Mapping[str, type[Spec]] = {
     "Notification": NotificationSpec,
     **{kind: rules.spec for kind, (_, rules) in OBJECT_KINDS.items()},
 }
-"""The struct of each kind."""

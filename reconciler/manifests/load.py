@@ -1,31 +1,33 @@
-"""All files → desired resources: identities, references, cycles. What each file says alone is cached by its blob id. Pure."""
+"""All files → desired resources: identities, references, cycles. The result of each file is cached by its blob id. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from reconciler.drivers.specs import OBJECT_KINDS, SINKS, spec_of
 from reconciler.manifests.consequences import names_unread, without_consequences
 from reconciler.manifests.cycles import find_cycles
 from reconciler.manifests.feasible import called_urls
+from reconciler.manifests.kinds import EventSourceSpec, StageSpec
 from reconciler.manifests.nearest import Guesses
-from reconciler.manifests.parse import LOADER_VERSION, SOURCE_KINDS, Parsed, ParsedFile, parse_file
+from reconciler.manifests.parse import LOADER_VERSION, Parsed, ParsedFile, parse_file
 from reconciler.manifests.providers import source_problems, stage_problems
+from reconciler.manifests.references import key_beside, references_in
 from reconciler.manifests.text import YamlProblem
-from reconciler.model.codec import gc_paused
+from reconciler.model.codec import decode, encode, from_json, gc_paused
 from reconciler.model.errors import Problem
+from reconciler.model.json import JsonMap
 from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
 
 DEFAULT_CANVAS = "default"
 Refused = Callable[[str], str]
 MAX_PROBLEMS = 1_000
-"""Problems of a revision that are all reported. Of more, each file's first `MAX_OF_FILE` are, and only so many are explained."""
+"""Most problems of a revision that are explained and all reported. Of more, the first `MAX_OF_FILE` of each file are reported."""
 MAX_OF_FILE = 10
 MAX_IN_CIRCLE = 8
-_SECRET = Kind.SECRET.value
 _WRITTEN_AS = {
     f"/spec/{key}/": f"/spec/{other}/" for _, rules in OBJECT_KINDS.values() for other, key in rules.key_aliases.items()
 }
@@ -41,25 +43,25 @@ class SourceFile:
 
 
 class ParseCache(Protocol):
-    """Remembers parsed files, by a key made of their blob ids."""
+    """Cache of parsed files, by a key made of their blob ids."""
 
     def get_many(self, blobs: Iterable[str]) -> dict[str, bytes]:
-        """Return what is known."""
+        """Return the cached rows of ``blobs``."""
 
     def put_many(self, rows: Mapping[str, bytes]) -> None:
-        """Remember."""
+        """Add ``rows``."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One document, with the file it stands in."""
+    """One document and the path of its file."""
 
     id: ResourceId
     path: str
     parsed: Parsed
     problems: list[Problem] = field(default_factory=list)
     undecided: bool = False
-    """Whether it refers to something that may stand in a file which could not be read."""
+    """Whether it refers to a name that a file which could not be read may declare."""
     references: list[ResourceId] = field(default_factory=list)
 
     @property
@@ -67,13 +69,13 @@ class _Entry:
         return self.parsed.valid and not self.undecided and not any(problem.is_error for problem in self.problems)
 
     def say(self, code: str, pointer: str, message: str, hint: str = "") -> None:
-        at = pointer
-        for folded, written in _WRITTEN_AS.items():  # a canonical spec has one spelling, the manifest may have the other
-            if at.startswith(folded) and at not in self.parsed.places:
-                at = written + at.removeprefix(folded)
-        while at and at not in self.parsed.places:
-            at = at.rpartition("/")[0]
-        line, column = self.parsed.places.get(at, (self.parsed.line, self.parsed.column))
+        place = pointer
+        for folded, written in _WRITTEN_AS.items():  # the manifest may have the other spelling
+            if place.startswith(folded) and place not in self.parsed.places:
+                place = written + place.removeprefix(folded)
+        while place and place not in self.parsed.places:
+            place = place.rpartition("/")[0]
+        line, column = self.parsed.places.get(place, (self.parsed.line, self.parsed.column))
         self.problems.append(Problem(Location(self.path, line, column), code, message, pointer, hint, resource=self.id))
 
 
@@ -85,9 +87,9 @@ def load(
     sandbox: bool = False,
     refused: Refused = lambda _url: "",
 ) -> Desired:
-    """Return the resources that ``files`` declare, every problem, and which resources are declared but invalid.
+    """Return the resources that ``files`` declare, every problem, and the identities of invalid documents.
 
-    ``refused`` returns why a URL of a manifest must not be called from this installation; empty if it may.
+    ``refused`` returns the reason why this installation must not call a URL, or an empty text.
     """
     with gc_paused():
         return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox, refused=refused)
@@ -117,19 +119,20 @@ def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, s
 
 
 def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
-    """Return ``problems``; of very many only the first of each file, and how many more there are."""
+    """Return ``problems``; of more than `MAX_PROBLEMS` only the first of each file, and the number of the others."""
     if len(problems) <= MAX_PROBLEMS:
         return tuple(problems)
     kept: list[Problem] = []
-    for _, of_file in groupby(problems, key=lambda one: one.location.file):
-        mine = list(of_file)
-        kept += mine[:MAX_OF_FILE]
-        if len(mine) > MAX_OF_FILE:
-            kept.append(Problem(mine[MAX_OF_FILE].location, "RC1001", f"{len(mine) - MAX_OF_FILE} more problems in this file"))
+    for _, of_file in groupby(problems, key=lambda problem: problem.location.file):
+        group = list(of_file)
+        kept += group[:MAX_OF_FILE]
+        if len(group) > MAX_OF_FILE:
+            more = f"{len(group) - MAX_OF_FILE} more problems in this file"
+            kept.append(Problem(group[MAX_OF_FILE].location, "RC1001", more))
     return tuple(kept)
 
 
-def _order(problem: Problem) -> tuple[Any, ...]:
+def _order(problem: Problem) -> tuple[Location, str, str, str]:
     return problem.location, problem.code, problem.pointer, problem.message
 
 
@@ -144,13 +147,13 @@ def _parse(files: list[SourceFile], cache: ParseCache | None, *, sandbox: bool) 
             continue
         payload = known.get(keys[file.blob])
         if payload is not None:
-            parsed[file.blob] = ParsedFile.restore(payload)
+            parsed[file.blob] = decode(ParsedFile, payload)
             continue
         explain = problems < MAX_PROBLEMS
         parsed[file.blob] = parse_file(file.data, sandbox=sandbox, explain=explain)
         problems += len(parsed[file.blob].problems)
         if cache is not None and explain:
-            fresh[keys[file.blob]] = parsed[file.blob].dump()
+            fresh[keys[file.blob]] = encode(parsed[file.blob])
     if cache is not None and fresh:
         cache.put_many(fresh)
     return parsed
@@ -160,13 +163,15 @@ def _entries(files: list[SourceFile], parsed: Mapping[str, ParsedFile]) -> tuple
     entries: list[_Entry] = []
     problems: list[Problem] = []
     for file in files:
-        found = parsed[file.blob]
-        mine = [_Entry(ResourceId(one.kind, one.canvas, one.name), file.path, one) for one in found.documents]
-        for problem, index in found.problems:
-            target = mine[index] if 0 <= index < len(mine) else None
+        documents, reported = parsed[file.blob].documents, parsed[file.blob].problems
+        of_file = [
+            _Entry(ResourceId(document.kind, document.canvas, document.name), file.path, document) for document in documents
+        ]
+        for problem, index in reported:
+            target = of_file[index] if 0 <= index < len(of_file) else None
             resource = target.id if target is not None and target.id.name else None
             problems.append(_problem(problem, file.path, resource))
-        entries += mine
+        entries += of_file
     return entries, problems
 
 
@@ -182,7 +187,7 @@ def _problem(problem: YamlProblem, path: str, resource: ResourceId | None) -> Pr
 
 
 def _refuse_twins(entries: list[_Entry]) -> None:
-    """Refuse both of two documents with one identity; each problem names the other's place."""
+    """Refuse documents with the same identity; each problem names the places of the others."""
     by_id: dict[ResourceId, list[_Entry]] = {}
     for entry in entries:
         if entry.id.name and entry.id.kind:
@@ -195,7 +200,7 @@ def _refuse_twins(entries: list[_Entry]) -> None:
 
 
 def _lookup(entry: _Entry, kind: str, name: str, index: Mapping[ResourceId, _Entry]) -> ResourceId | None:
-    """Own canvas first, then the shared one; never anywhere else."""
+    """Return the resource that ``name`` refers to: in the own canvas first, then in ``default``."""
     for canvas in (entry.id.canvas, DEFAULT_CANVAS):
         identity = ResourceId(kind, canvas, name)
         if identity in index:
@@ -205,16 +210,16 @@ def _lookup(entry: _Entry, kind: str, name: str, index: Mapping[ResourceId, _Ent
 
 def _refuse_urls(entry: _Entry, refused: Refused) -> None:
     for pointer, url in called_urls(entry.parsed.kind, entry.parsed.spec):
-        why = refused(url)
-        if why:
-            entry.say("RC1279", pointer, why, "Add it to `network.allow` of the configuration if it is meant; see --config.")
+        reason = refused(url)
+        if reason:
+            entry.say("RC1279", pointer, reason, "Add it to `network.allow` of the configuration if it is meant; see --config.")
 
 
 def _names(index: Mapping[ResourceId, _Entry]) -> dict[tuple[str, str], set[str]]:
-    """Return the names that can be meant, by kind and canvas."""
+    """Return the declared names by kind and canvas."""
     names: dict[tuple[str, str], set[str]] = {}
-    for one in index:
-        names.setdefault((one.kind, one.canvas), set()).add(one.name)
+    for identity in index:
+        names.setdefault((identity.kind, identity.canvas), set()).add(identity.name)
     return names
 
 
@@ -226,27 +231,26 @@ def _find_references(
     *,
     unread: frozenset[str],
 ) -> None:
-    for kind, name, pointer in entry.parsed.named or _named(entry.parsed):
-        found = _lookup(entry, kind, name, index)
-        if found is None:
-            if name in unread:  # one cause, one error: the document that cannot be read
-                entry.undecided = True
-                continue
+    for kind, name, pointer in entry.parsed.named or references_in(entry.id.kind, entry.parsed.spec):
+        target = _lookup(entry, kind, name, index)
+        if target is not None:
+            entry.references.append(target)
+            _check_target(entry, index[target], pointer, guesses)
+        elif name in unread:  # one cause, one error: the document that cannot be read
+            entry.undecided = True
+        else:
             known = names.get((kind, entry.id.canvas), set()) | names.get((kind, DEFAULT_CANVAS), set())
             near = guesses.nearest(name, known)
             where = "canvas 'default'" if entry.id.canvas == DEFAULT_CANVAS else f"canvas {entry.id.canvas!r} or in 'default'"
             hint = f"Did you mean {near!r}?" if near else f"Declare it in {where}."
             entry.say("RC1212", pointer, f"there is no {kind} {name!r} in {where}", hint)
-            continue
-        entry.references.append(found)
-        _check_target(entry, index[found], pointer, guesses)
 
 
 def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses) -> None:
     if target.id.kind == Kind.SECRET.value and target.parsed.valid:
         _check_key(entry, target, pointer, guesses)
     if target.id.kind != Kind.INTEGRATION.value or not target.parsed.valid or not entry.parsed.spec:
-        return  # where the entry has no spec, its own schema says what is wrong
+        return  # an entry without a spec has problems of its own already
     if pointer == "/spec/executor/integration/name":
         _check_executor(entry, target, pointer)
     elif pointer.startswith("/spec/sink/"):
@@ -258,16 +262,17 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses)
 
 
 def _check_executor(entry: _Entry, target: _Entry, pointer: str) -> None:
-    executor, provider = entry.parsed.spec["executor"]["type"], target.parsed.spec.get("type")
+    stage, provider = from_json(StageSpec, entry.parsed.spec), _provider(target)
+    executor = stage.executor.type
     if executor not in (provider, "http", "noop"):
         entry.say("RC1213", pointer, f"the executor is {executor}, but the integration {target.id.name} is {provider}")
         return
-    for problem in stage_problems(str(provider), entry.parsed.spec):
+    for problem in stage_problems(provider, stage):
         entry.say(*problem)
 
 
 def _check_sink(entry: _Entry, target: _Entry, pointer: str) -> None:
-    sink, provider = pointer.split("/")[3], target.parsed.spec.get("type")
+    sink, provider = pointer.split("/")[3], _provider(target)
     if sink in SINKS and provider != SINKS[sink].name:
         message = f"{sink} needs an Integration of type {SINKS[sink].name}, {target.id.name} is {provider}"
         entry.say("RC1213", pointer, message)
@@ -275,7 +280,7 @@ def _check_sink(entry: _Entry, target: _Entry, pointer: str) -> None:
 
 def _check_owner(entry: _Entry, target: _Entry, pointer: str) -> None:
     """The integration of an object's kind must be of the provider that has such objects."""
-    provider = target.parsed.spec.get("type")
+    provider = _provider(target)
     owner = OBJECT_KINDS[entry.id.kind][0].name if entry.id.kind in OBJECT_KINDS else provider
     if provider != owner:
         message = f"a {entry.id.kind} needs an Integration of type {owner}, {target.id.name} is {provider}"
@@ -283,76 +288,42 @@ def _check_owner(entry: _Entry, target: _Entry, pointer: str) -> None:
 
 
 def _check_source(entry: _Entry, target: _Entry) -> None:
-    spec, provider = entry.parsed.spec, target.parsed.spec.get("type")
-    if spec.get("type") not in (None, provider):
-        entry.say("RC1213", "/spec/type", f"the type is {spec['type']}, but the integration {target.id.name} is {provider}")
+    source, provider = from_json(EventSourceSpec, entry.parsed.spec), _provider(target)
+    if source.type not in (None, provider):
+        entry.say("RC1213", "/spec/type", f"the type is {source.type}, but the integration {target.id.name} is {provider}")
         return
-    allowed, kind = spec_of(str(provider)).sources, spec.get("resource", {}).get("type")
-    if allowed and kind is not None and kind not in allowed:
+    allowed = spec_of(provider).sources
+    if allowed and source.resource is not None and source.resource.type not in allowed:
         hint = f"Allowed: {', '.join(sorted(allowed))}."
-        entry.say("RC1213", "/spec/resource/type", f"{provider} has no events of a {kind}", hint)
+        entry.say("RC1213", "/spec/resource/type", f"{provider} has no events of a {source.resource.type}", hint)
         return
-    for problem in source_problems(str(provider), spec):
+    for problem in source_problems(provider, source):
         entry.say(*problem)
 
 
+def _provider(integration: _Entry) -> str:
+    return str(integration.parsed.spec.get("type"))
+
+
 def _check_key(entry: _Entry, secret: _Entry, pointer: str, guesses: Guesses) -> None:
-    """The key that stands beside the Secret's name must be one of its keys."""
-    data = secret.parsed.spec.get("data")
-    if not isinstance(data, Mapping):
+    """The key that is given with the name of a Secret must be one of its keys."""
+    spec: JsonMap = secret.parsed.spec
+    keys = spec.get("data")
+    if not isinstance(keys, Mapping):
         return
-    node: Any = {"spec": entry.parsed.spec}
-    for part in pointer.split("/")[1:-1]:
-        node = node[int(part)] if isinstance(node, list) else node.get(part)
-        if node is None:
-            return
-    key = node.get("key") if isinstance(node, Mapping) else None
-    if key is not None and key not in data:
-        near = guesses.nearest(str(key), data)
+    key = key_beside({"spec": entry.parsed.spec}, pointer)
+    if key is not None and key not in keys:
+        near = guesses.nearest(key, keys)
         entry.say(
             "RC1214",
             pointer.rpartition("/")[0] + "/key",
             f"the Secret {secret.id.name!r} has no key {key!r}",
-            f"Did you mean {near!r}?" if near else f"Its keys: {', '.join(sorted(data)[:20])}{', …' if len(data) > 20 else ''}.",
+            f"Did you mean {near!r}?" if near else f"Its keys: {', '.join(sorted(keys)[:20])}{', …' if len(keys) > 20 else ''}.",
         )
 
 
-def _named(parsed: Parsed) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind, name, pointer) of everything that ``parsed`` refers to."""
-    spec = parsed.spec
-    if isinstance(spec.get("integration"), Mapping):
-        yield Kind.INTEGRATION.value, str(spec["integration"]["name"]), "/spec/integration/name"
-    executor = spec.get("executor")
-    if isinstance(executor, Mapping) and isinstance(executor.get("integration"), Mapping):
-        yield Kind.INTEGRATION.value, str(executor["integration"]["name"]), "/spec/executor/integration/name"
-    for key in SINKS:
-        sink = spec.get("sink", {}).get(key)
-        if isinstance(sink, Mapping):
-            yield Kind.INTEGRATION.value, str(sink["integration"]["name"]), f"/spec/sink/{key}/integration/name"
-    if parsed.kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
-        for number, one in enumerate(spec.get("connections", ())):
-            yield SOURCE_KINDS[one["type"]], str(one["name"]), f"/spec/connections/{number}/name"
-    yield from _secrets(spec, "/spec")
-
-
-def _secrets(node: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
-    if type(node) is dict:
-        inner = node.get("valueFrom")
-        secret = inner.get("secret") if type(inner) is dict else None
-        if type(secret) is dict:
-            yield _SECRET, secret["name"], f"{pointer}/valueFrom/secret/name"
-            return
-        for key, value in node.items():
-            if type(value) is dict or type(value) is list:
-                yield from _secrets(value, f"{pointer}/{key}")
-    elif type(node) is list:
-        for number, value in enumerate(node):
-            if type(value) is dict or type(value) is list:
-                yield from _secrets(value, f"{pointer}/{number}")
-
-
 def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
-    """Refuse connections that form a cycle: such stages would trigger each other for ever."""
+    """Refuse connections that form a cycle: such stages would trigger each other forever."""
     kinds = {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}
     connections = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
     reported: set[ResourceId] = set()
@@ -368,7 +339,7 @@ def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) ->
 
 
 def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
-    """``movedFrom`` names a resource that is gone: one that is still declared keeps its objects."""
+    """Refuse ``movedFrom`` with the name of a resource that is still declared: it keeps its objects."""
     for entry in entries:
         former = entry.parsed.lifecycle.moved_from
         if former is None:

@@ -1,31 +1,29 @@
-"""From a failed schema to words: which key, where, what was wanted, what was probably meant. Never a credential's value."""
+"""Errors of a schema → problems: the key, its place, the expected value and a suggestion. A credential is never shown."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from reconciler.manifests.schema import SchemaError
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.tokens import TOKENS, harmless
-from reconciler.manifests.yaml import Document, escape
+from reconciler.manifests.yaml import Document
+from reconciler.model.json import Json, JsonMap, as_list, as_map, at, escape, text_at
 
 MAX_SHOWN = 40
 
 
-def problems_of(document: Document, errors: Iterable[Any]) -> list[YamlProblem]:
-    """Return one problem for each error of the explaining validator, at the key or value it is about."""
-    found: list[YamlProblem] = []
-    for error in errors:
-        for leaf in _leaves(error):
-            found.extend(_said(document, leaf))
-    return sorted(set(found), key=lambda p: (p.line, p.column, p.message))
+def problems_of(document: Document, errors: Iterable[SchemaError]) -> list[YamlProblem]:
+    """Return one problem for each error, at the key or value that it is about."""
+    problems = [problem for error in errors for leaf in _leaves(error) for problem in _problems(document, leaf)]
+    return sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.message))
 
 
-def _leaves(error: Any) -> list[Any]:
-    """Of an anyOf or oneOf, keep the branch that came nearest."""
+def _leaves(error: SchemaError) -> list[SchemaError]:
+    """Return the errors below ``error``; of an ``anyOf`` or ``oneOf`` those of the branch that matches best."""
     if error.validator in {"anyOf", "oneOf"} and error.context:
-        branches: dict[int, list[Any]] = {}
+        branches: dict[str | int, list[SchemaError]] = {}
         for inner in error.context:
             branches.setdefault(inner.schema_path[0], []).append(inner)
         if all(inner.validator == "required" and not inner.relative_path for inner in error.context):
@@ -37,11 +35,11 @@ def _leaves(error: Any) -> list[Any]:
     return [error]
 
 
-def _pointer(path: Iterable[Any]) -> str:
+def _pointer(path: Iterable[str | int]) -> str:
     return "".join(f"/{escape(str(part))}" for part in path)
 
 
-def _at(document: Document, pointer: str, *, key: bool = False) -> tuple[int, int]:
+def _place(document: Document, pointer: str, *, key: bool = False) -> tuple[int, int]:
     places = document.keys if key else document.values
     while pointer:
         if pointer in places:
@@ -50,86 +48,82 @@ def _at(document: Document, pointer: str, *, key: bool = False) -> tuple[int, in
     return document.line, document.column
 
 
-def _said(document: Document, error: Any) -> list[YamlProblem]:
+def _problems(document: Document, error: SchemaError) -> list[YamlProblem]:
     pointer, rule = _pointer(error.absolute_path), error.validator
     if rule == "additionalProperties":
         return _unknown_keys(document, error, pointer)
     if rule is None:
         message = f"{pointer.rpartition('/')[2]!r} has no meaning here"
         return [
-            YamlProblem("RC1107", message, *_at(document, pointer, key=True), pointer, "It belongs to another type; remove it.")
+            YamlProblem(
+                "RC1107", message, *_place(document, pointer, key=True), pointer, "It belongs to another type; remove it."
+            )
         ]
     code, message, hint = _of_rule(rule, error, pointer)
-    return [YamlProblem(code, message, *_at(document, pointer), pointer, hint)]
+    return [YamlProblem(code, message, *_place(document, pointer), pointer, hint)]
 
 
-def _of_rule(rule: str, error: Any, pointer: str) -> tuple[str, str, str]:
+def _of_rule(rule: str, error: SchemaError, pointer: str) -> tuple[str, str, str]:
     """Return code, message and hint for the rule of JSON Schema that a value breaks."""
-    name = pointer.rpartition("/")[2] or "the document"
+    name, limit = pointer.rpartition("/")[2] or "the document", error.validator_value
     if rule == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        key = missing[0] if missing else str(error.validator_value)
-        return "RC1102", f"{key!r} is missing in {_shown(pointer)}", _example(error)
+        missing = [key for key in as_list(limit) if key not in as_map(error.instance)]
+        return "RC1102", f"{missing[0] if missing else limit!r} is missing in {_shown(pointer)}", _example(error.schema)
     if rule == "enum":
         message = f"{name}: {_value(error.instance)} is not one of the allowed values"
-        return "RC1103", message, _near(error.instance, error.validator_value)
+        return "RC1103", message, _near(error.instance, as_list(limit))
     if rule == "const":
-        return "RC1103", f"{name}: must be {error.validator_value!r}, not {_value(error.instance)}", ""
+        return "RC1103", f"{name}: must be {limit!r}, not {_value(error.instance)}", ""
     if rule == "type":
-        expected = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        by_reference = "valueFrom" in error.schema.get("properties", {})
+        expected = limit if isinstance(limit, str) else " or ".join(map(str, as_list(limit)))
+        by_reference = at(error.schema, "properties", "valueFrom") is not None
         hint = "Credentials are given by reference: {valueFrom: {secret: {name, key}}}." if by_reference else ""
         return "RC1104", f"{name}: must be of type {expected}, not {_kind(error.instance)}", hint
     if rule == "pattern":
         return "RC1105", f"{name}: {_value(error.instance)} does not have the required form", _form(error.schema)
     if rule in {"oneOf", "anyOf"}:
-        options = [" and ".join(option["required"]) for option in error.validator_value if "required" in option]
+        required = [as_list(at(option, "required")) for option in as_list(limit)]
+        options = [" and ".join(map(str, keys)) for keys in required if keys]
         word = "exactly one" if rule == "oneOf" else "one"
         return "RC1106", f"{_shown(pointer)}: {word} of {', '.join(options) or 'several forms'} is required", ""
-    return "RC1101", f"{name}: {_plain_rule(rule, error.validator_value)}", ""
+    return "RC1101", f"{name}: {_plain_rule(rule, limit)}", ""
 
 
-def _unknown_keys(document: Document, error: Any, pointer: str) -> list[YamlProblem]:
-    known = list(error.schema.get("properties", {}))
+def _unknown_keys(document: Document, error: SchemaError, pointer: str) -> list[YamlProblem]:
+    known = list(as_map(error.schema.get("properties")))
     problems = []
-    for key in error.instance:
+    for key in as_map(error.instance):
         if key in known:
             continue
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]!r}?" if near else ("Known here: " + ", ".join(known[:12]) if known else "")
-        below = f"{pointer}/{escape(str(key))}"
-        shown = pointer if TOKENS.search(str(key)) else below
-        problems.append(
-            YamlProblem(
-                "RC1100",
-                f"unknown key {harmless(str(key), MAX_SHOWN)} in {_shown(pointer)}",
-                *_at(document, below, key=True),
-                shown,
-                hint,
-            )
-        )
+        below = f"{pointer}/{escape(key)}"
+        shown = pointer if TOKENS.search(key) else below
+        message = f"unknown key {harmless(key, MAX_SHOWN)} in {_shown(pointer)}"
+        problems.append(YamlProblem("RC1100", message, *_place(document, below, key=True), shown, hint))
     return problems
 
 
-def _near(value: Any, allowed: list[Any]) -> str:
-    texts = [str(one) for one in allowed]
+def _near(value: Json, allowed: Sequence[Json]) -> str:
+    texts = [str(option) for option in allowed]
     near = difflib.get_close_matches(str(value), texts, n=1, cutoff=0.5)
     listed = ", ".join(texts[:14]) + (", …" if len(texts) > 14 else "")
     return (f"Did you mean {near[0]!r}? " if near else "") + f"Allowed: {listed}."
 
 
-def _example(error: Any) -> str:
-    examples = error.schema.get("examples")
+def _example(schema: JsonMap) -> str:
+    examples = as_list(schema.get("examples"))
     return f"For example: {examples[0]}" if examples and len(str(examples[0])) < 160 else ""
 
 
-def _form(schema: Mapping[str, Any]) -> str:
-    """Return what a text must look like, as its schema describes it."""
-    examples = ", ".join(str(one) for one in schema.get("examples", ()))
-    return " ".join(part for part in (schema.get("description", ""), f"For example: {examples}." if examples else "") if part)
+def _form(schema: JsonMap) -> str:
+    """Return the required form of a text, as its schema describes it."""
+    examples = ", ".join(map(str, as_list(schema.get("examples"))))
+    parts = (text_at(schema, "description"), f"For example: {examples}." if examples else "")
+    return " ".join(part for part in parts if part)
 
 
-def _plain_rule(rule: str, value: Any) -> str:
+def _plain_rule(rule: str, value: Json) -> str:
     return {
         "minItems": f"at least {value} required",
         "maxItems": f"at most {value} are allowed",
@@ -148,7 +142,7 @@ def _shown(pointer: str) -> str:
     return pointer.strip("/").replace("/", ".") or "the document"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Json) -> str:
     return {
         dict: "a mapping",
         list: "a list",
@@ -160,7 +154,7 @@ def _kind(value: Any) -> str:
     }.get(type(value), "that")
 
 
-def _value(value: Any) -> str:
-    """A short, harmless form of a value: names and words are shown, anything that could be a secret is not."""
+def _value(value: Json) -> str:
+    """Return a short form of a value for a message: names and words are shown, anything that could be a secret is not."""
     text = str(value)
     return harmless(text) if isinstance(value, str | int | float | bool) and len(text) <= MAX_SHOWN else _kind(value)

@@ -1,14 +1,17 @@
-"""Canonical form: every accepted spelling folded to one, durations in seconds, ``lifecycle`` as its own value. Pure."""
+"""Canonical form of a spec: one spelling of each value, durations in seconds, ``lifecycle`` as a value of its own. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+
+import msgspec
 
 from reconciler.drivers.specs import OBJECT_KINDS, SPELLINGS, spec_of
 from reconciler.manifests.objects import canonical_object
-from reconciler.model.resources import Adopt, DeletionPolicy, DriftMode, IgnoreRule, Lifecycle, Management, Suspension
+from reconciler.model.json import Json, JsonMap, as_map, at
+from reconciler.model.resources import Lifecycle
+from reconciler.model.specs import LifecycleSpec
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _PREFIXES = (
@@ -24,44 +27,49 @@ _PREFIXES = (
 _FOLDED_KEYS = frozenset({"use", "type", "filterOperator", "timeoutBehavior", "provider", "results"})
 _DURATION_KEYS = frozenset({"timeout", "backoff", "interval"})
 _OPAQUE = frozenset({"payload", "clientPayload", "parameters", "variables", "inputs", "headers", "data", "labels", "permissions"})
-"""Keys whose mapping is the user's own: nothing below is folded."""
+"""Keys whose mapping belongs to the user: nothing below is folded."""
 
 
-def seconds(value: Any) -> float:
+def seconds(value: Json) -> float:
     """Return a validated duration in seconds."""
     if isinstance(value, int | float):
         return float(value)
-    match = _DURATION.fullmatch(value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return 0.0
-    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+    days, hours, minutes, rest = map(int, match.groups("0"))
     return float(days * 86_400 + hours * 3_600 + minutes * 60 + rest)
 
 
-def canonical_spec(kind: str, spec: Mapping[str, Any]) -> tuple[dict[str, Any], Lifecycle]:
+def canonical_spec(kind: str, spec: JsonMap) -> tuple[dict[str, Json], Lifecycle]:
     """Return the spec in canonical form, and its lifecycle."""
     rest = {key: value for key, value in spec.items() if key != "lifecycle" and value is not None}
-    lifecycle = lifecycle_of(spec.get("lifecycle") or {})
+    lifecycle = lifecycle_of(as_map(spec.get("lifecycle")))
     if kind in OBJECT_KINDS:
         return canonical_object(OBJECT_KINDS[kind][1], rest), lifecycle
-    folded = _fold(rest)
-    if kind in {"EventSource", "Integration"} and "type" in folded:
-        folded["type"] = "schedule" if folded["type"] == "scheduled" else SPELLINGS.get(folded["type"], folded["type"])
+    folded = _folded_map(rest)
+    name = folded.get("type")
+    if kind in {"EventSource", "Integration"} and isinstance(name, str):
+        folded["type"] = "schedule" if name == "scheduled" else SPELLINGS.get(name, name)
     if kind == "Stage":
-        folded["executor"]["type"] = SPELLINGS.get(folded["executor"]["type"], folded["executor"]["type"])
-        _one_form(folded["executor"])
-    if kind == "Integration" and isinstance(folded.get("url"), str):
-        folded["url"] = folded["url"].rstrip("/")
+        folded["executor"] = _canonical_executor(as_map(folded["executor"]))
+    url = folded.get("url")
+    if kind == "Integration" and isinstance(url, str):
+        folded["url"] = url.rstrip("/")
     return folded, lifecycle
 
 
-def _fold(value: Any, key: str = "") -> Any:
+def _folded_map(value: JsonMap) -> dict[str, Json]:
+    return {
+        name: item if name in _OPAQUE and isinstance(item, Mapping) and "expression" not in item else _fold(item, name)
+        for name, item in value.items()
+        if item is not None
+    }
+
+
+def _fold(value: Json, key: str) -> Json:
     if isinstance(value, Mapping):
-        return {
-            name: item if name in _OPAQUE and isinstance(item, Mapping) and "expression" not in item else _fold(item, name)
-            for name, item in value.items()
-            if item is not None
-        }
+        return _folded_map(value)
     if isinstance(value, list):
         return [_fold(item, key) for item in value]
     if isinstance(value, str):
@@ -82,33 +90,43 @@ def word(value: str) -> str:
     return value
 
 
-def _one_form(executor: dict[str, Any]) -> None:
-    """Parameters as a map, and one spelling of each key."""
-    inner = executor.get("spec")
-    if not inner:
-        return
-    inner = executor["spec"] = dict(inner)
-    if isinstance(inner.get("parameters"), list):
-        inner["parameters"] = {one["name"]: one["value"] for one in inner["parameters"]}
-    rule = spec_of(executor["type"]).executor
+def _canonical_executor(executor: JsonMap) -> dict[str, Json]:
+    """Return an executor with its parameters as a mapping, and with one spelling of its type and of each key of its spec."""
+    kind = str(executor["type"])
+    kind = SPELLINGS.get(kind, kind)
+    canonical: dict[str, Json] = {**executor, "type": kind}
+    if not executor.get("spec"):
+        return canonical
+    inner = dict(as_map(executor["spec"]))
+    parameters = inner.get("parameters")
+    if isinstance(parameters, list):
+        inner["parameters"] = {str(at(parameter, "name")): at(parameter, "value") for parameter in parameters}
+    rule = spec_of(kind).executor
     for other, key in rule.aliases.items() if rule is not None else ():
         if other in inner:
             inner.setdefault(key, inner.pop(other))
+    canonical["spec"] = inner
+    return canonical
 
 
-def lifecycle_of(raw: Mapping[str, Any]) -> Lifecycle:
+def lifecycle_of(raw: JsonMap) -> Lifecycle:
     """Return the lifecycle of a validated block."""
-    suspend = raw.get("suspend")
+    if not raw:
+        return _PLAIN
+    spec = msgspec.convert(raw, LifecycleSpec)
     return Lifecycle(
-        deletion_policy=DeletionPolicy(raw.get("deletionPolicy", "Delete")),
-        management=Management(raw.get("management", "full")),
-        drift=DriftMode(raw.get("drift", "repair")),
-        adopt=Adopt(raw.get("adopt", "never")),
-        replace_allowed=raw.get("replace") == "allow",
-        ignore=tuple(IgnoreRule(rule["path"], rule.get("until")) for rule in raw.get("ignore", [])),
-        interval_s=seconds(raw["interval"]) if raw.get("interval") is not None else None,
-        suspend=Suspension(suspend["reason"], suspend.get("until")) if suspend else None,
-        prevent_destroy=bool(raw.get("preventDestroy", False)),
-        moved_from=raw.get("movedFrom"),
-        external_id=str(raw["externalId"]) if raw.get("externalId") is not None else None,
+        deletion_policy=spec.deletion_policy,
+        management=spec.management,
+        drift=spec.drift,
+        adopt=spec.adopt,
+        replace_allowed=spec.replace == "allow",
+        ignore=spec.ignore,
+        interval_s=seconds(spec.interval) if spec.interval is not None else None,
+        suspend=spec.suspend,
+        prevent_destroy=spec.prevent_destroy,
+        moved_from=spec.moved_from,
+        external_id=str(spec.external_id) if spec.external_id is not None else None,
     )
+
+
+_PLAIN = Lifecycle()

@@ -1,16 +1,16 @@
-"""Names and URLs that a provider cannot have: they are refused before any request is sent. Pure."""
+"""Names and URLs that a provider cannot have, which are refused before any request. Pure."""
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import AccountRule, NameRule
 from reconciler.drivers.specs import is_event, spec_of
+from reconciler.manifests.kinds import EventSourceSpec, EventSpec, ResourceSpec, StageSpec
 from reconciler.manifests.templates import has_template
 
 Invalid = tuple[str, str]
@@ -78,12 +78,18 @@ def _a(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def source_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def source_problems(provider: str, spec: EventSourceSpec) -> Iterator[tuple[str, str, str, str]]:
     """Yield (code, pointer, message, hint) of each name in an event source that ``provider`` cannot have."""
-    resource = spec.get("resource", {})
-    kind = str(resource.get("type", ""))
-    names = {"/spec/resource/name": resource["name"]} if "name" in resource else {}
-    names |= {f"/spec/resource/names/{index}": name for index, name in enumerate(resource.get("names", ()))}
+    resource = spec.resource
+    if resource is not None:
+        yield from _resource(provider, resource)
+    yield from _events(provider, spec.events)
+
+
+def _resource(provider: str, resource: ResourceSpec) -> Iterator[tuple[str, str, str, str]]:
+    kind = resource.type
+    names = {"/spec/resource/name": resource.name} if resource.name is not None else {}
+    names |= {f"/spec/resource/names/{index}": name for index, name in enumerate(resource.names)}
     seen: set[str] = set()
     for pointer, name in names.items():
         invalid = name_problem(provider, kind, name)
@@ -93,15 +99,14 @@ def source_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[st
         if folded in seen:
             yield "RC1208", pointer, f"{name!r} is given twice: case does not count", "Keep one of them."
         seen.add(folded)
-    if "match" in resource and (invalid := match_problem(provider, kind, resource["match"])) is not None:
+    if resource.match is not None and (invalid := match_problem(provider, kind, resource.match)) is not None:
         yield "RC1276", "/spec/resource/match", *invalid
-    yield from _events(provider, spec)
 
 
-def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def _events(provider: str, events: Iterable[EventSpec]) -> Iterator[tuple[str, str, str, str]]:
     record = spec_of(provider)
-    for index, event in enumerate(spec.get("events", ())):
-        name = str(event["type"])
+    for index, event in enumerate(events):
+        name = event.type
         if not is_event(provider, name):
             spelled = (name.upper() if record.events_upper else name.lower()).replace("-", "_").replace(" ", "_")
             near = difflib.get_close_matches(spelled, record.events, n=1)
@@ -109,12 +114,12 @@ def _events(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, 
             yield "RC1277", f"/spec/events/{index}/type", f"{provider} sends no event {name!r}", hint
 
 
-def stage_problems(provider: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def stage_problems(provider: str, spec: StageSpec) -> Iterator[tuple[str, str, str, str]]:
     """Yield the same for the resource that a stage's executor runs."""
-    resource = spec["executor"].get("resource", {})
-    if "name" not in resource or has_template(resource["name"]):
+    resource = spec.executor.resource
+    if resource is None or resource.name is None or has_template(resource.name):
         return  # given by id, or by the event: checked when the event arrives
-    invalid = name_problem(provider, resource["type"], resource["name"])
+    invalid = name_problem(provider, resource.type, resource.name)
     if invalid is not None:
         yield "RC1276", "/spec/executor/resource/name", *invalid
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from reconciler.manifests import schema as schemas
 
@@ -71,87 +73,103 @@ it has parsed the YAML, so a value cannot change the text around it. A template 
 """
 
 
+class _Node(msgspec.Struct, rename="camel"):
+    """The part of a JSON Schema that the page shows."""
+
+    description: str = ""
+    title: str = ""
+    type: str | list[str] = ""
+    enum: list[str] = []
+    default: str | int | bool | None = None
+    examples: list[object] = []
+    required: list[str] = []
+    properties: dict[str, _Node | Literal[False]] = {}
+    additional_properties: _Node | bool = True
+    items: _Node | None = None
+    any_of: list[_Node] = []
+    all_of: list[_Node] = []
+    then: _Node | None = None
+    ref: str = msgspec.field(name="$ref", default="")
+    defs: dict[str, _Node] = msgspec.field(name="$defs", default={})
+
+
+class _Row(NamedTuple):
+    key: str
+    required: bool
+    value: str
+    meaning: str
+
+
 def render() -> str:
     """Return the page."""
-    return _INTRODUCTION + "".join(_kind(kind, document) for kind, document in schemas.documents().items())
+    pages = (_kind(kind, msgspec.convert(document, _Node)) for kind, document in schemas.documents().items())
+    return _INTRODUCTION + "".join(pages)
 
 
-def _kind(kind: str, document: Mapping[str, Any]) -> str:
-    out = [f"\n## {kind}\n\n{document['description']}\n\n"]
-    out += [f"```yaml\n{_yaml(example)}```\n" for example in document.get("examples", ())]
-    spec = document["properties"]["spec"]
-    rows = list(_rows(spec, "spec", document, ()))
+def _kind(kind: str, document: _Node) -> str:
+    out = [f"\n## {kind}\n\n{document.description}\n\n"]
+    out += [f"```yaml\n{_yaml(example)}```\n" for example in document.examples]
     out.append("\n| key | value | meaning |\n|---|---|---|\n")
+    spec = document.properties["spec"]
     out += [
-        f"| `{name}`{'' if not required else ' *'} | {_escaped(value)} | {_escaped(text)} |\n"
-        for name, required, value, text in rows
+        f"| `{row.key}`{' *' if row.required else ''} | {_escaped(row.value)} | {_escaped(row.meaning)} |\n"
+        for row in (_rows(spec, "spec", document.defs, ()) if spec else ())
     ]
     out.append("\n`*` is required. ")
     out.append(f"Schema: `reconciler schema {kind}`.\n")
     return "".join(out)
 
 
-def _rows(
-    node: Mapping[str, Any], path: str, document: Mapping[str, Any], seen: tuple[str, ...]
-) -> Iterator[tuple[str, bool, str, str]]:
-    """Yield (key, required, value, meaning) of everything below ``node``; what is said once at `common` is not said again."""
-    required = set(node.get("required", ()))
-    for key, raw in node.get("properties", {}).items():
+def _rows(node: _Node, path: str, defs: Mapping[str, _Node], seen: tuple[str, ...]) -> Iterator[_Row]:
+    """Yield a row for each key below ``node``. The keys of a definition in `_DESCRIBED_ONCE` are left out."""
+    for key, raw in node.properties.items():
         if raw is False:
             continue
-        inner, name = _resolved(raw, document)
-        yield (
-            f"{path}.{key}",
-            key in required,
-            _value(inner, name, document),
-            str(raw.get("description") or inner.get("description", "")),
-        )
-        if name in seen or name in _TOLD_ONCE:
+        inner, name = _resolved(raw, defs)
+        yield _Row(f"{path}.{key}", key in node.required, _value(inner, name, defs), raw.description or inner.description)
+        if name in seen or name in _DESCRIBED_ONCE:
             continue
-        yield from _rows(inner, f"{path}.{key}", document, (*seen, name) if name else seen)
-        yield from _branches(inner, f"{path}.{key}", document)
-        others = inner.get("additionalProperties")
-        if isinstance(others, Mapping) and "properties" in others:
-            yield from _rows(others, f"{path}.{key}.KEY", document, seen)
-        items = inner.get("items")
-        if isinstance(items, Mapping):
-            each, item_name = _resolved(items, document)
+        yield from _rows(inner, f"{path}.{key}", defs, (*seen, name) if name else seen)
+        yield from _branches(inner, f"{path}.{key}", defs)
+        others = inner.additional_properties
+        if isinstance(others, _Node) and others.properties:
+            yield from _rows(others, f"{path}.{key}.KEY", defs, seen)
+        if inner.items is not None:
+            each, item_name = _resolved(inner.items, defs)
             if item_name not in seen:
-                yield from _rows(each, f"{path}.{key}[]", document, (*seen, item_name) if item_name else seen)
+                yield from _rows(each, f"{path}.{key}[]", defs, (*seen, item_name) if item_name else seen)
 
 
-def _branches(node: Mapping[str, Any], path: str, document: Mapping[str, Any]) -> Iterator[tuple[str, bool, str, str]]:
-    """Yield what a block holds for each type that decides it (the executors of a Stage)."""
-    for branch in node.get("allOf", ()):
-        for key, inner in branch.get("then", {}).get("properties", {}).items():
-            if isinstance(inner, Mapping) and inner.get("additionalProperties") is False and inner.get("properties"):
-                for name, required, value, text in _rows(inner, f"{path}.{key}", document, ()):
-                    yield name, required, value, f"{inner['title']}: {text}"
+def _branches(node: _Node, path: str, defs: Mapping[str, _Node]) -> Iterator[_Row]:
+    """Yield the keys of a block whose ``type`` decides them (the executors of a Stage)."""
+    for branch in node.all_of:
+        for key, inner in branch.then.properties.items() if branch.then is not None else ():
+            if inner is not False and inner.additional_properties is False:
+                for row in _rows(inner, f"{path}.{key}", defs, ()):
+                    yield row._replace(meaning=f"{inner.title}: {row.meaning}")
 
 
-_TOLD_ONCE: Final = frozenset({"credential"})
+_DESCRIBED_ONCE: Final = frozenset({"credential"})
 
 
-def _resolved(node: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """Return what ``node`` refers to, and the name of it."""
-    reference = str(node.get("$ref", ""))
-    if not reference:
+def _resolved(node: _Node, defs: Mapping[str, _Node]) -> tuple[_Node, str]:
+    """Return the definition that ``node`` refers to, and its name."""
+    if not node.ref:
         return node, ""
-    name = reference.rpartition("/")[2]
-    return document["$defs"][name], name
+    name = node.ref.rpartition("/")[2]
+    return defs[name], name
 
 
-def _value(node: Mapping[str, Any], name: str, document: Mapping[str, Any]) -> str:
-    """Return what may stand there, in few words."""
+def _value(node: _Node, name: str, defs: Mapping[str, _Node]) -> str:
+    """Return a short description of the values of ``node``."""
     if name in {"credential", "duration", "expression", "instant"}:
         return {"credential": "`valueFrom`", "duration": "duration", "expression": "CEL", "instant": "RFC 3339 time"}[name]
-    if "enum" in node:
-        words = [one for one in node["enum"] if not (isinstance(one, str) and one.isupper() and _has_short(node["enum"], one))]
-        return ", ".join(f"`{one}`" for one in words) + _default(node)
-    if "anyOf" in node and "type" not in node:
-        return " or ".join(dict.fromkeys(_value(*_resolved(one, document), document) for one in node["anyOf"])) + _default(node)
-    kind = node.get("type", "")
-    words = [kind] if isinstance(kind, str) else list(kind)
+    if node.enum:
+        words = [word for word in node.enum if not (word.isupper() and _has_short(node.enum, word))]
+        return ", ".join(f"`{word}`" for word in words) + _default(node)
+    if node.any_of and not node.type:
+        return " or ".join(dict.fromkeys(_value(*_resolved(option, defs), defs) for option in node.any_of)) + _default(node)
+    words = [node.type] if isinstance(node.type, str) else node.type
     text = " or ".join(
         {"object": "mapping", "array": "list", "string": "text", "boolean": "true, false", "null": "nothing"}.get(w, w)
         for w in words
@@ -159,9 +177,9 @@ def _value(node: Mapping[str, Any], name: str, document: Mapping[str, Any]) -> s
     return text + _default(node)
 
 
-def _has_short(values: list[Any], word: str) -> bool:
+def _has_short(values: list[str], word: str) -> bool:
     """Whether ``word`` is only Superplane's long spelling of another value."""
-    short = [one for one in values if isinstance(one, str) and one.islower()]
+    short = [value for value in values if value.islower()]
     return bool(short) and (word.startswith(_LONG) or len(short) > 8)
 
 
@@ -179,8 +197,8 @@ _LONG: Final = (
 """How Superplane's and other long spellings of a word start."""
 
 
-def _default(node: Mapping[str, Any]) -> str:
-    default = node.get("default")
+def _default(node: _Node) -> str:
+    default = node.default
     return "" if default is None else f" (default `{str(default).lower() if isinstance(default, bool) else default}`)"
 
 
@@ -188,7 +206,7 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _yaml(value: Mapping[str, Any]) -> str:
+def _yaml(value: object) -> str:
     import yaml
 
-    return str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=120))
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))

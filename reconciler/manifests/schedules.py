@@ -19,11 +19,14 @@ docs/architecture.md says why this is not a library.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+
+from reconciler.manifests.kinds import ScheduleSpec, TimeWindowSpec
+from reconciler.model.codec import from_json
+from reconciler.model.values import JsonObject
 
 DAY_S = 86_400
 HORIZON_S = 8 * 366 * DAY_S
@@ -42,7 +45,7 @@ _EPOCH = dt.date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class _Cron:
-    """A cron line, read."""
+    """A parsed cron line."""
 
     minutes: tuple[int, ...]
     """The times of a day on which it fires, in minutes since midnight, in order."""
@@ -61,7 +64,7 @@ class _Cron:
 
 
 def cron_error(line: str) -> str:
-    """Return what is wrong with a cron line, or an empty text."""
+    """Return the problem of a cron line, or an empty text."""
     try:
         _cron(line)
     except ValueError as error:
@@ -79,13 +82,13 @@ def never_fires(line: str) -> bool:
         cron = _cron(line)
     except ValueError:
         return False
-    # Every date that there is falls on every day of the week in some year, so weekdays need no look.
+    # Every date falls on every day of the week in some year, so weekdays do not matter.
     return not cron.either and not any(min(cron.days) <= _LONGEST[month - 1] for month in cron.months)
 
 
 @lru_cache(4_096)
 def _cron(line: str) -> _Cron:
-    """Read a cron line; raises `ValueError` with what is wrong with it."""
+    """Parse a cron line. Raises `ValueError` with the problem."""
     fields = line.lower().split()
     if len(fields) != len(_CRON):
         raise ValueError(f"a cron line has five fields, not {len(fields)}")
@@ -101,20 +104,20 @@ def _cron(line: str) -> _Cron:
 
 
 def _numbers(text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> frozenset[int]:
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.split(","):
         span, slash, step = part.partition("/")
-        given = [low, high] if span == "*" else [_number(one, low, names) for one in span.split("-")]
+        given = [low, high] if span == "*" else [_number(end, low, names) for end in span.split("-")]
         ends = [end for end in given if end is not None and low <= end <= high]
         if len(ends) != len(given) or len(ends) > 2:
             raise ValueError(f"the {name} of the cron line is not {low} to {high}")
         if slash and not (step.isdecimal() and 0 < int(step) <= high):
-            raise ValueError(f"the step of the {name} of the cron line is no number that fits")
+            raise ValueError(f"the step of the {name} of the cron line is not 1 to {high}")
         first, last = ends[0], ends[1] if len(ends) == 2 else high if slash else ends[0]
         if first > last:
             raise ValueError(f"the range of the {name} of the cron line ends before it begins")
-        found.update(range(first, last + 1, int(step) if slash else 1))
-    return frozenset(found)
+        numbers.update(range(first, last + 1, int(step) if slash else 1))
+    return frozenset(numbers)
 
 
 def _number(text: str, low: int, names: tuple[str, ...]) -> int | None:
@@ -123,27 +126,32 @@ def _number(text: str, low: int, names: tuple[str, ...]) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 3 else None
 
 
-def slots(spec: Mapping[str, Any], after: float, until: float, limit: int) -> list[float]:
+def slots(spec: JsonObject, after: float, until: float, limit: int) -> list[float]:
     """Return the first ``limit`` instants in (``after``, ``until``] at which a schedule fires, in order (epoch seconds).
 
     ``spec`` is a valid ``schedule`` block in canonical form. The work grows with the days between ``after`` and the last slot.
     """
-    return list(islice(_slots(_line(spec), _zone(spec), after, until), max(limit, 0)))
+    schedule = from_json(ScheduleSpec, spec)
+    return list(islice(_slots(_line(schedule), _zone(schedule.time_zone), after, until), max(limit, 0)))
 
 
-def next_slot(spec: Mapping[str, Any], after: float) -> float | None:
+def next_slot(spec: JsonObject, after: float) -> float | None:
     """Return the first instant later than ``after`` at which a schedule fires; None for one that does not within eight years."""
     return next(iter(slots(spec, after, after + HORIZON_S, 1)), None)
 
 
-def _line(spec: Mapping[str, Any]) -> _Cron:
-    if "cron" in spec:
-        return _cron(spec["cron"])
-    if spec["type"] == "hourly":
-        return _cron(f"{spec['hourly']['minute']} * * * *")
-    block = spec[spec["type"]]
-    weekday = (_WEEK_DAYS.index(block["weekDay"]) + 1) % 7 if spec["type"] == "weekly" else "*"
-    hour, _, minute = block["time"].partition(":")
+def _line(spec: ScheduleSpec) -> _Cron:
+    if spec.cron is not None:
+        return _cron(spec.cron)
+    if spec.type == "hourly" and spec.hourly is not None:
+        return _cron(f"{spec.hourly.minute} * * * *")
+    if spec.type == "weekly" and spec.weekly is not None:
+        time, weekday = spec.weekly.time, str((_WEEK_DAYS.index(spec.weekly.week_day) + 1) % 7)
+    elif spec.daily is not None:
+        time, weekday = spec.daily.time, "*"
+    else:
+        raise ValueError("a schedule has a cron line, or a block of its type")  # its schema requires one
+    hour, _, minute = time.partition(":")
     return _cron(f"{minute} {hour} * * {weekday}")
 
 
@@ -183,11 +191,11 @@ def _instants(day: dt.date, cron: _Cron, zone: dt.tzinfo) -> list[float]:
 
 
 def _shown(wall: dt.datetime) -> tuple[float, ...]:
-    """Return the instants at which clocks show ``wall``: none if they skip it, two if it comes twice (PEP 495)."""
-    one, other = wall.replace(fold=0).timestamp(), wall.replace(fold=1).timestamp()
-    if one == other:
-        return (one,)
-    return (one, other) if one < other else ()
+    """Return the instants at which clocks show ``wall``: none if they skip it, two if they show it twice (PEP 495)."""
+    first, second = wall.replace(fold=0).timestamp(), wall.replace(fold=1).timestamp()
+    if first == second:
+        return (first,)
+    return (first, second) if first < second else ()
 
 
 def _first(wall: dt.datetime) -> float:
@@ -206,28 +214,28 @@ def _first(wall: dt.datetime) -> float:
     return at
 
 
-def in_window(window: Mapping[str, Any], at: float) -> bool:
+def in_window(window: JsonObject, at: float) -> bool:
     """Whether a time window is open at ``at`` (epoch seconds): its start belongs to it, its end does not.
 
     ``window`` is a valid ``timeWindow`` block in canonical form. It belongs to the day on which it opens: one whose end is not
     later than its start closes on the next day, whatever day that is; with both equal it is open for a whole day.
     """
-    return any(opens <= at < closes for opens, closes in _openings(window, at, days=3))
+    return any(opens <= at < closes for opens, closes in _openings(from_json(TimeWindowSpec, window), at, days=3))
 
 
-def next_opening(window: Mapping[str, Any], at: float) -> float:
+def next_opening(window: JsonObject, at: float) -> float:
     """Return from when on a time window is open (epoch seconds): ``at`` itself, or when it opens next."""
-    return next(max(opens, at) for opens, closes in _openings(window, at, days=60) if at < closes)
+    return next(max(opens, at) for opens, closes in _openings(from_json(TimeWindowSpec, window), at, days=60) if at < closes)
 
 
-def _openings(window: Mapping[str, Any], at: float, *, days: int) -> Iterator[tuple[float, float]]:
+def _openings(window: TimeWindowSpec, at: float, *, days: int) -> Iterator[tuple[float, float]]:
     """Yield (opens, closes) for ``days`` local days, from two days before ``at``; none for one that falls into a gap whole."""
-    zone = _zone(window)
-    start, end = _minutes(window["start"]), _minutes(window["end"])
+    zone = _zone(window.time_zone)
+    start, end = _minutes(window.start), _minutes(window.end)
     length = (end - start) % (24 * 60) or 24 * 60
     first = dt.datetime.fromtimestamp(at, zone).date() - dt.timedelta(days=2)
     for day in (first + dt.timedelta(days=number) for number in range(days + 1)):
-        if _WEEK_DAYS[day.weekday()] in window["weekDays"]:
+        if _WEEK_DAYS[day.weekday()] in window.week_days:
             wall = dt.datetime.combine(day, dt.time(), zone) + dt.timedelta(minutes=start)
             opens, closes = _first(wall), _first(wall + dt.timedelta(minutes=length))
             if opens < closes:
@@ -239,10 +247,10 @@ def _minutes(text: str) -> int:
     return int(hour) * 60 + int(minute)
 
 
-def _zone(spec: Mapping[str, Any]) -> dt.tzinfo:
+def _zone(name: str) -> dt.tzinfo:
     from zoneinfo import ZoneInfo
 
-    return ZoneInfo(spec.get("timeZone", "UTC"))
+    return ZoneInfo(name)
 
 
 def _utc_day(at: float) -> dt.date:

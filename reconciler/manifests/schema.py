@@ -1,15 +1,16 @@
-"""The JSON Schemas: the files in ``schemas/``, which are also what editors use. Nothing is ever fetched."""
+"""The JSON Schemas: the files in ``schemas/``, which editors use too. Nothing is fetched."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Protocol
 
+from reconciler.model.json import Json, JsonMap, as_map
 from reconciler.model.resources import Kind
 
 KINDS = tuple(kind.value for kind in Kind)
@@ -17,6 +18,32 @@ NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 """A name: an RFC 1123 label (the schemas' pattern)."""
 CANVAS = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 """A canvas: a name, or an id as Superplane wrote it."""
+
+
+class SchemaError(Protocol):
+    """An error of the explaining validator (`jsonschema.ValidationError`)."""
+
+    validator: str | None
+    """The keyword of JSON Schema that the value breaks; None where the schema is ``false``."""
+    validator_value: Json
+    """The value of this keyword."""
+    instance: Json
+    schema: JsonMap
+    context: Sequence[SchemaError]
+    """Of ``anyOf``, ``oneOf`` and ``allOf``: the errors of the branches."""
+    schema_path: Sequence[str | int]
+    relative_path: Sequence[str | int]
+    absolute_path: Sequence[str | int]
+
+
+class FastValidator(Protocol):
+    def is_valid(self, instance: Json) -> bool:
+        """Whether ``instance`` matches the schema."""
+
+
+class ExplainingValidator(Protocol):
+    def iter_errors(self, instance: Json) -> Iterator[SchemaError]:
+        """Yield each error in ``instance``."""
 
 
 def file_name(kind: str) -> str:
@@ -32,23 +59,24 @@ def _read(name: str) -> str:
 
 
 @cache
-def schema(kind: str) -> dict[str, Any]:
+def schema(kind: str) -> dict[str, Json]:
     """Return the schema of one kind, or of a whole document (``manifest``)."""
-    return cast("dict[str, Any]", json.loads(_read(file_name(kind))))
+    document: dict[str, Json] = json.loads(_read(file_name(kind)))
+    return document
 
 
-def documents() -> dict[str, dict[str, Any]]:
-    """Return the schema of every kind, in the order in which a reader meets them."""
+def documents() -> dict[str, dict[str, Json]]:
+    """Return the schema of every kind, in the order of the documentation."""
     return {kind: schema(kind) for kind in KINDS}
 
 
-def combined(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one schema for a whole document out of those of the ``kinds``: what ``schemas/manifest.json`` holds."""
-    parts: dict[str, Any] = {}
+def combined(kinds: Mapping[str, JsonMap]) -> dict[str, Json]:
+    """Return the schema of a whole document, made of those of the ``kinds``: the content of ``schemas/manifest.json``."""
+    parts: dict[str, Json] = {}
     for kind, document in kinds.items():
         parts[kind] = {key: value for key, value in document.items() if key not in {"$schema", "$defs"}}
-        parts.update(document["$defs"])
-    branches = [
+        parts.update(as_map(document["$defs"]))
+    branches: list[Json] = [
         {"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": {"$ref": f"#/$defs/{kind}"}}
         for kind in kinds
     ]
@@ -65,27 +93,27 @@ def combined(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @cache
-def fast(kind: str) -> Any:
-    """Return the compiled validator that only says yes or no: 50 times quicker than the one that explains."""
+def fast(kind: str) -> FastValidator:
+    """Return the compiled validator, which only accepts or refuses: 50 times as fast as the one that explains."""
     import jsonschema_rs
 
-    # The linear engine: no pattern of ours, and no text of a user's, can make it backtrack (F14).
-    return jsonschema_rs.Draft202012Validator(schema(kind), pattern_options=jsonschema_rs.RegexOptions())
+    # With the linear engine no pattern of a schema can backtrack, whatever the text (F14).
+    validator: FastValidator = jsonschema_rs.Draft202012Validator(schema(kind), pattern_options=jsonschema_rs.RegexOptions())
+    return validator
 
 
 @cache
-def explaining(kind: str) -> Any:
-    """Return the validator that explains; its registry is empty, so no reference can be fetched."""
+def explaining(kind: str) -> ExplainingValidator:
+    """Return the validator that explains. Its registry is empty, so no reference can be fetched."""
     from jsonschema import Draft202012Validator, validators
     from jsonschema.exceptions import ValidationError
     from referencing import Registry
 
-    def pattern(_validator: Any, wanted: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    def pattern(_validator: object, expected: str, instance: object, _schema: object) -> Iterator[ValidationError]:
         # Python's `$` also matches before a last line break; a schema's does not.
-        if isinstance(instance, str) and not re.search(
-            wanted.removesuffix("$") + r"\Z" if wanted.endswith("$") else wanted, instance
-        ):
+        expression = expected.removesuffix("$") + r"\Z" if expected.endswith("$") else expected
+        if isinstance(instance, str) and not re.search(expression, instance):
             yield ValidationError("pattern")
 
-    extend: Any = validators.extend  # untyped in the stubs
+    extend: Callable[..., Callable[..., ExplainingValidator]] = validators.extend  # untyped in the stubs
     return extend(Draft202012Validator, {"pattern": pattern})(schema(kind), registry=Registry())

@@ -1,16 +1,16 @@
 """Templates: ``${{ inputs.X }}``, ``${{ secrets.X }}``, ``${{ event.path }}``: dotted look-ups, not code, resolved after parsing.
 
-A template is part of a scalar, so no value can change the structure around it. One that is the whole scalar keeps its type
-(`resolve`), except where the field holds text (`resolve_text`); within a text a value is written as `text_of` does.
+A template is part of a scalar, so no value can change the structure around it. A template that is the whole scalar keeps the type of its
+value (`resolve`), except in a field that holds text (`resolve_text`). Within a text, `text_of` formats the value.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from reconciler.model.values import map_texts, text_of, texts_of
+from reconciler.model.json import Json
+from reconciler.model.values import JsonValue, map_texts, text_of, texts_of
 
 _TEMPLATE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+")
@@ -19,20 +19,20 @@ _START = re.compile(r"\$\{\{\s*(?:inputs|secrets|event)\b")
 
 
 class TemplateError(Exception):
-    """A template that names nothing that exists, or is not a dotted path."""
+    """A template whose path does not exist, or that is not a dotted path."""
 
 
-def has_template(value: Any) -> bool:
-    """Whether ``value`` is text with a whole template in it: one that is replaced."""
+def has_template(value: object) -> bool:
+    """Whether ``value`` is text with a complete template, which is replaced."""
     return isinstance(value, str) and _TEMPLATE.search(value) is not None
 
 
 def starts_template(text: str) -> bool:
-    """Whether a template starts in ``text``, closed or not: what its author meant where none is replaced."""
+    """Whether a template starts in ``text``, complete or not."""
     return _START.search(text) is not None
 
 
-def references(value: Any) -> Iterator[str]:
+def references(value: Json) -> Iterator[str]:
     """Yield every dotted path named in ``value``, however deep; raises `TemplateError` for an invalid template."""
     for text in texts_of(value):
         for match in _TEMPLATE.finditer(text):
@@ -42,25 +42,25 @@ def references(value: Any) -> Iterator[str]:
             yield path
 
 
-def resolve(value: Any, scope: Mapping[str, Any]) -> Any:
+def resolve(value: Json, scope: Mapping[str, Json]) -> Json:
     """Return ``value`` with every template replaced from ``scope``; raises `TemplateError` for a path that does not exist."""
     return map_texts(value, lambda text: _resolve(text, scope))
 
 
-def resolve_text(value: Any, scope: Mapping[str, Any]) -> Any:
+def resolve_text(value: Json, scope: Mapping[str, Json]) -> JsonValue:
     """Return ``value`` like `resolve`, for fields that hold text: a template that is the whole scalar becomes text, too."""
     return map_texts(value, lambda text: text_of(_resolve(text, scope)))
 
 
-def _resolve(text: str, scope: Mapping[str, Any]) -> Any:
+def _resolve(text: str, scope: Mapping[str, Json]) -> Json:
     whole = _TEMPLATE.fullmatch(text.strip())
     if whole is not None and len(_TEMPLATE.findall(text)) == 1:
         return _look_up(whole.group(1).strip(), scope)
     return _TEMPLATE.sub(lambda match: text_of(_look_up(match.group(1).strip(), scope)), text)
 
 
-def _look_up(path: str, scope: Mapping[str, Any]) -> Any:
-    current: Any = scope
+def _look_up(path: str, scope: Mapping[str, Json]) -> Json:
+    current: Json = scope
     for part in path.split("."):
         if isinstance(current, Mapping) and part in current:
             current = current[part]

@@ -1,10 +1,10 @@
-"""Rules for one document that a schema cannot express: combinations, expressions, templates. Pure."""
+"""Rules for one document that its schema cannot express: combinations, expressions, templates. Pure."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -26,7 +26,8 @@ from reconciler.manifests.objects import object_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
 from reconciler.manifests.templates import TemplateError, has_template, references, starts_template
 from reconciler.manifests.text import YamlProblem
-from reconciler.manifests.yaml import Document, escape
+from reconciler.manifests.yaml import Document
+from reconciler.model.json import Json, JsonMap, as_map, escape, text_at
 from reconciler.model.resources import Lifecycle
 from reconciler.model.specs import ConnectionSpec, FilterSpec
 
@@ -50,12 +51,14 @@ class _Check:
         self.problems.append(YamlProblem(code, message, line, start + column, pointer, hint))
 
 
-def check_document(
-    kind: str, raw: Mapping[str, Any], lifecycle: Lifecycle, document: Document, *, sandbox: bool
-) -> list[YamlProblem]:
+def check_document(kind: str, raw: JsonMap, lifecycle: Lifecycle, document: Document, *, sandbox: bool) -> list[YamlProblem]:
     """Return the problems of one document whose canonical spec is ``raw`` and matches its schema."""
     check = _Check(document)
-    spec = msgspec.convert(raw, KINDS[kind])
+    try:
+        spec = msgspec.convert(raw, KINDS[kind])
+    except msgspec.ValidationError as error:
+        check.say("RC1104", *_mistyped(error))
+        return check.problems
     if isinstance(spec, SecretSpec):
         _secret(spec, check, sandbox=sandbox)
     elif isinstance(spec, IntegrationSpec):
@@ -79,6 +82,16 @@ def check_document(
             message = f"{until!r} is not an RFC 3339 time"
             check.say("RC1201", f"/spec/lifecycle/{name}", message, "For example 2030-01-31T00:00:00Z.")
     return check.problems
+
+
+def _mistyped(error: msgspec.ValidationError) -> tuple[str, str, str]:
+    """Return pointer, message and hint of a value that its schema accepts and its struct does not: JSON Schema counts 1.0 as an integer."""
+    reason, _, path = str(error).partition(" - at `$")
+    pointer = re.sub(r"\[(\d+)\]|\.", lambda match: f"/{match[1] or ''}", path.rstrip("`"))
+    name = pointer.rpartition("/")[2]
+    if reason == "Expected `int`, got `float`":
+        return f"/spec{pointer}", f"{name}: must be of type integer, not a decimal number", "Write it without a decimal point."
+    return f"/spec{pointer}", f"{name}: {reason}", ""
 
 
 def _secret(spec: SecretSpec, check: _Check, *, sandbox: bool) -> None:
@@ -188,9 +201,9 @@ def _group(spec: ConnectionGroupSpec, check: _Check) -> None:
 _OF_A_NEW_ONE = ("environment", "ref", "task", "description", "transient", "production")
 
 
-def _report(report: Mapping[str, Any], check: _Check) -> None:
-    """Refuse keys that would have no effect: nobody would notice until the status is missing."""
-    deployment = report.get("deployment", {})
+def _report(report: JsonMap, check: _Check) -> None:
+    """Refuse keys that would have no effect."""
+    deployment = as_map(report.get("deployment"))
     for key in (*_OF_A_NEW_ONE, "environmentUrl", "logUrl") if not deployment.get("create") else ():
         if key in deployment and (key in _OF_A_NEW_ONE or not report.get("deploymentStatus")):
             also = "" if key in _OF_A_NEW_ONE else ", or with deploymentStatus: true"
@@ -199,9 +212,9 @@ def _report(report: Mapping[str, Any], check: _Check) -> None:
         check.say("RC1206", "/spec/report/deployment/automatic", "automatic goes with deploymentStatus: true")
 
 
-def _stage(spec: StageSpec, raw: Mapping[str, Any], check: _Check) -> None:
+def _stage(spec: StageSpec, raw: JsonMap, check: _Check) -> None:
     _connections(spec.connections, check)
-    _report(raw.get("report", {}), check)
+    _report(as_map(raw.get("report")), check)
     for field, names in (
         ("inputs", [each.name for each in spec.inputs]),
         ("outputs", [each.name for each in spec.outputs]),
@@ -242,7 +255,7 @@ def _mappings(spec: StageSpec, check: _Check) -> None:
             _templates(value.value, f"{at}/value", {}, check)
 
 
-def _executor(spec: StageSpec, raw: Mapping[str, Any], check: _Check) -> None:
+def _executor(spec: StageSpec, raw: JsonMap, check: _Check) -> None:
     executor = spec.executor
     kind, inner = executor.type, executor.spec
     rule = EXECUTORS[kind].executor if kind in EXECUTORS else None
@@ -254,16 +267,15 @@ def _executor(spec: StageSpec, raw: Mapping[str, Any], check: _Check) -> None:
     _templates(inner, "/spec/executor/spec", known, check)
     shown = {"inputs": known["inputs"]}  # people read a name and a report: no secret goes into them
     _templates(executor.name, "/spec/executor/name", shown, check)
-    _templates(raw.get("report", {}), "/spec/report", shown, check)
-    poll = inner.get("poll")
+    _templates(raw.get("report"), "/spec/report", shown, check)
     for key in ("successWhen", "failureWhen"):
-        condition = poll.get(key) if isinstance(poll, Mapping) else None
+        condition = text_at(inner, "poll", key)
         if condition is not None and not starts_template(condition):
             _expression(condition, f"/spec/executor/spec/poll/{key}", check)
 
 
 def _open_resource(executor: ExecutorSpec, known: Mapping[str, set[str]], check: _Check) -> None:
-    """Check a resource whose name comes from the event: only names that the manifest allows can be run."""
+    """Check a resource whose name comes from the event: only names that the manifest allows can run."""
     inner, name = executor.spec, (executor.resource.name if executor.resource is not None else None) or ""
     at, open_project = "/spec/executor/resource/name", has_template(inner.get("project"))
     _templates(name, at, known, check)
@@ -288,8 +300,8 @@ def _open_resource(executor: ExecutorSpec, known: Mapping[str, set[str]], check:
             check.say("RC1265", f"/spec/executor/allow/{index}", "the project is a template: write PROJECT/PIPELINE here")
 
 
-def _templates(value: Any, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:
-    """Check every template below ``value``, each at its own place; ``known``: names by root, besides those of events."""
+def _templates(value: Json, pointer: str, known: Mapping[str, set[str]], check: _Check) -> None:
+    """Check every template below ``value``, each at its own place. ``known``: valid names by root, besides those of events."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             _templates(item, f"{pointer}/{escape(str(key))}", known, check)
@@ -309,12 +321,12 @@ def _template(path: str, pointer: str, known: Mapping[str, set[str]], check: _Ch
     if root == "event" or name in known.get(root, ()):
         return
     if root not in known:
-        roots = ", ".join(f"{one}.…" for one in (*known, "event"))
+        roots = ", ".join(f"{allowed}.…" for allowed in (*known, "event"))
         check.say("RC1302", pointer, f"${{{{ {path} }}}} cannot be used here", f"Allowed here: {roots}")
-    elif (root, name) not in check.named:  # a missing declaration is one mistake, wherever the name is used
+    elif (root, name) not in check.named:  # a missing declaration is one error, however often the name is used
         check.named.add((root, name))
-        meant = difflib.get_close_matches(name, sorted(known[root]), n=1)
-        hint = f"Did you mean {root}.{meant[0]}?" if meant else f"Its {root}: {', '.join(sorted(known[root])) or 'none'}."
+        near = difflib.get_close_matches(name, sorted(known[root]), n=1)
+        hint = f"Did you mean {root}.{near[0]}?" if near else f"Its {root}: {', '.join(sorted(known[root])) or 'none'}."
         check.say("RC1302", pointer, f"${{{{ {path} }}}} names no {root.rstrip('s')} of this stage", hint)
 
 

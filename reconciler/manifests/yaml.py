@@ -1,35 +1,36 @@
-"""Bytes → plain values with positions: the part of YAML 1.2 that a manifest may use, and nothing that can bite.
+"""Bytes → plain values with positions, for the subset of YAML 1.2 that a manifest may use.
 
-Values are built from the parser's events, never by a recursive composer: libyaml's own composer overflows the C stack on
-deep nesting, PyYAML's constructors run quadratic integer parsing and expand merge keys before anything can be checked.
-A file is cut at its document markers first (``---`` at the start of a line is one wherever it stands), so that one broken
-document does not hide the others.
+Values are built from the parser's events, not by a recursive composer: libyaml's own composer overflows the C stack on deep
+nesting, and PyYAML's constructors parse integers in quadratic time and expand merge keys before anything can be checked. A file
+is split at its document markers first (``---`` at the start of a line always is one), so that one broken document does not hide
+the others.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Protocol, TypeAlias, cast
 
 import yaml
 from yaml._yaml import CParser
 
 from reconciler.manifests.text import FORBIDDEN, YamlProblem, decode, forbidden_character
 from reconciler.manifests.tokens import harmless
+from reconciler.model.json import Json, escape
 
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 50_000
 MAX_DOCUMENTS: Final = 1_000
 MAX_PROBLEMS: Final = 100
-"""Problems of one document that are reported; the last says how many more there are."""
+"""Most problems that are reported of one document; the last then gives the number of the others."""
 
 _MARKER = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_WORDS: dict[str, Any] = {
+_WORDS: dict[str, bool | None] = {
     "~": None,
     "null": None,
     "Null": None,
@@ -42,34 +43,51 @@ _WORDS: dict[str, Any] = {
     "FALSE": False,
 }
 _NUMERIC = frozenset("-+.0123456789")
-_NO_KEY: Final = object()
 
-
-Place = tuple[int, int]
+Place: TypeAlias = tuple[int, int]
 """Line and column, both from 1."""
+_Container: TypeAlias = dict[str, Json] | list[Json] | None
+
+
+class _Mark(Protocol):
+    """A position in the text of a document, from 0."""
+
+    line: int
+    column: int
+
+
+class _Event(Protocol):
+    """What libyaml reports. A collection has no value and style, an alias only an anchor, an end only a mark."""
+
+    start_mark: _Mark
+    anchor: str | None
+    tag: str | None
+    implicit: tuple[bool, bool]
+    value: str
+    style: str | None
+
+
+class _Parser(Protocol):
+    def get_event(self) -> _Event | None:
+        """Return the next event, or None at the end. Raises `yaml.YAMLError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document: its value (what could be read of it, where there are ``problems``), and the places in it."""
+    """One document: its value and the places in it. If there are ``problems``, the value holds what could be read."""
 
-    value: Any
+    value: Json
     line: int
     column: int
     keys: dict[str, Place] = field(default_factory=dict)
-    """Places of the keys, by JSON pointer of what they lead to."""
+    """Places of the keys, by the JSON pointer of their value."""
     values: dict[str, Place] = field(default_factory=dict)
     """Places of the values, by JSON pointer."""
     problems: tuple[YamlProblem, ...] = ()
 
 
-def escape(key: str) -> str:
-    """Return ``key`` as one part of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
 def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
-    """Return the documents of ``data``, and what is wrong with the file as a whole; never raises, for any input."""
+    """Return the documents of ``data`` and the problems of the file as a whole. Does not raise, for any input."""
     text, problems = decode(data)
     if text is None:
         return [], problems
@@ -90,7 +108,7 @@ def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
             break
         chunk = text[start:end]
         if dirty and any(first_line <= line <= first_line + chunk.count("\n") for line in dirty):
-            continue  # said already; what is invisible in it could make it mean something else
+            continue  # reported already: its invisible characters could change its meaning
         builder = _Builder(first_line, MAX_NODES - nodes)
         builder.run(_without_directive(chunk, builder))
         nodes += builder.nodes
@@ -101,24 +119,6 @@ def load_documents(data: bytes) -> tuple[list[Document], list[YamlProblem]]:
         if nodes >= MAX_NODES:
             break
     return documents, problems
-
-
-def load_mapping(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, Place], list[str]]:
-    """Return one mapping (a configuration file), places of its keys by dotted path, and problems with their places as text."""
-    documents, found = load_documents(data)
-    found = [*found, *(problem for document in documents for problem in document.problems)]
-    if len(documents) > 1:
-        found.append(YamlProblem("RC1009", "only one document is expected here", documents[1].line, documents[1].column))
-    document = documents[0] if documents else Document({}, 1, 1)
-    if not isinstance(document.value, dict) and not document.problems:
-        found.append(YamlProblem("RC1009", "a mapping is expected here", document.line, document.column))
-    problems = [f"{name}:{p.line}:{p.column}: {p.code}: {p.message}" for p in found]
-    places = {_dotted(pointer): place for pointer, place in document.keys.items()}
-    return document.value if isinstance(document.value, dict) else {}, places, problems
-
-
-def _dotted(pointer: str) -> str:
-    return pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~")
 
 
 def _chunks(text: str) -> Iterator[tuple[int, int, int]]:
@@ -134,7 +134,7 @@ def _chunks(text: str) -> Iterator[tuple[int, int, int]]:
             if match.group() == "...":
                 rest = text.find("\n", place)
                 start = len(text) if rest < 0 else rest + 1
-                # What stands behind `...` may only be a comment; left in, the parser says what is wrong with it.
+                # Only a comment may follow `...`. Anything else stays in the chunk, so that the parser reports it.
                 if text[place + 3 : start].strip() and not text[place + 3 : start].lstrip().startswith("#"):
                     start = place
                 else:
@@ -144,7 +144,7 @@ def _chunks(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _without_directive(chunk: str, builder: _Builder) -> str:
-    """Blank the lines of directives: ``%YAML 1.2`` says nothing new, every other one is refused."""
+    """Blank the lines of directives: ``%YAML 1.2`` is the default, and every other directive is refused."""
     if "%" not in chunk:
         return chunk
     lines = chunk.split("\n")
@@ -159,7 +159,7 @@ def _without_directive(chunk: str, builder: _Builder) -> str:
 
 
 def capped(problems: list[YamlProblem]) -> tuple[YamlProblem, ...]:
-    """Return at most `MAX_PROBLEMS`; the last then says how many more there are."""
+    """Return at most `MAX_PROBLEMS`; the last then gives the number of the others."""
     if len(problems) <= MAX_PROBLEMS:
         return tuple(problems)
     last = problems[MAX_PROBLEMS - 1]
@@ -168,11 +168,11 @@ def capped(problems: list[YamlProblem]) -> tuple[YamlProblem, ...]:
 
 
 class _Stop(Exception):
-    """Ends the reading of one document; never leaves this module."""
+    """Ends the reading of one document. It does not leave this module."""
 
 
 class _Builder:
-    """Builds one document's value out of events, keeping its own stack."""
+    """Builds the value of one document from events, with its own stack."""
 
     __slots__ = (
         "column",
@@ -196,18 +196,20 @@ class _Builder:
         self.keys: dict[str, Place] = {}
         self.values: dict[str, Place] = {}
         self.problems: list[YamlProblem] = []
-        self.root: Any = None
+        self.root: Json = None
         self.line, self.column = first_line, 1
         self.nodes = 0
-        self.stack: list[tuple[Any, Any]] = []
-        self.container: Any = None
-        self.key: Any = _NO_KEY
+        self.stack: list[_Container] = []
+        self.container: _Container = None
+        self.key: str | None = None
+        """The key that waits for its value."""
         self.path: list[str] = [""]
 
     def run(self, chunk: str) -> None:
         """Read ``chunk``."""
         try:
-            next_event = CParser(chunk).get_event
+            # The stubs type a mark as optional; libyaml gives one to every event.
+            next_event = cast("_Parser", CParser(chunk)).get_event
             while (event := next_event()) is not None:
                 handler = _HANDLERS.get(type(event))
                 if handler is not None:
@@ -222,21 +224,21 @@ class _Builder:
         self.problems.append(YamlProblem(code, message, self.first_line + line, column + 1, self.path[-1], hint))
 
     def _syntax(self, error: yaml.YAMLError) -> None:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        text = getattr(error, "problem", None) or "not valid YAML"
-        context = getattr(error, "context", None)
+        marked = error if isinstance(error, yaml.MarkedYAMLError) else yaml.MarkedYAMLError()
+        mark = marked.problem_mark or marked.context_mark
+        text = marked.problem or "not valid YAML"
         hint = "Indent with spaces." if "token" in text else "Check the indentation and the quotes before this place."
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        self.refuse("RC1005", f"{context}: {text}" if context else str(text), line, column, hint)
+        self.refuse("RC1005", f"{marked.context}: {text}" if marked.context else text, line, column, hint)
 
-    def scalar(self, event: Any) -> None:
-        text: str = event.value
+    def scalar(self, event: _Event) -> None:
+        text = event.value
         if event.anchor is not None or event.tag is not None:
             self._extras(event)
-        if self.key is _NO_KEY and type(self.container) is dict:
-            self._key(event, text)
+        if self.key is None and type(self.container) is dict:
+            self._key(event, text, self.container)
             return
-        value: Any = text
+        value: Json = text
         if event.implicit[0]:
             if text in _WORDS:
                 value = _WORDS[text]
@@ -248,7 +250,7 @@ class _Builder:
             self._escaped(bad.group(), event)
         self._add(value, event)
 
-    def _key(self, event: Any, text: str) -> None:
+    def _key(self, event: _Event, text: str, container: dict[str, Json]) -> None:
         mark = event.start_mark
         if event.implicit[0]:
             if text == "<<":
@@ -264,15 +266,15 @@ class _Builder:
                 "the key is not in Unicode normal form C",
                 mark.line,
                 mark.column,
-                "Type it anew: it has a twin that looks the same.",
+                "Type it again: another sequence of characters looks the same.",
             )
-        if text in self.container:
+        if text in container:
             self.refuse("RC1007", f"the key {harmless(text)} is given twice", mark.line, mark.column, "Keep one of them.")
         self._count(mark)
         self.key = text
         self.keys.setdefault(f"{self.path[-1]}/{escape(text)}", (self.first_line + mark.line, mark.column + 1))
 
-    def _number(self, text: str, event: Any) -> Any:
+    def _number(self, text: str, event: _Event) -> str | int | float:
         mark = event.start_mark
         if _INT.match(text):
             if len(text) <= 20:  # a sign and 19 digits
@@ -289,31 +291,36 @@ class _Builder:
             return value
         return text
 
-    def _escaped(self, found: str, event: Any) -> None:
+    def _escaped(self, character: str, event: _Event) -> None:
         mark = event.start_mark
-        self.problems.append(forbidden_character(found, self.first_line + mark.line, mark.column + 1, self.path[-1]))
+        self.problems.append(forbidden_character(character, self.first_line + mark.line, mark.column + 1, self.path[-1]))
 
-    def start(self, event: Any) -> None:
+    def mapping(self, event: _Event) -> None:
+        self._start({}, event)
+
+    def sequence(self, event: _Event) -> None:
+        self._start([], event)
+
+    def _start(self, value: dict[str, Json] | list[Json], event: _Event) -> None:
         mark = event.start_mark
         if event.anchor is not None or event.tag is not None:
             self._extras(event)
-        if self.key is _NO_KEY and type(self.container) is dict:
+        if self.key is None and type(self.container) is dict:
             self.refuse("RC1010", "a key must be a string", mark.line, mark.column, "Lists and mappings cannot be keys.")
             raise _Stop
         if len(self.stack) >= MAX_DEPTH:
             self.refuse("RC1008", f"the nesting is deeper than {MAX_DEPTH}", mark.line, mark.column, "No manifest needs this.")
             raise _Stop
-        value: Any = {} if type(event) is yaml.MappingStartEvent else []
         pointer = self._add(value, event)
-        self.stack.append((self.container, self.path[-1]))
+        self.stack.append(self.container)
         self.container = value
         self.path.append(pointer)
 
-    def end(self, _event: Any) -> None:
-        self.container, _ = self.stack.pop()
+    def end(self, _event: _Event) -> None:
+        self.container = self.stack.pop()
         self.path.pop()
 
-    def alias(self, event: Any) -> None:
+    def alias(self, event: _Event) -> None:
         mark = event.start_mark
         self.refuse(
             "RC1006",
@@ -324,7 +331,7 @@ class _Builder:
         )
         raise _Stop
 
-    def _extras(self, event: Any) -> None:
+    def _extras(self, event: _Event) -> None:
         mark = event.start_mark
         if event.anchor is not None:
             self.refuse(
@@ -333,7 +340,7 @@ class _Builder:
             raise _Stop
         self.refuse("RC1006", "tags are not allowed", mark.line, mark.column, "Remove it; `!` at the start of text needs quotes.")
 
-    def _count(self, mark: Any) -> None:
+    def _count(self, mark: _Mark) -> None:
         self.nodes += 1
         if self.nodes > self.nodes_left:
             self.refuse(
@@ -341,8 +348,8 @@ class _Builder:
             )
             raise _Stop
 
-    def _add(self, value: Any, event: Any) -> str:
-        """Put ``value`` where it belongs; return its pointer."""
+    def _add(self, value: Json, event: _Event) -> str:
+        """Add ``value`` to the open container and return its pointer."""
         mark = event.start_mark
         self._count(mark)
         container = self.container
@@ -351,20 +358,20 @@ class _Builder:
             self.root = value
             self.line, self.column = self.first_line + mark.line, mark.column + 1
         elif type(container) is dict:
-            pointer = f"{self.path[-1]}/{escape(self.key)}"
-            container.setdefault(self.key, value)
-            self.key = _NO_KEY
-        else:
+            key, self.key = self.key or "", None
+            pointer = f"{self.path[-1]}/{escape(key)}"
+            container.setdefault(key, value)
+        elif type(container) is list:
             pointer = f"{self.path[-1]}/{len(container)}"
             container.append(value)
         self.values.setdefault(pointer, (self.first_line + mark.line, mark.column + 1))
         return pointer
 
 
-_HANDLERS: dict[type, Any] = {
+_HANDLERS: dict[type, Callable[[_Builder, _Event], None]] = {
     yaml.ScalarEvent: _Builder.scalar,
-    yaml.MappingStartEvent: _Builder.start,
-    yaml.SequenceStartEvent: _Builder.start,
+    yaml.MappingStartEvent: _Builder.mapping,
+    yaml.SequenceStartEvent: _Builder.sequence,
     yaml.MappingEndEvent: _Builder.end,
     yaml.SequenceEndEvent: _Builder.end,
     yaml.AliasEvent: _Builder.alias,

@@ -71,12 +71,6 @@ _TABLE = (
         "Split the file. If it is not a manifest, add it to `.reconcilerignore`.",
     ),
     Code(
-        "RC1009",
-        "The configuration must be one mapping",
-        "The configuration file contains a list, text or several documents.",
-        "Write one mapping. docs/configuration.md lists the keys.",
-    ),
-    Code(
         "RC1010",
         "A key is not a string",
         "A key is a number, true, false, null, a list or a mapping.",

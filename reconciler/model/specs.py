@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from reconciler.model.resources import Adopt, DeletionPolicy, DriftMode, IgnoreRule, Management, Suspension
+
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A spec, or a part of one, in canonical form."""
@@ -57,3 +59,19 @@ class ConnectionSpec(Spec, frozen=True):
     name: str
     filters: tuple[FilterSpec, ...] = ()
     filter_operator: Literal["and", "or"] = "and"
+
+
+class LifecycleSpec(Spec, frozen=True):
+    """``spec.lifecycle`` of every kind, as its schema has it."""
+
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+    management: Management = Management.FULL
+    drift: DriftMode = DriftMode.REPAIR
+    adopt: Adopt = Adopt.NEVER
+    replace: Literal["forbid", "allow"] = "forbid"
+    ignore: tuple[IgnoreRule, ...] = ()
+    interval: str | int | float | None = None
+    suspend: Suspension | None = None
+    prevent_destroy: bool = False
+    moved_from: str | None = None
+    external_id: str | int | float | None = None

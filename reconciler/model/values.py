@@ -1,14 +1,16 @@
-"""Basic types: ids, digests, JSON values and their canonical form."""
+"""Basic types: ids, digests, and the canonical form of JSON."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NewType
 
 import orjson
 
-# Read-only JSON of the strict YAML loader or of a provider.
+from reconciler.model.json import Json
+
+# JSON as a provider or the state returns it, not checked. `reconciler.model.json.Json` is the checked type.
 JsonValue = Any
 JsonObject = Mapping[str, Any]
 
@@ -28,12 +30,12 @@ Fingerprint = NewType("Fingerprint", str)
 """``hmac:<64 hex>``, keyed by the installation's fingerprint key, of a write-only value. Offline: ``ref:<reference>``."""
 
 
-def canonical_json(value: JsonValue) -> bytes:
+def canonical_json(value: object) -> bytes:
     """Return the canonical bytes of ``value``: sorted keys, no spaces, UTF-8. Digests cover these."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def digest_of(value: JsonValue) -> Digest:
+def digest_of(value: object) -> Digest:
     """Return ``sha256:…`` over the canonical JSON of ``value``."""
     return Digest("sha256:" + hashlib.sha256(canonical_json(value)).hexdigest())
 
@@ -47,7 +49,7 @@ def uid_of(owner: str, kind: str, canvas: str, name: str) -> Uid:
     return Uid(hashlib.sha256(joined.encode()).hexdigest()[:20])
 
 
-def text_of(value: JsonValue) -> str:
+def text_of(value: Json) -> str:
     """Return the text of ``value`` for templates, inputs, parameters, headers and names.
 
     A text is unchanged, null is empty, any other value is compact JSON: ``true``, ``3``, ``1.5``, ``{"a":1}``.
@@ -57,7 +59,7 @@ def text_of(value: JsonValue) -> str:
     return "" if value is None else orjson.dumps(value).decode()
 
 
-def texts_of(value: JsonValue) -> Iterator[str]:
+def texts_of(value: Json) -> Iterator[str]:
     """Yield every text in ``value``, however deep; keys are not among them."""
     if isinstance(value, str):
         yield value
@@ -69,7 +71,7 @@ def texts_of(value: JsonValue) -> Iterator[str]:
             yield from texts_of(item)
 
 
-def map_texts(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:
+def map_texts(value: Json, change: Callable[[str], Json]) -> Json:
     """Return ``value`` with every text in it replaced by what ``change`` returns."""
     if isinstance(value, str):
         return change(value)
@@ -80,7 +82,7 @@ def map_texts(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue
     return value
 
 
-def is_no_commit(value: JsonValue) -> bool:
+def is_no_commit(value: object) -> bool:
     """Whether ``value`` is Git's null commit (40 or 64 zeros), as in the push of a deleted branch."""
     return isinstance(value, str) and len(value) in (40, 64) and not value.strip("0")
 
@@ -89,9 +91,9 @@ DEEPEST = 64
 """Nesting levels of lists and objects that an event or a run may pass into our own data."""
 
 
-def too_deep(value: JsonValue, most: int = DEEPEST) -> bool:
+def too_deep(value: Json, most: int = DEEPEST) -> bool:
     """Whether ``value`` has more than ``most`` nesting levels: deeper JSON can be read, but not written as a part of other JSON."""
-    level = [value]
+    level: list[Json] = [value]
     for _ in range(most):
         level = [
             inner
@@ -102,12 +104,3 @@ def too_deep(value: JsonValue, most: int = DEEPEST) -> bool:
         if not level:
             return False
     return any(isinstance(node, Mapping | list | tuple) for node in level)
-
-
-def freeze(value: JsonValue) -> JsonValue:
-    """Return ``value`` with lists as tuples, recursively: safe to share, still canonical JSON."""
-    if isinstance(value, Mapping):
-        return {key: freeze(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return tuple(freeze(item) for item in value)
-    return value

@@ -1,33 +1,42 @@
-"""Field differences between what is declared and what a provider shows, at JSON pointers.
+"""Differences between the fields of a desired object and of the observed one, by JSON pointer.
 
-Only what the desired object names is compared; objects are recursed into, lists are compared whole. One function,
-`merged_attributes`, decides both what is written and what is compared, so that an ignored field is ignored in both.
+Only fields of the desired object are compared: mappings key by key, lists as a whole. `merged_attributes` gives the value that is
+written and the value that is compared, so that an ignored field is ignored in both.
 
-A field that an answer leaves out is unknown, which is not the same as ``null``: what was written last stands for it, and
-without a record it proves no difference.
+A field that an answer leaves out is unknown, which differs from ``null``: the value of the last write is used for it, and without
+a record of that there is no difference.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final, TypeAlias, TypeGuard
 
+from reconciler.model.json import Json, as_map, escape, pointer_parts
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject
 from reconciler.model.plan import ChangeClass, FieldChange
 from reconciler.model.resources import IgnoreRule
 from reconciler.model.times import has_passed
-from reconciler.model.values import JsonObject, JsonValue
+from reconciler.model.values import JsonObject
 
-ABSENT: Any = object()
-"""What `value_at` returns where there is nothing; distinct from ``null``."""
-UNKNOWN: Any = object()
-"""Placeholder for the last write where it is not recorded."""
+
+class _Gap(enum.Enum):
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+ABSENT: Final = _Gap.ABSENT
+"""The result of `value_at` where there is no value; distinct from ``null``."""
+UNKNOWN: Final = _Gap.UNKNOWN
+"""Stands for the last write where it is not recorded."""
+Value: TypeAlias = "Json | _Gap"
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What we know of the last write: tells a commit from a drift. None means "unknown" and proves nothing."""
+    """The recorded last write, which distinguishes a commit from a drift. None is "unknown" and proves nothing."""
 
     attributes: JsonObject | None = None
     fingerprints: Mapping[str, str] | None = None
@@ -36,7 +45,7 @@ class Basis:
 
     @classmethod
     def of(cls, recorded: RecordedObject | None) -> Basis:
-        """Return what ``recorded`` knows."""
+        """Return the last write of ``recorded``."""
         return (
             cls() if recorded is None else cls(recorded.attributes, recorded.fingerprints, recorded.updated_at, recorded.unshown)
         )
@@ -51,11 +60,11 @@ def field_changes(
 
 def changes_since(desired: ManagedObject, observed: ObservedObject, basis: Basis, *, now: float) -> tuple[FieldChange, ...]:
     """Return every difference, classed by ``basis`` (see `field_changes`)."""
-    wanted = merged_attributes(desired, observed, now)
+    merged = merged_attributes(desired, observed, now)
     unreadable = frozenset(desired.unreadable)
     visible = [
         FieldChange(path, before, after, _class_of(path, after, basis))
-        for path, before, after in _walk(wanted, observed.attributes, _last_written(basis), "", unreadable)
+        for path, before, after in _walk(merged, observed.attributes, _last_written(basis), "", unreadable)
     ]
     hidden = _unreadable_changes(desired, basis, now) if unreadable else ()
     secret = _write_only_changes(desired, observed, basis, visible=bool(visible), now=now) if desired.write_only else ()
@@ -64,22 +73,22 @@ def changes_since(desired: ManagedObject, observed: ObservedObject, basis: Basis
 
 
 def merged_attributes(desired: ManagedObject, observed: ObservedObject | None, now: float) -> JsonObject:
-    """Return what is to be written: the desired attributes, with every ignored field as it was observed.
+    """Return the attributes to write: the desired ones, with every ignored field as it was observed.
 
-    A field that is ignored and not there stays away. ``now`` (seconds since the epoch) ends rules with ``until``.
+    An ignored field that was not observed is left out. ``now`` (seconds since the epoch) ends rules with ``until``.
     """
     if observed is None or not desired.lifecycle.ignore:
         return desired.attributes
-    merged: JsonValue = desired.attributes
+    merged: Mapping[str, Json] = desired.attributes
     for rule in active_rules(desired.lifecycle.ignore, now):
         if any(covers(rule.path, pointer) for pointer in desired.unreadable):
-            continue  # what is never shown cannot be kept as observed
-        merged = _put(merged, pointer_parts(rule.path), value_at(observed.attributes, rule.path))
-    return merged  # type: ignore[no-any-return]
+            continue  # a field that is never shown cannot be kept as observed
+        merged = as_map(_put(merged, pointer_parts(rule.path), value_at(observed.attributes, rule.path)))
+    return merged
 
 
 def active_rules(rules: Iterable[IgnoreRule], now: float) -> tuple[IgnoreRule, ...]:
-    """Return the rules that still hold at ``now`` (seconds since the epoch)."""
+    """Return the rules that are in force at ``now`` (seconds since the epoch)."""
     return tuple(rule for rule in rules if not has_passed(rule.until, now))
 
 
@@ -92,18 +101,13 @@ def overall_class(fields: Iterable[FieldChange]) -> ChangeClass:
 
 
 def fingerprint_moved(fingerprint: str, known: str | None) -> bool:
-    """Whether a write-only value is another than the one last written.
+    """Whether a write-only value differs from the last written one.
 
-    A reference fingerprint (``ref:…``, made without credentials) says nothing about a keyed one.
+    A reference fingerprint (``ref:…``, made without credentials) cannot be compared with a keyed one.
     """
     if known is not None and fingerprint.startswith("ref:") != known.startswith("ref:"):
         return False
     return fingerprint != known
-
-
-def pointer_parts(pointer: str) -> list[str]:
-    """Return the unescaped parts of a JSON pointer (RFC 6901)."""
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
 def covers(outer: str, inner: str) -> bool:
@@ -111,11 +115,11 @@ def covers(outer: str, inner: str) -> bool:
     return inner == outer or inner.startswith(outer + "/")
 
 
-def value_at(document: JsonValue, pointer: str) -> JsonValue:
+def value_at(document: Json, pointer: str) -> Value:
     """Return the value at ``pointer``, or `ABSENT`."""
     for part in pointer_parts(pointer):
-        if isinstance(document, Mapping):
-            document = document.get(part, ABSENT)
+        if isinstance(document, Mapping) and part in document:
+            document = document[part]
         elif _is_list(document) and part.isdigit() and int(part) < len(document):
             document = document[int(part)]
         else:
@@ -123,67 +127,79 @@ def value_at(document: JsonValue, pointer: str) -> JsonValue:
     return document
 
 
-def same(one: JsonValue, other: JsonValue) -> bool:
-    """Whether two JSON values are equal: tuples are lists, ``null`` is "missing", and ``true`` is not ``1``."""
-    if one is other:
+def same(first: Value, second: Value) -> bool:
+    """Whether two JSON values are equal: a tuple is a list, ``null`` is "missing", and ``true`` is not ``1``."""
+    if first is second:
         return True
-    if one is None or other is None or one is ABSENT or other is ABSENT:
-        return (one is None or one is ABSENT) and (other is None or other is ABSENT)
-    if isinstance(one, Mapping):
-        return isinstance(other, Mapping) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if _is_list(one):
-        return _is_list(other) and len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other) and isinstance(one, bool) is isinstance(other, bool)
+    if first is None or second is None or first is ABSENT or second is ABSENT:
+        return (first is None or first is ABSENT) and (second is None or second is ABSENT)
+    if isinstance(first, Mapping):
+        return (
+            isinstance(second, Mapping)
+            and first.keys() == second.keys()
+            and all(same(value, second[key]) for key, value in first.items())
+        )
+    if _is_list(first):
+        return _is_list(second) and len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second) and isinstance(first, bool) is isinstance(second, bool)
 
 
-def _walk(
-    wanted: JsonValue, seen: JsonValue, last: JsonValue, path: str, skip: frozenset[str]
-) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-    """Yield (pointer, before, after) of each difference; ``last`` is what was written last, and stands for what is not shown."""
+def _walk(desired: Json, seen: Value, last: Value, path: str, skip: frozenset[str]) -> Iterator[tuple[str, Json, Json]]:
+    """Yield (pointer, before, after) of each difference. ``last`` is the last write, which is used for fields that are not shown."""
     if path in skip:
         return
-    if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
-        for key in wanted:
+    if isinstance(desired, Mapping) and isinstance(seen, Mapping):
+        for key, value in desired.items():
             written = _below(last, key)
-            # What is not shown is compared as if it were as last written; without a record, as if it were as declared.
-            shown = seen[key] if key in seen else wanted[key] if written is UNKNOWN else written
-            yield from _walk(wanted[key], shown, written, f"{path}/{escape(key)}", skip)
-    elif not same(wanted, seen) and not (_is_list(wanted) and same(wanted, _completed(seen, wanted, last))):
-        yield path, None if seen is ABSENT else seen, None if wanted is ABSENT else wanted
+            # A field that is not shown counts as last written; without a record, as declared.
+            shown = seen.get(key, value if written is UNKNOWN else written)
+            yield from _walk(value, shown, written, f"{path}/{escape(key)}", skip)
+    elif not same(desired, seen) and not (
+        _is_list(desired) and _is_list(seen) and same(desired, _completed(seen, desired, last))
+    ):
+        yield path, _json(seen), desired
 
 
-def _completed(seen: JsonValue, wanted: JsonValue, last: JsonValue) -> JsonValue:
-    """Return ``seen`` with each field that it leaves out as it was last written, or as ``wanted`` where that is not known."""
-    if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
-        missing = {key: wanted[key] if _below(last, key) is UNKNOWN else _below(last, key) for key in wanted if key not in seen}
-        found = {key: _completed(seen[key], wanted.get(key, ABSENT), _below(last, key)) for key in seen}
-        return {**found, **{key: value for key, value in missing.items() if value is not ABSENT}}
-    if _is_list(wanted) and _is_list(seen) and len(wanted) == len(seen):
-        before = last if _is_list(last) and len(last) == len(seen) else [UNKNOWN] * len(seen)
-        return [_completed(*three) for three in zip(seen, wanted, before, strict=True)]
+def _completed(seen: Json, desired: Value, last: Value) -> Json:
+    """Return ``seen`` with each missing field as it was last written, or as in ``desired`` where that is not known."""
+    if isinstance(desired, Mapping) and isinstance(seen, Mapping):
+        completed = {key: _completed(value, desired.get(key, ABSENT), _below(last, key)) for key, value in seen.items()}
+        for key, value in desired.items():
+            written = _below(last, key)
+            if key not in seen and written is not ABSENT:
+                completed[key] = value if isinstance(written, _Gap) else written
+        return completed
+    if _is_list(desired) and _is_list(seen) and len(desired) == len(seen):
+        before: Sequence[Value] = last if _is_list(last) and len(last) == len(seen) else [UNKNOWN] * len(seen)
+        return [_completed(*three) for three in zip(seen, desired, before, strict=True)]
     return seen
 
 
-def _below(last: JsonValue, key: str) -> JsonValue:
+def _below(last: Value, key: str) -> Value:
     """Return the part of the last write below ``key``."""
     if last is UNKNOWN:
         return UNKNOWN
     return last.get(key, ABSENT) if isinstance(last, Mapping) else ABSENT
 
 
-def _last_written(basis: Basis) -> JsonValue:
+def _json(value: Value) -> Json:
+    """Return ``value``, with None for a gap."""
+    return None if isinstance(value, _Gap) else value
+
+
+def _last_written(basis: Basis) -> Value:
     return UNKNOWN if basis.attributes is None else basis.attributes
 
 
-def _class_of(path: str, wanted: JsonValue, basis: Basis) -> ChangeClass:
-    """Return drift if the declared value is the one last written: then the provider changed. Without a record, Git decides."""
-    if basis.attributes is not None and same(value_at(basis.attributes, path), wanted):
+def _class_of(path: str, desired: Json, basis: Basis) -> ChangeClass:
+    """Return drift if the desired value is the last written one, so that the provider changed it. Without a record it is a commit."""
+    if basis.attributes is not None and same(value_at(basis.attributes, path), desired):
         return ChangeClass.DRIFT
     return ChangeClass.COMMIT
 
 
 def _unreadable_changes(desired: ManagedObject, basis: Basis, now: float) -> Iterator[FieldChange]:
-    """The provider never shows these: what was written last stands for what is there."""
+    """Compare the fields that the provider never shows with the last write."""
     if basis.attributes is None:
         return
     rules = active_rules(desired.lifecycle.ignore, now)
@@ -192,14 +208,14 @@ def _unreadable_changes(desired: ManagedObject, basis: Basis, now: float) -> Ite
             continue
         before, after = value_at(basis.attributes, pointer), value_at(desired.attributes, pointer)
         if not same(before, after):
-            yield FieldChange(pointer, None if before is ABSENT else before, None if after is ABSENT else after)
+            yield FieldChange(pointer, _json(before), _json(after))
 
 
 def _write_only_changes(
     desired: ManagedObject, observed: ObservedObject, basis: Basis, *, visible: bool, now: float
 ) -> Iterator[FieldChange]:
     rules = active_rules(desired.lifecycle.ignore, now)
-    # A stamp that moved together with a visible field is explained by that field.
+    # If a visible field changed too, that explains a changed time stamp.
     touched = bool(basis.updated_at and observed.updated_at and basis.updated_at != observed.updated_at and not visible)
     for value in desired.write_only:
         if any(covers(rule.path, value.pointer) for rule in rules):
@@ -211,17 +227,17 @@ def _write_only_changes(
             yield FieldChange(value.pointer, cls=ChangeClass.UNVERIFIABLE, sensitive=True)
 
 
-def _put(document: JsonValue, parts: Sequence[str], value: JsonValue) -> JsonValue:
-    """Return ``document`` with ``value`` at ``parts`` (removed if ABSENT); what lies on no such path is left as it is."""
+def _put(document: Json, parts: Sequence[str], value: Value) -> Json:
+    """Return ``document`` with ``value`` at ``parts``, or without the field if it is `ABSENT`. A path that does not exist changes nothing."""
     if not parts:
-        return document if value is ABSENT else value
+        return document if isinstance(value, _Gap) else value
     head, rest = parts[0], parts[1:]
     if isinstance(document, Mapping):
         copy = dict(document)
         if rest:
             if head in copy or value is not ABSENT:
                 copy[head] = _put(copy.get(head, {}), rest, value)
-        elif value is ABSENT:
+        elif isinstance(value, _Gap):
             copy.pop(head, None)
         else:
             copy[head] = value
@@ -229,13 +245,9 @@ def _put(document: JsonValue, parts: Sequence[str], value: JsonValue) -> JsonVal
     if _is_list(document) and head.isdigit() and int(head) < len(document):
         index = int(head)
         item = _put(document[index], rest, value) if rest else value
-        return [*document[:index], *([] if item is ABSENT else [item]), *document[index + 1 :]]
+        return [*document[:index], *([] if isinstance(item, _Gap) else [item]), *document[index + 1 :]]
     return document
 
 
-def _is_list(value: JsonValue) -> bool:
+def _is_list(value: Value) -> TypeGuard[Sequence[Json]]:
     return isinstance(value, list | tuple)
-
-
-def escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from reconciler.drivers.specs import OBJECT_KINDS
+from reconciler.model.json import escape
 from reconciler.model.plan import Action, FieldChange, ResourceChange
 from reconciler.model.resources import Kind, Lifecycle, Resource, ResourceId
 from reconciler.model.values import JsonObject, JsonValue
-from reconciler.planning.diff import escape
 
 _ORDER = {Action.DELETE: 0, Action.UPDATE: 1, Action.CREATE: 2}
 

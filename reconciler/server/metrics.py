@@ -1,6 +1,6 @@
-"""Prometheus metrics. Gauges are read from the engine at scrape time, so that no figure is stored twice.
+"""Prometheus metrics. Gauges are read from the engine at scrape time, so no number is stored twice.
 
-Names follow Flux (``gotk_*``), Crossplane and kube-state-metrics. No label holds text from outside.
+Names follow Flux (``gotk_*``), Crossplane and kube-state-metrics. No label has text from outside.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 from reconciler import __version__
 from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
-from reconciler.model.errors import AuthFailed
 from reconciler.model.executions import Execution
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
@@ -183,7 +182,7 @@ class _Findings(Collector):
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._current.view.results
-        valid = [((_label(i),), 0 if isinstance(r.error, AuthFailed) else 1) for i, r in sorted(results.items())]
+        valid = [((_label(i),), 0 if r.refused else 1) for i, r in sorted(results.items())]
         yield _gauge("reconciler_credential_valid", "1 if the provider accepts the credential, else 0.", ("integration",), valid)
         remaining = [
             ((_label(i),), rate["remaining"])

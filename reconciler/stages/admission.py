@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from zoneinfo import ZoneInfo
 
+from reconciler.manifests.kinds import ApprovalSpec, ConditionSpec, StageSpec, TimeWindowSpec
 from reconciler.manifests.schedules import in_window, next_opening
+from reconciler.model.codec import to_json
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, Vote
-from reconciler.model.resources import Resource
+from reconciler.model.resources import Kind, Resource
 from reconciler.model.times import iso
 from reconciler.stages import statuses
 from reconciler.state.queue import LOOKED_AT, Admission
@@ -31,7 +34,8 @@ def settings_of(stage: Resource | None, suspended: str) -> Settings:
     """Return the settings of ``stage``; None stands for a stage that is no longer declared."""
     if stage is None:
         return Settings(gone=True)
-    return Settings(int(stage.spec.get("concurrency", 1)), stage.spec.get("queue", "fifo") == "latest", suspended)
+    spec = stage.typed(StageSpec)
+    return Settings(spec.concurrency, spec.queue == "latest", suspended)
 
 
 def decide(
@@ -46,16 +50,15 @@ def decide(
     """Return what happens to the queued ``items`` (oldest first). ``snapshots``: the items' stages as they were, by digest."""
     discard: dict[str, tuple[str, str]] = {}
     if settings.gone:
-        discard = {one.id: ("removed", "the stage is no longer declared") for one in items}
+        discard = {item.id: ("removed", "the stage is no longer declared") for item in items}
     elif settings.latest:
-        discard = {one.id: ("superseded", f"{items[-1].id} is newer") for one in items[:-1]}
-    left = [one for one in items if one.id not in discard]
+        discard = {item.id: ("superseded", f"{items[-1].id} is newer") for item in items[:-1]}
     room = settings.concurrency - running
     if settings.latest and len(items) > LOOKED_AT:
-        room = 0  # between these and the newest there are more, which have to give way first
+        room = 0  # there are more items between these and the newest: they are discarded first
     start: list[Execution] = []
     waiting: dict[str, tuple[str, str]] = {}
-    for item in left:
+    for item in (item for item in items if item.id not in discard):
         why = _waits(item, settings, votes.get(item.id, ()), snapshots, now)
         if why is None and len(start) >= room:
             why = ("concurrency", f"{running + len(start)} of {settings.concurrency} running")
@@ -66,7 +69,7 @@ def decide(
     reports: list[PendingReport] = []
     for item in items:
         if item.id in discard and item.spec_digest in snapshots:
-            spec = snapshots[item.spec_digest].spec
+            spec = snapshots[item.spec_digest].typed(StageSpec)
             reports += statuses.at_end(item, spec, Result.CANCELLED, EndReason.USER, now, message=discard[item.id][1])
     return Admission(tuple(start), discard, waiting, tuple(reports))
 
@@ -81,37 +84,37 @@ def _waits(
     stage = snapshots.get(item.spec_digest)
     if stage is None:
         return "queued", "just came in"
-    for condition in stage.spec.get("conditions", ()):
-        found = (
-            _approval(condition["approval"], votes) if condition["type"] == "approval" else _window(condition["timeWindow"], now)
-        )
-        if found is not None:
-            return found
-    return None
+    unmet = (_unmet(condition, votes, now) for condition in stage.typed(StageSpec).conditions)
+    return next((reason for reason in unmet if reason is not None), None)
 
 
-def _approval(condition: Mapping[str, Any], votes: Sequence[Vote]) -> tuple[str, str] | None:
-    counted = [one.by for one in votes if counts(condition, one.by)]
-    if len(counted) >= condition["count"]:
+def _unmet(condition: ConditionSpec, votes: Sequence[Vote], now: float) -> tuple[str, str] | None:
+    """Return why ``condition`` does not hold yet; None if it holds."""
+    if condition.approval is not None:
+        return _approval(condition.approval, votes)
+    return _window(condition.time_window, now) if condition.time_window is not None else None
+
+
+def _approval(condition: ApprovalSpec, votes: Sequence[Vote]) -> tuple[str, str] | None:
+    counted = [vote.by for vote in votes if counts(condition, vote.by)]
+    if len(counted) >= condition.count:
         return None
-    who = f" of {', '.join(condition['approvers'])}" if condition.get("approvers") else ""
+    who = f" of {', '.join(condition.approvers)}" if condition.approvers else ""
     by = f" (by {', '.join(counted)})" if counted else ""
-    return "approval", f"{len(counted)} of {condition['count']} approvals{who}{by}"
+    return "approval", f"{len(counted)} of {condition.count} approvals{who}{by}"
 
 
-def counts(condition: Mapping[str, Any], by: str) -> bool:
-    """Whether an approval of ``by`` counts for a condition."""
-    return not condition.get("approvers") or by in condition["approvers"]
+def counts(condition: ApprovalSpec, by: str) -> bool:
+    """Whether an approval by ``by`` counts for ``condition``."""
+    return not condition.approvers or by in condition.approvers
 
 
-def _window(window: Mapping[str, Any], now: float) -> tuple[str, str] | None:
-    if in_window(window, now):
+def _window(window: TimeWindowSpec, now: float) -> tuple[str, str] | None:
+    block = to_json(window)
+    if in_window(block, now):
         return None
-    import datetime as dt
-    from zoneinfo import ZoneInfo
-
-    opens = dt.datetime.fromtimestamp(next_opening(window, now), ZoneInfo(window.get("timeZone", "UTC")))
-    return "time-window", f"opens {opens:%a %Y-%m-%d %H:%M} {window.get('timeZone', 'UTC')}"
+    opens = dt.datetime.fromtimestamp(next_opening(block, now), ZoneInfo(window.time_zone))
+    return "time-window", f"opens {opens:%a %Y-%m-%d %H:%M} {window.time_zone}"
 
 
 def execution_id(item: Item) -> str:
@@ -121,10 +124,9 @@ def execution_id(item: Item) -> str:
 
 
 def _execution(item: Item, stage: Resource, now: float) -> Execution:
-    executor = stage.spec["executor"]
-    integration = next(
-        (r for r in stage.references if r.kind == "Integration" and r.name == executor.get("integration", {}).get("name")), None
-    )
+    reference = stage.typed(StageSpec).executor.integration
+    named = reference.name if reference is not None else ""
+    integration = next((r.path for r in stage.references if r.kind == Kind.INTEGRATION.value and r.name == named), "")
     identity = execution_id(item)
     return Execution(
         id=identity,
@@ -134,7 +136,7 @@ def _execution(item: Item, stage: Resource, now: float) -> Execution:
         created_at=now,
         spec_digest=item.spec_digest,
         revision=item.revision,
-        integration=integration.path if integration is not None else "",
+        integration=integration,
         label=item.label,
         resource=item.resource,
         correlation=identity,

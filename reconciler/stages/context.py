@@ -12,6 +12,7 @@ from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.current import Current
+from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import EndReason, Execution, Item, Result, RunIntent, RunReport
@@ -38,14 +39,14 @@ class Work:
     """The database's time (epoch seconds) when the step began."""
 
     @property
-    def spec(self) -> Mapping[str, Any]:
+    def spec(self) -> StageSpec:
         """The spec of the stage's snapshot."""
-        return self.stage.spec
+        return self.stage.typed(StageSpec)
 
     @property
     def deadline(self) -> float:
         """When the execution times out (epoch seconds)."""
-        return self.execution.started_at + (float(self.spec.get("timeout", 0)) or TIMEOUT_S)
+        return self.execution.started_at + (self.spec.timeout or TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,9 @@ class StepContext:
         Raises `ReconcilerError` for a template that cannot be resolved, and `SpecTooLarge`.
         """
         refs = work.stage.secret_refs("/secrets")
-        aliases = {
-            secret["name"]: refs[f"/{index}"] for index, secret in enumerate(work.spec.get("secrets", ())) if f"/{index}" in refs
-        }
+        aliases = {secret.name: refs[f"/{index}"] for index, secret in enumerate(work.spec.secrets) if f"/{index}" in refs}
         secrets = _Secrets(aliases, lambda ref: self._current.secrets.read(ref).reveal())
-        declared = work.spec["executor"].get("spec", {})
+        declared = work.spec.executor.spec
         try:
             spec = resolved_spec(declared, {"inputs": work.item.inputs, "event": work.item.event, "secrets": secrets})
         except TemplateError as error:

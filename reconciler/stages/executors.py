@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from reconciler.drivers.base import Executor, Reporter
 from reconciler.drivers.builtin import WebDriver, connection_to
 from reconciler.drivers.builtin.executor import Evaluate, require_written_out
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.current import Current
+from reconciler.manifests.kinds import StageSpec
 from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution, RunIntent
 from reconciler.model.resources import Resource, ResourceId
+from reconciler.model.values import JsonObject
 
 LOCAL = frozenset({"http", "noop"})
 """Executors without an integration; the `web` driver has them."""
@@ -21,18 +20,18 @@ LOCAL = frozenset({"http", "noop"})
 _NO_HOST = "https://localhost"
 
 
-def intent_of(execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> RunIntent:
-    """Return what an executor is asked about ``execution`` of ``stage``; ``spec`` is ``executor.spec`` as far as it is resolved."""
-    executor = stage.spec["executor"]
+def intent_of(execution: Execution, stage: Resource, spec: JsonObject) -> RunIntent:
+    """Return the intent to run ``execution`` of ``stage``; ``spec`` is ``executor.spec`` as far as it is resolved."""
+    executor = stage.typed(StageSpec).executor
     return RunIntent(
         execution_id=execution.id,
         correlation=execution.correlation,
-        type=executor["type"],
-        resource=execution.resource or str(executor.get("resource", {}).get("name", "")),
+        type=executor.type,
+        resource=execution.resource or executor.resource_name,
         spec=spec,
         intended_at=execution.intended_at + (execution.ahead_s or 0.0),
         tries=execution.failures,
-        resource_id=int(executor.get("resource", {}).get("id", 0)),
+        resource_id=(executor.resource.id or 0) if executor.resource is not None else 0,
     )
 
 
@@ -45,7 +44,7 @@ class ExecutorResolver:
 
     def executor(self, stage: Resource) -> Executor:
         """Return what runs a stage; raises `NotImplementedYet` for a provider that has no executor in this version."""
-        kind = str(stage.spec["executor"]["type"])
+        kind = stage.typed(StageSpec).executor.type
         driver = self._local if kind in LOCAL else driver_for(kind)
         executor = driver.executors.get(kind) if driver is not None else None
         if executor is None:
@@ -55,14 +54,15 @@ class ExecutorResolver:
             )
         return executor
 
-    async def api(self, execution: Execution, stage: Resource, spec: Mapping[str, Any]) -> ApiClient:
+    async def api(self, execution: Execution, stage: Resource, spec: JsonObject) -> ApiClient:
         """Return the client that an execution uses; raises `ReconcilerError` when there is none."""
         if execution.integration:
             return (await self._current.client(ResourceId.from_path(execution.integration))).api
-        if stage.spec["executor"]["type"] == "noop":  # sends no request
+        executor = stage.typed(StageSpec).executor
+        if executor.type == "noop":  # sends no request
             return await self._current.local_client(connection_to(_NO_HOST, stage.id), hosts=("localhost",))
         url = str(spec.get("url", ""))
-        require_written_out(str(stage.spec["executor"].get("spec", {}).get("url", "")), url)
+        require_written_out(str(executor.spec.get("url", "")), url)
         return await self._current.local_client(connection_to(url, stage.id))
 
     async def reporter(self, integration: ResourceId) -> tuple[Reporter, ApiClient]:

@@ -10,6 +10,7 @@ import orjson
 
 from reconciler.engine.context import Context
 from reconciler.failpoints import failpoint
+from reconciler.model.backoff import exponential
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
@@ -31,7 +32,7 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
     Raises `FenceLost` if another process stored it.
     """
     execution, item, spec, now = work.execution, work.item, work.spec, work.now
-    declared = {output["name"]: bool(output.get("required", False)) for output in spec.get("outputs", ())}
+    declared = {output.name: output.required for output in spec.outputs}
     outputs, missing = outputs_of(declared, await _outputs(context, work, ended))
     result, why, message = ended.result, ended.why, ended.message
     if result is Result.PASSED and missing:
@@ -47,7 +48,7 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
         run=ended.report.run if ended.report is not None else execution.run,
         status=ended.report.conclusion if ended.report is not None else execution.status,
     )
-    retry = _retry(work, finished) if ended.terminated else None
+    retry = next_attempt(work, finished) if ended.terminated else None
     event: Event | None = None
     body, reports = b"", tuple[PendingReport, ...]()
     if retry is None:
@@ -89,19 +90,20 @@ async def abandon(context: Context, execution: Execution, message: str) -> None:
 async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, Any]:
     """Return the outputs that the run shows and those that its jobs pushed; pushed ones win."""
     if ended.simulated:
-        return {output["name"]: f"dry-run-{output['name']}" for output in work.spec.get("outputs", ())}
+        return {output.name: f"dry-run-{output.name}" for output in work.spec.outputs}
     shown = ended.report.outputs if ended.report is not None else {}
     return {**shown, **await context.store.outputs(work.execution.id)}
 
 
-def _retry(work: Work, finished: Execution) -> Item | None:
+def next_attempt(work: Work, finished: Execution) -> Item | None:
     """Return the item as it is queued for its next attempt; None if the stage makes no further one."""
-    policy, item = work.spec.get("retry"), work.item
+    policy, item = work.spec.retry, work.item
     if policy is None or finished.why not in _RETRIED or finished.cancel_by not in ("", "timeout"):
         return None
-    if item.attempt > int(policy["limit"]):
+    if item.attempt > policy.limit:
         return None
-    not_before = work.now + float(policy.get("backoff", BACKOFF_S)) * 2 ** (item.attempt - 1)
+    first_s = policy.backoff if policy.backoff is not None else BACKOFF_S
+    not_before = work.now + exponential(item.attempt - 1, first_s)
     attempt, failure = item.attempt + 1, finished.message[:300]
     return dataclasses.replace(
         item,

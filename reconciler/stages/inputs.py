@@ -9,9 +9,12 @@ from typing import Any
 
 from reconciler.drivers.specs import spec_of
 from reconciler.manifests.cel import ExpressionError, compile_constraints, compile_value
+from reconciler.manifests.kinds import EventDataSpec, InputMappingSpec, StageSpec, ValueSpec
 from reconciler.manifests.templates import TemplateError, references, resolve, resolve_text
+from reconciler.model.codec import to_json
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.values import DEEPEST, is_no_commit, text_of, too_deep
+from reconciler.model.json import Json
+from reconciler.model.values import DEEPEST, JsonObject, is_no_commit, text_of, too_deep
 from reconciler.stages.provenance import same_ref
 
 MAX_TEXT = 1_024
@@ -25,7 +28,7 @@ workflow that writes an input into a script line would run whatever an outsider 
 """
 TYPED = frozenset({"payload", "clientPayload", "inputs"})
 """Fields of ``executor.spec`` that are JSON at the other end; an executor whose inputs are texts makes them so itself."""
-LastInputs = Callable[[tuple[str, ...]], Mapping[str, Any] | None]
+LastInputs = Callable[[tuple[str, ...]], JsonObject | None]
 """Results that count → inputs of the newest finished execution that had one of them."""
 
 
@@ -45,58 +48,61 @@ class SpecTooLarge(ReconcilerError):
     code = "RC6066"
 
 
-def build_inputs(spec: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> dict[str, Any]:
+def build_inputs(spec: StageSpec, connection: str, payload: Json, last: LastInputs) -> dict[str, Json]:
     """Return the value of every input of a stage for an event that came by ``connection``; raises `InputError`."""
-    declared = {one["name"]: one for one in spec.get("inputs", ())}
-    mapping = _mapping_for(spec, connection)
+    declared = {field.name: field for field in spec.inputs}
+    mapping = _mapping_for(spec.input_mappings, connection)
     if not declared or mapping is None:
         return {}
-    guarded = spec_of(spec["executor"]["type"]).guarded
-    inputs: dict[str, Any] = {}
-    for given in mapping["values"]:
-        name = given["name"]
-        value, foreign = _value(given, connection, payload, last)
-        _check_depth(f"input {name!r}", value)
-        if foreign and (guarded or "pattern" in declared[name]):
-            check_text(f"input {name!r}", value, declared[name].get("pattern"))
-        inputs[name] = value
+    guarded = spec_of(spec.executor.type).guarded
+    inputs: dict[str, Json] = {}
+    for mapped in mapping.values:
+        what, pattern = f"input {mapped.name!r}", declared[mapped.name].pattern
+        value, foreign = _value(mapped, connection, payload, last)
+        _check_depth(what, value)
+        if foreign and (guarded or pattern is not None):
+            check_text(what, value, pattern)
+        inputs[mapped.name] = value
     return inputs
 
 
-def _mapping_for(spec: Mapping[str, Any], connection: str) -> Mapping[str, Any] | None:
-    for mapping in spec.get("inputMappings", ()):
-        if mapping.get("when", {}).get("triggeredBy", {}).get("connection") in (None, connection):
-            return mapping  # type: ignore[no-any-return]
-    return None
+def _mapping_for(mappings: Iterable[InputMappingSpec], connection: str) -> InputMappingSpec | None:
+    """Return the first mapping for events of ``connection``: one without `when` is for every connection."""
+    fitting = (each for each in mappings if each.when is None or each.when.triggered_by.connection == connection)
+    return next(fitting, None)
 
 
-def _value(given: Mapping[str, Any], connection: str, payload: Any, last: LastInputs) -> tuple[Any, bool]:
+def _value(mapped: ValueSpec, connection: str, payload: Json, last: LastInputs) -> tuple[Json, bool]:
     """Return a value and whether it comes from outside."""
-    name = given["name"]
-    if "value" in given:
+    name, origin = mapped.name, mapped.value_from
+    if origin is None:
         try:
-            return resolve(given["value"], {"event": payload}), any(True for _ in references(given["value"]))
+            return resolve(mapped.value, {"event": payload}), any(True for _ in references(mapped.value))
         except TemplateError as error:
             raise InputError(f"input {name!r}: {error}") from None
-    data = given["valueFrom"].get("eventData")
-    if data is None:
-        before = last(tuple(given["valueFrom"]["lastExecution"]["results"]))
+    if origin.last_execution is not None:
+        before = last(origin.last_execution.results)
         # It was checked when it was queued first, but perhaps for an executor that runs no jobs, or with another pattern.
         return (before or {}).get(name, ""), before is not None and name in before
-    if data["connection"] != connection:
+    return _event_value(name, origin.event_data, connection, payload), True
+
+
+def _event_value(name: str, data: EventDataSpec | None, connection: str, payload: Json) -> Json:
+    if data is None or data.connection != connection:
+        expected = data.connection if data is not None else ""
         raise InputError(
-            f"input {name!r} comes from {data['connection']!r}, but the event came by {connection!r}",
+            f"input {name!r} comes from {expected!r}, but the event came by {connection!r}",
             hint="Give each connection a mapping of its own with `when.triggeredBy`.",
         )
     try:
-        return compile_value(data["expression"]).evaluate(payload), True
+        return compile_value(data.expression).evaluate(payload)
     except ExpressionError as error:
         raise InputError(f"input {name!r}: {error.message}") from None
     except RecursionError:
         raise InputError(f"input {name!r} is nested deeper than {DEEPEST} levels") from None
 
 
-def check_text(what: str, value: Any, pattern: str | None = None) -> None:
+def check_text(what: str, value: Json, pattern: str | None = None) -> None:
     """Raise `InputError` for text of an event that may not go into a run; structures are looked through."""
     for text in _texts(value):
         if len(text) > MAX_TEXT and pattern is None:
@@ -117,11 +123,11 @@ def _first_of(text: str) -> str:
     """Return where ``text`` stops being harmless."""
     if text != text.strip(" "):
         return ": a space at an end"
-    word = next((one for one in text.split(" ") if one and not re.fullmatch(_WORD, one)), "")
+    word = next((word for word in text.split(" ") if word and not re.fullmatch(_WORD, word)), "")
     return f": {word[:40]!a}" if word else ""
 
 
-def _check_depth(what: str, value: Any) -> None:
+def _check_depth(what: str, value: Json) -> None:
     if too_deep(value):
         raise InputError(f"{what} is nested deeper than {DEEPEST} levels")
 
@@ -133,7 +139,7 @@ def _whole(pattern: str, text: str) -> bool:
     return compile_constraints({"text": f"^(?:{pattern})$"}).evaluate({"text": text})
 
 
-def _texts(value: Any) -> Iterable[str]:
+def _texts(value: Json) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -145,31 +151,27 @@ def _texts(value: Any) -> Iterable[str]:
             yield from _texts(item)
 
 
-def frozen_event(spec: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+def frozen_event(spec: StageSpec, payload: Json) -> dict[str, Json]:
     """Return the parts of ``payload`` that the templates of the executor and the report name, and nothing else of it.
 
     Raises `InputError` for a path that is not there, and for text that may not go into a run.
     """
-    executor = spec["executor"]
-    inner = executor.get("spec", {})
-    resource = executor.get("resource", {}).get("name", "")
-    guarded: Any = inner if spec_of(executor["type"]).guarded else {key: inner.get(key) for key in ("url", "headers")}
-    kept: dict[str, Any] = {}
+    executor = spec.executor
+    guarded = executor.spec if spec_of(executor.type).guarded else {key: executor.spec.get(key) for key in ("url", "headers")}
+    kept: dict[str, Json] = {}
     try:
-        for path in _event_paths([guarded, resource]):
+        for path in _event_paths([guarded, executor.resource_name]):
             value = _put(kept, path, payload)
             _check_depth(f"${{{{ {path} }}}}", value)
             check_text(f"${{{{ {path} }}}}", value)
-        for path in _event_paths([inner, executor.get("name", ""), spec.get("report", {})]):
+        for path in _event_paths([executor.spec, executor.name, to_json(spec.report)]):
             _check_depth(f"${{{{ {path} }}}}", _put(kept, path, payload))
     except TemplateError as error:
         raise InputError(str(error)) from None
     return kept
 
 
-def check_not_deleted(
-    spec: Mapping[str, Any], origin: Mapping[str, Any], inputs: Mapping[str, Any], event: Mapping[str, Any]
-) -> None:
+def check_not_deleted(spec: StageSpec, origin: JsonObject, inputs: JsonObject, event: JsonObject) -> None:
     """Raise `InputError` where an event that deleted a ref would start a run on it, or hand its zeros on as a commit.
 
     A stage that cleans up after a branch runs: neither its inputs nor what its templates name are the commit that is gone. No run
@@ -180,7 +182,7 @@ def check_not_deleted(
         raise InputError(f"the event deleted {gone}: there is no commit to run", hint=_WITHOUT_DELETED)
     for field in ("ref", "branch", "tag", "revision"):
         try:
-            named = resolve_text(spec["executor"].get("spec", {}).get(field, ""), {"inputs": inputs, "event": event})
+            named = resolve_text(spec.executor.spec.get(field, ""), {"inputs": inputs, "event": event})
         except TemplateError:
             continue  # a secret, which is read when the run starts
         if is_no_commit(str(named)):
@@ -192,13 +194,13 @@ def check_not_deleted(
 _WITHOUT_DELETED = "Leave events of deleted refs out with a filter: `!$.deleted` for pushes."
 
 
-def _event_paths(value: Any) -> list[str]:
+def _event_paths(value: Json) -> list[str]:
     return sorted({path for path in references(value) if path.startswith("event.")})
 
 
-def _put(kept: dict[str, Any], path: str, payload: Any) -> Any:
-    """Copy what ``path`` names into ``kept`` under the same path, and return it."""
-    value = resolve(f"${{{{ {path} }}}}", {"event": payload})
+def _put(kept: dict[str, Json], path: str, payload: Json) -> Json:
+    """Copy the value at ``path`` into ``kept`` under the same path, and return it."""
+    value: Json = resolve(f"${{{{ {path} }}}}", {"event": payload})
     node = kept
     parts = path.split(".")[1:]
     for part in parts[:-1]:
@@ -210,7 +212,7 @@ def _put(kept: dict[str, Any], path: str, payload: Any) -> Any:
     return value
 
 
-def resolved_spec(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+def resolved_spec(spec: JsonObject, scope: JsonObject) -> dict[str, Any]:
     """Return ``executor.spec`` with its templates replaced: bodies in JSON keep types, every other field holds text.
 
     Raises `TemplateError`, `SpecTooLarge`.
@@ -219,7 +221,7 @@ def resolved_spec(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str
     return {key: (resolve if key in TYPED else resolve_text)(value, scope) for key, value in spec.items()}
 
 
-def _check_size(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
+def _check_size(spec: JsonObject, scope: JsonObject) -> None:
     """Raise `SpecTooLarge` before anything is built: the sizes of the values are added up, each as often as it is named."""
     named = Counter(references(spec))
     total = sum(count * len(text_of(resolve(f"${{{{ {path} }}}}", scope))) for path, count in named.items())
@@ -230,12 +232,11 @@ def _check_size(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
         )
 
 
-def label_of(spec: Mapping[str, Any], inputs: Mapping[str, Any], event: Mapping[str, Any], default: str) -> str:
-    """Return what an execution is called: ``executor.name`` with its templates replaced."""
-    name = spec["executor"].get("name")
-    if not name:
+def label_of(spec: StageSpec, inputs: JsonObject, event: JsonObject, default: str) -> str:
+    """Return the label of an execution: ``executor.name`` with its templates replaced."""
+    if not spec.executor.name:
         return default
     try:
-        return str(resolve_text(name, {"inputs": inputs, "event": event}))[:200]
+        return str(resolve_text(spec.executor.name, {"inputs": inputs, "event": event}))[:200]
     except TemplateError as error:
         raise InputError(f"executor.name: {error}") from None

@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from reconciler.manifests.kinds import IntegrationSpec, StageSpec
 from reconciler.model.codec import resource_to_json
 from reconciler.model.events import Event
 from reconciler.model.executions import Item, ItemState
+from reconciler.model.json import Json
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.values import JsonObject
 from reconciler.stages import statuses
 from reconciler.stages.inputs import LastInputs, build_inputs, check_not_deleted, frozen_event, label_of
 from reconciler.stages.resource_names import resource_name
@@ -30,8 +33,8 @@ class Trigger:
     """What makes items: an event with its payload and origin, the active revision, and the time (epoch seconds)."""
 
     event: Event
-    payload: Any
-    origin: Mapping[str, Any]
+    payload: Json
+    origin: JsonObject
     revision: str
     now: float
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
@@ -66,7 +69,7 @@ def snapshot_of(stage: Resource) -> SpecSnapshot:
 
 def queue(stage: Resource, snapshot: SpecSnapshot, connection: str, trigger: Trigger, last: LastInputs) -> Queued:
     """Return the item that an event becomes. ``snapshot``: of ``stage`` (`snapshot_of`). Raises `InputError` if it cannot be queued."""
-    spec = stage.spec
+    spec = stage.typed(StageSpec)
     inputs = build_inputs(spec, connection, trigger.payload, last)
     kept = frozen_event(spec, trigger.payload)
     check_not_deleted(spec, trigger.origin, inputs, kept)
@@ -89,9 +92,10 @@ def queue(stage: Resource, snapshot: SpecSnapshot, connection: str, trigger: Tri
     return Queued(item, snapshot, statuses.at_phase(item, spec, statuses.QUEUED, trigger.now), missing)
 
 
-def _integration(stage: Resource, resources: Mapping[ResourceId, Resource]) -> Resource | None:
-    named = next((ref for ref in stage.references if ref.kind == Kind.INTEGRATION.value), None)
-    return resources.get(named) if named is not None else None
+def _integration(stage: Resource, resources: Mapping[ResourceId, Resource]) -> IntegrationSpec | None:
+    named = next((reference for reference in stage.references if reference.kind == Kind.INTEGRATION.value), None)
+    integration = resources.get(named) if named is not None else None
+    return integration.typed(IntegrationSpec) if integration is not None else None
 
 
 def again(item: Item, execution_id: str, number: int | str, stage: Resource, now: float) -> Queued:
@@ -107,4 +111,4 @@ def again(item: Item, execution_id: str, number: int | str, stage: Resource, now
         attempt=1,
         not_before=0.0,
     )
-    return Queued(fresh, snapshot_of(stage), statuses.at_phase(fresh, stage.spec, statuses.QUEUED, now))
+    return Queued(fresh, snapshot_of(stage), statuses.at_phase(fresh, stage.typed(StageSpec), statuses.QUEUED, now))

@@ -1,13 +1,13 @@
-"""Logs of the run outside, from its provider, for whoever asks: nothing of them is kept here."""
+"""Logs of runs, read from the provider on request. Nothing of them is stored."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from reconciler.engine.current import Current
+from reconciler.manifests.kinds import StageSpec
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState, LogLines
+from reconciler.model.values import JsonObject
 from reconciler.stages.executors import ExecutorResolver, intent_of
 
 
@@ -26,7 +26,7 @@ class LogReader:
         self._redact = current.context.redactor
 
     async def read(self, execution_id: str, cursor: str = "") -> LogLines:
-        """Return what there is after ``cursor``, secrets blotted out; ``complete`` when there will be no more. Raises `NoLog`."""
+        """Return the lines after ``cursor``, secrets redacted; ``complete``: no further lines will come. Raises `NoLog`."""
         store = self._context.store
         execution: Execution | None = await store.execution(execution_id)
         if execution is None:
@@ -39,15 +39,15 @@ class LogReader:
         if pinned is None:
             raise NoLog(f"the configuration of {execution_id} is gone")
         stage = resource_from_json(pinned)
-        spec: dict[str, Any] = dict(stage.spec["executor"].get("spec", {}))
+        spec = stage.typed(StageSpec).executor.spec
         executor = self._executors.executor(stage)
         api = await self._executors.api(execution, stage, {"url": execution.run.detail.get("origin", ""), **_plain(spec)})
-        found = await executor.logs(api, intent_of(execution, stage, spec), execution.run, cursor)
-        complete = found.complete and execution.state is ExecutionState.FINISHED
-        return LogLines(tuple(self._redact.redact(line) for line in found.lines), found.cursor, complete)
+        piece = await executor.logs(api, intent_of(execution, stage, spec), execution.run, cursor)
+        complete = piece.complete and execution.state is ExecutionState.FINISHED
+        return LogLines(tuple(self._redact.redact(line) for line in piece.lines), piece.cursor, complete)
 
 
-def _plain(spec: dict[str, Any]) -> dict[str, Any]:
-    """The URL of an `http` executor, unless it is made of templates: then the run itself says where it went."""
+def _plain(spec: JsonObject) -> dict[str, str]:
+    """Return the URL of an `http` executor, unless it has templates: then the run's own detail has the origin."""
     url = str(spec.get("url", ""))
     return {"url": url} if url and "${{" not in url else {}

@@ -6,17 +6,18 @@ import asyncio
 import base64
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import orjson
 
 from reconciler.drivers.base import Api
 from reconciler.engine.current import Current
+from reconciler.manifests.kinds import IntegrationSpec, StageSpec
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
-from reconciler.model.resources import ResourceId
+from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.values import DEEPEST, too_deep
 from reconciler.stages.executors import ExecutorResolver
 
@@ -65,7 +66,7 @@ class OutputReceiver:
         await self._prove(execution, stage, token)
         if too_deep(outputs):
             raise OutputsRefused(f"the outputs are nested deeper than {DEEPEST} levels", status=422)
-        declared = {one["name"] for one in stage.spec.get("outputs", ())}
+        declared = {output.name for output in stage.typed(StageSpec).outputs}
         kept = {name: value for name, value in outputs.items() if name in declared}
         if not await store.put_outputs(execution_id, kept):
             raise OutputsRefused("the execution has ended", status=409)
@@ -74,7 +75,7 @@ class OutputReceiver:
         )
         return kept
 
-    async def _prove(self, execution: Execution, stage: Any, token: str) -> None:
+    async def _prove(self, execution: Execution, stage: Resource, token: str) -> None:
         if not execution.integration:
             raise OutputsRefused("the token is not of this execution's run")
         executor = self._executors.executor(stage)
@@ -95,8 +96,8 @@ class OutputReceiver:
         if not own:
             raise OutputsRefused("this provider's jobs have no tokens", status=400, hint="Its own variables are read as outputs.")
         declared = self._current.active.resources.get(ResourceId.from_path(execution.integration))
-        named = (declared.spec.get("oidc") or {}).get("issuers") if declared is not None else None
-        return tuple(map(str, named)) if named else (own,)
+        oidc = declared.typed(IntegrationSpec).oidc if declared is not None else None
+        return (oidc.issuers if oidc is not None else ()) or (own,)
 
     async def _claims(self, api: Api, issuer: str, token: str) -> Mapping[str, Any]:
         """Return the claims of a token of ``issuer``; its keys are read again once when the token names one that is not known."""
@@ -129,7 +130,7 @@ async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
 
     Raises `OutputsRefused` (503) when it cannot be reached or does not say what it should.
     """
-    from joserfc.jwk import KeySet
+    from joserfc.jwk import KeySet, KeySetSerialization
 
     from reconciler.drivers.builtin import connection_to
 
@@ -142,7 +143,7 @@ async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
         if not isinstance(document, Mapping) or document.get("issuer") != issuer:
             raise OutputsRefused("the issuer's discovery document names another issuer", status=503)
         where = str(document.get("jwks_uri", ""))
-        answer = (await client.request("GET", where)).json()
+        answer = cast("KeySetSerialization", (await client.request("GET", where)).json())
         return await asyncio.to_thread(KeySet.import_key_set, answer)
     except OutputsRefused:
         raise

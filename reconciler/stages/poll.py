@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import random
 from collections.abc import Mapping
 from typing import Any
 
 from reconciler.drivers.http.client import ApiClient
+from reconciler.model.backoff import jittered
 from reconciler.model.errors import NotFound, ReconcilerError, ScopeGone
 from reconciler.model.executions import EndReason, ExecutionState, Later, Result, RunReport, RunStatus
 from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work
@@ -92,8 +92,7 @@ async def _still_running(steps: StepContext, work: Work, report: RunReport) -> S
     kept = dict(execution.run.detail) if execution.run is not None else {}
     run = dataclasses.replace(report.run, detail={**kept, **report.run.detail})
     message = f"it cannot be cancelled: {kept['refused']}" if kept.get("refused") else report.message
-    jitter = random.uniform(0.9, 1.0)  # noqa: S311 - spreads load
-    next_at = min(work.now + pause_s * jitter, max(work.deadline, work.now + FIRST_POLL_S))
+    next_at = min(work.now + jittered(pause_s, 0.9, 1.0), max(work.deadline, work.now + FIRST_POLL_S))
     return StepOutcome(await steps.save(work, run=run, status=report.status.value, message=message, failures=0, next_at=next_at))
 
 

@@ -1,74 +1,88 @@
-"""Where an event comes from, in the words of a code host: what results are written back to. Pure."""
+"""Origin of an event: the repository, ref and commit that it is about, and where results are written back to. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import COMMITS, REFS
-from reconciler.model.values import is_no_commit
+from reconciler.model.json import Json
+from reconciler.model.values import JsonObject, is_no_commit
 
 _FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LONGEST_REF = 1_024
-
 _MARKED = re.compile(r"\(itm-[0-9a-f]{16,40}\)\Z")
 MOST_STAGES = 64
-"""Of what a Deployment says it came through; anybody who may make Deployments may write it."""
+"""The most stages that are read from the payload of a Deployment: anyone who may create Deployments can write it."""
 
 
-def origin_of(integration: str, event_type: str, payload: Any) -> dict[str, Any]:
-    """Return ``integration``, ``repository`` (owner/name), ``sha``, ``ref``, ``deployment`` (id), ``automatic`` and ``through``, as far as known.
+def origin_of(integration: str, event_type: str, payload: Json) -> dict[str, Json]:
+    """Return the origin of an event from outside, as far as known.
 
-    ``lookup``: the ref whose commit is meant, where the payload names no commit. ``deleted``: the ref that the event deleted.
-    ``automatic``: the Deployment was made by a workflow job's own ``environment:`` (the payload then names its run). ``through``:
-    the stages that led to a Deployment of ours. ``event_type`` and ``payload`` come from outside: what they say of
-    themselves never names an Integration, or else a sender could have its credential write anywhere.
+    Keys: ``integration``: path of the Integration of its source. ``repository``: owner/name. ``sha``, ``ref``. ``lookup``: the ref whose
+    commit is meant, if the payload has no commit. ``deleted``: the ref that the event deleted. ``deployment``: its id, with
+    ``environment``. ``automatic``: whether the ``environment:`` of a workflow job created the Deployment (the payload then has its
+    run). ``through``: the stages that led to a Deployment that we created.
+
+    ``event_type`` and ``payload`` are untrusted: they never name the Integration, or a sender could have its credential write
+    anywhere.
     """
     if not isinstance(payload, Mapping):
         return {}
-    origin: dict[str, Any] = {"integration": integration} if integration else {}
-    repository = _at(payload, ("repository", "full_name")) or _at(payload, ("repository", "slug"))
-    if isinstance(repository, str) and repository.count("/") == 1:
+    origin: dict[str, Json] = {"integration": integration} if integration else {}
+    repository = text_at(payload, ("repository", "full_name")) or text_at(payload, ("repository", "slug"))
+    if repository.count("/") == 1:
         origin["repository"] = repository
-    gone = deleted_ref(event_type, payload)
-    if gone:
-        return {**origin, "deleted": gone}
+    deleted = deleted_ref(event_type, payload)
+    if deleted:
+        return {**origin, "deleted": deleted}
     commit, ref = _commit(event_type, payload), _ref(event_type, payload)
     if commit:
         origin["sha"] = commit
     if ref:
         origin["ref"] = ref
-        if not commit and (named := _named_only(event_type, payload, ref)):
-            origin["lookup"] = named
+        if not commit and (lookup := _ref_to_look_up(event_type, payload, ref)):
+            origin["lookup"] = lookup
     if event_type == "deployment":
-        number = _at(payload, ("deployment", "id"))
-        if isinstance(number, int):
-            origin["deployment"] = str(number)
-            origin["environment"] = str(_at(payload, ("deployment", "environment")) or "")
-            origin["automatic"] = isinstance(payload.get("workflow_run"), Mapping)
-    made_by = _at(payload, ("deployment", "payload", "stages"))
-    if isinstance(made_by, list) and made_by:
-        origin["through"] = [str(one) for one in made_by[:MOST_STAGES]]
+        origin |= _deployment(payload)
+    through = at_path(payload, ("deployment", "payload", "stages"))
+    if isinstance(through, list) and through:
+        origin["through"] = [str(stage) for stage in through[:MOST_STAGES]]
     return origin
 
 
-def deleted_ref(event_type: str, payload: Any) -> str:
+def through_of(origin: JsonObject) -> tuple[str, ...]:
+    """Return the paths of the stages that an event with this origin came through."""
+    stages = origin.get("through")
+    return tuple(map(str, stages)) if isinstance(stages, list | tuple) else ()
+
+
+def _deployment(payload: JsonObject) -> dict[str, Json]:
+    number = at_path(payload, ("deployment", "id"))
+    if not isinstance(number, int):
+        return {}
+    environment = str(at_path(payload, ("deployment", "environment")) or "")
+    return {
+        "deployment": str(number),
+        "environment": environment,
+        "automatic": isinstance(at_path(payload, ("workflow_run",)), Mapping),
+    }
+
+
+def deleted_ref(event_type: str, payload: Json) -> str:
     """Return the ref that the event deleted, as ``refs/heads/x``; empty for any other event."""
-    if not isinstance(payload, Mapping) or not isinstance(payload.get("ref"), str):
-        return ""
-    ref: str = payload["ref"][:_LONGEST_REF]
+    ref = text_at(payload, ("ref",))[:_LONGEST_REF]
     if event_type == "delete":
-        return _FOLDERS.get(str(payload.get("ref_type")), "") + ref
-    gone = event_type == "push" and (payload.get("deleted") is True or is_no_commit(payload.get("after")))
-    return ref if gone else ""
+        return _FOLDERS.get(str(at_path(payload, ("ref_type",))), "") + ref if ref else ""
+    gone = at_path(payload, ("deleted",)) is True or is_no_commit(at_path(payload, ("after",)))
+    return ref if event_type == "push" and gone else ""
 
 
-def same_ref(one: str, other: str) -> bool:
-    """Whether two names are of one ref: ``main`` and ``refs/heads/main`` are."""
-    return bool(one) and bool(other) and (one == other or one in _short_forms(other) or other in _short_forms(one))
+def same_ref(name: str, other: str) -> bool:
+    """Whether two names mean the same ref, as ``main`` and ``refs/heads/main`` do."""
+    return bool(name) and bool(other) and (name == other or name in _short_forms(other) or other in _short_forms(name))
 
 
 def short_ref(ref: str) -> str:
@@ -80,52 +94,52 @@ def _short_forms(ref: str) -> tuple[str, ...]:
     return short_ref(ref), ref.removeprefix("refs/")
 
 
-def _commit(event_type: str, payload: Mapping[str, Any]) -> str:
+def _commit(event_type: str, payload: JsonObject) -> str:
     paths = COMMITS.get(event_type) or COMMITS.get(event_type.upper(), ())
-    if event_type == "push" and str(payload.get("ref")).startswith("refs/heads/"):
+    if event_type == "push" and text_at(payload, ("ref",)).startswith("refs/heads/"):
         paths = (*paths, ("after",))  # of a branch it is always a commit
-    for value in (_at(payload, path) for path in paths):
-        if isinstance(value, str) and _SHA.fullmatch(value.lower()) and not is_no_commit(value):
-            return value.lower()
-    return ""
+    values = (text_at(payload, path).lower() for path in paths)
+    return next((value for value in values if _SHA.fullmatch(value) and not is_no_commit(value)), "")
 
 
-def _ref(event_type: str, payload: Mapping[str, Any]) -> str:
+def _ref(event_type: str, payload: JsonObject) -> str:
     paths = REFS.get(event_type) or REFS.get(event_type.upper(), ())
-    values = (_at(payload, path) for path in paths)
-    return next((value for value in values if isinstance(value, str) and 0 < len(value) <= _LONGEST_REF), "")
+    values = (text_at(payload, path) for path in paths)
+    return next((value for value in values if 0 < len(value) <= _LONGEST_REF), "")
 
 
-def _named_only(event_type: str, payload: Mapping[str, Any], ref: str) -> str:
-    """Return the whole ref of an event that says which ref it is about, and not at which commit that is."""
+def _ref_to_look_up(event_type: str, payload: JsonObject, ref: str) -> str:
+    """Return the full ref of an event that names a ref without its commit; empty for any other event."""
     if event_type == "create":
-        folder = _FOLDERS.get(str(payload.get("ref_type")), "")
+        folder = _FOLDERS.get(text_at(payload, ("ref_type",)), "")
         return folder + ref if folder else ""
     if event_type == "release":
-        draft = _at(payload, ("release", "draft")) is True  # a draft's tag is not there yet
+        draft = at_path(payload, ("release", "draft")) is True  # the tag of a draft does not exist yet
         return "" if draft else f"refs/tags/{ref}"
     if event_type == "workflow_dispatch":
         return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
     return f"refs/heads/{ref}" if event_type == "repository_dispatch" else ""
 
 
-def reported_by_us(event_type: str, payload: Any) -> bool:
+def reported_by_us(event_type: str, payload: Json) -> bool:
     """Whether the event is a commit status that a stage wrote: its description ends with the id of an item."""
-    description = payload.get("description") if event_type == "status" and isinstance(payload, Mapping) else None
-    return isinstance(description, str) and _MARKED.search(description) is not None
+    return event_type == "status" and _MARKED.search(text_at(payload, ("description",))) is not None
 
 
-def handed_on(payload: Any) -> dict[str, Any]:
-    """Return the origin in an event of a stage or a group: that of what it came from. Only for events that were made here."""
-    found = payload.get("origin") if isinstance(payload, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) else {}
+def inherited_origin(payload: Json) -> dict[str, Json]:
+    """Return the origin that an event of a stage or a group passes on. Only for events that were made here."""
+    origin = at_path(payload, ("origin",))
+    return dict(origin) if isinstance(origin, Mapping) else {}
 
 
-def _at(value: Any, path: Path) -> Any:
-    if not path:
-        return None
+def at_path(value: object, path: Path) -> object:
+    """Return the value at ``path`` in nested objects; None if there is none."""
     for part in path:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(part)
+        value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def text_at(value: object, path: Path) -> str:
+    """Return the text at ``path``; empty if there is none, or a value that is not text."""
+    text = at_path(value, path)
+    return text if isinstance(text, str) else ""

@@ -1,19 +1,22 @@
-"""Writes statuses back to the code host: those of one target in order, each exactly once, also after a crash."""
+"""Writes statuses back to the code host: for each target in order, each exactly once, also after a crash."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.current import Current
 from reconciler.failpoints import failpoint
+from reconciler.model.codec import to_json
 from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.stages.executors import ExecutorResolver
+from reconciler.stages.statuses import NewDeployment, ReportPayload, payload_of
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import FenceLost
 
@@ -63,25 +66,26 @@ class ReportLoop:
         except ReconcilerError as error:
             await self._failed(report, error)
 
-    async def _send(self, report: PendingReport, guard: Guard) -> Mapping[str, Any]:
-        payload = report.payload
-        reporter, client = await self._executors.reporter(ResourceId.from_path(str(payload["integration"])))
+    async def _send(self, report: PendingReport, guard: Guard) -> Mapping[str, str]:
+        payload = payload_of(report)
+        reporter, client = await self._executors.reporter(ResourceId.from_path(payload.integration))
         api = guard(client)
-        target = str(payload.get("target", ""))
-        if not target and payload.get("lookup"):
-            target = await reporter.commit(api, str(payload["repository"]), str(payload["lookup"]))
-        elif not target:
-            target = await reporter.deployment(api, _request(report))
+        target = payload.target
+        if not target and payload.lookup:
+            target = await reporter.commit(api, payload.repository, payload.lookup)
+        elif not target and payload.create is not None:
+            target = await reporter.deployment(api, _request(report.item_id, payload.repository, payload.create))
         failpoint("report-before-send")
-        await reporter.report(api, _status(report, target))
+        await reporter.report(api, _status(report, payload, target))
         failpoint("report-after-send")
         return {"target": target}
 
     async def _failed(self, report: PendingReport, error: ReconcilerError) -> None:
         store = self._context.store
         now = await store.now()
-        failures = int(report.payload.get("failures", 0)) + 1
-        first = float(report.payload.get("failed_at", now))
+        payload = payload_of(report)
+        failures = payload.failures + 1
+        first = payload.failed_at if payload.failed_at is not None else now
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
         never = isinstance(error, NotImplementedYet)  # the event's provider accepts no statuses
         if never or (final and failures > 2) or now - first > GIVE_UP_S:
@@ -104,44 +108,38 @@ class ReportLoop:
             code=error.code,
             error=error.message,
         )
-        payload = {**report.payload, "failures": failures, "failed_at": first, "error": error.message}
-        await store.put_off_report(report, now + pause, payload)
+        failed = replace(payload, failures=failures, failed_at=first, error=error.message)
+        await store.put_off_report(report, now + pause, to_json(failed))
 
 
-def _request(report: PendingReport) -> DeploymentRequest:
-    make = report.payload["create"]
+def _request(item_id: str, repository: str, create: NewDeployment) -> DeploymentRequest:
     return DeploymentRequest(
-        repository=str(report.payload["repository"]),
-        ref=make["ref"],
-        environment=make["environment"],
-        marker=report.item_id,
-        task=make.get("task", "deploy"),
-        description=make.get("description", "")[:DESCRIPTION],
-        transient=bool(make.get("transient", False)),
-        production=make.get("production"),
-        through=tuple(make.get("through", ())),
+        repository=repository,
+        ref=create.ref,
+        environment=create.environment,
+        marker=item_id,
+        task=create.task,
+        description=create.description[:DESCRIPTION],
+        transient=create.transient,
+        production=create.production,
+        through=create.through,
     )
 
 
-def _status(report: PendingReport, target: str) -> StatusReport:
-    payload = report.payload
-    message = (
-        str(payload.get("message", "")).strip() if report.state not in ("success", "queued", "in_progress", "pending") else ""
-    )
-    text = (
-        f"{payload.get('label', '')}: {message}" if message else f"{payload.get('label', '')}: {report.state.replace('_', ' ')}"
-    )
+def _status(report: PendingReport, payload: ReportPayload, target: str) -> StatusReport:
+    message = "" if report.state in ("success", "queued", "in_progress", "pending") else payload.message.strip()
+    text = f"{payload.label}: {message or report.state.replace('_', ' ')}"
     marker = report.item_id
     room = DESCRIPTION - len(marker) - 3
     text = text if len(text) <= room else text[: room - 1] + "…"
     return StatusReport(
         kind=ReportKind(report.kind),
-        repository=str(payload["repository"]),
+        repository=payload.repository,
         target=target,
         state=report.state,
         description=f"{text} ({marker})",
         marker=marker,
-        context=str(payload.get("context", "")),
-        environment_url=str(payload.get("environment_url", "")),
-        log_url=str(payload.get("log_url", "")) or str(payload.get("url", "")),
+        context=payload.context,
+        environment_url=payload.environment_url,
+        log_url=payload.log_url or payload.url,
     )

@@ -7,14 +7,13 @@ So it is brought to its one form, has no part that leads elsewhere, and must be 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import ExecutorRule
 from reconciler.drivers.specs import spec_of
+from reconciler.manifests.kinds import IntegrationSpec, StageSpec
 from reconciler.manifests.templates import TemplateError, has_template, resolve_text
-from reconciler.model.resources import Resource
+from reconciler.model.values import JsonObject
 from reconciler.stages.inputs import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -28,22 +27,21 @@ class NotAllowed(InputError):
     code = "RC6065"
 
 
-def resource_name(spec: Mapping[str, Any], scope: Mapping[str, Any], integration: Resource | None) -> str:
+def resource_name(spec: StageSpec, scope: JsonObject, integration: IntegrationSpec | None) -> str:
     """Return ``executor.resource.name`` with its templates replaced, in its one form; empty where the manifest fixes it.
 
     ``scope``: ``inputs`` and ``event``. Raises `NotAllowed` for what `executor.allow` does not have, or the Integration does not
     reach.
     """
-    executor = spec["executor"]
-    inner = executor.get("spec", {})
-    places = (executor.get("resource", {}).get("name", ""), inner.get("project", ""))
-    if not any(has_template(one) for one in places):
+    executor = spec.executor
+    places = (executor.resource_name, executor.spec.get("project", ""))
+    if not any(has_template(place) for place in places):
         return ""
     try:
-        name, project = (str(resolve_text(one, scope)) for one in places)
+        name, project = (str(resolve_text(place, scope)) for place in places)
     except TemplateError as error:
         raise InputError(f"executor.resource.name: {error}") from None
-    provider = spec_of(executor["type"])
+    provider = spec_of(executor.type)
     rule = provider.executor or ExecutorRule(resource="resource")
     account = account_of(integration)
     if rule.qualifier == "account":
@@ -53,19 +51,19 @@ def resource_name(spec: Mapping[str, Any], scope: Mapping[str, Any], integration
     if rule.qualifier == "project":
         _require(_NAME, project, "project")
     shown = f"{project}/{name}" if rule.qualifier == "project" else name
-    allowed: Sequence[str] = executor.get("allow", ())
     default = {"account": account, "project": project}.get(rule.qualifier, "")
-    if not any(matches(_whole(entry, default), shown, fold=provider.fold_names) for entry in allowed):
-        raise NotAllowed(f"{shown!r} is not among what this stage may run: {', '.join(allowed) or 'nothing'}", hint=_HINT)
+    if not any(matches(_whole(entry, default), shown, fold=provider.fold_names) for entry in executor.allow):
+        allowed = ", ".join(executor.allow) or "nothing"
+        raise NotAllowed(f"{shown!r} is not among what this stage may run: {allowed}", hint=_HINT)
     return name
 
 
 _HINT = "Add it to `executor.allow`, or leave such events out with a filter."
 
 
-def account_of(integration: Resource | None) -> str:
+def account_of(integration: IntegrationSpec | None) -> str:
     """Return the account that an Integration's URL names: ``acme`` of ``https://host.example/acme``."""
-    path = urlsplit(str(integration.spec.get("url", ""))).path if integration is not None else ""
+    path = urlsplit(integration.url or "").path if integration is not None else ""
     return path.strip("/").partition("/")[0]
 
 
@@ -77,7 +75,7 @@ def matches(pattern: str, text: str, *, fold: bool = False) -> bool:
     if fold:
         pattern, text = pattern.lower(), text.lower()
     patterns, parts = pattern.split("/"), text.split("/")
-    return len(patterns) == len(parts) and all(_glob(one, part) for one, part in zip(patterns, parts, strict=True))
+    return len(patterns) == len(parts) and all(map(_glob, patterns, parts))
 
 
 def _glob(pattern: str, text: str) -> bool:

@@ -28,7 +28,7 @@ async def start(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
     if work.now > work.deadline:
         message = execution.message or "it could not be started in time"
         return StepOutcome(work, Ended(Result.FAILED, EndReason.TIMED_OUT, message, terminated=not execution.intended_at))
-    if work.spec.get("dryRun"):
+    if work.spec.dry_run:
         return StepOutcome(work, Ended(Result.PASSED, EndReason.OK, "dry run: nothing was started", simulated=True))
     if execution.intended_at:
         return await _find(steps, work, guard)

@@ -1,17 +1,17 @@
-"""Summary of an event for people: its sender, the author of its commit, the first line of its message. Pure.
+"""Summary of an event for people: sender, author of the commit, first line of the message. Pure.
 
-All of it is untrusted text, short and in one line. Approvers see it; it decides nothing.
+All texts are untrusted, short, and one line. Approvers see them; no decision depends on them.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import SPECS, spec_of
+from reconciler.model.values import JsonObject
+from reconciler.stages.provenance import text_at
 
 MAX_SHOWN = 200
 _MESSAGES = tuple(path for spec in SPECS.values() for path in spec.payload.message)
@@ -20,12 +20,12 @@ _SENDERS = tuple(path for spec in SPECS.values() for path in spec.payload.sender
 
 
 def summary_of(
-    source: str, event_type: str, payload: Any, origin: Mapping[str, Any], *, web: str = "", by: str = ""
-) -> dict[str, Any]:
-    """Return ``source``, ``type``, ``sender``, ``author``, ``message`` and ``url`` of an event from outside, as far as known.
+    source: str, event_type: str, payload: object, origin: JsonObject, *, web: str = "", by: str = ""
+) -> dict[str, str]:
+    """Return the known ones of ``source``, ``type``, ``sender``, ``author``, ``message`` and ``url`` of an event from outside.
 
-    ``origin``: what `origin_of` found. ``web``: the address of the Integration at its provider, which is what links begin with;
-    a payload's own links are not used. ``by``: the person who made the event.
+    ``origin``: the result of `origin_of`. ``web``: the URL of the Integration at its provider, from which links are built; links
+    in a payload are not used. ``by``: the person who triggered the event.
     """
     summary = {
         "source": source,
@@ -38,33 +38,26 @@ def summary_of(
     return {name: value for name, value in summary.items() if value}
 
 
-def commit_url(web: str, origin: Mapping[str, Any]) -> str:
-    """Return the page of the commit; empty without a commit, a repository, or a web address of a provider that has such pages."""
+def commit_url(web: str, origin: JsonObject) -> str:
+    """Return the URL of the commit's page; empty without a commit, a repository, or a provider with such pages."""
     try:
         parts = urlsplit(web)
     except ValueError:
         return ""
-    page = spec_of(str(origin.get("provider", ""))).commit_page
-    repository, sha = origin.get("repository"), origin.get("sha")
+    page = spec_of(text_at(origin, ("provider",))).commit_page
+    repository, sha = text_at(origin, ("repository",)), text_at(origin, ("sha",))
     if parts.scheme not in ("https", "http") or not parts.netloc or "@" in parts.netloc or not (page and repository and sha):
         return ""
-    return f"{parts.scheme}://{parts.netloc}{page.format(repository=quote(str(repository), safe='/'), sha=sha)}"
+    return f"{parts.scheme}://{parts.netloc}{page.format(repository=quote(repository, safe='/'), sha=sha)}"
 
 
-def one_line(text: Any) -> str:
-    """Return the first line of ``text`` without control and invisible characters, `MAX_SHOWN` long at most; empty for no text."""
-    if not isinstance(text, str):
-        return ""
+def one_line(text: str) -> str:
+    """Return the first line of ``text`` without control and invisible characters, at most `MAX_SHOWN` characters."""
     line = text[: 4 * MAX_SHOWN].strip().partition("\n")[0]
     kept = "".join(char for char in line if unicodedata.category(char)[0] != "C").strip()
     return kept if len(kept) <= MAX_SHOWN else kept[: MAX_SHOWN - 1] + "…"
 
 
-def _first(payload: Any, paths: tuple[Path, ...]) -> str:
-    for path in paths:
-        value = payload
-        for part in path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if text := one_line(value):
-            return text
-    return ""
+def _first(payload: object, paths: tuple[Path, ...]) -> str:
+    texts = (one_line(text_at(payload, path)) for path in paths)
+    return next((text for text in texts if text), "")

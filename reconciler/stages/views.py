@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.events import Event, RejectedBy
 from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.times import iso
-from reconciler.model.values import digest_of
+from reconciler.model.values import JsonObject, digest_of
 from reconciler.stages.inputs import SpecTooLarge, resolved_spec
+from reconciler.stages.provenance import text_at
+from reconciler.stages.statuses import payload_of
 from reconciler.stages.summary import one_line
 from reconciler.state.reports import PendingReport
 
 
 def item_digest(item: Item) -> str:
-    """Return the digest that an approval may name: over what will run, and with which inputs."""
-    what = {"item": item.id, "stage": item.stage.path, "inputs": item.inputs, "spec": item.spec_digest, "event": item.event_id}
-    return digest_of(what | ({"resource": item.resource} if item.resource else {}))
+    """Return the digest that an approval may name: it covers the stage's spec, the inputs and the event."""
+    content = {"item": item.id, "stage": item.stage.path, "inputs": item.inputs, "spec": item.spec_digest, "event": item.event_id}
+    return digest_of(content | ({"resource": item.resource} if item.resource else {}))
 
 
 def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
-    """Return an item; ``reason`` and ``message`` always say why it waits."""
+    """Return an item; for a queued one ``reason`` and ``message`` always say why it waits."""
     return {
         "id": item.id,
         "stage": str(item.stage),
@@ -41,48 +44,46 @@ def item_view(item: Item, votes: Sequence[Vote] = ()) -> dict[str, Any]:
         "notBefore": iso(item.not_before),
         "rerunOf": item.rerun_of,
         "digest": item_digest(item),
-        "approvals": [{"by": one.by, "at": iso(one.at)} for one in votes],
+        "approvals": [{"by": vote.by, "at": iso(vote.at)} for vote in votes],
     }
 
 
-def origin_view(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where it all began, for who approves: event, people, repository, ref, commit with its page and first line.
+def origin_view(origin: JsonObject) -> dict[str, str]:
+    """Return the first cause of an item, for its approvers: event, people, repository, ref, commit with its page.
 
-    All texts are short, in one line, and untrusted.
+    All texts are untrusted, short, and one line.
     """
-    about = origin.get("about", {})
-    words = {key: one_line(about.get(key, "")) for key in ("type", "source", "sender", "author", "message")}
+    about = {key: one_line(text_at(origin, ("about", key))) for key in ("type", "source", "sender", "author", "message")}
     return {
-        **words,
-        "repository": one_line(origin.get("repository", "")),
-        "ref": one_line(origin.get("ref", "")),
-        "deletedRef": one_line(origin.get("deleted", "")),
-        "commit": str(origin.get("sha", "")),
-        "commitUrl": str(about.get("url", "")),
-        "deployment": str(origin.get("deployment", "")),
-        "environment": one_line(origin.get("environment", "")),
+        **about,
+        "repository": one_line(text_at(origin, ("repository",))),
+        "ref": one_line(text_at(origin, ("ref",))),
+        "deletedRef": one_line(text_at(origin, ("deleted",))),
+        "commit": text_at(origin, ("sha",)),
+        "commitUrl": text_at(origin, ("about", "url")),
+        "deployment": text_at(origin, ("deployment",)),
+        "environment": one_line(text_at(origin, ("environment",))),
     }
 
 
 def runs_view(item: Item, stage: Resource) -> dict[str, Any]:
-    """Return what runs for an item: executor, resource, and its spec with every template but secrets replaced."""
-    executor = stage.spec["executor"]
-    secrets = {one["name"]: "***" for one in stage.spec.get("secrets", ())}
-    spec = executor.get("spec", {})
+    """Return the executor of an item: its type, resource, and spec with every template but those of secrets replaced."""
+    spec = stage.typed(StageSpec)
+    executor, secrets = spec.executor, {secret.name: "***" for secret in spec.secrets}
     try:
-        shown = resolved_spec(spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
+        shown = resolved_spec(executor.spec, {"inputs": item.inputs, "event": item.event, "secrets": secrets})
     except (TemplateError, SpecTooLarge):
-        shown = dict(spec)
+        shown = dict(executor.spec)
     return {
-        "type": executor["type"],
-        "integration": executor.get("integration", {}).get("name", ""),
-        "resource": item.resource or str(executor.get("resource", {}).get("name", "")),
+        "type": executor.type,
+        "integration": executor.integration.name if executor.integration is not None else "",
+        "resource": item.resource or executor.resource_name,
         "spec": shown,
     }
 
 
 def previous_view(execution: Execution, item: Item | None) -> dict[str, Any]:
-    """Return what a stage ran before: the execution, and where its event came from."""
+    """Return a previous execution of a stage, with the origin of its event."""
     return {
         "id": execution.id,
         "label": execution.label,
@@ -94,7 +95,7 @@ def previous_view(execution: Execution, item: Item | None) -> dict[str, Any]:
 
 
 def unreported_view(kind: str, why: str) -> dict[str, Any]:
-    """Return a report that the stage declares and that has nothing to be written to."""
+    """Return a report that the stage declares, but that has no target."""
     return {"kind": kind, "state": "none", "repository": "", "target": "", "writtenAt": "", "error": why}
 
 
@@ -125,7 +126,7 @@ def execution_view(execution: Execution, outputs: Mapping[str, Any] | None = Non
 
 
 def later_view(later: Later) -> dict[str, Any]:
-    """Return the newest attempt of the run that ended after its execution had."""
+    """Return the newest attempt of a run that was started after its execution had ended."""
     return {
         "attempt": later.attempt,
         "result": later.result.value,
@@ -136,7 +137,7 @@ def later_view(later: Later) -> dict[str, Any]:
 
 
 def event_view(event: Event, rejections: Sequence[RejectedBy] = ()) -> dict[str, Any]:
-    """Return an event, without its payload, with who did not get it and why."""
+    """Return an event without its payload, with its rejections."""
     return {
         "id": event.id,
         "source": str(event.source),
@@ -148,20 +149,20 @@ def event_view(event: Event, rejections: Sequence[RejectedBy] = ()) -> dict[str,
         "message": event.message,
         "receivedAt": iso(event.received_at),
         "occurredAt": iso(event.occurred_at or 0.0),
-        "rejectedBy": [{"target": str(one.target), "reason": one.reason, "message": one.message} for one in rejections],
+        "rejectedBy": [{"target": str(each.target), "reason": each.reason, "message": each.message} for each in rejections],
     }
 
 
 def report_view(report: PendingReport, done_at: float) -> dict[str, Any]:
-    """Return a status that is written back, or waits to be."""
-    payload = report.payload
+    """Return a status that was written back, or is still pending."""
+    payload = payload_of(report)
     return {
         "kind": report.kind,
         "state": report.state,
-        "repository": str(payload.get("repository", "")),
-        "target": str(payload.get("target", "")),
+        "repository": payload.repository,
+        "target": payload.target,
         "writtenAt": iso(done_at),
-        "error": str(payload.get("error", "")),
+        "error": payload.error,
     }
 
 
@@ -172,6 +173,6 @@ def stage_view(stage: Resource, counts: Mapping[str, int], last: Execution | Non
         "canvas": stage.id.canvas,
         "queue": counts.get("queue", 0),
         "running": counts.get("running", 0),
-        "concurrency": int(stage.spec.get("concurrency", 1)),
+        "concurrency": stage.typed(StageSpec).concurrency,
         "last": execution_view(last) if last is not None else None,
     }

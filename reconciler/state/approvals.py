@@ -41,7 +41,7 @@ class ApprovalStore(Database):
     def approvals(self) -> dict[str, float]:
         """Return the approved digests with the time of approval (epoch seconds)."""
         with self._read() as connection:
-            return {str(sha): float(at) for sha, at in connection.execute(select(tables.approval.c.sha256, tables.approval.c.at))}
+            return dict(connection.execute(select(tables.approval.c.sha256, tables.approval.c.at)).all())
 
     def approve(self, digest: str, *, by: str, at: float, audit: AuditEntry | None = None) -> None:
         """Store an approval, with its audit row."""

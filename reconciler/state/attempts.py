@@ -41,7 +41,7 @@ class AttemptStore(Database):
         On SQLite there is one process, so every attempt in the table has ended. On PostgreSQL a peer may be processing the event.
         """
         query = (
-            select(e.c.payload, e.c.body, a.c.count.label("tries"))
+            select(e.c.payload, e.c.body, a.c.count)
             .join(e, e.c.id == a.c.event_id)
             .where(e.c.state == EventState.PENDING.value)
             .order_by(a.c.count, a.c.event_id)
@@ -51,7 +51,10 @@ class AttemptStore(Database):
             query = query.where((a.c.holder == holder) | (a.c.at < self.now() - PEER_S))
         with self._read() as connection:
             row = connection.execute(query).first()
-        return (decode(Event, row.payload), bytes(row.body), int(row.tries)) if row is not None else None
+        if row is None:
+            return None
+        payload, body, count = row
+        return decode(Event, payload), body, count
 
 
 def end_attempts(connection: SqlConnection, event_ids: Sequence[str]) -> None:

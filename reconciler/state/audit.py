@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
+import msgspec
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select
 
@@ -38,6 +38,24 @@ class Anchor:
     hash: str
 
 
+class _SignedAnchor(msgspec.Struct, frozen=True):
+    """The content of the anchor file."""
+
+    seq: int
+    hash: str
+    mac: str = ""
+
+
+class _EntryHead(msgspec.Struct, frozen=True):
+    """The fields of a stored entry that the verification reads."""
+
+    resource: str = ""
+    verb: str = ""
+
+
+_entry_head = msgspec.json.Decoder(_EntryHead)
+
+
 class AuditStore(Database):
     """The audit log and its anchor."""
 
@@ -55,10 +73,10 @@ class AuditStore(Database):
         Only rows of an older version are proved like this: where an anchor exists, rows were signed, and unsigned ones are not ours.
         """
         with self._write() as connection:
-            row = connection.execute(select(audit_table.c.mac).order_by(audit_table.c.seq.desc()).limit(1)).first()
-            if row is None or self.signing_key is None or str(row.mac).startswith(self.signing_key.id + ":"):
+            mac = connection.execute(select(audit_table.c.mac).order_by(audit_table.c.seq.desc()).limit(1)).scalar()
+            if mac is None or self.signing_key is None or mac.startswith(self.signing_key.id + ":"):
                 return False
-            if not row.mac and (self._state_dir / ANCHOR).exists():
+            if not mac and (self._state_dir / ANCHOR).exists():
                 return False
             append_entries(connection, self.signing_key, [entry])
         return True
@@ -79,7 +97,7 @@ class AuditStore(Database):
         if resource is not None:
             query = query.where(audit_table.c.resource == resource)
         with self._read() as connection:
-            return [(int(seq), decode(AuditEntry, payload)) for seq, payload in connection.execute(query)]
+            return [(seq, decode(AuditEntry, payload)) for seq, payload in connection.execute(query)]
 
     def verify_audit(self, *, anchors: Sequence[Anchor] = ()) -> AuditReport:
         """Verify the whole chain: report the first row that was changed, rewritten, unsigned or is missing.
@@ -95,12 +113,13 @@ class AuditStore(Database):
                 expected = rows + 1
                 whole = seq == expected and before == prev and digest == link(prev, seq, payload)
                 # The search column is not part of the hash: it must equal the payload.
-                if not whole or orjson.loads(payload).get("resource", "") != resource:
+                entry = _head_of(payload) if whole else None
+                if entry is None or entry.resource != resource:
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="changed")
-                key = self._audit_keys.get(str(mac).partition(":")[0])
-                if key is not None and not hmac.compare_digest(key.mac(digest), str(mac)):
+                key = self._audit_keys.get(mac.partition(":")[0])
+                if key is not None and not hmac.compare_digest(key.mac(digest), mac):
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="rewritten")
-                if self._audit_keys and _out_of_turn(str(mac), payload, rows, signing=signing):
+                if self._audit_keys and _out_of_turn(mac, entry.verb, rows, signing=signing):
                     return AuditReport(ok=False, rows=rows, first_bad_seq=expected if signing else 1, fault="unsigned")
                 if expected_hash.get(seq, digest) != digest:
                     return AuditReport(ok=False, rows=rows, first_bad_seq=seq, fault="rewritten")
@@ -121,12 +140,12 @@ class AuditStore(Database):
         if self.signing_key is None or self._contradicts(self.kept_anchor()):
             return None
         path = self._state_dir / ANCHOR
-        text = {"seq": anchor.seq, "hash": anchor.hash, "mac": self.signing_key.mac(_anchored(anchor))}
+        signed = _SignedAnchor(anchor.seq, anchor.hash, self.signing_key.mac(_anchored(anchor)))
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
+                file.write(msgspec.json.encode(signed) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
@@ -144,22 +163,32 @@ class AuditStore(Database):
 
     def kept_anchor(self) -> Anchor | None:
         """Return the anchor of the file, or None. Raises ValueError when no key of this installation signed it."""
+        file = self._state_dir / ANCHOR
         try:
-            content = orjson.loads((self._state_dir / ANCHOR).read_bytes())
+            signed = msgspec.json.decode(file.read_bytes(), type=_SignedAnchor)
         except FileNotFoundError:
             return None
-        anchor = Anchor(int(content["seq"]), str(content["hash"])) if isinstance(content, dict) and "hash" in content else None
-        key = self._audit_keys.get(str(content.get("mac", "")).partition(":")[0]) if anchor is not None else None
-        if anchor is None or key is None or not hmac.compare_digest(key.mac(_anchored(anchor)), str(content["mac"])):
-            raise ValueError(f"{self._state_dir / ANCHOR} is not signed with this installation's key")
+        except msgspec.MsgspecError:
+            raise ValueError(f"{file} is not an anchor") from None
+        anchor = Anchor(signed.seq, signed.hash)
+        key = self._audit_keys.get(signed.mac.partition(":")[0])
+        if key is None or not hmac.compare_digest(key.mac(_anchored(anchor)), signed.mac):
+            raise ValueError(f"{file} is not signed with this installation's key")
         return anchor
 
 
-def _out_of_turn(mac: str, payload: bytes, before: int, *, signing: bool) -> bool:
-    """Whether an unsigned row follows a signed one, or the first signed row after unsigned ones is no seal."""
+def _out_of_turn(mac: str, verb: str, before: int, *, signing: bool) -> bool:
+    """Whether an unsigned row follows a signed one, or the first signed row after unsigned ones is not a seal."""
     if signing or not mac:
         return signing and not mac
-    return bool(before) and orjson.loads(payload).get("verb") != SEAL
+    return bool(before) and verb != SEAL
+
+
+def _head_of(payload: bytes) -> _EntryHead | None:
+    try:
+        return _entry_head.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _anchored(anchor: Anchor) -> str:
@@ -191,4 +220,4 @@ def append_entries(connection: SqlConnection, key: AuditKey | None, entries: Seq
 
 def _head(connection: SqlConnection) -> tuple[int, str]:
     row = connection.execute(select(audit_table.c.seq, audit_table.c.hash).order_by(audit_table.c.seq.desc()).limit(1)).first()
-    return (int(row[0]), str(row[1])) if row is not None else (0, GENESIS)
+    return (row[0], row[1]) if row is not None else (0, GENESIS)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+from sqlalchemy import ColumnElement, Table, select, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Table, select, update
 
 from reconciler.model.executions import ItemState
 from reconciler.state import tables
@@ -26,6 +26,8 @@ FORWARD_S = 60.0
 NOTE_EVERY_S = 10.0
 _SEEN = "clock.seen"
 Payload = dict[str, Any]
+Shift = Callable[[float], float]
+"""Returns the corrected time."""
 
 
 class ClockShiftStore(Database):
@@ -50,8 +52,8 @@ class ClockShiftStore(Database):
             self._highest = max(self._highest, now)
             return 0.0
         with self._write() as connection:
-            seen = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _SEEN)).scalar()
-            back_s = float(seen or 0.0) - now
+            last_seen = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _SEEN)).scalar()
+            back_s = float(last_seen or 0.0) - now
             ahead_s = now - self._noted - (self._steady() - self._steady_noted) if self._noted else 0.0
             if back_s > BACK_S:
                 _pull_back(connection, now, back_s)
@@ -64,11 +66,11 @@ class ClockShiftStore(Database):
 
 
 def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
-    def sooner(at: Any) -> float:
-        return max(now, float(at) - back_s) if float(at) > now else float(at)
+    def sooner(at: float) -> float:
+        return max(now, at - back_s) if at > now else at
 
-    def past(at: Any) -> float:
-        return min(float(at), now)
+    def past(at: float) -> float:
+        return min(at, now)
 
     for table, column in (
         (tables.execution, tables.execution.c.next_at),
@@ -95,15 +97,17 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
 
 
 def _give_time(connection: SqlConnection, now: float, ahead_s: float) -> None:
-    def later(at: Any) -> float:
-        return min(now, float(at) + ahead_s)
+    def later(at: float) -> float:
+        return min(now, at + ahead_s)
 
     _rewrite(connection, tables.execution, _fields(later, "started_at", "cancel_at"), tables.execution.c.state != "finished")
     j = tables.joining.c.deadline
     connection.execute(update(tables.joining).where(j > now - ahead_s).values(deadline=j + ahead_s))
 
 
-def _rewrite(connection: SqlConnection, table: Table, change: Callable[[Payload], None], where: Any = None) -> None:
+def _rewrite(
+    connection: SqlConnection, table: Table, change: Callable[[Payload], None], where: ColumnElement[bool] | None = None
+) -> None:
     """Apply ``change`` to the stored payloads of a table."""
     keys = list(table.primary_key.columns)
     query = select(*keys, table.c.payload)
@@ -116,14 +120,14 @@ def _rewrite(connection: SqlConnection, table: Table, change: Callable[[Payload]
             connection.execute(update(table).where(*match).values(payload=stored))
 
 
-def _fields(new: Callable[[Any], float], *names: str) -> Callable[[Payload], None]:
+def _fields(new: Shift, *names: str) -> Callable[[Payload], None]:
     def change(value: Payload) -> None:
         value.update({name: new(value[name]) for name in names if value.get(name)})
 
     return change
 
 
-def _of_execution(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Callable[[Payload], None]:
+def _of_execution(sooner: Shift, past: Shift) -> Callable[[Payload], None]:
     """The time of the intent stays: together with its offset it is a time by the provider's clock."""
     later, began = _fields(sooner, "next_at"), _fields(past, "started_at", "cancel_at")
 
@@ -134,7 +138,7 @@ def _of_execution(sooner: Callable[[Any], float], past: Callable[[Any], float]) 
     return change
 
 
-def _of_object(past: Callable[[Any], float]) -> Callable[[Payload], None]:
+def _of_object(past: Shift) -> Callable[[Payload], None]:
     applied = _fields(past, "applied_at")
 
     def change(value: Payload) -> None:
@@ -145,7 +149,7 @@ def _of_object(past: Callable[[Any], float]) -> Callable[[Payload], None]:
     return change
 
 
-def _of_budget(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Callable[[Payload], None]:
+def _of_budget(sooner: Shift, past: Shift) -> Callable[[Payload], None]:
     stop = _fields(sooner, "blocked_until")
 
     def change(value: Payload) -> None:
@@ -157,7 +161,7 @@ def _of_budget(sooner: Callable[[Any], float], past: Callable[[Any], float]) -> 
     return change
 
 
-def _of_cursor(value: Any, sooner: Callable[[Any], float], past: Callable[[Any], float]) -> Any:
+def _of_cursor(value: object, sooner: Shift, past: Shift) -> object:
     """A cursor holds the time up to which something was read, or the time at which something is due."""
     if isinstance(value, float):
         return past(value)

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from sqlalchemy import ColumnElement, Engine, Select, Table, bindparam, create_engine, delete, event, select, text
 from sqlalchemy import Connection as SqlConnection
@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from reconciler.model.errors import StateError
 from reconciler.state.values import AuditKey, StorageFull
 
-Query = TypeVar("Query", bound=Select[Any])
+Ts = TypeVarTuple("Ts")
+Item = TypeVar("Item")
 
 BUSY_MS = 30_000
 RESERVE_BYTES = 16 << 20
@@ -136,7 +137,7 @@ class Database:
             work()
 
 
-def upsert(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def upsert(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert or replace ``rows`` by primary key."""
     if not rows:
         return
@@ -146,7 +147,7 @@ def upsert(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, 
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), list(rows))
 
 
-def insert_new(connection: SqlConnection, table: Table, row: Mapping[str, Any]) -> None:
+def insert_new(connection: SqlConnection, table: Table, row: Mapping[str, object]) -> None:
     """Insert ``row`` unless its key exists: when several processes do so at once, one wins and all continue."""
     connection.execute(_insert(connection, table).values(row).on_conflict_do_nothing())
 
@@ -155,27 +156,29 @@ def _insert(connection: SqlConnection, table: Table) -> sqlite.Insert | postgres
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-def locked(connection: SqlConnection, query: Query, *, skip_locked: bool = False) -> Query:
+def locked(connection: SqlConnection, query: Select[*Ts], *, skip_locked: bool = False) -> Select[*Ts]:
     """Return ``query`` so that it locks the rows that it selects. SQLite has one writer and no row locks."""
     return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip_locked)
 
 
-def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """Split ``items`` so that no statement has too many parameters."""
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
 
 
-def newest(connection: SqlConnection, query: Select[Any], table: Table, states: Iterable[str], limit: int) -> list[Any]:
-    """Return the ``limit`` newest rows of ``query`` in any of ``states``, by ``created_at`` and ``id``, which it must select.
+def newest(
+    connection: SqlConnection, query: Select[float, str, bytes], table: Table, states: Iterable[str], limit: int
+) -> list[bytes]:
+    """Return the payloads of the ``limit`` newest rows in any of ``states``. ``query`` selects ``created_at``, ``id`` and the payload.
 
     One query for each state, since an index has the rows in this order only within one state.
     """
-    rows: list[Any] = []
+    rows: list[tuple[float, str, bytes]] = []
     for state in states:
         part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
         rows += connection.execute(part).all()
-    return sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+    return [payload for _, _, payload in sorted(rows, key=lambda row: row[:2], reverse=True)[:limit]]
 
 
 def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool], limit: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import itemgetter
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
@@ -14,6 +14,7 @@ from reconciler.model.codec import decode, encode
 from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
+from reconciler.model.values import JsonObject
 from reconciler.state import tables
 from reconciler.state.audit import append_entries
 from reconciler.state.database import Database, locked, newest, upsert
@@ -43,8 +44,8 @@ class ExecutionStore(Database):
         if before is not None:
             query = query.where(tuple_(x.c.created_at, x.c.id) < before)
         with self._read() as connection:
-            rows = newest(connection, query, x, states or [state.value for state in ExecutionState], limit)
-            return [decode(Execution, row.payload) for row in rows]
+            payloads = newest(connection, query, x, states or [state.value for state in ExecutionState], limit)
+        return [decode(Execution, payload) for payload in payloads]
 
     def executions_of_item(self, item_id: str) -> list[Execution]:
         """Return the executions of an item, oldest first."""
@@ -62,7 +63,7 @@ class ExecutionStore(Database):
             .limit(limit)
         )
         with self._read() as connection:
-            return [(str(row.id), int(row.version)) for row in connection.execute(query)]
+            return [(execution_id, version) for execution_id, version in connection.execute(query)]
 
     def next_due(self) -> float:
         """Return when the next execution is due (epoch seconds); 0 if none is active."""
@@ -72,7 +73,7 @@ class ExecutionStore(Database):
                 connection.execute(select(func.min(x.c.next_at)).where(where)).scalar()
                 for where in (*(x.c.state == state for state in OPEN), again)
             ]
-            return min((float(at) for at in times if at is not None), default=0.0)
+            return min((at for at in times if at is not None), default=0.0)
 
     def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
         """Store an execution and return it with its new version. Raises `FenceLost` when another process has written it since."""
@@ -132,30 +133,32 @@ class ExecutionStore(Database):
         with self._write() as connection:
             connection.execute(update(x).where(x.c.id == execution_id, x.c.next_at > now).values(next_at=now))
 
-    def last_inputs(self, stage: ResourceId, results: Sequence[str]) -> Mapping[str, Any] | None:
+    def last_inputs(self, stage: ResourceId, results: Sequence[str]) -> JsonObject | None:
         """Return the inputs of the newest finished execution with one of ``results``, or None."""
         with self._read() as connection:
-            ended: list[Any] = []
+            ended: list[tuple[float, str]] = []
             for result in results:  # one by one: the newest of each result is the last entry of its part of the index
                 query = select(x.c.finished_at, x.c.item_id).where(x.c.stage == stage.path, x.c.result == result)
                 ended += connection.execute(query.order_by(x.c.finished_at.desc()).limit(1)).all()
             if not ended:
                 return None
-            item_id = max(ended, key=lambda row: float(row.finished_at)).item_id
+            _, item_id = max(ended, key=itemgetter(0))
             payload = connection.execute(select(i.c.payload).where(i.c.id == item_id)).scalar()
             return decode(Item, payload).inputs if payload is not None else {}
 
     def finished_before(self, stage: ResourceId, before: float, item_id: str) -> Execution | None:
         """Return the newest execution of ``stage`` that finished before ``before`` (epoch seconds), except those of ``item_id``."""
         with self._read() as connection:
-            ended: list[Any] = []
+            ended: list[tuple[float, bytes]] = []
             for result in Result:  # one by one, as in `last_inputs`: no index orders all results by their end
                 query = select(x.c.finished_at, x.c.payload).where(
                     x.c.stage == stage.path, x.c.result == result.value, x.c.finished_at < before, x.c.item_id != item_id
                 )
                 ended += connection.execute(query.order_by(x.c.finished_at.desc()).limit(1)).all()
-        last = max(ended, key=lambda row: float(row.finished_at), default=None)
-        return decode(Execution, last.payload) if last is not None else None
+        if not ended:
+            return None
+        _, payload = max(ended, key=itemgetter(0))
+        return decode(Execution, payload)
 
     def last_executions(self, stages: Sequence[str]) -> dict[str, Execution]:
         """Return the newest execution of each stage (by path)."""
@@ -168,7 +171,7 @@ class ExecutionStore(Database):
                     newest_of[stage] = decode(Execution, payload)
         return newest_of
 
-    def put_outputs(self, execution_id: str, values: Mapping[str, Any]) -> bool:
+    def put_outputs(self, execution_id: str, values: JsonObject) -> bool:
         """Merge outputs that a job pushed. Returns False if the execution has finished."""
         with self._write() as connection:
             query = select(x.c.id).where(x.c.id == execution_id, x.c.state != ExecutionState.FINISHED.value)
@@ -177,14 +180,14 @@ class ExecutionStore(Database):
             insert_outputs(connection, execution_id, values)
         return True
 
-    def outputs(self, execution_id: str) -> dict[str, Any]:
+    def outputs(self, execution_id: str) -> dict[str, object]:
         """Return the outputs of an execution."""
         with self._read() as connection:
             rows = connection.execute(select(o.c.name, o.c.value).where(o.c.execution_id == execution_id).order_by(o.c.name))
             return {name: orjson.loads(value) for name, value in rows}
 
 
-def execution_row(execution: Execution) -> dict[str, Any]:
+def execution_row(execution: Execution) -> dict[str, object]:
     """Return the row of an execution."""
     return {
         "id": execution.id,
@@ -211,6 +214,6 @@ def save_version(connection: SqlConnection, execution: Execution) -> Execution:
     return changed
 
 
-def insert_outputs(connection: SqlConnection, execution_id: str, values: Mapping[str, Any]) -> None:
+def insert_outputs(connection: SqlConnection, execution_id: str, values: Mapping[str, object]) -> None:
     rows = [{"execution_id": execution_id, "name": name, "value": orjson.dumps(value)} for name, value in values.items()]
     upsert(connection, o, rows)

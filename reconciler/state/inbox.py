@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Function, Integer, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from reconciler.model.codec import decode, encode
@@ -74,30 +75,26 @@ class InboxStore(Database):
         """Return the oldest events without an attempt, with their bodies: at least one, and more up to ``max_bytes`` in total."""
         e, a = tables.event, tables.attempt
         tried = select(a.c.event_id).where(a.c.event_id == e.c.id).exists()
-        pending = select(e.c.id, func.length(e.c.body)).where(e.c.state == EventState.PENDING.value, ~tried)
+        pending = select(e.c.id, body_size()).where(e.c.state == EventState.PENDING.value, ~tried)
         sizes = pending.order_by(e.c.id).limit(limit)
         with self._read() as connection:
-            rows = connection.execute(sizes).all()
-            total = itertools.accumulate(int(size) for _, size in rows)
-            ids = [
-                str(row[0]) for number, (row, held) in enumerate(zip(rows, total, strict=True)) if not number or held <= max_bytes
-            ]
+            ids = _within(max_bytes, connection.execute(sizes))
             query = select(e.c.payload, e.c.body).where(e.c.id.in_(ids)).order_by(e.c.id)
-            return [(decode(Event, row.payload), bytes(row.body)) for row in connection.execute(query)]
+            return [(decode(Event, payload), body) for payload, body in connection.execute(query)]
 
     def pending_count(self) -> int:
         """Return the number of pending events."""
         e = tables.event
         with self._read() as connection:
             query = select(func.count()).select_from(e).where(e.c.state == EventState.PENDING.value)
-            return int(connection.execute(query).scalar_one())
+            return connection.execute(query).scalar_one()
 
     def event_counts(self, states: Sequence[EventState]) -> dict[EventState, int]:
         """Return the number of events in each of ``states``."""
         e = tables.event
         with self._read() as connection:
             return {
-                state: int(connection.execute(select(func.count()).select_from(e).where(e.c.state == state.value)).scalar_one())
+                state: connection.execute(select(func.count()).select_from(e).where(e.c.state == state.value)).scalar_one()
                 for state in states
             }
 
@@ -117,7 +114,7 @@ class InboxStore(Database):
                         .where(e.c.source == source, e.c.identity.in_(part), e.c.identity != "")
                         .group_by(e.c.identity)
                     )
-                    first |= {(source, identity): str(event_id) for identity, event_id in connection.execute(query)}
+                    first |= {(source, identity): event_id for identity, event_id in connection.execute(query)}
         return {
             event.id: earliest
             for event in events
@@ -138,7 +135,7 @@ class InboxStore(Database):
         if before:
             query = query.where(e.c.id < before)
         with self._read() as connection:
-            return max(str(connection.execute(query.where(e.c.state == state.value)).scalar() or "") for state in EventState)
+            return max(connection.execute(query.where(e.c.state == state.value)).scalar() or "" for state in EventState)
 
     def events(
         self, *, source: str = "", before: str = "", since: str = "", limit: int = 100, states: Sequence[str] = ()
@@ -161,12 +158,12 @@ class InboxStore(Database):
                 ~select(d.c.event_id).where(d.c.event_id == e.c.id).exists(),
             )
             within = [state.value for state in EventState if state is not EventState.PENDING]
-        rows: list[Any] = []
+        rows: list[tuple[str, bytes]] = []
         with self._read() as connection:
             # One query for each state: an index has the events of a source in order only within one state.
             for state in within:
                 rows += connection.execute(query.where(e.c.state == state)).all()
-        return [decode(Event, row.payload) for row in sorted(rows, key=lambda row: str(row.id), reverse=True)[:limit]]
+        return [decode(Event, payload) for _, payload in sorted(rows, key=itemgetter(0), reverse=True)[:limit]]
 
     def event(self, event_id: str) -> tuple[Event, bytes] | None:
         """Return an event with its body, by id or by the sender's delivery id."""
@@ -176,16 +173,23 @@ class InboxStore(Database):
             row = connection.execute(columns.where(e.c.id == event_id)).first()
             if row is None:
                 row = connection.execute(columns.where(e.c.delivery_id == event_id).order_by(e.c.id).limit(1)).first()
-        return (decode(Event, row.payload), bytes(row.body)) if row is not None else None
+        if row is None:
+            return None
+        payload, body = row
+        return decode(Event, payload), body
 
     def rejections(self, event_ids: Sequence[str]) -> list[RejectedBy]:
         """Return the targets that did not get these events, with the reasons."""
         r = tables.rejection
+        columns = select(r.c.event_id, r.c.target, r.c.reason, r.c.message, r.c.at)
         rejections: list[RejectedBy] = []
         with self._read() as connection:
             for part in chunks(list(event_ids)):
-                rows = connection.execute(select(r).where(r.c.event_id.in_(part)).order_by(r.c.event_id, r.c.target))
-                rejections += [RejectedBy(x.event_id, ResourceId.from_path(x.target), x.reason, x.message, x.at) for x in rows]
+                query = columns.where(r.c.event_id.in_(part)).order_by(r.c.event_id, r.c.target)
+                rejections += [
+                    RejectedBy(event_id, ResourceId.from_path(target), reason, message, at)
+                    for event_id, target, reason, message, at in connection.execute(query)
+                ]
         return rejections
 
     def known_deliveries(self, source: ResourceId, ids: Sequence[str]) -> set[str]:
@@ -211,8 +215,8 @@ class InboxStore(Database):
     def get_cursor(self, name: str) -> Any:
         """Return the JSON value that a recovery or a schedule stored under ``name``, or None."""
         with self._read() as connection:
-            row = connection.execute(select(tables.cursor.c.value).where(tables.cursor.c.name == name)).first()
-        return json.loads(row[0]) if row is not None else None
+            value = connection.execute(select(tables.cursor.c.value).where(tables.cursor.c.name == name)).scalar()
+        return json.loads(value) if value is not None else None
 
     def cursors(self, prefix: str) -> dict[str, Any]:
         """Return every cursor whose name begins with ``prefix``."""
@@ -254,7 +258,24 @@ def new_event_id(at: float) -> str:
     return f"{first_id(at)}-{next(_count) & 0xFFFFFF:06x}{secrets.token_hex(5)}"
 
 
-def _row(arrival: Arrival) -> dict[str, Any]:
+def body_size() -> Function[int]:
+    """Return the size of an event's body in bytes, computed by the database."""
+    return func.length(tables.event.c.body, type_=Integer)
+
+
+def _within(max_bytes: int, sizes: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the ids of the first events whose bodies have up to ``max_bytes`` in total, but at least one."""
+    ids: list[str] = []
+    total = 0
+    for event_id, size in sizes:
+        total += size
+        if ids and total > max_bytes:
+            break
+        ids.append(event_id)
+    return ids
+
+
+def _row(arrival: Arrival) -> dict[str, object]:
     event = arrival.event
     return {
         "id": event.id,
@@ -287,14 +308,13 @@ def insert_events(connection: SqlConnection, arrivals: Sequence[Arrival]) -> lis
 
 def _present(connection: SqlConnection, arrival: Arrival) -> Stored:
     e = tables.event
-    row = connection.execute(
-        select(e.c.id, e.c.payload).where(e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id)
-    ).one()
-    event: Event = decode(Event, row.payload)
+    query = select(e.c.payload).where(e.c.source == arrival.event.source.path, e.c.delivery_id == arrival.event.delivery_id)
+    payload = connection.execute(query).scalar_one()
+    event = decode(Event, payload)
     same = event.body_digest == arrival.event.body_digest or not event.body_digest
     again = same and arrival.event.origin is Origin.DELIVERED and _was_refused(connection, event)
     if again:
-        _set_pending(connection, event.id, row.payload)
+        _set_pending(connection, event.id, payload)
     return Stored(False, event.id, same, again)
 
 
@@ -325,14 +345,8 @@ def _set_pending(connection: SqlConnection, event_id: str, payload: bytes) -> No
 
 def _drop_events(connection: SqlConnection, state: EventState, before: float, limit: int, max_bytes: int) -> int:
     e = tables.event
-    old = select(e.c.id, func.length(e.c.body)).where(e.c.state == state.value, e.c.id < first_id(before))
-    ids: list[str] = []
-    total = 0
-    for event_id, size in connection.execute(old.order_by(e.c.id).limit(limit)):
-        total += int(size)
-        if ids and total > max_bytes:
-            break
-        ids.append(str(event_id))
+    old = select(e.c.id, body_size()).where(e.c.state == state.value, e.c.id < first_id(before))
+    ids = _within(max_bytes, connection.execute(old.order_by(e.c.id).limit(limit)))
     for part in chunks(ids):
         connection.execute(delete(e).where(e.c.id.in_(part)))
     return len(ids)

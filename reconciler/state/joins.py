@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, select, update
 
+from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
 from reconciler.state.database import Database, chunks, insert_new, locked
-from reconciler.state.inbox import Arrival, insert_events, new_event_id
+from reconciler.state.inbox import Arrival, body_size, insert_events, new_event_id
 
 MAX_SET_BYTES = 8 << 20
 """Bytes of payloads in one event of a connection group; the largest payloads beyond it are left out."""
@@ -36,29 +38,48 @@ class Join:
     drop: bool
 
 
+class _Rule(msgspec.Struct, frozen=True):
+    """What the group declared when its newest event arrived."""
+
+    needed: tuple[str, ...] = ()
+    emit: bool = False
+
+
+class _EventSet(msgspec.Struct, frozen=True):
+    """The stored form of an incomplete set. ``events`` and ``origins`` are by connection."""
+
+    fields: dict[str, str] = {}
+    events: dict[str, str] = {}
+    origins: dict[str, dict[str, Any]] = {}
+    join: _Rule = _Rule()
+
+
 class JoinStore(Database):
     """Sets of events that connection groups collect."""
 
-    def end_joins(self, now: float) -> list[tuple[ResourceId, Mapping[str, Any]]]:
-        """Emit or drop the sets whose deadline has passed, as their group declares; returns them."""
+    def end_joins(self, now: float) -> list[tuple[ResourceId, list[str]]]:
+        """Emit or drop the sets whose deadline has passed, as their group declares. Returns each group with the connections in its set."""
         j = tables.joining
-        query = select(j).where(j.c.deadline > 0, j.c.deadline <= now).limit(500)
-        ended = []
+        query = (
+            select(j.c.connection_group, j.c.key, j.c.round, j.c.payload).where(j.c.deadline > 0, j.c.deadline <= now).limit(500)
+        )
+        ended: list[tuple[ResourceId, list[str]]] = []
         with self._write() as connection:
-            for row in connection.execute(locked(connection, query, skip_locked=True)).all():
-                payload, group = orjson.loads(row.payload), ResourceId.from_path(row.connection_group)
-                if payload["join"]["emit"]:
-                    _emit(connection, group, row.key, row.round, payload, now)
+            for path, key, number, payload in connection.execute(locked(connection, query, skip_locked=True)).all():
+                group, events = ResourceId.from_path(path), decode(_EventSet, payload)
+                current = _Round(group, key, number)
+                if events.join.emit:
+                    _emit(connection, current, events, now)
                 else:
-                    _next_round(connection, group, row.key, row.round, now)
-                ended.append((group, payload))
+                    _next_round(connection, current, now)
+                ended.append((group, sorted(events.events)))
         return ended
 
     def next_join_end(self) -> float:
         """Return the next deadline of an incomplete set (epoch seconds); 0 if none has one."""
         j = tables.joining
         with self._read() as connection:
-            return float(connection.execute(select(func.min(j.c.deadline)).where(j.c.deadline > 0)).scalar() or 0.0)
+            return connection.execute(select(func.min(j.c.deadline)).where(j.c.deadline > 0)).scalar() or 0.0
 
 
 def join_event(connection: SqlConnection, event_id: str, join: Join, now: float) -> None:
@@ -67,7 +88,7 @@ def join_event(connection: SqlConnection, event_id: str, join: Join, now: float)
     if not _joins_first(connection, event_id, join.group):
         return
     where = (j.c.connection_group == join.group.path) & (j.c.key == join.key)
-    empty = {"fields": dict(join.fields), "events": {}, "join": _stored(join)}
+    rule = _Rule(join.needed, join.emit)
     insert_new(
         connection,
         j,
@@ -77,20 +98,23 @@ def join_event(connection: SqlConnection, event_id: str, join: Join, now: float)
             "round": 1,
             "deadline": 0.0,
             "touched_at": now,
-            "payload": orjson.dumps(empty),
+            "payload": encode(_EventSet(dict(join.fields), join=rule)),
         },
     )
     query = select(j.c.round, j.c.deadline, j.c.payload).where(where)
-    row = connection.execute(locked(connection, query)).one()
-    payload = orjson.loads(row.payload)
-    events = {**payload.get("events", {}), join.connection: event_id}
-    origins = {**payload.get("origins", {}), join.connection: join.origin}
-    payload = {"fields": dict(join.fields), "events": events, "origins": origins, "join": _stored(join)}
-    if set(join.needed) <= set(events):
-        _emit(connection, join.group, join.key, row.round, payload, now)
+    number, deadline, payload = connection.execute(locked(connection, query)).one()
+    before = decode(_EventSet, payload)
+    events = _EventSet(
+        dict(join.fields),
+        {**before.events, join.connection: event_id},
+        {**before.origins, join.connection: dict(join.origin)},
+        rule,
+    )
+    if set(join.needed) <= set(events.events):
+        _emit(connection, _Round(join.group, join.key, number), events, now)
         return
-    deadline = row.deadline or (now + join.timeout_s if join.timeout_s and (join.emit or join.drop) else 0.0)
-    connection.execute(update(j).where(where).values(deadline=deadline, touched_at=now, payload=orjson.dumps(payload)))
+    deadline = deadline or (now + join.timeout_s if join.timeout_s and (join.emit or join.drop) else 0.0)
+    connection.execute(update(j).where(where).values(deadline=deadline, touched_at=now, payload=encode(events)))
 
 
 def _joins_first(connection: SqlConnection, event_id: str, group: ResourceId) -> bool:
@@ -103,24 +127,32 @@ def _joins_first(connection: SqlConnection, event_id: str, group: ResourceId) ->
     return True
 
 
-def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, payload: Mapping[str, Any], now: float) -> None:  # noqa: PLR0917  called once
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One round of a set: the number makes the delivery id of its event unique."""
+
+    group: ResourceId
+    key: str
+    number: int
+
+
+def _emit(connection: SqlConnection, current: _Round, events: _EventSet, now: float) -> None:
     """Emit a set as an event of the group, and begin the next round."""
-    events: Mapping[str, str] = payload["events"]
-    bodies, left_out = _bodies(connection, events)
-    missing = sorted(set(payload["join"]["needed"]) - set(events))
+    bodies, left_out = _bodies(connection, events.events)
+    missing = sorted(set(events.join.needed) - set(events.events))
     body = {
         "type": "field_set_completed",
-        "fields": payload["fields"],
-        "events": {name: orjson.Fragment(bodies.get(event_id, b"null")) for name, event_id in sorted(events.items())},
+        "fields": events.fields,
+        "events": {name: orjson.Fragment(bodies.get(event_id, b"null")) for name, event_id in sorted(events.events.items())},
         **({"missing": missing} if missing else {}),
         **({"truncated": left_out} if left_out else {}),
-        "origin": _joined(payload.get("origins", {}).get(name, {}) for name in payload["join"]["needed"]),
+        "origin": _joined(events.origins.get(name, {}) for name in events.join.needed),
     }
     content = orjson.dumps(body)
     event = Event(
         id=new_event_id(now),
-        source=group,
-        delivery_id=f"{key[:32]}-{round_}",
+        source=current.group,
+        delivery_id=f"{current.key[:32]}-{current.number}",
         type="field_set_completed",
         origin=Origin.INTERNAL,
         state=EventState.PENDING,
@@ -128,7 +160,7 @@ def _emit(connection: SqlConnection, group: ResourceId, key: str, round_: int, p
         occurred_at=now,
     )
     insert_events(connection, [Arrival(event, content)])
-    _next_round(connection, group, key, round_, now)
+    _next_round(connection, current, now)
 
 
 def _bodies(connection: SqlConnection, events: Mapping[str, str]) -> tuple[dict[str, bytes], list[str]]:
@@ -136,27 +168,25 @@ def _bodies(connection: SqlConnection, events: Mapping[str, str]) -> tuple[dict[
     e = tables.event
     sizes: dict[str, int] = {}
     for part in chunks(sorted(set(events.values()))):
-        sizes |= {
-            str(row[0]): int(row[1]) for row in connection.execute(select(e.c.id, func.length(e.c.body)).where(e.c.id.in_(part)))
-        }
-    total, kept = 0, []
-    for name in sorted(events, key=lambda one: (sizes.get(events[one], 0), one)):
+        sizes |= dict(connection.execute(select(e.c.id, body_size()).where(e.c.id.in_(part))).all())
+    total = 0
+    kept: list[str] = []
+    for name in sorted(events, key=lambda name: (sizes.get(events[name], 0), name)):
         total += sizes.get(events[name], 0)
         if total <= MAX_SET_BYTES:
             kept.append(name)
     bodies: dict[str, bytes] = {}
     for part in chunks([events[name] for name in kept]):
-        rows = connection.execute(select(e.c.id, e.c.body).where(e.c.id.in_(part)))
-        bodies |= {str(row.id): bytes(row.body) for row in rows}
+        bodies |= dict(connection.execute(select(e.c.id, e.c.body).where(e.c.id.in_(part))).all())
     return bodies, sorted(set(events) - set(kept))
 
 
-def _next_round(connection: SqlConnection, group: ResourceId, key: str, round_: int, now: float) -> None:
+def _next_round(connection: SqlConnection, ended: _Round, now: float) -> None:
     j = tables.joining
     connection.execute(
         update(j)
-        .where(j.c.connection_group == group.path, j.c.key == key)
-        .values(round=round_ + 1, deadline=0.0, touched_at=now, payload=orjson.dumps({"events": {}}))
+        .where(j.c.connection_group == ended.group.path, j.c.key == ended.key)
+        .values(round=ended.number + 1, deadline=0.0, touched_at=now, payload=encode(_EventSet()))
     )
 
 
@@ -169,7 +199,3 @@ def _joined(origins: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     first = dict(next((origin for key in ("sha", "lookup") for origin in known if origin.get(key)), known[0] if known else {}))
     through = dict.fromkeys(stage for origin in known for stage in origin.get("through", ()))
     return {**first, "through": [*through]} if through else first
-
-
-def _stored(join: Join) -> dict[str, Any]:
-    return {"needed": list(join.needed), "emit": join.emit}

@@ -35,7 +35,7 @@ class JournalStore(Database):
             .limit(limit)
         )
         with self._read() as connection:
-            return [decode(JournalEntry, row[0]) for row in connection.execute(query)]
+            return [decode(JournalEntry, payload) for payload in connection.execute(query).scalars()]
 
     def prune_history(self, before: float, limit: int = CHUNK) -> int:
         """Delete up to ``limit`` journal entries, settled intents or approvals older than ``before`` (epoch seconds).

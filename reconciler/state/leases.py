@@ -20,10 +20,10 @@ class LeaseStore(Database):
             # A missing row cannot be locked: without this, all first callers would hold number 1.
             insert_new(connection, lease, {"name": name, "holder": "", "number": 0, "until": 0.0})
             query = select(lease.c.holder, lease.c.number, lease.c.until).where(lease.c.name == name)
-            row = connection.execute(locked(connection, query)).one()
-            if row[0] != holder and row[2] > now:
+            owner, number, until = connection.execute(locked(connection, query)).one()
+            if owner != holder and until > now:
                 return None
-            number = int(row[1]) + (0 if row[0] == holder and row[2] > now else 1)
+            number += 0 if owner == holder and until > now else 1
             upsert(connection, lease, [{"name": name, "holder": holder, "number": number, "until": now + ttl_s}])
         return Fence(name, number)
 
@@ -36,7 +36,7 @@ class LeaseStore(Database):
         """Release every lease of a dead process and return how many. The next holder of each gets a higher number."""
         with self._write() as connection:
             matched = connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
-        return int(matched.rowcount)
+        return matched.rowcount
 
     def beat(self, identity: str) -> None:
         """Record a heartbeat of this process."""
@@ -48,10 +48,8 @@ class LeaseStore(Database):
         """Return the processes without a heartbeat for that long."""
         limit = self.now() - older_than_s
         with self._read() as connection:
-            return [
-                str(row[0])
-                for row in connection.execute(select(executor.c.id).where(executor.c.beat < limit).order_by(executor.c.id))
-            ]
+            query = select(executor.c.id).where(executor.c.beat < limit).order_by(executor.c.id)
+            return list(connection.execute(query).scalars())
 
     def remove_executor(self, identity: str) -> None:
         """Delete the heartbeat of a process: it stops, or a peer took over."""

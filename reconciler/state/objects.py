@@ -42,8 +42,8 @@ class ObjectStore(Database):
     def integrations_recorded(self) -> frozenset[ResourceId]:
         """Return the integrations with recorded objects, tombstones included."""
         with self._read() as connection:
-            rows = connection.execute(select(managed_object.c.integration).distinct()).all()
-        return frozenset(ResourceId.from_path(row[0]) for row in rows)
+            paths = connection.execute(select(managed_object.c.integration).distinct()).scalars().all()
+        return frozenset(ResourceId.from_path(path) for path in paths)
 
     def recorded_one(self, address: Address) -> RecordedObject | None:
         """Return one recorded object, or None."""
@@ -52,7 +52,10 @@ class ObjectStore(Database):
         )
         with self._read() as connection:
             row = connection.execute(query).first()
-        return _recorded(row.payload, seen=row.seen, tombstone=row.tombstone) if row is not None else None
+        if row is None:
+            return None
+        seen, tombstone, payload = row
+        return _recorded(payload, seen=seen, tombstone=tombstone)
 
     def begin(self, intents: Sequence[Intent], audit: Sequence[AuditEntry], *, fence: Fence | None = None) -> None:
         """Commit intents and their audit rows before the calls. Raises `StorageFull` or `FenceLost`; then no call may be made."""
@@ -139,7 +142,7 @@ class ObjectStore(Database):
 def _recorded(payload: bytes, *, seen: bool, tombstone: bool) -> RecordedObject:
     """The two flags change without the rest, so they have columns of their own."""
     stored = decode(RecordedObject, payload)
-    return dataclasses.replace(stored, seen=bool(seen), tombstone=bool(tombstone)) if seen or tombstone else stored
+    return dataclasses.replace(stored, seen=seen, tombstone=tombstone) if seen or tombstone else stored
 
 
 def _intent_row(intent: Intent) -> dict[str, object]:

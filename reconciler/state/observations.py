@@ -23,8 +23,8 @@ class ObservationStore(Database):
     def connections(self) -> dict[ResourceId, Connection]:
         """Return the last connection of each integration; it is kept as long as the integration has records."""
         with self._read() as connection:
-            rows = connection.execute(select(tables.connection.c.payload)).all()
-        values = [decode(Connection, row[0]) for row in rows]
+            payloads = connection.execute(select(tables.connection.c.payload)).scalars().all()
+        values = [decode(Connection, payload) for payload in payloads]
         return {value.integration: value for value in values}
 
     def save_connection(self, value: Connection) -> None:
@@ -75,10 +75,9 @@ class ObservationStore(Database):
     def load_budget(self, credential_id: str) -> BudgetState | None:
         """Return the budget of a credential as any process stored it last, or None."""
         with self._read() as connection:
-            row = connection.execute(
-                select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)
-            ).first()
-        return decode(BudgetState, row[0]) if row is not None else None
+            query = select(tables.budget.c.payload).where(tables.budget.c.credential_id == credential_id)
+            payload = connection.execute(query).scalar()
+        return decode(BudgetState, payload) if payload is not None else None
 
     def save_budget(self, state: BudgetState) -> None:
         """Store a credential's budget."""

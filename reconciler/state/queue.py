@@ -15,6 +15,7 @@ from reconciler.model.events import Event
 from reconciler.model.executions import Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
+from reconciler.model.values import JsonObject
 from reconciler.state import tables
 from reconciler.state.audit import append_entries
 from reconciler.state.database import CHUNK, Database, chunks, insert_new, locked, newest, upsert
@@ -81,10 +82,9 @@ class QueueStore(Database):
             items = _candidates(connection, stage, limit)
             if not items:
                 return Admission()
-            running = connection.execute(
-                select(func.count()).select_from(x).where(x.c.stage == stage.path, x.c.state.in_(OPEN))
-            ).scalar_one()
-            decision = decide(items, int(running), _votes_by_item(connection, [item.id for item in items]))
+            active = select(func.count()).select_from(x).where(x.c.stage == stage.path, x.c.state.in_(OPEN))
+            running = connection.execute(active).scalar_one()
+            decision = decide(items, running, _votes_by_item(connection, [item.id for item in items]))
             _carry_out(connection, {item.id: item for item in items}, decision)
         return decision
 
@@ -105,8 +105,8 @@ class QueueStore(Database):
         if stage:
             query = query.where(i.c.stage == stage)
         with self._read() as connection:
-            rows = newest(connection, query, i, states or [state.value for state in ItemState], limit)
-            return [decode(Item, row.payload) for row in rows]
+            payloads = newest(connection, query, i, states or [state.value for state in ItemState], limit)
+        return [decode(Item, payload) for payload in payloads]
 
     def items_of_event(self, event_id: str) -> list[Item]:
         """Return the items of an event."""
@@ -131,8 +131,7 @@ class QueueStore(Database):
     def pinned(self, digest: str) -> bytes | None:
         """Return the spec of a stage as it was when an item was queued."""
         with self._read() as connection:
-            payload = connection.execute(select(p.c.payload).where(p.c.digest == digest)).scalar()
-        return bytes(payload) if payload is not None else None
+            return connection.execute(select(p.c.payload).where(p.c.digest == digest)).scalar()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the numbers of queued items and active executions by stage path: ``{"queue", "running"}``."""
@@ -140,18 +139,18 @@ class QueueStore(Database):
         with self._read() as connection:
             waiting = select(i.c.stage, func.count()).where(i.c.state == ItemState.QUEUED.value).group_by(i.c.stage)
             for stage, number in connection.execute(waiting):
-                numbers.setdefault(stage, {"queue": 0, "running": 0})["queue"] = int(number)
+                numbers.setdefault(stage, {"queue": 0, "running": 0})["queue"] = number
             for state in OPEN:
                 running = select(x.c.stage, func.count()).where(x.c.state == state).group_by(x.c.stage)
                 for stage, number in connection.execute(running):
-                    numbers.setdefault(stage, {"queue": 0, "running": 0})["running"] += int(number)
+                    numbers.setdefault(stage, {"queue": 0, "running": 0})["running"] += number
         return numbers
 
     def finish_execution(
         self,
         execution: Execution,
         *,
-        outputs: Mapping[str, Any],
+        outputs: JsonObject,
         retry: Item | None = None,
         event: Event | None = None,
         body: bytes = b"",
@@ -235,7 +234,7 @@ class QueueStore(Database):
         return len(old) + pins
 
 
-def _item_row(item: Item) -> dict[str, Any]:
+def _item_row(item: Item) -> dict[str, object]:
     return {
         "id": item.id,
         "stage": item.stage.path,
@@ -296,8 +295,9 @@ def set_item(
 def _votes_by_item(connection: SqlConnection, item_ids: Sequence[str]) -> dict[str, list[Vote]]:
     votes: dict[str, list[Vote]] = {}
     for part in chunks(list(item_ids)):
-        for row in connection.execute(select(v).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)):
-            votes.setdefault(row.item_id, []).append(Vote(row.item_id, row.by, row.at))
+        query = select(v.c.item_id, v.c.by, v.c.at).where(v.c.item_id.in_(part)).order_by(v.c.at, v.c.by)
+        for item_id, by, at in connection.execute(query):
+            votes.setdefault(item_id, []).append(Vote(item_id, by, at))
     return votes
 
 
@@ -307,7 +307,7 @@ def _prune_pins(connection: SqlConnection, before: float, limit: int) -> int:
     if not known:
         return 0
     still = select(i.c.payload).where(i.c.state.in_([ItemState.QUEUED.value, ItemState.RUNNING.value]), i.c.created_at < before)
-    used = {decode(Item, row).spec_digest for row in connection.execute(still).scalars()}
+    used = {decode(Item, payload).spec_digest for payload in connection.execute(still).scalars()}
     gone = 0
     for part in chunks(sorted(known - used)[:limit]):  # checked again: another process may queue an item with it now
         gone += connection.execute(delete(p).where(p.c.digest.in_(part), p.c.used_at < before)).rowcount

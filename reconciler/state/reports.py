@@ -14,6 +14,7 @@ from reconciler.state import tables
 from reconciler.state.database import Database, insert_new
 
 r = tables.report
+_COLUMNS = (r.c.item_id, r.c.kind, r.c.state, r.c.seq, r.c.due_at, r.c.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,13 @@ class ReportStore(Database):
         # "<= 0" means open as "== 0" does, but keeps SQLite to the rows of one item: it would scan all open rows.
         before = (e.c.item_id == r.c.item_id) & (e.c.kind == r.c.kind) & (e.c.done_at <= 0) & (e.c.seq < r.c.seq)
         query = (
-            select(r)
+            select(*_COLUMNS)
             .where(r.c.done_at == 0, r.c.due_at <= now, ~select(e.c.item_id).where(before).exists())
             .order_by(r.c.due_at, r.c.item_id, r.c.kind, r.c.seq)
             .limit(limit)
         )
         with self._read() as connection:
-            return [
-                PendingReport(row.item_id, row.kind, row.state, row.seq, row.due_at, orjson.loads(row.payload))
-                for row in connection.execute(query)
-            ]
+            return [_report(*row) for row in connection.execute(query)]
 
     def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = "") -> None:
         """Record that a status was written, or given up with ``error``. ``target`` is stored for the later ones of the same item."""
@@ -55,9 +53,9 @@ class ReportStore(Database):
             own = orjson.dumps({**report.payload, "error": error})
             connection.execute(update(r).where(where, r.c.state == report.state).values(done_at=now, payload=own))
             if target:
-                for row in connection.execute(select(r.c.state, r.c.payload).where(where)).all():
-                    payload = {**orjson.loads(row.payload), **target}
-                    connection.execute(update(r).where(where, r.c.state == row.state).values(payload=orjson.dumps(payload)))
+                for state, payload in connection.execute(select(r.c.state, r.c.payload).where(where)).all():
+                    changed = orjson.dumps({**orjson.loads(payload), **target})
+                    connection.execute(update(r).where(where, r.c.state == state).values(payload=changed))
 
     def put_off_report(self, report: PendingReport, due_at: float, payload: Mapping[str, Any]) -> None:
         """Retry a status at ``due_at``."""
@@ -71,11 +69,12 @@ class ReportStore(Database):
     def reports_of(self, item_id: str) -> list[tuple[PendingReport, float]]:
         """Return the statuses of an item, each with the time it was written (0: not yet)."""
         with self._read() as connection:
-            rows = connection.execute(select(r).where(r.c.item_id == item_id).order_by(r.c.kind, r.c.seq))
-            return [
-                (PendingReport(x.item_id, x.kind, x.state, x.seq, x.due_at, orjson.loads(x.payload)), float(x.done_at))
-                for x in rows
-            ]
+            query = select(*_COLUMNS, r.c.done_at).where(r.c.item_id == item_id).order_by(r.c.kind, r.c.seq)
+            return [(_report(*row[:6]), row[6]) for row in connection.execute(query)]
+
+
+def _report(item_id: str, kind: str, state: str, seq: int, due_at: float, payload: bytes) -> PendingReport:  # noqa: PLR0917  one row
+    return PendingReport(item_id, kind, state, seq, due_at, orjson.loads(payload))
 
 
 def insert_reports(connection: SqlConnection, reports: Iterable[PendingReport]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
@@ -137,17 +136,17 @@ def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> 
     identities: dict[str, tuple[str, str]] = {}
     for part in chunks([routing.event_id for routing in routings if routing.state in _HAD_EFFECTS]):
         query = select(e.c.id, e.c.source, e.c.identity).where(e.c.id.in_(part), e.c.identity != "")
-        identities |= {str(row.id): (row.source, row.identity) for row in connection.execute(query)}
+        identities |= {event_id: (source, identity) for event_id, source, identity in connection.execute(query)}
     had: dict[tuple[str, str], str] = {}
     for source in {source for source, _ in identities.values()}:
         for part in chunks([identity for other, identity in identities.values() if other == source]):
-            query = select(e.c.id, e.c.identity).where(
+            equals = select(e.c.id, e.c.identity).where(
                 e.c.source == source,
                 e.c.identity.in_(part),
                 e.c.identity != "",
                 e.c.state.in_([state.value for state in _HAD_EFFECTS]),
             )
-            had |= {(source, row.identity): str(row.id) for row in connection.execute(query)}
+            had |= {(source, identity): event_id for event_id, identity in connection.execute(equals)}
     return [_unless(routing, had.get(identities.get(routing.event_id, _NOTHING), routing.event_id)) for routing in routings]
 
 
@@ -157,10 +156,9 @@ def _end_events(connection: SqlConnection, routings: Sequence[Routing]) -> list[
     pending: dict[str, bytes] = {}
     for part in chunks([routing.event_id for routing in routings]):
         query = select(e.c.id, e.c.payload).where(e.c.id.in_(part), e.c.state == EventState.PENDING.value).order_by(e.c.id)
-        rows = connection.execute(locked(connection, query))
-        pending |= {str(row.id): row.payload for row in rows}
+        pending |= dict(connection.execute(locked(connection, query)).all())
     counted: list[Routing] = []
-    changes: list[dict[str, Any]] = []
+    changes: list[dict[str, object]] = []
     for routing in routings:
         payload = pending.pop(routing.event_id, None)
         if payload is not None:

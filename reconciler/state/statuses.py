@@ -24,39 +24,26 @@ class StatusStore(Database):
     def resources(self) -> dict[str, bytes]:
         """Return the last valid specs by path, as `save_resources` stored them."""
         with self._read() as connection:
-            return {
-                path: bytes(payload)
-                for path, payload in connection.execute(select(tables.resource.c.path, tables.resource.c.payload))
-            }
+            return dict(connection.execute(select(tables.resource.c.path, tables.resource.c.payload)).all())
 
     def generations(self) -> dict[ResourceId, int]:
         """Return the generation of each spec, from 1."""
         with self._read() as connection:
-            return {
-                ResourceId.from_path(path): int(n)
-                for path, n in connection.execute(select(tables.resource.c.path, tables.resource.c.generation))
-            }
+            rows = connection.execute(select(tables.resource.c.path, tables.resource.c.generation))
+            return {ResourceId.from_path(path): generation for path, generation in rows}
 
     def save_resources(self, rows: Iterable[tuple[str, str, bytes]]) -> None:
         """Store (path, digest, payload). A changed digest is a new generation; only changed rows are written."""
+        table = tables.resource.c
         with self._read() as connection:
-            known = {
-                path: (digest, generation, payload)
-                for path, digest, generation, payload in connection.execute(
-                    select(
-                        tables.resource.c.path, tables.resource.c.digest, tables.resource.c.generation, tables.resource.c.payload
-                    )
-                )
-            }
-        changed = []
+            query = select(table.path, table.digest, table.generation, table.payload)
+            known = {path: (digest, generation, payload) for path, digest, generation, payload in connection.execute(query)}
+        changed: list[dict[str, object]] = []
         for path, digest, payload in rows:
-            before = known.get(path)
-            if before is None:
-                changed.append({"path": path, "digest": digest, "generation": 1, "payload": payload})
-            elif before[0] != digest or bytes(before[2]) != payload:
-                changed.append(
-                    {"path": path, "digest": digest, "generation": before[1] + (before[0] != digest), "payload": payload}
-                )
+            old_digest, generation, old_payload = known.get(path, (None, 0, b""))
+            if digest != old_digest or payload != old_payload:
+                generation += digest != old_digest
+                changed.append({"path": path, "digest": digest, "generation": generation, "payload": payload})
         if changed:
             with self._write() as connection:
                 upsert(connection, tables.resource, changed)
@@ -87,14 +74,13 @@ class StatusStore(Database):
     def statuses_mark(self) -> str:
         """Return a text that changes with every `save_statuses` of any process; empty before the first."""
         with self._read() as connection:
-            return str(connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _STATUSES_MARK)).scalar() or "")
+            return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _STATUSES_MARK)).scalar() or ""
 
     def retries(self) -> tuple[Retry, ...]:
         """Return all retries."""
         with self._read() as connection:
-            return tuple(
-                decode(Retry, row[0]) for row in connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key))
-            )
+            payloads = connection.execute(select(tables.retry.c.payload).order_by(tables.retry.c.key)).scalars()
+            return tuple(decode(Retry, payload) for payload in payloads)
 
     def save_retries(self, rows: Sequence[Retry], healed: Sequence[str]) -> None:
         """Store retries and delete those that succeeded, in one commit."""

@@ -146,8 +146,7 @@ class Store(
     def get_meta(self, key: str) -> str | None:
         """Return the value of ``key``, or None."""
         with self._read() as connection:
-            row = connection.execute(select(meta.c.value).where(meta.c.key == key)).first()
-        return str(row[0]) if row is not None else None
+            return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
 
     def set_meta(self, key: str, value: str | None) -> None:
         """Store the value of ``key``; None deletes it."""

@@ -1,222 +1,314 @@
-"""The tables: one schema for SQLite and PostgreSQL. Changed only together with a migration; a test proves them equal."""
+"""The tables: one schema for SQLite and PostgreSQL. Changed only together with a migration; a test proves them equal.
+
+Each table has a class that declares its columns with the Python types of their values, so a row of a query is a typed tuple. A column is
+nullable only if its type includes None. The classes are declarations: ``table.c`` has the columns.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Named,
+    String,
+    Table,
+    Text,
+    TypedColumns,
+    text,
+)
 
 metadata = MetaData()
 
 _Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself only in INTEGER PRIMARY KEY
 
-meta = Table("meta", metadata, Column("key", String(100), primary_key=True), Column("value", Text, nullable=False))
-resource = Table(
-    "resource",
-    metadata,
-    Column("path", String(400), primary_key=True),
-    Column("digest", String(80), nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-)
-status = Table("status", metadata, Column("path", String(400), primary_key=True), Column("payload", LargeBinary, nullable=False))
-managed_object = Table(
-    "managed_object",
-    metadata,
-    Column("address", String(900), primary_key=True),
-    Column("integration", String(400), nullable=False),
-    Column("resource", String(400), nullable=False),
-    Column("seen", Boolean, nullable=False),
-    Column("tombstone", Boolean, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("managed_object_integration", "integration"),
-)
+
+class MetaColumns(TypedColumns):
+    key: Named[str] = Column(String(100), primary_key=True)
+    value: Named[str] = Column(Text)
+
+
+meta = Table("meta", metadata, MetaColumns)
+
+
+class ResourceColumns(TypedColumns):
+    path: Named[str] = Column(String(400), primary_key=True)
+    digest: Named[str] = Column(String(80))
+    generation: Named[int] = Column(Integer)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+resource = Table("resource", metadata, ResourceColumns)
+
+
+class StatusColumns(TypedColumns):
+    path: Named[str] = Column(String(400), primary_key=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+status = Table("status", metadata, StatusColumns)
+
+
+class ManagedObjectColumns(TypedColumns):
+    address: Named[str] = Column(String(900), primary_key=True)
+    integration: Named[str] = Column(String(400))
+    resource: Named[str] = Column(String(400))
+    seen: Named[bool] = Column(Boolean)
+    tombstone: Named[bool] = Column(Boolean)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+managed_object = Table("managed_object", metadata, ManagedObjectColumns, Index("managed_object_integration", "integration"))
+
+
+class IntentColumns(TypedColumns):
+    id: Named[str] = Column(String(40), primary_key=True)
+    integration: Named[str] = Column(String(400))
+    address: Named[str] = Column(String(900))
+    state: Named[str] = Column(String(20))
+    created_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
 intent = Table(
-    "intent",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("integration", String(400), nullable=False),
-    Column("address", String(900), nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("intent_state", "state", "integration"),
-    Index("intent_created", "created_at"),
+    "intent", metadata, IntentColumns, Index("intent_state", "state", "integration"), Index("intent_created", "created_at")
 )
-connection = Table(
-    "connection", metadata, Column("integration", String(400), primary_key=True), Column("payload", LargeBinary, nullable=False)
-)
-observation = Table(
-    "observation",
-    metadata,
-    Column("scope_type", String(100), primary_key=True),
-    Column("scope_key", String(400), primary_key=True),
-    Column("observed_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-)
-budget = Table(
-    "budget", metadata, Column("credential_id", String(900), primary_key=True), Column("payload", LargeBinary, nullable=False)
-)
-oidc_key = Table(
-    "oidc_key",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("kid", String(64), nullable=False),
-    Column("public", Text, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
-    Column("seal_key_id", String(16), nullable=False),
-    Column("published_at", Double, nullable=False),
-    Column("sign_from", Double, nullable=False),
-    Column("revoked_at", Double),
-)
-approval = Table(
-    "approval",
-    metadata,
-    Column("sha256", String(80), primary_key=True),
-    Column("by", String(200), nullable=False),
-    Column("at", Double, nullable=False),
-    Index("approval_at", "at"),
-)
-suspension = Table(
-    "suspension",
-    metadata,
-    Column("path", String(400), primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("until", String(40)),
-)
-retry = Table(
-    "retry",
-    metadata,
-    Column("key", String(900), primary_key=True),
-    Column("next_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-)
-journal = Table(
-    "journal",
-    metadata,
-    Column("id", _Number, primary_key=True, autoincrement=True),
-    Column("path", String(400), nullable=False),
-    Column("at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("journal_path", "path", "id"),
-    Index("journal_at", "at"),
-)
-audit = Table(
-    "audit",
-    metadata,
-    Column("seq", _Number, primary_key=True, autoincrement=False),
-    Column("prev", String(64), nullable=False),
-    Column("hash", String(64), nullable=False),
-    Column("mac", String(80), nullable=False, server_default=""),
-    Column("resource", String(400), nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("audit_resource", "resource", "seq"),
-)
-executor = Table("executor", metadata, Column("id", String(200), primary_key=True), Column("beat", Double, nullable=False))
-lease = Table(
-    "lease",
-    metadata,
-    Column("name", String(400), primary_key=True),
-    Column("holder", String(200), nullable=False),
-    Column("number", BigInteger, nullable=False),
-    Column("until", Double, nullable=False),
-    Index("lease_holder", "holder"),
-)
+
+
+class ConnectionColumns(TypedColumns):
+    integration: Named[str] = Column(String(400), primary_key=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+connection = Table("connection", metadata, ConnectionColumns)
+
+
+class ObservationColumns(TypedColumns):
+    scope_type: Named[str] = Column(String(100), primary_key=True)
+    scope_key: Named[str] = Column(String(400), primary_key=True)
+    observed_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+observation = Table("observation", metadata, ObservationColumns)
+
+
+class BudgetColumns(TypedColumns):
+    credential_id: Named[str] = Column(String(900), primary_key=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+budget = Table("budget", metadata, BudgetColumns)
+
+
+class OidcKeyColumns(TypedColumns):
+    number: Named[int] = Column(Integer, primary_key=True, autoincrement=False)
+    kid: Named[str] = Column(String(64))
+    public: Named[str] = Column(Text)
+    sealed: Named[bytes] = Column(LargeBinary)
+    seal_key_id: Named[str] = Column(String(16))
+    published_at: Named[float] = Column(Double)
+    sign_from: Named[float] = Column(Double)
+    revoked_at: Named[float | None] = Column(Double)
+
+
+oidc_key = Table("oidc_key", metadata, OidcKeyColumns)
+
+
+class ApprovalColumns(TypedColumns):
+    sha256: Named[str] = Column(String(80), primary_key=True)
+    by: Named[str] = Column(String(200))
+    at: Named[float] = Column(Double)
+
+
+approval = Table("approval", metadata, ApprovalColumns, Index("approval_at", "at"))
+
+
+class SuspensionColumns(TypedColumns):
+    path: Named[str] = Column(String(400), primary_key=True)
+    reason: Named[str] = Column(Text)
+    until: Named[str | None] = Column(String(40))
+
+
+suspension = Table("suspension", metadata, SuspensionColumns)
+
+
+class RetryColumns(TypedColumns):
+    key: Named[str] = Column(String(900), primary_key=True)
+    next_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+retry = Table("retry", metadata, RetryColumns)
+
+
+class JournalColumns(TypedColumns):
+    id: Named[int] = Column(_Number, primary_key=True, autoincrement=True)
+    path: Named[str] = Column(String(400))
+    at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+journal = Table("journal", metadata, JournalColumns, Index("journal_path", "path", "id"), Index("journal_at", "at"))
+
+
+class AuditColumns(TypedColumns):
+    seq: Named[int] = Column(_Number, primary_key=True, autoincrement=False)
+    prev: Named[str] = Column(String(64))
+    hash: Named[str] = Column(String(64))
+    mac: Named[str] = Column(String(80), server_default="")
+    resource: Named[str] = Column(String(400))
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+audit = Table("audit", metadata, AuditColumns, Index("audit_resource", "resource", "seq"))
+
+
+class ExecutorColumns(TypedColumns):
+    id: Named[str] = Column(String(200), primary_key=True)
+    beat: Named[float] = Column(Double)
+
+
+executor = Table("executor", metadata, ExecutorColumns)
+
+
+class LeaseColumns(TypedColumns):
+    name: Named[str] = Column(String(400), primary_key=True)
+    holder: Named[str] = Column(String(200))
+    number: Named[int] = Column(BigInteger)
+    until: Named[float] = Column(Double)
+
+
+lease = Table("lease", metadata, LeaseColumns, Index("lease_holder", "holder"))
+
+
+class EventColumns(TypedColumns):
+    id: Named[str] = Column(String(40), primary_key=True)
+    source: Named[str] = Column(String(400))
+    delivery_id: Named[str] = Column(String(220))
+    identity: Named[str] = Column(String(220))
+    state: Named[str] = Column(String(20))
+    received_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+    body: Named[bytes] = Column(LargeBinary)
+
 
 event = Table(
     "event",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("source", String(400), nullable=False),
-    Column("delivery_id", String(220), nullable=False),
-    Column("identity", String(220), nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("received_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    EventColumns,
     Index("event_delivery", "delivery_id", "source", unique=True),  # also by the sender's id alone
     # No more than these: a delivery is stored before it is answered, and every index is paid for then.
     Index("event_state", "state", "id"),
     Index("event_source", "source", "state", "id"),
     Index("event_identity", "source", "identity", sqlite_where=text("identity <> ''"), postgresql_where=text("identity <> ''")),
 )
-attempt = Table(
-    "attempt",
-    metadata,
-    Column("event_id", String(40), primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("holder", String(200), nullable=False),
-    Column("at", Double, nullable=False),
-)
-joined = Table(
-    "joined",
-    metadata,
-    Column("event_id", String(40), primary_key=True),
-    Column("connection_group", String(400), primary_key=True),
-)
-rejection = Table(
-    "rejection",
-    metadata,
-    Column("event_id", String(40), primary_key=True),
-    Column("target", String(400), primary_key=True),
-    Column("reason", String(40), nullable=False),
-    Column("message", Text, nullable=False),
-    Column("at", Double, nullable=False),
-    Index("rejection_at", "at"),
-)
+
+
+class AttemptColumns(TypedColumns):
+    event_id: Named[str] = Column(String(40), primary_key=True)
+    count: Named[int] = Column(Integer)
+    holder: Named[str] = Column(String(200))
+    at: Named[float] = Column(Double)
+
+
+attempt = Table("attempt", metadata, AttemptColumns)
+
+
+class JoinedColumns(TypedColumns):
+    event_id: Named[str] = Column(String(40), primary_key=True)
+    connection_group: Named[str] = Column(String(400), primary_key=True)
+
+
+joined = Table("joined", metadata, JoinedColumns)
+
+
+class RejectionColumns(TypedColumns):
+    event_id: Named[str] = Column(String(40), primary_key=True)
+    target: Named[str] = Column(String(400), primary_key=True)
+    reason: Named[str] = Column(String(40))
+    message: Named[str] = Column(Text)
+    at: Named[float] = Column(Double)
+
+
+rejection = Table("rejection", metadata, RejectionColumns, Index("rejection_at", "at"))
+
+
+class JoiningColumns(TypedColumns):
+    connection_group: Named[str] = Column(String(400), primary_key=True)
+    key: Named[str] = Column(String(64), primary_key=True)
+    round: Named[int] = Column(Integer)
+    deadline: Named[float] = Column(Double)
+    touched_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
 joining = Table(
-    "joining",
-    metadata,
-    Column("connection_group", String(400), primary_key=True),
-    Column("key", String(64), primary_key=True),
-    Column("round", Integer, nullable=False),
-    Column("deadline", Double, nullable=False),
-    Column("touched_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("joining_deadline", "deadline"),
-    Index("joining_touched", "touched_at"),
+    "joining", metadata, JoiningColumns, Index("joining_deadline", "deadline"), Index("joining_touched", "touched_at")
 )
-pin = Table(
-    "pin",
-    metadata,
-    Column("digest", String(80), primary_key=True),
-    Column("used_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("pin_used", "used_at"),
-)
+
+
+class PinColumns(TypedColumns):
+    digest: Named[str] = Column(String(80), primary_key=True)
+    used_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+pin = Table("pin", metadata, PinColumns, Index("pin_used", "used_at"))
+
+
+class ItemColumns(TypedColumns):
+    id: Named[str] = Column(String(40), primary_key=True)
+    stage: Named[str] = Column(String(400))
+    event_id: Named[str] = Column(String(40))
+    state: Named[str] = Column(String(20))
+    created_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
 item = Table(
     "item",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("stage", String(400), nullable=False),
-    Column("event_id", String(40), nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    ItemColumns,
     Index("item_stage", "stage", "state", "created_at"),
     Index("item_state", "state", "created_at", "id"),
     Index("item_event", "event_id"),
 )
-vote = Table(
-    "vote",
-    metadata,
-    Column("item_id", String(40), primary_key=True),
-    Column("by", String(200), primary_key=True),
-    Column("at", Double, nullable=False),
-)
+
+
+class VoteColumns(TypedColumns):
+    item_id: Named[str] = Column(String(40), primary_key=True)
+    by: Named[str] = Column(String(200), primary_key=True)
+    at: Named[float] = Column(Double)
+
+
+vote = Table("vote", metadata, VoteColumns)
+
+
+class ExecutionColumns(TypedColumns):
+    id: Named[str] = Column(String(40), primary_key=True)
+    item_id: Named[str] = Column(String(40))
+    stage: Named[str] = Column(String(400))
+    state: Named[str] = Column(String(20))
+    integration: Named[str] = Column(String(400))
+    external_id: Named[str] = Column(String(200))
+    version: Named[int] = Column(Integer)
+    next_at: Named[float] = Column(Double)
+    created_at: Named[float] = Column(Double)
+    finished_at: Named[float] = Column(Double)
+    result: Named[str] = Column(String(20), server_default="")
+    payload: Named[bytes] = Column(LargeBinary)
+
+
 execution = Table(
     "execution",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("item_id", String(40), nullable=False),
-    Column("stage", String(400), nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("integration", String(400), nullable=False),
-    Column("external_id", String(200), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("next_at", Double, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("finished_at", Double, nullable=False),
-    Column("result", String(20), nullable=False, server_default=""),
-    Column("payload", LargeBinary, nullable=False),
+    ExecutionColumns,
     Index("execution_due", "state", "next_at"),
     Index("execution_stage", "stage", "created_at"),
     Index("execution_state", "state", "created_at", "id"),
@@ -225,28 +317,33 @@ execution = Table(
     Index("execution_item", "item_id"),
     Index("execution_run", "integration", "external_id"),
 )
-output = Table(
-    "output",
-    metadata,
-    Column("execution_id", String(40), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-)
-report = Table(
-    "report",
-    metadata,
-    Column("item_id", String(40), primary_key=True),
-    Column("kind", String(20), primary_key=True),
-    Column("state", String(20), primary_key=True),
-    Column("seq", Integer, nullable=False),
-    Column("due_at", Double, nullable=False),
-    Column("done_at", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Index("report_due", "done_at", "due_at"),
-)
-cursor = Table(
-    "cursor",
-    metadata,
-    Column("name", String(440), primary_key=True),
-    Column("value", Text, nullable=False),
-)
+
+
+class OutputColumns(TypedColumns):
+    execution_id: Named[str] = Column(String(40), primary_key=True)
+    name: Named[str] = Column(String(64), primary_key=True)
+    value: Named[bytes] = Column(LargeBinary)
+
+
+output = Table("output", metadata, OutputColumns)
+
+
+class ReportColumns(TypedColumns):
+    item_id: Named[str] = Column(String(40), primary_key=True)
+    kind: Named[str] = Column(String(20), primary_key=True)
+    state: Named[str] = Column(String(20), primary_key=True)
+    seq: Named[int] = Column(Integer)
+    due_at: Named[float] = Column(Double)
+    done_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+report = Table("report", metadata, ReportColumns, Index("report_due", "done_at", "due_at"))
+
+
+class CursorColumns(TypedColumns):
+    name: Named[str] = Column(String(440), primary_key=True)
+    value: Named[str] = Column(Text)
+
+
+cursor = Table("cursor", metadata, CursorColumns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.drivers.buddy.api import epoch_of
 from reconciler.drivers.buddy.driver import driver
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
-from reconciler.model.events import Delivery, Hook, Refusal, Rejection
+from reconciler.model.events import Delivery, Refusal, Rejection
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
 from reconciler.sandbox.buddy.app import TOKEN
@@ -85,14 +84,6 @@ def test_E1_a_header_proves_nothing() -> None:
     unsigned = {k: v for k, v in payload().items() if k != "secret_key"}
     found = verify(unsigned, x_hub_signature_256="sha256=" + "0" * 64, x_secret_key=KEY.reveal())
     assert isinstance(found, Rejection)
-
-
-def test_E2_every_key_is_compared_in_constant_time_whatever_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[bytes] = []
-    compare = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(a) or compare(a, b))
-    verify(payload(), KEY, OTHER, SecretValue("third"))
-    assert len(compared) == 3
 
 
 # ---- the key goes no further
@@ -350,15 +341,6 @@ async def test_what_cannot_be_read_is_an_error_and_not_nothing_missed(world: Wor
     server.admin.fault(path="executions", status=200, body={"executions": [{}]})
     with pytest.raises(ProviderProtocolError):
         await receiver.missed(world.api, source(), (), SINCE)
-
-
-async def test_an_execution_that_is_gone_is_not_found_and_nothing_is_sent_again(world: World, app: Runs) -> None:
-    ended(app)
-    (past,) = await receiver.missed(world.api, source(), (), SINCE)
-    app.executions.clear()
-    with pytest.raises(NotFound):
-        await receiver.fetch(world.api, None, past)
-    assert not await receiver.redeliver(world.api, Hook(source().id, "buddy/webhook", "acme", "1"), past)
 
 
 async def test_n57_a_project_that_is_listed_and_gone_does_not_end_the_look_for_what_was_missed(

@@ -166,7 +166,7 @@ async def test_the_latest_delivery_is_the_health_and_its_body_is_not_kept(world:
     for status in (200, 502):
         server.app.record_delivery("acme", hook["id"], status)
     shown = (await world.api.request("GET", f"/workspaces/acme/webhooks/{hook['id']}")).json()
-    seen = driver.types[SCOPE.type].show(decode(shown, BuddyWebhook, "the webhook"))
+    seen = driver.types[SCOPE.type].show(decode(shown, BuddyWebhook, "the webhook"), "acme")
     assert seen.health["last_response"] == "502"
     assert "body" not in repr(seen.health)
 

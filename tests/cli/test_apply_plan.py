@@ -95,7 +95,7 @@ def test_n0_rebuild_records_what_it_showed_and_makes_nothing_else(world: World) 
     world.forget_requests()
     done = world.cli("recover", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "1 objects found again, 0 not found, 0 failed" in done.stdout
+    assert "1 object found again, 0 not found, 0 failed" in done.stdout
     assert world.writes() == []
 
 

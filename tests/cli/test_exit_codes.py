@@ -9,11 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 
 from reconciler.cli.status import exit_code
+from reconciler.model.status_document import (
+    ConditionRow,
+    CredentialRow,
+    DaemonRow,
+    RateRow,
+    ResourceRow,
+    SourceRow,
+    StatusDocument,
+)
 from tests.engine.world import World
 
 NOW = time.time()
@@ -29,10 +38,31 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] = ("True",)) -> dict[str, Any]:
+def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] = ("True",)) -> StatusDocument:
     beat = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW - age_s))
-    rows = [{"conditions": [{"type": "Ready", "status": one}]} for one in ready]
-    return {"daemon": {"phase": phase, "heartbeatAt": beat}, "source": {"error": None}, "resources": rows, "credentials": []}
+    return StatusDocument(
+        daemon=DaemonRow("1", 1, beat, beat, phase), source=SourceRow(), resources=tuple(resource(state) for state in ready)
+    )
+
+
+def resource(ready: str) -> ResourceRow:
+    return ResourceRow(
+        kind="EventSource",
+        canvas="default",
+        name="payments",
+        file="payments.yaml",
+        line=1,
+        generation=1,
+        observed_generation=1,
+        deleting=False,
+        objects=(),
+        drift=(),
+        last_changed_at="",
+        next_reconcile_at="",
+        attempts=0,
+        history=(),
+        conditions=(ConditionRow("Ready", ready),),
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +79,7 @@ def document(phase: str = "running", age_s: float = 0.0, ready: tuple[str, ...] 
         (document("stopped", ready=("False",)), 1),
     ],
 )
-def test_n42_the_code_says_what_keeps_it_so_before_what_is(shown: dict[str, Any], code: int) -> None:
+def test_n42_the_code_says_what_keeps_it_so_before_what_is(shown: StatusDocument, code: int) -> None:
     assert exit_code(shown, NOW) == code
 
 
@@ -128,5 +158,6 @@ def test_n45_a_demo_that_is_ended_leaves_no_daemon(tmp_path: Path, number: signa
 
 
 def test_n42_a_credential_that_is_refused_counts_where_all_is_looked_at() -> None:
-    refused = {**document(), "credentials": [{"valid": False}]}
-    assert (exit_code(document(), NOW), exit_code(refused, NOW), exit_code(refused, NOW, refused["resources"])) == (0, 2, 0)
+    credential = CredentialRow("Integration/default/github", False, "", "", (), RateRow(None, None, None))
+    refused = msgspec.structs.replace(document(), credentials=(credential,))
+    assert (exit_code(document(), NOW), exit_code(refused, NOW), exit_code(refused, NOW, refused.resources)) == (0, 2, 0)

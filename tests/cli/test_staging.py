@@ -32,11 +32,11 @@ def test_trigger_waits_for_all_that_was_queued_and_exits_0_only_if_it_passed(sta
     nobody = staged.cli("trigger", "hand", "--payload", payload("nobody"), "--wait", "--timeout", "60")
     assert nobody.returncode == 6
     assert "nothing was queued" in nobody.stdout
-    assert "Stage/quick did not take it" in nobody.stderr
+    assert "Stage/quick rejected it" in nobody.stderr
     late = staged.cli("trigger", "hand", "--payload", payload("asked"), "--wait", "--timeout", "2")
     assert late.returncode == 6
     assert "approval" in late.stdout
-    assert "not within 2 s" in late.stderr
+    assert "not finished within 2 s" in late.stderr
 
 
 def test_the_payload_comes_from_the_line_a_file_or_stdin_and_nothing_else_passes(staged: World) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.main import build_parser
+from reconciler.cli.main import build_parser, main
 from reconciler.cli.verbs import VERBS
 from tests.engine.world import OWNER, World
 from tests.support.gitrepo import GitRepo
@@ -28,6 +28,59 @@ def test_wrong_usage_exits_64_and_says_how_to_get_help(arguments: list[str]) -> 
     assert done.returncode == 64
     assert "RC3001" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (["statsu"], "reconciler: RC3001: no verb 'statsu'\n  Did you mean status? Try 'reconciler --help'."),
+        (["plan", "--detailed-exit-code"], "Did you mean --detailed-exitcode? Try 'reconciler plan --help'."),
+        (["xyz", "plan"], "reconciler: RC3001: no verb 'xyz'\n  Try 'reconciler --help'."),
+        (["plan", "--nope=1"], "reconciler plan: RC3001: unrecognized arguments: --nope=1\n  Try 'reconciler plan --help'."),
+        (["schema", "stge"], "Did you mean Stage?"),
+        (["sandbox", "gitub"], "Did you mean github?"),
+    ],
+)
+def test_wrong_usage_names_the_nearest_word_and_the_help_of_its_verb(arguments: list[str], guess: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 64
+    assert guess in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["events", "--limit", "-5"],
+        ["executions", "--limit", "0"],
+        ["history", "--limit", "many"],
+        ["reconcile", "EventSource/x", "--timeout", "-1"],
+        ["rerun", "itm-x", "--wait", "--timeout", "nan"],
+        ["trigger", "x", "--timeout", "inf"],
+        ["healthcheck", "--max-age", "0"],
+        ["sandbox", "--port", "65536"],
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 64
+    assert f"{arguments[-1]!r} must be a" in done.stderr
+
+
+def test_the_value_of_an_option_is_not_the_verb(tmp_path: Path) -> None:
+    for option in ("--config", "--conf"):
+        done = run(option, "plan", "status", "--exit-code", cwd=tmp_path)
+        assert (done.returncode, "RC3010" in done.stderr) == (1, True), done.stderr
+
+
+def test_no_line_of_any_help_is_wider_than_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in ([], *([verb.name] for verb in VERBS)):
+        assert main([*arguments, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("usage: reconciler")
+        assert [line for line in shown.splitlines() if len(line) > 80] == []
 
 
 def test_every_verb_has_a_module_with_its_function_and_help() -> None:

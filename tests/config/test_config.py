@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.config.file import read_tree
+from reconciler.config.file import Tree, read_tree
 from reconciler.config.load import load_config
 from reconciler.config.settings import BY_PATH, KEYS, SECTIONS, Config
 from reconciler.config.values import ApiToken, RateLimit, parse_duration, parse_size
@@ -401,6 +401,20 @@ def test_no_file_whatever_makes_the_reader_fail_otherwise_than_by_a_problem(data
     tree = read_tree("f", data)
     assert tree.problems or isinstance(tree.root, dict)
     assert all(str(place).startswith("f") for place, _ in tree.problems)
+
+
+def test_a_file_is_one_mapping_with_the_places_of_its_keys() -> None:
+    tree = read_tree("f", b"source:\n  url: x\n")
+    assert (tree.root, tree.problems) == ({"source": {"url": "x"}}, ())
+    assert {path: (place.line, place.column) for path, place in tree.places.items()} == {"source": (1, 1), "source.url": (2, 3)}
+    messages = {
+        data: [f"{place}: {text}" for place, text in read_tree("f", data).problems] for data in (b"- 1\n", b"a: 1\n---\nb: 1\n")
+    }
+    assert messages == {
+        b"- 1\n": ["f:1:1: must be a mapping of sections"],
+        b"a: 1\n---\nb: 1\n": ["f:3:1: a second document: must be one document"],
+    }
+    assert read_tree("f", b"") == Tree({}, {}, ())
 
 
 def test_sections_and_keys_never_overlap() -> None:

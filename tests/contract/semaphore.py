@@ -31,7 +31,6 @@ class SemaphoreProvider(Provider):
     lacks = {
         "update:semaphore/secret": "most organizations refuse to change a secret: a new key is a new secret",
         "secret:semaphore/notification": "it names a secret, and holds none",
-        "permissions": "a run needs rights to a project, which no check can read",
         "check": "nothing tells what a token may change",
         "conditional": "no list of Semaphore has a validator",
         "rename": "an organization has no id that a call shows",

@@ -13,7 +13,7 @@ from reconciler.model.errors import NotFound, OutcomeUnknown, PermissionDenied, 
 from reconciler.model.executions import Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.sandbox.server import SandboxServer
 from tests.contract.provider import LINES, LONG_S, Provider, shown
-from tests.support.driving import World, ended
+from tests.support.driving import World, ended, resource
 
 
 @dataclasses.dataclass
@@ -214,8 +214,9 @@ async def test_a_payload_that_is_about_no_run_is_about_none(subject: Subject) ->
             assert subject.executor.attempt_of(event, payload) == 0
 
 
-@pytest.mark.needs("permissions")
-async def test_the_permissions_that_a_run_needs_are_named(subject: Subject) -> None:
+async def test_the_permissions_that_a_run_needs_are_named_and_are_needs_of_its_stage(subject: Subject) -> None:
     row = subject.provider.executors[subject.name]
     asked = {"type": subject.name, "resource": {"name": row.get("resource", "")}, "spec": row.get("spec", {})}
-    assert bool(subject.executor.permissions(asked)) is subject.executor.needs_integration
+    permissions = subject.executor.permissions(asked)
+    assert bool(permissions) is subject.executor.needs_integration
+    assert subject.world.driver.needs(resource("Stage", "deploy", {"executor": asked})) == permissions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,20 +10,16 @@ import msgspec
 import pytest
 
 from reconciler.drivers.auth import AuthRequest
-from reconciler.drivers.common import (
-    LogCursor,
-    SecretHeader,
-    TokenAuthenticator,
-    decode_write,
-    did_you_mean,
-    only_shown,
-    signing_key,
-    target_of,
-)
+from reconciler.drivers.base import CompileContext, Connection
+from reconciler.drivers.common import declared, decode_write, derived_key, did_you_mean, only_shown, target_of
+from reconciler.drivers.execution import LogCursor
 from reconciler.drivers.http.errors import Response
+from reconciler.drivers.provider import SecretHeader, TokenAuthenticator
 from reconciler.model.errors import OutcomeUnknown
-from reconciler.model.resources import SecretRef
+from reconciler.model.objects import Marker, Scope, address_of
+from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
+from reconciler.model.values import Fingerprint
 from tests.support.driving import resource
 
 
@@ -53,12 +50,6 @@ async def test_a_token_is_read_once_and_a_refresh_counts_only_if_it_changed() ->
     assert headers == {"authorization": "Bearer b"}
 
 
-def test_the_first_key_that_matches_is_returned_and_an_empty_one_never() -> None:
-    assert signing_key([b"", b"a", b"b", b"b"], lambda secret: secret, [b"", b"b"]) == 2
-    assert signing_key([b""], lambda secret: secret, [b""]) is None
-    assert signing_key([], lambda secret: secret, [b"a"]) is None
-
-
 @pytest.mark.parametrize(
     ("given", "names", "match"),
     [({"name": "a"}, ("a",), ""), ({"names": ["a", "b"]}, ("a", "b"), ""), ({"match": "a*"}, (), "a*"), ({}, (), "")],
@@ -66,6 +57,37 @@ def test_the_first_key_that_matches_is_returned_and_an_empty_one_never() -> None
 def test_a_target_is_names_or_a_pattern(given: dict[str, Any], names: tuple[str, ...], match: str) -> None:
     target = target_of(resource("EventSource", "x", {"resource": given}), "project")
     assert (target.type, target.names, target.match) == ("project", names, match)
+
+
+CONTEXT = CompileContext(
+    "team",
+    "https://r.example",
+    "k",
+    Connection(ResourceId("Integration", "default", "x"), "x", "", "", "", {}),
+    {},
+    lambda address, pointer, ref: Fingerprint(f"{address}|{pointer}|{ref}"),
+)
+
+
+def test_what_a_source_declares_has_its_address_marker_and_key() -> None:
+    source = resource("EventSource", "x", {"keyRotation": 2})
+    uid, scope = source.id.uid("team"), Scope("x/hook", "acme")
+    key = derived_key(source, CONTEXT)
+    assert (key.uid, key.rotation) == (uid, 2)
+    row = declared(source, CONTEXT, scope, {"a": 1}, "natural", secrets={"/key": key})
+    assert (row.address, row.resource, row.scope, row.attributes) == (address_of(source.id, scope), source.id, scope, {"a": 1})
+    assert (row.natural_key, row.marker, row.integration) == ("natural", Marker("team", uid), CONTEXT.connection.integration)
+    assert [(secret.pointer, secret.fingerprint) for secret in row.write_only] == [("/key", f"{row.address}|/key|{key}")]
+    assert (row.previous, row.previous_marker, row.depends_on) == (None, None, ())
+
+
+def test_what_was_renamed_also_has_its_former_address_and_marker() -> None:
+    source = resource("EventSource", "x", {})
+    lifecycle = msgspec.structs.replace(source.lifecycle, moved_from="y")
+    scope, before = Scope("x/hook", "acme"), ResourceId("EventSource", source.id.canvas, "y")
+    row = declared(dataclasses.replace(source, lifecycle=lifecycle), CONTEXT, scope, {}, "n")
+    assert (row.lifecycle, row.write_only) == (lifecycle, ())
+    assert (row.previous, row.previous_marker) == (address_of(before, scope), Marker("team", before.uid("team")))
 
 
 def test_only_a_close_name_is_suggested() -> None:
@@ -88,6 +110,11 @@ def test_a_log_cursor_returns_each_line_once_and_ends() -> None:
         True,
         False,
     )
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "1", '{"1": -5}', '{"1": [2, 0]}', '{"1": "2"}'])
+def test_a_text_that_is_no_cursor_starts_from_the_beginning(text: str) -> None:
+    assert str(LogCursor(text)) == "{}"
 
 
 class _Created(msgspec.Struct):

@@ -66,7 +66,7 @@ async def apply_all(session: Session, between: Callable[[], None] = lambda: None
     prepared = await prepared_in(session)
     await asyncio.to_thread(between)
     done = await apply_approved(session.engine, prepared, wait_settle=True)
-    return done, done.verdict(session.engine)
+    return done, done.verdict(session.engine.current)
 
 
 def call_of(change: Change) -> tuple[str, str]:
@@ -154,7 +154,7 @@ def test_n0_a_secret_that_changed_after_the_plan_is_not_written(wide: World) -> 
         (folder / "registry").write_text("second-canary-value\n")
         session.engine.current.secrets.forget()  # as after a minute
         done = await apply_approved(session.engine, prepared, wait_settle=True)
-        return done, done.verdict(session.engine)
+        return done, done.verdict(session.engine.current)
 
     done, verdict = in_world(wide, changed)
     assert wide.writes("buddy") == []
@@ -171,7 +171,7 @@ def test_n0_what_another_process_did_since_the_plan_is_not_done_twice(world: Wor
         await session.engine.run_all(ignore_backoff=True)  # what a daemon beside it does
         world.servers["github"].admin.settings(accept_duplicates=True)
         done = await apply_approved(session.engine, early, wait_settle=True)
-        return done, done.verdict(session.engine)
+        return done, done.verdict(session.engine.current)
 
     done, _ = in_world(world, late)
     assert len(world.hooks("one")) == 1
@@ -218,7 +218,7 @@ def test_n0_a_suspension_made_while_the_plan_is_read_holds_all_of_it(world: Worl
         control = Control(session.engine, lambda _: asyncio.sleep(0))
         await control.suspend({"resource": "EventSource/one", "reason": "incident"}, "test")
         done = await apply_approved(session.engine, prepared, wait_settle=True)
-        return done, done.verdict(session.engine)
+        return done, done.verdict(session.engine.current)
 
     done, verdict = in_world(world, suspended)
     assert sent(world) == []
@@ -293,7 +293,7 @@ def _any_movement(world: World, moves: list[tuple[int, str, str]], *, faulty: bo
             if moment == 0:
                 await asyncio.to_thread(touch, world, what, repo)
         done = await apply_approved(session.engine, prepared, wait_settle=True)
-        return executable(prepared), done, done.verdict(session.engine)
+        return executable(prepared), done, done.verdict(session.engine.current)
 
     approved, done, verdict = in_world(world, work)
     assert sorted(c.action.value for c in approved) == ["create", "delete", "update"]

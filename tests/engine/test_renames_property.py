@@ -177,7 +177,7 @@ async def run(steps: list[tuple[Any, ...]], folder: Path) -> None:
 async def check(scene: Scene, engine: Controller) -> None:
     """Exactly one hook for each declared repository and source, none elsewhere; and nothing is left to do."""
     [integration] = await engine.integrations()
-    uids = {engine.live.resources[r].id.uid(engine.deps.owner): r.name for r in engine.live.resources}
+    uids = {engine.current.active.resources[r].id.uid(engine.deps.owner): r.name for r in engine.current.active.resources}
     found = [(number, uids[url.rpartition("/")[2]]) for number, rows in scene.hooks().items() for _, url in rows]
     assert sorted(found) == sorted(scene.wanted())
     again = await engine.plan(integration)

@@ -16,6 +16,7 @@ from reconciler.daemon.pipeline import EventPipeline
 from reconciler.drivers.http.client import HttpSession
 from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
+from reconciler.events.requests import TriggerRequest
 from reconciler.log import get_logger
 from reconciler.model.executions import Execution, Item
 from reconciler.model.resources import ResourceId
@@ -64,7 +65,7 @@ class Inside:
         await self.engine.sync()
 
     async def trigger(self, source: str = "hand", **payload: Any) -> str:
-        return str((await self.working.commands.trigger({"source": source, "payload": payload}, "ada"))["event"])
+        return str((await self.working.commands.trigger(TriggerRequest(source=source, payload=payload), "ada"))["event"])
 
     async def turn(self, times: int = 4) -> None:
         """Let every loop turn."""

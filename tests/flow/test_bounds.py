@@ -14,6 +14,7 @@ import pytest
 from reconciler.engine.evaluator import Evaluator, EvaluatorFailed
 from reconciler.events.dispatcher import MOST_ATTEMPTS
 from reconciler.events.evaluation import EventEvaluator
+from reconciler.events.requests import EventListRequest, ReplayRequest
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld
 from tests.flow.test_nasty import delivered, states
@@ -61,7 +62,7 @@ async def test_n4_an_event_that_overruns_is_quarantined_and_its_other_stage_and_
         await here.turn(1)
         assert len(await here.executions("elsewhere")) == 1  # the first turn: nobody else waits for the second attempt
         await until_quiet(here)
-        listed = (await here.working.commands.events({"state": "quarantined"}))["events"]
+        listed = (await here.working.commands.events(EventListRequest(state="quarantined")))["events"]
         assert [(one["deliveryId"], one["reason"]) for one in listed] == [("poison", "overrun")]
         assert [(one["target"], one["reason"]) for one in listed[0]["rejectedBy"]] == [("Stage/poisoned", "overrun")]
         assert len(await here.executions("plain")) == 2
@@ -109,8 +110,8 @@ async def test_n4_what_became_of_an_event_before_the_worker_died_is_not_repeated
         assert await delivered(here, "own", LARGE_BODY, {"x-delivery-id": "poison"}) == 202
         await until_quiet(here)
         assert len(await here.executions("plain")) == 6
-        identity = (await here.working.commands.events({"state": "quarantined"}))["events"][0]["id"]
-        await here.working.commands.replay({"id": identity}, "ada")
+        identity = (await here.working.commands.events(EventListRequest(state="quarantined")))["events"][0]["id"]
+        await here.working.commands.replay(ReplayRequest(id=identity), "ada")
         await until_quiet(here)
         assert len(await here.executions("plain")) == 6
         assert [state for state, _ in await states(here)].count("quarantined") == 1

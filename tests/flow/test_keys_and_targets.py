@@ -7,6 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
+from reconciler.events.requests import (
+    ApproveRequest,
+    CancelRequest,
+    EventRequest,
+    ExecutionListRequest,
+    ExecutionRequest,
+    RerunRequest,
+    TriggerRequest,
+)
 from reconciler.events.routing import RoutingJob, route, wire
 from reconciler.manifests import SourceFile, load
 from reconciler.manifests.templates import resolve, resolve_text
@@ -18,7 +27,7 @@ from reconciler.stages.inputs import MAX_RESOLVED, SpecTooLarge, resolved_spec
 from reconciler.stages.provenance import origin_of
 from reconciler.stages.resource_names import matches
 from tests.flow.inside import inside
-from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed
+from tests.flow.test_pure import MANUAL, NOW, PUSH, event, item, loaded, routed, stage_spec
 from tests.flow.test_receiver import delivered
 
 GITHUB = """
@@ -58,13 +67,15 @@ async def test_n28_a_rerun_asked_for_eight_times_at_once_is_queued_once(tmp_path
         await here.turn()
         [done] = await here.executions("s")
         commands = here.working.commands
-        answers = await asyncio.gather(*(commands.rerun({"id": done.id}, "ada") for _ in range(8)), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(commands.rerun(RerunRequest(id=done.id), "ada") for _ in range(8)), return_exceptions=True
+        )
         assert sum(isinstance(one, dict) for one in answers) == 1
         assert {one.code for one in answers if isinstance(one, ReconcilerError)} == {"RC6031"}
         assert len(await here.items("s")) == 2
         await here.turn()
         assert len(await here.executions("s")) == 2
-        again = await commands.rerun({"id": done.id}, "ada")  # what was repeated has ended: it may be repeated once more
+        again = await commands.rerun(RerunRequest(id=done.id), "ada")  # what was repeated has ended: it may be repeated once more
         assert again["new"] is True
 
 
@@ -77,14 +88,14 @@ async def test_n28_a_rerun_with_a_key_is_one_for_good_also_by_the_id_of_its_item
         await here.turn()
         [done] = await here.executions("s")
         commands = here.working.commands
-        first, *others = await asyncio.gather(*(commands.rerun({"id": done.id, "key": "k"}, "ada") for _ in range(8)))
+        first, *others = await asyncio.gather(*(commands.rerun(RerunRequest(id=done.id, key="k"), "ada") for _ in range(8)))
         assert [one["item"] for one in others] == [first["item"]] * 7
         assert [first["new"], *(one["new"] for one in others)].count(True) == 1
         await here.turn()
-        assert (await commands.rerun({"id": first["item"], "key": "k"}, "bob")) == {"item": first["item"], "new": False}
-        assert (await commands.rerun({"id": done.id, "key": "other"}, "ada"))["item"] != first["item"]
+        assert (await commands.rerun(RerunRequest(id=first["item"], key="k"), "bob")) == {"item": first["item"], "new": False}
+        assert (await commands.rerun(RerunRequest(id=done.id, key="other"), "ada"))["item"] != first["item"]
         with pytest.raises(ReconcilerError, match="one line of text"):
-            await commands.rerun({"id": done.id, "key": "a\nb"}, "ada")
+            await commands.rerun(RerunRequest(id=done.id, key="a\nb"), "ada")
 
 
 async def test_n29_a_key_of_a_user_never_meets_an_id_of_ours(tmp_path: Path) -> None:
@@ -99,14 +110,14 @@ async def test_n29_a_key_of_a_user_never_meets_an_id_of_ours(tmp_path: Path) -> 
         commands = here.working.commands
         coming = [iso(60.0 * (int(here.now) // 60 + step)) for step in range(1, 3)]
         for at in coming:
-            assert (await commands.trigger({"source": "tick", "key": f"slot/{at}"}, "ada"))["new"] is True
+            assert (await commands.trigger(TriggerRequest(source="tick", key=f"slot/{at}"), "ada"))["new"] is True
         here.later(61)
         await here.turn()
         found = await here.deps.store.events(source="EventSource/default/tick")
         assert sorted(one.origin.value for one in found) == ["manual", "manual", "scheduled"]
         assert {one.delivery_id.partition("/")[0] for one in found} == {"key", "slot"}
-        assert (await commands.event({"id": f"slot/{coming[1]}"}))["deliveryId"] == f"key/slot/{coming[1]}"
-        same = [await commands.trigger({"source": "own", "key": "release-1"}, "ada") for _ in range(2)]
+        assert (await commands.event(EventRequest(id=f"slot/{coming[1]}")))["deliveryId"] == f"key/slot/{coming[1]}"
+        same = [await commands.trigger(TriggerRequest(source="own", key="release-1"), "ada") for _ in range(2)]
         assert [one["new"] for one in same] == [True, False]
 
 
@@ -117,7 +128,7 @@ async def test_n29_an_id_that_a_sender_chose_silences_no_key_and_no_trigger(tmp_
         for sent in ("key/a", "manual/b", "a"):
             assert await delivered(here, "own", b'{"n": 1}', {"x-delivery-id": sent}) == 202
         commands = here.working.commands
-        assert [(await commands.trigger({"source": "own", "key": key}, "ada"))["new"] for key in ("a", "key/a", "b")] == [
+        assert [(await commands.trigger(TriggerRequest(source="own", key=key), "ada"))["new"] for key in ("a", "key/a", "b")] == [
             True
         ] * 3
 
@@ -131,21 +142,25 @@ async def test_n47_an_id_that_is_not_there_is_answered_with_those_that_are(tmp_p
         here.world.stage("s", "conditions: [{type: approval, approval: {count: 1}}]", "executor: {type: noop}")
         await here.sync()
         commands = here.working.commands
-        for verb in (commands.approve, commands.cancel, commands.rerun):
+        for attempt in (
+            commands.approve(ApproveRequest(id="itm-nope"), "ada"),
+            commands.cancel(CancelRequest(id="itm-nope"), "ada"),
+            commands.rerun(RerunRequest(id="itm-nope"), "ada"),
+        ):
             with pytest.raises(ReconcilerError, match="no item or execution 'itm-nope'") as nothing:
-                await verb({"id": "itm-nope"}, "ada")
+                await attempt
             assert (nothing.value.code, nothing.value.hint) == ("RC6030", "Nothing waits. See `reconciler executions`.")
         await here.trigger()
         await here.turn(1)
         [waits] = await here.items("s")
         with pytest.raises(ReconcilerError) as unknown:
-            await commands.approve({"id": "itm-nope"}, "ada")
+            await commands.approve(ApproveRequest(id="itm-nope"), "ada")
         assert f"{waits.id} (s: approval)" in unknown.value.hint
         with pytest.raises(ReconcilerError) as mistyped:
-            await commands.approve({"id": waits.id[:-1] + "x"}, "ada")
+            await commands.approve(ApproveRequest(id=waits.id[:-1] + "x"), "ada")
         assert mistyped.value.hint == f"Did you mean {waits.id}?"
         with pytest.raises(ReconcilerError, match="no item or execution"):
-            await commands.execution({"id": "rcl-nope"})
+            await commands.execution(ExecutionRequest(id="rcl-nope"))
 
 
 async def test_n47_a_schedule_tells_when_it_fires_next(tmp_path: Path) -> None:
@@ -177,11 +192,11 @@ async def test_n21_whoever_approves_sees_where_it_came_from_what_runs_and_what_r
         )
         await here.sync()
         commands = here.working.commands
-        await commands.trigger({"source": "hand", "payload": {"ref": "v1"}, "type": "deploy\u00e9"}, "ada")
+        await commands.trigger(TriggerRequest(source="hand", payload={"ref": "v1"}, type="deploy\u00e9"), "ada")
         await here.turn(1)
-        [waits] = (await commands.executions({"state": "queued"}))["queued"]
+        [waits] = (await commands.executions(ExecutionListRequest(state="queued")))["queued"]
         assert (waits["origin"]["sender"], waits["origin"]["source"]) == ("ada", "EventSource/hand")
-        shown = await commands.execution({"id": waits["id"]})
+        shown = await commands.execution(ExecutionRequest(id=waits["id"]))
         assert shown["runs"]["spec"] == {"url": "https://x.example/v1", "headers": {"A": "***"}}
         assert shown["previous"] is None
 
@@ -300,10 +315,11 @@ def test_n25_there_is_one_way_from_a_value_to_text(value: Any, text: str) -> Non
     spec = {"ref": "${{ inputs.v }}", "parameters": {"p": "${{ inputs.v }}"}, "clientPayload": {"p": "${{ inputs.v }}"}}
     assert resolved_spec(spec, scope) == {"ref": text, "parameters": {"p": text}, "clientPayload": {"p": value}}
 
-    report = {"report": {"deployment": {"create": True, "environment": "${{ inputs.v }}"}}}
+    report = stage_spec({"report": {"deployment": {"create": True, "environment": "${{ inputs.v }}"}}})
     origin = {"integration": "i", "repository": "acme/web", "sha": "a" * 40}
-    [made] = statuses.targets(item(0, origin=origin, inputs={"v": value}), report).values()
-    assert made["create"]["environment"] == (text or "production")
+    [payload] = statuses.targets(item(0, origin=origin, inputs={"v": value}), report).values()
+    assert payload.create is not None
+    assert payload.create.environment == (text or "production")
 
 
 def test_a_spec_that_names_large_values_many_times_is_refused_before_it_is_built() -> None:
@@ -340,7 +356,7 @@ def test_n26_a_deleted_branch_hands_no_zeros_on_and_runs_on_no_ref_that_is_gone(
 def test_n26_no_deployment_and_no_status_is_asked_for_a_ref_that_is_gone() -> None:
     origin = {**origin_of("i", "push", {**GONE, "repository": {"full_name": "acme/web"}})}
     assert origin == {"integration": "i", "repository": "acme/web", "deleted": "refs/heads/x"}
-    spec = {"report": {"commitStatus": {"context": "c"}, "deployment": {"create": True, "ref": "${{ event.ref }}"}}}
+    spec = stage_spec({"report": {"commitStatus": {"context": "c"}, "deployment": {"create": True, "ref": "${{ event.ref }}"}}})
     one = item(0, origin=origin, event={"ref": "refs/heads/x"})
     assert statuses.targets(one, spec) == {}
     assert set(statuses.without_target(one, spec)) == {ReportKind.COMMIT, ReportKind.DEPLOYMENT}
@@ -388,6 +404,6 @@ def test_n6_the_commit_of_an_event_is_a_commit(kind: str, payload: Any, wanted: 
     ],
 )
 def test_n6_a_report_without_a_target_says_why(origin: Any, why: str) -> None:
-    spec = {"report": {"commitStatus": {"context": "c"}}}
+    spec = stage_spec({"report": {"commitStatus": {"context": "c"}}})
     assert why in statuses.without_target(item(0, origin=origin), spec)[ReportKind.COMMIT]
     assert statuses.at_phase(item(0, origin=origin), spec, statuses.QUEUED, 0.0) == ()

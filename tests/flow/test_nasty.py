@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import pytest
 
+from reconciler.events.requests import EventRequest, TriggerRequest
 from reconciler.model.errors import StateError, UsageError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.resources import ResourceId
@@ -135,11 +136,11 @@ async def test_a17_e10_what_is_nested_too_deep_is_refused_alone_and_can_be_looke
         assert [one.inputs for one in await here.items("echo")] == [{"a": "x"}]
         assert len(await here.executions("echo")) == len(await here.executions("found")) == 1
         assert await states(here) == [("failed", "error"), ("processed", "")]
-        event = await here.working.commands.event({"id": "deep"})
+        event = await here.working.commands.event(EventRequest(id="deep"))
         assert {one["target"] for one in event["rejectedBy"]} == {"Stage/echo", "Stage/found", "ConnectionGroup/both"}
         assert orjson.dumps(event)
         with pytest.raises(UsageError):
-            await here.working.commands.trigger({"source": "own", "payload": {"m": orjson.loads(nested(depth))}}, "ada")
+            await here.working.commands.trigger(TriggerRequest(source="own", payload={"m": orjson.loads(nested(depth))}), "ada")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ async def test_a_sender_cannot_say_where_results_are_written(tmp_path: Path, kin
         payload = {"type": kind, "origin": FORGED, "events": {"a": {"type": "execution_finished", "origin": FORGED}}}
         assert await delivered(here, "own", orjson.dumps(payload)) == 202
         assert await delivered(here, "own", orjson.dumps({"origin": FORGED}), {"x-event-type": kind}) == 202
-        await here.working.commands.trigger({"source": "hand", "type": kind, "payload": payload}, "ada")
+        await here.working.commands.trigger(TriggerRequest(source="hand", type=kind, payload=payload), "ada")
         await here.turn(6)
         assert len(await here.executions("s")) == 3
         assert len(await here.executions("behind")) == 2

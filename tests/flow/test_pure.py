@@ -13,10 +13,12 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import convert
 
 from reconciler.events.filters import check_filters, check_source
 from reconciler.events.routing import RoutingJob, Wiring, route, wire
 from reconciler.manifests import SourceFile, load
+from reconciler.manifests.kinds import EventSourceSpec, EventSpec, StageSpec
 from reconciler.manifests.templates import resolve
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import (
@@ -76,6 +78,11 @@ def routed(
     found = event(source, kind, **more)
     body = orjson.dumps(payload)
     return route(RoutingJob(found, body, through=tuple(through)), wiring, last=last or (lambda *_: None), now=NOW)
+
+
+def stage_spec(spec: Mapping[str, Any]) -> StageSpec:
+    """A typed spec; what a test does not name is of no importance to it."""
+    return convert({"connections": [], "executor": {"type": "noop"}, **spec}, StageSpec)
 
 
 MANUAL = "kind: EventSource\nmetadata: {name: hand}\nspec: {type: manual}\n---\n"
@@ -165,12 +172,12 @@ def test_an_item_pins_the_stage_that_was_live_and_its_id_is_of_stage_and_event()
 def test_filters_are_joined_as_they_say_and_what_cannot_be_told_is_an_error(
     filters: list[str], operator: str, reason: str
 ) -> None:
-    holder = {"filters": [{"type": "data", "data": {"expression": one}} for one in filters], "filterOperator": operator}
-    assert check_filters(holder, PUSH, {"x-a": "1"}).reason == reason
+    declared = {"filters": [{"type": "data", "data": {"expression": each}} for each in filters], "filterOperator": operator}
+    assert check_filters(convert({"type": "push", **declared}, EventSpec), PUSH, {"x-a": "1"}).reason == reason
 
 
 @pytest.mark.parametrize(
-    ("wanted", "types", "passes"),
+    ("events", "types", "passes"),
     [
         ([], ("push",), True),
         ([{"type": "push"}], ("push",), True),
@@ -185,8 +192,8 @@ def test_filters_are_joined_as_they_say_and_what_cannot_be_told_is_an_error(
         ([{"type": "push", "filters": [{"type": "payload", "payload": {"ref": "^refs/tags/"}}]}], ("push",), False),
     ],
 )
-def test_a_source_lets_through_what_it_asked_for(wanted: list[dict[str, Any]], types: tuple[str, ...], passes: bool) -> None:
-    assert check_source({"events": wanted}, types, PUSH, {}).passes is passes
+def test_a_source_lets_through_what_it_asked_for(events: list[dict[str, Any]], types: tuple[str, ...], passes: bool) -> None:
+    assert check_source(convert({"events": events}, EventSourceSpec), types, PUSH, {}).passes is passes
 
 
 @settings(max_examples=300, deadline=None)
@@ -198,9 +205,9 @@ def test_a_source_lets_through_what_it_asked_for(wanted: list[dict[str, Any]], t
     )
 )
 def test_e10_no_payload_makes_a_filter_or_an_origin_raise(payload: Any) -> None:
-    holder = {"filters": [{"type": "data", "data": {"expression": "$.a.b == 1"}}, {"type": "payload", "payload": {"a.b": "x"}}]}
-    check_filters(holder, payload, {})
-    check_filters({**holder, "filterOperator": "or"}, payload, {})
+    filters = [{"type": "data", "data": {"expression": "$.a.b == 1"}}, {"type": "payload", "payload": {"a.b": "x"}}]
+    for operator in ("and", "or"):
+        check_filters(convert({"type": "push", "filters": filters, "filterOperator": operator}, EventSpec), payload, {})
     for kind in (
         "push",
         "deployment",
@@ -234,12 +241,12 @@ NASTY = st.text(st.characters(exclude_characters=NUL, exclude_categories=["Cs"])
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(NASTY, max_size=4).map("".join))
 def test_f12_a_value_is_never_read_as_a_template_and_changes_nothing_beside_it(text: str) -> None:
-    inputs = build_inputs(OPEN, "hand", {"title": text}, lambda _: None)
+    inputs = build_inputs(stage_spec(OPEN), "hand", {"title": text}, lambda _: None)
     assert inputs == {"title": text}
     scope = {"inputs": inputs, "event": {}, "secrets": {"X": "canary"}}
     assert resolve(OPEN["executor"]["spec"], scope) == {"inputs": {"title": text, "beside": "kept"}}
     assert resolve("a ${{ inputs.title }} b", scope) == f"a {text} b"
-    spec = {"executor": {"type": "noop", "name": "${{ event.title }}"}}
+    spec = stage_spec({"executor": {"type": "noop", "name": "${{ event.title }}"}})
     assert frozen_event(spec, {"title": text, "other": "left out"}) == {"title": text}
 
 
@@ -247,7 +254,7 @@ def test_f12_a_value_is_never_read_as_a_template_and_changes_nothing_beside_it(t
 @given(NASTY)
 def test_f13_what_gets_into_a_run_has_no_character_that_a_shell_takes_for_its_own(text: str) -> None:
     try:
-        build_inputs(SPEC, "hand", {"title": text}, lambda _: None)
+        build_inputs(stage_spec(SPEC), "hand", {"title": text}, lambda _: None)
     except InputError:
         return
     assert not set(text) & set("'\"`$\\;|&<>(){}*?!\n\r\t\0")
@@ -351,7 +358,7 @@ def test_f12_a_filter_looks_at_all_of_a_text() -> None:
 
 
 def test_inputs_come_from_constants_events_and_the_last_execution_by_connection() -> None:
-    spec = {
+    declared = {
         "inputs": [{"name": "a"}, {"name": "b"}],
         "executor": {"type": "noop"},
         "inputMappings": [
@@ -370,12 +377,13 @@ def test_inputs_come_from_constants_events_and_the_last_execution_by_connection(
             },
         ],
     }
+    spec = stage_spec(declared)
     assert build_inputs(spec, "one", {"x": {"y": [2]}}, lambda _: None) == {"a": 1, "b": [2]}
     assert build_inputs(spec, "two", {"x": {"y": 2}}, lambda _: {"a": "before"}) == {"a": "before", "b": "2!"}
     assert build_inputs(spec, "two", {"x": {"y": 2}}, lambda _: None)["a"] == ""
     with pytest.raises(InputError, match="input 'b'"):
         build_inputs(spec, "one", {}, lambda _: None)
-    jobs = {**spec, "executor": {"type": "github"}}  # once it sent requests, where such a text is harmless
+    jobs = stage_spec({**declared, "executor": {"type": "github"}})  # once it sent requests, where such a text is harmless
     with pytest.raises(InputError, match="input 'a'"):
         build_inputs(jobs, "two", {"x": {"y": 2}}, lambda _: {"a": "$(id)"})
 
@@ -518,18 +526,19 @@ DEPLOYED = {**ORIGIN, "deployment": "7", "automatic": False}
 )
 def test_statuses_go_where_the_stage_says_and_the_event_allows(report: Any, origin: Any, kinds: set[ReportKind]) -> None:
     one = item(0, origin=origin)
-    assert set(statuses.targets(one, {"report": report})) == kinds
-    queued = statuses.at_phase(one, {"report": report}, statuses.QUEUED, NOW)
-    running = statuses.at_phase(one, {"report": report}, statuses.RUNNING, NOW)
-    ended = statuses.at_end(one, {"report": report}, Result.PASSED, EndReason.OK, NOW)
+    spec = stage_spec({"report": report})
+    assert set(statuses.targets(one, spec)) == kinds
+    queued = statuses.at_phase(one, spec, statuses.QUEUED, NOW)
+    running = statuses.at_phase(one, spec, statuses.RUNNING, NOW)
+    ended = statuses.at_end(one, spec, Result.PASSED, EndReason.OK, NOW)
     assert {found.kind for found in queued} == {found.kind for found in ended} == {kind.value for kind in kinds}
     assert {found.kind for found in running} <= {"deployment"}  # a commit is pending from the beginning
 
 
 def test_the_deployment_that_an_event_brought_is_told_and_no_second_one_is_made() -> None:
-    found = statuses.targets(item(0, origin=DEPLOYED), {"report": {"deploymentStatus": True, "deployment": {"create": True}}})
-    assert found[ReportKind.DEPLOYMENT]["target"] == "7"
-    assert "create" not in found[ReportKind.DEPLOYMENT]
+    spec = stage_spec({"report": {"deploymentStatus": True, "deployment": {"create": True}}})
+    payload = statuses.targets(item(0, origin=DEPLOYED), spec)[ReportKind.DEPLOYMENT]
+    assert (payload.target, payload.create) == ("7", None)
 
 
 @pytest.mark.parametrize(
@@ -593,7 +602,8 @@ def test_the_work_of_routing_grows_with_the_events_and_not_faster() -> None:
 def test_n26_no_run_is_on_zeros_whatever_event_brought_them(field: str) -> None:
     from reconciler.stages.inputs import InputError, check_not_deleted
 
-    spec = {"executor": {"spec": {field: "${{ inputs.at }}", "inputs": {"before": "${{ inputs.before }}"}}}}
+    run = {field: "${{ inputs.at }}", "inputs": {"before": "${{ inputs.before }}"}}
+    spec = stage_spec({"executor": {"type": "noop", "spec": run}})
     new = {"at": "a" * 40, "before": "0" * 40}
     check_not_deleted(spec, {}, new, {})
     for zeros in ("0" * 40, "0" * 64):

@@ -16,7 +16,6 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -25,7 +24,7 @@ from hypothesis import strategies as st
 
 from reconciler.events.endpoints import OVERLAP_S, Endpoint, Rotation, numbers_for
 from reconciler.model.events import EventState
-from reconciler.model.resources import ResourceId
+from reconciler.model.resources import Location, Resource, ResourceId
 from tests.engine.world import OWNER
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import StageWorld, signed
@@ -365,7 +364,7 @@ def test_e13_while_a_key_is_rotated_the_old_one_is_taken_and_nobody_honest_is_re
 
 
 @pytest.mark.parametrize(
-    ("number", "rotation", "wanted"),
+    ("number", "rotation", "expected"),
     [
         (0, None, (0,)),
         (1, None, (1, 0)),  # not known yet whether it is written everywhere
@@ -375,12 +374,13 @@ def test_e13_while_a_key_is_rotated_the_old_one_is_taken_and_nobody_honest_is_re
         (2, Rotation(1, 1.0), (2, 1)),  # of an older rotation
     ],
 )
-def test_e13_the_old_key_ends_a_day_after_the_new_one_is_in_force(number: int, rotation: Any, wanted: tuple[int, ...]) -> None:
-    from types import SimpleNamespace
-
-    source: Any = SimpleNamespace(spec={"keyRotation": number} if number else {})
+def test_e13_the_old_key_ends_a_day_after_the_new_one_is_in_force(
+    number: int, rotation: Rotation | None, expected: tuple[int, ...]
+) -> None:
+    spec = {"type": "webhook", "keyRotation": number} if number else {"type": "webhook"}
+    source = Resource(ResourceId("EventSource", "default", "own"), spec, Location("own.yaml"))
     endpoint = Endpoint(source, uid("x"), None, False, "")  # type: ignore[arg-type]
-    assert numbers_for(endpoint, rotation, 1.0 + OVERLAP_S) == wanted
+    assert numbers_for(endpoint, rotation, 1.0 + OVERLAP_S) == expected
 
 
 # in this process

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.events.commands import NoSuch, Waits
+from reconciler.events.requests import EventListRequest, EventRequest, ReplayRequest
 from reconciler.model.resources import ResourceId
 from tests.flow.inside import inside
 from tests.flow.test_nasty import delivered, states
@@ -33,11 +34,11 @@ async def test_n27_an_event_refused_by_a_wrong_filter_is_had_again_once_it_is_re
             if by_sender:
                 assert await delivered(here, "own", b'{"ref": "main"}', {"x-delivery-id": "one"}) == 202
             else:
-                await here.working.commands.replay({"id": "one"}, "ada")
+                await here.working.commands.replay(ReplayRequest(id="one"), "ada")
             await here.turn()
         assert await states(here) == [("processed", "")]
         assert len(await here.executions("build")) == 1
-        assert (await here.working.commands.event({"id": "one"}))["rejectedBy"] == []
+        assert (await here.working.commands.event(EventRequest(id="one")))["rejectedBy"] == []
 
 
 @pytest.mark.parametrize("filtered", ['$.ref == "main"', '$.branch == "main"'], ids=["filtered", "error"])
@@ -71,7 +72,7 @@ async def test_n27_what_a_group_took_and_a_stage_ran_is_not_repeated(tmp_path: P
         await here.turn()
         here.world.stage("late", after=RIGHT)
         await here.sync()
-        await here.working.commands.replay({"id": "one"}, "ada")
+        await here.working.commands.replay(ReplayRequest(id="one"), "ada")
         await here.turn(6)
         assert [len(await here.executions(name)) for name in ("build", "after", "late")] == [1, 1, 1]
         for name in ("build", "after", "late"):  # nor is it said again
@@ -84,10 +85,10 @@ async def test_n27_what_waits_or_is_not_there_cannot_be_replayed(tmp_path: Path)
         here.world.webhook()
         await here.sync()
         with pytest.raises(NoSuch):
-            await here.working.commands.replay({"id": "nothing"}, "ada")
+            await here.working.commands.replay(ReplayRequest(id="nothing"), "ada")
         assert await delivered(here, "own", b"{}", {"x-delivery-id": "one"}) == 202
         with pytest.raises(Waits):
-            await here.working.commands.replay({"id": "one"}, "ada")
+            await here.working.commands.replay(ReplayRequest(id="one"), "ada")
 
 
 async def test_n18_what_led_to_nothing_is_found_by_one_filter(tmp_path: Path) -> None:
@@ -106,10 +107,10 @@ async def test_n18_what_led_to_nothing_is_found_by_one_filter(tmp_path: Path) ->
         assert await delivered(here, "own", b'{"a": {}}', {"x-delivery-id": "bad"}) == 202
         assert await delivered(here, "other", b"{}", {"x-delivery-id": "unconnected"}) == 202
         await here.turn()
-        failed = (await here.working.commands.events({"state": "failed"}))["events"]
+        failed = (await here.working.commands.events(EventListRequest(state="failed")))["events"]
         assert [one["deliveryId"] for one in failed] == ["bad"]
         assert [(one["target"], one["reason"]) for one in failed[0]["rejectedBy"]] == [("Stage/build", "error")]
-        nothing = (await here.working.commands.events({"state": "nothing"}))["events"]
+        nothing = (await here.working.commands.events(EventListRequest(state="nothing")))["events"]
         assert {"bad", "unconnected"} == {one["deliveryId"] for one in nothing if one["source"].startswith("EventSource/")}
         assert (await here.engine.read_event_status(None)).failed == 1
 
@@ -129,8 +130,8 @@ async def test_n62_what_a_group_puts_together_is_bounded(tmp_path: Path, monkeyp
         for name, size in (("small", 10), ("large", 900), ("medium", 400)):
             assert await delivered(here, name, b'{"ref": "main", "pad": "' + b"x" * size + b'"}', {"x-delivery-id": name}) == 202
         await here.turn()
-        [made] = (await here.working.commands.events({"source": "ConnectionGroup/all"}))["events"]
-        payload = (await here.working.commands.event({"id": made["id"]}))["payload"]
+        [made] = (await here.working.commands.events(EventListRequest(source="ConnectionGroup/all")))["events"]
+        payload = (await here.working.commands.event(EventRequest(id=made["id"])))["payload"]
         assert payload["truncated"] == ["large"]
         assert payload["events"]["large"] is None
         assert payload["events"]["medium"]["ref"] == "main"
@@ -150,10 +151,10 @@ async def test_n18_what_led_to_nothing_is_found_behind_more_events_than_are_look
             body = b'{"ref": "main"}' if number in (2, 3, 4, 5, 6, 8) else b'{"ref": "dev"}'
             assert await delivered(here, "own", body, {"x-delivery-id": str(number)}) == 202
         await here.turn()
-        first = await here.working.commands.events({"state": "nothing", "source": "own", "limit": 2})
+        first = await here.working.commands.events(EventListRequest(state="nothing", source="own", limit=2))
         assert [one["deliveryId"] for one in first["events"]] == ["7", "1"]
-        rest = await here.working.commands.events({"state": "nothing", "source": "own", "limit": 2, "before": first["next"]})
+        rest = await here.working.commands.events(EventListRequest(state="nothing", source="own", limit=2, before=first["next"]))
         assert ([one["deliveryId"] for one in rest["events"]], rest["next"]) == (["0"], "")
-        everything = await here.working.commands.events({"state": "nothing"})
+        everything = await here.working.commands.events(EventListRequest(state="nothing"))
         named = [one["deliveryId"] for one in everything["events"] if one["source"] == "EventSource/own"]
         assert named == ["7", "1", "0"]

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
+from msgspec.structs import replace
 
 from reconciler.drivers.github.executor import GitHubExecutor
+from reconciler.events.requests import ApproveRequest, CancelRequest, EventRequest
+from reconciler.manifests.kinds import EventSourceSpec
 from reconciler.model.errors import PermissionDenied, ProviderUnavailable
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result, Run, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
@@ -23,6 +27,7 @@ from reconciler.state.queue import enqueue, set_item, x
 from reconciler.state.reports import PendingReport, insert_reports
 from tests.flow.inside import Inside, inside
 from tests.flow.stage_world import WORKFLOW, StageWorld
+from tests.flow.test_pure import stage_spec
 from tests.support.postgres import Postgres
 
 
@@ -84,7 +89,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
     async with running(tmp_path) as (here, runs):
         runs.refuse = PermissionDenied("POST /cancel: not permitted (403)")
         execution = (await here.executions("s"))[0]
-        await here.working.commands.cancel({"id": execution.id}, "ada")
+        await here.working.commands.cancel(CancelRequest(id=execution.id), "ada")
         await here.turn()
         assert "cannot be cancelled" in (await here.executions("s"))[0].message
         here.later(3)
@@ -102,7 +107,7 @@ async def test_a_run_that_may_not_be_ended_is_looked_at_all_the_same(tmp_path: P
 
 async def test_a_run_is_asked_to_end_once_a_minute(tmp_path: Path) -> None:
     async with running(tmp_path) as (here, runs):
-        await here.working.commands.cancel({"id": (await here.executions("s"))[0].id}, "ada")
+        await here.working.commands.cancel(CancelRequest(id=(await here.executions("s"))[0].id), "ada")
         for _ in range(30):
             await here.turn(1)
             here.later(6)
@@ -134,7 +139,7 @@ async def test_a_run_that_failed_is_tried_again(tmp_path: Path) -> None:
 
 async def filled(here: Inside, count: int, mark: str = "e") -> list[str]:
     """Put ``count`` items into the queue of a stage, as it is declared now; returns their ids, oldest first."""
-    digest, pin = snapshot_of(here.engine.live.resources[stage()])
+    digest, pin = snapshot_of(here.engine.current.active.resources[stage()])
     items = [
         Item(
             item_id(stage(), f"{mark}{number}"),
@@ -179,7 +184,7 @@ async def test_an_approved_item_starts_however_many_wait_before_it(tmp_path: Pat
         await here.sync()
         items = await filled(here, 620)
         await here.turn(1)
-        await here.working.commands.approve({"id": items[600]}, "ada")
+        await here.working.commands.approve(ApproveRequest(id=items[600]), "ada")
         await here.turn(1)
         assert [one.item_id for one in await here.executions("s")] == [items[600]]
 
@@ -276,7 +281,8 @@ async def test_last_execution_is_found_behind_any_number_of_failures(tmp_path: P
 async def test_a_source_that_asks_for_everything_gets_everything() -> None:
     from reconciler.events.filters import check_source
 
-    spec = {"events": [{"type": "*", "filters": [{"type": "data", "data": {"expression": "$.n == 1"}}]}]}
+    events = [{"type": "*", "filters": [{"type": "data", "data": {"expression": "$.n == 1"}}]}]
+    spec = convert({"events": events}, EventSourceSpec)
     assert check_source(spec, ("push",), {"n": 1}, {}).passes
     assert check_source(spec, ("push",), {"n": 2}, {}).reason == "filtered"
 
@@ -286,9 +292,9 @@ async def test_a_dry_run_reports_nothing() -> None:
 
     origin = {"integration": "i", "repository": "acme/web", "sha": "a" * 40, "deployment": "1"}
     item = Item("itm-1", stage(), "e", "c", ItemState.QUEUED, 1.0, "r", "d", origin=origin)
-    spec = {"report": {"deploymentStatus": True, "commitStatus": {"context": "c"}}}
+    spec = stage_spec({"report": {"deploymentStatus": True, "commitStatus": {"context": "c"}}})
     assert len(targets(item, spec)) == 2
-    assert targets(item, {**spec, "dryRun": True}) == {}
+    assert targets(item, replace(spec, dry_run=True)) == {}
 
 
 async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
@@ -298,7 +304,6 @@ async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
         here.world.write("group.yaml", f"kind: ConnectionGroup\nmetadata: {{name: g}}\nspec:\n  {group}")
         here.world.stage("s", after="{type: connection-group, name: g}")
         await here.sync()
-        control = here.working.commands
         suspension = {"resource": "ConnectionGroup/g", "reason": "not now"}
         from reconciler.engine.control import Control
 
@@ -310,7 +315,7 @@ async def test_a_suspended_group_takes_no_part_of_a_set(tmp_path: Path) -> None:
         await here.engine.current.refresh_suspensions()
         event = await here.trigger(n=1)
         await here.turn(6)
-        rejected = (await control.event({"id": event}))["rejectedBy"]
+        rejected = (await here.working.commands.event(EventRequest(id=event)))["rejectedBy"]
         assert [(one["target"], one["reason"]) for one in rejected] == [("ConnectionGroup/g", "suspended")]
         assert await here.executions("s") == []
         await engine.resume(suspension, "ada")
@@ -416,7 +421,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
 
     async with inside(tmp_path) as here:
         rows = tuple({"name": "s", "canvas": canvas, "queue": 1, "running": 0} for canvas in ("default", "other"))
-        here.engine.view.outside = EventStatus({}, {}, {}, rows, 0)
+        here.engine.current.view.outside = EventStatus({}, {}, {}, rows, 0)
         metrics = Metrics(here.engine.current)
         ended: Any = SimpleNamespace(
             stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0

@@ -234,19 +234,6 @@ async def test_d8_hooks_that_a_token_may_not_see_are_a_missing_permission_and_no
     assert "admin:repo_hook" in caught.value.hint
 
 
-async def test_d8_a_delete_without_the_right_to_is_no_success(api, connection, github, write):
-    created = await HOOKS.create(api, write())
-    github.admin.put_state({"tokens": {"ghp_reader": {"scopes": ["read:repo_hook"]}}})
-    async with client(driver, connection, "ghp_reader") as reader:
-        with pytest.raises(PermissionDenied, match="not changed"):
-            await HOOKS.delete(reader, SCOPE, created.external_id)
-        with pytest.raises(PermissionDenied):
-            await HOOKS.update(reader, created.external_id, write())
-        with pytest.raises(PermissionDenied):
-            await HOOKS.create(reader, write(source("other")))
-    assert len(stored(github)) == 1
-
-
 async def test_a_delete_behind_a_lagging_list_is_success(api, github, write):
     created = await HOOKS.create(api, write())
     github.admin.settings(list_lag_s=30)

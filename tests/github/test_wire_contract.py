@@ -7,19 +7,25 @@ import msgspec
 import pytest
 
 from reconciler.drivers.github.api import GitHubUser, ScopeOwner
-from reconciler.drivers.github.driver import RepositoryPage
+from reconciler.drivers.github.driver import ListedRepository
 from reconciler.drivers.github.receiver import DeliveryDetail, HookDelivery
 from reconciler.drivers.github.reports import GitHubCommit, GitHubDeployment, GitHubStatus
-from reconciler.drivers.github.run_output import RunArtifactPage, WorkflowJobPage
-from reconciler.drivers.github.runs import WorkflowFilePage, WorkflowRun, WorkflowRunPage
+from reconciler.drivers.github.run_output import RunArtifact, WorkflowJob
+from reconciler.drivers.github.runs import WorkflowFile, WorkflowRun
 from reconciler.drivers.github.webhooks import GitHubHook, HookKind
 from tests.github.test_contract import CONTRACT
+
+
+def page(name, row):
+    """Return the type of an answer that is an object with one list."""
+    return msgspec.defstruct("Page", [(name, list[row])])
+
 
 REPO = "/repos/{owner}/{repo}"
 ANSWERS = [
     ("/user", GitHubUser),
     (REPO, ScopeOwner),
-    ("/installation/repositories", RepositoryPage),
+    ("/installation/repositories", page("repositories", ListedRepository)),
     (f"{REPO}/hooks", list[HookKind]),
     (f"{REPO}/hooks", list[GitHubHook]),
     (f"{REPO}/hooks/{{hook_id}}", GitHubHook),
@@ -27,12 +33,12 @@ ANSWERS = [
     (f"{REPO}/hooks/{{hook_id}}/deliveries", list[HookDelivery]),
     ("/orgs/{org}/hooks/{hook_id}/deliveries", list[HookDelivery]),
     (f"{REPO}/hooks/{{hook_id}}/deliveries/{{delivery_id}}", DeliveryDetail),
-    (f"{REPO}/actions/runs", WorkflowRunPage),
-    (f"{REPO}/actions/workflows/{{workflow_id}}/runs", WorkflowRunPage),
+    (f"{REPO}/actions/runs", page("workflow_runs", WorkflowRun)),
+    (f"{REPO}/actions/workflows/{{workflow_id}}/runs", page("workflow_runs", WorkflowRun)),
     (f"{REPO}/actions/runs/{{run_id}}", WorkflowRun),
-    (f"{REPO}/actions/runs/{{run_id}}/artifacts", RunArtifactPage),
-    (f"{REPO}/actions/runs/{{run_id}}/jobs", WorkflowJobPage),
-    (f"{REPO}/actions/workflows", WorkflowFilePage),
+    (f"{REPO}/actions/runs/{{run_id}}/artifacts", page("artifacts", RunArtifact)),
+    (f"{REPO}/actions/runs/{{run_id}}/jobs", page("jobs", WorkflowJob)),
+    (f"{REPO}/actions/workflows", page("workflows", WorkflowFile)),
     (f"{REPO}/commits/{{ref}}", GitHubCommit),
     (f"{REPO}/commits/{{ref}}/statuses", list[GitHubStatus]),
     (f"{REPO}/deployments", list[GitHubDeployment]),

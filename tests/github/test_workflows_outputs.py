@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from reconciler.drivers.github import run_output
-from reconciler.drivers.github.run_output import MAX_BYTES, positions_of, read_archive
+from reconciler.drivers.github.run_output import MAX_BYTES, read_archive
 from reconciler.model.errors import ProviderUnavailable
 from reconciler.model.executions import Result
 from reconciler.sandbox.github.logs import zipped
@@ -209,8 +209,3 @@ async def test_the_log_of_a_new_attempt_follows_that_of_the_old_one(api, hands):
     finish(hands, run)
     third = await executor.logs(api, what, run, second.cursor)
     assert (third.complete, third.lines[-1].endswith(" again")) == (True, True)
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "[]", "1", '{"1": 5}', '{"1": [1]}', '{"1": ["a", 1]}', '{"1": [-1, 0]}'])
-def test_a_cursor_that_is_none_begins_at_the_start(cursor):
-    assert positions_of(cursor) == {}

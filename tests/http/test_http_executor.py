@@ -515,21 +515,13 @@ def test_the_catalog_has_the_driver_but_no_integration_may_have_its_type():
     assert any(problem.pointer == "/spec/type" for problem in desired.problems)
 
 
-async def test_what_belongs_to_an_integration_is_a_defect_to_ask_for():
+async def test_no_integration_connects_to_it_and_nothing_is_declared_with_it():
     web, integration = WebDriver(), resource("Integration", "web", {"type": "http"})
     assert (web.hosts, web.types, web.receiver, web.reporter) == ((), {}, None, None)
-    for ask in (
-        lambda: web.connect(integration, {}),
-        lambda: web.needs(integration),
-        lambda: web.offline_facts(integration),
-        lambda: web.compile(integration, None),
-    ):
-        with pytest.raises(ReconcilerError) as error:
-            ask()
-        assert error.value.code == "RC9001"
-    for wait in (web.check(None, {}), web.resolve(None, integration)):
+    for ask in (lambda: web.connect(integration, {}), lambda: web.compile(integration, None)):
         with pytest.raises(ReconcilerError):
-            await wait
+            ask()
+    assert (web.needs(integration), web.offline_facts(integration), await web.resolve(None, integration)) == ({}, {}, {})
     nothing = web.authenticator(connection_to("https://x.example", STAGE), auth_context(lambda ref: pytest.fail("read")))
     headers: dict[str, str] = {}
     await nothing.authorize(AuthRequest("GET", "https://x.example", headers))

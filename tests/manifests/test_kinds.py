@@ -18,7 +18,7 @@ from reconciler.manifests.kinds import KINDS
 from reconciler.manifests.load import SourceFile, load
 from reconciler.manifests.normalize import canonical_spec
 from reconciler.model.resources import Kind
-from reconciler.model.specs import Spec
+from reconciler.model.specs import LifecycleSpec, Spec
 
 ROOT = Path(__file__).parents[2]
 DURATIONS = {"timeout", "backoff", "interval"}
@@ -120,6 +120,16 @@ def different(kind: str, key: str, node: Mapping[str, Any], hint: Any, at: str) 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_schema_and_struct_agree(kind: str) -> None:
     assert list(pairs(kind, schema.schema(kind)["properties"]["spec"], KINDS[kind], "spec")) == []
+
+
+def test_the_lifecycle_of_every_kind_has_the_keys_and_defaults_of_its_struct() -> None:
+    fields = {field.encode_name: field.default for field in msgspec.structs.fields(LifecycleSpec)}
+    optional = {"ignore": (), **dict.fromkeys(("externalId", "interval", "movedFrom", "suspend"))}
+    documents = [document for document in schema.documents().values() if "lifecycle" in document["$defs"]]
+    assert documents
+    for document in documents:
+        properties = document["$defs"]["lifecycle"]["properties"]
+        assert fields == {key: inner.get("default", optional.get(key)) for key, inner in properties.items()}
 
 
 def test_a_difference_is_found() -> None:

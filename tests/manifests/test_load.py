@@ -723,6 +723,23 @@ def test_no_change_of_a_valid_manifest_makes_the_loader_raise(example: dict[str,
 
 
 @pytest.mark.parametrize(
+    "field", ["concurrency: 2.0", "retry: {limit: 1.0}", "conditions: [{type: approval, approval: {count: 1e0}}]"]
+)
+def test_a_decimal_number_is_no_integer_in_a_manifest(field: str) -> None:
+    head = (
+        f"{SECRET}{GITHUB}{SOURCE}kind: Stage\nmetadata: {{name: s}}\nspec:\n  connections: [{{type: event-source, name: e}}]\n"
+    )
+    desired = desire(f"{head}  executor: {{type: noop}}\n  {field}\n")
+    (problem,) = desired.problems
+    assert (problem.code, problem.hint, problem.location.line) == ("RC1104", "Write it without a decimal point.", 18)
+    assert problem.message.endswith(": must be of type integer, not a decimal number")
+    assert problem.pointer.startswith("/spec/" + field.partition(":")[0])
+    assert len(desired.resources) == 3
+    whole = field.replace(".0", "").replace("1e0", "1")
+    assert desire(f"{head}  executor: {{type: noop}}\n  {whole}\n").complete
+
+
+@pytest.mark.parametrize(
     ("report", "pointers"),
     [
         ("{deployment: {create: true, environment: live, ref: main, environmentUrl: 'https://x'}}", []),

@@ -287,7 +287,7 @@ def test_a_wrong_line_is_refused_with_its_fault_and_never_walked() -> None:
     assert cron_error("0 0 0 * *") == "the day of the cron line is not 1 to 31"
     assert cron_error("0 0 1-2-3 * *") == "the day of the cron line is not 1 to 31"
     assert cron_error("0 0 , * *") == "the day of the cron line is not 1 to 31"
-    assert cron_error("*/0 * * * *") == "the step of the minute of the cron line is no number that fits"
+    assert cron_error("*/0 * * * *") == "the step of the minute of the cron line is not 1 to 59"
     assert cron_error("0 0 * * fri-mon") == "the range of the weekday of the cron line ends before it begins"
     with pytest.raises(ValueError, match="five fields"):
         next_slot(cron("@daily"), 0.0)

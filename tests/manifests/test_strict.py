@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.manifests.text import YamlProblem
-from reconciler.manifests.yaml import Document, load_documents, load_mapping
+from reconciler.manifests.yaml import Document, load_documents
 
 BILLION_LAUGHS = b"".join(
     [b"a0: &a0 [x, x, x, x, x, x, x, x, x]\n"]
@@ -305,15 +305,6 @@ def test_many_problems_are_capped() -> None:
 def test_an_empty_file_and_a_file_of_comments_hold_nothing() -> None:
     assert load_documents(b"") == ([], [])
     assert load_documents(b"# nothing\n---\n# here\n") == ([], [])
-
-
-def test_a_configuration_file_is_one_mapping_with_places() -> None:
-    tree, places, problems = load_mapping("reconciler.yaml", b"source:\n  url: x\n")
-    assert (tree, places, problems) == ({"source": {"url": "x"}}, {"source": (1, 1), "source.url": (2, 3)}, [])
-    assert load_mapping("c.yaml", b"- 1\n")[2] == ["c.yaml:1:1: RC1009: a mapping is expected here"]
-    assert load_mapping("c.yaml", b"a: 1\n---\nb: 1\n")[2] == ["c.yaml:3:1: RC1009: only one document is expected here"]
-    assert load_mapping("c.yaml", b"a: 1\na: 2\n")[2] == ["c.yaml:2:1: RC1007: the key 'a' is given twice"]
-    assert load_mapping("c.yaml", b"") == ({}, {}, [])
 
 
 YAML_BITS = st.sampled_from(

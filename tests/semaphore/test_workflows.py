@@ -382,13 +382,6 @@ async def test_D15_an_end_without_a_result_is_an_error(world: World, app: Runs) 
 # ---- cancel
 
 
-async def test_a_run_that_ended_refuses_its_end_and_that_is_success(world: World, app: Runs) -> None:
-    what, run = await started(world)
-    await executor.cancel(world.api, what, run)
-    assert (await executor.poll(world.api, what, run)).result is Result.CANCELLED
-    await executor.cancel(world.api, what, run)
-
-
 async def test_a_refused_end_of_a_run_that_goes_on_is_told(world: World, server: SandboxServer) -> None:
     what, run = await started(world)
     server.admin.fault(method="POST", path="terminate", status=400, body="no")
@@ -515,7 +508,12 @@ def test_a_token_proves_a_job_of_its_own_workflow_and_project(claims: dict[str, 
 
 async def test_the_issuer_of_job_tokens_is_the_organization(world: World) -> None:
     assert executor.issuer(world.api) == "https://acme.semaphoreci.com"
-    assert executor.permissions({"type": "semaphore"}) == {}
+
+
+@pytest.mark.parametrize(("spec", "start"), [({"ref": "main"}, "job.rerun"), ({"task": "nightly"}, "scheduler.run_manually")])
+def test_a_task_needs_another_right_than_a_workflow(spec: dict[str, Any], start: str) -> None:
+    needed = {"project.view": "read", f"project.{start}": "write", "project.job.stop": "write"}
+    assert executor.permissions({"type": "semaphore", "spec": spec}) == needed
 
 
 async def test_nothing_of_the_spec_shows_in_a_run(world: World) -> None:

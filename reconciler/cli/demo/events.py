@@ -1,25 +1,30 @@
-"""What goes through the demo's world: pushes and deliveries at GitHub, runs there and at Semaphore, and what the daemon says of them."""
+"""The events of the demo: pushes and deliveries at GitHub, runs there and at Semaphore, and what the daemon reports about them."""
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
+from reconciler.cli.daemon_client import answer_of
+from reconciler.cli.demo.shapes import GitHubRows, SemaphoreRows, StoredDelivery, StoredPipeline
 from reconciler.cli.demo.world import DemoWorld
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.views import EventList, EventView, ExecutionDetail, ExecutionList, ExecutionView, ItemView
 from reconciler.server.admin import call
 
+T = TypeVar("T")
 REPO = "acme/web"
 BRANCH = "refs/heads/main"
 ANSWER_S = 60.0
+MAX_ROWS = 1000
 
 
 class Traffic:
-    """Hands and eyes for events and stages."""
+    """Sends events, and reads their effects."""
 
     def __init__(self, world: DemoWorld) -> None:
         self._world = world
@@ -29,88 +34,94 @@ class Traffic:
     # -- GitHub -----------------------------------------------------------------------------------------------------
 
     def push(self, *, lost: bool = False) -> str:
-        """Push to ``acme/web`` as somebody does, and let its delivery be lost if asked to; returns the commit."""
+        """Push to ``acme/web``, and with ``lost`` let GitHub lose the delivery; returns the commit."""
         self._github.settings(drop_deliveries=["push"] if lost else 0)
         try:
             return str(self._github.do("push", repo=REPO, ref=BRANCH)["sha"])
         finally:
             self._github.settings(drop_deliveries=0)
 
-    def deliveries(self, sha: str) -> list[dict[str, Any]]:
-        """Return what GitHub lists as sent about a pushed commit, oldest first, without what is still on its way."""
-        rows = [row for rows in self._github.state()["deliveries"].values() for row in rows]
-        mine = [row for row in rows if row["event"] == "push" and row["request"]["payload"].get("after") == sha]
-        return sorted((row for row in mine if row["status_code"]), key=lambda row: int(row["id"]))
+    def deliveries(self, sha: str) -> list[StoredDelivery]:
+        """Return GitHub's list of deliveries for a pushed commit, oldest first, without those under way."""
+        rows = [row for rows in self._github_rows().deliveries.values() for row in rows]
+        pushes = [row for row in rows if row.event == "push" and row.commit == sha and row.status_code]
+        return sorted(pushes, key=lambda row: row.id)
 
-    def deliver(self, delivery: Mapping[str, Any], **headers: str) -> int:
-        """Send the bytes of a delivery once more, with other headers where given; returns the status of the answer."""
-        target = urlsplit(delivery["url"])
+    def deliver(self, delivery: StoredDelivery, **headers: str) -> int:
+        """Send the bytes of a delivery once more, with ``headers`` replaced; returns the status of the answer."""
+        target = urlsplit(delivery.url)
         connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=ANSWER_S)
         try:
-            body = orjson.dumps(delivery["request"]["payload"])
-            whole = {**delivery["request"]["headers"], **headers}
-            connection.request("POST", f"{target.path}?{target.query}", body=body, headers=whole)
+            body = orjson.dumps(delivery.request.payload)
+            connection.request(
+                "POST", f"{target.path}?{target.query}", body=body, headers={**delivery.request.headers, **headers}
+            )
             answer = connection.getresponse()
             answer.read()
             return answer.status
         finally:
             connection.close()
 
-    def redeliver_by_hand(self, delivery: Mapping[str, Any]) -> None:
+    def redeliver_by_hand(self, delivery: StoredDelivery) -> None:
         """Press "Redeliver" at GitHub."""
-        hook = self._world.hooks("web")[0]["id"]
-        self._world.github("POST", f"/repos/{REPO}/hooks/{hook}/deliveries/{delivery['id']}/attempts")
+        hook = self._world.hooks("web")[0].id
+        self._world.github("POST", f"/repos/{REPO}/hooks/{hook}/deliveries/{delivery.id}/attempts")
 
-    def workflow_runs(self) -> list[dict[str, Any]]:
-        """Return the runs of GitHub's workflows."""
-        return self._of_repo("runs")
+    def workflow_runs(self) -> int:
+        """Return the number of workflow runs at GitHub."""
+        rows = self._github_rows()
+        return len(rows.runs.get(_key(rows), ()))
 
     def deployments(self) -> list[list[str]]:
-        """Return the statuses of each GitHub Deployment, in the order in which they were written."""
-        return [[status["state"] for status in one["statuses"]] for one in self._of_repo("deployments")]
+        """Return the statuses of each GitHub Deployment, oldest first."""
+        rows = self._github_rows()
+        return [[status.state for status in row.statuses] for row in rows.deployments.get(_key(rows), ())]
 
     def commit_statuses(self, sha: str) -> list[str]:
-        """Return the statuses of a commit, in the order in which they were written."""
-        return [one["state"] for one in self._of_repo("commit_statuses") if one["sha"] == sha]
+        """Return the statuses of a commit, oldest first."""
+        rows = self._github_rows()
+        return [status.state for status in rows.commit_statuses.get(_key(rows), ()) if status.sha == sha]
 
-    def _of_repo(self, what: str) -> list[dict[str, Any]]:
-        state = self._github.state()
-        return list(state[what].get(str(state["repos"][REPO]["id"]), []))
+    def _github_rows(self) -> GitHubRows:
+        return msgspec.convert(self._github.state(), GitHubRows)
 
     # -- Semaphore --------------------------------------------------------------------------------------------------
 
-    def pipelines(self) -> list[dict[str, Any]]:
-        """Return what was ever started at Semaphore."""
-        return list(self._semaphore.state()["pipelines"])
+    def pipelines(self) -> list[StoredPipeline]:
+        """Return every pipeline that was ever started at Semaphore, oldest first."""
+        return msgspec.convert(self._semaphore.state(), SemaphoreRows).pipelines
 
-    def finish(self, pipeline: Mapping[str, Any]) -> None:
+    def finish(self, pipeline: StoredPipeline) -> None:
         """Let a pipeline pass."""
-        self._semaphore.do("finish_pipeline", pipeline_id=pipeline["ppl_id"])
+        self._semaphore.do("finish_pipeline", pipeline_id=pipeline.ppl_id)
 
     # -- the daemon -------------------------------------------------------------------------------------------------
 
-    def ask(self, verb: str, **more: Any) -> dict[str, Any]:
-        """Ask the daemon over its admin socket."""
-        return dict(call(self._world.folder / "state", {"verb": verb, **more}, timeout_s=ANSWER_S))
+    def ask(self, verb: str, kind: type[T], **parameters: object) -> T:
+        """Return the answer of the daemon's admin socket."""
+        return answer_of(call(self._world.folder / "state", {"verb": verb, **parameters}, timeout_s=ANSWER_S), kind).view
 
-    def events(self, delivery: str) -> list[dict[str, Any]]:
-        """Return the events that came in under a delivery id of GitHub's."""
-        return [one for one in self.ask("events", limit=1000)["events"] if one["deliveryId"] == delivery]
+    def events(self, delivery: str) -> list[EventView]:
+        """Return the events of a delivery id of GitHub."""
+        return [event for event in self.ask("events", EventList, limit=MAX_ROWS).events if event.delivery_id == delivery]
 
-    def waiting(self, stage: str) -> dict[str, Any] | None:
-        """Return what waits at a stage, once its conditions were looked at."""
-        return next(
-            (one for one in self.ask("executions", stage=stage, state="queued")["queued"] if one["reason"] != "queued"), None
-        )
+    def waiting(self, stage: str) -> ItemView | None:
+        """Return the first item that waits at a stage, after its conditions were checked."""
+        queued = self.ask("executions", ExecutionList, stage=stage, state="queued").queued
+        return next((item for item in queued if item.reason != "queued"), None)
 
-    def execution(self, item: str) -> dict[str, Any] | None:
-        """Return the newest execution of an item; None while there is none, and while no daemon answers."""
+    def execution(self, item: str) -> ExecutionView | None:
+        """Return the newest execution of an item; None if there is none yet, or no daemon answers."""
         try:
-            found = self.ask("execution", id=item)["executions"]
+            executions = self.ask("execution", ExecutionDetail, id=item).executions
         except ReconcilerError:
             return None
-        return dict(found[-1]) if found else None
+        return executions[-1] if executions else None
 
-    def executions(self, stage: str) -> list[dict[str, Any]]:
+    def executions(self, stage: str) -> list[ExecutionView]:
         """Return the executions of a stage, oldest first."""
-        return list(reversed(self.ask("executions", stage=stage, limit=1000)["executions"]))
+        return list(reversed(self.ask("executions", ExecutionList, stage=stage, limit=MAX_ROWS).executions))
+
+
+def _key(rows: GitHubRows) -> str:
+    return str(rows.repos[REPO].id)

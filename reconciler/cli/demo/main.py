@@ -6,9 +6,7 @@ step succeeded.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import shutil
 import signal
 import sys
@@ -17,15 +15,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from reconciler.cli.demo.script import Script, expect, wait_for
+from reconciler.cli.demo.shapes import PlanOutput
 from reconciler.cli.demo.stages import Stages
 from reconciler.cli.demo.world import DemoWorld
+from reconciler.cli.options import DemoOptions
 from reconciler.cli.output import say
 from reconciler.cli.sink import out
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 
-def demo(options: argparse.Namespace) -> int:
+def demo(options: DemoOptions) -> int:
     """Run the demo; with --keep the sandbox and the daemon stay until Ctrl-C."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
@@ -55,15 +57,15 @@ def demo(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Leave by an exception on SIGTERM and SIGHUP, so that whatever was started is ended, too."""
+    """Raise `SystemExit` on SIGTERM and SIGHUP, so that the daemon and the simulators end, too."""
 
     def leave(number: int, _frame: object) -> None:
-        for one in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(one, signal.SIG_IGN)  # once: what is ending must not be broken off
+        for other in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
         raise SystemExit(128 + number)
 
-    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]  # nohup(1) stays
-    before = {one: signal.signal(one, leave) for one in heard}
+    handled = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]  # nohup(1)
+    before = {number: signal.signal(number, leave) for number in handled}
     try:
         yield
     finally:
@@ -92,11 +94,11 @@ def _prepare(world: DemoWorld, script: Script) -> None:
     with script.step("reconciler validate"):
         expect(world.cli("validate", str(world.work)).returncode == 0, "the example is not valid")
     with script.step("reconciler plan: shows all objects to create, writes nothing") as notes:
-        document = json.loads(world.cli("plan", "-o", "json").stdout)
-        creates = [c for plan in document["plans"] for c in plan["changes"] if c["action"] == "create"]
+        planned = msgspec.json.decode(world.cli("plan", "-o", "json").stdout, type=PlanOutput)
+        creates = [change for plan in planned.plans for change in plan.changes if change.action == "create"]
         expect(len(creates) == world.EXPECTED_OBJECTS, f"{len(creates)} creates planned, {world.EXPECTED_OBJECTS} expected")
         expect(world.writes() == 0, "a plan wrote to a provider")
-        notes.append(f"{len(creates)} to create, {document['sha256'][:19]}…")
+        notes.append(f"{len(creates)} to create, {planned.sha256[:19]}…")
 
 
 def _apply(world: DemoWorld, script: Script) -> None:
@@ -107,7 +109,7 @@ def _apply(world: DemoWorld, script: Script) -> None:
         for repo in ("payments", "web", "checkout", "search"):
             expect(len(world.hooks(repo)) == 1, f"acme/{repo} has {len(world.hooks(repo))} hooks")
         expect(len(world.org_hooks()) == 1, "the organization hook is missing")
-        expect(all(hook["config"]["secret"] == "********" for hook in world.hooks("payments")), "a hook without a secret")
+        expect(all(hook.config.secret == "********" for hook in world.hooks("payments")), "a hook without a secret")
         expect(len(world.notifications()) == 1, "the Semaphore notification is missing")
         expect(sorted(world.buddy_integrations()) == ["aws-deploy", "docker-hub"], "the Buddy integrations are missing")
         notes.append(f"{world.writes()} writes")
@@ -117,19 +119,19 @@ def _apply(world: DemoWorld, script: Script) -> None:
 
 def _repair(world: DemoWorld, script: Script) -> None:
     with script.step("somebody deletes the webhook of acme/payments: the daemon recreates it") as notes:
-        before = world.hooks("payments")[0]["id"]
+        before = world.hooks("payments")[0].id
         world.delete_hook("payments", before)
-        after = wait_for("a new hook", lambda: [h for h in world.hooks("payments") if h["id"] != before])
-        notes.append(f"hook {before} → {after[0]['id']}")
+        after = wait_for("a new hook", lambda: [hook for hook in world.hooks("payments") if hook.id != before])
+        notes.append(f"hook {before} → {after[0].id}")
     with script.step("somebody edits the events of acme/web: the daemon restores them") as notes:
         hook = world.hooks("web")[0]
-        world.edit_hook("web", hook["id"], {"events": ["push", "issues", "fork"]})
-        wait_for("the events as declared", lambda: world.hooks("web")[0]["events"] == hook["events"])
-        notes.append("back to " + ", ".join(hook["events"]))
+        world.edit_hook("web", hook.id, {"events": ["push", "issues", "fork"]})
+        wait_for("the events as declared", lambda: world.hooks("web")[0].events == hook.events)
+        notes.append("back to " + ", ".join(hook.events))
     with script.step("somebody disables the webhook of acme/search: the daemon enables it"):
         hook = world.hooks("search")[0]
-        world.edit_hook("search", hook["id"], {"active": False})
-        wait_for("an active hook", lambda: world.hooks("search")[0]["active"])
+        world.edit_hook("search", hook.id, {"active": False})
+        wait_for("an active hook", lambda: world.hooks("search")[0].active)
     with script.step("somebody edits the Semaphore notification: the daemon restores it"):
         world.spoil_notification()
         wait_for("our endpoint", world.notification_is_ours)
@@ -142,19 +144,19 @@ def _prune(world: DemoWorld, script: Script) -> None:
     with script.step("a commit removes a manifest: the daemon deletes its webhook") as notes:
         sha = world.remove_source("payments")
         wait_for("no hook on acme/payments", lambda: not world.hooks("payments"))
-        wait_for("the commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
+        wait_for("the commit applied", lambda: world.applied(sha))
         notes.append(f"{sha[:8]}")
     with script.step("a commit with an error: nothing is deleted, the last valid specs stay active"):
         sha = world.break_source("web")
         wait_for(
             "the problem in the status file",
-            lambda: any("web" in p["message"] or "sources" in p["location"] for p in world.status()["source"]["problems"]),
+            lambda: any("web" in row.message or "sources" in row.location for row in world.problems()),
         )
         expect(
             all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted for a broken manifest"
         )
         sha = world.fix_source("web")
-        wait_for("the fixed commit applied", lambda: world.status()["source"]["lastApplied"].endswith(sha))
+        wait_for("the fixed commit applied", lambda: world.applied(sha))
 
 
 def _finish(world: DemoWorld, script: Script) -> None:
@@ -171,7 +173,7 @@ def _finish(world: DemoWorld, script: Script) -> None:
 
 
 def _next_steps() -> None:
-    """Print what a reader can do after the demo, with the command under which the program runs here."""
+    """Print what to do after the demo, with the command that starts the program here."""
     command = "reconciler" if shutil.which("reconciler") else f"{Path(sys.executable).parent}/reconciler"
     if Path(command).is_relative_to(Path.cwd()):
         command = str(Path(command).relative_to(Path.cwd()))

@@ -8,11 +8,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
 
 from reconciler.cli.sink import flush, out
 from reconciler.cli.tables import painter
 
+T = TypeVar("T")
 PATIENCE_S = 60.0
 """Longest wait for one condition, generous for a busy machine."""
 
@@ -62,8 +63,8 @@ class Script:
         return time.monotonic() - self._started
 
 
-def wait_for(what: str, check: Callable[[], Any], *, every_s: float = 0.05) -> Any:
-    """Return the first true result of ``check``; raises `StepFailed` after `PATIENCE_S`."""
+def wait_for(what: str, check: Callable[[], T | None], *, every_s: float = 0.05) -> T:
+    """Return the first true result of ``check``. Raises `StepFailed` after `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         result = check()

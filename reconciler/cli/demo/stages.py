@@ -1,21 +1,21 @@
-"""The demo's steps about events and stages: a push becomes a deployment, and nothing is lost, doubled or taken from a stranger."""
+"""The demo's steps with events and stages: a push becomes a deployment; nothing is lost or done twice, and no forgery is accepted."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from reconciler.cli.demo.events import Traffic
 from reconciler.cli.demo.script import Script, expect, wait_for
+from reconciler.cli.demo.shapes import StoredDelivery
 from reconciler.cli.demo.world import DemoWorld
+from reconciler.model.views import ApprovedItem, ExecutionDetail, ExecutionView, LogView, SweptList
 
 STATUSES = ["queued", "in_progress", "success"]
 SUPERSEDED = "inactive"
-"""Added by GitHub itself to what was deployed before, once the next deployment to the environment succeeds."""
+"""GitHub adds it to the previous deployment when the next one to the environment succeeds."""
 FORGED = {"X-Hub-Signature-256": "sha256=" + "0" * 64, "X-GitHub-Delivery": "00000000-0000-4000-8000-000000000000"}
 
 
 class Stages:
-    """Plays them in order; the daemon runs, and everything declared is Ready."""
+    """Plays the steps in order. The daemon must run, and all resources must be Ready."""
 
     def __init__(self, world: DemoWorld, script: Script) -> None:
         self._world = world
@@ -24,93 +24,92 @@ class Stages:
         self._lost = ""
 
     def play(self) -> None:
-        """A push becomes a deployment; what is forged or replayed changes nothing."""
+        """Turn a push into a deployment; forged and replayed deliveries change nothing."""
         delivery = self._build()
         self._deploy()
         self._refuse(delivery)
 
     def lose(self) -> None:
-        """Push, and let the delivery be lost: it is to be found later, when it cannot be on its way any more."""
+        """Push, and lose the delivery. Recovery finds it later, when it cannot be under way any more."""
         with self._script.step("a push to acme/web, whose delivery GitHub loses") as notes:
             self._lost = self._traffic.push(lost=True)
             delivery = self._traffic.deliveries(self._lost)[0]
-            expect(delivery["status_code"] == 502, f"the delivery was not lost: {delivery['status']}")
-            expect(not self._traffic.events(delivery["guid"]), "the daemon heard of it")
-            notes.append(f"{self._lost[:8]}; GitHub lists it as: {delivery['status']}")
+            expect(delivery.status_code == 502, f"the delivery was not lost: {delivery.status}")
+            expect(not self._traffic.events(delivery.guid), "the daemon received it")
+            notes.append(f"{self._lost[:8]}; GitHub lists it as: {delivery.status}")
 
     def recover(self) -> None:
-        """What was lost is found, also when the daemon is killed meanwhile."""
+        """Find the lost delivery, and continue after the daemon was killed."""
         self._sweep()
         self._crash()
 
-    def _build(self) -> dict[str, Any]:
+    def _build(self) -> StoredDelivery:
         with self._script.step("a push to acme/web: its signed delivery starts the workflow at GitHub") as notes:
             sha = self._traffic.push()
             delivery = wait_for("the delivery at GitHub", lambda: self._traffic.deliveries(sha))[0]
-            expect(delivery["status_code"] in range(200, 300), f"the delivery was refused: {delivery['status']}")
-            run = wait_for("a run of stage build", lambda: [one for one in self._traffic.executions("build") if one["url"]])[0]
-            expect(len(self._traffic.workflow_runs()) == 1, "not exactly one run at GitHub")
-            notes.append(f"{sha[:8]}, {run['url']}")
+            expect(delivery.status_code in range(200, 300), f"the delivery was refused: {delivery.status}")
+            run = wait_for("a run of stage build", lambda: [run for run in self._traffic.executions("build") if run.url])[0]
+            expect(self._traffic.workflow_runs() == 1, "not exactly one run at GitHub")
+            notes.append(f"{sha[:8]}, {run.url}")
         with self._script.step("it passes: the commit has its statuses, and the deployment waits for an approval") as notes:
             item = wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
-            expect(item["reason"] == "approval", f"it waits for {item['reason']}")
+            expect(item.reason == "approval", f"it waits for {item.reason}")
             expect(not self._traffic.pipelines(), "Semaphore runs before the approval")
             wait_for("both statuses of the commit", lambda: self._traffic.commit_statuses(sha) == ["pending", "success"])
-            notes.append(f"{item['id']}: {item['message']}, version {item['inputs']['version']}")
-        return dict(delivery)
+            notes.append(f"{item.id}: {item.message}, version {item.inputs['version']}")
+        return delivery
 
     def _deploy(self) -> None:
         with self._script.step("approved: Semaphore deploys, and its log is shown while it runs") as notes:
             item = self._approve()
             run = wait_for("a run at Semaphore", lambda: self._running(item))
-            log = wait_for("lines of its log", lambda: self._log(run["id"]))
-            expect(not log["complete"], "the log is complete before the run has ended")
-            notes += [f"workflow {run['externalId']}", " / ".join(log["lines"])]
+            log = wait_for("lines of its log", lambda: self._log(run.id))
+            expect(not log.complete, "the log is complete before the run has ended")
+            notes += [f"workflow {run.external_id}", " / ".join(log.lines)]
         with self._script.step("it passes: the GitHub Deployment was queued, in_progress, success, each once") as notes:
             self._traffic.finish(self._traffic.pipelines()[0])
             wait_for("the end of the run", lambda: self._passed(item))
             self._deployed([STATUSES])
-            log = wait_for("the whole log", lambda: self._log(run["id"], complete=True))
-            notes.append(f"the log ends with: {log['lines'][-1]}")
+            log = wait_for("the whole log", lambda: self._log(run.id, complete=True))
+            notes.append(f"the log ends with: {log.lines[-1]}")
 
-    def _refuse(self, delivery: dict[str, Any]) -> None:
+    def _refuse(self, delivery: StoredDelivery) -> None:
         with self._script.step("a forged delivery: rejected with 401, nothing is stored") as notes:
             status = self._traffic.deliver(delivery, **FORGED)
             expect(status == 401, f"it was answered with {status}")
             expect(not self._traffic.events(FORGED["X-GitHub-Delivery"]), "an event was stored")
-            notes.append(f"at {delivery['url'].partition('?')[0]}")
+            notes.append(f"at {delivery.url.partition('?')[0]}")
         with self._script.step("a delivery replayed, and redelivered by GitHub: accepted, without a second effect") as notes:
             status = self._traffic.deliver(delivery)
             expect(status in range(200, 300), f"the replay was answered with {status}")
             self._traffic.redeliver_by_hand(delivery)
-            sha = delivery["request"]["payload"]["after"]
-            again = wait_for("the redelivery at GitHub", lambda: self._traffic.deliveries(sha)[1:])[0]
-            expect(again["status_code"] in range(200, 300), f"the redelivery was answered with {again['status']}")
-            expect(len(self._traffic.events(delivery["guid"])) == 1, "there is a second event")
+            again = wait_for("the redelivery at GitHub", lambda: self._traffic.deliveries(delivery.commit)[1:])[0]
+            expect(again.status_code in range(200, 300), f"the redelivery was answered with {again.status}")
+            expect(len(self._traffic.events(delivery.guid)) == 1, "there is a second event")
             self._count(1)
-            notes.append(f"{delivery['guid']}: 3 deliveries, 1 event, 1 run")
+            notes.append(f"{delivery.guid}: 3 deliveries, 1 event, 1 run")
 
     def _sweep(self) -> None:
         with self._script.step("recovery finds the lost delivery, GitHub redelivers it, and its workflow runs") as notes:
             run = wait_for("a second run of stage build", self._recovered, every_s=0.5)
-            item = self._traffic.ask("execution", id=run["id"])["item"]
-            expect(item["inputs"]["sha"] == self._lost, f"it runs for {item['inputs']['sha']}")
+            item = self._traffic.ask("execution", ExecutionDetail, id=run.id).item
+            expect(item.inputs["sha"] == self._lost, f"it runs for {item.inputs['sha']}")
             wait_for("its deployment waits", lambda: self._traffic.waiting("deploy"))
             self._count(2, 1)
             again = self._traffic.deliveries(self._lost)[1:]
-            expect([one["status_code"] for one in again] == [202], f"GitHub's list has {again}")
-            notes.append(f"{self._lost[:8]}: {again[0]['guid']} sent again")
+            expect([row.status_code for row in again] == [202], f"GitHub's list has {again}")
+            notes.append(f"{self._lost[:8]}: {again[0].guid} sent again")
 
     def _crash(self) -> None:
         with self._script.step("approved, then kill -9 while Semaphore deploys") as notes:
             item = self._approve()
             pipeline = wait_for("a second run at Semaphore", lambda: self._traffic.pipelines()[1:])[0]
             self._world.kill_daemon()
-            notes.append(f"workflow {pipeline['wf_id']}")
+            notes.append(f"workflow {pipeline.wf_id}")
         with self._script.step("the restarted daemon continues with this run: exactly one at Semaphore") as notes:
             self._world.start_daemon()
             run = wait_for("the run", lambda: self._running(item))
-            expect(run["externalId"] == pipeline["wf_id"], f"it looks at {run['externalId']}")
+            expect(run.external_id == pipeline.wf_id, f"it reads {run.external_id}")
             self._traffic.finish(pipeline)
             wait_for("the end of the run", lambda: self._passed(item))
             self._deployed([[*STATUSES, SUPERSEDED], STATUSES])
@@ -121,42 +120,46 @@ class Stages:
     # -- shared -----------------------------------------------------------------------------------------------------
 
     def _approve(self) -> str:
-        """Approve what waits at stage deploy, exactly as it was reviewed; returns its id."""
+        """Approve the item that waits at stage deploy, by its digest; returns its id."""
         item = wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
-        self._traffic.ask("approve", id=item["id"], digest=item["digest"])
-        return str(item["id"])
+        self._traffic.ask("approve", ApprovedItem, id=item.id, digest=item.digest)
+        return item.id
 
-    def _running(self, item: str) -> dict[str, Any] | None:
+    def _running(self, item: str) -> ExecutionView | None:
         run = self._traffic.execution(item)
-        return run if run is not None and run["state"] == "running" and run["externalId"] else None
+        return run if run is not None and run.state == "running" and run.external_id else None
 
     def _passed(self, item: str) -> bool:
         run = self._traffic.execution(item)
-        if run is None or run["state"] != "finished":
+        if run is None or run.state != "finished":
             return False
-        expect(run["result"] == "passed", f"it {run['result']}: {run['message']}")
+        expect(run.result == "passed", f"it {run.result}: {run.message}")
         return True
 
-    def _log(self, execution: str, *, complete: bool = False) -> dict[str, Any] | None:
-        log = self._traffic.ask("logs", id=execution)
-        return log if log["lines"] and (log["complete"] or not complete) else None
+    def _log(self, execution: str, *, complete: bool = False) -> LogView | None:
+        log = self._traffic.ask("logs", LogView, id=execution)
+        return log if log.lines and (log.complete or not complete) else None
 
-    def _recovered(self) -> dict[str, Any] | None:
-        """Sweep now, as the daemon does by itself at every interval. What is too young may be on its way, and is left alone."""
-        self._traffic.ask("redeliver", since=3600)
+    def _recovered(self) -> ExecutionView | None:
+        """Recover now; the daemon does so at every interval. A young delivery may be under way, and is not recovered yet."""
+        self._traffic.ask("redeliver", SweptList, since=3600)
         return next(iter(self._traffic.executions("build")[1:]), None)
 
-    def _deployed(self, wanted: list[list[str]]) -> None:
-        """Wait for the last status of the newest Deployment; it must be the expected one."""
-        last = len(wanted), STATUSES[-1]
-        wait_for(
-            "the last status of the GitHub Deployment",
-            lambda: last in [(number, found[-1]) for number, found in enumerate(self._traffic.deployments(), 1) if found],
-        )
-        expect(self._traffic.deployments() == wanted, f"the statuses are {self._traffic.deployments()}")
+    def _deployed(self, expected: list[list[str]]) -> None:
+        """Wait for the last status of the newest GitHub Deployment, and compare the statuses of all."""
+
+        def ended() -> bool:
+            statuses = self._traffic.deployments()
+            return len(statuses) >= len(expected) and statuses[len(expected) - 1][-1:] == STATUSES[-1:]
+
+        wait_for("the last status of the GitHub Deployment", ended)
+        statuses = self._traffic.deployments()
+        expect(statuses == expected, f"the statuses are {statuses}")
 
     def _count(self, workflow_runs: int, pipelines: int | None = None) -> None:
-        """Exactly so many runs were ever started at the providers."""
-        found = len(self._traffic.workflow_runs()), len(self._traffic.pipelines())
-        wanted = workflow_runs, workflow_runs if pipelines is None else pipelines
-        expect(found == wanted, f"{found[0]} runs at GitHub and {found[1]} at Semaphore instead of {wanted[0]} and {wanted[1]}")
+        """Compare the number of runs that were ever started at the providers; by default it is the same at both."""
+        runs = self._traffic.workflow_runs(), len(self._traffic.pipelines())
+        expected = workflow_runs, workflow_runs if pipelines is None else pipelines
+        expect(
+            runs == expected, f"{runs[0]} runs at GitHub and {runs[1]} at Semaphore instead of {expected[0]} and {expected[1]}"
+        )

@@ -1,4 +1,4 @@
-"""The demo's world: a Git remote, three simulated providers, a daemon process; and hands to touch them as people do."""
+"""The demo's environment: a Git remote, three simulated providers and a daemon process, and what people do with them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
 
 import httpx
-import orjson
+import msgspec
 
+from reconciler.cli.demo.shapes import IntegrationList, ListedNotification, NotificationList, RepositoryWebhook, SandboxTokens
 from reconciler.cli.sink import err
+from reconciler.cli.status import read
 from reconciler.credentials.process import end_with_parent
+from reconciler.model.errors import StateError
+from reconciler.model.status_document import SourceProblem, StatusDocument
 from reconciler.sandbox.githttp import GitHttpServer
 from reconciler.sandbox.server import SandboxServer, simulator
 
@@ -43,7 +47,7 @@ WORKFLOW = {
     "outputs": {"version": "1.2.${{ github.run_id }}"},
 }
 DEPLOYING = {
-    "duration_s": -1,  # until it is finished by hand
+    "duration_s": -1,  # until the demo finishes it
     "logs": ["$ ./deploy.sh staging", "rolling out to 3 pods", "3 of 3 pods are up", "done"],
 }
 
@@ -64,7 +68,7 @@ def free_port() -> int:
 
 
 class DemoWorld:
-    """A context manager; everything it starts it also ends."""
+    """A context manager that ends everything it started."""
 
     EXPECTED_OBJECTS = 9
     """payments, web, checkout, search, the organization; secret and notification; two Buddy integrations."""
@@ -103,16 +107,16 @@ class DemoWorld:
         self._git = self._stack.enter_context(GitHttpServer(remotes))
 
     def _seed(self) -> None:
-        """Give each simulator the example's account and token, on top of its own seed."""
-        github = self.providers["github"].admin.state()
-        github["tokens"] = {TOKENS["github"]: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}}
-        github["repos"] = {f"acme/{name}": {} for name in ("payments", "web", "checkout", "search")}
+        """Give each simulator the example's account and token, in addition to its own seed."""
+        github = {
+            "tokens": {TOKENS["github"]: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}},
+            "repos": {f"acme/{name}": {} for name in ("payments", "web", "checkout", "search")},
+        }
         self.providers["github"].admin.put_state(github)
         for name in ("semaphore", "buddy"):
-            state = self.providers[name].admin.state()
-            first = next(iter(state["tokens"].values())) if isinstance(state["tokens"], dict) else {}
-            state["tokens"] = {TOKENS[name]: first}
-            self.providers[name].admin.put_state(state)
+            admin = self.providers[name].admin
+            rights = next(iter(msgspec.convert(admin.state(), SandboxTokens).tokens.values()))
+            admin.put_state({"tokens": {TOKENS[name]: rights}})
         self.providers["github"].admin.put_state({"workflows": {"acme/web": [WORKFLOW]}})
         self.providers["semaphore"].admin.put_state({"behaviour": {"web": DEPLOYING}})
         for server in self.providers.values():
@@ -172,13 +176,13 @@ status: {{file: state/status.json, heartbeat: 1s}}
 """)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of the daemon: the secrets are here and nowhere else."""
+        """Return the environment of the daemon, the only place of the secrets."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("RECONCILER_")}
         env |= {f"RECONCILER_SECRET_{name.upper()}_TOKEN": token for name, token in TOKENS.items()}
         return env | {f"RECONCILER_SECRET_{name}": value for name, value in VALUES.items()} | {"NO_COLOR": "1"}
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb as a user does."""
+        """Run a verb as a user."""
         command = [sys.executable, "-m", "reconciler", arguments[0], "--config", str(self.config), *arguments[1:]]
         return subprocess.run(
             command, capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=120, check=False
@@ -197,7 +201,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
             )
 
     def stop_daemon(self) -> int:
-        """Send SIGTERM and return the exit code; 0 when none runs."""
+        """Send SIGTERM and return the exit code; 0 if no daemon runs."""
         if self._daemon is None:
             return 0
         daemon, self._daemon = self._daemon, None
@@ -209,7 +213,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
             return daemon.wait()
 
     def kill_daemon(self) -> None:
-        """End it as a crash does."""
+        """Kill the daemon with SIGKILL."""
         if self._daemon is not None:
             daemon, self._daemon = self._daemon, None
             daemon.kill()
@@ -222,24 +226,34 @@ status: {{file: state/status.json, heartbeat: 1s}}
             for line in path.read_text(errors="replace").splitlines()[-25:]:
                 err(line)
 
-    # -- look -------------------------------------------------------------------------------------------------------
+    # -- read -------------------------------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
-        """Return the status file."""
+    def status(self) -> StatusDocument | None:
+        """Return the status document; None if there is none yet."""
         try:
-            return cast("dict[str, Any]", orjson.loads(self.status_file.read_bytes()))
-        except (OSError, ValueError):
-            return {"resources": [], "source": {"lastApplied": "", "problems": []}, "summary": {"total": 0, "ready": -1}}
+            return read(self.status_file)
+        except StateError:
+            return None
 
     def all_ready(self) -> bool:
-        """Whether everything declared is Ready."""
+        """Whether all declared resources are Ready."""
         if self._daemon is not None and self._daemon.poll() is not None:
             raise RuntimeError(f"the daemon ended with {self._daemon.returncode}")
-        summary = self.status()["summary"]
-        return bool(summary["total"]) and summary["ready"] == summary["total"]
+        status = self.status()
+        return status is not None and 0 < status.summary.total == status.summary.ready
 
-    def github(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask GitHub's API as somebody does."""
+    def applied(self, commit: str) -> bool:
+        """Whether the daemon has applied a commit."""
+        status = self.status()
+        return status is not None and status.source.last_applied.endswith(commit)
+
+    def problems(self) -> tuple[SourceProblem, ...]:
+        """Return the problems of the manifests."""
+        status = self.status()
+        return status.source.problems if status is not None else ()
+
+    def github(self, method: str, path: str, body: object = None) -> bytes:
+        """Call GitHub's API with the token, as a person does."""
         answer = self._http.request(
             method,
             self.providers["github"].url + path,
@@ -251,31 +265,31 @@ status: {{file: state/status.json, heartbeat: 1s}}
             },
         )
         answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return answer.content
 
-    def hooks(self, repo: str) -> list[dict[str, Any]]:
+    def hooks(self, repo: str) -> list[RepositoryWebhook]:
         """Return the hooks of ``acme/<repo>`` as GitHub shows them."""
-        return cast("list[dict[str, Any]]", self.github("GET", f"/repos/acme/{repo}/hooks"))
+        return msgspec.json.decode(self.github("GET", f"/repos/acme/{repo}/hooks"), type=list[RepositoryWebhook])
 
-    def org_hooks(self) -> list[dict[str, Any]]:
+    def org_hooks(self) -> list[RepositoryWebhook]:
         """Return the organization's hooks."""
-        return cast("list[dict[str, Any]]", self.github("GET", "/orgs/acme/hooks"))
+        return msgspec.json.decode(self.github("GET", "/orgs/acme/hooks"), type=list[RepositoryWebhook])
 
-    def _semaphore(self, method: str, path: str, body: Any = None) -> Any:
+    def _semaphore(self, method: str, path: str, body: object = None) -> bytes:
         answer = self._http.request(
             method, self.providers["semaphore"].url + path, json=body, headers={"authorization": f"Token {TOKENS['semaphore']}"}
         )
         answer.raise_for_status()
-        return answer.json()
+        return answer.content
 
-    def notifications(self) -> list[dict[str, Any]]:
+    def notifications(self) -> list[ListedNotification]:
         """Return Semaphore's notifications."""
-        return cast("list[dict[str, Any]]", self._semaphore("GET", "/api/v1alpha/notifications")["notifications"])
+        return msgspec.json.decode(self._semaphore("GET", "/api/v1alpha/notifications"), type=NotificationList).notifications
 
     def notification_is_ours(self) -> bool:
         """Whether the notification sends to our URL."""
-        found = self.notifications()
-        return bool(found) and self.receiver in found[0]["spec"]["rules"][0]["notify"]["webhook"]["endpoint"]
+        notifications = self.notifications()
+        return bool(notifications) and self.receiver in notifications[0].endpoint
 
     def buddy_integrations(self) -> list[str]:
         """Return the identifiers of Buddy's integrations."""
@@ -283,39 +297,40 @@ status: {{file: state/status.json, heartbeat: 1s}}
             self.providers["buddy"].url + "/workspaces/acme/integrations", headers={"authorization": f"Bearer {TOKENS['buddy']}"}
         )
         answer.raise_for_status()
-        return [row["identifier"] for row in answer.json()["integrations"]]
+        return [row.identifier for row in msgspec.json.decode(answer.content, type=IntegrationList).integrations]
 
     def writes(self) -> int:
-        """Return how many writes the providers have seen from the daemon and the commands."""
+        """Return the number of writes that the providers received."""
         return sum(
             1 for server in self.providers.values() for row in server.admin.requests() if row["method"] not in {"GET", "HEAD"}
         )
 
     def requests(self) -> int:
-        """Return how many requests the providers have seen."""
+        """Return the number of requests that the providers received."""
         return sum(len(server.admin.requests()) for server in self.providers.values())
 
     def leaks(self) -> list[str]:
-        """Return the files of the daemon in which a secret stands in clear."""
+        """Return the files of the daemon that contain a secret in clear text."""
         canaries = [value.encode() for value in (*TOKENS.values(), *VALUES.values())]
         files = [path for path in (self.folder / "state").rglob("*") if path.is_file()] + [self.folder / "daemon.log"]
         return [str(path.relative_to(self.folder)) for path in files if any(canary in path.read_bytes() for canary in canaries)]
 
-    # -- touch ------------------------------------------------------------------------------------------------------
+    # -- change -----------------------------------------------------------------------------------------------------
 
     def delete_hook(self, repo: str, identity: int) -> None:
-        """Delete a hook, as somebody with the token does."""
+        """Delete a hook at GitHub."""
         self.github("DELETE", f"/repos/acme/{repo}/hooks/{identity}")
 
-    def edit_hook(self, repo: str, identity: int, body: dict[str, Any]) -> None:
-        """Edit a hook."""
+    def edit_hook(self, repo: str, identity: int, body: Mapping[str, object]) -> None:
+        """Edit a hook at GitHub."""
         self.github("PATCH", f"/repos/acme/{repo}/hooks/{identity}", body)
 
     def spoil_notification(self) -> None:
-        """Send the notification elsewhere."""
+        """Let the notification send to another URL."""
         notification = self.notifications()[0]
-        notification["spec"]["rules"][0]["notify"]["webhook"]["endpoint"] = "https://elsewhere.example/hook"
-        self._semaphore("PATCH", f"/api/v1alpha/notifications/{notification['metadata']['id']}", notification)
+        path = f"/api/v1alpha/notifications/{notification.metadata.id}"
+        text = self._semaphore("GET", path).replace(notification.endpoint.encode(), b"https://elsewhere.example/hook")
+        self._semaphore("PATCH", path, msgspec.json.decode(text, type=dict[str, object]))
 
     def remove_source(self, name: str) -> str:
         """Remove one EventSource from the manifests and push; returns the commit."""
@@ -332,6 +347,6 @@ status: {{file: state/status.json, heartbeat: 1s}}
         return self.commit("Add a typing mistake")
 
     def fix_source(self, name: str) -> str:
-        """Put the manifest back and push; returns the commit."""
+        """Restore the manifest and push; returns the commit."""
         (self.work / "github" / "sources.yaml").write_text(self._kept[name])
         return self.commit("Fix it")

@@ -6,21 +6,23 @@ Facts: the provider's API documentation (getting started, integrations, webhooks
 
 from __future__ import annotations
 
+import builtins
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated, Generic, TypeVar
 from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Meta
 
-from reconciler.drivers.base import Api
-from reconciler.drivers.common import ListPage, NonEmpty, epoch_of_iso, read_each
+from reconciler.drivers.base import Api, Write
+from reconciler.drivers.common import NonEmpty, decode_write, epoch_of_iso, read_each
 from reconciler.drivers.http.paging import ListBound
-from reconciler.drivers.wire import decode
+from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ScopeGone
-from reconciler.model.objects import Container, Scope
-from reconciler.model.values import ExternalId, JsonValue
+from reconciler.model.objects import Container, NotModified, Observed, ObservedObject, Scope
+from reconciler.model.values import ExternalId, JsonObject, JsonValue
 
 PER_PAGE = 100
 MAX_PAGES = 500
@@ -45,8 +47,6 @@ class BuddyProject(msgspec.Struct, frozen=True):
 
 
 class BuddyPipeline(msgspec.Struct, frozen=True):
-    """A pipeline of a project."""
-
     id: int
     name: str | None = None
     identifier: str | None = None
@@ -61,15 +61,11 @@ class BuddyMember(msgspec.Struct, frozen=True):
 
 
 class BuddyGroup(msgspec.Struct, frozen=True):
-    """A group of a workspace."""
-
     id: int
     name: str | None = None
 
 
 class ActionName(msgspec.Struct, frozen=True):
-    """The action of an action execution."""
-
     id: JsonValue = None
     name: str | None = None
 
@@ -83,7 +79,6 @@ class ActionExecution(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What users call the action."""
         return str((self.action and (self.action.name or self.action.id)) or "action")
 
 
@@ -100,37 +95,10 @@ class BuddyExecution(msgspec.Struct, frozen=True):
 
     @property
     def number(self) -> str:
-        """The id as text."""
         return str(self.id)
 
 
-class _Workspaces(msgspec.Struct, frozen=True):
-    items: list[BuddyWorkspace] = msgspec.field(name="workspaces")
-
-
-class _Projects(msgspec.Struct, frozen=True):
-    items: list[BuddyProject] = msgspec.field(name="projects")
-
-
-class _Pipelines(msgspec.Struct, frozen=True):
-    items: list[BuddyPipeline] = msgspec.field(name="pipelines")
-
-
-class _Members(msgspec.Struct, frozen=True):
-    items: list[BuddyMember] = msgspec.field(name="members")
-
-
-class _Groups(msgspec.Struct, frozen=True):
-    items: list[BuddyGroup] = msgspec.field(name="groups")
-
-
-class _Executions(msgspec.Struct, frozen=True):
-    items: list[BuddyExecution] = msgspec.field(name="executions")
-    total_page_count: int | None = None
-
-
 ItemT = TypeVar("ItemT")
-StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 def workspace_path(workspace: str, *parts: str) -> str:
@@ -146,83 +114,75 @@ def executions_path(workspace: str, project: str, pipeline: int, *parts: str) ->
 # lists
 
 
-async def whole_list(api: Api, path: str, kind: type[ListPage[ItemT]]) -> list[ItemT]:
+async def whole_list(api: Api, path: str, name: str, kind: type[list[ItemT]]) -> list[ItemT]:
     """Return a list of a workspace that has no pages. A 404 is the workspace's: raises `ScopeGone`."""
     try:
-        return list(decode((await api.request("GET", path)).json(), kind, f"GET {path}").items)
+        return decode((await api.request("GET", path)).json(), kind, f"GET {path}", name)
     except NotFound as error:
         raise ScopeGone(error.message, status=404, request=error.request, hint=GONE) from None
 
 
-async def _paged_list(api: Api, path: str, kind: type[ListPage[ItemT]], key: Callable[[ItemT], Any]) -> list[ItemT]:
-    """Return all pages of a list, each item once.
+async def _paged_list(
+    api: Api,
+    path: str,
+    kind: type[list[ItemT]],
+    key: Callable[[ItemT], Key],
+    is_last: Callable[[Sequence[ItemT], object, int], bool] = lambda _items, _answer, _number: False,
+) -> list[ItemT]:
+    """Return all pages of a list, each item once: a list that grows while it is read repeats some.
 
-    The list ends with an empty page, or with one that has nothing new (a list without pages). The provider's largest page size is not
+    The last part of ``path`` is the name of the list in the answer. It ends with an empty page, with one that has nothing new (a list
+    without pages), or with one that ``is_last`` (its items, the whole answer, its number). The provider's largest page size is not
     documented, so a short page proves nothing.
     """
-    items: dict[Any, ItemT] = {}
+    items: dict[Key, ItemT] = {}
     bound = ListBound(path)
-    for page in range(1, MAX_PAGES + 1):
-        response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
+    for number in range(1, MAX_PAGES + 1):
+        response = await api.request("GET", path, params={"page": number, "per_page": PER_PAGE})
         bound.take(response)
-        answer = decode(response.json(), kind, f"GET {path}")
-        new = {key(item): item for item in answer.items if key(item) not in items}
-        if not new:
+        answer = response.json()
+        page = decode(answer, kind, f"GET {path}", path.rpartition("/")[2])
+        bound.count(len(page))
+        known = len(items)
+        for item in page:
+            items.setdefault(key(item), item)
+        if len(items) == known or is_last(page, answer, number):
             return list(items.values())
-        bound.count(len(new))
-        items.update(new)
-    raise _too_many_pages(path)
-
-
-def _too_many_pages(path: str) -> ProviderProtocolError:
-    return ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
+    raise ProviderProtocolError(f"GET {path}: more than {MAX_PAGES} pages", request=f"GET {path}")
 
 
 async def workspaces_of(api: Api) -> list[BuddyWorkspace]:
-    """Return all workspaces that the token sees."""
-    return await _paged_list(api, "/workspaces", _Workspaces, lambda row: row.domain)
+    return await _paged_list(api, "/workspaces", list[BuddyWorkspace], lambda row: row.domain)
 
 
 async def projects_of(api: Api, workspace: str) -> list[BuddyProject]:
-    """Return all projects of a workspace."""
-    return await _paged_list(api, workspace_path(workspace, "projects"), _Projects, lambda row: row.name)
+    return await _paged_list(api, workspace_path(workspace, "projects"), list[BuddyProject], lambda row: row.name)
 
 
 async def pipelines_of(api: Api, workspace: str, project: str) -> list[BuddyPipeline]:
-    """Return all pipelines of a project."""
-    return await _paged_list(api, workspace_path(workspace, "projects", project, "pipelines"), _Pipelines, lambda row: row.id)
+    return await _paged_list(
+        api, workspace_path(workspace, "projects", project, "pipelines"), list[BuddyPipeline], lambda row: row.id
+    )
 
 
 async def members_of(api: Api, workspace: str) -> list[BuddyMember]:
-    """Return all members of a workspace."""
-    return await _paged_list(api, workspace_path(workspace, "members"), _Members, lambda row: row.id)
+    return await _paged_list(api, workspace_path(workspace, "members"), list[BuddyMember], lambda row: row.id)
 
 
 async def groups_of(api: Api, workspace: str) -> list[BuddyGroup]:
-    """Return all groups of a workspace."""
-    return await _paged_list(api, workspace_path(workspace, "groups"), _Groups, lambda row: row.id)
+    return await _paged_list(api, workspace_path(workspace, "groups"), list[BuddyGroup], lambda row: row.id)
 
 
 async def executions_since(api: Api, path: str, since: float) -> list[BuddyExecution]:
     """Return the executions of the list at ``path`` that started after ``since`` (epoch seconds) or not yet, and some older ones.
 
-    The list shows the newest first; it is read up to the first page that is in this order and entirely older. A list that grows
-    meanwhile repeats some; each is returned once.
+    The list shows the newest first; it is read up to the first page that is in this order and entirely older.
     """
-    executions: dict[str, BuddyExecution] = {}
-    bound = ListBound(path)
-    for page in range(1, MAX_PAGES + 1):
-        response = await api.request("GET", path, params={"page": page, "per_page": PER_PAGE})
-        bound.take(response)
-        answer = decode(response.json(), _Executions, f"GET {path}")
-        bound.count(len(answer.items))
-        known = len(executions)
-        for execution in answer.items:
-            executions.setdefault(execution.number, execution)
-        is_last = answer.total_page_count is not None and page >= answer.total_page_count
-        if len(executions) == known or is_last or _all_older(answer.items, since):
-            return list(executions.values())
-    raise _too_many_pages(path)
+
+    def is_last(page: Sequence[BuddyExecution], answer: object, number: int) -> bool:
+        return number >= (find(answer, int, "total_page_count") or MAX_PAGES) or _all_older(page, since)
+
+    return await _paged_list(api, path, list[BuddyExecution], lambda row: row.number, is_last)
 
 
 def _all_older(executions: Sequence[BuddyExecution], since: float) -> bool:
@@ -235,61 +195,105 @@ def _all_older(executions: Sequence[BuddyExecution], since: float) -> bool:
 # managed objects
 
 
-async def workspace_of(api: Api, scope: Scope, known: str) -> Container | None:
-    """Return the workspace of ``scope``, or the one with the id ``known``; None if the list shows no such id.
+class BuddyObject(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A managed object; a field that is left out of an answer is unknown, a null field is empty."""
 
-    Raises `ScopeGone` if the list has no workspace of that name.
-    """
-    for workspace in await workspaces_of(api):
-        container = Container(f"workspaces/{workspace.id}", workspace.domain) if workspace.id else None
-        if known:
-            if container is not None and container.id == known:
-                return container
-        elif workspace.domain == scope.key:
-            return container
-    if known:
-        return None
-    raise ScopeGone(f"{scope.key} does not exist, or the token cannot see it", status=404, request="GET /workspaces")
+    @property
+    def key(self) -> Key:
+        """Its id in paths."""
+        raise NotImplementedError
 
 
-async def complete(
-    api: Api, path: str, items: Sequence[StructT], key: Callable[[StructT], Key], required: Sequence[str]
-) -> list[StructT]:
-    """Return ``items``; each that lacks one of the ``required`` fields is read on its own, since lists may be summaries.
+ObjectT = TypeVar("ObjectT", bound=BuddyObject)
 
-    An item that is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
-    """
 
-    async def full(item: StructT) -> StructT:
+class WorkspaceType(Generic[ObjectT]):
+    """What both managed types share: a scope is a workspace, with one list of the objects, each of which may be read on its own."""
+
+    type: str
+    collection: str
+    """The list's name in paths and answers."""
+    kind: builtins.type[ObjectT]
+    rows: builtins.type[list[ObjectT]]
+    detailed: tuple[str, ...]
+    """Fields that a list may leave out."""
+    delete_hint: str
+    write_only_fixed = False
+
+    def show(self, item: ObjectT, workspace: str) -> ObservedObject:
+        """Return the provider's object in the form that is compared."""
+        raise NotImplementedError
+
+    def body(self, write: Write) -> JsonObject:
+        """Return the whole object as it is sent."""
+        raise NotImplementedError
+
+    def changes(self, write: Write) -> JsonObject:
+        return self.body(write)
+
+    async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
+        """Lists may be summaries: what the list only sums up is read on its own.
+
+        An item that is gone when it is read stays as the list showed it: a 404 on an item alone proves nothing.
+        """
+        path = workspace_path(scope.key, self.collection)
+        items = await whole_list(api, path, self.collection, self.rows)
+        summaries = [item for item in items if any(getattr(item, name) is UNSET for name in self.detailed)]
+        full = {item.key: item for item in await read_each(summaries, partial(self._full, api, path))}
+        return Observed(scope, tuple(self.show(full.get(item.key, item), scope.key) for item in items))
+
+    async def _full(self, api: Api, path: str, item: ObjectT) -> ObjectT:
         try:
-            answer = (await api.request("GET", f"{path}/{quote(str(key(item)), safe='')}")).json()
+            answer = (await api.request("GET", _item(path, item.key))).json()
         except NotFound:
             return item
-        kind = type(item)
-        read = decode(answer, kind, f"GET {path}/…")
-        if key(read) != key(item):
+        full = decode(answer, self.kind, f"GET {path}/…")
+        if full.key != item.key:
             raise ProviderProtocolError(f"GET {path}/…: the answer is about another object", request=f"GET {path}")
-        return msgspec.convert({**msgspec.to_builtins(item), **msgspec.to_builtins(read)}, kind)
+        return msgspec.convert({**msgspec.to_builtins(item), **msgspec.to_builtins(full)}, self.kind)
 
-    summaries = [item for item in items if any(getattr(item, name) is UNSET for name in required)]
-    read = {key(item): item for item in await read_each(summaries, full)}
-    return [read.get(key(item), item) for item in items]
+    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
+        """Return the workspace: its id stays, its domain may change."""
+        for workspace in await workspaces_of(api):
+            container = Container(f"workspaces/{workspace.id}", workspace.domain) if workspace.id else None
+            if known:
+                if container is not None and container.id == known:
+                    return container
+            elif workspace.domain == scope.key:
+                return container
+        if known:
+            return None
+        raise ScopeGone(f"{scope.key} does not exist, or the token cannot see it", status=404, request="GET /workspaces")
+
+    async def create(self, api: Api, write: Write) -> ObservedObject:
+        workspace = write.desired.scope.key
+        path = workspace_path(workspace, self.collection)
+        response = await api.request("POST", path, json=self.body(write))
+        return self.show(decode_write(response, self.kind, f"POST {path}"), workspace)
+
+    async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
+        workspace = write.desired.scope.key
+        path = workspace_path(workspace, self.collection)
+        response = await api.request("PATCH", _item(path, external_id), json=self.changes(write))
+        return self.show(decode_write(response, self.kind, f"PATCH {path}"), workspace)
+
+    async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
+        """A 404 is success only if the workspace's list exists without the object."""
+        path = workspace_path(scope.key, self.collection)
+        try:
+            await api.request("DELETE", _item(path, external_id))
+        except NotFound:
+            if any(str(item.key) == external_id for item in await whole_list(api, path, self.collection, self.rows)):
+                raise PermissionDenied(
+                    f"DELETE {path}: answered 404, but the object is still listed",
+                    status=404,
+                    request=f"DELETE {path}",
+                    hint=self.delete_hint,
+                ) from None
 
 
-async def delete_item(
-    api: Api, path: str, external_id: ExternalId, kind: type[ListPage[ItemT]], key: Callable[[ItemT], Key], *, hint: str
-) -> None:
-    """Delete an item of the list at ``path``; a 404 is success only if the list exists and does not have it."""
-    try:
-        await api.request("DELETE", f"{path}/{quote(external_id, safe='')}")
-    except NotFound:
-        if any(str(key(item)) == external_id for item in await whole_list(api, path, kind)):
-            raise PermissionDenied(
-                f"DELETE {path}: answered 404, but the object is still listed",
-                status=404,
-                request=f"DELETE {path}",
-                hint=hint,
-            ) from None
+def _item(path: str, key: Key) -> str:
+    return f"{path}/{quote(str(key), safe='')}"
 
 
 # values

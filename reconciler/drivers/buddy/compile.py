@@ -2,82 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from reconciler.drivers.base import CompileContext
-from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal, without_secrets
+from reconciler.drivers.buddy.api import Key
+from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal
 from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
 from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
-from reconciler.drivers.common import moved_from, target_of
+from reconciler.drivers.common import declared, derived_key, target_of
 from reconciler.model.errors import ValidationFailed
-from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
-from reconciler.model.resources import DerivedKeyRef, Resource
+from reconciler.model.objects import ManagedObject, Scope
+from reconciler.model.resources import Resource
 from reconciler.model.values import JsonObject
 
 DEFAULT_EVENTS = ("EXECUTION_FINISHED", "PUSH")
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    """Ids by name; offline the names themselves."""
+
+    pipelines: dict[str, Key] = {}
+    users: dict[str, Key] = {}
+    groups: dict[str, Key] = {}
 
 
 def compile_integration(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
     """Return the integration of ``resource``, with credentials as references, and the fields that are never shown as unreadable."""
     workspace = required_workspace(resource, str(resource.spec.get("workspace") or ""), context.connection.account)
     scope = Scope(INTEGRATION, workspace)
-    address = address_of(resource.id, scope)
-    attributes = _attributes(resource, context.facts)
-    secrets = [(pointer, ref) for pointer, ref in sorted(resource.secret_refs().items()) if pointer.split("/")[1] not in NOT_SENT]
+    secrets = {key: ref for key, ref in sorted(resource.secret_refs().items()) if key[1:] not in NOT_SENT}
+    attributes = _attributes(resource, msgspec.convert(context.facts, _Facts), secrets)
+    integration = declared(resource, context, scope, attributes, f"{workspace}/{attributes['identifier']}", secrets=secrets)
     return (
-        ManagedObject(
-            address,
-            resource.id,
-            context.connection.integration,
-            scope,
-            attributes,
-            f"{workspace}/{attributes['identifier']}",
-            write_only=tuple(WriteOnly(pointer, ref, context.fingerprint(address, pointer, ref)) for pointer, ref in secrets),
+        dataclasses.replace(
+            integration,
+            marker=None,
+            previous_marker=None,
             immutable=tuple(f"/{key}" for key in IMMUTABLE),
             unreadable=tuple(sorted({*UNREADABLE, *(f"/{key}" for key in attributes if key not in READABLE)})),
-            lifecycle=resource.lifecycle,
-            location=resource.location,
-            previous=moved_from(resource, context, scope)[0],
         ),
     )
 
 
-def _attributes(resource: Resource, facts: JsonObject) -> JsonObject:
+def _attributes(resource: Resource, facts: _Facts, secrets: Collection[str]) -> JsonObject:
     """Return the body without credentials. Defaults that decide who may use it are filled in, so that drift from them is seen."""
-    spec = {key: value for key, value in resource.spec.items() if key not in NOT_SENT}
-    body: dict[str, Any] = without_secrets(spec)
-    body.setdefault("identifier", resource.id.name)
-    body.setdefault("name", resource.id.name)
-    body.setdefault("scope", "PROJECT" if body.get("project_name") else "WORKSPACE")
-    project = str(body.get("project_name") or "")
-    if "allowed_pipelines" in body:
-        body["allowed_pipelines"] = [_pipeline(entry, project, facts) for entry in body["allowed_pipelines"] or ()]
+    given = {key: value for key, value in resource.spec.items() if key not in NOT_SENT and f"/{key}" not in secrets}
+    project = str(given.get("project_name") or "")
+    body: dict[str, object] = {
+        "identifier": resource.id.name,
+        "name": resource.id.name,
+        "scope": "PROJECT" if project else "WORKSPACE",
+        **given,
+    }
+    if "allowed_pipelines" in given:
+        pipelines: Sequence[object] = given["allowed_pipelines"] or ()
+        body["allowed_pipelines"] = [_pipeline(entry, project, facts) for entry in pipelines]
     if body["scope"] != "ENVIRONMENT":  # the environment decides there
         body.setdefault("all_pipelines_allowed", True)  # the provider's documented default
-    if body.get("permissions"):
-        body["permissions"] = _permissions(body["permissions"], facts)
+    if given.get("permissions"):
+        body["permissions"] = _permissions(given["permissions"], facts)
     return normal(body)
 
 
-def _permissions(permissions: Mapping[str, Any], facts: JsonObject) -> JsonObject:
-    result = dict(permissions)
-    for key in ("users", "groups"):
-        if key in result:
-            known = facts.get(key, {})
-            result[key] = [{"id": _known(entry, known), "access_level": entry.get("access_level")} for entry in result[key] or ()]
+def _permissions(permissions: JsonObject, facts: _Facts) -> JsonObject:
+    result: dict[str, object] = {**permissions}
+    for key, ids in (("users", facts.users), ("groups", facts.groups)):
+        if key in permissions:
+            rows: Sequence[Mapping[str, object]] = permissions[key] or ()
+            result[key] = [{"id": _id(row, ids), "access_level": row.get("access_level")} for row in rows]
     return result
 
 
-def _known(entry: Any, ids: Mapping[str, Any]) -> Any:
+def _id(entry: object, ids: Mapping[str, Key]) -> Key:
     number = id_of(entry)
     return number if number is not None else ids[name_of(entry)]
 
 
-def _pipeline(entry: Any, project: str, facts: JsonObject) -> Any:
+def _pipeline(entry: object, project: str, facts: _Facts) -> Key:
     number = id_of(entry)
-    return number if number is not None else facts.get("pipelines", {})[pipeline_of(entry, project).key]
+    return number if number is not None else facts.pipelines[pipeline_of(entry, project).key]
 
 
 def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
@@ -87,26 +94,10 @@ def compile_source(resource: Resource, context: CompileContext) -> tuple[Managed
 
 
 def _webhook(resource: Resource, context: CompileContext, workspace: str, projects: list[str]) -> ManagedObject:
-    scope = Scope(WEBHOOK, workspace)
-    address = address_of(resource.id, scope)
-    uid = resource.id.uid(context.owner)
-    key = DerivedKeyRef(uid, int(resource.spec.get("keyRotation", 0)))
     url = context.hook_url(resource.id)
-    previous, previous_marker = moved_from(resource, context, scope)
-    return ManagedObject(
-        address,
-        resource.id,
-        context.connection.integration,
-        scope,
-        {"target_url": url, "events": events_of(resource), "projects": projects},
-        url,
-        Marker(context.owner, uid),
-        (WriteOnly(KEY_POINTER, key, context.fingerprint(address, KEY_POINTER, key)),),
-        lifecycle=resource.lifecycle,
-        location=resource.location,
-        previous=previous,
-        previous_marker=previous_marker,
-    )
+    attributes = {"target_url": url, "events": events_of(resource), "projects": projects}
+    secrets = {KEY_POINTER: derived_key(resource, context)}
+    return declared(resource, context, Scope(WEBHOOK, workspace), attributes, url, secrets=secrets)
 
 
 def events_of(resource: Resource) -> list[str]:

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import (
-    Api,
-    Authenticator,
-    CompileContext,
-    Connection,
-    Executor,
-    ManagedType,
-    Receiver,
-    Reporter,
-)
+from reconciler.drivers.base import Api, CompileContext, Executor, ManagedType, Receiver
 from reconciler.drivers.buddy import errors, lookup
 from reconciler.drivers.buddy.compile import compile_integration, compile_source, targets_of
 from reconciler.drivers.buddy.executor import BuddyExecutor
@@ -28,11 +16,12 @@ from reconciler.drivers.buddy.integrations import IntegrationType
 from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.drivers.buddy.spec import SPEC
 from reconciler.drivers.buddy.webhooks import WebhookType
-from reconciler.drivers.common import SecretHeader, require_auth, target_of, token_authenticator
+from reconciler.drivers.common import target_of
+from reconciler.drivers.provider import ProviderDriver, by_type
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import NotFound, PermissionDenied
 from reconciler.model.objects import ManagedObject
-from reconciler.model.resources import Kind, Resource, SecretRef
+from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -61,36 +50,22 @@ class _TokenInfo(msgspec.Struct, frozen=True):
     scopes: list[str] | None = None
 
 
-class BuddyDriver:
+class BuddyDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver` for Buddy's regions and self-hosted installations."""
 
-    provider = SPEC.name
-    hosts = SPEC.hosts
-    limits = SPEC.limits
+    spec = SPEC
+    default_url = "https://app.buddy.works"
+    types: Mapping[str, ManagedType] = by_type(IntegrationType(), WebhookType())
     receiver: Receiver | None = BuddyReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({BuddyExecutor.type: BuddyExecutor()})
-    reporter: Reporter | None = None
+    executors: Mapping[str, Executor] = by_type(BuddyExecutor())
 
-    def __init__(self) -> None:
-        self.types: Mapping[str, ManagedType] = MappingProxyType({kind.type: kind for kind in (IntegrationType(), WebhookType())})
-
-    def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
-        """Return the connection: workspace and API root follow from path and host of ``spec.url``."""
-        url = str(resource.spec.get("url") or "https://app.buddy.works").rstrip("/")
-        require_auth(resource, ("token",), "Set `auth.use` to `token`.")
+    def address(self, url: str) -> tuple[str, str]:
+        """API root and workspace follow from host and path."""
         parts = urlsplit(url)
-        root = str(
-            resource.spec.get("apiUrl") or _ROOTS.get(parts.hostname or "") or f"{parts.scheme}://{parts.netloc}/api"
-        ).rstrip("/")
-        account = parts.path.strip("/").partition("/")[0]
-        return Connection(resource.id, self.provider, url, root, account, resource.spec["auth"], dict(secrets))
+        root = _ROOTS.get(parts.hostname or "") or f"{parts.scheme}://{parts.netloc}/api"
+        return root, parts.path.strip("/").partition("/")[0]
 
-    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
-        """Return the authenticator of ``connection``."""
-        return token_authenticator(connection, context, SecretHeader("Bearer"))
-
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
-        """Return the typed error of an answer; see `errors.classify`."""
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
@@ -115,8 +90,7 @@ class BuddyDriver:
         executions; a stage those of its executor.
         """
         if resource.id.kind == Kind.STAGE.value:
-            executor = resource.spec["executor"]
-            return self.executors[executor["type"]].permissions(executor) if executor["type"] in self.executors else {}
+            return super().needs(resource)
         if resource.id.kind == Kind.EVENT_SOURCE.value:
             return {"webhooks": "write", "workspace": "read", "pipelines": "read"}
         references = lookup.references_of(resource)
@@ -157,7 +131,6 @@ class BuddyDriver:
         }
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-        """Return the one object that ``resource`` declares."""
         if resource.id.kind == Kind.BUDDY_INTEGRATION.value:
             return compile_integration(resource, context)
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()

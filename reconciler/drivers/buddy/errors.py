@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-from reconciler.drivers.http.errors import circumstances, retry_after
+from reconciler.drivers.http.errors import Where, circumstances, retry_after
 from reconciler.drivers.wire import matches
 from reconciler.model.errors import (
     AuthFailed,
@@ -56,10 +55,9 @@ def message_of(body: JsonValue) -> str:
     return " ".join("; ".join(str(error.message) for error in errors if error is not None and error.message).split())[:300]
 
 
-def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:
-    """Return the typed error of an answer, or None to use the shared mapping of statuses."""
+def classify(status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> ProviderError | None:
     words = message_of(body)
-    where: dict[str, Any] = {"status": status, "request": request}
+    where: Where = {"status": status, "request": request}
     suffix = f": {words}" if words else ""
     if status == 401:
         return AuthFailed(
@@ -90,7 +88,7 @@ def required_scope(request: str) -> str:
     return f"{family}_{_VERBS.get(method, 'MANAGE')}" if family else "WORKSPACE"
 
 
-def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied:
+def _denied(words: str, request: str, where: Where) -> PermissionDenied:
     if "disabled in this workspace" in words:
         return PermissionDenied(f"{request}: {words}", **where, hint="Enable the API in the workspace's security settings.")
     scope = required_scope(request)

@@ -26,8 +26,9 @@ from reconciler.drivers.buddy.api import (
     word_of,
     workspace_path,
 )
-from reconciler.drivers.common import LOOK_BACK_S, LogCursor, NoJobToken, decode_write, require_commit
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.common import decode_write
+from reconciler.drivers.execution import LOOK_BACK_S, CountsNoAttempts, NoJobToken, read_log, require_commit
+from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound, ProviderProtocolError, ScopeGone, ValidationFailed
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import JsonObject, JsonValue, text_of
@@ -50,10 +51,6 @@ _QUEUED = frozenset({"ENQUEUED", "INITIAL"})
 _NOT_BEGUN = frozenset({"ENQUEUED", "INITIAL", "NOT_EXECUTED", "SKIPPED"})
 Place = tuple[str, str, int]
 """Workspace, project, and id of the pipeline."""
-
-
-class _ExecutionPayload(msgspec.Struct, frozen=True):
-    execution: BuddyExecution
 
 
 class _OutputVariable(msgspec.Struct, frozen=True):
@@ -82,7 +79,7 @@ class _ActionDetail(msgspec.Struct, frozen=True):
         return [line for entry in entries if entry is not None for line in (entry.splitlines() or [""])]
 
 
-class BuddyExecutor(NoJobToken):
+class BuddyExecutor(NoJobToken, CountsNoAttempts):
     """Implements `reconciler.drivers.base.Executor`: resource ``pipeline`` (id, or name or identifier) in ``spec.workspace`` and
     ``spec.project``; ``revision`` with ``branch`` or ``tag``; ``variables``.
     """
@@ -132,18 +129,13 @@ class BuddyExecutor(NoJobToken):
                 raise
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return the log of the actions, in their order."""
         path = await self._path(api, intent, run)
-        return await _logs(api, path, await _execution(api, path), LogCursor(cursor))
+        return await _logs(api, path, await _execution(api, path), cursor)
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the number of the execution that an ``EXECUTION_…`` event is about."""
-        event = matches(payload, _ExecutionPayload) if event_type.startswith("EXECUTION_") else None
-        return event.execution.number if event is not None else ""
-
-    def attempt_of(self, event_type: str, payload: Any) -> int:
-        """Return 0: its webhooks count no attempts."""
-        return 0
+        execution = find(payload, BuddyExecution, "execution") if event_type.startswith("EXECUTION_") else None
+        return execution.number if execution is not None else ""
 
     async def _path(self, api: Api, intent: RunIntent, run: Run) -> str:
         """Return the path of the execution as its start recorded it: renaming the pipeline changes nothing."""
@@ -251,17 +243,16 @@ def _begun(execution: BuddyExecution) -> list[tuple[ActionExecution, Key]]:
 # logs
 
 
-async def _logs(api: Api, path: str, execution: BuddyExecution, cursor: LogCursor) -> LogLines:
+async def _logs(api: Api, path: str, execution: BuddyExecution, cursor: str) -> LogLines:
     """Return the log after ``cursor``; its parts are the executions of actions."""
-    lines: list[str] = []
     done = word_of(execution.status) in ENDED
-    for action, key in _begun(execution):
-        if cursor.is_complete(str(key)):
-            continue
-        action_lines = (await _action(api, path, key)).lines
-        ended = done or word_of(action.status) in ENDED
-        lines += [f"[{action.name}] {line}" for line in cursor.take(str(key), action_lines, ended=ended)]
-    return LogLines(tuple(lines), str(cursor), done)
+
+    async def read(part: tuple[ActionExecution, Key]) -> tuple[list[str], bool]:
+        action, key = part
+        return (await _action(api, path, key)).lines, done or word_of(action.status) in ENDED
+
+    parts = [(str(key), f"[{action.name}] ", (action, key)) for action, key in _begun(execution)]
+    return await read_log(parts, cursor, read, done=done)
 
 
 async def _action(api: Api, path: str, key: Key) -> _ActionDetail:

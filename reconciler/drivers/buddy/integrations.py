@@ -6,21 +6,20 @@ with the name, as the provider's own SDK does, never a difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-from urllib.parse import quote
-
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from reconciler.drivers.base import Api, Write
-from reconciler.drivers.buddy.api import Key, complete, delete_item, whole_list, workspace_of, workspace_path
-from reconciler.drivers.common import NonEmpty, decode_write
-from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
-from reconciler.model.values import ExternalId, JsonObject, JsonValue
+from reconciler.drivers.base import Write
+from reconciler.drivers.buddy.api import (
+    BuddyObject,
+    Key,
+    WorkspaceType,
+)
+from reconciler.drivers.common import NonEmpty
+from reconciler.model.objects import ManagedObject, ObservedObject
+from reconciler.model.values import ExternalId, JsonObject
 
 INTEGRATION = "buddy/integration"
-_COMPLETE = ("scope", "permissions", "all_pipelines_allowed", "allowed_pipelines")
 READABLE = frozenset(
     {
         "type", "name", "identifier", "scope", "project_name", "auth_type", "audience", "app_id", "google_project", "host_url",
@@ -60,9 +59,7 @@ class _AllowedPipeline(msgspec.Struct, frozen=True):
     id: Key | None = None
 
 
-class BuddyIntegration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An integration; a field that is left out is unknown, which is not the same as null."""
-
+class BuddyIntegration(BuddyObject, frozen=True, omit_defaults=True):
     hash_id: NonEmpty
     type: Text = UNSET
     name: Text = UNSET
@@ -79,16 +76,20 @@ class BuddyIntegration(msgspec.Struct, frozen=True, omit_defaults=True):
     allowed_pipelines: list[_AllowedPipeline | Key] | UnsetType | None = UNSET
     html_url: str | None = None
 
+    @property
+    def key(self) -> Key:
+        return self.hash_id
 
-class _Integrations(msgspec.Struct, frozen=True):
-    items: list[BuddyIntegration] = msgspec.field(name="integrations")
 
-
-class IntegrationType:
-    """Implements `reconciler.drivers.base.ManagedType`; a scope is a workspace."""
+class IntegrationType(WorkspaceType[BuddyIntegration]):
+    """Implements `reconciler.drivers.base.ManagedType`."""
 
     type = INTEGRATION
-    write_only_fixed = False
+    collection = "integrations"
+    kind = BuddyIntegration
+    rows = list[BuddyIntegration]
+    detailed = ("scope", "permissions", "all_pipelines_allowed", "allowed_pipelines")
+    delete_hint = "Grant the token INTEGRATION_MANAGE, and its owner the permission to manage it."
 
     def normalize(self, attributes: JsonObject) -> JsonObject:
         """Users, groups and pipelines are sets."""
@@ -100,59 +101,33 @@ class IntegrationType:
             return False
         return not identical or all(observed.attributes.get(key) == desired.attributes.get(key) for key in ("type", "scope"))
 
-    async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
-        """Return every integration of the workspace; what the list only sums up is read on its own."""
-        path = workspace_path(scope.key, "integrations")
-        items = await complete(api, path, await whole_list(api, path, _Integrations), lambda item: item.hash_id, _COMPLETE)
-        return Observed(scope, tuple(_show(item, scope.key) for item in items))
+    def show(self, item: BuddyIntegration, workspace: str) -> ObservedObject:
+        """Its ``url`` is never used: it was seen with another path."""
+        return ObservedObject(
+            ExternalId(item.hash_id), _shown(item), f"{workspace}/{item.identifier or ''}", url=item.html_url or ""
+        )
 
-    async def container(self, api: Api, scope: Scope, known: str = "") -> Container | None:
-        """Return the workspace: its id stays, its domain may change."""
-        return await workspace_of(api, scope, known)
+    def body(self, write: Write) -> JsonObject:
+        """Credentials are fields of the object itself, so a pointer to one is a slash and its key."""
+        body: dict[str, object] = {**write.attributes, **{key[1:]: value.reveal() for key, value in write.secrets.items()}}
+        pipelines: list[Key] | None = write.attributes.get("allowed_pipelines")
+        return body if pipelines is None else {**body, "allowed_pipelines": [{"id": pipeline} for pipeline in pipelines]}
 
-    async def create(self, api: Api, write: Write) -> ObservedObject:
-        """Create it. Raises `Conflict` when the identifier is taken."""
-        workspace = write.desired.scope.key
-        path = workspace_path(workspace, "integrations")
-        response = await api.request("POST", path, json=_body(write))
-        return _show(decode_write(response, BuddyIntegration, f"POST {path}"), workspace)
-
-    async def update(self, api: Api, external_id: ExternalId, write: Write) -> ObservedObject:
+    def changes(self, write: Write) -> JsonObject:
         """Send the name, the whole authentication block and the permissions; never what cannot change."""
-        workspace = write.desired.scope.key
-        path = workspace_path(workspace, "integrations")
-        body = {key: value for key, value in {**_removed(write), **_body(write)}.items() if key not in IMMUTABLE}
-        if write.observed is not None and body.get("permissions"):
+        whole: dict[str, object] = {**_removed(write), **self.body(write)}
+        permissions: JsonObject | None = write.attributes.get("permissions")
+        if write.observed is not None and permissions:
             # Whether a part that is left out is kept or reset is not documented: the observed value is sent back.
-            body["permissions"] = {**(write.observed.attributes.get("permissions") or {}), **body["permissions"]}
-        response = await api.request("PATCH", f"{path}/{quote(external_id, safe='')}", json=body)
-        return _show(decode_write(response, BuddyIntegration, f"PATCH {path}"), workspace)
-
-    async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
-        """Delete it; a 404 is success only if the workspace's list exists without it."""
-        hint = "Grant the token INTEGRATION_MANAGE, and its owner the permission to manage it."
-        path = workspace_path(scope.key, "integrations")
-        await delete_item(api, path, external_id, _Integrations, lambda item: item.hash_id, hint=hint)
+            observed: JsonObject = write.observed.attributes.get("permissions") or {}
+            whole["permissions"] = {**observed, **permissions}
+        return {key: value for key, value in whole.items() if key not in IMMUTABLE}
 
 
-def _removed(write: Write) -> dict[str, Any]:
+def _removed(write: Write) -> dict[str, object]:
     """Return the fields that were written once and are no longer declared, emptied: a PATCH keeps what it does not name."""
     removed = [change for change in write.changes if change.path in UNREADABLE and change.after is None]
     return {change.path[1:]: [] if isinstance(change.before, list | tuple) else None for change in removed}
-
-
-def _body(write: Write) -> dict[str, Any]:
-    body = dict(write.attributes)
-    if "allowed_pipelines" in body:
-        body["allowed_pipelines"] = [{"id": pipeline} for pipeline in body["allowed_pipelines"]]
-    for pointer, value in write.secrets.items():
-        body = _put_at(body, pointer, value.reveal())
-    return body
-
-
-def _show(item: BuddyIntegration, workspace: str) -> ObservedObject:
-    """Return the provider's object in the form that is compared. Its ``url`` is never used: it was seen with another path."""
-    return ObservedObject(ExternalId(item.hash_id), _shown(item), f"{workspace}/{item.identifier or ''}", url=item.html_url or "")
 
 
 # the form that is compared
@@ -160,79 +135,42 @@ def _show(item: BuddyIntegration, workspace: str) -> ObservedObject:
 
 def normal(attributes: JsonObject) -> JsonObject:
     """Return ``attributes`` in the form that is compared: permissions by id, pipelines as a sorted list of ids. Idempotent."""
-    result = {key: value for key, value in attributes.items() if value is not None}
+    result: dict[str, object] = {key: value for key, value in attributes.items() if value is not None}
     if "permissions" in result:
-        result["permissions"] = _normal_permissions(result["permissions"])
+        result["permissions"] = _normal_permissions(msgspec.convert(result["permissions"], _Permissions))
     if "allowed_pipelines" in result:
-        result["allowed_pipelines"] = _by_id(set(result["allowed_pipelines"]))
+        result["allowed_pipelines"] = sorted(msgspec.convert(result["allowed_pipelines"], set[Key]), key=_sort_key)
     return result
 
 
 def _shown(item: BuddyIntegration) -> JsonObject:
     """Return the attributes that an answer shows: null stays null, and a field that is left out stays out, since it is unknown."""
-    raw = {key: value for key, value in msgspec.to_builtins(item).items() if key in READABLE}
+    fields: dict[str, object] = msgspec.to_builtins(item)
+    raw = {key: value for key, value in fields.items() if key in READABLE}
     if item.allowed_pipelines is not UNSET:
         ids = (pipeline.id if isinstance(pipeline, _AllowedPipeline) else pipeline for pipeline in item.allowed_pipelines or ())
         raw["allowed_pipelines"] = [pipeline for pipeline in ids if pipeline is not None]
     return {**{key: None for key, value in raw.items() if value is None}, **normal(raw)}
 
 
-def _normal_permissions(permissions: Mapping[str, Any]) -> JsonObject:
+def _normal_permissions(permissions: _Permissions) -> JsonObject:
     """Return permissions with users and groups sorted by id, and only id and level of each."""
-    result: dict[str, Any] = {key: permissions[key] for key in ("admins", "others") if permissions.get(key) is not None}
-    for key in ("users", "groups"):
-        if key in permissions:
-            grants = [grant for grant in permissions[key] or () if "id" in grant]
-            rows = [{name: grant[name] for name in ("id", "access_level") if name in grant} for grant in grants]
-            result[key] = sorted(rows, key=lambda row: _sort_key(row["id"]))
-    return result
+    shown: JsonObject = msgspec.to_builtins(
+        _Permissions(
+            UNSET if permissions.admins is None else permissions.admins,
+            UNSET if permissions.others is None else permissions.others,
+            _by_id(permissions.users),
+            _by_id(permissions.groups),
+        )
+    )
+    return shown
 
 
-def _by_id(ids: Iterable[JsonValue]) -> list[JsonValue]:
-    return sorted(ids, key=_sort_key)
+def _by_id(grants: list[_Grant] | UnsetType | None) -> list[_Grant] | UnsetType:
+    if grants is UNSET:
+        return UNSET
+    return sorted((grant for grant in grants or () if grant.id is not UNSET), key=lambda grant: _sort_key(grant.id))
 
 
-def _sort_key(number: JsonValue) -> str:
+def _sort_key(number: Key | UnsetType | None) -> str:
     return str(number).zfill(20)
-
-
-# secrets by JSON pointer
-
-
-def _put_at(document: Any, pointer: str, value: Any) -> Any:
-    """Return a copy of ``document`` with ``value`` at the JSON pointer; missing objects are created, list items must exist."""
-    return _put(document, [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]], value)
-
-
-def _put(document: Any, parts: list[str], value: Any) -> Any:
-    if not parts:
-        return value
-    head, rest = parts[0], parts[1:]
-    match document:
-        case list() | tuple():
-            items = list(document)
-            items[int(head)] = _put(items[int(head)], rest, value)
-            return items
-        case Mapping():
-            return {**document, head: _put(document.get(head), rest, value)}
-        case _:
-            return {head: _put(None, rest, value)}
-
-
-def without_secrets(value: Any) -> Any:
-    """Return ``value`` without every ``{valueFrom: …}`` in it: an object loses the key, a list keeps the place as null."""
-    match value:
-        case Mapping():
-            return {key: without_secrets(item) for key, item in value.items() if not _is_reference(item)}
-        case list() | tuple():
-            return [None if _is_reference(item) else without_secrets(item) for item in value]
-        case _:
-            return value
-
-
-def _is_reference(value: Any) -> bool:
-    match value:
-        case {"valueFrom": Mapping()}:
-            return True
-        case _:
-            return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from reconciler.drivers.base import Api
 from reconciler.drivers.buddy.api import (
@@ -65,7 +64,7 @@ class References:
     groups: tuple[str, ...] = ()
 
 
-def id_of(entry: Any) -> int | None:
+def id_of(entry: object) -> int | None:
     """Return the id in ``entry`` (``7``, ``{id: 7}``), or None for a name."""
     match entry:
         case bool() | {"id": bool()}:
@@ -80,14 +79,14 @@ def id_of(entry: Any) -> int | None:
             return None
 
 
-def name_of(entry: Any) -> str:
+def name_of(entry: object) -> str:
     """Return the name in ``entry`` (``deploy``, ``{name: deploy}``, ``{email: …}``)."""
     if isinstance(entry, Mapping):
         return str(next((entry[key] for key in ("name", "email", "id") if entry.get(key) is not None), ""))
     return str(entry)
 
 
-def pipeline_of(entry: Any, default_project: str) -> PipelineName:
+def pipeline_of(entry: object, default_project: str) -> PipelineName:
     """Return the pipeline name in ``entry`` (``deploy``, ``web/deploy`` or ``{name, project}``)."""
     if isinstance(entry, Mapping):
         return PipelineName(str(entry.get("project") or default_project), name_of(entry), bare=False)
@@ -254,7 +253,7 @@ def _member_id(members: Sequence[BuddyMember], email: str, place: str) -> int:
     )
 
 
-def _names(entries: Iterable[Any]) -> tuple[str, ...]:
+def _names(entries: Iterable[object]) -> tuple[str, ...]:
     return tuple(sorted({name_of(entry) for entry in entries if id_of(entry) is None}))
 
 

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NoReturn
 
 from reconciler.drivers.auth import AuthContext, AuthRequest
-from reconciler.drivers.base import (
-    Api,
-    Authenticator,
-    CompileContext,
-    Connection,
-    Executor,
-    ManagedType,
-    ProviderLimits,
-    Receiver,
-    Reporter,
-)
+from reconciler.drivers.base import Authenticator, Connection, Executor
 from reconciler.drivers.builtin.executor import PROVIDER, Evaluate, HttpExecutor, NoopExecutor
-from reconciler.model.errors import ReconcilerError
-from reconciler.model.objects import ManagedObject
-from reconciler.model.resources import Resource, SecretRef
-from reconciler.model.status import CredentialReport
-from reconciler.model.values import JsonObject
+from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
+from reconciler.drivers.provider import ProviderDriver, by_type
 
 
 class NoCredential:
@@ -37,59 +22,24 @@ class NoCredential:
         return False
 
 
-class WebDriver:
-    """Implements `reconciler.drivers.base.Driver`. No Integration has this type, so nothing is declared, checked or compiled.
+class WebDriver(ProviderDriver):
+    """No Integration has this type: `connection_to` makes the connections, and nothing is declared, checked or compiled.
 
     ``evaluate`` evaluates the conditions of ``poll``; without it, an execution with a ``poll`` is not started. ``hosts`` are allowed
     in addition to ``network.allow``: the issuer of a provider's job tokens.
     """
 
-    provider = PROVIDER
-    limits = ProviderLimits(concurrent=16)
-    types: Mapping[str, ManagedType] = MappingProxyType({})
-    receiver: Receiver | None = None
-    reporter: Reporter | None = None
+    spec = ProviderSpec(name=PROVIDER, title="HTTP", auth=(), limits=ProviderLimits(concurrent=16))
+    pointers: Mapping[str, str] = {}
 
     def __init__(self, evaluate: Evaluate | None = None, *, hosts: tuple[str, ...] = ()) -> None:
+        super().__init__()
         self.hosts = hosts
-        executors: tuple[Executor, ...] = (HttpExecutor(evaluate), NoopExecutor())
-        self.executors: Mapping[str, Executor] = MappingProxyType({executor.type: executor for executor in executors})
-
-    def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
-        """Raise `ReconcilerError`: `connection_to` makes this driver's connections."""
-        _never()
+        self.executors: Mapping[str, Executor] = by_type(HttpExecutor(evaluate), NoopExecutor())
 
     def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
         """Return an authenticator that adds nothing."""
         return NoCredential()
-
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
-        """Leave every answer to the shared mapping."""
-        return None
-
-    async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        """Raise `ReconcilerError`: there is no credential."""
-        _never()
-
-    def needs(self, resource: Resource) -> Mapping[str, str]:
-        """Raise `ReconcilerError`: there is no integration to ask."""
-        _never()
-
-    async def resolve(self, api: Api, resource: Resource) -> JsonObject:
-        """Raise `ReconcilerError`: nothing is compiled."""
-        _never()
-
-    def offline_facts(self, resource: Resource) -> JsonObject:
-        """Raise `ReconcilerError`: nothing is compiled."""
-        _never()
-
-    def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-        """Raise `ReconcilerError`: nothing is compiled."""
-        _never()
-
-
-def _never() -> NoReturn:
-    raise ReconcilerError(f"no Integration has the type '{PROVIDER}'", code="RC9001")
 
 
 driver = WebDriver()

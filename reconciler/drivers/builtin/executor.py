@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import msgspec
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse, Connection
-from reconciler.drivers.common import NoEvents, NoJobToken
+from reconciler.drivers.execution import NoEvents, NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
-from reconciler.drivers.wire import matches
+from reconciler.drivers.wire import find
 from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.executions import UNSETTABLE_HEADERS, LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.resources import ResourceId
@@ -40,7 +39,17 @@ _ANY_STATUS = frozenset(range(100, 1000))
 """The response policy decides what a status means, not the shared table of errors."""
 
 
-class HttpExecutor(NoJobToken, NoEvents):
+class _LocalExecutor(NoJobToken, NoEvents):
+    """What both executors share: there is no integration."""
+
+    needs_integration = False
+    by_clock = False
+
+    def permissions(self, executor: JsonObject) -> Mapping[str, str]:
+        return {}
+
+
+class HttpExecutor(_LocalExecutor):
     """Implements `reconciler.drivers.base.Executor`; its client is bound to the origin of ``url`` (`connection_to`).
 
     An answer whose status the response policy does not name is a failed run; the stage's ``retry`` decides about another. But 429
@@ -51,17 +60,11 @@ class HttpExecutor(NoJobToken, NoEvents):
     """
 
     type = "http"
-    needs_integration = False
     settle_s = 60.0
-    by_clock = False
     poll_s = POLL_S
 
     def __init__(self, evaluate: Evaluate | None = None) -> None:
         self._evaluate = evaluate
-
-    def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Return none: there is no integration."""
-        return {}
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
         """Send the request and return its run, finished at once unless there is a ``poll``.
@@ -182,16 +185,11 @@ def _json(content: bytes) -> Any:
         return None
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    outputs: dict[str, JsonValue]
-
-
 def _outputs(answer: JsonValue) -> tuple[JsonObject, str]:
     """Return the outputs in an answer, and why they were left out."""
-    parsed = matches(answer, _Answer)
-    if parsed is None:
+    outputs = find(answer, dict[str, JsonValue], "outputs")
+    if outputs is None:
         return {}, ""
-    outputs = parsed.outputs
     if too_deep(outputs):
         return {}, f"the outputs were left out: they are nested deeper than {DEEPEST} levels"
     if len(orjson.dumps(outputs)) > MAX_OUTPUTS:
@@ -232,7 +230,6 @@ class HttpRequest:
 
     @property
     def name(self) -> str:
-        """Method and path, for messages."""
         return f"{self.method} {self.path.partition('?')[0]}"
 
 
@@ -281,21 +278,14 @@ def _headers(intent: RunIntent) -> dict[str, str]:
     return {**headers, "idempotency-key": intent.correlation, "x-reconciler-execution": intent.correlation}
 
 
-class NoopExecutor(NoJobToken, NoEvents):
+class NoopExecutor(_LocalExecutor):
     """Implements `reconciler.drivers.base.Executor`: runs nothing, every execution passes at once. The engine simulates outputs."""
 
     type = "noop"
-    needs_integration = False
     settle_s = 0.0
-    by_clock = False
     poll_s = 1.0
 
-    def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Return none."""
-        return {}
-
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
-        """Return a finished run."""
         return Run(intent.correlation, detail={"done": True})
 
     async def find(self, api: Api, intent: RunIntent) -> Run | None:
@@ -310,7 +300,6 @@ class NoopExecutor(NoJobToken, NoEvents):
         """Do nothing: it has already ended."""
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
-        """Return no lines."""
         return LogLines((), cursor, complete=True)
 
 

@@ -20,7 +20,7 @@ from types import MappingProxyType
 import orjson
 
 from reconciler.drivers.base import Api, Receiver
-from reconciler.drivers.common import identity_of, signing_key
+from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, secrets_of, signed_by, signing_key
 from reconciler.drivers.wire import matches
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
@@ -56,19 +56,14 @@ _PRIVATE = re.compile(r"authorization|cookie|signature|token|secret|password|api
 """Names of headers with a proof, a route or a possible credential: filters do not see them."""
 
 
-class _NoApi:
+class _NoApi(KeepsNoDeliveries):
     """What both schemes share: the sender has no API, so nothing can be read again."""
 
-    keeps_deliveries = False
     signs_body = True
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
         """Return nothing: retries are up to the sender."""
         return ()
-
-    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Return False: there is no API to ask."""
-        return False
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
         """Raise `ReconcilerError`: `missed` never returns a delivery to fetch."""
@@ -84,12 +79,12 @@ class HmacReceiver(_NoApi):
         The signature is 64 lower-case hex digits, bare or after ``sha256=``; the key is the text of the derived key, as bytes. Raises
         `ValueError` for an empty key, with which anyone could sign: a defect here, not something that a sender can cause.
         """
-        secrets = [_filled(key.reveal().encode()) for key in keys]
+        for secret in secrets_of(keys):
+            _filled(secret)
         signature = next((headers[name].strip() for name in SIGNATURES if headers.get(name, "").strip()), "")
         if not signature:
             return Rejection(Refusal.UNSIGNED, f"no header {SIGNATURES[0]}")
-        given = signature.removeprefix("sha256=").encode("utf-8", "replace")
-        key = signing_key(secrets, lambda secret: hmac.new(secret, body, hashlib.sha256).hexdigest().encode(), [given])
+        key = signed_by(body, signature.removeprefix("sha256="), keys)
         return Rejection(Refusal.WRONG) if key is None else _unsigned_id(headers, body, key, now)
 
 

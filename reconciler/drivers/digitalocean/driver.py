@@ -7,13 +7,12 @@ the same. The public API does not show a token's scopes or expiry.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.credential_only import CredentialOnlyDriver
 from reconciler.drivers.digitalocean.spec import SPEC
+from reconciler.drivers.provider import ProviderDriver
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import AuthFailed, PermissionDenied
 from reconciler.model.status import CredentialReport
@@ -27,16 +26,16 @@ class Account(msgspec.Struct, frozen=True):
     status_message: str = ""
 
 
-class AccountAnswer(msgspec.Struct, frozen=True):
-    """The answer of ``GET /v2/account``."""
-
-    account: Account
-
-
-class DigitalOceanDriver(CredentialOnlyDriver):
+class DigitalOceanDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver`."""
 
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
+    spec = SPEC
+
+    def address(self, url: str) -> tuple[str, str]:
+        """Return the one API root; a token belongs to one account, which no URL names."""
+        return "https://api.digitalocean.com", ""
+
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         """Return the error of a refused token; every other status means what it means everywhere."""
         if status != 401:
             return None
@@ -53,7 +52,7 @@ class DigitalOceanDriver(CredentialOnlyDriver):
             answer = await api.request("GET", "/v2/account")
         except PermissionDenied:
             return CredentialReport(True, "a token that may not read its account (no scope account:read)")
-        account = decode(answer.json(), AccountAnswer, "GET /v2/account").account
+        account = decode(answer.json(), Account, "GET /v2/account", "account")
         if account.status == "locked":
             reason = f": {account.status_message}" if account.status_message else ""
             raise AuthFailed(
@@ -65,6 +64,6 @@ class DigitalOceanDriver(CredentialOnlyDriver):
         return CredentialReport(True, account.email, message=warning if account.status == "warning" else "")
 
 
-driver = DigitalOceanDriver(SPEC, "https://api.digitalocean.com")
+driver = DigitalOceanDriver()
 
 __all__ = ["DigitalOceanDriver", "driver"]

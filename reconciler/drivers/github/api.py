@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,11 +13,9 @@ import msgspec
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.common import epoch_of_iso
 from reconciler.drivers.http.paging import MAX_PAGES, ListBound, paginate
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import decode
 from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import Container, Scope
-from reconciler.model.resources import Resource
-from reconciler.model.values import JsonObject
 
 T = TypeVar("T")
 Moment = str | int | float | None
@@ -37,8 +34,6 @@ _YEAR_10000 = 253_402_300_800.0
 
 
 class GitHubUser(msgspec.Struct, frozen=True):
-    """``GET /user``."""
-
     login: str | None = None
 
 
@@ -49,15 +44,6 @@ class ScopeOwner(msgspec.Struct, frozen=True):
     full_name: str | None = None
     login: str | None = None
     archived: bool | None = None
-
-
-class RepositorySelector(msgspec.Struct, frozen=True):
-    """``spec.resource`` of an event source: which repositories or organizations it names."""
-
-    type: str | None = None
-    name: str | None = None
-    names: list[str] = []
-    match: str | None = None
 
 
 # -- names and URLs -------------------------------------------------------------------------------------------------------
@@ -82,7 +68,6 @@ def organization_key(name: str) -> str:
 
 
 def scope_path(scope: Scope) -> str:
-    """Return the API path of the repository or organization."""
     return f"/orgs/{scope.key}" if scope.type == ORGANIZATION else f"/repos/{scope.key}"
 
 
@@ -114,41 +99,6 @@ def normalized(attributes: Mapping[str, Any]) -> dict[str, Any]:
             "insecure_ssl": "1" if str(config.get("insecure_ssl", "0")) == "1" else "0",  # "0", 0 and absent are equal
         },
     }
-
-
-# -- scopes -----------------------------------------------------------------------------------------------------------
-
-
-def scopes_of(resource: Resource, account: str, facts: JsonObject) -> tuple[Scope, ...]:
-    """Return the scopes whose hooks ``resource`` declares; the names that ``match`` selects come from ``facts``."""
-    selector = matches(resource.spec.get("resource"), RepositorySelector)
-    if selector is None:
-        raise ValidationFailed(f"{resource.id}: no repository or organization is named", hint="Set `spec.resource`.")
-    listed = [selector.name] if selector.name is not None else selector.names
-    if selector.type == "organization":
-        if selector.match is not None:
-            raise ValidationFailed(f"{resource.id}: `match` does not select organizations", hint="Use `name` or `names`.")
-        return tuple(Scope(ORGANIZATION, key) for key in sorted({organization_key(name) for name in listed}))
-    if selector.type != "repository":
-        raise ValidationFailed(
-            f"{resource.id}: GitHub has no resource of type '{selector.type}'",
-            hint="Set `resource.type` to repository or organization.",
-        )
-    if "pattern" in facts:
-        return (Scope(REPOSITORY, _full_pattern(str(facts["pattern"]), account)),)
-    if selector.match is not None:
-        listed = [str(name) for name in facts.get("repositories", ())]
-    return tuple(Scope(REPOSITORY, key) for key in sorted({repository_key(name, account) for name in listed}))
-
-
-def matching(pattern: str, account: str, repositories: Iterable[str]) -> list[str]:
-    """Return the repositories (``owner/repo``) that match ``svc-*`` or ``acme/svc-*``, sorted, in lower case."""
-    full = _full_pattern(pattern, account)
-    return sorted({name.lower() for name in repositories if fnmatchcase(name.lower(), full)})
-
-
-def _full_pattern(pattern: str, account: str) -> str:
-    return (pattern if "/" in pattern else f"{account}/{pattern}").lower()
 
 
 def container_of(answer: ApiResponse, path: str) -> Container:
@@ -203,9 +153,9 @@ async def read(api: Api, path: str, kind: type[T]) -> T:
     return decoded(await api.request("GET", path), kind, path)
 
 
-def decoded(answer: ApiResponse, kind: type[T], path: str) -> T:
+def decoded(answer: ApiResponse, kind: type[T], path: str, *within: str) -> T:
     """Return the answer of a GET of ``path`` as a ``kind``; raises `ProviderProtocolError` for another form."""
-    return decode(answer.json(), kind, f"GET {path}", request=f"GET {path}")
+    return decode(answer.json(), kind, f"GET {path}", *within, request=f"GET {path}")
 
 
 async def typed_pages(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,20 +20,22 @@ from reconciler.drivers.base import (
     Receiver,
     Reporter,
 )
-from reconciler.drivers.common import SecretHeader, TokenAuthenticator
+from reconciler.drivers.common import matching
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
 from reconciler.drivers.github.app import AppAuthenticator, check_app
+from reconciler.drivers.github.compile import compile_source, full_pattern, pattern_of
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.spec import SPEC
-from reconciler.drivers.github.webhooks import HookType, compile_source
+from reconciler.drivers.github.webhooks import HookType
 from reconciler.drivers.http.paging import ListBound, paginate
-from reconciler.drivers.wire import find, matches
-from reconciler.model.errors import NotFound, NotImplementedYet, PermissionDenied, ValidationFailed
+from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
+from reconciler.drivers.wire import find
+from reconciler.model.errors import NotFound, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
-from reconciler.model.resources import Kind, Resource, SecretRef
+from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -42,7 +43,6 @@ MAX_REPOSITORIES = 5_000
 _ALL_REPOSITORIES_BYTES = 128 << 20
 """Higher than for other lists: only names are kept, and one page at a time."""
 _INSTALLATION = "/installation/repositories"
-_POINTERS = {"token": "/token", "basic": "/basic/password"}
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
     "organization_hooks": ("admin:org_hook",),
@@ -58,94 +58,75 @@ _RATE = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "re
 
 
 class ListedRepository(msgspec.Struct, frozen=True):
-    """A repository in a list."""
-
     full_name: str
     archived: bool | None = None
 
 
-class RepositoryPage(msgspec.Struct, frozen=True):
-    """A page of ``/installation/repositories``, the one list that is an object."""
-
-    repositories: list[ListedRepository]
-
-
-class GitHubDriver:
+class GitHubDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver` for github.com, ghe.com and GitHub Enterprise Server."""
 
-    provider = SPEC.name
-    hosts = SPEC.hosts
-    limits = SPEC.limits
+    spec = SPEC
+    pointers: Mapping[str, str] = {"token": "/token", "basic": "/basic/password", "github-app": "/githubApp/privateKey"}
+    types: Mapping[str, ManagedType] = by_type(HookType(names.REPOSITORY), HookType(names.ORGANIZATION))
     receiver: Receiver | None = GitHubReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({GitHubExecutor.type: GitHubExecutor()})
+    executors: Mapping[str, Executor] = by_type(GitHubExecutor())
     reporter: Reporter | None = GitHubReporter()
 
-    def __init__(self) -> None:
-        kinds = (HookType(names.REPOSITORY), HookType(names.ORGANIZATION))
-        self.types: Mapping[str, ManagedType] = MappingProxyType({kind.type: kind for kind in kinds})
-
-    def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
-        """Return the connection; the account is the first part of the path in ``spec.url``.
-
-        Raises `ValidationFailed` for a URL that names no account, `NotImplementedYet` for an auth form without support.
-        """
-        url = str(resource.spec.get("url", "")).rstrip("/")
-        auth = resource.spec.get("auth", {})
-        if auth.get("use") not in {*_POINTERS, "github-app"}:
-            raise NotImplementedYet(
-                f"{resource.id}: auth '{auth.get('use')}' is not possible with GitHub",
-                hint="Set `auth.use` to `github-app`, `token` or `basic`.",
-                location=resource.location,
-            )
+    def address(self, url: str) -> tuple[str, str]:
+        """The account is the first part of the path."""
         parts = urlsplit(url)
         path = [part for part in parts.path.split("/") if part]
         if not parts.hostname or not 1 <= len(path) <= 2:
-            raise ValidationFailed(
-                f"{resource.id}: '{url}' names no GitHub account", hint="Set `spec.url` to https://github.com/ACCOUNT."
-            )
-        api_url = str(resource.spec.get("apiUrl") or _api_root(parts.scheme, parts.netloc)).rstrip("/")
-        return Connection(resource.id, self.provider, url, api_url, names.organization_key(path[0]), auth, dict(secrets))
+            raise ValidationFailed(f"'{url}' names no GitHub account", hint="Set `spec.url` to https://github.com/ACCOUNT.")
+        return _api_root(parts.scheme, parts.netloc), names.organization_key(path[0])
 
     def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
-        """Return the authenticator of ``connection``; raises `ValidationFailed` if it names no secret."""
-        use = str(connection.auth.get("use"))
-        if use == "github-app":
+        """Raises `ValidationFailed` if the connection names no secret."""
+        if connection.auth.get("use") == "github-app":
             return AppAuthenticator(connection, context)
-        ref = connection.secrets.get(_POINTERS.get(use, ""))
-        if ref is None:
-            raise ValidationFailed(
-                f"{connection.integration}: auth '{use}' names no secret", hint=f"Set `auth.{use}` with a `valueFrom.secret`."
-            )
-        username = find(connection.auth, str, "basic", "username") if use == "basic" else None
-        header = SecretHeader(
-            "Bearer", username=username or "", extra={"accept": names.ACCEPT, "x-github-api-version": names.API_VERSION}
-        )
-        return TokenAuthenticator(ref, context.read, header)
+        return super().authenticator(connection, context)
+
+    def header(self, connection: Connection) -> SecretHeader:
+        basic = connection.auth.get("use") == "basic"
+        username = find(connection.auth, str, "basic", "username") if basic else None
+        return SecretHeader(username=username or "", extra={"accept": names.ACCEPT, "x-github-api-version": names.API_VERSION})
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
-        """Return the typed error of an answer; see `errors.classify`."""
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
-        """Try the credential; see `check_credential` and `check_app`."""
+        """Return the identity, scopes, expiry and rate limit of the credential; raises `AuthFailed` if GitHub refuses it.
+
+        Only classic tokens report their scopes. No cheap call reports the permissions of a fine-grained or an installation token:
+        the first refusal names the missing permission.
+        """
         if api.connection.auth.get("use") == "github-app":
             return await check_app(api, needs)
-        return await check_credential(api, needs)
+        try:
+            answer = await api.request("GET", "/user")
+            identity = names.decoded(answer, names.GitHubUser, "/user").login or ""
+        except PermissionDenied:
+            answer = await api.request("GET", _INSTALLATION, params={"per_page": 1})
+            identity = f"an installation of a GitHub App on {api.connection.account}"
+        scopes = _scopes(answer)
+        return CredentialReport(
+            valid=True,
+            identity=identity,
+            expires_at=expiry(answer.headers.get("github-authentication-token-expiration", "")),
+            granted=tuple(sorted(scopes or ())),
+            missing=() if scopes is None else missing(scopes, needs),
+            rate=_rate(answer.headers),
+        )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports)."""
-        if resource.id.kind == Kind.STAGE.value:
-            return self._needs_of_stage(resource.spec)
-        if resource.id.kind != Kind.EVENT_SOURCE.value:
-            return {}
-        organization = find(resource.spec, str, "resource", "type") == "organization"
-        return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
+        """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports).
 
-    def _needs_of_stage(self, spec: JsonObject) -> Mapping[str, str]:
-        """A stage reports to the provider of its event; the integration that the stage names needs the permission for it."""
-        executor, report = spec.get("executor") or {}, spec.get("report") or {}
-        own = self.executors.get(str(executor.get("type")))
-        needs = dict(own.permissions(executor)) if own is not None else {}
+        A stage reports to the provider of its event; the integration that the stage names needs the permission for it.
+        """
+        if resource.id.kind == Kind.EVENT_SOURCE.value:
+            organization = find(resource.spec, str, "resource", "type") == "organization"
+            return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
+        needs, report = dict(super().needs(resource)), resource.spec.get("report") or {}
         if report.get("deploymentStatus") or (report.get("deployment") or {}).get("create"):
             needs["deployments"] = "write"
         if report.get("commitStatus"):
@@ -157,12 +138,12 @@ class GitHubDriver:
 
         Raises `ValidationFailed` if none matches, or if the credential sees more than `MAX_REPOSITORIES`.
         """
-        pattern = _pattern(resource)
-        if pattern is None:
+        pattern = pattern_of(resource)
+        if not pattern:
             return {}
-        owner = pattern.partition("/")[0] if "/" in pattern else api.connection.account
-        visible = await _visible(api, names.organization_key(owner))
-        repositories = names.matching(pattern, api.connection.account, visible)
+        full = full_pattern(pattern, api.connection.account)
+        visible = await _visible(api, names.organization_key(full.partition("/")[0]))
+        repositories = matching(full, map(str.lower, visible))
         if not repositories:
             raise ValidationFailed(
                 f"{resource.id}: no repository that the credential sees matches '{pattern}'",
@@ -172,11 +153,10 @@ class GitHubDriver:
 
     def offline_facts(self, resource: Resource) -> JsonObject:
         """Return the pattern in place of the names."""
-        pattern = _pattern(resource)
-        return {"pattern": pattern} if pattern is not None else {}
+        pattern = pattern_of(resource)
+        return {"pattern": pattern} if pattern else {}
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-        """Return the hooks that an event source declares."""
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()
 
 
@@ -186,11 +166,6 @@ def _api_root(scheme: str, netloc: str) -> str:
     if host in {"github.com", "www.github.com"}:
         return "https://api.github.com"
     return f"{scheme}://api.{host}" if host.endswith(".ghe.com") else f"{scheme}://{netloc}/api/v3"
-
-
-def _pattern(resource: Resource) -> str | None:
-    selector = matches(resource.spec.get("resource"), names.RepositorySelector)
-    return selector.match or None if selector is not None and selector.type == "repository" else None
 
 
 async def _visible(api: Api, owner: str) -> list[str]:
@@ -208,45 +183,17 @@ async def _visible(api: Api, owner: str) -> list[str]:
 
 async def _names(api: Api, path: str) -> list[str]:
     repositories: list[str] = []
+    within = ("repositories",) if path == _INSTALLATION else ()  # the one list that is an object
     bound = ListBound(path, max_bytes=_ALL_REPOSITORIES_BYTES)
     params, max_pages = {"per_page": names.PER_PAGE}, MAX_REPOSITORIES // names.PER_PAGE + 1
     async for page in paginate(api, path, params=params, max_pages=max_pages, bound=bound):
-        repositories += [row.full_name for row in _rows(page, path) if not row.archived]
+        repositories += [row.full_name for row in names.decoded(page, list[ListedRepository], path, *within) if not row.archived]
         if len(repositories) > MAX_REPOSITORIES:
             raise ValidationFailed(
                 f"GET {path}: the credential sees more than {MAX_REPOSITORIES} repositories",
                 hint="Name the repositories with `names`, or use an organization webhook.",
             )
     return repositories
-
-
-def _rows(page: ApiResponse, path: str) -> list[ListedRepository]:
-    if path == _INSTALLATION:
-        return names.decoded(page, RepositoryPage, path).repositories
-    return names.decoded(page, list[ListedRepository], path)
-
-
-async def check_credential(api: Api, needs: Mapping[str, str]) -> CredentialReport:
-    """Return the identity, scopes, expiry and rate limit of the credential; raises `AuthFailed` if GitHub refuses it.
-
-    Only classic tokens report their scopes. No cheap call reports the permissions of a fine-grained or an installation token:
-    the first refusal names the missing permission.
-    """
-    try:
-        answer = await api.request("GET", "/user")
-        identity = names.decoded(answer, names.GitHubUser, "/user").login or ""
-    except PermissionDenied:
-        answer = await api.request("GET", _INSTALLATION, params={"per_page": 1})
-        identity = f"an installation of a GitHub App on {api.connection.account}"
-    scopes = _scopes(answer)
-    return CredentialReport(
-        valid=True,
-        identity=identity,
-        expires_at=expiry(answer.headers.get("github-authentication-token-expiration", "")),
-        granted=tuple(sorted(scopes or ())),
-        missing=() if scopes is None else missing(scopes, needs),
-        rate=_rate(answer.headers),
-    )
 
 
 def missing(scopes: frozenset[str], needs: Mapping[str, str]) -> tuple[str, ...]:

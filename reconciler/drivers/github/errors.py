@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from reconciler.drivers.github.api import renamed_to
-from reconciler.drivers.http.errors import circumstances, retry_after
+from reconciler.drivers.http.errors import Where, circumstances, retry_after
 from reconciler.drivers.wire import find, matches
 from reconciler.model.errors import (
     AuthFailed,
@@ -58,7 +57,7 @@ class ErrorEntry(msgspec.Struct, frozen=True):
 def classify(status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> ProviderError | None:
     """Return the typed error of an answer, or None where its status alone is enough (404, 409, 5xx)."""
     text = message_of(body)
-    where: dict[str, Any] = {"status": status, "request": request}
+    where: Where = {"status": status, "request": request}
     if status == 401:
         return AuthFailed(f"{request}: GitHub refused the credential (401{_suffix(text)})", **where)
     if status in (403, 429):
@@ -98,7 +97,7 @@ def _blames_values(body: object, details: str) -> bool:
 
 def _rate_limited(status: int, headers: Mapping[str, str], text: str, request: str, now: float) -> RateLimited | None:
     """The hourly limit names its end. A secondary limit names a pause or nothing: the budget then backs off."""
-    where: dict[str, Any] = {"status": status, "request": request}
+    where: Where = {"status": status, "request": request}
     after = retry_after(headers, now)
     secondary = any(word in text.lower() for word in _SECONDARY)
     if headers.get("x-ratelimit-remaining") == "0" and not secondary:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.common import require_commit
+from reconciler.drivers.execution import require_commit
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.errors import message_of
 from reconciler.drivers.github.run_output import logs_of, outputs_of
@@ -128,7 +128,7 @@ class GitHubExecutor:
             return 0
         return find(payload, int, "workflow_run", "run_attempt") or 0
 
-    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
         """Whether the job's run is this one, in the same repository; by the repository's id, which survives a rename, if known."""
         name = "repository_id" if run.detail.get("repository_id") else "repository"
         claimed, expected = find(claims, str, name), str(run.detail.get(name) or "")

@@ -7,8 +7,6 @@ name, which are headers. Payloads may hold anything: nothing here trusts their f
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.common import signing_key
+from reconciler.drivers.delivery import identity_of, kept_headers, oldest_first, signed_by
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import epoch_of
 from reconciler.drivers.http.paging import ListBound
@@ -113,7 +111,8 @@ class GitHubReceiver:
         signature = headers.get(SIGNATURE, "").strip()
         if not signature:
             return Rejection(Refusal.UNSIGNED, "the hook at GitHub has no secret")
-        key = signed_by(body, signature, keys)
+        proof = _PROOF.fullmatch(signature)
+        key = signed_by(body, proof[1].lower() if proof is not None else "", keys)
         return Rejection(Refusal.WRONG) if key is None else delivery_of(headers, body, key)
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
@@ -125,7 +124,7 @@ class GitHubReceiver:
         for hook in hooks:
             for attempt in await names.follow_rename(_root(hook), partial(_listed, api, hook, since)):
                 by_guid.setdefault(attempt.row.guid, []).append(attempt)
-        return tuple(sorted((_folded(attempts) for attempts in by_guid.values()), key=lambda past: (past.at, past.id)))
+        return oldest_first(map(_folded, by_guid.values()))
 
     async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
         """Ask GitHub to send it again: the same GUID and payload, signed with the hook's current secret."""
@@ -211,18 +210,6 @@ def _hook_of(past: PastDelivery) -> Hook:
 # -- from bytes to a delivery ---------------------------------------------------------------------------------------------
 
 
-def signed_by(body: bytes, signature: str, keys: Sequence[SecretValue]) -> int | None:
-    """Return the index of the first key that made ``signature``. Every key is tried, even after a match; an empty key proves nothing.
-
-    A malformed signature takes as long as a wrong one.
-    """
-    proof = _PROOF.fullmatch(signature)
-    digest = bytes.fromhex(proof[1]) if proof is not None else b""
-    return signing_key(
-        [key.reveal().encode() for key in keys], lambda key: hmac.new(key, body, hashlib.sha256).digest(), [digest]
-    )
-
-
 def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
     """Return the delivery of a verified body; the names of ``headers`` are in lower case.
 
@@ -230,9 +217,9 @@ def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
     the same one as a form, and the same one from the API are equal. ``identity`` is the digest of that form where the payload
     occurs only once (`is_unique`): replaying such a body under another id, or as another event, has no second effect.
     """
-    kept = {name: headers[name][:MAX_ID] for name in _KEPT if name in headers}
+    kept = kept_headers(headers, _KEPT, MAX_ID)
     payload, document, problem = _read(body)
-    digest = f"sha256:{hashlib.sha256(document).hexdigest()}"
+    digest = identity_of(document)
     guid, event = headers.get(DELIVERY, ""), headers.get(EVENT, "")
     if not problem and not _NAME.fullmatch(event):
         problem = "no X-GitHub-Event names the event"

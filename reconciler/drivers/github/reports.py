@@ -61,8 +61,6 @@ class GitHubDeployment(msgspec.Struct, frozen=True):
 
 
 class GitHubCommit(msgspec.Struct, frozen=True):
-    """A commit."""
-
     sha: str
 
 
@@ -214,7 +212,6 @@ def plain(text: str) -> str:
 
 
 def description_of(text: str) -> str:
-    """Return a description that GitHub takes."""
     line = plain(text)
     return line if len(line) <= MAX_DESCRIPTION else line[: MAX_DESCRIPTION - 1] + "…"
 

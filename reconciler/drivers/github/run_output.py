@@ -5,8 +5,7 @@
 archive, so every size is bounded before it is read.
 
 **The log** is that of each job of the newest attempt, each from the last position, with GitHub's times. GitHub shows the log of a
-job when the job is over; until then its steps show the progress. The cursor is JSON, ``{job id: [lines of steps, lines of the
-log] already returned, or null at the end}``.
+job when the job is over; until then its steps show the progress.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
+from reconciler.drivers.execution import read_log
 from reconciler.drivers.github.api import Moment, epoch_of, read
 from reconciler.drivers.github.runs import WorkflowRun, dated, listed
 from reconciler.drivers.wire import matches
 from reconciler.model.errors import AddressRefused, NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
 from reconciler.model.executions import LogLines
-from reconciler.model.values import canonical_json
 
 NAME = "reconciler-outputs"
 FILE = "outputs.json"
@@ -38,12 +37,9 @@ LATE_S = 30.0
 """How long after a job's end its log may still be missing."""
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Other compressions may take any amount of memory."""
-Cursor = dict[str, tuple[int, int] | None]
 
 
 class RunArtifact(msgspec.Struct, frozen=True):
-    """An artifact of a run."""
-
     id: int
     name: str | None = None
     created_at: Moment = None
@@ -51,35 +47,19 @@ class RunArtifact(msgspec.Struct, frozen=True):
     size_in_bytes: int | None = None
 
 
-class RunArtifactPage(msgspec.Struct, frozen=True):
-    """A page of artifacts."""
-
-    rows: list[RunArtifact] = msgspec.field(name="artifacts")
-
-
 class JobStep(msgspec.Struct, frozen=True):
-    """A step of a job."""
-
     name: str | None = None
     status: str | None = None
     conclusion: str | None = None
 
 
 class WorkflowJob(msgspec.Struct, frozen=True):
-    """A job of a run."""
-
     id: int
     name: str | None = None
     status: str | None = None
     conclusion: str | None = None
     completed_at: Moment = None
     steps: list[JobStep] | None = None
-
-
-class WorkflowJobPage(msgspec.Struct, frozen=True):
-    """A page of jobs."""
-
-    rows: list[WorkflowJob] = msgspec.field(name="jobs")
 
 
 # -- outputs --------------------------------------------------------------------------------------------------------------
@@ -91,7 +71,7 @@ async def outputs_of(api: Api, root: str, run_id: str) -> tuple[dict[str, Any], 
     Raises transient errors (`ProviderUnavailable`, `RateLimited`, `AuthFailed`): the caller then polls the run again.
     """
     try:
-        rows = await listed(api, f"{root}/actions/runs/{run_id}/artifacts", RunArtifactPage, {"name": NAME})
+        rows = await listed(api, f"{root}/actions/runs/{run_id}/artifacts", list[RunArtifact], {"name": NAME})
         artifacts = [row for row in rows if row.name == NAME]
         if not artifacts:
             return {}, ""
@@ -136,7 +116,7 @@ def _content(archive: zipfile.ZipFile) -> bytes:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(content)
+        value: object = orjson.loads(content)
         orjson.dumps(value)  # a value that is nested too deep to be written cannot be passed on
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         raise ValueError(f"{FILE} is not a readable JSON document") from None
@@ -155,19 +135,17 @@ async def logs_of(api: Api, root: str, run_id: str, cursor: str) -> LogLines:
     """Return the log of all jobs after ``cursor``; complete when the run is, and every log was read to its end."""
     path = f"{root}/actions/runs/{run_id}"
     run = await read(api, path, WorkflowRun)
-    jobs, now = await dated(api, f"{path}/jobs", WorkflowJobPage, {"filter": "latest"})
-    positions, lines = positions_of(cursor), []
+    jobs, now = await dated(api, f"{path}/jobs", list[WorkflowJob], {"filter": "latest"})
+
+    async def read_part(part: tuple[WorkflowJob, bool]) -> tuple[list[str], bool]:
+        job, is_log = part
+        return await _log(api, root, job, now) if is_log else (list(steps_of(job)), job.status == "completed")
+
+    parts = []
     for job in jobs:
-        position = positions.get(str(job.id), (0, 0))
-        if position is None:
-            continue
-        steps = list(steps_of(job))
-        log, ended = await _log(api, root, job, now)
-        lines += steps[position[0] :]
-        lines += [f"[{job.name}] {line}" if len(jobs) > 1 else line for line in log[position[1] :]]
-        positions[str(job.id)] = None if ended else (max(position[0], len(steps)), max(position[1], len(log)))
-    complete = run.status == "completed" and all(positions.get(str(job.id)) is None for job in jobs)
-    return LogLines(tuple(lines), canonical_json(positions).decode(), complete)
+        prefix = f"[{job.name}] " if len(jobs) > 1 else ""
+        parts += [(f"{job.id}/steps", "", (job, False)), (str(job.id), prefix, (job, True))]
+    return await read_log(parts, cursor, read_part, done=run.status == "completed")
 
 
 def steps_of(job: WorkflowJob) -> Iterator[str]:
@@ -193,17 +171,3 @@ async def _log(api: Api, root: str, job: WorkflowJob, now: float) -> tuple[list[
         return [f"(the log of job '{job.name}' cannot be shown: {error.message})"], True
     text = answer.text.removeprefix("\ufeff").removesuffix("\n")
     return [line.removesuffix("\r") for line in text.split("\n")] if text else [], True
-
-
-def positions_of(cursor: str) -> Cursor:
-    """Return the positions in ``cursor``; none for a text that is not a cursor."""
-    try:
-        positions = matches(orjson.loads(cursor), dict[str, Any]) if cursor else None
-    except orjson.JSONDecodeError:
-        return {}
-    return {job: _position(at) for job, at in (positions or {}).items() if at is None or _position(at) is not None}
-
-
-def _position(value: object) -> tuple[int, int] | None:
-    position = matches(value, tuple[int, int])
-    return position if position is not None and min(position) >= 0 else None

@@ -13,15 +13,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.github.api import GitHubUser, Moment, epoch_of, read, stamp_of, typed_pages
+from reconciler.drivers.execution import LOOK_BACK_S
+from reconciler.drivers.github.api import PER_PAGE, GitHubUser, Moment, decoded, epoch_of, read, stamp_of
 from reconciler.drivers.http.clock import date_of
-from reconciler.drivers.http.paging import ListBound
+from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.drivers.wire import matches
 from reconciler.model.errors import (
     Ambiguous,
@@ -36,8 +37,6 @@ from reconciler.model.values import JsonValue
 
 SEARCH_CAP = 1_000
 """A search with filters returns no more results than this."""
-LOOK_BACK_S = 120.0
-"""How much older than the intent a run may look: the offset between the clocks is measured, and not exact."""
 NOT_BEFORE_S = 5.0
 """A run without our id that began longer than this before the intent is not ours."""
 DOUBT_S = 20.0
@@ -60,8 +59,6 @@ _RESULT = {
 
 
 class RunRepository(msgspec.Struct, frozen=True):
-    """The repository of a run."""
-
     id: int | None = None
     full_name: str | None = None
 
@@ -87,12 +84,6 @@ class WorkflowRun(msgspec.Struct, frozen=True):
         return f"{self.display_title or ''} {self.name or ''}"
 
 
-class WorkflowRunPage(msgspec.Struct, frozen=True):
-    """A page of runs."""
-
-    rows: list[WorkflowRun] = msgspec.field(name="workflow_runs")
-
-
 class WorkflowFile(msgspec.Struct, frozen=True):
     """A workflow. A server that shows no state shows only active ones."""
 
@@ -112,12 +103,6 @@ class WorkflowFile(msgspec.Struct, frozen=True):
         return self.state == "active"
 
 
-class WorkflowFilePage(msgspec.Struct, frozen=True):
-    """A page of workflows."""
-
-    rows: list[WorkflowFile] = msgspec.field(name="workflows")
-
-
 class WorkflowSelector(msgspec.Struct, frozen=True):
     """``workflow: {id: …}`` or ``workflow: {name: …}`` in a manifest."""
 
@@ -125,33 +110,31 @@ class WorkflowSelector(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-Row = TypeVar("Row", covariant=True)
-
-
-class Page(Protocol[Row]):
-    """A page of a list: an object whose one list has the name of its rows."""
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """The rows."""
+Row = TypeVar("Row")
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------------
 
 
-async def listed(api: Api, path: str, kind: type[Page[Row]], params: Mapping[str, str | int]) -> list[Row]:
+async def listed(api: Api, path: str, kind: type[list[Row]], params: Mapping[str, str | int], name: str = "") -> list[Row]:
     """Return the rows of all pages; raises `ProviderProtocolError` for another form."""
-    return (await dated(api, path, kind, params))[0]
+    return (await dated(api, path, kind, params, name))[0]
 
 
-async def dated(api: Api, path: str, kind: type[Page[Row]], params: Mapping[str, str | int]) -> tuple[list[Row], float]:
-    """Return the rows of all pages, and the time of the list by GitHub's clock (by ours if its answers have no date)."""
+async def dated(
+    api: Api, path: str, kind: type[list[Row]], params: Mapping[str, str | int], name: str = ""
+) -> tuple[list[Row], float]:
+    """Return the rows of all pages, and the time of the list by GitHub's clock (by ours if its answers have no date).
+
+    A page is an object, with the rows below ``name`` or else the last part of ``path``.
+    """
     rows: list[Row] = []
     at: float | None = None
     bound = ListBound(path)
-    async for page, answer in typed_pages(api, path, kind, params=params, bound=bound):
-        bound.count(len(page.rows))
-        rows += page.rows
+    async for answer in paginate(api, path, params={**params, "per_page": PER_PAGE}, bound=bound):
+        page = decoded(answer, kind, path, name or path.rpartition("/")[2])
+        bound.count(len(page))
+        rows += page
         at = date_of(answer.headers) or at
     return rows, time.time() if at is None else at
 
@@ -165,7 +148,7 @@ async def created_since(api: Api, path: str, event: str, since: float) -> tuple[
     oldest, until = stamp_of(since), ""
     while True:
         span = f"{oldest}..{until}" if until else f">={oldest}"
-        rows, seen_at = await dated(api, path, WorkflowRunPage, {"event": event, "created": span})
+        rows, seen_at = await dated(api, path, list[WorkflowRun], {"event": event, "created": span}, "workflow_runs")
         runs |= {row.id: row for row in rows}
         if len(rows) < SEARCH_CAP:
             return list(runs.values()), seen_at
@@ -274,7 +257,7 @@ async def workflow_key(api: Api, root: str, workflow: JsonValue, *, runnable: bo
     text = workflow_name(workflow).strip()
     if selector is None and text.endswith((".yml", ".yaml")):
         return await _by_file(api, root, text, runnable=runnable)
-    rows = await listed(api, f"{root}/actions/workflows", WorkflowFilePage, {})
+    rows = await listed(api, f"{root}/actions/workflows", list[WorkflowFile], {})
     named = [row for row in rows if row.name == text]
     stems = [] if selector is not None else [row for row in rows if row.file.partition(".")[0] == text]
     candidates = _active(named) or _active(stems) or named or stems
@@ -292,7 +275,7 @@ def workflow_name(workflow: JsonValue) -> str:
 async def _by_file(api: Api, root: str, text: str, *, runnable: bool) -> str:
     file = text.rpartition("/")[2]
     try:
-        rows = await listed(api, f"{root}/actions/workflows", WorkflowFilePage, {})
+        rows = await listed(api, f"{root}/actions/workflows", list[WorkflowFile], {})
     except (NotFound, PermissionDenied):
         rows = []  # the request that uses the workflow reports a missing permission
     candidates = [row for row in rows if row.file == file]

@@ -13,14 +13,13 @@ else is visible, before anything counts as gone.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any, NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from reconciler.drivers.base import Api, ApiResponse, CompileContext, Write
-from reconciler.drivers.common import hook_marker, moved_from, only_shown
+from reconciler.drivers.base import Api, ApiResponse, Write
+from reconciler.drivers.common import hook_marker, only_shown
 from reconciler.drivers.github import api as names
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
 from reconciler.drivers.wire import decode, matches
@@ -32,23 +31,10 @@ from reconciler.model.errors import (
     ReconcilerError,
     ScopeGone,
 )
-from reconciler.model.objects import (
-    Container,
-    ManagedObject,
-    Marker,
-    NotModified,
-    Observed,
-    ObservedObject,
-    Scope,
-    WriteOnly,
-    address_of,
-)
-from reconciler.model.resources import DerivedKeyRef, Resource
+from reconciler.model.objects import Container, ManagedObject, NotModified, Observed, ObservedObject, Scope
 from reconciler.model.values import ExternalId, JsonObject
 
 MAX_PAGES = 50
-DEFAULT_EVENTS = ("create", "deployment", "pull_request", "push", "release", "workflow_run")
-"""Events of a source that names none: those that start a delivery pipeline."""
 
 
 class HookKind(msgspec.Struct, frozen=True):
@@ -152,9 +138,8 @@ class HookType:
     async def create(self, api: Api, write: Write) -> ObservedObject:
         """Create the hook with its secret: always JSON, and verified TLS unless the attributes differ."""
         scope = write.desired.scope
-        path = f"{names.scope_path(scope)}/hooks"
         try:
-            answer = await _send(api, "POST", path, {"name": "web", **_body(write)})
+            answer = await _send(api, "POST", scope, "/hooks", {"name": "web", **_body(write)})
         except NotFound as error:
             await self.observe(api, scope, None)  # raises if the scope, or its hooks, are out of reach
             raise _read_only(scope, error) from None
@@ -165,7 +150,7 @@ class HookType:
         scope = write.desired.scope
         path = _item(scope, external_id)
         try:
-            answer = await _send(api, "PATCH", path, _body(write))
+            answer = await _send(api, "PATCH", scope, path, _body(write))
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
             raise
@@ -175,63 +160,19 @@ class HookType:
         """Delete the hook; a 404 counts as success only where the scope's hooks are visible and this one is not."""
         path = _item(scope, external_id)
         try:
-            await _send(api, "DELETE", path, None)
+            await _send(api, "DELETE", scope, path)
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
-
-    async def ping(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
-        """Ask GitHub for a test delivery of this hook (``POST …/hooks/{id}/pings``). Raises `NotFound` when it is gone."""
-        await _send(api, "POST", f"{_item(scope, external_id)}/pings", None)
 
     async def _require_gone(self, api: Api, scope: Scope, external_id: ExternalId, error: NotFound) -> None:
         """Return if the hook is gone; raise `ScopeGone` or `PermissionDenied` if the 404 has another reason."""
         observed = await self.observe(api, scope, None)
         if isinstance(observed, Observed) and any(hook.external_id == external_id for hook in observed.objects):
             try:
-                await _send(api, "GET", _item(scope, external_id), None)  # the list may lag behind
+                await _send(api, "GET", scope, _item(scope, external_id))  # the list may lag behind
             except NotFound:
                 return
             raise _read_only(scope, error) from None
-
-
-# -- compile --------------------------------------------------------------------------------------------------------------
-
-
-def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-    """Return one hook for each repository or organization of ``resource``, sorted by name. Pure.
-
-    Raises `ValidationFailed` for an invalid name.
-    """
-    return tuple(
-        _hook(resource, context, scope) for scope in names.scopes_of(resource, context.connection.account, context.facts)
-    )
-
-
-def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedObject:
-    url, uid = context.hook_url(resource.id), resource.id.uid(context.owner)
-    address = address_of(resource.id, scope)
-    key = DerivedKeyRef(uid, int(resource.spec.get("keyRotation", 0)))
-    events = {str(event["type"]) for event in resource.spec.get("events", ())} or set(DEFAULT_EVENTS)
-    attributes = {
-        "active": True,
-        "events": ["*"] if "*" in events else sorted(events),
-        "config": {"url": url, "content_type": "json", "insecure_ssl": "0"},
-    }
-    previous, previous_marker = moved_from(resource, context, scope)
-    return ManagedObject(
-        address=address,
-        resource=resource.id,
-        integration=context.connection.integration,
-        scope=scope,
-        attributes=names.normalized(attributes),
-        natural_key=url,
-        marker=Marker(context.owner, uid),
-        write_only=(WriteOnly(names.SECRET, key, context.fingerprint(address, names.SECRET, key)),),
-        lifecycle=resource.lifecycle,
-        location=resource.location,
-        previous=previous,
-        previous_marker=previous_marker,
-    )
 
 
 # -- read -----------------------------------------------------------------------------------------------------------------
@@ -263,8 +204,8 @@ async def _read(api: Api, scope: Scope, path: str, validators: JsonObject | None
 
 def _hooks(page: ApiResponse, scope: Scope, web_root: str) -> list[ObservedObject | None]:
     """Return the hooks of a page; None for one of GitHub's old services, which are not webhooks."""
-    rows = page.json()
-    kinds = decode(rows, list[HookKind], "the list of webhooks")
+    answer = page.json()
+    kinds, rows = decode(answer, list[HookKind], "the list of webhooks"), decode(answer, list[object], "the list of webhooks")
     return [_observed(row, scope, web_root) if kind.name == "web" else None for kind, row in zip(kinds, rows, strict=True)]
 
 
@@ -354,20 +295,16 @@ def _denied(scope: Scope, error: NotFound, message: str) -> PermissionDenied:
 # -- write ----------------------------------------------------------------------------------------------------------------
 
 
-async def _send(api: Api, method: str, path: str, body: Any) -> ApiResponse:
-    """Send; the redirect of a renamed scope is followed once, by its id: a redirected request has had no effect."""
-    try:
-        return await api.request(method, path, json=body)
-    except Moved as moved:
-        root = re.match(r"^/(?:repos/[^/]+/[^/]+|orgs/[^/]+)", path)
-        rest = path[root.end() :] if root is not None else path
-        return await api.request(method, names.by_id(moved.target) + rest, json=body)
+async def _send(api: Api, method: str, scope: Scope, path: str, body: JsonObject | None = None) -> ApiResponse:
+    """Send to ``path`` below the scope; the redirect of a renamed scope is followed once."""
+    return await names.follow_rename(names.scope_path(scope), lambda root: api.request(method, f"{root}{path}", json=body))
 
 
 def _item(scope: Scope, external_id: ExternalId) -> str:
+    """Return the path of a hook below its scope."""
     if not external_id.isascii() or not external_id.isdigit():
         raise NotFound(f"'{external_id}' is not the id of a hook", request=f"hook of {scope.key}")
-    return f"{names.scope_path(scope)}/hooks/{external_id}"
+    return f"/hooks/{external_id}"
 
 
 def _body(write: Write) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from reconciler.drivers.base import ProviderLimits
+from reconciler.model.backoff import exponential
 from reconciler.model.errors import RateLimited
 from reconciler.model.records import BudgetState
 
@@ -30,6 +31,8 @@ MAX_WAIT_S = 75.0
 SHARE_S = 1.0
 SECONDARY_S = 60.0
 SECONDARY_MAX_S = 3600.0
+LEAST_STOP_S = 1.0
+"""The shortest stop after a refusal, whatever time the provider names; doubled for each further refusal."""
 MAX_STOP_S = 86_400.0
 """The longest stop: an epoch in milliseconds must not mean the year 50,000."""
 RESERVE = 0.10
@@ -258,8 +261,8 @@ class Budget:
     def stop(self, until: float | None, reason: str) -> float:
         """Stop every call until ``until``; without a future time from the provider for 60 s, doubled each time, up to an hour.
 
-        Times that are always a moment away do not help either: the shortest pause doubles from a second. Returns the end
-        (epoch seconds). Refusals of calls that were in flight at a stop count as one refusal.
+        A stop lasts at least a second, doubled each time, since a provider may name a time that is always a moment away. Returns
+        the end (epoch seconds). Refusals of calls that were in flight at a stop count as one refusal.
         """
         now, state = self._clock(), self._state
         stopped = now < state.blocked_until
@@ -267,9 +270,9 @@ class Budget:
         if until is not None and until <= now:  # a reset in the past, with a refusal, is no end
             until = None
         if until is None:
-            until = state.blocked_until if stopped else now + min(SECONDARY_MAX_S, SECONDARY_S * 2.0 ** min(failures - 1, 10))
-        least = min(SECONDARY_MAX_S, 2.0 ** min(failures - 1, 12))
-        until = max(min(until, now + MAX_STOP_S), now + least, state.blocked_until)
+            until = state.blocked_until if stopped else now + exponential(failures - 1, SECONDARY_S, SECONDARY_MAX_S)
+        least_s = exponential(failures - 1, LEAST_STOP_S, SECONDARY_MAX_S)
+        until = max(min(until, now + MAX_STOP_S), now + least_s, state.blocked_until)
         self._state = dataclasses.replace(state, blocked_until=until, reason=reason, failures=failures)
         self._wake()
         return until

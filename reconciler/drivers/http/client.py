@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
@@ -24,6 +23,7 @@ from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.http.paging import same_host_path
 from reconciler.drivers.http.transport import READS, Bounds, HttpSession, NetworkOptions, OutgoingRequest
 from reconciler.failpoints import failpoint
+from reconciler.model.backoff import exponential, jittered
 from reconciler.model.errors import (
     AddressRefused,
     AuthFailed,
@@ -118,7 +118,7 @@ class ApiClient:
                     raise
                 refreshed = True
             except ProviderUnavailable as error:
-                pause_s = RETRY_PAUSE_S * 2**failures * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+                pause_s = jittered(exponential(failures, RETRY_PAUSE_S), 0.5, 1.5)
                 failures += 1
                 if call.write or failures > READ_RETRIES or error.retry_at is not None or call.left_s <= pause_s:
                     raise

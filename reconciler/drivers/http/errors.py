@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 from urllib.parse import urljoin, urlsplit
 
 import orjson
@@ -44,6 +44,14 @@ _CIRCUMSTANCES = re.compile(
 )
 
 
+class Where(TypedDict):
+    """The answer that an error is about."""
+
+    status: int
+    request: str
+    """"METHOD /path", without a query."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A whole answer, decoded and size-capped; implements `reconciler.drivers.base.ApiResponse`.
@@ -61,13 +69,14 @@ class Response:
         """Whether the request may have changed something."""
         return self.request.partition(" ")[0] not in {"GET", "HEAD"}
 
-    def json(self) -> Any:
+    def json(self) -> object:
         """Return the decoded body.
 
         Raises `ProviderProtocolError` if it is not JSON; after a write `OutcomeUnknown`: the write took effect, or a proxy answered.
         """
         try:
-            return orjson.loads(self.content)
+            answer: object = orjson.loads(self.content)
+            return answer
         except orjson.JSONDecodeError:
             form = "an HTML page" if self.content.lstrip()[:1] == b"<" else "a body that is not JSON"
             error = OutcomeUnknown if self.wrote else ProviderProtocolError
@@ -83,10 +92,11 @@ class Response:
         """The body as text, undecodable bytes replaced."""
         return self.content.decode("utf-8", "replace")
 
-    def body(self) -> Any:
+    def body(self) -> object:
         """Return the body for a driver's ``classify``: decoded JSON, or the first 2,000 characters of any other body."""
         try:
-            return orjson.loads(self.content)
+            answer: object = orjson.loads(self.content)
+            return answer
         except orjson.JSONDecodeError:
             return self.content[:8_000].decode("utf-8", "replace")[:2_000]
 
@@ -94,7 +104,7 @@ class Response:
 def shared_error(response: ApiResponse, now: float) -> ProviderError:  # noqa: PLR0911  a table of statuses
     """Return the typed error of a status for which the driver has no rule of its own (RFC 9110 §15)."""
     status, name = response.status, response.request
-    where: Any = {"status": status, "request": name}
+    where: Where = {"status": status, "request": name}
     if status == 401:
         return AuthFailed(f"{name}: the credential was refused (401)", **where)
     if status == 429 or (status == 403 and _rate_signal(response.headers, now)):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.wire import decode
 from reconciler.model.errors import ListTooLarge, ProviderProtocolError
 
 MAX_PAGES = 1_000
@@ -19,15 +21,18 @@ _PORTS = {"https": 443, "http": 80}
 MAX_LIST_BYTES = 32 << 20
 """All pages of a list that stays in memory: the objects made of them take several times as much."""
 MAX_LIST_ITEMS = 100_000
+T = TypeVar("T")
 NextPage = Callable[[ApiResponse], str | None]
 
 
 def link_next(response: ApiResponse) -> str | None:
     """Return the URL with ``rel="next"`` of the Link header (RFC 8288), or None."""
-    for target, parameters in _LINK.findall(response.headers.get("link", "")):
-        relations = (quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel")
+    links: list[tuple[str, str]] = _LINK.findall(response.headers.get("link", ""))
+    for target, text in links:
+        parameters: list[tuple[str, str, str]] = _PARAMETER.findall(text)
+        relations = (quoted or plain for name, quoted, plain in parameters if name.lower() == "rel")
         if "next" in next(relations, "").split():
-            return str(target)
+            return target
     return None
 
 
@@ -71,21 +76,20 @@ class ListBound:
         """Count the bytes of a page."""
         self._bytes += len(response.content)
         if self._bytes > self._max_bytes:
-            raise ListTooLarge(
-                f"GET {self._name}: the pages of this list have more than {self._max_bytes >> 20} MiB",
-                request=f"GET {self._name}",
-                hint="Delete unneeded objects at the provider, or name fewer targets in the manifest.",
-            )
+            raise self._too_large(f"the pages of this list have more than {self._max_bytes >> 20} MiB")
 
     def count(self, items: int) -> None:
         """Count the items of a page."""
         self._items += items
         if self._items > self._max_items:
-            raise ListTooLarge(
-                f"GET {self._name}: this list has more than {self._max_items} items",
-                request=f"GET {self._name}",
-                hint="Delete unneeded objects at the provider, or name fewer targets in the manifest.",
-            )
+            raise self._too_large(f"this list has more than {self._max_items} items")
+
+    def _too_large(self, problem: str) -> ListTooLarge:
+        return ListTooLarge(
+            f"GET {self._name}: {problem}",
+            request=f"GET {self._name}",
+            hint="Delete unneeded objects at the provider, or name fewer targets in the manifest.",
+        )
 
 
 async def paginate(
@@ -114,3 +118,25 @@ async def paginate(
             raise ProviderProtocolError("the pages of the list form a circle")
         seen.add(path)
     raise ProviderProtocolError(f"the list has more than {max_pages} pages")
+
+
+async def read_list(
+    api: Api,
+    path: str,
+    kind: type[list[T]],
+    *within: str,
+    params: Mapping[str, str | int] | None = None,
+    next_page: NextPage = link_next,
+) -> list[T]:
+    """Return the rows of all pages of a list, which in each answer is at ``within``; see `paginate`.
+
+    Raises `ProviderProtocolError` for any other answer.
+    """
+    rows: list[T] = []
+    name = path.partition("?")[0]
+    bound = ListBound(name)
+    async for response in paginate(api, path, params=params, next_page=next_page, bound=bound):
+        page = decode(response.json(), kind, f"GET {name}", *within)
+        bound.count(len(page))
+        rows += page
+    return rows

@@ -265,8 +265,9 @@ def _tls(ca_bundle: str | None) -> ssl.SSLContext:
 
 async def _read_capped(response: httpx.Response, name: str, limit: int) -> bytes:
     """Read the decoded body up to the cap, in steps: a compression bomb must not fill the memory even for a moment."""
-    declared = response.headers.get("content-length", "")
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    declared: str = response.headers.get("content-length", "")
+    coding: str = response.headers.get("content-encoding", "identity")
+    coding = coding.strip().lower()
     if coding not in {"identity", "", "gzip", "x-gzip"}:
         raise ProviderProtocolError(
             f"{name}: the answer has an unexpected content coding", status=response.status_code, request=name

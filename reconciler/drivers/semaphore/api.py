@@ -16,8 +16,8 @@ from urllib.parse import quote
 import msgspec
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.common import ListPage, NonEmpty, epoch_of_iso
-from reconciler.drivers.http.paging import ListBound, paginate
+from reconciler.drivers.common import NonEmpty, epoch_of_iso
+from reconciler.drivers.http.paging import ListBound, read_list
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import ProviderProtocolError, ValidationFailed
 from reconciler.model.values import JsonObject, JsonValue
@@ -47,8 +47,6 @@ class SemaphoreMetadata(msgspec.Struct, frozen=True):
 
 
 class SemaphoreProject(msgspec.Struct, frozen=True):
-    """A project."""
-
     metadata: SemaphoreMetadata
     spec: JsonValue = None
 
@@ -74,8 +72,6 @@ class SemaphoreWorkflow(msgspec.Struct, frozen=True):
 
 
 class Variable(msgspec.Struct, frozen=True):
-    """An environment variable of a pipeline."""
-
     name: str | None = None
     value: str | None = None
 
@@ -106,7 +102,6 @@ class SemaphorePipeline(msgspec.Struct, frozen=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended."""
         return lower(self.state) == "done"
 
     def variable(self, name: str) -> str:
@@ -115,8 +110,6 @@ class SemaphorePipeline(msgspec.Struct, frozen=True):
 
 
 class SemaphoreJob(msgspec.Struct, frozen=True):
-    """A job of a block."""
-
     job_id: str | None = None
     id: str | None = None
     name: str | None = None
@@ -131,8 +124,6 @@ class SemaphoreJob(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A block of a pipeline."""
-
     name: str | None = None
     state: str | None = None
     result: str | None = None
@@ -141,31 +132,15 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class PipelineAnswer(msgspec.Struct, frozen=True):
-    """A pipeline with its blocks and jobs."""
-
     pipeline: SemaphorePipeline
     blocks: list[Block] | None = None
 
 
 class SemaphoreTask(msgspec.Struct, frozen=True):
-    """A task (periodic or manual) of a project."""
-
     id: NonEmpty
     name: str | None = None
     paused: bool | None = None
     suspended: bool | None = None
-    parameters: list[Variable] | None = None
-
-
-class _WorkflowAnswer(msgspec.Struct, frozen=True):
-    workflow: SemaphoreWorkflow
-
-
-class _TaskAnswer(msgspec.Struct, frozen=True):
-    schedule: _Schedule
-
-
-class _Schedule(msgspec.Struct, frozen=True):
     parameters: list[Variable] | None = None
 
 
@@ -181,8 +156,6 @@ class _NextPage(msgspec.Struct, frozen=True):
 
 
 class Row(Protocol):
-    """An item of a list."""
-
     @property
     def id(self) -> str:
         """Its id."""
@@ -200,20 +173,14 @@ def path_of(root: str, *parts: str) -> str:
 # lists
 
 
-async def list_all(api: Api, path: str, kind: type[ListPage[ItemT]], *, page_size: int) -> list[ItemT]:
-    """Return every item of the gateway list at ``path``; raises `ProviderProtocolError` for any other answer."""
+async def list_all(api: Api, path: str, name: str, kind: type[list[ItemT]], *, page_size: int) -> list[ItemT]:
+    """Return every item of the gateway list ``name`` at ``path``; raises `ProviderProtocolError` for any other answer."""
 
     def next_page(response: ApiResponse) -> str | None:
         token = decode(response.json(), _NextPage, f"GET {path}").next_page_token
         return f"{path}?page_size={page_size}&page_token={quote(token, safe='')}" if token else None
 
-    items: list[ItemT] = []
-    bound = ListBound(path)
-    async for response in paginate(api, f"{path}?page_size={page_size}", next_page=next_page, bound=bound):
-        page = decode(response.json(), kind, f"GET {path}").items
-        bound.count(len(page))
-        items += page
-    return items
+    return await read_list(api, f"{path}?page_size={page_size}", kind, name, next_page=next_page)
 
 
 async def list_rows(api: Api, path: str, kind: type[list[RowT]], params: Mapping[str, str | int]) -> list[RowT]:
@@ -222,12 +189,8 @@ async def list_rows(api: Api, path: str, kind: type[list[RowT]], params: Mapping
     Raises `ProviderProtocolError` for any other answer.
     """
     rows: dict[str, RowT] = {}
-    bound = ListBound(path)
-    async for response in paginate(api, path, params={**params, "page_size": PAGE_SIZE}, bound=bound):
-        page = decode(response.json(), kind, f"GET {path}")
-        bound.count(len(page))
-        for row in page:
-            rows.setdefault(row.id, row)
+    for row in await read_list(api, path, kind, params={**params, "page_size": PAGE_SIZE}):
+        rows.setdefault(row.id, row)
     return list(rows.values())
 
 
@@ -280,9 +243,9 @@ async def pipeline_of(api: Api, pipeline: str) -> PipelineAnswer:
 async def workflow_of(api: Api, workflow: str) -> SemaphoreWorkflow:
     """Return a workflow; raises `NotFound`."""
     body = (await api.request("GET", path_of(WORKFLOWS, workflow))).json()
-    answer = decode(body, _WorkflowAnswer, f"GET {WORKFLOWS}/…")
-    _require_same(answer.workflow.id, workflow, WORKFLOWS)
-    return answer.workflow
+    answer = decode(body, SemaphoreWorkflow, f"GET {WORKFLOWS}/…", "workflow")
+    _require_same(answer.id, workflow, WORKFLOWS)
+    return answer
 
 
 def _require_same(actual: str, requested: str, path: str) -> None:
@@ -325,8 +288,8 @@ async def task_of(api: Api, project: str, reference: JsonValue) -> str:
 async def declares(api: Api, task: str, parameter: str) -> bool:
     """Return whether the task passes ``parameter`` on to its runs: it silently drops parameters that it does not declare."""
     body = (await api.request("GET", path_of(TASKS, task))).json()
-    schedule = decode(body, _TaskAnswer, f"GET {TASKS}/…").schedule
-    return any(declared.name == parameter for declared in schedule.parameters or ())
+    declared = decode(body, SemaphoreTask, f"GET {TASKS}/…", "schedule").parameters
+    return any(row.name == parameter for row in declared or ())
 
 
 def reference_of(ref: str) -> JsonObject:

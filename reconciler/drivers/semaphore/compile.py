@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 
 from reconciler.drivers.base import CompileContext
-from reconciler.drivers.common import moved_from, target_of
+from reconciler.drivers.common import declared, derived_key, target_of
 from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET, name_of, normal_rule, rotated
 from reconciler.drivers.semaphore.spec import EVENTS
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
-from reconciler.model.resources import Adopt, DerivedKeyRef, Resource
+from reconciler.model.resources import Adopt, Resource
 from reconciler.model.values import Address, JsonObject
 
 TIMEOUT_MS = 10_000
@@ -29,12 +31,10 @@ def compile_source(resource: Resource, context: CompileContext) -> tuple[Managed
 def _secret(resource: Resource, context: CompileContext) -> ManagedObject:
     """One object per rotation, with an address of its own: the new key exists before anything refers to it."""
     scope = Scope(SECRET, context.connection.account)
-    uid, rotation = resource.id.uid(context.owner), int(resource.spec.get("keyRotation", 0))
-    marker = Marker(context.owner, rotated(uid, rotation))
-    address = address_of(resource.id, scope)
-    if rotation:
-        address = Address(f"{address}/r{rotation}")
-    reference = DerivedKeyRef(uid, rotation)
+    key, address = derived_key(resource, context), address_of(resource.id, scope)
+    marker = Marker(context.owner, rotated(key.uid, key.rotation))
+    if key.rotation:
+        address = Address(f"{address}/r{key.rotation}")
     name = name_of(marker)
     return ManagedObject(
         address,
@@ -44,7 +44,7 @@ def _secret(resource: Resource, context: CompileContext) -> ManagedObject:
         {"name": name},
         name,
         marker,
-        (WriteOnly(KEY_POINTER, reference, context.fingerprint(address, KEY_POINTER, reference)),),
+        (WriteOnly(KEY_POINTER, key, context.fingerprint(address, KEY_POINTER, key)),),
         # Only notifications are adopted; the secret is always our own.
         lifecycle=msgspec.structs.replace(resource.lifecycle, adopt=Adopt.NEVER, external_id=None),
         location=resource.location,
@@ -53,8 +53,7 @@ def _secret(resource: Resource, context: CompileContext) -> ManagedObject:
 
 def _notification(resource: Resource, context: CompileContext, secret: ManagedObject) -> ManagedObject:
     scope = Scope(NOTIFICATION, context.connection.account)
-    marker = Marker(context.owner, resource.id.uid(context.owner))
-    name = name_of(marker)
+    name = name_of(Marker(context.owner, resource.id.uid(context.owner)))
     rule = {
         "name": resource.id.name,
         "filter": {"projects": projects_of(resource, context.facts)},
@@ -69,21 +68,8 @@ def _notification(resource: Resource, context: CompileContext, secret: ManagedOb
             }
         },
     }
-    previous, previous_marker = moved_from(resource, context, scope)
-    return ManagedObject(
-        address_of(resource.id, scope),
-        resource.id,
-        context.connection.integration,
-        scope,
-        {"name": name, "rule": normal_rule(rule), "further_rules": []},
-        name,
-        marker,
-        depends_on=(secret.address,),
-        lifecycle=resource.lifecycle,
-        location=resource.location,
-        previous=previous,
-        previous_marker=previous_marker,
-    )
+    attributes = {"name": name, "rule": normal_rule(rule), "further_rules": []}
+    return dataclasses.replace(declared(resource, context, scope, attributes, name), depends_on=(secret.address,))
 
 
 def projects_of(resource: Resource, facts: JsonObject) -> list[str]:

@@ -5,22 +5,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
-from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import (
-    Api,
-    Authenticator,
-    CompileContext,
-    Connection,
-    Executor,
-    ManagedType,
-    Receiver,
-    Reporter,
-)
-from reconciler.drivers.common import SecretHeader, did_you_mean, matching, once, require_auth, target_of, token_authenticator
+from reconciler.drivers.base import Api, CompileContext, Connection, Executor, ManagedType, Receiver
+from reconciler.drivers.common import did_you_mean, matching, once, target_of
+from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
 from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.api import project_id, project_names
 from reconciler.drivers.semaphore.compile import compile_source, projects_of
@@ -30,7 +19,7 @@ from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.drivers.semaphore.spec import SPEC
 from reconciler.model.errors import NotFound, PermissionDenied, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
-from reconciler.model.resources import Kind, Resource, SecretRef
+from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
@@ -38,35 +27,23 @@ _CLOUD = ".semaphoreci.com"
 _PROBES = {"notifications": "/api/v1alpha/notifications", "secrets": "/api/v1beta/secrets"}
 
 
-_HEADER = SecretHeader("Token")  # no other header: one that starts with ``X-Semaphore-`` makes the edge answer 404
-
-
-class SemaphoreDriver:
+class SemaphoreDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver` for semaphoreci.com and self-hosted installations."""
 
-    provider = SPEC.name
-    hosts = SPEC.hosts
-    limits = SPEC.limits
+    spec = SPEC
+    types: Mapping[str, ManagedType] = by_type(SecretType(), NotificationType())
     receiver: Receiver | None = SemaphoreReceiver()
-    executors: Mapping[str, Executor] = MappingProxyType({SemaphoreExecutor.type: SemaphoreExecutor()})
-    reporter: Reporter | None = None
+    executors: Mapping[str, Executor] = by_type(SemaphoreExecutor())
 
-    def __init__(self) -> None:
-        self.types: Mapping[str, ManagedType] = MappingProxyType({kind.type: kind for kind in (SecretType(), NotificationType())})
+    def address(self, url: str) -> tuple[str, str]:
+        """The API is below the organization's own host, whose first label is the organization."""
+        return url, _organization(url)
 
-    def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
-        """Return the connection: the organization is the first label of the host in ``spec.url``."""
-        url = str(resource.spec.get("url", "")).rstrip("/")
-        require_auth(resource, ("token",), "Set `auth.use` to `token`; a service account's token is the best choice.")
-        api_url = str(resource.spec.get("apiUrl") or url).rstrip("/")
-        return Connection(resource.id, self.provider, url, api_url, _organization(url), resource.spec["auth"], dict(secrets))
+    def header(self, connection: Connection) -> SecretHeader:
+        """Return no other header: one that starts with ``X-Semaphore-`` makes the edge answer 404."""
+        return SecretHeader("Token")
 
-    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
-        """Return the authenticator of ``connection``."""
-        return token_authenticator(connection, context, _HEADER)
-
-    def classify(self, status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> Exception | None:
-        """Return the typed error of an answer; see `errors.classify`."""
+    def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return errors.classify(status, headers, body, request, now=now)
 
     async def check(self, api: Api, needs: Mapping[str, str]) -> CredentialReport:
@@ -85,8 +62,9 @@ class SemaphoreDriver:
         )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """An event source manages a secret and a notification."""
-        return {"notifications": "manage", "secrets": "manage"} if resource.id.kind == Kind.EVENT_SOURCE.value else {}
+        """An event source manages a secret and a notification; a stage needs what its executor needs."""
+        managed = {"notifications": "manage", "secrets": "manage"}
+        return managed if resource.id.kind == Kind.EVENT_SOURCE.value else super().needs(resource)
 
     async def resolve(self, api: Api, resource: Resource) -> JsonObject:
         """Return the projects that ``resource.match`` matches; raises `ValidationFailed` if there are none.

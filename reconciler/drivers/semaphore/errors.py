@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-from reconciler.drivers.http.errors import circumstances
+from reconciler.drivers.http.errors import Where, circumstances
 from reconciler.drivers.wire import matches
 from reconciler.model.errors import (
     AuthFailed,
@@ -49,11 +48,10 @@ def _failure(body: JsonValue) -> _Failure:
     return _Failure("" if text.lstrip().startswith("<") else " ".join(text.split())[:200], failure.code)
 
 
-def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *, now: float) -> ProviderError | None:  # noqa: ARG001  one signature for all providers
-    """Return the typed error of an answer, or None to use the shared mapping of statuses."""
+def classify(status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> ProviderError | None:  # noqa: ARG001  one signature for all providers
     failure, is_json = _failure(body), isinstance(body, dict)
     words = failure.message
-    where: dict[str, Any] = {"status": status, "request": request}
+    where: Where = {"status": status, "request": request}
     if status in {400, 422}:
         return _refused(words, failure.code, request, where)
     if status == 401:
@@ -71,7 +69,7 @@ def classify(status: int, headers: Mapping[str, str], body: Any, request: str, *
     return None
 
 
-def _refused(words: str, code: object, request: str, where: dict[str, Any]) -> ProviderError:
+def _refused(words: str, code: object, request: str, where: Where) -> ProviderError:
     if _TAKEN in words:  # code 9 from notifications, code 3 from secrets: never a 409
         return Conflict(f"{request}: {words}", **where)
     hint = ""
@@ -81,7 +79,7 @@ def _refused(words: str, code: object, request: str, where: dict[str, Any]) -> P
     return error(f"{request}: refused: {words or 'no reason given'}", **where, hint=hint)
 
 
-def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied:
+def _denied(words: str, request: str, where: Where) -> PermissionDenied:
     family = next((name for name in _RIGHTS if f"/{name}" in request), "")
     right = f"{_RIGHTS[family]}.{'view' if request.startswith('GET ') else 'manage'}" if family else "a permission"
     return PermissionDenied(
@@ -91,7 +89,7 @@ def _denied(words: str, request: str, where: dict[str, Any]) -> PermissionDenied
     )
 
 
-def _not_found(words: str, request: str, where: dict[str, Any], *, is_json: bool) -> ProviderError:
+def _not_found(words: str, request: str, where: Where, *, is_json: bool) -> ProviderError:
     """The gateway and projecthub answer JSON; plain text is from the edge: the organization does not exist, or an allow list blocks us."""
     if (_GATEWAY.search(request) or _PROJECTS.search(request)) and not is_json:
         return ScopeGone(

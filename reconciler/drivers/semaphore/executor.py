@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from reconciler.drivers.base import Api, ApiResponse
-from reconciler.drivers.common import LOOK_BACK_S, LogCursor, NonEmpty, decode_write, read_each, require_commit
+from reconciler.drivers.common import NonEmpty, decode_write, read_each
+from reconciler.drivers.execution import LOOK_BACK_S, CountsNoAttempts, read_log, require_commit
 from reconciler.drivers.semaphore.api import (
     HOOK,
     MANUAL_RUN,
@@ -41,7 +43,7 @@ from reconciler.drivers.semaphore.api import (
     workflow_of,
 )
 from reconciler.drivers.semaphore.compile import EVENT
-from reconciler.drivers.wire import decode, matches
+from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import Ambiguous, NotFound, ProviderProtocolError, ProviderUnavailable, ValidationFailed
 from reconciler.model.executions import LogLines, Result, Run, RunIntent, RunReport, RunStatus
 from reconciler.model.values import JsonObject, JsonValue, text_of
@@ -67,27 +69,13 @@ class _Started(msgspec.Struct, frozen=True):
     pipeline_id: str | None = None
 
 
-class _EventWorkflow(msgspec.Struct, frozen=True):
-    id: str
-
-
-class _PipelineDone(msgspec.Struct, frozen=True):
-    workflow: _EventWorkflow
-
-
 class LogEvent(msgspec.Struct, frozen=True):
-    """An event of a job's log."""
-
     event: str | None = None
     output: str | None = None
     directive: str | None = None
 
 
-class _Log(msgspec.Struct, frozen=True):
-    events: list[Any]
-
-
-class SemaphoreExecutor:
+class SemaphoreExecutor(CountsNoAttempts):
     """Implements `reconciler.drivers.base.Executor`: resource ``project``, spec ``ref``, ``pipelineFile``, ``parameters``, ``task``.
 
     A run's ``external_id`` is its first workflow; ``detail`` has ``project`` and, once known, ``workflow`` and ``pipeline`` of the
@@ -101,8 +89,9 @@ class SemaphoreExecutor:
     poll_s = 15.0
 
     def permissions(self, executor: JsonObject) -> Mapping[str, str]:
-        """Return none: no call of the provider shows what a token may run."""
-        return {}
+        """Return the rights to the project: to see it, to start a workflow (or run the task) and to stop it."""
+        start = "project.scheduler.run_manually" if find(executor, object, "spec", "task") else "project.job.rerun"
+        return {"project.view": "read", start: "write", "project.job.stop": "write"}
 
     async def start(self, api: Api, intent: RunIntent) -> Run | None:
         """Run the task if one is named, else the workflow."""
@@ -193,18 +182,13 @@ class SemaphoreExecutor:
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         """Return the log of the newest attempt's jobs, in the order of blocks and jobs."""
         attempt = await _known_attempt(api, intent, run)
-        return LogLines((), cursor, complete=False) if attempt is None else await _logs(api, attempt, LogCursor(cursor))
+        return LogLines((), cursor, complete=False) if attempt is None else await _logs(api, attempt, cursor)
 
-    def run_id_of(self, event_type: str, payload: Any) -> str:
+    def run_id_of(self, event_type: str, payload: object) -> str:
         """Return the workflow of a pipeline that is done: any of its pipelines is a reason to poll."""
-        event = matches(payload, _PipelineDone) if event_type == EVENT else None
-        return event.workflow.id if event is not None else ""
+        return (find(payload, str, "workflow", "id") if event_type == EVENT else None) or ""
 
-    def attempt_of(self, event_type: str, payload: Any) -> int:
-        """Return 0: its webhooks count no attempts."""
-        return 0
-
-    def matches_job_token(self, claims: Mapping[str, Any], run: Run) -> bool:
+    def matches_job_token(self, claims: Mapping[str, object], run: Run) -> bool:
         """Whether the token names this run's first or newest workflow, and its project."""
         expected = self.expects(run)
         return all(claims.get(name) and claims[name] in values for name, values in expected.items())
@@ -215,7 +199,6 @@ class SemaphoreExecutor:
         return {"prj_id": (str(run.detail.get("project") or ""),), "wf_id": tuple(dict.fromkeys(workflows))}
 
     def issuer(self, api: Api) -> str:
-        """Return the organization's URL."""
         return api.connection.url.rstrip("/")
 
 
@@ -237,7 +220,6 @@ def _run(api: Api, project: str, workflow: str, pipeline: str | None) -> Run:
 
 
 def _run_url(api: Api, workflow: str, pipeline: str | None) -> str:
-    """Return the web page of a workflow."""
     return f"{api.connection.url.rstrip('/')}/workflows/{workflow}" + (f"?pipeline_id={pipeline}" if pipeline else "")
 
 
@@ -273,7 +255,6 @@ class Attempt:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended."""
         return self.pipeline.is_done
 
     @property
@@ -331,17 +312,13 @@ def _report(attempt: Attempt, run: Run) -> RunReport:
 # logs
 
 
-async def _logs(api: Api, attempt: Attempt, cursor: LogCursor) -> LogLines:
+async def _logs(api: Api, attempt: Attempt, cursor: str) -> LogLines:
     """Return the lines of the jobs after ``cursor``. Every request returns all events of a job."""
-    jobs = [(block, job) for block in attempt.blocks for job in block.jobs or () if job.key]
-    lines: list[str] = []
-    for block, job in jobs:
-        if cursor.is_complete(job.key):
-            continue
-        job_lines, ended = await _job_log(api, job.key, done=attempt.is_done)
-        prefix = f"[{block.name or ''}/{job.name or ''}] " if len(jobs) > 1 else ""
-        lines += [prefix + line for line in cursor.take(job.key, job_lines, ended=ended)]
-    return LogLines(tuple(lines), str(cursor), attempt.is_done)
+    jobs = [
+        (job.key, f"[{block.name or ''}/{job.name or ''}] ") for block in attempt.blocks for job in block.jobs or () if job.key
+    ]
+    parts = [(key, prefix if len(jobs) > 1 else "", key) for key, prefix in jobs]
+    return await read_log(parts, cursor, partial(_job_log, api, done=attempt.is_done), done=attempt.is_done)
 
 
 async def _job_log(api: Api, job: str, *, done: bool) -> tuple[list[str], bool]:
@@ -350,7 +327,7 @@ async def _job_log(api: Api, job: str, *, done: bool) -> tuple[list[str], bool]:
         body = (await api.download(path_of(LOGS, job))).json()
     except NotFound:
         return [], done
-    events = [event_of(event) for event in decode(body, _Log, f"GET {LOGS}/…").events]
+    events = [event_of(event) for event in decode(body, list[object], f"GET {LOGS}/…", "events")]
     ended = done or any(event.event == "job_finished" for event in events)
     return list(lines_of(events, ended=ended)), ended
 

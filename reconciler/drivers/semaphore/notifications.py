@@ -23,7 +23,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reconciler.drivers.base import Api, Write
-from reconciler.drivers.common import ListPage, decode_write, only_shown
+from reconciler.drivers.common import decode_write, only_shown
 from reconciler.drivers.semaphore.api import SemaphoreMetadata, list_all, path_of
 from reconciler.model.errors import NotFound, PermissionDenied, ValidationFailed
 from reconciler.model.objects import Container, ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope
@@ -60,14 +60,8 @@ class _Data(msgspec.Struct, frozen=True):
 
 
 class SemaphoreSecret(msgspec.Struct, frozen=True):
-    """A secret of the organization."""
-
     metadata: SemaphoreMetadata
     data: _Data | None = None
-
-
-class _SecretPage(msgspec.Struct, frozen=True):
-    items: list[SemaphoreSecret] = msgspec.field(name="secrets")
 
 
 class _Filter(msgspec.Struct, frozen=True):
@@ -117,19 +111,13 @@ class _NotificationSpec(msgspec.Struct, frozen=True):
 
 
 class _NotificationStatus(msgspec.Struct, frozen=True):
-    failures: list[Any] | None = None
+    failures: list[object] | None = None
 
 
 class SemaphoreNotification(msgspec.Struct, frozen=True):
-    """A notification of the organization."""
-
     metadata: SemaphoreMetadata
     spec: _NotificationSpec
     status: _NotificationStatus | None = None
-
-
-class _NotificationPage(msgspec.Struct, frozen=True):
-    items: list[SemaphoreNotification] = msgspec.field(name="notifications")
 
 
 ObjectT = TypeVar("ObjectT", SemaphoreSecret, SemaphoreNotification)
@@ -141,22 +129,21 @@ class _OrganizationType(Generic[ObjectT]):
     type: str
     path: str
     field: str
+    """The list's name in answers and permissions."""
     kind: builtins.type[ObjectT]
-    page: builtins.type[ListPage[ObjectT]]
+    rows: builtins.type[list[ObjectT]]
     page_size: int
     write_only_fixed = False
 
     def show(self, item: ObjectT, api: Api) -> ObservedObject:
-        """Return the provider's object in the form that is compared."""
         raise NotImplementedError
 
     def body(self, write: Write) -> JsonObject:
-        """Return the whole object as it is sent."""
         raise NotImplementedError
 
     async def observe(self, api: Api, scope: Scope, validators: JsonObject | None) -> NotModified | Observed:
         """Return every object of the organization; the provider offers no conditional reads."""
-        items = await list_all(api, self.path, self.page, page_size=self.page_size)
+        items = await list_all(api, self.path, self.field, self.rows, page_size=self.page_size)
         # A token shows its own organization, whatever the scope was called before `url` of the Integration followed a rename.
         here = api.connection.account
         objects = tuple(self.show(item, api) for item in items)
@@ -179,7 +166,7 @@ class _OrganizationType(Generic[ObjectT]):
         try:
             await api.request("DELETE", path_of(self.path, external_id))
         except NotFound:
-            items = await list_all(api, self.path, self.page, page_size=self.page_size)
+            items = await list_all(api, self.path, self.field, self.rows, page_size=self.page_size)
             if any(item.metadata.id == external_id for item in items):
                 raise PermissionDenied(
                     f"DELETE {self.path}: the token lacks organization.{self.field}.manage",
@@ -200,12 +187,11 @@ class SecretType(_OrganizationType[SemaphoreSecret]):
     path = "/api/v1beta/secrets"
     field = "secrets"
     kind = SemaphoreSecret
-    page = _SecretPage
+    rows = list[SemaphoreSecret]
     page_size = 100
     write_only_fixed = True
 
     def normalize(self, attributes: JsonObject) -> JsonObject:
-        """Return the name."""
         return {"name": str(attributes["name"])}
 
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
@@ -245,7 +231,7 @@ class NotificationType(_OrganizationType[SemaphoreNotification]):
     path = "/api/v1alpha/notifications"
     field = "notifications"
     kind = SemaphoreNotification
-    page = _NotificationPage
+    rows = list[SemaphoreNotification]
     page_size = 300
 
     def normalize(self, attributes: JsonObject) -> JsonObject:

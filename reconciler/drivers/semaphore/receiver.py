@@ -7,8 +7,6 @@ Facts: the notification service and the API of the provider's open server code.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +15,8 @@ import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
-from reconciler.drivers.common import identity_of, kept_headers, matching, signing_key, target_of
+from reconciler.drivers.common import matching, target_of
+from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, kept_headers, oldest_first, signed_by
 from reconciler.drivers.semaphore.api import (
     PIPELINES,
     Block,
@@ -35,7 +34,7 @@ from reconciler.drivers.semaphore.api import (
     workflow_of,
 )
 from reconciler.drivers.semaphore.compile import EVENT, projects_of
-from reconciler.drivers.wire import matches
+from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, ProviderProtocolError
 from reconciler.model.events import Delivery, Hook, PastDelivery, Refusal, Rejection
 from reconciler.model.resources import Resource
@@ -56,24 +55,15 @@ class _PipelineEvent(msgspec.Struct, frozen=True):
     done_at: JsonValue = None
 
 
-class _DonePayload(msgspec.Struct, frozen=True):
-    pipeline: _PipelineEvent
-
-
 class _Repository(msgspec.Struct, frozen=True):
     owner: str | None = None
     name: str | None = None
     url: str | None = None
 
 
-class _ProjectSpec(msgspec.Struct, frozen=True):
-    repository: _Repository
-
-
-class SemaphoreReceiver:
+class SemaphoreReceiver(KeepsNoDeliveries):
     """Implements `reconciler.drivers.base.Receiver`."""
 
-    keeps_deliveries = False
     signs_body = True
 
     def verify(self, headers: Mapping[str, str], body: bytes, keys: Sequence[SecretValue], *, now: float) -> Delivery | Rejection:
@@ -85,11 +75,7 @@ class SemaphoreReceiver:
         signature = headers.get(SIGNATURE, "").strip()
         if not signature:
             return Rejection(Refusal.UNSIGNED, "the secret that the notification names is missing, or has no WEBHOOK_SECRET")
-        key = signing_key(
-            [key.reveal().encode() for key in keys],
-            lambda secret: hmac.new(secret, body, hashlib.sha256).hexdigest().encode(),
-            [signature.removeprefix("sha256=").encode("utf-8", "replace")],
-        )
+        key = signed_by(body, signature.removeprefix("sha256="), keys)
         return Rejection(Refusal.WRONG) if key is None else _delivery(headers, body, key)
 
     async def missed(self, api: Api, source: Resource, hooks: Sequence[Hook], since: float) -> tuple[PastDelivery, ...]:
@@ -105,12 +91,7 @@ class SemaphoreReceiver:
             raise NotFound(
                 f"{source.id}: the token sees no project '{names[0]}'", hint="Check the name, and grant the token `project.view`."
             )
-        past = [delivery for project in visible for delivery in await _done(api, project, since)]
-        return tuple(sorted(past, key=lambda delivery: (delivery.at, delivery.id)))
-
-    async def redeliver(self, api: Api, hook: Hook, past: PastDelivery) -> bool:
-        """Return False: Semaphore does not send again."""
-        return False
+        return oldest_first([delivery for project in visible for delivery in await _done(api, project, since)])
 
     async def fetch(self, api: Api, hook: Hook | None, past: PastDelivery) -> Delivery:
         """Return the event in the form of the webhook; what the API does not show is null."""
@@ -136,12 +117,12 @@ def _delivery(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
 def _read(body: bytes) -> tuple[_PipelineEvent | None, str]:
     """Return the pipeline that a payload is about, or None and the problem with the payload."""
     try:
-        payload = matches(orjson.loads(body), _DonePayload)
+        pipeline = find(orjson.loads(body), _PipelineEvent, "pipeline")
     except orjson.JSONDecodeError:
         return None, "the payload is not JSON"
-    if payload is None or not _ID.fullmatch(payload.pipeline.id):
+    if pipeline is None or not _ID.fullmatch(pipeline.id):
         return None, "the payload has no pipeline with an id"
-    return payload.pipeline, ""
+    return pipeline, ""
 
 
 async def _done(api: Api, project: SemaphoreProject, since: float) -> list[PastDelivery]:
@@ -202,10 +183,7 @@ def payload_of(organization: str, detail: JsonObject, workflow: SemaphoreWorkflo
 
 def repository_of(spec: JsonValue) -> JsonObject:
     """Return slug and web address of the repository in a project's ``spec``; null where it does not give them."""
-    project = matches(spec, _ProjectSpec)
-    if project is None:
-        return {"slug": None, "url": None}
-    repository = project.repository
+    repository = find(spec, _Repository, "repository") or _Repository()
     match = _GIT_URL.fullmatch(repository.url or "")
     return {
         "slug": f"{repository.owner}/{repository.name}" if repository.owner and repository.name else None,

@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from reconciler.model.json import escape
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, PlanSet, ResourceChange
 from reconciler.model.printable import plain
 from reconciler.model.values import JsonValue
-from reconciler.planning.diff import escape
 
 SECRET = "(secret)"
 SYMBOLS = {

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from reconciler.engine.control import Control
 from reconciler.events.commands import Commands
+from reconciler.events.requests import CommandRequest, ExecutionRequest, decode_request
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
@@ -56,6 +57,27 @@ class Backend:
 
 
 Handler = Callable[[Backend, Values, str], Awaitable[Answer]]
+Request = TypeVar("Request", bound=CommandRequest)
+
+
+def query(kind: type[Request], command: Callable[[Commands], Callable[[Request], Awaitable[Answer]]]) -> Handler:
+    """Return the handler of a command that only reads: it decodes the request as a ``kind``."""
+
+    async def handler(backend: Backend, values: Values, who: str) -> Answer:
+        request = decode_request(kind, values)
+        return await command(backend.commands)(request)
+
+    return handler
+
+
+def change(kind: type[Request], command: Callable[[Commands], Callable[[Request, str], Awaitable[Answer]]]) -> Handler:
+    """Return the handler of a command that changes something, which records who requested it."""
+
+    async def handler(backend: Backend, values: Values, who: str) -> Answer:
+        request = decode_request(kind, values)
+        return await command(backend.commands)(request, who)
+
+    return handler
 
 
 async def openapi(backend: Backend, values: Values, who: str) -> Answer:
@@ -90,7 +112,7 @@ async def logs(backend: Backend, values: Values, who: str) -> Mapping[str, Any]:
 async def _execution_of(backend: Backend, identity: str) -> str:
     if not identity.startswith("itm-"):
         return identity
-    detail = await backend.commands.execution({"id": identity})
+    detail = await backend.commands.execution(ExecutionRequest(id=identity))
     if not detail["executions"]:
         raise NoLog(f"{identity} has not run: it is {detail['item']['state']}")
     return str(detail["executions"][-1]["id"])

@@ -9,6 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.events.requests import (
+    ApproveRequest,
+    CancelRequest,
+    EventListRequest,
+    EventRequest,
+    ExecutionListRequest,
+    ExecutionRequest,
+    RedeliverRequest,
+    ReplayRequest,
+    RerunRequest,
+    TriggerRequest,
+)
 from reconciler.server.api import handlers, schemas
 from reconciler.server.api.access import Access
 from reconciler.server.api.forms import Schema
@@ -103,7 +115,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _get("status", handlers.status, "/status", "What is: the status document", "Status", socket=False),
     _get(
         "events",
-        lambda backend, values, who: backend.commands.events(values),
+        handlers.query(EventListRequest, lambda commands: commands.events),
         "/events",
         "List events, newest first",
         "EventList",
@@ -118,7 +130,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "trigger",
-        lambda backend, values, who: backend.commands.trigger(values, who),
+        handlers.change(TriggerRequest, lambda commands: commands.trigger),
         "/events",
         "Make an event of a source",
         "Triggered",
@@ -130,7 +142,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "event",
-        lambda backend, values, who: backend.commands.event(values),
+        handlers.query(EventRequest, lambda commands: commands.event),
         "/events/{id}",
         "Show an event with its payload and what it led to, by our id or the sender's",
         "EventDetail",
@@ -140,7 +152,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "executions",
-        lambda backend, values, who: backend.commands.executions(values),
+        handlers.query(ExecutionListRequest, lambda commands: commands.executions),
         "/executions",
         "List what waits and what ran, newest first",
         "ExecutionList",
@@ -149,7 +161,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _get(
         "execution",
-        lambda backend, values, who: backend.commands.execution(values),
+        handlers.query(ExecutionRequest, lambda commands: commands.execution),
         "/executions/{id}",
         "Show an item or an execution with everything that belongs to it",
         "ExecutionDetail",
@@ -170,7 +182,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "approve",
-        lambda backend, values, who: backend.commands.approve(values, who),
+        handlers.change(ApproveRequest, lambda commands: commands.approve),
         "/executions/{id}/approve",
         "Approve an item that waits",
         "Approved",
@@ -183,7 +195,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "cancel",
-        lambda backend, values, who: backend.commands.cancel(values, who),
+        handlers.change(CancelRequest, lambda commands: commands.cancel),
         "/executions/{id}/cancel",
         "Take an item out of its queue, or end an execution, at its provider too",
         "Cancelled",
@@ -194,7 +206,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "rerun",
-        lambda backend, values, who: backend.commands.rerun(values, who),
+        handlers.change(RerunRequest, lambda commands: commands.rerun),
         "/executions/{id}/rerun",
         "Repeat what has ended, as it was",
         "Queued",
@@ -207,7 +219,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "replay",
-        lambda backend, values, who: backend.commands.replay(values, who),
+        handlers.change(ReplayRequest, lambda commands: commands.replay),
         "/events/{id}/replay",
         "Hand a stored event on anew, by the manifests as they are now",
         "Replayed",
@@ -218,7 +230,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _post(
         "redeliver",
-        lambda backend, values, who: backend.commands.redeliver(values, who),
+        handlers.change(RedeliverRequest, lambda commands: commands.redeliver),
         "/redeliver",
         "Look for missed deliveries now",
         "SweptList",

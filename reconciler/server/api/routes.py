@@ -74,7 +74,7 @@ class Routes:
                     return await self._follow(values, who)
                 content = await operation.handler(self._backend, values, who)
                 if operation.access is not Access.PUBLIC and not isinstance(content, Ready):
-                    content = self._redactor.redact_json(content)
+                    content = self._redactor.redact_fields(content)
                 return requests.answer(content, operation.status)
             except ReconcilerError as error:
                 return self._refused(self._counted(error, request))
@@ -110,7 +110,7 @@ class Routes:
 
     def _refused(self, error: ReconcilerError, headers: Mapping[str, str] | None = None) -> Response:
         status = requests.status_of(error)
-        content = self._redactor.redact_json(requests.body_of(error))
+        content = self._redactor.redact_fields(requests.body_of(error))
         return requests.answer(content, status, {**requests.headers_of(status), **(headers or {})})
 
     # -- following --------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Routes:
                     yield b": still there\n\n"
                 piece = await logs(self._backend, {**values, "cursor": piece["cursor"]}, "")
         except ReconcilerError as error:
-            yield _message("error", self._redactor.redact_json(requests.body_of(error)))
+            yield _message("error", self._redactor.redact_fields(requests.body_of(error)))
         finally:
             self._streams -= 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.events.commands import MAX_LIST
+from reconciler.events.requests import MAX_LIST
 from reconciler.model.events import EventState
 from reconciler.model.resources import Kind
 from reconciler.server.api.forms import ANY, Schema, integer, record, text, words

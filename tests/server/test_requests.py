@@ -1,0 +1,71 @@
+"""Requests of commands: decoded at the edge, with an error that names the field, and the same fields as the API's document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from reconciler.events import requests
+from reconciler.events.requests import CommandRequest, EventListRequest, RerunRequest, TriggerRequest, decode_request
+from reconciler.model.errors import UsageError
+from reconciler.server.admin import AdminOperations
+from reconciler.server.api.operations import HTTP_OPERATIONS
+from reconciler.server.api.schemas import REQUESTS
+
+COMMANDS: Mapping[str, type[CommandRequest]] = {
+    "events": requests.EventListRequest,
+    "event": requests.EventRequest,
+    "trigger": requests.TriggerRequest,
+    "replay": requests.ReplayRequest,
+    "redeliver": requests.RedeliverRequest,
+    "executions": requests.ExecutionListRequest,
+    "execution": requests.ExecutionRequest,
+    "approve": requests.ApproveRequest,
+    "cancel": requests.CancelRequest,
+    "rerun": requests.RerunRequest,
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_request_has_the_fields_that_the_document_has(name: str) -> None:
+    operation = next(each for each in HTTP_OPERATIONS if each.name == name)
+    body = REQUESTS[operation.body] if operation.body else {}
+    documented = {**operation.within, **operation.query, **body.get("properties", {})}
+    fields = msgspec.structs.fields(COMMANDS[name])
+    assert {field.encode_name for field in fields} == set(documented)
+    assert {field.encode_name for field in fields if field.required} == {*operation.within, *body.get("required", ())}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "field"),
+    [
+        (RerunRequest, {}, "id"),
+        (RerunRequest, {"id": None}, "id"),
+        (RerunRequest, {"id": 5}, "id"),
+        (RerunRequest, {"id": "x", "key": ["k"]}, "key"),
+        (EventListRequest, {"limit": "many"}, "limit"),
+        (EventListRequest, {"limit": 1.5}, "limit"),
+        (TriggerRequest, {"source": "hand", "payload": []}, "payload"),
+        (TriggerRequest, {"source": "hand", "payload": "{}"}, "payload"),
+    ],
+)
+def test_a_missing_or_invalid_field_is_named(kind: type[CommandRequest], values: dict[str, Any], field: str) -> None:
+    with pytest.raises(UsageError, match=rf"invalid request: .*`(\$\.)?{field}`"):
+        decode_request(kind, values)
+
+
+async def test_the_socket_answers_an_invalid_request_with_the_field_and_not_with_a_defect() -> None:
+    operations = AdminOperations(SimpleNamespace(commands=None))  # type: ignore[arg-type]
+    for name, kind in COMMANDS.items():
+        if any(field.required for field in msgspec.structs.fields(kind)):
+            with pytest.raises(UsageError, match=r"missing required field `(id|source)`"):
+                await operations.handle({"verb": name}, "uid:0")
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(None, 50), (0, 50), (1, 1), (-3, 1), (1_000, 1_000), (5_000, 1_000)])
+def test_a_list_has_fifty_rows_by_default_and_a_thousand_at_most(limit: int | None, rows: int) -> None:
+    assert decode_request(EventListRequest, {"limit": limit, "source": None, "verb": "events"}).rows == rows
