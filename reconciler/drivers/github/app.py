@@ -56,7 +56,7 @@ class Installation(msgspec.Struct, frozen=True):
     html_url: str = ""
 
 
-class App(msgspec.Struct, frozen=True):
+class GitHubApp(msgspec.Struct, frozen=True):
     """``GET /app``."""
 
     slug: str
@@ -220,7 +220,7 @@ async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:
 
     Raises `AuthFailed` for an App that GitHub refuses, that is not installed on the account, or whose installation is suspended.
     """
-    app = decode((await api.request("GET", "/app")).json(), App, "GET /app")
+    app = decode((await api.request("GET", "/app")).json(), GitHubApp, "GET /app")
     account = api.connection.account
     installation = await _installation_of(api, app)
     if installation.suspended_at:
@@ -240,7 +240,7 @@ async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:
     )
 
 
-async def _installation_of(api: Api, app: App) -> Installation:
+async def _installation_of(api: Api, app: GitHubApp) -> Installation:
     settings = find(api.connection.auth, dict[str, object], "githubApp") or {}
     account, number = api.connection.account, settings.get("installationId")
     paths = (f"/app/installations/{number}",) if number else (f"/orgs/{account}/installation", f"/users/{account}/installation")
@@ -258,7 +258,7 @@ async def _installation_of(api: Api, app: App) -> Installation:
     )
 
 
-def _missing(app: App, installation: Installation, needs: Mapping[str, str]) -> tuple[str, ...]:
+def _missing(app: GitHubApp, installation: Installation, needs: Mapping[str, str]) -> tuple[str, ...]:
     """Return each missing permission with the page where a person grants it: GitHub has no API for that."""
     update = f"{installation.html_url}/permissions/update" if installation.html_url else "the page of the installation"
     answer = []
@@ -311,4 +311,4 @@ def _body(answer: ApiResponse) -> object:
     return body
 
 
-__all__ = ["App", "AppAuthenticator", "Installation", "check_app", "private_key"]
+__all__ = ["AppAuthenticator", "GitHubApp", "Installation", "check_app", "private_key"]
