@@ -149,12 +149,11 @@ def _files(config: Config) -> list[CheckResult]:
         CheckResult("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}")
         for path, mode in too_open(folder)
     ]
-    for name in ("engine.db", "cache.db"):
-        path = folder / name
-        fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
-        if fault:
-            fix = "The next start recreates it; no data is lost."
-            results.append(CheckResult(name, "warning", f"{path} is damaged: {fault}", fix))
+    cache = folder / "cache.db"
+    fault = "" if not cache.exists() else fault_of(cache) if cache.is_file() else "it is not a file"
+    if fault:
+        message = f"{cache} is damaged: {fault}"
+        results.append(CheckResult(cache.name, "warning", message, "The next start recreates it; no data is lost."))
     return results
 
 

@@ -238,11 +238,6 @@ class Config:
         return database is None or database.exists()
 
     @property
-    def engine_url(self) -> str:
-        """Database of the engine's own, disposable tables, beside the state."""
-        return self.state.url if self._sqlite_file is None else f"sqlite:///{self.state_dir / 'engine.db'}"
-
-    @property
     def _sqlite_file(self) -> Path | None:
         url = self.state.url
         return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

@@ -30,7 +30,7 @@ from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
 from reconciler.state.async_store import AsyncStore
 from reconciler.state.audit import SEAL
-from reconciler.state.files import secure
+from reconciler.state.files import remove_leftovers, secure
 from reconciler.state.thread import StateThread
 from reconciler.state.values import AuditKey
 
@@ -108,6 +108,7 @@ def _held(config: Config) -> Iterator[None]:
         get_logger("daemon").warning("state_files_repaired", outcome=outcome)
     lock = StateLock(config.state_dir)
     lock.acquire()
+    remove_leftovers(config.state_dir)
     try:
         yield
     finally:

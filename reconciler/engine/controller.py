@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
@@ -35,8 +34,11 @@ from reconciler.model.resources import Desired, Kind, ResourceId
 from reconciler.planning.approval import Approval
 from reconciler.planning.removal import out_of_reach
 from reconciler.source.base import Source
+from reconciler.state.claims import Claim
 
 JITTER = 0.05
+SINGLE = "single"
+"""Name of the only process on SQLite."""
 MAX_LOGGED = 100
 """Problems of a revision that are logged one by one."""
 Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
@@ -141,10 +143,6 @@ class Controller:
         left |= set(await self.deps.store.connections())
         return tuple(sorted(declared | left))
 
-    def soonest(self) -> float:
-        """Return when the next integration is due (seconds since the epoch)."""
-        return min(self.current.view.next_at.values(), default=self.deps.clock() + 1.0)
-
     def drain(self) -> None:
         """Take no new batch: what is in flight is finished and recorded."""
         self._draining = True
@@ -171,24 +169,36 @@ class Controller:
 
         return await self.exclusively(prepared.integration, work)
 
+    async def reconcile_claimed(self, claim: Claim, held: Lease) -> ReconcileResult:
+        """Do a requested reconcile under the lease of its claim, which is released at the end."""
+        integration = ResourceId.from_path(claim.key)
+        request = ReconcileRequest(integration, ignore_backoff=claim.force or claim.explicit, explicit=claim.explicit)
+        async with self._locks.setdefault(integration, asyncio.Lock()):
+            try:
+                return await self._work(integration, self._slice_work(request), held if self.holder else None, claim)
+            finally:
+                await held.release()
+
     async def slice(
         self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False, approval: Approval | None = None
     ) -> ReconcileResult:
         """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
         request = ReconcileRequest(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
+        return await self.exclusively(integration, self._slice_work(request))
 
+    def _slice_work(self, request: ReconcileRequest) -> Work:
         async def work(hold: Lease | None) -> ReconcileResult:
             await self.current.refresh_suspensions()
             return await run_slice(
                 request, self.reconcile_context(self.current.active.revision, hold), self.current.clients, self.deps
             )
 
-        return await self.exclusively(integration, work)
+        return work
 
     async def exclusively(self, integration: ResourceId, work: Work) -> ReconcileResult:
         """Do ``work`` on an integration, one at a time over all processes, and remember its result.
 
-        Among peers it is done under a lease, which a command waits for and a daemon does not (it is asked again).
+        Among peers it is done under a lease, which a command waits for and a daemon does not.
         """
         async with self._locks.setdefault(integration, asyncio.Lock()):
             if not self.holder:
@@ -206,12 +216,12 @@ class Controller:
         lock = self._locks.get(integration)
         return lock is not None and lock.locked()
 
-    async def _work(self, integration: ResourceId, work: Work, hold: Lease | None) -> ReconcileResult:
+    async def _work(self, integration: ResourceId, work: Work, hold: Lease | None, claim: Claim | None = None) -> ReconcileResult:
         await self.current.check_clock()
         began = self.deps.clock()
         result = await work(hold)
         try:
-            await self.remember(result)
+            await self.remember(result, claim)
         except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
             self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
             result.error = error
@@ -252,26 +262,19 @@ class Controller:
         self.log_summary()
         return PlanSet(self.current.active.revision, plans)
 
-    async def share(self, integration: ResourceId) -> None:
-        """Tell the peers when an integration is due next, and who looked at it last."""
-        ahead = self.current.view.next_at[integration] - self.deps.clock()
-        now = await self.deps.store.now()
-        value = {"next_at": now + ahead, "by": self.holder, "at": now}
-        await self.deps.store.set_cursors({f"slice/{integration.path}": value})
-
-    async def _shared(self) -> dict[ResourceId, Any]:
-        rows = await self.deps.store.cursors("slice/")
-        return {ResourceId.from_path(name.removeprefix("slice/")): value for name, value in rows.items()}
-
-    async def due(self) -> dict[ResourceId, float]:
-        """Return when each integration is due, by the database's clock: 0 for one that was never looked at."""
-        known = {one: float(value["next_at"]) for one, value in (await self._shared()).items()}
-        return {one: known.get(one, 0.0) for one in await self.integrations()}
+    async def _store_due_time(self, integration: ResourceId, claim: Claim | None) -> None:
+        """Store for all processes when an integration is due next, and that this process reconciled it last."""
+        due_in_s = self.current.view.next_at[integration] - self.deps.clock()
+        by = self.holder or SINGLE
+        if claim is not None:
+            await self.deps.store.finish_reconcile(integration, due_in_s, by=by, number=claim.number, fence=claim.fence)
+        elif self.holder:
+            await self.deps.store.note_reconcile(integration, due_in_s, by=by)
 
     async def _catch_up(self) -> None:
         """Take up what the peers found: the status of what another looked at last is that other's."""
-        for integration, value in (await self._shared()).items():
-            if value["by"] != self.holder:
+        for integration, by in (await self.deps.store.reconciled_by()).items():
+            if by != self.holder:
                 self.current.view.results.pop(integration, None)
             self.seen_by_peers.add(integration)
         await self._statuses.load()
@@ -309,7 +312,7 @@ class Controller:
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
-    async def remember(self, result: ReconcileResult) -> None:
+    async def remember(self, result: ReconcileResult, claim: Claim | None = None) -> None:
         """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
         now = self.deps.clock()
         config = self.deps.config.reconcile
@@ -333,8 +336,7 @@ class Controller:
         await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
         self.current.view.results[result.integration] = result
         self.current.view.next_at[result.integration] = self._next_at(result, retries, now)
-        if self.holder:
-            await self.share(result.integration)
+        await self._store_due_time(result.integration, claim)
         notes = notes_of(result, self.current.active, self.current.view.next_at[result.integration], now)
         if notes:
             await self.deps.store.journal(notes)

@@ -223,9 +223,11 @@ class Dispatcher:
         failpoint("events-after-settle")
         self._counts = {}
         for integration, external_id, attempt in set(runs.values()):  # looked at now instead of at their next turn
-            await context.store.hint(integration, external_id, now)
+            due = await context.store.hint(integration, external_id, now)
             if attempt > 1:
-                await context.store.hint_again(integration, external_id, attempt, now)
+                due += await context.store.hint_again(integration, external_id, attempt, now)
+            if due:
+                self._on_queued()
         await self._tell(settled, now)
         for event, _ in pending:
             if (found := routings.get(event.id)) is not None and found.state is EventState.QUARANTINED:

@@ -78,6 +78,7 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
         (tables.joining, tables.joining.c.deadline),
         (tables.retry, tables.retry.c.next_at),
         (tables.lease, tables.lease.c.until),
+        (tables.reconcile_request, tables.reconcile_request.c.due_at),
         (tables.attempt, tables.attempt.c.at),
     ):
         connection.execute(update(table).where(column > now).values({column.name: column - back_s}))

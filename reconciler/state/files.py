@@ -15,7 +15,7 @@ from reconciler.model.errors import StateError, storage_error
 _HEADER = b"SQLite format 3\x00"
 _PARTS = ("", "-wal", "-shm")
 ANCHOR = "audit.anchor"
-PRIVATE = ("state.db", "engine.db", "cache.db", "lock", "reserve", ANCHOR)
+PRIVATE = ("state.db", "cache.db", "lock", "reserve", ANCHOR)
 """Files that only their owner may read. The mode of `master.key` is refused, not repaired: others may have read it already."""
 _WRITABLE_BY_OTHERS = 0o022
 
@@ -73,22 +73,9 @@ def discard_database(file: Path) -> None:
         discard(file.with_name(file.name + suffix))
 
 
-def whole_or_gone(file: Path) -> str:
-    """Remove the disposable database ``file`` if it is damaged; returns what was wrong. Raises `StateError`."""
-    try:
-        info = file.stat()
-        reason = fault_of(file) if stat.S_ISREG(info.st_mode) else "it is not a file"
-        if not reason and info.st_mode & 0o077:
-            file.chmod(0o600)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    if reason:
-        discard_database(file)
-        if file.exists():
-            raise StateError(f"{file} is damaged and cannot be removed: {reason}", code="RC7002", hint=f"Remove it: rm -r {file}")
-    return reason
+def remove_leftovers(folder: Path) -> None:
+    """Remove what earlier versions kept in the state folder: the database of a queue, with nothing that the state does not contain."""
+    discard_database(folder / "engine.db")
 
 
 # -- who may write -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from reconciler.state.approvals import ApprovalStore
 from reconciler.state.attempts import AttemptStore
 from reconciler.state.audit import AuditStore
 from reconciler.state.cache import BlobCache
+from reconciler.state.claims import ClaimStore
 from reconciler.state.clock_shift import ClockShiftStore
 from reconciler.state.database import insert_new, keep_reserve, make_engine, upsert
 from reconciler.state.executions import ExecutionStore
@@ -30,6 +31,7 @@ from reconciler.state.objects import ObjectStore
 from reconciler.state.observations import ObservationStore
 from reconciler.state.queue import QueueStore
 from reconciler.state.reports import ReportStore
+from reconciler.state.requests import RequestStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
@@ -50,6 +52,8 @@ class Store(
     QueueStore,
     ExecutionStore,
     ReportStore,
+    RequestStore,
+    ClaimStore,
     ClockShiftStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""

@@ -113,7 +113,6 @@ def test_without_a_file_the_defaults_hold_below_the_working_directory(tmp_path: 
     assert config.source.url == str(tmp_path / "manifests")
     assert config.state.url == f"sqlite:///{tmp_path}/state/state.db"
     assert config.state_dir == tmp_path / "state"
-    assert config.engine_url == f"sqlite:///{tmp_path}/state/engine.db"
     assert config.master_key.file == str(tmp_path / "state/master.key")
     assert config.reconcile.limits.delete_percent == 30
     assert not config.sandbox
