@@ -99,7 +99,21 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
             logging.getLogger(name).addHandler(logging.NullHandler())
 
 
-def get_logger(name: str) -> Any:
+class Logger(Protocol):
+    """A structlog logger. ``event`` is a constant name; what varies is a field."""
+
+    def debug(self, event: str, **fields: object) -> None: ...
+
+    def info(self, event: str, **fields: object) -> None: ...
+
+    def warning(self, event: str, **fields: object) -> None: ...
+
+    def error(self, event: str, **fields: object) -> None: ...
+
+    def exception(self, event: str, **fields: object) -> None: ...
+
+
+def get_logger(name: str) -> Logger:
     """Return a logger: ``log.info("event_name", key=value)``; events are constant texts, what varies is a field.
 
     It is a proxy that looks the configuration up at every line: one made before `configure`, or kept over a reload, goes
@@ -107,7 +121,8 @@ def get_logger(name: str) -> Any:
     """
     import structlog
 
-    return structlog.get_logger(**{_NAME: name})  # the keyword `logger` is taken by structlog itself
+    logger: Logger = structlog.get_logger(**{_NAME: name})  # the keyword `logger` is taken by structlog itself
+    return logger
 
 
 class _Writer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reconciler.config.settings import Config
     from reconciler.credentials.keys import KeyRing
     from reconciler.credentials.redact import Redactor
     from reconciler.drivers.http.client import HttpSession
+    from reconciler.log import Logger
     from reconciler.state.async_store import AsyncStore
 
 
@@ -24,8 +25,7 @@ class Context:
     session: HttpSession
     clock: Callable[[], float]
     """Seconds since the epoch."""
-    log: Any
-    """A structlog logger: ``log.info(event, **fields)``."""
+    log: Logger
     actor: str
     """The writer in the audit log: ``daemon:<host>:<pid>`` or ``cli:<user>``."""
     owner: str

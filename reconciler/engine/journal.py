@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.revision import ActiveRevision
+from reconciler.log import Logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.plan import Disposition
 from reconciler.model.records import JournalEntry
@@ -74,7 +74,7 @@ class TimedResult:
     ended: float
 
 
-def log_steps(log: Any, result: ReconcileResult, revision: str) -> None:
+def log_steps(log: Logger, result: ReconcileResult, revision: str) -> None:
     """Log each change that was made or failed, and the error of the integration if it has one."""
     for step in result.report.steps:
         change = step.change
@@ -98,7 +98,7 @@ def log_steps(log: Any, result: ReconcileResult, revision: str) -> None:
         log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
 
 
-def log_summary(log: Any, ended: Sequence[TimedResult], *, revision: str, next_in_s: float) -> None:
+def log_summary(log: Logger, ended: Sequence[TimedResult], *, revision: str, next_in_s: float) -> None:
     """Log one line for several reconciles: what they did together, how long they took, and when the next one is due."""
     if not ended:
         return
