@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import StateError
-from reconciler.model.executions import Item
+from reconciler.model.executions import Item, Vote
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
 from reconciler.stages.reports import ReportLoop
@@ -36,11 +36,11 @@ class StageLoop:
         self._failed: dict[ResourceId, float] = {}
 
     def wake(self) -> None:
-        """Take the next turn at once: an item was queued or approved, or an execution has news."""
+        """Start the next turn now: an item was queued or approved, or an execution has changed."""
         self._wake.set()
 
     def drain(self) -> None:
-        """Start nothing new. Runs at providers go on, and the next process polls them."""
+        """Start nothing new. Runs at providers continue, and the next process polls them."""
         self._draining = True
 
     async def run(self) -> None:
@@ -82,15 +82,15 @@ class StageLoop:
         context, live = self._current.context, self._current.active
         resource = live.resources.get(stage)
         if resource is None and not live.complete:
-            return Admission()  # it is unknown whether it is still declared: nothing starts, nothing is discarded
+            return Admission()  # whether the stage is still declared is unknown: nothing starts, nothing is discarded
         settings = settings_of(resource, self._current.suspended(resource) if resource is not None else "")
         queued = await context.store.candidates(stage)
         snapshots = await self._snapshots(queued)
 
-        def choose(items: object, running: int, votes: object) -> Admission:
-            # Read the time under the lock: a process that was paused before it has an old one.
+        def choose(items: Sequence[Item], running: int, votes: Mapping[str, Sequence[Vote]]) -> Admission:
+            # The time is read under the lock: a process that was paused before has an old one.
             now = context.store.sync.now()
-            return decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)  # type: ignore[arg-type]
+            return decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)
 
         admission = await context.store.admit(stage, choose)
         if admission.start:

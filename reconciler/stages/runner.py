@@ -9,7 +9,7 @@ To follow an execution from admitted to reported, read four files in this order:
 3. `finish.finish`: the end is stored in one commit with all that follows: ``finished``, and a retry or an event for later stages.
 4. `reports.ReportLoop`: the statuses that 1 and 3 stored are written back to the code host.
 
-`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return an `StepOutcome`.
+`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return a `StepOutcome`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class StageRunner:
             await self._postpone(execution_id, error)
 
     async def _load(self, execution_id: str) -> Work | None:
-        """Return what the step works on; None if nothing is left to do."""
+        """Return the input of the step; None if nothing is left to do."""
         store = self._context.store
         execution = await store.execution(execution_id)
         if execution is None:
