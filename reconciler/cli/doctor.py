@@ -83,7 +83,7 @@ def _tell(findings: list[CheckResult], output: str) -> int:
         out(mark, f" {finding.check:14} {finding.message}")
         if finding.fix:
             out(f"        {'':14} → {finding.fix}")
-    out("healthy" if not bad else "something is wrong")
+    out("healthy" if not bad else "problems found")
     return EXIT_ERROR if bad else EXIT_OK
 
 
@@ -119,7 +119,7 @@ def _folder(config: Config) -> list[CheckResult]:
     if not folder.exists():
         return [
             CheckResult(
-                "state folder", "warning", f"{folder} does not exist yet", "It is made by the first `reconciler run` or `apply`."
+                "state folder", "warning", f"{folder} does not exist yet", "The first `reconciler run` or `apply` creates it."
             )
         ]
     rows = []
@@ -171,9 +171,7 @@ def _files(config: Config) -> list[CheckResult]:
         fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
         if fault:
             rows.append(
-                CheckResult(
-                    name, "warning", f"{path} is damaged: {fault}", "It is made again at the next start: nothing is lost."
-                )
+                CheckResult(name, "warning", f"{path} is damaged: {fault}", "The next start recreates it. No data is lost.")
             )
     return rows
 
@@ -183,9 +181,9 @@ def _key(config: Config) -> list[CheckResult]:
     if not path.exists():
         level = "error" if config.state_exists else "warning"
         fix = (
-            "Put the key file back: without it no webhook can be verified. Nothing is re-keyed by itself."
+            "Restore the key file: without it no webhook can be verified. The daemon never re-keys automatically."
             if level == "error"
-            else "It is made by the first run. Back it up."
+            else "The first run creates it. Back it up."
         )
         return [CheckResult("master key", level, f"{path} is missing", fix)]
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -203,7 +201,7 @@ def _state(config: Config) -> list[CheckResult]:
     if not config.state_exists:
         return [
             CheckResult(
-                "state", "warning", "no state yet", "It is made by the first run; after a loss, see `reconciler recover --help`."
+                "state", "warning", "no state yet", "The first run creates it; after a loss, see `reconciler recover --help`."
             )
         ]
     from reconciler.cli.history import verify_audit
@@ -216,7 +214,7 @@ def _state(config: Config) -> list[CheckResult]:
         objects, unsettled = len(store.recorded()), len(store.unsettled())
     finally:
         store.close()
-    rows = [CheckResult("state", "ok", f"{objects} objects, {unsettled} writes not settled")]
+    rows = [CheckResult("state", "ok", f"{objects} objects, {unsettled} writes with unknown outcome")]
     rows.append(
         CheckResult(
             "audit log",
@@ -302,14 +300,14 @@ def _clock(name: str, clock: ProviderClock | None) -> list[CheckResult]:
         return []
     check, ahead_s = f"clock {name}", clock.ahead_s
     if ahead_s is None:
-        message = "the provider tells no time (no Date in its answers): a run whose start is in doubt is not started again"
+        message = "the answers have no Date header: a start with unknown outcome is not repeated"
         return [CheckResult(check, "warning", message, "Check for a proxy that removes the header.")]
     side = "ahead of" if ahead_s < 0 else "behind"
     message = f"this host is {abs(round(ahead_s))} s {side} the provider"
     if clock.trusted:
         late = abs(ahead_s) > CLOCK_NOTE_S
         return [CheckResult(check, "warning" if late else "ok", message, SET_CLOCK if late else "")]
-    message += f", more than {TOO_FAR_S:.0f} s: a run whose start is in doubt is not started again (RC5052)"
+    message += f", more than {TOO_FAR_S:.0f} s: a start with unknown outcome is not repeated (RC5052)"
     return [CheckResult(check, "error", message, SET_CLOCK)]
 
 

@@ -42,11 +42,12 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         prog="reconciler",
         parents=[common],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="GitOps for CI/CD integrations: keeps webhooks, credentials and pipelines as a Git repository declares them.",
-        epilog="Exit codes: 0 success, 1 error, 5 invalid manifests, 6 partly applied, 64 wrong usage, 78 (run) an error that\n"
-        "a restart does not fix, 130/143 signals.\n"
-        "plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending, 3 only drift, 4 changes blocked.\n"
-        "Documentation: docs/ in the repository; every error code has a page under docs/errors.",
+        description="GitOps for CI/CD integrations: keeps webhooks, credentials and pipelines\nas a Git repository declares them.",
+        epilog="Exit codes: 0 success, 1 error, 5 invalid manifests, 6 partly applied,\n"
+        "64 wrong usage, 78 (run) an error that a restart does not fix, 130/143 signals.\n"
+        "plan and drift with --detailed-exitcode: 0 nothing to do,\n"
+        "1 not readable, 2 changes pending, 3 only drift, 4 changes blocked.\n"
+        "Documentation: docs/ in the repository; docs/errors has a page for every error.",
     )
     commands = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
     for verb in VERBS:

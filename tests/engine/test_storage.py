@@ -208,7 +208,7 @@ def test_n34_a_state_folder_that_others_may_write_is_repaired_and_said(applied: 
             (folder / name).chmod(0o666)
     told = applied.cli("doctor").stdout
     assert f"chmod 700 {folder}" in told
-    assert "something is wrong" in told
+    assert "problems found" in told
     done = applied.cli("run", "--once")
     assert done.returncode == 0, done.stderr
     assert mode(folder) & 0o022 == 0
