@@ -184,7 +184,7 @@ def _state(config: Config) -> list[CheckResult]:
         store.close()
     fix = "The log was changed: compare it with your backups and with the anchors in the daemon's log."
     return [
-        CheckResult("state", "ok", f"{objects} objects, {unsettled} writes not settled"),
+        CheckResult("state", "ok", f"{objects} objects, {unsettled} writes with unknown outcome"),
         _result("audit log", report, good=intact, fix=fix),
     ]
 

@@ -131,7 +131,7 @@ def load_keyring(config: Config, *, stored_check: str | None, create_allowed: bo
             raise StateError(
                 f"the master key {path} is missing, but this state was created with one",
                 code="RC4010",
-                hint="Put the key file back from your backup: without it no webhook is verified. Nothing is re-keyed automatically.",
+                hint="Restore the key file from your backup: without it no webhook is verified. The daemon never re-keys automatically.",
             )
         if previous is not None:
             raise ConfigError(

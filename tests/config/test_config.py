@@ -100,6 +100,9 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
     assert config.master_key.previous_file == str(tmp_path / "keys/old")
     assert config.secrets.folder == str(tmp_path / "sec")
     assert config.path == str(tmp_path / "reconciler.yaml")
+    assert config.own_files == tuple(
+        map(Path, (f"{tmp_path}/git-token", "/abs/key", f"{tmp_path}/keys/master", f"{tmp_path}/keys/old"))
+    )
 
 
 def test_the_file_of_the_test_above_leaves_no_key_at_its_default(tmp_path: Path) -> None:

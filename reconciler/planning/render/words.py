@@ -38,7 +38,7 @@ _VERBS = {
     Action.RECORD: "to record",
     Action.FORGET: "to forget",
 }
-RESOURCES_TITLE = "Manifests: what the daemon runs, when, and on whose behalf"
+RESOURCES_TITLE = "Manifests: new and changed resources"
 _RESOURCE_VERBS = {Action.CREATE: "new", Action.UPDATE: "changed", Action.DELETE: "removed"}
 _DISPOSITIONS = {Disposition.BLOCKED: "blocked", Disposition.HELD: "held", Disposition.WAITING: "waiting"}
 
