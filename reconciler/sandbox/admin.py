@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from reconciler.sandbox.app import Call, Reply, Simulator
+from reconciler.sandbox.shapes import is_object
 
 PREFIX = "/_sandbox/"
 
@@ -91,9 +92,9 @@ def _do(app: Simulator, call: Call) -> Reply:
     return Reply(200, {"result": app.actions()[call.path.removeprefix(PREFIX + "do/")](_object(call))})
 
 
-def _object(call: Call) -> dict[str, Any]:
+def _object(call: Call) -> dict[str, object]:
     value = call.json()
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise TypeError("the body must be a JSON object")
     return value
 

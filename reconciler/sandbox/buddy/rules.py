@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-from reconciler.sandbox.shapes import Identified, Text, fits
+from reconciler.sandbox.shapes import Identified, Text, fits, is_object, json_objects
 
 TOKEN_TYPES = ("GIT_LAB", "DIGITAL_OCEAN", "SENTRY", "SENTRY_ENTERPRISE", "ROLLBAR", "DATADOG", "HONEYBADGER", "VULTR", "LOGGLY",
                "FIREBASE", "GHOST_INSPECTOR", "GIT_HUB", "NEW_RELIC")  # fmt: skip
@@ -35,7 +34,7 @@ LEVELS = ("DENIED", "USE_ONLY", "MANAGE")
 AUTH_TYPES = ("OAUTH", "TOKEN", "API_KEY", "APP", "APP_SPRYKER", "TOKEN_APP_EXTENSION", "DEFAULT", "OIDC", "TRUSTED", "APP_RW")
 
 
-def missing_fields(body: Mapping[str, Any]) -> tuple[str, ...]:
+def missing_fields(body: Mapping[str, object]) -> tuple[str, ...]:
     """Return the required fields that ``body`` does not have."""
     kind, auth = str(body.get("type") or ""), str(body.get("auth_type") or "DEFAULT")
     required = ("name", "type", *_needed(kind, auth, body))
@@ -44,7 +43,7 @@ def missing_fields(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in required if body.get(name) in (None, "", []))
 
 
-def _needed(kind: str, auth: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+def _needed(kind: str, auth: str, body: Mapping[str, object]) -> tuple[str, ...]:
     if kind == "CLOUDFLARE":
         return ("api_key", "email") if body.get("api_key") else ("token",)
     if kind == "SHOPIFY":
@@ -56,7 +55,7 @@ class _Role(msgspec.Struct, frozen=True):
     arn: Text
 
 
-def check_fields(body: Mapping[str, Any]) -> str:
+def check_fields(body: Mapping[str, object]) -> str:
     """Return what is wrong with the values of ``body``, or an empty text."""
     if body.get("type") and body["type"] not in TYPES:
         return f"Integration type {body['type']} cannot be added with the API"
@@ -68,13 +67,15 @@ def check_fields(body: Mapping[str, Any]) -> str:
         return "Each role assumption needs an arn"
     if not fits(body.get("allowed_pipelines") or [], list[Identified]):
         return "Each allowed pipeline needs an id"
-    return _check_permissions(body.get("permissions") or {})
+    permissions = body.get("permissions") or {}
+    return _check_permissions(permissions) if is_object(permissions) else "Permissions are not valid"
 
 
-def _check_permissions(permissions: Mapping[str, Any]) -> str:
+def _check_permissions(permissions: Mapping[str, object]) -> str:
     levels = [permissions[key] for key in ("admins", "others") if permissions.get(key) is not None]
-    rows = [row for key in ("users", "groups") for row in permissions.get(key) or ()]
-    if not fits(rows, list[Identified]):
+    lists = [permissions.get(key) or [] for key in ("users", "groups")]
+    if not all(fits(rows, list[Identified]) for rows in lists):
         return "Each permission needs the id of a user or group"
+    rows = [row for entries in lists for row in json_objects(entries)]
     levels += [row.get("access_level") for row in rows]
     return "" if all(level in LEVELS for level in levels) else "Access level is not valid"
