@@ -129,11 +129,11 @@ class Admin:
         self._call("DELETE", "requests")
 
     def fault(self, **options: Any) -> dict[str, Any]:
-        """Let requests go wrong; fields of `reconciler.sandbox.app.Fault`."""
+        """Add a fault; ``options`` are fields of `reconciler.sandbox.app.Fault`."""
         return dict(self._call("POST", "faults", options))
 
     def clear_faults(self) -> None:
-        """Let everything go well again."""
+        """Remove all faults."""
         self._call("DELETE", "faults")
 
     def settings(self, **changes: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Admin:
         return self._call("POST", f"do/{name}", options)["result"]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset state, settings, faults and log."""
         self._call("POST", "reset")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:

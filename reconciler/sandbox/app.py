@@ -1,4 +1,4 @@
-"""What every simulated provider is made of: routes, state, settings, faults and a log of requests.
+"""The base of every simulated provider: routes, state, settings, faults and a log of requests.
 
 A simulator is a subclass of `Simulator`: it names its ``provider``, its own ``defaults`` of settings, answers `seed` (the
 first state, plain JSON), and lists its `routes`. Handlers are plain functions ``handler(call, **path_parameters) -> Reply``:
@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from reconciler.sandbox.shapes import json_object, merged, number, texts, whole, without
+from reconciler.sandbox.shapes import MalformedJson, json_object, merged, number, texts, whole, without
 
 LOG_LIMIT = 20_000
 HISTORY_LIMIT = 200
@@ -193,7 +193,7 @@ class Simulator:
         return ()
 
     def before(self, call: Call) -> None:
-        """Check what holds for every request (authentication, limits); raises `RefusedCall`."""
+        """Check authentication and limits of every request; raises `RefusedCall`."""
 
     def after(self, call: Call, reply: Reply) -> Reply:
         """Finish an answer: headers that every answer carries."""
@@ -202,6 +202,10 @@ class Simulator:
     def not_found(self, call: Call) -> Reply:
         """Return the answer for a path that does not exist."""
         return Reply(404, {"message": "Not Found"})
+
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return the answer for a field whose value has the wrong JSON type."""
+        return Reply(400, {"message": message})
 
     def actions(self) -> Mapping[str, Action]:
         """Return what ``POST /_sandbox/do/NAME`` can make happen at the provider: events, renames, edits by hand."""
@@ -221,13 +225,13 @@ class Simulator:
         return number(self.settings[setting])
 
     def dated(self, reply: Reply) -> Reply:
-        """Add the Date that every answer has, as RFC 9110 §6.6.1 asks of a server with a clock."""
+        """Add the Date that every answer has, as RFC 9110 §6.6.1 requires of a server with a clock."""
         if not self.settings["date_header"] or "date" in {name.lower() for name in reply.headers}:
             return reply
         return dataclasses.replace(reply, headers={**reply.headers, "date": formatdate(self.clock(), usegmt=True)})
 
     def reset(self) -> None:
-        """Forget everything: state, settings, faults, log."""
+        """Reset state, settings, faults and log."""
         self.settings = {**COMMON, **self.defaults}
         self.faults.clear()
         self.log.clear()
@@ -271,6 +275,8 @@ class Simulator:
             reply = self.not_found(call) if handler is None else handler(call, **parameters)
         except RefusedCall as refusal:
             reply = refusal.reply
+        except MalformedJson as error:
+            reply = self.malformed(call, str(error))
         reply = self.after(call, reply)
         size = int(self.number("pad_bytes"))
         if size and call.method == "GET" and reply.body is not None:
@@ -294,7 +300,7 @@ class Simulator:
         return (_entry(*row) for row in list(self.log))
 
     def next_id(self) -> int:
-        """Return a number that was never used in this state."""
+        """Return a number that is unused in this state."""
         self.state["next_id"] = latest = whole(self.state.get("next_id", 1000)) + 1
         return latest
 

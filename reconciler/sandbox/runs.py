@@ -1,4 +1,4 @@
-"""What simulated runs and webhooks share: time spans that the clock decides, timers, and a webhook sender with configurable losses."""
+"""Parts of simulated runs and webhooks: time spans by the clock, timers, and a webhook sender with configurable losses."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Asgi:
-    """The ASGI application around a simulator: reads, strikes faults, answers, logs."""
+    """The ASGI application around a simulator: reads requests, applies faults, answers, logs."""
 
     def __init__(self, app: Simulator) -> None:
         self.app = app
@@ -253,7 +253,7 @@ class SandboxServer:
 
 
 def run_forever(ports: Mapping[str, int], *, say: Callable[[str], None] = print) -> None:
-    """Serve simulators until SIGINT or SIGTERM: ``{"github": 9101, "semaphore": 0}``; 0 takes a free port. Says each URL once."""
+    """Serve simulators until SIGINT or SIGTERM: ``{"github": 9101, "semaphore": 0}``; 0 takes a free port. Prints each URL once."""
     sockets = {provider: _listen(port) for provider, port in ports.items()}
     for provider, sock in sockets.items():
         say(f"{provider}: http://{HOST}:{sock.getsockname()[1]}  (steer it below {PREFIX})")

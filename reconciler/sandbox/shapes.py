@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Annotated, TypeGuard, cast
+from typing import Annotated, NoReturn, TypeGuard, cast
 
 import msgspec
 
@@ -33,50 +33,60 @@ def fits(value: object, shape: object) -> bool:
     return True
 
 
+class MalformedJson(TypeError):
+    """A value of the wrong JSON type, in a request, an action or a setting."""
+
+
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
     """Whether ``value`` is a JSON object."""
     return isinstance(value, dict)
 
 
 def json_object(value: object) -> dict[str, object]:
-    """Return a JSON object, empty for null. Raises TypeError for anything else."""
+    """Return a JSON object, empty for null. Raises MalformedJson for anything else."""
     if value is None:
         return {}
     if not is_object(value):
-        raise TypeError(f"{value!r} is not an object")
+        raise MalformedJson(f"{value!r} is not an object")
     return value
 
 
 def json_objects(value: object) -> list[dict[str, object]]:
-    """Return a list of JSON objects, empty for null. Raises TypeError for anything else."""
+    """Return a list of JSON objects, empty for null. Raises MalformedJson for anything else."""
     if value is None:
         return []
     if not isinstance(value, list | tuple):
-        raise TypeError(f"{value!r} is not a list")
+        raise MalformedJson(f"{value!r} is not a list")
     return [json_object(item) for item in cast("list[object]", value)]
 
 
 def texts(value: object) -> list[str]:
-    """Return a list of texts, empty for null; other items become text. Raises TypeError for anything but a list."""
+    """Return a list of texts, empty for null; other items become text. Raises MalformedJson for anything but a list."""
     if value is None:
         return []
     if not isinstance(value, list | tuple):
-        raise TypeError(f"{value!r} is not a list")
+        raise MalformedJson(f"{value!r} is not a list")
     return [str(item) for item in cast("list[object]", value)]
 
 
 def number(value: object) -> float:
-    """Return a number, or the number that a text spells. Raises TypeError or ValueError for anything else."""
-    if not isinstance(value, int | float | str):
-        raise TypeError(f"{value!r} is not a number")
-    return float(value)
+    """Return a number, or the number that a text spells. Raises MalformedJson for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else _no_number(value)
+    except ValueError:
+        _no_number(value)
 
 
 def whole(value: object) -> int:
-    """Return a whole number, or the one that a text spells. Raises TypeError or ValueError for anything else."""
-    if not isinstance(value, int | float | str):
-        raise TypeError(f"{value!r} is not a number")
-    return int(value)
+    """Return a whole number, or the one that a text spells. Raises MalformedJson for anything else."""
+    try:
+        return int(value) if isinstance(value, int | float | str) else _no_number(value)
+    except ValueError:
+        _no_number(value)
+
+
+def _no_number(value: object) -> NoReturn:
+    raise MalformedJson(f"{value!r} is not a number")
 
 
 def picked(row: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:

@@ -136,7 +136,7 @@ def test_blocks_and_jobs_are_only_shown_in_detail(hands: Hands) -> None:
 def test_a_stopped_pipeline_is_stopped_and_one_that_had_not_begun_is_canceled(hands: Hands) -> None:
     behave(hands.server, duration_s=-1, stopping_s=0.1)
     wf_id, ppl_id = hands.run()
-    assert hands("POST", f"/plumber-workflows/{wf_id}/terminate") == "Workflow termination started."
+    assert hands("POST", f"/plumber-workflows/{wf_id}/terminate") == "Termination started for 1 pipelines."
     assert hands.pipeline(ppl_id)["state"] == "stopping"
     done = hands.done(ppl_id)
     assert (done["result"], done["result_reason"]) == ("stopped", "user")
@@ -145,6 +145,13 @@ def test_a_stopped_pipeline_is_stopped_and_one_that_had_not_begun_is_canceled(ha
     _, waiting = hands.run()
     assert hands("PATCH", f"/pipelines/{waiting}", {"terminate_request": True}) == "Pipeline termination started."
     assert hands.done(waiting)["result"] == "canceled"
+
+
+def test_terminating_a_workflow_that_is_done_succeeds_and_changes_nothing(hands: Hands) -> None:
+    wf_id, ppl_id = hands.run()
+    before = hands.done(ppl_id)
+    assert hands("POST", f"/plumber-workflows/{wf_id}/terminate") == "Termination started for 0 pipelines."
+    assert hands.pipeline(ppl_id) == before
 
 
 @pytest.mark.parametrize("value", ["true", 1, False, None])

@@ -1,4 +1,4 @@
-"""What all answers of the simulated Buddy share: one shape of errors, pages, and times."""
+"""Errors, pages and times of the simulated Buddy."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def find(items: Sequence[R], field: str, key: str) -> R:
 
 def page_of(call: Call, settings: Mapping[str, object]) -> tuple[int, int]:
     """Return number and size of the page that was requested."""
-    size = min(int(call.query.get("per_page") or PER_PAGE), whole(settings["page_size"] or settings["max_per_page"]))
-    return max(int(call.query.get("page") or 1), 1), max(size, 1)
+    size = min(whole(call.query.get("per_page") or PER_PAGE), whole(settings["page_size"] or settings["max_per_page"]))
+    return max(whole(call.query.get("page") or 1), 1), max(size, 1)
 
 
 def paged(call: Call, settings: Mapping[str, object], rows: Sequence[T]) -> list[T]:

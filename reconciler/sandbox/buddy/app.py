@@ -138,7 +138,7 @@ class Buddy(BuddyState):
     # what holds for every request
 
     def before(self, call: Call) -> None:
-        """Token and limit."""
+        """Check the token and the rate limit."""
         if self.token_of(call) is None:
             refuse(401, "Wrong authentication data")
         if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
@@ -156,6 +156,10 @@ class Buddy(BuddyState):
             "X-Rate-Limit-Reset": str(int(self.clock()) + 60),
         }
         return Reply(reply.status, reply.body, {**limits, **reply.headers})
+
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return a validation error."""
+        return Reply(400, errors(message))
 
     def not_found(self, call: Call) -> Reply:
         """The one shape of all errors."""
@@ -203,7 +207,7 @@ class Buddy(BuddyState):
         return Reply(200, {"url": call.base_url + call.path, "integrations": shown})
 
     def add_integration(self, call: Call, workspace: str) -> Reply:
-        """201; the identifier is made up where none is given."""
+        """201; an identifier is generated where the request has none."""
         items = self.workspace(call, workspace, "INTEGRATION_ADD")["integrations"]
         body = body_of(call)
         _valid(body, creating=True)
@@ -224,7 +228,7 @@ class Buddy(BuddyState):
         return Reply(201, _show(call, workspace, item))
 
     def get_integration(self, call: Call, workspace: str, key: str) -> Reply:
-        """One, without anything secret."""
+        """One integration, without its credentials."""
         item = find(self.workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
         return Reply(200, _show(call, workspace, item))
 

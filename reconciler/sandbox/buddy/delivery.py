@@ -1,4 +1,4 @@
-"""Events of the simulated Buddy, sent to its webhooks: the key is in the payload, and there is neither signature, id nor second try.
+"""Events of the simulated Buddy, sent to its webhooks: the payload holds the key; there is no signature, no id and no retry.
 
 No field names the event; the payload implies it. A webhook without projects receives the events of all projects. The last requests are
 shown by the webhook itself. Facts: the provider's API documentation of webhooks.
@@ -117,7 +117,7 @@ class Pushes:
         name = str(options["project"])
         project = next((row for row in self.app.records["workspaces"][domain]["projects"] if row["name"] == name), None)
         if project is None:
-            raise LookupError(f"there is no project {name}")
+            raise LookupError(f"unknown project {name}")
         kind = "tag" if options.get("tag") else "branch"
         ref = str(options.get(kind) or "main")
         commits = [_commit(row) for row in json_objects(options.get("commits") or [{"message": "A change"}])]

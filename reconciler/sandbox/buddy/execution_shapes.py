@@ -1,4 +1,4 @@
-"""What an execution of the simulated Buddy is like at a moment, and how the API and its webhooks show it. Pure.
+"""The state of an execution of the simulated Buddy at a moment, and its form in the API and in webhooks. Pure.
 
 Facts: the provider's API documentation of executions and action executions.
 """
@@ -134,7 +134,7 @@ def shown_action(execution: StoredBuddyExecution, number: int, now: float, place
 
 
 def detailed_action(execution: StoredBuddyExecution, number: int, now: float, place: str) -> dict[str, object]:
-    """Return an action's execution with its log so far, and what it puts out once it went well."""
+    """Return an action's execution with its log so far, and its outputs once it succeeded."""
     action, (status, share) = execution["actions"][number], action_states(execution, now)[number]
     failed = status == "FAILED"
     return {
@@ -180,6 +180,6 @@ def place_of(execution: StoredBuddyExecution, base_url: str) -> str:
 
 
 def html_url(execution: StoredBuddyExecution) -> str:
-    """Return where people look."""
+    """Return the address of the page for people."""
     project = f"https://app.buddy.works/{execution['workspace']}/{execution['project']}"
     return f"{project}/pipelines/pipeline/{execution['pipeline']['id']}/execution/{execution['id']}"

@@ -45,7 +45,7 @@ class SimulatedExecutions:
         yield "GET", f"{runs}/{{key}}/action_executions/{{action}}", self._get_action
 
     def restored(self) -> None:
-        """Take up the executions of a state that was put from outside."""
+        """Resume the executions of a state that was put from outside."""
         self._timers.clear()
         for workspace in self.app.records["workspaces"].values():
             fill(workspace, {"executions": []})

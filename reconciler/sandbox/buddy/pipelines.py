@@ -70,11 +70,11 @@ class BuddyPipelines:
             (row for row in self.app.records["workspaces"][workspace]["projects"] if row["name"] == options["project"]), None
         )
         if project is None:
-            raise LookupError(f"there is no project {options['project']}")
+            raise LookupError(f"unknown project {options['project']}")
         key = options["pipeline"]
         pipeline = next((row for row in project["pipelines"] if key in (row["id"], identifier_of(row), row["name"])), None)
         if pipeline is None:
-            raise LookupError(f"there is no pipeline {key}")
+            raise LookupError(f"unknown pipeline {key}")
         return workspace, pipeline
 
     def domain(self, options: Mapping[str, object]) -> str:
@@ -82,7 +82,7 @@ class BuddyPipelines:
         known = list(self.app.records["workspaces"])
         domain = str(options.get("workspace") or (known[0] if len(known) == 1 else ""))
         if domain not in known:
-            raise LookupError(f"there is no workspace '{domain}'")
+            raise LookupError(f"unknown workspace '{domain}'")
         return domain
 
     def behave(self, options: Mapping[str, object]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What the simulated Buddy asks of an integration, by type and way of authentication (provider's parameter tables and SDK)."""
+"""Required fields of an integration at the simulated Buddy, by type and way of authentication (provider's parameter tables and SDK)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ DEFAULT_AUTH: Mapping[str, str] = {"GIT_HUB": "TOKEN", "GIT_LAB": "TOKEN"}
 TYPES = frozenset(name for name, _ in _REQUIRED) | {"CLOUDFLARE", "SHOPIFY"}
 SCOPES = ("WORKSPACE", "PROJECT", "ENVIRONMENT")
 LEVELS = ("DENIED", "USE_ONLY", "MANAGE")
+_TEXTS = ("name", "type", "scope", "auth_type", "identifier", "project_name")
 AUTH_TYPES = ("OAUTH", "TOKEN", "API_KEY", "APP", "APP_SPRYKER", "TOKEN_APP_EXTENSION", "DEFAULT", "OIDC", "TRUSTED", "APP_RW")
 
 
@@ -56,7 +57,10 @@ class _Role(msgspec.Struct, frozen=True):
 
 
 def check_fields(body: Mapping[str, object]) -> str:
-    """Return what is wrong with the values of ``body``, or an empty text."""
+    """Return the first error in the values of ``body``, or an empty text."""
+    wrong = next((name for name in _TEXTS if not fits(body.get(name), str | None)), None)
+    if wrong is not None:
+        return f"Field {wrong} must be a string"
     if body.get("type") and body["type"] not in TYPES:
         return f"Integration type {body['type']} cannot be added with the API"
     if body.get("scope") not in (None, *SCOPES):

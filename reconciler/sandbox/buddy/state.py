@@ -1,4 +1,4 @@
-"""What the parts of the Buddy simulator share: callers and their scopes, and workspaces."""
+"""Shared state of the Buddy simulator: callers with their scopes, and workspaces."""
 
 from __future__ import annotations
 

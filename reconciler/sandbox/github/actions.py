@@ -111,7 +111,7 @@ class Actions:
         return Reply(200, {"workflow_run_id": run["id"], "run_url": run["url"], "html_url": run["html_url"]})
 
     def _with_details(self, call: Call, body: Mapping[str, object]) -> bool:
-        """Whether to answer with the run: a field of the one API version, the only way in the next."""
+        """Whether to answer with the run: optional in the first API version, always in the next."""
         if not self.app.settings["return_run_details"]:
             if "return_run_details" in body:
                 raise refuse(422, 'Invalid request.\n\n"return_run_details" is not a permitted key.')
@@ -173,12 +173,12 @@ class Actions:
     def _default_ref(self, options: Mapping[str, object]) -> str:
         return self._commits.default(str(options["repo"])).full
 
-    def _start_all(self, name: str, trigger: RunTrigger, wants: Callable[[WorkflowTrigger], bool]) -> list[int]:
-        """Start every workflow that listens to the event, as ``wants`` says of its filter; return the runs' ids."""
+    def _start_all(self, name: str, trigger: RunTrigger, accepts: Callable[[WorkflowTrigger], bool]) -> list[int]:
+        """Start every workflow that listens to the event and whose filter ``accepts`` it; return the runs' ids."""
         return [
             self._runs.start(name, workflow, trigger)["id"]
             for workflow in self.app.workflows_of(name)
-            if workflow["state"] == "active" and trigger.event in workflow["on"] and wants(workflow["on"][trigger.event] or {})
+            if workflow["state"] == "active" and trigger.event in workflow["on"] and accepts(workflow["on"][trigger.event] or {})
         ]
 
 

@@ -206,6 +206,10 @@ class GitHub(GitHubState):
             headers |= self._limits.headers(self._secret)
         return Reply(304, None, headers) if unchanged else Reply(reply.status, reply.body, headers)
 
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return a validation error."""
+        return Reply(422, shapes.error(f"Invalid request.\n\n{message}.", 422))
+
     def not_found(self, call: Call) -> Reply:
         """Also for a trailing slash."""
         return Reply(404, shapes.error("Not Found", 404))

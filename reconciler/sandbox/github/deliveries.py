@@ -102,7 +102,7 @@ class HookDeliveries:
     # events
 
     def emit(self, options: Mapping[str, object]) -> dict[str, object]:
-        """Send an event to every active hook of a repository (and of its organization) that wants it."""
+        """Send an event to every active hook of a repository (and of its organization) that subscribes to it."""
         event, payload = str(options["event"]), json_object(options.get("payload"))
         if "repository" in options:
             return self.publish(str(options["repository"]), event, payload)

@@ -1,4 +1,4 @@
-"""What requests to the GitHub simulator share: JSON bodies, refusals, pages, ETags, repositories that moved. Pure."""
+"""Parts of every request to the GitHub simulator: JSON bodies, refusals, pages, ETags, repositories that moved. Pure."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Runs:
         )
 
     def restored(self) -> None:
-        """Take up the runs of a state that was put from outside, but those of repositories that are gone."""
+        """Resume the runs of a state that was put from outside; drop those of deleted repositories."""
         known = {str(repo["id"]) for repo in self.app.records["repos"].values()}
         self.app.records["runs"] = {key: rows for key, rows in self.app.records["runs"].items() if key in known}
         for rows in self.app.records["runs"].values():

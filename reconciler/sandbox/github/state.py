@@ -1,4 +1,4 @@
-"""What the parts of the GitHub simulator share: the caller's token and rights, names and ids, lookups, and pages."""
+"""Shared state of the GitHub simulator: the caller's token and rights, names and ids, lookups, and pages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class GitHubState(Simulator):
     # names and ids
 
     def reindex(self) -> None:
-        """Take up names and ids as they are in the state now."""
+        """Rebuild the indexes by name and id."""
         self._names = {name.lower(): name for name in self.records["repos"]}
         self._by_id = {repo["id"]: name for name, repo in self.records["repos"].items()}
         self._shown.clear()

@@ -1,4 +1,4 @@
-"""A simulated Semaphore organization: projects, notifications and secrets, and workflows that run, with the quirks of the real one.
+"""A simulated Semaphore organization: projects, notifications and secrets, and workflows that run, with the quirks of the real API.
 
 Four families of answers behind one root: the gateway (notifications, secrets, jobs), projecthub (projects), what runs (JSON texts
 as errors), and the edge, which speaks plain text. Facts: the provider's documentation and its open server code.
@@ -9,6 +9,7 @@ State: ``organization``, ``tokens`` (``{TOKEN: {"user": ID, "permissions": ["*"]
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TypeVar
 from reconciler.sandbox.app import Action, Call, RefusedCall, Reply, Route
 from reconciler.sandbox.semaphore import plumber as semaphore_plumber
 from reconciler.sandbox.semaphore.records import StoredNotification, StoredNotificationSpec, StoredSecret
+from reconciler.sandbox.semaphore.run_shapes import answered
 from reconciler.sandbox.semaphore.shapes import (
     DENIED,
     INVALID,
@@ -38,9 +40,11 @@ from reconciler.sandbox.semaphore.shapes import (
     shown_project,
 )
 from reconciler.sandbox.semaphore.state import SemaphoreState
-from reconciler.sandbox.shapes import fill, json_object, json_objects
+from reconciler.sandbox.shapes import fill, json_object, json_objects, whole
 
 TOKEN = "semaphore-sandbox-token"  # opens nothing but this simulator
+_GATEWAY = ("/api/v1alpha/notifications", "/api/v1beta/secrets", "/api/v1alpha/jobs")
+_MAX_PROJECTS_PAGE = 100
 Item = TypeVar("Item", StoredNotification, StoredSecret)
 
 
@@ -111,9 +115,13 @@ class Semaphore(SemaphoreState):
         if call.headers.get("user-agent", "").startswith("SemaphoreCLI"):
             raise RefusedCall(Reply(400, {"message": "Call rejected because the client is outdated."}))
 
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return an error of the path's family: an object from the gateway, a JSON text from all others."""
+        return gateway_error(INVALID, f"proto: {message}") if call.path.startswith(_GATEWAY) else answered(400, message)
+
     def not_found(self, call: Call) -> Reply:
         """Each family answers an unknown path or method in its own way."""
-        if call.path.startswith(("/api/v1alpha/notifications", "/api/v1beta/secrets", "/api/v1alpha/jobs")):
+        if call.path.startswith(_GATEWAY):
             known = call.path.count("/") <= 4
             return gateway_error(UNIMPLEMENTED, "Method Not Allowed") if known else gateway_error(NOT_FOUND, "Not Found")
         return Reply(404, "oops")
@@ -254,8 +262,11 @@ class Semaphore(SemaphoreState):
     def list_projects(self, call: Call) -> Reply:
         """A bare list, without a content type; pages are cut first and filtered by permission afterwards."""
         text = call.query.get("page", "1")
-        if not text.isdigit():
+        if not re.fullmatch(r"[+-]?\d+", text):
             return projecthub(400, {"message": "page must be a number"})
+        if not 1 <= int(text) <= _MAX_PROJECTS_PAGE:
+            bound = "at least 1" if int(text) < 1 else f"at most {_MAX_PROJECTS_PAGE}"
+            return projecthub(400, {"message": f"page must be {bound}"})
         if not self.may(call, "organization.projects.view"):
             return projecthub(401, {"message": "Unauthorized"})
         page, size = int(text), int(self.number("page_size") or self.number("projects_per_page"))
@@ -277,7 +288,7 @@ class Semaphore(SemaphoreState):
     def _page(
         self, call: Call, field: str, items: list[Item], *, maximum: int, show: Callable[[Item], dict[str, object]]
     ) -> Reply:
-        size = int(call.query.get("page_size") or 100)
+        size = whole(call.query.get("page_size") or 100)
         if size > maximum:
             refuse(INVALID, f"Page size can't exceed {maximum}")
         size = min(size or 100, int(self.number("page_size") or size or 100))

@@ -1,8 +1,8 @@
 """Notifications of the simulated Semaphore: sends a finished pipeline to the webhooks of every matching rule.
 
-Facts: the notification service of the provider's open server code. One request for each matching rule, signed with the variable
-``WEBHOOK_SECRET`` of the secret that the webhook names, unsigned without a word where that is missing. Any status of an answer is
-a delivery; only what was not answered in time is sent again, with the same id. Nothing is ever delivered again on demand.
+Facts: the notification service of the provider's open server code. Each matching rule sends one request, signed with the variable
+``WEBHOOK_SECRET`` of the secret that the webhook names; where that is missing, the request is unsigned. Any status counts as
+delivered; only a timeout is retried, with the same id. There is no redelivery on demand.
 
 State: ``deliveries``, oldest first: ``{"id", "at", "notification", "rule", "pipeline_id", "url", "method", "headers", "body",
 "attempts": [{"at", "status"}], "outcome"}``. The outcome is ``sending``, ``delivered``, ``timeout`` or ``failed``; ``dropped`` for
@@ -77,7 +77,7 @@ class NotificationSender:
                     yield notification, rule
 
     def _creator_sees(self, notification: StoredNotification) -> bool:
-        """A notification whose creator lost the project sends nothing any more; one without a creator does not."""
+        """A notification whose creator lost access to the project sends nothing; one without a creator still sends."""
         creator = notification.get("creator_id")
         tokens = [token for token in self.app.records["tokens"].values() if token.get("user") == creator]
         return not creator or any({"*", "project.view"} & set(token.get("permissions", ())) for token in tokens)
@@ -121,7 +121,7 @@ class NotificationSender:
         return next((row["value"] for row in variables if row["name"] == VARIABLE), "")
 
     async def _deliver(self, row: SemaphoreDelivery, response_s: float, retries: int) -> None:
-        """Send until it is answered; both timeouts double with each try."""
+        """Send until it is answered; both timeouts double with each attempt."""
         for number in range(retries + 1):
             if number:
                 await asyncio.sleep(RETRY_S * 2 ** (number - 1))
@@ -146,10 +146,10 @@ def _webhook_of(rule: Mapping[str, object]) -> dict[str, object]:
 
 
 def matches(filters: Mapping[str, object], workflow: StoredSemaphoreWorkflow, file: str, result: str) -> bool:
-    """Whether a rule wants to hear of a pipeline: each of its lists has to have a pattern that fits.
+    """Whether a rule matches a pipeline: every list must contain a matching pattern.
 
-    A list that is empty lets everything pass, but that of projects: it lets nothing pass. The branch of a tag's run is not
-    looked at, nor the tag of a branch's. Blocks and states are kept and never compared.
+    An empty list matches everything, except for projects, where it matches nothing. The branch of a tag's run is not
+    compared, nor the tag of a branch's run. Blocks and states are stored and never compared.
     """
     reference = workflow["reference"]
     tag = reference.removeprefix("refs/tags/") if reference.startswith("refs/tags/") else ""
@@ -161,7 +161,7 @@ def matches(filters: Mapping[str, object], workflow: StoredSemaphoreWorkflow, fi
 
 
 def _any_fits(patterns: Sequence[str], value: str) -> bool:
-    """A pattern between slashes is a regular expression that may fit anywhere; any other has to be the value."""
+    """A pattern between slashes is a regular expression that may match anywhere; any other must equal the value."""
     return any(
         re.search(pattern[1:-1], value) is not None if re.fullmatch(r"/.*/", pattern) else pattern == value
         for pattern in patterns

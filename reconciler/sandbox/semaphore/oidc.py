@@ -89,7 +89,7 @@ class OrganizationJobTokens:
         }
 
     def _place(self, workflow: StoredSemaphoreWorkflow) -> dict[str, str]:
-        """Return the claims about organization, project and reference, and the subjects made of them."""
+        """Return the claims about organization, project and reference, and the subjects derived from them."""
         reference, project = workflow["reference"], workflow["project"]
         org, kind = self.app.records["organization"], shapes.reference_type(reference).replace("_", "-")
         number = reference.rpartition("/")[2] if kind == "pull-request" else ""
@@ -115,6 +115,6 @@ class OrganizationJobTokens:
 
 
 def _trigger(workflow: StoredSemaphoreWorkflow, pipeline: StoredSemaphorePipeline) -> str:
-    """Return who began it: workflow (hook, schedule, api, manual) and whether again, pipeline (initial, promoted) and whether again."""
+    """Return the trigger: of the workflow (hook, schedule, api, manual) and whether it is a rerun, then the same of the pipeline."""
     rerun, rebuilt = ("t" if origin else "f" for origin in (workflow["rerun_of"], pipeline["partial_rerun_of"]))
     return f"{workflow['triggered_by'][0].lower()}:{rerun}-{'n' if pipeline['promotion_of'] else 'i'}:{rebuilt}"

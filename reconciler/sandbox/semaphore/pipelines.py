@@ -63,7 +63,7 @@ class SemaphorePipelines:
         yield "POST", f"{ROOT}/{{key}}/partial_rebuild", self._rebuild
 
     def restored(self) -> None:
-        """Take up the pipelines of a state that was put from outside."""
+        """Resume the pipelines of a state that was put from outside."""
         fill(self.app.state, {"behaviour": {}, "pipelines": []})
         self._timers.clear()
         for pipeline in self.app.records["pipelines"]:
@@ -115,7 +115,7 @@ class SemaphorePipelines:
         return pipeline
 
     def _behaviour(self, project: str, start: Start) -> dict[str, object]:
-        """Return what applies: the project's, its file's, the caller's; then the settings. A promotion has only its file's own promotions."""
+        """Return the effective behaviour: project, file, caller, then settings. A promotion has only the promotions of its own file."""
         whole = self.app.records["behaviour"].get(project, {})
         files = json_object(whole.get("files"))
         own = json_object(files.get(start.file) or files.get(start.file.rpartition("/")[2]))
@@ -129,7 +129,7 @@ class SemaphorePipelines:
         return merged
 
     def settle(self, pipeline: StoredSemaphorePipeline) -> None:
-        """Run what follows on the end of a pipeline, once; or set a timer for it."""
+        """Handle the end of a pipeline, once; until then, set a timer for it."""
         if pipeline["settled"]:
             return
         key, end = pipeline["ppl_id"], shapes.ends_at(pipeline)
@@ -157,7 +157,7 @@ class SemaphorePipelines:
         """End a pipeline now (action ``finish_pipeline``): {pipeline_id, result, reason, error}; `LookupError` for an unknown or ended one."""
         pipeline = self.find(str(options["pipeline_id"]))
         if pipeline is None or life_of(pipeline, self.app.clock()).done:
-            raise LookupError("there is no such pipeline that still runs")
+            raise LookupError("no running pipeline has this id")
         result = str(options.get("result", pipeline["result"]))
         if result not in RESULTS:
             raise ValueError(f"a pipeline's result is one of {', '.join(RESULTS)}")

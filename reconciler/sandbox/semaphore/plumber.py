@@ -1,4 +1,4 @@
-"""What runs at the simulated Semaphore, and what follows when it ends: the parts, wired together."""
+"""The parts of the simulated Semaphore that run pipelines, wired together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Plumber:
         }
 
     def restored(self) -> None:
-        """Fill what a state from outside leaves out, and take up what runs in it."""
+        """Fill what a state from outside leaves out, and resume its pipelines."""
         for part in (self.notifier, self.workflows, self.tasks, self.pipelines):
             part.restored()
 

@@ -1,4 +1,4 @@
-"""Promotions of the simulated Semaphore: a pipeline that starts another one of the same workflow, by hand or by itself.
+"""Promotions of the simulated Semaphore: a pipeline starts another one of the same workflow, by hand or automatically.
 
 What a pipeline can be promoted to is its ``promotions`` (see `semaphore_pipelines`); with ``auto`` it is once it passed. Whatever a
 request has besides its own fields becomes a variable of the new pipeline.
@@ -55,7 +55,7 @@ class Promotions:
         pipeline = self._pipelines.find(str(options["pipeline_id"]))
         target = None if pipeline is None else _target(pipeline, str(options["promotion"]))
         if pipeline is None or target is None:
-            raise LookupError("there is no such pipeline, or it has no such promotion")
+            raise LookupError("unknown pipeline or promotion")
         given = {key: options[key] for key in BEHAVIOUR if key in options and key != "name"}
         parameters = {str(name): str(value) for name, value in json_object(options.get("parameters")).items()}
         created = self._promote(pipeline, {**target, **given}, parameters, _Why("sandbox", override=True))

@@ -27,7 +27,7 @@ PER_PAGE = 30
 
 @dataclass(frozen=True, slots=True)
 class PipelineTimeline:
-    """What a pipeline is like at a moment. Times are epoch seconds, 0 for what has not happened."""
+    """The state of a pipeline at a moment. Times are epoch seconds, 0 for what has not happened."""
 
     state: str
     result: str
@@ -42,14 +42,14 @@ class PipelineTimeline:
 
 
 def span_of(pipeline: StoredSemaphorePipeline) -> Span:
-    """Return when a pipeline works, were it left alone."""
+    """Return when a pipeline runs, unless an action stops or finishes it."""
     return Span.of(pipeline["created_at"], pipeline["queued_s"], pipeline["duration_s"])
 
 
 def life_of(pipeline: StoredSemaphorePipeline, now: float) -> PipelineTimeline:
-    """Return what the clock, and who stopped or finished it, made of a pipeline.
+    """Return the state of a pipeline, by the clock and by the actions that stopped or finished it.
 
-    Stopped before it ran it is canceled, later it is stopped.
+    A pipeline stopped before it ran is canceled, later it is stopped.
     """
     span, stopped_at, finished_at = span_of(pipeline), pipeline["stopped_at"], pipeline["finished_at"]
     if finished_at is not None and now >= finished_at:
@@ -243,7 +243,7 @@ def job_status(life: PipelineTimeline) -> str:
 
 
 def answered(status: int, body: object, headers: Mapping[str, str] | None = None) -> Reply:
-    """Return a JSON answer that does not say it is one (bytes are sent as they are)."""
+    """Return a JSON answer without a JSON content type (bytes are sent as they are)."""
     return Reply(status, orjson.dumps(body), headers or {})
 
 
@@ -287,7 +287,7 @@ def parameters_of(call: Call) -> dict[str, object]:
 
 
 def refuse_user(message: str) -> NoReturn:
-    """A mistake of the caller: 400 with a JSON text."""
+    """Refuse a user error: 400 with a JSON text."""
     raise RefusedCall(answered(400, message))
 
 

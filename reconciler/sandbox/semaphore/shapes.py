@@ -1,4 +1,4 @@
-"""What the simulated Semaphore takes and how it answers: validation, unpopulated fields, three error families, page tokens."""
+"""Requests and answers of the simulated Semaphore: validation, unpopulated fields, three error families, page tokens."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import binascii
 import re
 import uuid
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Annotated, Literal, NoReturn
 
+import msgspec
 import orjson
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply
 from reconciler.sandbox.semaphore.records import SecretData, StoredSemaphoreProject
-from reconciler.sandbox.shapes import is_object, json_object, json_objects, texts
+from reconciler.sandbox.shapes import fits, is_object, json_object, json_objects, texts
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _SECRET_NAME = re.compile(r"^[@: -._a-zA-Z0-9]+\Z")
 _VARIABLE = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _RESULTS = ("passed", "failed", "canceled", "stopped")
+_Digits = Annotated[str, msgspec.Meta(pattern=r"^-?\d+$")]
+_MAX_DESCRIPTION = 255
 FILTERS = ("projects", "branches", "tags", "pipelines", "blocks", "states", "results")
 _HTTP = {2: 500, 3: 400, 5: 404, 7: 403, 9: 400, 12: 501}
 INVALID, NOT_FOUND, DENIED, PRECONDITION, UNIMPLEMENTED, UNKNOWN = 3, 5, 7, 9, 12, 2
@@ -34,7 +37,46 @@ def body_of(call: Call) -> dict[str, object]:
     return body
 
 
+class _FilterInput(msgspec.Struct):
+    projects: list[str] | None = None
+    branches: list[str] | None = None
+    tags: list[str] | None = None
+    pipelines: list[str] | None = None
+    blocks: list[str] | None = None
+    states: list[str | int] | None = None
+    results: list[str] | None = None
+
+
+class _TargetInput(msgspec.Struct):
+    """Fields of any target; numbers may be texts, as in every JSON form of a protocol buffer."""
+
+    endpoint: str | None = None
+    status: Literal["ACTIVE", "INACTIVE", 0, 1] | None = None
+    timeout: int | _Digits | None = None
+    action: str | None = None
+    retries: int | _Digits | None = None
+    secret: str | None = None
+    message: str | None = None
+    channels: list[str] | None = None
+    cc: list[str] | None = None
+    bcc: list[str] | None = None
+
+
+class _NotifyInput(msgspec.Struct):
+    slack: _TargetInput | None = None
+    email: _TargetInput | None = None
+    webhook: _TargetInput | None = None
+
+
+class _RuleInput(msgspec.Struct):
+    name: str | None = None
+    filter: _FilterInput | None = None
+    notify: _NotifyInput | None = None
+
+
 def check_rule(rule: Mapping[str, object]) -> None:
+    if not fits(rule, _RuleInput):
+        refuse(INVALID, "proto: invalid value in a notification rule")
     if rule.get("notify") is None:
         refuse(INVALID, "A notification rule must have a notify field.")
     if rule.get("filter") is None:
@@ -68,6 +110,8 @@ def secret_parts(body: Mapping[str, object]) -> tuple[str, SecretData]:
         refuse(INVALID, "name should not be in uuid format")
     if not _SECRET_NAME.match(name):
         refuse(INVALID, "name has invalid format")
+    if len(str(json_object(body.get("metadata")).get("description") or "")) > _MAX_DESCRIPTION:
+        refuse(INVALID, f"description can't be longer than {_MAX_DESCRIPTION} characters")
     data = json_object(body.get("data"))
     variables = [
         {"name": str(v.get("name") or ""), "value": str(v.get("value") or "")} for v in json_objects(data.get("env_vars"))

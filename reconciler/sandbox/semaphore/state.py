@@ -1,4 +1,4 @@
-"""What the parts of the Semaphore simulator share: callers and their permissions, and lookups by name and id."""
+"""Shared state of the Semaphore simulator: callers with their permissions, and lookups by name and id."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Workflows:
         """
         project = str(options["project"])
         if project not in (row["name"] for row in self.app.records["projects"]):
-            raise LookupError(f"there is no project {project}")
+            raise LookupError(f"unknown project {project}")
         reference = _pushed(options)
         sha = str(options.get("commit_sha") or uuid.uuid4().hex + uuid.uuid4().hex[:8])
         self.app.records["heads"].setdefault(project, {})[reference] = sha
@@ -163,14 +163,15 @@ class Workflows:
         )
 
     def _terminate(self, call: Call, key: str) -> Reply:
-        """Stops what still runs of it."""
-        workflow = self._seen(call, key, "project.job.stop")
-        for pipeline in self._pipelines.of(workflow["wf_id"]):
+        """Stop the pipelines that are not done, and answer how many; no pipeline is no error (plumber, workflow service)."""
+        workflow, now = self._seen(call, key, "project.job.stop"), self.app.clock()
+        running = [row for row in self._pipelines.of(workflow["wf_id"]) if not shapes.life_of(row, now).done]
+        for pipeline in running:
             self._pipelines.stop(pipeline, self.app.user(call))
-        return shapes.answered(200, "Workflow termination started.")
+        return shapes.answered(200, f"Termination started for {len(running)} pipelines.")
 
     def _reschedule(self, call: Call, key: str) -> Reply:
-        """The same again, as a new workflow; once for each token."""
+        """Start the same workflow again; once for each token."""
         workflow = self._seen(call, key, "project.job.rerun")
         token = shapes.required(shapes.parameters_of(call), "request_token")
         created = next(
