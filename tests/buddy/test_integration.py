@@ -295,8 +295,8 @@ async def test_what_cannot_change_in_place_is_a_replace_and_blocked(
 ) -> None:
     await world.settle(buddy(token=secret("token")))
     plan = await world.apply(buddy(token=secret("token"), **change))
-    (one,) = plan.changes
-    assert (one.action, one.disposition) == (Action.REPLACE, Disposition.BLOCKED)
+    (row,) = plan.changes
+    assert (row.action, row.disposition) == (Action.REPLACE, Disposition.BLOCKED)
     assert len(stored(server)) == 1
 
 
