@@ -163,7 +163,8 @@ class Loop:
             self._queue.allow_reconciles()
             self.touch(statuses=True)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poll_now.wait(), self._git_pause())
+                async with asyncio.timeout(self._git_pause()):
+                    await self._poll_now.wait()
             self._poll_now.clear()
 
     def _git_pause(self) -> float:
@@ -200,7 +201,8 @@ class Loop:
             self.beats.beat("publish", self._monotonic())
             heartbeat = min(self._deps.config.status.heartbeat, STALL_S / 3)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), heartbeat)
+                async with asyncio.timeout(heartbeat):
+                    await self._news.wait()
                 await asyncio.sleep(PUBLISH_S)
             dirty = self._dirty.is_set() or bool(self.controller.holder)
             self._dirty.clear()

@@ -24,7 +24,7 @@ from reconciler.state.values import Fence
 RECONCILES, STEPS = 16, 64
 """How much of each kind a process runs side by side."""
 POLL_S = 5.0
-"""Pause between two looks for work when nothing is due before. Without peers, or with notifications, nothing depends on it."""
+"""Pause between two looks for work when nothing is due before. Only a lost notification has to wait for it."""
 UNNOTIFIED_POLL_S = 1.0
 """The same while notifications of other processes do not arrive."""
 RETRY_S = 5.0
@@ -102,7 +102,10 @@ class WorkQueue:
             self._wake.clear()
             pause_s = await self._look()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(
+                    pause_s
+                ):  # `wait_for` may lose a cancellation when the event is set in the same moment
+                    await self._wake.wait()
 
     async def stop(self, timeout_s: float) -> None:
         """Wait for running work, at most ``timeout_s``; release all leases, so that other processes continue at once."""

@@ -141,7 +141,10 @@ async def test_a18_work_that_fails_is_tried_again_and_does_not_stop_the_queue(
         assert here.log.events == ["work_failed"] * 2
 
 
-async def test_a18_a_step_that_changes_nothing_is_not_repeated_without_a_pause(url: str, tmp_path: Path) -> None:
+async def test_a18_a_step_that_changes_nothing_is_not_repeated_without_a_pause(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RETRY_S", NEVER_S)
     async with process(url, tmp_path) as here:
         store = here.store.sync
         finished(store, 1, 1.0, "sha256:x")
