@@ -127,7 +127,7 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileConfig:
-    """How the provider is brought to what is declared."""
+    """How objects at the provider are changed to match the manifests."""
 
     interval: _Duration = _key(300.0, "Interval of drift detection.")
     settle: _Duration = _key(60.0, "Time after a write with unknown outcome until the absence of its object counts.")

@@ -123,7 +123,7 @@ def test_without_a_file_the_defaults_hold_below_the_working_directory(tmp_path: 
 def test_a_file_in_the_working_directory_is_found_and_a_named_one_must_be_there(tmp_path: Path) -> None:
     write(tmp_path, "owner: found\n")
     assert load_config(None, {}).owner == "found"
-    with pytest.raises(ConfigError, match="no configuration file"):
+    with pytest.raises(ConfigError, match=r"the configuration file .*other\.yaml does not exist"):
         load_config(tmp_path / "other.yaml", {})
 
 
