@@ -286,3 +286,8 @@ def test_what_an_event_source_needs_is_named_by_its_resource():
     assert driver.needs(source()) == {"webhooks": "write"}
     assert driver.needs(source(resource={"type": "organization", "name": "acme"})) == {"organization_hooks": "write"}
     assert driver.needs(INTEGRATION) == {}
+
+
+def test_only_repositories_are_matched_by_a_pattern():
+    assert driver.offline_facts(source(resource={"type": "repository", "match": "svc-*"})) == {"pattern": "svc-*"}
+    assert driver.offline_facts(source(resource={"type": "organization", "match": "svc-*"})) == {}
