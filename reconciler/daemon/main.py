@@ -1,4 +1,4 @@
-"""The life of the daemon: serve until a signal, reload on SIGHUP, drain on SIGTERM. `run_once` is a single pass."""
+"""The daemon process: it serves until a signal, reloads on SIGHUP and drains on SIGTERM. `run_once` is a single pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_
 
 DRAIN_S = 25
 Reload = Callable[[], Config]
-"""Reads the configuration again; raises `ReconcilerError` when it is not valid."""
+"""Reads the configuration again. Raises `ReconcilerError` if it is invalid."""
 
 
 def serve(config: Config, reload: Reload) -> int:
@@ -68,7 +68,7 @@ def _peer_loops(session: Session, queue: WorkQueue) -> Mapping[str, Callable[[],
 
 
 class Daemon:
-    """One life of the daemon under one configuration."""
+    """The daemon from start to stop, under one configuration."""
 
     def __init__(self, config: Config, reload: Reload) -> None:
         self._config = config
@@ -150,7 +150,7 @@ class Daemon:
             await asyncio.gather(reloading, nudging, stopping, return_exceptions=True)
 
     async def _reloads(self, stop: asyncio.Event) -> Config:
-        """Wait for a SIGHUP with a valid and different configuration; an invalid one changes nothing."""
+        """Wait for a SIGHUP with a valid and changed configuration. An invalid one changes nothing."""
         while True:
             await self._signals.reload.wait()
             self._signals.reload.clear()

@@ -1,7 +1,7 @@
-"""The second way data flows, put together for one process: inbox → filters → queues → executions → reports.
+"""The event pipeline of one process: inbox → filters → queues → executions → reports.
 
-Part of the composition root (`reconciler.daemon.session`): what has an effect is made here and handed down. The loops are run by
-`reconciler.engine.loop.Loop`, beside its own.
+It is a part of the composition root (`reconciler.daemon.session`): objects with side effects are created here and passed down.
+`reconciler.engine.loop.Loop` runs the loops beside its own.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SAVE_EVERY_S = 10.0
 Touch = Callable[..., None]
 """Publish soon; ``statuses=True`` computes them first."""
 Beat = Callable[[str, float], None]
-"""(name of the loop, seconds until it must have come round again)."""
+"""(name of the loop, seconds until its next beat is due)."""
 
 
 def keep_still() -> None:
-    """Take what is there by now, mostly libraries, out of the cyclic collector's sight.
+    """Exclude the present objects, mostly those of libraries, from cyclic garbage collection.
 
-    It stops the process for 50 ms and more each time that it looks through all of it, and deliveries wait. What an earlier life
-    of this process (a reload) has left is given back first.
+    A full collection stops the process for 50 ms or more, and deliveries wait. Objects that were frozen before a reload are collected
+    first.
     """
     gc.unfreeze()
     gc.collect()
@@ -54,7 +54,7 @@ def keep_still() -> None:
 
 
 class EventPipeline:
-    """Everything about events and stages in one process."""
+    """All components for events and stages in one process."""
 
     def __init__(self, current: Current, queue: WorkQueue, *, beat: Beat, touch: Touch) -> None:
         self._current = current
@@ -109,7 +109,7 @@ class EventPipeline:
         self._touch()
 
     def loops(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
-        """Return what is run for ever, by name."""
+        """Return the loops to run, by name."""
         return {
             "events": self.dispatcher.run,
             "stages": self.stages.run,
@@ -119,7 +119,7 @@ class EventPipeline:
         }
 
     def drain(self) -> None:
-        """Begin nothing new. Runs outside go on, and are followed by whoever comes next."""
+        """Start nothing new. Runs at providers continue, and the next process follows them."""
         self.stages.drain()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Why a resource is ready, stalled, drifted or blocked: the causes that its conditions are made of. Pure."""
+"""The causes of a resource's conditions: why it is ready, stalled, drifted or blocked. Pure."""
 
 from __future__ import annotations
 
@@ -111,9 +111,7 @@ def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCaus
         return ConditionStatus.FALSE, ConditionCause("Refused", refused.message)
     if report is None:
         return (
-            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the credential could not be checked"))
-            if result.error
-            else None
+            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be reached")) if result.error else None
         )
     if report.missing:
         return ConditionStatus.FALSE, ConditionCause("PermissionMissing", "missing: " + ", ".join(report.missing))
@@ -219,9 +217,9 @@ def _delivering(share: Share, result: ReconcileResult) -> tuple[ConditionStatus,
     words = []
     for record in share.records:
         seen = result.world.views.get(record.scope)
-        for one in seen.objects if seen is not None else ():
-            if one.external_id == record.external_id and one.health.get("last_response"):
-                words.append(one.health["last_response"])
+        for observed in seen.objects if seen is not None else ():
+            if observed.external_id == record.external_id and observed.health.get("last_response"):
+                words.append(observed.health["last_response"])
     if not words:
         return None
     bad = [word for word in words if not word.startswith("2") and word not in {"unused", "0"}]

@@ -1,7 +1,7 @@
 """Clock shifts: when the clock is set back, times in the state that lie in the future are set back with it.
 
 Otherwise a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours. When the clock
-is set forward, whatever has a timeout, such as a run or an incomplete set of events, keeps the time that was left.
+is set forward, work with a timeout, such as a run or an incomplete set of events, keeps its remaining time.
 """
 
 from __future__ import annotations

@@ -185,12 +185,13 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def newest(
-    connection: SqlConnection, query: Select[float, str, bytes], table: Table, states: Iterable[str], limit: int
+    connection: SqlConnection, table: Table, states: Iterable[str], limit: int, conditions: Iterable[ColumnElement[bool]]
 ) -> list[bytes]:
-    """Return the payloads of the ``limit`` newest rows in any of ``states``. ``query`` selects ``created_at``, ``id`` and the payload.
+    """Return the payloads of the ``limit`` newest rows of ``table`` in any of ``states`` that meet all ``conditions``.
 
     One query for each state, since an index has the rows in this order only within one state.
     """
+    query = select(table.c.created_at, table.c.id, table.c.payload).where(*conditions)
     rows: list[tuple[float, str, bytes]] = []
     for state in states:
         part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)

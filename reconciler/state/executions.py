@@ -38,13 +38,11 @@ class ExecutionStore(Database):
         self, *, stage: str = "", states: Sequence[str] = (), before: tuple[float, str] | None = None, limit: int = 100
     ) -> list[Execution]:
         """Return executions, newest first. ``before``: (created_at, id) of the last execution of the previous page."""
-        query = select(x.c.created_at, x.c.id, x.c.payload)
-        if stage:
-            query = query.where(x.c.stage == stage)
+        conditions = [x.c.stage == stage] if stage else []
         if before is not None:
-            query = query.where(tuple_(x.c.created_at, x.c.id) < before)
+            conditions.append(tuple_(x.c.created_at, x.c.id) < before)
         with self._read() as connection:
-            payloads = newest(connection, query, x, states or [state.value for state in ExecutionState], limit)
+            payloads = newest(connection, x, states or [*ExecutionState], limit, conditions)
         return [decode(Execution, payload) for payload in payloads]
 
     def executions_of_item(self, item_id: str) -> list[Execution]:

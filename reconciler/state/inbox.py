@@ -139,7 +139,7 @@ class InboxStore(Database):
         within = list(states) or [state.value for state in EventState]
         if NOTHING in states:
             i, d = tables.item, tables.joined
-            # Two conditions instead of one "or": PostgreSQL would read every item for that.
+            # Two conditions instead of one "or": PostgreSQL would read every item for an "or".
             query = query.where(
                 ~select(i.c.id).where(i.c.event_id == e.c.id).exists(),
                 ~select(d.c.event_id).where(d.c.event_id == e.c.id).exists(),

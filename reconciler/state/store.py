@@ -107,7 +107,7 @@ class Store(
         if file is not None and not fresh and schema is None and not tables and (traces := traces_of(file, None)):
             raise emptied(file, traces)
         if not create and schema is None:
-            raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
+            raise StateError("there is no state yet", code="RC7021", hint="The first `reconciler run` or `apply` creates it.")
         if file is not None and schema is not None:
             back_up(file, file.with_suffix(f".before-{HEAD}.db"))
         with self._write() as connection:
@@ -178,7 +178,7 @@ def _prepare(file: Path, key_file: Path | None, *, create: bool) -> None:
     except FileNotFoundError:
         if not create:
             raise StateError(
-                f"there is no state at {file}", code="RC7021", hint="It is made by the first `reconciler run` or `apply`."
+                f"there is no state at {file}", code="RC7021", hint="The first `reconciler run` or `apply` creates it."
             ) from None
         make_database(file)
         return
