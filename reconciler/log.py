@@ -21,7 +21,6 @@ _QUIET = (
     "httpcore",
     "aiohttp",
     "alembic",
-    "dbos",
     "apscheduler",
     "uvicorn",
     "uvicorn.error",
@@ -115,8 +114,6 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
         logging.getLogger(name).setLevel(max(least, logging.WARNING))
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-        if name == "dbos":  # it adds a handler of its own unless it has one, which would write past the redactor
-            logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def get_logger(name: str) -> Logger:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli.options import ApplyOptions
-from reconciler.cli.output import confirm, emit_json, problem_row, say
-from reconciler.cli.plan import planset_of, show
+from reconciler.cli.output import agreed, emit_json, problem_row, say
+from reconciler.cli.plan import planset_of, prepare_all, read_source, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
 from reconciler.cli.tables import painter
@@ -39,10 +38,8 @@ async def _apply(config: Config, options: ApplyOptions) -> int:
     async with open_session(config, Options(log_level=options.log_level or "warning"), source=source) as session:
         engine = session.engine
         in_force = engine.current.active.resources
-        await engine.sync(activate=False)
-        if engine.current.source.error is not None:
-            raise engine.current.source.error
-        prepared = await asyncio.gather(*map(engine.prepare, await engine.integrations()))
+        await read_source(engine, activate=False)
+        prepared = await prepare_all(engine)
         planned = planset_of(engine.current, prepared, in_force)
         if options.output == "text":
             show(planned, "text")
@@ -61,10 +58,9 @@ async def _apply(config: Config, options: ApplyOptions) -> int:
 
 def _agreed(planned: PlanSet, options: ApplyOptions) -> bool:
     count = sum(len(plan.executable) for plan in planned.plans) + len(planned.resources)
-    if not count or options.yes or options.plan or confirm(f"Apply {'this change' if count == 1 else f'these {count} changes'}?"):
-        return True
-    say("not applied" + ("" if sys.stdin.isatty() else "; there is no terminal to ask on: use --yes, or --plan with the digest"))
-    return False
+    question = f"Apply {'this change' if count == 1 else f'these {count} changes'}?"
+    yes = not count or options.yes or options.plan is not None
+    return agreed(question, yes=yes, refusal="not applied", instead="--yes, or --plan with the digest")
 
 
 def _show_step(step: Step) -> None:

@@ -16,9 +16,10 @@ from reconciler.cli.options import (
     ResourceOptions,
     SuspendOptions,
 )
-from reconciler.cli.output import confirm, say
+from reconciler.cli.output import agreed
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
+from reconciler.cli.tables import name_of
 from reconciler.config.settings import Config
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 from reconciler.model.resources import ResourceId
@@ -71,7 +72,7 @@ async def _alone(config: Config, request: Request) -> Mapping[str, object]:
 def approve_set(options: ApproveOptions) -> int:
     """Approve blocked changes; ``id`` is their digest."""
     answer = ask(configuration(options), {"verb": "approve_plan", "digest": options.id}, ApprovedPlan)
-    out(f"approved {options.id} on {answer.integration}; it is being applied")
+    out(f"approved {options.id} on {name_of(answer.integration)}; it is being applied")
     return EXIT_OK
 
 
@@ -80,14 +81,14 @@ def suspend(options: SuspendOptions) -> int:
     request = {"verb": "suspend", "resource": options.resource, "reason": options.reason, "until": options.until}
     answer = ask(configuration(options), request, SuspendedResource)
     end = f" until {answer.until}" if answer.until else f"; end it with: reconciler resume {options.resource}"
-    out(f"suspended {answer.resource}{end}")
+    out(f"suspended {name_of(answer.resource)}{end}")
     return EXIT_OK
 
 
 def resume(options: ResourceOptions) -> int:
     """End a suspension."""
     answer = ask(configuration(options), {"verb": "resume", "resource": options.resource}, ResumedResource)
-    out(f"resumed {answer.resource}")
+    out(f"resumed {name_of(answer.resource)}")
     return EXIT_OK
 
 
@@ -96,19 +97,19 @@ def reconcile(options: ReconcileOptions) -> int:
     request = {"verb": "reconcile", "resource": options.resource, "wait": options.wait, "timeout": options.timeout}
     answer = ask(configuration(options), request, ReconciledResource, timeout_s=options.timeout + 5)
     if not options.wait:
-        out(f"requested a reconcile of {answer.resource}")
+        out(f"requested a reconcile of {name_of(answer.resource)}")
         return EXIT_OK
-    out(f"{answer.resource}: Ready={answer.ready} {answer.reason} {answer.message}".rstrip())
+    out(f"{name_of(answer.resource)}: Ready={answer.ready} {answer.reason} {answer.message}".rstrip())
     return EXIT_OK if answer.ready == "True" else EXIT_ERROR
 
 
 def forget(options: ForgetOptions) -> int:
     """Remove a resource from the state."""
-    if not options.yes and not confirm(f"Remove {options.resource} from the state? Nothing is deleted at the provider."):
-        say("not removed; use --yes if there is no terminal")
+    question = f"Remove {options.resource} from the state? Nothing is deleted at the provider."
+    if not agreed(question, yes=options.yes, refusal="not removed"):
         return EXIT_ERROR
     answer = ask(configuration(options), {"verb": "forget", "resource": options.resource}, ForgottenResource)
-    out(f"removed {answer.resource} from the state:")
+    out(f"removed {name_of(answer.resource)} from the state:")
     for address in answer.objects:
         out(f"  {address}")
     return EXIT_OK
@@ -116,8 +117,8 @@ def forget(options: ForgetOptions) -> int:
 
 def adopt(options: AdoptOptions) -> int:
     """Take over an existing object."""
-    if not options.yes and not confirm(f"Take over the existing object for {options.resource}? Its URL and secret are replaced."):
-        say("not adopted; use --yes if there is no terminal")
+    question = f"Take over the existing object for {options.resource}? Its URL and secret are replaced."
+    if not agreed(question, yes=options.yes, refusal="not adopted"):
         return EXIT_ERROR
     request = {"verb": "adopt", "resource": options.resource, "externalId": options.external_id}
     answer = ask(configuration(options), request, AdoptedResource, timeout_s=ADOPT_S)

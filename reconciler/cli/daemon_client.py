@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import msgspec
 
 from reconciler import __version__
+from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, require_state
 from reconciler.config.settings import Config
 from reconciler.model.errors import StateError
@@ -35,6 +36,13 @@ class DaemonAnswer(Generic[T]):
 
     document: Mapping[str, object]
     view: T
+
+    def show(self, output: str, as_text: Callable[[T], None]) -> None:
+        """Print the document if ``output`` is ``json``, else the view."""
+        if output == "json":
+            emit_json(self.document)
+        else:
+            as_text(self.view)
 
 
 class Ask(Protocol):

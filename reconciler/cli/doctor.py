@@ -92,10 +92,11 @@ def _show(results: list[CheckResult], output: str) -> int:
         emit_json({"healthy": healthy, "findings": [asdict(result) for result in results]})
         return EXIT_OK if healthy else EXIT_ERROR
     paint = painter()
+    width = max(len(result.check) for result in results)
     for result in results:
-        out(paint(_COLOURS[result.level], f"{result.level:7}"), f" {result.check:14} {result.message}")
+        out(paint(_COLOURS[result.level], f"{result.level:7}"), f"  {result.check:{width}}  {result.message}")
         if result.fix:
-            out(f"        {'':14} → {result.fix}")
+            out(f"         {'':{width}}  → {result.fix}")
     out("healthy" if healthy else "not healthy: fix the errors above")
     return EXIT_OK if healthy else EXIT_ERROR
 
@@ -149,12 +150,11 @@ def _files(config: Config) -> list[CheckResult]:
         CheckResult("state folder", "error", f"{path} has mode {mode:04o}", f"chmod 600 {path}")
         for path, mode in too_open(folder)
     ]
-    for name in ("engine.db", "cache.db"):
-        path = folder / name
-        fault = "" if not path.exists() else fault_of(path) if path.is_file() else "it is not a file"
-        if fault:
-            fix = "The next start recreates it; no data is lost."
-            results.append(CheckResult(name, "warning", f"{path} is damaged: {fault}", fix))
+    cache = folder / "cache.db"
+    fault = "" if not cache.exists() else fault_of(cache) if cache.is_file() else "it is not a file"
+    if fault:
+        message = f"{cache} is damaged: {fault}"
+        results.append(CheckResult(cache.name, "warning", message, "The next start recreates it; no data is lost."))
     return results
 
 
@@ -185,7 +185,7 @@ def _state(config: Config) -> list[CheckResult]:
         store.close()
     fix = "The log was changed: compare it with your backups and with the anchors in the daemon's log."
     return [
-        CheckResult("state", "ok", f"{objects} objects, {unsettled} writes not settled"),
+        CheckResult("state", "ok", f"{objects} objects, {unsettled} writes with unknown outcome"),
         _result("audit log", report, good=intact, fix=fix),
     ]
 
@@ -233,7 +233,9 @@ def _integrations(config: Config) -> list[CheckResult]:
             for integration in await engine.integrations():
                 result = await engine.plan(integration)
                 results.append(_integration(result))
-                results += _clock(integration.name, engine.current.clients.clock_of(integration))
+                clock = engine.current.clients.clock_of(integration)
+                if clock is not None and not (clock.ahead_s is None and result.error is not None):  # else it was not called
+                    results.append(_clock(integration.name, clock))
                 results += [_error(str(resource), error) for resource, error in sorted(result.compiled.stalled.items())]
                 results += [_error(str(scope), error) for scope, error in sorted(result.scope_errors.items())]
         return results
@@ -241,21 +243,18 @@ def _integrations(config: Config) -> list[CheckResult]:
     return asyncio.run(look())
 
 
-def _clock(name: str, clock: ProviderClock | None) -> list[CheckResult]:
+def _clock(name: str, clock: ProviderClock) -> CheckResult:
     """Compare this host's clock with the provider's: searches by time depend on it."""
-    if clock is None:
-        return []
     check, ahead_s = f"clock {name}", clock.ahead_s
     if ahead_s is None:
         message = "the provider sends no time (no Date header): a run whose start has an unknown outcome is not started again"
-        return [CheckResult(check, "warning", message, "Check for a proxy that removes the header.")]
+        return CheckResult(check, "warning", message, "Check for a proxy that removes the header.")
     side = "ahead of" if ahead_s < 0 else "behind"
     message = f"this host is {abs(round(ahead_s))} s {side} the provider"
     if clock.trusted:
-        late = abs(ahead_s) > CLOCK_NOTE_S
-        return [CheckResult(check, "warning" if late else "ok", message, SET_CLOCK if late else "")]
+        return _result(check, message, good=abs(ahead_s) <= CLOCK_NOTE_S, fix=SET_CLOCK, level="warning")
     message += f", more than {TOO_FAR_S:.0f} s: a run whose start has an unknown outcome is not started again (RC5052)"
-    return [CheckResult(check, "error", message, SET_CLOCK)]
+    return CheckResult(check, "error", message, SET_CLOCK)
 
 
 def _integration(result: ReconcileResult) -> CheckResult:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reconciler.cli.daemon_client import act, look
 from reconciler.cli.options import EventsOptions, RedeliverOptions, ReplayOptions, TriggerOptions
-from reconciler.cli.output import emit_json, say
+from reconciler.cli.output import say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import json_document, out
 from reconciler.cli.tables import fields, reason_of, table, values
@@ -22,18 +22,10 @@ def events(options: EventsOptions) -> int:
     """List received events, or show one with its payload and its effects."""
     config = configuration(options)
     if options.id:
-        detail = look(config, {"verb": "event", "id": options.id}, EventDetail)
-        if options.output == "json":
-            emit_json(detail.document)
-        else:
-            _show(detail.view)
+        look(config, {"verb": "event", "id": options.id}, EventDetail).show(options.output, _show)
         return EXIT_OK
     request = {"verb": "events", "limit": options.limit, "source": options.source, "state": options.state}
-    answer = look(config, request, EventList)
-    if options.output == "json":
-        emit_json(answer.document)
-    else:
-        _list(answer.view)
+    look(config, request, EventList).show(options.output, _list)
     return EXIT_OK
 
 
@@ -87,17 +79,17 @@ def trigger(options: TriggerOptions) -> int:
         "key": options.key,
     }
     answer = act(config, {name: value for name, value in request.items() if value is not None}, TriggeredEvent)
-    event = answer.view.event
     if options.wait:
         from reconciler.cli.wait import wait_for_event
 
-        return wait_for_event(config, event, options)
-    if options.output == "json":
-        emit_json(answer.document)
-    else:
-        done = "created" if answer.view.new else "created before with this key:"
-        out(f"{done} {event}; see: reconciler events {event}")
+        return wait_for_event(config, answer.view.event, options)
+    answer.show(options.output, _show_triggered)
     return EXIT_OK
+
+
+def _show_triggered(answer: TriggeredEvent) -> None:
+    done = "created" if answer.new else "created before with this key:"
+    out(f"{done} {answer.event}; see: reconciler events {answer.event}")
 
 
 def payload_of(text: str | None) -> dict[str, object] | None:
@@ -134,10 +126,7 @@ def redeliver(options: RedeliverOptions) -> int:
         raise UsageError(f"--since {options.since}: {error.message}") from None
     request = {"verb": "redeliver", "source": options.source or "", "since": since}
     answer = act(configuration(options), request, SweptList, timeout_s=SWEEP_S)
-    if options.output == "json":
-        emit_json(answer.document)
-    else:
-        _show_swept(answer.view)
+    answer.show(options.output, _show_swept)
     return EXIT_PARTIAL if any(row.failed or row.error for row in answer.view.sources) else EXIT_OK
 
 
@@ -153,8 +142,5 @@ def _show_swept(answer: SweptList) -> None:
 def replay(options: ReplayOptions) -> int:
     """Route a stored event again."""
     answer = act(configuration(options), {"verb": "replay", "id": options.id}, ReplayedEvent)
-    if options.output == "json":
-        emit_json(answer.document)
-    else:
-        out(f"routed again; see: reconciler events {answer.view.event}")
+    answer.show(options.output, lambda replayed: out(f"routed again; see: reconciler events {replayed.event}"))
     return EXIT_OK

@@ -13,7 +13,8 @@ from reconciler.cli.options import ExplainOptions, HistoryOptions
 from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration, require_state
 from reconciler.cli.sink import out
-from reconciler.cli.status import read
+from reconciler.cli.status import no_resource, read
+from reconciler.cli.tables import name_of, short_revision
 from reconciler.config.settings import Config
 from reconciler.model.errors import UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
@@ -43,14 +44,14 @@ async def _explain(config: Config, rows: tuple[ResourceRow, ...], options: Expla
     by_id = {ResourceId(row.kind, row.canvas, row.name): row for row in rows}
     store = _store(config)
     try:
-        identity = parse_resource(options.resource, by_id.keys() | {ResourceId.from_path(path) for path in store.resources()})
+        known = by_id.keys() | {ResourceId.from_path(path) for path in store.resources()}
+        identity = parse_resource(options.resource, known)
         entries = store.journal_of(identity, JOURNAL_ROWS)
     finally:
         store.close()
     row = by_id.get(identity)
     if row is None and not entries:
-        hint = "See `reconciler status`; the journal keeps entries for `retention.history`."
-        raise UsageError(f"nothing is known about {identity}", hint=hint)
+        raise no_resource(str(identity), map(str, known))
     if options.output == "json":
         journal = [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries]
         status = msgspec.to_builtins(row) if row is not None else None
@@ -61,7 +62,7 @@ async def _explain(config: Config, rows: tuple[ResourceRow, ...], options: Expla
         _show_status(row)
     out("  journal (newest last)")
     for entry in reversed(entries):
-        out(f"    {iso(entry.at)} {_short(entry.revision)} {_event(entry)}".rstrip())
+        out(f"    {iso(entry.at)} {short_revision(entry.revision)} {_event(entry)}".rstrip())
 
 
 def _show_status(row: ResourceRow) -> None:
@@ -75,12 +76,6 @@ def _show_status(row: ResourceRow) -> None:
     for drift in row.drift:
         out(f"  drift      {drift.address} {drift.path or '(missing)'} ({drift.cls})")
     out(f"  next       {row.next_reconcile_at or '-'}, attempts {row.attempts}")
-
-
-def _short(revision: str) -> str:
-    """Return ``branch@sha1:0123…`` with eight digits of the commit."""
-    source, _, digest = revision.partition(":")
-    return source.partition("@")[0] + (f"@{digest[:8]}" if digest else "")
 
 
 class _JournalDetail(msgspec.Struct, frozen=True):
@@ -134,12 +129,13 @@ def history(options: HistoryOptions) -> int:
             intact, message = verify_audit(config, store, options.anchor)
             out(message)
             return EXIT_OK if intact else EXIT_ERROR
-        path = None
-        if options.resource:
-            path = parse_resource(options.resource, {ResourceId.from_path(known) for known in store.resources()}).path
-        rows = store.audit_tail(options.limit, resource=path)
+        known = {ResourceId.from_path(path) for path in store.resources()}
+        identity = parse_resource(options.resource, known) if options.resource else None
+        rows = store.audit_tail(options.limit, resource=identity.path if identity is not None else None)
     finally:
         store.close()
+    if identity is not None and not rows and identity not in known:
+        raise no_resource(str(identity), map(str, known))
     if options.output == "json":
         emit_json({"rows": [_row(number, entry) for number, entry in rows]})
         return EXIT_OK
@@ -175,12 +171,16 @@ class _AuditDetail(msgspec.Struct, frozen=True, rename={"cls": "class"}):
 def _line(number: int, entry: AuditEntry) -> str:
     detail = msgspec.convert(entry.detail, _AuditDetail)
     why = " ".join(text for text in (detail.cls, detail.reason, detail.error) if text)
-    return (
-        f"{number:>6} {iso(entry.at)} {entry.actor} {entry.verb} {entry.outcome} {entry.address or entry.resource}"
-        + (f" [{', '.join(detail.fields)}]" if detail.fields else "")
-        + (f" ({why})" if why else "")
-        + (f" {entry.revision}" if entry.revision else "")
+    parts = (
+        entry.actor,
+        entry.verb,
+        entry.outcome,
+        entry.address or name_of(entry.resource),
+        f"[{', '.join(detail.fields)}]" if detail.fields else "",
+        f"({why})" if why else "",
+        short_revision(entry.revision),
     )
+    return " ".join([f"{number:>6}", iso(entry.at), *(part for part in parts if part)])
 
 
 def verify_audit(config: Config, store: Store, given: str | None = None) -> tuple[bool, str]:

@@ -80,9 +80,7 @@ def rotate(options: RotateOptions) -> int:
 
 def _rotated(path: Path, text: str | None, resource: Resource, number: int) -> str:
 
-    document = EditableDocument.find(path, resource.id, text=text)
-    if document is None:
-        raise ReconcilerError(f"{resource.id} was not found in {path}", code="RC9001")
+    document = _document(path, resource.id, text)
     document.set(document.spec(), "keyRotation", number)
     return document.render()
 
@@ -117,7 +115,11 @@ def find_in_folder(folder: Path, text: str) -> tuple[Resource, EditableDocument,
             f"no valid manifest of {identity} in {folder}", hint="Run `reconciler validate` there; --dir names the working copy."
         )
     path = Path(by_id[identity].location.file)
-    document = EditableDocument.find(path, identity)
+    return by_id[identity], _document(path, identity), path
+
+
+def _document(path: Path, identity: ResourceId, text: str | None = None) -> EditableDocument:
+    document = EditableDocument.find(path, identity, text=text)
     if document is None:
         raise ReconcilerError(f"{identity} was not found in {path}", code="RC9001")
-    return by_id[identity], document, path
+    return document

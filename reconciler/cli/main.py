@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = verb.options() if verb is not None else VerbOptions()
     try:
         if word and verb is None:
-            parser.refuse(f"no verb {word!r}", guess=nearest(word, list(names)))
+            parser.refuse(f"no verb {word!r}", guess=nearest(word, names))
         _, unknown = parser.parse_known_args(arguments, namespace=options)
         if unknown:
             parsers.get(word, parser).refuse_arguments(unknown)

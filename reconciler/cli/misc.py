@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from reconciler.cli.options import CompletionOptions, HealthcheckOptions, OutputOptions, SandboxOptions, SchemaOptions
 from reconciler.cli.output import emit_json
 from reconciler.cli.sink import block, json_document, out
-from reconciler.model.errors import UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
 
@@ -40,18 +39,19 @@ def schema(options: SchemaOptions) -> int:
         block(EDITOR)
         return EXIT_OK
     if options.kind is not None and options.kind.lower() not in kinds:
-        raise UsageError(f"no kind {options.kind!r}", hint=_guess(options.kind.lower(), kinds))
+        raise _unknown("kind", options.kind, kinds.values())
     name = kinds[options.kind.lower()] if options.kind else "manifest"
     json_document(json.dumps(schemas.schema(name), indent=2) + "\n")
     return EXIT_OK
 
 
-def _guess(word: str, known: Mapping[str, str]) -> str:
-    """Return the nearest of the ``known`` names (by their lower-case form), or all of them."""
+def _unknown(what: str, word: str, known: Collection[str]) -> Exception:
+    """Return the error for a word that is not ``known``, with the nearest one."""
     from reconciler.cli.parser import nearest
+    from reconciler.model.errors import UsageError  # not for `version`, which has no error
 
-    guess = nearest(word, list(known))
-    return f"Did you mean {known[guess]}?" if guess else f"Known: {', '.join(known.values())}."
+    guess = nearest(word, known)
+    return UsageError(f"no {what} {word!r}", hint=f"Did you mean {guess}?" if guess else f"Known: {', '.join(known)}.")
 
 
 EDITOR = """\
@@ -71,7 +71,7 @@ def sandbox(options: SandboxOptions) -> int:
     chosen = options.provider or list(PROVIDERS)
     unknown = [name for name in chosen if name not in PROVIDERS]
     if unknown:
-        raise UsageError(f"no simulator for {', '.join(unknown)}", hint=_guess(unknown[0], {name: name for name in PROVIDERS}))
+        raise _unknown("simulator", unknown[0], PROVIDERS)
     ports = {name: (options.port + index if options.port else 0) for index, name in enumerate(chosen)}
     run_forever(ports, say=out)
     return EXIT_OK

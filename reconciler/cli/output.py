@@ -69,9 +69,15 @@ def problem_row(problem: Problem) -> Mapping[str, object]:
     return {"code": problem.code, "message": problem.message, "hint": problem.hint}
 
 
-def confirm(question: str) -> bool:
-    """Ask on the terminal. Without a terminal, the answer is no."""
+def agreed(question: str, *, yes: bool, refusal: str, instead: str = "--yes") -> bool:
+    """Whether the user agrees: with ``--yes``, or on the terminal. If not, print ``refusal`` and the options to use ``instead``."""
+    if yes:
+        return True
     if not sys.stdin.isatty():
+        say(f"{refusal}; there is no terminal to ask on: use {instead}")
         return False
     sink.err(f"{question} [y/N]", end=" ")
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+        return True
+    say(refusal)
+    return False

@@ -79,11 +79,12 @@ class Parser(argparse.ArgumentParser):
         self.refuse(f"unrecognized arguments: {' '.join(arguments)}", guess=guess)
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """Return the known word that is most like ``word``, or an empty text."""
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is most like ``word``, or an empty text. Case does not count."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(word, known, n=1)), "")
+    by_lower = {name.lower(): name for name in known}
+    return next((by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=1)), "")
 
 
 def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:

@@ -104,13 +104,23 @@ async def make(config: Config, path: str | None, *, for_approval: bool = False) 
     async with reading_session(config, path, for_approval=for_approval) as session:
         engine, current = session.engine, session.engine.current
         in_force = current.active.resources
-        await engine.sync()
-        if engine.current.source.error is not None:
-            raise engine.current.source.error
-        prepared = await asyncio.gather(*map(engine.prepare, await engine.integrations()))
+        await read_source(engine)
+        prepared = await prepare_all(engine)
         approvable = session.config.master_key == config.master_key
         await _say_work_tree(engine)
         return planset_of(current, prepared, in_force), current.active.problems, approvable
+
+
+async def read_source(engine: Controller, *, activate: bool = True) -> None:
+    """Fetch and read the source. Raises its error."""
+    await engine.sync(activate=activate)
+    if engine.current.source.error is not None:
+        raise engine.current.source.error
+
+
+async def prepare_all(engine: Controller) -> list[Prepared]:
+    """Return a plan for each integration, made concurrently."""
+    return await asyncio.gather(*map(engine.prepare, await engine.integrations()))
 
 
 def planset_of(current: Current, prepared: Iterable[Prepared], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:
@@ -184,6 +194,3 @@ def _first(config: Config, folder: Path) -> Config:
             return aside
         say(f"created the master key {path}; nothing else is written before the first apply. Keep a copy of it.")
     return dataclasses.replace(aside, master_key=config.master_key)
-
-
-__all__ = ["code_of", "drift", "make", "plan", "planset_of", "reading_session", "show"]

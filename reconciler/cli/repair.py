@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli.options import AcceptDriftOptions, ExportOptions, OrphansOptions, RecoverOptions, ResourceOptions
-from reconciler.cli.output import confirm, emit_json, problem_row, say
-from reconciler.cli.plan import planset_of, show
+from reconciler.cli.output import agreed, emit_json, problem_row, say
+from reconciler.cli.plan import planset_of, prepare_all, read_source, show
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import block, document, out
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -33,7 +33,7 @@ async def _recover(options: RecoverOptions) -> int:
 
     async with open_session(configuration(options), Options()) as session:
         engine = session.engine
-        await _sync(engine)
+        await read_source(engine)
         results = [await find_again(engine, integration) for integration in await engine.integrations()]
         matches = planset_of(engine.current, results)
         if options.output == "text":
@@ -43,8 +43,8 @@ async def _recover(options: RecoverOptions) -> int:
         for address in missing:
             say(f"not found: {address} (the daemon creates it in its next pass)")
         count = len(matches.changes)
-        if count and not options.yes and not confirm(f"Record these {count} objects as ours?"):
-            say("nothing was recorded; use --yes if there is no terminal")
+        question = f"Record {_count(count, 'object')} as ours?"
+        if count and not agreed(question, yes=options.yes, refusal="nothing was recorded"):
             return EXIT_ERROR
         done = [await engine.execute(result) for result in results]  # exactly the changes that were shown
         failed = sum(len(result.report.failed) + (result.error is not None) for result in done)
@@ -56,13 +56,6 @@ async def _recover(options: RecoverOptions) -> int:
         else:
             out(f"{_count(count, 'object')} found again, {len(missing)} not found, {failed} failed{_unread_count(matches)}")
         return EXIT_OK if not failed and not matches.unread else EXIT_PARTIAL
-
-
-async def _sync(engine: Controller) -> None:
-    """Read the source; raise its error."""
-    await engine.sync()
-    if engine.current.source.error is not None:
-        raise engine.current.source.error
 
 
 def _count(number: int, noun: str) -> str:
@@ -89,14 +82,14 @@ async def _orphans(options: OrphansOptions) -> int:
     config = configuration(options)
     async with open_session(config, Options(lock=options.delete, create=False, read_only=not options.delete)) as session:
         engine = session.engine
-        await _sync(engine)
-        plan = planset_of(engine.current, [await engine.prepare(integration) for integration in await engine.integrations()])
+        await read_source(engine)
+        plan = planset_of(engine.current, await prepare_all(engine))
         rows = [(part.integration, orphan) for part in plan.plans for orphan in part.orphans]
         _list_orphans(plan, rows, options.output)
         if not options.delete or not rows:
             return EXIT_OK if not plan.unread else EXIT_ERROR
-        if not options.yes and not confirm(f"Delete {_count(len(rows), 'object')} at the providers?"):
-            say("nothing was deleted; use --yes if there is no terminal")
+        question = f"Delete {_count(len(rows), 'object')} at the providers?"
+        if not agreed(question, yes=options.yes, refusal="nothing was deleted"):
             return EXIT_ERROR
         failed = await _delete(engine, rows)
         out(f"{len(rows) - failed} deleted, {failed} failed")
@@ -173,7 +166,7 @@ async def _export(options: ExportOptions) -> int:
 
     async with reading_session(configuration(options), None) as session:
         engine = session.engine
-        await _sync(engine)
+        await read_source(engine)
         identity = parse_resource(f"Integration/{options.integration}", set(engine.current.active.resources))
         if identity not in engine.current.active.resources:
             raise UsageError(
@@ -227,7 +220,7 @@ async def _drift_of(resource: Resource, options: AcceptDriftOptions) -> tuple[li
     async with reading_session(configuration(options), options.dir) as session:
         engine = session.engine
         await engine.sync()
-        plan = planset_of(engine.current, [await engine.prepare(integration) for integration in await engine.integrations()])
+        plan = planset_of(engine.current, await prepare_all(engine))
     related = {resource.id, *resource.references}
     unread = [problem for problem in plan.unread if problem.resource in related]
     for problem in unread:
@@ -248,6 +241,3 @@ def _still_valid(text: str, path: Path, identity: ResourceId) -> str:
             hint="Edit the manifest by hand; nothing was written.",
         )
     return text
-
-
-__all__ = ["accept_drift", "export", "orphans", "ping", "recover"]

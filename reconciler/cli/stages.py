@@ -6,7 +6,7 @@ import asyncio
 
 from reconciler.cli.daemon_client import Ask, act, look, looking
 from reconciler.cli.options import ApproveOptions, CancelOptions, ExecutionsOptions, LogsOptions, RerunOptions
-from reconciler.cli.output import emit_json, say
+from reconciler.cli.output import say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, out, reader_left
 from reconciler.cli.tables import ENDED, fields, reason_of, table, values, waits_for
@@ -36,18 +36,10 @@ def executions(options: ExecutionsOptions) -> int:
     """List queued items and executions, or show one of them in detail."""
     config = configuration(options)
     if options.id:
-        detail = look(config, {"verb": "execution", "id": options.id}, ExecutionDetail)
-        if options.output == "json":
-            emit_json(detail.document)
-        else:
-            _show(detail.view)
+        look(config, {"verb": "execution", "id": options.id}, ExecutionDetail).show(options.output, _show)
         return EXIT_OK
     request = {"verb": "executions", "stage": options.stage, "state": options.state, "limit": options.limit}
-    answer = look(config, request, ExecutionList)
-    if options.output == "json":
-        emit_json(answer.document)
-    else:
-        _list(answer.view)
+    look(config, request, ExecutionList).show(options.output, _list)
     return EXIT_OK
 
 
@@ -110,7 +102,8 @@ def _outcome(execution: ExecutionView) -> str:
 
 def _reason(execution: ExecutionView) -> str:
     reason = execution.reason if execution.reason != "ok" else ""
-    message = execution.message or ("" if execution.result else execution.status)
+    message = execution.message if execution.message != execution.result else ""
+    message = message or ("" if execution.result else execution.status)
     cancelling = f"cancelled by {execution.cancel_requested_by}" if execution.cancel_requested_by else ""
     return "; ".join(text for text in (reason_of(reason, message), cancelling) if text)
 
@@ -244,14 +237,14 @@ def rerun(options: RerunOptions) -> int:
     """Repeat a finished execution."""
     config = configuration(options)
     answer = act(config, {"verb": "rerun", "id": options.id, "key": options.key or ""}, QueuedItem)
-    item = answer.view.item
     if options.wait:
         from reconciler.cli.wait import wait_for_item
 
-        return wait_for_item(config, item, options)
-    if options.output == "json":
-        emit_json(answer.document)
-    else:
-        done = "queued" if answer.view.new else "queued before with this key:"
-        out(f"{done} {item}; see: reconciler executions {item}")
+        return wait_for_item(config, answer.view.item, options)
+    answer.show(options.output, _show_queued)
     return EXIT_OK
+
+
+def _show_queued(answer: QueuedItem) -> None:
+    done = "queued" if answer.new else "queued before with this key:"
+    out(f"{done} {answer.item}; see: reconciler executions {answer.item}")

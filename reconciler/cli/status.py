@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +11,10 @@ import msgspec
 
 from reconciler.cli.options import StatusOptions
 from reconciler.cli.output import emit_json, say
+from reconciler.cli.parser import nearest
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, clear_screen, out, reader_left
-from reconciler.cli.tables import painter, table
+from reconciler.cli.tables import name_of, painter, short_revision, table
 from reconciler.config.settings import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
@@ -64,14 +64,18 @@ def _check_name(document: StatusDocument, text: str | None) -> None:
     if kind.lower() in kinds and not name and not canvas:
         return  # none of this kind is declared
     if kind.lower() not in kinds:
-        raise UsageError(f"no kind {kind!r}", hint=_nearest(kind, kinds.values()))
-    raise ReconcilerError(f"no resource {text}", code="RC6025", hint=_nearest(text, map(_name, document.resources)))
+        raise UsageError(f"no kind {kind!r}", hint=_guess(kind, kinds.values()))
+    raise no_resource(text, map(_name, document.resources))
 
 
-def _nearest(text: str, known: Iterable[str]) -> str:
-    by_lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(text.lower(), list(by_lower), n=3, cutoff=0.5)
-    return f"Did you mean {', '.join(by_lower[match] for match in matches)}?" if matches else "See `reconciler status`."
+def no_resource(text: str, known: Iterable[str]) -> ReconcilerError:
+    """Return the error for a resource that does not exist, with the nearest one."""
+    return ReconcilerError(f"no resource {text}", code="RC6025", hint=_guess(text, known))
+
+
+def _guess(text: str, known: Iterable[str]) -> str:
+    guess = nearest(text, known)
+    return f"Did you mean {guess}?" if guess else "See `reconciler status`."
 
 
 def _answers(config: Config) -> bool:
@@ -175,8 +179,8 @@ def _show(document: StatusDocument, options: StatusOptions) -> None:
 
 
 def _show_source(source: SourceRow, paint: Paint) -> None:
-    applied = f"  applied {source.last_applied}" if source.last_applied not in {"", source.last_valid} else ""
-    out(f"source   {source.url} {source.last_valid or '(nothing read yet)'}{applied}")
+    applied = f", applied {short_revision(source.last_applied)}" if source.last_applied not in {"", source.last_valid} else ""
+    out(f"source   {source.url} {short_revision(source.last_valid) or '(nothing read yet)'}{applied}")
     if source.error is not None:
         out(paint("31", f"         {source.error.code}: {source.error.message}"))
     for problem in source.problems[:MAX_PROBLEMS]:
@@ -200,13 +204,13 @@ def _show_credential(credential: CredentialRow, paint: Paint) -> None:
     if credential.valid and not credential.missing:
         return
     text = "missing " + ", ".join(credential.missing) if credential.valid else "refused"
-    out(paint("31", f"credential {credential.name}: {text}"))
+    out(paint("31", f"credential {name_of(credential.name)}: {text}"))
 
 
 def _show_blocked(plan: PlanRow, paint: Paint) -> None:
     if plan.blocked is not None:
         text = f"{len(plan.blocked.changes)} changes; approve with: {plan.blocked.approve}"
-        out(paint("33", f"blocked  {plan.integration}: {text}"))
+        out(paint("33", f"blocked  {name_of(plan.integration)}: {text}"))
 
 
 def _show_resources(rows: Sequence[ResourceRow]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from reconciler.cli.output import colour
 from reconciler.cli.sink import Ink, out
 from reconciler.model.printable import plain
+from reconciler.model.resources import ResourceId
 from reconciler.model.views import ItemView
 
 WIDEST = 160
@@ -85,6 +86,17 @@ def waits_for(item: ItemView) -> str:
     if item.approvals:
         reasons.append("approved by " + ", ".join(approval.by for approval in item.approvals))
     return "; ".join(reasons)
+
+
+def name_of(path: str) -> str:
+    """Return ``KIND/NAME[@CANVAS]`` for the path of a resource; a text of another form stays the same."""
+    return str(ResourceId.from_path(path)) if path.count("/") == 2 else path
+
+
+def short_revision(revision: str) -> str:
+    """Return ``main@01234567`` for ``main@sha1:0123456789…``; a text of another form stays the same."""
+    source, separator, digest = revision.partition(":")
+    return f"{source.rpartition('@')[0]}@{digest[:8]}" if separator and "@" in source else revision
 
 
 def reason_of(reason: str, message: str) -> str:

@@ -1,4 +1,4 @@
-"""The configuration file's YAML, read by the manifests' strict loader: every key with its place, every problem at once. Pure."""
+"""The YAML of the configuration file, read by the strict loader of manifests: all keys with their places, and all problems. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tree:
 
 
 def read_tree(name: str, data: bytes) -> Tree:
-    """Return the tree of ``data``. Never raises: see ``problems``."""
+    """Return the tree of ``data``. It does not raise: see ``problems``."""
     documents, file_problems = load_documents(data)
     problems = [
         (Location(name, problem.line, problem.column), problem.message)

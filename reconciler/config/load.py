@@ -84,7 +84,7 @@ class _Loader:
             data = path.read_bytes()
         except FileNotFoundError:
             raise ConfigError(
-                f"there is no configuration file {path}", hint="--config names it; `reconciler init` writes one."
+                f"the configuration file {path} does not exist", hint="Set it with --config; `reconciler init` creates one."
             ) from None
         except OSError as error:
             raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from None
@@ -166,7 +166,7 @@ class _Loader:
         self.problems.append((Location(name), f"no key has this variable; known below a provider: {known}"))
 
     def take(self, key: Key, value: object, place: Location, *, base: Path | None = None) -> None:
-        """Read one value and make its path absolute, or report what is wrong with it (never the value itself)."""
+        """Read one value and make its path absolute, or report its problem without the value."""
         self.places[key.path] = place
         try:
             read = key.type.read(value)

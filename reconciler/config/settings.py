@@ -142,7 +142,7 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileConfig:
-    """How the provider is brought to what is declared."""
+    """How objects at the provider are changed to match the manifests."""
 
     interval: _Duration = _key(300.0, "Interval of drift detection.")
     settle: _Duration = _key(60.0, "Time after a write with unknown outcome until the absence of its object counts.")
@@ -257,11 +257,6 @@ class Config:
         """Whether there is a state to open; always true for a database server."""
         database = self._sqlite_file
         return database is None or database.exists()
-
-    @property
-    def engine_url(self) -> str:
-        """Database of the engine's own, disposable tables, beside the state."""
-        return self.state.url if self._sqlite_file is None else f"sqlite:///{self.state_dir / 'engine.db'}"
 
     @property
     def _sqlite_file(self) -> Path | None:

@@ -31,7 +31,7 @@ class ApiToken:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Limits of one provider as an operator sets them; 0 is no limit."""
+    """Limits of one provider, set by an operator; 0 is no limit."""
 
     writes_per_minute: int = 0
     writes_per_hour: int = 0

@@ -1,1 +1,1 @@
-"""Credentials: secret backends, derived keys, redaction. Values leave only for their provider."""
+"""Credentials: secret backends, derived keys, redaction. A value is sent only to its provider."""

@@ -1,4 +1,4 @@
-"""Secret backends: where the values lie that a Secret only refers to."""
+"""Secret backends: the stores of the values that a Secret refers to."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CACHE_S = 60.0
 
 
 class SecretBackend(Protocol):
-    """One provider of Secret values."""
+    """One store of Secret values."""
 
     def get(self, secret: ResourceId, key: str, entry: Mapping[str, Any]) -> str:
-        """Return the value of ``key``; raises `SecretUnavailable` naming Secret and key, never the value."""
+        """Return the value of ``key``. Raises `SecretUnavailable` with the names of Secret and key, without the value."""
 
 
 class EnvBackend:
-    """Environment variables, only those whose names the configuration allows.
+    """Environment variables whose names the configuration allows.
 
-    Where ``NAME`` is not set and ``NAME_FILE`` is, that file holds the value (Docker and Compose secrets).
+    If ``NAME`` is not set but ``NAME_FILE`` is, the value is in that file (Docker and Compose secrets).
     """
 
     def __init__(self, allowed: tuple[str, ...], environ: Mapping[str, str]) -> None:
@@ -43,7 +43,7 @@ class EnvBackend:
         name = str(entry["env"])
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._allowed):
             raise SecretUnavailable(
-                f"{secret} key {key!r}: the variable {name} is not one that the configuration allows",
+                f"{secret} key {key!r}: the configuration does not allow the variable {name}",
                 code="RC4002",
                 hint=f"Add it to `secrets.env` (now: {', '.join(self._allowed)}).",
             )
@@ -51,7 +51,7 @@ class EnvBackend:
         if not value:
             raise SecretUnavailable(
                 f"{secret} key {key!r}: the environment variable {name} is not set",
-                hint=f"Set it, or {name}_FILE with the name of a file, for the daemon.",
+                hint=f"Set it, or {name}_FILE to the path of a file, for the daemon.",
             )
         return value
 
@@ -78,11 +78,11 @@ class FileBackend:
         return _text(f"{secret} key {key!r}", f"{relative} in the secrets folder", data)
 
     def warnings(self) -> tuple[str, ...]:
-        """Return a line for each file read so far that others on this host may read."""
+        """Return a line for each file read so far that other users of this host can read."""
         return tuple(f"{path} has mode {mode:04o}: others on this host may read it" for path, mode in sorted(self._wide.items()))
 
     def _inside(self, what: str, relative: str) -> Path:
-        """Return the real path, links followed; one that ends outside the folder is refused."""
+        """Return the real path. Raises `SecretUnavailable` for one outside of the folder."""
         if "\0" not in relative and relative and not Path(relative).is_absolute():
             root = Path(os.path.realpath(self._folder))
             path = Path(os.path.realpath(root / relative))
@@ -91,13 +91,13 @@ class FileBackend:
                     raise SecretUnavailable(
                         f"{what}: {relative!r} is a credential of the daemon itself, which no manifest may use",
                         code="RC4002",
-                        hint="Put the manifests' secrets into files of their own.",
+                        hint="Put the secrets of the manifests into separate files.",
                     )
                 return path
         raise SecretUnavailable(
             f"{what}: {relative!r} is not a path inside the secrets folder",
             code="RC4002",
-            hint="Name a file below `secrets.folder`, without `..`, and no link that leads out of it.",
+            hint="Name a file below `secrets.folder`, without `..` and without a link that leads out of it.",
         )
 
     def _bytes(self, what: str, relative: str, path: Path) -> bytes:
@@ -113,7 +113,7 @@ class FileBackend:
 def _read_file(what: str, shown: str, path: Path) -> tuple[bytes, os.stat_result]:
     """Return the content of a regular file, at most `MAX_BYTES`, and its status; raises `SecretUnavailable`."""
     try:
-        # O_NONBLOCK: a pipe must not hold the pass; O_NOFOLLOW: the path is resolved, a link there now is a swap.
+        # O_NONBLOCK: a pipe must not block; O_NOFOLLOW: the path is resolved, so that a link there now is an exchanged file.
         descriptor = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             info = os.fstat(descriptor)
@@ -123,7 +123,7 @@ def _read_file(what: str, shown: str, path: Path) -> tuple[bytes, os.stat_result
             os.close(descriptor)
     except OSError as error:
         raise SecretUnavailable(
-            f"{what}: {shown} cannot be read: {error.strerror}", hint=f"Put the value into {path}; it is tried again by itself."
+            f"{what}: {shown} cannot be read: {error.strerror}", hint=f"Put the value into {path}; it is retried automatically."
         ) from None
     if not regular:
         raise SecretUnavailable(f"{what}: {shown} is not a file", code="RC4002")
@@ -133,7 +133,7 @@ def _read_file(what: str, shown: str, path: Path) -> tuple[bytes, os.stat_result
 
 
 def _text(what: str, shown: str, data: bytes) -> str:
-    """Return the value in ``data``, without one line end; raises `SecretUnavailable` for what is empty or not UTF-8."""
+    """Return the value in ``data``, without one line end; raises `SecretUnavailable` if it is empty or not UTF-8."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -155,16 +155,16 @@ class LocalBackend:
             raise SecretUnavailable(
                 f"{secret}: provider local is only for the sandbox",
                 code="RC4003",
-                hint="Use provider env or file: a value never belongs into Git.",
+                hint="Use provider env or file: secret values do not belong in Git.",
             )
         value = entry["value"]
         if not isinstance(value, str) or not value:
-            raise SecretUnavailable(f"{secret} key {key!r}: must be a text that is not empty")
+            raise SecretUnavailable(f"{secret} key {key!r}: must be a non-empty string")
         return value
 
 
 class SecretResolver:
-    """Reads values through their Secret resources, remembers them for at most a minute, and tells the redactor of each."""
+    """Reads values through their Secret resources, caches them for at most a minute, and adds each to the redactor."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class SecretResolver:
         return secret
 
     def forget(self, ref: SecretRef | None = None) -> None:
-        """Read again at the next use: one value (a provider refused it), or all."""
+        """Remove one value (which a provider refused) or all from the cache."""
         with self._lock:
             if ref is None:
                 self._cache.clear()
@@ -213,7 +213,7 @@ class SecretResolver:
                 self._cache.pop(ref, None)
 
     def watch_paths(self) -> tuple[Path, ...]:
-        """Return the folders in which a changed file or link may mean a changed value."""
+        """Return the folders in which a changed file or link can change a value."""
         folders = {self._folder}
         for resource in self._secrets.values():
             if resource.spec.get("provider") == "file":
@@ -227,11 +227,11 @@ class SecretResolver:
         return tuple(sorted(f for f in folders if Path(os.path.normpath(f)).is_relative_to(root) and f.is_dir()))
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what is unsafe about how the values are kept, for people; never a value."""
+        """Return warnings about unsafe storage of the values, without the values."""
         return self._files.warnings()
 
     def check(self, resource: Resource) -> None:
-        """Read every value of a Secret; raises `SecretUnavailable` for the first that is missing."""
+        """Read every value of a Secret. Raises `SecretUnavailable` for the first that is missing."""
         for key in self._entries(resource):
             self.read(SecretRef(resource.id.canvas, resource.id.name, key))
 
@@ -251,7 +251,7 @@ class SecretResolver:
         backend = self._backends.get(provider)
         if backend is None:
             raise SecretUnavailable(
-                f"{identity}: the {provider!r} provider is not part of this version yet",
+                f"{identity}: this version does not support the provider {provider!r}",
                 code="RC4004",
                 hint="Use provider env or file.",
             )

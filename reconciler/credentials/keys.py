@@ -1,7 +1,7 @@
-"""Derived keys: one master key, HKDF sub-keys by purpose (RFC 5869). Nothing secret is stored but the master key itself.
+"""Derived keys: one master key, and HKDF sub-keys by purpose (RFC 5869). Only the master key is stored.
 
-A webhook's signing key is HKDF(signing, owner, uid, rotation), so a lost database loses no key; write-only values are compared
-by HMAC under the fingerprint key. A key is made only where neither state nor key exists, and nothing is re-keyed by itself.
+The signing key of a webhook is HKDF(signing, owner, uid, rotation), so that a lost database loses no key. Write-only values are
+compared by HMAC with the fingerprint key. A key is created only if neither state nor key exists; nothing is re-keyed automatically.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FILE_BYTES = 4096
 
 
 class MasterKey:
-    """32 random bytes. ``key_id`` (8 hex) is in every marker's query; by ``check_value`` the state knows the key again."""
+    """32 random bytes. ``key_id`` (8 hex digits) is in the query of every marker; the state stores ``check_value`` to recognize the key."""
 
     __slots__ = ("_fingerprint_key", "_root", "check_value", "key_id")
 
     def __init__(self, material: bytes) -> None:
         if len(material) != KEY_BYTES:
-            raise ConfigError(f"the master key is {len(material)} bytes, {KEY_BYTES} are wanted", code="RC4011")
+            raise ConfigError(f"the master key has {len(material)} bytes; it must have {KEY_BYTES}", code="RC4011")
         self._root = material
         self._fingerprint_key = self.derive("fingerprint")
         self.key_id = self.derive("key-id", length=4).hex()
@@ -54,18 +54,18 @@ class MasterKey:
         return hkdf(self._root, _framed("reconciler/v1", purpose, *context), length)
 
     def fingerprint(self, address: Address, pointer: str, value: SecretValue) -> Fingerprint:
-        """Return the keyed fingerprint of a write-only value: bound to where it goes, so equal values do not show as equal."""
+        """Return the keyed fingerprint of a write-only value. It depends on address and pointer, so that equal values differ."""
         text = _framed(address, pointer, value.reveal())
         return Fingerprint("hmac:" + hmac.new(self._fingerprint_key, text, hashlib.sha256).hexdigest())
 
     def printable(self) -> Iterator[str]:
-        """Yield the forms in which the key may be written, for the redactor."""
+        """Yield the text forms of the key, for the redactor."""
         yield base64.b64encode(self._root).decode()
         yield self._root.hex()
 
 
 def _framed(*parts: str) -> bytes:
-    """Join the parts so that no two lists of parts give the same bytes."""
+    """Join the parts so that different lists of parts give different bytes."""
     encoded = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
 
@@ -80,24 +80,24 @@ def hkdf(material: bytes, info: bytes, length: int, salt: bytes = b"") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The key in force, and the one before it while a change is under way."""
+    """The current key, and the previous one during a change of keys."""
 
     current: MasterKey
     previous: MasterKey | None = None
 
     @property
     def key_id(self) -> str:
-        """Id of the key in force."""
+        """Id of the current key."""
         return self.current.key_id
 
     def by_id(self, key_id: str) -> MasterKey | None:
-        """Return the key that a marker's ``key=`` names; None for a key that is not held."""
+        """Return the key with the id in ``key=`` of a marker, or None."""
         return next((key for key in (self.current, self.previous) if key is not None and key.key_id == key_id), None)
 
     def signing_key(self, owner: str, uid: Uid, rotation: int, *, key: MasterKey | None = None) -> SecretValue:
-        """Return the signing key of a source: 64 hex digits, fit for every provider's secret field.
+        """Return the signing key of a source: 64 hex digits, which every provider accepts as a secret.
 
-        ``key``: another than the one in force, for what is not re-keyed yet.
+        ``key`` replaces the current key, for objects that are not re-keyed yet.
         """
         return SecretValue((key or self.current).derive("signing", owner, uid, str(rotation)).hex())
 
@@ -107,7 +107,7 @@ class KeyRing:
         return SecretValue("whsec_" + base64.b64encode(raw).decode())
 
     def fingerprint(self, address: Address, pointer: str, value: SecretValue) -> Fingerprint:
-        """Return the fingerprint of a write-only value under the key in force."""
+        """Return the fingerprint of a write-only value with the current key."""
         return self.current.fingerprint(address, pointer, value)
 
     def values(self) -> Iterator[str]:
@@ -118,10 +118,10 @@ class KeyRing:
 
 
 def load_keyring(config: Config, *, stored_check: str | None, create_allowed: bool) -> KeyRing:
-    """Return the key ring; raises `ConfigError` or `StateError` when the key is missing, wrong or too widely readable.
+    """Return the key ring. Raises `ConfigError` or `StateError` if the key is missing, wrong or readable by others.
 
-    ``stored_check`` is what the state knows of the key; a new key is made only with ``create_allowed`` and without it. While a
-    key is being changed, the state may know the previous one: store `MasterKey.check_value` of the current one then.
+    ``stored_check`` is the check value in the state; a new key is created only with ``create_allowed`` and without a check value.
+    During a change of keys the state may hold that of the previous key: then store `MasterKey.check_value` of the current one.
     """
     path = Path(config.master_key.file)
     previous = read_key(Path(config.master_key.previous_file)) if config.master_key.previous_file else None
@@ -129,15 +129,15 @@ def load_keyring(config: Config, *, stored_check: str | None, create_allowed: bo
     if current is None:
         if stored_check is not None:
             raise StateError(
-                f"the master key {path} is missing, but this state was made with one",
+                f"the master key {path} is missing, but this state was created with one",
                 code="RC4010",
-                hint="Put the key file back from your backup: without it no webhook is verified. Nothing is re-keyed by itself.",
+                hint="Restore the key file from your backup: without it no webhook is verified. The daemon never re-keys automatically.",
             )
         if previous is not None:
             raise ConfigError(
                 f"there is no master key at {path}, but masterKey.previousFile names one",
                 code="RC4010",
-                hint="Name the key in force in masterKey.file; a key is only made where there was none.",
+                hint="Name the current key in masterKey.file; a key is created only if there was none before.",
             )
         if not create_allowed:
             raise ConfigError(
@@ -147,7 +147,7 @@ def load_keyring(config: Config, *, stored_check: str | None, create_allowed: bo
     known = {key.check_value for key in (current, previous) if key is not None}
     if stored_check is not None and not any(hmac.compare_digest(stored_check, value) for value in known):
         raise StateError(
-            f"the master key {path} is not the one this state was made with",
+            f"the master key {path} is not the one that this state was created with",
             code="RC4012",
             hint="Put the right key back, or name the old one in masterKey.previousFile while you change it.",
         )
@@ -155,7 +155,7 @@ def load_keyring(config: Config, *, stored_check: str | None, create_allowed: bo
 
 
 def make_key(path: Path) -> MasterKey:
-    """Make a new key file, mode 0600, whole or not at all; raises `ConfigError` when it cannot be written or is there already."""
+    """Create a key file with mode 0600, atomically. Raises `ConfigError` if it exists or cannot be written."""
     material = secrets.token_bytes(KEY_BYTES)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -166,14 +166,14 @@ def make_key(path: Path) -> MasterKey:
                 file.write(base64.b64encode(material) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(temporary, path)  # unlike rename, never replaces a key that somebody else made meanwhile
+            os.link(temporary, path)  # unlike rename, it does not replace a key that another process has just created
         finally:
             temporary.unlink()
         _sync_folder(path.parent)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise storage_error(error, f"the master key {path}") from None
-        raise ConfigError(f"the master key {path} cannot be made: {error.strerror}", code="RC4010") from None
+        raise ConfigError(f"cannot create the master key {path}: {error.strerror}", code="RC4010") from None
     return MasterKey(material)
 
 
@@ -186,20 +186,20 @@ def _sync_folder(path: Path) -> None:
 
 
 def read_key(path: Path) -> MasterKey:
-    """Read a key file; raises `ConfigError` when it is missing, no key, or readable by others."""
+    """Read a key file. Raises `ConfigError` if it is missing, invalid, or readable by others."""
     key = _read(path)
     if key is None:
-        raise ConfigError(f"the master key {path} cannot be read: there is no such file", code="RC4010")
+        raise ConfigError(f"the master key {path} cannot be read: the file does not exist", code="RC4010")
     return key
 
 
 def _read(path: Path) -> MasterKey | None:
-    """Return the key, or None where there is no file. What is checked is what was opened, not what has its name afterwards."""
+    """Return the key, or None if there is no file. The checks are of the opened file, which its path may no longer name."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         if path.is_symlink():
-            raise ConfigError(f"the master key {path} is a link to nothing", code="RC4010") from None
+            raise ConfigError(f"the master key {path} is a dangling link", code="RC4010") from None
         return None
     except OSError as error:
         raise ConfigError(f"the master key {path} cannot be read: {error.strerror}", code="RC4010") from None
@@ -226,7 +226,7 @@ def _check_access(path: Path, info: os.stat_result) -> None:
         raise ConfigError(
             f"the master key {path} has mode {mode:04o}: others may read it", code="RC4013", hint=f"chmod 600 {path}"
         )
-    if info.st_uid not in {os.geteuid(), 0}:  # root may read everything anyway, and mounts of secrets belong to it
+    if info.st_uid not in {os.geteuid(), 0}:  # root can read everything anyway, and owns mounted secrets
         raise ConfigError(
             f"the master key {path} belongs to uid {info.st_uid}", code="RC4013", hint=f"chown {os.geteuid()} {path}"
         )

@@ -1,4 +1,4 @@
-"""Make this process's memory and files harder to read for others of the same user."""
+"""Protects the memory and files of this process from other processes of the same user."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def harden() -> None:
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """Return what makes a new process get SIGTERM when its parent dies, however that happens; for ``Popen(preexec_fn=…)``.
+    """Return a function for ``Popen(preexec_fn=…)`` that makes the kernel send SIGTERM to the new process when its parent dies.
 
-    The kernel does it, on Linux; elsewhere there is nothing of the kind. Start the process from a thread that lives as long.
+    It returns None on systems other than Linux. The thread that starts the process must live as long as the process.
     """
     if not sys.platform.startswith("linux"):
         return None
-    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()  # looked up here: a child may not load libraries
+    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()  # here, since the child must not load libraries
 
-    def ask() -> None:
+    def request_signal() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # died meanwhile
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(128 + signal.SIGTERM)
 
-    return ask
+    return request_signal

@@ -1,13 +1,12 @@
-"""The life of the daemon: serve until a signal, reload on SIGHUP, drain on SIGTERM. `run_once` is a single pass."""
+"""The daemon process: it serves until a signal, reloads on SIGHUP and drains on SIGTERM. `run_once` is a single pass."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 from reconciler import __version__
@@ -16,17 +15,18 @@ from reconciler.daemon.pipeline import EventPipeline
 from reconciler.daemon.session import Options, Session, daemon_actor, open_session
 from reconciler.daemon.signals import Signals, SystemdNotifier
 from reconciler.engine import statusfile
+from reconciler.engine.controller import SINGLE
 from reconciler.engine.converge import PassOutcome, full_pass
 from reconciler.engine.loop import Loop
 from reconciler.engine.publisher import Publisher
-from reconciler.engine.runtime import Runtime
+from reconciler.engine.queue import WorkQueue
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
 
 DRAIN_S = 25
 Reload = Callable[[], Config]
-"""Reads the configuration again; raises `ReconcilerError` when it is not valid."""
+"""Reads the configuration again. Raises `ReconcilerError` if it is invalid."""
 
 
 def serve(config: Config, reload: Reload) -> int:
@@ -59,8 +59,16 @@ def _publisher(session: Session) -> Publisher:
     return Publisher(session.engine.current, session.redactor, Path(session.config.status.file))
 
 
+def _peer_loops(session: Session, queue: WorkQueue) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    if session.deps.store.dialect == "sqlite":
+        return {}
+    from reconciler.engine.peers import PeerNotifications
+
+    return {"notifications": PeerNotifications(session.deps, queue).run}
+
+
 class Daemon:
-    """One life of the daemon under one configuration."""
+    """The daemon from start to stop, under one configuration."""
 
     def __init__(self, config: Config, reload: Reload) -> None:
         self._config = config
@@ -78,37 +86,35 @@ class Daemon:
 
         self._signals.install()
         async with open_session(self._config, Options(actor=daemon_actor())) as session:
-            runtime = await self._runtime(session)
+            queue = self._queue(session)
             publisher = self._publisher = _publisher(session)
-            if session.deps.store.dialect != "sqlite":
-                session.engine.holder, session.engine.patient = runtime.executor_id, False
-            loop = Loop(session.engine, runtime, session.deps, publish=self._publish, monotonic=time.monotonic)
+            loop = Loop(session.engine, queue, session.deps, publish=self._publish, monotonic=time.monotonic)
+            queue.beat = lambda: loop.beats.beat("queue", time.monotonic())
             pipeline = EventPipeline(
                 session.engine.current,
-                runtime,
-                holder=runtime.executor_id,
+                queue,
                 beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
                 touch=loop.touch,
             )
             session.engine.read_event_status = pipeline.event_status.read
-            loop.more = pipeline.loops()
+            loop.more = {**pipeline.loops(), **_peer_loops(session, queue)}
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(listening(session, loop, pipeline, status))
-                await runtime.start(loop.run_slice, pipeline.runner.step)
-                stack.enter_context(self._clock(session, loop, runtime))
+                await queue.start(loop.reconcile, pipeline.step)
+                stack.enter_context(self._clock(session, loop, queue))
                 self._running()
                 following = await self._run_loops(loop)
-                await self._drain(session, pipeline, runtime)
+                await self._drain(session, pipeline, queue)
         self._log.info("daemon_stopped", signal=self._signals.number)
         return following
 
-    async def _runtime(self, session: Session) -> Runtime:
-        incarnation = await session.deps.store.get_meta("incarnation") or "none"
-        # One process on SQLite: a fixed id, so that it resumes the work of its predecessor. Peers have an id each.
-        executor = "single" if session.deps.store.dialect == "sqlite" else f"{socket.gethostname()}-{os.getpid()}"
-        return Runtime(session.config.engine_url, incarnation=incarnation, executor_id=executor)
+    def _queue(self, session: Session) -> WorkQueue:
+        """Return the queue; several processes on PostgreSQL are named by host and pid, and do not wait for each other's leases."""
+        engine = session.engine
+        engine.patient = session.deps.store.dialect == "sqlite"
+        return WorkQueue(session.deps, holder=engine.holder or SINGLE)
 
     def _running(self) -> None:
         self._phase = "running"
@@ -116,14 +122,14 @@ class Daemon:
         self._log.info("daemon_started", version=__version__, pid=os.getpid(), owner=config.owner, source=config.source.url)
         self._notifier.send("READY=1", f"STATUS=syncing {config.source.url}")
 
-    async def _drain(self, session: Session, pipeline: EventPipeline, runtime: Runtime) -> None:
-        """Start nothing new, finish the work under way and publish the last status."""
+    async def _drain(self, session: Session, pipeline: EventPipeline, queue: WorkQueue) -> None:
+        """Start nothing new, finish running work, and publish the last status."""
         self._phase = "draining"
         self._notifier.send("STOPPING=1")
         session.engine.drain()
         pipeline.drain()
         await self._publish()
-        await runtime.stop(DRAIN_S)
+        await queue.stop(DRAIN_S)
         self._phase = "stopped"
         await session.engine.finish_pass()
         await self._publish()
@@ -144,7 +150,7 @@ class Daemon:
             await asyncio.gather(reloading, nudging, stopping, return_exceptions=True)
 
     async def _reloads(self, stop: asyncio.Event) -> Config:
-        """Wait for a SIGHUP with a valid and different configuration; an invalid one changes nothing."""
+        """Wait for a SIGHUP with a valid and changed configuration. An invalid one changes nothing."""
         while True:
             await self._signals.reload.wait()
             self._signals.reload.clear()
@@ -171,17 +177,17 @@ class Daemon:
             await loop.trigger(explicit=True)
 
     @contextlib.contextmanager
-    def _clock(self, session: Session, loop: Loop, runtime: Runtime) -> Iterator[None]:
+    def _clock(self, session: Session, loop: Loop, queue: WorkQueue) -> Iterator[None]:
         from reconciler.engine.housekeeping import Housekeeping
 
         clock = Housekeeping(
             session.deps,
-            runtime,
+            queue,
             watchdog_s=self._notifier.watchdog_s,
             alive=lambda: not loop.beats.dead(time.monotonic()),
             notify=self._notifier.send,
         )
-        loop.on_turned = clock.restart_periods
+        loop.on_clock_step = clock.restart_periods
         try:
             clock.start()
             yield

@@ -1,7 +1,7 @@
-"""The second way data flows, put together for one process: inbox → filters → queues → executions → reports.
+"""The event pipeline of one process: inbox → filters → queues → executions → reports.
 
-Part of the composition root (`reconciler.daemon.session`): what has an effect is made here and handed down. The loops are run by
-`reconciler.engine.loop.Loop`, beside its own.
+It is a part of the composition root (`reconciler.daemon.session`): objects with side effects are created here and passed down.
+`reconciler.engine.loop.Loop` runs the loops beside its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 from reconciler.engine.current import Current
 from reconciler.engine.evaluator import Evaluator
-from reconciler.engine.runtime import Runtime
+from reconciler.engine.lease import Lease
+from reconciler.engine.queue import WorkQueue
 from reconciler.events.commands import Commands
 from reconciler.events.dispatcher import Dispatcher
 from reconciler.events.evaluation import MODULE, EventEvaluator
@@ -24,26 +25,28 @@ from reconciler.events.recovery import Recovery
 from reconciler.events.schedules import ScheduleSource
 from reconciler.events.status import EventStatusReader
 from reconciler.model.errors import ReconcilerError
+from reconciler.stages.exclusion import guard_of
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.logs import LogReader
 from reconciler.stages.loop import StageLoop
 from reconciler.stages.outputs import OutputReceiver
 from reconciler.stages.reports import ReportLoop
 from reconciler.stages.runner import StageRunner
+from reconciler.state.claims import Claim
 
 FIRST_SWEEP_S = 5.0
 SAVE_EVERY_S = 10.0
 Touch = Callable[..., None]
 """Publish soon; ``statuses=True`` computes them first."""
 Beat = Callable[[str, float], None]
-"""(name of the loop, seconds until it must have come round again)."""
+"""(name of the loop, seconds until its next beat is due)."""
 
 
 def keep_still() -> None:
-    """Take what is there by now, mostly libraries, out of the cyclic collector's sight.
+    """Exclude the present objects, mostly those of libraries, from cyclic garbage collection.
 
-    It stops the process for 50 ms and more each time that it looks through all of it, and deliveries wait. What an earlier life
-    of this process (a reload) has left is given back first.
+    A full collection stops the process for 50 ms or more, and deliveries wait. Objects that were frozen before a reload are collected
+    first.
     """
     gc.unfreeze()
     gc.collect()
@@ -51,10 +54,12 @@ def keep_still() -> None:
 
 
 class EventPipeline:
-    """Everything about events and stages in one process."""
+    """All components for events and stages in one process."""
 
-    def __init__(self, current: Current, runtime: Runtime, *, holder: str, beat: Beat, touch: Touch) -> None:
+    def __init__(self, current: Current, queue: WorkQueue, *, beat: Beat, touch: Touch) -> None:
         self._current = current
+        self._queue = queue
+        holder = queue.holder
         self._beat = beat
         self._touch = touch
         self._evaluator = Evaluator(MODULE)
@@ -64,11 +69,11 @@ class EventPipeline:
         self.intake = Intake(
             current, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
         )
-        self.runner = StageRunner(current, executors, holder=holder, on_change=self._changed)
+        self.runner = StageRunner(current, executors, on_change=self._changed)
         self.stages = StageLoop(
             current,
             ReportLoop(current, executors, holder=holder),
-            enqueue=runtime.enqueue_step,
+            on_due=queue.wake,
             beat=lambda: beat("stages", 60.0),
         )
         self.dispatcher = Dispatcher(
@@ -85,10 +90,16 @@ class EventPipeline:
         self.logs = LogReader(current, executors)
         self.event_status = EventStatusReader(current, self.intake, self.recovery, executors)
         self.pushing = OutputReceiver(current, executors)
-        self.commands = Commands(current, self.recovery, wake_events=self.dispatcher.wake, wake_stages=self.stages.wake)
+        self.commands = Commands(current, self.recovery, wake_events=self.dispatcher.wake, wake_stages=self._queued)
+
+    async def step(self, claim: Claim, lease: Lease) -> None:
+        """Run a claimed step of an execution."""
+        await self.runner.step(claim.key, guard_of(self._current.context, lease))
 
     def _queued(self) -> None:
+        """An item was queued or approved, or an execution became due."""
         self.stages.wake()
+        self._queue.wake()
         self._touch()
 
     def _changed(self) -> None:
@@ -98,7 +109,7 @@ class EventPipeline:
         self._touch()
 
     def loops(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
-        """Return what is run for ever, by name."""
+        """Return the loops to run, by name."""
         return {
             "events": self.dispatcher.run,
             "stages": self.stages.run,
@@ -108,7 +119,7 @@ class EventPipeline:
         }
 
     def drain(self) -> None:
-        """Begin nothing new. Runs outside go on, and are followed by whoever comes next."""
+        """Start nothing new. Runs at providers continue, and the next process follows them."""
         self.stages.drain()
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from reconciler.server.metrics import Metrics
 from reconciler.server.webhooks import WebhookEndpoint
 
 STATE_STUCK_S = 12.0
-"""A database call that takes longer is a half-open connection or a server that hangs."""
+"""A longer database call means a half-open connection or a server that hangs."""
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""The composition root: everything with an effect is created here, once, and passed down.
+"""The composition root: every object with side effects is created here, once, and passed down.
 
 `Session` is what one-shot commands need (state, keys, engine); `reconciler.daemon.main` adds the runtime, the clock, the servers
 and the signals.
@@ -33,7 +33,7 @@ from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
 from reconciler.state.async_store import AsyncStore
 from reconciler.state.audit import SEAL
-from reconciler.state.files import secure
+from reconciler.state.files import remove_leftovers, secure
 from reconciler.state.thread import StateThread
 from reconciler.state.values import AuditKey
 
@@ -57,17 +57,17 @@ class Options:
     lock: bool = True
     """Take the state folder's lock: no other process writes meanwhile."""
     create: bool = True
-    """Make state and master key where neither exists."""
+    """Create the state and the master key if neither exists."""
     read_only: bool = False
-    """No remote write can be sent, whatever happens."""
+    """Remote writes are impossible."""
     actor: str = ""
     log_level: str = ""
-    """Least level that is logged; empty: as configured. One-shot commands say what they did themselves."""
+    """Minimum log level; empty: as configured. One-shot commands print their results themselves."""
 
 
 @contextlib.asynccontextmanager
 async def open_session(config: Config, options: Options, *, source: Source | None = None) -> AsyncIterator[Session]:
-    """Open everything, yield it, and close it in reverse order. Raises `StateError` and `ConfigError` with the next step."""
+    """Open state, keys and engine, and close them in reverse order. Raises `StateError` and `ConfigError`."""
     harden()
     redactor = Redactor()
     configure(config.log.format, options.log_level or config.log.level, redactor)
@@ -116,6 +116,7 @@ def _held(config: Config) -> Iterator[None]:
         get_logger("daemon").warning("state_files_repaired", outcome=outcome)
     lock = StateLock(config.state_dir)
     lock.acquire()
+    remove_leftovers(config.state_dir)
     try:
         yield
     finally:
@@ -129,7 +130,9 @@ def _open_store(config: Config, options: Options) -> Store:
 def _keys(config: Config, store: Store, options: Options) -> KeyRing:
     stored = store.get_meta("key.check")
     keyring = load_keyring(config, stored_check=stored, create_allowed=options.create and stored is None)
-    if stored != keyring.current.check_value and not options.read_only:  # made now, or changed with the previous key at hand
+    if (
+        stored != keyring.current.check_value and not options.read_only
+    ):  # created now, or rotated with the previous key configured
         store.set_meta("key.check", keyring.current.check_value)
     store.use_audit_keys(audit_keys(keyring))
     known = store.get_meta("owner")
@@ -145,15 +148,15 @@ def _keys(config: Config, store: Store, options: Options) -> KeyRing:
 
 
 def audit_keys(keyring: KeyRing) -> list[AuditKey]:
-    """Return the keys of the audit log: the one in force first."""
+    """Return the keys of the audit log, the active one first."""
     keys = (keyring.current, keyring.previous)
     return [AuditKey(key.key_id, key.derive("audit")) for key in keys if key is not None]
 
 
 def _seal(store: Store, actor: str) -> None:
-    """Sign what was written before there was a key for it, or under the key before."""
+    """Sign the rows that were written before there was a key, or with the previous key."""
     store.seal_audit(
-        AuditEntry(at=store.now(), actor=actor, verb=SEAL, detail={"reason": "signed with the key in force from here on"})
+        AuditEntry(at=store.now(), actor=actor, verb=SEAL, detail={"reason": "signed with the active key from here on"})
     )
     _keep_anchor(store)
 
@@ -162,14 +165,14 @@ def _keep_anchor(store: Store) -> None:
     try:
         if store.keep_anchor() is None:
             get_logger("daemon").error(
-                "anchor_write_failed", error="the audit log does not executors it: see `reconciler history --verify`"
+                "anchor_write_failed", error="the audit log contradicts it: see `reconciler history --verify`"
             )
     except (OSError, ValueError, StateError) as error:
         get_logger("daemon").warning("anchor_write_failed", error=type(error).__name__)
 
 
 def _blank(store: Store) -> bool:
-    """Whether nothing was ever applied with this state: a first start with a wrong `source.url` does not bind it to an owner."""
+    """Whether nothing was applied with this state yet: a first start with a wrong `source.url` must not bind it to an owner."""
     return not (store.recorded() or store.unsettled() or store.connections() or store.resources())
 
 
@@ -181,5 +184,5 @@ def _user() -> str:
 
 
 def daemon_actor() -> str:
-    """Return who writes in the audit log: host and process of the daemon."""
+    """Return the actor of the daemon in the audit log: host and process."""
     return f"daemon:{socket.gethostname()}:{os.getpid()}"

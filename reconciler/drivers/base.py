@@ -1,9 +1,12 @@
 """The contracts between the engine and a provider driver. Read this before writing one.
 
 A driver is a folder ``reconciler/drivers/<provider>/`` (``spec.py``: what it is, ``driver.py``: what it does) and one line each in
-`reconciler.drivers.specs` and `reconciler.drivers.registry`. It makes one attempt and raises a typed
-`reconciler.model.errors.ProviderError`; the engine decides about retries. A driver keeps no state: the engine passes ``validators``
-back to it.
+`reconciler.drivers.specs` and `reconciler.drivers.registry`. It starts from `reconciler.drivers.provider.ProviderDriver` and from what
+`reconciler.drivers.delivery` (receivers), `reconciler.drivers.execution` (executors) and `reconciler.drivers.common` offer. The files
+of a driver have the same names for every provider: api, compile, webhooks or notifications, receiver, executor, reports, errors.
+
+It makes one attempt and raises a typed `reconciler.model.errors.ProviderError`; the engine decides about retries. A driver keeps no
+state: the engine passes ``validators`` back to it.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ async def run_plan(
 
 def _batches(changes: Sequence[Change], size: Callable[[], int]) -> Iterable[list[Change]]:
     """Split the ordered changes so that no change shares a batch with its dependency, and deletes come after all other changes:
-    a repository whose hook moves from one resource to another is never without one.
+    a repository whose hook moves from one resource to another always has a hook.
     """
     batch: list[Change] = []
     inside: set[Address] = set()
@@ -236,8 +236,8 @@ async def _attempt(change: Change, secrets: Mapping[str, SecretValue], target: A
     try:
         observed = await _call(change, secrets, target)
         took_ms = int((deps.clock() - started) * 1000)
-        made = change.action in {Action.CREATE, Action.REPLACE, Action.ADOPT}
-        container = await container_of(target.api, target.types[change.scope.type], change.scope) if made else ""
+        new = change.action in {Action.CREATE, Action.REPLACE, Action.ADOPT}
+        container = await container_of(target.api, target.types[change.scope.type], change.scope) if new else ""
         return _Result(observed, None, took_ms, container)
     except ReconcilerError as error:
         return _Result(None, error, int((deps.clock() - started) * 1000))

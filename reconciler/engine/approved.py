@@ -1,7 +1,7 @@
 """`apply`: exactly the approved changes run, over several rounds whose results are combined.
 
-The first round executes exactly the plans that were shown. Then everything is looked at again: what is left of the approved
-changes (they waited for another one, or for the outcome of a write) may run, and what else became necessary is only named.
+The first round executes exactly the plans that were shown. Then everything is observed again: the remaining approved changes (which
+waited for another change, or for the outcome of a write) are made, and other changes that became necessary are only reported.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Applied:
     def of(cls, prepared: Iterable[Prepared]) -> Applied:
         """Begin with the approved plans."""
         plans = tuple(prepared)
-        planned = {c.address: c for one in plans if one.plan is not None for c in one.plan.executable}
-        return cls({one.integration: one.approval() for one in plans}, planned)
+        planned = {c.address: c for item in plans if item.plan is not None for c in item.plan.executable}
+        return cls({item.integration: item.approval() for item in plans}, planned)
 
     def take(self, results: Iterable[ReconcileResult], now: float) -> bool:
         """Add the result of one round. Returns True when it called a provider."""
@@ -53,9 +53,9 @@ class Applied:
             self._keep_failures(result)
             self.last[result.integration] = result
             self.steps += steps
-            made = [s.change for s in steps if s.error is None or not in_doubt(s.change, s.error)]
+            done = [s.change for s in steps if s.error is None or not in_doubt(s.change, s.error)]
             approval = self.approvals.get(result.integration, NOTHING)
-            self.approvals[result.integration] = approval.after(made, seen_in(result.world.views), result.planned_at)
+            self.approvals[result.integration] = approval.after(done, seen_in(result.world.views), result.planned_at)
             called = called or any(step.change.action not in policy.STATE_ONLY for step in steps)
         self.wrote_at = now if called else self.wrote_at
         return called
@@ -131,7 +131,7 @@ class Applied:
         if step.error is None or result is None or result.error is not None or not in_doubt(step.change, step.error):
             return False
         view = result.world.views.get(step.change.scope)
-        read = view is not None and view.error is None and not any(one is step for one in result.report.steps)
+        read = view is not None and view.error is None and all(other is not step for other in result.report.steps)
         return read and step.change.address not in {change.address for change in _changes(result)}
 
     def reverted(self, now: float, settle_s: float) -> set[ResourceId]:
@@ -153,7 +153,7 @@ async def apply_approved(engine: Controller, prepared: Sequence[Prepared], *, wa
     """Execute ``prepared``, observe again, and continue with the approved changes until no outcome is unknown (at most the settle time)."""
     work = Applied.of(prepared)
     settle = engine.deps.config.reconcile.settle
-    look = await _round(engine, work, [engine.execute(one) for one in prepared]) or bool(work.left)
+    look = await _round(engine, work, [engine.execute(item) for item in prepared]) or bool(work.left)
     deadline = engine.deps.clock() + settle * 2 + 10
     for _ in range(MAX_ROUNDS):
         todo = await _todo(engine, work, everything=look)
@@ -179,9 +179,11 @@ async def _round(engine: Controller, work: Applied, slices: Iterable[Awaitable[R
 
 async def _todo(engine: Controller, work: Applied, *, everything: bool) -> tuple[ResourceId, ...]:
     """Return the integrations to observe next: all after writes, else those with unknown outcomes; never one that is rate-limited."""
-    stopped = {one for one, result in work.last.items() if result.report.stopped is not None or result.error is not None}
+    stopped = {
+        integration for integration, result in work.last.items() if result.report.stopped is not None or result.error is not None
+    }
     if everything:
-        return tuple(one for one in await engine.integrations() if one not in stopped)
+        return tuple(integration for integration in await engine.integrations() if integration not in stopped)
     lagging = work.reverted(engine.deps.clock(), engine.deps.config.reconcile.settle)
     return tuple(sorted({*await unsettled_of(engine.current), *lagging} - stopped))
 

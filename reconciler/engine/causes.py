@@ -1,4 +1,4 @@
-"""Why a resource is ready, stalled, drifted or blocked: the causes that its conditions are made of. Pure."""
+"""The causes of a resource's conditions: why it is ready, stalled, drifted or blocked. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCAL_SOURCES = frozenset({"webhook", "manual"})
 
 def findings_of_leaving(share: Share, result: ReconcileResult | None) -> ConditionInputs:
     """Return the causes for a resource whose manifest is gone and whose objects are not."""
-    findings = ConditionInputs(progressing=ConditionCause("Deleting", "the manifest is gone; its objects are being removed"))
+    findings = ConditionInputs(progressing=ConditionCause("Deleting", "the manifest was removed; its objects are being deleted"))
     if result is not None:
         stalled, _ = _trouble(share, result)
         blocked = [c for c in share.changes if c.disposition is Disposition.BLOCKED]
@@ -81,7 +81,7 @@ def _gravest(
 def _event_findings(resource: Resource, facts: Facts, invalid: ConditionCause | None) -> ConditionInputs:
     """A stage or a connection group owns no remote object: it is ready when its dependencies are usable."""
     suspended = facts.outside.suspended.get(resource.id)
-    what = "runs" if resource.id.kind == Kind.STAGE.value else "is asked"
+    what = "runs" if resource.id.kind == Kind.STAGE.value else "is evaluated"
     return ConditionInputs(
         ready=ConditionCause("Valid", f"{what} when an event arrives"),
         stalled=facts.outside.stalled.get(resource.id) or invalid,
@@ -91,7 +91,7 @@ def _event_findings(resource: Resource, facts: Facts, invalid: ConditionCause | 
 
 def _integration_findings(result: ReconcileResult | None, invalid: ConditionCause | None) -> ConditionInputs:
     if result is None:
-        return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
+        return ConditionInputs(progressing=ConditionCause("Pending", "not reconciled yet"), stalled=invalid)
     suspended = result.suspended.get(result.integration)
     credential = _credential(result)
     error = result.error or result.refused
@@ -111,7 +111,7 @@ def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCaus
         return ConditionStatus.FALSE, ConditionCause("Refused", refused.message)
     if report is None:
         return (
-            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be asked")) if result.error else None
+            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be reached")) if result.error else None
         )
     if report.missing:
         return ConditionStatus.FALSE, ConditionCause("PermissionMissing", "missing: " + ", ".join(report.missing))
@@ -124,11 +124,11 @@ def _object_findings(share: Share, result: ReconcileResult | None, invalid: Cond
     spec = share.resource.spec
     if result is None:
         if spec.get("type") in _LOCAL_SOURCES and "integration" not in spec:
-            how = "events are sent to its own URL" if spec["type"] == "webhook" else "`reconciler trigger` makes its events"
+            how = "events are sent to its own URL" if spec["type"] == "webhook" else "`reconciler trigger` creates its events"
             return ConditionInputs(ready=ConditionCause("NoRemoteObject", how), stalled=invalid)
         if spec.get("type") == "schedule":
-            return ConditionInputs(ready=ConditionCause("Scheduled", "makes an event at each of its times"), stalled=invalid)
-        return ConditionInputs(progressing=ConditionCause("Pending", "not looked at yet"), stalled=invalid)
+            return ConditionInputs(ready=ConditionCause("Scheduled", "creates an event at each scheduled time"), stalled=invalid)
+        return ConditionInputs(progressing=ConditionCause("Pending", "not reconciled yet"), stalled=invalid)
     suspended = result.suspended.get(share.resource.id)
     stalled, progressing = _trouble(share, result)
     held = [c for c in share.changes if c.disposition is Disposition.HELD and c.reason not in {"Suspended", "Refused"}]
@@ -217,9 +217,9 @@ def _delivering(share: Share, result: ReconcileResult) -> tuple[ConditionStatus,
     words = []
     for record in share.records:
         seen = result.world.views.get(record.scope)
-        for one in seen.objects if seen is not None else ():
-            if one.external_id == record.external_id and one.health.get("last_response"):
-                words.append(one.health["last_response"])
+        for observed in seen.objects if seen is not None else ():
+            if observed.external_id == record.external_id and observed.health.get("last_response"):
+                words.append(observed.health["last_response"])
     if not words:
         return None
     bad = [word for word in words if not word.startswith("2") and word not in {"unused", "0"}]

@@ -1,6 +1,6 @@
 """Conditions, computed once at the end of a pass, and their invariants. Pure.
 
-The rules are Kubernetes' (``metav1.Condition``) with three of our own: Drifted means not Ready in every mode, Suspended
+The rules are Kubernetes' (``metav1.Condition``) with three additions: Drifted means not Ready in every mode, Suspended
 means Ready is Unknown, PlanBlocked means not Ready.
 """
 
@@ -115,6 +115,6 @@ def broken_invariants(status: ResourceStatus) -> tuple[str, ...]:
     return tuple(text for holds, text in rules if not holds)
 
 
-def same_but_times(one: ResourceStatus, other: ResourceStatus) -> bool:
-    """Whether two statuses differ only in the time of the next reconcile, which is no news."""
-    return dataclasses.replace(one, next_reconcile_at="") == dataclasses.replace(other, next_reconcile_at="")
+def same_but_times(before: ResourceStatus, after: ResourceStatus) -> bool:
+    """Whether two statuses differ at most in the time of the next reconcile, which is not a change."""
+    return dataclasses.replace(before, next_reconcile_at="") == dataclasses.replace(after, next_reconcile_at="")

@@ -107,7 +107,7 @@ class ClientPool:
         declared = {identity for identity in live.resources if identity.kind == Kind.INTEGRATION.value}
         twins = set()
         for other in {*declared, *stored} - {connection.integration}:
-            with contextlib.suppress(ReconcilerError):  # one without a connection uses no account
+            with contextlib.suppress(ReconcilerError):  # an Integration without a connection uses no account
                 if _account(self._connection(other, live, stored)[0]) == _account(connection):
                     twins.add(other)
         return frozenset(twins)

@@ -1,4 +1,4 @@
-"""What an operator may ask: of the running daemon through its admin socket, or of this process under the state's lock."""
+"""The commands of an operator: run by the daemon through its admin socket, or by this process under the lock of the state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TriggerSlices = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
 
 class Control:
-    """``trigger`` asks for slices and returns at once (daemon) or when they are done (one-shot)."""
+    """The commands. ``trigger`` requests reconciles; it returns at once in the daemon, and after they ended in a one-shot command."""
 
     def __init__(self, controller: Controller, trigger: TriggerSlices) -> None:
         self._controller = controller
@@ -28,25 +28,25 @@ class Control:
         self._trigger = trigger
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Answer with the active revision: the daemon is alive."""
+        """Return the active revision, which shows that the daemon is alive."""
         return {"revision": self._current.active.revision}
 
     async def approve(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Approve the blocked set with this digest; it must be one that is blocked now."""
-        digest = str(request["digest"])
-        blocked = {
-            r.plan.blocked_sha256: i
-            for i, r in self._current.view.results.items()
-            if r.plan is not None and r.plan.blocked_sha256
+        """Approve the set of changes with this digest, which must be blocked now."""
+        digest = _text(request, "digest")
+        blocked: dict[str, ResourceId] = {
+            sha256: integration
+            for integration, result in self._current.view.results.items()
+            if result.plan is not None and (sha256 := result.plan.blocked_sha256)
         }
-        if not digest.startswith("sha256:") or digest not in blocked:
-            known = ", ".join(sorted(str(one) for one in blocked)) or "none"
+        integration = blocked.get(digest)
+        if integration is None:
+            known = ", ".join(sorted(blocked)) or "none"
             raise ReconcilerError(
                 f"no blocked set has the digest {digest}",
                 code="RC6020",
-                hint=f"Blocked now: {known}. The set changes with what is in it; review it again with `reconciler plan`.",
+                hint=f"Blocked now: {known}. The digest changes with the set; review it again with `reconciler plan`.",
             )
-        integration = blocked[digest]  # type: ignore[index]
         await self._current.context.store.approve(
             digest,
             by=peer,
@@ -57,24 +57,25 @@ class Control:
         return {"integration": integration.path}
 
     async def suspend(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """No writes for this resource from now on; a slice under way stops after its batch."""
-        identity = self.find(str(request["resource"]))
+        """Stop writes for a resource. A reconcile in progress stops after its batch."""
+        identity = self.find(_text(request, "resource"))
         until = self._until(request.get("until"))
-        suspension = Suspension(f"{request['reason']} (by {peer})", until)
+        reason = _text(request, "reason")
+        suspension = Suspension(f"{reason} (by {peer})", until)
         await self._current.context.store.suspend(
             identity,
             suspension,
-            audit=self._audit("suspend", peer, identity, reason=str(request["reason"])),
+            audit=self._audit("suspend", peer, identity, reason=reason),
         )
         await self._after(identity)
         return {"resource": identity.path, "until": until or ""}
 
     async def resume(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """End a suspension made by command; one in the manifest is ended by a commit."""
-        identity = self.find(str(request["resource"]))
+        """End a suspension made by command. A commit ends one made by manifest."""
+        identity = self.find(_text(request, "resource"))
         resource = self._current.active.resources.get(identity)
-        was = await self._current.context.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
-        if not was:
+        ended = await self._current.context.store.unsuspend(identity, audit=self._audit("resume", peer, identity))
+        if not ended:
             where = f" (lifecycle.suspend in {resource.location})" if resource is not None and resource.lifecycle.suspend else ""
             raise ReconcilerError(
                 f"{identity} is not suspended by command{where}",
@@ -85,16 +86,16 @@ class Control:
         return {"resource": identity.path}
 
     async def reconcile(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Look again at a resource now; with ``wait``, answer when it was looked at."""
-        identity = self.find(str(request["resource"]))
+        """Reconcile a resource now. With ``wait``, answer after its reconcile has ended."""
+        identity = self.find(_text(request, "resource"))
         integration = self._integration(identity)
         if integration is None:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
-        # A slice under way may have passed the resource already: the one after it is waited for.
+        # A slice in progress may have passed the resource already, so this waits for the one after it.
         before = self._controller.counts.get(integration, 0) + self._controller.at_work(integration)
         await self._trigger((integration,))
         if request.get("wait"):
-            async with asyncio.timeout(float(request.get("timeout", 300))):
+            async with asyncio.timeout(float(_text(request, "timeout", "300"))):
                 while self._controller.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
                     await asyncio.sleep(0.05)
             await self._controller.finish_pass()
@@ -102,10 +103,10 @@ class Control:
         return {"resource": identity.path, **(_brief(status) if status is not None else {})}
 
     async def forget(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Drop what is recorded of a resource, or of one address; nothing is deleted at the provider."""
-        if "#" in str(request["resource"]):
-            return await self._forget_address(str(request["resource"]), peer)
-        identity = self.find(str(request["resource"]), gone=True)
+        """Delete the records of a resource, or of one address. Nothing is deleted at the provider."""
+        if "#" in _text(request, "resource"):
+            return await self._forget_address(_text(request, "resource"), peer)
+        identity = self.find(_text(request, "resource"), gone=True)
         deps = self._current.context
         records = [r for r in await deps.store.recorded() if r.resource == identity]
         if not records:
@@ -114,15 +115,15 @@ class Control:
             raise ReconcilerError(
                 f"{identity} is still declared in {self._current.active.resources[identity].location}",
                 code="RC6024",
-                hint="Remove the manifest first (with deletionPolicy Orphan), else it is found again at once; "
-                "one object of several is named by its address: " + f"reconciler forget '{records[0].address}'",
+                hint="Remove the manifest first (with deletionPolicy Orphan), otherwise it is found again at once. "
+                "To forget one object of several, use its address: " + f"reconciler forget '{records[0].address}'",
             )
         await deps.store.forget([r.address for r in records], audit=[self._audit("forget", peer, identity)])
         await self._after(identity, records[0].integration)
         return {"resource": identity.path, "objects": [r.address for r in records]}
 
     async def _forget_address(self, text: str, peer: str) -> Mapping[str, Any]:
-        """One object of a resource that may go on with others: what is refused is an address that is itself declared."""
+        """Forget one object of a resource that may keep others. It is refused only if the address itself is declared."""
         deps = self._current.context
         record = next((r for r in await deps.store.recorded() if r.address == text), None)
         if record is None:
@@ -133,11 +134,11 @@ class Control:
                 hint=f"Recorded there: {', '.join(known[:5])}" if known else "See `reconciler status`.",
             )
         result = self._current.view.results.get(record.integration) or await self._controller.plan(record.integration)
-        if any(one.address == record.address for one in result.compiled.objects):
+        if any(managed.address == record.address for managed in result.compiled.objects):
             raise ReconcilerError(
                 f"{record.address} is still declared",
                 code="RC6024",
-                hint=f"Take {record.scope.key} out of the manifest of {record.resource} first, else it is found again at once.",
+                hint=f"Take {record.scope.key} out of the manifest of {record.resource} first, otherwise it is found again at once.",
             )
         audit = self._audit("forget", peer, record.resource, address=record.address)
         await deps.store.forget([record.address], audit=[audit])
@@ -145,24 +146,24 @@ class Control:
         return {"resource": record.resource.path, "objects": [record.address]}
 
     async def adopt(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Take over what exists at the provider for a resource."""
-        identity = self.find(str(request["resource"]))
+        """Adopt the object that exists at the provider for a resource."""
+        identity = self.find(_text(request, "resource"))
         integration = self._integration(identity)
         if integration is None or identity not in self._current.active.resources:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
-        external_id = request.get("externalId")
-        objects = await adopt(self._controller, identity, integration, str(external_id) if external_id else None, peer)
+        external_id = _text(request, "externalId", "")
+        objects = await adopt(self._controller, identity, integration, external_id or None, peer)
         await self._after(identity, integration)
         return {"resource": identity.path, "objects": objects}
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
     def find(self, text: str, *, gone: bool = False) -> ResourceId:
-        """Return the resource that ``KIND/NAME[@CANVAS]`` names; the error offers the nearest ones."""
+        """Return the resource ``KIND/NAME[@CANVAS]``. Raises `ReconcilerError` with the nearest names if it is unknown."""
         known = set(self._current.active.resources) | set(self._current.view.statuses)
         identity = parse_resource(text, known)
         if identity not in known and not gone:
-            near = Guesses().nearest(str(identity), [str(one) for one in known])
+            near = Guesses().nearest(str(identity), [str(candidate) for candidate in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",
@@ -194,10 +195,10 @@ class Control:
             try:
                 at = self._current.context.clock() + parse_duration(str(text))
             except ConfigError:
-                message = f"{str(text)[:60]!r} is no time and no duration"
+                message = f"{str(text)[:60]!r} is neither a time nor a duration"
                 raise UsageError(message, hint="For example 2h, or 2030-01-31T00:00:00Z.") from None
         if at <= self._current.context.clock():
-            raise UsageError(f"{text} is past", hint="Give a time that is still to come.")
+            raise UsageError(f"{text} is in the past", hint="Use a time in the future.")
         return iso(at)
 
     def _audit(self, verb: str, peer: str, identity: ResourceId, **detail: object) -> AuditEntry:
@@ -212,23 +213,30 @@ class Control:
 
 
 def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
-    """Return the identity that a user typed; kinds fold case, a canvas may be left out where it is clear."""
+    """Return the identity that a user typed. The case of the kind does not matter, and the canvas is optional if it is unambiguous."""
     body, _, canvas = text.partition("@")
     kind, slash, name = body.partition("/")
-    kinds = {one.value.lower(): one.value for one in Kind}
+    kinds = {member.value.lower(): member.value for member in Kind}
     if not slash or not name or kind.lower() not in kinds:
-        meant = sorted(str(one) for one in known if one.name == body)
-        hint = f"Did you mean {meant[0]}?" if meant else "Kinds: " + ", ".join(one.value for one in Kind)
+        same_name = sorted(str(candidate) for candidate in known if candidate.name == body)
+        hint = f"Did you mean {same_name[0]}?" if same_name else "Kinds: " + ", ".join(kinds.values())
         raise UsageError(f"{text!r} is not KIND/NAME", hint=hint)
     kind = kinds[kind.lower()]
     if canvas:
         return ResourceId(kind, canvas, name)
-    matches = [one for one in known if one.kind == kind and one.name == name]
-    if len(matches) > 1 and not any(one.canvas == "default" for one in matches):
+    matches = [candidate for candidate in known if candidate.kind == kind and candidate.name == name]
+    if len(matches) > 1 and not any(match.canvas == "default" for match in matches):
         raise UsageError(
-            f"{text} is in more than one canvas", hint="Say which: " + ", ".join(str(one) for one in sorted(matches))
+            f"{text} is in more than one canvas", hint="Name one of: " + ", ".join(str(match) for match in sorted(matches))
         )
-    return next((one for one in matches if one.canvas == "default"), matches[0] if matches else ResourceId(kind, "default", name))
+    default = ResourceId(kind, "default", name)
+    return matches[0] if matches and default not in matches else default
+
+
+def _text(request: Mapping[str, Any], field: str, default: str | None = None) -> str:
+    """Return a field of a request as text. Raises `KeyError` if it is missing and there is no ``default``."""
+    value: object = request[field] if default is None else request.get(field)
+    return str(value) if value is not None or default is None else default
 
 
 def _brief(status: ResourceStatus) -> dict[str, Any]:

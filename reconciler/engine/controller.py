@@ -1,4 +1,4 @@
-"""The controller: reads the source, reconciles one integration at a time, and keeps every status. One per process."""
+"""The controller: syncs the source, reconciles integrations and updates the statuses. One per process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
@@ -28,15 +27,18 @@ from reconciler.engine.reconcile import (
 from reconciler.engine.revision import activate_revision, load_revision, merge, restore
 from reconciler.engine.status_manager import StatusManager
 from reconciler.engine.view import Busy, EventStatus
-from reconciler.model.errors import ReconcilerError, RetryKind, SourceError, StateError
+from reconciler.model.errors import ProviderError, ReconcilerError, RetryKind, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
 from reconciler.model.resources import Desired, Kind, ResourceId
 from reconciler.planning.approval import Approval
 from reconciler.planning.removal import out_of_reach
 from reconciler.source.base import Source
+from reconciler.state.claims import Claim
 
 JITTER = 0.05
+SINGLE = "single"
+"""Name of the only process on SQLite."""
 MAX_LOGGED = 100
 """Problems of a revision that are logged one by one."""
 Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
@@ -44,9 +46,9 @@ Work = Callable[[Lease | None], Awaitable[ReconcileResult]]
 
 
 class Controller:
-    """Syncs the source, reconciles integrations, and keeps the statuses.
+    """Syncs the source, reconciles integrations and updates the statuses.
 
-    It holds no truth of its own: a new one finds everything again in one pass.
+    It owns no durable state: a new controller rebuilds everything in one pass.
     """
 
     def __init__(self, deps: Context, source: Source, *, read_only: bool = False) -> None:
@@ -66,14 +68,14 @@ class Controller:
         self.patient = True
         """Whether a slice waits while a peer holds the integration's lease."""
         self.seen_by_peers: set[ResourceId] = set()
-        """Integrations that any process has looked at."""
+        """Integrations that any process has reconciled."""
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
         self._read_only = read_only
         self._statuses = StatusManager(self.current)
         self._desired: Desired | None = None
-        """What was read and is not stored as the last valid revision yet."""
-        self._loaded = False  # specs that the state remembers are no revision that was read: they may prune nothing
+        """The revision that was read and is not yet stored as the last valid one."""
+        self._loaded = False  # the specs of the state are not a revision that was read, so they prune nothing
         self._draining = False
         self._locks: dict[ResourceId, asyncio.Lock] = {}
         self._ended: list[TimedResult] = []
@@ -82,7 +84,7 @@ class Controller:
     # -- the source -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take up what the state knows: last valid specs, statuses, suspensions."""
+        """Load the last valid specs, the statuses and the suspensions from the state."""
         self.current.activate(await restore(self.deps))
         self.current.source.valid = self.current.active.revision
         applied = await self.deps.store.get_meta("revision.applied")
@@ -91,10 +93,10 @@ class Controller:
         await self.current.refresh_suspensions()
 
     async def sync(self, *, activate: bool = True) -> bool:
-        """Look at the source; True when another revision, or another content, went live. A failure keeps the last good one.
+        """Fetch the source. Returns True if a new revision, or new content, became active. After a failure the last good one stays.
 
-        Without ``activate`` it is used here only: nothing is stored before `activate`, so that what a person turns down never was
-        in force.
+        Without ``activate`` the revision is used by this process only and stored by `activate`, so that a revision that a person rejects
+        was never in force.
         """
         try:
             revision = await self.source.fetch()
@@ -134,23 +136,19 @@ class Controller:
     # -- work -------------------------------------------------------------------------------------------------------
 
     async def integrations(self) -> tuple[ResourceId, ...]:
-        """Return every integration there is work for: declared, or gone but with something left behind."""
+        """Return the integrations to reconcile: declared, or removed with objects or a connection left behind."""
         declared = {r.id for r in self.current.active.resources.values() if r.id.kind == Kind.INTEGRATION.value}
-        declared |= {found for r in self.current.active.resources.values() if (found := integration_of(r)) is not None}
+        declared |= {user for r in self.current.active.resources.values() if (user := integration_of(r)) is not None}
         left = set(await self.deps.store.integrations_recorded())
         left |= set(await self.deps.store.connections())
         return tuple(sorted(declared | left))
 
-    def soonest(self) -> float:
-        """Return when the next integration is due (seconds since the epoch)."""
-        return min(self.current.view.next_at.values(), default=self.deps.clock() + 1.0)
-
     def drain(self) -> None:
-        """Take no new batch: what is in flight is finished and recorded."""
+        """Start no new batch. Calls in flight are finished and recorded."""
         self._draining = True
 
     async def plan(self, integration: ResourceId) -> ReconcileResult:
-        """Return what a slice would do now, without a single remote write."""
+        """Return the plan of a slice without a remote write."""
         return (await self.prepare(integration)).found()
 
     async def prepare(self, integration: ResourceId) -> Prepared:
@@ -163,7 +161,7 @@ class Controller:
         )
 
     async def execute(self, prepared: Prepared) -> ReconcileResult:
-        """Carry out exactly what was prepared, however long ago, and remember it; what other processes did since is left as it is."""
+        """Execute exactly the prepared plan, and keep the result. Objects that another process has changed since are left alone."""
 
         async def work(hold: Lease | None) -> ReconcileResult:
             setting = self.reconcile_context(prepared.setting.live.revision, hold, prepared.setting)
@@ -171,24 +169,36 @@ class Controller:
 
         return await self.exclusively(prepared.integration, work)
 
+    async def reconcile_claimed(self, claim: Claim, held: Lease) -> ReconcileResult:
+        """Do a requested reconcile under the lease of its claim, which is released at the end."""
+        integration = ResourceId.from_path(claim.key)
+        request = ReconcileRequest(integration, ignore_backoff=claim.force or claim.explicit, explicit=claim.explicit)
+        async with self._locks.setdefault(integration, asyncio.Lock()):
+            try:
+                return await self._work(integration, self._slice_work(request), held if self.holder else None, claim)
+            finally:
+                await held.release()
+
     async def slice(
         self, integration: ResourceId, *, ignore_backoff: bool = False, explicit: bool = False, approval: Approval | None = None
     ) -> ReconcileResult:
-        """Reconcile one integration now, within ``approval`` where a person gave one, and remember what was found."""
+        """Reconcile one integration now, limited to ``approval`` if a person gave one, and keep the result."""
         request = ReconcileRequest(integration, ignore_backoff=ignore_backoff or explicit, explicit=explicit, approval=approval)
+        return await self.exclusively(integration, self._slice_work(request))
 
+    def _slice_work(self, request: ReconcileRequest) -> Work:
         async def work(hold: Lease | None) -> ReconcileResult:
             await self.current.refresh_suspensions()
             return await run_slice(
                 request, self.reconcile_context(self.current.active.revision, hold), self.current.clients, self.deps
             )
 
-        return await self.exclusively(integration, work)
+        return work
 
     async def exclusively(self, integration: ResourceId, work: Work) -> ReconcileResult:
-        """Do ``work`` on an integration, one at a time over all processes, and remember its result.
+        """Do ``work`` on an integration, one at a time over all processes, and keep its result.
 
-        Among peers it is done under a lease, which a command waits for and a daemon does not (it is asked again).
+        With peers, the work needs a lease. A command waits for it; a daemon does not, and tries again later.
         """
         async with self._locks.setdefault(integration, asyncio.Lock()):
             if not self.holder:
@@ -202,17 +212,17 @@ class Controller:
             return ReconcileResult(integration, error=Busy(f"another process works on {integration}"))
 
     def at_work(self, integration: ResourceId) -> bool:
-        """Whether a slice of it is under way in this process."""
+        """Whether this process reconciles ``integration`` now."""
         lock = self._locks.get(integration)
         return lock is not None and lock.locked()
 
-    async def _work(self, integration: ResourceId, work: Work, hold: Lease | None) -> ReconcileResult:
+    async def _work(self, integration: ResourceId, work: Work, hold: Lease | None, claim: Claim | None = None) -> ReconcileResult:
         await self.current.check_clock()
         began = self.deps.clock()
         result = await work(hold)
         try:
-            await self.remember(result)
-        except StateError as error:  # a full disk: no remote write was made without its intent; try again soon
+            await self.remember(result, claim)
+        except StateError as error:  # a full disk: no remote write was made without its intent, so it is retried soon
             self.deps.log.error("state_failed", integration=integration.name, code=error.code, error=error.message)
             result.error = error
             self.current.view.results[integration] = result
@@ -227,7 +237,7 @@ class Controller:
     def reconcile_context(
         self, revision: str | None = None, hold: Lease | None = None, before: ReconcileContext | None = None
     ) -> ReconcileContext:
-        """Return what a slice works on: now, or as it was ``before``; with ``revision`` it stops once another one is live."""
+        """Return the inputs of a slice: the present ones, or those of ``before``. It stops when the active revision is not ``revision``."""
         live, secrets, suspensions = self.current.active, self.current.secrets, self.current.suspensions
         if before is not None:
             live, secrets, suspensions = before.live, before.secrets, before.suspensions
@@ -244,40 +254,35 @@ class Controller:
     async def run_all(
         self, *, ignore_backoff: bool = False, explicit: bool = False, only: Iterable[ResourceId] | None = None
     ) -> PlanSet:
-        """One full pass over every integration, side by side; one that fails never stops the others."""
+        """Run one full pass over all integrations concurrently. A failed integration does not stop the others."""
         todo = tuple(only) if only is not None else await self.integrations()
-        results = await asyncio.gather(*(self.slice(one, ignore_backoff=ignore_backoff, explicit=explicit) for one in todo))
+        results = await asyncio.gather(
+            *(self.slice(integration, ignore_backoff=ignore_backoff, explicit=explicit) for integration in todo)
+        )
         await self.finish_pass()
         plans = tuple(result.plan for result in results if result.plan is not None)
         self.log_summary()
         return PlanSet(self.current.active.revision, plans)
 
-    async def share(self, integration: ResourceId) -> None:
-        """Tell the peers when an integration is due next, and who looked at it last."""
-        ahead = self.current.view.next_at[integration] - self.deps.clock()
-        now = await self.deps.store.now()
-        value = {"next_at": now + ahead, "by": self.holder, "at": now}
-        await self.deps.store.set_cursors({f"slice/{integration.path}": value})
-
-    async def _shared(self) -> dict[ResourceId, Any]:
-        rows = await self.deps.store.cursors("slice/")
-        return {ResourceId.from_path(name.removeprefix("slice/")): value for name, value in rows.items()}
-
-    async def due(self) -> dict[ResourceId, float]:
-        """Return when each integration is due, by the database's clock: 0 for one that was never looked at."""
-        known = {one: float(value["next_at"]) for one, value in (await self._shared()).items()}
-        return {one: known.get(one, 0.0) for one in await self.integrations()}
+    async def _store_due_time(self, integration: ResourceId, claim: Claim | None) -> None:
+        """Store for all processes when an integration is due next, and that this process reconciled it last."""
+        due_in_s = self.current.view.next_at[integration] - self.deps.clock()
+        by = self.holder or SINGLE
+        if claim is not None:
+            await self.deps.store.finish_reconcile(integration, due_in_s, by=by, number=claim.number, fence=claim.fence)
+        elif self.holder:
+            await self.deps.store.note_reconcile(integration, due_in_s, by=by)
 
     async def _catch_up(self) -> None:
-        """Take up what the peers found: the status of what another looked at last is that other's."""
-        for integration, value in (await self._shared()).items():
-            if value["by"] != self.holder:
+        """Load the results of the peers: the process that reconciled an integration last computes its status."""
+        for integration, by in (await self.deps.store.reconciled_by()).items():
+            if by != self.holder:
                 self.current.view.results.pop(integration, None)
             self.seen_by_peers.add(integration)
         await self._statuses.load()
 
     async def finish_pass(self) -> None:
-        """Compute every status once, store and publish it."""
+        """Compute all statuses once, store and publish them."""
         if self.holder:
             await self._catch_up()
         await self._statuses.check_secrets()
@@ -295,7 +300,7 @@ class Controller:
             await self.on_change()
 
     async def refresh_outside(self, *, whole: bool = False) -> None:
-        """Read what is known of events and stages; ``whole``: what only a pass shows, too."""
+        """Read the status of events and stages. ``whole``: including the parts that change only between passes."""
         if self.read_event_status is not None:
             self.current.view.outside = await self.read_event_status(None if whole else self.current.view.outside)
 
@@ -309,8 +314,8 @@ class Controller:
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
-    async def remember(self, result: ReconcileResult) -> None:
-        """Keep the result, its retries and its journal; drop a connection that nothing needs any more."""
+    async def remember(self, result: ReconcileResult, claim: Claim | None = None) -> None:
+        """Store the result's retries and journal, and delete a connection that is no longer needed."""
         now = self.deps.clock()
         config = self.deps.config.reconcile
         schedule = await self.deps.store.run(Schedule.load, self.deps.store.sync)
@@ -333,18 +338,17 @@ class Controller:
         await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
         self.current.view.results[result.integration] = result
         self.current.view.next_at[result.integration] = self._next_at(result, retries, now)
-        if self.holder:
-            await self.share(result.integration)
+        await self._store_due_time(result.integration, claim)
         notes = notes_of(result, self.current.active, self.current.view.next_at[result.integration], now)
         if notes:
             await self.deps.store.journal(notes)
         log_steps(self.deps.log, result, self.current.active.revision)
         done = result.integration not in self.current.active.resources and not result.recorded and result.error is None
-        if done and not await self.deps.store.recorded(result.integration):  # else another Integration takes them over
+        if done and not await self.deps.store.recorded(result.integration):  # otherwise another Integration takes them over
             await self.deps.store.drop_connection(result.integration)
 
     def _next_at(self, result: ReconcileResult, retries: Iterable[Retry], now: float) -> float:
-        """Return when this integration is looked at again: the interval with jitter, or earlier where something waits."""
+        """Return when the integration is reconciled next: after the interval with jitter, or earlier if a change waits for a time."""
         resource = self.current.active.resources.get(result.integration)
         intervals = [
             r.lifecycle.interval_s
@@ -362,7 +366,7 @@ class Controller:
             times.append(now + self.deps.config.reconcile.retry_min)
         times += [now + 1.0] if any(getattr(e, "unknown_outcome", False) for e in result.report.failed.values()) else []
         for error in result.scope_errors.values():
-            at = getattr(error, "retry_at", None)
+            at = error.retry_at if isinstance(error, ProviderError) else None
             if at is not None:
                 times.append(max(at, now + self.deps.config.reconcile.retry_min))
             elif getattr(error, "retry", None) is RetryKind.BACKOFF and not out_of_reach(error):
@@ -370,10 +374,10 @@ class Controller:
         return max(min(times), now + 0.2)
 
     def log_summary(self) -> None:
-        """Log what the slices since the last summary did, and when the next is due."""
+        """Log a summary of the slices since the last one, and when the next is due."""
         ended, self._ended = tuple(self._ended), []
         now = self.deps.clock()
-        soonest = min((self.current.view.next_at.get(one.result.integration, now) for one in ended), default=now)
+        soonest = min((self.current.view.next_at.get(timed.result.integration, now) for timed in ended), default=now)
         log_summary(self.deps.log, ended, revision=self.current.active.revision, next_in_s=soonest - now)
 
 

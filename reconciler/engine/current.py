@@ -1,7 +1,7 @@
-"""What is in force in this process now: the active revision with its secrets, suspensions and clients, and the newest findings.
+"""The current state of this process: the active revision with its secrets, suspensions and clients, and the newest results.
 
-Built once by the `Controller`, which alone calls `activate`. Events, stages, metrics and the status file read it, so that they do
-not depend on what drives the passes.
+The `Controller` builds it, and only the controller calls `activate`. Events, stages, metrics and the status file read it, so that they
+do not depend on the reconcile loop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.model.resources import Kind, Resource, ResourceId
 
 
 class Current:
-    """The facts that a pass, an event or a stage works with at this moment. Nothing here is truth: all of it is read again."""
+    """The inputs of a pass, an event or a stage at this moment. It owns no durable state: everything can be read again."""
 
     def __init__(self, context: Context, *, read_only: bool = False) -> None:
         self.context = context
@@ -35,7 +35,7 @@ class Current:
 
     @property
     def active(self) -> ActiveRevision:
-        """The revision in force. Replaced as a whole, never changed: the same object means the same manifests."""
+        """The revision in force. It is replaced as a whole and never changed, so the same object means the same manifests."""
         return self._active
 
     def activate(self, revision: ActiveRevision) -> None:
@@ -46,7 +46,7 @@ class Current:
     def _resolver(self, revision: ActiveRevision) -> SecretResolver:
         context = self.context
         return SecretResolver(
-            {one.id: one for one in revision.resources.values() if one.id.kind == Kind.SECRET.value},
+            {resource.id: resource for resource in revision.resources.values() if resource.id.kind == Kind.SECRET.value},
             context.config.secrets,
             sandbox=context.sandbox,
             redactor=context.redactor,
@@ -95,9 +95,9 @@ class Current:
     # -- the clock --------------------------------------------------------------------------------------------------
 
     async def check_clock(self) -> int:
-        """Return how often the clock was set back since the start; whoever remembers times forgets them when the number grows.
+        """Return how often the clock was set back since the start. When the number grows, remembered times are no longer valid.
 
-        Retries, due times and rate limits that now lie too far ahead are pulled back.
+        Retries, due times and rate limits that are now too far in the future are moved back.
         """
         context = self.context
         now = await context.store.now()

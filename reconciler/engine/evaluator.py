@@ -1,7 +1,7 @@
 """A worker process that evaluates expressions over foreign events, with limits of time and memory that protect the daemon.
 
 The worker has no secrets: nothing of this process's memory, an environment of a few names, no file but its pipes. It is started by
-the first call, ends with this process (its pipe is closed, and the kernel is asked to kill it), and is replaced after it died.
+the first call, ends with this process (its pipe is closed, and the kernel kills it), and is replaced after it died.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
+import msgspec
 import orjson
 
 from reconciler.model.errors import ReconcilerError
@@ -64,8 +65,8 @@ def write_frame(file: IO[bytes], parts: Sequence[bytes]) -> None:
 
 def read_frame(file: IO[bytes]) -> list[bytes]:
     """Return the parts of the next message; raises `EOFError`."""
-    (size,) = _HEAD.unpack(_exactly(file, _HEAD.size))
-    return [_exactly(file, part) for part in orjson.loads(_exactly(file, size))]
+    size: int = _HEAD.unpack(_exactly(file, _HEAD.size))[0]
+    return [_exactly(file, part) for part in msgspec.json.decode(_exactly(file, size), type=list[int])]
 
 
 def _exactly(file: IO[bytes], size: int) -> bytes:
@@ -122,8 +123,8 @@ class _Worker:
                 self._process.kill()
 
     def _at(self) -> tuple[int, int]:
-        job, part = PROGRESS.unpack(self._progress[:])
-        return job, part
+        progress: tuple[int, int] = PROGRESS.unpack(self._progress[:])
+        return progress
 
     def _ended(self) -> Overrun | EvaluatorFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):

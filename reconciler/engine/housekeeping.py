@@ -1,10 +1,9 @@
-"""Periodic jobs of the engine: APScheduler runs every job that has a period and nothing else to wait for.
+"""Periodic jobs of the engine: APScheduler runs every job that has only a period.
 
 These are heartbeat and take-over, retention, the audit anchor, and the watchdog. A job gets its time from the database's clock.
 
-Four loops stay outside (`reconciler.engine.loop`), since each wakes up on an event before its period ends, which a timer cannot: `git` on a webhook
-or a trigger, `due` on the soonest due time, `publish` on news, `watch` on the file system. A credential is checked at the beginning
-of every reconcile, so it has no job.
+Loops that also wake up on an event are no jobs (`reconciler.engine.loop`): `git` on a webhook or a trigger, `queue` on a request or the next due
+time, `publish` on a change, `watch` on the file system. `clock` is none either: a clock that was set back delays every job.
 """
 
 from __future__ import annotations
@@ -16,38 +15,37 @@ from collections.abc import Awaitable, Callable
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from reconciler.engine.context import Context
-from reconciler.engine.runtime import Runtime
+from reconciler.engine.queue import WorkQueue
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.times import iso
 
 RETENTION_EVERY_S = 3600
 HEARTBEAT_S = 1
 DEAD_AFTER_S = 5.0
-"""A peer without a heartbeat for this long is dead: its work is taken over."""
+"""A process without a heartbeat for this long is dead: its work is taken over."""
 ANCHOR_EVERY_S = 300
 BATCH = 500
 """Rows deleted in one transaction; it bounds how long others wait for the database."""
 PAUSE_S = 0.02
-"""Between two batches, so that others get the disk."""
+"""Between two batches, so that other calls get the database."""
 
 
 async def _all(prune: Callable[[], Awaitable[int]]) -> int:
-    """Delete batch after batch until none is left; others use the database in between."""
-    dropped = 0
+    """Delete in batches until none is left, and return the number of rows. Other calls use the database in between."""
+    rows = 0
     while count := await prune():
-        dropped += count
+        rows += count
         await asyncio.sleep(PAUSE_S)
-    return dropped
+    return rows
 
 
 class Housekeeping:
     """The scheduler of one process; `start` is called on the running loop."""
 
     def __init__(
-        self, deps: Context, runtime: Runtime, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
+        self, deps: Context, queue: WorkQueue, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
     ) -> None:
         self._deps = deps
-        self._runtime = runtime
+        self._queue = queue
         self._alive = alive
         self._notify = notify
         self._watchdog_s = watchdog_s
@@ -67,7 +65,7 @@ class Housekeeping:
         self._scheduler.start()
 
     def restart_periods(self) -> None:
-        """Count every period from now. Called when the clock was set back: the jobs would wait until the old time is reached."""
+        """Count every period from now. Called when the clock was set back: otherwise the jobs wait until the old time is reached."""
         for name, seconds in self._periods.items():
             self._scheduler.reschedule_job(name, trigger="interval", seconds=seconds, jitter=min(30, seconds / 20))
 
@@ -89,28 +87,27 @@ class Housekeeping:
             self._deps.log.warning("tick_failed", action=name, code=error.code, error=error.message)
 
     async def _heartbeat(self) -> None:
-        """Record that this process is alive, and take over the work of dead peers (DBOS does not do that by itself)."""
+        """Record that this process is alive, and release the leases of dead processes: their work is due, and is claimed again."""
         store = self._deps.store
-        await store.beat(self._runtime.executor_id)
+        await store.beat(self._queue.holder)
         for peer in await store.dead_executors(DEAD_AFTER_S):
-            await store.release_leases_of(peer)
-            taken = await self._runtime.recover(peer)
+            released = await store.release_leases_of(peer)
             await store.remove_executor(peer)
-            self._deps.log.warning("peer_failover", outcome="recovered", error="", executor=peer, slices=taken)
+            self._deps.log.warning("peer_failover", outcome="recovered", error="", executor=peer, leases=released)
+            self._queue.wake()
 
     async def _retention(self) -> None:
-        """Delete rows older than the retention: journal, settled intents, events, executions, finished workflows. Never audit rows."""
+        """Delete rows older than the retention: journal, settled intents, events, executions. Never audit rows."""
         store, retention = self._deps.store, self._deps.config.retention
         now = await store.now()
-        dropped = await _all(lambda: store.prune_history(now - retention.history, BATCH))
-        dropped += await _all(lambda: store.prune_events(now - retention.inbox, BATCH))
-        dropped += await _all(lambda: store.prune_executions(now - retention.history, BATCH))
-        workflows = await _all(lambda: self._runtime.prune(iso(now - 86_400), BATCH))
+        rows = await _all(lambda: store.prune_history(now - retention.history, BATCH))
+        rows += await _all(lambda: store.prune_events(now - retention.inbox, BATCH))
+        rows += await _all(lambda: store.prune_executions(now - retention.history, BATCH))
         await store.checkpoint()
-        self._deps.log.debug("retention", rows=dropped, workflows=workflows)
+        self._deps.log.debug("retention", rows=rows)
 
     async def _anchor(self) -> None:
-        """Write the head of the audit log to the log and to the anchor file: only a copy elsewhere shows that rows were cut off."""
+        """Write the head of the audit log to the log and to the anchor file: only a copy elsewhere detects a truncated log."""
         seq, digest = await self._deps.store.audit_head()
         self._deps.log.info("audit_anchor", seq=seq, hash=digest)
         try:

@@ -38,6 +38,10 @@ class Lease:
         self._renewed_at = requested_at
         return True
 
+    async def release(self) -> None:
+        """Release the lease, unless another process has acquired it since."""
+        await self._deps.store.release_lease(self.fence)
+
     async def ensure_held(self) -> None:
         """Renew right before a remote call that must not be made twice. Raises `FenceLost` when another process took over.
 

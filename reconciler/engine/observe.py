@@ -1,7 +1,7 @@
 """Observe the provider: every relevant scope, with a conditional read if possible, and twice where absence would matter.
 
-What is recorded and not in its scope is looked for where its container is now (`Container`): a name may have been given to
-another repository, and the object lives on in the renamed one.
+A recorded object that is missing in its scope is looked up where its container is now (`Container`): the repository may have been
+renamed, and its old name may belong to another one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Expected:
         """Return the containers of the expected objects that are missing in ``view``."""
         if view.error is not None and not isinstance(view.error, ScopeGone):
             return frozenset()
-        seen = {one.external_id for one in view.objects}
+        seen = {observed.external_id for observed in view.objects}
         return frozenset(container for external_id, container in self.containers.items() if external_id not in seen)
 
     def missing_from(self, objects: Iterable[ObservedObject]) -> bool:
@@ -81,7 +81,7 @@ def expectations(
     ids: dict[Scope, set[str]] = {}
     containers: dict[Scope, dict[str, str]] = {}
     leaving: set[Scope] = set()
-    declared = {one.scope for one in desired}
+    declared = {managed.scope for managed in desired}
     markers: dict[Scope, set[tuple[str, str]]] = {}
     keys: dict[Scope, set[str]] = {}
     for record in recorded:
@@ -133,8 +133,8 @@ async def observe(
                 world.views[scope] = ScopeView(error=stop[0])
                 return
             try:
-                looked = await _look(api, types[scope.type], scope, expected.get(scope), stored.get(scope))
-                _take(looked, scope, world, veiled(scope), deps.clock())
+                read = await _read(api, types[scope.type], scope, expected.get(scope), stored.get(scope))
+                _take(read, scope, world, veiled(scope), deps.clock())
             except ReconcilerError as error:
                 world.views[scope] = ScopeView(error=error)
                 if error.stops_integration:
@@ -148,7 +148,7 @@ async def observe(
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _ScopeRead:
     """The read of one scope: a new list, or the stored one if it is still valid."""
 
     objects: tuple[ObservedObject, ...]
@@ -159,34 +159,34 @@ class _Looked:
     read_only: str = ""
 
 
-async def _look(
+async def _read(
     api: Api, kind: ManagedType, scope: Scope, expected: Expected | None, stored: StoredObservation | None
-) -> _Looked:
+) -> _ScopeRead:
     answer = await kind.observe(api, scope, stored.validators if stored is not None else None)
     if isinstance(answer, NotModified):
         if stored is None:
             raise ProviderError(f"{scope}: 'not modified' for a list that was never read", code="RC5021")
-        looked = _Looked(stored.objects)
+        read = _ScopeRead(stored.objects)
     else:
-        looked = _Looked(answer.objects, 1, answer)
-    if expected is not None and expected.missing_from(looked.objects):
+        read = _ScopeRead(answer.objects, 1, answer)
+    if expected is not None and expected.missing_from(read.objects):
         again = await kind.observe(api, scope, None)
         if isinstance(again, Observed):
-            looked = dataclasses.replace(looked, objects=again.objects, reads=2, answer=again)
+            read = dataclasses.replace(read, objects=again.objects, reads=2, answer=again)
     if isinstance(answer, Observed) and answer.redirected_to:
-        looked = dataclasses.replace(looked, place=Scope(scope.type, answer.redirected_to))
-    if expected is not None and expected.leaving and looked.objects:
+        read = dataclasses.replace(read, place=Scope(scope.type, answer.redirected_to))
+    if expected is not None and expected.leaving and read.objects:
         with contextlib.suppress(NotFound, PermissionDenied):
             there = await kind.container(api, scope)
-            looked = dataclasses.replace(looked, read_only=there.read_only if there is not None else "")
-    return looked
+            read = dataclasses.replace(read, read_only=there.read_only if there is not None else "")
+    return read
 
 
-def _take(looked: _Looked, scope: Scope, world: ObservedState, veil: Mask, now: float) -> None:
-    objects = tuple(veil.over(one) for one in looked.objects)
-    if looked.answer is not None:
-        world.fresh[scope] = StoredObservation(scope, looked.answer.validators, objects, now)
-    world.views[scope] = ScopeView(objects=objects, reads=looked.reads, place=looked.place, read_only=looked.read_only)
+def _take(read: _ScopeRead, scope: Scope, world: ObservedState, veil: Mask, now: float) -> None:
+    objects = tuple(veil.over(observed) for observed in read.objects)
+    if read.answer is not None:
+        world.fresh[scope] = StoredObservation(scope, read.answer.validators, objects, now)
+    world.views[scope] = ScopeView(objects=objects, reads=read.reads, place=read.place, read_only=read.read_only)
 
 
 async def _follow(
@@ -206,24 +206,24 @@ async def _follow(
                 world.views[scope] = ScopeView(error=world.views[scope].error or error)
 
 
-async def _find(api: Api, kind: ManagedType, container: str, asked: Scope, world: ObservedState, veiled: Veiled) -> None:  # noqa: PLR0917  called once
+async def _find(api: Api, kind: ManagedType, container: str, scope: Scope, world: ObservedState, veiled: Veiled) -> None:  # noqa: PLR0917  called once
     """Record the present name of ``container``, and observe it unless that was done under this name."""
-    target = await kind.container(api, asked, container)
+    target = await kind.container(api, scope, container)
     if target is None:
         return
-    place = Scope(asked.type, target.key)
-    if isinstance(world.views[asked].error, ScopeGone):
+    place = Scope(scope.type, target.key)
+    if isinstance(world.views[scope].error, ScopeGone):
         error = ScopeGone(
-            f"{asked.key} is called {target.key} now",
+            f"{scope.key} is called {target.key} now",
             status=404,
             hint=f"Write '{target.key}' in the manifest; the object is kept.",
         )
-        world.views[asked] = ScopeView(error=error)
+        world.views[scope] = ScopeView(error=error)
     view = world.views.get(place)
     if view is None:
         answer = await kind.observe(api, place, None)
         objects = answer.objects if isinstance(answer, Observed) else ()
-        view = ScopeView(objects=tuple(veiled(asked).over(one) for one in objects))
+        view = ScopeView(objects=tuple(veiled(scope).over(observed) for observed in objects))
     world.views[place] = dataclasses.replace(view, container=container, read_only=target.read_only)
 
 
@@ -260,7 +260,7 @@ async def first_seen(
     api: Api, types: Mapping[str, ManagedType], recorded: Iterable[RecordedObject], world: ObservedState
 ) -> list[RecordedObject]:
     """Return the records whose object was seen for the first time, with the id of its container."""
-    ids = {(scope, one.external_id): view for scope, view in world.views.items() for one in view.objects}
+    ids = {(scope, observed.external_id) for scope, view in world.views.items() for observed in view.objects}
     seen_first = [r for r in recorded if not r.tombstone and not (r.seen and r.container) and (r.scope, r.external_id) in ids]
     scopes = sorted({record.scope for record in seen_first if not record.container})[:LOOKUPS]
     gate = asyncio.Semaphore(TOGETHER)
@@ -279,7 +279,7 @@ async def first_seen(
 
 def unread(world: ObservedState, declared: Iterable[ManagedObject]) -> dict[Scope, ReconcilerError]:
     """Return the scopes that could not be read, with the error; without those that are out of reach and declare nothing."""
-    scopes = {one.scope for one in declared}
+    scopes = {managed.scope for managed in declared}
     return {
         scope: view.error
         for scope, view in world.views.items()

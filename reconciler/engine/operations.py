@@ -1,4 +1,4 @@
-"""What an operator asks for by name, besides the pass: taking over, finding again, deleting orphans, test deliveries."""
+"""Operations besides the reconcile: recovery of records, adoption, deletion of orphans, test deliveries."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Adopt, ResourceId
 
 TAKES = frozenset({Action.RECORD, Action.REMARK, Action.ADOPT, Action.UPDATE})
-"""What finds or takes over objects that exist: never a create, never a delete."""
+"""Actions that record or adopt existing objects: never a create, never a delete."""
 
 
 async def find_again(controller: Controller, integration: ResourceId) -> Prepared:
-    """Find what is ours after a lost state: by marker, and by natural key where a type has no marker. Creates and deletes nothing."""
+    """Plan the recovery of a lost state: our objects are found by marker, or by natural key if a type has no marker. It creates and deletes
+    nothing.
+    """
 
     def takes(change: Change) -> bool:
         return change.action in TAKES and change.external_id is not None
@@ -34,7 +36,7 @@ async def find_again(controller: Controller, integration: ResourceId) -> Prepare
 async def adopt(
     controller: Controller, resource: ResourceId, integration: ResourceId, external_id: str | None, peer: str
 ) -> list[Mapping[str, str]]:
-    """Take over what exists for ``resource``; raises `ReconcilerError` when nothing, or more than one object, matches."""
+    """Adopt the existing object of ``resource``. Raises `ReconcilerError` if none, or more than one, matches."""
     active = controller.current.active
     manifest = active.resources[resource]
     willing = dataclasses.replace(
@@ -74,17 +76,17 @@ async def adopt(
         raise ReconcilerError(
             f"nothing at the provider matches {resource}",
             code="RC6026",
-            hint="What is compared: the same URL or name; or name the object with --external-id (see `reconciler export`).",
+            hint="Objects match by URL or name. Name the object with --external-id instead (see `reconciler export`).",
         )
     return done
 
 
 def _scopes_of(resource: ResourceId, result: ReconcileResult) -> set[Scope]:
-    return {one.scope for one in result.compiled.objects if one.resource == resource}
+    return {managed.scope for managed in result.compiled.objects if managed.resource == resource}
 
 
 async def delete_orphan(current: Current, integration: ResourceId, orphan: Orphan) -> None:
-    """Delete an object that carries our mark and is not declared, with its audit row first."""
+    """Delete an object that has our marker and is not declared. The audit row is committed first."""
     deps, client = current.context, await current.client(integration)
     entry = AuditEntry(
         at=deps.clock(),
@@ -101,7 +103,7 @@ async def delete_orphan(current: Current, integration: ResourceId, orphan: Orpha
 
 
 async def ping(current: Current, record: RecordedObject) -> bool:
-    """Ask the provider for a test delivery of a hook; False where it has none."""
+    """Request a test delivery of a hook from the provider. Returns False if the type has none."""
     client = await current.client(record.integration)
     send = getattr(client.driver.types[record.scope.type], "ping", None)
     if send is None:

@@ -1,13 +1,14 @@
 """Writes the status file: a row is built, redacted and encoded once, when it changes, and never on the event loop.
 
-A heartbeat without news only overwrites the times in the head of the file, so an idle installation of many thousand
-resources costs hardly more than one of ten.
+A heartbeat without changes only overwrites the times in the head of the file, so an idle installation with thousands of resources
+costs little more than one with ten.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import operator
 import os
 import threading
 import time
@@ -68,9 +69,9 @@ class Publisher:
         self._path = path
         self._lock = threading.Lock()
         self._resources = _Rows(self._resource, same=_same_row)
-        self._plans = _Rows(lambda plan: self._dump(statusfile.plan_row(plan)), same=lambda one, other: one == other)
-        self._stages = _Rows(self._dump, same=lambda one, other: one == other)
-        self._schedules = _Rows(self._dump, same=lambda one, other: one == other)
+        self._plans = _Rows(lambda plan: self._dump(statusfile.plan_row(plan)), same=operator.eq)
+        self._stages = _Rows(self._dump, same=operator.eq)
+        self._schedules = _Rows(self._dump, same=operator.eq)
         self._generation = -1
         self._statuses: Mapping[ResourceId, ResourceStatus] | None = None
         self._body, self._summary = b"", b""
@@ -162,8 +163,8 @@ class Publisher:
         statusfile.write(self._path.parent / "snapshot.json", [text])
 
 
-def _same_row(one: ResourceStatus, other: ResourceStatus) -> bool:
-    return one == dataclasses.replace(other, next_reconcile_at=one.next_reconcile_at)
+def _same_row(old: ResourceStatus, new: ResourceStatus) -> bool:
+    return old == dataclasses.replace(new, next_reconcile_at=old.next_reconcile_at)
 
 
 def _with_next(row: bytes, status: ResourceStatus) -> bytes:
@@ -184,7 +185,7 @@ def _places(head: bytes) -> Iterable[int]:
 
 
 def _unstamped(head: bytes) -> bytes:
-    """Return the head without its times, to detect news."""
+    """Return the head without its times, to detect changes."""
     blank = bytearray(head)
     for at in _places(head):
         blank[at : at + _WIDTH] = b" " * _WIDTH
@@ -194,7 +195,7 @@ def _unstamped(head: bytes) -> bytes:
 def _stamp(path: Path, inode: int, parts: tuple[bytes, ...]) -> bool:
     """Overwrite the times in the file. Returns False when it is not the file that this process wrote.
 
-    Each is one write of twenty bytes of the same form within a page, so that whoever reads meanwhile finds a whole document.
+    Each is one write of twenty bytes of the same form within a page, so a concurrent reader sees a complete document.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

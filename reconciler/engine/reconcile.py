@@ -162,15 +162,15 @@ async def run_slice(order: ReconcileRequest, setting: ReconcileContext, links: C
 
 async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: ClientPool, deps: Context) -> Prepared:
     """Observe and plan. Nothing is written, neither at the provider nor to the records."""
-    made = Prepared(order, setting, deps.clock())
+    prepared = Prepared(order, setting, deps.clock())
     try:
         stored = await deps.store.connections()
         link = await links.link(order.integration, setting.live, stored, setting.secrets)
-        made = dataclasses.replace(made, link=link, twins=links.twins(link.connection, setting.live, stored))
-        made = await _compile(made, deps)
-        return await _decide(made, deps)
+        prepared = dataclasses.replace(prepared, link=link, twins=links.twins(link.connection, setting.live, stored))
+        prepared = await _compile(prepared, deps)
+        return await _decide(prepared, deps)
     except ReconcilerError as error:
-        return dataclasses.replace(made, error=error, recorded=await deps.store.recorded(order.integration))
+        return dataclasses.replace(prepared, error=error, recorded=await deps.store.recorded(order.integration))
 
 
 async def execute(prepared: Prepared, deps: Context) -> ReconcileResult:
@@ -199,8 +199,10 @@ async def still_fits(prepared: Prepared, deps: Context) -> Prepared:
         return prepared
     open_now = {intent.id for intent in intents}
     plan, moved = withheld(prepared.plan, lambda change: not stale & {change.address, change.previous})
-    plan = dataclasses.replace(plan, settlements=tuple(one for one in plan.settlements if one[0] in open_now))
-    fresh = {one.address: one for one in prepared.fresh if one.address not in stale}
+    plan = dataclasses.replace(
+        plan, settlements=tuple(settlement for settlement in plan.settlements if settlement[0] in open_now)
+    )
+    fresh = {record.address: record for record in prepared.fresh if record.address not in stale}
     recorded = tuple(fresh.get(record.address, record) for record in recorded)
     return dataclasses.replace(
         prepared, plan=plan, recorded=recorded, fresh=tuple(fresh.values()), moved=(*prepared.moved, *moved)
@@ -214,14 +216,14 @@ def _stale(prepared: Prepared, recorded: Iterable[RecordedObject], intents: Iter
     return changed | {address for known, other in ((were, are), (are, were)) for i, address in known.items() if i not in other}
 
 
-async def _compile(made: Prepared, deps: Context) -> Prepared:
-    link, live = made.link, made.setting.live
+async def _compile(prepared: Prepared, deps: Context) -> Prepared:
+    link, live = prepared.link, prepared.setting.live
     if link is None:
-        return made
-    users = users_of(made.integration, live.resources.values())
-    made = dataclasses.replace(made, credential=await _check(link, users, live))
-    compiled = await compile_resources(link.driver, link.api, users, deps, made.setting.secrets.read)
-    return dataclasses.replace(made, compiled=compiled)
+        return prepared
+    users = users_of(prepared.integration, live.resources.values())
+    prepared = dataclasses.replace(prepared, credential=await _check(link, users, live))
+    compiled = await compile_resources(link.driver, link.api, users, deps, prepared.setting.secrets.read)
+    return dataclasses.replace(prepared, compiled=compiled)
 
 
 async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision) -> CredentialReport:
@@ -242,24 +244,24 @@ async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision
     return report
 
 
-async def _decide(made: Prepared, deps: Context) -> Prepared:
+async def _decide(prepared: Prepared, deps: Context) -> Prepared:
     """Observe every relevant scope and make the plan."""
-    order, setting, link = made.order, made.setting, made.link
+    order, setting, link = prepared.order, prepared.setting, prepared.link
     if link is None:
-        return made
-    recorded, intents = await deps.store.run(known_of, order.integration, made.twins, setting.live, deps.store.sync)
-    scopes = {o.scope for o in made.compiled.objects} | {r.scope for r in recorded} | {i.scope for i in intents}
-    world = await observe(link.api, link.driver.types, scopes, Known(made.compiled.objects, recorded, intents), deps)
-    fresh = {one.address: one for one in await first_seen(link.api, link.driver.types, recorded, world)}
+        return prepared
+    recorded, intents = await deps.store.run(known_of, order.integration, prepared.twins, setting.live, deps.store.sync)
+    scopes = {o.scope for o in prepared.compiled.objects} | {r.scope for r in recorded} | {i.scope for i in intents}
+    world = await observe(link.api, link.driver.types, scopes, Known(prepared.compiled.objects, recorded, intents), deps)
+    fresh = {record.address: record for record in await first_seen(link.api, link.driver.types, recorded, world)}
     recorded = tuple(fresh.get(record.address, record) for record in recorded)
     now = deps.clock()
     suspended = setting.suspensions.of(order.integration, setting.live, now)
-    made = dataclasses.replace(
-        made, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
+    prepared = dataclasses.replace(
+        prepared, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
     )
     schedule = await deps.store.run(Schedule.load, deps.store.sync)
     approvals = frozenset(await deps.store.approvals())
-    plan = make_plan(_input(made, link, schedule, approvals, deps))
+    plan = make_plan(_input(prepared, link, schedule, approvals, deps))
     if order.keep is not None:
         plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
     plan = plan if order.ignore_backoff else hold_back(plan, schedule, now)
@@ -268,20 +270,20 @@ async def _decide(made: Prepared, deps: Context) -> Prepared:
     moved: tuple[Change, ...] = ()
     if order.approval is not None:
         plan, moved = order.approval.narrowed(plan, seen_in(world.views), now)
-    return dataclasses.replace(made, plan=plan, moved=moved)
+    return dataclasses.replace(prepared, plan=plan, moved=moved)
 
 
-def _input(made: Prepared, link: Client, schedule: Schedule, approvals: frozenset[str], deps: Context) -> PlanInput:
-    order, live, config = made.order, made.setting.live, deps.config.reconcile
-    read = made.setting.secrets.read
+def _input(prepared: Prepared, link: Client, schedule: Schedule, approvals: frozenset[str], deps: Context) -> PlanInput:
+    order, live, config = prepared.order, prepared.setting.live, deps.config.reconcile
+    read = prepared.setting.secrets.read
     return PlanInput(
         integration=order.integration,
-        desired=made.compiled.objects,
-        recorded=made.recorded,
-        views=made.world.views,
-        intents=made.intents,
-        untouchable=frozenset(made.compiled.stalled),
-        suspended=frozenset(made.suspended),
+        desired=prepared.compiled.objects,
+        recorded=prepared.recorded,
+        views=prepared.world.views,
+        intents=prepared.intents,
+        untouchable=frozenset(prepared.compiled.stalled),
+        suspended=frozenset(prepared.suspended),
         approvals=approvals,
         types=link.driver.types,
         refused={} if order.explicit else schedule.refused(),
@@ -289,7 +291,7 @@ def _input(made: Prepared, link: Client, schedule: Schedule, approvals: frozense
         prune_allowed=order.prune and live.complete and config.prune,
         limits=PlanLimits(config.limits.delete_percent, config.limits.delete_minimum, config.limits.delete_max),
         settle_s=config.settle,
-        now=made.now,
+        now=prepared.now,
         owner=deps.owner,
         claim_natural_keys=order.claim,
         fingerprint=lambda address, w: deps.keyring.fingerprint(address, w.pointer, value_of(w.ref, deps, read)),
@@ -307,9 +309,9 @@ async def _keep(prepared: Prepared, deps: Context) -> None:
     if not prepared.fresh:
         return
     known = {record.address: record for record in await deps.store.recorded(prepared.integration)}
-    same = [one for one in prepared.fresh if one.address in known and _unplaced(known[one.address]) == _unplaced(one)]
-    seen = [one.address for one in same if one.container == known[one.address].container and not known[one.address].seen]
-    placed = [one for one in same if one.container != known[one.address].container]
+    same = [new for new in prepared.fresh if new.address in known and _unplaced(known[new.address]) == _unplaced(new)]
+    seen = [new.address for new in same if new.container == known[new.address].container and not known[new.address].seen]
+    placed = [new for new in same if new.container != known[new.address].container]
     if seen:
         await deps.store.mark_seen(seen)
     if placed:
@@ -340,9 +342,7 @@ async def _act(prepared: Prepared, plan: Plan, result: ReconcileResult, deps: Co
 def _target(prepared: Prepared, link: Client, deps: Context) -> ApplyTarget:
     setting, seen = prepared.setting, seen_in(prepared.world.views)
     changes = prepared.plan.changes if prepared.plan is not None else ()
-    observed = {
-        c.address: one for c in changes if c.external_id is not None and (one := seen.get((c.scope, c.external_id))) is not None
-    }
+    observed = {c.address: seen[key] for c in changes if c.external_id is not None and (key := (c.scope, c.external_id)) in seen}
 
     def secrets(desired: ManagedObject) -> Mapping[str, SecretValue]:
         return {w.pointer: _planned_value(desired, w, setting, deps) for w in desired.write_only}
@@ -361,12 +361,12 @@ def _target(prepared: Prepared, link: Client, deps: Context) -> ApplyTarget:
     )
 
 
-def _planned_value(desired: ManagedObject, one: WriteOnly, setting: ReconcileContext, deps: Context) -> SecretValue:
+def _planned_value(desired: ManagedObject, hidden: WriteOnly, setting: ReconcileContext, deps: Context) -> SecretValue:
     """Return the value that the plan was made for. Raises `PlanMoved` when the secret has changed."""
-    value = value_of(one.ref, deps, setting.secrets.read)
-    if deps.keyring.fingerprint(desired.address, one.pointer, value) != one.fingerprint:
+    value = value_of(hidden.ref, deps, setting.secrets.read)
+    if deps.keyring.fingerprint(desired.address, hidden.pointer, value) != hidden.fingerprint:
         raise PlanMoved(
-            f"the secret for {one.pointer} of {desired.address} changed after the plan was made; nothing was written",
+            f"the secret for {hidden.pointer} of {desired.address} changed after the plan was made; nothing was written",
             code="RC6041",
             hint="Plan again: the new value is part of the new plan.",
         )

@@ -71,10 +71,10 @@ def hidden(desired: Desired, before: Iterable[Resource]) -> tuple[frozenset[Reso
     by_id = desired.by_id()
     hiders: dict[str, str] = {}
     names: set[ResourceId] = set()
-    for one in before:
-        hider = desired.unread.hides(one.location.file) if one.id not in by_id else None
+    for resource in before:
+        hider = desired.unread.hides(resource.location.file) if resource.id not in by_id else None
         if hider is not None:
-            names.add(one.id)
+            names.add(resource.id)
             hiders.setdefault(*hider)
     return frozenset(names), tuple(unread_problem(path, reason, Severity.ERROR) for path, reason in sorted(hiders.items()))
 

@@ -63,7 +63,7 @@ def share_of(resource: Resource, shares: Shares | None) -> Share:
     tried = {step.change.address: step for step in shares.steps.get(resource.id, ())}
     share.errors = {address: step.error for address, step in tried.items() if step.error is not None}
     share.done = sum(1 for step in tried.values() if step.error is None)
-    # What was executed is no longer pending; the next observation says whether it holds.
+    # What was executed is no longer pending; the next observation shows whether it holds.
     share.changes = [
         c
         for c in shares.changes.get(resource.id, ())
@@ -77,23 +77,23 @@ def share_of(resource: Resource, shares: Shares | None) -> Share:
 
 
 def _renamed(result: ReconcileResult) -> Mapping[ResourceId, list[str]]:
-    found: defaultdict[ResourceId, list[str]] = defaultdict(list)
+    notes: defaultdict[ResourceId, list[str]] = defaultdict(list)
     for desired in result.compiled.objects:
         view = result.world.views.get(desired.scope)
         if view is not None and view.place is not None:
-            found[desired.resource].append(
+            notes[desired.resource].append(
                 f"{desired.scope.key} is called {view.place.key} now: write the new name in the manifest"
             )
-    return found
+    return notes
 
 
 def _left(result: ReconcileResult) -> Mapping[ResourceId, list[str]]:
     declared = {desired.scope for desired in result.compiled.objects}
-    found: defaultdict[ResourceId, list[str]] = defaultdict(list)
+    notes: defaultdict[ResourceId, list[str]] = defaultdict(list)
     for record in result.recorded:
         view = result.world.views.get(record.scope)
         if record.scope in declared or record.tombstone or view is None or view.error is None:
             continue
         if out_of_reach(view.error):
-            found[record.resource].append(way_out(record, view.error))
-    return found
+            notes[record.resource].append(way_out(record, view.error))
+    return notes

@@ -26,16 +26,16 @@ def statuses(
     """Return the status of every active resource, and of every resource whose objects are being deleted."""
     integrations = {r.id: integration_of(r) for r in facts.live.resources.values()}
     shares = {integration: Shares(result) for integration, result in facts.results.items()}
-    found: dict[ResourceId, ResourceStatus] = {}
+    statuses: dict[ResourceId, ResourceStatus] = {}
     for identity, resource in facts.live.resources.items():
         result = facts.results.get(integrations[identity] or identity)
         before = previous.get(identity)
         if result is None and before is not None and before.spec_digest == resource.spec_digest and _is_remote(resource):
-            found[identity] = before  # a restart: the last status is valid until the next reconcile
+            statuses[identity] = before  # a restart: the last status is valid until the next reconcile
             continue
         share = share_of(resource, shares.get(integrations[identity] or identity))
         findings = findings_of(share, result, facts)
-        found[identity] = _status(
+        statuses[identity] = _status(
             share,
             findings,
             previous.get(identity),
@@ -47,8 +47,8 @@ def statuses(
         before = previous.get(identity)
         share = share_of(Resource(identity, {}, before.location if before else Location("")), shares.get(records[0].integration))
         share.records = records
-        found[identity] = _deleting(share, facts.results.get(records[0].integration), before, now)
-    return found
+        statuses[identity] = _deleting(share, facts.results.get(records[0].integration), before, now)
+    return statuses
 
 
 def _is_remote(resource: Resource) -> bool:
@@ -86,7 +86,7 @@ def _status(  # noqa: PLR0917  called once
         history=_history(before, conditions, moment, changed=changed),
     )
     if before is not None and same_but_times(_like(status, before), before):
-        # A reconcile without news changes only the times (the attempts of a lasting failure count as a time).
+        # A reconcile without changes updates only the times (the attempts of a lasting failure count as a time).
         return _like(status, before, keep_next=False)
     return status
 

@@ -1,1 +1,1 @@
-"""Events: received, stored, filtered and handed to the stages that want them; missed ones are found again."""
+"""Events: received, stored, filtered and routed to stages; missed deliveries are recovered."""

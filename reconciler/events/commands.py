@@ -17,7 +17,7 @@ from reconciler.events.recovery import Recovery
 
 
 class Commands:
-    """All commands, by name. ``wake_events`` and ``wake_stages`` make the loops of this process look at once."""
+    """All commands, by name. ``wake_events`` and ``wake_stages`` wake the loops of this process."""
 
     def __init__(
         self, current: Current, recovery: Recovery, *, wake_events: Callable[[], None], wake_stages: Callable[[], None]

@@ -1,7 +1,7 @@
-"""Ids under which events are stored: what a person or a sender chooses never meets what the daemon makes. Pure.
+"""Ids under which events are stored. Ids from persons and senders never collide with those of the daemon. Pure.
 
-A source has one space of ids. So ids of the daemon's own (a schedule's slot, an event made by hand) and keys of users each have
-a prefix, and an id that a sender chose is set apart where it begins like one of these.
+All events of a source share one space of ids. So the slots of schedules, triggered events and keys of users have a prefix each, and
+an id from a sender gets a prefix, too, if it starts with one of these.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ def slot_id(at: str) -> str:
 
 
 def made_id(token: str) -> str:
-    """Return the id of an event that was made by hand, without a key."""
+    """Return the id of an event that was triggered without a key."""
     return MANUAL + token
 
 
 def key_id(key: str) -> str:
-    """Return the id of an event that was made by hand with ``key``: equal keys are one event."""
+    """Return the id of an event that was triggered with ``key``: equal keys are the same event."""
     return KEY + key[:MAX_ID]
 
 
 def sent_id(delivery_id: str) -> str:
-    """Return the id of a delivery whose sender calls it ``delivery_id``."""
+    """Return the id of a delivery with the sender's id ``delivery_id``."""
     return SENT + delivery_id if delivery_id.startswith(_RESERVED) else delivery_id

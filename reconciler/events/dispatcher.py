@@ -7,13 +7,13 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.current import Current
 from reconciler.engine.evaluator import EvaluatorFailed
+from reconciler.engine.revision import ActiveRevision
 from reconciler.events.endpoints import integration_path, source_spec, source_type
 from reconciler.events.evaluation import SOURCE_PART, EventEvaluator, Last, Stopped
 from reconciler.events.group_commit import at_fault
@@ -28,29 +28,32 @@ from reconciler.state.routing import Join, Routing
 BATCH = 200
 IDLE_S = 1.0
 HOLD_S = 1.0
-"""How long a burst of deliveries is let in before any of it is handed on: their senders wait for an answer. Then handing on
-has as long for itself, so that under a load that does not end neither starves."""
+"""How long dispatching waits for a burst of deliveries, whose senders wait for an answer. After that, dispatching runs at least as
+long, so that neither starves under a continuous load."""
 LOOK_S = 0.01
 MOST_ATTEMPTS = 3
-"""After so many that did not end an event is put into quarantine; one more for each target that is known to be at fault."""
+"""After so many attempts that did not finish, an event is quarantined; one more for each target that is known to be at fault."""
 TROUBLE_S = 600.0
-"""How long the events of a source are tried alone after the worker was stopped at one."""
+"""How long the events of a source are tried one by one after the worker was stopped at one of them."""
 MOST_STOPS = 10_000
 PLAIN_BYTES = 64 << 10
-_NO_RUN = ("", "", 0)
+_Run = tuple[str, str, int]
+"""(Integration, id of the run, number of the attempt whose end the event reports, or 0)."""
+_NO_RUN: _Run = ("", "", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Events that are dispatched together, those of them that repeat an earlier one, and the time."""
+    """Events that are dispatched together."""
 
     pending: list[tuple[Event, bytes]]
     same: Mapping[str, str]
+    """Id of a duplicate → id of the earlier event."""
     now: float
 
 
-def _plain(event: Event, body: bytes, wiring: Wiring, now: float) -> Routing | None:
-    """Return what a small event leads to where no expression is asked: nothing is connected, and the source filters by type alone."""
+def _routed_here(event: Event, body: bytes, wiring: Wiring, now: float) -> Routing | None:
+    """Return the routing of a small event that needs no expression: its source filters by type only, and has no targets."""
     spec = source_spec(wiring.resources[event.source])
     filtered = spec is not None and any(each.filters for each in spec.events)
     if filtered or wiring.targets.get(event.source) or len(body) > PLAIN_BYTES or b"\\u0000" in body:
@@ -76,21 +79,21 @@ class Dispatcher:
         self._evaluator = evaluator
         self._holder = holder
         self._counts: dict[str, int] = {}
-        """Attempts under way: event → how many were counted before."""
+        """Attempts in progress: id of the event → number of attempts before."""
         self._stops: dict[str, tuple[Stopped, ...]] = {}
         self._trouble: dict[ResourceId, tuple[str, float]] = {}
         self._under_load = under_load
-        """Whether deliveries are coming in faster than one by one."""
+        """Whether a burst of deliveries is arriving."""
         self._held_until = self._joins_at = 0.0
         self._on_queued = on_queued
         self._on_trouble = on_trouble
-        """Called when an event failed or was put into quarantine: the status shows how many there are."""
+        """Called when an event failed or was quarantined: the status shows their number."""
         self._beat = beat
         self._wake = asyncio.Event()
-        self._wiring: tuple[Any, Wiring] | None = None
+        self._wiring: tuple[ActiveRevision, Wiring] | None = None
 
     def wake(self) -> None:
-        """Take the next turn at once: an event was stored."""
+        """Start the next turn now: an event was stored."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -98,23 +101,23 @@ class Dispatcher:
         while True:
             self._beat()
             self._wake.clear()
-            again, handed_on = False, 0
+            again, dispatched = False, 0
             try:
-                await self._let_in()
-                handed_on = await self.turn()
-                again = handed_on > 0  # a batch is bounded by bytes too: there may be more
+                await self._wait_for_burst()
+                dispatched = await self.turn()
+                again = dispatched > 0  # a batch is bounded by bytes too: there may be more
                 await self._end_joins()
             except (StateError, EvaluatorFailed) as error:
                 self._current.context.log.error("events_paused", code=error.code, error=error.message)
                 again = False
-            if 1 < handed_on < BATCH:
-                await asyncio.sleep(LOOK_S)  # more come in all the time: let some of them share the next turn
+            if 1 < dispatched < BATCH:
+                await asyncio.sleep(LOOK_S)  # deliveries keep arriving: let some of them share the next turn
             if not again:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), IDLE_S)
 
-    async def _let_in(self) -> None:
-        """Wait while a burst comes in, for `HOLD_S` at most; not again before as much time was left for handing on."""
+    async def _wait_for_burst(self) -> None:
+        """Wait for the end of a burst of deliveries, at most `HOLD_S`; not again before dispatching had as much time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if began < self._held_until or not self._under_load():
@@ -124,34 +127,34 @@ class Dispatcher:
         self._held_until = loop.time() + (HOLD_S if self._under_load() else 0.0)
 
     async def turn(self) -> int:
-        """Hand on one batch, and one event of those whose last attempt did not end; returns how many events there were."""
+        """Dispatch one batch, and one event whose last attempt did not finish; returns the number of events."""
         if self._current.active.empty:
             return 0  # no manifests yet: an event dispatched now would be lost
-        await self._take_back()
-        return await self._untried() + await self._suspect()
+        await self._correct_counts()
+        return await self._dispatch_new() + await self._dispatch_suspect()
 
-    async def _untried(self) -> int:
-        """Hand on the oldest events that were not tried yet, but those of a source that is in trouble: they are tried alone."""
+    async def _dispatch_new(self) -> int:
+        """Dispatch the oldest events without an attempt, except those of a source in trouble, which are tried one by one."""
         apart = frozenset(source for source in self._trouble if self._in_trouble(source))
-        batch = await self._current.context.store.run(self._look, apart)
+        batch = await self._current.context.store.run(self._begin, apart)
         if not batch.pending:
             return 0
-        self._counts = dict.fromkeys((event.id for event, _ in batch.pending if event.source not in apart), 0)
-        tried = [one for one in batch.pending if one[0].source not in apart]
-        if tried:
-            await self._hand_on(dataclasses.replace(batch, pending=tried))
+        together = [(event, body) for event, body in batch.pending if event.source not in apart]
+        self._counts = {event.id: 0 for event, _ in together}
+        if together:
+            await self._dispatch(dataclasses.replace(batch, pending=together))
         self._counts = {}
         return len(batch.pending)
 
-    async def _suspect(self) -> int:
-        """Try one event alone whose last attempt did not end; the attempt is counted first, and after a few it is put aside."""
+    async def _dispatch_suspect(self) -> int:
+        """Dispatch one event whose last attempt did not finish, alone; after a few attempts, quarantine it."""
         context = self._current.context
-        found = await context.store.suspect(self._holder)
-        if found is None:
+        suspect = await context.store.suspect(self._holder)
+        if suspect is None:
             return 0
-        event, body, count = found
+        event, body, count = suspect
         stops = self._stops.get(event.id, ())
-        skip = frozenset(one.part for one in stops)
+        skip = frozenset(stop.part for stop in stops)
         if SOURCE_PART in skip or count >= MOST_ATTEMPTS + len(skip):
             why = stops[-1].why if stops else f"the process ended at each of {count} attempts"
             await self._quarantine(event, skip, why)
@@ -159,20 +162,20 @@ class Dispatcher:
         await context.store.begin_attempts({event.id: count + 1}, self._holder)
         self._counts = {event.id: count}
         same, now = await context.store.run(lambda: (context.store.sync.same_before([event]), context.store.sync.now()))
-        await self._hand_on(_Batch([(event, body)], same, now), skip=skip)
+        await self._dispatch(_Batch([(event, body)], same, now), skip=skip)
         self._counts = {}
         return 1
 
-    async def _take_back(self) -> None:
-        """Put right the counts of attempts that were broken off for a reason which was not the events'."""
+    async def _correct_counts(self) -> None:
+        """Restore the counts of attempts that ended early, if the events were not the cause."""
         counts, context = self._counts, self._current.context
         if counts:
-            await context.store.forget_attempts([one for one, count in counts.items() if not count])
-            await context.store.begin_attempts({one: count for one, count in counts.items() if count}, self._holder)
+            await context.store.forget_attempts([event_id for event_id, count in counts.items() if not count])
+            await context.store.begin_attempts({event_id: count for event_id, count in counts.items() if count}, self._holder)
             self._counts = {}
 
     async def _quarantine(self, event: Event, skip: frozenset[str], why: str) -> None:
-        where = ", ".join(sorted(one for one in skip if one)) or str(event.source)
+        where = ", ".join(sorted(part for part in skip if part)) or str(event.source)
         routing = Routing(event.id, EventState.QUARANTINED, "overrun", f"evaluating it for {where} was stopped: {why}")
         await self._settle([routing])
         self._on_trouble()
@@ -186,55 +189,58 @@ class Dispatcher:
         )
 
     def _in_trouble(self, source: ResourceId) -> bool:
-        """Whether the worker was stopped at an event of ``source`` a short while ago, at this revision."""
+        """Whether the worker was stopped at an event of ``source`` within the last `TROUBLE_S`, at this revision."""
         revision, until = self._trouble.get(source, ("", 0.0))
         return revision == self._current.active.revision and asyncio.get_running_loop().time() < until
 
-    async def _hand_on(self, batch: _Batch, skip: frozenset[str] = frozenset()) -> None:
-        context = self._current.context
-        wiring = self.wiring()
+    async def _dispatch(self, batch: _Batch, skip: frozenset[str] = frozenset()) -> None:
+        """Route the events of a batch, and store all that follows."""
         pending, now = batch.pending, batch.now
-        last = await self._last(pending, wiring)
         runs = self._runs(pending)
-        behind = await context.store.stages_behind({run[:2] for run in runs.values()}) if runs else {}
-        routings = {
-            event.id: found
-            for event, body in pending
-            if (found := self._without_looking(event, batch.same, wiring) or _plain(event, body, wiring, now))
-        }
-        jobs = [
-            RoutingJob(
-                event,
-                body,
-                integration_path(wiring.resources[event.source]),
-                behind.get(runs.get(event.id, _NO_RUN)[:2], ()),
-                skip,
-            )
-            for event, body in pending
-            if event.id not in routings
-        ]
-        evaluated = await self._evaluator.evaluate(jobs, wiring, last, now)
-        for stopped in evaluated.stopped:
-            self._note(stopped)
-        for event_id, found in evaluated.routings.items():
-            routings[event_id] = self._without_suspended(found, wiring, now)
+        routings = await self._routings(batch, runs, skip)
         failpoint("events-before-settle")
         settled = await self._settle([routings[event.id] for event, _ in pending if event.id in routings])
         failpoint("events-after-settle")
         self._counts = {}
-        for integration, external_id, attempt in set(runs.values()):  # looked at now instead of at their next turn
-            await context.store.hint(integration, external_id, now)
+        store = self._current.context.store
+        for integration, external_id, attempt in set(runs.values()):  # polled now instead of at their next turn
+            due = await store.hint(integration, external_id, now)
             if attempt > 1:
-                await context.store.hint_again(integration, external_id, attempt, now)
-        await self._tell(settled, now)
+                due += await store.hint_again(integration, external_id, attempt, now)
+            if due:
+                self._on_queued()
+        await self._report(settled, now)
         for event, _ in pending:
-            if (found := routings.get(event.id)) is not None and found.state is EventState.QUARANTINED:
+            routing = routings.get(event.id)
+            if routing is not None and routing.state is EventState.QUARANTINED:
                 stops = self._stops.get(event.id, ())
-                self._log_quarantine(event, stops[-1].why if stops else found.message)
-        self._wake.set() if any(routing.joins for routing in settled) else None
+                self._log_quarantine(event, stops[-1].why if stops else routing.message)
+        if any(routing.joins for routing in settled):
+            self._wake.set()
 
-    def _note(self, stopped: Stopped) -> None:
-        """Remember where the worker was stopped: what is tried alone is tried without it the next time."""
+    async def _routings(self, batch: _Batch, runs: Mapping[str, _Run], skip: frozenset[str]) -> dict[str, Routing]:
+        """Return the routings by id of the event. Events that the worker did not get to have none."""
+        wiring, now = self.wiring(), batch.now
+        last = await self._last(batch.pending, wiring)
+        behind = await self._current.context.store.stages_behind({run[:2] for run in runs.values()}) if runs else {}
+        routings: dict[str, Routing] = {}
+        jobs: list[RoutingJob] = []
+        for event, body in batch.pending:
+            routing = self._rejected_early(event, batch.same, wiring) or _routed_here(event, body, wiring, now)
+            if routing is not None:
+                routings[event.id] = routing
+                continue
+            through = behind.get(runs.get(event.id, _NO_RUN)[:2], ())
+            jobs.append(RoutingJob(event, body, integration_path(wiring.resources[event.source]), through, skip))
+        evaluated = await self._evaluator.evaluate(jobs, wiring, last, now)
+        for stopped in evaluated.stopped:
+            self._record_stop(stopped)
+        for event_id, routing in evaluated.routings.items():
+            routings[event_id] = self._without_suspended(routing, wiring, now)
+        return routings
+
+    def _record_stop(self, stopped: Stopped) -> None:
+        """Record where the worker was stopped: the next attempt at the event skips that part."""
         event = stopped.job.event
         until = asyncio.get_running_loop().time() + TROUBLE_S
         self._trouble[event.source] = (self._current.active.revision, until)
@@ -251,10 +257,10 @@ class Dispatcher:
             error=stopped.why,
         )
 
-    def _look(self, apart: frozenset[ResourceId]) -> _Batch:
-        """Return the oldest events that were not tried yet, those that repeat an earlier one, and the time.
+    def _begin(self, apart: frozenset[ResourceId]) -> _Batch:
+        """Return the oldest events without an attempt, and count their attempts before anything else is done with them.
 
-        Runs on the state's thread: one change of threads for all of it. The attempt is counted before anything is made of them.
+        Runs on the state's thread, so that all calls need only one switch of threads.
         """
         store = self._current.context.store.sync
         pending = store.pending_events(BATCH)
@@ -263,10 +269,10 @@ class Dispatcher:
         return _Batch(pending, store.same_before([event for event, _ in pending]), store.now())
 
     async def _settle(self, routings: Sequence[Routing]) -> list[Routing]:
-        """Commit what a batch leads to; returns what was committed, and not by another process before.
+        """Commit the effects of a batch; returns the routings that were committed here, and not before by another process.
 
-        Where the batch as a whole cannot be (none of the database's doing), each event is on its own: the one whose effects
-        cannot be stored is rejected, and keeps no other waiting.
+        If the batch cannot be committed, and the database is not the cause, each event is committed alone: an event whose effects
+        cannot be stored fails, and does not hold up the others.
         """
         context = self._current.context
         try:
@@ -282,7 +288,7 @@ class Dispatcher:
                 if not at_fault(error):
                     raise
                 context.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
-                why = f"what it leads to cannot be stored: {type(error).__name__}"
+                why = f"its effects cannot be stored: {type(error).__name__}"
                 rejected = Routing(routing.event_id, EventState.FAILED, "error", why)
                 settled += await context.store.settle_events([rejected])
         return settled
@@ -296,13 +302,13 @@ class Dispatcher:
 
     async def _last(self, pending: Sequence[tuple[Event, bytes]], wiring: Wiring) -> Last:
         context = self._current.context
-        asked = {one for event, _ in pending for one in wiring.needs_last(event.source)}
-        return {(stage, results): await context.store.last_inputs(stage, results) for stage, results in asked}
+        needed = {need for event, _ in pending for need in wiring.needs_last(event.source)}
+        return {(stage, results): await context.store.last_inputs(stage, results) for stage, results in needed}
 
-    def _without_looking(self, event: Event, same: Mapping[str, str], wiring: Wiring) -> Routing | None:
-        """Return what becomes of an event whatever it says, or None."""
+    def _rejected_early(self, event: Event, same: Mapping[str, str], wiring: Wiring) -> Routing | None:
+        """Return the rejection of an event that does not depend on its payload; None if it is to be routed."""
         if event.id in same:
-            return Routing(event.id, EventState.REJECTED, "duplicate", f"{same[event.id]} said the same")
+            return Routing(event.id, EventState.REJECTED, "duplicate", f"it is a duplicate of {same[event.id]}")
         source = wiring.resources.get(event.source)
         if source is None:
             return Routing(event.id, EventState.REJECTED, "removed", "its source is no longer declared")
@@ -311,7 +317,7 @@ class Dispatcher:
         return None
 
     def _without_suspended(self, routing: Routing, wiring: Wiring, now: float) -> Routing:
-        """A group that is suspended takes no part of a set; a stage that is keeps what it was queued."""
+        """Return ``routing`` without the joins of suspended groups. A suspended stage keeps its queued items."""
         kept: list[Join] = []
         rejections = list(routing.rejections)
         for join in routing.joins:
@@ -322,10 +328,10 @@ class Dispatcher:
                 kept.append(join)
         return dataclasses.replace(routing, joins=tuple(kept), rejections=tuple(rejections)) if routing.joins else routing
 
-    def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, tuple[str, str, int]]:
-        """Return id of an event → (integration, id of the run that it says something of, the attempt that it says the end of)."""
+    def _runs(self, pending: Sequence[tuple[Event, bytes]]) -> dict[str, _Run]:
+        """Return the runs that events are about, by id of the event."""
         resources = self._current.active.resources
-        runs: dict[str, tuple[str, str, int]] = {}
+        runs: dict[str, _Run] = {}
         for event, body in pending:
             source = resources.get(event.source)
             integration = integration_path(source) if source is not None else ""
@@ -338,15 +344,16 @@ class Dispatcher:
                         runs[event.id] = (integration, external_id, executor.attempt_of(event.type, payload))
         return runs
 
-    async def _tell(self, routings: Sequence[Routing], now: float) -> None:
+    async def _report(self, routings: Sequence[Routing], now: float) -> None:
+        """Write to the journal and to the log what was queued and what was rejected."""
         context, log = self._current.context, self._current.context.log
-        notes = [
+        entries = [
             JournalEntry(now, item.stage, "item_queued", revision=item.revision, detail={"id": item.id, "by": item.event_id})
             for routing in routings
             for item in routing.items
         ]
-        if notes:
-            await context.store.journal(notes)
+        if entries:
+            await context.store.journal(entries)
             self._on_queued()
         for routing in routings:
             for item in routing.items:
@@ -366,12 +373,12 @@ class Dispatcher:
                 log.debug("event_rejected", event_id=routing.event_id, reason=routing.reason)
 
     async def _end_joins(self) -> None:
-        """End what waited long enough. Asked once an `IDLE_S`: a burst has as many turns as it has batches."""
+        """End the sets of groups that timed out. Checked about once in `IDLE_S`, since a burst has many turns."""
         context = self._current.context
-        asked = asyncio.get_running_loop().time()
-        if asked - self._joins_at < IDLE_S / 2:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._joins_at < IDLE_S / 2:
             return
-        self._joins_at = asked
+        self._joins_at = now_s
         soonest = await context.store.next_join_end()
         now = await context.store.now()
         if soonest and soonest <= now:

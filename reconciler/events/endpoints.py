@@ -1,10 +1,9 @@
-"""Where deliveries come in: the sources by the uid in their URL, and the keys that prove a delivery is for them."""
+"""Endpoints: the sources by the uid in their webhook URL, and the keys that verify their deliveries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.credentials.keys import KeyRing, MasterKey
 from reconciler.drivers.base import Receiver
@@ -18,12 +17,12 @@ from reconciler.model.values import Uid, uid_of
 OWN_TYPES = frozenset({"schedule", "manual", ""})
 """Sources without a webhook URL."""
 OVERLAP_S = 24 * 3600.0
-"""How long the key before a rotation is still good, counted from when the new one was written everywhere."""
+"""How long the previous key stays valid after the new one is in force everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What is known of a source's newest rotation. ``since``: when it was in force everywhere (epoch seconds); 0: not yet."""
+    """The newest key rotation of a source. ``since``: since when it is in force everywhere (epoch seconds); 0: not yet."""
 
     number: int
     since: float = 0.0
@@ -31,11 +30,11 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A source that can be sent to."""
+    """A source with a webhook URL."""
 
     source: Resource
     uid: Uid
-    """The uid that its URL has: its own, or the one before a rename."""
+    """The uid in its URL: its own, or that before a rename."""
     receiver: Receiver
     standard: bool
     """Whether keys have the form of Standard Webhooks."""
@@ -43,7 +42,7 @@ class Endpoint:
 
     @property
     def rotation(self) -> int:
-        """The number of the key in force."""
+        """The number of the current key."""
         return self.source.typed(EventSourceSpec).key_rotation
 
 
@@ -100,10 +99,10 @@ def source_type(resource: Resource, resources: Mapping[ResourceId, Resource]) ->
 
 
 def numbers_for(endpoint: Endpoint, rotation: Rotation | None, now: float) -> tuple[int, ...]:
-    """Return the rotation numbers whose keys are good now, the one in force first.
+    """Return the numbers of the keys that are valid now, the current one first.
 
-    The key before a rotation is good until `OVERLAP_S` after the new one was in force everywhere: a sender that was not reached
-    yet goes on signing with it.
+    The previous key is valid until `OVERLAP_S` after the current one is in force everywhere: a sender without the new key still
+    signs with it.
     """
     number = endpoint.rotation
     over = rotation is not None and rotation.number == number and rotation.since and now - rotation.since >= OVERLAP_S
@@ -111,7 +110,7 @@ def numbers_for(endpoint: Endpoint, rotation: Rotation | None, now: float) -> tu
 
 
 def keys_for(endpoint: Endpoint, keyring: KeyRing, owner: str, key_id: str, numbers: tuple[int, ...]) -> list[SecretValue]:
-    """Return the keys that may prove a delivery, the one in force first; ``key_id`` is what the URL says of the master key."""
+    """Return the keys that may verify a delivery, the current one first. ``key_id``: the id of the master key in the URL."""
     named = keyring.by_id(key_id) if key_id else None
     masters: list[MasterKey] = [named] if named is not None else []
     masters += [key for key in (keyring.current, keyring.previous) if key is not None and key is not named]
@@ -119,11 +118,11 @@ def keys_for(endpoint: Endpoint, keyring: KeyRing, owner: str, key_id: str, numb
     return [make(owner, endpoint.uid, number, key=master) for number in numbers for master in masters]
 
 
-def rotation_of(value: Any) -> Rotation | None:
-    """Return the rotation that a cursor holds."""
+def rotation_of(value: object) -> Rotation | None:
+    """Return the rotation in a cursor; None if there is none."""
     return Rotation(int(value["number"]), float(value.get("since", 0.0))) if isinstance(value, Mapping) else None
 
 
 def rotation_cursor(source: ResourceId) -> str:
-    """Return the name of the cursor that holds a source's rotation."""
+    """Return the name of the cursor for the rotation of ``source``."""
     return f"rotation/{source.path}"

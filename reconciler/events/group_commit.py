@@ -1,4 +1,4 @@
-"""Group commit: deliveries that arrive while one commit is under way share the next one. A sender is answered after its commit."""
+"""Group commit: deliveries that arrive during a commit share the next one. A sender gets its answer after the commit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BATCH = 512
 MAX_WAITING = 8_192
 MAX_BYTES = 128 << 20
 CROWD, CROWD_S = 64, 0.1
-"""So many deliveries in such a time are a burst."""
+"""This many deliveries within this time (seconds) are a burst."""
 
 
 def at_fault(error: Exception) -> bool:
-    """Whether what was to be stored is the cause: the database answers and refused it, or it could not even be written down."""
+    """Whether the data is the cause of ``error``: the database refused it, or it could not be encoded."""
     return error.code == StateError.code if isinstance(error, StateError) else not isinstance(error, ReconcilerError)
 
 
 class InboxFull(ReconcilerError):
-    """Too many deliveries wait for the disk: the sender gets 503 and retries."""
+    """Too many deliveries wait to be stored: the sender gets 503 and retries."""
 
     code = "RC8008"
 
@@ -37,15 +37,15 @@ class Writer:
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._newest: deque[float] = deque(maxlen=CROWD)
-        """When the newest deliveries came in."""
+        """Times of the newest deliveries."""
 
     @property
     def under_load(self) -> bool:
-        """Whether a burst of deliveries is coming in: what can wait should."""
+        """Whether a burst of deliveries is arriving: other work should wait."""
         return len(self._newest) == CROWD and asyncio.get_running_loop().time() - self._newest[0] < CROWD_S
 
     async def store(self, arrival: Arrival) -> Stored:
-        """Return what became of ``arrival``, once it is on the disk. Raises `InboxFull`, `StateError`."""
+        """Return the result for ``arrival`` once it is durable. Raises `InboxFull`, `StateError`."""
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(arrival.body) > MAX_BYTES:
             raise InboxFull("too many deliveries wait for the disk")
         loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class Writer:
         return await future
 
     async def _one_by_one(self, batch: list[tuple[Arrival, asyncio.Future[Stored]]]) -> None:
-        """Store each on its own: one that cannot be stored does not fail the others."""
+        """Store each arrival in a commit of its own, so that an invalid one does not fail the others."""
         for arrival, future in batch:
             try:
                 stored = (await self._context.store.add_events([arrival]))[0]
@@ -88,6 +88,6 @@ class Writer:
                     continue
                 self._refuse(batch, error)
                 continue
-            for (_, future), one in zip(batch, stored, strict=True):
+            for (_, future), result in zip(batch, stored, strict=True):
                 if not future.done():
-                    future.set_result(one)
+                    future.set_result(result)

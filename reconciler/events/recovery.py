@@ -1,13 +1,13 @@
-"""Missed deliveries: what a provider says it sent, or shows to have happened, against what is in the inbox.
+"""Recovery of missed deliveries: compares the inbox with the provider's list of deliveries, or with the objects themselves.
 
-Where the provider keeps a list of deliveries, those that failed and are not in the inbox are redelivered, or read from the list.
-Where it keeps none, the objects that its events are about are polled; their events have the same identity.
+If the provider keeps a list of deliveries, those that failed and are not in the inbox are redelivered, or read from the list. If it
+keeps none, the objects that its events are about are polled; the events made of them have the same identity.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reconciler.drivers.base import Receiver
@@ -21,22 +21,22 @@ from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import exclusive
 
 OVERLAP_S = 900.0
-"""How far before the last run the next one starts: deliveries come late, and lists later."""
+"""Overlap with the previous sweep: deliveries arrive late, and lists even later."""
 MOST_S = 3 * 86_400.0
-"""Providers that keep deliveries keep them for three days or longer."""
+"""The longest look back: providers that keep deliveries keep them for three days or longer."""
 YOUNG_S = 15.0
-"""A delivery that began this short ago may still be on its way."""
+"""A delivery that started less than this ago may still arrive."""
 ARRIVE_S = 8.0
-"""How long a delivery that was sent again is waited for."""
+"""How long to wait for deliveries that were redelivered."""
 AT_ONCE = 4
 LEASE_S = 600.0
 HOOK_S = 3.6
-"""Seconds between two sweeps for each webhook: a thousand lists an hour, a fifth of what the strictest provider allows one token."""
+"""Seconds between two sweeps for each webhook: a thousand requests an hour, a fifth of the strictest provider's limit for a token."""
 
 
 @dataclass(slots=True)
 class RecoveryResult:
-    """What was found for one source."""
+    """Result of a sweep of one source, in numbers of deliveries."""
 
     source: ResourceId
     missed: int = 0
@@ -49,7 +49,7 @@ class RecoveryResult:
 
 @dataclass(slots=True)
 class _Place:
-    """A source that can be checked."""
+    """A source to check, with a client of its Integration."""
 
     endpoint: Endpoint
     api: ApiClient
@@ -66,7 +66,7 @@ class _Place:
 
 
 class Recovery:
-    """Finds missed deliveries and takes them in. One process at a time does so."""
+    """Finds missed deliveries and stores them. One process at a time does so."""
 
     def __init__(self, current: Current, intake: Intake, *, holder: str) -> None:
         self._current = current
@@ -77,15 +77,15 @@ class Recovery:
         self.last: dict[ResourceId, RecoveryResult] = {}
 
     def pause(self, interval: float) -> float:
-        """Return how long to wait for the next sweep (seconds): ``interval``, and longer where there are many webhooks."""
+        """Return the seconds until the next sweep: ``interval``, or longer if there are many webhooks."""
         return max(interval, HOOK_S * sum(result.hooks for result in self.last.values()))
 
     async def run(self, only: ResourceId | None = None, *, since: float | None = None) -> list[RecoveryResult]:
-        """Check every source of an Integration (or only one); ``since`` (epoch seconds) looks further back than the last run."""
+        """Check every source with an Integration, or ``only`` one, since the last sweep or since ``since`` (epoch seconds)."""
         async with exclusive(self._context, "sweep", self._holder, LEASE_S) as guard:
             if guard is None:
                 return []
-            async with self._lock:  # two at a time would both ask for what is missing
+            async with self._lock:  # two sweeps at a time would both request the same redeliveries
                 return await self._all(only, since)
 
     async def _all(self, only: ResourceId | None, since: float | None) -> list[RecoveryResult]:
@@ -97,26 +97,27 @@ class Recovery:
             if endpoint.integration and endpoint.uid == endpoint.source.id.uid(own) and only in (None, endpoint.source.id)
         ]
 
-        async def one(endpoint: Endpoint) -> RecoveryResult:
+        async def check(endpoint: Endpoint) -> RecoveryResult:
             async with limit:
-                return await self._source(endpoint, since)
+                return await self._check(endpoint, since)
 
-        found = list(await asyncio.gather(*(one(endpoint) for endpoint in todo)))
-        self.last.update({result.source: result for result in found})
-        return found
+        results = list(await asyncio.gather(*(check(endpoint) for endpoint in todo)))
+        self.last.update({result.source: result for result in results})
+        return results
 
-    async def _source(self, endpoint: Endpoint, since: float | None) -> RecoveryResult:
+    async def _check(self, endpoint: Endpoint, since: float | None) -> RecoveryResult:
         source = endpoint.source
         if self._current.suspended(source):
             return RecoveryResult(source.id)
         store = self._context.store
         now = await store.now()
         name = f"sweep/{source.id.path}"
-        before = await store.get_cursor(name)
-        if before is None and since is None:  # a source that is new: what happened before it was declared is not its business
+        cursor: object = await store.get_cursor(name)
+        if cursor is None and since is None:  # a new source: it gets no events from before it was declared
             await store.set_cursors({name: now})
             return RecoveryResult(source.id)
-        before = min(float(before or now), now)  # a clock that was ahead, and was set back, must not hide what is missed since
+        before = cursor if isinstance(cursor, int | float) else now
+        before = min(before or now, now)  # a clock that was ahead and was set back must not hide missed deliveries
         begin = since if since is not None else max(before - OVERLAP_S, now - MOST_S)
         try:
             place = await self._place(endpoint, begin)
@@ -124,7 +125,6 @@ class Recovery:
         except StateError:
             raise
         except ReconcilerError as error:
-            result = RecoveryResult(source.id, error=error.message)
             self._context.log.warning(
                 "recovery_listing_failed",
                 kind=source.id.kind,
@@ -133,7 +133,7 @@ class Recovery:
                 code=error.code,
                 error=error.message,
             )
-            return result
+            return RecoveryResult(source.id, error=error.message)
         if not place.result.failed:
             await store.set_cursors({name: now})
         if place.result.missed:
@@ -153,9 +153,9 @@ class Recovery:
         client = await self._current.client(integration)
         records = await self._context.store.recorded(integration)
         hooks = [
-            Hook(source.id, one.scope.type, one.scope.key, one.external_id)
-            for one in records
-            if one.resource == source.id and not one.tombstone
+            Hook(source.id, record.scope.type, record.scope.key, record.external_id)
+            for record in records
+            if record.resource == source.id and not record.tombstone
         ]
         return _Place(endpoint, client.api, hooks, since)
 
@@ -163,44 +163,45 @@ class Recovery:
         await place.api.learn_time()
         ahead_s = place.api.clock.ahead_s or 0.0
         past = await place.receiver.missed(place.api, place.endpoint.source, place.hooks, place.since + ahead_s)
-        todo = [one for one in past if not one.arrived and one.type != "ping" and now + ahead_s - one.at > YOUNG_S]
+        todo = [each for each in past if not each.arrived and each.type != "ping" and now + ahead_s - each.at > YOUNG_S]
         missing = await self._unknown(place, todo)
         place.result.missed = len(missing)
         if not missing:
             return
         if place.receiver.keeps_deliveries:
             missing = await self._redeliver(place, missing)
-        for one in missing:
-            await self._fetch(place, one)
+        for delivery in missing:
+            await self._fetch(place, delivery)
 
     async def _unknown(self, place: _Place, past: Sequence[PastDelivery]) -> list[PastDelivery]:
-        known = await self._context.store.known_deliveries(place.endpoint.source.id, [one.id for one in past])
-        return [one for one in past if one.id not in known]
+        known = await self._context.store.known_deliveries(place.endpoint.source.id, [each.id for each in past])
+        return [each for each in past if each.id not in known]
 
     async def _redeliver(self, place: _Place, missing: Sequence[PastDelivery]) -> list[PastDelivery]:
-        """Let the provider send again; returns what has not arrived all the same."""
-        asked = 0
-        for one in missing:
-            hook = _hook_of(place, one)
+        """Request redeliveries from the provider; returns the deliveries that have still not arrived."""
+        requested = 0
+        for delivery in missing:
+            hook = _hook_of(place, delivery)
             try:
-                if hook is not None and await place.receiver.redeliver(place.api, hook, one):
-                    asked += 1
+                if hook is not None and await place.receiver.redeliver(place.api, hook, delivery):
+                    requested += 1
             except ReconcilerError as error:
                 self._context.log.warning(
                     "redelivery_failed", name=place.endpoint.source.id.name, code=error.code, error=error.message
                 )
-        place.result.redelivered = asked
+        place.result.redelivered = requested
         left = list(missing)
         deadline = asyncio.get_running_loop().time() + ARRIVE_S
-        while asked and left and asyncio.get_running_loop().time() < deadline:
+        while requested and left and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.25)
             left = await self._unknown(place, left)
         return left
 
-    async def _fetch(self, place: _Place, one: PastDelivery) -> None:
+    async def _fetch(self, place: _Place, past: PastDelivery) -> None:
+        """Read a delivery from the provider and store it."""
         source = place.endpoint.source.id
         try:
-            delivery = await place.receiver.fetch(place.api, _hook_of(place, one), one)
+            delivery = await place.receiver.fetch(place.api, _hook_of(place, past), past)
             origin = Origin.RECOVERED if place.receiver.keeps_deliveries else Origin.POLLED
             stored = await self._intake.store(source, delivery, origin, await self._context.store.now())
             place.result.recovered += stored.new
@@ -213,8 +214,7 @@ class Recovery:
             )
 
 
-def _hook_of(place: _Place, one: PastDelivery) -> Hook | None:
-    """Return the hook whose list ``one`` stands in."""
-    detail: Mapping[str, object] = one.detail
-    hook_id = str(detail.get("hook", ""))
+def _hook_of(place: _Place, past: PastDelivery) -> Hook | None:
+    """Return the webhook whose list contains ``past``; None if that is unknown."""
+    hook_id = str(past.detail.get("hook", ""))
     return next((hook for hook in place.hooks if hook.external_id == hook_id), place.hooks[0] if len(place.hooks) == 1 else None)

@@ -1,4 +1,4 @@
-"""From an event to everything it leads to: items of stages, parts of connection groups, rejections. Pure."""
+"""Routing: the items of stages, joins of connection groups and rejections that an event leads to. Pure."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-gro
 NOT_ROUTED = frozenset({"ping", "meta"})
 """Events of a sender about its own webhook: stored, never routed."""
 BY = "x-reconciler-triggered-by"
-"""Header of an event that a person made: who that was. Of a delivery it means nothing."""
+"""Header of an event that was triggered by a person: the person's name. It has no meaning in a delivery."""
 LastOf = Callable[[ResourceId, tuple[str, ...]], JsonObject | None]
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingJob:
-    """An event to route, with what the state knows of it."""
+    """An event to route, with facts from the state."""
 
     event: Event
     body: bytes
     integration: str = ""
     """Path of the Integration of its source."""
     through: tuple[str, ...] = ()
-    """Paths of the stages that led to the run that it is about."""
+    """Paths of the stages that led to the run that the event is about."""
     skip: frozenset[str] = frozenset()
-    """Paths of targets whose evaluation overran before: they are passed over."""
+    """Paths of targets to skip, because their evaluation overran before."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingTarget:
-    """A stage or group that is connected to something."""
+    """A stage or group with a connection to a source."""
 
     resource: Resource
     connection: ConnectionSpec
@@ -62,14 +62,14 @@ class Wiring:
     _snapshots: dict[ResourceId, SpecSnapshot] = field(default_factory=dict)
 
     def snapshot(self, stage: Resource) -> SpecSnapshot:
-        """Return the snapshot of a stage, made once a revision."""
+        """Return the snapshot of a stage, computed once for each revision."""
         snapshot = self._snapshots.get(stage.id)
         if snapshot is None:
             snapshot = self._snapshots[stage.id] = snapshot_of(stage)
         return snapshot
 
     def needs_last(self, source: ResourceId) -> Iterator[tuple[ResourceId, tuple[str, ...]]]:
-        """Yield the (stage, results) whose last inputs an event of ``source`` may ask for."""
+        """Yield the (stage, results) whose last inputs an event of ``source`` may need."""
         for target in self.targets.get(source, ()):
             stage = target.resource
             if stage.id.kind == Kind.STAGE.value:
@@ -106,7 +106,7 @@ def _source_of(resource: Resource, connection: ConnectionSpec) -> ResourceId | N
 def route(
     job: RoutingJob, wiring: Wiring, *, last: LastOf, now: float, at: Callable[[int], None] = lambda _part: None
 ) -> Routing:
-    """Return what an event leads to at the revision of ``wiring``. ``at``: called before each target, with its number from 1."""
+    """Return the routing of an event at the revision of ``wiring``. ``at``: called before each target, with its number from 1."""
     event = job.event
     try:
         payload: Json = orjson.loads(job.body)
@@ -128,7 +128,7 @@ def route(
 
 
 def _origin(job: RoutingJob, payload: Json, wiring: Wiring) -> dict[str, Json]:
-    """Return where an event comes from, with the stages that it came through."""
+    """Return the origin of an event, with the stages that it came through."""
     source = job.event.source
     outside = source.kind == Kind.EVENT_SOURCE.value
     origin = _outside_origin(job.event, payload, wiring, job.integration) if outside else inherited_origin(payload)
@@ -139,7 +139,7 @@ def _origin(job: RoutingJob, payload: Json, wiring: Wiring) -> dict[str, Json]:
 
 
 def _outside_origin(event: Event, payload: Json, wiring: Wiring, integration: str) -> dict[str, Json]:
-    """Return the origin of an event from outside, with what people are shown of it."""
+    """Return the origin of an event from outside, with its summary for people."""
     declared = wiring.resources.get(ResourceId.from_path(integration)) if integration else None
     spec = declared.typed(IntegrationSpec) if declared is not None else None
     origin = origin_of(integration, event.type, payload)
@@ -164,7 +164,7 @@ class _Router:
     def routing(self, skip: frozenset[str], at: Callable[[int], None]) -> Routing:
         for number, target in enumerate(self.wiring.targets.get(self.event.source, ()), 1):
             if target.resource.id.path in skip:
-                self._reject(target, "overrun", "its filter, mapping or groupBy takes more time or memory than it may")
+                self._reject(target, "overrun", "its filter, mapping or groupBy exceeds the limit of time or memory")
                 continue
             at(number)
             verdict = check_filters(target.connection, self.payload, self.event.headers)
@@ -188,8 +188,8 @@ class _Router:
         )
 
     def _state(self) -> tuple[EventState, str]:
-        """An event that led to nothing because of a mistake is not a processed one: it is found by its state."""
-        reasons = {one.reason for one in self.rejections}
+        """Return state and reason: an event that led to nothing because of an error has failed, so that it can be found."""
+        reasons = {rejection.reason for rejection in self.rejections}
         if "overrun" in reasons:
             return EventState.QUARANTINED, "overrun"
         if "error" in reasons and not self.queued and not self.joins:
@@ -204,7 +204,7 @@ class _Router:
         report = stage.typed(StageSpec).report
         own_status = report is not None and report.commit_status is not None and reported_by_us(self.event.type, self.payload)
         if stage.id.path in through_of(self.trigger.origin) or own_status:
-            self._reject(target, "circle", "this stage led to what the event is about: it would start itself for ever")
+            self._reject(target, "circle", "this stage led to the event, and would start itself again without end")
             return
         try:
             self.queued.append(

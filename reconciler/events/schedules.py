@@ -1,4 +1,4 @@
-"""Schedules: each slot is an event of its source, stored under the slot's own name, so that it fires once over all restarts and replicas."""
+"""Schedules: each slot is an event of its source. Its id is the slot, so that it fires once over all restarts and replicas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconciler.state.inbox import Arrival, new_event_id
 
 TICK_S = 1.0
 GRACE_S = 3600.0
-"""Catch-up: a slot missed while no daemon ran still fires for this long; of several only the newest."""
+"""Catch-up: a slot that was missed while no daemon ran fires up to this much later; of several, only the newest."""
 MOST = 5_000
 AHEAD_S = 400 * 86_400.0
 """How far ahead the next slot of a schedule is computed."""
@@ -39,7 +39,7 @@ def schedule_of(source: Resource) -> JsonObject:
 
 
 class ScheduleSource:
-    """Fires the schedules of the active revision. ``now`` is the database's clock, which all processes share."""
+    """Fires the schedules of the active revision, by the clock of the database, which all processes share."""
 
     def __init__(self, current: Current, *, on_event: Callable[[], None], beat: Callable[[], None]) -> None:
         self._current = current
@@ -60,31 +60,31 @@ class ScheduleSource:
             await asyncio.sleep(TICK_S)
 
     async def turn(self) -> None:
-        """Fire what is due."""
+        """Fire the slots that are due."""
         sources = [resource for resource in self._current.active.resources.values() if has_schedule(resource)]
         if not sources:
             return
         clock_steps = await self._current.check_clock()
-        if clock_steps != self._clock_steps:  # what is remembered here is of a time that has not come
+        if clock_steps != self._clock_steps:  # the clock was set back: the cached times lie in the future
             self._clock_steps = clock_steps
             self._after.clear()
             self.next_at.clear()
         context = self._current.context
         now = await context.store.now()
         await self._load(sources, now)
-        due = [(source, found) for source in sources if (found := self._due(source, now))]
-        fired = [(source, found) for source, found in due if not self._current.suspended(source)]
+        due = [(source, passed) for source in sources if (passed := self._due(source, now))]
+        fired = [(source, passed) for source, passed in due if not self._current.suspended(source)]
         try:
             if fired:
                 await self._fire(fired, now)
             await self._remember([source for source, _ in due], now)
         except StateError:
-            for source, _ in due:  # they are due until that is stored
+            for source, _ in due:  # they stay due until the commit succeeds
                 self.next_at.pop(source.id, None)
             raise
 
     def _due(self, source: Resource, now: float) -> list[float]:
-        """Return the slots that passed since the schedule was looked at last."""
+        """Return the slots that passed since the last turn."""
         after = self._after[source.id][1]
         if now < self.next_at.get(source.id, 0.0):
             return []
@@ -94,7 +94,7 @@ class ScheduleSource:
         return slots(schedule, max(after, now - GRACE_S), now, MOST)
 
     async def _load(self, sources: list[Resource], now: float) -> None:
-        """Take up until when each schedule was fired; one that is new or was changed begins now. Peers' progress counts, too."""
+        """Load until when each schedule has fired, by any process. A new or changed schedule starts now."""
         fresh = [source for source in sources if self._after.get(source.id, ("", 0.0))[0] != digest_of(schedule_of(source))]
         if not fresh:
             return
@@ -118,24 +118,24 @@ class ScheduleSource:
         context = self._current.context
         for source in sources:
             self._after[source.id] = (digest_of(schedule_of(source)), at)
-        rows = {f"schedule/{one.id.path}": dict(zip(("digest", "after"), self._after[one.id], strict=True)) for one in sources}
+        rows = {f"schedule/{each.id.path}": dict(zip(("digest", "after"), self._after[each.id], strict=True)) for each in sources}
         await context.store.set_cursors(rows)
 
     async def _fire(self, fired: list[tuple[Resource, list[float]]], now: float) -> None:
         """Store the newest slot of each schedule, all in one commit."""
         context = self._current.context
         stored = await context.store.add_events([_arrival(source.id, due, now) for source, due in fired])
-        for (source, due), one in zip(fired, stored, strict=True):
-            if one.new and len(due) > 1:
+        for (source, due), result in zip(fired, stored, strict=True):
+            if result.new and len(due) > 1:
                 context.log.warning(
                     "schedule_missed", kind=source.id.kind, name=source.id.name, canvas=source.id.canvas, count=len(due) - 1
                 )
-        if any(one.new for one in stored):
+        if any(result.new for result in stored):
             self._on_event()
 
 
 def _arrival(source: ResourceId, due: list[float], now: float) -> Arrival:
-    """Return the event of the newest of the slots that are due."""
+    """Return the event for the newest of the due slots."""
     slot = due[-1]
     event = Event(
         id=new_event_id(now),

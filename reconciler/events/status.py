@@ -1,4 +1,4 @@
-"""What the statuses show of events and stages: are deliveries coming in, can a stage run, what waits and what ran last."""
+"""Status of events and stages: whether deliveries arrive, whether stages can run, and their queues and last executions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class EventStatusReader:
         self._recovery = recovery
         self._executors = executors
         self._slots: dict[ResourceId, tuple[str, float, float]] = {}
-        """Of each schedule: digest, next slot, and when that was found out."""
+        """By schedule: digest of its spec, next slot, and when it was computed."""
         self._stages: Sequence[Resource] = ()
         self._scheduled: Sequence[Resource] = ()
         self._stages_of: ActiveRevision | None = None
 
     async def read(self, before: EventStatus | None) -> EventStatus:
-        """Return what is known now; with ``before``, of single resources what it says: nothing shows them before the next pass."""
+        """Return the current status. With ``before``, the part about single resources is copied from it."""
         active = self._current.active
         if self._stages_of is not active:
             self._stages_of = active
@@ -66,32 +66,32 @@ class EventStatusReader:
         )
 
     def _singly(self, active: ActiveRevision, stages: Sequence[Resource], endpoints: Mapping[str, Endpoint]) -> EventStatus:
-        """Return what is known of single resources. On a thread: there may be thousands of them."""
+        """Return the status of single resources. Runs on a thread: there may be thousands of them."""
         resources = active.resources
         delivering = {endpoint.source.id: self._delivering(endpoint.source.id) for endpoint in endpoints.values()}
-        stalled = {one.id: finding for one in stages if (finding := self._stalled(one)) is not None}
+        stalled = {stage.id: cause for stage in stages if (cause := self._stalled(stage)) is not None}
         suspended = {
-            one.id: reason
-            for one in resources.values()
-            if one.id.kind in _EVENT_KINDS and (reason := self._current.suspended(one))
+            resource.id: reason
+            for resource in resources.values()
+            if resource.id.kind in _EVENT_KINDS and (reason := self._current.suspended(resource))
         }
         return EventStatus(delivering, stalled, suspended)
 
     async def _schedules(self, suspended: Mapping[ResourceId, str]) -> tuple[dict[str, object], ...]:
-        """Return when each schedule fires next; a suspended one does not."""
+        """Return when each schedule fires next; empty for a suspended one."""
         now = await self._current.context.store.now() if self._scheduled else 0.0
         return tuple(
             {
-                "name": one.id.name,
-                "canvas": one.id.canvas,
-                "nextAt": "" if one.id in suspended else iso(self._next(one, now)),
-                "suspended": suspended.get(one.id, ""),
+                "name": source.id.name,
+                "canvas": source.id.canvas,
+                "nextAt": "" if source.id in suspended else iso(self._next(source, now)),
+                "suspended": suspended.get(source.id, ""),
             }
-            for one in self._scheduled
+            for source in self._scheduled
         )
 
     def _next(self, source: Resource, now: float) -> float:
-        """Return the next slot of a schedule (epoch seconds), remembered until it has passed; 0 where there is none."""
+        """Return the next slot of a schedule (epoch seconds), cached until it has passed; 0 if there is none."""
         known = self._slots.get(source.id)
         if known is None or known[0] != source.spec_digest or now >= known[1] or now < known[2]:
             coming = slots(schedule_of(source), now, now + AHEAD_S, 1)
@@ -107,13 +107,13 @@ class EventStatusReader:
             )
         if result is not None and (result.failed or result.missed > result.redelivered + result.recovered):
             return ConditionStatus.FALSE, ConditionCause(
-                "DeliveriesMissed", f"{result.missed} deliveries were missed; they are looked for again"
+                "DeliveriesMissed", f"{result.missed} deliveries were missed; recovery is retried"
             )
         if heard is None:
             return ConditionStatus.UNKNOWN, ConditionCause(
                 "NoDeliveriesYet", "no delivery has come in yet; `reconciler ping` asks for one"
             )
-        return ConditionStatus.TRUE, ConditionCause("Delivered", "deliveries come in and are proved")
+        return ConditionStatus.TRUE, ConditionCause("Delivered", "deliveries arrive and are verified")
 
     def _stalled(self, stage: Resource) -> ConditionCause | None:
         try:
@@ -133,5 +133,5 @@ class EventStatusReader:
         counts = await store.counts()
         last: dict[str, Execution] = {}
         for start in range(0, len(stages), STAGES_AT_ONCE):
-            last |= await store.last_executions([one.id.path for one in stages[start : start + STAGES_AT_ONCE]])
-        return tuple(stage_view(one, counts.get(one.id.path, {}), last.get(one.id.path)) for one in stages)
+            last |= await store.last_executions([stage.id.path for stage in stages[start : start + STAGES_AT_ONCE]])
+        return tuple(stage_view(stage, counts.get(stage.id.path, {}), last.get(stage.id.path)) for stage in stages)

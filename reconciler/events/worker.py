@@ -1,6 +1,6 @@
-"""The worker process (`reconciler.engine.evaluator`): filters, mappings and groupBy over events, one part after the other.
+"""The worker process (`reconciler.engine.evaluator`): evaluates filters, mappings and groupBy over events, one part at a time.
 
-Run as ``python -m reconciler.events.worker FD``. Its bounds are the kernel's: a signal ends it where no Python code could.
+Run as ``python -m reconciler.events.worker FD``. The kernel enforces its limits: a signal ends it where no Python code could.
 """
 
 from __future__ import annotations
@@ -12,28 +12,36 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 
 from reconciler.engine.evaluator import CPU_S, EXIT_MEMORY, MEMORY_BYTES, PROGRESS, read_frame, write_frame
-from reconciler.events.routing import RoutingJob, Wiring, route, wire
+from reconciler.events.routing import LastOf, RoutingJob, Wiring, route, wire
+from reconciler.events.worker_protocol import (
+    DefectAnswer,
+    HoldsAnswer,
+    HoldsMessage,
+    RouteMessage,
+    WireMessage,
+    decode_message,
+    encode_message,
+)
 from reconciler.manifests.cel import ExpressionError, compile_filter, without_nul
-from reconciler.model.codec import encode, from_json, resources_from_json
-from reconciler.model.events import Event, EventState, RejectedBy
+from reconciler.model.codec import encode, resources_from_json
+from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state.routing import Routing
 
 MAX_ROUTING_BYTES = 16 << 20
-"""Of all that one event leads to."""
+"""Size of the routing of one event."""
 MAX_BATCH_BYTES = 64 << 20
 TIRED_BYTES = 320 << 20
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
 
 
 class _Watch:
-    """Where the work is, for whoever looks after this process died, and the time that is left for it."""
+    """Records the current job and part, which the daemon reads after this process died, and limits the time of each part."""
 
     def __init__(self, shared: mmap.mmap) -> None:
         self._shared = shared
@@ -44,12 +52,12 @@ class _Watch:
         signal.setitimer(signal.ITIMER_PROF, CPU_S)
 
     def rest(self) -> None:
-        """Nothing is evaluated now."""
+        """Stop the timer: nothing is being evaluated."""
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class _Work:
-    """What the process knows between calls."""
+    """Answers messages. It keeps the wiring between calls."""
 
     def __init__(self, watch: _Watch) -> None:
         self._watch = watch
@@ -57,62 +65,54 @@ class _Work:
 
     def answer(self, parts: Sequence[bytes]) -> list[bytes]:
         """Return the answer to one message."""
-        head = orjson.loads(parts[0])
-        if head["do"] == "wire":
-            resources = resources_from_json(parts[1:])
-            self._wiring = wire(head["revision"], {one.id: one for one in resources})
-            return []
-        if head["do"] == "holds":
-            return [self._holds(head["expression"], parts[1])]
-        return self._routes(head, parts[1:])
+        match decode_message(parts[0]):
+            case WireMessage(revision=revision):
+                self._wiring = wire(revision, {resource.id: resource for resource in resources_from_json(parts[1:])})
+                return []
+            case HoldsMessage(expression=expression):
+                return [encode_message(self._holds(expression, parts[1]))]
+            case RouteMessage() as message:
+                return self._routes(message, parts[1:])
 
-    def _holds(self, expression: str, answer: bytes) -> bytes:
+    def _holds(self, expression: str, document: bytes) -> HoldsAnswer:
         self._watch.at(0, 0)
         try:
-            return orjson.dumps({"holds": bool(compile_filter(expression).evaluate(without_nul(orjson.loads(answer))))})
+            return HoldsAnswer(bool(compile_filter(expression).evaluate(without_nul(orjson.loads(document)))))
         except ExpressionError as error:
-            return orjson.dumps({"error": error.message})
+            return HoldsAnswer(error=error.message)
 
-    def _routes(self, head: Mapping[str, Any], bodies: Sequence[bytes]) -> list[bytes]:
+    def _routes(self, message: RouteMessage, bodies: Sequence[bytes]) -> list[bytes]:
         """Answer in order; a batch that becomes too large is answered in part."""
-        last = {(ResourceId.from_path(stage), tuple(results)): inputs for stage, results, inputs in head["last"]}
-        found: list[bytes] = []
+        last = {(ResourceId.from_path(stage), results): inputs for stage, results, inputs in message.last}
+        answers: list[bytes] = []
         total = 0
-        for number, (job, body) in enumerate(zip(head["jobs"], bodies, strict=True)):
-            found.append(self._route(number, job, body, last, head["now"]))
-            total += len(found[-1])
+        for number, (job, body) in enumerate(zip(message.jobs, bodies, strict=True)):
+            routing_job = RoutingJob(job.event, body, job.integration, job.through, frozenset(job.skip))
+            answers.append(self._route(number, routing_job, lambda stage, results: last.get((stage, results)), message.now))
+            total += len(answers[-1])
             if total > MAX_BATCH_BYTES:
                 break
-        return found
+        return answers
 
-    def _route(
-        self, number: int, job: Mapping[str, Any], body: bytes, last: Mapping[tuple[ResourceId, tuple[str, ...]], Any], now: float
-    ) -> bytes:
-        event = from_json(Event, job["event"])
+    def _route(self, number: int, job: RoutingJob, last: LastOf, now: float) -> bytes:
         self._watch.at(number, 0)
         try:
-            routing = route(
-                RoutingJob(event, body, job["integration"], tuple(job["through"]), frozenset(job["skip"])),
-                self._wiring,
-                last=lambda stage, results: last.get((stage, results)),
-                now=now,
-                at=lambda part: self._watch.at(number, part),
-            )
+            routing = route(job, self._wiring, last=last, now=now, at=lambda part: self._watch.at(number, part))
         except MemoryError:
             raise
         except Exception as error:  # an unexpected error at one event must not stop the others  # noqa: BLE001
-            return orjson.dumps({"defect": f"{type(error).__name__}"})
+            return encode_message(DefectAnswer(type(error).__name__))
         answer = _encoded(routing)
         return answer if len(answer) <= MAX_ROUTING_BYTES else _encoded(_too_large(routing, now))
 
 
 def _encoded(routing: Routing) -> bytes:
-    # The daemon makes the pins itself: they are the stages as it knows them.
+    # The daemon adds the snapshots of the stages itself.
     return encode(dataclasses.replace(routing, pins={}))
 
 
 def _too_large(routing: Routing, now: float) -> Routing:
-    """Keep the smallest items, as far as they fit; the others are rejected."""
+    """Keep the smallest items, as far as they fit, and reject the others."""
     kept, rejections, total = [], list(routing.rejections), 0
     for item in sorted(routing.items, key=lambda item: len(encode(item))):
         total += len(encode(item))
@@ -129,7 +129,7 @@ def _too_large(routing: Routing, now: float) -> Routing:
 
 
 def _bound() -> None:
-    """Give up what this process does not need."""
+    """Limit this process to what it needs."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -139,13 +139,13 @@ def _bound() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write("1000")  # where memory runs out, this process goes first
+            file.write("1000")  # if memory runs out, the kernel kills this process first
     except OSError:
         pass
 
 
 def main() -> None:
-    """Answer until the pipe is closed."""
+    """Answer messages until the pipe is closed."""
     shared = mmap.mmap(int(sys.argv[1]), PROGRESS.size)
     _bound()
     watch = _Watch(shared)

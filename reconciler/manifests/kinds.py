@@ -1,8 +1,8 @@
-"""The specs of the kinds as types: what a manifest says once its schema accepted it and `normalize` folded it.
+"""The specs of the kinds as types, after the schema accepted a manifest and `normalize` folded it.
 
 Field names are those of the manifests in snake case, enum values are the short forms, and durations are seconds. Defaults are the
-schema's; a field that the schema gives no default is None, or an empty tuple or mapping, where it is left out. The schema is what
-users see: a test compares each struct with it.
+schema's; a field without a default in the schema is None, or an empty tuple or mapping, if it is missing. Users see the schema: a test compares each
+struct with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Input mappings against the inputs and connections of their stage. One cause is one problem. Pure."""
+"""Checks of input mappings against the inputs and connections of their stage. One cause gives one problem. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _trigger(mapping: InputMappingSpec) -> str | None:
 
 
 def _triggers(spec: StageSpec) -> Iterator[Found]:
-    """Each connection has one mapping, or one mapping without `when` is for all."""
+    """Check that each connection has one mapping, or that one mapping without `when` is for all."""
     connections = {each.name for each in spec.connections}
     named = [_trigger(mapping) for mapping in spec.input_mappings]
     for index, trigger in enumerate(named):
@@ -66,7 +66,7 @@ def _values(values: Iterable[ValueSpec], at: str, inputs: set[str], reported: se
 
 
 def _sources(spec: StageSpec, mapping: InputMappingSpec, at: str) -> Iterator[Found]:
-    """A value can be read from the event that arrived, and from no other connection's."""
+    """Check that a value reads only the event that arrived, not the event of another connection."""
     connections = {each.name for each in spec.connections}
     trigger = _trigger(mapping)
     serves = {trigger} if trigger is not None else connections

@@ -1,4 +1,4 @@
-"""Did you mean: the name that is nearest to a wrong one, found at a bounded cost. Pure."""
+"""Suggestions: the name that is most similar to a wrong one, at a bounded cost. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MAX_NAMES = 2_000
 
 @dataclass(slots=True)
 class Guesses:
-    """Finds near names as long as its budget lasts: with thousands of wrong names, the first hundred show what is wrong."""
+    """Finds similar names within a budget: of thousands of wrong names, suggestions for the first hundred are enough."""
 
     left: int = 3_000_000
-    """Pairs of characters that may still be compared: long names cost more than short ones."""
+    """Remaining budget in pairs of characters to compare: long names cost more than short ones."""
 
     def nearest(self, name: str, known: Collection[str]) -> str:
         """Return the nearest of ``known``, or an empty text."""

@@ -1,4 +1,4 @@
-"""Rules of kinds that belong to a single provider, as its record declares them. Pure."""
+"""The rules of kinds that belong to a single provider, from its record. Pure."""
 
 from __future__ import annotations
 

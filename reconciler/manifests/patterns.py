@@ -21,14 +21,14 @@ _UNICODE = 400
 
 
 class PatternTooLarge(Exception):
-    """A pattern that would take too long to compile and to match."""
+    """A pattern that would take too long to compile or match."""
 
 
 @dataclass(slots=True)
 class _Group:
     size: int = 0
     last: int = 0
-    """Size of the newest part, which a repetition is about."""
+    """Size of the last part, to which a repetition applies."""
     repeat: int = 1
     """Largest product of repetitions in it."""
     last_repeat: int = 1
@@ -42,7 +42,7 @@ class _Group:
 def without_repetitions(pattern: str) -> str:
     """Return ``pattern`` with its repetitions cut to nothing, so that its syntax can be checked at no cost.
 
-    Raises `PatternTooLarge`. What is not a valid pattern is handed back for RE2 to say what is wrong with it.
+    Raises `PatternTooLarge`. An invalid pattern is returned as it is, so that RE2 reports the error.
     """
     groups = [_Group()]
     kept: list[str] = []
@@ -56,9 +56,9 @@ def without_repetitions(pattern: str) -> str:
         elif text == ")" and len(groups) > 1:
             inner = groups.pop()
             groups[-1].add(inner.size + 2, inner.repeat)
-        elif text[0] == "{" and (found := _REPEAT.fullmatch(text)):
-            _repeat(group, found)
-            text = _short(found)
+        elif text[0] == "{" and (repetition := _REPEAT.fullmatch(text)):
+            _repeat(group, repetition)
+            text = _short(repetition)
         else:
             group.add(size)
         kept.append(text)
@@ -69,7 +69,7 @@ def without_repetitions(pattern: str) -> str:
 
 
 def _part(pattern: str, at: int) -> tuple[int, int]:
-    """Return the end of the part at ``at``, and how many steps it stands for."""
+    """Return the end of the part at ``at``, and its number of steps."""
     char = pattern[at]
     if char == "\\":
         if pattern[at + 1 : at + 2] == "Q":
@@ -80,22 +80,22 @@ def _part(pattern: str, at: int) -> tuple[int, int]:
             end = pattern.find("}", at) if pattern[at + 2 : at + 3] == "{" else at + 2
             return (len(pattern) if end < 0 else end + 1), _UNICODE
         return at + 2, 2
-    if char == "[" and (found := _CLASS.match(pattern, at)):
-        text = found.group()
+    if char == "[" and (match := _CLASS.match(pattern, at)):
+        text = match.group()
         unicode_classes = text.count("\\p") + text.count("\\P")
         wide = text[1] == "^" or not text.isascii() or "\\" in text
-        return found.end(), unicode_classes * _UNICODE + (_WIDE if wide else 2)
-    if char == "{" and (found := _REPEAT.match(pattern, at)):
-        return found.end(), 0
+        return match.end(), unicode_classes * _UNICODE + (_WIDE if wide else 2)
+    if char == "{" and (match := _REPEAT.match(pattern, at)):
+        return match.end(), 0
     return at + 1, _WIDE if char == "." or not char.isascii() else 1
 
 
-def _repeat(group: _Group, found: re.Match[str]) -> None:
-    times = max(int(found.group(1)), int(found.group(3) or 0), 1)
+def _repeat(group: _Group, repetition: re.Match[str]) -> None:
+    times = max(int(repetition.group(1)), int(repetition.group(3) or 0), 1)
     repeat = group.last_repeat * times
     if times > MAX_REPEAT or repeat > MAX_REPEAT:
         raise PatternTooLarge(
-            f"repeated more than {MAX_REPEAT:,} times, counting repetitions within repetitions: {found.group()}"
+            f"repeated more than {MAX_REPEAT:,} times, counting repetitions within repetitions: {repetition.group()}"
         )
     group.size += group.last * (times - 1)
     group.last *= times
@@ -103,7 +103,7 @@ def _repeat(group: _Group, found: re.Match[str]) -> None:
     group.repeat = max(group.repeat, repeat)
 
 
-def _short(found: re.Match[str]) -> str:
-    least, most = found.group(1), found.group(3)
-    wrong = most and int(least) > int(most)
-    return found.group() if wrong else "{0}"
+def _short(repetition: re.Match[str]) -> str:
+    least, most = repetition.group(1), repetition.group(3)
+    invalid = most and int(least) > int(most)
+    return repetition.group() if invalid else "{0}"

@@ -1,10 +1,10 @@
-"""When a schedule fires and when a time window is open: cron lines, time zones, and days on which clocks are changed. Pure.
+"""The times of schedules and time windows: cron lines, time zones, and days on which clocks change. Pure.
 
-A cron line is read as cron's manual page crontab(5) has it: five fields; lists, ranges, steps (``8/5`` is ``8-59/5``), names, 7 for
+A cron line has the meaning of the manual page crontab(5): five fields; lists, ranges, steps (``8/5`` is ``8-59/5``), names, 7 for
 Sunday. If day of month and day of week are both restricted, either is enough; a field that begins with ``*`` restricts nothing in
 this sense, so that ``*/2`` in one of them and a weekday in the other must both hold.
 
-Where clocks are changed there are two kinds of schedule, as in Vixie's cron:
+When clocks change, there are two kinds of schedule, as in Vixie cron:
 
 * of certain hours (``30 2 * * *``, daily, weekly): each of its times comes once a day. One that clocks skip fires at the first
   instant after the gap, together with all others of that gap; one that clocks show twice fires the first time only.
@@ -13,7 +13,7 @@ Where clocks are changed there are two kinds of schedule, as in Vixie's cron:
 
 A time window opens and closes when a schedule of certain hours would fire.
 
-docs/architecture.md says why this is not a library.
+docs/architecture.md explains why this is not a library.
 """
 
 from __future__ import annotations

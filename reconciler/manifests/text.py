@@ -1,4 +1,4 @@
-"""Bytes → text: UTF-8 and nothing else, bounded, without characters that a reader cannot see. Pure."""
+"""Bytes → text: bounded UTF-8 without invisible characters. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORBIDDEN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class YamlProblem:
-    """What is wrong at a place of a file; it carries no path, so that it can be cached by content."""
+    """A problem at a place of a file. It has no path, so that it can be cached by content."""
 
     code: str
     message: str
@@ -30,7 +30,7 @@ class YamlProblem:
 
 
 def decode(data: bytes) -> tuple[str | None, list[YamlProblem]]:
-    """Return the text of a file and what must not stand in it; None where it is not to be read at all."""
+    """Return the text of a file and its problems; None if it must not be read."""
     if len(data) > MAX_BYTES:
         return None, [
             YamlProblem(

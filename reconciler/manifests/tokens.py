@@ -1,4 +1,4 @@
-"""What looks like a credential: refused wherever it is in a manifest, and never repeated in a message. Pure."""
+"""Texts with the form of a credential: refused anywhere in a manifest, and not shown in messages. Pure."""
 
 from __future__ import annotations
 

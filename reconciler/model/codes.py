@@ -884,13 +884,6 @@ _TABLE = (
         "The disk reported an error, or the path is not a regular file.",
         "See the reason in the message. Check the disk, then run `reconciler doctor`.",
     ),
-    Code(
-        "RC7073",
-        "The queue database cannot be used",
-        "The database of the queue (`engine.db`, or its tables on PostgreSQL) could not be opened or created. All of its "
-        "content can be recreated.",
-        "See the reason in the message. On SQLite, stop the program and remove `engine.db`; the next start creates it again.",
-    ),
     # 80xx server and events
     Code(
         "RC8001",

@@ -91,9 +91,9 @@ DEEPEST = 64
 """Nesting levels of lists and objects that an event or a run may pass into our own data."""
 
 
-def too_deep(value: Json, most: int = DEEPEST) -> bool:
+def too_deep(value: object, most: int = DEEPEST) -> bool:
     """Whether ``value`` has more than ``most`` nesting levels: deeper JSON can be read, but not written as a part of other JSON."""
-    level: list[Json] = [value]
+    level: list[object] = [value]
     for _ in range(most):
         level = [
             inner

@@ -1,7 +1,7 @@
-"""What a person approved, and which changes of a later plan that covers. Pure.
+"""Approvals: the changes that a person approved, and the changes of a later plan that they cover. Pure.
 
-A change is known again by what it would write: address, action, the object's id and the digest of the values. A plan that is
-made later, because a write waits for another or an outcome is unknown, may run those changes and no others.
+A change is identified by what it writes: address, action, id of the object and digest of the values. A later plan, which is needed
+when a write waits for another or has an unknown outcome, may execute these changes and no others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.planning.diff import merged_attributes
 from reconciler.planning.inputs import ScopeView
 
 Seen = Mapping[tuple[Scope, ExternalId], ObservedObject]
-"""Observed objects by scope and id: what a change was planned from."""
+"""The observed objects from which a change was planned, by scope and id."""
 
 _GRANTED = frozenset({Disposition.EXECUTE, Disposition.WAITING})
 _PENDING = frozenset({Disposition.EXECUTE, Disposition.WAITING, Disposition.BLOCKED})
@@ -26,18 +26,18 @@ _PENDING = frozenset({Disposition.EXECUTE, Disposition.WAITING, Disposition.BLOC
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The changes that one approved plan covers. ``spent`` ones were made, or refused for good: each is made once."""
+    """The changes that one approved plan covers. ``spent`` changes were made or finally refused: each is made once."""
 
     granted: frozenset[Digest]
     shown: frozenset[Digest]
-    """Granted ones, and those that the plan showed as blocked or held."""
+    """The granted changes, and those that the plan showed as blocked or held."""
     addresses: frozenset[Address]
-    """What the granted changes are about: recording what became of them follows from their approval."""
+    """Addresses of the granted changes, whose results may be recorded."""
     spent: frozenset[Digest] = frozenset()
 
     @classmethod
     def of(cls, plan: Plan, seen: Seen, now: float) -> Approval:
-        """Return the approval that covers every change which ``plan`` shows as to be made, now or after a wait."""
+        """Return the approval of every change that ``plan`` executes, now or after a wait."""
         granted: set[Digest] = set()
         for change in plan.changes:
             if change.disposition in _GRANTED:
@@ -48,30 +48,30 @@ class Approval:
 
     @classmethod
     def of_blocked(cls, plan: Plan, seen: Seen, now: float) -> Approval:
-        """Return the approval that covers the blocked set of ``plan`` and nothing else of it."""
+        """Return the approval of the blocked set of ``plan`` alone."""
         freed = tuple(dataclasses.replace(change, disposition=Disposition.EXECUTE) for change in plan.blocked)
         return cls.of(dataclasses.replace(plan, changes=freed), seen, now)
 
-    def after(self, made: Iterable[Change], seen: Seen, now: float) -> Approval:
-        """Return the approval without what was ``made`` by it."""
-        spent = {digest for change in made for digest in _writes(change, seen, now)}
+    def after(self, done: Iterable[Change], seen: Seen, now: float) -> Approval:
+        """Return the approval without the changes that are ``done``."""
+        spent = {digest for change in done for digest in _writes(change, seen, now)}
         return dataclasses.replace(self, spent=self.spent | spent)
 
     def covers(self, change: Change, seen: Seen, now: float) -> bool:
-        """Whether ``change`` may be made: approved and not spent, or the bookkeeping of what was approved."""
+        """Whether ``change`` may be made: it is approved and not spent, or records the result of an approved change."""
         if change.action in policy.STATE_ONLY and change.address in self.addresses:
             return True
         digest = write_digest(change, seen, now)
         return digest in self.granted and (digest not in self.spent or change.action is Action.DELETE)
 
     def narrowed(self, plan: Plan, seen: Seen, now: float) -> tuple[Plan, tuple[Change, ...]]:
-        """Return ``plan`` with only covered changes to execute, and the changes that were not part of what was approved."""
+        """Return ``plan`` with only covered changes to execute, and the changes that were not approved."""
         narrow, _ = withheld(plan, lambda change: self.covers(change, seen, now))
         moved = [c for c in plan.changes if c.disposition in _PENDING and not self._expected(c, seen, now)]
         return narrow, tuple(moved)
 
     def _expected(self, change: Change, seen: Seen, now: float) -> bool:
-        """Whether the approved plan showed ``change``, in a state at least as restricted as the one it has now."""
+        """Whether the approved plan showed ``change`` with at least the restrictions that it has now."""
         if self.covers(change, seen, now):
             return True
         digest = write_digest(change, seen, now)
@@ -81,7 +81,7 @@ class Approval:
 
 
 def withheld(plan: Plan, allowed: Callable[[Change], bool]) -> tuple[Plan, tuple[Change, ...]]:
-    """Return ``plan`` with what is not ``allowed`` waiting for an approval, and those changes; what needs one of them waits too."""
+    """Return ``plan`` with the changes that are not ``allowed`` waiting for an approval, and these changes. Dependants wait too."""
     kept: list[Change] = []
     out: list[Change] = []
     addresses: set[Address] = set()  # not executed
@@ -103,7 +103,7 @@ def _waiting(change: Change, message: str) -> Change:
 
 
 def write_digest(change: Change, seen: Seen, now: float) -> Digest:
-    """Return the digest of what ``change`` writes, and where: changes with the same one make the same call."""
+    """Return the digest of the values and the target of ``change``: changes with equal digests make the same call."""
     desired = change.desired
     observed = seen.get((change.scope, change.external_id)) if change.external_id is not None else None
     return digest_of(
@@ -122,11 +122,11 @@ def write_digest(change: Change, seen: Seen, now: float) -> Digest:
 
 def seen_in(views: Mapping[Scope, ScopeView]) -> Seen:
     """Return every observed object by its scope and id."""
-    return {(scope, one.external_id): one for scope, view in views.items() for one in view.objects}
+    return {(scope, observed.external_id): observed for scope, view in views.items() for observed in view.objects}
 
 
 def _writes(change: Change, seen: Seen, now: float) -> Iterable[Digest]:
-    """A replace is a delete and a create: one that was interrupted goes on with the create."""
+    """Yield the digests of the writes. A replace is a delete and a create, and continues with the create after an interruption."""
     yield write_digest(change, seen, now)
     if change.action is Action.REPLACE:
         rest = dataclasses.replace(change, action=Action.CREATE, external_id=None, fields=())

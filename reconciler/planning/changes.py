@@ -1,4 +1,4 @@
-"""Decisions and how changes are made, held and delayed: what `decide` and `removal` share."""
+"""The parts of decisions that `decide` and `removal` share: building, holding and delaying changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Settlement = tuple[str, IntentState, ExternalId | None]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do about one address."""
+    """The decision for one address."""
 
     changes: tuple[Change, ...] = ()
     settlements: tuple[Settlement, ...] = ()
@@ -27,11 +27,11 @@ class Decision:
 
 
 def not_yet_absent(change: Change, match: Match, inp: PlanInput) -> Change | None:
-    """Return ``change`` as waiting until the absence that it depends on is proven."""
+    """Return ``change`` as waiting until the absence of the object is proven, or None if it is."""
     since = [intent.created_at for intent in match.creating]
     recorded = match.recorded
     if recorded is not None and not recorded.seen and not recorded.tombstone:
-        since.append(recorded.applied_at)  # lists may lag behind a write
+        since.append(recorded.applied_at)  # a list may lag behind a write
     settled_at = max(since, default=float("-inf")) + inp.settle_s
     if inp.now < settled_at:
         return waiting_for(change, Reason.SETTLING, settled_at, "a recent write may not be in the list yet")
@@ -97,7 +97,7 @@ def waiting_for(change: Change, reason: Reason, retry_at: float | None, message:
 
 
 def guarded(change: Change, desired: ManagedObject, inp: PlanInput) -> Change:
-    """Hold a remote write that suspension, management or an earlier refusal forbids; these go before every other reason."""
+    """Hold a remote write that suspension, management or an earlier refusal forbids. These reasons precede all others."""
     if change.action in policy.STATE_ONLY or change.reason == Reason.CONFLICT.value:
         return change
     if _suspended(desired.resource, inp) or policy.is_suspended(desired.lifecycle, inp.now):

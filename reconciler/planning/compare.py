@@ -1,4 +1,4 @@
-"""``plan --base REF``: desired against desired. No credentials, no state, nothing observed."""
+"""``plan --base REF``: compares two sets of desired objects without credentials, state or observations."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disp
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address, ExternalId
 from reconciler.planning import policy
+from reconciler.planning.changes import change_to, held
 from reconciler.planning.diff import field_changes, overall_class
 from reconciler.planning.order import ordered
 
 
 def base_plan(before: Iterable[ManagedObject], after: Iterable[ManagedObject], *, revision: str = "") -> PlanSet:
-    """Return what the step from ``before`` to ``after`` declares, as plans; their digests approve nothing.
+    """Return the difference of ``before`` and ``after`` as plans, whose digests approve nothing.
 
-    Write-only values are compared by reference, since there are no values to compare.
+    Write-only values are compared by reference, since their values are not known.
     """
-    old = {one.address: one for one in before}
-    new = {one.address: one for one in after}
+    old = {desired.address: desired for desired in before}
+    new = {desired.address: desired for desired in after}
     moved = {
         d.previous: d
         for d in new.values()
         if d.previous is not None and d.previous in old and d.previous not in new and d.address not in old
     }
     changes = [c for d in new.values() if (c := _declared(d, old)) is not None]
-    changes += [_removed(one) for one in old.values() if one.address not in new and one.address not in moved]
+    changes += [_removed(d) for d in old.values() if d.address not in new and d.address not in moved]
     by_integration: dict[ResourceId, list[Change]] = {}
     for change in changes:
         by_integration.setdefault(change.integration, []).append(change)
     owned: dict[ResourceId, int] = {}
-    for one in old.values():
-        owned[one.integration] = owned.get(one.integration, 0) + 1
+    for desired in old.values():
+        owned[desired.integration] = owned.get(desired.integration, 0) + 1
     plans = [
         Plan(integration, ordered(by_integration[integration]), owned.get(integration, 0))
         for integration in sorted(by_integration)
@@ -49,7 +50,7 @@ def _declared(desired: ManagedObject, old: Mapping[Address, ManagedObject]) -> C
     before = before if before is not None or previous is None else old[previous]
     if before is None:
         return _change(desired, Action.CREATE)
-    # ``ignore`` keeps what a provider shows; between two revisions there is no provider, so nothing is left out.
+    # ``ignore`` keeps the values of a provider; two revisions have no provider, so that nothing is ignored.
     whole = dataclasses.replace(desired, lifecycle=msgspec.structs.replace(desired.lifecycle, ignore=()))
     fields = field_changes(whole, _as_observed(before), _as_recorded(before), now=0.0)
     if not fields:
@@ -67,8 +68,14 @@ def _declared(desired: ManagedObject, old: Mapping[Address, ManagedObject]) -> C
 
 
 def _change(desired: ManagedObject, action: Action, *, reason: str = "", previous: Address | None = None) -> Change:
-    """Hold what ``management`` forbids: that is known without looking at the world."""
-    held = policy.management_holds(action, desired.lifecycle.management)
+    """Return a change, held if ``management`` forbids it."""
+    change = change_to(desired, action, reason=reason, previous=previous)
+    forbidden = policy.management_holds(action, desired.lifecycle.management)
+    return held(change, forbidden, "") if forbidden is not None else change
+
+
+def _removed(desired: ManagedObject) -> Change:
+    action, reason, block = policy.on_removal(_as_recorded(desired))
     return Change(
         address=desired.address,
         action=action,
@@ -76,48 +83,30 @@ def _change(desired: ManagedObject, action: Action, *, reason: str = "", previou
         resource=desired.resource,
         integration=desired.integration,
         scope=desired.scope,
-        desired=desired,
         depends_on=desired.depends_on,
         location=desired.location,
-        previous=previous,
-        disposition=Disposition.HELD if held else Disposition.EXECUTE,
-        reason=held.value if held else reason,
-    )
-
-
-def _removed(one: ManagedObject) -> Change:
-    action, reason, block = policy.on_removal(_as_recorded(one))
-    return Change(
-        address=one.address,
-        action=action,
-        cls=ChangeClass.COMMIT,
-        resource=one.resource,
-        integration=one.integration,
-        scope=one.scope,
-        depends_on=one.depends_on,
-        location=one.location,
         disposition=Disposition.BLOCKED if block is not None else Disposition.EXECUTE,
         reason=block.value if block is not None else reason,
     )
 
 
-def _as_observed(one: ManagedObject) -> ObservedObject:
-    return ObservedObject(ExternalId(""), one.attributes, one.natural_key, one.marker)
+def _as_observed(desired: ManagedObject) -> ObservedObject:
+    return ObservedObject(ExternalId(""), desired.attributes, desired.natural_key, desired.marker)
 
 
-def _as_recorded(one: ManagedObject) -> RecordedObject:
-    """``before`` as if it had been applied: every difference to ``after`` is then a commit's."""
+def _as_recorded(desired: ManagedObject) -> RecordedObject:
+    """Return ``desired`` as if it had been applied, so that every later difference is a commit."""
     return RecordedObject(
-        address=one.address,
-        resource=one.resource,
-        integration=one.integration,
-        scope=one.scope,
+        address=desired.address,
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
         external_id=ExternalId(""),
-        natural_key=one.natural_key,
-        marker=one.marker,
-        attributes=one.attributes,
-        fingerprints={w.pointer: w.fingerprint for w in one.write_only},
-        digest=one.digest,
-        lifecycle=one.lifecycle,
-        depends_on=one.depends_on,
+        natural_key=desired.natural_key,
+        marker=desired.marker,
+        attributes=desired.attributes,
+        fingerprints={w.pointer: w.fingerprint for w in desired.write_only},
+        digest=desired.digest,
+        lifecycle=desired.lifecycle,
+        depends_on=desired.depends_on,
     )

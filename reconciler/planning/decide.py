@@ -1,7 +1,7 @@
-"""The decision for one address: its three states and the policy in, changes and settlements out.
+"""The decision for one address: from its three states and the policy to changes and settlements.
 
-Absence is believed only of a complete list: once for a fresh object, twice where there is reason to believe that it
-exists, and after a write without outcome (or one that no list has shown yet) only when the settle time is over.
+Only a complete list proves absence: one list for a new object, two if the object may exist, and after a write with an unknown
+outcome (or one that no list has shown yet) only after the settle time.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _present(match: Match, desired: ManagedObject, observed: ObservedObject, inp
 
 
 def _basis(match: Match, desired: ManagedObject, observed: ObservedObject, inp: PlanInput) -> Basis:
-    """What was last written into ``observed``, as far as it is known: by the record, or by a write in doubt that took effect."""
+    """Return the last write to ``observed``, as far as it is known: by the record, or by a write in doubt that took effect."""
     recorded = match.recorded
     doubted = next((i for i in reversed(match.creating) if i.external_id != observed.external_id), None)
     if recorded is not None and recorded.external_id == observed.external_id:
@@ -70,13 +70,13 @@ def _basis(match: Match, desired: ManagedObject, observed: ObservedObject, inp: 
         return _at_new_address(basis, match, desired, inp)
     if doubted is not None:
         return Basis(recorded.attributes if recorded else None, doubted.fingerprints)
-    # Another object than the recorded one: nothing is known of its hidden values. Without any record (a lost state) they are
-    # taken as declared, since all of them derive from the same keys and secrets.
+    # It is not the recorded object, so that its hidden values are unknown. Without a record (a lost state) they count as declared,
+    # since all of them derive from the same keys and secrets.
     return Basis(recorded.attributes, {}) if recorded is not None else Basis()
 
 
 def _at_new_address(basis: Basis, match: Match, desired: ManagedObject, inp: PlanInput) -> Basis:
-    """A fingerprint is bound to its address: where the record moves, an unchanged value must not look like another one."""
+    """Return ``basis`` with the fingerprints of unchanged values at the new address, since fingerprints depend on the address."""
     old, known = match.previous, basis.fingerprints
     if old is None or known is None or inp.fingerprint is None:
         return basis
@@ -85,7 +85,7 @@ def _at_new_address(basis: Basis, match: Match, desired: ManagedObject, inp: Pla
 
 
 def _took_effect(desired: ManagedObject, observed: ObservedObject, recorded: RecordedObject, now: float) -> bool:
-    """Whether an update in doubt can be seen: it changed something visible, and all that is visible is as declared."""
+    """Whether an update in doubt is visible: it changed a visible field, and all visible fields are as declared."""
     plain = dataclasses.replace(desired, write_only=(), unreadable=())
     before = dataclasses.replace(observed, attributes=recorded.attributes)
     changed = changes_since(plain, before, Basis(recorded.attributes), now=now)
@@ -129,7 +129,7 @@ def _change_of(
 
 
 def _record_reason(match: Match, desired: ManagedObject, observed: ObservedObject) -> Reason | None:
-    """Return why the record is to be written although nothing differs at the provider, or None."""
+    """Return the reason to write the record although the provider has no difference, or None."""
     recorded = match.recorded
     if recorded is None:
         return Reason.ADOPTED if match.creating else Reason.FOUND
@@ -152,7 +152,7 @@ def _record_reason(match: Match, desired: ManagedObject, observed: ObservedObjec
 
 
 def _only_reference_differs(recorded: RecordedObject, desired: ManagedObject) -> bool:
-    """Reference fingerprints (made without credentials) must not look like a change of the record."""
+    """Whether only reference fingerprints differ, which are made without credentials and do not change the record."""
     return (
         not recorded.tombstone
         and any(w.fingerprint.startswith("ref:") for w in desired.write_only)
@@ -163,7 +163,7 @@ def _only_reference_differs(recorded: RecordedObject, desired: ManagedObject) ->
 
 
 def _hold_repairs(change: Change, recorded: RecordedObject | None, pushed: frozenset[str], now: float) -> Change:
-    """Apply ``drift: warn`` and the fight rule to a change that no commit asked for."""
+    """Apply ``drift: warn`` and the limit of repairs to a change without a commit."""
     if change.disposition is not Disposition.EXECUTE or change.desired is None or not policy.only_drift(change.fields, pushed):
         return change
     if change.desired.lifecycle.drift is DriftMode.WARN:
@@ -179,7 +179,7 @@ def _contended(change: Change, until: float) -> Change:
 
 
 def _duplicate(match: Match, desired: ManagedObject, extra: ObservedObject) -> Change:
-    """A second object with our marker: deleted after the one that stays is in order. It has an address of its own."""
+    """Return the delete of a second object with our marker, after the change of the first. It has an address of its own."""
     return Change(
         address=Address(f"{match.address}~{extra.external_id}"),
         action=Action.DELETE,
@@ -198,10 +198,10 @@ def _duplicate(match: Match, desired: ManagedObject, extra: ObservedObject) -> C
 def _settled_present(
     match: Match, desired: ManagedObject, observed: ObservedObject, fields: tuple[FieldChange, ...]
 ) -> tuple[Settlement, ...]:
-    """What seeing ``observed`` answers.
+    """Return the settlements of the intents, given that ``observed`` exists.
 
-    Without a marker the natural key of the write in doubt is the only tie to our object, so that such a write stays in doubt
-    until the object is recorded.
+    Without a marker only the natural key connects a write in doubt with the object, so that the write stays in doubt until the object
+    is recorded.
     """
     known = match.recorded is not None and match.recorded.external_id == observed.external_id
     settled: list[Settlement] = []
@@ -265,7 +265,7 @@ def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
             f"lifecycle.externalId names {match.sought}, and lifecycle.adopt is 'never', so that it is not taken over; set "
             "lifecycle.adopt to take it over, or remove lifecycle.externalId to have a new one made",
         )
-    if match.sought and all(one.external_id != match.sought for one in match.rivals):
+    if match.sought and all(rival.external_id != match.sought for rival in match.rivals):
         return held(
             change,
             Reason.CONFLICT,
@@ -275,7 +275,7 @@ def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
     rival = match.rivals[0]
     if match.adoptable and desired.lifecycle.management is not Management.OBSERVE:
         return _adopt(desired, rival, match)
-    named = ", ".join(f"{one.external_id}" + (f" ({one.url})" if one.url else "") for one in match.rivals[:5])
+    named = ", ".join(f"{each.external_id}" + (f" ({each.url})" if each.url else "") for each in match.rivals[:5])
     if rival.marker is not None:
         advice = f"it is managed by the installation '{rival.marker.owner}' and is never touched"
     elif len(match.rivals) > 1:
@@ -286,7 +286,7 @@ def _contested(change: Change, match: Match, desired: ManagedObject) -> Change:
 
 
 def _adopt(desired: ManagedObject, rival: ObservedObject, match: Match) -> Change:
-    """Taking over overwrites everything named, the URL and the secret among it; the plan shows all of that."""
+    """Return the adoption of ``rival``. It overwrites all desired fields, with the URL and the secret; the plan shows each."""
     fields = changes_since(desired, rival, Basis(), now=0.0)
     known = {field.path for field in fields}
     secrets = [FieldChange(w.pointer, sensitive=True) for w in desired.write_only if w.pointer not in known]

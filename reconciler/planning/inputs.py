@@ -1,4 +1,4 @@
-"""Everything a plan is made of: frozen, and nothing else is looked at."""
+"""The frozen inputs of a plan. It depends on nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.model.values import Address, Digest, Fingerprint
 
 
 class PlannedType(Protocol):
-    """The pure part of a driver's managed type that a plan asks (see `reconciler.drivers.base.ManagedType`)."""
+    """The pure part of a managed type that planning uses (see `reconciler.drivers.base.ManagedType`)."""
 
     write_only_fixed: bool
 
@@ -23,27 +23,27 @@ class PlannedType(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScopeView:
-    """What is known of a scope now. ``reads`` is how many independent complete lists agree on ``objects``.
+    """The observed state of a scope. ``reads`` is the number of independent complete lists that agree on ``objects``.
 
-    With ``error`` nothing is known: nothing in the scope is changed, and nothing in it counts as absent.
+    With ``error`` the state is unknown: nothing in the scope is changed, and nothing counts as absent.
     """
 
     objects: tuple[ObservedObject, ...] = ()
     reads: int = 1
     error: ReconcilerError | None = None
     place: Scope | None = None
-    """The scope's present name, where the provider redirected from a former one."""
+    """The current name of the scope, if the provider redirected from a former one."""
     container: str = ""
-    """`Container.id` of what the scope names, where it was looked up."""
+    """`Container.id` of the scope, if it was looked up."""
     read_only: str = ""
-    """Why nothing in the scope can be changed, where that was looked up."""
+    """The reason why nothing in the scope can be changed, if it was looked up."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
     """Delete limits of one integration; 0 switches one off.
 
-    Blocked: at least ``minimum`` deletes that are more than ``percent`` of what we own there, or more than ``maximum`` deletes.
+    Blocked: at least ``minimum`` deletes that are more than ``percent`` of the owned objects, or more than ``maximum`` deletes.
     """
 
     percent: int = 30
@@ -62,23 +62,23 @@ class PlanInput:
     recorded: tuple[RecordedObject, ...] = ()
     views: Mapping[Scope, ScopeView] = field(default_factory=dict)
     intents: tuple[Intent, ...] = ()
-    """Writes without a known outcome."""
+    """Writes with an unknown outcome."""
     types: Mapping[str, PlannedType] = field(default_factory=dict)
     untouchable: frozenset[ResourceId] = frozenset()
-    """Resources whose desired form is not known now (invalid, stalled): what they own is neither changed nor pruned."""
+    """Resources whose desired form is unknown (invalid, stalled): their objects are neither changed nor pruned."""
     suspended: frozenset[ResourceId] = frozenset()
-    """Resources, or the integration itself, on which nothing is written."""
+    """Suspended resources, or the integration itself: nothing is written for them."""
     approvals: frozenset[str] = frozenset()
-    """Digests of blocked sets, or of single blocked changes, that a human approved."""
+    """Digests of blocked sets, or of single blocked changes, that a person approved."""
     refused: Mapping[Address, Digest] = field(default_factory=dict)
-    """Digests of desired objects that the provider refused for good: not tried again before they change."""
+    """Digests of desired objects that the provider refused. They are not retried until they change."""
     refusals: Mapping[Address, str] = field(default_factory=dict)
-    """The provider's own words for each of ``refused``."""
+    """The message of the provider for each of ``refused``."""
     prune_allowed: bool = True
     """False when the revision has errors, or pruning is switched off."""
     limits: PlanLimits = field(default_factory=PlanLimits)
     settle_s: float = 60.0
     claim_natural_keys: bool = False
-    """`recover`: objects of types without a marker are ours by their natural key alone."""
+    """Set by `recover`: objects of types without a marker are claimed by their natural key alone."""
     fingerprint: Callable[[Address, WriteOnly], Fingerprint] | None = None
-    """Fingerprint of a value as it would be at another address: fingerprints are bound to theirs, and records move."""
+    """Fingerprint of a value at another address: fingerprints depend on the address, and records move."""

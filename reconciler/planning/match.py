@@ -1,8 +1,7 @@
-"""Which remote object is which: desired ↔ recorded ↔ observed, by recorded id, by marker, by a write in doubt.
+"""Matches desired, recorded and observed objects, by recorded id, by marker, or by a write in doubt.
 
-Matching is done container by container, under whatever names they are known (`places`). An object with the marker of another
-owner is never matched. Where a type has no place for a marker, only the recorded id counts, or the natural key of a write whose
-outcome is unknown.
+Matching is by container, whatever its name (`places`). An object with the marker of another owner is never matched. For a type
+without a place for a marker only the recorded id counts, or the natural key of a write with an unknown outcome.
 """
 
 from __future__ import annotations
@@ -19,41 +18,41 @@ from reconciler.planning.inputs import PlanInput, ScopeView
 from reconciler.planning.places import Places, settle
 
 CREATING = frozenset({Action.CREATE.value, Action.REPLACE.value})
-"""Intents that may have made an object that no record knows."""
+"""Intents that may have created an object without a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One address in its three states. At least one of ``desired``, ``recorded`` and ``intents`` is there."""
+    """One address in its three states. At least one of ``desired``, ``recorded`` and ``intents`` is set."""
 
     address: Address
     scope: Scope
     view: ScopeView
     desired: ManagedObject | None = None
     recorded: RecordedObject | None = None
-    """Under this address, or under the one before a rename: of the resource, or of what its object lives in."""
+    """Stored under this address, or under the one before a rename of the resource or of the container."""
     observed: ObservedObject | None = None
     intents: tuple[Intent, ...] = ()
     duplicates: tuple[ObservedObject, ...] = ()
     """Further objects with our marker, newest last."""
     rivals: tuple[ObservedObject, ...] = ()
-    """Foreign objects that stand where ours would, or that could be adopted."""
+    """Foreign objects in the place of ours, or that could be adopted."""
     adoptable: bool = False
-    """Whether the one rival may be taken over."""
+    """Whether the only rival may be adopted."""
     usurped: bool = False
-    """The recorded object bears another owner's marker now."""
+    """Whether the recorded object now has the marker of another owner."""
     taken_by: Address | None = None
-    """Another address of ours, no longer declared, whose object holds our natural key."""
+    """Another of our addresses, no longer declared, whose object has our natural key."""
     sought: str = ""
-    """The id in ``lifecycle.externalId``, where nothing there has it that may be taken over."""
+    """The id in ``lifecycle.externalId``, if no object with it may be adopted."""
     unreadable: ReconcilerError | None = None
-    """Why the scope of what is no longer declared could not be read."""
+    """The error that prevented reading the scope of an undeclared object."""
     stale: bool = False
-    """The recorded object is recorded under another address by now."""
+    """Whether the recorded object now has a record under another address."""
 
     @property
     def moved(self) -> bool:
-        """Whether the record stands under the address before a rename."""
+        """Whether the record is stored under the address before a rename."""
         return self.recorded is not None and self.recorded.address != self.address
 
     @property
@@ -63,13 +62,13 @@ class Match:
 
     @property
     def creating(self) -> tuple[Intent, ...]:
-        """Intents that may have made an object."""
+        """Intents that may have created an object."""
         return tuple(intent for intent in self.intents if intent.action in CREATING)
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """All addresses of one integration, and what is ours without being any of them."""
+    """All addresses of one integration, and our objects without an address."""
 
     matches: tuple[Match, ...]
     orphans: tuple[Orphan, ...] = ()
@@ -78,7 +77,7 @@ class Matched:
 
 @dataclass(slots=True)
 class _Index:
-    """One readable container while it is matched: lookups, and who claimed which id."""
+    """One readable container during matching: look-ups, and the claim of each id."""
 
     view: ScopeView
     by_id: dict[ExternalId, ObservedObject] = field(default_factory=dict)
@@ -89,20 +88,20 @@ class _Index:
     @classmethod
     def of(cls, view: ScopeView) -> _Index:
         index = cls(view)
-        for one in view.objects:
-            index.by_id[one.external_id] = one
-            index.by_key.setdefault(one.natural_key, []).append(one)
-            if one.marker is not None:
-                index.by_marker.setdefault(one.marker, []).append(one)
+        for observed in view.objects:
+            index.by_id[observed.external_id] = observed
+            index.by_key.setdefault(observed.natural_key, []).append(observed)
+            if observed.marker is not None:
+                index.by_marker.setdefault(observed.marker, []).append(observed)
         return index
 
     def free(self, objects: Iterable[ObservedObject], address: Address) -> Iterator[ObservedObject]:
         """Yield those of ``objects`` that no other address claims."""
-        return (one for one in objects if self.claims.get(one.external_id, address) == address)
+        return (each for each in objects if self.claims.get(each.external_id, address) == address)
 
 
 def match_all(inp: PlanInput) -> Matched:
-    """Match every address of ``inp`` in the scopes that could be read; what lies in the others is left out."""
+    """Match every address of ``inp`` in the scopes that could be read. Addresses in other scopes are left out."""
     return _Matcher(inp).run()
 
 
@@ -112,7 +111,7 @@ def id_order(external_id: str) -> tuple[int, str]:
 
 
 class _Matcher:
-    """The state of one matching: indices by container, records by the address where they belong now, claims."""
+    """The state of one matching: indices by container, records by current address, claims."""
 
     def __init__(self, inp: PlanInput) -> None:
         self.inp = inp
@@ -127,7 +126,7 @@ class _Matcher:
         self.usurped: set[Address] = set()
 
     def _address_of(self, intent: Intent) -> Address:
-        """A write in doubt counts for what its container is called now, as its object does."""
+        """Return the current address of the object of a write in doubt."""
         if intent.address in self.desired:
             return intent.address
         return self.settled.target(intent.address, intent.scope, self.places.of(intent.scope))
@@ -136,7 +135,7 @@ class _Matcher:
         return self.indices.get(self.places.of(scope))
 
     def _moves(self, d: ManagedObject) -> bool:
-        """A rename is to be done while only the old address is recorded, or in doubt, and nothing declares it any more."""
+        """Whether ``d`` is a rename to do: only the old address is recorded or in doubt, and it is no longer declared."""
         old = d.previous
         return (
             old is not None
@@ -169,20 +168,20 @@ class _Matcher:
         for scope in sorted({d.scope for d in self.desired.values()}):
             place = self.places.of(scope)
             if place != scope:
-                yield f"{scope}: is called {place.key} now; the manifest may go on with the former name until it is given to another"
+                yield f"{scope}: is called {place.key} now; the manifest can keep the former name until the provider gives it to another"
 
     def _claim(self, address: Address, record: RecordedObject) -> None:
-        """An object belongs first to the record that knows its id, whatever its marker was edited to."""
+        """Claim the object with the recorded id. The record precedes the marker, which may have been edited."""
         index = self.indices.get(self.places.home(record))
-        found = index.by_id.get(record.external_id) if index is not None else None
-        if index is None or found is None:
+        observed = index.by_id.get(record.external_id) if index is not None else None
+        if index is None or observed is None:
             return
         move = self.moves.get(address)
         owners = {self.inp.owner, record.marker.owner if record.marker else self.inp.owner}
-        if found.marker is not None and found.marker.owner not in owners:
+        if observed.marker is not None and observed.marker.owner not in owners:
             self.usurped.add(address)
             return
-        index.claims[found.external_id] = move.address if move is not None else address
+        index.claims[observed.external_id] = move.address if move is not None else address
 
     def _declared(self, d: ManagedObject) -> Match | None:
         index = self._index(d.scope)
@@ -193,8 +192,8 @@ class _Matcher:
         record = self.records.get(key) if key is not None else None
         intents = tuple(self.intents.get(d.address, ())) + (tuple(self.intents.get(old, ())) if old else ())
         ours = self._ours(d, record, intents, index)
-        for one in ours:
-            index.claims[one.external_id] = d.address
+        for observed in ours:
+            index.claims[observed.external_id] = d.address
         match = Match(
             d.address,
             d.scope,
@@ -212,28 +211,28 @@ class _Matcher:
         self, d: ManagedObject, record: RecordedObject | None, intents: tuple[Intent, ...], index: _Index
     ) -> list[ObservedObject]:
         """Return our objects for ``d``, the one to keep first: the lowest id, on which any number of planners agree."""
-        found: dict[ExternalId, ObservedObject] = {}
+        ours: dict[ExternalId, ObservedObject] = {}
         if record is not None and index.claims.get(record.external_id) == d.address:
-            found[record.external_id] = index.by_id[record.external_id]
+            ours[record.external_id] = index.by_id[record.external_id]
         previous = d.previous_marker if d.previous is None or d.previous not in self.desired else None
         for marker in (d.marker, previous):
             if marker is not None and marker in index.by_marker:
-                found.update((one.external_id, one) for one in index.free(index.by_marker[marker], d.address))
-        if not found and d.marker is None:
-            found.update((one.external_id, one) for one in index.free(self._unmarked(d, intents, index), d.address))
-        return sorted(found.values(), key=lambda one: id_order(one.external_id)) if len(found) > 1 else list(found.values())
+                ours.update((each.external_id, each) for each in index.free(index.by_marker[marker], d.address))
+        if not ours and d.marker is None:
+            ours.update((each.external_id, each) for each in index.free(self._unmarked(d, intents, index), d.address))
+        return sorted(ours.values(), key=_id_order) if len(ours) > 1 else list(ours.values())
 
     def _unmarked(self, d: ManagedObject, intents: tuple[Intent, ...], index: _Index) -> list[ObservedObject]:
-        """Where no marker fits: the natural key of a create in doubt, or of anything when the state is being rebuilt."""
+        """Return candidates without a marker: by the natural key of a create in doubt, or of any object during `recover`."""
         keys = {intent.natural_key for intent in intents if intent.action in CREATING}
         if self.inp.claim_natural_keys:
             keys.add(d.natural_key)
-        return [one for key in sorted(keys) for one in index.by_key.get(key, ()) if one.marker is None]
+        return [each for key in sorted(keys) for each in index.by_key.get(key, ()) if each.marker is None]
 
     def _contested(self, match: Match, d: ManagedObject, index: _Index) -> Match:
-        """Nothing of ours is there: look for what stands in its place, and whether it may be taken over."""
+        """Our object does not exist: find the objects in its place, and whether one may be adopted."""
         taken = next(
-            (index.claims[one.external_id] for one in index.by_key.get(d.natural_key, ()) if one.external_id in index.claims),
+            (index.claims[each.external_id] for each in index.by_key.get(d.natural_key, ()) if each.external_id in index.claims),
             None,
         )
         rivals, adoptable = self._rivals(d, index)
@@ -246,13 +245,13 @@ class _Matcher:
         )
 
     def _rivals(self, d: ManagedObject, index: _Index) -> tuple[tuple[ObservedObject, ...], bool]:
-        same_key = [one for one in index.by_key.get(d.natural_key, ()) if one.external_id not in index.claims]
-        if not _looks(d):
+        same_key = [each for each in index.by_key.get(d.natural_key, ()) if each.external_id not in index.claims]
+        if not _may_match_foreign(d):
             return tuple(same_key), False
         named = d.lifecycle.external_id
         if named is not None:
             chosen = [
-                one for one in [index.by_id.get(ExternalId(named))] if one is not None and one.external_id not in index.claims
+                each for each in [index.by_id.get(ExternalId(named))] if each is not None and each.external_id not in index.claims
             ]
         else:
             chosen = self._candidates(d, same_key, index)
@@ -262,8 +261,8 @@ class _Matcher:
     def _candidates(self, d: ManagedObject, same_key: list[ObservedObject], index: _Index) -> list[ObservedObject]:
         kind = self.inp.types.get(d.type)
         identical = d.lifecycle.adopt is not Adopt.ALWAYS
-        free = [one for one in index.view.objects if one.marker is None and one.external_id not in index.claims]
-        fitting = [one for one in free if kind is not None and kind.adoptable(d, one, identical=identical)]
+        free = [each for each in index.view.objects if each.marker is None and each.external_id not in index.claims]
+        fitting = [each for each in free if kind is not None and kind.adoptable(d, each, identical=identical)]
         if not fitting and d.lifecycle.management is Management.OBSERVE:
             return same_key
         return fitting
@@ -278,15 +277,15 @@ class _Matcher:
         usurped = address in self.usurped
         observed = None if usurped else index.by_id.get(record.external_id)
         if observed is None and record.marker is not None and not usurped:
-            found = sorted(index.free(index.by_marker.get(record.marker, ()), address), key=lambda one: id_order(one.external_id))
-            observed = found[0] if found else None
+            marked = sorted(index.free(index.by_marker.get(record.marker, ()), address), key=_id_order)
+            observed = marked[0] if marked else None
         if observed is not None:
             index.claims[observed.external_id] = address
         intents = tuple(self.intents.get(address, ()))
         return Match(address, home, index.view, None, record, observed, intents, usurped=usurped)
 
     def _doubtful(self) -> Iterator[Match]:
-        """Writes in doubt whose address is neither declared nor recorded any more."""
+        """Yield writes in doubt whose address is neither declared nor recorded."""
         for address in sorted(self.intents):
             if address in self.desired or address in self.records or address in self.moves:
                 continue
@@ -300,14 +299,14 @@ class _Matcher:
     def _doubted(intents: tuple[Intent, ...], index: _Index) -> ObservedObject | None:
         for intent in intents:
             if intent.external_id is not None and intent.action not in CREATING:
-                found = [index.by_id[intent.external_id]] if intent.external_id in index.by_id else []
+                candidates = [index.by_id[intent.external_id]] if intent.external_id in index.by_id else []
             elif intent.marker is not None:
-                found = index.by_marker.get(intent.marker, [])
+                candidates = index.by_marker.get(intent.marker, [])
             else:
-                found = [one for one in index.by_key.get(intent.natural_key, ()) if one.marker is None]
-            free = [one for one in found if one.external_id not in index.claims]
+                candidates = [each for each in index.by_key.get(intent.natural_key, ()) if each.marker is None]
+            free = [each for each in candidates if each.external_id not in index.claims]
             if free:
-                return min(free, key=lambda one: id_order(one.external_id))
+                return min(free, key=_id_order)
         return None
 
     def _orphans(self) -> Iterator[Orphan]:
@@ -315,11 +314,15 @@ class _Matcher:
         for scope in sorted(self.indices):
             index = self.indices[scope]
             for marker in sorted(m for m in index.by_marker if m.owner == self.inp.owner and m not in kept):
-                for one in index.by_marker[marker]:
-                    if one.external_id not in index.claims:
-                        yield Orphan(scope, one.external_id, marker, one.url)
+                for each in index.by_marker[marker]:
+                    if each.external_id not in index.claims:
+                        yield Orphan(scope, each.external_id, marker, each.url)
 
 
-def _looks(d: ManagedObject) -> bool:
-    """Whether an object that is not ours may stand for ``d``: to be taken over, or to be looked at."""
+def _id_order(observed: ObservedObject) -> tuple[int, str]:
+    return id_order(observed.external_id)
+
+
+def _may_match_foreign(d: ManagedObject) -> bool:
+    """Whether a foreign object may be adopted or observed for ``d``."""
     return d.lifecycle.adopt is not Adopt.NEVER or d.lifecycle.management is Management.OBSERVE

@@ -1,4 +1,4 @@
-"""A total, stable order: creates and updates after what they need, deletes before it, else by address."""
+"""A total, stable order of changes: after their dependencies, deletes before them, otherwise by address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REMOVING = frozenset({Action.DELETE, Action.FORGET})
 
 
 def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Return ``changes`` in the order of work: what makes and changes, then what removes (dependants first)."""
+    """Return ``changes`` in the order of execution: creates and updates, then removals (dependants first)."""
     changes = tuple(changes)
     making = [change for change in changes if change.action not in _REMOVING]
     removing = [change for change in changes if change.action in _REMOVING]
@@ -37,7 +37,7 @@ def _topological(changes: Sequence[Change], after: Mapping[Address, Sequence[Add
     heapq.heapify(ready)
     done: list[Change] = []
     while waiting:
-        address = heapq.heappop(ready) if ready else min(waiting)  # the manifests refuse cycles; one must not hang a plan
+        address = heapq.heappop(ready) if ready else min(waiting)  # manifests refuse cycles; a cycle must not block a plan
         if waiting.pop(address, None) is None:
             continue
         done.append(by_address[address])

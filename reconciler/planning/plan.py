@@ -22,7 +22,7 @@ _REMOVES = frozenset({Action.DELETE, Action.FORGET})
 
 
 def make_plan(inp: PlanInput) -> Plan:
-    """Return what is to be done on one integration, in order; the same input gives the same plan, however it is sorted."""
+    """Return the plan of one integration, in order. It does not depend on the order of the input."""
     matched = match_all(inp)
     decisions = [decide(match, inp) for match in matched.matches]
     changes = _spare_declared(ordered(change for decision in decisions for change in decision.changes), matched.matches)
@@ -45,8 +45,8 @@ def make_plan(inp: PlanInput) -> Plan:
 def _spare_declared(changes: Sequence[Change], matches: Sequence[Match]) -> tuple[Change, ...]:
     """Hold every delete of an object that a declared address holds or takes.
 
-    Matching lets no such change come up where the provider says which names are one container. Where it does not say so
-    (two names of one repository that was renamed between two reads), this is what keeps the object.
+    Matching prevents such a change if the provider reports the container of each name. If it does not (two names of a repository
+    that was renamed between two reads), this keeps the object.
     """
     holders = {(m.scope.type, m.observed.external_id): m.address for m in matches if m.desired and m.observed}
     holders |= {(c.scope.type, c.external_id): c.address for c in changes if c.desired is not None and c.external_id}
@@ -60,7 +60,7 @@ def _spare_declared(changes: Sequence[Change], matches: Sequence[Match]) -> tupl
 
 
 def _limited(changes: Sequence[Change], inp: PlanInput, owned: int) -> tuple[Change, ...]:
-    """Block all deletes together when they are more than the limits; one that was begun, and a duplicate, is none of them."""
+    """Block all deletes together if they exceed the limits. Deletes that have begun and duplicates do not count."""
     begun = {record.address for record in inp.recorded if record.tombstone}
     counted = [change for change in changes if _is_delete(change, inp) and (change.previous or change.address) not in begun]
     reason = policy.over_limits(len(counted), owned, inp.limits)
@@ -90,7 +90,7 @@ def _is_delete(change: Change, inp: PlanInput) -> bool:
 
 
 def _approved(changes: Sequence[Change], approvals: frozenset[str]) -> tuple[tuple[Change, ...], tuple[Digest, ...]]:
-    """Turn what a human approved into work: the blocked set named as a whole, or single members of one named before."""
+    """Execute approved changes: those of a blocked set that was approved as a whole, or single members of an earlier one."""
     blocked = Plan(changes[0].integration, tuple(changes)).blocked_sha256 if changes and approvals else None
     if blocked is None:
         return tuple(changes), ()
@@ -111,13 +111,13 @@ def _approved(changes: Sequence[Change], approvals: frozenset[str]) -> tuple[tup
 
 
 def _with_dependencies(changes: Sequence[Change], inp: PlanInput) -> tuple[Change, ...]:
-    """Let a change wait for an object that is not made now, and a delete for a dependant that still names it.
+    """Let a change wait for an object that is not created now, and a delete for a dependant that still names it.
 
-    A delete's ``depends_on`` becomes what must be done before it: should that fail, the delete is not tried.
+    ``depends_on`` of a delete becomes the changes that must precede it: if one fails, the delete is not executed.
     """
     unmade = {c.address for c in changes if c.action in _MAKES and c.disposition is not Disposition.EXECUTE}
     unmade |= _unknown_needs(inp)
-    releasing: set[Address] = set()  # changes of this plan, executed by now, after which the address names its needs no more
+    releasing: set[Address] = set()  # executed changes of this plan after which the address no longer names its needs
     users = _users(inp)
     needs_now = {d.address: frozenset(d.depends_on) for d in inp.desired}
     result: list[Change] = []
@@ -142,7 +142,7 @@ def _with_dependencies(changes: Sequence[Change], inp: PlanInput) -> tuple[Chang
 
 
 def _users(inp: PlanInput) -> dict[Address, list[Address]]:
-    """Return by address the recorded objects that name it; one whose delete was already confirmed names nothing."""
+    """Return the recorded dependants of each address, without those whose delete was confirmed."""
     users: dict[Address, list[Address]] = {}
     for record in sorted(inp.recorded, key=lambda record: record.address):
         for need in record.depends_on if not record.tombstone else ():
@@ -152,7 +152,7 @@ def _users(inp: PlanInput) -> dict[Address, list[Address]]:
 
 
 def _unknown_needs(inp: PlanInput) -> set[Address]:
-    """Addresses that are needed, and can be neither seen nor made now: not compiled, or in a scope that could not be read."""
+    """Return needed addresses that can be neither observed nor created now: not compiled, or in a scope that could not be read."""
     declared = {d.address: d for d in inp.desired}
     known = {r.address for r in inp.recorded}
     stuck = {resource.path for resource in inp.untouchable}

@@ -1,4 +1,4 @@
-"""Policies: what may be done, as small pure functions of their arguments."""
+"""Policies: the permitted actions, as small pure functions of their arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATE_ONLY = frozenset({Action.RECORD, Action.FORGET})
 
 
 def management_holds(action: Action, management: Management) -> Reason | None:
-    """Return why ``management`` does not let ``action`` be done at the provider, or None."""
+    """Return the reason why ``management`` forbids ``action`` at the provider, or None."""
     if action in STATE_ONLY or management is Management.FULL:
         return None
     if management is Management.OBSERVE:
@@ -33,14 +33,14 @@ def management_holds(action: Action, management: Management) -> Reason | None:
 
 
 def is_suspended(lifecycle: Lifecycle | None, now: float) -> bool:
-    """Whether ``lifecycle`` itself asks for no writes at ``now`` (seconds since the epoch)."""
+    """Whether ``lifecycle`` suspends writes at ``now`` (seconds since the epoch)."""
     return lifecycle is not None and lifecycle.suspend is not None and not has_passed(lifecycle.suspend.until, now)
 
 
 def without_drift(fields: Sequence[FieldChange], mode: DriftMode, pushed: frozenset[str]) -> tuple[FieldChange, ...]:
     """Return the fields that count under ``mode``: with ``ignore``, drift is not computed.
 
-    ``pushed`` are pointers of write-only values whose own value moved: that is not drift: the secret was changed on purpose.
+    ``pushed`` are pointers of write-only values that changed. That is not drift: the secret was changed on purpose.
     """
     if mode is not DriftMode.IGNORE:
         return tuple(fields)
@@ -53,7 +53,7 @@ def only_drift(fields: Iterable[FieldChange], pushed: frozenset[str]) -> bool:
 
 
 def contended_until(repairs: Sequence[float], now: float) -> float | None:
-    """Return until when (seconds since the epoch) a fought-over object is left alone, or None. ``repairs`` ascend."""
+    """Return the time (seconds since the epoch) until which a contended object is not repaired, or None. ``repairs`` ascend."""
     if len(repairs) < FIGHT_REPAIRS or repairs[-FIGHT_REPAIRS] < repairs[-1] - FIGHT_WINDOW_S:
         return None
     until = repairs[-1] + FIGHT_WINDOW_S
@@ -63,7 +63,7 @@ def contended_until(repairs: Sequence[float], now: float) -> float | None:
 def must_replace(fields: Iterable[FieldChange], immutable: Sequence[str], *, write_only_fixed: bool) -> tuple[bool, bool]:
     """Return (whether a replace is needed, whether it needs no permission).
 
-    A write-only value that cannot be changed in place is replaced without asking, since nothing else refers to it.
+    A write-only value that cannot be changed in place is replaced without permission, since nothing else refers to it.
     """
     hard = soft = False
     for field in fields:
@@ -75,7 +75,7 @@ def must_replace(fields: Iterable[FieldChange], immutable: Sequence[str], *, wri
 
 
 def on_removal(recorded: RecordedObject) -> tuple[Action, str, BlockReason | None]:
-    """Return what to do with an object whose manifest is gone, by the policy recorded when it was applied.
+    """Return (action, reason, block) for an object whose manifest was removed, by the policy recorded when it was applied.
 
     An object that must not be deleted (``observe``, ``no-delete``, ``create-only``) is left in place and forgotten: its record
     could otherwise be removed only by restoring the manifest.
@@ -90,7 +90,7 @@ def on_removal(recorded: RecordedObject) -> tuple[Action, str, BlockReason | Non
 
 
 def over_limits(deletes: int, owned: int, limits: PlanLimits) -> BlockReason | None:
-    """Return which limit ``deletes`` out of ``owned`` objects break, or None."""
+    """Return the limit that ``deletes`` of ``owned`` objects exceed, or None."""
     if limits.maximum and deletes > limits.maximum:
         return BlockReason.DELETE_MAX
     if limits.percent and deletes >= max(limits.minimum, 1) and deletes * 100 > limits.percent * owned:

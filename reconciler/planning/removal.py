@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.objects import IntentState, RecordedObject
+from reconciler.model.objects import IntentState, ObservedObject, RecordedObject
 from reconciler.model.plan import Action, Disposition, Reason
 from reconciler.planning import policy
-from reconciler.planning.changes import Decision, held, not_yet_absent, removal_of, without_object
+from reconciler.planning.changes import Decision, Settlement, held, not_yet_absent, removal_of, without_object
 from reconciler.planning.inputs import PlanInput
 from reconciler.planning.match import Match
 
@@ -28,10 +28,7 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
         return Decision((forget,) if inp.prune_allowed or recorded.tombstone else ())
     if match.observed is None:
         return _gone(match, recorded, inp)
-    settlements = tuple(
-        (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
-        for i in match.intents
-    )
+    settlements = _settled(match, match.observed)
     action, reason, block = policy.on_removal(recorded)
     if action is Action.DELETE and match.view.read_only:
         action, reason, block = Action.FORGET, Reason.READ_ONLY.value, None
@@ -58,8 +55,16 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
     return Decision((change,), settlements)
 
 
+def _settled(match: Match, observed: ObservedObject) -> tuple[Settlement, ...]:
+    """Return the settlements of the intents, given that ``observed`` exists: a delete did not happen, any other write did."""
+    return tuple(
+        (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, observed.external_id)
+        for i in match.intents
+    )
+
+
 def _gone(match: Match, recorded: RecordedObject, inp: PlanInput) -> Decision:
-    """The record outlives its object until absence is proven; only a revision that may prune drops it."""
+    """Keep the record until the absence of the object is proven. Only a revision that may prune drops it."""
     if not recorded.tombstone and not inp.prune_allowed:
         return Decision()
     change = removal_of(match, recorded, Action.FORGET, reason=Reason.GONE.value)
@@ -78,11 +83,11 @@ def out_of_reach(error: ReconcilerError) -> bool:
 
 
 def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError, inp: PlanInput) -> Decision:
-    """An object that is not declared and cannot be read stalls nothing; a person has to confirm that it is gone."""
+    """Return a note: an undeclared object that cannot be read blocks nothing, and a person must confirm that it is gone."""
     if not out_of_reach(error):
         return Decision()
     action, reason, _ = policy.on_removal(recorded)
-    if recorded.tombstone:  # its delete was confirmed; only the proof is out of reach
+    if recorded.tombstone:  # its delete was confirmed; only the proof is missing
         return Decision((removal_of(match, recorded, Action.FORGET, reason=Reason.GONE.value),))
     if action is Action.FORGET:
         return Decision((removal_of(match, recorded, action, reason=reason),) if inp.prune_allowed else ())
@@ -90,7 +95,7 @@ def _out_of_reach(match: Match, recorded: RecordedObject, error: ReconcilerError
 
 
 def way_out(recorded: RecordedObject, error: ReconcilerError) -> str:
-    """Return what to do about ``recorded``, which is not declared and cannot be read because of ``error``."""
+    """Return the advice for ``recorded``, which is not declared and cannot be read because of ``error``."""
     return (
         f"{recorded.external_id} in {recorded.scope.key} is no longer declared and cannot be deleted ({error.code}: {error.message}); "
         f"give the credential access, or, if it is gone for good: reconciler forget '{recorded.address}'"
@@ -110,10 +115,7 @@ def decide_doubtful(match: Match, inp: PlanInput) -> Decision:
         )
         return Decision(
             (),
-            tuple(
-                (i.id, IntentState.ABSENT if i.action == Action.DELETE.value else IntentState.ADOPTED, match.observed.external_id)
-                for i in match.intents
-            ),
+            _settled(match, match.observed),
             (note,),
         )
     if inp.now < latest + inp.settle_s or match.view.reads < 2:

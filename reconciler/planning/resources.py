@@ -1,4 +1,4 @@
-"""Which manifests differ from those in force: stages, filters, schedules and connections own no remote object, yet run code."""
+"""Changed manifests. Stages, filters, schedules and connections have no remote object, but determine what runs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _walk(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
 
 
 def _reference(value: Mapping[str, JsonValue]) -> str | None:
-    """Return ``secret:NAME/KEY`` for ``{valueFrom: {secret: {name, key}}}``: what a person calls it."""
+    """Return ``secret:NAME/KEY`` for ``{valueFrom: {secret: {name, key}}}``."""
     inner = value.get("valueFrom")
     secret = inner.get("secret") if isinstance(inner, Mapping) and len(value) == 1 else None
     return f"secret:{secret.get('name')}/{secret.get('key')}" if isinstance(secret, Mapping) else None

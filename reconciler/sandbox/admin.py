@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from reconciler.sandbox.app import Call, Reply, Simulator
+from reconciler.sandbox.shapes import is_object
 
 PREFIX = "/_sandbox/"
 
@@ -91,9 +92,9 @@ def _do(app: Simulator, call: Call) -> Reply:
     return Reply(200, {"result": app.actions()[call.path.removeprefix(PREFIX + "do/")](_object(call))})
 
 
-def _object(call: Call) -> dict[str, Any]:
+def _object(call: Call) -> dict[str, object]:
     value = call.json()
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise TypeError("the body must be a JSON object")
     return value
 
@@ -128,11 +129,11 @@ class Admin:
         self._call("DELETE", "requests")
 
     def fault(self, **options: Any) -> dict[str, Any]:
-        """Let requests go wrong; fields of `reconciler.sandbox.app.Fault`."""
+        """Add a fault; ``options`` are fields of `reconciler.sandbox.app.Fault`."""
         return dict(self._call("POST", "faults", options))
 
     def clear_faults(self) -> None:
-        """Let everything go well again."""
+        """Remove all faults."""
         self._call("DELETE", "faults")
 
     def settings(self, **changes: Any) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class Admin:
         return self._call("POST", f"do/{name}", options)["result"]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset state, settings, faults and log."""
         self._call("POST", "reset")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:

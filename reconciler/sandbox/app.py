@@ -1,4 +1,4 @@
-"""What every simulated provider is made of: routes, state, settings, faults and a log of requests.
+"""The base of every simulated provider: routes, state, settings, faults and a log of requests.
 
 A simulator is a subclass of `Simulator`: it names its ``provider``, its own ``defaults`` of settings, answers `seed` (the
 first state, plain JSON), and lists its `routes`. Handlers are plain functions ``handler(call, **path_parameters) -> Reply``:
@@ -20,13 +20,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 
+from reconciler.sandbox.shapes import MalformedJson, json_object, merged, number, texts, whole, without
+
 LOG_LIMIT = 20_000
 HISTORY_LIMIT = 200
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Call:
     base_url: str = ""
     """``http://127.0.0.1:PORT``: what absolute links in answers begin with."""
 
-    def json(self) -> Any:
+    def json(self) -> object:
         """Return the decoded body; None for an empty body. Raises `ValueError` unless it is JSON."""
         return orjson.loads(self.body) if self.body else None
 
@@ -51,7 +54,7 @@ class Reply:
     """One answer. ``body``: None (empty), bytes or text (sent as they are), else JSON."""
 
     status: int = 200
-    body: Any = None
+    body: object = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -96,7 +99,7 @@ class Fault:
     effect: str = "answer"
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    body: Any = None
+    body: object = None
     delay_s: float = 0.0
     commit: bool = False
     id: int = 0
@@ -141,7 +144,10 @@ class SlidingLimit:
 
 Handler = Callable[..., Reply]
 Route = tuple[str, str, Handler]
-COMMON: Mapping[str, Any] = {
+Options = Mapping[str, object]
+"""What an action is given: the JSON object of its request."""
+Action = Callable[[Options], object]
+COMMON: Mapping[str, object] = {
     "latency_s": 0.0,  # each answer is late by this much
     "clock_skew_s": 0.0,  # the provider's clock is ahead of this host's by this much
     "date_header": True,  # answers tell the provider's time
@@ -160,12 +166,12 @@ class Simulator:
     """A provider with its state in memory. Subclasses name `provider` and `defaults`, and answer `seed` and `routes`."""
 
     provider = ""
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, object] = {}
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._host_clock = clock
-        self.settings: dict[str, Any] = {}
-        self.state: dict[str, Any] = {}
+        self.settings: dict[str, object] = {}
+        self.state: dict[str, object] = {}
         self.faults: list[Fault] = []
         self.log: deque[tuple[float, Call, int, int]] = deque(maxlen=LOG_LIMIT)
         self.in_flight = 0
@@ -178,7 +184,7 @@ class Simulator:
 
     # what a provider says of itself
 
-    def seed(self) -> dict[str, Any]:
+    def seed(self) -> dict[str, object]:
         """Return the state to begin with."""
         return {}
 
@@ -187,7 +193,7 @@ class Simulator:
         return ()
 
     def before(self, call: Call) -> None:
-        """Check what holds for every request (authentication, limits); raises `RefusedCall`."""
+        """Check authentication and limits of every request; raises `RefusedCall`."""
 
     def after(self, call: Call, reply: Reply) -> Reply:
         """Finish an answer: headers that every answer carries."""
@@ -197,7 +203,11 @@ class Simulator:
         """Return the answer for a path that does not exist."""
         return Reply(404, {"message": "Not Found"})
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return the answer for a field whose value has the wrong JSON type."""
+        return Reply(400, {"message": message})
+
+    def actions(self) -> Mapping[str, Action]:
         """Return what ``POST /_sandbox/do/NAME`` can make happen at the provider: events, renames, edits by hand."""
         return {}
 
@@ -208,16 +218,20 @@ class Simulator:
 
     def clock(self) -> float:
         """Return the provider's time, in seconds since the epoch."""
-        return self._host_clock() + float(self.settings.get("clock_skew_s", 0.0))
+        return self._host_clock() + self.number("clock_skew_s")
+
+    def number(self, setting: str) -> float:
+        """Return a setting that is a number."""
+        return number(self.settings[setting])
 
     def dated(self, reply: Reply) -> Reply:
-        """Add the Date that every answer has, as RFC 9110 §6.6.1 asks of a server with a clock."""
+        """Add the Date that every answer has, as RFC 9110 §6.6.1 requires of a server with a clock."""
         if not self.settings["date_header"] or "date" in {name.lower() for name in reply.headers}:
             return reply
         return dataclasses.replace(reply, headers={**reply.headers, "date": formatdate(self.clock(), usegmt=True)})
 
     def reset(self) -> None:
-        """Forget everything: state, settings, faults, log."""
+        """Reset state, settings, faults and log."""
         self.settings = {**COMMON, **self.defaults}
         self.faults.clear()
         self.log.clear()
@@ -226,20 +240,20 @@ class Simulator:
         self.state = self.seed()
         self.restored()
 
-    def put_state(self, patch: Mapping[str, Any], *, replace: bool = False) -> None:
+    def put_state(self, patch: Mapping[str, object], *, replace: bool = False) -> None:
         """Merge ``patch`` into the state (objects deeply, all else is replaced), or replace the whole state."""
-        self.state = copy.deepcopy(dict(patch)) if replace else merged(self.state, patch)
+        self.state = copy.deepcopy(dict(patch)) if replace else json_object(merged(self.state, patch))
         self._history.clear()
         self.restored()
 
-    def patch_settings(self, patch: Mapping[str, Any]) -> None:
+    def patch_settings(self, patch: Mapping[str, object]) -> None:
         """Change settings; raises `ValueError` for one that does not exist."""
         unknown = sorted(set(patch) - set(self.settings))
         if unknown:
             raise ValueError(f"no setting {', '.join(unknown)}; there are: {', '.join(sorted(self.settings))}")
         self.settings.update(patch)
         if self.log.maxlen != self.settings["log_limit"]:
-            self.log = deque(self.log, maxlen=int(self.settings["log_limit"]))
+            self.log = deque(self.log, maxlen=int(self.number("log_limit")))
 
     def add_fault(self, **options: Any) -> Fault:
         """Add a fault for matching requests; see `Fault`."""
@@ -261,8 +275,10 @@ class Simulator:
             reply = self.not_found(call) if handler is None else handler(call, **parameters)
         except RefusedCall as refusal:
             reply = refusal.reply
+        except MalformedJson as error:
+            reply = self.malformed(call, str(error))
         reply = self.after(call, reply)
-        size = int(self.settings["pad_bytes"])
+        size = int(self.number("pad_bytes"))
         if size and call.method == "GET" and reply.body is not None:
             reply = dataclasses.replace(
                 reply, body=reply.content.ljust(size), headers={"content-type": reply.content_type, **reply.headers}
@@ -273,25 +289,25 @@ class Simulator:
         """Return ``reply`` as it goes over the wire: without the fields that the setting ``leave_out`` names."""
         if not self.settings["leave_out"] or isinstance(reply.body, bytes | str):
             return reply
-        return dataclasses.replace(reply, body=without(reply.body, frozenset(self.settings["leave_out"])))
+        return dataclasses.replace(reply, body=without(reply.body, frozenset(texts(self.settings["leave_out"]))))
 
     def note(self, call: Call, status: int, fault: Fault | None) -> None:
         """Add to the log of requests; status 0 is "no answer was sent"."""
         self.log.append((self._host_clock(), call, status, fault.id if fault is not None else 0))
 
-    def requests(self) -> Iterator[dict[str, Any]]:
+    def requests(self) -> Iterator[LoggedRequest]:
         """Return the log, oldest first. Credentials appear as a short hash: equal ones stay recognizable, none can be read."""
         return (_entry(*row) for row in list(self.log))
 
     def next_id(self) -> int:
-        """Return a number that was never used in this state."""
-        self.state["next_id"] = int(self.state.get("next_id", 1000)) + 1
-        return int(self.state["next_id"])
+        """Return a number that is unused in this state."""
+        self.state["next_id"] = latest = whole(self.state.get("next_id", 1000)) + 1
+        return latest
 
     @contextmanager
-    def changing(self, key: str, items: list[Any]) -> Iterator[list[Any]]:
+    def changing(self, key: str, items: list[T]) -> Iterator[list[T]]:
         """Wrap every change of the list ``items``, so that `lagged` can show it as it was."""
-        lag = self.settings["list_lag_s"] > 0
+        lag = self.number("list_lag_s") > 0
         history = self._history.setdefault(key, deque(maxlen=HISTORY_LIMIT)) if lag else None
         if history is not None and not history:
             history.append((0.0, copy.deepcopy(items)))
@@ -299,9 +315,9 @@ class Simulator:
         if history is not None:
             history.append((self.clock(), copy.deepcopy(items)))
 
-    def lagged(self, key: str, items: list[Any]) -> list[Any]:
+    def lagged(self, key: str, items: list[T]) -> list[T]:
         """Return ``items`` as they were ``list_lag_s`` ago: what an eventually consistent list shows."""
-        lag = float(self.settings["list_lag_s"])
+        lag = self.number("list_lag_s")
         history = self._history.get(key) if lag > 0 else None
         if not history:
             return items
@@ -334,33 +350,27 @@ def _index(routes: Iterable[Route]) -> _Routes:
     return index
 
 
-def merged(base: Any, patch: Any) -> Any:
-    """Return ``base`` with ``patch`` merged in: objects deeply, a None removes its key, all else is replaced."""
-    if not isinstance(base, Mapping) or not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    result = dict(base)
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
-
-
-def without(body: Any, names: frozenset[str]) -> Any:
-    """Return ``body`` without every field of ``names``."""
-    if isinstance(body, Mapping):
-        return {key: without(value, names) for key, value in body.items() if key not in names}
-    return [without(row, names) for row in body] if isinstance(body, list | tuple) else body
-
-
 def parse_query(text: str) -> dict[str, str]:
     """Return query parameters; the last of equal names wins."""
     return dict(parse_qsl(text, keep_blank_values=True))
 
 
-def _entry(at: float, call: Call, status: int, fault: int) -> dict[str, Any]:
+class LoggedRequest(TypedDict):
+    """One entry of the log, as ``/_sandbox/requests`` shows it."""
+
+    at: float
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: object
+    status: int
+    fault: int
+
+
+def _entry(at: float, call: Call, status: int, fault: int) -> LoggedRequest:
     headers = {name: _shown(name, value) for name, value in call.headers.items()}
+    body: object
     try:
         body = call.json()
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -18,18 +17,18 @@ class JobKeys:
     def __init__(self) -> None:
         self._keys: list[RSAKey] = []
 
-    def published(self) -> dict[str, Any]:
+    def published(self) -> dict[str, object]:
         """Return the key set that everybody may read."""
         self._signing()
         return {"keys": [{**key.as_dict(private=False), "use": "sig", "alg": ALGORITHM} for key in self._keys]}
 
-    def rotate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def rotate(self, options: Mapping[str, object]) -> dict[str, object]:
         """Sign with a new key from now on; the last one stays published unless it is to be forgotten."""
         self._signing()
         self._keys = [*([] if options.get("forget") else self._keys[-1:]), _new_key()]
         return {"kid": self._keys[-1].kid}
 
-    def signed(self, claims: dict[str, Any]) -> dict[str, Any]:
+    def signed(self, claims: dict[str, object]) -> dict[str, object]:
         """Return a token with ``claims``, and what it says."""
         key = self._signing()
         header = {"typ": "JWT", "alg": ALGORITHM, "kid": key.kid}

@@ -1,4 +1,4 @@
-"""What simulated runs and webhooks share: time spans that the clock decides, timers, and a webhook sender with configurable losses."""
+"""Parts of simulated runs and webhooks: time spans by the clock, timers, and a webhook sender with configurable losses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.sandbox.app import Simulator
+from reconciler.sandbox.shapes import number, texts, whole
 
 KEPT = 5_000
 """How many runs and deliveries a simulator keeps; it drops the oldest first."""
-RUN_DEFAULTS: Mapping[str, Any] = {
+RUN_DEFAULTS: Mapping[str, object] = {
     "run_duration_s": None,  # of every run that starts, instead of what its behaviour says; negative: until it is finished by hand
     "run_result": None,  # likewise
     "run_list_lag_s": 0.0,  # lists show a run only this long after it was made
 }
-DELIVERY_DEFAULTS: Mapping[str, Any] = {
+DELIVERY_DEFAULTS: Mapping[str, object] = {
     "drop_deliveries": 0.0,  # a fraction, true for all, or a list of events: noted, never sent
     "duplicate_deliveries": False,  # each is sent twice
     "shuffle_deliveries_s": 0.0,  # each waits for a random part of this, so that their order changes
@@ -106,20 +107,20 @@ class Sender:
         self._app = app
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311 - losses on demand
-        self._seed: Any = None
+        self._seed: object = None
 
     def dispatch(self, event: str, deliver: Callable[[], Coroutine[Any, Any, None]]) -> str:
         """Let ``deliver`` run soon, perhaps twice; returns ``sending``, or why nothing is sent: ``dropped``, ``off``."""
         settings = self._app.settings
         if settings["delivery_seed"] != self._seed:
             self._seed = settings["delivery_seed"]
-            self._random.seed(self._seed)
+            self._random.seed(whole(self._seed))
         if self._drops(event):
             return "dropped"
         if not settings["deliver"]:
             return "off"
         for _ in range(2 if settings["duplicate_deliveries"] else 1):
-            wait_s = self._random.uniform(0.0, float(settings["shuffle_deliveries_s"]))
+            wait_s = self._random.uniform(0.0, self._app.number("shuffle_deliveries_s"))
             task = asyncio.get_running_loop().create_task(_later(wait_s, deliver))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -127,7 +128,7 @@ class Sender:
 
     def _drops(self, event: str) -> bool:
         dropped = self._app.settings["drop_deliveries"]
-        return event in dropped if isinstance(dropped, list) else self._random.random() < float(dropped)
+        return event in texts(dropped) if isinstance(dropped, list) else self._random.random() < number(dropped)
 
 
 async def _later(wait_s: float, deliver: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -8,9 +8,9 @@ import importlib
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,9 +29,28 @@ PROVIDERS: Mapping[str, str] = {
 }
 """Simulators by provider; imported on demand."""
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+
+class _Scope(TypedDict):
+    """The fields of an ASGI request that are read."""
+
+    method: str
+    path: str
+    query_string: bytes
+    headers: list[tuple[bytes, bytes]]
+    server: tuple[str, int]
+    client: tuple[str, int]
+
+
+class _Received(TypedDict, total=False):
+    """An ASGI message of a request."""
+
+    type: str
+    body: bytes
+    more_body: bool
+
+
+Receive = Callable[[], Awaitable[_Received]]
+Send = Callable[[dict[str, object]], Awaitable[None]]
 _transports: dict[tuple[str, int], asyncio.Transport] = {}
 """Open connections by the client's address: ASGI hands out no transport, and a reset needs one."""
 
@@ -56,12 +75,12 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Asgi:
-    """The ASGI application around a simulator: reads, strikes faults, answers, logs."""
+    """The ASGI application around a simulator: reads requests, applies faults, answers, logs."""
 
     def __init__(self, app: Simulator) -> None:
         self.app = app
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: _Scope, receive: Receive, send: Send) -> None:
         call = await _read(scope, receive)
         if call.path.startswith(PREFIX):
             await _send(send, handle(self.app, call))
@@ -74,7 +93,7 @@ class _Asgi:
         finally:
             app.in_flight -= 1
 
-    async def _serve(self, call: Call, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _serve(self, call: Call, scope: _Scope, receive: Receive, send: Send) -> None:
         app = self.app
         fault = app.fault_for(call)
         if fault is None or not fault.commit:
@@ -84,10 +103,12 @@ class _Asgi:
             app.note(call, reply.status, None)
             await _send(send, app.dated(reply), head=call.method == "HEAD")
             return
-        await self._fail(fault, call, transport=_transports.get(tuple(scope["client"])), receive=receive, send=send)
+        await self._fail(
+            fault, call, transport=_transports.get((scope["client"][0], scope["client"][1])), receive=receive, send=send
+        )
 
     async def _delay(self, fault: Fault | None) -> None:
-        delay_s = float(self.app.settings["latency_s"]) + (fault.delay_s if fault is not None else 0.0)
+        delay_s = self.app.number("latency_s") + (fault.delay_s if fault is not None else 0.0)
         if delay_s > 0:
             await asyncio.sleep(delay_s)
 
@@ -125,7 +146,7 @@ def _hang_up(transport: asyncio.Transport, *, reset: bool) -> None:
     transport.abort()
 
 
-async def _read(scope: Mapping[str, Any], receive: Receive) -> Call:
+async def _read(scope: _Scope, receive: Receive) -> Call:
     parts: list[bytes] = []
     size = 0
     more = True
@@ -232,7 +253,7 @@ class SandboxServer:
 
 
 def run_forever(ports: Mapping[str, int], *, say: Callable[[str], None] = print) -> None:
-    """Serve simulators until SIGINT or SIGTERM: ``{"github": 9101, "semaphore": 0}``; 0 takes a free port. Says each URL once."""
+    """Serve simulators until SIGINT or SIGTERM: ``{"github": 9101, "semaphore": 0}``; 0 takes a free port. Prints each URL once."""
     sockets = {provider: _listen(port) for provider, port in ports.items()}
     for provider, sock in sockets.items():
         say(f"{provider}: http://{HOST}:{sock.getsockname()[1]}  (steer it below {PREFIX})")

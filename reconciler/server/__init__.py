@@ -1,1 +1,1 @@
-"""What listens: one ASGI app over HTTP, and the admin socket. Both on loopback or a Unix socket by default."""
+"""The listeners: one ASGI app over HTTP, on loopback by default, and the admin socket."""

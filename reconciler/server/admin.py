@@ -1,7 +1,7 @@
-"""The admin socket: how a verb acts on a running daemon. A Unix socket, mode 0600, in the state folder.
+"""The admin socket, by which commands act on a running daemon: a Unix socket with mode 0600 in the state folder.
 
-One JSON object a line each way: ``{"verb": "suspend", …}`` → ``{"ok": true, …}`` or ``{"ok": false, "code", "message", "hint"}``.
-Who may open the file may do everything; there is no other authentication.
+Request and answer are one line of JSON each: ``{"verb": "suspend", …}`` → ``{"ok": true, …}`` or ``{"ok": false, "code", "message",
+"hint"}``. A process that can open the file has full access; there is no other authentication.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError, StateError, UsageError, storage_error
 
@@ -26,12 +28,23 @@ if TYPE_CHECKING:
 Handler = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
 _log = get_logger("admin")
 MAX_LINE = 4 << 20
-"""More than the largest payload that may be triggered, escaped."""
+"""More than the largest payload of ``trigger``, escaped."""
 SOCKET = "admin.sock"
+_CREDENTIALS = struct.Struct("3i")
+"""struct ucred: pid, uid, gid."""
+
+
+class _Refusal(msgspec.Struct):
+    """The answer to a request that failed, with the exit code of the command."""
+
+    message: str = "refused"
+    code: str = "RC8003"
+    hint: str = ""
+    exit: int = 1
 
 
 class AdminOperations:
-    """Answers requests of the socket: the operations of the table, by name."""
+    """Runs the operations that the socket offers."""
 
     def __init__(self, backend: Backend) -> None:
         from reconciler.server.api.operations import SOCKET_OPERATIONS
@@ -40,7 +53,7 @@ class AdminOperations:
         self._operations = SOCKET_OPERATIONS
 
     async def handle(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
-        """Answer one request; ``peer`` is ``uid:1000``. Raises `ReconcilerError` for what cannot be done."""
+        """Answer one request; ``peer`` is ``uid:1000``. Raises `ReconcilerError` if the operation fails."""
         operation = self._operations.get(str(request.get("verb")))
         if operation is None:
             raise UsageError(f"the daemon does not know the verb {request.get('verb')!r}")
@@ -51,7 +64,7 @@ class AdminOperations:
 
 
 def person(peer: str) -> str:
-    """Return the local user's name for ``uid:1000``: what an approver is called in a manifest; the uid where it has no name."""
+    """Return the local user's name for ``uid:1000``, as manifests name approvers; ``peer`` itself if the uid has no name."""
     number = peer.removeprefix("uid:")
     try:
         return pwd.getpwuid(int(number)).pw_name
@@ -60,7 +73,7 @@ def person(peer: str) -> str:
 
 
 class AdminServer:
-    """Answers verbs on the socket; ``handler`` gets the request and who asks (``uid:1000``)."""
+    """Listens on the socket; ``handler`` gets the request and the peer (``uid:1000``)."""
 
     def __init__(self, folder: Path, handler: Handler) -> None:
         self._path = folder / SOCKET
@@ -69,7 +82,7 @@ class AdminServer:
         self._busy: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Listen. The state folder's lock is held, so a socket file that lies there is a dead one."""
+        """Listen. This process holds the lock of the state folder, so an existing socket file is stale."""
         before = os.umask(0o177)
         try:
             self._path.unlink(missing_ok=True)
@@ -80,7 +93,7 @@ class AdminServer:
             os.umask(before)
 
     async def stop(self) -> None:
-        """Stop listening and remove the file; answers under way are finished first, for a short while."""
+        """Stop listening, wait up to 2 s for answers in progress, and remove the file."""
         if self._server is not None:
             self._server.close()
         if self._busy:
@@ -99,14 +112,14 @@ class AdminServer:
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (ConnectionError, ValueError, asyncio.IncompleteReadError):
-            pass  # the other side went away, or sent a line over the limit
+            pass  # the peer has closed the connection, or sent a line over the limit
         finally:
             writer.close()
 
     async def _answer(self, line: bytes, peer: str) -> Mapping[str, Any]:
         try:
-            request = json.loads(line)
-            json.dumps(request, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored anywhere
+            request: object = json.loads(line)
+            json.dumps(request, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored
         except (ValueError, RecursionError):
             return {"ok": False, "code": "RC8001", "message": "not JSON", "hint": ""}
         try:
@@ -115,7 +128,7 @@ class AdminServer:
             return {"ok": True, **await self._handler(request, peer)}
         except ReconcilerError as error:
             return {"ok": False, "code": error.code, "message": error.message, "hint": error.hint, "exit": error.exit_code}
-        except Exception as error:  # the one place where a defect becomes an answer  # noqa: BLE001
+        except Exception as error:  # a defect becomes an answer here, and nowhere else  # noqa: BLE001
             _log.error("admin_error", error=type(error).__name__, exc_info=True)
             return {
                 "ok": False,
@@ -126,17 +139,16 @@ class AdminServer:
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Return who is at the other end, from the kernel (SO_PEERCRED, unix(7))."""
-    sock = writer.get_extra_info("socket")
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
+    """Return the uid of the peer as the kernel reports it (SO_PEERCRED, unix(7))."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(credentials)[1]
     return f"uid:{uid}"
 
 
 def _short(path: Path) -> str:
-    """Return a spelling of ``path`` that fits into sun_path (107 bytes)."""
-    spellings = (str(path), os.path.relpath(path))
-    return min(spellings, key=len)
+    """Return the shorter of the absolute and the relative path, to fit into sun_path (107 bytes)."""
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 class NoDaemon(StateError):
@@ -166,11 +178,10 @@ def call(folder: Path, request: Mapping[str, Any], *, timeout_s: float = 30.0) -
         ) from error
     if not data:
         raise StateError("the daemon closed the connection without an answer", code="RC8003", hint="See its log.")
-    answer: Mapping[str, Any] = json.loads(data)
+    answer = msgspec.json.decode(data, type=dict[str, Any])
     if not answer.get("ok"):
-        refused = ReconcilerError(
-            str(answer.get("message", "refused")), code=str(answer.get("code", "RC8003")), hint=str(answer.get("hint", ""))
-        )
-        refused.exit_code = int(answer.get("exit", 1))
+        refusal = msgspec.convert(answer, _Refusal)
+        refused = ReconcilerError(refusal.message, code=refusal.code, hint=refusal.hint)
+        refused.exit_code = refusal.exit
         raise refused
     return answer

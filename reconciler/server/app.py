@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from reconciler.model.errors import ConfigError
 from reconciler.server.health import Probes, routes
-from reconciler.server.webhooks import Receive, Send, WebhookEndpoint
+from reconciler.server.webhooks import Receive, Scope, Send, WebhookEndpoint
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 class App:
-    """Sends a request where it belongs. The receiver is beside the router: the busiest path pays for nothing else."""
+    """Dispatches a request. Webhooks bypass the router, so that the busiest path pays for nothing else."""
 
     def __init__(self, probes: Probes, hooks: WebhookEndpoint | None = None, more: tuple[BaseRoute, ...] = ()) -> None:
         self._hooks = hooks
         self._rest = Starlette(routes=[*routes(probes), *more])
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
         if self._hooks is not None and scope["type"] == "http" and str(scope["path"]).startswith("/hooks/"):
             await self._hooks(scope, receive, send)
@@ -36,15 +38,15 @@ class App:
 class HttpServer:
     """Serves ``app`` (ASGI) on ``listen`` (``host:port``; port 0 picks a free one, see `port`)."""
 
-    def __init__(self, listen: str, app: Any) -> None:
+    def __init__(self, listen: str, app: App) -> None:
         self._listen = listen
         self._app = app
         self._task: asyncio.Task[None] | None = None
-        self._server: object = None
+        self._server: uvicorn.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
-        """Bind and serve; raises `ConfigError` when the address cannot be had."""
+        """Bind and serve. Raises `ConfigError` if the address is not available."""
         import uvicorn
 
         from reconciler.server.connection import LIMIT, GuardedProtocol
@@ -61,7 +63,7 @@ class HttpServer:
             ) from error
         sock.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # inherited by what is accepted; asyncio sets it only for its own
+        )  # accepted sockets inherit it; asyncio sets it only on sockets that it creates
         self.port = sock.getsockname()[1]
         config = uvicorn.Config(
             self._app,
@@ -75,15 +77,14 @@ class HttpServer:
             ws="none",
         )
         server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._server = server
         self._task = asyncio.create_task(server._serve([sock]))  # noqa: SLF001  see tests/test_structure.py
 
     async def stop(self) -> None:
-        """Stop accepting and wait shortly for what is under way."""
-        if self._task is None:
+        """Stop accepting, and wait up to 3 s for requests in progress."""
+        if self._task is None or self._server is None:
             return
-        self._server.should_exit = True  # type: ignore[attr-defined]
+        self._server.should_exit = True
         await asyncio.wait({self._task}, timeout=3)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)

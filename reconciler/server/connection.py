@@ -1,8 +1,8 @@
-"""One HTTP connection, with the bounds that uvicorn leaves open: how long a head may take, how large it may be, who gives way.
+"""Limits for one HTTP connection that uvicorn does not have: time and size of a request head, and which connection is dropped.
 
-Anybody may connect, before anything is proved. A connection that waits (for its first request, for the rest of a head, for a
-peer that does not read its answer) costs a place; when places run out, the one that has waited longest gives its up, so that
-whoever has something to say is always heard.
+Anyone may connect without authentication. An idle connection (before its first request, within a head, or with a peer that does not read
+its answer) occupies a slot. When no slots are left, the connection that has been idle longest is dropped, so that a peer with a complete
+request is always served.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 10.0
-"""How long a peer may take from connecting, or from the first byte of a further request, to the end of the head."""
+"""Time limit from the connect, or from the first byte of a further request, to the end of the head."""
 MAX_HEAD = 64 << 10
 REST_S = 5.0
 MAX_REST = 1 << 20
-"""What is answered before its body was read: so long, and so much of it, is still listened to, so that the answer is read."""
+"""After an answer that preceded the end of the body, this much more of the body is read for this long, so that the peer reads the answer."""
 KEPT = 384
-"""Connections that are held; the file descriptors of a process (1,024 by default) serve others too."""
+"""Open connections; a process has 1,024 file descriptors by default, and needs some for other purposes."""
 LIMIT = 512
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """What uvicorn makes for every connection."""
+    """The protocol that uvicorn creates for every connection."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -36,22 +36,22 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def waits(self) -> bool:
-        """Whether nothing is being worked on: no request is complete, or its answer is not taken."""
+    def idle(self) -> bool:
+        """Whether no request is in progress: none is complete, or the peer does not read the answer."""
         return self.cycle is None or self.cycle.response_complete or self.flow.write_paused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._last = self.loop.time()
         self._wait(HEAD_S)
-        others: list[GuardedProtocol] = [one for one in self.connections if isinstance(one, GuardedProtocol) and one is not self]
+        others = [other for other in self.connections if isinstance(other, GuardedProtocol) and other is not self]
         if len(others) >= KEPT:
-            waiting = [one for one in others if one.waits]
-            if waiting:
-                min(waiting, key=lambda one: one._last).drop()  # noqa: SLF001  others of this class
+            idle = [other for other in others if other.idle]
+            if idle:
+                min(idle, key=lambda other: other._last).drop()  # noqa: SLF001  instances of this class
 
     def drop(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once."""
         self.connections.discard(self)
         self.transport.abort()
 
@@ -97,7 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._wait(REST_S)
 
     def _wait(self, seconds: float | None) -> None:
-        """Begin the time that is left for what is awaited; None: nothing is."""
+        """Start the time limit for the next part of the request. None: there is no limit now."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(seconds, self._late) if seconds is not None else None

@@ -1,4 +1,7 @@
-"""``/healthz`` (the loops advance), ``/readyz`` (the first pass is done), ``/metrics`` (Prometheus). No detail to strangers."""
+"""``/healthz`` (the loops advance), ``/readyz`` (the first pass has ended) and ``/metrics`` (Prometheus).
+
+They need no authentication, so the probes show no details.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What the endpoints ask the daemon."""
+    """The state of the daemon, as the endpoints read it."""
 
     dead_loops: Callable[[], list[str]]
     ready: Callable[[], bool]

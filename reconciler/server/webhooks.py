@@ -1,7 +1,6 @@
-"""``POST /hooks/<owner>/<uid>``: the way in for every sender. Bounded before a byte is read, answered once it is durable.
+"""``POST /hooks/<owner>/<uid>`` receives webhooks. Limits apply before a byte of the body is read; the answer follows the commit.
 
-Plain ASGI: what is decided here is decided before anything is parsed. A path that does not exist, an unknown uid and a wrong
-signature get one and the same answer.
+It is plain ASGI, since it decides before anything is parsed. An unknown path, an unknown uid and a wrong signature get the same answer.
 """
 
 from __future__ import annotations
@@ -12,21 +11,23 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
+Scope = Mapping[str, Any]
+"""The ASGI connection scope."""
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Take = Callable[[str, str, str, Mapping[str, str], bytes], Awaitable[int]]
 """(owner, uid, key id, headers, body) → status."""
 
 HARD_CAP = 25 << 20
-"""No provider sends more: larger events are dropped by the sender."""
+"""The largest body in bytes. No provider sends more: GitHub drops larger events."""
 READ_S = 10.0
-"""How long a body may take to arrive, however slowly it drips in."""
+"""Time limit for a whole body."""
 AT_ONCE = 256
 PER_PEER = 64
 SMALL = 256 << 10
-"""So much of a body is always taken."""
+"""Bytes of each body that do not count towards `MAX_HELD`."""
 MAX_HELD = 128 << 20
-"""Bytes beyond that, of all bodies that are being read: no sender is authenticated yet."""
+"""Bytes that all bodies in progress may hold beyond `SMALL`: their senders are not authenticated yet."""
 UNKNOWN_PEER = "?"
 RETRY_AFTER_S = b"5"
 _EMPTY = b""
@@ -43,22 +44,22 @@ class WebhookEndpoint:
         self._held = 0
         self._peers: Counter[str] = Counter()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
         status = await self._status(scope, receive)
         headers = [*_FIXED, (b"retry-after", RETRY_AFTER_S)] if status == 503 else list(_FIXED)
         if status in (408, 411, 413, 503):
-            headers.append((b"connection", b"close"))  # the unread rest would be taken for the next request
+            headers.append((b"connection", b"close"))  # the unread rest of the body would be parsed as the next request
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": _EMPTY})
 
-    async def _status(self, scope: Mapping[str, Any], receive: Receive) -> int:
+    async def _status(self, scope: Scope, receive: Receive) -> int:
         if scope["method"] != "POST":
             return 405
         headers = folded(scope["headers"])
-        refused = self._refused(headers)
-        if refused:
-            return refused
+        refusal = self._refusal(headers)
+        if refusal:
+            return refusal
         peer = str((scope.get("client") or (UNKNOWN_PEER, 0))[0])
         if self._busy >= AT_ONCE or self._peers[peer] >= PER_PEER:
             return 503
@@ -74,11 +75,12 @@ class WebhookEndpoint:
         if isinstance(body, int):
             return body
         owner, uid = _place(str(scope["path"]))
-        key = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("key", [""])[0]
+        query: bytes = scope.get("query_string", b"")
+        key = parse_qs(query.decode("latin-1")).get("key", [""])[0]
         return await self._take(owner, uid, key, headers, body)
 
-    def _refused(self, headers: Mapping[str, str]) -> int:
-        """Return why not even the body is read; 0: it is."""
+    def _refusal(self, headers: Mapping[str, str]) -> int:
+        """Return the status that refuses a request before its body is read, or 0."""
         if "transfer-encoding" in headers:
             return 411
         length = headers.get("content-length", "")
@@ -118,12 +120,12 @@ class WebhookEndpoint:
 
 def folded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers by lower-case name; equal names are joined with a comma, as RFC 9110 §5.3 reads them."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for name, value in raw:
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 def _place(path: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The contract of a source, and the frozen values it speaks in."""
+"""The interface of a source, and its frozen values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Revision:
     author: str = ""
     subject: str = ""
     committed_at: float = 0.0
-    """Committer date, seconds since the epoch; 0 where there is none."""
+    """Committer date, seconds since the epoch; 0 if unknown."""
     rewritten: bool = False
     """The branch was rewritten since the last fetch: the former head is not an ancestor. Reported once."""
     signer: str = ""
@@ -39,12 +39,12 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class SecurityNotice:
-    """Something that was left out on purpose. Never holds content: no link target, no file text."""
+    """A path that was left out on purpose. It contains no content: no link target, no file text."""
 
     path: str
     reason: str
     hides_manifest: bool = False
-    """Its name is a manifest's: what it used to declare is missing from this revision."""
+    """Whether it has the name of a manifest, so that resources of earlier revisions may be missing."""
 
     def __str__(self) -> str:
         """Render as ``path: reason``."""
@@ -53,17 +53,17 @@ class SecurityNotice:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Which manifests a revision holds, sorted by path, and what was left out."""
+    """The manifests of a revision, sorted by path, and the paths that were left out."""
 
     revision: Revision
     files: tuple[FileEntry, ...]
     notices: tuple[SecurityNotice, ...] = ()
     others: frozenset[str] = frozenset()
-    """Paths of the other regular files: where one of them stands now, there may have been a folder of manifests."""
+    """Paths of the other regular files: one of them may have replaced a folder of manifests."""
 
     @property
     def complete(self) -> bool:
-        """False when something with a manifest's name was left out: such a revision should prune nothing."""
+        """Whether no path with the name of a manifest was left out. Otherwise the revision must prune nothing."""
         return not any(notice.hides_manifest for notice in self.notices)
 
 
@@ -72,22 +72,22 @@ FileData = tuple[str, str, bytes]
 
 
 class Source(Protocol):
-    """Where revisions come from. Every method raises `reconciler.model.errors.SourceError`; none changes what was read before."""
+    """The origin of revisions. Every method raises `reconciler.model.errors.SourceError`; none changes earlier results."""
 
     async def fetch(self) -> Revision:
-        """Look now and return the newest acceptable revision (reachable, checked, fast-forward and signed as configured)."""
+        """Return the newest acceptable revision now (reachable, checked, fast-forward and signed as configured)."""
 
     async def resolve(self, ref: str) -> Revision:
         """Return the revision that a branch, tag or commit names; raises `RefUnknown`."""
 
     async def comparison(self, ref: str) -> tuple[Revision, Revision]:
-        """Return where ``ref`` and what is looked at parted, and what is looked at: the step that a pull request makes.
+        """Return the common ancestor of ``ref`` and the current revision, and the current revision: the change of a pull request.
 
-        Of a repository on this machine, what is checked out (HEAD) is looked at, whatever ``source.branch`` says. Raises `RefUnknown`.
+        In a repository on this machine the current revision is HEAD, whatever ``source.branch`` is. Raises `RefUnknown`.
         """
 
     async def snapshot(self, revision: Revision) -> Snapshot:
-        """Return what ``revision`` holds, without reading content; raises on caps, unsafe names and a missing path."""
+        """Return the files of ``revision`` without their content. Raises for limits, unsafe names and a missing path."""
 
     async def read(self, snapshot: Snapshot, blobs: Collection[str] | None = None) -> list[FileData]:
         """Return the content of the snapshot's files, in order; with ``blobs`` only of those blobs."""
@@ -96,17 +96,17 @@ class Source(Protocol):
         """Return the commit that last changed a line (from 1), or None where it is unknown."""
 
     def changes(self) -> AsyncIterator[None]:
-        """Yield whenever a local source may have changed; ends at once for a remote one, which is polled by the caller."""
+        """Yield when a local source may have changed. Ends at once for a remote one, which the caller polls."""
 
     async def close(self) -> None:
         """Stop watching. Idempotent."""
 
 
 def refuse_empty(snapshot: Snapshot, *, allow_empty: bool) -> None:
-    """Raise `SourceEmpty` for a revision without any manifest, unless that is allowed (C5). Pure."""
+    """Raise `SourceEmpty` for a revision without manifests, unless that is allowed (C5). Pure."""
     if snapshot.files or allow_empty:
         return
     raise SourceEmpty(
-        f"revision {snapshot.revision.id} holds no manifest at all; nothing is changed or deleted",
-        hint="Restore the manifests, check source.path, or set source.allowEmpty: true if all is to be deleted.",
+        f"revision {snapshot.revision.id} has no manifests; nothing is changed or deleted",
+        hint="Restore the manifests, check source.path, or set source.allowEmpty: true to delete everything.",
     )

@@ -1,4 +1,4 @@
-"""What a failed ``git fetch`` means. Pure. Git tells by text only; LC_ALL=C keeps it English."""
+"""The error of a failed ``git fetch``, from the text that Git prints (in English, by LC_ALL=C). Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.source.errors import (
 )
 from reconciler.source.runner import GitResult
 
-# The order counts: what is more particular comes first.
+# The first match counts, so that specific rules come first.
 _RULES: tuple[tuple[re.Pattern[str], type[SourceError], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.MULTILINE), kind, message, hint)
     for pattern, kind, message, hint in (
@@ -30,13 +30,13 @@ _RULES: tuple[tuple[re.Pattern[str], type[SourceError], str, str], ...] = tuple(
             r"fsck error|error in (tree|commit|tag|blob) [0-9a-f]{40}|contains '\.git'|hasDot",
             TreeRefused,
             "Git's check refused objects of the revision: {reason}",
-            "Remove them from the branch's history; nothing of it was read.",
+            "Remove them from the history of the branch; the revision was not read.",
         ),
         (
             r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known",
             HostKeyRefused,
             "the SSH host key is not the one in source.auth.knownHostsFile",
-            "If the provider changed its key, compare the new one with what it publishes, then replace the line.",
+            "If the provider changed its key, compare the new key with the published one, then replace the line.",
         ),
         (
             r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|error: 40[13]|"
@@ -75,18 +75,18 @@ _RULES: tuple[tuple[re.Pattern[str], type[SourceError], str, str], ...] = tuple(
             r"not valid: is this a git repository|expected .* got",
             SourceUnreachable,
             "the remote cannot be read: {reason}",
-            "It is tried again by itself; the last good revision stays in force.",
+            "It is retried automatically; the last good revision stays in force.",
         ),
     )
 )
 
 
 def error_of(result: GitResult, branch: str, *, mirror_is_whole: bool = False) -> SourceError | None:
-    """Return the typed error of a failed fetch, or None when Git's text tells nothing known.
+    """Return the error of a failed fetch, or None for an unknown text.
 
-    `MirrorDamaged` is a suspicion, since a remote can make Git say the same: check the mirror, then ask with ``mirror_is_whole``.
+    `MirrorDamaged` is a suspicion, since a remote can cause the same text: check the mirror, then call with ``mirror_is_whole``.
     """
-    # What the remote says itself must not choose the class.
+    # Text of the remote itself must not determine the class.
     own = "\n".join(line for line in result.stderr.splitlines() if not line.startswith("remote:"))
     for pattern, kind, message, hint in _RULES:
         if pattern.search(own) and not (mirror_is_whole and kind is MirrorDamaged):

@@ -1,4 +1,4 @@
-"""From the configuration to a source's options."""
+"""The options of a source, from the configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reconciler.source.options import SourceOptions, VerifyMode, VerifyOptions
 
 
 def options_of(config: Config) -> SourceOptions:
-    """Return section ``source`` of the configuration, with what it needs of ``network``."""
+    """Return section ``source`` of the configuration, with the keys of ``network`` that a source uses."""
     source, network = config.source, config.network
     verify = None
     if source.verify.mode or source.verify.allowed_signers_file:

@@ -1,4 +1,4 @@
-"""What can go wrong with a source. Whatever is raised, the last good revision stays in force and the mirror stays usable."""
+"""Errors of a source. After each of them the last good revision stays in force and the mirror stays usable."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from reconciler.model.errors import SourceError
 
 
 class SourceUnreachable(SourceError):
-    """Refused, name not found, TLS, 5xx: tried again by itself (C1)."""
+    """Refused, name not found, TLS, 5xx: retried automatically (C1)."""
 
     code = "RC2002"
 
 
 class SourceAuthFailed(SourceError):
-    """The remote refused the credential, or asks for one."""
+    """The remote refused the credential, or requires one."""
 
     code = "RC2003"
 
 
 class BranchGone(SourceError):
-    """The branch does not exist at the remote; never read as "empty" (C4)."""
+    """The branch does not exist at the remote, which is not the same as an empty one (C4)."""
 
     code = "RC2004"
 
 
 class SourceEmpty(SourceError):
-    """The revision holds no manifest at all, and ``source.allowEmpty`` is off (C5)."""
+    """The revision has no manifests, and ``source.allowEmpty`` is off (C5)."""
 
     code = "RC2005"
 
@@ -36,7 +36,7 @@ class PathGone(SourceError):
 
 
 class TreeRefused(SourceError):
-    """Objects that Git's own check refuses: ``..``, ``.git`` and their disguises as names (C11)."""
+    """Objects that the check of Git refuses: ``..``, ``.git`` and equivalent names (C11)."""
 
     code = "RC2007"
 
@@ -48,7 +48,7 @@ class SourceTimeout(SourceError):
 
 
 class SourceTooLarge(SourceError):
-    """A cap was reached: file, revision or mirror (C8)."""
+    """A limit was exceeded: file, revision or mirror (C8)."""
 
     code = "RC2009"
 
@@ -72,7 +72,7 @@ class HostKeyRefused(SourceError):
 
 
 class LfsPointer(SourceError):
-    """A manifest is a Git LFS pointer: what it stands for is never fetched (C10)."""
+    """A manifest is a Git LFS pointer, whose file is never fetched (C10)."""
 
     code = "RC2013"
 
@@ -96,6 +96,6 @@ class SourceMoved(SourceError):
 
 
 class MirrorDamaged(SourceError):
-    """The mirror's own files are not readable; caught inside: the mirror is cloned again (A9)."""
+    """The files of the mirror cannot be read. The source handles it by cloning the mirror again (A9)."""
 
     code = "RC2018"

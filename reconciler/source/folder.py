@@ -1,4 +1,4 @@
-"""Local sources: a repository on this machine, read by commit, and a folder as it lies on the disk."""
+"""Local sources: a repository on this machine, read by commit, and a folder, read from the disk."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _NO_CAPS = Caps()
 
 @dataclass(frozen=True, slots=True)
 class WorkTree:
-    """A checkout whose manifests are not those of the revision that is looked at."""
+    """A checkout whose manifests differ from those of the revision."""
 
     branch: str
-    """Empty where HEAD is detached."""
+    """Empty if HEAD is detached."""
     differing: tuple[str, ...]
     error: str = ""
-    """Why the folder could not be compared."""
+    """The reason why the folder could not be compared."""
 
 
 def _sha1(data: bytes) -> hashlib._Hash:
@@ -51,9 +51,9 @@ class _Scan:
 
 
 def read_folder(path: Path, *, config_name: str = "reconciler.yaml", caps: Caps = _NO_CAPS) -> list[FileData]:
-    """Return the manifests below ``path`` as they lie on the disk: (path relative to it, content id, content), sorted.
+    """Return the manifests below ``path`` on the disk: (path relative to it, content id, content), sorted.
 
-    Raises `SourceUnreachable` for a folder that is not there, `SourceTooLarge`, and `LfsPointer`.
+    Raises `SourceUnreachable` for a folder that does not exist, `SourceTooLarge`, and `LfsPointer`.
     """
     return look_into(path, config_name=config_name, caps=caps)[0]
 
@@ -61,7 +61,7 @@ def read_folder(path: Path, *, config_name: str = "reconciler.yaml", caps: Caps 
 def look_into(
     path: Path, *, config_name: str = "reconciler.yaml", caps: Caps = _NO_CAPS
 ) -> tuple[list[FileData], tuple[SecurityNotice, ...]]:
-    """Return what `read_folder` does, and what was left out."""
+    """Return the result of `read_folder`, and the paths that were left out."""
     scan = _scan(path, Selector("", config_name, caps))
     return [(entry.path, entry.blob, scan.data[entry.blob]) for entry in scan.files], scan.notices
 
@@ -72,27 +72,27 @@ def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
     base = _real_folder(root, selector.prefix)
     entries = list(_walk(base, selector.caps.tree_entries))
     ignore = _read_capped(base, IGNORE_FILE, MAX_IGNORE_BYTES) or b""
-    found = selector.select(entries, ignore)
+    selection = selector.select(entries, ignore)
     data: dict[str, bytes] = {}
     files: list[FileEntry] = []
-    for entry in found.files:
+    for entry in selection.files:
         name = entry.path.removeprefix(f"{selector.prefix}/") if selector.prefix else entry.path
         content = _read_capped(base, name, selector.caps.file_bytes)
-        if content is None:  # removed since it was listed: as if it had been before
+        if content is None:  # removed since the listing, which then counts as removed before
             continue
         refuse_lfs(entry.path, content)
         blob = algorithm(b"blob %d\0" % len(content) + content).hexdigest()
         data[blob] = content
         files.append(FileEntry(entry.path, blob, len(content)))
-    lines = [f"{f.blob} {f.path}\n" for f in files] + [f"! {notice}\n" for notice in found.notices]
-    # Where a file without a suffix stands, a folder of manifests may have been: that it goes is another revision.
-    lines += [f"- {name}\n" for name in sorted(found.others) if "." not in name.rpartition("/")[2]]
+    lines = [f"{f.blob} {f.path}\n" for f in files] + [f"! {notice}\n" for notice in selection.notices]
+    # A file without a suffix may have replaced a folder of manifests, so that its removal is another revision.
+    lines += [f"- {name}\n" for name in sorted(selection.others) if "." not in name.rpartition("/")[2]]
     digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    return _Scan(Revision(f"dir@sha256:{digest}", digest, ""), tuple(files), found.notices, data, found.others)
+    return _Scan(Revision(f"dir@sha256:{digest}", digest, ""), tuple(files), selection.notices, data, selection.others)
 
 
 def _real_folder(root: Path, prefix: str) -> Path:
-    """Return the real path of ``root/prefix``; a symbolic link below ``root`` may not lead out of it."""
+    """Return the real path of ``root/prefix``; a symbolic link below ``root`` must not lead out of it."""
     try:
         top = root.resolve(strict=True)
         if not top.is_dir():
@@ -111,28 +111,28 @@ def _real_folder(root: Path, prefix: str) -> Path:
 
 
 def _walk(base: Path, limit: int) -> Iterator[TreeEntry]:
-    """Yield entries below ``base``. Links are not followed, but one to a regular file inside counts as it (mounted volumes)."""
+    """Yield entries below ``base``. Links are not followed, but a link to a regular file inside counts as the file (mounted volumes)."""
     count = 0
     stack = [b""]
     while stack:
         folder = stack.pop()
         try:
-            found = sorted(os.scandir(os.fsencode(base) + b"/" + folder), key=lambda e: e.name)
+            listed = sorted(os.scandir(os.fsencode(base) + b"/" + folder), key=lambda e: e.name)
         except FileNotFoundError:
-            continue  # removed while we look
+            continue  # removed during the walk
         except OSError as error:
             raise SourceUnreachable(
                 f"folder {os.fsdecode(folder) or base} cannot be read: {error.strerror}",
                 hint="Nothing is changed until it can be read.",
             ) from None
-        for entry in found:
+        for entry in listed:
             name = entry.name
             path = folder + b"/" + name if folder else name
             if name.startswith(b".") and path != IGNORE_FILE.encode():
                 continue
             count += 1
             if count > limit:
-                raise SourceTooLarge(f"{base} holds more than {limit:,} files", hint="Name the manifests' folder.")
+                raise SourceTooLarge(f"{base} has more than {limit:,} files", hint="Name the manifests' folder.")
             if entry.is_dir(follow_symlinks=False):
                 stack.append(path)
             else:
@@ -153,7 +153,7 @@ def _entry(base: Path, path: bytes, entry: os.DirEntry[bytes]) -> TreeEntry:
 
 
 def _read_capped(base: Path, name: str, limit: int) -> bytes | None:
-    """Return the content of a regular file below ``base``, at most ``limit`` bytes of it accepted; None when it is gone."""
+    """Return the content of a regular file below ``base``, of at most ``limit`` bytes; None if it no longer exists."""
     try:
         target = (base / name).resolve(strict=True)
         if not target.is_relative_to(base):
@@ -175,7 +175,7 @@ def _read_capped(base: Path, name: str, limit: int) -> bytes | None:
 
 
 class FolderSource:
-    """A folder as it lies on the disk. ``resolve`` reads commits of the repository around it (``plan PATH --base``)."""
+    """A folder on the disk. ``resolve`` reads commits of the repository around it (``plan PATH --base``)."""
 
     def __init__(self, root: Path, options: SourceOptions, home: Path) -> None:
         self._root = root
@@ -186,7 +186,7 @@ class FolderSource:
         self._closed = asyncio.Event()
 
     async def fetch(self) -> Revision:
-        """Read the folder now; its revision is the digest of what was read."""
+        """Read the folder. Its revision is the digest of its content."""
         self._last = await asyncio.to_thread(_scan, self._root, self._selector)
         return self._last.revision
 
@@ -197,31 +197,31 @@ class FolderSource:
         return await reader.resolve(ref)
 
     async def comparison(self, ref: str) -> tuple[Revision, Revision]:
-        """Return where ``ref`` and the commit below the folder parted, and the folder."""
+        """Return the common ancestor of ``ref`` and the commit of the folder, and the folder."""
         check_ref(ref)
         reader, _ = self._repository()
         return await reader.fork_point(ref, (await reader.checked_out()).commit), await self.fetch()
 
     async def snapshot(self, revision: Revision) -> Snapshot:
-        """Return what was read by `fetch`, or what a commit holds below this folder's place."""
+        """Return the files that `fetch` read, or those of a commit below the path of this folder."""
         if self._last is not None and revision.id == self._last.revision.id:
             return Snapshot(revision, self._last.files, self._last.notices, self._last.others)
         if revision.id.startswith("dir@"):
-            raise RefUnknown("the folder has changed since that revision", hint="Look at it again.")
+            raise RefUnknown("the folder has changed since that revision", hint="Read it again.")
         reader, selector = self._repository()
         return await reader.snapshot(revision, selector)
 
     async def read(self, snapshot: Snapshot, blobs: Collection[str] | None = None) -> list[FileData]:
-        """Return what was read by `fetch`: never a later content than the revision's."""
+        """Return the content that `fetch` read, which may be older than that on the disk."""
         if not snapshot.revision.id.startswith("dir@"):
             return await self._repository()[0].read(snapshot, blobs)
         last = self._last
         if last is None or last.revision.id != snapshot.revision.id:
-            raise RefUnknown("the folder has changed since that revision", hint="Look at it again.")
+            raise RefUnknown("the folder has changed since that revision", hint="Read it again.")
         return [(f.path, f.blob, last.data[f.blob]) for f in snapshot.files if blobs is None or f.blob in blobs]
 
     async def line_commit(self, revision: Revision, path: str, line: int) -> Revision | None:
-        """A folder has no commits."""
+        """Return None: a folder has no commits."""
         return None
 
     async def changes(self) -> AsyncIterator[None]:
@@ -230,7 +230,7 @@ class FolderSource:
             yield
 
     async def close(self) -> None:
-        """Stop watching and forget what was read."""
+        """Stop watching and drop the content."""
         self._closed.set()
         self._last = None
 
@@ -246,12 +246,12 @@ class FolderSource:
                     selector = dataclasses.replace(self._selector, prefix=place, label=self._selector.prefix)
                     self._around = (ObjectReader(git_dir, GitRunner(self._home)), selector)
                     return self._around
-            raise RefUnknown(f"{self._root} is in no Git repository", hint="Run it inside a clone of the repository.")
+            raise RefUnknown(f"{self._root} is not in a Git repository", hint="Run it inside a clone of the repository.")
         return self._around
 
 
 class LocalRepository:
-    """The branch head of a repository on this machine, read by commit: what is not committed does not count."""
+    """The branch head of a repository on this machine, read by commit, so that uncommitted changes do not count."""
 
     def __init__(self, git_dir: Path, options: SourceOptions, home: Path, *, work_tree: Path | None = None) -> None:
         check_branch(options.branch)
@@ -264,9 +264,9 @@ class LocalRepository:
         self._closed = asyncio.Event()
 
     async def fetch(self) -> Revision:
-        """Return the branch head; gates as for a remote, compared with what this process accepted before."""
+        """Return the branch head after the checks of a remote, against the revision that this process accepted last."""
         if not self._git_dir.is_dir():
-            raise SourceUnreachable(f"repository {self._git_dir} is not there", hint="Nothing is changed until it is back.")
+            raise SourceUnreachable(f"repository {self._git_dir} does not exist", hint="Nothing is changed until it is back.")
         check_owner(self._git_dir)
         head = await self._reader.commit_of(f"refs/heads/{self._options.branch}")
         if head is None:
@@ -289,22 +289,22 @@ class LocalRepository:
         shown = f"branch {here} is checked out" if here else "HEAD is detached, as a CI checkout leaves it"
         return BranchGone(
             f"branch {self._options.branch} does not exist in {self._git_dir}; {shown}",
-            hint="Nothing is deleted. Name the branch in source.branch, compare what is checked out (reconciler plan --base REF), "
-            "or plan the folder as it lies on the disk (reconciler plan PATH).",
+            hint="Nothing is deleted. Name the branch in source.branch, compare the checkout (reconciler plan --base REF), "
+            "or plan the files on the disk (reconciler plan PATH).",
         )
 
     async def resolve(self, ref: str) -> Revision:
-        """Return the commit that ``ref`` names."""
+        """Return the commit of ``ref``."""
         return await self._reader.resolve(check_ref(ref))
 
     async def comparison(self, ref: str) -> tuple[Revision, Revision]:
-        """Return where ``ref`` and HEAD parted, and HEAD: what a pull request's checkout holds (C16)."""
+        """Return the common ancestor of ``ref`` and HEAD, and HEAD: the checkout of a pull request (C16)."""
         check_owner(self._git_dir)
         head = await self._reader.checked_out()
         return await self._reader.fork_point(ref, head.commit), head
 
     async def uncommitted(self, revision: Revision) -> WorkTree | None:
-        """Return how the manifests on the disk differ from ``revision``; None for a bare repository, or where they are the same."""
+        """Return how the manifests on the disk differ from ``revision``; None for a bare repository, or if they do not differ."""
         if self._work_tree is None:
             return None
         try:
@@ -312,12 +312,12 @@ class LocalRepository:
         except SourceError as error:
             return WorkTree(await self._reader.branch_checked_out(), (), error.message)
         committed = {f.path: f.blob for f in (await self.snapshot(revision)).files}
-        there = {f.path: f.blob for f in scan.files}
-        differing = tuple(sorted(p for p in committed.keys() | there.keys() if committed.get(p) != there.get(p)))
+        on_disk = {f.path: f.blob for f in scan.files}
+        differing = tuple(sorted(p for p in committed.keys() | on_disk.keys() if committed.get(p) != on_disk.get(p)))
         return WorkTree(await self._reader.branch_checked_out(), differing) if differing else None
 
     async def snapshot(self, revision: Revision) -> Snapshot:
-        """Return what a commit holds."""
+        """Return the files of a commit."""
         return await self._reader.snapshot(revision, self._selector)
 
     async def read(self, snapshot: Snapshot, blobs: Collection[str] | None = None) -> list[FileData]:

@@ -1,8 +1,8 @@
-"""`.reconcilerignore`: gitignore patterns, all of them matched at once by one automaton. Pure.
+"""`.reconcilerignore`: gitignore patterns, which one automaton matches together. Pure.
 
-A commit chooses the patterns and the names, so matching must not backtrack: each character of a name costs the same, whatever
-the patterns say. Each state of the automaton is one bit of an integer. The patterns lie one behind the other, so the highest
-final bit that is set belongs to the last pattern that matches: the one that decides, as in Git.
+A commit determines patterns and names, so matching must not backtrack: each character of a name costs the same for all patterns.
+Each state of the automaton is one bit of an integer. The patterns follow each other, so the highest final bit that is set belongs
+to the last pattern that matches, which decides, as in Git.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.source.errors import SourceTooLarge
 IGNORE_FILE = ".reconcilerignore"
 MAX_BYTES = 65_536
 MAX_WORK = 2_000_000
-"""Characters that may be matched, each counted once for every `_WORK_BITS` states: about a second."""
+"""Most characters that are matched, each counted once per `_WORK_BITS` states: about a second."""
 _WORK_BITS = 2_048
 _CACHED = 256
 
@@ -37,10 +37,10 @@ class _Token:
     ranges: tuple[tuple[str, str], ...] = ()
     negated: bool = False
 
-    def takes(self, char: str) -> bool:
-        """Whether a SET takes ``char``; none takes the slash between two segments."""
-        found = char in self.characters or any(first <= char <= last for first, last in self.ranges)
-        return char != "/" and found is not self.negated
+    def matches(self, char: str) -> bool:
+        """Whether a SET matches ``char``. No set matches the slash between two segments."""
+        listed = char in self.characters or any(first <= char <= last for first, last in self.ranges)
+        return char != "/" and listed is not self.negated
 
 
 _FOLDERS = (_Token(_Kind.FOLDERS), _Token(_Kind.REST))
@@ -74,45 +74,45 @@ def _without_trailing_spaces(line: str) -> str:
 
 
 def _tokens(text: str) -> tuple[_Token, ...] | None:
-    """Return the tokens of a pattern; None for one that Git matches with nothing: an open bracket, a last backslash."""
-    found: list[_Token] = []
+    """Return the tokens of a pattern, or None for one that matches nothing in Git: an open bracket, a last backslash."""
+    tokens: list[_Token] = []
     at = 0
     while at < len(text):
         char = text[at]
         if char == "*":
-            at = _star(text, at, found)
+            at = _star(text, at, tokens)
             continue
         if char == "[":
             token, at = _bracket(text, at + 1)
             if token is None:
                 return None
-            found.append(token)
+            tokens.append(token)
             continue
         if char == "\\":
             at += 1
             if at == len(text):
                 return None
-        found.append(_Token(_Kind.SET, negated=True) if char == "?" else _Token(_Kind.ONE, text[at]))
+        tokens.append(_Token(_Kind.SET, negated=True) if char == "?" else _Token(_Kind.ONE, text[at]))
         at += 1
-    return tuple(found)
+    return tuple(tokens)
 
 
-def _star(text: str, at: int, found: list[_Token]) -> int:
-    """Add what the stars at ``at`` mean, once however many they are; returns what follows them."""
+def _star(text: str, at: int, tokens: list[_Token]) -> int:
+    """Add the tokens of the run of stars at ``at``, and return the index after it."""
     end = at
     while text[end : end + 1] == "*":
         end += 1
     whole = end - at == 2 and (at == 0 or text[at - 1] == "/")
     if whole and text[end : end + 1] == "/":
-        if not found or found[-1].kind is not _Kind.REST:
-            found.extend(_FOLDERS)
+        if not tokens or tokens[-1].kind is not _Kind.REST:
+            tokens.extend(_FOLDERS)
         return end + 1
-    found.append(_Token(_Kind.ALL if whole and at and end == len(text) else _Kind.STAR))
+    tokens.append(_Token(_Kind.ALL if whole and at and end == len(text) else _Kind.STAR))
     return end
 
 
 def _bracket(text: str, at: int) -> tuple[_Token | None, int]:
-    """Return the set whose first character is at ``at``, and what follows it; None if it is never closed."""
+    """Return the set whose first character is at ``at``, or None if it is not closed, and the index after it."""
     negated = text[at : at + 1] in {"!", "^"}
     at += negated
     begin, characters, ranges = at, "", []
@@ -141,13 +141,13 @@ class _Automaton:
     sets: list[tuple[int, _Token]] = field(default_factory=list)
     of_kind: dict[_Kind, int] = field(default_factory=lambda: dict.fromkeys(_Kind, 0))
     ends: int = 0
-    """Ends of patterns that match files, too."""
+    """Ends of patterns that match files too."""
     ends_for_folders: int = 0
     includes: int = 0
     width: int = 0
 
     def add(self, pattern: _Pattern) -> None:
-        """Lay ``pattern`` behind the others."""
+        """Append ``pattern`` to the others."""
         self.start |= 1 << self.width
         for token in pattern.tokens:
             bit = 1 << self.width
@@ -164,30 +164,30 @@ class _Automaton:
         self.includes |= end if pattern.includes else 0
 
     def entered(self, states: int) -> int:
-        """Add what is reached without a character; no star follows a star, so two rounds are all."""
+        """Add the states that are reached without a character. No star follows a star, so two rounds are enough."""
         for _ in range(2):
             folders = states & self.of_kind[_Kind.FOLDERS]
             states |= ((states & self.of_kind[_Kind.STAR]) << 1) | (folders << 1) | (folders << 2)
         return states
 
     def leaving(self, char: str) -> int:
-        """Return the states that ``char`` leads on from."""
+        """Return the states that ``char`` advances."""
         mask = self.ones.get(char, 0) | self.of_kind[_Kind.ALL]
         if char == "/":
             mask |= self.of_kind[_Kind.REST]
         for bit, token in self.sets:
-            if token.takes(char):
+            if token.matches(char):
                 mask |= bit
         return mask
 
     def staying(self, char: str) -> int:
-        """Return the states that ``char`` leaves as they are."""
+        """Return the states that ``char`` keeps."""
         mask = self.of_kind[_Kind.ALL] | self.of_kind[_Kind.REST]
         return mask if char == "/" else mask | self.of_kind[_Kind.STAR]
 
 
 class Ignore:
-    """Says which files a `.reconcilerignore` leaves out; files of one folder are best asked for one after the other."""
+    """The patterns of a `.reconcilerignore`. It is fastest for files in the order of their folders."""
 
     def __init__(self, data: bytes) -> None:
         """Raises `SourceTooLarge`."""
@@ -202,15 +202,15 @@ class Ignore:
         self._work = 0
         self._steps: dict[str, tuple[int, int]] = {}
         self._above: list[tuple[str, int, bool]] = [("", self._automaton.entered(self._automaton.start), False)]
-        """The folders around the newest file: name, states behind its slash, whether it is ignored."""
+        """The folders around the last file: name, states after its slash, whether it is ignored."""
 
     def __call__(self, path: str) -> bool:
-        """Whether ``path`` (of a file) is ignored. Raises `SourceTooLarge` when the names asked for are too many."""
+        """Whether ``path`` (of a file) is ignored. Raises `SourceTooLarge` if there are too many names for the patterns."""
         if not self._automaton.width:
             return False
         *folders, name = path.split("/")
         states, ignored = self._enter(folders)
-        # As in Git: what lies in an ignored folder cannot be included again.
+        # As in Git: a file in an ignored folder cannot be included again.
         return ignored or self._decide(self._run(states, name) & self._automaton.ends)
 
     def _enter(self, folders: list[str]) -> tuple[int, bool]:

@@ -1,9 +1,8 @@
-"""A remote repository, through a bare mirror in the state folder.
+"""A remote repository, read through a bare mirror in the state folder.
 
-The mirror holds the one branch with its whole history (`is_ancestor`, blame and `--base` need it; a shallow mirror would cost a
-full fetch at each of them). A fetch lands on ``refs/reconciler/incoming`` first; only what passed every gate becomes
-``refs/heads/<branch>``, so whatever fails, the last good revision stays readable.
-Killed at any instant, the mirror is cleaned or cloned again.
+The mirror holds one branch with its whole history, because `is_ancestor`, blame and `--base` need it; a shallow mirror would need a
+full fetch for each of them. A fetch writes ``refs/reconciler/incoming`` first, and ``refs/heads/<branch>`` moves only after every check,
+so that the last good revision stays readable whatever fails. After a kill at any time, the mirror is cleaned or cloned again.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _MAX_TOKEN_BYTES = 16_384
 
 
 class RemoteSource:
-    """The source of a remote URL. One fetch at a time, over processes too: a lock file, which Git inherits."""
+    """The source of a remote URL. One fetch runs at a time, across processes too: Git inherits the lock file."""
 
     def __init__(self, options: SourceOptions, state_dir: Path) -> None:
         check_url(options.url, options.allow_hosts)
@@ -59,16 +58,16 @@ class RemoteSource:
         return f"refs/heads/{self._options.branch}"
 
     async def fetch(self) -> Revision:
-        """Fetch the branch and let it through the gates; see `reconciler.source.base.Source`."""
+        """Fetch the branch and check it; see `reconciler.source.base.Source`."""
         async with self._locked() as lock:
-            return await self._mending(lambda: self._fetch(lock))
+            return await self._repairing(lambda: self._fetch(lock))
 
     async def _fetch(self, lock: int) -> Revision:
         await self._prepare()
         await self._transfer(lock, self._branch_ref, _INCOMING)
         head = await self._reader.commit_of(_INCOMING)
         if head is None:
-            raise MirrorDamaged("what was fetched is not there")
+            raise MirrorDamaged("the fetched commit is missing")
         base = await self._reader.commit_of(self._branch_ref) or self._accepted
         rewritten = base is not None and base != head and not await self._reader.is_ancestor(base, head)
         if rewritten and self._options.require_fast_forward:
@@ -91,13 +90,13 @@ class RemoteSource:
         await self._tidy()
 
     async def comparison(self, ref: str) -> tuple[Revision, Revision]:
-        """Return where ``ref`` and the branch's newest revision parted, and that revision."""
+        """Return the common ancestor of ``ref`` and the newest revision of the branch, and that revision."""
         after = await self.fetch()
         base = await self.resolve(ref)
         return await self._reader.fork_point(base.commit, after.commit), after
 
     async def resolve(self, ref: str) -> Revision:
-        """Return a commit of the mirror, or fetch another branch or tag of that name."""
+        """Return a commit of the mirror, or fetch the branch or tag ``ref``."""
         check_ref(ref)
         async with self._locked() as lock:
             await self._prepare()
@@ -109,15 +108,15 @@ class RemoteSource:
                     if commit := await self._reader.commit_of(_BASE):
                         return await self._reader.revision(commit, ref)
         raise RefUnknown(
-            f"{ref!r} names no commit in the source", hint="Name a branch, a tag or a commit in the branch's history."
+            f"{ref!r} is not a commit of the source", hint="Name a branch, a tag or a commit in the branch's history."
         )
 
     async def snapshot(self, revision: Revision) -> Snapshot:
-        """Return what ``revision`` holds; a damaged mirror is cloned again first."""
+        """Return the content of ``revision``. A damaged mirror is cloned again first."""
         return await self._retrying(lambda: self._reader.snapshot(revision, self._selector))
 
     async def read(self, snapshot: Snapshot, blobs: Collection[str] | None = None) -> list[FileData]:
-        """Return the content of the snapshot's files; a damaged mirror is cloned again first."""
+        """Return the content of the snapshot's files. A damaged mirror is cloned again first."""
         return await self._retrying(lambda: self._reader.read(snapshot, blobs))
 
     async def line_commit(self, revision: Revision, path: str, line: int) -> Revision | None:
@@ -125,12 +124,12 @@ class RemoteSource:
         return await self._reader.line_commit(revision.commit, path, line)
 
     async def changes(self) -> AsyncIterator[None]:
-        """A remote is polled by the caller."""
+        """Yield nothing: the caller polls a remote."""
         return
         yield
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Do nothing: no resource is held between calls."""
 
     async def _retrying(self, work: Callable[[], Awaitable[_T]]) -> _T:
         try:
@@ -140,8 +139,8 @@ class RemoteSource:
             await self.fetch()
             return await work()
 
-    async def _mending(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Run ``work``; if the mirror turns out damaged, drop it and run it once more on a new one (A9)."""
+    async def _repairing(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Run ``work``. If the mirror is damaged, delete it and run ``work`` again on a new one (A9)."""
         try:
             return await work()
         except MirrorDamaged:
@@ -151,15 +150,16 @@ class RemoteSource:
             return await work()
 
     async def _prepare(self) -> None:
-        """Make the mirror if there is none; clear what a killed process left."""
+        """Create the mirror if it does not exist, and remove the leftovers of a killed process."""
         if not (self._mirror / "HEAD").is_file():
             await asyncio.to_thread(shutil.rmtree, self._mirror, ignore_errors=True)
-            made = await self._reader.runner.run(
+            created = await self._reader.runner.run(
                 self._mirror, "init", "--quiet", "--bare", "--template=", "--initial-branch=reconciler-none"
             )
-            if made.returncode:
+            if created.returncode:
                 raise SourceError(
-                    f"the mirror {self._mirror} cannot be made: {made.reason}", hint="Check space and rights of the state folder."
+                    f"cannot create the mirror {self._mirror}: {created.reason}",
+                    hint="Check the space and permissions of the state folder.",
                 )
         check_owner(self._mirror)
         await asyncio.to_thread(_remove_leftovers, self._mirror)
@@ -178,7 +178,7 @@ class RemoteSource:
                 "fetch",
                 "--quiet",
                 "--no-tags",
-                "--update-shallow",  # a remote may be a shallow clone itself: its history ends where it says
+                "--update-shallow",  # a remote may be a shallow clone itself
                 "--no-auto-maintenance",
                 "--no-write-fetch-head",
                 "--recurse-submodules=no",
@@ -200,8 +200,8 @@ class RemoteSource:
         error = error_of(result, name)
         if error is not None and not isinstance(error, MirrorDamaged):
             return error
-        whole = await self._reader.git("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
-        if whole.returncode:
+        check = await self._reader.git("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        if check.returncode:
             return MirrorDamaged(f"the mirror is damaged: {result.reason}")
         return error_of(result, name, mirror_is_whole=True) or SourceError(f"git fetch failed: {result.reason}")
 
@@ -209,12 +209,12 @@ class RemoteSource:
         limit = self._options.caps.mirror_bytes
         if _bytes_in(self._mirror) > limit:
             raise SourceTooLarge(
-                f"the repository has more than {limit >> 20} MiB; the fetch was ended",
+                f"the repository has more than {limit >> 20} MiB; the fetch was stopped",
                 hint="Use a repository for the manifests alone.",
             )
 
     def _credentials(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return Git configuration for the environment, and the texts to be cut out of messages."""
+        """Return Git configuration for the environment, and the secrets to mask in messages."""
         options = self._options
         config: dict[str, str] = {}
         if options.ca_bundle is not None:
@@ -231,7 +231,7 @@ class RemoteSource:
         return config, (encoded, token, pair.partition(":")[2])
 
     async def _tidy(self) -> None:
-        """Fold packs when there are many; a failure costs space only."""
+        """Repack when there are many packs. A failure costs only space."""
         packs = await asyncio.to_thread(lambda: len(list(self._mirror.glob("objects/pack/*.pack"))))
         if packs > _MAX_PACKS:
             with contextlib.suppress(SourceError):
@@ -239,7 +239,7 @@ class RemoteSource:
 
     @contextlib.asynccontextmanager
     async def _locked(self) -> AsyncIterator[int]:
-        """Hold the mirror's lock. Git inherits it: an orphan of a killed process keeps it until its low-speed limit ends it."""
+        """Hold the lock of the mirror. Git inherits it: the child of a killed process keeps it until its low-speed limit ends it."""
         await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -251,12 +251,12 @@ class RemoteSource:
     async def _take(self, handle: int) -> None:
         try:
             async with asyncio.timeout(self._options.deadline_s):
-                while not _try_lock(handle):  # noqa: ASYNC110 - another process holds it: there is nobody to wake us
+                while not _try_lock(handle):  # noqa: ASYNC110 - another process holds it, and cannot notify this one
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise SourceTimeout(
                 f"another process has been fetching into {self._mirror} for {self._options.deadline_s:g} s",
-                hint="It is tried again by itself.",
+                hint="It is retried automatically.",
             ) from None
 
 
@@ -279,7 +279,7 @@ def _ssh(options: SourceOptions) -> str:
     if options.ssh_key_file is None or options.known_hosts_file is None:
         raise ConfigError(
             "a source over SSH needs source.auth.sshKeyFile and source.auth.knownHostsFile",
-            hint="Make the second with `ssh-keyscan HOST`, and compare the key with the one the provider publishes.",
+            hint="Create the second with `ssh-keyscan HOST`, and compare the key with the one that the provider publishes.",
         )
     return ssh_command(options.ssh_key_file.resolve(), options.known_hosts_file.resolve())
 
@@ -292,7 +292,7 @@ def _read_token(path: Path) -> str:
         raise SourceError(f"source.auth.tokenFile {path} cannot be read: {error.strerror}", code="RC2003") from None
     token = raw.decode("utf-8", "replace").strip()
     if not token or len(raw) > _MAX_TOKEN_BYTES or any(ord(c) < 33 for c in token):
-        raise SourceError(f"source.auth.tokenFile {path} holds no token (one line, at most 16 KiB)", code="RC2003")
+        raise SourceError(f"source.auth.tokenFile {path} does not contain a token (one line, at most 16 KiB)", code="RC2003")
     return token
 
 
@@ -305,13 +305,13 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _bytes_in(folder: Path) -> int:
     total = 0
     for path in _walk(folder):
-        with contextlib.suppress(OSError):  # Git renames its temporary files meanwhile
+        with contextlib.suppress(OSError):  # Git may rename its temporary files during the walk
             total += path.lstat().st_size
     return total
 
 
 def _remove_leftovers(mirror: Path) -> None:
-    """Remove locks and temporary files. Called under our lock only, so no process of ours is at work on them (A9)."""
+    """Remove locks and temporary files. The caller holds the lock, so that no other process uses them (A9)."""
     for path in _walk(mirror):
         if path.name.endswith(".lock") or path.name.startswith(("tmp_", ".tmp-")):
             path.unlink(missing_ok=True)

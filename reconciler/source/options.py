@@ -1,4 +1,4 @@
-"""How a source is configured, and which values are refused before anything is started. Pure."""
+"""The options of a source, and the checks of their values before any process starts. Pure."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class VerifyMode(enum.StrEnum):
     """Which commits must be signed."""
 
     HEAD = "HEAD"
-    RANGE = "Range"  # all since the last accepted revision
+    RANGE = "Range"  # all commits since the last accepted revision
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """The signature gate: SSH signatures against our own list of allowed signers."""
+    """The signature check: SSH signatures against a list of allowed signers."""
 
     allowed_signers_file: Path
     mode: VerifyMode = VerifyMode.HEAD
     revocation_file: Path | None = None
     principals: tuple[str, ...] = ()
-    """Who of the allowed signers may sign here; empty: any of them."""
+    """The allowed signers who may sign here; empty: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Bounds on what is read; all sizes in bytes."""
+    """Limits of a source. Sizes are in bytes."""
 
     file_bytes: int = _MIB
     files: int = 20_000
@@ -51,7 +51,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Section ``source`` of the configuration, with what it needs of ``network``."""
+    """Section ``source`` of the configuration, with the keys of ``network`` that a source uses."""
 
     url: str
     branch: str = "main"
@@ -68,7 +68,7 @@ class SourceOptions:
     """Longest time for one fetch, seconds."""
     verify: VerifyOptions | None = None
     config_name: str = "reconciler.yaml"
-    """The daemon's own configuration, relative to ``path``: no manifest."""
+    """The daemon's own configuration, relative to ``path``, which is not a manifest."""
     ca_bundle: Path | None = None
     proxy: str = ""
     caps: Caps = field(default_factory=Caps)
@@ -88,7 +88,7 @@ def is_folder(url: str) -> bool:
 
 
 def check_url(url: str, allow_hosts: Iterable[str] = ()) -> None:
-    """Raise `ConfigError` for a source URL that is not to be used; the message never repeats userinfo (C24)."""
+    """Raise `ConfigError` for an invalid source URL. The message does not repeat userinfo (C24)."""
     if not url:
         raise ConfigError(
             "source.url is not set",
@@ -138,21 +138,21 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _refused(why: str, hint: str = "Use https://HOST/OWNER/REPOSITORY, ssh://git@HOST/PATH or a folder.") -> ConfigError:
-    return ConfigError(f"source.url is refused: {why}", code="RC2015", hint=hint)
+def _refused(reason: str, hint: str = "Use https://HOST/OWNER/REPOSITORY, ssh://git@HOST/PATH or a folder.") -> ConfigError:
+    return ConfigError(f"source.url is refused: {reason}", code="RC2015", hint=hint)
 
 
 def host_allowed(host: str, allow: Iterable[str]) -> bool:
-    """Whether ``host`` is named in ``allow``: an equal name, ``*.suffix``, or a CIDR that holds its literal address."""
+    """Whether ``host`` is named in ``allow``: an equal name, ``*.suffix``, or a CIDR that contains its literal address."""
     name = host.lower().strip("[]")
     literal = "127.0.0.1" if name == "localhost" else name
     for entry in allow:
-        wanted = entry.lower()
-        bare = wanted.rpartition(":")[0] if wanted.count(":") == 1 else wanted
-        if name in {wanted, bare} or (wanted.startswith("*.") and name.endswith(wanted[1:])):
+        allowed = entry.lower()
+        bare = allowed.rpartition(":")[0] if allowed.count(":") == 1 else allowed
+        if name in {allowed, bare} or (allowed.startswith("*.") and name.endswith(allowed[1:])):
             return True
         try:
-            if ipaddress.ip_address(literal) in ipaddress.ip_network(wanted, strict=False):
+            if ipaddress.ip_address(literal) in ipaddress.ip_network(allowed, strict=False):
                 return True
         except (ValueError, TypeError):
             continue
@@ -162,7 +162,7 @@ def host_allowed(host: str, allow: Iterable[str]) -> bool:
 def normalize_path(path: str) -> str:
     """Return ``source.path`` as a tree path (no ``./``; "" is the root). Pure.
 
-    Raises `ConfigError` for what leaves the tree (C12).
+    Raises `ConfigError` for a path outside of the tree (C12).
     """
     if path.startswith(("/", "~")) or "\\" in path or _DRIVE.match(path):
         raise _bad_path(path, "it is absolute; it is a folder inside the repository")
@@ -175,9 +175,9 @@ def normalize_path(path: str) -> str:
     return "/".join(parts)
 
 
-def _bad_path(path: str, why: str) -> ConfigError:
+def _bad_path(path: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"source.path {path[:80]!r} is refused: {why}",
+        f"source.path {path[:80]!r} is refused: {reason}",
         code="RC2015",
         hint="Name a folder inside the repository, such as `manifests`.",
     )
@@ -187,14 +187,14 @@ _IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 
 def unsafe_name(name: str) -> bool:
-    """Whether a tree entry's name is one that some file system takes for ``..`` or ``.git`` (C11). Pure."""
+    """Whether a file system may read the name of a tree entry as ``..`` or ``.git`` (C11). Pure."""
     plain = _IGNORED_BY_HFS.sub("", name).lower().rstrip(" .")
     plain = plain.partition(":")[0].rstrip(" .")
     return name in {"", ".", ".."} or "\0" in name or "/" in name or plain in {".git", "git~1"}
 
 
 def check_ref(ref: str) -> str:
-    """Return ``ref`` if it may be handed to Git as a revision; raises `RefUnknown` (CVE-2023-41040: never a path)."""
+    """Return ``ref`` if it is valid as a revision for Git. Raises `RefUnknown` (CVE-2023-41040: a ref is not a path)."""
     if len(ref) > 250 or not _REF.fullmatch(ref) or ".." in ref or "@{" in ref or "//" in ref or ref.endswith((".lock", "/")):
         raise RefUnknown(
             f"{ref[:80]!r} is not the name of a branch, tag or commit", hint="Use for example `main`, `v1.2` or a commit id."
@@ -203,7 +203,7 @@ def check_ref(ref: str) -> str:
 
 
 def check_branch(branch: str) -> None:
-    """Raise `ConfigError` for a ``source.branch`` that cannot be a branch's name; Git checks the rest of its rules."""
+    """Raise `ConfigError` for a ``source.branch`` that is not a valid name. Git checks its other rules."""
     try:
         check_ref(branch)
     except RefUnknown:

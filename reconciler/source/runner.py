@@ -1,8 +1,8 @@
-"""The one place that starts Git. Nothing else in this program does.
+"""Runs Git. No other module of the source does.
 
-Programs and options are constants; what comes from outside is a checked ref name, a checked URL after ``--end-of-options``, or
-lies on standard input. Environment and configuration of the machine and its user are not seen by Git at all. Credentials travel
-in ``GIT_CONFIG_*`` variables: never in arguments (visible in ``ps``), URLs or files.
+Programs and options are constants. Input is a checked ref name, a checked URL after ``--end-of-options``, or comes on standard input.
+Git sees neither the environment nor the configuration of the machine and its user. Credentials are passed in ``GIT_CONFIG_*``
+variables: not in arguments, which ``ps`` shows, nor in URLs or files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from reconciler.model.errors import SourceError
 from reconciler.source.errors import SourceTimeout, SourceTooLarge
@@ -34,8 +33,8 @@ _LEGACY = (
     "zeroPaddedDate",
     "zeroPaddedFilemode",
 )
-"""What old tools wrote wrongly into dates, names and modes: it misleads nobody, and histories with it are never rewritten. Names in
-trees, `.git`, `..`, links and submodules stay refused."""
+"""Malformed dates, names and modes of old tools. They are harmless, and histories that contain them are never rewritten. Checks of
+names in trees, `.git`, `..`, links and submodules stay on."""
 _HARMLESS = tuple(part for name in _LEGACY for part in ("-c", f"fetch.fsck.{name}=ignore"))
 _CONSTANTS = (
     "--no-pager",
@@ -62,7 +61,7 @@ _CONSTANTS = (
     "-c",
     "credential.helper=",
     "-c",
-    "gc.auto=0",  # ours to start: a detached gc would outlive the deadline
+    "gc.auto=0",  # a detached gc would outlive the deadline
     "-c",
     "maintenance.auto=false",
     "-c",
@@ -80,7 +79,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u
 
 @dataclass(frozen=True, slots=True)
 class GitResult:
-    """What one Git process left. ``stderr`` is shown to users only through `reason`."""
+    """The result of one Git process. Users see ``stderr`` only through `reason`."""
 
     returncode: int
     stdout: bytes
@@ -93,12 +92,12 @@ class GitResult:
 
     @property
     def reason(self) -> str:
-        """Git's own last ``fatal:``/``error:`` line, bounded; what the remote made Git print (``remote:``) is left out."""
+        """Git's last ``fatal:`` or ``error:`` line, bounded; lines of the remote (``remote:``) are left out."""
         lines = [
             line for line in self.stderr.splitlines() if line.startswith(("fatal: ", "error: ", "ssh: ", "git@", "Load key"))
         ]
         line = next(
-            (one for one in lines if one.startswith("fatal: ")), lines[-1] if lines else f"git ended with {self.returncode}"
+            (line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else f"git ended with {self.returncode}"
         )
         return line.removeprefix("fatal: ").removeprefix("error: ")[:300]
 
@@ -111,12 +110,12 @@ class ProcessResult:
     max_stdout_bytes: int = 32 << 20
     stdin: bytes = b""
     config: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """More Git configuration, handed over in the environment (credentials)."""
+    """More Git configuration, passed in the environment (credentials)."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Texts that are cut out of whatever Git prints."""
+    """Texts that are masked in the output of Git."""
     pass_fds: tuple[int, ...] = ()
     guard: Callable[[], None] | None = None
-    """Called about five times a second meanwhile; what it raises ends the process (the disk quota)."""
+    """Called about five times a second while the process runs. If it raises, the process is killed (disk quota)."""
 
 
 _DEFAULT = ProcessResult()
@@ -124,7 +123,7 @@ _DEFAULT = ProcessResult()
 
 @dataclass(frozen=True, slots=True)
 class GitRunner:
-    """Starts Git, guarded. ``home`` is a folder of ours; ``protocols`` what Git may talk (none: local objects only)."""
+    """Runs Git in a restricted environment. ``home`` is its HOME; ``protocols`` are those it may use (none: local objects only)."""
 
     home: Path
     protocols: tuple[str, ...] = ()
@@ -133,8 +132,8 @@ class GitRunner:
     async def run(self, git_dir: Path | None, *args: str, run: ProcessResult = _DEFAULT) -> GitResult:
         """Run ``git args`` to its end.
 
-        Raises `SourceTimeout` at the deadline, `SourceTooLarge` beyond ``max_stdout_bytes``, and what the guard raises;
-        then, and on cancellation, the whole process group is killed.
+        Raises `SourceTimeout` at the deadline, `SourceTooLarge` beyond ``max_stdout_bytes``, and any error of the guard. In these
+        cases, and on cancellation, the whole process group is killed.
         """
         try:
             process = await asyncio.create_subprocess_exec(
@@ -157,14 +156,14 @@ class GitRunner:
         except TimeoutError:
             raise SourceTimeout(
                 f"git {args[0]} did not end within {run.deadline_s:g} s; it was killed",
-                hint="The remote may be overloaded or silent; it is tried again by itself.",
+                hint="The remote may be overloaded or silent; it is retried automatically.",
             ) from None
         finally:
             await _end(process)
         return GitResult(process.returncode or 0, stdout, _clean(stderr, run.secrets))
 
     def environment(self, git_dir: Path | None, config: Mapping[str, str]) -> dict[str, str]:
-        """Return the whole environment of a Git process: nothing of ours but ``PATH`` reaches it."""
+        """Return the environment of a Git process. Of this process it contains only ``PATH``."""
         env = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
@@ -188,12 +187,12 @@ class GitRunner:
         for index, (key, value) in enumerate(config.items()):
             env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
         if git_dir is not None:
-            env["GIT_DIR"] = str(git_dir)  # no discovery: a damaged mirror never falls through to a repository around it
+            env["GIT_DIR"] = str(git_dir)  # no discovery: with a damaged mirror Git must not use a repository around it
         return env
 
 
 def ssh_command(key_file: Path, known_hosts_file: Path, connect_timeout_s: int = 20) -> str:
-    """Return ``GIT_SSH_COMMAND``: this key, these host keys, nothing of the user's, no questions."""
+    """Return ``GIT_SSH_COMMAND`` with this key and these host keys, without the user's configuration and without prompts."""
     known = str(known_hosts_file).replace("%", "%%")
     options = {
         "BatchMode": "yes",
@@ -226,14 +225,14 @@ async def _talk(process: asyncio.subprocess.Process, run: ProcessResult) -> tupl
     err = asyncio.create_task(_read(process.stderr, _STDERR_BYTES))
     work = {out, err, asyncio.create_task(_write(process.stdin, run.stdin)), asyncio.create_task(process.wait())}
     guard = {asyncio.create_task(_watch(run.guard))} if run.guard is not None else set()
-    pending: set[asyncio.Task[Any]] = {*work, *guard}
+    pending: set[asyncio.Task[object]] = {*work, *guard}
     try:
         while pending - guard:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         return out.result(), err.result()
-    finally:  # nobody else may read these streams when the group is killed
+    finally:  # these readers must end before `_end` reads the streams
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
@@ -271,7 +270,7 @@ async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left of the group and take its end in; nothing to do after a good end."""
+    """Kill the rest of the process group and wait for it. After a normal end there is nothing to do."""
     if process.returncode is not None and all(s is None or s.at_eof() for s in (process.stdout, process.stderr)):
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Which files of a tree or a folder are manifests. Pure."""
+"""The selection of the manifests in a tree or folder. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FORMAT_CHARACTERS = frozenset("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """One entry below ``source.path``. ``path`` is raw bytes, as Git and the disk keep them, relative to ``source.path``."""
+    """One entry below ``source.path``. ``path`` is in raw bytes, relative to ``source.path``."""
 
     mode: str
     blob: str
@@ -33,7 +33,7 @@ def is_manifest_name(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a tree or folder holds: manifests by path, what was left out (what hides a manifest first), and other files."""
+    """The files of a tree or folder: manifests by path, paths that were left out (first those that hide a manifest), and others."""
 
     files: tuple[FileEntry, ...]
     notices: tuple[SecurityNotice, ...]
@@ -42,13 +42,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Rules of one installation; ``prefix`` (``source.path``, "" for the root) goes before every path that is shown."""
+    """The rules of one installation. ``prefix`` (``source.path``, "" for the root) precedes every path that is shown."""
 
     prefix: str
     config_name: str
     caps: Caps
     label: str | None = None
-    """Goes before shown paths in place of ``prefix``."""
+    """Precedes shown paths instead of ``prefix``."""
 
     def select(self, entries: Iterable[TreeEntry], ignore: bytes) -> Selection:
         """Return manifests, notices and other files. Raises `TreeRefused` (C11) and `SourceTooLarge` (C8)."""
@@ -95,13 +95,13 @@ class Selector:
             return None
         if any(unsafe_name(part) for part in name.split("/")):
             raise TreeRefused(
-                f"the tree holds an entry that no repository may hold: {ascii(name)[:120]}",
+                f"the tree has an entry with a forbidden name: {ascii(name)[:120]}",
                 hint="Remove it from the branch; the last good revision stays in force.",
             )
         if any(ord(c) < 32 or ord(c) == 127 or c in _FORMAT_CHARACTERS for c in name):
             notices.append(
                 SecurityNotice(
-                    ascii(name)[:200], "skipped: the name holds control or invisible characters", is_manifest_name(name.lower())
+                    ascii(name)[:200], "skipped: the name has control or invisible characters", is_manifest_name(name.lower())
                 )
             )
             return None
@@ -116,7 +116,7 @@ class Selector:
             )
         if len(files) > self.caps.files:
             raise SourceTooLarge(
-                f"the revision holds more than {self.caps.files:,} manifests",
+                f"the revision has more than {self.caps.files:,} manifests",
                 hint=f"Name a smaller folder in source.path, or use {IGNORE_FILE}.",
             )
         if total > self.caps.revision_bytes:
@@ -127,7 +127,7 @@ class Selector:
 
 
 def _left_out(mode: str) -> str:
-    """Return why an entry of ``mode`` is never read, or "" for a regular file."""
+    """Return the reason why an entry of ``mode`` is not read, or "" for a regular file."""
     if mode in {"100644", "100755", "100664"}:
         return ""
     if mode == "120000":

@@ -1,4 +1,4 @@
-"""The signature gate: a revision counts only when Git verifies it against our own list of allowed signers."""
+"""The signature check: Git must verify a revision against the configured list of allowed signers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MAX_RANGE = 10_000
 async def verify(reader: ObjectReader, options: VerifyOptions, commit: str, base: str | None) -> str:
     """Return the principal that signed ``commit``; in mode Range every commit since ``base`` must be signed too.
 
-    Raises `SignatureRefused`, also when the lists cannot be read. Without a base (the first fetch) only the head is
-    verified: it is the root of trust.
+    Raises `SignatureRefused`, also if the lists cannot be read. Without a base (the first fetch) only the head is verified, and is
+    then the root of trust.
     """
     if not options.allowed_signers_file.is_file():
         raise SignatureRefused(
@@ -28,22 +28,22 @@ async def verify(reader: ObjectReader, options: VerifyOptions, commit: str, base
         raise SignatureRefused(
             f"the revocation list {options.revocation_file} is not a file", hint="See ssh-keygen(1), KEY REVOCATION LISTS."
         )
-    signer = await _verify_one(reader, options, commit)
+    signer = await _verify_commit(reader, options, commit)
     if options.mode is VerifyMode.RANGE and base is not None and base != commit:
-        for one in await _range(reader, base, commit):
-            await _verify_one(reader, options, one)
+        for since in await _range(reader, base, commit):
+            await _verify_commit(reader, options, since)
     return signer
 
 
 async def _range(reader: ObjectReader, base: str, commit: str) -> list[str]:
-    found = await reader.git("rev-list", f"--max-count={_MAX_RANGE + 1}", commit, f"^{base}")
-    commits = found.text.split()
-    if found.returncode or len(commits) > _MAX_RANGE:
+    listed = await reader.git("rev-list", f"--max-count={_MAX_RANGE + 1}", commit, f"^{base}")
+    commits = listed.text.split()
+    if listed.returncode or len(commits) > _MAX_RANGE:
         raise SignatureRefused(f"the commits since {base[:12]} cannot be listed, or are more than {_MAX_RANGE:,}")
-    return [one for one in commits if one != commit]
+    return [other for other in commits if other != commit]
 
 
-async def _verify_one(reader: ObjectReader, options: VerifyOptions, commit: str) -> str:
+async def _verify_commit(reader: ObjectReader, options: VerifyOptions, commit: str) -> str:
     config = {
         "gpg.format": "ssh",
         "gpg.ssh.program": "ssh-keygen",
@@ -58,7 +58,7 @@ async def _verify_one(reader: ObjectReader, options: VerifyOptions, commit: str)
         reader.git_dir, "verify-commit", "--raw", commit, run=ProcessResult(deadline_s=reader.deadline_s, config=config)
     )
     match = _GOOD.search(result.stderr)
-    # Git says "Good signature" for unknown and expired keys too: only rc 0 together with a principal counts.
+    # Git prints "Good signature" for unknown and expired keys too, so that exit status 0 and a principal are both required.
     if result.returncode or match is None:
         raise SignatureRefused(
             f"commit {commit[:12]} is not signed by an allowed signer",

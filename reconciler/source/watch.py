@@ -1,25 +1,25 @@
-"""Seeing a change on the local disk within a second."""
+"""Detects changes on the local disk within a second."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 from reconciler.source.ignore import IGNORE_FILE
 
 _DEBOUNCE_MS = 200
 _STEP_MS = 50
 _RETRY_S = 1.0
-Filter = Callable[[Any, str], bool]
+Filter = Callable[[object, str], bool]
+"""(kind of the change, path) → whether the change is relevant."""
 
 
 def manifest_filter(root: Path) -> Filter:
-    """Return a filter that lets through manifests, the ignore file and folders; not editors' temporary files."""
+    """Return a filter that accepts manifests, the ignore file and folders, but not temporary files of editors."""
     real = root.resolve()
 
-    def relevant(_change: Any, path: str) -> bool:
+    def relevant(_change: object, path: str) -> bool:
         try:
             parts = Path(path).relative_to(real).parts
         except ValueError:
@@ -32,10 +32,10 @@ def manifest_filter(root: Path) -> Filter:
 
 
 def git_filter(git_dir: Path) -> Filter:
-    """Return a filter that lets through what moves a branch."""
+    """Return a filter that accepts files that change when a branch moves."""
     real = git_dir.resolve()
 
-    def relevant(_change: Any, path: str) -> bool:
+    def relevant(_change: object, path: str) -> bool:
         try:
             parts = Path(path).relative_to(real).parts
         except ValueError:
@@ -46,7 +46,7 @@ def git_filter(git_dir: Path) -> Filter:
 
 
 async def watch(root: Path, relevant: Filter, closed: asyncio.Event) -> AsyncIterator[None]:
-    """Yield after each burst of relevant changes below ``root``, until ``closed``; a folder that is not there is waited for."""
+    """Yield after each burst of relevant changes below ``root``, until ``closed``. If the folder does not exist, wait for it."""
     from watchfiles import awatch
 
     seen = True

@@ -1,1 +1,1 @@
-"""Stages: what waits, what runs, what became of it. A queue in the state, conditions, executions, outputs and reports."""
+"""Stages: queues in the state, conditions, executions, outputs, and reports to code hosts."""

@@ -1,4 +1,4 @@
-"""Admission of queued items: which start now, which are discarded, and why the others wait. Pure."""
+"""Admission of queued items: which of them start, which are discarded, and why the others wait. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reconciler.state.reports import PendingReport
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the active revision bounds a stage. A stage that is gone starts nothing."""
+    """Limits of a stage at the active revision. A stage that is ``gone`` starts nothing."""
 
     concurrency: int = 1
     latest: bool = False
@@ -47,7 +47,7 @@ def decide(
     snapshots: Mapping[str, Resource],
     now: float,
 ) -> Admission:
-    """Return what happens to the queued ``items`` (oldest first). ``snapshots``: the items' stages as they were, by digest."""
+    """Decide about the queued ``items`` (oldest first). ``snapshots``: the stages of the items when they were queued, by digest."""
     discard: dict[str, tuple[str, str]] = {}
     if settings.gone:
         discard = {item.id: ("removed", "the stage is no longer declared") for item in items}
@@ -83,7 +83,7 @@ def _waits(
         return "retry", f"attempt {item.attempt} begins {iso(item.not_before)}, after: {item.failure}"[:400]
     stage = snapshots.get(item.spec_digest)
     if stage is None:
-        return "queued", "just came in"
+        return "queued", "its snapshot is not loaded yet"
     unmet = (_unmet(condition, votes, now) for condition in stage.typed(StageSpec).conditions)
     return next((reason for reason in unmet if reason is not None), None)
 

@@ -1,4 +1,4 @@
-"""What the steps of an execution share: what they know (`Work`), what they use (`StepContext`), what they lead to (`StepOutcome`)."""
+"""Shared by the steps of an execution: their input (`Work`), their services (`StepContext`) and their result (`StepOutcome`)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from reconciler.stages.executors import ExecutorResolver, intent_of
 from reconciler.stages.inputs import resolved_spec
 
 TIMEOUT_S = 6 * 3600.0
-"""Without `spec.timeout`: as long as a hosted job may run."""
+"""Default of `spec.timeout`: the longest that a hosted job may run."""
 FIRST_POLL_S = 1.0
 _CONDITIONS = ("successWhen", "failureWhen")
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that a step knows."""
+    """The input of a step."""
 
     execution: Execution
     item: Item
@@ -60,21 +60,21 @@ class Ended:
     simulated: bool = False
     """Whether outputs get simulated values, because nothing ran."""
     terminated: bool = True
-    """Whether nothing of it can still run. Only then is it retried."""
+    """Whether no part of the run can still be active. Only then is the item retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step leads to. Without ``ended`` and ``poll_now`` the execution waits for its next step."""
+    """The result of a step. Without ``ended`` and ``poll_now`` the execution waits for its next step."""
 
     work: Work
     ended: Ended | None = None
     poll_now: bool = False
-    """Whether the run is over already, so that it is polled at once."""
+    """Whether the run has ended already, so that it is polled now."""
 
 
 class StepContext:
-    """What every step uses. It has no state of its own."""
+    """Services for every step. It has no state of its own."""
 
     def __init__(self, current: Current, executors: ExecutorResolver) -> None:
         self.context: Context = current.context
@@ -82,7 +82,7 @@ class StepContext:
         self._executors = executors
 
     def executor(self, work: Work) -> Executor:
-        """Return what runs the stage; raises `NotImplementedYet` for a provider without an executor."""
+        """Return the executor of the stage. Raises `NotImplementedYet` for a provider without one."""
         return self._executors.executor(work.stage)
 
     async def api(self, work: Work, spec: Mapping[str, Any]) -> ApiClient:
@@ -108,7 +108,7 @@ class StepContext:
         return spec
 
     def intent(self, work: Work, spec: Mapping[str, Any]) -> RunIntent:
-        """Return what an executor is asked to run."""
+        """Return the intent for the executor; ``spec`` is resolved."""
         return intent_of(work.execution, work.stage, spec)
 
     async def save(self, work: Work, **changes: Any) -> Work:
@@ -117,7 +117,7 @@ class StepContext:
         return dataclasses.replace(work, execution=await self.context.store.save_execution(changed))
 
     def settle_s(self, work: Work) -> float:
-        """Return the seconds after the intent from which a complete list without the run proves that there is none."""
+        """Return the seconds after the intent from which a complete list without the run proves its absence."""
         return min(self.executor(work).settle_s, 2 * self.context.config.reconcile.settle)
 
     def pause_s(self, failures: int, error: ReconcilerError | None = None) -> float:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.context import Context
-from reconciler.engine.lease import lease
+from reconciler.engine.lease import Lease, lease
 
 Guard = Callable[[ApiClient], ApiClient]
 """Makes a client that writes only while this process still has the lease."""
@@ -20,7 +20,14 @@ async def exclusive(context: Context, name: str, holder: str, ttl_s: float) -> A
         yield lambda client: client
         return
     async with lease(context, name, holder, ttl_s) as held:
-        yield (lambda client: client.guarded(held.ensure_held)) if held is not None else None
+        yield guard_of(context, held) if held is not None else None
 
 
-__all__ = ["Guard", "exclusive"]
+def guard_of(context: Context, held: Lease) -> Guard:
+    """Return the guard of a lease that this process has acquired. On SQLite there is no other process."""
+    if context.store.dialect == "sqlite":
+        return lambda client: client
+    return lambda client: client.guarded(held.ensure_held)
+
+
+__all__ = ["Guard", "exclusive", "guard_of"]

@@ -1,4 +1,4 @@
-"""How a stage reaches what it runs: its executor, and a client for its integration or, for `http`, for the URL's own host."""
+"""Executors of stages, and their clients: of the Integration or, for `http`, of the host of the URL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.values import JsonObject
 
 LOCAL = frozenset({"http", "noop"})
-"""Executors without an integration; the `web` driver has them."""
+"""Executors without an Integration; they belong to the `web` driver."""
 
 _NO_HOST = "https://localhost"
 
@@ -36,14 +36,14 @@ def intent_of(execution: Execution, stage: Resource, spec: JsonObject) -> RunInt
 
 
 class ExecutorResolver:
-    """Finds executors and clients. Clients are those of the reconciling side: one budget a credential."""
+    """Finds executors and clients. Clients are shared with reconciliation: one rate budget for each credential."""
 
     def __init__(self, current: Current, holds: Evaluate | None = None) -> None:
         self._current = current
         self._local = WebDriver(holds)
 
     def executor(self, stage: Resource) -> Executor:
-        """Return what runs a stage; raises `NotImplementedYet` for a provider that has no executor in this version."""
+        """Return the executor of a stage. Raises `NotImplementedYet` for a provider without one in this version."""
         kind = stage.typed(StageSpec).executor.type
         driver = self._local if kind in LOCAL else driver_for(kind)
         executor = driver.executors.get(kind) if driver is not None else None
@@ -55,7 +55,7 @@ class ExecutorResolver:
         return executor
 
     async def api(self, execution: Execution, stage: Resource, spec: JsonObject) -> ApiClient:
-        """Return the client that an execution uses; raises `ReconcilerError` when there is none."""
+        """Return the client of an execution. Raises `ReconcilerError` if there is none."""
         if execution.integration:
             return (await self._current.client(ResourceId.from_path(execution.integration))).api
         executor = stage.typed(StageSpec).executor
@@ -66,7 +66,7 @@ class ExecutorResolver:
         return await self._current.local_client(connection_to(url, stage.id))
 
     async def reporter(self, integration: ResourceId) -> tuple[Reporter, ApiClient]:
-        """Return what writes results to an Integration's code host, with its client. Raises `NotImplementedYet` for other providers."""
+        """Return the reporter of an Integration's code host, with its client. Raises `NotImplementedYet` for other providers."""
         client = await self._current.client(integration)
         if client.driver.reporter is None:
             raise NotImplementedYet(f"{integration} does not accept commit or deployment statuses")

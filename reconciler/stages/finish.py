@@ -1,4 +1,4 @@
-"""Finish an execution: its outputs, a retry or the event for the stages after it, its final statuses. One commit."""
+"""Finish an execution in one commit: its outputs, a retry or the event for later stages, and its final statuses."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def abandon(context: Context, execution: Execution, message: str) -> None:
 
 
 async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, Any]:
-    """Return the outputs that the run shows and those that its jobs pushed; pushed ones win."""
+    """Return the outputs of the run and those that its jobs pushed; pushed outputs take precedence."""
     if ended.simulated:
         return {output.name: f"dry-run-{output.name}" for output in work.spec.outputs}
     shown = ended.report.outputs if ended.report is not None else {}
@@ -96,7 +96,7 @@ async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, A
 
 
 def next_attempt(work: Work, finished: Execution) -> Item | None:
-    """Return the item as it is queued for its next attempt; None if the stage makes no further one."""
+    """Return the item, queued for its next attempt; None if it is not retried."""
     policy, item = work.spec.retry, work.item
     if policy is None or finished.why not in _RETRIED or finished.cancel_by not in ("", "timeout"):
         return None
@@ -116,7 +116,7 @@ def next_attempt(work: Work, finished: Execution) -> Item | None:
 
 
 def _completion(finished: Execution, item: Item, outputs: Mapping[str, Any], *, owner: str) -> tuple[Event, bytes]:
-    """Return the event of the end, on failure too: stages after it filter on `$.execution.result`."""
+    """Return the event of the end, also of a failure: later stages filter on `$.execution.result`."""
     body = {
         "type": "execution_finished",
         "stage": {

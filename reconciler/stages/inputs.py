@@ -1,4 +1,4 @@
-"""What an item is made of: inputs by mapping, the parts of the event that templates name, and what text may go on. Pure."""
+"""Content of an item: inputs by mapping, the parts of the event that templates name, and checks of their text. Pure."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from reconciler.stages.provenance import same_ref
 MAX_TEXT = 1_024
 _WORD = r"(?![-#=])(?:[\w./:@+=,#%-]|(?<=\w)[~^])+"
 SAFE_TEXT = re.compile(f"(?:{_WORD}(?: +{_WORD})*)?")
-"""Text of an event that may go into a run without more ado: words that a shell leaves as they are.
+"""Text of an event that may go into a run unchecked: words that a shell does not interpret.
 
 There is no quote, dollar, backslash, backtick, bracket, brace, separator, redirection, glob, exclamation mark or line break. No word
 begins as an option (``-``), a comment (``#``), a home (``~``) or a command's path (zsh's ``=``) does, and no space is at an end. A
 workflow that writes an input into a script line would run whatever an outsider named a branch.
 """
 TYPED = frozenset({"payload", "clientPayload", "inputs"})
-"""Fields of ``executor.spec`` that are JSON at the other end; an executor whose inputs are texts makes them so itself."""
+"""Fields of ``executor.spec`` that keep the types of values; an executor whose inputs are text converts them itself."""
 LastInputs = Callable[[tuple[str, ...]], JsonObject | None]
 """Results that count → inputs of the newest finished execution that had one of them."""
 
 
 MAX_RESOLVED = 4 << 20
-"""Characters that the templates of one ``executor.spec`` may become: a value can be named many times."""
+"""Most characters of one ``executor.spec`` after templates: a value can be named many times."""
 
 
 class InputError(ReconcilerError):
@@ -103,7 +103,7 @@ def _event_value(name: str, data: EventDataSpec | None, connection: str, payload
 
 
 def check_text(what: str, value: Json, pattern: str | None = None) -> None:
-    """Raise `InputError` for text of an event that may not go into a run; structures are looked through."""
+    """Raise `InputError` for text of an event that may not go into a run, at any depth of ``value``."""
     for text in _texts(value):
         if len(text) > MAX_TEXT and pattern is None:
             raise InputError(
@@ -120,7 +120,7 @@ def check_text(what: str, value: Json, pattern: str | None = None) -> None:
 
 
 def _first_of(text: str) -> str:
-    """Return where ``text`` stops being harmless."""
+    """Return the first part of ``text`` that a shell would interpret, for an error."""
     if text != text.strip(" "):
         return ": a space at an end"
     word = next((word for word in text.split(" ") if word and not re.fullmatch(_WORD, word)), "")
@@ -172,10 +172,10 @@ def frozen_event(spec: StageSpec, payload: Json) -> dict[str, Json]:
 
 
 def check_not_deleted(spec: StageSpec, origin: JsonObject, inputs: JsonObject, event: JsonObject) -> None:
-    """Raise `InputError` where an event that deleted a ref would start a run on it, or hand its zeros on as a commit.
+    """Raise `InputError` if an event that deleted a ref would start a run on it, or pass its null commit on.
 
-    A stage that cleans up after a branch runs: neither its inputs nor what its templates name are the commit that is gone. No run
-    is on zeros, whatever brought them; as an input they may be meant, as in the `before` of a new branch.
+    A stage that cleans up after a deleted branch runs: its inputs and templates do not name the deleted commit. No run starts on a
+    null commit, from any source; as an input it can be intended, as in the `before` of a new branch.
     """
     gone = str(origin.get("deleted", ""))
     if gone and any(is_no_commit(text) for text in _texts([inputs, event])):
@@ -205,7 +205,7 @@ def _put(kept: dict[str, Json], path: str, payload: Json) -> Json:
     parts = path.split(".")[1:]
     for part in parts[:-1]:
         inner = node.setdefault(part, {})
-        if not isinstance(inner, dict):  # a longer path below one that is kept whole already
+        if not isinstance(inner, dict):  # below a path that is kept whole already
             return value
         node = inner
     node[parts[-1]] = value

@@ -1,4 +1,4 @@
-"""From an event to an item of a stage's queue: inputs, commit and stage are fixed here, at the active revision. Pure."""
+"""Items of a stage's queue, made of events: inputs, commit and stage are fixed here, at the active revision. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reconciler.state.reports import PendingReport
 
 
 class SpecSnapshot(NamedTuple):
-    """A stage as it is stored with what is queued for it."""
+    """A stage as it is stored with its items."""
 
     digest: str
     payload: bytes
@@ -30,7 +30,7 @@ class SpecSnapshot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What makes items: an event with its payload and origin, the active revision, and the time (epoch seconds)."""
+    """The cause of items: an event with its payload and origin, the active revision, and the time (epoch seconds)."""
 
     event: Event
     payload: Json
@@ -38,31 +38,31 @@ class Trigger:
     revision: str
     now: float
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
-    """All that the revision declares."""
+    """All resources of the revision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """An item with what is stored beside it."""
+    """An item, with the snapshot and the reports that are stored with it."""
 
     item: Item
     snapshot: SpecSnapshot
     reports: tuple[PendingReport, ...]
     unreported: Mapping[str, str] = field(default_factory=dict)
-    """Kinds of reports that the stage declares and that have nothing to be written to, with the reason."""
+    """Kinds of declared reports without a target, with the reason."""
 
 
 def item_id(stage: ResourceId, event_id: str, number: int | str = 0) -> str:
-    """Return the id of an item: an event makes one item of a stage, however often it is routed.
+    """Return the id of an item: an event makes one item for a stage, however often it is routed.
 
-    ``number``: which repetition it is; ``key/…`` for one with a key.
+    ``number``: the number of the repetition, or ``key/…`` for a repetition with a key.
     """
     joined = "\0".join(("reconciler/item/v1", stage.path, event_id, str(number)))
     return "itm-" + hashlib.sha256(joined.encode()).hexdigest()[:24]
 
 
 def snapshot_of(stage: Resource) -> SpecSnapshot:
-    """Return the snapshot of ``stage``: its JSON, and the digest that it is found by."""
+    """Return the snapshot of ``stage``: its JSON, and the digest of that."""
     payload = resource_to_json(stage)
     return SpecSnapshot("sha256:" + hashlib.sha256(payload).hexdigest(), payload)
 

@@ -1,50 +1,46 @@
-"""The loop of the stages: admit queued items, run due steps, send due statuses. Level-triggered: all of it is read from the state."""
+"""The loop of the stages: admit queued items, send due statuses. Level-triggered: everything is read from the state."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.engine.current import Current
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import StateError
-from reconciler.model.executions import Item
+from reconciler.model.executions import Item, Vote
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
 from reconciler.stages.reports import ReportLoop
 from reconciler.state.queue import Admission
 
-BATCH = 200
 IDLE_S = 1.0
-SLOT_S = 60
-"""A step that was enqueued and did not run is enqueued again after this long."""
-Enqueue = Callable[[str, str], Awaitable[str]]
-"""(execution id, token) → workflow id. The same pair twice is one step."""
+LOG_S = 60
+"""The same failure of a stage is logged once in this time."""
 
 
 class StageLoop:
     """Drives the queues of one process; any number of processes may run it on one state."""
 
-    def __init__(self, current: Current, reports: ReportLoop, *, enqueue: Enqueue, beat: Callable[[], None]) -> None:
+    def __init__(self, current: Current, reports: ReportLoop, *, on_due: Callable[[], None], beat: Callable[[], None]) -> None:
         self._current = current
         self._reports = reports
-        self._enqueue = enqueue
+        self._on_due = on_due
+        """Called when an execution became due."""
         self._beat = beat
         self._wake = asyncio.Event()
-        self._enqueued: dict[str, tuple[int, float]] = {}
         self._reporting: asyncio.Task[int] | None = None
         self._draining = False
-        self._clock_steps = 0
         self._failed: dict[ResourceId, float] = {}
 
     def wake(self) -> None:
-        """Take the next turn at once: an item was queued or approved, or an execution has news."""
+        """Start the next turn now: an item was queued or approved, or an execution has changed."""
         self._wake.set()
 
     def drain(self) -> None:
-        """Start nothing new. Runs at providers go on, and the next process polls them."""
+        """Start nothing new. Runs at providers continue, and the next process polls them."""
         self._draining = True
 
     async def run(self) -> None:
@@ -52,32 +48,21 @@ class StageLoop:
         while True:
             self._beat()
             self._wake.clear()
-            pause = IDLE_S
             try:
-                pause = await self.turn()
+                await self.turn()
             except StateError as error:
                 self._current.context.log.error("stages_paused", code=error.code, error=error.message)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                await asyncio.wait_for(self._wake.wait(), IDLE_S)
 
-    async def turn(self) -> float:
-        """Do what is due; returns the seconds until something else is."""
-        context = self._current.context
+    async def turn(self) -> None:
+        """Admit queued items, and send due statuses."""
         if self._draining:
-            return IDLE_S
-        clock_steps = await self._current.check_clock()
-        if clock_steps != self._clock_steps:
-            self._clock_steps = clock_steps
-            self._enqueued.clear()
+            return
         await self._current.refresh_suspensions()
-        for stage in await context.store.stages_with_items():
+        for stage in await self._current.context.store.stages_with_items():
             await self._admit_guarded(stage)
-        now = await context.store.now()
-        for execution_id, version in await context.store.due_executions(now, BATCH):
-            await self._step(execution_id, version, now)
         self._report()
-        soonest = await context.store.next_due()
-        return max(0.02, min(IDLE_S, soonest - now)) if soonest > now else IDLE_S
 
     async def _admit_guarded(self, stage: ResourceId) -> None:
         """Admit one stage; an error there does not stop the others, and is logged once a minute."""
@@ -87,7 +72,7 @@ class StageLoop:
             raise
         except Exception as error:
             now = time.monotonic()
-            if now - self._failed.get(stage, -SLOT_S) >= SLOT_S:
+            if now - self._failed.get(stage, -LOG_S) >= LOG_S:
                 self._failed[stage] = now
                 self._current.context.log.exception(
                     "stage_failed", kind="Stage", name=stage.name, canvas=stage.canvas, code="RC9001", error=type(error).__name__
@@ -97,17 +82,19 @@ class StageLoop:
         context, live = self._current.context, self._current.active
         resource = live.resources.get(stage)
         if resource is None and not live.complete:
-            return Admission()  # it is unknown whether it is still declared: nothing starts, nothing is discarded
+            return Admission()  # whether the stage is still declared is unknown: nothing starts, nothing is discarded
         settings = settings_of(resource, self._current.suspended(resource) if resource is not None else "")
         queued = await context.store.candidates(stage)
         snapshots = await self._snapshots(queued)
 
-        def choose(items: object, running: int, votes: object) -> Admission:
-            # Read the time under the lock: a process that was paused before it has an old one.
+        def choose(items: Sequence[Item], running: int, votes: Mapping[str, Sequence[Vote]]) -> Admission:
+            # The time is read under the lock: a process that was paused before has an old one.
             now = context.store.sync.now()
-            return decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)  # type: ignore[arg-type]
+            return decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)
 
         admission = await context.store.admit(stage, choose)
+        if admission.start:
+            self._on_due()
         for execution in admission.start:
             context.log.info(
                 "execution_created",
@@ -131,15 +118,6 @@ class StageLoop:
             if payload is not None:
                 snapshots[digest] = resource_from_json(payload)
         return snapshots
-
-    async def _step(self, execution_id: str, version: int, now: float) -> None:
-        enqueued = self._enqueued.get(execution_id)
-        if enqueued is not None and enqueued[0] == version and now - enqueued[1] < SLOT_S:
-            return
-        self._enqueued[execution_id] = (version, now)
-        if len(self._enqueued) > 10_000:
-            self._enqueued = {key: value for key, value in self._enqueued.items() if now - value[1] < SLOT_S}
-        await self._enqueue(execution_id, f"{version}-{int(now // SLOT_S)}")
 
     def _report(self) -> None:
         """Send statuses in a task of their own: a slow code host delays no stage."""

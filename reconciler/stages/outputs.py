@@ -1,4 +1,4 @@
-"""Outputs that a job pushes, proved by the job's own OIDC token: issuer, audience, time, key, and that it is of this very run."""
+"""Outputs that a job pushes with its own OIDC token, whose issuer, audience, time, key and run are verified."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import base64
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
 from reconciler.drivers.base import Api
@@ -18,11 +19,15 @@ from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Execution, ExecutionState
 from reconciler.model.resources import Resource, ResourceId
-from reconciler.model.values import DEEPEST, too_deep
+from reconciler.model.values import DEEPEST, JsonObject, too_deep
 from reconciler.stages.executors import ExecutorResolver
+from reconciler.stages.provenance import text_at
+
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
 
 AUDIENCE = "reconciler"
-"""Audience that a job may ask for, besides the daemon's own public URL."""
+"""Audience that a job may request, besides the public URL of the daemon."""
 ALGORITHMS = ["RS256", "ES256"]
 MAX_TOKEN = 20_000
 MAX_OUTPUTS = 64
@@ -32,7 +37,7 @@ LEEWAY_S = 60
 
 
 class OutputsRefused(ReconcilerError):
-    """The push is not believed, or comes too late. ``status`` is what HTTP answers."""
+    """The push is refused, or is too late. ``status``: HTTP status of the answer."""
 
     code = "RC8007"
 
@@ -41,27 +46,34 @@ class OutputsRefused(ReconcilerError):
         self.status = status
 
 
+class _Discovery(msgspec.Struct, frozen=True):
+    """The fields that are read of a discovery document (OpenID Connect Discovery 1.0 §3)."""
+
+    issuer: str = ""
+    jwks_uri: str = ""
+
+
 class OutputReceiver:
-    """Takes outputs in."""
+    """Verifies and stores pushed outputs. The keys of an issuer are cached for `KEYS_S`."""
 
     def __init__(self, current: Current, executors: ExecutorResolver) -> None:
         self._current = current
         self._context = current.context
         self._executors = executors
-        self._keys: dict[str, tuple[float, Any]] = {}
+        self._keys: dict[str, tuple[float, KeySet]] = {}
 
-    async def push(self, execution_id: str, token: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge ``outputs`` into those of the execution; returns what was kept. Raises `OutputsRefused`.
+    async def push(self, execution_id: str, token: str, outputs: Mapping[str, object]) -> dict[str, object]:
+        """Merge ``outputs`` into those of the execution; returns the outputs that were stored. Raises `OutputsRefused`.
 
-        Names that the stage does not declare are left out. Every push merges: two jobs of a run may each bring theirs.
+        Outputs that the stage does not declare are left out. Every push merges, so that several jobs of a run can push.
         """
         if not token or len(token) > MAX_TOKEN:
-            raise OutputsRefused("no bearer token, or one that is no token of a job")
+            raise OutputsRefused("no bearer token, or not the token of a job")
         store = self._context.store
         execution: Execution | None = await store.execution(execution_id)
         pinned = await store.pinned(execution.spec_digest) if execution is not None else None
         if execution is None or pinned is None:
-            raise OutputsRefused("the token is not of this execution's run")  # the same for one that does not exist
+            raise OutputsRefused("the token is not of this execution's run")  # the same for an unknown execution
         stage = resource_from_json(pinned)
         await self._prove(execution, stage, token)
         if too_deep(outputs):
@@ -92,15 +104,15 @@ class OutputReceiver:
             )
 
     def _issuers(self, execution: Execution, own: str) -> tuple[str, ...]:
-        """Return the issuers that are believed: those that the Integration names, else the provider's own."""
+        """Return the trusted issuers: those of the Integration's `oidc.issuers`, or else the provider's own."""
         if not own:
             raise OutputsRefused("this provider's jobs have no tokens", status=400, hint="Its own variables are read as outputs.")
         declared = self._current.active.resources.get(ResourceId.from_path(execution.integration))
         oidc = declared.typed(IntegrationSpec).oidc if declared is not None else None
         return (oidc.issuers if oidc is not None else ()) or (own,)
 
-    async def _claims(self, api: Api, issuer: str, token: str) -> Mapping[str, Any]:
-        """Return the claims of a token of ``issuer``; its keys are read again once when the token names one that is not known."""
+    async def _claims(self, api: Api, issuer: str, token: str) -> JsonObject:
+        """Return the claims of a token of ``issuer``. For an unknown key, the keys are read again once."""
         keys = await self._jwks(api, issuer, fresh=False)
         try:
             return _decode(token, keys, issuer, self._audiences(issuer))
@@ -115,20 +127,22 @@ class OutputReceiver:
         own = self._context.config.server.public_url
         return [value for value in (AUDIENCE, own, own.rstrip("/"), issuer) if value]
 
-    async def _jwks(self, api: Api, issuer: str, *, fresh: bool) -> Any:
+    async def _jwks(self, api: Api, issuer: str, *, fresh: bool) -> KeySet:
         known = self._keys.get(issuer)
         now = time.monotonic()
-        if known is not None and now - known[0] < (10.0 if fresh else KEYS_S):  # a flood of odd tokens asks the issuer rarely
+        if known is not None and now - known[0] < (
+            10.0 if fresh else KEYS_S
+        ):  # a flood of invalid tokens must not reach the issuer
             return known[1]
         keys = await fetch_keys(self._current, api, issuer)
         self._keys[issuer] = (now, keys)
         return keys
 
 
-async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
-    """Return the public keys of ``issuer`` (OpenID Connect Discovery 1.0); only its own host is asked.
+async def fetch_keys(current: Current, api: Api, issuer: str) -> KeySet:
+    """Return the public keys of ``issuer`` (OpenID Connect Discovery 1.0). Requests go only to its own host.
 
-    Raises `OutputsRefused` (503) when it cannot be reached or does not say what it should.
+    Raises `OutputsRefused` (503) if the issuer cannot be reached, or its answer is invalid.
     """
     from joserfc.jwk import KeySet, KeySetSerialization
 
@@ -139,46 +153,47 @@ async def fetch_keys(current: Current, api: Api, issuer: str) -> Any:
     path = issuer.partition("://")[2].partition("/")[2]
     prefix = f"/{path.rstrip('/')}" if path else ""
     try:
-        document = (await client.request("GET", f"{prefix}/.well-known/openid-configuration")).json()
-        if not isinstance(document, Mapping) or document.get("issuer") != issuer:
+        answer = await client.request("GET", f"{prefix}/.well-known/openid-configuration")
+        document = msgspec.convert(answer.json(), _Discovery)
+        if document.issuer != issuer:
             raise OutputsRefused("the issuer's discovery document names another issuer", status=503)
-        where = str(document.get("jwks_uri", ""))
-        answer = cast("KeySetSerialization", (await client.request("GET", where)).json())
-        return await asyncio.to_thread(KeySet.import_key_set, answer)
+        keys = cast("KeySetSerialization", (await client.request("GET", document.jwks_uri)).json())
+        return await asyncio.to_thread(KeySet.import_key_set, keys)
     except OutputsRefused:
         raise
-    except (ReconcilerError, ValueError, KeyError, TypeError) as error:
+    except (ReconcilerError, msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
         raise OutputsRefused(
             f"the keys of {issuer} cannot be read: {getattr(error, 'message', type(error).__name__)}", status=503
         ) from None
 
 
 class _UnknownKey(Exception):
-    """The token names a key that the set does not have."""
+    """The token names a key that is not in the set."""
 
 
-def _issuer(token: str, believed: Sequence[str], integration: str) -> str:
-    """Return the token's issuer if it is one of ``believed``; its signature is yet to be checked with that issuer's keys."""
+def _issuer(token: str, trusted: Sequence[str], integration: str) -> str:
+    """Return the token's issuer if it is one of ``trusted``. The signature is verified later, with the keys of that issuer."""
     try:
         part = token.split(".")[1]
-        claims = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        came = claims["iss"]
-    except (IndexError, KeyError, TypeError, ValueError):
-        raise OutputsRefused("the token is no JSON Web Token with an issuer") from None
-    if came in believed:
-        return str(came)
+        claims: object = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, ValueError):
+        claims = None
+    if not isinstance(claims, Mapping) or "iss" not in claims:
+        raise OutputsRefused("the token is no JSON Web Token with an issuer")
+    issuer: object = claims["iss"]
+    if isinstance(issuer, str) and issuer in trusted:
+        return issuer
     raise OutputsRefused(
-        f"the token's issuer (iss) is {_shown(came)}; expected {_any_of(believed)}",
+        f"the token's issuer (iss) is {_shown(issuer)}; expected {_any_of(trusted)}",
         hint=f"If it is your enterprise's own, name it in `spec.oidc.issuers` of {integration}.",
     )
 
 
-def _difference(claims: Mapping[str, Any], expected: Mapping[str, Sequence[str]]) -> str:
-    """Return which claim is another than expected, with what came; the signature has been checked."""
+def _difference(claims: JsonObject, expected: Mapping[str, Sequence[str]]) -> str:
+    """Return the first claim that differs from the expected values. The signature has been verified."""
     for name, values in expected.items():
-        came = claims.get(name)
-        if not isinstance(came, str) or came.lower() not in {value.lower() for value in values}:
-            return f": the claim '{name}' is {_shown(came)}; expected {_any_of(values)}"
+        if text_at(claims, (name,)).lower() not in {value.lower() for value in values}:
+            return f": the claim '{name}' is {_shown(claims.get(name))}; expected {_any_of(values)}"
     return ""
 
 
@@ -186,14 +201,15 @@ def _any_of(values: Sequence[str]) -> str:
     return " or ".join(_shown(value) for value in values)
 
 
-def _shown(value: Any) -> str:
-    """Return what a token says in quotes: short, and without characters that act on a terminal."""
+def _shown(value: object) -> str:
+    """Return the value of a claim in quotes: short, and without control characters."""
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     text = "".join(char if char.isprintable() else "?" for char in text)
     return f"'{text[:200]}'" if value is not None else "missing"
 
 
-def _decode(token: str, keys: Any, issuer: str, audiences: list[str]) -> Mapping[str, Any]:
+def _decode(token: str, keys: KeySet, issuer: str, audiences: list[str]) -> JsonObject:
+    """Return the claims of a token after verifying it. Raises `_UnknownKey`, `OutputsRefused`."""
     from joserfc import jwt
     from joserfc.errors import InvalidKeyIdError, JoseError
 
@@ -205,7 +221,7 @@ def _decode(token: str, keys: Any, issuer: str, audiences: list[str]) -> Mapping
         raise OutputsRefused(f"the token is not valid: {type(error).__name__}") from None
     if not decoded.header.get("kid"):
         raise OutputsRefused("the token names no key")
-    claims: Mapping[str, Any] = decoded.claims
+    claims: JsonObject = decoded.claims
     registry = jwt.JWTClaimsRegistry(
         leeway=LEEWAY_S,
         iss={"essential": True, "value": issuer},
@@ -219,11 +235,11 @@ def _decode(token: str, keys: Any, issuer: str, audiences: list[str]) -> Mapping
     return claims
 
 
-def _wrong_claim(error: Exception, claims: Mapping[str, Any], audiences: Sequence[str]) -> str:
-    """Return which claim is wrong: what came, and what was expected."""
-    name = getattr(error, "claim", None)
+def _wrong_claim(error: Exception, claims: JsonObject, audiences: Sequence[str]) -> str:
+    """Return the claim that is wrong, with its value and the expected one."""
+    name: str | None = getattr(error, "claim", None)
     if name == "aud" or ("aud" not in claims and name is None):
         return f"its audience (aud) is {_shown(claims.get('aud'))}; expected {_any_of(audiences)}"
     if type(error).__name__ == "ExpiredTokenError":
         return f"it expired: exp is {_shown(claims.get('exp'))}, now is {int(time.time())}"
-    return f"its claim '{name}' is {_shown(claims.get(str(name)))}" if name else type(error).__name__
+    return f"its claim '{name}' is {_shown(claims.get(name))}" if name else type(error).__name__

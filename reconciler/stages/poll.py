@@ -83,7 +83,7 @@ def _ended(steps: StepContext, work: Work, report: RunReport) -> Ended:
 
 
 async def _still_running(steps: StepContext, work: Work, report: RunReport) -> StepOutcome:
-    """Store what the run shows, and when to poll next: rarely for an old run, soon for one that is being cancelled."""
+    """Store the state of the run and the time of the next poll: rarely for an old run, soon for a run that is being cancelled."""
     execution = work.execution
     interval_s = float(report.run.detail.get("poll_s", 0)) or steps.executor(work).poll_s
     pause_s = min(interval_s, max(FIRST_POLL_S, (work.now - execution.intended_at) / 4))
@@ -97,7 +97,7 @@ async def _still_running(steps: StepContext, work: Work, report: RunReport) -> S
 
 
 async def _vanished(steps: StepContext, work: Work) -> StepOutcome:
-    """The run answers 404: soon after its start it may only appear late; later it is lost if it stays away."""
+    """Handle a 404 for the run: soon after the start it may still appear; later, repeated, it means that the run is lost."""
     execution = work.execution
     young = work.now - execution.intended_at < steps.settle_s(work)
     if not young and execution.failures >= 2:
@@ -108,7 +108,7 @@ async def _vanished(steps: StepContext, work: Work) -> StepOutcome:
 
 
 async def _unreachable(steps: StepContext, work: Work, error: ReconcilerError) -> StepOutcome:
-    """The run cannot be read now: try again until its time is long over."""
+    """Handle a run that cannot be read: retry until `CANCEL_GRACE_S` after its deadline."""
     failures = work.execution.failures
     if work.now > work.deadline + CANCEL_GRACE_S:
         message = f"it timed out, and cannot be read: {error.message}"
@@ -118,7 +118,7 @@ async def _unreachable(steps: StepContext, work: Work, error: ReconcilerError) -
 
 
 async def poll_finished(steps: StepContext, work: Work) -> None:
-    """An event says that a later attempt of a finished execution's run has ended: note that attempt; the result stands."""
+    """Record a later attempt of the run of a finished execution, whose end an event reported. The result does not change."""
     execution, run, report = work.execution, work.execution.run, None
     with contextlib.suppress(ReconcilerError):
         if run is not None:

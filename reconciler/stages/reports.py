@@ -24,7 +24,7 @@ LEASE_S = 120.0
 BATCH = 50
 DESCRIPTION = 140
 GIVE_UP_S = 24 * 3600.0
-"""A status that could not be written for a day is given up, with an error in the log."""
+"""A status that cannot be written for a day is abandoned, with an error in the log."""
 
 
 class ReportLoop:
@@ -37,7 +37,7 @@ class ReportLoop:
         self._holder = holder
 
     async def send_due(self) -> int:
-        """Send due statuses; returns how many were tried."""
+        """Send due statuses; returns the number of attempts."""
         store = self._context.store
         due = await store.due_reports(await store.now(), BATCH)
         for report in due:
@@ -89,27 +89,24 @@ class ReportLoop:
         final = isinstance(error, NotFound) or (isinstance(error, ProviderError) and error.retry is RetryKind.SPEC)
         never = isinstance(error, NotImplementedYet)  # the event's provider accepts no statuses
         if never or (final and failures > 2) or now - first > GIVE_UP_S:
-            self._context.log.error(
-                "status_abandoned",
-                kind=report.kind,
-                state=report.state,
-                item=report.item_id,
-                code=error.code,
-                error=error.message,
-            )
+            self._context.log.error("status_abandoned", **_fields(report, error))
             await store.end_report(report, now, error=error.message)
             return
         pause = pause_after(self._context, failures, error)
-        self._context.log.warning(
-            "status_retry_scheduled",
-            kind=report.kind,
-            state=report.state,
-            item=report.item_id,
-            code=error.code,
-            error=error.message,
-        )
+        self._context.log.warning("status_retry_scheduled", **_fields(report, error))
         failed = replace(payload, failures=failures, failed_at=first, error=error.message)
         await store.put_off_report(report, now + pause, to_json(failed))
+
+
+def _fields(report: PendingReport, error: ReconcilerError) -> dict[str, str]:
+    """Return the fields of a log line about a status that could not be written."""
+    return {
+        "kind": report.kind,
+        "state": report.state,
+        "item": report.item_id,
+        "code": error.code,
+        "error": error.message,
+    }
 
 
 def _request(item_id: str, repository: str, create: NewDeployment) -> DeploymentRequest:

@@ -1,7 +1,7 @@
-"""What a stage runs where its manifest leaves that to the event: a name, held to `executor.allow` and to the Integration. Pure.
+"""Resource names from events, limited by `executor.allow` and by the Integration. Pure.
 
-A name out of an event becomes part of a path at the provider, and decides whose workflow runs with the Integration's credential.
-So it is brought to its one form, has no part that leads elsewhere, and must be one of those that a person committed as allowed.
+A name from an event becomes part of a path at the provider, and selects the workflow that runs with the Integration's credential. So
+it is normalized, contains no part that leads elsewhere in the path, and must match an entry that a person committed as allowed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from reconciler.stages.inputs import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _TITLE = re.compile(r"[^\x00-\x1f\x7f-\x9f/\\%?#\u200b-\u200f\u2028-\u202e\u2060-\u206f]{1,255}")
-"""A title: text that people wrote."""
+"""A title: text written by people."""
 
 
 class NotAllowed(InputError):
-    """A name out of an event that the stage may not run."""
+    """A name from an event that the stage may not run."""
 
     code = "RC6065"
 
 
 def resource_name(spec: StageSpec, scope: JsonObject, integration: IntegrationSpec | None) -> str:
-    """Return ``executor.resource.name`` with its templates replaced, in its one form; empty where the manifest fixes it.
+    """Return ``executor.resource.name`` with its templates replaced, normalized; empty if it has no template.
 
-    ``scope``: ``inputs`` and ``event``. Raises `NotAllowed` for what `executor.allow` does not have, or the Integration does not
-    reach.
+    ``scope``: ``inputs`` and ``event``. Raises `NotAllowed` for a name that no entry of `executor.allow` matches, or that is not
+    within the Integration's account.
     """
     executor = spec.executor
     places = (executor.resource_name, executor.spec.get("project", ""))
@@ -62,15 +62,15 @@ _HINT = "Add it to `executor.allow`, or leave such events out with a filter."
 
 
 def account_of(integration: IntegrationSpec | None) -> str:
-    """Return the account that an Integration's URL names: ``acme`` of ``https://host.example/acme``."""
+    """Return the account in the URL of an Integration: ``acme`` of ``https://host.example/acme``."""
     path = urlsplit(integration.url or "").path if integration is not None else ""
     return path.strip("/").partition("/")[0]
 
 
 def matches(pattern: str, text: str, *, fold: bool = False) -> bool:
-    """Whether ``text`` is as ``pattern`` says, part by part between slashes: `*` is any characters, `?` is one.
+    """Whether ``pattern`` matches ``text``, part by part between slashes: `*` is any characters, `?` is one character.
 
-    Takes no more steps than the product of both lengths, whatever they hold.
+    It takes at most as many steps as the product of both lengths.
     """
     if fold:
         pattern, text = pattern.lower(), text.lower()
@@ -96,7 +96,7 @@ def _glob(pattern: str, text: str) -> bool:
 
 
 def _repository(name: str, account: str) -> str:
-    """Return ``owner/repo`` in lower case: case does not count. Another owner is out of the Integration's reach."""
+    """Return ``owner/repo`` in lower case. Raises `NotAllowed` for another owner than the Integration's account."""
     owner, slash, repository = name.partition("/")
     if not slash:
         owner, repository = account, name
@@ -109,10 +109,10 @@ def _repository(name: str, account: str) -> str:
 def _require(form: re.Pattern[str], name: str, what: str) -> None:
     if form.fullmatch(name) is None or name.strip(". ") == "" or name != name.strip():
         raise NotAllowed(
-            f"{name[:120]!r} is no name of a {what}", hint="It comes out of the event: see the template in `executor`."
+            f"{name[:120]!r} is not a valid name of a {what}", hint="It comes from the event: see the template in `executor`."
         )
 
 
 def _whole(pattern: str, default: str) -> str:
-    """Return an entry of `allow` with the owner, or the project, that it leaves out."""
+    """Return an entry of `allow` with its owner or project, which may be left out."""
     return pattern if "/" in pattern or not default else f"{default}/{pattern}"

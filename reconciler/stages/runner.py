@@ -9,7 +9,7 @@ To follow an execution from admitted to reported, read four files in this order:
 3. `finish.finish`: the end is stored in one commit with all that follows: ``finished``, and a retry or an event for later stages.
 4. `reports.ReportLoop`: the statuses that 1 and 3 stored are written back to the code host.
 
-`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return an `StepOutcome`.
+`StageRunner.step` below chooses what is next from the execution's state. `start` and `poll` return a `StepOutcome`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, StateError
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Result
 from reconciler.stages.context import Ended, StepContext, StepOutcome, Work
-from reconciler.stages.exclusion import Guard, exclusive
+from reconciler.stages.exclusion import Guard
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.finish import abandon, finish
 from reconciler.stages.poll import poll, poll_finished
@@ -35,35 +35,22 @@ STEP_S = 240.0
 """A step that takes longer is postponed."""
 MOST_FAILURES = 5
 """An execution with so many failed steps in a row is abandoned."""
-LEASE_S = 300.0
 
 
 class StageRunner:
-    """Runs steps of executions: one at a time for each execution, over all processes."""
+    """Runs steps of executions. The caller holds the lease of the execution."""
 
-    def __init__(self, current: Current, executors: ExecutorResolver, *, holder: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, current: Current, executors: ExecutorResolver, *, on_change: Callable[[], None]) -> None:
         self._context = current.context
         self._steps = StepContext(current, executors)
-        self._holder = holder
         self._on_change = on_change
-        self._locks: dict[str, asyncio.Lock] = {}
         self.on_end: Callable[[Execution], None] | None = None
         """Called with every execution that has finished."""
 
-    async def step(self, execution_id: str) -> None:
-        """Run the next step of an execution and store what it leads to. Errors of a provider are stored, not raised."""
-        lock = self._locks.setdefault(execution_id, asyncio.Lock())
-        if lock.locked():
-            return  # a step is under way: it stores the time of the next one
-        lease = f"execution/{execution_id}"
-        try:
-            async with lock, exclusive(self._context, lease, self._holder, LEASE_S) as guard:
-                if guard is None:
-                    return
-                with contextlib.suppress(FenceLost):
-                    await self._bounded(execution_id, guard)
-        finally:
-            self._locks.pop(execution_id, None)
+    async def step(self, execution_id: str, guard: Guard) -> None:
+        """Run the next step of an execution under its lease, and store the result. Errors of a provider are stored, not raised."""
+        with contextlib.suppress(FenceLost):
+            await self._bounded(execution_id, guard)
         self._on_change()
 
     async def _bounded(self, execution_id: str, guard: Guard) -> None:
@@ -80,7 +67,7 @@ class StageRunner:
             await self._postpone(execution_id, error)
 
     async def _load(self, execution_id: str) -> Work | None:
-        """Return what the step works on; None if nothing is left to do."""
+        """Return the input of the step; None if nothing is left to do."""
         store = self._context.store
         execution = await store.execution(execution_id)
         if execution is None:
@@ -92,6 +79,8 @@ class StageRunner:
             return Work(execution, item, resource_from_json(snapshot), await store.now()) if again else None
         if execution.state is not ExecutionState.FINISHED:
             await abandon(self._context, execution, "its item or its stage's snapshot is gone from the state")
+        elif execution.next_at:
+            await store.save_execution(dataclasses.replace(execution, next_at=0.0))
         return None
 
     async def _advance(self, work: Work, guard: Guard) -> None:

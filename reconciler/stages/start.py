@@ -1,4 +1,4 @@
-"""Start a run: store the intent, make the call, store the run. If the outcome is unknown, find the run before starting again."""
+"""Start a run: store the intent, make the call, store the run. After an unknown outcome, find the run before starting again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutc
 from reconciler.stages.exclusion import Guard
 
 FIND_S = 600.0
-"""How long a run that the provider accepted, and that has no id yet, is looked for."""
+"""How long to search for a run that the provider accepted without returning an id."""
 NOT_FOUND_TRIES = 3
-"""A 404 may pass (lists lag, permissions arrive late): a start fails for good after this many."""
+"""Number of 404 answers after which a start fails: the first ones may be transient (lists lag, permissions arrive late)."""
 
 
 async def start(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
@@ -43,7 +43,7 @@ async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> StepOutcome
         ahead_s = await _ahead_s(steps, work, api)
     except StateError:
         raise
-    except ProviderError as error:  # the issuer of the credential is away, perhaps for a moment
+    except ProviderError as error:  # the issuer of the credential may be unavailable for a moment
         return await _not_started(steps, work, error)
     except ReconcilerError as error:
         return StepOutcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
@@ -72,9 +72,9 @@ async def _ahead_s(steps: StepContext, work: Work, api: ApiClient) -> float | No
 
 
 async def _started(steps: StepContext, work: Work, run: Run | None) -> StepOutcome:
-    """Store the run; without one the provider accepted the start and names no run yet."""
+    """Store the run; None: the provider accepted the start, but returned no run yet."""
     if run is None:
-        message, next_at = "accepted by the provider; its run is looked for", work.now + FIRST_POLL_S
+        message, next_at = "accepted by the provider; searching for its run", work.now + FIRST_POLL_S
         return StepOutcome(await steps.save(work, status="accepted", message=message, next_at=next_at))
     over = bool(run.detail.get("done"))
     changed = dataclasses.replace(
@@ -95,7 +95,7 @@ async def _started(steps: StepContext, work: Work, run: Run | None) -> StepOutco
 
 
 async def _not_started(steps: StepContext, work: Work, error: ReconcilerError) -> StepOutcome:
-    """The provider refused, or was not reached: nothing runs. An error of the values is final, since the item's values are fixed."""
+    """Handle a start that failed, so that nothing runs. An error of the values is final: the values of an item are fixed."""
     failures = work.execution.failures
     retry = error.retry if isinstance(error, ProviderError) else RetryKind.SPEC
     gone = isinstance(error, NotFound) and failures + 1 >= NOT_FOUND_TRIES
@@ -108,7 +108,7 @@ async def _not_started(steps: StepContext, work: Work, error: ReconcilerError) -
 
 
 async def _find(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
-    """A start with unknown outcome: look for the run; start again only when it is proved that there is none."""
+    """Handle a start with unknown outcome: search for the run, and start again only after proof that none exists."""
     execution = work.execution
     try:
         spec = steps.resolved(work)
@@ -126,7 +126,7 @@ async def _find(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
 
 
 async def _not_found(steps: StepContext, work: Work, api: ApiClient, guard: Guard) -> StepOutcome:
-    """A complete list shows no run: wait, give up, or start again where that proves that there is none."""
+    """Handle a complete list without the run: wait, give up, or start again if the list proves its absence."""
     execution = work.execution
     age_s = work.now - execution.intended_at
     if execution.ahead_s is not None and api.clock.ahead_s is not None:
@@ -147,20 +147,20 @@ async def _not_found(steps: StepContext, work: Work, api: ApiClient, guard: Guar
 
 
 def _proves_absence(steps: StepContext, work: Work, api: ApiClient) -> bool:
-    """Whether a list by time without the run proves that there is none: the clocks' offset was small then, and is now."""
+    """Whether a list by time without the run proves its absence: the offset of the clocks was, and is, small."""
     ahead_s = work.execution.ahead_s
     return not steps.executor(work).by_clock or (ahead_s is not None and abs(ahead_s) <= TOO_FAR_S and api.clock.trusted)
 
 
 async def _cannot_prove(steps: StepContext, work: Work) -> StepOutcome:
-    """Times cannot prove whether a run was started: keep looking for it, and never start a second one."""
+    """Handle clocks that cannot prove anything: keep searching for the run, and never start a second one."""
     execution = work.execution
     if execution.cancel_at and work.now - execution.cancel_at > FIND_S:
         message = f"cancelled by {execution.cancel_by}; no run was found, and whether one was started cannot be proved"
         return StepOutcome(work, Ended(Result.CANCELLED, EndReason.USER, message, terminated=False))
     message = (
         "RC5052: unknown outcome of the start: no run is found, and the provider's clock is unknown or far from this host's, "
-        "so that it is looked for and not started again; see `reconciler doctor`"
+        "so the search continues and it is not started again; see `reconciler doctor`"
     )
     next_at = work.now + steps.pause_s(execution.failures)
     return StepOutcome(await steps.save(work, failures=execution.failures + 1, message=message, next_at=next_at))

@@ -149,7 +149,6 @@ class AsyncStore:
 
     # `reconciler.state.executions`
     ask_cancel = _on_thread(Store.ask_cancel)
-    due_executions = _on_thread(Store.due_executions)
     execution = _on_thread(Store.execution)
     executions = _on_thread(Store.executions)
     executions_of_item = _on_thread(Store.executions_of_item)
@@ -158,10 +157,20 @@ class AsyncStore:
     hint_again = _on_thread(Store.hint_again)
     last_executions = _on_thread(Store.last_executions)
     last_inputs = _on_thread(Store.last_inputs)
-    next_due = _on_thread(Store.next_due)
     outputs = _on_thread(Store.outputs)
     put_outputs = _on_thread(Store.put_outputs)
     save_execution = _on_thread(Store.save_execution)
+
+    # `reconciler.state.requests`
+    drop_request = _on_thread(Store.drop_request)
+    finish_reconcile = _on_thread(Store.finish_reconcile)
+    note_reconcile = _on_thread(Store.note_reconcile)
+    reconciled_by = _on_thread(Store.reconciled_by)
+    request_reconciles = _on_thread(Store.request_reconciles)
+
+    # `reconciler.state.claims`
+    claim_work = _on_thread(Store.claim_work)
+    notify = _on_thread(Store.notify)
 
     # `reconciler.state.reports`
     due_reports = _on_thread(Store.due_reports)

@@ -1,7 +1,7 @@
 """Clock shifts: when the clock is set back, times in the state that lie in the future are set back with it.
 
 Otherwise a retry, a schedule or a lease that was written while the clock was two hours ahead would wait for two hours. When the clock
-is set forward, whatever has a timeout, such as a run or an incomplete set of events, keeps the time that was left.
+is set forward, work with a timeout, such as a run or an incomplete set of events, keeps its remaining time.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
         (tables.joining, tables.joining.c.deadline),
         (tables.retry, tables.retry.c.next_at),
         (tables.lease, tables.lease.c.until),
+        (tables.reconcile_request, tables.reconcile_request.c.due_at),
         (tables.attempt, tables.attempt.c.at),
     ):
         connection.execute(update(table).where(column > now).values({column.name: column - back_s}))

@@ -29,6 +29,19 @@ LOG_BYTES = 64 << 20
 """Size to which SQLite truncates the write-ahead log when it restarts; otherwise the file keeps its largest size."""
 
 
+CONNECT_ARGUMENTS = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 12_000,
+    "connect_timeout": 10,
+}
+"""A PostgreSQL server that is gone is noticed within seconds."""
+_LIMITS = "-c statement_timeout=30000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=10000"
+"""The last: a process that is stopped inside a transaction must release its locks."""
+
+
 def make_engine(url: str) -> Engine:
     """Return an engine with the settings that durability needs: WAL, synchronous=FULL and a long busy timeout; keep-alives on PostgreSQL."""
     if url.startswith("sqlite"):
@@ -53,17 +66,14 @@ def make_engine(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
 
         return engine
-    keep = {
-        "keepalives": 1,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 12_000,
-        "connect_timeout": 10,
-        # The last: a process that is stopped inside a transaction must release its locks.
-        "options": "-c statement_timeout=30000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=10000",
-    }
-    return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=keep)
+    return create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=4,
+        max_overflow=4,
+        connect_args={**CONNECT_ARGUMENTS, "options": _LIMITS},
+    )
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -141,7 +151,7 @@ def upsert(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, 
     """Insert or replace ``rows`` by primary key."""
     if not rows:
         return
-    statement = _insert(connection, table)
+    statement = insert_into(connection, table)
     keys = [column.name for column in table.primary_key.columns]
     others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), list(rows))
@@ -149,10 +159,17 @@ def upsert(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, 
 
 def insert_new(connection: SqlConnection, table: Table, row: Mapping[str, object]) -> None:
     """Insert ``row`` unless its key exists: when several processes do so at once, one wins and all continue."""
-    connection.execute(_insert(connection, table).values(row).on_conflict_do_nothing())
+    insert_missing(connection, table, [row])
 
 
-def _insert(connection: SqlConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def insert_missing(connection: SqlConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those of ``rows`` whose key does not exist."""
+    if rows:
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_into(connection: SqlConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that has ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
@@ -168,12 +185,13 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def newest(
-    connection: SqlConnection, query: Select[float, str, bytes], table: Table, states: Iterable[str], limit: int
+    connection: SqlConnection, table: Table, states: Iterable[str], limit: int, conditions: Iterable[ColumnElement[bool]]
 ) -> list[bytes]:
-    """Return the payloads of the ``limit`` newest rows in any of ``states``. ``query`` selects ``created_at``, ``id`` and the payload.
+    """Return the payloads of the ``limit`` newest rows of ``table`` in any of ``states`` that meet all ``conditions``.
 
     One query for each state, since an index has the rows in this order only within one state.
     """
+    query = select(table.c.created_at, table.c.id, table.c.payload).where(*conditions)
     rows: list[tuple[float, str, bytes]] = []
     for state in states:
         part = query.where(table.c.state == state).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)

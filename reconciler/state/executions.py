@@ -8,7 +8,7 @@ from operator import itemgetter
 
 import orjson
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 
 from reconciler.model.codec import decode, encode
 from reconciler.model.executions import Execution, ExecutionState, Item, Result
@@ -38,13 +38,11 @@ class ExecutionStore(Database):
         self, *, stage: str = "", states: Sequence[str] = (), before: tuple[float, str] | None = None, limit: int = 100
     ) -> list[Execution]:
         """Return executions, newest first. ``before``: (created_at, id) of the last execution of the previous page."""
-        query = select(x.c.created_at, x.c.id, x.c.payload)
-        if stage:
-            query = query.where(x.c.stage == stage)
+        conditions = [x.c.stage == stage] if stage else []
         if before is not None:
-            query = query.where(tuple_(x.c.created_at, x.c.id) < before)
+            conditions.append(tuple_(x.c.created_at, x.c.id) < before)
         with self._read() as connection:
-            payloads = newest(connection, query, x, states or [state.value for state in ExecutionState], limit)
+            payloads = newest(connection, x, states or [*ExecutionState], limit, conditions)
         return [decode(Execution, payload) for payload in payloads]
 
     def executions_of_item(self, item_id: str) -> list[Execution]:
@@ -52,28 +50,6 @@ class ExecutionStore(Database):
         with self._read() as connection:
             query = select(x.c.payload).where(x.c.item_id == item_id).order_by(x.c.created_at)
             return [decode(Execution, payload) for payload in connection.execute(query).scalars()]
-
-    def due_executions(self, now: float, limit: int) -> list[tuple[str, int]]:
-        """Return (id, version) of the executions that are due, most overdue first. A finished one is due only when `hint_again` says so."""
-        ended = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0) & (x.c.next_at <= now)
-        query = (
-            select(x.c.id, x.c.version)
-            .where((x.c.state.in_(OPEN) & (x.c.next_at <= now)) | ended)
-            .order_by(x.c.next_at)
-            .limit(limit)
-        )
-        with self._read() as connection:
-            return [(execution_id, version) for execution_id, version in connection.execute(query)]
-
-    def next_due(self) -> float:
-        """Return when the next execution is due (epoch seconds); 0 if none is active."""
-        with self._read() as connection:
-            again = (x.c.state == ExecutionState.FINISHED.value) & (x.c.next_at > 0)
-            times = [
-                connection.execute(select(func.min(x.c.next_at)).where(where)).scalar()
-                for where in (*(x.c.state == state for state in OPEN), again)
-            ]
-            return min((at for at in times if at is not None), default=0.0)
 
     def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
         """Store an execution and return it with its new version. Raises `FenceLost` when another process has written it since."""

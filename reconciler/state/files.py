@@ -15,20 +15,20 @@ from reconciler.model.errors import StateError, storage_error
 _HEADER = b"SQLite format 3\x00"
 _PARTS = ("", "-wal", "-shm")
 ANCHOR = "audit.anchor"
-PRIVATE = ("state.db", "engine.db", "cache.db", "lock", "reserve", ANCHOR)
+PRIVATE = ("state.db", "cache.db", "lock", "reserve", ANCHOR)
 """Files that only their owner may read. The mode of `master.key` is refused, not repaired: others may have read it already."""
 _WRITABLE_BY_OTHERS = 0o022
 
 
 def make_database(file: Path) -> None:
-    """Make a database without tables, whole or not at all: a file without content is always one that lost it. Raises OSError."""
+    """Create a database without tables, completely or not at all, so that an empty file always means lost content. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:
         with contextlib.closing(sqlite3.connect(part)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # writes the header
-        with contextlib.suppress(FileExistsError):  # another process made one meanwhile
+        with contextlib.suppress(FileExistsError):  # another process has created it
             os.link(part, file)
     except sqlite3.Error:
         raise OSError(28, "No space left on device", str(file)) from None
@@ -38,7 +38,7 @@ def make_database(file: Path) -> None:
 
 
 def traces_of(file: Path, key_file: Path | None) -> list[Path]:
-    """Return the files that are there only where a state was: ``key_file`` counts where it is given."""
+    """Return the existing files that only a state leaves behind; ``key_file`` counts if it is given."""
     siblings = [file.parent / name for name in (ANCHOR, "snapshot.json")]
     return [path for path in ([key_file] if key_file is not None else []) + siblings if path.exists()]
 
@@ -73,31 +73,18 @@ def discard_database(file: Path) -> None:
         discard(file.with_name(file.name + suffix))
 
 
-def whole_or_gone(file: Path) -> str:
-    """Remove the disposable database ``file`` if it is damaged; returns what was wrong. Raises `StateError`."""
-    try:
-        info = file.stat()
-        reason = fault_of(file) if stat.S_ISREG(info.st_mode) else "it is not a file"
-        if not reason and info.st_mode & 0o077:
-            file.chmod(0o600)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    if reason:
-        discard_database(file)
-        if file.exists():
-            raise StateError(f"{file} is damaged and cannot be removed: {reason}", code="RC7002", hint=f"Remove it: rm -r {file}")
-    return reason
+def remove_leftovers(folder: Path) -> None:
+    """Remove what earlier versions kept in the state folder: the database of a queue, with nothing that the state does not contain."""
+    discard_database(folder / "engine.db")
 
 
-# -- who may write -------------------------------------------------------------------------------------------------------
+# -- permissions --------------------------------------------------------------------------------------------------------
 
 
 def secure(folder: Path) -> list[str]:
     """Make the state folder writable, and its private files readable, for its owner only. Returns the repairs.
 
-    Raises `StateError` where that is not possible: a user who can write there can replace the state.
+    Raises `StateError` if that is not possible: a user who can write there can replace the state.
     """
     repaired = []
     try:
@@ -133,7 +120,7 @@ def _narrow_folder(folder: Path, info: os.stat_result) -> None:
         folder.chmod(mode & ~_WRITABLE_BY_OTHERS)
     except OSError:
         raise StateError(
-            f"the state folder {folder} has mode {mode:04o}: others may replace what is in it, and it belongs to uid {info.st_uid}",
+            f"the state folder {folder} has mode {mode:04o}: other users may replace its files, and it belongs to uid {info.st_uid}",
             code="RC7071",
             hint=f"chown {os.geteuid()} {folder} && chmod 700 {folder}",
         ) from None

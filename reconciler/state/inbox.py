@@ -100,21 +100,8 @@ class InboxStore(Database):
 
     def same_before(self, events: Sequence[Event]) -> dict[str, str]:
         """Return, for each of ``events`` whose identity an earlier event of its source has, the id of that event."""
-        e = tables.event
-        by_source: dict[str, list[str]] = {}
-        for event in events:
-            if event.identity:
-                by_source.setdefault(event.source.path, []).append(event.identity)
-        first: dict[tuple[str, str], str] = {}
         with self._read() as connection:
-            for source, identities in by_source.items():
-                for part in chunks(identities):
-                    query = (
-                        select(e.c.identity, func.min(e.c.id))
-                        .where(e.c.source == source, e.c.identity.in_(part), e.c.identity != "")
-                        .group_by(e.c.identity)
-                    )
-                    first |= {(source, identity): event_id for identity, event_id in connection.execute(query)}
+            first = first_of_equals(connection, [(event.source.path, event.identity) for event in events if event.identity])
         return {
             event.id: earliest
             for event in events
@@ -152,7 +139,7 @@ class InboxStore(Database):
         within = list(states) or [state.value for state in EventState]
         if NOTHING in states:
             i, d = tables.item, tables.joined
-            # Two conditions instead of one "or": PostgreSQL would read every item for that.
+            # Two conditions instead of one "or": PostgreSQL would read every item for an "or".
             query = query.where(
                 ~select(i.c.id).where(i.c.event_id == e.c.id).exists(),
                 ~select(d.c.event_id).where(d.c.event_id == e.c.id).exists(),
@@ -352,4 +339,23 @@ def _drop_events(connection: SqlConnection, state: EventState, before: float, li
     return len(ids)
 
 
-__all__ = ["Arrival", "InboxStore", "Stored", "first_id", "new_event_id"]
+def first_of_equals(
+    connection: SqlConnection, identities: Iterable[tuple[str, str]], states: Sequence[EventState] = tuple(EventState)
+) -> dict[tuple[str, str], str]:
+    """Return the lowest id of the events in ``states`` with each of ``identities``: (source, identity), which is not empty."""
+    e = tables.event
+    by_source: dict[str, list[str]] = {}
+    for source, identity in identities:
+        by_source.setdefault(source, []).append(identity)
+    first: dict[tuple[str, str], str] = {}
+    for source, values in by_source.items():
+        for part in chunks(values):
+            query = select(e.c.identity, func.min(e.c.id)).where(e.c.source == source, e.c.identity.in_(part), e.c.identity != "")
+            if len(states) < len(EventState):
+                query = query.where(e.c.state.in_([state.value for state in states]))
+            rows = connection.execute(query.group_by(e.c.identity))
+            first |= {(source, identity): str(event_id) for identity, event_id in rows}
+    return first
+
+
+__all__ = ["Arrival", "InboxStore", "Stored", "first_id", "first_of_equals", "new_event_id"]

@@ -38,7 +38,7 @@ class Join:
     drop: bool
 
 
-class _Rule(msgspec.Struct, frozen=True):
+class _SetRule(msgspec.Struct, frozen=True):
     """What the group declared when its newest event arrived."""
 
     needed: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class _EventSet(msgspec.Struct, frozen=True):
     fields: dict[str, str] = {}
     events: dict[str, str] = {}
     origins: dict[str, dict[str, Any]] = {}
-    join: _Rule = _Rule()
+    join: _SetRule = _SetRule()
 
 
 class JoinStore(Database):
@@ -88,7 +88,7 @@ def join_event(connection: SqlConnection, event_id: str, join: Join, now: float)
     if not _joins_first(connection, event_id, join.group):
         return
     where = (j.c.connection_group == join.group.path) & (j.c.key == join.key)
-    rule = _Rule(join.needed, join.emit)
+    rule = _SetRule(join.needed, join.emit)
     insert_new(
         connection,
         j,

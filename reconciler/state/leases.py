@@ -35,8 +35,10 @@ class LeaseStore(Database):
     def release_leases_of(self, holder: str) -> int:
         """Release every lease of a dead process and return how many. The next holder of each gets a higher number."""
         with self._write() as connection:
-            matched = connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
-        return matched.rowcount
+            query = select(lease.c.name).where(lease.c.holder == holder, lease.c.until > 0).order_by(lease.c.name)
+            names = connection.execute(locked(connection, query)).scalars().all()  # in one order: several processes may do this
+            connection.execute(update(lease).where(lease.c.holder == holder, lease.c.until > 0).values(until=0.0))
+        return len(names)
 
     def beat(self, identity: str) -> None:
         """Record a heartbeat of this process."""

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, inspect, text
 
 from reconciler.failpoints import failpoint
 
-HEAD = "0007"
+HEAD = "0008"
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7163002
-_alembic = threading.Lock()  # its environment is one a process
+_alembic = threading.Lock()  # its environment is global in the process
 
 
 def current_revision(connection: Connection) -> str | None:

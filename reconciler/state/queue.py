@@ -101,11 +101,8 @@ class QueueStore(Database):
 
     def items(self, *, stage: str = "", states: Sequence[str] = (), limit: int = 200) -> list[Item]:
         """Return items, newest first."""
-        query = select(i.c.created_at, i.c.id, i.c.payload)
-        if stage:
-            query = query.where(i.c.stage == stage)
         with self._read() as connection:
-            payloads = newest(connection, query, i, states or [state.value for state in ItemState], limit)
+            payloads = newest(connection, i, states or [*ItemState], limit, [i.c.stage == stage] if stage else [])
         return [decode(Item, payload) for payload in payloads]
 
     def items_of_event(self, event_id: str) -> list[Item]:

@@ -16,6 +16,7 @@ from reconciler.model.executions import Item
 from reconciler.state import tables
 from reconciler.state.attempts import end_attempts
 from reconciler.state.database import Database, chunks, locked, upsert
+from reconciler.state.inbox import first_of_equals
 from reconciler.state.joins import Join, join_event
 from reconciler.state.leases import lock_name
 from reconciler.state.queue import enqueue
@@ -73,7 +74,7 @@ class RoutingStore(Database):
         """
         now = self.now()
         with self._write() as connection:
-            ended = _end_events(connection, _first_of_equals(connection, routings))
+            ended = _end_events(connection, _reject_repeated(connection, routings))
             counted = _without_repeated(connection, ended)
             end_attempts(connection, [routing.event_id for routing in routings])
             enqueue(
@@ -125,7 +126,7 @@ def _without_repeated(connection: SqlConnection, routings: Sequence[Routing]) ->
     ]
 
 
-def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
+def _reject_repeated(connection: SqlConnection, routings: Sequence[Routing]) -> list[Routing]:
     """Return ``routings``, with a rejection for each event whose identity another event of the source has, and which had effects.
 
     `same_before` cannot see an event that another process is about to store under an older id, nor one with a newer id because a clock was
@@ -136,17 +137,8 @@ def _first_of_equals(connection: SqlConnection, routings: Sequence[Routing]) -> 
     identities: dict[str, tuple[str, str]] = {}
     for part in chunks([routing.event_id for routing in routings if routing.state in _HAD_EFFECTS]):
         query = select(e.c.id, e.c.source, e.c.identity).where(e.c.id.in_(part), e.c.identity != "")
-        identities |= {event_id: (source, identity) for event_id, source, identity in connection.execute(query)}
-    had: dict[tuple[str, str], str] = {}
-    for source in {source for source, _ in identities.values()}:
-        for part in chunks([identity for other, identity in identities.values() if other == source]):
-            equals = select(e.c.id, e.c.identity).where(
-                e.c.source == source,
-                e.c.identity.in_(part),
-                e.c.identity != "",
-                e.c.state.in_([state.value for state in _HAD_EFFECTS]),
-            )
-            had |= {(source, identity): event_id for event_id, identity in connection.execute(equals)}
+        identities |= {str(row.id): (row.source, row.identity) for row in connection.execute(query)}
+    had = first_of_equals(connection, identities.values(), _HAD_EFFECTS)
     return [_unless(routing, had.get(identities.get(routing.event_id, _NOTHING), routing.event_id)) for routing in routings]
 
 

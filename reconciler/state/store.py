@@ -17,6 +17,7 @@ from reconciler.state.approvals import ApprovalStore
 from reconciler.state.attempts import AttemptStore
 from reconciler.state.audit import AuditStore
 from reconciler.state.cache import BlobCache
+from reconciler.state.claims import ClaimStore
 from reconciler.state.clock_shift import ClockShiftStore
 from reconciler.state.database import insert_new, keep_reserve, make_engine, upsert
 from reconciler.state.executions import ExecutionStore
@@ -31,6 +32,7 @@ from reconciler.state.observations import ObservationStore
 from reconciler.state.oidc_keys import OidcKeyStore
 from reconciler.state.queue import QueueStore
 from reconciler.state.reports import ReportStore
+from reconciler.state.requests import RequestStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
@@ -51,6 +53,8 @@ class Store(
     QueueStore,
     ExecutionStore,
     ReportStore,
+    RequestStore,
+    ClaimStore,
     ClockShiftStore,
     OidcKeyStore,
 ):
@@ -105,7 +109,7 @@ class Store(
         if file is not None and not fresh and schema is None and not tables and (traces := traces_of(file, None)):
             raise emptied(file, traces)
         if not create and schema is None:
-            raise StateError("there is no state yet", code="RC7021", hint="It is made by the first `reconciler run` or `apply`.")
+            raise StateError("there is no state yet", code="RC7021", hint="The first `reconciler run` or `apply` creates it.")
         if file is not None and schema is not None:
             back_up(file, file.with_suffix(f".before-{HEAD}.db"))
         with self._write() as connection:
@@ -176,7 +180,7 @@ def _prepare(file: Path, key_file: Path | None, *, create: bool) -> None:
     except FileNotFoundError:
         if not create:
             raise StateError(
-                f"there is no state at {file}", code="RC7021", hint="It is made by the first `reconciler run` or `apply`."
+                f"there is no state at {file}", code="RC7021", hint="The first `reconciler run` or `apply` creates it."
             ) from None
         make_database(file)
         return

@@ -78,6 +78,20 @@ class IntentColumns(TypedColumns):
 intent = Table(
     "intent", metadata, IntentColumns, Index("intent_state", "state", "integration"), Index("intent_created", "created_at")
 )
+reconcile_request = Table(
+    "reconcile_request",
+    metadata,
+    Column("integration", String(400), primary_key=True),
+    Column("due_at", Double, nullable=False),
+    Column("token", String(200), nullable=False),
+    # Numbers of requests: the newest, the one that the last reconcile covered, the newest with `force`, the newest with `explicit`.
+    Column("number", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("forced", BigInteger, nullable=False),
+    Column("explicit", BigInteger, nullable=False),
+    Column("by", String(200), nullable=False),
+    Index("reconcile_request_due", "due_at"),
+)
 
 
 class ConnectionColumns(TypedColumns):

@@ -51,7 +51,7 @@ class AuditReport:
         return {
             "": f"{self.rows} rows: the chain holds",
             "changed": f"the chain is broken at row {row}: it was changed, or rows before it are missing",
-            "rewritten": f"rewritten: row {row} is another than the one that was written with this installation's key",
+            "rewritten": f"rewritten: row {row} is not the one that this installation's key signed",
             "unsigned": f"rows from {row} on are not signed with this installation's key: rewritten, or written by an older version",
             "truncated": f"truncated: rows {row} to {self.expected} are missing",
         }[self.fault]

@@ -10,6 +10,7 @@ from reconciler.drivers.buddy.driver import driver
 from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.buddy.app import TOKEN, Buddy
 from reconciler.sandbox.server import SandboxServer
+from tests.buddy.simulator import Hands
 from tests.support.driving import Contract, World, client, integration, session
 from tests.support.receiving import receiver
 
@@ -21,6 +22,13 @@ def server() -> Iterator[SandboxServer]:
     with SandboxServer(app) as running:
         yield running
     contract.check()
+
+
+@pytest.fixture
+def hands(server: SandboxServer) -> Iterator[Hands]:
+    opened = Hands(server)
+    with opened.http:
+        yield opened
 
 
 @pytest.fixture

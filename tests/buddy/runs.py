@@ -1,20 +1,15 @@
-"""A Buddy whose pipelines run, as the tests of the receiver and the executor say: shapes of the documentation."""
+"""A simulated Buddy whose executions are set by the test; shapes of the provider's API documentation."""
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
+from reconciler.sandbox.buddy.answers import iso
 from reconciler.sandbox.buddy.app import TOKEN, Buddy
-
-ENDED = ("SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED")
-
-
-def text(at: float | None) -> str | None:
-    return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from reconciler.sandbox.buddy.execution_shapes import ENDED
 
 
 class Runs(Buddy):
@@ -57,9 +52,9 @@ class Runs(Buddy):
     # what the API answers
 
     def list_executions(self, call: Call, workspace: str, project: str, pipeline: str) -> Reply:
-        rows = sorted(self.rows(call, workspace, project, pipeline), key=lambda one: -one["id"])
+        rows = sorted(self.rows(call, workspace, project, pipeline), key=lambda row: -row["id"])
         first = (int(call.query["page"]) - 1) * self.per_page
-        shown = [self.shown(one) for one in rows[first : first + self.per_page]]
+        shown = [self.shown(row) for row in rows[first : first + self.per_page]]
         counts = (
             {"page": int(call.query["page"]), "total_page_count": -(-len(rows) // self.per_page)} if self.counted_pages else {}
         )
@@ -73,45 +68,45 @@ class Runs(Buddy):
         return Reply(201, self.shown(self.start(project, int(pipeline), comment=body.get("comment", ""), status="ENQUEUED")))
 
     def get_execution(self, call: Call, workspace: str, project: str, pipeline: str, key: str) -> Reply:
-        one = self.find(self.rows(call, workspace, project, pipeline), "id", key)
+        row = self.find(self.rows(call, workspace, project, pipeline), "id", key)
         hidden = ("log", "outputted_variables", "error_message")
-        actions = [{k: v for k, v in action.items() if k not in hidden} for action in one["actions"]]
-        return Reply(200, {**self.shown(one), "action_executions": actions})
+        actions = [{k: v for k, v in action.items() if k not in hidden} for action in row["actions"]]
+        return Reply(200, {**self.shown(row), "action_executions": actions})
 
     def operate(self, call: Call, workspace: str, project: str, pipeline: str, key: str) -> Reply:
-        one = self.find(self.rows(call, workspace, project, pipeline, "EXECUTION_MANAGE"), "id", key)
-        operation, ended = call.json()["operation"], one["status"] in ENDED
+        row = self.find(self.rows(call, workspace, project, pipeline, "EXECUTION_MANAGE"), "id", key)
+        operation, ended = call.json()["operation"], row["status"] in ENDED
         if (operation == "CANCEL") == ended:
             return Reply(400, {"errors": [{"message": f"Cannot {operation.lower()} this execution"}]})
         if operation == "CANCEL":
-            self.finish(one, "TERMINATED")
+            self.finish(row, "TERMINATED")
         else:
-            one.update(status="INPROGRESS", finish=None)
-        return Reply(200, self.shown(one))
+            row.update(status="INPROGRESS", finish=None)
+        return Reply(200, self.shown(row))
 
     def get_action(self, call: Call, workspace: str, project: str, pipeline: str, key: str, action: str) -> Reply:
-        one = self.find(self.rows(call, workspace, project, pipeline), "id", key)
-        return Reply(200, self.find(one["actions"], "action_execution_id", action))
+        row = self.find(self.rows(call, workspace, project, pipeline), "id", key)
+        return Reply(200, self.find(row["actions"], "action_execution_id", action))
 
     def rows(
         self, call: Call, workspace: str, project: str, pipeline: str, scope: str = "EXECUTION_INFO"
     ) -> list[dict[str, Any]]:
         projects = self.workspace(call, workspace, scope)["projects"]
-        found = next((one for one in projects if one["name"] == project), None)
-        if found is None or not any(str(one["id"]) == pipeline for one in found.get("pipelines", ())):
+        result = next((row for row in projects if row["name"] == project), None)
+        if result is None or not any(str(row["id"]) == pipeline for row in result.get("pipelines", ())):
             raise RefusedCall(Reply(404, {"errors": [{"message": "Pipeline not found"}]}))
         return self.executions.get((project, int(pipeline)), [])
 
     def find(self, rows: list[dict[str, Any]], key: str, value: str) -> dict[str, Any]:
-        found = next((one for one in rows if str(one[key]) == value), None)
-        if found is None:
+        result = next((row for row in rows if str(row[key]) == value), None)
+        if result is None:
             raise RefusedCall(Reply(404, {"errors": [{"message": "Resource not found"}]}))
-        return found
+        return result
 
     def shown(self, execution: dict[str, Any]) -> dict[str, Any]:
         shown = {k: v for k, v in execution.items() if k not in ("start", "finish", "actions")}
         html = f"https://app.buddy.works/acme/runs/{execution['id']}"
-        return {**shown, "html_url": html, "start_date": text(execution["start"]), "finish_date": text(execution["finish"])}
+        return {**shown, "html_url": html, "start_date": iso(execution["start"]), "finish_date": iso(execution["finish"])}
 
 
 def action(name: str, status: str = "SUCCESSFUL", **more: Any) -> dict[str, Any]:

@@ -1,31 +1,24 @@
-"""Hands for the tests of the simulated Buddy: requests over real HTTP."""
+"""A client of the simulated Buddy over real HTTP."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import httpx
-
 from reconciler.sandbox.buddy.app import TOKEN
+from reconciler.sandbox.buddy.execution_shapes import ENDED
 from reconciler.sandbox.server import SandboxServer
 from tests.support.receiving import eventually
+from tests.support.sandbox import SimulatorClient
 
-ENDED = ("SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED")
 WEB = "/workspaces/acme/projects/web/pipelines"
 RUNS = f"{WEB}/21/executions"
 
 
-class Hands:
+class Hands(SimulatorClient):
     """A client of the pipeline ``deploy`` (21) of the project ``web``."""
 
     def __init__(self, server: SandboxServer, token: str = TOKEN) -> None:
-        self.server, self.admin = server, server.admin
-        self.http = httpx.Client(base_url=server.url, trust_env=False, headers={"authorization": f"Bearer {token}"})
-
-    def __call__(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
-        answer = self.http.request(method, path, json=body)
-        assert answer.status_code == status, (answer.status_code, answer.text)
-        return answer.json() if answer.content else None
+        super().__init__(server, f"Bearer {token}")
 
     def behave(self, **behaviour: Any) -> None:
         self.admin.do("set_behaviour", project="web", pipeline="deploy", **behaviour)
@@ -44,12 +37,12 @@ class Hands:
 
     def ended(self, number: int) -> dict[str, Any]:
         """Wait for an execution."""
-        return eventually(lambda: (found := self.execution(number))["status"] in ENDED and found)
+        return eventually(lambda: (result := self.execution(number))["status"] in ENDED and result)
 
     def actions(self, number: int) -> list[dict[str, Any]]:
         """All actions of an execution, with what they said."""
         listed = self.execution(number)["action_executions"]
-        return [self("GET", f"{RUNS}/{number}/action_executions/{one['action_execution_id']}") for one in listed]
+        return [self("GET", f"{RUNS}/{number}/action_executions/{row['action_execution_id']}") for row in listed]
 
     def hook(self, url: str, *events: str, projects: tuple[str, ...] = (), key: str = "k3y") -> int:
         body = {"target_url": url, "events": list(events), "projects": list(projects), "secret_key": key}

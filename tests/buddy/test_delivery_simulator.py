@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,28 +16,26 @@ EXECUTION = ("EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "E
 
 
 @pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
+def hands(hands: Hands, server: SandboxServer) -> Hands:
     server.admin.settings(deliver=True, run_duration_s=0)
-    made = Hands(server)
-    with made.http:
-        yield made
+    return hands
 
 
 def noted(hands: Hands) -> list[tuple[str, str]]:
-    return [(one["event"], one["outcome"]) for one in hands.admin.state()["deliveries"]]
+    return [(row["event"], row["outcome"]) for row in hands.admin.state()["deliveries"]]
 
 
 def settled(hands: Hands, count: int) -> list[dict[str, Any]]:
     """Wait until ``count`` deliveries have come to their end."""
 
     def probe() -> list[dict[str, Any]]:
-        rows = [one for one in hands.admin.state()["deliveries"] if one["outcome"] != "sending"]
+        rows = [row for row in hands.admin.state()["deliveries"] if row["outcome"] != "sending"]
         return rows if len(rows) >= count else []
 
     return list(eventually(probe))
 
 
-def test_an_execution_is_told_with_the_key_in_the_payload_and_no_proof_beside_it(hands: Hands, receiver: Receiver) -> None:
+def test_a_webhook_of_an_execution_has_the_key_in_its_payload_and_no_signature(hands: Hands, receiver: Receiver) -> None:
     hook = hands.hook(receiver.url, "EXECUTION_FINISHED", projects=("web",))
     number = hands.run(branch={"name": "main"})
     settled(hands, 1)
@@ -74,7 +71,7 @@ def test_each_event_that_a_webhook_wants_is_a_request_of_its_own(
     hands.hook(receiver.url, *EXECUTION)
     hands.admin.settings(run_result=result)
     hands.run()
-    assert [one["event"] for one in settled(hands, len(told))] == told
+    assert [row["event"] for row in settled(hands, len(told))] == told
     assert len(receiver.got) == len(told)
 
 
@@ -82,24 +79,24 @@ def test_a_canceled_execution_only_finishes(hands: Hands, receiver: Receiver) ->
     hands.admin.settings(run_duration_s=-1)
     hands.hook(receiver.url, *EXECUTION)
     hands.operate(hands.run(), "CANCEL")
-    assert [one["event"] for one in settled(hands, 2)] == ["EXECUTION_STARTED", "EXECUTION_FINISHED"]
+    assert [row["event"] for row in settled(hands, 2)] == ["EXECUTION_STARTED", "EXECUTION_FINISHED"]
 
 
-def test_a_retry_is_told_of_again(hands: Hands, receiver: Receiver) -> None:
+def test_a_retry_sends_webhooks_again(hands: Hands, receiver: Receiver) -> None:
     hands.hook(receiver.url, "EXECUTION_FINISHED")
     number = hands.run()
     hands.operate(number, "RETRY")
     settled(hands, 2)
-    first, second = (one["execution"] for one in receiver.payloads())
+    first, second = (row["execution"] for row in receiver.payloads())
     assert first["id"] == second["id"] == number
 
 
-def test_nobody_has_to_look_for_an_execution_to_be_told_of(hands: Hands, receiver: Receiver) -> None:
+def test_an_execution_sends_its_webhooks_without_being_read(hands: Hands, receiver: Receiver) -> None:
     hands.admin.settings(run_duration_s=0.2)
     hands.hook(receiver.url, "EXECUTION_STARTED", "EXECUTION_FINISHED")
     hands.run()
     eventually(lambda: len(receiver.got) == 2)
-    started, finished = (one["execution"] for one in receiver.payloads())
+    started, finished = (row["execution"] for row in receiver.payloads())
     assert (started["status"], started["finish_date"]) == ("INPROGRESS", None)
     assert finished["status"] == "SUCCESSFUL"
 
@@ -109,11 +106,11 @@ def test_a_webhook_hears_of_its_projects_and_without_any_of_all(hands: Hands, re
         hands.hook(receiver.url, "EXECUTION_FINISHED", projects=projects) for projects in (("web",), ("payments",), ())
     )
     hands.run()
-    assert sorted(one["webhook_id"] for one in settled(hands, 2)) == [mine, every]
+    assert sorted(row["webhook_id"] for row in settled(hands, 2)) == [mine, every]
     assert hands.hook_requests(other) == []
 
 
-def test_a_push_is_told_and_runs_the_pipelines_that_listen(hands: Hands, receiver: Receiver) -> None:
+def test_a_push_sends_webhooks_and_runs_the_pipelines_that_listen(hands: Hands, receiver: Receiver) -> None:
     state = hands.admin.state()
     deploy, release = state["workspaces"]["acme"]["projects"][1]["pipelines"]
     deploy["events"] = [{"type": "PUSH", "refs": ["refs/heads/main"]}]
@@ -141,8 +138,8 @@ def test_what_fails_is_not_sent_again_and_is_noted(hands: Hands, receiver: Recei
         refused = hands.hook(f"http://127.0.0.1:{free.getsockname()[1]}/", "EXECUTION_FINISHED")
     hands.run()
     settled(hands, 2)
-    assert [one["response_status"] for one in hands.hook_requests(answered)] == [500]
-    assert [one["response_status"] for one in hands.hook_requests(refused)] == [0]
+    assert [row["response_status"] for row in hands.hook_requests(answered)] == [500]
+    assert [row["response_status"] for row in hands.hook_requests(refused)] == [0]
     assert len(receiver.got) == 1
 
 
@@ -175,6 +172,6 @@ def test_deliveries_are_doubled_and_shuffled_on_demand(hands: Hands, receiver: R
     hands.admin.settings(duplicate_deliveries=True, shuffle_deliveries_s=0.4)
     made = [hands.admin.do("run_pipeline", project="web", pipeline="deploy")["execution_id"] for _ in range(10)]
     eventually(lambda: len(receiver.got) == 20)
-    order = [one["execution"]["id"] for one in receiver.payloads()]
+    order = [row["execution"]["id"] for row in receiver.payloads()]
     assert sorted(order) == sorted([*made, *made])
     assert order != [number for number in made for _ in range(2)]

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from reconciler.drivers.buddy.driver import driver
 from reconciler.model.executions import Result, RunIntent, RunStatus
-from reconciler.sandbox.server import SandboxServer
 from tests.buddy.simulator import Hands
 from tests.support.driving import World, ended
 
 executor = driver.executors["buddy"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
-    made = Hands(server)
-    with made.http:
-        yield made
 
 
 def intent(**spec: Any) -> RunIntent:
@@ -35,9 +24,9 @@ async def test_a_run_is_started_found_again_followed_and_read(world: World, hand
     run = await executor.start(world.api, what)
     assert run is not None
     assert (await executor.poll(world.api, what, run)).status is RunStatus.QUEUED
-    found = await executor.find(world.api, what)
-    assert found is not None
-    assert found.external_id == run.external_id
+    match = await executor.find(world.api, what)
+    assert match is not None
+    assert match.external_id == run.external_id
     report = await ended(executor, world, what, run)
     assert (report.result, dict(report.outputs)) == (Result.PASSED, {"VERSION": "7"})
     lines = await executor.logs(world.api, what, run, "")

@@ -60,7 +60,7 @@ async def started(world: World, pipeline: str = "deploy", **spec: Any) -> tuple[
 
 
 def posts(server: SandboxServer) -> list[dict[str, Any]]:
-    return [one for one in server.admin.requests() if one["method"] == "POST"]
+    return [row for row in server.admin.requests() if row["method"] == "POST"]
 
 
 # ---- start
@@ -94,8 +94,8 @@ async def test_a_pipeline_is_run_once_and_carries_our_id_in_a_variable_and_the_c
 async def test_the_newest_commit_is_run_unless_another_is_named(world: World, server: SandboxServer) -> None:
     await started(world)
     await started(world, tag="v1")
-    assert [one["body"]["to_revision"] for one in posts(server)] == [{"revision": "HEAD"}] * 2
-    assert [(one["body"].get("branch"), one["body"].get("tag")) for one in posts(server)] == [
+    assert [row["body"]["to_revision"] for row in posts(server)] == [{"revision": "HEAD"}] * 2
+    assert [(row["body"].get("branch"), row["body"].get("tag")) for row in posts(server)] == [
         (None, None),
         (None, {"name": "v1"}),
     ]
@@ -151,7 +151,7 @@ async def test_A5_a_complete_look_that_shows_no_run_says_so(world: World, server
     for n in range(30):
         app.start(at=time.time() - 9_000 + n)
     server.admin.clear_requests()
-    app.executions["web", 21].sort(key=lambda one: one["start"])
+    app.executions["web", 21].sort(key=lambda item: item["start"])
     for number, row in enumerate(app.executions["web", 21]):
         row["id"] = number + 1
     assert await executor.find(world.api, intent()) is None
@@ -160,9 +160,9 @@ async def test_A5_a_complete_look_that_shows_no_run_says_so(world: World, server
 
 async def test_A5_of_two_that_carry_our_id_the_first_is_taken(world: World, app: Runs) -> None:
     rows = [app.start(comment=f"x {CORRELATION} y", at=time.time() - 100) for _ in range(2)]
-    found = await executor.find(world.api, intent())
-    assert found is not None
-    assert found.external_id == str(rows[0]["id"])
+    result = await executor.find(world.api, intent())
+    assert result is not None
+    assert result.external_id == str(rows[0]["id"])
 
 
 async def test_A5_an_execution_that_has_not_begun_has_no_time_and_is_found_all_the_same(world: World, app: Runs) -> None:
@@ -171,9 +171,9 @@ async def test_A5_an_execution_that_has_not_begun_has_no_time_and_is_found_all_t
     ours = app.start(comment=CORRELATION, status="ENQUEUED")
     for execution in (ours, *(app.start(status="ENQUEUED") for _ in range(4))):
         execution["start"] = None
-    found = await executor.find(world.api, intent())
-    assert found is not None
-    assert found.external_id == str(ours["id"])
+    result = await executor.find(world.api, intent())
+    assert result is not None
+    assert result.external_id == str(ours["id"])
 
 
 # ---- poll
@@ -246,7 +246,7 @@ async def test_D21_the_end_has_the_providers_word(world: World, app: Runs, statu
     assert (report.message, report.outputs) == (message, {})
 
 
-async def test_a_failure_is_told_in_the_words_of_the_action(world: World, app: Runs) -> None:
+async def test_a_failure_quotes_the_error_of_the_action(world: World, app: Runs) -> None:
     what, run = await started(world)
     execution = app.executions["web", 21][0]
     execution["actions"] = [
@@ -319,7 +319,7 @@ async def test_a_run_is_followed_by_what_its_start_noted_though_its_pipeline_was
 # ---- cancel
 
 
-async def test_a_refused_end_of_a_run_that_goes_on_is_told(world: World, server: SandboxServer) -> None:
+async def test_a_refused_cancellation_of_an_active_run_is_an_error(world: World, server: SandboxServer) -> None:
     what, run = await started(world)
     server.admin.fault(method="PATCH", path="executions", status=400, body={"errors": [{"message": "no"}]})
     with pytest.raises(ValidationFailed):
@@ -345,7 +345,7 @@ async def test_a_log_is_read_action_by_action_and_each_line_once(world: World, s
     app.finish(execution, "FAILED")
     third = await executor.logs(world.api, what, run, second.cursor)
     assert (third.lines, third.complete) == (("[Deploy] ", "[Deploy] gone"), True)
-    assert [one["path"].rpartition("/")[2] for one in server.admin.requests(path="action_executions")] == ["a-Deploy"]
+    assert [row["path"].rpartition("/")[2] for row in server.admin.requests(path="action_executions")] == ["a-Deploy"]
     assert (await executor.logs(world.api, what, run, third.cursor)).lines == ()
 
 
@@ -367,7 +367,7 @@ def test_D22_an_event_tells_of_its_execution() -> None:
         assert executor.run_id_of("EXECUTION_FINISHED", {"execution": {"id": number}}) == "7"
     for kind, odd in [
         ("PUSH", {"execution": {"id": 7}}),
-        *(("EXECUTION_FAILED", one) for one in (None, [], {}, {"execution": 7})),
+        *(("EXECUTION_FAILED", row) for row in (None, [], {}, {"execution": 7})),
     ]:
         assert executor.run_id_of(kind, odd) == ""
 

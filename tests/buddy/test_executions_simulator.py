@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from reconciler.sandbox.server import SandboxServer
 from tests.buddy.simulator import RUNS, WEB, Hands
 from tests.support.receiving import eventually
-
-
-@pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
-    made = Hands(server)
-    with made.http:
-        yield made
 
 
 def test_an_execution_has_its_number_at_once_and_runs_to_its_end(hands: Hands) -> None:
@@ -32,15 +23,15 @@ def test_an_execution_has_its_number_at_once_and_runs_to_its_end(hands: Hands) -
     assert done["start_date"] < done["finish_date"]
 
 
-def test_a_run_that_is_asked_for_twice_runs_twice(hands: Hands) -> None:
+def test_a_repeated_request_starts_a_second_run(hands: Hands) -> None:
     first, second = hands.run(), hands.run()
-    assert [one["id"] for one in hands("GET", RUNS)["executions"]] == [second, first]
+    assert [row["id"] for row in hands("GET", RUNS)["executions"]] == [second, first]
 
 
 def test_the_list_is_paged_and_counted_newest_first(hands: Hands) -> None:
     made = [hands.run() for _ in range(5)]
     page = hands("GET", f"{RUNS}?page=2&per_page=2")
-    assert [one["id"] for one in page.pop("executions")] == [made[2], made[1]]
+    assert [row["id"] for row in page.pop("executions")] == [made[2], made[1]]
     assert page.pop("url").endswith(RUNS)
     assert page == {"page": 2, "page_size": 2, "total_page_count": 3, "element_count": 2, "total_element_count": 5}
     assert hands("GET", f"{WEB}/22/executions")["executions"] == []
@@ -60,7 +51,7 @@ def test_actions_run_one_after_the_other_and_say_what_they_do(hands: Hands) -> N
     assert seen in (["a"], ["a", "b"])
     hands.ended(number)
     build, ship = hands.actions(number)
-    assert [(one["status"], one["progress"], one["log"]) for one in (build, ship)] == [
+    assert [(row["status"], row["progress"], row["log"]) for row in (build, ship)] == [
         ("SUCCESSFUL", 100, ["a", "b"]),
         ("SUCCESSFUL", 100, ["c"]),
     ]
@@ -82,7 +73,7 @@ def test_nothing_runs_after_an_action_that_failed(hands: Hands) -> None:
     number = hands.run()
     assert hands.status(number) == "FAILED"
     shown = hands.actions(number)
-    assert [(one["status"], one["error_message"]) for one in shown] == [
+    assert [(row["status"], row["error_message"]) for row in shown] == [
         ("SUCCESSFUL", None),
         ("FAILED", "exit 1"),
         ("NOT_EXECUTED", None),
@@ -92,7 +83,7 @@ def test_nothing_runs_after_an_action_that_failed(hands: Hands) -> None:
 
 def test_an_execution_that_is_to_fail_fails_at_its_last_action(hands: Hands) -> None:
     hands.behave(duration_s=0, result="FAILED", actions=[{"name": "a"}, {"name": "b"}])
-    assert [one["status"] for one in hands.actions(hands.run())] == ["SUCCESSFUL", "FAILED"]
+    assert [row["status"] for row in hands.actions(hands.run())] == ["SUCCESSFUL", "FAILED"]
 
 
 @pytest.mark.parametrize("result", ["SKIPPED", "NOT_EXECUTED"])
@@ -100,7 +91,7 @@ def test_what_was_never_executed_has_no_beginning(hands: Hands, result: str) -> 
     hands.behave(duration_s=0, result=result)
     shown = hands.execution(hands.run())
     assert (shown["status"], shown["start_date"]) == (result, None)
-    assert [one["status"] for one in shown["action_executions"]] == [result]
+    assert [row["status"] for row in shown["action_executions"]] == [result]
 
 
 def test_a_canceled_execution_is_terminated(hands: Hands) -> None:
@@ -110,7 +101,7 @@ def test_a_canceled_execution_is_terminated(hands: Hands) -> None:
     hands.operate(number, "CANCEL", status=400)
     done = hands.ended(number)
     assert done["status"] == "TERMINATED"
-    assert "TERMINATED" in [one["status"] for one in done["action_executions"]]
+    assert "TERMINATED" in [row["status"] for row in done["action_executions"]]
     hands.operate(number, "CANCEL", status=400)
 
 
@@ -149,7 +140,7 @@ def test_an_execution_waits_for_variables(hands: Hands, waits_for: str) -> None:
     assert hands.status(number) == "SUCCESSFUL"
 
 
-def test_a_delayed_execution_begins_when_it_was_told_or_when_it_is_let(hands: Hands) -> None:
+def test_a_delayed_execution_begins_at_its_time_or_when_it_is_released(hands: Hands) -> None:
     hands.behave(duration_s=0)
     later = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)).isoformat()
     number = hands.run(delay_until=later)
@@ -181,7 +172,7 @@ def test_requests_that_make_no_sense_start_nothing(hands: Hands, body: dict[str,
     assert hands("GET", RUNS)["executions"] == []
 
 
-def test_a_pipeline_of_several_refs_wants_to_be_told_which(hands: Hands) -> None:
+def test_a_pipeline_with_several_refs_requires_one_in_the_request(hands: Hands) -> None:
     state = hands.admin.state()
     state["workspaces"]["acme"]["projects"][1]["pipelines"][0]["refs"] = ["refs/heads/*"]
     hands.admin.put_state(state, replace=True)
@@ -191,7 +182,7 @@ def test_a_pipeline_of_several_refs_wants_to_be_told_which(hands: Hands) -> None
 
 def test_pipelines_are_shown_without_how_they_will_behave(hands: Hands) -> None:
     hands.behave(duration_s=0, actions=[{"name": "build"}])
-    assert [one["name"] for one in hands("GET", WEB)["pipelines"]] == ["deploy", "release"]
+    assert [row["name"] for row in hands("GET", WEB)["pipelines"]] == ["deploy", "release"]
     shown = hands("GET", f"{WEB}/21")
     assert (shown["identifier"], shown["last_execution_status"], shown["actions"][0]["name"]) == ("deploy", "INITIAL", "build")
     hands.run()
@@ -211,7 +202,7 @@ def test_pipelines_are_shown_without_how_they_will_behave(hands: Hands) -> None:
 )
 def test_each_call_wants_its_scope(hands: Hands, method: str, path: str, scope: str) -> None:
     every = hands.admin.state()["tokens"]["buddy-sandbox-token"]["scopes"]
-    hands.admin.put_state({"tokens": {"buddy-sandbox-token": {"scopes": [one for one in every if one != scope]}}})
+    hands.admin.put_state({"tokens": {"buddy-sandbox-token": {"scopes": [row for row in every if row != scope]}}})
     hands(method, path, {} if method != "GET" else None, status=403)
     hands.admin.put_state({"tokens": {"buddy-sandbox-token": {"scopes": [scope]}}})
     answer = hands.http.request(method, path, json={} if method != "GET" else None)

@@ -10,6 +10,7 @@ from reconciler.drivers.buddy.driver import driver
 from reconciler.model.errors import (
     OutcomeUnknown,
     PermissionDenied,
+    ProviderProtocolError,
     ValidationFailed,
 )
 from reconciler.model.objects import Scope
@@ -295,8 +296,8 @@ async def test_what_cannot_change_in_place_is_a_replace_and_blocked(
 ) -> None:
     await world.settle(buddy(token=secret("token")))
     plan = await world.apply(buddy(token=secret("token"), **change))
-    (one,) = plan.changes
-    assert (one.action, one.disposition) == (Action.REPLACE, Disposition.BLOCKED)
+    (row,) = plan.changes
+    assert (row.action, row.disposition) == (Action.REPLACE, Disposition.BLOCKED)
     assert len(stored(server)) == 1
 
 
@@ -396,6 +397,13 @@ async def test_d18_an_item_that_vanishes_between_list_and_read_stays_as_it_was_l
     server.admin.fault(path=r"integrations/.+", status=404, body={"errors": [{"message": "Resource not found"}]})
     (seen,) = await world.observe(SCOPE)
     assert seen.natural_key == "acme/aws"
+
+
+async def test_d15_an_item_that_is_read_as_another_one_is_an_error(world: World, server: SandboxServer) -> None:
+    await world.settle(buddy(token=secret("token")))
+    server.admin.fault(path=r"integrations/.+", status=200, body={"hash_id": "another", "identifier": "aws"})
+    with pytest.raises(ProviderProtocolError, match="about another object"):
+        await world.observe(SCOPE)
 
 
 # ---- credential

@@ -140,7 +140,7 @@ async def test_n57_a_project_that_is_listed_and_gone_is_passed_over_unless_it_is
         await pipelines_of(world, {"name": "deploy", "project": "payments"})
 
 
-async def test_n57_more_projects_than_are_looked_through_are_said(world: World, server: SandboxServer) -> None:
+async def test_n57_more_projects_than_are_read_are_reported(world: World, server: SandboxServer) -> None:
     acme(server)["projects"] = [{"name": f"p{n:03}", "pipelines": []} for n in range(names.MAX_PROJECTS)]
     acme(server)["projects"].append({"name": "zz", "pipelines": [{"id": 9, "name": "deploy"}]})
     with pytest.raises(ValidationFailed, match=r"501 projects.*500 at most") as caught:

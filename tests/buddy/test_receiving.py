@@ -17,9 +17,10 @@ from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocol
 from reconciler.model.events import Delivery, Refusal, Rejection
 from reconciler.model.resources import Resource
 from reconciler.model.secrets import SecretValue
+from reconciler.sandbox.buddy.answers import iso
 from reconciler.sandbox.buddy.app import TOKEN
 from reconciler.sandbox.server import SandboxServer
-from tests.buddy.runs import Runs, action, text
+from tests.buddy.runs import Runs, action
 from tests.support.driving import World, resource
 
 KEY, OTHER = SecretValue("k3y-of-this-source"), SecretValue("k3y-of-before")
@@ -54,9 +55,9 @@ def verify(body: Any, *keys: SecretValue, **headers: str) -> Delivery | Rejectio
 
 
 def delivered(*args: Any, **options: Any) -> Delivery:
-    found = verify(*args, **options)
-    assert isinstance(found, Delivery), found
-    return found
+    result = verify(*args, **options)
+    assert isinstance(result, Delivery), result
+    return result
 
 
 # ---- proof
@@ -68,9 +69,9 @@ def delivered(*args: Any, **options: Any) -> Delivery:
     + [{**payload(), "secret_key": one} for one in (None, "", 7, [KEY.reveal()], {"a": KEY.reveal()})],
 )
 def test_E1_a_body_without_a_key_is_unsigned(body: Any) -> None:
-    found = verify(body)
-    assert isinstance(found, Rejection)
-    assert found.reason is Refusal.UNSIGNED
+    result = verify(body)
+    assert isinstance(result, Rejection)
+    assert result.reason is Refusal.UNSIGNED
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,8 @@ def test_E1_another_key_is_wrong_and_no_error(sent: str) -> None:
 
 def test_E1_a_header_proves_nothing() -> None:
     unsigned = {k: v for k, v in payload().items() if k != "secret_key"}
-    found = verify(unsigned, x_hub_signature_256="sha256=" + "0" * 64, x_secret_key=KEY.reveal())
-    assert isinstance(found, Rejection)
+    result = verify(unsigned, x_hub_signature_256="sha256=" + "0" * 64, x_secret_key=KEY.reveal())
+    assert isinstance(result, Rejection)
 
 
 # ---- the key goes no further
@@ -92,12 +93,12 @@ def test_E1_a_header_proves_nothing() -> None:
 def test_the_key_is_nowhere_in_what_is_stored() -> None:
     leaky = payload(comment=f"run with {KEY.reveal()}", secret_key="nested")
     leaky["invoker"] = [{"secret_key": 1, KEY.reveal(): [KEY.reveal()]}]
-    found = delivered(leaky, user_agent="Buddy", authorization="x")
-    assert KEY.reveal() not in found.body.decode()
-    assert b"secret_key" not in found.body
-    assert KEY.reveal() not in repr(found)
-    assert found.headers == {"user-agent": "Buddy"}
-    assert json.loads(found.body)["execution"]["id"] == 7
+    result = delivered(leaky, user_agent="Buddy", authorization="x")
+    assert KEY.reveal() not in result.body.decode()
+    assert b"secret_key" not in result.body
+    assert KEY.reveal() not in repr(result)
+    assert result.headers == {"user-agent": "Buddy"}
+    assert json.loads(result.body)["execution"]["id"] == 7
 
 
 def test_the_key_is_not_stored_either_where_the_payload_cannot_be_read() -> None:
@@ -105,10 +106,10 @@ def test_the_key_is_not_stored_either_where_the_payload_cannot_be_read() -> None
     for _ in range(200):
         deep = [deep]
     for body in ({**payload(), "more": deep}, {"secret_key": KEY.reveal()}):
-        found = delivered(body)
-        assert found.problem
-        assert KEY.reveal() not in found.body.decode()
-        assert found.id.startswith("sha256:")
+        result = delivered(body)
+        assert result.problem
+        assert KEY.reveal() not in result.body.decode()
+        assert result.id.startswith("sha256:")
 
 
 # ---- what it becomes
@@ -128,8 +129,8 @@ def test_the_key_is_not_stored_either_where_the_payload_cannot_be_read() -> None
     ],
 )
 def test_an_event_has_the_names_that_fit_what_happened(status: str, types: tuple[str, ...]) -> None:
-    found = delivered(payload(status))
-    assert (found.type, *found.also) == types
+    result = delivered(payload(status))
+    assert (result.type, *result.also) == types
 
 
 def test_a_payload_that_names_its_event_is_believed() -> None:
@@ -140,10 +141,10 @@ def test_a_payload_that_names_its_event_is_believed() -> None:
     assert delivered({**payload(), "event": "other"}).type == "EXECUTION_FINISHED"
 
 
-def test_an_execution_is_told_apart_by_its_number_its_phase_and_its_time() -> None:
-    found = delivered(payload())
-    assert found.id == found.identity == "execution:7:finished:1767323045"
-    assert found.occurred_at == FINISHED_AT
+def test_an_execution_is_identified_by_its_number_its_phase_and_its_time() -> None:
+    result = delivered(payload())
+    assert result.id == result.identity == "execution:7:finished:1767323045"
+    assert result.occurred_at == FINISHED_AT
     started = delivered(payload("INPROGRESS", finish_date=None))
     assert started.identity == "execution:7:started:1767322800"
 
@@ -155,20 +156,20 @@ def test_E3_the_same_occasion_is_one_event_and_a_retry_that_ends_again_is_anothe
 
 
 def test_a_push_is_known_by_its_body_alone() -> None:
-    found = delivered(push())
-    assert (found.type, found.also, found.occurred_at) == ("PUSH", (), 1_767_323_046.0)
-    assert found.id == found.identity == "sha256:" + hashlib.sha256(found.body).hexdigest()
+    result = delivered(push())
+    assert (result.type, result.also, result.occurred_at) == ("PUSH", (), 1_767_323_046.0)
+    assert result.id == result.identity == "sha256:" + hashlib.sha256(result.body).hexdigest()
     rotated = delivered({**push(), "secret_key": OTHER.reveal()}, OTHER)
-    assert rotated.id == found.id
+    assert rotated.id == result.id
 
 
 @pytest.mark.parametrize(
     "execution", [[], "x", 7, {}, {"id": None}, {"id": True}, {"id": "seven"}, {"id": "7" * 30}, {"id": [7]}]
 )
 def test_E10_an_execution_of_another_shape_is_a_problem_and_no_error(execution: Any) -> None:
-    found = delivered({**payload(), "execution": execution})
-    assert found.problem
-    assert found.type == "unknown"
+    result = delivered({**payload(), "execution": execution})
+    assert result.problem
+    assert result.type == "unknown"
 
 
 @settings(max_examples=300, deadline=None)
@@ -181,9 +182,9 @@ def test_E10_an_execution_of_another_shape_is_a_problem_and_no_error(execution: 
 )
 def test_E10_nothing_that_a_sender_can_send_raises(junk: Any) -> None:
     for body in (junk, {**payload(), "execution": junk}, {**payload(), "current_date": junk, "event": junk}):
-        found = verify(body)
-        if isinstance(found, Delivery):
-            assert 0 < len(found.id) <= 200
+        result = verify(body)
+        if isinstance(result, Delivery):
+            assert 0 < len(result.id) <= 200
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def app(server: SandboxServer) -> Runs:
 
 
 def source(*events: str, **target: Any) -> Resource:
-    spec = {"resource": target or {"type": "project", "name": "web"}, "events": [{"type": one} for one in events]}
+    spec = {"resource": target or {"type": "project", "name": "web"}, "events": [{"type": row} for row in events]}
     return resource("EventSource", "runs", spec)
 
 
@@ -244,10 +245,10 @@ async def test_E11_every_execution_that_ended_meanwhile_is_found_on_all_pages_ol
     app.start(at=SINCE + 50)  # goes on
     ended(app, project="payments", pipeline=11)
 
-    found = await receiver.missed(world.api, source(), (), SINCE)
-    assert [one.ref.rpartition("/")[2] for one in found] == [str(one["id"]) for one in (long, *rows)]
-    assert {(one.type, one.arrived) for one in found} == {("EXECUTION_FINISHED", False)}
-    assert [one.at for one in found] == sorted(one.at for one in found)
+    result = await receiver.missed(world.api, source(), (), SINCE)
+    assert [row.ref.rpartition("/")[2] for row in result] == [str(row["id"]) for row in (long, *rows)]
+    assert {(row.type, row.arrived) for row in result} == {("EXECUTION_FINISHED", False)}
+    assert [row.at for row in result] == sorted(row.at for row in result)
 
 
 async def test_a_list_is_read_no_further_than_it_is_new(world: World, server: SandboxServer, app: Runs) -> None:
@@ -291,16 +292,16 @@ async def test_only_what_a_source_asks_for_was_missed_and_each_occasion_once(
 ) -> None:
     for status in ("SUCCESSFUL", "FAILED", "TERMINATED"):
         ended(app, status)
-    found = await receiver.missed(world.api, source(*wanted), (), SINCE)
-    assert {(one.type, *one.detail["also"]) for one in found} == types
-    assert len({one.id for one in found}) == len(found)
+    result = await receiver.missed(world.api, source(*wanted), (), SINCE)
+    assert {(row.type, *row.detail["also"]) for row in result} == types
+    assert len({row.id for row in result}) == len(result)
 
 
 async def test_D22_an_event_that_was_polled_is_the_one_that_was_delivered(world: World, app: Runs) -> None:
     execution = ended(app, "FAILED", at=FINISHED_AT, comment="by hand", actions=[action("Build", log=["canary"])])
     (past,) = await receiver.missed(world.api, source("EXECUTION_FINISHED", "EXECUTION_FAILED"), (), SINCE)
     event = await receiver.fetch(world.api, None, past)
-    webhook = delivered(payload("FAILED", id=execution["id"], start_date=text(execution["start"])))
+    webhook = delivered(payload("FAILED", id=execution["id"], start_date=iso(execution["start"])))
 
     assert (event.id, event.identity) == (past.id, past.id) == (webhook.id, webhook.identity)
     assert (event.type, event.also, event.occurred_at) == (webhook.type, webhook.also, webhook.occurred_at)
@@ -326,8 +327,8 @@ async def test_a_workspace_source_hears_all_projects_and_a_pattern_those_it_find
     ended(app, project="payments", pipeline=11)
     assert len(await receiver.missed(world.api, source(type="workspace"), (), SINCE)) == 2
     assert len(await receiver.missed(world.api, source(type="workspace", name="acme"), (), SINCE)) == 2
-    (one,) = await receiver.missed(world.api, source(type="project", match="pay*"), (), SINCE)
-    assert one.detail["project"] == "payments"
+    (row,) = await receiver.missed(world.api, source(type="project", match="pay*"), (), SINCE)
+    assert row.detail["project"] == "payments"
     with pytest.raises(ValidationFailed, match="matches 'no-"):
         await receiver.missed(world.api, source(type="project", match="no-*"), (), SINCE)
 

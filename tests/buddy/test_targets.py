@@ -30,7 +30,7 @@ def source(**target: Any) -> Resource:
     ],
     ids=["project", "one of several", "workspace of a project", "workspace", "project of an integration", "of an integration"],
 )
-async def test_n56_what_is_declared_and_not_there_is_said_before_anything_is_made(
+async def test_n56_a_missing_object_is_reported_before_anything_is_created(
     world: World, server: SandboxServer, declared: Resource, said: str
 ) -> None:
     with pytest.raises(ScopeGone) as caught:
@@ -39,7 +39,7 @@ async def test_n56_what_is_declared_and_not_there_is_said_before_anything_is_mad
     assert writes(server) == []
 
 
-async def test_n56_a_project_that_is_renamed_later_is_said_too(world: World, server: SandboxServer) -> None:
+async def test_n56_a_project_that_is_renamed_later_is_reported_too(world: World, server: SandboxServer) -> None:
     declared = source(type="project", name="web")
     await world.settle(declared)
     server.app.state["workspaces"]["acme"]["projects"][1]["name"] = "site"

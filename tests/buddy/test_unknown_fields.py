@@ -88,7 +88,7 @@ async def test_n52_a_field_that_is_shown_as_null_is_drift(world: World, server: 
     await world.settle(AZURE)
     live(server)["audience"] = None
     (change,) = (await world.plan(AZURE)).changes
-    assert [(one.path, one.before, one.after) for one in change.fields] == [("/audience", None, "aud")]
+    assert [(row.path, row.before, row.after) for row in change.fields] == [("/audience", None, "aud")]
 
 
 async def test_n52_a_lost_state_is_rebuilt_from_answers_that_leave_fields_out(world: World, server: SandboxServer) -> None:

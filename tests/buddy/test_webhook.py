@@ -90,8 +90,8 @@ async def test_d24_a_list_of_projects_that_was_emptied_and_so_widened_is_narrowe
 
 
 async def test_a_pattern_becomes_names_and_one_that_matches_nothing_never_becomes_an_empty_list(world: World) -> None:
-    (made,) = await world.compile(source(target={"type": "project", "match": "*"}))
-    assert made.attributes["projects"] == ["payments", "web"]
+    (desired,) = await world.compile(source(target={"type": "project", "match": "*"}))
+    assert desired.attributes["projects"] == ["payments", "web"]
     with pytest.raises(ValidationFailed, match="matches 'no-"):
         await world.compile(source(target={"type": "project", "match": "no-*"}))
     with pytest.raises(ValidationFailed):
@@ -112,8 +112,8 @@ async def test_an_event_that_buddy_does_not_have_is_refused_with_those_it_has(wo
 
 
 async def test_events_may_be_written_in_lower_case(world: World) -> None:
-    (made,) = driver.compile(source(events=[{"type": "push"}, {"type": "execution_failed"}]), world.context({}))
-    assert made.attributes["events"] == ["EXECUTION_FAILED", "PUSH"]
+    (desired,) = driver.compile(source(events=[{"type": "push"}, {"type": "execution_failed"}]), world.context({}))
+    assert desired.attributes["events"] == ["EXECUTION_FAILED", "PUSH"]
 
 
 async def test_two_of_ours_become_one_again_and_the_older_stays(world: World, server: SandboxServer) -> None:
@@ -121,7 +121,7 @@ async def test_two_of_ours_become_one_again_and_the_older_stays(world: World, se
     (hook,) = hooks(server)
     server.app.state["workspaces"]["acme"]["webhooks"].append({**hook, "id": hook["id"] + 1})
     await world.settle(source())
-    assert [one["id"] for one in hooks(server)] == [hook["id"]]
+    assert [row["id"] for row in hooks(server)] == [hook["id"]]
 
 
 async def test_a_new_public_url_is_an_update_and_no_stranger(world: World, server: SandboxServer) -> None:
@@ -129,7 +129,7 @@ async def test_a_new_public_url_is_an_update_and_no_stranger(world: World, serve
     kept = hooks(server)[0]["id"]
     world.public_url = "https://new.example.test/base"
     await world.settle(source())
-    assert [one["id"] for one in hooks(server)] == [kept]
+    assert [row["id"] for row in hooks(server)] == [kept]
     assert hooks(server)[0]["target_url"].startswith("https://new.example.test/base/hooks/")
 
 
@@ -137,7 +137,7 @@ async def test_a_rename_keeps_the_webhook(world: World, server: SandboxServer) -
     await world.settle(source())
     kept = hooks(server)[0]["id"]
     await world.settle(source("executions", lifecycle={"moved_from": "runs"}))
-    assert [one["id"] for one in hooks(server)] == [kept]
+    assert [row["id"] for row in hooks(server)] == [kept]
     assert hook_marker(hooks(server)[0]["target_url"]) == Marker(OWNER, source("executions").id.uid(OWNER))
 
 
@@ -156,7 +156,7 @@ async def test_d23_a_foreign_webhook_is_taken_over_only_on_request_and_only_if_i
     server.app.state["workspaces"]["acme"]["webhooks"].append(foreign)
     assert {c.action for c in (await world.plan(source())).executable} == {Action.CREATE}
     await world.settle(source(lifecycle={"adopt": Adopt.IF_IDENTICAL}))
-    assert sorted(one["id"] for one in hooks(server)) == [7, 8]
+    assert sorted(row["id"] for row in hooks(server)) == [7, 8]
     assert hook_marker(hooks(server)[1]["target_url"]) == Marker(OWNER, source().id.uid(OWNER))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.demo.script import wait_for
+from reconciler.cli.demo.world import contains
 
 SHOWN = (
     "the daemon recreates it",
@@ -63,3 +64,10 @@ def test_the_demo_verifies_every_step_and_keeps_what_it_says_it_keeps(tmp_path: 
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
+
+
+def test_a_journal_that_the_daemon_removes_meanwhile_does_not_end_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"token s3cret")
+    assert contains(tmp_path / "log", [b"x", b"s3cret"])
+    assert not contains(tmp_path / "log", [b"x"])
+    assert not contains(tmp_path / "engine.db-journal", [b"s3cret"])

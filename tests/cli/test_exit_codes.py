@@ -92,6 +92,12 @@ def test_n42_an_unknown_resource_is_an_error_that_names_the_nearest(world: World
         assert "RC6025" in done.stderr
         assert "Did you mean EventSource/payments?" in done.stderr
         assert done.stdout == ""
+    for verb in ("explain", "history"):
+        done = world.cli(verb, "EventSource/paymets")
+        assert (done.returncode, done.stdout) == (1, ""), done.stdout
+        assert "RC6025" in done.stderr
+        assert "Did you mean EventSource/payments?" in done.stderr
+        assert world.cli(verb, "eventsource/payments").returncode == 0
     done = world.cli("status", "EventSource/payments@nope", "--exit-code")
     assert done.returncode == 1
     done = world.cli("status", "EventSorce")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.main import build_parser, main
+from reconciler.cli.tables import short_revision
 from reconciler.cli.verbs import VERBS
 from tests.engine.world import OWNER, World
 from tests.support.gitrepo import GitRepo
@@ -302,6 +303,27 @@ def test_accept_drift_and_rotate_edit_the_yaml_and_keep_its_comments(world: Worl
     assert world.cli("signing-key", "EventSource/one", "--previous").stdout == first
 
 
+def test_suspend_and_resume_without_a_daemon_name_the_resource_as_it_is_typed(world: World) -> None:
+    world.source("one")
+    assert world.cli("apply", "--yes").returncode == 0
+    done = world.cli("suspend", "EventSource/one", "--reason", "moving")
+    assert done.stdout == "suspended EventSource/one; end it with: reconciler resume EventSource/one\n", done.stderr
+    assert world.cli("resume", "EventSource/one").stdout == "resumed EventSource/one\n"
+
+
+@pytest.mark.parametrize(
+    ("revision", "short"),
+    [
+        ("main@sha1:101bcd6446097808f25bf4e41ae1b6532ae8a1f1", "main@101bcd64"),
+        ("feature/a@b@sha256:101bcd6446", "feature/a@b@101bcd64"),
+        ("working-folder", "working-folder"),
+        ("", ""),
+    ],
+)
+def test_a_revision_is_short_in_text(revision: str, short: str) -> None:
+    assert short_revision(revision) == short
+
+
 def test_ping_asks_the_provider_for_a_test_delivery(world: World) -> None:
     world.source("one")
     assert world.cli("apply", "--yes").returncode == 0
@@ -319,6 +341,10 @@ def test_doctor_is_healthy_on_a_good_installation_and_names_what_is_wrong_on_a_b
     bad = world.cli("doctor", "-o", "json")
     assert bad.returncode == 1
     assert any(f["level"] == "error" and "github" in f["check"] for f in json.loads(bad.stdout)["findings"])
+    world.extra_env = {"RECONCILER_SECRET_GITHUB": ""}
+    absent = world.cli("doctor").stdout
+    assert "RC4001" in absent
+    assert "Date header" not in absent  # the provider was not called
     (world.folder / "state" / "master.key").chmod(0o644)
     assert "chmod 600" in world.cli("doctor").stdout
 

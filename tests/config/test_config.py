@@ -100,6 +100,9 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
     assert config.master_key.previous_file == str(tmp_path / "keys/old")
     assert config.secrets.folder == str(tmp_path / "sec")
     assert config.path == str(tmp_path / "reconciler.yaml")
+    assert config.own_files == tuple(
+        map(Path, (f"{tmp_path}/git-token", "/abs/key", f"{tmp_path}/keys/master", f"{tmp_path}/keys/old"))
+    )
 
 
 def test_the_file_of_the_test_above_leaves_no_key_at_its_default(tmp_path: Path) -> None:
@@ -113,7 +116,6 @@ def test_without_a_file_the_defaults_hold_below_the_working_directory(tmp_path: 
     assert config.source.url == str(tmp_path / "manifests")
     assert config.state.url == f"sqlite:///{tmp_path}/state/state.db"
     assert config.state_dir == tmp_path / "state"
-    assert config.engine_url == f"sqlite:///{tmp_path}/state/engine.db"
     assert config.master_key.file == str(tmp_path / "state/master.key")
     assert config.reconcile.limits.delete_percent == 30
     assert not config.sandbox
@@ -123,7 +125,7 @@ def test_without_a_file_the_defaults_hold_below_the_working_directory(tmp_path: 
 def test_a_file_in_the_working_directory_is_found_and_a_named_one_must_be_there(tmp_path: Path) -> None:
     write(tmp_path, "owner: found\n")
     assert load_config(None, {}).owner == "found"
-    with pytest.raises(ConfigError, match="no configuration file"):
+    with pytest.raises(ConfigError, match=r"the configuration file .*other\.yaml does not exist"):
         load_config(tmp_path / "other.yaml", {})
 
 

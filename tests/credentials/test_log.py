@@ -216,23 +216,13 @@ def test_auto_is_json_where_there_is_no_terminal_and_readable_lines_where_there_
     assert terminal.getvalue().rstrip().endswith('object_changed         name="a b"')
 
 
-@pytest.mark.parametrize("name", ["httpx", "alembic", "dbos", "apscheduler", "uvicorn.access", "sqlalchemy", "asyncio"])
+@pytest.mark.parametrize("name", ["httpx", "alembic", "apscheduler", "uvicorn.access", "sqlalchemy", "asyncio"])
 def test_libraries_are_quiet_below_a_warning_and_go_through_the_same_chain_above(name: str, logged: Logged) -> None:
     out, redactor = logged()
     redactor.add(CANARY)
     logging.getLogger(name).info("no")
     logging.getLogger(name).warning("said %s", CANARY)
     assert [(row["logger"], row["message"], row["level"]) for row in lines(out)] == [(name, "said ***", "warning")]
-
-
-def test_a_library_that_adds_its_own_handler_unless_it_has_one_does_not(logged: Logged) -> None:
-    out, _ = logged()
-    from dbos._logger import dbos_logger, init_logger
-
-    init_logger()
-    dbos_logger.error("from the engine")
-    assert [row["message"] for row in lines(out)] == ["from the engine"]
-    assert all(isinstance(handler, logging.NullHandler) for handler in dbos_logger.handlers)
 
 
 def test_a_library_record_whose_arguments_do_not_fit_is_still_one_redacted_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from typing import Any
@@ -11,16 +12,28 @@ import pytest
 
 from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.base import CompileContext, Connection
-from reconciler.drivers.common import declared, decode_write, derived_key, did_you_mean, only_shown, target_of
+from reconciler.drivers.common import (
+    PARALLEL_READS,
+    PassApi,
+    declared,
+    decode_write,
+    derived_key,
+    did_you_mean,
+    once,
+    only_shown,
+    read_each,
+    target_of,
+)
 from reconciler.drivers.execution import LogCursor
 from reconciler.drivers.http.errors import Response
 from reconciler.drivers.provider import SecretHeader, TokenAuthenticator
-from reconciler.model.errors import OutcomeUnknown
+from reconciler.drivers.semaphore.driver import driver
+from reconciler.model.errors import OutcomeUnknown, ProviderUnavailable
 from reconciler.model.objects import Marker, Scope, address_of
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Fingerprint
-from tests.support.driving import resource
+from tests.support.driving import Canned, resource
 
 
 @pytest.mark.parametrize(
@@ -126,3 +139,41 @@ def test_d15_an_answer_to_a_write_that_cannot_be_read_leaves_the_outcome_unknown
     with pytest.raises(OutcomeUnknown):
         decode_write(Response(201, {}, body, "POST /x"), _Created, "POST /x")
     assert decode_write(Response(201, {}, b'{"id": 7, "new": 1}', "POST /x"), _Created, "POST /x").id == 7
+
+
+async def test_many_reads_run_in_parallel_up_to_the_bound_and_keep_their_order() -> None:
+    running = most = 0
+
+    async def read(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return -number
+
+    assert await read_each(range(50), read) == [-number for number in range(50)]
+    assert most == PARALLEL_READS
+
+
+async def test_a_read_that_resources_share_is_made_once_in_a_pass_even_if_it_fails() -> None:
+    calls: list[str] = []
+
+    async def names() -> list[str]:
+        calls.append("names")
+        return ["web"]
+
+    async def failing() -> list[str]:
+        calls.append("failing")
+        raise ProviderUnavailable("away")
+
+    bare = Canned(driver, [])
+    api = PassApi(bare)
+    assert await asyncio.gather(*(once(api, "names", names) for _ in range(3))) == [["web"]] * 3
+    assert await once(api, "names", names) == ["web"]
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailable):
+            await once(api, "failing", failing)
+    assert calls == ["names", "failing"]
+    assert await once(bare, "names", names) == ["web"]
+    assert calls == ["names", "failing", "names"]

@@ -47,6 +47,12 @@ async def test_d16_the_rows_of_all_pages_are_one_list() -> None:
         await read_list(_Api([1]), "/rows?x=1", list[int], "rows")  # type: ignore[arg-type]
 
 
+async def test_a_list_may_name_its_next_page_in_the_answer() -> None:
+    api, tokens = _Api([1], [2]), iter(["/rows?token=b", None])
+    assert await read_list(api, "/rows?token=a", list[int], next_page=lambda _page: next(tokens)) == [1, 2]  # type: ignore[arg-type]
+    assert [path for path, _ in api.asked] == ["/rows?token=a", "/rows?token=b"]
+
+
 async def test_a_list_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ListTooLarge, match="GET /rows: this list has more than"):
         await read_list(_Api([0] * 100_001), "/rows?x=1", list[int])  # type: ignore[arg-type]

@@ -55,20 +55,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "a folder": replace_by_folder,
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if path.is_file() else b"x"),
-    "another schema": lambda path: another_schema(path),
 }
 
 
-def another_schema(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE workflow_status (x INTEGER)")
-        connection.execute("CREATE TABLE dbos_migrations (version INTEGER)")
-        connection.execute("INSERT INTO dbos_migrations VALUES (999)")
-    connection.close()
-
-
-REMADE = [("engine.db", damage) for damage in DAMAGES] + [
+REMADE = [
     ("cache.db", "garbage"),
     ("cache.db", "a folder"),
     ("status.json", "half"),
@@ -88,8 +78,18 @@ def test_n15_a_file_that_can_be_made_again_is_made_again(applied: World, name: s
     process.terminate()
     assert process.wait(timeout=40) == 0
     no_traceback(applied.log())
-    if name == "engine.db" and damage not in {"empty", "another schema"}:
-        assert "queue_recreated" in applied.log()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_n15_the_queue_database_of_an_earlier_version_is_removed_whatever_it_contains(applied: World, damage: str) -> None:
+    path = applied.folder / "state" / "engine.db"
+    DAMAGES[damage](path)
+    path.with_name("engine.db-wal").write_bytes(b"")
+    done = applied.cli("run", "--once")
+    assert done.returncode == 0, done.stderr
+    assert not path.exists()
+    assert not path.with_name("engine.db-wal").exists()
+    no_traceback(done.stderr)
 
 
 def test_n15_a_folder_in_the_place_of_the_status_file_is_named(applied: World) -> None:
@@ -203,7 +203,7 @@ def test_n15_a_defect_is_one_line_with_its_code_and_no_traceback(world: World) -
 def test_n34_a_state_folder_that_others_may_write_is_repaired_and_said(applied: World) -> None:
     folder = applied.folder / "state"
     folder.chmod(0o777)
-    for name in ("state.db", "engine.db", "lock", "reserve"):
+    for name in ("state.db", "lock", "reserve"):
         if (folder / name).exists():
             (folder / name).chmod(0o666)
     told = applied.cli("doctor").stdout

@@ -1,4 +1,4 @@
-"""Events and stages in this process, without a runtime: the clock is turned by hand, and the loops turn when they are told to."""
+"""Events and stages in this process, without the loops of the daemon: the test sets the clock and calls each turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from reconciler.config.load import load_config
@@ -16,6 +15,7 @@ from reconciler.daemon.pipeline import EventPipeline
 from reconciler.drivers.http.client import HttpSession
 from reconciler.engine.context import Context
 from reconciler.engine.controller import Controller
+from reconciler.engine.queue import WorkQueue
 from reconciler.events.requests import TriggerRequest
 from reconciler.log import get_logger
 from reconciler.model.executions import Execution, Item
@@ -24,6 +24,7 @@ from reconciler.source import open_source
 from reconciler.source.configured import options_of
 from reconciler.state import Store
 from reconciler.state.async_store import AsyncStore
+from reconciler.state.claims import Capacity
 from reconciler.state.thread import StateThread
 from tests.flow.stage_world import StageWorld
 
@@ -40,14 +41,16 @@ class Inside:
         """Return (and use) what a new process has: nothing is known but what is in the state."""
         if hasattr(self, "working"):
             self.working.close()
-        runtime = SimpleNamespace(enqueue_step=self._step)
-        self.working = EventPipeline(self.engine.current, runtime, holder="test", beat=lambda *_: None, touch=lambda **_: None)  # type: ignore[arg-type]
+        queue = WorkQueue(self.deps, holder="test")
+        self.working = EventPipeline(self.engine.current, queue, beat=lambda *_: None, touch=lambda **_: None)
         self.engine.read_event_status = self.working.event_status.read
         return self.working
 
-    async def _step(self, execution_id: str, _token: str) -> str:
-        await self.working.runner.step(execution_id)
-        return ""
+    async def steps(self) -> None:
+        """Run every step that is due, as the queue does."""
+        for claim in (await self.deps.store.claim_work("test", Capacity(0, 200))).claims:
+            await self.working.runner.step(claim.key, lambda client: client)
+            await self.deps.store.release_lease(claim.fence)
 
     @property
     def now(self) -> float:
@@ -74,7 +77,9 @@ class Inside:
             await self.working.dispatcher.turn()
             self.working.dispatcher._joins_at = 0.0  # it counts by the real clock, which stands nearly still here
             await self.working.dispatcher._end_joins()
+            await self.engine.current.check_clock()
             await self.working.stages.turn()
+            await self.steps()
 
     async def executions(self, stage: str) -> list[Execution]:
         return list(reversed(await self.deps.store.executions(stage=ResourceId("Stage", "default", stage).path)))

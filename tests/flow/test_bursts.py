@@ -27,13 +27,13 @@ def waiting(under_load: Any) -> Dispatcher:
 
 async def test_without_a_burst_nothing_is_held() -> None:
     asked = iter([False])
-    await waiting(lambda: next(asked))._let_in()
+    await waiting(lambda: next(asked))._wait_for_burst()
     assert next(asked, None) is None
 
 
 async def test_handing_on_waits_for_the_end_of_a_burst() -> None:
     answers = iter([True, True, True, True, False, False])
-    await waiting(lambda: next(answers))._let_in()
+    await waiting(lambda: next(answers))._wait_for_burst()
     assert next(answers, None) is None
 
 
@@ -41,14 +41,14 @@ async def test_a_burst_without_end_is_held_so_long_and_then_has_to_share(monkeyp
     monkeypatch.setattr(dispatcher, "HOLD_S", 0.2)
     loop, one = asyncio.get_running_loop(), waiting(lambda: True)
     began = loop.time()
-    await one._let_in()
+    await one._wait_for_burst()
     held = loop.time() - began
-    await one._let_in()  # as much time is left for handing on: not held again
+    await one._wait_for_burst()  # as much time is left for handing on: not held again
     assert held >= 0.2
     assert loop.time() - began - held < 0.1
     await asyncio.sleep(0.2)
     began = loop.time()
-    await one._let_in()
+    await one._wait_for_burst()
     assert loop.time() - began >= 0.2
 
 

@@ -17,7 +17,7 @@ import pytest
 from reconciler.config.load import load_config
 from reconciler.daemon.session import Options, open_session
 from reconciler.engine.loop import Beats, Loop
-from reconciler.engine.runtime import Runtime
+from reconciler.engine.queue import WorkQueue
 from tests.flow.stage_world import StageWorld
 from tests.support.postgres import Postgres
 
@@ -75,8 +75,8 @@ def test_a17_an_execution_whose_every_step_fails_is_given_up_and_all_others_run(
 async def test_a18_a_loop_that_ends_takes_the_process_with_it_and_one_that_hangs_makes_it_unhealthy(world: StageWorld) -> None:
     config = load_config(world.config, world.env, overrides={})
     async with open_session(config, Options()) as session:
-        runtime = Runtime(config.engine_url, incarnation="test", executor_id="test")
-        loop = Loop(session.engine, runtime, session.deps, publish=nothing, monotonic=time.monotonic)
+        queue = WorkQueue(session.deps, holder="test")
+        loop = Loop(session.engine, queue, session.deps, publish=nothing, monotonic=time.monotonic)
         loop.more = {"brittle": nothing}
         with pytest.raises(RuntimeError, match="the brittle loop ended"):
             await loop.run(asyncio.Event())

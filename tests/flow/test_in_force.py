@@ -1,4 +1,4 @@
-"""What is in force in one process: suspensions of an Integration, statuses among peers, and statuses that are given up."""
+"""What is in force in one process: suspensions of an Integration, statuses among peers; and when a start or a status is given up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.engine.status_manager import StatusManager
-from reconciler.model.executions import ReportKind
+from reconciler.model.errors import NotFound
+from reconciler.model.executions import EndReason, ReportKind
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Location, ResourceId, Suspension
 from reconciler.model.status import ResourceStatus
+from reconciler.stages.context import Work
+from reconciler.stages.start import _not_started
 from reconciler.state.reports import PendingReport, insert_reports
 from tests.flow.inside import Inside, inside
 
@@ -125,3 +128,23 @@ async def test_a_status_is_tried_for_a_day_and_then_abandoned(tmp_path: Path, mo
         within.later(2 * 3600.0)
         await within.working.stages._reports.send_due()
         assert written(within)[1]
+
+
+async def test_a_start_that_answers_404_is_tried_again_twice_and_then_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inside(tmp_path) as within:
+        await declare(within, monkeypatch)
+        await within.trigger()
+        await within.working.dispatcher.turn()
+        await within.working.stages._admit(ResourceId("Stage", "default", "build"))
+        (execution,), (item,) = await within.executions("build"), await within.items("build")
+        work = Work(execution, item, within.engine.current.active.resources[item.stage], within.now)
+        for tried in (1, 2):
+            outcome = await _not_started(within.working.runner._steps, work, NotFound("no workflow", status=404))
+            assert outcome.ended is None
+            work = outcome.work
+            assert (work.execution.failures, work.execution.status) == (tried, "waiting")
+        outcome = await _not_started(within.working.runner._steps, work, NotFound("no workflow", status=404))
+        assert outcome.ended is not None
+        assert (outcome.ended.why, outcome.ended.message) == (EndReason.REFUSED, "no workflow")

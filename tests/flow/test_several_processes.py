@@ -155,6 +155,7 @@ def disturb(peers: list[Peer], chance: random.Random) -> None:
         peer.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.timeout(400)
 def test_a14_a15_three_processes_that_are_killed_and_stopped_at_random_run_each_event_once(
     peers: tuple[StageWorld, list[Peer]],
 ) -> None:
@@ -229,6 +230,110 @@ def test_a15_what_a_dead_process_left_is_taken_over_within_seconds(peers: tuple[
     world.set_hooks("web", [])
     world.wait(lambda: len(world.hooks("web")) == 1, "the hook is repaired by another", 30)
     world.wait(lambda: any("peer_failover" in peer.log() for peer in several[1:]), "the take-over", 15)
+
+
+def rows(url: str, statement: str) -> list[Any]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        return list(connection.execute(sa.text(statement)).all())
+
+
+def holder_of(url: str, prefix: str) -> int:
+    """Return the pid of the process that has a lease with this prefix; 0 if there is none."""
+    holders = rows(
+        url, f"SELECT holder FROM lease WHERE name LIKE '{prefix}/%' AND until > extract(epoch FROM clock_timestamp())"
+    )
+    return int(holders[0].holder.rpartition("-")[2]) if holders else 0
+
+
+@pytest.mark.timeout(300)
+def test_a14_a_process_that_stood_still_in_a_reconcile_makes_no_second_hook(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    declare(world)
+    first_up(world, several)
+    world.github.settings(accept_duplicates=True)
+    world.github.fault(method="GET", path="/repos/acme/web/hooks", commit=True, delay_s=4.0)
+    world.set_hooks("web", [])
+    pid = world.wait(lambda: holder_of(several[0].url, "slice"), "a process reconciles")
+    os.kill(pid, signal.SIGSTOP)
+    others = [peer for peer in several if peer.process is not None and peer.process.pid != pid]
+    world.wait(lambda: any("peer_failover" in peer.log() for peer in others), "another one takes over", 40)
+    world.wait(lambda: len(world.hooks("web")) == 1, "another one repairs it", 60)
+    os.kill(pid, signal.SIGCONT)
+    awake = next(peer for peer in several if peer not in others)
+    world.wait(awake.listens, "it is awake")
+    time.sleep(4)
+    assert len(world.hooks("web")) == 1
+
+
+@pytest.mark.timeout(300)
+def test_a15_steps_of_a_process_that_is_killed_are_taken_over_and_repeat_nothing(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    declare(world)
+    first_up(world, several)
+    world.github.settings(latency_s=0.5)
+    chance = random.Random(3)
+    for number in range(8):
+        offer(world, several, number, chance)
+    pid = world.wait(lambda: holder_of(several[0].url, "execution"), "a process works on a step")
+    os.kill(pid, signal.SIGKILL)
+    alive = [peer for peer in several if peer.process is not None and peer.process.pid != pid]
+    world.wait(lambda: any("peer_failover" in peer.log() for peer in alive), "the take-over", 40)
+    world.github.settings(latency_s=0)
+
+    def finished() -> bool:
+        states = rows(several[0].url, "SELECT state FROM execution")
+        return len(states) == 8 and {row.state for row in states} == {"finished"}
+
+    world.wait(finished, "every execution has finished", 120)
+    assert Counter(run["inputs"]["sha"] for run in world.runs("web")) == {str(number): 1 for number in range(8)}
+
+
+@pytest.mark.timeout(300)
+def test_a14_a_request_at_another_process_during_a_reconcile_leads_to_one_more(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    world.source("web", events="[{type: push}]")
+    for peer in several:
+        peer.config.write_text(peer.config.read_text().replace("interval: 2s", "interval: 1h"))
+    first_up(world, several)
+    world.wait(lambda: world.hooks("web"), "the hook")
+    url = several[0].url
+    request = "SELECT number, done FROM reconcile_request WHERE integration LIKE '%github'"
+    world.wait(lambda: (row := rows(url, request)[0]).number == row.done, "nothing is requested")
+    time.sleep(2)  # nor by a start that is not over
+    world.github.settings(latency_s=1.0)
+    before = rows(url, request)[0]
+    several[0].ask(verb="reconcile", resource="EventSource/web")
+    world.wait(lambda: holder_of(url, "slice"), "it is reconciled")
+    assert rows(url, request)[0].done == before.done
+    several[1].ask(verb="reconcile", resource="EventSource/web")
+    several[2].ask(verb="reconcile", resource="EventSource/web")
+    seen: set[int] = set()
+
+    def all_done() -> bool:
+        row = rows(url, request)[0]
+        seen.add(row.done)
+        return bool(row.done == row.number == before.number + 3)
+
+    world.wait(all_done, "the last request is covered")
+    assert seen == {before.done, before.number + 1, before.number + 3}  # one, and then one more for both
+
+
+@pytest.mark.timeout(300)
+def test_b8_notifications_that_are_lost_delay_nothing_for_long(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    declare(world)
+    first_up(world, several)
+    url = several[0].url
+    listeners = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+    world.wait(lambda: len(rows(url, listeners)) == 3, "every process listens")
+    before = {row.pid for row in rows(url, listeners)}
+    rows(url, f"SELECT pg_terminate_backend(pid) FROM ({listeners}) AS listeners")
+    for number in range(5):
+        offer(world, several, number, random.Random(number))
+    world.wait(lambda: len(world.runs("web")) == 5, "the runs", 60)
+    world.wait(lambda: len({row.pid for row in rows(url, listeners)} - before) == 3, "every process listens again", 60)
+    assert Counter(run["inputs"]["sha"] for run in world.runs("web")) == {str(number): 1 for number in range(5)}
 
 
 def test_b8_work_goes_on_after_postgresql_was_away(peers: tuple[StageWorld, list[Peer]], postgres: Postgres) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.common import hook_marker
+from reconciler.drivers.github.compile import full_pattern
 from reconciler.drivers.github.driver import driver, expiry, missing
 from reconciler.drivers.github.errors import classify
 from reconciler.drivers.registry import DRIVERS, driver_for
@@ -289,3 +290,13 @@ def test_what_an_event_source_needs_is_named_by_its_resource():
     assert driver.needs(source()) == {"webhooks": "write"}
     assert driver.needs(source(resource={"type": "organization", "name": "acme"})) == {"organization_hooks": "write"}
     assert driver.needs(INTEGRATION) == {}
+
+
+def test_only_repositories_are_matched_by_a_pattern():
+    assert driver.offline_facts(source(resource={"type": "repository", "match": "svc-*"})) == {"pattern": "svc-*"}
+    assert driver.offline_facts(source(resource={"type": "organization", "match": "svc-*"})) == {}
+
+
+def test_a_pattern_is_of_the_account_and_without_case():
+    assert full_pattern("Svc-*", "Acme") == "acme/svc-*"
+    assert full_pattern("Other/Svc-*", "acme") == "other/svc-*"

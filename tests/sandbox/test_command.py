@@ -21,7 +21,7 @@ def status_of(port):
     raise AssertionError("the sandbox never answered")
 
 
-def test_the_simulators_run_in_the_foreground_until_they_are_told_to_stop():
+def test_the_simulators_run_in_the_foreground_until_a_signal():
     program = "from reconciler.sandbox.server import run_forever; run_forever({'github': 0})"
     with subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -170,17 +170,13 @@ def test_a_stopped_server_refuses_connections_and_frees_its_port():
         assert send(second, "GET", "/items")[0] == 200
 
 
-@pytest.mark.slow
-def test_it_sustains_a_thousand_requests_a_second_on_a_shared_machine(server):
+def test_concurrent_clients_on_kept_connections_are_all_answered(server):
     program = (
         "import http.client, sys\n"
         f"c = http.client.HTTPConnection('127.0.0.1', {server.port})\n"
-        "for _ in range(1000):\n"
+        "for _ in range(500):\n"
         "    c.request('GET', '/items/1'); assert c.getresponse().read()\n"
     )
-    started = time.monotonic()
     clients = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
     assert [client.wait() for client in clients] == [0, 0]
-    elapsed = time.monotonic() - started
-    assert server.app.received >= 2000
-    assert 2000 / elapsed > 1000, f"{2000 / elapsed:.0f} requests/s, start of the clients included"
+    assert server.app.received == 1000

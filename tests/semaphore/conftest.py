@@ -11,6 +11,7 @@ from reconciler.drivers.semaphore.driver import driver
 from reconciler.model.resources import Resource
 from reconciler.sandbox.semaphore.app import TOKEN, Semaphore
 from reconciler.sandbox.server import SandboxServer
+from tests.semaphore.simulator import Hands
 from tests.support.driving import Contract, World, client, integration, resource, session
 from tests.support.receiving import receiver
 
@@ -22,6 +23,13 @@ def server() -> Iterator[SandboxServer]:
     with SandboxServer(app) as running:
         yield running
     contract.check()
+
+
+@pytest.fixture
+def hands(server: SandboxServer) -> Iterator[Hands]:
+    opened = Hands(server)
+    with opened.http:
+        yield opened
 
 
 @pytest.fixture

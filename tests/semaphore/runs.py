@@ -1,8 +1,7 @@
-"""An organization whose pipelines run, as the tests of the receiver and the executor say: shapes of the open server code."""
+"""A simulated organization whose workflows, pipelines and tasks are set by the test; shapes of the provider's open server code."""
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 import uuid
 from collections.abc import Iterable
@@ -10,19 +9,11 @@ from typing import Any
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.semaphore.app import Semaphore
+from reconciler.sandbox.semaphore.run_shapes import spaced, stamp
 from reconciler.sandbox.semaphore.shapes import shown_project
 
 TRIGGERS = ("hook", "schedule", "api", "manual_run")
-NEVER = "1970-01-01 00:00:00.000000Z"
 TIMES = ("created_at", "pending_at", "queuing_at", "running_at", "stopping_at", "done_at")
-
-
-def stamp(at: float) -> dict[str, int]:
-    return {"seconds": int(at), "nanos": int(at % 1 * 1e9)}
-
-
-def text(at: float) -> str:
-    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%fZ") if at else NEVER
 
 
 def uid() -> str:
@@ -58,8 +49,8 @@ class Runs(Semaphore):
     # what tests make happen
 
     def project(self, name: str = "payments") -> str:
-        found = next(one for one in self.state["projects"] if one["name"] == name)
-        return str(shown_project(found)["metadata"]["id"])
+        result = next(row for row in self.state["projects"] if row["name"] == name)
+        return str(shown_project(result)["metadata"]["id"])
 
     def start(self, project: str = "payments", trigger: str = "hook", *, at: float | None = None, **more: Any) -> dict[str, Any]:
         """Add a workflow with its initial pipeline; ``env`` are the pipeline's variables."""
@@ -86,20 +77,20 @@ class Runs(Semaphore):
         return pipeline
 
     def finish(self, pipeline: str, result: str = "passed", *, at: float | None = None, **more: Any) -> None:
-        found = self.find(self.pipelines, "ppl_id", pipeline)
-        found.update(state="done", result=result, **more)
-        found["times"]["done_at"] = time.time() if at is None else at
+        match = self.find(self.pipelines, "ppl_id", pipeline)
+        match.update(state="done", result=result, **more)
+        match["times"]["done_at"] = time.time() if at is None else at
 
     # what the API answers
 
     def list_workflows(self, call: Call) -> Reply:
         after = float(call.query.get("created_after", 0))
-        rows = [one for one in self.workflows if one["project_id"] == call.query["project_id"] and one["at"] > after]
-        return self.page(call, [{**self.shown(one), "triggered_by": TRIGGERS.index(one["triggered_by"])} for one in rows])
+        rows = [row for row in self.workflows if row["project_id"] == call.query["project_id"] and row["at"] > after]
+        return self.page(call, [{**self.shown(row), "triggered_by": TRIGGERS.index(row["triggered_by"])} for row in rows])
 
     def run_workflow(self, call: Call) -> Reply:
         body = call.json()
-        name = next((one["name"] for one in self.state["projects"] if self.project(one["name"]) == body["project_id"]), None)
+        name = next((row["name"] for row in self.state["projects"] if self.project(row["name"]) == body["project_id"]), None)
         if name is None:
             return Reply(404, "Not Found")
         if not body.get("reference"):
@@ -112,28 +103,28 @@ class Runs(Semaphore):
 
     def terminate(self, call: Call, key: str) -> Reply:
         workflow = self.find(self.workflows, "wf_id", key)
-        rows = [one for one in self.pipelines if one["wf_id"] == workflow["wf_id"] and one["state"] != "done"]
-        for one in rows:
-            self.finish(one["ppl_id"], "stopped", result_reason="user")
-        return Reply(200, b'"Termination started"') if rows else Reply(400, b'"Nothing to terminate"')
+        rows = [row for row in self.pipelines if row["wf_id"] == workflow["wf_id"] and row["state"] != "done"]
+        for row in rows:
+            self.finish(row["ppl_id"], "stopped", result_reason="user")
+        return Reply(200, f'"Termination started for {len(rows)} pipelines."'.encode())
 
     def list_pipelines(self, call: Call) -> Reply:
         rows = self.pipelines
         for key in ("project_id", "wf_id"):
-            rows = [one for one in rows if one[key] == call.query.get(key, one[key])]
+            rows = [row for row in rows if row[key] == call.query.get(key, row[key])]
         if "done_after" in call.query:
-            rows = [one for one in rows if one["times"]["done_at"] > float(call.query["done_after"])]
-        return self.page(call, [self.listed(one) for one in rows])
+            rows = [row for row in rows if row["times"]["done_at"] > float(call.query["done_after"])]
+        return self.page(call, [self.listed(row) for row in rows])
 
     def get_pipeline(self, call: Call, key: str) -> Reply:
-        one = self.find(self.pipelines, "ppl_id", key)
-        hidden = {"blocks", "times", *(() if one["state"] == "done" else ("result", "result_reason"))}
-        shown = {k: v for k, v in one.items() if k not in hidden} | {k: text(v) for k, v in one["times"].items()}
-        return Reply(200, {"pipeline": shown, "blocks": one["blocks"] if call.query.get("detailed") == "true" else []})
+        row = self.find(self.pipelines, "ppl_id", key)
+        hidden = {"blocks", "times", *(() if row["state"] == "done" else ("result", "result_reason"))}
+        shown = {k: v for k, v in row.items() if k not in hidden} | {k: spaced(v) for k, v in row["times"].items()}
+        return Reply(200, {"pipeline": shown, "blocks": row["blocks"] if call.query.get("detailed") == "true" else []})
 
     def list_tasks(self, call: Call) -> Reply:
-        rows = [one for one in self.tasks if one["project_id"] == call.query["project_id"]]
-        return self.page(call, [{k: v for k, v in one.items() if k != "parameters"} for one in rows])
+        rows = [row for row in self.tasks if row["project_id"] == call.query["project_id"]]
+        return self.page(call, [{k: v for k, v in row.items() if k != "parameters"} for row in rows])
 
     def get_task(self, call: Call, key: str) -> Reply:
         return Reply(200, {"schedule": self.find(self.tasks, "id", key), "triggers": []})
@@ -142,25 +133,25 @@ class Runs(Semaphore):
         body, task = call.json(), self.find(self.tasks, "id", key)
         if "reference" in body and not isinstance(body["reference"], dict):
             return Reply(400, b"\"Reference must contain 'type' and 'name' fields\"")
-        declared = {one["name"] for one in task["parameters"]}
+        declared = {row["name"] for row in task["parameters"]}
         unknown = sorted(set(body.get("parameters", {})) - declared)
         if self.strict_parameters and unknown:
             return Reply(400, f"\"Parameter '{unknown[0]}' is not known.\"".encode())
-        name = next(one["name"] for one in self.state["projects"] if self.project(one["name"]) == task["project_id"])
+        name = next(row["name"] for row in self.state["projects"] if self.project(row["name"]) == task["project_id"])
         env = {k: v for k, v in body.get("parameters", {}).items() if k in declared}
         return Reply(200, {"workflow_id": self.start(name, "manual_run", env=env)["wf_id"]})
 
     def get_logs(self, call: Call, key: str) -> Reply:
-        found = self.job_logs.get(key)
-        if found is None:
+        result = self.job_logs.get(key)
+        if result is None:
             return Reply(404, b'"The job has not started"')
-        return found if isinstance(found, Reply) else Reply(200, {"events": found})
+        return result if isinstance(result, Reply) else Reply(200, {"events": result})
 
     def find(self, rows: list[dict[str, Any]], key: str, value: str) -> dict[str, Any]:
-        found = next((one for one in rows if one[key] == value), None)
-        if found is None:
+        result = next((row for row in rows if row[key] == value), None)
+        if result is None:
             raise RefusedCall(Reply(404, "Not Found"))
-        return found
+        return result
 
     def shown(self, workflow: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in workflow.items() if k != "at"} | {"created_at": stamp(workflow["at"])}
@@ -172,7 +163,7 @@ class Runs(Semaphore):
 
     def page(self, call: Call, rows: list[Any]) -> Reply:
         """Newest first, as a bare list; the Link header has an inner address."""
-        rows = sorted(rows, key=lambda one: -one.get("created_at", {}).get("seconds", 0))
+        rows = sorted(rows, key=lambda row: -row.get("created_at", {}).get("seconds", 0))
         number = int(call.query.get("page", 1))
         first = (number - 1) * self.per_page
         query = "&".join(f"{k}={v}" for k, v in {**call.query, "page": number + 1}.items())

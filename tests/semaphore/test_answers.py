@@ -58,7 +58,7 @@ async def test_d15_a_list_with_any_part_damaged_is_read_or_refused_with_a_typed_
         observed = await driver.types[kind].observe(api, Scope(kind, "acme"), None)
     except ProviderError:
         return
-    json.dumps([one.attributes for one in observed.objects])  # type: ignore[union-attr]
+    json.dumps([row.attributes for row in observed.objects])  # type: ignore[union-attr]
 
 
 @given(st.integers(400, 599), json_values, st.sampled_from(["GET /api/v1alpha/projects", "POST /api/v1beta/secrets", "GET /x"]))

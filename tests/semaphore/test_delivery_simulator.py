@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,11 +19,9 @@ SIGNATURE, ID = "x-semaphore-signature-256", "x-semaphore-webhook-id"
 
 
 @pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
+def hands(hands: Hands, server: SandboxServer) -> Hands:
     server.admin.settings(deliver=True, run_duration_s=0)
-    made = Hands(server)
-    with made.http:
-        yield made
+    return hands
 
 
 def notify(hands: Hands, url: str, name: str = "sink", *, webhook: dict[str, Any] | None = None, **filters: list[str]) -> None:
@@ -43,7 +40,7 @@ def keep_secret(hands: Hands, variable: str = "WEBHOOK_SECRET") -> None:
     hands("POST", hands.server.url + "/api/v1beta/secrets", body)
 
 
-def test_a_pipeline_that_is_done_is_told_signed_and_in_the_documented_form(hands: Hands, receiver: Receiver) -> None:
+def test_a_finished_pipeline_sends_a_signed_webhook_of_the_documented_form(hands: Hands, receiver: Receiver) -> None:
     keep_secret(hands)
     notify(hands, receiver.url)
     behave(hands.server, jobs=[{"name": "test"}])
@@ -73,7 +70,7 @@ def test_a_pipeline_that_is_done_is_told_signed_and_in_the_documented_form(hands
     }  # fmt: skip
 
 
-def test_nobody_has_to_look_for_a_pipeline_to_be_told_of(hands: Hands, receiver: Receiver) -> None:
+def test_a_pipeline_sends_its_webhook_without_being_read(hands: Hands, receiver: Receiver) -> None:
     hands.admin.settings(run_duration_s=0.2)
     notify(hands, receiver.url)
     hands.run()
@@ -81,7 +78,7 @@ def test_nobody_has_to_look_for_a_pipeline_to_be_told_of(hands: Hands, receiver:
     assert eventually(lambda: receiver.got)
 
 
-def test_stopped_pipelines_are_told_of_as_well(hands: Hands, receiver: Receiver) -> None:
+def test_stopped_pipelines_send_webhooks_too(hands: Hands, receiver: Receiver) -> None:
     hands.admin.settings(run_duration_s=-1)
     notify(hands, receiver.url)
     wf_id, _ = hands.run()
@@ -91,13 +88,13 @@ def test_stopped_pipelines_are_told_of_as_well(hands: Hands, receiver: Receiver)
     assert (payload["pipeline"]["result"], payload["pipeline"]["result_reason"]) == ("stopped", "user")
 
 
-def test_a_tag_and_a_pull_request_are_told_as_what_they_are(hands: Hands, receiver: Receiver) -> None:
+def test_webhooks_of_tags_and_pull_requests_name_their_reference_type(hands: Hands, receiver: Receiver) -> None:
     notify(hands, receiver.url)
     hands.admin.do("run_pipeline", project="web", tag="v1")
     hands.delivered(1)
     hands.admin.do("run_pipeline", project="web", pull_request=7)
     hands.delivered(2)
-    tag, request = (one["revision"] for one in receiver.payloads())
+    tag, request = (row["revision"] for row in receiver.payloads())
     assert (tag["reference_type"], tag["reference"], tag["tag"], tag["branch"]) == ("tag", "refs/tags/v1", {"name": "v1"}, None)
     assert (request["reference_type"], request["pull_request"]["number"], request["branch"]) == ("pull_request", 7, None)
 
@@ -113,7 +110,7 @@ def test_without_the_secret_or_its_variable_it_is_sent_unsigned(hands: Hands, re
 
 
 @pytest.mark.parametrize(
-    ("filters", "told"),
+    ("filters", "matches"),
     [
         ({}, True),
         ({"projects": ["/^w/"]}, True),
@@ -131,13 +128,13 @@ def test_without_the_secret_or_its_variable_it_is_sent_unsigned(hands: Hands, re
     ],
 )
 def test_a_rule_hears_of_what_all_its_lists_have_a_pattern_for(
-    hands: Hands, receiver: Receiver, filters: dict[str, list[str]], told: bool
+    hands: Hands, receiver: Receiver, filters: dict[str, list[str]], matches: bool
 ) -> None:
     notify(hands, receiver.url, **filters)
     notify(hands, receiver.url, "control")
     hands.run()
-    rows = hands.delivered(1 + told)
-    assert sorted(one["notification"] for one in rows) == (["control", "sink"] if told else ["control"])
+    rows = hands.delivered(1 + matches)
+    assert sorted(row["notification"] for row in rows) == (["control", "sink"] if matches else ["control"])
 
 
 def test_a_rule_without_projects_hears_of_nothing(hands: Hands, receiver: Receiver) -> None:
@@ -149,12 +146,12 @@ def test_a_rule_without_projects_hears_of_nothing(hands: Hands, receiver: Receiv
     assert hands.admin.state()["deliveries"] == []
 
 
-def test_the_branch_of_a_tag_is_not_asked_for_and_its_tag_is(hands: Hands, receiver: Receiver) -> None:
+def test_a_tag_is_matched_by_tags_and_not_by_branches(hands: Hands, receiver: Receiver) -> None:
     notify(hands, receiver.url, "by-branch", branches=["main"])
     notify(hands, receiver.url, "by-tag", tags=["v1"])
     notify(hands, receiver.url, "other-tag", tags=["v2"])
     hands.admin.do("run_pipeline", project="web", tag="v1")
-    assert [one["notification"] for one in hands.delivered(2)] == ["by-branch", "by-tag"]
+    assert [row["notification"] for row in hands.delivered(2)] == ["by-branch", "by-tag"]
 
 
 def test_a_notification_falls_silent_with_its_creator(hands: Hands, receiver: Receiver) -> None:
@@ -172,12 +169,12 @@ def test_an_inactive_webhook_is_not_sent(hands: Hands, receiver: Receiver) -> No
     assert hands.admin.state()["deliveries"] == []
 
 
-def test_any_status_is_a_delivery_and_the_method_is_the_one_asked_for(hands: Hands, receiver: Receiver) -> None:
+def test_any_status_is_a_delivery_and_the_method_is_the_configured_one(hands: Hands, receiver: Receiver) -> None:
     receiver.status = 500
     notify(hands, receiver.url, webhook={"retries": 3, "action": "put"})
     hands.run()
     (row,) = hands.delivered(1)
-    assert (row["outcome"], [one["status"] for one in row["attempts"]]) == ("delivered", [500])
+    assert (row["outcome"], [item["status"] for item in row["attempts"]]) == ("delivered", [500])
     assert receiver.got[0][0] == "PUT"
 
 
@@ -188,13 +185,13 @@ def test_only_what_is_not_answered_in_time_is_sent_again_with_its_id(hands: Hand
     (row,) = hands.delivered(1)
     eventually(lambda: hands.settled()[0]["outcome"] == "delivered")
     (row,) = hands.settled()
-    assert [one["status"] for one in row["attempts"]] == [0, 204]
+    assert [item["status"] for item in row["attempts"]] == [0, 204]
     assert row["attempts"][1]["at"] - row["attempts"][0]["at"] >= 0.5
     first, second = receiver.got
     assert first[1][ID] == second[1][ID]
 
 
-def test_half_a_second_is_all_the_time_there_is_unless_asked_for(hands: Hands, receiver: Receiver) -> None:
+def test_the_default_timeout_is_half_a_second(hands: Hands, receiver: Receiver) -> None:
     receiver.delays_s = [1.0]
     notify(hands, receiver.url, webhook={"timeout": 0, "retries": 0})
     hands.run()
@@ -218,14 +215,14 @@ def test_an_address_that_is_none_fails_and_nothing_else_does(hands: Hands, recei
     notify(hands, "http://127.0.0.1:99999/", "broken")
     notify(hands, receiver.url, "fine")
     hands.run()
-    assert {one["notification"]: one["outcome"] for one in hands.delivered(2)} == {"broken": "failed", "fine": "delivered"}
+    assert {row["notification"]: row["outcome"] for row in hands.delivered(2)} == {"broken": "failed", "fine": "delivered"}
 
 
 def test_nothing_is_sent_before_it_is_switched_on(hands: Hands, receiver: Receiver) -> None:
     hands.admin.settings(deliver=False)
     notify(hands, receiver.url)
     hands.run()
-    assert [one["outcome"] for one in hands.admin.state()["deliveries"]] == ["off"]
+    assert [row["outcome"] for row in hands.admin.state()["deliveries"]] == ["off"]
     assert receiver.got == []
 
 
@@ -233,11 +230,11 @@ def test_deliveries_are_dropped_on_demand(hands: Hands, receiver: Receiver) -> N
     notify(hands, receiver.url)
     hands.admin.settings(drop_deliveries=True)
     hands.run()
-    assert [one["outcome"] for one in hands.admin.state()["deliveries"]] == ["dropped"]
+    assert [row["outcome"] for row in hands.admin.state()["deliveries"]] == ["dropped"]
     hands.admin.settings(drop_deliveries=0.5)
     for _ in range(40):
         hands.admin.do("run_pipeline", project="web")
-    words = [one["outcome"] for one in hands.delivered(41)][1:]
+    words = [row["outcome"] for row in hands.delivered(41)][1:]
     assert 5 < words.count("dropped") < 35
     assert len(receiver.got) == words.count("delivered") == 40 - words.count("dropped")
 
@@ -253,8 +250,8 @@ def test_deliveries_are_doubled_on_demand_with_one_id(hands: Hands, receiver: Re
 def test_deliveries_are_shuffled_on_demand(hands: Hands, receiver: Receiver) -> None:
     notify(hands, receiver.url)
     hands.admin.settings(shuffle_deliveries_s=0.5)
-    made = [hands.admin.do("run_pipeline", project="web")["pipeline_id"] for _ in range(12)]
+    started = [hands.admin.do("run_pipeline", project="web")["pipeline_id"] for _ in range(12)]
     hands.delivered(12)
-    order = [one["pipeline"]["id"] for one in receiver.payloads()]
-    assert order != made
-    assert sorted(order) == sorted(made)
+    order = [row["pipeline"]["id"] for row in receiver.payloads()]
+    assert order != started
+    assert sorted(order) == sorted(started)

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from reconciler.drivers.semaphore.driver import driver
 from reconciler.model.executions import Result, RunIntent, RunStatus
-from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.simulator import Hands, behave
 from tests.support.driving import World, ended
 
 executor = driver.executors["semaphore"]
 CORRELATION = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
-    made = Hands(server)
-    with made.http:
-        yield made
 
 
 def intent(**spec: Any) -> RunIntent:
@@ -34,9 +25,9 @@ def intent(**spec: Any) -> RunIntent:
 
 async def until(probe: Callable[[], Awaitable[Any]]) -> Any:
     for _ in range(150):
-        found = await probe()
-        if found:
-            return found
+        result = await probe()
+        if result:
+            return result
         await asyncio.sleep(0.05)
     raise AssertionError("it never happened")
 
@@ -47,9 +38,9 @@ async def test_a_run_is_started_found_again_followed_read_and_proved(world: Worl
     run = await executor.start(world.api, what)
     assert run is not None
     assert (await executor.poll(world.api, what, run)).status is RunStatus.QUEUED
-    found = await executor.find(world.api, what)
-    assert found is not None
-    assert found.external_id == run.external_id
+    match = await executor.find(world.api, what)
+    assert match is not None
+    assert match.external_id == run.external_id
     report = await ended(executor, world, what, run)
     assert report.result is Result.PASSED
     lines = await executor.logs(world.api, what, report.run, "")
@@ -78,8 +69,8 @@ async def test_a_task_carries_our_parameter_if_it_declares_it_and_is_canceled(wo
     what = intent(task="nightly")
     run = await executor.start(world.api, what)
     assert run is not None
-    found = await executor.find(world.api, what)
-    assert found is not None
-    assert found.external_id == run.external_id
+    match = await executor.find(world.api, what)
+    assert match is not None
+    assert match.external_id == run.external_id
     await executor.cancel(world.api, what, run)
     assert (await ended(executor, world, what, run)).result is Result.CANCELLED

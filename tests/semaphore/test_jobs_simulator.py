@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from reconciler.sandbox.server import SandboxServer
 from tests.semaphore.simulator import Hands, behave
 from tests.support.receiving import eventually
-
-
-@pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
-    made = Hands(server)
-    with made.http:
-        yield made
 
 
 def job_of(hands: Hands, ppl_id: str, number: int = 0) -> str:
@@ -50,7 +39,7 @@ def test_a_job_that_is_stopped_stops_its_pipeline(hands: Hands) -> None:
     hands("POST", f"/jobs/{job}/stop")
     assert hands("GET", f"/jobs/{job}")["status"]["result"] == "STOPPED"
     assert hands.pipeline(ppl_id)["result"] == "stopped"
-    assert [one["event"] for one in events(hands, job)][-1] == "job_finished"
+    assert [row["event"] for row in events(hands, job)][-1] == "job_finished"
     assert events(hands, job)[-2]["exit_code"] == 130
 
 
@@ -70,13 +59,13 @@ def test_a_log_grows_while_its_job_runs(hands: Hands) -> None:
     job = job_of(hands, ppl_id)
     early = events(hands, job)
     assert early[0]["event"] == "job_started"
-    assert not [one for one in early if one["event"] == "job_finished"]
-    later = eventually(lambda: len(found := events(hands, job)) > len(early) and found)
+    assert not [row for row in early if row["event"] == "job_finished"]
+    later = eventually(lambda: len(result := events(hands, job)) > len(early) and result)
     assert later[: len(early)] == early
     hands.done(ppl_id)
     whole = events(hands, job)
     assert "json" in hands.last.headers["content-type"]
-    shown = [(one["event"], one.get("directive") or one.get("output") or one.get("result")) for one in whole]
+    shown = [(row["event"], row.get("directive") or row.get("output") or row.get("result")) for row in whole]
     assert shown == [
         ("job_started", None),
         ("cmd_started", "make"),
@@ -93,7 +82,7 @@ def test_a_log_grows_while_its_job_runs(hands: Hands) -> None:
 def test_a_command_that_still_runs_has_not_finished(hands: Hands) -> None:
     behave(hands.server, duration_s=-1, logs=["$ make", "one", "$ make test", "two"])
     job = job_of(hands, hands.run()[1])
-    assert [one["event"] for one in events(hands, job)] == ["job_started", "cmd_started", "cmd_output"], "half of it"
+    assert [row["event"] for row in events(hands, job)] == ["job_started", "cmd_started", "cmd_output"], "half of it"
 
 
 def test_each_job_has_its_own_log_and_the_last_command_of_a_failed_one_fails(hands: Hands) -> None:
@@ -102,8 +91,8 @@ def test_each_job_has_its_own_log_and_the_last_command_of_a_failed_one_fails(han
     )
     _, ppl_id = hands.run()
     first, second = (events(hands, job_of(hands, ppl_id, number)) for number in (0, 1))
-    assert [one["output"] for one in first if one["event"] == "cmd_output"] == ["hello\n"]
-    assert [one["exit_code"] for one in second if one["event"] == "cmd_finished"] == [0, 1]
+    assert [row["output"] for row in first if row["event"] == "cmd_output"] == ["hello\n"]
+    assert [row["exit_code"] for row in second if row["event"] == "cmd_finished"] == [0, 1]
     assert second[-1]["result"] == "failed"
 
 
@@ -118,7 +107,7 @@ def test_a_job_that_never_began_has_no_log(hands: Hands) -> None:
     assert isinstance(hands("GET", f"/logs/{uuid.uuid4()}", status=404), str)
 
 
-def test_a_missing_right_to_a_log_is_told_in_plain_text(hands: Hands) -> None:
+def test_a_missing_right_to_a_log_is_refused_in_plain_text(hands: Hands) -> None:
     _, ppl_id = hands.run()
     job = job_of(hands, ppl_id)
     hands.admin.put_state({"tokens": {"none": {"user": "u"}}})

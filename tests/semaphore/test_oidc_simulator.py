@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,11 +16,9 @@ from tests.semaphore.simulator import WEB, Hands, behave
 
 
 @pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
+def hands(hands: Hands, server: SandboxServer) -> Hands:
     behave(server, duration_s=600)
-    made = Hands(server)
-    with made.http:
-        yield made
+    return hands
 
 
 def token(hands: Hands, workflow: str, **options: Any) -> str:
@@ -73,7 +70,7 @@ def test_tags_pull_requests_reruns_and_promotions_show(hands: Hands) -> None:
     assert checked(hands, token(hands, again["wf_id"], pipeline_id=promoted))["trg"] == "h:t-n:f"
 
 
-def test_each_token_has_its_own_id_and_the_audience_that_was_asked_for(hands: Hands) -> None:
+def test_each_token_has_its_own_id_and_the_requested_audience(hands: Hands) -> None:
     wf_id, _ = hands.run()
     first, second = (checked(hands, token(hands, wf_id, audience="reconciler")) for _ in range(2))
     assert first["aud"] == second["aud"] == "reconciler"

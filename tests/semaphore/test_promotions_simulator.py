@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from reconciler.sandbox.server import SandboxServer
@@ -14,11 +12,9 @@ TARGETS = [{"name": "Production", "pipeline_file": ".semaphore/prod.yml"}, {"nam
 
 
 @pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
+def hands(hands: Hands, server: SandboxServer) -> Hands:
     behave(server, duration_s=0, promotions=TARGETS)
-    made = Hands(server)
-    with made.http:
-        yield made
+    return hands
 
 
 def test_a_promotion_is_a_pipeline_of_the_same_workflow_and_knows_where_it_comes_from(hands: Hands) -> None:
@@ -36,7 +32,7 @@ def test_a_promotion_is_a_pipeline_of_the_same_workflow_and_knows_where_it_comes
     assert hands("GET", f"/plumber-workflows/{wf_id}")["workflow"]["initial_ppl_id"] == ppl_id
 
 
-def test_a_promotion_may_be_asked_for_with_a_form(hands: Hands) -> None:
+def test_a_promotion_may_be_requested_with_a_form(hands: Hands) -> None:
     _, ppl_id = hands.run()
     hands("POST", "/promotions", data={"pipeline_id": ppl_id, "name": "staging", "X": "y"})
     (event,) = hands("GET", f"/promotions?pipeline_id={ppl_id}&name=staging")
@@ -91,9 +87,11 @@ def test_some_promotions_happen_by_themselves_once_a_pipeline_passed(hands: Hand
 
 def test_somebody_may_promote_without_the_api(hands: Hands) -> None:
     wf_id, ppl_id = hands.run()
-    made = hands.admin.do("promote", pipeline_id=ppl_id, promotion="Production", parameters={"V": 7}, result="failed", error="no")
-    promoted = hands.pipeline(made["pipeline_id"])
-    assert (made["workflow_id"], promoted["result"], promoted["error_description"]) == (wf_id, "failed", "no")
+    promoted_to = hands.admin.do(
+        "promote", pipeline_id=ppl_id, promotion="Production", parameters={"V": 7}, result="failed", error="no"
+    )
+    promoted = hands.pipeline(promoted_to["pipeline_id"])
+    assert (promoted_to["workflow_id"], promoted["result"], promoted["error_description"]) == (wf_id, "failed", "no")
     assert promoted["env_vars"] == [{"name": "V", "value": "7"}]
     with pytest.raises(RuntimeError, match="refused"):
         hands.admin.do("promote", pipeline_id=ppl_id, promotion="other")
@@ -102,7 +100,7 @@ def test_somebody_may_promote_without_the_api(hands: Hands) -> None:
 def test_a_failed_promotion_is_rebuilt_as_a_promotion(hands: Hands) -> None:
     behave(hands.server, duration_s=0, promotions=[{"name": "staging", "result": "failed"}])
     _, ppl_id = hands.run()
-    made = hands.admin.do("promote", pipeline_id=ppl_id, promotion="staging")["pipeline_id"]
-    again = hands("POST", f"/pipelines/{made}/partial_rebuild", {"request_token": "a"})["pipeline_id"]
+    promoted_to = hands.admin.do("promote", pipeline_id=ppl_id, promotion="staging")["pipeline_id"]
+    again = hands("POST", f"/pipelines/{promoted_to}/partial_rebuild", {"request_token": "a"})["pipeline_id"]
     shown = hands.pipeline(again)
-    assert (shown["promotion_of"], shown["partial_rerun_of"], shown["name"]) == (ppl_id, made, "staging")
+    assert (shown["promotion_of"], shown["partial_rerun_of"], shown["name"]) == (ppl_id, promoted_to, "staging")

@@ -51,9 +51,9 @@ def verify(body: Any, signature: str | None = None, *, keys: Any = (KEY,), **hea
 
 
 def delivered(*args: Any, **options: Any) -> Delivery:
-    found = verify(*args, **options)
-    assert isinstance(found, Delivery), found
-    return found
+    result = verify(*args, **options)
+    assert isinstance(result, Delivery), result
+    return result
 
 
 # ---- proof
@@ -61,15 +61,15 @@ def delivered(*args: Any, **options: Any) -> Delivery:
 
 @pytest.mark.parametrize("signature", [VECTOR, f"sha256={VECTOR}", f" {VECTOR} "])
 def test_the_senders_own_test_vector_is_a_proof_with_and_without_a_prefix(signature: str) -> None:
-    found = delivered(b"body", signature)
-    assert found.problem == "the payload is not JSON"
+    result = delivered(b"body", signature)
+    assert result.problem == "the payload is not JSON"
 
 
-def test_E1_no_signature_is_told_from_a_wrong_one() -> None:
+def test_E1_a_missing_signature_differs_from_a_wrong_one() -> None:
     assert verify(payload(), "") == verify(payload(), "   ")
-    for found in (verify(payload(), ""), receiver.verify({}, body_of(payload()), [KEY], now=0.0)):
-        assert isinstance(found, Rejection)
-        assert found.reason is Refusal.UNSIGNED
+    for result in (verify(payload(), ""), receiver.verify({}, body_of(payload()), [KEY], now=0.0)):
+        assert isinstance(result, Rejection)
+        assert result.reason is Refusal.UNSIGNED
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_E1_a_signature_that_is_not_quite_right_is_wrong_and_no_error(signature:
     assert verify(b"body", signature) == Rejection(Refusal.WRONG)
 
 
-def test_E1_a_body_that_was_changed_or_written_anew_is_not_the_signed_one() -> None:
+def test_E1_a_changed_or_reformatted_body_is_not_the_signed_one() -> None:
     raw = body_of(payload())
     signature = sign(raw)
     assert isinstance(verify(raw, signature), Delivery)
@@ -108,15 +108,15 @@ def test_E1_a_body_that_was_changed_or_written_anew_is_not_the_signed_one() -> N
 
 def test_a_delivery_has_the_senders_id_and_the_pipeline_as_its_identity() -> None:
     raw = body_of(payload())
-    found = delivered(raw, x_semaphore_webhook_id=WEBHOOK_ID, user_agent="Semaphore-Webhook", authorization="Bearer x")
-    assert (found.id, found.identity, found.type, found.body) == (WEBHOOK_ID, "pipeline:p-1", "pipeline_done", raw)
-    assert found.occurred_at == 1_767_323_045.0
-    assert found.headers == {"user-agent": "Semaphore-Webhook", "x-semaphore-webhook-id": WEBHOOK_ID}
+    result = delivered(raw, x_semaphore_webhook_id=WEBHOOK_ID, user_agent="Semaphore-Webhook", authorization="Bearer x")
+    assert (result.id, result.identity, result.type, result.body) == (WEBHOOK_ID, "pipeline:p-1", "pipeline_done", raw)
+    assert result.occurred_at == 1_767_323_045.0
+    assert result.headers == {"user-agent": "Semaphore-Webhook", "x-semaphore-webhook-id": WEBHOOK_ID}
 
 
 def test_E3_a_captured_body_under_an_invented_id_has_the_same_identity() -> None:
     raw = body_of(payload())
-    first, replayed = (delivered(raw, x_semaphore_webhook_id=one) for one in (WEBHOOK_ID, "invented"))
+    first, replayed = (delivered(raw, x_semaphore_webhook_id=row) for row in (WEBHOOK_ID, "invented"))
     assert first.id != replayed.id
     assert first.identity == replayed.identity
 
@@ -138,19 +138,19 @@ def test_a_time_that_never_was_is_none(never: Any) -> None:
     + [body_of(payload(id=one)) for one in (None, 7, "", "x" * 101, {"a": 1}, "a\nb")],
 )
 def test_E10_a_signed_body_of_another_shape_is_a_delivery_with_a_problem(body: bytes) -> None:
-    found = delivered(body)
-    assert found.problem
-    assert found.id == found.identity == f"sha256:{hashlib.sha256(body).hexdigest()}"
-    assert found.body == body
+    result = delivered(body)
+    assert result.problem
+    assert result.id == result.identity == f"sha256:{hashlib.sha256(body).hexdigest()}"
+    assert result.body == body
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.text(max_size=80), st.text(max_size=40), st.booleans())
 def test_E10_nothing_that_a_sender_can_send_raises(body: bytes, signature: str, sent: str, honest: bool) -> None:
     headers = {"x-semaphore-signature-256": sign(body) if honest else signature, "x-semaphore-webhook-id": sent}
-    found = receiver.verify(headers, body, [KEY], now=0.0)
-    if isinstance(found, Delivery):
-        assert 0 < len(found.id) <= 200
+    result = receiver.verify(headers, body, [KEY], now=0.0)
+    if isinstance(result, Delivery):
+        assert 0 < len(result.id) <= 200
 
 
 # ---- small parts
@@ -226,11 +226,11 @@ async def test_E11_every_pipeline_that_was_done_meanwhile_is_found_on_all_pages_
     app.start()  # still running
     app.finish(app.start("web")["initial_ppl_id"], at=since + 9)  # not ours
 
-    found = await receiver.missed(world.api, source_of(name="payments"), (), since)
+    result = await receiver.missed(world.api, source_of(name="payments"), (), since)
     ids = [promotion["ppl_id"], *(app.workflows[n]["initial_ppl_id"] for n in reversed(range(7)))]
-    assert [one.ref for one in found] == ids
-    assert [one.id for one in found] == [f"pipeline:{one}" for one in ids]
-    assert {(one.type, one.arrived) for one in found} == {("pipeline_done", False)}
+    assert [row.ref for row in result] == ids
+    assert [row.id for row in result] == [f"pipeline:{row}" for row in ids]
+    assert {(row.type, row.arrived) for row in result} == {("pipeline_done", False)}
 
 
 async def test_several_projects_and_patterns_are_looked_through(world: World, app: Runs) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +13,6 @@ from tests.semaphore.simulator import WEB, Hands, behave
 from tests.support.receiving import eventually
 
 NEVER = "1970-01-01 00:00:00.000000Z"
-
-
-@pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
-    made = Hands(server)
-    with made.http:
-        yield made
 
 
 def test_a_workflow_runs_its_pipeline_to_the_end(hands: Hands) -> None:
@@ -74,15 +66,15 @@ def test_references_become_the_names_of_branches(hands: Hands, reference: str, b
 
 
 def test_lists_are_bare_arrays_newest_first_with_links_to_other_pages(hands: Hands) -> None:
-    made = [hands.run()[0] for _ in range(5)]
+    workflows = [hands.run()[0] for _ in range(5)]
     page = hands("GET", f"/plumber-workflows?project_id={WEB}&page_size=2&page=2")
-    assert [one["wf_id"] for one in page] == [made[2], made[1]]
+    assert [row["wf_id"] for row in page] == [workflows[2], workflows[1]]
     headers = hands.last.headers
     assert (headers["total"], headers["per-page"], headers["total-pages"], headers["page-number"]) == ("5", "2", "3", "2")
     links = {link["rel"]: link["url"] for link in hands.last.links.values()}
     assert set(links) == {"first", "prev", "next", "last"}
     assert "page=3&page_size=2" in "&".join(sorted(links["next"].partition("?")[2].split("&")))
-    assert hands("GET", links["next"])[0]["wf_id"] == made[0]
+    assert hands("GET", links["next"])[0]["wf_id"] == workflows[0]
 
 
 def test_a_list_is_filtered_by_branch_and_time(hands: Hands) -> None:
@@ -90,7 +82,7 @@ def test_a_list_is_filtered_by_branch_and_time(hands: Hands) -> None:
     wf_id, _ = hands.run(reference="topic")
     hands.run()
     root = f"/plumber-workflows?project_id={WEB}"
-    assert [one["wf_id"] for one in hands("GET", f"{root}&branch_name=topic")] == [wf_id]
+    assert [row["wf_id"] for row in hands("GET", f"{root}&branch_name=topic")] == [wf_id]
     assert len(hands("GET", f"{root}&created_after={start - 1}")) == 2
     assert hands("GET", f"{root}&created_after={start + 60}") == []
     assert hands("GET", f"{root}&created_before={start - 1}") == []
@@ -136,7 +128,7 @@ def test_blocks_and_jobs_are_only_shown_in_detail(hands: Hands) -> None:
 def test_a_stopped_pipeline_is_stopped_and_one_that_had_not_begun_is_canceled(hands: Hands) -> None:
     behave(hands.server, duration_s=-1, stopping_s=0.1)
     wf_id, ppl_id = hands.run()
-    assert hands("POST", f"/plumber-workflows/{wf_id}/terminate") == "Workflow termination started."
+    assert hands("POST", f"/plumber-workflows/{wf_id}/terminate") == "Termination started for 1 pipelines."
     assert hands.pipeline(ppl_id)["state"] == "stopping"
     done = hands.done(ppl_id)
     assert (done["result"], done["result_reason"]) == ("stopped", "user")
@@ -147,8 +139,15 @@ def test_a_stopped_pipeline_is_stopped_and_one_that_had_not_begun_is_canceled(ha
     assert hands.done(waiting)["result"] == "canceled"
 
 
+def test_terminating_a_workflow_that_is_done_succeeds_and_changes_nothing(hands: Hands) -> None:
+    wf_id, ppl_id = hands.run()
+    before = hands.done(ppl_id)
+    assert hands("POST", f"/plumber-workflows/{wf_id}/terminate") == "Termination started for 0 pipelines."
+    assert hands.pipeline(ppl_id) == before
+
+
 @pytest.mark.parametrize("value", ["true", 1, False, None])
-def test_stopping_has_to_be_asked_for_with_true(hands: Hands, value: object) -> None:
+def test_terminating_a_pipeline_requires_the_value_true(hands: Hands, value: object) -> None:
     _, ppl_id = hands.run()
     assert isinstance(hands("PATCH", f"/pipelines/{ppl_id}", {"terminate_request": value}, status=400), str)
 
@@ -170,12 +169,12 @@ def test_what_failed_is_rebuilt_in_the_same_workflow_once_for_each_token(hands: 
     path = f"/pipelines/{ppl_id}/partial_rebuild"
     assert hands("POST", path, {}, status=400) == "Missing required post parameter request_token."
     behave(hands.server, result="passed")
-    made = hands("POST", path, {"request_token": "a"})
-    assert hands("POST", path, {"request_token": "a"}) == made
-    rebuilt = hands.pipeline(made["pipeline_id"])
+    rebuild = hands("POST", path, {"request_token": "a"})
+    assert hands("POST", path, {"request_token": "a"}) == rebuild
+    rebuilt = hands.pipeline(rebuild["pipeline_id"])
     assert (rebuilt["wf_id"], rebuilt["partial_rerun_of"], rebuilt["result"]) == (wf_id, ppl_id, "passed")
     assert hands.pipeline(ppl_id)["result"] == "failed"
-    assert "passed" in hands("POST", f"/pipelines/{made['pipeline_id']}/partial_rebuild", {"request_token": "b"}, status=400)
+    assert "passed" in hands("POST", f"/pipelines/{rebuild['pipeline_id']}/partial_rebuild", {"request_token": "b"}, status=400)
 
 
 def test_a_lost_workflow_is_not_found_any_more(hands: Hands) -> None:
@@ -226,7 +225,7 @@ def test_mistakes_of_the_caller_are_answered_with_a_json_text(hands: Hands) -> N
     assert hands("GET", f"/plumber-workflows?project_id={WEB}") == []
 
 
-def test_answers_do_not_say_that_they_are_json_and_a_broken_body_is_told_in_plain_text() -> None:
+def test_answers_declare_no_json_type_and_a_broken_body_is_refused_in_plain_text() -> None:
     with SandboxServer(Semaphore()) as server:
         hands = Hands(server)
         with hands.http:

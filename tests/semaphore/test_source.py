@@ -105,9 +105,9 @@ async def test_at_no_moment_of_a_rotation_does_the_notification_name_a_secret_th
 
     def watch(call):
         reply = answer(call)
-        names = {one["name"] for one in server.app.state["secrets"]}
-        for one in server.app.state["notifications"]:
-            if one["spec"]["rules"][0]["notify"]["webhook"]["secret"] not in names:
+        names = {row["name"] for row in server.app.state["secrets"]}
+        for row in server.app.state["notifications"]:
+            if row["spec"]["rules"][0]["notify"]["webhook"]["secret"] not in names:
                 broken.append(f"{call.method} {call.path}")
         return reply
 
@@ -126,7 +126,7 @@ async def test_a_rotation_that_fails_half_way_goes_on_where_it_stopped(
     assert [type(error) for error in world.errors.values()] == [OutcomeUnknown]
     assert len(server.admin.state()["secrets"]) == 2  # the old key still signs
     await world.settle(with_spec(source, keyRotation=1))
-    assert [one["name"].endswith("-r1") for one in server.admin.state()["secrets"]] == [True]
+    assert [row["name"].endswith("-r1") for row in server.admin.state()["secrets"]] == [True]
 
 
 async def test_a_new_master_key_replaces_the_secret_since_most_organizations_refuse_to_change_one(
@@ -165,7 +165,7 @@ async def test_d24_a_renamed_secret_is_made_again_under_the_name_that_the_notifi
     name = server.app.state["secrets"][0]["name"]
     server.app.state["secrets"][0]["name"] = "renamed"
     await world.settle(source)
-    assert [one["name"] for one in server.admin.state()["secrets"]] == [name]
+    assert [row["name"] for row in server.admin.state()["secrets"]] == [name]
 
 
 async def test_d24_every_edit_of_the_notification_is_a_field_that_is_shown_and_put_back(
@@ -216,9 +216,9 @@ async def test_a_rename_moves_the_notification_and_leaves_nothing_behind(
     renamed = resource("EventSource", "deploys", source.spec, moved_from="pipelines")
     await world.settle(renamed)
     state = server.admin.state()
-    assert [one["id"] for one in state["notifications"]] == [kept]
+    assert [row["id"] for row in state["notifications"]] == [kept]
     assert marker_of(state["notifications"][0]["name"]) == Marker(OWNER, renamed.id.uid(OWNER))
-    assert [one["name"] for one in state["secrets"]] == [state["notifications"][0]["name"]]
+    assert [row["name"] for row in state["secrets"]] == [state["notifications"][0]["name"]]
     assert len(world.records) == 2
 
 
@@ -300,9 +300,9 @@ async def test_d23_a_foreign_notification_is_never_touched_and_one_with_our_host
 
 async def test_objects_of_another_owner_are_neither_ours_nor_orphans(world: World, source: Resource) -> None:
     await world.settle(source)
-    for one in (*await world.observe(NOTIFICATIONS), *await world.observe(SECRETS)):
-        assert one.marker is not None
-        assert one.marker.owner == OWNER
+    for row in (*await world.observe(NOTIFICATIONS), *await world.observe(SECRETS)):
+        assert row.marker is not None
+        assert row.marker.owner == OWNER
     assert marker_of(f"reconciler-team-b-{source.id.uid('team-b')}") == Marker("team-b", source.id.uid("team-b"))
 
 
@@ -334,7 +334,7 @@ async def test_d8_a_404_of_the_edge_is_a_lost_scope_and_never_an_empty_list(
             await world.observe(scope)
 
 
-async def test_d11_a_refused_value_is_terminal_and_says_what_the_provider_said(
+async def test_d11_a_refused_value_is_terminal_and_quotes_the_provider(
     world: World, server: SandboxServer, source: Resource
 ) -> None:
     said = {"code": 3, "message": "A notification rule must have a notify field.", "details": []}

@@ -20,7 +20,7 @@ def on(*names: str) -> Resource:
 
 
 @pytest.mark.parametrize("names", [("paymets",), ("payments", "paymets"), ("Payments",)])
-async def test_n56_a_project_that_does_not_exist_is_said_before_anything_is_made(
+async def test_n56_an_unknown_project_is_reported_before_anything_is_created(
     world: World, server: SandboxServer, names: tuple[str, ...]
 ) -> None:
     with pytest.raises(ScopeGone) as caught:
@@ -30,7 +30,7 @@ async def test_n56_a_project_that_does_not_exist_is_said_before_anything_is_made
     assert writes(server) == []
 
 
-async def test_n56_a_project_that_is_renamed_later_is_said_too(world: World, server: SandboxServer, source: Resource) -> None:
+async def test_n56_a_project_that_is_renamed_later_is_reported_too(world: World, server: SandboxServer, source: Resource) -> None:
     await world.settle(source)
     server.app.state["projects"][0]["name"] = "billing"
     with pytest.raises(ScopeGone, match="no project 'payments'"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +12,9 @@ from tests.semaphore.simulator import WEB, Hands, behave
 
 
 @pytest.fixture
-def hands(server: SandboxServer) -> Iterator[Hands]:
+def hands(hands: Hands, server: SandboxServer) -> Hands:
     behave(server, duration_s=0)
-    made = Hands(server)
-    with made.http:
-        yield made
+    return hands
 
 
 def declare(hands: Hands, *parameters: dict[str, Any], **more: Any) -> str:
@@ -27,7 +24,7 @@ def declare(hands: Hands, *parameters: dict[str, Any], **more: Any) -> str:
 
 def variables(hands: Hands, workflow: str) -> dict[str, str]:
     first = hands("GET", f"/plumber-workflows/{workflow}")["workflow"]["initial_ppl_id"]
-    return {one["name"]: one["value"] for one in hands.pipeline(first)["env_vars"]}
+    return {row["name"]: row["value"] for row in hands.pipeline(first)["env_vars"]}
 
 
 def test_a_task_is_listed_described_and_run(hands: Hands) -> None:
@@ -41,7 +38,7 @@ def test_a_task_is_listed_described_and_run(hands: Hands) -> None:
     assert hands.pipeline(shown["initial_ppl_id"])["yaml_file_name"] == "nightly.yml"
     described = hands("GET", f"/tasks/{task}")
     assert described["schedule"]["parameters"][0]["default_value"] == "dev"
-    assert [one["scheduled_workflow_id"] for one in described["triggers"]] == [workflow]
+    assert [row["scheduled_workflow_id"] for row in described["triggers"]] == [workflow]
     assert variables(hands, workflow) == {"ENV": "dev"}
 
 

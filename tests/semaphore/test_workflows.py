@@ -60,7 +60,7 @@ def task(app: Runs, name: str = "deploy", *parameters: str, project: str = "paym
 
 
 def posts(server: SandboxServer) -> list[dict[str, Any]]:
-    return [one for one in server.admin.requests() if one["method"] == "POST"]
+    return [row for row in server.admin.requests() if row["method"] == "POST"]
 
 
 async def started(world: World, **spec: Any) -> tuple[RunIntent, Run]:
@@ -147,7 +147,7 @@ async def test_a_task_is_run_once_and_no_workflow_beside_it(world: World, server
         (None, None),
     ],
 )
-async def test_a_task_is_told_its_reference_as_an_object(
+async def test_a_task_takes_its_reference_as_an_object(
     world: World, server: SandboxServer, app: Runs, ref: str | None, reference: dict[str, str] | None
 ) -> None:
     task(app)
@@ -181,7 +181,7 @@ async def test_n23_of_equal_names_the_task_that_is_neither_paused_nor_suspended_
     assert posts(server)[-1]["path"] == f"/api/v1alpha/tasks/{numbers[1]}/run_now"
 
 
-async def test_n54_a_task_that_is_called_like_the_id_of_another_is_told_from_it(
+async def test_n54_a_task_named_like_the_id_of_another_is_distinguished_from_it(
     world: World, server: SandboxServer, app: Runs
 ) -> None:
     number = task(app, "deploy", PARAMETER)
@@ -190,14 +190,14 @@ async def test_n54_a_task_that_is_called_like_the_id_of_another_is_told_from_it(
         await executor.start(world.api, intent(task=number))
     await started(world, task={"id": number})
     await started(world, task={"name": number})
-    assert [one["path"].split("/")[4] for one in posts(server)] == [number, trap]
+    assert [row["path"].split("/")[4] for row in posts(server)] == [number, trap]
 
 
 async def test_a_parameter_of_ours_that_a_task_refuses_is_left_out_once(world: World, server: SandboxServer, app: Runs) -> None:
     app.strict_parameters = True
     task(app, "deploy", "ENV")
     await started(world, task="deploy", parameters={"ENV": "prod"})
-    assert [sorted(one["body"]["parameters"]) for one in posts(server)] == [["ENV", PARAMETER], ["ENV"]]
+    assert [sorted(row["body"]["parameters"]) for row in posts(server)] == [["ENV", PARAMETER], ["ENV"]]
     assert len(app.workflows) == 1
     with pytest.raises(ValidationFailed, match="OTHER"):
         await executor.start(world.api, intent(task="deploy", parameters={"OTHER": "x"}))
@@ -216,17 +216,17 @@ async def test_A5_a_complete_look_that_shows_no_run_says_so(world: World, app: R
 
 async def test_A5_clocks_may_differ_by_two_minutes(world: World, app: Runs) -> None:
     early = app.start("payments", "api", env={PARAMETER: CORRELATION}, at=time.time() - 100)
-    found = await executor.find(world.api, intent())
-    assert found is not None
-    assert found.external_id == early["wf_id"]
+    result = await executor.find(world.api, intent())
+    assert result is not None
+    assert result.external_id == early["wf_id"]
 
 
 async def test_A5_a_rerun_takes_the_parameter_along_and_the_first_run_is_the_one(world: World, app: Runs) -> None:
     first = app.start("payments", "api", env={PARAMETER: CORRELATION}, at=time.time() + 5)
     app.start("payments", "api", env={PARAMETER: CORRELATION}, rerun_of=first["wf_id"])
-    found = await executor.find(world.api, intent())
-    assert found is not None
-    assert found.external_id == first["wf_id"]
+    result = await executor.find(world.api, intent())
+    assert result is not None
+    assert result.external_id == first["wf_id"]
 
 
 async def test_A5_a_workflow_without_a_pipeline_yet_might_be_ours(world: World, app: Runs) -> None:
@@ -243,9 +243,9 @@ async def test_A5_a_task_that_carries_our_parameter_is_found_and_its_absence_is_
     app.start("payments", "manual_run")  # somebody else's
     assert await executor.find(world.api, intent(task="deploy")) is None
     await started(world, task="deploy")
-    found = await executor.find(world.api, intent(task="deploy"))
-    assert found is not None
-    assert found.external_id == app.workflows[-1]["wf_id"]
+    result = await executor.find(world.api, intent(task="deploy"))
+    assert result is not None
+    assert result.external_id == app.workflows[-1]["wf_id"]
 
 
 async def test_A5_a_task_that_drops_our_parameter_is_never_guessed_at(world: World, app: Runs) -> None:
@@ -382,7 +382,7 @@ async def test_D15_an_end_without_a_result_is_an_error(world: World, app: Runs) 
 # ---- cancel
 
 
-async def test_a_refused_end_of_a_run_that_goes_on_is_told(world: World, server: SandboxServer) -> None:
+async def test_a_refused_cancellation_of_an_active_run_is_an_error(world: World, server: SandboxServer) -> None:
     what, run = await started(world)
     server.admin.fault(method="POST", path="terminate", status=400, body="no")
     with pytest.raises(ValidationFailed):
@@ -418,7 +418,7 @@ async def test_a_log_is_read_piece_by_piece_and_each_line_once(world: World, app
     assert (last.lines, last.complete) == ((), True)
 
 
-async def test_several_jobs_are_told_apart_and_those_read_to_the_end_are_not_asked_for_again(
+async def test_log_lines_name_their_job_and_a_complete_log_is_not_requested_again(
     world: World, server: SandboxServer, app: Runs
 ) -> None:
     what, run = await started(world)
@@ -430,7 +430,7 @@ async def test_several_jobs_are_told_apart_and_those_read_to_the_end_are_not_ask
     app.finish(app.pipelines[0]["ppl_id"])
     second = await executor.logs(world.api, what, run, first.cursor)
     assert (second.lines, second.complete) == ((), True)
-    assert [one["path"] for one in server.admin.requests(path="logs")] == [
+    assert [row["path"] for row in server.admin.requests(path="logs")] == [
         "/api/v1alpha/logs/j-lint",
         "/api/v1alpha/logs/j-never",
     ]
@@ -444,8 +444,8 @@ async def test_the_log_of_an_agent_of_ones_own_is_fetched_without_our_credential
     app.job_logs["j-unit"] = Reply(302, None, {"location": f"{server.url}/api/v1/logs/j-unit?jwt=token"})
     events = ['{"event": "cmd_started", "directive": "make"}', "broken", {"event": "job_finished"}]
     server.admin.fault(path="/api/v1/logs/", status=200, body={"events": events})
-    found = await executor.logs(world.api, what, run, "")
-    assert found.lines == ("$ make",)
+    result = await executor.logs(world.api, what, run, "")
+    assert result.lines == ("$ make",)
     (followed,) = server.admin.requests(path="/api/v1/logs/")
     assert "authorization" not in followed["headers"]
 
@@ -484,7 +484,7 @@ def test_D22_an_event_tells_of_its_workflow_whatever_pipeline_it_is_about() -> N
     assert executor.run_id_of("pipeline_done", payload) == "w-1"
     for kind, odd in [
         ("push", payload),
-        *(("pipeline_done", one) for one in (None, [], {}, {"workflow": 7}, {"workflow": {"id": 7}})),
+        *(("pipeline_done", row) for row in (None, [], {}, {"workflow": 7}, {"workflow": {"id": 7}})),
     ]:
         assert executor.run_id_of(kind, odd) == ""
 

@@ -218,7 +218,7 @@ def _dying():
 
 
 def test_a_suspension_is_until_a_time_that_is_one_and_still_to_come(asked: Asked) -> None:
-    for until, said in (("2031-13-01T00:00:00Z", "is no time and no duration"), ("2001-01-01T00:00:00Z", "is past")):
+    for until, said in (("2031-13-01T00:00:00Z", "is neither a time nor a duration"), ("2001-01-01T00:00:00Z", "is in the past")):
         path = "/resources/EventSource/hand/suspend"
         refused = asked.api("operator", "POST", path, json={"reason": "why", "until": until})
         assert (refused.status_code, said in refused.json()["message"], bool(refused.json()["hint"])) == (422, True, True)

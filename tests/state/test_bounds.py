@@ -15,6 +15,7 @@ from sqlalchemy import event as hooks
 from sqlalchemy import func, insert, select, text
 
 from reconciler.engine.housekeeping import BATCH, Housekeeping
+from reconciler.engine.queue import WorkQueue
 from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import ResourceId
@@ -92,15 +93,11 @@ def left(store: Store) -> dict[str, int]:
 
 
 def clock_of(store: Store, db: StateThread) -> Housekeeping:
-    class Queue:
-        async def prune(self, _before: str, _limit: int) -> int:
-            return 0
-
     retention = SimpleNamespace(history=90 * 86_400.0, inbox=7 * 86_400.0)
     deps = SimpleNamespace(
         store=AsyncStore(store, db), config=SimpleNamespace(retention=retention), log=SimpleNamespace(debug=lambda *_, **__: None)
     )
-    return Housekeeping(deps, Queue(), watchdog_s=0, alive=lambda: True, notify=lambda *_: None)  # type: ignore[arg-type]
+    return Housekeeping(deps, WorkQueue(deps, holder="test"), watchdog_s=0, alive=lambda: True, notify=lambda *_: None)  # type: ignore[arg-type]
 
 
 def test_n59_retention_drops_a_long_history_in_small_commits_and_others_come_in_between(store: Store) -> None:
@@ -194,12 +191,13 @@ def test_n60_results_of_executions_from_before_are_found_after_the_migration(url
 
 
 def undo(store: Store) -> None:
-    """Bring a database back to what the last version made."""
+    """Bring a database back to what the version before 0005 made."""
     from reconciler.state.migrations.versions import v0005_bounded as migration
 
     with store._write() as connection:
         for name, *_ in migration._MADE:
             connection.execute(text(f"DROP INDEX {name}"))
+        connection.execute(text("DROP TABLE reconcile_request"))
         connection.execute(text("ALTER TABLE execution DROP COLUMN result"))
         connection.execute(text("ALTER TABLE audit DROP COLUMN mac"))
         for name, table in migration._DROPPED:

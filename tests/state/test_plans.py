@@ -21,6 +21,7 @@ from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
+from reconciler.state.claims import Capacity
 from reconciler.state.queue import Admission, enqueue, set_item
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import Fence, StoredObservation
@@ -81,6 +82,8 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "candidates": lambda store: store.candidates(STAGE, 500),
     "check": lambda store: store.get_meta("x"),  # looks at the whole file: only `doctor` does
     "checkpoint": lambda store: store.get_meta("x"),  # no statement with a plan
+    "claim_work": lambda store: store.claim_work("me", Capacity(16, 64, ["slice/a", "execution/a"]), release=[Fence("a", 1)]),
+    "claim_work again": lambda store: [store.claim_work("me", Capacity(1, 1), notify=True) for _ in range(2)],
     "clear_observations": lambda store: store.clear_observations(),
     "close": lambda store: store.get_meta("x"),
     "connections": lambda store: store.connections(),
@@ -90,7 +93,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "discard_item": lambda store: store.discard_item("itm-waits", "user", "", reports=[REPORT], audit=entry()),
     "drop_connection": lambda store: store.drop_connection(SOURCE),
     "drop_resources": lambda store: store.drop_resources(["a"]),
-    "due_executions": lambda store: store.due_executions(1.0, 200),
+    "drop_request": lambda store: store.drop_request(SOURCE, 1),
     "due_reports": lambda store: store.due_reports(1.0, 50),
     "end_joins": lambda store: store.end_joins(1.0),
     "end_report": lambda store: store.end_report(REPORT, 1.0, target={"a": 1}),
@@ -113,6 +116,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "executions of a stage": lambda store: store.executions(stage=STAGE.path, before=(1.0, "a")),
     "executions of a stage finished": lambda store: store.executions(stage=STAGE.path, states=("finished",)),
     "executions_of_item": lambda store: store.executions_of_item("a"),
+    "finish_reconcile": lambda store: store.finish_reconcile(SOURCE, 1.0, by="me", number=1, fence=Fence("slice/a", 1)),
     "finish_execution": lambda store: store.finish_execution(execution(store), outputs={"a": 1}, reports=[REPORT]),
     "forget_attempts": lambda store: store.forget_attempts(["a"]),
     "forget": lambda store: store.forget(["a"], [entry()]),
@@ -139,8 +143,9 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "last_inputs": lambda store: store.last_inputs(STAGE, ["passed", "failed", "cancelled"]),
     "load_budget": lambda store: store.load_budget("a"),
     "mark_seen": lambda store: store.mark_seen(["a"]),
-    "next_due": lambda store: store.next_due(),
     "next_join_end": lambda store: store.next_join_end(),
+    "note_reconcile": lambda store: store.note_reconcile(SOURCE, 1.0, by="me"),
+    "notify": lambda store: (store.notify("me"), store.get_meta("x")),
     "now": lambda store: store.get_meta(str(store.now())),
     "observations": lambda store: store.observations([Scope("a", "b")]),
     "open": lambda store: store.get_meta("x"),
@@ -157,6 +162,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
         dataclasses.replace(WAITING, id="itm-2"), {"d": b"{}"}, [REPORT], audit=entry()
     ),
     "finished_before": lambda store: store.finished_before(STAGE, 9.0, "itm-9"),
+    "reconciled_by": lambda store: store.reconciled_by(),
     "record": lambda store: store.record([recorded()]),
     "record_and_forget": lambda store: store.record_and_forget([recorded()], ["a"], [entry()]),
     "recorded": lambda store: store.recorded(),
@@ -167,6 +173,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "remove_executor": lambda store: store.remove_executor("me"),
     "replay_event": lambda store: store.replay_event("a"),
     "reports_of": lambda store: store.reports_of("a"),
+    "request_reconciles": lambda store: store.request_reconciles([SOURCE], token="a", force=True),
     "resources": lambda store: store.resources(),
     "retries": lambda store: store.retries(),
     "same_before": lambda store: store.same_before([equal("a"), equal("b")]),

@@ -7,14 +7,35 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
+
 from reconciler.drivers.base import Connection, Driver
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.secrets import SecretValue
+from reconciler.sandbox.server import SandboxServer
 from tests.support.authentication import auth_context
 
 LOOPBACK = ("127.0.0.1",)
+
+
+class SimulatorClient:
+    """A client that checks the status of every answer and keeps the last one."""
+
+    def __init__(self, server: SandboxServer, authorization: str, root: str = "") -> None:
+        self.server, self.admin = server, server.admin
+        self.http = httpx.Client(base_url=server.url + root, trust_env=False, headers={"authorization": authorization})
+        self.last: httpx.Response
+
+    def __call__(self, method: str, path: str, body: Any = None, *, status: int = 200, **options: Any) -> Any:
+        """Return the decoded JSON, whatever type the answer declares, else its text; None for an empty answer."""
+        self.last = self.http.request(method, path, json=body, **options)
+        assert self.last.status_code == status, (self.last.status_code, self.last.text)
+        try:
+            return self.last.json()
+        except ValueError:
+            return self.last.text or None
 
 
 @asynccontextmanager

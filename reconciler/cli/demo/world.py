@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +65,15 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def contains(path: Path, values: Sequence[bytes]) -> bool:
+    """Whether a file has one of ``values`` in it. False for a file that is gone: the daemon removes journals while it works."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return any(value in content for value in values)
 
 
 class DemoWorld:
@@ -313,7 +322,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
         """Return the files of the daemon that contain a secret in clear text."""
         canaries = [value.encode() for value in (*TOKENS.values(), *VALUES.values())]
         files = [path for path in (self.folder / "state").rglob("*") if path.is_file()] + [self.folder / "daemon.log"]
-        return [str(path.relative_to(self.folder)) for path in files if any(canary in path.read_bytes() for canary in canaries)]
+        return [str(path.relative_to(self.folder)) for path in files if contains(path, canaries)]
 
     # -- change -----------------------------------------------------------------------------------------------------
 

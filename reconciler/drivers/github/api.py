@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +16,7 @@ from reconciler.drivers.http.paging import MAX_PAGES, ListBound, paginate
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed
 from reconciler.model.objects import Container, Scope
+from reconciler.model.values import JsonObject
 
 T = TypeVar("T")
 Moment = str | int | float | None
@@ -35,6 +36,14 @@ _YEAR_10000 = 253_402_300_800.0
 
 class GitHubUser(msgspec.Struct, frozen=True):
     login: str | None = None
+
+
+class HookAttributes(TypedDict):
+    """A hook in the form that is compared."""
+
+    active: bool
+    events: list[str]
+    config: dict[str, str]
 
 
 class ScopeOwner(msgspec.Struct, frozen=True):
@@ -86,7 +95,7 @@ def host_of(url: str) -> str:
         return ""
 
 
-def normalized(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def normalized(attributes: JsonObject) -> HookAttributes:
     """Return a hook's attributes in normal form, for comparison; a secret or its mask is never among them."""
     config, events = attributes.get("config"), attributes.get("events")
     config = config if isinstance(config, Mapping) else {}

@@ -13,7 +13,7 @@ else is visible, before anything counts as gone.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -307,7 +307,7 @@ def _item(scope: Scope, external_id: ExternalId) -> str:
     return f"/hooks/{external_id}"
 
 
-def _body(write: Write) -> dict[str, Any]:
+def _body(write: Write) -> JsonObject:
     """Return the whole hook as GitHub takes it. Raises if a mask would be written as the secret."""
     attributes = names.normalized(write.attributes)
     config = dict(attributes["config"])

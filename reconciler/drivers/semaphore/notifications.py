@@ -16,6 +16,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -206,13 +207,8 @@ class SecretType(_OrganizationType[SemaphoreSecret]):
         marker = marker_of(item.metadata.name)
         variables = UNSET if item.data is None else item.data.env_vars
         is_set = marker is not None and any(one.name == _VARIABLE for one in variables or ())
-        return _observed(
-            "secrets",
-            item.metadata,
-            api,
-            {"name": item.metadata.name},
-            present_write_only=None if variables is UNSET and marker else frozenset({KEY_POINTER} if is_set else ()),
-        )
+        present = None if variables is UNSET and marker else frozenset({KEY_POINTER} if is_set else ())
+        return replace(_observed("secrets", item.metadata, api, {"name": item.metadata.name}), present_write_only=present)
 
     def body(self, write: Write) -> JsonObject:
         """Return the secret with its one variable."""
@@ -245,7 +241,8 @@ class NotificationType(_OrganizationType[SemaphoreNotification]):
     def adoptable(self, desired: ManagedObject, observed: ObservedObject, *, identical: bool) -> bool:
         """Identical: the same projects are sent to the same host; else the name alone is enough, too."""
         same_name = observed.natural_key == desired.natural_key and not identical
-        mine, theirs = desired.attributes["rule"], normal_rule(observed.attributes.get("rule") or {})
+        mine: JsonObject = desired.attributes["rule"]
+        theirs = normal_rule(observed.attributes.get("rule") or {})
         host = urlsplit(mine["notify"]["webhook"]["endpoint"]).hostname
         their_host = urlsplit(theirs["notify"]["webhook"]["endpoint"]).hostname
         same_filter = mine["filter"] == theirs["filter"] and not observed.attributes.get("further_rules")
@@ -262,7 +259,7 @@ class NotificationType(_OrganizationType[SemaphoreNotification]):
         health = {"creator": creator} if creator and creator != _NIL else {}
         if failures:
             health["failures"] = str(len(failures))
-        return _observed("notifications", item.metadata, api, attributes, health=health)
+        return replace(_observed("notifications", item.metadata, api, attributes), health=health)
 
     def body(self, write: Write) -> JsonObject:
         """Return the whole notification, with full lists and every target: a PATCH empties what it leaves out."""
@@ -275,7 +272,7 @@ class NotificationType(_OrganizationType[SemaphoreNotification]):
         }
 
 
-def _observed(page: str, metadata: SemaphoreMetadata, api: Api, attributes: JsonObject, **more: Any) -> ObservedObject:
+def _observed(page: str, metadata: SemaphoreMetadata, api: Api, attributes: JsonObject) -> ObservedObject:
     site = api.connection.url.rstrip("/")
     return ObservedObject(
         ExternalId(metadata.id),
@@ -284,7 +281,6 @@ def _observed(page: str, metadata: SemaphoreMetadata, api: Api, attributes: Json
         marker_of(metadata.name),
         url=f"{site}/{page}/{metadata.id}",
         updated_at=str(metadata.update_time or ""),
-        **more,
     )
 
 

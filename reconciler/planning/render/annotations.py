@@ -10,7 +10,7 @@ from reconciler.planning.render.words import details, resource_details, state_te
 
 
 def render_annotations(planset: PlanSet | None, problems: tuple[Problem, ...] = ()) -> str:
-    """Return one command a line: problems as errors or warnings, blocked changes as warnings, other changes as notices."""
+    """Return one command per line: problems as errors or warnings, blocked changes as warnings, other changes as notices."""
     lines = [_problem(problem) for problem in problems]
     if planset is not None:
         lines += [_resource(change) for change in planset.resources]

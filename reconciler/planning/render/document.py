@@ -63,7 +63,7 @@ def _plan(plan: Plan, approvable: bool) -> JsonValue:
 
 
 def change_summary(change: Change) -> dict[str, JsonValue]:
-    """Return what is decided about an object, without its fields."""
+    """Return the decision about an object, without its fields."""
     return {
         "address": change.address,
         "action": change.action.value,

@@ -1,4 +1,4 @@
-"""A plan as a pull request comment: found again by a hidden marker, never larger than a code host takes."""
+"""A plan as a pull request comment, with a hidden marker and a bounded size."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _entry(line: str, lines: list[str]) -> str:
     """Return a list item with ``lines`` in a fence below it, so that nothing in them is markup."""
     if not lines:
         return line
-    body = "\n".join(plain(one) for one in lines)
+    body = "\n".join(plain(line) for line in lines)
     body = body if len(body) <= _BLOCK_LIMIT else body[:_BLOCK_LIMIT] + "…"
     fence = _fence(body)
     return f"{line}\n\n" + "\n".join(f"  {part}" for part in (fence + "text", *body.split("\n"), fence)) + "\n"
@@ -111,7 +111,7 @@ def _fence(body: str) -> str:
 
 
 def _code(text: str) -> str:
-    text = plain(text) or "(empty)"  # a code span cannot be empty: its ticks would open one that ends elsewhere
+    text = plain(text) or "(empty)"  # a code span cannot be empty: its ticks would start one that ends elsewhere
     ticks = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"

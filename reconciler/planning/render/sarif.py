@@ -34,7 +34,7 @@ def _rule(code: str) -> JsonValue:
 
 
 def _text(text: str) -> str:
-    """Return a message as SARIF has it: ``[text](target)`` in one would be a link (SARIF 2.1.0, 3.11.6)."""
+    """Return a message in the form of SARIF, in which ``[text](target)`` would be a link (SARIF 2.1.0, 3.11.6)."""
     return plain_lines(text).replace("](", "] (")
 
 

@@ -74,7 +74,7 @@ def _plan(plan: Plan, paint: _Paint, width: int, approvable: bool) -> Iterator[s
 
 
 def _unread(planset: PlanSet, paint: _Paint) -> Iterator[str]:
-    """In full, never cut: what is missing decides what the rest is worth."""
+    """Yield all problems, uncut, since they show how complete the plan is."""
     yield paint(_FAILED, "Could not be read; no changes are planned there:")
     for problem in planset.unread:
         place = f"{problem.location}: " if problem.location.file else ""

@@ -1,4 +1,4 @@
-"""What all renderings share: words, counts, values as text. A sensitive value is never more than "(secret)"."""
+"""Shared by all renderings: words, counts, values as text. A sensitive value is shown as "(secret)"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _VERBS = {
     Action.RECORD: "to record",
     Action.FORGET: "to forget",
 }
-RESOURCES_TITLE = "Manifests: what the daemon runs, when, and on whose behalf"
+RESOURCES_TITLE = "Manifests: new and changed resources"
 _RESOURCE_VERBS = {Action.CREATE: "new", Action.UPDATE: "changed", Action.DELETE: "removed"}
 _DISPOSITIONS = {Disposition.BLOCKED: "blocked", Disposition.HELD: "held", Disposition.WAITING: "waiting"}
 
@@ -69,11 +69,11 @@ def summary(planset: PlanSet) -> str:
 
 def by_class(changes: tuple[Change, ...]) -> list[tuple[ChangeClass, list[Change]]]:
     """Return the changes of each class that has any, in the plan's order."""
-    return [(cls, found) for cls in ChangeClass if (found := [change for change in changes if change.cls is cls])]
+    return [(cls, members) for cls in ChangeClass if (members := [change for change in changes if change.cls is cls])]
 
 
 def value_text(value: JsonValue) -> str:
-    """Return ``value`` as JSON on one line, without characters that a terminal or a page would act upon."""
+    """Return ``value`` as JSON on one line, without characters that control a terminal or a page."""
     return plain(json.dumps(without_tokens(value), ensure_ascii=False, sort_keys=True))
 
 
@@ -100,14 +100,14 @@ def details(change: Change) -> Iterator[str]:
     if change.action is Action.CREATE and change.desired is not None and not change.fields:
         for path, value in leaves(change.desired.attributes):
             yield f"{plain(path)}: {value_text(value)}"
-        for one in sorted(change.desired.write_only, key=lambda one: one.pointer):
-            yield f"{plain(one.pointer)}: {plain(str(one.ref))} (write-only)"
+        for value in sorted(change.desired.write_only, key=lambda value: value.pointer):
+            yield f"{plain(value.pointer)}: {plain(str(value.ref))} (write-only)"
         return
     yield from map(field_text, change.fields)
 
 
 def resource_details(change: ResourceChange) -> Iterator[str]:
-    """Yield what a changed manifest declares: every value of a new one, old and new of a changed one."""
+    """Yield the values of a changed manifest: all values of a new manifest, otherwise the old and new ones."""
     for field in change.fields:
         if field.sensitive or change.action is Action.UPDATE:
             yield field_text(field)
@@ -131,7 +131,7 @@ def short(revision: str) -> str:
 
 
 def state_text(change: Change) -> str:
-    """Return why a change is made, or why it is not: empty for a plain one."""
+    """Return the reason why a change is made or not made; empty for an ordinary one."""
     if change.disposition is Disposition.EXECUTE:
         return change.reason
     return f"{_DISPOSITIONS[change.disposition]}: {change.reason}"

@@ -13,9 +13,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, SlidingLimit
+from reconciler.sandbox.app import Action, Call, Handler, RefusedCall, Reply, Route, SlidingLimit
 from reconciler.sandbox.buddy.answers import body_of, errors, find, paged, refuse
 from reconciler.sandbox.buddy.delivery import Pushes, WebhookSender
 from reconciler.sandbox.buddy.executions import SimulatedExecutions
@@ -24,6 +23,7 @@ from reconciler.sandbox.buddy.rules import DEFAULT_AUTH, check_fields, missing_f
 from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.buddy.webhooks import Webhooks, noted
 from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
+from reconciler.sandbox.shapes import fill, json_object, json_objects
 
 TOKEN = "buddy-sandbox-token"  # opens nothing but this simulator
 SCOPES = (
@@ -55,7 +55,7 @@ class Buddy(BuddyState):
     """Implements `reconciler.sandbox.app.Simulator`."""
 
     provider = "buddy"
-    defaults: Mapping[str, Any] = {
+    defaults: Mapping[str, object] = {
         "list_summaries": True,  # lists show less than the objects themselves
         "requests_per_minute": 1000,  # enforced with ``rate_limits``
         "max_per_page": 100,
@@ -70,7 +70,7 @@ class Buddy(BuddyState):
         self._pushes = Pushes(self, self._runs, self._deliveries)
         super().__init__(clock=clock)
 
-    def seed(self) -> dict[str, Any]:
+    def seed(self) -> dict[str, object]:
         """Return a workspace with two projects, some people, and one token that may do everything."""
         pipelines = {"payments": [(11, "deploy"), (12, "test")], "web": [(21, "deploy"), (22, "release")]}
         return {
@@ -91,22 +91,22 @@ class Buddy(BuddyState):
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        workspaces = self.state.setdefault("workspaces", {})
-        number = max((int(row.get("id", 0)) for row in workspaces.values()), default=0)
+        fill(self.state, {"tokens": {}, "workspaces": {}})
+        workspaces = self.records["workspaces"]
+        number = max((row.get("id", 0) for row in workspaces.values()), default=0)
         for workspace in workspaces.values():
             if not workspace.get("id"):
                 number += 1
                 workspace["id"] = number
-            for key in ("integrations", "webhooks", "projects", "members", "groups"):
-                workspace.setdefault(key, [])
+            fill(workspace, {key: [] for key in ("integrations", "webhooks", "projects", "members", "groups")})
         for part in (self._deliveries, self._pipelines, self._runs):
             part.restored()
-        self._limit = SlidingLimit(int(self.settings.get("requests_per_minute", 1000)), 60.0)
+        self._limit = SlidingLimit(int(self.number("requests_per_minute")), 60.0)
 
-    def patch_settings(self, patch: Mapping[str, Any]) -> None:
+    def patch_settings(self, patch: Mapping[str, object]) -> None:
         """Change settings; a new limit starts with a fresh count."""
         super().patch_settings(patch)
-        self._limit = SlidingLimit(int(self.settings["requests_per_minute"]), 60.0)
+        self._limit = SlidingLimit(int(self.number("requests_per_minute")), 60.0)
 
     def routes(self) -> Iterable[Route]:
         """Return the paths that are simulated."""
@@ -124,7 +124,7 @@ class Buddy(BuddyState):
         yield "PUT", f"{root}/integrations/{{key}}", self.replace_integration
         yield "DELETE", f"{root}/integrations/{{key}}", self.delete_integration
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """What can be done without an API call; the methods say what each takes."""
         return {
             "run_pipeline": self._runs.run_by_hand,
@@ -138,7 +138,7 @@ class Buddy(BuddyState):
     # what holds for every request
 
     def before(self, call: Call) -> None:
-        """Token and limit."""
+        """Check the token and the rate limit."""
         if self.token_of(call) is None:
             refuse(401, "Wrong authentication data")
         if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
@@ -148,7 +148,7 @@ class Buddy(BuddyState):
 
     def after(self, call: Call, reply: Reply) -> Reply:
         """Add the limit headers that every answer has."""
-        limit = int(self.settings["requests_per_minute"])
+        limit = int(self.number("requests_per_minute"))
         left = 0 if reply.status == 429 else max(limit - self.received % limit, 1)
         limits = {
             "X-Rate-Limit-Limit": str(limit),
@@ -157,14 +157,18 @@ class Buddy(BuddyState):
         }
         return Reply(reply.status, reply.body, {**limits, **reply.headers})
 
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return a validation error."""
+        return Reply(400, errors(message))
+
     def not_found(self, call: Call) -> Reply:
         """The one shape of all errors."""
         return Reply(404, errors("Resource not found"))
 
-    def _rename(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _rename(self, options: Mapping[str, object]) -> dict[str, object]:
         """``from``, ``to``: another domain; id and all that is in it stay, and the former domain answers 404."""
-        workspace = self.state["workspaces"].pop(str(options["from"]))
-        self.state["workspaces"][str(options["to"])] = workspace
+        workspace = self.records["workspaces"].pop(str(options["from"]))
+        self.records["workspaces"][str(options["to"])] = workspace
         return {"id": workspace["id"]}
 
     # the token, workspaces, people, projects
@@ -188,7 +192,7 @@ class Buddy(BuddyState):
 
     def list_workspaces(self, call: Call) -> Reply:
         """Ids, domains and names."""
-        known = self.state["workspaces"]
+        known = self.records["workspaces"]
         rows = [{"id": known[domain]["id"], "domain": domain, "name": domain} for domain in sorted(known)]
         return Reply(200, {"url": f"{call.base_url}/workspaces", "workspaces": paged(call, self.settings, rows)})
 
@@ -203,7 +207,7 @@ class Buddy(BuddyState):
         return Reply(200, {"url": call.base_url + call.path, "integrations": shown})
 
     def add_integration(self, call: Call, workspace: str) -> Reply:
-        """201; the identifier is made up where none is given."""
+        """201; an identifier is generated where the request has none."""
         items = self.workspace(call, workspace, "INTEGRATION_ADD")["integrations"]
         body = body_of(call)
         _valid(body, creating=True)
@@ -212,15 +216,19 @@ class Buddy(BuddyState):
         identifier = str(body.get("identifier") or f"i{key[:9]}")
         if not self.settings["accept_duplicates"] and any(row["identifier"] == identifier for row in items):
             refuse(400, "An integration with this identifier already exists")
-        defaults = {"scope": "WORKSPACE", "auth_type": DEFAULT_AUTH.get(body["type"], "DEFAULT"), "all_pipelines_allowed": True}
+        defaults = {
+            "scope": "WORKSPACE",
+            "auth_type": DEFAULT_AUTH.get(str(body["type"]), "DEFAULT"),
+            "all_pipelines_allowed": True,
+        }
         item = {**defaults, **{k: v for k, v in body.items() if v is not None}, "identifier": identifier, "hash_id": key}
-        item["permissions"] = {**_PERMISSIONS, **(body.get("permissions") or {})}
+        item["permissions"] = {**_PERMISSIONS, **json_object(body.get("permissions") or None)}
         with self.changing(f"integrations/{workspace}", items) as rows:
             rows.append(item)
         return Reply(201, _show(call, workspace, item))
 
     def get_integration(self, call: Call, workspace: str, key: str) -> Reply:
-        """One, without anything secret."""
+        """One integration, without its credentials."""
         item = find(self.workspace(call, workspace, "INTEGRATION_INFO")["integrations"], "hash_id", key)
         return Reply(200, _show(call, workspace, item))
 
@@ -234,7 +242,7 @@ class Buddy(BuddyState):
         _valid({**item, **changes}, creating=False)
         with self.changing(f"integrations/{workspace}", items):
             item.update(changes)
-            item["permissions"] = {**_PERMISSIONS, **(item.get("permissions") or {})}
+            item["permissions"] = {**_PERMISSIONS, **json_object(item.get("permissions") or None)}
         return Reply(200, _show(call, workspace, item))
 
     def replace_integration(self, call: Call, workspace: str, key: str) -> Reply:
@@ -246,8 +254,8 @@ class Buddy(BuddyState):
         with self.changing(f"integrations/{workspace}", items):
             item.clear()
             item.update(fresh)
-            item.setdefault("auth_type", DEFAULT_AUTH.get(item["type"], "DEFAULT"))
-            item["permissions"] = {**_PERMISSIONS, **(item.get("permissions") or {})}
+            item.setdefault("auth_type", DEFAULT_AUTH.get(str(item["type"]), "DEFAULT"))
+            item["permissions"] = {**_PERMISSIONS, **json_object(item.get("permissions") or None)}
         return Reply(200, _show(call, workspace, item))
 
     def delete_integration(self, call: Call, workspace: str, key: str) -> Reply:
@@ -260,25 +268,25 @@ class Buddy(BuddyState):
 
     def record_delivery(self, workspace: str, hook_id: int, status: int) -> None:
         """Note a delivery as the provider keeps it: the last 20, newest first."""
-        item = find(self.state["workspaces"][workspace]["webhooks"], "id", str(hook_id))
+        item = find(self.records["workspaces"][workspace]["webhooks"], "id", str(hook_id))
         noted(item, self.clock(), status, "{}")
 
 
-def _lister(app: Buddy, name: str, key: str) -> Any:
+def _lister(app: Buddy, name: str, key: str) -> Handler:
     """Return the handler of a paged list of the workspace; a summary shows no more than names and ids."""
 
     def handler(call: Call, workspace: str) -> Reply:
-        rows = app.workspace(call, workspace, "WORKSPACE")[name]
+        rows = json_objects({**app.workspace(call, workspace, "WORKSPACE")}[name])
         shown = [{k: v for k, v in row.items() if k in (key, "id", "name", "email")} for row in rows]
         return Reply(200, {"url": call.base_url + call.path, name: paged(call, app.settings, shown)})
 
     return handler
 
 
-def _show(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]:
+def _show(call: Call, workspace: str, item: Mapping[str, object]) -> dict[str, object]:
     """Nulls are answered, not left out; the ``url`` has the path of an older API."""
-    shown: dict[str, Any] = {key: item.get(key) for key in _SHOWN}
-    pipelines = [{"id": row["id"], "name": f"pipeline {row['id']}"} for row in item.get("allowed_pipelines") or ()]
+    shown: dict[str, object] = {key: item.get(key) for key in _SHOWN}
+    pipelines = [{"id": row["id"], "name": f"pipeline {row['id']}"} for row in json_objects(item.get("allowed_pipelines"))]
     return {
         "url": f"{call.base_url}/workspaces/{workspace}/user/integrations/{item['hash_id']}",
         "html_url": f"https://app.buddy.works/{workspace}/integrations/{item['hash_id']}",
@@ -288,7 +296,7 @@ def _show(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _valid(body: Mapping[str, Any], *, creating: bool) -> None:
+def _valid(body: Mapping[str, object], *, creating: bool) -> None:
     wrong = check_fields(body)
     if wrong:
         refuse(400, wrong)

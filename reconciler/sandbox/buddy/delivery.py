@@ -1,4 +1,4 @@
-"""Events of the simulated Buddy, sent to its webhooks: the key is in the payload, and there is neither signature, id nor second try.
+"""Events of the simulated Buddy, sent to its webhooks: the payload holds the key; there is no signature, no id and no retry.
 
 No field names the event; the payload implies it. A webhook without projects receives the events of all projects. The last requests are
 shown by the webhook itself. Facts: the provider's API documentation of webhooks.
@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
 from reconciler.sandbox.buddy import execution_shapes as shapes
 from reconciler.sandbox.buddy.answers import iso
-from reconciler.sandbox.buddy.execution_shapes import Row
 from reconciler.sandbox.buddy.executions import SimulatedExecutions
+from reconciler.sandbox.buddy.records import BuddyDelivery, StoredBuddyExecution, StoredBuddyPipeline, StoredBuddyWebhook
 from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.buddy.webhooks import noted
 from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
+from reconciler.sandbox.shapes import fill, json_objects
 
 TIMEOUT_S = 10.0
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "Buddy-Webhook"}
@@ -37,19 +37,19 @@ class WebhookSender:
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        self.app.state.setdefault("deliveries", [])
+        fill(self.app.state, {"deliveries": []})
 
-    def execution(self, event: str, execution: Row) -> None:
+    def execution(self, event: str, execution: StoredBuddyExecution) -> None:
         """Send the webhooks of an execution that began or ended."""
         now, base_url = self.app.clock(), self.app.base_url
         shown = {"execution": shapes.shown_execution(execution, now, base_url)}
         self._spread(event, execution["workspace"], execution["project"], {"invoker": execution["creator"], **shown})
 
-    def push(self, domain: str, project: str, what: Mapping[str, Any]) -> None:
+    def push(self, domain: str, project: str, what: Mapping[str, object]) -> None:
         """Send the webhooks of a push."""
         self._spread("PUSH", domain, project, what)
 
-    def _spread(self, event: str, domain: str, project: str, what: Mapping[str, Any]) -> None:
+    def _spread(self, event: str, domain: str, project: str, what: Mapping[str, object]) -> None:
         base_url, now = self.app.base_url, self.app.clock()
         payload = {
             "workspace": {
@@ -69,12 +69,12 @@ class WebhookSender:
             "current_date": iso(now),
             **what,
         }
-        for hook in self.app.state["workspaces"][domain]["webhooks"]:
+        for hook in self.app.records["workspaces"][domain]["webhooks"]:
             if event in hook["events"] and (not hook["projects"] or project in hook["projects"]):
                 self._record(event, domain, hook, {**payload, "secret_key": hook.get("secret_key")})
 
-    def _record(self, event: str, domain: str, hook: Row, payload: Row) -> None:
-        row: Row = {
+    def _record(self, event: str, domain: str, hook: StoredBuddyWebhook, payload: dict[str, object]) -> None:
+        row: BuddyDelivery = {
             "id": self.app.next_id(),
             "at": self.app.clock(),
             "workspace": domain,
@@ -85,12 +85,12 @@ class WebhookSender:
             "status": 0,
             "outcome": "",
         }
-        rows: list[Row] = self.app.state["deliveries"]
+        rows = self.app.records["deliveries"]
         rows.append(row)
         del rows[:-KEPT]
         row["outcome"] = self._sender.dispatch(event, lambda: self._deliver(hook, row))
 
-    async def _deliver(self, hook: Row, row: Row) -> None:
+    async def _deliver(self, hook: StoredBuddyWebhook, row: BuddyDelivery) -> None:
         request = Outgoing("POST", row["url"], _HEADERS, row["body"].encode(), TIMEOUT_S, TIMEOUT_S)
         try:
             row["status"] = await send(request)
@@ -108,30 +108,30 @@ class Pushes:
     def __init__(self, app: BuddyState, executions: SimulatedExecutions, deliveries: WebhookSender) -> None:
         self.app, self._executions, self._deliveries = app, executions, deliveries
 
-    def push(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def push(self, options: Mapping[str, object]) -> dict[str, object]:
         """Push (action ``push``): {workspace, project, branch | tag, commits, invoker}.
 
         Sends the webhooks, and starts the pipelines whose ``events`` have ``PUSH`` for that ref. Commits have ``message``, perhaps ``revision``.
         """
         domain = self._executions.pipelines.domain(options)
         name = str(options["project"])
-        project = next((row for row in self.app.state["workspaces"][domain]["projects"] if row["name"] == name), None)
+        project = next((row for row in self.app.records["workspaces"][domain]["projects"] if row["name"] == name), None)
         if project is None:
-            raise LookupError(f"there is no project {name}")
+            raise LookupError(f"unknown project {name}")
         kind = "tag" if options.get("tag") else "branch"
         ref = str(options.get(kind) or "main")
-        commits = [_commit(row) for row in options.get("commits") or [{"message": "A change"}]]
+        commits = [_commit(row) for row in json_objects(options.get("commits") or [{"message": "A change"}])]
         invoker = {"name": str(options.get("invoker") or "Ada")}
         head = {"revision": commits[-1]["revision"]}
         what = {"invoker": invoker, kind: {"name": ref}, "to_revision": head, "commits": commits}
         self._deliveries.push(domain, name, what)
         full = f"refs/{'tags' if kind == 'tag' else 'heads'}/{ref}"
-        started = {kind: {"name": ref}, "to_revision": head, "triggered_on": "EVENT", "creator": invoker}
+        started: dict[str, object] = {kind: {"name": ref}, "to_revision": head, "triggered_on": "EVENT", "creator": invoker}
         runs = [self._executions.start(domain, name, row, started)["id"] for row in project["pipelines"] if _listens(row, full)]
         return {"revision": head["revision"], "executions": runs}
 
 
-def _commit(given: Mapping[str, Any]) -> Row:
+def _commit(given: Mapping[str, object]) -> dict[str, object]:
     return {
         "revision": str(given.get("revision") or uuid.uuid4().hex + uuid.uuid4().hex[:8]),
         "message": str(given.get("message") or ""),
@@ -139,6 +139,6 @@ def _commit(given: Mapping[str, Any]) -> Row:
     }
 
 
-def _listens(pipeline: Mapping[str, Any], ref: str) -> bool:
+def _listens(pipeline: StoredBuddyPipeline, ref: str) -> bool:
     events = (row for row in pipeline.get("events", ()) if row.get("type") == "PUSH")
     return any(ref in row.get("refs", ()) or not row.get("refs") for row in events)

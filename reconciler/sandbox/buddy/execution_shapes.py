@@ -1,20 +1,19 @@
-"""What an execution of the simulated Buddy is like at a moment, and how the API and its webhooks show it. Pure.
+"""The state of an execution of the simulated Buddy at a moment, and its form in the API and in webhooks. Pure.
 
 Facts: the provider's API documentation of executions and action executions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.sandbox.buddy.answers import iso
+from reconciler.sandbox.buddy.records import StoredBuddyExecution
 from reconciler.sandbox.runs import Span, logged_so_far
+from reconciler.sandbox.shapes import picked
 
 ENDED = frozenset({"SUCCESSFUL", "FAILED", "TERMINATED", "SKIPPED", "NOT_EXECUTED"})
 WAITS = ("APPLY", "VARIABLES", "SETTABLE_VARIABLES", "VT_SESSION")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class ExecutionTimeline:
         return self.status in ENDED
 
 
-def life_of(execution: Mapping[str, Any], now: float) -> ExecutionTimeline:
+def life_of(execution: StoredBuddyExecution, now: float) -> ExecutionTimeline:
     """Return the state of an execution, by the clock and by the actions that stopped, finished or released it."""
     span = _span(execution)
     ended = _end(execution, span)
@@ -51,7 +50,7 @@ def life_of(execution: Mapping[str, Any], now: float) -> ExecutionTimeline:
     return ExecutionTimeline(f"WAITING_FOR_{execution['waits_for']}" if waiting else "INPROGRESS", span.begins_at, None, share)
 
 
-def next_change(execution: Mapping[str, Any], now: float) -> float | None:
+def next_change(execution: StoredBuddyExecution, now: float) -> float | None:
     """Return when something happens by itself after ``now``: it begins, or it ends."""
     span = _span(execution)
     ended = _end(execution, span)
@@ -59,11 +58,11 @@ def next_change(execution: Mapping[str, Any], now: float) -> float | None:
     return min((at for at in moments if at is not None and at > now), default=None)
 
 
-def _span(execution: Mapping[str, Any]) -> Span:
+def _span(execution: StoredBuddyExecution) -> Span:
     return Span.of(execution["made_at"], execution["queued_s"], execution["duration_s"])
 
 
-def _work(execution: Mapping[str, Any], span: Span) -> Span | None:
+def _work(execution: StoredBuddyExecution, span: Span) -> Span | None:
     """Return when the actions run: from the beginning, or from its release; None while it waits."""
     if not execution["waits_for"]:
         return span
@@ -72,7 +71,7 @@ def _work(execution: Mapping[str, Any], span: Span) -> Span | None:
     return Span.of(execution["resumed_at"], 0.0, execution["duration_s"])
 
 
-def _end(execution: Mapping[str, Any], span: Span) -> tuple[float, str] | None:
+def _end(execution: StoredBuddyExecution, span: Span) -> tuple[float, str] | None:
     if execution["finished_at"] is not None:
         return execution["finished_at"], execution["result"]
     if execution["stopped_at"] is not None:
@@ -81,7 +80,7 @@ def _end(execution: Mapping[str, Any], span: Span) -> tuple[float, str] | None:
     return None if work is None or work.ends_at is None else (work.ends_at, execution["result"])
 
 
-def _share(execution: Mapping[str, Any], span: Span, now: float) -> float:
+def _share(execution: StoredBuddyExecution, span: Span, now: float) -> float:
     finished_at, stopped_at = execution["finished_at"], execution["stopped_at"]
     if finished_at is not None and now >= finished_at and execution["result"] in ("SUCCESSFUL", "FAILED"):
         return 1.0
@@ -92,7 +91,7 @@ def _share(execution: Mapping[str, Any], span: Span, now: float) -> float:
 # actions
 
 
-def action_states(execution: Mapping[str, Any], now: float) -> list[tuple[str, float]]:
+def action_states(execution: StoredBuddyExecution, now: float) -> list[tuple[str, float]]:
     """Return status and done share of each action: one after the other, and none after one that failed.
 
     The last one fails if the execution is to fail and no action says that it does.
@@ -105,7 +104,7 @@ def action_states(execution: Mapping[str, Any], now: float) -> list[tuple[str, f
     return [_action_state(execution, life, n, acting) for n in range(len(actions))]
 
 
-def _action_state(execution: Mapping[str, Any], life: ExecutionTimeline, number: int, acting: int) -> tuple[str, float]:
+def _action_state(execution: StoredBuddyExecution, life: ExecutionTimeline, number: int, acting: int) -> tuple[str, float]:
     share = max(0.0, min(1.0, life.share * acting - number))
     if number < acting and share >= 1.0:
         failed = number == acting - 1 and execution["result"] == "FAILED"
@@ -118,7 +117,7 @@ def _action_state(execution: Mapping[str, Any], life: ExecutionTimeline, number:
     return life.status, share
 
 
-def shown_action(execution: Mapping[str, Any], number: int, now: float, place: str) -> Row:
+def shown_action(execution: StoredBuddyExecution, number: int, now: float, place: str) -> dict[str, object]:
     """Return an action's execution as the execution lists it."""
     action, (status, share) = execution["actions"][number], action_states(execution, now)[number]
     life = life_of(execution, now)
@@ -134,8 +133,8 @@ def shown_action(execution: Mapping[str, Any], number: int, now: float, place: s
     }
 
 
-def detailed_action(execution: Mapping[str, Any], number: int, now: float, place: str) -> Row:
-    """Return an action's execution with its log so far, and what it puts out once it went well."""
+def detailed_action(execution: StoredBuddyExecution, number: int, now: float, place: str) -> dict[str, object]:
+    """Return an action's execution with its log so far, and its outputs once it succeeded."""
     action, (status, share) = execution["actions"][number], action_states(execution, now)[number]
     failed = status == "FAILED"
     return {
@@ -150,7 +149,7 @@ def detailed_action(execution: Mapping[str, Any], number: int, now: float, place
 # executions
 
 
-def shown_execution(execution: Mapping[str, Any], now: float, base_url: str) -> Row:
+def shown_execution(execution: StoredBuddyExecution, now: float, base_url: str) -> dict[str, object]:
     """Return an execution as a list shows it."""
     life, place = life_of(execution, now), place_of(execution, base_url)
     return {
@@ -161,26 +160,26 @@ def shown_execution(execution: Mapping[str, Any], now: float, base_url: str) -> 
         "start_date": iso(life.started_at),
         "finish_date": iso(life.finished_at),
         "triggered_on": execution["triggered_on"],
-        **{key: execution[key] for key in ("priority", "refresh", "clear_cache", "comment", "environment")},
-        **{key: execution[key] for key in ("branch", "tag", "pull_request", "from_revision", "to_revision", "creator")},
+        **picked(execution, ("priority", "refresh", "clear_cache", "comment", "environment")),
+        **picked(execution, ("branch", "tag", "pull_request", "from_revision", "to_revision", "creator")),
         "pipeline": execution["pipeline"],
     }
 
 
-def detailed_execution(execution: Mapping[str, Any], now: float, base_url: str) -> Row:
+def detailed_execution(execution: StoredBuddyExecution, now: float, base_url: str) -> dict[str, object]:
     """Return an execution with its actions, without their logs."""
     place = place_of(execution, base_url)
     actions = [shown_action(execution, number, now, place) for number in range(len(execution["actions"]))]
     return {**shown_execution(execution, now, base_url), "action_executions": actions}
 
 
-def place_of(execution: Mapping[str, Any], base_url: str) -> str:
+def place_of(execution: StoredBuddyExecution, base_url: str) -> str:
     """Return the address of an execution."""
     project = f"{base_url}/workspaces/{execution['workspace']}/projects/{execution['project']}"
     return f"{project}/pipelines/{execution['pipeline']['id']}/executions/{execution['id']}"
 
 
-def html_url(execution: Mapping[str, Any]) -> str:
-    """Return where people look."""
+def html_url(execution: StoredBuddyExecution) -> str:
+    """Return the address of the page for people."""
     project = f"https://app.buddy.works/{execution['workspace']}/{execution['project']}"
     return f"{project}/pipelines/pipeline/{execution['pipeline']['id']}/execution/{execution['id']}"

@@ -10,14 +10,23 @@ left out. The logs apply to every action without its own, the outputs to the las
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import cast
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy.answers import find, paged, refuse
-from reconciler.sandbox.buddy.execution_shapes import ENDED, WAITS, Row, life_of
+from reconciler.sandbox.buddy.execution_shapes import ENDED, WAITS, life_of
+from reconciler.sandbox.buddy.records import (
+    ActionPlan,
+    BuddyBehaviour,
+    OutputVariable,
+    PipelineAction,
+    StoredBuddyPipeline,
+    StoredBuddyWorkspace,
+)
 from reconciler.sandbox.buddy.state import BuddyState
+from reconciler.sandbox.shapes import fill, is_object, json_object, json_objects, number, texts
 
-_DEFAULTS: Mapping[str, Any] = {
+_DEFAULTS: Mapping[str, object] = {
     "duration_s": 0.5,
     "queued_s": 0.0,
     "result": "SUCCESSFUL",
@@ -42,56 +51,55 @@ class BuddyPipelines:
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        for workspace in self.app.state["workspaces"].values():
+        for workspace in self.app.records["workspaces"].values():
             for project in workspace["projects"]:
-                project.setdefault("pipelines", [])
+                fill(project, {"pipelines": []})
 
-    def seen(self, call: Call, where: Mapping[str, str], scope: str) -> tuple[Row, Row]:
+    def seen(self, call: Call, where: Mapping[str, str], scope: str) -> tuple[StoredBuddyWorkspace, StoredBuddyPipeline]:
         """Return workspace and pipeline that a path names by number; else refuse."""
         workspace = self.app.workspace(call, where["workspace"], scope)
         return workspace, find(self._of_project(workspace, where["project"]), "id", where["pipeline"])
 
-    def named(self, options: Mapping[str, Any]) -> tuple[str, Row]:
+    def named(self, options: Mapping[str, object]) -> tuple[str, StoredBuddyPipeline]:
         """Return the project and the pipeline of an action: {workspace, project, pipeline}; raises `LookupError`.
 
         The workspace may be left out if there is one only; a pipeline is given by number, identifier or name.
         """
         workspace = self.domain(options)
         project = next(
-            (row for row in self.app.state["workspaces"][workspace]["projects"] if row["name"] == options["project"]), None
+            (row for row in self.app.records["workspaces"][workspace]["projects"] if row["name"] == options["project"]), None
         )
         if project is None:
-            raise LookupError(f"there is no project {options['project']}")
+            raise LookupError(f"unknown project {options['project']}")
         key = options["pipeline"]
         pipeline = next((row for row in project["pipelines"] if key in (row["id"], identifier_of(row), row["name"])), None)
         if pipeline is None:
-            raise LookupError(f"there is no pipeline {key}")
+            raise LookupError(f"unknown pipeline {key}")
         return workspace, pipeline
 
-    def domain(self, options: Mapping[str, Any]) -> str:
+    def domain(self, options: Mapping[str, object]) -> str:
         """Return the workspace of an action."""
-        known = list(self.app.state["workspaces"])
-        domain = options.get("workspace") or (known[0] if len(known) == 1 else "")
+        known = list(self.app.records["workspaces"])
+        domain = str(options.get("workspace") or (known[0] if len(known) == 1 else ""))
         if domain not in known:
-            raise LookupError(f"there is no workspace '{domain}'")
-        return str(domain)
+            raise LookupError(f"unknown workspace '{domain}'")
+        return domain
 
-    def behave(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def behave(self, options: Mapping[str, object]) -> dict[str, object]:
         """Change how executions end (action ``set_behaviour``): what `named` takes, ``actions``, and keys of a behaviour."""
         _, pipeline = self.named(options)
         changes = {key: value for key, value in options.items() if key in _DEFAULTS}
         behaviour_of({**pipeline, "behaviour": changes}, {}, {})
         pipeline["behaviour"] = {**pipeline.get("behaviour", {}), **changes}
         if "actions" in options:
-            pipeline["actions"] = list(options["actions"])
+            pipeline["actions"] = cast("list[PipelineAction]", json_objects(options["actions"]))
         return {"behaviour": pipeline["behaviour"]}
 
-    def _of_project(self, workspace: Row, name: str) -> list[Row]:
+    def _of_project(self, workspace: StoredBuddyWorkspace, name: str) -> list[StoredBuddyPipeline]:
         project = next((row for row in workspace["projects"] if row["name"] == name), None)
         if project is None:
             refuse(404, "Project not found")
-        pipelines: list[Row] = project["pipelines"]
-        return pipelines
+        return project["pipelines"]
 
     def _list(self, call: Call, workspace: str, project: str) -> Reply:
         """The pipelines of one project, 20 a page by default."""
@@ -106,9 +114,11 @@ class BuddyPipelines:
         actions = [{"id": row["id"], "name": row["name"], "type": row["type"]} for row in actions_of(pipeline)]
         return Reply(200, {**self._shown(call, workspace, where["project"], pipeline), "actions": actions})
 
-    def _shown(self, call: Call, workspace: Row, project: str, pipeline: Row) -> Row:
+    def _shown(
+        self, call: Call, workspace: StoredBuddyWorkspace, project: str, pipeline: StoredBuddyPipeline
+    ) -> dict[str, object]:
         runs = [row for row in workspace["executions"] if row["pipeline"]["id"] == pipeline["id"]]
-        domain = next(name for name, row in self.app.state["workspaces"].items() if row is workspace)
+        domain = next(name for name, row in self.app.records["workspaces"].items() if row is workspace)
         return {
             "url": f"{call.base_url}/workspaces/{domain}/projects/{project}/pipelines/{pipeline['id']}",
             "html_url": f"https://app.buddy.works/{domain}/{project}/pipelines/pipeline/{pipeline['id']}",
@@ -125,12 +135,14 @@ class BuddyPipelines:
         }
 
 
-def identifier_of(pipeline: Mapping[str, Any]) -> str:
+def identifier_of(pipeline: StoredBuddyPipeline) -> str:
     """Return the handle of a pipeline; its name unless it has one."""
     return str(pipeline.get("identifier") or pipeline["name"])
 
 
-def behaviour_of(pipeline: Mapping[str, Any], overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def behaviour_of(
+    pipeline: StoredBuddyPipeline, overrides: Mapping[str, object], settings: Mapping[str, object]
+) -> BuddyBehaviour:
     """Return how an execution ends: the pipeline's behaviour, then the settings, then ``overrides``. Raises `ValueError`."""
     behaviour = {**_DEFAULTS, **pipeline.get("behaviour", {})}
     for key, setting in (("duration_s", "run_duration_s"), ("result", "run_result")):
@@ -141,16 +153,28 @@ def behaviour_of(pipeline: Mapping[str, Any], overrides: Mapping[str, Any], sett
         raise ValueError(f"an execution's result is one of {', '.join(sorted(ENDED))}")
     if behaviour["waits_for"] and behaviour["waits_for"] not in WAITS:
         raise ValueError(f"an execution waits for one of {', '.join(WAITS)}")
-    return {**behaviour, **{key: float(behaviour[key]) for key in ("duration_s", "queued_s", "terminating_s")}}
+    return {
+        "duration_s": number(behaviour["duration_s"]),
+        "queued_s": number(behaviour["queued_s"]),
+        "result": str(behaviour["result"]),
+        "logs": texts(behaviour["logs"]),
+        "outputs": json_object(behaviour["outputs"]),
+        "error": str(behaviour["error"]),
+        "waits_for": str(behaviour["waits_for"]),
+        "terminating_s": number(behaviour["terminating_s"]),
+    }
 
 
-def actions_of(pipeline: Mapping[str, Any]) -> list[Row]:
+def actions_of(pipeline: StoredBuddyPipeline) -> list[PipelineAction]:
     """Return the actions of a pipeline; by default one with the pipeline's name."""
-    given = pipeline.get("actions") or [{"name": pipeline["name"]}]
-    return [{"type": "BUILD", **row, "id": row.get("id") or int(pipeline["id"]) * 100 + n} for n, row in enumerate(given, 1)]
+    given: list[PipelineAction] = pipeline.get("actions") or [{"name": pipeline["name"]}]
+    return [
+        {**row, "type": row.get("type", "BUILD"), "id": row.get("id") or pipeline["id"] * 100 + n}
+        for n, row in enumerate(given, 1)
+    ]
 
 
-def planned(pipeline: Mapping[str, Any], behaviour: Mapping[str, Any], prefix: str) -> list[Row]:
+def planned(pipeline: StoredBuddyPipeline, behaviour: BuddyBehaviour, prefix: str) -> list[ActionPlan]:
     """Return what the actions of one execution will do; their ids begin with ``prefix``."""
     actions = actions_of(pipeline)
     return [
@@ -161,13 +185,13 @@ def planned(pipeline: Mapping[str, Any], behaviour: Mapping[str, Any], prefix: s
             "type": row["type"],
             "result": row.get("result", "SUCCESSFUL"),
             "error": row.get("error", behaviour["error"]),
-            "logs": [str(line) for line in row.get("logs", behaviour["logs"])],
+            "logs": texts(row.get("logs", behaviour["logs"])),
             "outputs": _variables(row.get("outputs") or (behaviour["outputs"] if number == len(actions) else {})),
         }
         for number, row in enumerate(actions, 1)
     ]
 
 
-def _variables(outputs: Mapping[str, Any]) -> list[Row]:
-    rows = [(key, value if isinstance(value, Mapping) else {"value": value}) for key, value in outputs.items()]
+def _variables(outputs: Mapping[str, object]) -> list[OutputVariable]:
+    rows = [(key, value if is_object(value) else {"value": value}) for key, value in outputs.items()]
     return [{"key": key, "value": str(row["value"]), "type": "VAR", "encrypted": bool(row.get("encrypted"))} for key, row in rows]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.buddy.answers import body_of, find, iso, refuse
+from reconciler.sandbox.buddy.records import StoredBuddyWebhook, WebhookFields
 from reconciler.sandbox.buddy.state import BuddyState
-from reconciler.sandbox.shapes import fits
+from reconciler.sandbox.shapes import fits, overwrite, texts
 
 EVENTS = ("PUSH", "EXECUTION_STARTED", "EXECUTION_SUCCESSFUL", "EXECUTION_FAILED", "EXECUTION_FINISHED")
 KEPT_REQUESTS = 20
@@ -38,7 +38,8 @@ class Webhooks:
     def _add(self, call: Call, workspace: str) -> Reply:
         """201. The same target may be there twice."""
         items = self.app.workspace(call, workspace, "WEBHOOK_ADD")["webhooks"]
-        item = {"id": self.app.next_id(), "requests": [], **_checked(body_of(call), {})}
+        fields = _checked(body_of(call), {})
+        item: StoredBuddyWebhook = {"id": self.app.next_id(), "requests": [], **fields}
         with self.app.changing(f"webhooks/{workspace}", items) as rows:
             rows.append(item)
         return Reply(201, _shown(call, workspace, item))
@@ -54,7 +55,7 @@ class Webhooks:
         item = find(items, "id", key)
         changed = _checked(body_of(call), item)
         with self.app.changing(f"webhooks/{workspace}", items):
-            item.update(changed)
+            overwrite(item, changed)
         return Reply(200, _shown(call, workspace, item))
 
     def _delete(self, call: Call, workspace: str, key: str) -> Reply:
@@ -66,13 +67,13 @@ class Webhooks:
         return Reply(204)
 
 
-def noted(item: dict[str, Any], at: float, status: int, body: str) -> None:
+def noted(item: StoredBuddyWebhook, at: float, status: int, body: str) -> None:
     """Note a delivery as the provider keeps it: the last 20, newest first."""
-    request = {"post_date": iso(at), "response_status": status, "body": body}
+    request: dict[str, object] = {"post_date": iso(at), "response_status": status, "body": body}
     item["requests"] = [request, *item["requests"]][:KEPT_REQUESTS]
 
 
-def _shown(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(call: Call, workspace: str, item: StoredBuddyWebhook) -> dict[str, object]:
     return {
         "url": f"{call.base_url}/workspaces/{workspace}/webhooks/{item['id']}",
         "html_url": f"https://app.buddy.works/{workspace}/-/webhooks",
@@ -85,12 +86,18 @@ def _shown(call: Call, workspace: str, item: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _checked(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(body: Mapping[str, object], before: Mapping[str, object]) -> WebhookFields:
     merged = {**before, **body}
     if not str(merged.get("target_url") or "").startswith(("http://", "https://")):
         refuse(400, "Target URL is not valid")
-    events = merged.get("events")
-    if not events or not fits(events, list[str]) or not set(events) <= set(EVENTS):
+    events, projects = merged.get("events"), merged.get("projects") or []
+    if not events or not fits(events, list[str]) or not set(texts(events)) <= set(EVENTS):
         refuse(400, "Events are not valid")
-    kept = {key: merged.get(key) for key in ("target_url", "events", "secret_key")}
-    return {**kept, "projects": list(merged.get("projects") or ())}
+    if not fits(projects, list[str]):
+        refuse(400, "Projects are not valid")
+    return {
+        "target_url": str(merged["target_url"]),
+        "events": texts(events),
+        "secret_key": merged.get("secret_key"),
+        "projects": texts(projects),
+    }

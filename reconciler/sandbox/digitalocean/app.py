@@ -10,7 +10,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TypedDict, cast
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator, SlidingLimit
 
@@ -22,17 +22,35 @@ def _error(status: int, name: str, message: str, headers: Mapping[str, str] | No
     return Reply(status, {"id": name, "message": message}, headers or {})
 
 
+class DigitalOceanToken(TypedDict):
+    """A token and its scopes."""
+
+    scopes: list[str]
+
+
+class DigitalOceanRecords(TypedDict):
+    """The whole state."""
+
+    account: dict[str, object]
+    tokens: dict[str, DigitalOceanToken]
+
+
 class DigitalOcean(Simulator):
     """Implements `reconciler.sandbox.app.Simulator`."""
 
     provider = "digitalocean"
-    defaults: Mapping[str, Any] = {"requests_per_hour": 5_000, "requests_per_minute": 250}  # enforced with ``rate_limits``
+    defaults: Mapping[str, object] = {"requests_per_hour": 5_000, "requests_per_minute": 250}  # enforced with ``rate_limits``
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._sent: list[float] = []
         super().__init__(clock=clock)
 
-    def seed(self) -> dict[str, Any]:
+    @property
+    def records(self) -> DigitalOceanRecords:
+        """The state, by type."""
+        return cast("DigitalOceanRecords", self.state)
+
+    def seed(self) -> dict[str, object]:
         account = {
             "email": "ops@example.com",
             "name": "Ops",
@@ -44,7 +62,7 @@ class DigitalOcean(Simulator):
         return {"account": {**account, **limits}, "tokens": {TOKEN: {"scopes": ["account:read", "droplet:read"]}}}
 
     def restored(self) -> None:
-        self._burst = SlidingLimit(int(self.settings["requests_per_minute"]), MINUTE_S)
+        self._burst = SlidingLimit(int(self.number("requests_per_minute")), MINUTE_S)
         self._sent.clear()
 
     def routes(self) -> Iterable[Route]:
@@ -52,12 +70,12 @@ class DigitalOcean(Simulator):
 
     def before(self, call: Call) -> None:
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or token not in self.state["tokens"]:
+        if scheme != "Bearer" or token not in self.records["tokens"]:
             raise RefusedCall(_error(401, "unauthorized", "Unable to authenticate you."))
         now = self.clock()
         self._sent = [at for at in self._sent if at > now - HOUR_S]
         wait_s = self._burst.take(now) if self.settings["rate_limits"] else 0.0
-        if wait_s or (self.settings["rate_limits"] and len(self._sent) >= self.settings["requests_per_hour"]):
+        if wait_s or (self.settings["rate_limits"] and len(self._sent) >= self.number("requests_per_hour")):
             headers = {"retry-after": str(int(wait_s) + 1)} if wait_s else {}  # sent for a burst only
             raise RefusedCall(_error(429, "too_many_requests", "API Rate limit exceeded.", headers))
         self._sent.append(now)
@@ -66,7 +84,7 @@ class DigitalOcean(Simulator):
         """Add the id of the request and, to a valid token, the rate: it resets when the oldest request leaves the hour."""
         headers = {"x-request-id": str(uuid.uuid4())}
         if reply.status != 401:
-            left = max(int(self.settings["requests_per_hour"]) - len(self._sent), 0)
+            left = max(int(self.number("requests_per_hour")) - len(self._sent), 0)
             reset = int((self._sent[0] if self._sent else self.clock()) + HOUR_S)
             headers["ratelimit-limit"] = str(self.settings["requests_per_hour"])
             headers |= {"ratelimit-remaining": str(left), "ratelimit-reset": str(reset)}
@@ -76,8 +94,8 @@ class DigitalOcean(Simulator):
         return _error(404, "not_found", "The resource you requested could not be found.")
 
     def _account(self, call: Call) -> Reply:
-        scopes = self.state["tokens"][call.headers["authorization"].partition(" ")[2]]["scopes"]
+        scopes = self.records["tokens"][call.headers["authorization"].partition(" ")[2]]["scopes"]
         if "account:read" not in scopes:
             raise RefusedCall(_error(403, "forbidden", "You are not authorized to perform this operation"))
         hidden = set() if "droplet:read" in scopes else {"droplet_limit"}
-        return Reply(200, {"account": {key: value for key, value in self.state["account"].items() if key not in hidden}})
+        return Reply(200, {"account": {key: value for key, value in self.records["account"].items() if key not in hidden}})

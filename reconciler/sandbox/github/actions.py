@@ -11,9 +11,9 @@ Facts: GitHub's OpenAPI description; its changelogs of 2026-02-19 (``return_run_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Literal
 
 import orjson
 
@@ -21,23 +21,26 @@ from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import run_shapes as shapes
 from reconciler.sandbox.github.commits import Commits, Ref, whole_ref
 from reconciler.sandbox.github.deliveries import HookDeliveries
+from reconciler.sandbox.github.records import GitHubWorkflow, WorkflowTrigger
 from reconciler.sandbox.github.request import body_of, flag_of, object_of, refuse, text_of
 from reconciler.sandbox.github.runs import Runs, RunTrigger
 from reconciler.sandbox.github.shapes import Push, push, stamp
 from reconciler.sandbox.github.state import GitHubState
+from reconciler.sandbox.shapes import fill, json_objects
 
-DEFAULTS: Mapping[str, Any] = {"return_run_details": True}  # False: an Enterprise server that does not know the field
+DEFAULTS: Mapping[str, object] = {"return_run_details": True}  # False: an Enterprise server that does not know the field
 MAX_INPUTS = 25
 MAX_PAYLOAD_FIELDS = 10
 MAX_PAYLOAD_BYTES = 64 << 10
 MAX_EVENT_TYPE = 100
-_FILL: Mapping[str, Any] = {
+_FILL: Mapping[str, object] = {
+    "on": {"workflow_dispatch": {}},
     "state": "active",
     "run_name": "",
     "queued_s": 0.0,
     "duration_s": 0.5,
     "result": "success",
-    "logs": (),
+    "logs": [],
     "outputs": {},
     "artifacts": {},
 }
@@ -53,15 +56,12 @@ class Actions:
     def restored(self) -> None:
         """Fill what workflows leave out."""
         now = stamp(self.app.clock())
-        for rows in self.app.state["workflows"].values():
+        for rows in self.app.records["workflows"].values():
             for workflow in rows:
                 workflow["id"] = workflow.get("id") or self.app.next_id()
                 name = workflow.setdefault("name", workflow.get("path", "").rpartition("/")[2].partition(".")[0] or "CI")
-                workflow.setdefault("path", f".github/workflows/{name.lower().replace(' ', '-')}.yml")
-                workflow.setdefault("on", {"workflow_dispatch": {}})
-                workflow.setdefault("created_at", now)
-                for key, value in _FILL.items():
-                    workflow.setdefault(key, value)
+                path = f".github/workflows/{name.lower().replace(' ', '-')}.yml"
+                fill(workflow, {**_FILL, "path": path, "created_at": now})
                 workflow["jobs"] = workflow.get("jobs") or [{"name": "run"}]
 
     def routes(self, prefix: str) -> Iterable[Route]:
@@ -110,8 +110,8 @@ class Actions:
             return Reply(204)
         return Reply(200, {"workflow_run_id": run["id"], "run_url": run["url"], "html_url": run["html_url"]})
 
-    def _with_details(self, call: Call, body: Mapping[str, Any]) -> bool:
-        """Whether to answer with the run: a field of the one API version, the only way in the next."""
+    def _with_details(self, call: Call, body: Mapping[str, object]) -> bool:
+        """Whether to answer with the run: optional in the first API version, always in the next."""
         if not self.app.settings["return_run_details"]:
             if "return_run_details" in body:
                 raise refuse(422, 'Invalid request.\n\n"return_run_details" is not a permitted key.')
@@ -138,7 +138,7 @@ class Actions:
 
     # a push
 
-    def push(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def push(self, options: Mapping[str, object]) -> dict[str, object]:
         """Push by hand: moves the ref, sends the event, starts runs.
 
         {repo, ref, commits?: [{id?, message?, author?}], sender?, annotated?: true for a tag with an object of its own,
@@ -148,20 +148,20 @@ class Actions:
         sender = str(options.get("sender", "sandbox-bot"))
         if options.get("delete"):
             return self._push_deletion(name, full_ref, sender)
-        pushed = self._commits.move(name, full_ref, options.get("commits", ()), sender)
+        pushed = self._commits.move(name, full_ref, json_objects(options.get("commits")), sender)
         shown = self._commits.tag(name, pushed) if options.get("annotated") else pushed
         sent = self._publish_push(name, shown, sender)
-        kind, bare = ("branches", "refs/heads/") if full_ref.startswith("refs/heads/") else ("tags", "refs/tags/")
-        ref = Ref(full_ref.removeprefix(bare), full_ref, pushed.sha)
+        kind: Literal["branches", "tags"] = "branches" if full_ref.startswith("refs/heads/") else "tags"
+        ref = Ref(full_ref.removeprefix("refs/heads/").removeprefix("refs/tags/"), full_ref, pushed.sha)
         trigger = RunTrigger("push", ref, sender, pushed.commits[-1][1].partition("\n")[0])
         runs = self._start_all(name, trigger, lambda on: _listens(on, kind, ref.name))
         return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": runs, "after": shown.sha}
 
-    def _publish_push(self, name: str, pushed: Push, sender: str) -> dict[str, Any]:
+    def _publish_push(self, name: str, pushed: Push, sender: str) -> dict[str, object]:
         repo = self.app.shown(self.app.base_url, name)
         return self._deliveries.publish(name, "push", push(repo, self.app.user(sender), pushed), sender=sender)
 
-    def _push_deletion(self, name: str, full_ref: str, sender: str) -> dict[str, Any]:
+    def _push_deletion(self, name: str, full_ref: str, sender: str) -> dict[str, object]:
         """Delete a ref: a push of zeros, and the event ``delete``; no workflow of it runs."""
         pushed = self._commits.delete(name, full_ref)
         sent = self._publish_push(name, pushed, sender)
@@ -170,34 +170,35 @@ class Actions:
         self._deliveries.publish(name, "delete", {"ref": bare, "ref_type": kind, "pusher_type": "user"}, sender=sender)
         return {**sent, "sha": pushed.sha, "before": pushed.before, "runs": [], "after": pushed.sha}
 
-    def _default_ref(self, options: Mapping[str, Any]) -> str:
+    def _default_ref(self, options: Mapping[str, object]) -> str:
         return self._commits.default(str(options["repo"])).full
 
-    def _start_all(self, name: str, trigger: RunTrigger, wants: Any) -> list[int]:
-        """Start every workflow that listens to the event, as ``wants`` says of its filter; return the runs' ids."""
+    def _start_all(self, name: str, trigger: RunTrigger, accepts: Callable[[WorkflowTrigger], bool]) -> list[int]:
+        """Start every workflow that listens to the event and whose filter ``accepts`` it; return the runs' ids."""
         return [
             self._runs.start(name, workflow, trigger)["id"]
             for workflow in self.app.workflows_of(name)
-            if workflow["state"] == "active" and trigger.event in workflow["on"] and wants(workflow["on"][trigger.event] or {})
+            if workflow["state"] == "active" and trigger.event in workflow["on"] and accepts(workflow["on"][trigger.event] or {})
         ]
 
 
-def _listens(on: Mapping[str, Any], kind: str, name: str) -> bool:
+def _listens(on: WorkflowTrigger, kind: Literal["branches", "tags"], name: str) -> bool:
     """Whether a push filter lets a branch or a tag pass: a filter for one kind only excludes the other kind."""
     if not {"branches", "tags"} & set(on):
         return True
-    return any(fnmatchcase(name, pattern) for pattern in on.get(kind, ()))
+    return any(fnmatchcase(name, pattern) for pattern in on.get(kind, []))
 
 
-def _inputs(workflow: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(workflow: GitHubWorkflow, given: Mapping[str, object]) -> dict[str, object]:
     """Return the inputs with their defaults; raises GitHub's 422 for those that the workflow does not take."""
-    declared: Mapping[str, Any] = (workflow["on"]["workflow_dispatch"] or {}).get("inputs") or {}
+    trigger = workflow["on"]["workflow_dispatch"]
+    declared = (trigger.get("inputs") if trigger else None) or {}
     unexpected = [name for name in given if name not in declared]
     if unexpected:
         raise refuse(422, f"Unexpected inputs provided: {orjson.dumps(unexpected).decode()}")
-    filled = {}
-    for name, about in declared.items():
-        about = about or {}
+    filled: dict[str, object] = {}
+    for name, declaration in declared.items():
+        about = declaration or {}
         value = given.get(name, about.get("default"))
         if value is None or value == "":
             if about.get("required"):

@@ -19,9 +19,8 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
+from reconciler.sandbox.app import Action, Call, RefusedCall, Reply, Route
 from reconciler.sandbox.github import actions as github_actions
 from reconciler.sandbox.github import deliveries as github_deliveries
 from reconciler.sandbox.github import limits as github_limits
@@ -43,6 +42,7 @@ from reconciler.sandbox.github.run_control import RunControl
 from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.state import GitHubState
 from reconciler.sandbox.github.statuses import Statuses
+from reconciler.sandbox.shapes import fill, json_object, json_objects, whole
 
 VERSIONS = ("2022-11-28", "2026-03-10")
 TOKEN = "ghp_sandbox"
@@ -54,11 +54,22 @@ OPEN = ("/_actions/", github_oidc.ROOT)
 """Paths below these belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
 
 
+_TOKEN: Mapping[str, object] = {
+    "login": "sandbox-bot",
+    "kind": "classic",
+    "scopes": [],
+    "permissions": {},
+    "repos": "*",
+    "expires_at": "",
+}
+_REPOSITORY: Mapping[str, object] = {"id": 0, "private": True, "archived": False, "default_branch": "main"}
+
+
 class GitHub(GitHubState):
     """The GitHub simulator."""
 
     provider = "github"
-    defaults: Mapping[str, Any] = {
+    defaults: Mapping[str, object] = {
         **github_limits.DEFAULTS,
         **github_deliveries.DEFAULTS,
         **github_actions.DEFAULTS,
@@ -81,7 +92,7 @@ class GitHub(GitHubState):
         self.deployments = Deployments(self, self.commits, self.deliveries, self.runs, self.statuses)
         super().__init__(clock=clock)
 
-    def seed(self) -> dict[str, Any]:
+    def seed(self) -> dict[str, object]:
         """One organization, two repositories, one token that may do everything."""
         return {
             "tokens": {TOKEN: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}},
@@ -94,39 +105,30 @@ class GitHub(GitHubState):
 
     def restored(self) -> None:
         """Fill defaults and the indexes by name and id."""
-        for name in GROUPS:
-            self.state.setdefault(name, {})
-        self.state["next_id"] = max([int(self.state.get("next_id", 1000)), *self._ids()])
-        for token in self.state["tokens"].values():
-            for key, value in (
-                ("login", "sandbox-bot"),
-                ("kind", "classic"),
-                ("scopes", []),
-                ("permissions", {}),
-                ("repos", "*"),
-                ("expires_at", ""),
-            ):
-                token.setdefault(key, value)
-            self.state["users"].setdefault(token["login"], {})
-        for entry in (*self.state["orgs"].values(), *self.state["users"].values()):
-            entry.setdefault("id", 0)
-            entry["id"] = entry["id"] or self.next_id()
-        for repo in self.state["repos"].values():
-            repo.setdefault("id", 0)
+        fill(self.state, {name: {} for name in GROUPS})
+        self.state["next_id"] = max([whole(self.state.get("next_id", 1000)), *self._ids()])
+        records = self.records
+        for token in records["tokens"].values():
+            fill(token, _TOKEN)
+            records["users"].setdefault(token["login"], {"id": 0})
+        for account in (*records["orgs"].values(), *records["users"].values()):
+            fill(account, {"id": 0})
+            account["id"] = account["id"] or self.next_id()
+        for repo in records["repos"].values():
+            fill(repo, _REPOSITORY)
             repo["id"] = repo["id"] or self.next_id()
-            repo.setdefault("private", True)
-            repo.setdefault("archived", False)
-            repo.setdefault("default_branch", "main")
         self.reindex()
         for part in (self.hooks, self.commits, self.workflows, self.runs):
             part.restored()
         self._limits.clear()
 
     def _ids(self) -> Iterable[int]:
-        for group in ("orgs", "users", "repos"):
-            yield from (int(entry.get("id", 0)) for entry in self.state[group].values())
+        records = self.records
+        for accounts in (records["orgs"], records["users"]):
+            yield from (row.get("id", 0) for row in accounts.values())
+        yield from (row.get("id", 0) for row in records["repos"].values())
         for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
-            yield from (int(entry.get("id", 0)) for entries in self.state[group].values() for entry in entries)
+            yield from (whole(row.get("id", 0)) for rows in json_object(self.state[group]).values() for row in json_objects(rows))
 
     def routes(self) -> Iterable[Route]:
         """All paths; those of a repository also by its id, as redirects and links have them."""
@@ -148,7 +150,7 @@ class GitHub(GitHubState):
                 yield from part.routes(prefix)
         yield from (*self.logs.open_routes(OPEN[0]), *self.job_tokens.open_routes())
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """``emit`` {repository | organization, event, payload}; and those of the parts."""
         own = {"emit": self.deliveries.emit, "push": self.workflows.push}
         return {
@@ -204,6 +206,10 @@ class GitHub(GitHubState):
             headers |= self._limits.headers(self._secret)
         return Reply(304, None, headers) if unchanged else Reply(reply.status, reply.body, headers)
 
+    def malformed(self, call: Call, message: str) -> Reply:
+        """Return a validation error."""
+        return Reply(422, shapes.error(f"Invalid request.\n\n{message}.", 422))
+
     def not_found(self, call: Call) -> Reply:
         """Also for a trailing slash."""
         return Reply(404, shapes.error("Not Found", 404))
@@ -217,7 +223,7 @@ class GitHub(GitHubState):
                 value = base64.b64decode(value, validate=True).decode().partition(":")[2]
             except (binascii.Error, UnicodeDecodeError):
                 value = ""
-        token = self.state["tokens"].get(value) if scheme.lower() in ("bearer", "token", "basic") else None
+        token = self.records["tokens"].get(value) if scheme.lower() in ("bearer", "token", "basic") else None
         if token is None:
             raise refuse(401, "Bad credentials")
         self.token, self._secret = token, value
@@ -242,7 +248,7 @@ class GitHub(GitHubState):
         if self.token["kind"] == "installation":
             raise refuse(403, "Resource not accessible by integration")
         login = self.token["login"]
-        return Reply(200, shapes.private_user(call.base_url, login, self.state["users"][login]["id"]))
+        return Reply(200, shapes.private_user(call.base_url, login, self.records["users"][login]["id"]))
 
     def _rate(self, _call: Call) -> Reply:
         numbers = self._limits.numbers(self._secret)
@@ -254,16 +260,16 @@ class GitHub(GitHubState):
         return Reply(200, self.shown(call.base_url, self.repository_named(call, where)))
 
     def _visible(self, *, owner: str = "") -> list[str]:
-        names = sorted(self.state["repos"], key=str.lower)
+        names = sorted(self.records["repos"], key=str.lower)
         return [name for name in names if self.sees(name) and (not owner or name.partition("/")[0].lower() == owner.lower())]
 
     def _org(self, call: Call, **where: str) -> Reply:
         login = self.organization_named(where)
-        shown = shapes.user(call.base_url, login, self.state["orgs"][login]["id"], "Organization")
+        shown = shapes.user(call.base_url, login, self.records["orgs"][login]["id"], "Organization")
         return Reply(200, {**shown, "url": f"{call.base_url}/orgs/{login}"})
 
     def _org_repos(self, call: Call, org: str) -> Reply:
-        if not any(name.lower() == org.lower() for name in self.state["orgs"]):
+        if not any(name.lower() == org.lower() for name in self.records["orgs"]):
             raise refuse(404, "Not Found")
         names, headers = self.page(call, self._visible(owner=org))
         return Reply(200, [self.shown(call.base_url, name) for name in names], headers)

@@ -12,15 +12,16 @@ import random
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.delivery import post, signed
+from reconciler.sandbox.github.records import StoredDelivery, StoredHook
 from reconciler.sandbox.github.request import refuse
 from reconciler.sandbox.github.state import GitHubState
+from reconciler.sandbox.shapes import is_object, json_object, number, texts, whole
 
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, object] = {
     "drop_deliveries": 0.0,  # a fraction, or a list of events: listed as failed, never sent
     "duplicate_deliveries": False,  # each is sent twice, with one GUID
     "shuffle_deliveries_s": 0.0,  # each waits for a random part of this, so that their order changes
@@ -35,8 +36,8 @@ _WORDS = {502: "failed to connect to host", 504: "timed out"}
 class _Attempt:
     """One sending: to which hook, as which row of the list, with which bytes."""
 
-    hook: dict[str, Any]
-    row: dict[str, Any]
+    hook: StoredHook
+    row: StoredDelivery
     content: bytes
     headers: Mapping[str, str]
 
@@ -48,7 +49,7 @@ class HookDeliveries:
         self.app = app
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311 - losses on demand
-        self._seed: Any = None
+        self._seed: object = None
 
     def routes(self, prefix: str) -> Iterable[Route]:
         """Return the routes below ``prefix``: a repository by name, by id, or an organization."""
@@ -89,11 +90,10 @@ class HookDeliveries:
         self.send(hook, row["event"], row["request"]["payload"], guid=row["guid"], again=True)
         return Reply(202, {})
 
-    def _of(self, hook: Mapping[str, Any]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.app.state["deliveries"].setdefault(str(hook["id"]), [])
-        return rows
+    def _of(self, hook: StoredHook) -> list[StoredDelivery]:
+        return self.app.records["deliveries"].setdefault(str(hook["id"]), [])
 
-    def _one(self, hook: Mapping[str, Any], delivery_id: str) -> dict[str, Any]:
+    def _one(self, hook: StoredHook, delivery_id: str) -> StoredDelivery:
         row = next((item for item in self._of(hook) if str(item["id"]) == delivery_id), None)
         if row is None:
             raise refuse(404, "Not Found")
@@ -101,42 +101,44 @@ class HookDeliveries:
 
     # events
 
-    def emit(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Send an event to every active hook of a repository (and of its organization) that wants it."""
-        event, payload = str(options["event"]), dict(options.get("payload", {}))
+    def emit(self, options: Mapping[str, object]) -> dict[str, object]:
+        """Send an event to every active hook of a repository (and of its organization) that subscribes to it."""
+        event, payload = str(options["event"]), json_object(options.get("payload"))
         if "repository" in options:
             return self.publish(str(options["repository"]), event, payload)
         return self._spread([f"orgs/{options['organization']}"], event, payload)
 
-    def publish(self, name: str, event: str, payload: Mapping[str, Any], *, sender: str = "sandbox-bot") -> dict[str, Any]:
+    def publish(self, name: str, event: str, payload: Mapping[str, object], *, sender: str = "sandbox-bot") -> dict[str, object]:
         """Send an event of a repository; it gets the keys that every payload has: repository, organization, sender."""
         owner = name.partition("/")[0]
         repository = shapes.in_payload(self.app.shown(self.app.base_url, name))
-        whole = {"repository": repository, "sender": self.app.user(sender), **payload}
-        if owner in self.app.state["orgs"]:
-            whole.setdefault("organization", shapes.organization(self.app.base_url, owner, self.app.state["orgs"][owner]["id"]))
-        number = self.app.state["repos"][name]["id"]
-        return self._spread([f"repos/{number}", f"orgs/{owner}"], event, whole)
+        complete: dict[str, object] = {"repository": repository, "sender": self.app.user(sender), **payload}
+        if owner in self.app.records["orgs"]:
+            complete.setdefault(
+                "organization", shapes.organization(self.app.base_url, owner, self.app.records["orgs"][owner]["id"])
+            )
+        number = self.app.records["repos"][name]["id"]
+        return self._spread([f"repos/{number}", f"orgs/{owner}"], event, complete)
 
-    def _spread(self, keys: Iterable[str], event: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def _spread(self, keys: Iterable[str], event: str, payload: Mapping[str, object]) -> dict[str, object]:
         guid = str(uuid.uuid4())
         rows = [
             self.send(hook, event, payload, guid=guid)
             for key in keys
-            for hook in self.app.state["hooks"].get(key, ())
+            for hook in self.app.records["hooks"].get(key, ())
             if hook["active"] and {event, "*"} & set(hook["events"])
         ]
         return {"deliveries": [row["id"] for row in rows]}
 
     def send(
         self,
-        hook: dict[str, Any],
+        hook: StoredHook,
         event: str,
-        payload: Mapping[str, Any],
+        payload: Mapping[str, object],
         *,
         guid: str = "",
         again: bool = False,
-    ) -> dict[str, Any]:
+    ) -> StoredDelivery:
         """Record a delivery and return its row; with the setting ``deliver`` it is sent over HTTP.
 
         ``again``: it redelivers the event with this ``guid``.
@@ -144,7 +146,8 @@ class HookDeliveries:
         guid = guid or str(uuid.uuid4())
         content, headers = signed(hook, event, payload, guid)
         headers |= self._target_headers(hook)
-        row = {
+        repository = payload.get("repository")
+        row: StoredDelivery = {
             "id": self.app.next_id(),
             "guid": guid,
             "delivered_at": shapes.stamp(self.app.clock()),
@@ -155,7 +158,7 @@ class HookDeliveries:
             "event": event,
             "action": payload.get("action"),
             "installation_id": None,
-            "repository_id": payload.get("repository", {}).get("id"),
+            "repository_id": repository.get("id") if is_object(repository) else None,
             "throttled_at": None,
             "url": hook["config"]["url"],
             "request": {"headers": headers, "payload": dict(payload)},
@@ -163,14 +166,14 @@ class HookDeliveries:
         }
         rows = self._of(hook)
         rows.append(row)
-        del rows[: -max(1, int(self.app.settings["kept_deliveries"]))]
+        del rows[: -max(1, int(self.app.number("kept_deliveries")))]
         self._dispatch(_Attempt(hook, row, content, headers))
         return row
 
-    def _target_headers(self, hook: Mapping[str, Any]) -> dict[str, str]:
-        key = next((key for key, hooks in self.app.state["hooks"].items() if any(row is hook for row in hooks)), "")
+    def _target_headers(self, hook: StoredHook) -> dict[str, str]:
+        key = next((key for key, hooks in self.app.records["hooks"].items() if any(row is hook for row in hooks)), "")
         kind, _, name = key.partition("/")
-        number = self.app.state["orgs"][name]["id"] if kind == "orgs" else name
+        number = self.app.records["orgs"][name]["id"] if kind == "orgs" else name
         return {
             "X-GitHub-Hook-Installation-Target-Type": "organization" if kind == "orgs" else "repository",
             "X-GitHub-Hook-Installation-Target-ID": str(number),
@@ -180,20 +183,20 @@ class HookDeliveries:
         settings = self.app.settings
         if settings["delivery_seed"] != self._seed:
             self._seed = settings["delivery_seed"]
-            self._random.seed(self._seed)
-        if self._drops(str(attempt.row["event"])):
+            self._random.seed(whole(self._seed))
+        if self._drops(attempt.row["event"]):
             self._settle(attempt, 502, "")
         elif settings["deliver"]:
-            attempt.row.update(status=_ON_ITS_WAY, status_code=0)
+            attempt.row.update({"status": _ON_ITS_WAY, "status_code": 0})
             for _ in range(2 if settings["duplicate_deliveries"] else 1):
-                wait_s = self._random.uniform(0.0, float(settings["shuffle_deliveries_s"]))
+                wait_s = self._random.uniform(0.0, self.app.number("shuffle_deliveries_s"))
                 task = asyncio.get_running_loop().create_task(self._post(attempt, wait_s))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     def _drops(self, event: str) -> bool:
         dropped = self.app.settings["drop_deliveries"]
-        return event in dropped if isinstance(dropped, list) else self._random.random() < float(dropped)
+        return event in texts(dropped) if isinstance(dropped, list) else self._random.random() < number(dropped)
 
     async def _post(self, attempt: _Attempt, wait_s: float) -> None:
         if wait_s > 0:
@@ -210,6 +213,6 @@ class HookDeliveries:
     def _settle(self, attempt: _Attempt, status: int, text: str) -> None:
         ok = 200 <= status < 300
         word = "OK" if ok else _WORDS.get(status, f"Invalid HTTP Response: {status}")
-        attempt.row.update(status_code=status, status=word, delivered_at=shapes.stamp(self.app.clock()))
+        attempt.row.update({"status_code": status, "status": word, "delivered_at": shapes.stamp(self.app.clock())})
         attempt.row["response"] = {"headers": {}, "payload": text}
         attempt.hook["last_response"] = {"code": status, "status": "active" if ok else "misconfigured", "message": word}

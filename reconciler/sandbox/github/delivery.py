@@ -7,15 +7,16 @@ import hmac
 import http.client
 import ssl
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 
+from reconciler.sandbox.github.records import StoredHook
+
 DELIVERY_S = 10.0
 
 
-def signed(hook: Mapping[str, Any], event: str, payload: Mapping[str, Any], guid: str) -> tuple[bytes, dict[str, str]]:
+def signed(hook: StoredHook, event: str, payload: Mapping[str, object], guid: str) -> tuple[bytes, dict[str, str]]:
     """Return the body of a delivery and its headers; signed if the hook has a secret."""
     content = orjson.dumps(payload)
     form = hook["config"].get("content_type") != "json"

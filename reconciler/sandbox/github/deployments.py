@@ -7,19 +7,24 @@ creating one fail: ``"behind": [ref]`` (the default branch would be merged in: 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
+from reconciler.sandbox.app import Action, Call, RefusedCall, Reply, Route
 from reconciler.sandbox.github.commits import Commits, Ref
 from reconciler.sandbox.github.deliveries import HookDeliveries
+from reconciler.sandbox.github.records import (
+    DeploymentPlan,
+    StatusFields,
+    StoredDeployment,
+    StoredDeploymentStatus,
+)
 from reconciler.sandbox.github.request import body_of, flag_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github.run_shapes import phase_at
 from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.shapes import stamp
 from reconciler.sandbox.github.state import GitHubState, HookOwner
 from reconciler.sandbox.github.statuses import Statuses
-from reconciler.sandbox.shapes import fits
+from reconciler.sandbox.shapes import fits, picked, texts
 
 STATES = ("error", "failure", "inactive", "in_progress", "queued", "pending", "success")
 MAX_DESCRIPTION = 140
@@ -54,15 +59,14 @@ class Deployments:
             ("GET", f"{item}/statuses/{{status_id}}", self._get_status),
         )
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """``auto_deployment`` {repo, run_id, environment?}: what a job with an ``environment:`` creates automatically."""
         return {"auto_deployment": self._automatic}
 
-    def _rows(self, repository_id: int | None) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.app.state["deployments"].setdefault(str(repository_id), [])
-        return rows
+    def _rows(self, repository_id: int | None) -> list[StoredDeployment]:
+        return self.app.records["deployments"].setdefault(str(repository_id), [])
 
-    def _find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
+    def _find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, StoredDeployment]:
         target = self.app.target(call, where, write=write, permission="deployments")
         deployment = next((row for row in self._rows(target.repository_id) if str(row["id"]) == where["deployment_id"]), None)
         if deployment is None:
@@ -74,9 +78,7 @@ class Deployments:
     def _list(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="deployments")
         filters = {key: call.query[key] for key in _FILTERS if call.query.get(key, "none") not in ("", "none")}
-        rows = [
-            row for row in reversed(self._rows(target.repository_id)) if all(row[key] == value for key, value in filters.items())
-        ]
+        rows = [row for row in reversed(self._rows(target.repository_id)) if filters.items() <= picked(row, filters).items()]
         page, headers = self.app.page(call, rows)
         return Reply(200, [self._shown(target.name, row) for row in page], headers)
 
@@ -97,7 +99,7 @@ class Deployments:
         self._check_contexts(target, ref, body.get("required_contexts"))
         return Reply(201, self._shown(target.name, self._add(target.name, {**deployment, "ref": given}, self.app.login)))
 
-    def _planned(self, body: Mapping[str, Any], ref: Ref) -> dict[str, Any]:
+    def _planned(self, body: Mapping[str, object], ref: Ref) -> DeploymentPlan:
         environment = limited("Deployment", body, "environment", MAX_NAME, "production")
         payload = body.get("payload", "")
         if not isinstance(payload, dict | str):
@@ -116,7 +118,7 @@ class Deployments:
 
     def _merge(self, target: HookOwner, ref: Ref) -> None:
         """Raise what GitHub answers where it has to merge the default branch into ``ref`` first."""
-        repo = self.app.state["repos"][target.name]
+        repo = self.app.records["repos"][target.name]
         base = repo["default_branch"]
         if ref.name in repo.get("conflicts", ()):
             raise refuse(409, f"Conflict merging {base} into {ref.name}.")
@@ -124,22 +126,24 @@ class Deployments:
             repo["behind"].remove(ref.name)
             raise RefusedCall(Reply(202, {"message": f"Auto-merged {base} into {ref.name} on deployment."}))
 
-    def _check_contexts(self, target: HookOwner, ref: Ref, required: Any) -> None:
+    def _check_contexts(self, target: HookOwner, ref: Ref, required: object) -> None:
         """Raise the 409 for statuses that are not green: of all contexts, or of those that are required."""
         if not fits(required, list[str] | None):
             raise refuse(422, "Invalid request.\n\nFor 'properties/required_contexts', it is not a list of strings.")
         latest = self._statuses.latest(target, ref.sha)
-        contexts = list(latest) if required is None else [context.lower() for context in required]
+        contexts = list(latest) if required is None else [context.lower() for context in texts(required)]
         states = [
             {"context": context, "state": latest[context]["state"] if context in latest else "pending"} for context in contexts
         ]
         if any(context["state"] != "success" for context in states):
-            errors = [{"contexts": states, "resource": "Deployment", "field": "required_contexts", "code": "invalid"}]
+            errors: list[object] = [
+                {"contexts": states, "resource": "Deployment", "field": "required_contexts", "code": "invalid"}
+            ]
             raise refuse(409, f"Conflict: Commit status checks failed for {ref.name}.", errors=errors)
 
-    def _add(self, name: str, planned: Mapping[str, Any], creator: str, run_id: int | None = None) -> dict[str, Any]:
+    def _add(self, name: str, planned: DeploymentPlan, creator: str, run_id: int | None = None) -> StoredDeployment:
         now = stamp(self.app.clock())
-        deployment = {
+        deployment: StoredDeployment = {
             "id": self.app.next_id(),
             **planned,
             "original_environment": planned["environment"],
@@ -149,7 +153,7 @@ class Deployments:
             "run_id": run_id,
             "statuses": [],
         }
-        self._rows(self.app.state["repos"][name]["id"]).append(deployment)
+        self._rows(self.app.records["repos"][name]["id"]).append(deployment)
         payload = {"action": "created", "deployment": self._shown(name, deployment), **self._made_by(name, deployment)}
         self._deliveries.publish(name, "deployment", payload, sender=creator)
         return deployment
@@ -164,9 +168,9 @@ class Deployments:
         rows.remove(deployment)
         return Reply(204)
 
-    def _made_by(self, name: str, deployment: Mapping[str, Any]) -> dict[str, Any]:
+    def _made_by(self, name: str, deployment: StoredDeployment) -> dict[str, object]:
         """Return workflow and run of a deployment that a job made; None for all others."""
-        rows = self.app.state["runs"].get(str(self.app.state["repos"][name]["id"]), ())
+        rows = self.app.records["runs"].get(str(self.app.records["repos"][name]["id"]), [])
         run = next((row for row in rows if row["id"] == deployment["run_id"]), None)
         if run is None:
             return {"workflow": None, "workflow_run": None}
@@ -175,13 +179,13 @@ class Deployments:
         brief = {key: value for key, value in shown.items() if key not in _LEFT_OUT}
         return {"workflow": self.app.shown_workflow(name, run), "workflow_run": brief}
 
-    def _automatic(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _automatic(self, options: Mapping[str, object]) -> dict[str, object]:
         run, name = self._runs.named(options), str(options["repo"])
         ref = Ref(run["head_branch"], run["ref"], run["head_sha"])
         planned = self._planned({"payload": {}, "environment": options.get("environment", "production")}, ref)
         return self._shown(name, self._add(name, planned, "github-actions[bot]", run["id"]))
 
-    def _shown(self, name: str, deployment: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, name: str, deployment: StoredDeployment) -> dict[str, object]:
         repo = self.app.shown(self.app.base_url, name)
         url = f"{repo['url']}/deployments/{deployment['id']}"
         shown = {key: value for key, value in deployment.items() if key not in ("run_id", "statuses")}
@@ -220,27 +224,33 @@ class Deployments:
         environment = limited("DeploymentStatus", body, "environment", MAX_NAME, deployment["environment"])
         auto_inactive = flag_of(body, "auto_inactive", default=True)
         deployment["environment"] = environment
-        status = {"state": state, "description": description, "log_url": link, "environment_url": page}
+        status: StatusFields = {"state": state, "description": description, "log_url": link, "environment_url": page}
         created = self._add_status(target.name, deployment, status, self.app.login)
         if state == "success" and auto_inactive:
             self._retire_others(target, deployment)
         shown = self._shown_status(target.name, deployment, created)
-        return Reply(201, shown, {"location": shown["url"]})
+        return Reply(201, shown, {"location": str(shown["url"])})
 
-    def _retire_others(self, target: HookOwner, deployment: Mapping[str, Any]) -> None:
+    def _retire_others(self, target: HookOwner, deployment: StoredDeployment) -> None:
         """Mark older successes of the environment inactive, but transient and production ones (docs: rest/deployments/statuses)."""
         for other in self._rows(target.repository_id):
             if other["id"] >= deployment["id"] or other["environment"] != deployment["environment"]:
                 continue
             lasting = other["transient_environment"] or other["production_environment"]
             if not lasting and other["statuses"] and other["statuses"][-1]["state"] == "success":
-                empty = {"state": "inactive", "description": "", "log_url": "", "environment_url": ""}
+                empty: StatusFields = {"state": "inactive", "description": "", "log_url": "", "environment_url": ""}
                 self._add_status(target.name, other, empty, self.app.login)
 
-    def _add_status(self, name: str, deployment: dict[str, Any], given: Mapping[str, Any], creator: str) -> dict[str, Any]:
+    def _add_status(self, name: str, deployment: StoredDeployment, given: StatusFields, creator: str) -> StoredDeploymentStatus:
         now = stamp(self.app.clock())
         environment = deployment["environment"]
-        status = {"id": self.app.next_id(), **given, "environment": environment, "creator": creator, "created_at": now}
+        status: StoredDeploymentStatus = {
+            "id": self.app.next_id(),
+            **given,
+            "environment": environment,
+            "creator": creator,
+            "created_at": now,
+        }
         deployment["statuses"].append(status)
         deployment["updated_at"] = now
         payload = {
@@ -253,7 +263,7 @@ class Deployments:
         self._deliveries.publish(name, "deployment_status", payload, sender=creator)
         return status
 
-    def _shown_status(self, name: str, deployment: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown_status(self, name: str, deployment: StoredDeployment, status: StoredDeploymentStatus) -> dict[str, object]:
         repo = self.app.shown(self.app.base_url, name)
         url = f"{repo['url']}/deployments/{deployment['id']}"
         return {

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import request as request
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.deliveries import HookDeliveries
+from reconciler.sandbox.github.records import StoredHook
 from reconciler.sandbox.github.request import body_of
 from reconciler.sandbox.github.state import GitHubState, HookOwner
-from reconciler.sandbox.shapes import Text, fits
+from reconciler.sandbox.shapes import Text, fill, fits, is_object, texts
 
 MAX_PER_EVENT = 20
 _FIELDS = frozenset({"name", "config", "events", "active"})
@@ -22,6 +22,14 @@ _PATCH_FIELDS = frozenset({"config", "events", "add_events", "remove_events", "a
 _CONFIG_FIELDS = frozenset({"url", "content_type", "secret", "insecure_ssl", "username", "password"})
 
 
+_FILL: Mapping[str, object] = {
+    "id": 0,
+    "name": "web",
+    "active": True,
+    "events": ["push"],
+    "config": {},
+    "last_response": {"code": None, "status": "unused", "message": None},
+}
 invalid = partial(request.invalid, "Hook")
 
 
@@ -50,20 +58,10 @@ class RepositoryHooks:
     def restored(self) -> None:
         """Fill what a hook that was put from outside leaves out."""
         now = shapes.stamp(self.app.clock())
-        for hooks in self.app.state["hooks"].values():
+        for hooks in self.app.records["hooks"].values():
             for hook in hooks:
-                hook.setdefault("id", 0)
+                fill(hook, {**_FILL, "created_at": now, "updated_at": now})
                 hook["id"] = hook["id"] or self.app.next_id()
-                for key, value in (
-                    ("name", "web"),
-                    ("active", True),
-                    ("events", ["push"]),
-                    ("config", {}),
-                    ("created_at", now),
-                    ("updated_at", now),
-                    ("last_response", {"code": None, "status": "unused", "message": None}),
-                ):
-                    hook.setdefault(key, value)
 
     # hooks
 
@@ -85,7 +83,7 @@ class RepositoryHooks:
         if body.get("name", "web") != "web":
             raise invalid(code="invalid", field="name")
         now = shapes.stamp(self.app.clock())
-        hook = {
+        hook: StoredHook = {
             "id": 0,
             "name": "web",
             "active": _flag(body.get("active", True)),
@@ -108,21 +106,20 @@ class RepositoryHooks:
         unknown = sorted(set(body) - _PATCH_FIELDS - {"name"})
         if unknown:
             raise invalid(f'Invalid request.\n\n"{unknown[0]}" is not a permitted key.')
-        changed = {**hook, "active": _flag(body.get("active", hook["active"]))}
+        changed: StoredHook = {**hook, "active": _flag(body.get("active", hook["active"]))}
         if "events" in body:
             changed["events"] = _events(body["events"])
-        added, removed = _events(body.get("add_events", ["push"])) if "add_events" in body else [], body.get("remove_events", [])
+        added = _events(body["add_events"]) if "add_events" in body else []
+        removed = texts(body.get("remove_events"))
         changed["events"] = [event for event in dict.fromkeys([*changed["events"], *added]) if event not in removed]
         if "config" in body:
             changed["config"] = _config(body["config"])  # the whole of it: a secret that is not mentioned is gone
         return self._store(call, target, hook, changed)
 
-    def _store(
-        self, call: Call, target: HookOwner, hook: dict[str, Any], changed: dict[str, Any], *, config: bool = False
-    ) -> Reply:
+    def _store(self, call: Call, target: HookOwner, hook: StoredHook, changed: StoredHook, *, config: bool = False) -> Reply:
         self._check(target, changed)
         with self.app.changing(target.key, self.app.hooks_of(target)):
-            hook.update(changed, updated_at=shapes.stamp(self.app.clock()))
+            hook.update({**changed, "updated_at": shapes.stamp(self.app.clock())})
         return Reply(200, shapes.config(hook["config"]) if config else self._shown(call, target, hook))
 
     def _delete(self, call: Call, **where: str) -> Reply:
@@ -139,7 +136,7 @@ class RepositoryHooks:
         target, hook = self.app.hook_named(call, where, write=True)
         return self._store(call, target, hook, {**hook, "config": _config({**hook["config"], **body_of(call)})}, config=True)
 
-    def _check(self, target: HookOwner, hook: Mapping[str, Any]) -> None:
+    def _check(self, target: HookOwner, hook: StoredHook) -> None:
         """Refuse a double, and a 21st hook for an event."""
         others = [row for row in self.app.hooks_of(target) if row["id"] != hook["id"]]
         same = [
@@ -155,16 +152,20 @@ class RepositoryHooks:
             if sum(1 for row in others if event in row["events"]) >= MAX_PER_EVENT:
                 raise invalid(code="custom", message=f'The "{event}" event cannot have more than {MAX_PER_EVENT} hooks')
 
-    def _url(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> str:
+    def _url(self, call: Call, target: HookOwner, hook: StoredHook) -> str:
         return f"{call.base_url}{target.path}/hooks/{hook['id']}"
 
-    def _shown(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, call: Call, target: HookOwner, hook: StoredHook) -> dict[str, object]:
         return shapes.hook(self._url(call, target, hook), hook, organization=target.organization)
 
     # events about a hook
 
-    def _ping_payload(self, call: Call, target: HookOwner, hook: Mapping[str, Any]) -> dict[str, Any]:
-        payload = {"zen": "Keep it logically awesome.", "hook_id": hook["id"], "hook": self._shown(call, target, hook)}
+    def _ping_payload(self, call: Call, target: HookOwner, hook: StoredHook) -> dict[str, object]:
+        payload: dict[str, object] = {
+            "zen": "Keep it logically awesome.",
+            "hook_id": hook["id"],
+            "hook": self._shown(call, target, hook),
+        }
         if not target.organization:
             payload["repository"] = self.app.shown(call.base_url, target.name)
         return payload
@@ -184,24 +185,25 @@ class RepositoryHooks:
         return Reply(204)
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise invalid("Invalid request.\n\nFor 'properties/active', it is not a boolean.")
     return value
 
 
-def _events(value: Any) -> list[str]:
+def _events(value: object) -> list[str]:
     if not value or not fits(value, list[Text]):
         raise invalid(code="custom", field="events", message="events must be a list of event names")
-    unknown = [event for event in value if event != "*" and not event.replace("_", "").isalnum()]
+    events = texts(value)
+    unknown = [event for event in events if event != "*" and not event.replace("_", "").isalnum()]
     if unknown:
         raise invalid(code="custom", message=f"These events are not allowed for this hook: {', '.join(unknown)}")
-    return list(dict.fromkeys(value))
+    return list(dict.fromkeys(events))
 
 
-def _config(value: Any) -> dict[str, Any]:
+def _config(value: object) -> dict[str, str]:
     """Return a config with GitHub's defaults: a form unless it requests JSON."""
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise invalid('Invalid request.\n\n"config" wasn\'t supplied.')
     url = value.get("url")
     parts = urlsplit(url) if isinstance(url, str) else None
@@ -215,5 +217,9 @@ def _config(value: Any) -> dict[str, Any]:
         raise invalid(code="custom", field="content_type", message="content_type must be json or form")
     if insecure not in ("0", "1"):
         raise invalid(code="custom", field="insecure_ssl", message="insecure_ssl must be 0 or 1")
-    kept = {key: row for key, row in value.items() if key in _CONFIG_FIELDS and row not in (None, "")}
-    return {**kept, "url": url, "content_type": kind, "insecure_ssl": insecure}
+    kept = {key: field for key, field in value.items() if key in _CONFIG_FIELDS and field not in (None, "")}
+    for key in sorted({"secret", "username", "password"} & set(kept)):
+        if not isinstance(kept[key], str):
+            raise invalid(f"Invalid request.\n\nFor 'properties/{key}', {kept[key]!r} is not a string.")
+    fields = {key: str(field) for key, field in kept.items()}
+    return {**fields, "url": str(url), "content_type": str(kind), "insecure_ssl": insecure}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, SlidingLimit
 from reconciler.sandbox.github import shapes as shapes
+from reconciler.sandbox.shapes import number, whole
 
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, object] = {
     "primary_per_hour": 5000,
     "points_per_minute": 900,
     "creates_per_minute": 80,
@@ -21,7 +21,7 @@ _CREATING = frozenset({"POST", "PATCH", "PUT"})
 class RateLimits:
     """Counts the use of each token while the setting ``rate_limits`` is on."""
 
-    def __init__(self, settings: Callable[[], Mapping[str, Any]], clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Callable[[], Mapping[str, object]], clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
         self._sliding: dict[tuple[str, str], SlidingLimit] = {}
@@ -37,7 +37,7 @@ class RateLimits:
         if self.numbers(token)["remaining"] <= 0:
             body = shapes.error("API rate limit exceeded for user ID 1.", 403)
             raise RefusedCall(Reply(403, body, self.headers(token)))
-        if in_flight > self._settings()["concurrent"]:
+        if in_flight > number(self._settings()["concurrent"]):
             raise _secondary(0)
         if call.method == "GET":
             return
@@ -60,7 +60,7 @@ class RateLimits:
     def numbers(self, token: str) -> dict[str, int]:
         """Return limit, remaining, reset (epoch seconds) and used."""
         reset, used = self._window(token)
-        limit = int(self._settings()["primary_per_hour"])
+        limit = whole(self._settings()["primary_per_hour"])
         return {"limit": limit, "remaining": max(0, limit - used), "reset": int(reset), "used": used}
 
     def headers(self, token: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ class RateLimits:
         }
 
     def _take(self, token: str, name: str, seconds: float, cost: int) -> None:
-        most = int(self._settings()[name])
+        most = whole(self._settings()[name])
         limit = self._sliding.get((token, name))
         if limit is None or limit.limit != most:
             limit = self._sliding[token, name] = SlidingLimit(most, seconds)

@@ -12,16 +12,16 @@ import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.github.records import RunJob, StoredArtifact, StoredRun
 from reconciler.sandbox.github.request import refuse
 from reconciler.sandbox.github.run_shapes import Phase, phase_at
 from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.shapes import stamp
 from reconciler.sandbox.github.state import GitHubState
 
-DEFAULTS: Mapping[str, Any] = {"link_valid_s": 60.0}  # of links to logs and artifacts
+DEFAULTS: Mapping[str, object] = {"link_valid_s": 60.0}  # of links to logs and artifacts
 KEPT_S = 90 * 86_400.0
 KEPT_LINK_S = 600.0
 """How long an expired link stays distinguishable from an unknown one."""
@@ -32,6 +32,12 @@ class _Link:
     expires_at: float
     content_type: str
     content: bytes
+
+
+class _KeptArtifact(StoredArtifact):
+    """An artifact, and when it appeared."""
+
+    at: float
 
 
 class SimulatedLogs:
@@ -76,7 +82,7 @@ class SimulatedLogs:
             raise refuse(404, "Not Found")
         return self._redirect("text/plain; charset=utf-8", self._text(run, job, phases).encode())
 
-    def _text(self, run: Mapping[str, Any], job: Mapping[str, Any], phases: list[Phase]) -> str:
+    def _text(self, run: StoredRun, job: RunJob, phases: list[Phase]) -> str:
         """Return the lines that have appeared, each with its time, as GitHub writes them."""
         attempt, lines = run["attempts"][job["attempt"] - 1], job["logs"]
         began = phases[1].at
@@ -91,7 +97,7 @@ class SimulatedLogs:
 
     # artifacts
 
-    def _made(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _made(self, run: StoredRun) -> list[_KeptArtifact]:
         ended = [(row, phase_at(row, self.app.clock())) for row in run["attempts"]]
         return [
             {**artifact, "at": phase.at}
@@ -112,7 +118,7 @@ class SimulatedLogs:
         target = self.app.target(call, where, write=False, permission="actions")
         if where["archive"] != "zip":
             raise refuse(404, "Not Found")
-        for run in self.app.state["runs"].get(str(target.repository_id), ()):
+        for run in self.app.records["runs"].get(str(target.repository_id), ()):
             for artifact in self._made(run):
                 if str(artifact["id"]) == where["artifact_id"]:
                     return self._redirect("application/zip", zipped(artifact["files"]))
@@ -124,7 +130,7 @@ class SimulatedLogs:
         now = self.app.clock()
         self._links = {key: link for key, link in self._links.items() if link.expires_at + KEPT_LINK_S > now}
         key = uuid.uuid4().hex
-        self._links[key] = _Link(now + float(self.app.settings["link_valid_s"]), content_type, content)
+        self._links[key] = _Link(now + self.app.number("link_valid_s"), content_type, content)
         return Reply(302, None, {"location": f"{self.app.base_url}/_actions/links/{key}"})
 
     def _open(self, _call: Call, key: str) -> Reply:
@@ -145,7 +151,7 @@ def zipped(files: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _shown(base: str, run: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(base: str, run: StoredRun, artifact: _KeptArtifact) -> dict[str, object]:
     content = zipped(artifact["files"])
     created = stamp(artifact["at"])
     number = run["repository_id"]

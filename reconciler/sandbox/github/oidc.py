@@ -7,15 +7,16 @@ as that of an Enterprise server.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.app import Action, Call, Reply, Route
+from reconciler.sandbox.github.records import StoredRun
 from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.state import GitHubState
 from reconciler.sandbox.job_keys import ALGORITHM, JobKeys
+from reconciler.sandbox.shapes import json_object, whole
 
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, object] = {
     "immutable_subject": False,  # sub with the ids of owner and repository, as for those made since 2026-07-15
     "enterprise": "",  # slug of an enterprise with an issuer of its own
 }
@@ -40,7 +41,7 @@ class JobTokens:
         yield "GET", f"{own}/openid-configuration", self._configuration
         yield "GET", f"{own}/jwks", self._published
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """``job_token`` {repo, run_id, audience?, environment?, expires_in_s?, claims?} and ``rotate_job_keys`` {forget?}."""
         return {"job_token": self._issue, "rotate_job_keys": self._keys.rotate}
 
@@ -72,23 +73,23 @@ class JobTokens:
     def _published(self, _call: Call, enterprise: str = "") -> Reply:
         return Reply(200, self._keys.published())
 
-    def _issue(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _issue(self, options: Mapping[str, object]) -> dict[str, object]:
         """Return a token of a run; ``claims`` replace its own, to make wrong ones."""
-        return self._keys.signed({**self._claims(options), **options.get("claims", {})})
+        return self._keys.signed({**self._claims(options), **json_object(options.get("claims"))})
 
-    def _claims(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _claims(self, options: Mapping[str, object]) -> dict[str, object]:
         run, name = self._runs.named(options), str(options["repo"])
         owner, now = self.app.user(name.partition("/")[0]), int(self.app.clock())
         environment = options.get("environment")
         workflow_ref = f"{name}/{run['path']}@{run['ref']}"
-        claims = {
+        claims: dict[str, object] = {
             "iss": self.issuer,
             "sub": self._subject(name, run, owner["id"], environment),
             "aud": str(options.get("audience") or owner["html_url"]),
             "jti": str(uuid.uuid4()),
             "iat": now,
             "nbf": now - VALID_S,
-            "exp": now + int(options.get("expires_in_s", VALID_S)),
+            "exp": now + whole(options.get("expires_in_s", VALID_S)),
             "repository": name,
             "repository_id": str(run["repository_id"]),
             "repository_owner": owner["login"],
@@ -112,7 +113,7 @@ class JobTokens:
         }
         return {**claims, "environment": environment} if environment else claims
 
-    def _subject(self, name: str, run: Mapping[str, Any], owner_id: int, environment: Any) -> str:
+    def _subject(self, name: str, run: StoredRun, owner_id: object, environment: object) -> str:
         owner, _, repo = name.partition("/")
         if self.app.settings["immutable_subject"]:
             name = f"{owner}@{owner_id}/{repo}@{run['repository_id']}"

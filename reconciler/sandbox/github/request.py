@@ -1,32 +1,33 @@
-"""What requests to the GitHub simulator share: JSON bodies, refusals, pages, ETags, repositories that moved. Pure."""
+"""Parts of every request to the GitHub simulator: JSON bodies, refusals, pages, ETags, repositories that moved. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply
 from reconciler.sandbox.github import shapes as shapes
+from reconciler.sandbox.shapes import is_object
 
 T = TypeVar("T")
 
 
 def refuse(
-    status: int, message: str, *, errors: list[Any] | None = None, headers: Mapping[str, str] | None = None
+    status: int, message: str, *, errors: list[object] | None = None, headers: Mapping[str, str] | None = None
 ) -> RefusedCall:
     """Return the refusal to raise."""
     return RefusedCall(Reply(status, shapes.error(message, status, errors), headers or {}))
 
 
-def invalid(resource: str, message: str = "Validation Failed", /, **error: Any) -> RefusedCall:
+def invalid(resource: str, message: str = "Validation Failed", /, **error: object) -> RefusedCall:
     """Return a 422; ``error`` is its one entry of ``errors``."""
     return refuse(422, message, errors=[{"resource": resource, **error}] if error else None)
 
 
-def body_of(call: Call) -> dict[str, Any]:
+def body_of(call: Call) -> dict[str, object]:
     """Return the body; raises a 400 unless it is a JSON object or nothing."""
     try:
         body = call.json()
@@ -34,12 +35,12 @@ def body_of(call: Call) -> dict[str, Any]:
         raise refuse(400, "Problems parsing JSON") from None
     if body is None:
         return {}
-    if not isinstance(body, dict):
+    if not is_object(body):
         raise refuse(400, "Body should be a JSON object")
     return body
 
 
-def text_of(body: Mapping[str, Any], field: str, default: str | None = None) -> str:
+def text_of(body: Mapping[str, object], field: str, default: str | None = None) -> str:
     """Return a text field; raises GitHub's 422 if it is missing (without a default) or no text."""
     value = body.get(field, default)
     if value is None:
@@ -49,7 +50,7 @@ def text_of(body: Mapping[str, Any], field: str, default: str | None = None) -> 
     return value
 
 
-def limited(resource: str, body: Mapping[str, Any], field: str, most: int, default: str | None = None) -> str:
+def limited(resource: str, body: Mapping[str, object], field: str, most: int, default: str | None = None) -> str:
     """Return a text field as `text_of`; raises the 422 for more than ``most`` characters, and for one above U+FFFF."""
     value = text_of(body, field, default)
     if len(value) > most:
@@ -59,7 +60,7 @@ def limited(resource: str, body: Mapping[str, Any], field: str, most: int, defau
     return value
 
 
-def link_of(resource: str, body: Mapping[str, Any], field: str) -> str:
+def link_of(resource: str, body: Mapping[str, object], field: str) -> str:
     """Return a link; raises the 422 for one that is not http or https."""
     value = text_of(body, field, "") if body.get(field) is not None else ""
     if value and not re.match(r"https?://[^\s/]", value):
@@ -67,7 +68,7 @@ def link_of(resource: str, body: Mapping[str, Any], field: str) -> str:
     return value
 
 
-def flag_of(body: Mapping[str, Any], field: str, *, default: bool) -> bool:
+def flag_of(body: Mapping[str, object], field: str, *, default: bool) -> bool:
     """Return a boolean field; raises GitHub's 422 for anything else."""
     value = body.get(field, default)
     if not isinstance(value, bool):
@@ -75,12 +76,12 @@ def flag_of(body: Mapping[str, Any], field: str, *, default: bool) -> bool:
     return value
 
 
-def object_of(body: Mapping[str, Any], field: str, most: int) -> dict[str, Any]:
+def object_of(body: Mapping[str, object], field: str, most: int) -> dict[str, object]:
     """Return an object of at most ``most`` properties; raises GitHub's 422 for anything else."""
     value = body.get(field)
     if value is None:
         return {}
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise refuse(422, f"Invalid request.\n\nFor 'properties/{field}', {value!r} is not an object.")
     if len(value) > most:
         raise refuse(422, f"Invalid request.\n\nNo more than {most} properties are allowed; {len(value)} were supplied.")

@@ -6,9 +6,9 @@ Facts: docs, rest/authentication/permissions-required-for-fine-grained-personal-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from reconciler.sandbox.app import RefusedCall
+from reconciler.sandbox.github.records import GitHubToken
 from reconciler.sandbox.github.request import refuse
 
 SCOPES: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +25,7 @@ REPO_SCOPES = frozenset({"repo", "admin:repo_hook", "write:repo_hook", "read:rep
 """Scopes with which a classic token sees private repositories at all."""
 
 
-def lacking(token: Mapping[str, Any] | None, permission: str, *, write: bool) -> RefusedCall | None:
+def lacking(token: GitHubToken | None, permission: str, *, write: bool) -> RefusedCall | None:
     """Return what GitHub refuses with if ``token`` lacks ``permission``: 404 for classic tokens, 403 for the others."""
     if token is None:
         return refuse(401, "Requires authentication")

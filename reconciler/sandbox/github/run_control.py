@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
+from reconciler.sandbox.app import Action
 from reconciler.sandbox.github import run_shapes as shapes
+from reconciler.sandbox.github.records import HeldStatus
 from reconciler.sandbox.github.run_shapes import phase_at
 from reconciler.sandbox.github.runs import Runs
 from reconciler.sandbox.github.state import GitHubState
+from reconciler.sandbox.shapes import number, overwrite, picked
 
 _SETTABLE = frozenset({"display_title", "head_branch", "head_sha", "actor", "event"})
 
@@ -19,7 +21,7 @@ class RunControl:
     def __init__(self, app: GitHubState, runs: Runs) -> None:
         self.app, self._runs = app, runs
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """What can be done to a run by hand; each takes {repo, run_id}.
 
         ``finish_run`` {conclusion}; ``set_run`` {status, and fields of it}; ``lose_run``: 404 from now on; ``rerun``. And
@@ -33,7 +35,7 @@ class RunControl:
             "hide_runs": self._hide,
         }
 
-    def _finish_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _finish_by_hand(self, options: Mapping[str, object]) -> dict[str, object]:
         conclusion = str(options.get("conclusion", "success"))
         if conclusion not in shapes.CONCLUSIONS:
             raise ValueError(f"conclusion must be one of {', '.join(shapes.CONCLUSIONS)}")
@@ -41,25 +43,26 @@ class RunControl:
         self._runs.end(run, conclusion)
         return self._runs.now(run)
 
-    def _set(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _set(self, options: Mapping[str, object]) -> dict[str, object]:
         run = self._runs.named(options)
-        run.update({key: options[key] for key in _SETTABLE & set(options)})
+        overwrite(run, picked(options, _SETTABLE & set(options)))
         status = options.get("status")
         if status == "completed":
             return self._finish_by_hand(options)
         if status is not None:
             if status not in shapes.STATUSES:
                 raise ValueError(f"status must be one of {', '.join(shapes.STATUSES)}")
-            run["attempts"][-1].update(held={"status": status, "at": self.app.clock()}, ended_at=None, conclusion=None)
+            held: HeldStatus = {"status": str(status), "at": self.app.clock()}
+            run["attempts"][-1].update({"held": held, "ended_at": None, "conclusion": None})
             self._runs.advance(run)
         return self._runs.now(run)
 
-    def _lose(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _lose(self, options: Mapping[str, object]) -> dict[str, object]:
         run = self._runs.named(options)
-        self.app.state["runs"][str(run["repository_id"])].remove(run)
+        self.app.records["runs"][str(run["repository_id"])].remove(run)
         return {"id": run["id"]}
 
-    def _rerun_by_hand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _rerun_by_hand(self, options: Mapping[str, object]) -> dict[str, object]:
         run = self._runs.named(options)
         ended = phase_at(run["attempts"][-1], self.app.clock()).status == "completed"
         if not ended or self.app.shown_workflow(str(options["repo"]), run) is None:
@@ -67,6 +70,6 @@ class RunControl:
         self._runs.again(run, failed_only=False, actor=run["actor"])
         return self._runs.now(run)
 
-    def _hide(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        self.app.patch_settings({"run_list_lag_s": float(options["seconds"])})
+    def _hide(self, options: Mapping[str, object]) -> dict[str, object]:
+        self.app.patch_settings({"run_list_lag_s": number(options["seconds"])})
         return {"run_list_lag_s": self.app.settings["run_list_lag_s"]}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
+from reconciler.sandbox.github.records import StoredRun
 from reconciler.sandbox.github.request import refuse
 from reconciler.sandbox.github.run_shapes import phase_at
 
 FILTERS = ("event", "branch", "head_sha", "actor", "created", "status")
 
 
-def matches(run: Mapping[str, Any], filters: Mapping[str, str], now: float) -> bool:
+def matches(run: StoredRun, filters: Mapping[str, str], now: float) -> bool:
     """Whether a run is one that passes the filters of a list (`FILTERS`); raises a 422 for an invalid date."""
     plain = {"event": run["event"], "branch": run["head_branch"], "head_sha": run["head_sha"], "actor": run["actor"]}
     if any(key in filters and filters[key] != value for key, value in plain.items()):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
+from reconciler.sandbox.github.records import GitHubWorkflow, RunAttempt, RunJob, StoredArtifact, StoredRun
 from reconciler.sandbox.github.shapes import stamp
+from reconciler.sandbox.shapes import is_object, picked
 
 CONCLUSIONS = (
     "success",
@@ -47,14 +48,14 @@ class Phase:
 class Around:
     """What the answer about a run repeats from elsewhere."""
 
-    repository: Mapping[str, Any]
-    actor: Mapping[str, Any]
-    triggering_actor: Mapping[str, Any]
-    head_commit: Mapping[str, Any]
-    lite: Mapping[str, Any]
+    repository: Mapping[str, object]
+    actor: Mapping[str, object]
+    triggering_actor: Mapping[str, object]
+    head_commit: Mapping[str, object]
+    lite: Mapping[str, object]
 
 
-def phases(attempt: Mapping[str, Any]) -> list[Phase]:
+def phases(attempt: RunAttempt) -> list[Phase]:
     """Return the stretches of an attempt, in order; those that begin in the future are what will be if nothing interferes."""
     began = attempt["started_at"]
     if attempt["held"] is not None:
@@ -71,24 +72,24 @@ def phases(attempt: Mapping[str, Any]) -> list[Phase]:
     return rows
 
 
-def phase_at(attempt: Mapping[str, Any], now: float) -> Phase:
+def phase_at(attempt: RunAttempt, now: float) -> Phase:
     """Return the stretch that an attempt is in."""
     return [phase for phase in phases(attempt) if phase.at <= now or phase.status == "queued"][-1]
 
 
-def rendered(text: str, context: Mapping[str, Any]) -> str:
+def rendered(text: str, context: Mapping[str, object]) -> str:
     """Return ``text`` with its ``${{ inputs.X }}`` filled in from ``context``; an unknown expression becomes empty, as at GitHub."""
 
     def value(match: re.Match[str]) -> str:
-        result: Any = context
+        result: object = context
         for key in match[1].split("."):
-            result = result.get(key) if isinstance(result, Mapping) else None
+            result = result.get(key) if is_object(result) else None
         return "" if result is None else str(result).lower() if isinstance(result, bool) else str(result)
 
     return _EXPRESSION.sub(value, text)
 
 
-def run(stored: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase, around: Around) -> dict[str, Any]:
+def run(stored: StoredRun, attempt: RunAttempt, phase: Phase, around: Around) -> dict[str, object]:
     """Return a run as it is in ``phase`` of ``attempt``."""
     repo = around.repository
     url, html = f"{repo['url']}/actions/runs/{stored['id']}", f"{repo['html_url']}/actions/runs/{stored['id']}"
@@ -96,7 +97,7 @@ def run(stored: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase, aro
     copied = ("id", "name", "head_branch", "head_sha", "path", "display_title", "run_number", "event", "workflow_id")
     links = ("jobs", "logs", "artifacts", "cancel", "rerun")
     return {
-        **{key: stored[key] for key in copied},
+        **picked(stored, copied),
         "node_id": f"WFR_{stored['id']}",
         "run_attempt": attempt["number"],
         "status": phase.status,
@@ -122,7 +123,7 @@ def run(stored: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase, aro
     }
 
 
-def job(stored: Mapping[str, Any], of_run: Mapping[str, Any], job_phases: list[Phase], repo: Mapping[str, Any]) -> dict[str, Any]:
+def job(stored: RunJob, of_run: StoredRun, job_phases: list[Phase], repo: Mapping[str, object]) -> dict[str, object]:
     """Return a job as it is in the last of ``job_phases``."""
     phase = job_phases[-1]
     began = next((row.at for row in job_phases if row.status == "in_progress"), phase.at)
@@ -156,16 +157,16 @@ def job(stored: Mapping[str, Any], of_run: Mapping[str, Any], job_phases: list[P
     }
 
 
-def job_conclusion(stored: Mapping[str, Any], phase: Phase) -> str | None:
+def job_conclusion(stored: RunJob, phase: Phase) -> str | None:
     """Return how a job ended: as it was planned, unless the attempt was ended otherwise than planned."""
     if phase.status != "completed" or phase.conclusion is None:
         return None
-    planned = str(stored["result"])
+    planned = stored["result"]
     ended = planned if phase.conclusion == stored["run_result"] else phase.conclusion
     return ended if ended in CONCLUSIONS[:7] else "failure"
 
 
-def _steps(stored: Mapping[str, Any], status: str, conclusion: str | None, times: tuple[str, str]) -> list[dict[str, Any]]:
+def _steps(stored: RunJob, status: str, conclusion: str | None, times: tuple[str, str]) -> list[dict[str, object]]:
     names = list(stored["steps"] or _STEPS)
     done = status == "completed"
     bad = conclusion if conclusion in ("failure", "cancelled", "skipped") else "failure" if conclusion != "success" else None
@@ -183,7 +184,7 @@ def _steps(stored: Mapping[str, Any], status: str, conclusion: str | None, times
     ]
 
 
-def workflow(stored: Mapping[str, Any], repo: Mapping[str, Any]) -> dict[str, Any]:
+def workflow(stored: GitHubWorkflow, repo: Mapping[str, object]) -> dict[str, object]:
     """Return a workflow."""
     file = stored["path"].rpartition("/")[2]
     return {
@@ -201,8 +202,8 @@ def workflow(stored: Mapping[str, Any], repo: Mapping[str, Any]) -> dict[str, An
 
 
 def planned_artifacts(
-    workflow: Mapping[str, Any], context: Mapping[str, Any], next_id: Callable[[], int]
-) -> list[dict[str, Any]]:
+    workflow: GitHubWorkflow, context: Mapping[str, object], next_id: Callable[[], int]
+) -> list[StoredArtifact]:
     """Return the artifacts that a new attempt will leave."""
     files = {name: dict(contents) for name, contents in workflow["artifacts"].items()}
     if workflow["outputs"]:

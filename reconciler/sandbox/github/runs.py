@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import run_shapes as shapes
 from reconciler.sandbox.github.commits import Commits, Ref
 from reconciler.sandbox.github.deliveries import HookDeliveries
+from reconciler.sandbox.github.records import GitHubWorkflow, JobDeclaration, RunAttempt, RunJob, StoredRun
 from reconciler.sandbox.github.request import body_of, flag_of, refuse
 from reconciler.sandbox.github.run_filters import FILTERS, matches
 from reconciler.sandbox.github.run_shapes import Phase, phase_at, phases, rendered
 from reconciler.sandbox.github.shapes import lite, simple_commit
 from reconciler.sandbox.github.state import GitHubState, HookOwner
+from reconciler.sandbox.shapes import number, whole
 
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, object] = {
     "run_duration_s": None,  # of every run, instead of what its workflow says
     "run_list_lag_s": 0.0,  # lists show a run only this long after it was made
 }
@@ -39,8 +40,8 @@ class RunTrigger:
     ref: Ref
     actor: str
     title: str
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    client_payload: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    client_payload: Mapping[str, object] = field(default_factory=dict)
 
 
 class Runs:
@@ -69,22 +70,22 @@ class Runs:
         )
 
     def restored(self) -> None:
-        """Take up the runs of a state that was put from outside, but those of repositories that are gone."""
-        known = {str(repo["id"]) for repo in self.app.state["repos"].values()}
-        self.app.state["runs"] = {key: rows for key, rows in self.app.state["runs"].items() if key in known}
-        for rows in self.app.state["runs"].values():
+        """Resume the runs of a state that was put from outside; drop those of deleted repositories."""
+        known = {str(repo["id"]) for repo in self.app.records["repos"].values()}
+        self.app.records["runs"] = {key: rows for key, rows in self.app.records["runs"].items() if key in known}
+        for rows in self.app.records["runs"].values():
             for run in rows:
                 self.advance(run)
 
     # the life of a run
 
-    def start(self, name: str, workflow: Mapping[str, Any], trigger: RunTrigger) -> dict[str, Any]:
+    def start(self, name: str, workflow: GitHubWorkflow, trigger: RunTrigger) -> StoredRun:
         """Start a run of ``workflow`` and return it."""
-        number, now = self.app.state["repos"][name]["id"], self.app.clock()
-        rows = self.app.state["runs"].setdefault(str(number), [])
-        run: dict[str, Any] = {
+        repository_id, now = self.app.records["repos"][name]["id"], self.app.clock()
+        rows = self.app.records["runs"].setdefault(str(repository_id), [])
+        run: StoredRun = {
             "id": self.app.next_id(),
-            "repository_id": number,
+            "repository_id": repository_id,
             "workflow_id": workflow["id"],
             "name": workflow["name"],
             "path": workflow["path"],
@@ -99,46 +100,29 @@ class Runs:
             "created_at": now,
             "check_suite_id": self.app.next_id(),
             "attempts": [],
+            "display_title": trigger.title,
         }
-        title = rendered(workflow["run_name"], context_of(run)) if workflow["run_name"] else trigger.title
-        run["display_title"] = title
+        if workflow["run_name"]:
+            run["display_title"] = rendered(workflow["run_name"], context_of(run))
         rows.append(run)
         del rows[:-KEPT_RUNS]
         self._attempt(run, workflow, trigger.actor, ())
         return run
 
-    def _attempt(
-        self, run: dict[str, Any], workflow: Mapping[str, Any], actor: str, carried: Iterable[Mapping[str, Any]]
-    ) -> None:
+    def _attempt(self, run: StoredRun, workflow: GitHubWorkflow, actor: str, carried: Iterable[RunJob]) -> None:
         """Add an attempt; ``carried`` are jobs of the last one that are not run again."""
-        number = len(run["attempts"]) + 1
+        attempt = len(run["attempts"]) + 1
         duration_s = self.app.settings["run_duration_s"]
-        kept = {job["name"]: dict(job) for job in carried}
-        logs, context = workflow["logs"], context_of(run)
-        jobs = [
-            kept.get(plan["name"])
-            or {
-                "id": self.app.next_id(),
-                "attempt": number,
-                "name": plan["name"],
-                "result": plan.get("result", workflow["result"]),
-                "run_result": workflow["result"],
-                "steps": list(plan.get("steps", ())),
-                "labels": list(plan.get("labels", ("ubuntu-latest",))),
-                "logs": [
-                    rendered(str(line), context)
-                    for line in plan.get("logs") or (logs.get(plan["name"], ()) if isinstance(logs, Mapping) else logs)
-                ],
-            }
-            for plan in workflow["jobs"]
-        ]
+        kept = {job["name"]: job.copy() for job in carried}
+        context = context_of(run)
+        jobs = [kept.get(plan["name"]) or self._job_of(plan, workflow, attempt, context) for plan in workflow["jobs"]]
         run["attempts"].append(
             {
-                "number": number,
+                "number": attempt,
                 "actor": actor,
                 "started_at": self.app.clock(),
-                "queued_s": float(workflow["queued_s"]),
-                "duration_s": workflow["duration_s"] if duration_s is None else float(duration_s),
+                "queued_s": workflow["queued_s"],
+                "duration_s": workflow["duration_s"] if duration_s is None else number(duration_s),
                 "result": workflow["result"],
                 "ended_at": None,
                 "conclusion": None,
@@ -150,7 +134,21 @@ class Runs:
         )
         self.advance(run)
 
-    def advance(self, run: dict[str, Any]) -> None:
+    def _job_of(self, plan: JobDeclaration, workflow: GitHubWorkflow, attempt: int, context: Mapping[str, object]) -> RunJob:
+        logs = workflow["logs"]
+        lines = plan.get("logs") or (logs.get(plan["name"], []) if isinstance(logs, dict) else logs)
+        return {
+            "id": self.app.next_id(),
+            "attempt": attempt,
+            "name": plan["name"],
+            "result": plan.get("result", workflow["result"]),
+            "run_result": workflow["result"],
+            "steps": list(plan.get("steps", [])),
+            "labels": list(plan.get("labels", ["ubuntu-latest"])),
+            "logs": [rendered(str(line), context) for line in lines],
+        }
+
+    def advance(self, run: StoredRun) -> None:
         """Send the events of what has happened to the last attempt, and set a timer for what comes next."""
         attempt, now = run["attempts"][-1], self.app.clock()
         for phase in phases(attempt):
@@ -161,7 +159,7 @@ class Runs:
                 attempt["sent"].append(phase.status)
                 self._send(run, attempt, phase)
 
-    def _wake(self, run: Mapping[str, Any], at: float) -> None:
+    def _wake(self, run: StoredRun, at: float) -> None:
         armed = self._timers.get(run["id"])
         if armed is not None and armed[0] == at:
             return
@@ -176,36 +174,40 @@ class Runs:
 
     def _woken(self, repository_id: int, run_id: int) -> None:
         self._timers.pop(run_id, None)
-        for run in self.app.state["runs"].get(str(repository_id), ()):
+        for run in self.app.records["runs"].get(str(repository_id), ()):
             if run["id"] == run_id:
                 self.advance(run)
 
-    def _send(self, run: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase) -> None:
+    def _send(self, run: StoredRun, attempt: RunAttempt, phase: Phase) -> None:
         """Send ``workflow_job`` for each job, and ``workflow_run``: first where it begins, last where it ends.
 
         There is no ``requested`` for a second attempt (docs: actions/reference, events that trigger workflows).
         """
         name = self.app.name_of(run["repository_id"])
-        events: list[tuple[str, dict[str, Any]]] = [
+        events: list[tuple[str, dict[str, object]]] = [
             ("workflow_job", {"action": phase.status, "workflow_job": self.job(run, job, phase)})
             for job in attempt["jobs"]
             if job["attempt"] == attempt["number"]
         ]
         if phase.status != "queued" or attempt["number"] == 1:
             workflow = self.app.shown_workflow(name, run)
-            payload = {"action": _ACTIONS[phase.status], "workflow_run": self.shown(run, attempt, phase), "workflow": workflow}
+            payload: dict[str, object] = {
+                "action": _ACTIONS[phase.status],
+                "workflow_run": self.shown(run, attempt, phase),
+                "workflow": workflow,
+            }
             events.insert(len(events) if phase.status == "completed" else 0, ("workflow_run", payload))
         for event, body in events:
             self._deliveries.publish(name, event, body, sender=attempt["actor"])
 
-    def end(self, run: dict[str, Any], conclusion: str) -> None:
+    def end(self, run: StoredRun, conclusion: str) -> None:
         """End the last attempt now."""
-        run["attempts"][-1].update(ended_at=self.app.clock(), conclusion=conclusion, held=None)
+        run["attempts"][-1].update({"ended_at": self.app.clock(), "conclusion": conclusion, "held": None})
         self.advance(run)
 
     # how it looks
 
-    def shown(self, run: Mapping[str, Any], attempt: Mapping[str, Any], phase: Phase) -> dict[str, Any]:
+    def shown(self, run: StoredRun, attempt: RunAttempt, phase: Phase) -> dict[str, object]:
         """Return a run as answers and payloads show it."""
         name = self.app.name_of(run["repository_id"])
         repo = self.app.shown(self.app.base_url, name)
@@ -213,17 +215,17 @@ class Runs:
         around = shapes.Around(repo, self.app.user(run["actor"]), self.app.user(attempt["actor"]), commit, lite(repo))
         return shapes.run(run, attempt, phase, around)
 
-    def now(self, run: Mapping[str, Any]) -> dict[str, Any]:
+    def now(self, run: StoredRun) -> dict[str, object]:
         """Return a run as it is now."""
         attempt = run["attempts"][-1]
         return self.shown(run, attempt, phase_at(attempt, self.app.clock()))
 
-    def job(self, run: Mapping[str, Any], job: Mapping[str, Any], until: Phase | None = None) -> dict[str, Any]:
+    def job(self, run: StoredRun, job: RunJob, until: Phase | None = None) -> dict[str, object]:
         """Return a job as it is now, or as it was in the phase ``until`` of its attempt."""
         repo = self.app.shown(self.app.base_url, self.app.name_of(run["repository_id"]))
         return shapes.job(job, run, self.job_phases(run, job, until), repo)
 
-    def job_phases(self, run: Mapping[str, Any], job: Mapping[str, Any], until: Phase | None = None) -> list[Phase]:
+    def job_phases(self, run: StoredRun, job: RunJob, until: Phase | None = None) -> list[Phase]:
         """Return what a job has been through."""
         attempt = run["attempts"][job["attempt"] - 1]
         last = until or phase_at(attempt, self.app.clock())
@@ -232,11 +234,10 @@ class Runs:
 
     # answers
 
-    def _rows(self, target: HookOwner) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.app.state["runs"].setdefault(str(target.repository_id), [])
-        return rows
+    def _rows(self, target: HookOwner) -> list[StoredRun]:
+        return self.app.records["runs"].setdefault(str(target.repository_id), [])
 
-    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
+    def find(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, StoredRun]:
         """Return the run that a path names; raises a 404."""
         target = self.app.target(call, where, write=write, permission="actions")
         run = next((row for row in self._rows(target) if str(row["id"]) == where["run_id"]), None)
@@ -252,7 +253,7 @@ class Runs:
             workflow = self.app.workflow_named(target.name, where["workflow"])
             rows = [run for run in rows if run["workflow_id"] == workflow["id"]]
         now = self.app.clock()
-        visible_until = now - float(self.app.settings["run_list_lag_s"])
+        visible_until = now - self.app.number("run_list_lag_s")
         filters = {key: call.query[key] for key in FILTERS if call.query.get(key)}
         selected = [run for run in reversed(rows) if run["created_at"] <= visible_until and matches(run, filters, now)]
         if filters:
@@ -286,7 +287,7 @@ class Runs:
         self.again(run, failed_only=True, actor=self.app.login)
         return Reply(201, {})
 
-    def again(self, run: dict[str, Any], *, failed_only: bool, actor: str) -> None:
+    def again(self, run: StoredRun, *, failed_only: bool, actor: str) -> None:
         """Add an attempt to a completed run; raises the refusal while it still works, and where no job failed."""
         last = run["attempts"][-1]
         if phase_at(last, self.app.clock()).status != "completed":
@@ -309,7 +310,7 @@ class Runs:
     def _job(self, call: Call, **where: str) -> Reply:
         return Reply(200, self.job(*self.find_job(call, where)))
 
-    def find_job(self, call: Call, where: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def find_job(self, call: Call, where: Mapping[str, str]) -> tuple[StoredRun, RunJob]:
         """Return run and job that a path names; raises a 404."""
         target = self.app.target(call, where, write=False, permission="actions")
         for run in self._rows(target):
@@ -319,17 +320,17 @@ class Runs:
                         return run, job
         raise refuse(404, "Not Found")
 
-    def named(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def named(self, options: Mapping[str, object]) -> StoredRun:
         """Return the run that an action names; raises `LookupError` for an unknown one."""
-        rows = self.app.state["runs"].get(str(self.app.state["repos"][options["repo"]]["id"]), ())
-        run: dict[str, Any] | None = next((row for row in rows if row["id"] == int(options["run_id"])), None)
+        rows = self.app.records["runs"].get(str(self.app.records["repos"][str(options["repo"])]["id"]), ())
+        run = next((row for row in rows if row["id"] == whole(options["run_id"])), None)
         if run is None:
             raise LookupError(f"no run {options['run_id']} in {options['repo']}")
         self.advance(run)
         return run
 
 
-def context_of(run: Mapping[str, Any]) -> dict[str, Any]:
+def context_of(run: StoredRun) -> dict[str, object]:
     """Return what expressions in a workflow can see of a run."""
     event = {"inputs": run["inputs"], "client_payload": run["client_payload"]}
     own = {"run_id": run["id"], "run_number": run["run_number"], "sha": run["head_sha"], "ref": run["ref"]}
@@ -339,8 +340,8 @@ def context_of(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _attempt_of(run: Mapping[str, Any], number: str) -> dict[str, Any]:
-    attempt: dict[str, Any] | None = next((row for row in run["attempts"] if str(row["number"]) == number), None)
+def _attempt_of(run: StoredRun, number: str) -> RunAttempt:
+    attempt = next((row for row in run["attempts"] if str(row["number"]) == number), None)
     if attempt is None:
         raise refuse(404, "Not Found")
     return attempt

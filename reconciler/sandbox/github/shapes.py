@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from reconciler.sandbox.github.records import GitHubRepository, StoredDelivery, StoredHook
 
 MASK = "********"
 DOCS = "https://docs.github.com/rest"
@@ -82,15 +83,15 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def error(message: str, status: int, errors: list[Any] | None = None) -> dict[str, Any]:
+def error(message: str, status: int, errors: list[object] | None = None) -> dict[str, object]:
     """Return an error body: ``status`` is a string there."""
-    body: dict[str, Any] = {"message": message, "documentation_url": DOCS, "status": str(status)}
+    body: dict[str, object] = {"message": message, "documentation_url": DOCS, "status": str(status)}
     if errors is not None:
         body["errors"] = errors
     return body
 
 
-def user(base: str, login: str, number: int, kind: str = "User") -> dict[str, Any]:
+def user(base: str, login: str, number: int, kind: str = "User") -> dict[str, object]:
     """Return a "simple user": an owner or a sender."""
     url = f"{base}/users/{login}"
     urls = {}
@@ -111,7 +112,7 @@ def user(base: str, login: str, number: int, kind: str = "User") -> dict[str, An
     }
 
 
-def private_user(base: str, login: str, number: int) -> dict[str, Any]:
+def private_user(base: str, login: str, number: int) -> dict[str, object]:
     """Return the user that a token belongs to."""
     zero = dict.fromkeys(
         (
@@ -140,7 +141,7 @@ def private_user(base: str, login: str, number: int) -> dict[str, Any]:
     }
 
 
-def repository(base: str, full_name: str, repo: Mapping[str, Any], owner: Mapping[str, Any]) -> dict[str, Any]:
+def repository(base: str, full_name: str, repo: GitHubRepository, owner: Mapping[str, object]) -> dict[str, object]:
     """Return a "full repository"; lists show the same."""
     name = full_name.partition("/")[2]
     url, html = f"{base}/repos/{full_name}", f"https://github.com/{full_name}"
@@ -190,9 +191,9 @@ def repository(base: str, full_name: str, repo: Mapping[str, Any], owner: Mappin
     }
 
 
-def hook(url: str, stored: Mapping[str, Any], *, organization: bool) -> dict[str, Any]:
+def hook(url: str, stored: StoredHook, *, organization: bool) -> dict[str, object]:
     """Return a hook; its secret is stars where there is one. ``url`` is its own."""
-    shown = {
+    shown: dict[str, object] = {
         "type": "Organization" if organization else "Repository",
         "id": stored["id"],
         "name": stored["name"],
@@ -208,33 +209,42 @@ def hook(url: str, stored: Mapping[str, Any], *, organization: bool) -> dict[str
     return {**shown, "ping_url": f"{url}/pings", "deliveries_url": f"{url}/deliveries"}
 
 
-def config(stored: Mapping[str, Any]) -> dict[str, Any]:
+def config(stored: Mapping[str, str]) -> dict[str, str]:
     """Return a hook's config as shown: every secret is masked."""
     return {key: MASK if key in ("secret", "password") else value for key, value in stored.items()}
 
 
-def delivery(stored: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+def delivery(stored: StoredDelivery, *, whole: bool) -> dict[str, object]:
     """Return a delivery, with request and response if ``whole``."""
     left_out = () if whole else ("url", "request", "response")
     return {key: value for key, value in stored.items() if key not in left_out}
 
 
-def in_payload(repo: Mapping[str, Any]) -> dict[str, Any]:
+def in_payload(repo: Mapping[str, object]) -> dict[str, object]:
     """Return a repository as payloads show it: without two counts that only answers have."""
     return {key: value for key, value in repo.items() if key not in ("network_count", "subscribers_count")}
 
 
-def lite(repo: Mapping[str, Any]) -> dict[str, Any]:
+def lite(repo: Mapping[str, object]) -> dict[str, object]:
     """Return a repository as runs repeat it: little more than its links."""
     urls = {key: value for key, value in repo.items() if key.endswith("_url") and key not in _WHOLE_REPO_URLS}
     own = ("id", "node_id", "name", "full_name", "owner", "private", "description", "fork", "url")
     return {**{key: repo[key] for key in own}, **urls}
 
 
-def commit(repo: Mapping[str, Any], sha: str, about: Mapping[str, str], author: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a commit; ``about`` has its message, author and time."""
+@dataclass(frozen=True, slots=True)
+class CommitAbout:
+    """Message, author and time of a commit."""
+
+    message: str = "Change something"
+    author: str = "sandbox-bot"
+    at: str = "2026-01-01T00:00:00Z"
+
+
+def commit(repo: Mapping[str, object], sha: str, about: CommitAbout, author: Mapping[str, object]) -> dict[str, object]:
+    """Return a commit."""
     url, git = f"{repo['url']}/commits/{sha}", f"{repo['url']}/git"
-    who = {"name": about["author"], "email": email(about["author"]), "date": about["at"]}
+    who = {"name": about.author, "email": email(about.author), "date": about.at}
     unsigned = {"verified": False, "reason": "unsigned", "signature": None, "payload": None, "verified_at": None}
     return {
         "sha": sha,
@@ -245,7 +255,7 @@ def commit(repo: Mapping[str, Any], sha: str, about: Mapping[str, str], author: 
         "commit": {
             "author": who,
             "committer": who,
-            "message": about["message"],
+            "message": about.message,
             "tree": {"sha": sha, "url": f"{git}/trees/{sha}"},
             "url": f"{git}/commits/{sha}",
             "comment_count": 0,
@@ -257,10 +267,10 @@ def commit(repo: Mapping[str, Any], sha: str, about: Mapping[str, str], author: 
     }
 
 
-def simple_commit(sha: str, about: Mapping[str, str]) -> dict[str, Any]:
+def simple_commit(sha: str, about: CommitAbout) -> dict[str, object]:
     """Return a commit as runs repeat it."""
-    who = {"name": about["author"], "email": email(about["author"])}
-    return {"id": sha, "tree_id": sha, "message": about["message"], "timestamp": about["at"], "author": who, "committer": who}
+    who = {"name": about.author, "email": email(about.author)}
+    return {"id": sha, "tree_id": sha, "message": about.message, "timestamp": about.at, "author": who, "committer": who}
 
 
 def email(login: str) -> str:
@@ -268,7 +278,7 @@ def email(login: str) -> str:
     return f"{login}@users.noreply.github.com"
 
 
-def organization(base: str, login: str, number: int) -> dict[str, Any]:
+def organization(base: str, login: str, number: int) -> dict[str, object]:
     """Return an organization as payloads show it."""
     url = f"{base}/orgs/{login}"
     paths = {"hooks": "", "issues": "", "members": "{/member}", "public_members": "{/member}", "repos": "", "events": ""}
@@ -294,10 +304,10 @@ class Push:
     at: str = "2026-01-01T00:00:00Z"
 
 
-def push(repo: Mapping[str, Any], sender: Mapping[str, Any], pushed: Push) -> dict[str, Any]:
+def push(repo: Mapping[str, object], sender: Mapping[str, object], pushed: Push) -> dict[str, object]:
     """Return the payload of a push; of a deletion it has no commit, and of an annotated tag ``after`` is the tag's own object."""
     deleted = pushed.sha == NO_COMMIT
-    given = pushed.commits or ([] if deleted else [(pushed.sha, "Change something", sender["login"])])
+    given = pushed.commits or ([] if deleted else [(pushed.sha, "Change something", str(sender["login"]))])
     commits = [_pushed_commit(repo, pushed, sha, message, author) for sha, message, author in given]
     at = int(datetime.fromisoformat(pushed.at).timestamp())
     return {
@@ -317,7 +327,7 @@ def push(repo: Mapping[str, Any], sender: Mapping[str, Any], pushed: Push) -> di
     }
 
 
-def _pushed_commit(repo: Mapping[str, Any], pushed: Push, sha: str, message: str, author: str) -> dict[str, Any]:
+def _pushed_commit(repo: Mapping[str, object], pushed: Push, sha: str, message: str, author: str) -> dict[str, object]:
     who = {"name": author, "email": None, "username": author}
     return {
         "id": sha,

@@ -1,4 +1,4 @@
-"""What the parts of the GitHub simulator share: the caller's token and rights, names and ids, lookups, and pages."""
+"""Shared state of the GitHub simulator: the caller's token and rights, names and ids, lookups, and pages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from reconciler.sandbox.app import Call, Simulator
 from reconciler.sandbox.github import run_shapes, shapes
+from reconciler.sandbox.github.records import GitHubRecords, GitHubToken, GitHubWorkflow, StoredHook, StoredRun
 from reconciler.sandbox.github.request import moved, page_of, refuse
 from reconciler.sandbox.github.rights import REPO_SCOPES, lacking
 
@@ -35,17 +36,22 @@ class GitHubState(Simulator):
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._names: dict[str, str] = {}
         self._by_id: dict[int, str] = {}
-        self._shown: dict[tuple[str, str], dict[str, Any]] = {}
-        self.token: Mapping[str, Any] | None = None
+        self._shown: dict[tuple[str, str], dict[str, object]] = {}
+        self.token: GitHubToken | None = None
         self.required_permission = ""
         super().__init__(clock=clock)
+
+    @property
+    def records(self) -> GitHubRecords:
+        """The state, by type."""
+        return cast("GitHubRecords", self.state)
 
     # names and ids
 
     def reindex(self) -> None:
-        """Take up names and ids as they are in the state now."""
-        self._names = {name.lower(): name for name in self.state["repos"]}
-        self._by_id = {repo["id"]: name for name, repo in self.state["repos"].items()}
+        """Rebuild the indexes by name and id."""
+        self._names = {name.lower(): name for name in self.records["repos"]}
+        self._by_id = {repo["id"]: name for name, repo in self.records["repos"].items()}
         self._shown.clear()
 
     def named(self, full_name: str) -> str | None:
@@ -60,7 +66,7 @@ class GitHubState(Simulator):
 
     def sees(self, full_name: str) -> bool:
         """Whether the token of this request sees a repository."""
-        if not self.state["repos"][full_name]["private"]:
+        if not self.records["repos"][full_name]["private"]:
             return True
         if self.token is None:
             return False
@@ -82,10 +88,10 @@ class GitHubState(Simulator):
             known = self.organization_named(where)
             self.require("organization_hooks", write=write)
             return HookOwner(
-                f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.state['orgs'][known]['id']}", True, None, known
+                f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.records['orgs'][known]['id']}", True, None, known
             )
         full_name = self.repository_named(call, where)
-        repo = self.state["repos"][full_name]
+        repo = self.records["repos"][full_name]
         self.require(permission, write=write)
         if write and repo["archived"]:
             raise refuse(403, "Repository was archived so is read-only.")
@@ -96,9 +102,9 @@ class GitHubState(Simulator):
     def organization_named(self, where: Mapping[str, str]) -> str:
         """Return the organization that a path names by its login or its id; raises a 404."""
         login, number = where.get("org", "").lower(), where.get("org_id", "")
-        for name, org in self.state["orgs"].items():
+        for name, org in self.records["orgs"].items():
             if login == name.lower() or number == str(org["id"]):
-                return str(name)
+                return name
         raise refuse(404, "Not Found")
 
     def repository_named(self, call: Call, where: Mapping[str, str]) -> str:
@@ -109,19 +115,18 @@ class GitHubState(Simulator):
         else:
             requested = f"{where['owner']}/{where['repo']}"
             full_name = self._names.get(requested.lower())
-            number = next((n for name, n in self.state["renamed"].items() if name.lower() == requested.lower()), 0)
+            number = next((n for name, n in self.records["renamed"].items() if name.lower() == requested.lower()), 0)
             if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
                 raise moved(call, number, requested, str(self.settings["links_root"]))
         if full_name is None or not self.sees(full_name):
             raise refuse(404, "Not Found")
         return full_name
 
-    def hooks_of(self, owner: HookOwner) -> list[dict[str, Any]]:
+    def hooks_of(self, owner: HookOwner) -> list[StoredHook]:
         """Return the hooks of a repository or an organization."""
-        hooks: list[dict[str, Any]] = self.state["hooks"].setdefault(owner.key, [])
-        return hooks
+        return self.records["hooks"].setdefault(owner.key, [])
 
-    def hook_named(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, dict[str, Any]]:
+    def hook_named(self, call: Call, where: Mapping[str, str], *, write: bool) -> tuple[HookOwner, StoredHook]:
         """Return the hook that a path names, and its owner; raises a 404."""
         owner = self.target(call, where, write=write)
         hook = next((hook for hook in self.hooks_of(owner) if str(hook["id"]) == where["hook_id"]), None)
@@ -129,12 +134,11 @@ class GitHubState(Simulator):
             raise refuse(404, "Not Found")
         return owner, hook
 
-    def workflows_of(self, name: str) -> list[dict[str, Any]]:
+    def workflows_of(self, name: str) -> list[GitHubWorkflow]:
         """Return the workflows of a repository."""
-        rows: list[dict[str, Any]] = self.state["workflows"].get(name, [])
-        return rows
+        return self.records["workflows"].get(name, [])
 
-    def workflow_named(self, name: str, key: str) -> dict[str, Any]:
+    def workflow_named(self, name: str, key: str) -> GitHubWorkflow:
         """Return a workflow by id or file name; raises a 404."""
         for workflow in self.workflows_of(name):
             if key in (str(workflow["id"]), workflow["path"].rpartition("/")[2]):
@@ -143,26 +147,26 @@ class GitHubState(Simulator):
 
     # how it looks
 
-    def shown(self, base_url: str, full_name: str) -> dict[str, Any]:
+    def shown(self, base_url: str, full_name: str) -> dict[str, object]:
         """Return a repository as answers and payloads show it; one object for all, not to be changed."""
         if (base_url, full_name) not in self._shown:
             owner = self.user(full_name.partition("/")[0], base_url)
-            self._shown[base_url, full_name] = shapes.repository(base_url, full_name, self.state["repos"][full_name], owner)
+            self._shown[base_url, full_name] = shapes.repository(base_url, full_name, self.records["repos"][full_name], owner)
         return self._shown[base_url, full_name]
 
-    def user(self, login: str, base_url: str = "") -> dict[str, Any]:
+    def user(self, login: str, base_url: str = "") -> dict[str, object]:
         """Return a user or an organization as answers and payloads show it."""
-        organization = self.state["orgs"].get(login)
-        known = organization or self.state["users"].get(login) or {"id": 1}
+        organization = self.records["orgs"].get(login)
+        known = organization or self.records["users"].get(login) or {"id": 1}
         kind = "Organization" if organization else "Bot" if login.endswith("[bot]") else "User"
         return shapes.user(base_url or self.base_url, login, known["id"], kind)
 
     @property
     def login(self) -> str:
         """Who makes this request."""
-        return str(self.token["login"]) if self.token is not None else "ghost"
+        return self.token["login"] if self.token is not None else "ghost"
 
-    def shown_workflow(self, name: str, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    def shown_workflow(self, name: str, run: StoredRun) -> dict[str, object] | None:
         """Return the workflow of a run as payloads show it; None if it was deleted."""
         workflow = next((row for row in self.workflows_of(name) if row["id"] == run["workflow_id"]), None)
         return run_shapes.workflow(workflow, self.shown(self.base_url, name)) if workflow is not None else None
@@ -171,4 +175,4 @@ class GitHubState(Simulator):
         """Return one page of ``items`` and its Link header; ``path`` is the one that links have."""
         root = str(self.settings["links_root"])
         call = dataclasses.replace(call, base_url=root) if root else call
-        return page_of(call, items, path or call.path, int(self.settings["page_size"]))
+        return page_of(call, items, path or call.path, int(self.number("page_size")))

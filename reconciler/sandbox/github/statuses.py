@@ -7,14 +7,15 @@ State: ``{"commit_statuses": {"<repository id>": [{"id", "sha", "context", "stat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github.commits import Commits, is_sha
 from reconciler.sandbox.github.deliveries import HookDeliveries
+from reconciler.sandbox.github.records import StoredCommitStatus
 from reconciler.sandbox.github.request import body_of, invalid, limited, link_of, refuse, text_of
 from reconciler.sandbox.github.shapes import lite, stamp
 from reconciler.sandbox.github.state import GitHubState, HookOwner
+from reconciler.sandbox.shapes import picked
 
 STATES = ("error", "failure", "pending", "success")
 MOST = 1_000
@@ -38,11 +39,10 @@ class Statuses:
             ("GET", f"{prefix}/commits/{{ref+}}/status", self._combined),
         )
 
-    def _rows(self, target: HookOwner) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.app.state["commit_statuses"].setdefault(str(target.repository_id), [])
-        return rows
+    def _rows(self, target: HookOwner) -> list[StoredCommitStatus]:
+        return self.app.records["commit_statuses"].setdefault(str(target.repository_id), [])
 
-    def latest(self, target: HookOwner, sha: str) -> dict[str, dict[str, Any]]:
+    def latest(self, target: HookOwner, sha: str) -> dict[str, StoredCommitStatus]:
         """Return the newest status of each context of a commit; a context's case does not matter."""
         return {row["context"].lower(): row for row in self._rows(target) if row["sha"] == sha}
 
@@ -55,20 +55,19 @@ class Statuses:
         state, context = text_of(body, "state"), limited("Status", body, "context", MAX_NAME, "default")
         if state not in STATES:
             raise invalid("Status", code="custom", field="state", message="state is not included in the list")
-        description = body.get("description")
-        if description is not None:
-            limited("Status", body, "description", MAX_DESCRIPTION)
-        link_of("Status", body, "target_url")
+        given = body.get("description")
+        description = None if given is None else limited("Status", body, "description", MAX_DESCRIPTION)
+        link = link_of("Status", body, "target_url") if body.get("target_url") is not None else None
         same = [row for row in self._rows(target) if row["sha"] == sha and row["context"].lower() == context.lower()]
         if len(same) >= MOST:
             message = "This SHA and context has reached the maximum number of statuses."
             raise invalid("Status", code="custom", message=message)
-        row = {
+        row: StoredCommitStatus = {
             "id": self.app.next_id(),
             "sha": sha,
             "context": context,
             "state": state,
-            "target_url": body.get("target_url"),
+            "target_url": link,
             "description": description,
             "creator": self.app.login,
             "created_at": stamp(self.app.clock()),
@@ -76,9 +75,9 @@ class Statuses:
         self._rows(target).append(row)
         shown = self._shown(target, row)
         self._send(target, row)
-        return Reply(201, shown, {"location": shown["url"]})
+        return Reply(201, shown, {"location": str(shown["url"])})
 
-    def _send(self, target: HookOwner, row: Mapping[str, Any]) -> None:
+    def _send(self, target: HookOwner, row: StoredCommitStatus) -> None:
         commit = self._commits.shown(target.name, row["sha"])
         branches = [
             {"name": name, "commit": {"sha": row["sha"], "url": commit["url"]}, "protected": False}
@@ -86,7 +85,7 @@ class Statuses:
         ]
         copied = ("id", "sha", "context", "state", "target_url", "description", "created_at")
         payload = {
-            **{key: row[key] for key in copied},
+            **picked(row, copied),
             "name": target.name,
             "avatar_url": self.app.user(row["creator"])["avatar_url"],
             "commit": commit,
@@ -124,14 +123,14 @@ class Statuses:
         }
         return Reply(200, body, headers)
 
-    def _shown(self, target: HookOwner, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, target: HookOwner, row: StoredCommitStatus) -> dict[str, object]:
         creator = self.app.user(row["creator"])
         return {
             "url": f"{self.app.base_url}{target.path}/statuses/{row['sha']}",
             "avatar_url": creator["avatar_url"],
             "id": row["id"],
             "node_id": f"SC_{row['id']}",
-            **{key: row[key] for key in ("state", "description", "target_url", "context", "created_at")},
+            **picked(row, ("state", "description", "target_url", "context", "created_at")),
             "updated_at": row["created_at"],
             "creator": creator,
         }
@@ -145,5 +144,5 @@ def combined(states: Iterable[str]) -> str:
     return "success" if seen == {"success"} else "pending"
 
 
-def _simple(shown: Mapping[str, Any]) -> dict[str, Any]:
+def _simple(shown: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in shown.items() if key != "creator"}

@@ -1,8 +1,8 @@
 """Notifications of the simulated Semaphore: sends a finished pipeline to the webhooks of every matching rule.
 
-Facts: the notification service of the provider's open server code. One request for each matching rule, signed with the variable
-``WEBHOOK_SECRET`` of the secret that the webhook names, unsigned without a word where that is missing. Any status of an answer is
-a delivery; only what was not answered in time is sent again, with the same id. Nothing is ever delivered again on demand.
+Facts: the notification service of the provider's open server code. Each matching rule sends one request, signed with the variable
+``WEBHOOK_SECRET`` of the secret that the webhook names; where that is missing, the request is unsigned. Any status counts as
+delivered; only a timeout is retried, with the same id. There is no redelivery on demand.
 
 State: ``deliveries``, oldest first: ``{"id", "at", "notification", "rule", "pipeline_id", "url", "method", "headers", "body",
 "attempts": [{"at", "status"}], "outcome"}``. The outcome is ``sending``, ``delivered``, ``timeout`` or ``failed``; ``dropped`` for
@@ -17,14 +17,22 @@ import hmac
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import orjson
 
 from reconciler.sandbox.runs import KEPT, Outgoing, Sender, send
 from reconciler.sandbox.semaphore import run_shapes as shapes
-from reconciler.sandbox.semaphore.run_shapes import Row, life_of
+from reconciler.sandbox.semaphore.records import (
+    SemaphoreDelivery,
+    SemaphoreOrganization,
+    SendAttempt,
+    StoredNotification,
+    StoredSemaphorePipeline,
+    StoredSemaphoreWorkflow,
+)
+from reconciler.sandbox.semaphore.run_shapes import ShownBlock, life_of
 from reconciler.sandbox.semaphore.state import SemaphoreState
+from reconciler.sandbox.shapes import fill, json_object, texts, whole
 
 VARIABLE = "WEBHOOK_SECRET"
 CONNECT_S = 1.0
@@ -43,9 +51,9 @@ class NotificationSender:
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        self.app.state.setdefault("deliveries", [])
+        fill(self.app.state, {"deliveries": []})
 
-    def pipeline_done(self, pipeline: Row) -> None:
+    def pipeline_done(self, pipeline: StoredSemaphorePipeline) -> None:
         """Send the webhooks of all matching rules."""
         workflow = self.app.workflows_by_id().get(pipeline["wf_id"])
         if workflow is None:
@@ -53,27 +61,31 @@ class NotificationSender:
         life = life_of(pipeline, self.app.clock())
         content = b""
         for notification, rule in self._matching(workflow, pipeline, life.result):
-            content = content or orjson.dumps(payload_of(self.app.state["organization"], workflow, pipeline, self.app.clock()))
+            content = content or orjson.dumps(payload_of(self.app.records["organization"], workflow, pipeline, self.app.clock()))
             self._record(notification, rule, pipeline, content)
 
-    def _matching(self, workflow: Row, pipeline: Row, result: str) -> Iterator[tuple[Row, Row]]:
-        for notification in self.app.state["notifications"]:
+    def _matching(
+        self, workflow: StoredSemaphoreWorkflow, pipeline: StoredSemaphorePipeline, result: str
+    ) -> Iterator[tuple[StoredNotification, dict[str, object]]]:
+        for notification in self.app.records["notifications"]:
             if not self._creator_sees(notification):
                 continue
             for rule in notification["spec"]["rules"]:
-                webhook = (rule.get("notify") or {}).get("webhook") or {}
+                webhook = _webhook_of(rule)
                 active = webhook.get("endpoint") and webhook.get("status") != "INACTIVE"
-                if active and matches(rule.get("filter") or {}, workflow, pipeline["file"], result):
+                if active and matches(json_object(rule.get("filter")), workflow, pipeline["file"], result):
                     yield notification, rule
 
-    def _creator_sees(self, notification: Mapping[str, Any]) -> bool:
-        """A notification whose creator lost the project sends nothing any more; one without a creator does not."""
+    def _creator_sees(self, notification: StoredNotification) -> bool:
+        """A notification whose creator lost access to the project sends nothing; one without a creator still sends."""
         creator = notification.get("creator_id")
-        tokens = [token for token in self.app.state["tokens"].values() if token.get("user") == creator]
+        tokens = [token for token in self.app.records["tokens"].values() if token.get("user") == creator]
         return not creator or any({"*", "project.view"} & set(token.get("permissions", ())) for token in tokens)
 
-    def _record(self, notification: Row, rule: Row, pipeline: Row, content: bytes) -> None:
-        webhook = rule["notify"]["webhook"]
+    def _record(
+        self, notification: StoredNotification, rule: dict[str, object], pipeline: StoredSemaphorePipeline, content: bytes
+    ) -> None:
+        webhook = _webhook_of(rule)
         headers = {
             "Content-type": "application/json",
             "User-Agent": "Semaphore-Webhook",
@@ -82,40 +94,40 @@ class NotificationSender:
         key = self._key(str(webhook.get("secret") or ""))
         if key:
             headers["X-Semaphore-Signature-256"] = hmac.new(key.encode(), content, hashlib.sha256).hexdigest()
-        row: Row = {
+        row: SemaphoreDelivery = {
             "id": headers["X-Semaphore-Webhook-Id"],
             "at": self.app.clock(),
             "notification": notification["name"],
-            "rule": rule.get("name") or "",
+            "rule": str(rule.get("name") or ""),
             "pipeline_id": pipeline["ppl_id"],
-            "url": webhook["endpoint"],
+            "url": str(webhook["endpoint"]),
             "method": str(webhook.get("action") or "post").upper(),
             "headers": headers,
             "body": content.decode(),
             "attempts": [],
             "outcome": "",
         }
-        rows: list[Row] = self.app.state["deliveries"]
+        rows = self.app.records["deliveries"]
         rows.append(row)
         del rows[:-KEPT]
-        response_s = int(webhook.get("timeout") or 0) / 1000 or RESPONSE_S
-        retries = min(int(webhook.get("retries") or 0), MAX_RETRIES)
+        response_s = whole(webhook.get("timeout") or 0) / 1000 or RESPONSE_S
+        retries = min(whole(webhook.get("retries") or 0), MAX_RETRIES)
         row["outcome"] = self._sender.dispatch("pipeline_done", lambda: self._deliver(row, response_s, retries))
 
     def _key(self, name: str) -> str:
         """Return the signing key of the organization's secret ``name``; empty if it, or its variable, is missing."""
-        secret = next((row for row in self.app.state["secrets"] if row["name"] == name), None)
-        variables = secret["data"]["env_vars"] if secret is not None else ()
-        return next((str(row["value"]) for row in variables if row["name"] == VARIABLE), "")
+        secret = next((row for row in self.app.records["secrets"] if row["name"] == name), None)
+        variables = secret["data"]["env_vars"] if secret is not None else []
+        return next((row["value"] for row in variables if row["name"] == VARIABLE), "")
 
-    async def _deliver(self, row: Row, response_s: float, retries: int) -> None:
-        """Send until it is answered; both timeouts double with each try."""
+    async def _deliver(self, row: SemaphoreDelivery, response_s: float, retries: int) -> None:
+        """Send until it is answered; both timeouts double with each attempt."""
         for number in range(retries + 1):
             if number:
                 await asyncio.sleep(RETRY_S * 2 ** (number - 1))
             connect_s, answer_s = (min(base * 2**number, MAX_TIMEOUT_S) for base in (CONNECT_S, response_s))
             request = Outgoing(row["method"], row["url"], row["headers"], row["body"].encode(), connect_s, answer_s)
-            attempt: Row = {"at": self.app.clock(), "status": 0}
+            attempt: SendAttempt = {"at": self.app.clock(), "status": 0}
             row["attempts"].append(attempt)
             try:
                 attempt["status"] = await send(request)
@@ -129,30 +141,36 @@ class NotificationSender:
             return
 
 
-def matches(filters: Mapping[str, Any], workflow: Mapping[str, Any], file: str, result: str) -> bool:
-    """Whether a rule wants to hear of a pipeline: each of its lists has to have a pattern that fits.
+def _webhook_of(rule: Mapping[str, object]) -> dict[str, object]:
+    return json_object(json_object(rule.get("notify")).get("webhook"))
 
-    A list that is empty lets everything pass, but that of projects: it lets nothing pass. The branch of a tag's run is not
-    looked at, nor the tag of a branch's. Blocks and states are kept and never compared.
+
+def matches(filters: Mapping[str, object], workflow: StoredSemaphoreWorkflow, file: str, result: str) -> bool:
+    """Whether a rule matches a pipeline: every list must contain a matching pattern.
+
+    An empty list matches everything, except for projects, where it matches nothing. The branch of a tag's run is not
+    compared, nor the tag of a branch's run. Blocks and states are stored and never compared.
     """
     reference = workflow["reference"]
     tag = reference.removeprefix("refs/tags/") if reference.startswith("refs/tags/") else ""
     place = ("tags", tag) if tag else ("branches", shapes.branch_name(reference))
-    if not _any_fits(filters.get("projects") or (), workflow["project"]):
+    if not _any_fits(texts(filters.get("projects")), workflow["project"]):
         return False
     criteria = (place, ("pipelines", file.rpartition("/")[2]), ("results", result))
-    return all(not filters.get(key) or _any_fits(filters[key], value) for key, value in criteria)
+    return all(not filters.get(key) or _any_fits(texts(filters[key]), value) for key, value in criteria)
 
 
 def _any_fits(patterns: Sequence[str], value: str) -> bool:
-    """A pattern between slashes is a regular expression that may fit anywhere; any other has to be the value."""
+    """A pattern between slashes is a regular expression that may match anywhere; any other must equal the value."""
     return any(
         re.search(pattern[1:-1], value) is not None if re.fullmatch(r"/.*/", pattern) else pattern == value
         for pattern in patterns
     )
 
 
-def payload_of(organization: Mapping[str, Any], workflow: Mapping[str, Any], pipeline: Mapping[str, Any], now: float) -> Row:
+def payload_of(
+    organization: SemaphoreOrganization, workflow: StoredSemaphoreWorkflow, pipeline: StoredSemaphorePipeline, now: float
+) -> dict[str, object]:
     """Return the payload, version 1.0.0."""
     life, name = life_of(pipeline, now), workflow["project"]
     folder = pipeline["file"].rpartition("/")
@@ -188,7 +206,7 @@ def payload_of(organization: Mapping[str, Any], workflow: Mapping[str, Any], pip
     }
 
 
-def _revision(workflow: Mapping[str, Any]) -> Row:
+def _revision(workflow: StoredSemaphoreWorkflow) -> dict[str, object]:
     reference, sha = workflow["reference"], workflow["commit_sha"]
     kind, commit_range = shapes.reference_type(reference), f"{'0' * 40}...{sha}"
     branch = {"name": shapes.branch_name(reference), "commit_range": commit_range}
@@ -212,7 +230,7 @@ def _revision(workflow: Mapping[str, Any]) -> Row:
     }
 
 
-def _block(block: Row) -> Row:
+def _block(block: ShownBlock) -> dict[str, object]:
     jobs = [
         {
             "id": job["job_id"],

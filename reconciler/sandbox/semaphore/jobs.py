@@ -6,14 +6,14 @@ server code (public-api-gateway, public-api/v1alpha/logs). A line of a log that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route
 from reconciler.sandbox.runs import logged_so_far
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
-from reconciler.sandbox.semaphore.run_shapes import PipelineTimeline, Row, life_of, span_of
+from reconciler.sandbox.semaphore.records import PipelineJob, StoredSemaphorePipeline
+from reconciler.sandbox.semaphore.run_shapes import PipelineTimeline, life_of, span_of
 from reconciler.sandbox.semaphore.shapes import NOT_FOUND, refuse
 from reconciler.sandbox.semaphore.state import SemaphoreState
 
@@ -36,15 +36,15 @@ class Jobs:
         yield "POST", "/api/v1alpha/jobs/{key}/stop", self._stop
         yield "GET", "/api/v1alpha/logs/{key}", self._log
 
-    def _find(self, key: str) -> tuple[Row, Row] | None:
-        for pipeline in reversed(self.app.state["pipelines"]):
+    def _find(self, key: str) -> tuple[StoredSemaphorePipeline, PipelineJob] | None:
+        for pipeline in reversed(self.app.records["pipelines"]):
             for job in pipeline["jobs"]:
                 if job["id"] == key:
                     self._pipelines.settle(pipeline)
                     return pipeline, job
         return None
 
-    def _seen(self, call: Call, key: str, permission: str) -> tuple[Row, Row]:
+    def _seen(self, call: Call, key: str, permission: str) -> tuple[StoredSemaphorePipeline, PipelineJob]:
         place = self._find(key)
         if place is None or not self.app.may(call, permission):
             refuse(NOT_FOUND, f"Job {key} not found")
@@ -91,7 +91,9 @@ class Jobs:
         return Reply(200, {"events": list(_events(pipeline, job, life, now))})
 
 
-def _events(pipeline: Mapping[str, Any], job: Mapping[str, Any], life: PipelineTimeline, now: float) -> Iterator[Row]:
+def _events(
+    pipeline: StoredSemaphorePipeline, job: PipelineJob, life: PipelineTimeline, now: float
+) -> Iterator[dict[str, object]]:
     started, at = int(life.running_at), int(life.done_at or now)
     by_hand = life.done and pipeline["finished_at"] is not None
     share = 1.0 if by_hand else span_of(pipeline).share(life.stopping_at or life.done_at or now)

@@ -7,14 +7,15 @@ Facts: the token service of the provider's open server code (secrethub/open_id_c
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.app import Action, Call, Reply, Route
 from reconciler.sandbox.job_keys import ALGORITHM, JobKeys
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
+from reconciler.sandbox.semaphore.records import StoredSemaphorePipeline, StoredSemaphoreWorkflow
 from reconciler.sandbox.semaphore.state import SemaphoreState
+from reconciler.sandbox.shapes import json_object, whole
 
 ROOT = "/.well-known/"
 VALID_S = 3600
@@ -39,7 +40,7 @@ class OrganizationJobTokens:
         yield "GET", f"{ROOT}jwks.json", self._published
         yield "GET", f"{ROOT}jwks", self._published
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """``job_token`` {workflow_id, pipeline_id, job_id, audience, expires_in_s, claims} and ``rotate_job_keys`` {forget}."""
         return {"job_token": self._issue, "rotate_job_keys": self._keys.rotate}
 
@@ -58,11 +59,11 @@ class OrganizationJobTokens:
     def _published(self, _call: Call) -> Reply:
         return Reply(200, self._keys.published(), _CACHED)
 
-    def _issue(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _issue(self, options: Mapping[str, object]) -> dict[str, object]:
         """Return a token of a job of a workflow: of the first one, unless another is named; ``claims`` replace its own."""
-        return self._keys.signed({**self._claims(options), **options.get("claims", {})})
+        return self._keys.signed({**self._claims(options), **json_object(options.get("claims"))})
 
-    def _claims(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _claims(self, options: Mapping[str, object]) -> dict[str, object]:
         now = int(self.app.clock())
         workflow = self.app.workflows_by_id()[str(options["workflow_id"])]
         number = str(options.get("pipeline_id") or workflow["initial_ppl_id"])
@@ -76,7 +77,7 @@ class OrganizationJobTokens:
             "aud": str(options.get("audience") or self.app.base_url),
             "iat": now,
             "nbf": now,
-            "exp": now + int(options.get("expires_in_s", VALID_S)),
+            "exp": now + whole(options.get("expires_in_s", VALID_S)),
             "jti": uuid.uuid4().hex,
             "job_type": "pipeline_job",
             "wf_id": workflow["wf_id"],
@@ -87,10 +88,10 @@ class OrganizationJobTokens:
             **self._place(workflow),
         }
 
-    def _place(self, workflow: Mapping[str, Any]) -> dict[str, str]:
-        """Return the claims about organization, project and reference, and the subjects made of them."""
+    def _place(self, workflow: StoredSemaphoreWorkflow) -> dict[str, str]:
+        """Return the claims about organization, project and reference, and the subjects derived from them."""
         reference, project = workflow["reference"], workflow["project"]
-        org, kind = self.app.state["organization"], shapes.reference_type(reference).replace("_", "-")
+        org, kind = self.app.records["organization"], shapes.reference_type(reference).replace("_", "-")
         number = reference.rpartition("/")[2] if kind == "pull-request" else ""
         short = {"branch": "br", "tag": "tg", "pull-request": "pr"}[kind]
         whole = f"project:{workflow['project_id']}:repo:{project}:ref_type:{kind}:ref:{reference}"
@@ -113,7 +114,7 @@ class OrganizationJobTokens:
         }
 
 
-def _trigger(workflow: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
-    """Return who began it: workflow (hook, schedule, api, manual) and whether again, pipeline (initial, promoted) and whether again."""
+def _trigger(workflow: StoredSemaphoreWorkflow, pipeline: StoredSemaphorePipeline) -> str:
+    """Return the trigger: of the workflow (hook, schedule, api, manual) and whether it is a rerun, then the same of the pipeline."""
     rerun, rebuilt = ("t" if origin else "f" for origin in (workflow["rerun_of"], pipeline["partial_rerun_of"]))
     return f"{workflow['triggered_by'][0].lower()}:{rerun}-{'n' if pipeline['promotion_of'] else 'i'}:{rebuilt}"

@@ -11,19 +11,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.runs import KEPT, Timers
 from reconciler.sandbox.semaphore import run_shapes as shapes
-from reconciler.sandbox.semaphore.run_shapes import Row, life_of, refuse_unseen, refuse_user
+from reconciler.sandbox.semaphore.records import StoredSemaphorePipeline, StoredSemaphoreWorkflow
+from reconciler.sandbox.semaphore.run_shapes import life_of, refuse_unseen, refuse_user
 from reconciler.sandbox.semaphore.state import SemaphoreState
+from reconciler.sandbox.shapes import fill, json_object, json_objects, number, texts
 
 ROOT = "/api/v1alpha/pipelines"
 BEHAVIOUR = ("duration_s", "queued_s", "stopping_s", "result", "reason", "error", "logs", "jobs", "promotions", "name", "block")
 """Keys of a behaviour that one run may have of its own."""
 RESULTS = ("passed", "failed", "stopped", "canceled")
-_DEFAULTS: Mapping[str, Any] = {
+_DEFAULTS: Mapping[str, object] = {
     "duration_s": 0.5,
     "queued_s": 0.0,
     "result": "passed",
@@ -39,7 +40,7 @@ class Start:
 
     file: str = shapes.DEFAULT_FILE
     env_vars: Mapping[str, str] = field(default_factory=dict)
-    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    behaviour: Mapping[str, object] = field(default_factory=dict)
     """What differs from the project's behaviour."""
     promotion_of: str = ""
     partial_rerun_of: str = ""
@@ -49,7 +50,7 @@ class Start:
 class SemaphorePipelines:
     """Handles everything below ``/pipelines``, and runs pipelines by the clock."""
 
-    def __init__(self, app: SemaphoreState, on_done: Callable[[Row], None]) -> None:
+    def __init__(self, app: SemaphoreState, on_done: Callable[[StoredSemaphorePipeline], None]) -> None:
         self.app = app
         self._on_done = on_done
         self._timers = Timers(lambda: app.clock())
@@ -62,28 +63,33 @@ class SemaphorePipelines:
         yield "POST", f"{ROOT}/{{key}}/partial_rebuild", self._rebuild
 
     def restored(self) -> None:
-        """Take up the pipelines of a state that was put from outside."""
-        self.app.state.setdefault("behaviour", {})
+        """Resume the pipelines of a state that was put from outside."""
+        fill(self.app.state, {"behaviour": {}, "pipelines": []})
         self._timers.clear()
-        for pipeline in self.app.state.setdefault("pipelines", []):
+        for pipeline in self.app.records["pipelines"]:
             self.settle(pipeline)
 
     # the life of a pipeline
 
-    def start(self, workflow: Row, start: Start) -> Row:
+    def start(self, workflow: StoredSemaphoreWorkflow, start: Start) -> StoredSemaphorePipeline:
         """Start a pipeline of ``workflow``, the initial one of a new workflow, and return it."""
         behaviour = self._behaviour(workflow["project"], start)
-        lines = [str(line) for line in behaviour["logs"]]
-        jobs = behaviour.get("jobs") or [{"name": "Job #1"}]
-        pipeline: Row = {
+        lines = texts(behaviour["logs"])
+        jobs = json_objects(behaviour.get("jobs") or [{"name": "Job #1"}])
+        promotions = json_objects(behaviour.get("promotions"))
+        pipeline: StoredSemaphorePipeline = {
             "ppl_id": str(uuid.uuid4()),
             "wf_id": workflow["wf_id"],
             "project": workflow["project"],
             "name": str(behaviour.get("name") or "Pipeline"),
             "file": start.file,
             "created_at": self.app.clock(),
-            **{key: behaviour[key] for key in ("queued_s", "duration_s", "result", "reason", "error")},
-            "stopping_s": float(behaviour.get("stopping_s", 0.0)),
+            "queued_s": number(behaviour["queued_s"]),
+            "duration_s": number(behaviour["duration_s"]),
+            "result": str(behaviour["result"]),
+            "reason": str(behaviour["reason"]),
+            "error": str(behaviour["error"]),
+            "stopping_s": number(behaviour.get("stopping_s", 0.0)),
             "stopped_at": None,
             "finished_at": None,
             "terminated_by": "",
@@ -93,37 +99,37 @@ class SemaphorePipelines:
             "request_token": start.request_token,
             "env_vars": dict(start.env_vars),
             "behaviour": dict(start.behaviour),
-            "promotions": list(behaviour.get("promotions") or ()),
+            "promotions": promotions,
             "promoted": [],
-            "switch_id": str(uuid.uuid4()) if behaviour.get("promotions") else "",
+            "switch_id": str(uuid.uuid4()) if promotions else "",
             "block_id": str(uuid.uuid4()),
             "block": str(behaviour.get("block") or "Block #1"),
-            "jobs": [{"id": str(uuid.uuid4()), "name": str(job["name"]), "logs": list(job.get("logs", lines))} for job in jobs],
+            "jobs": [{"id": str(uuid.uuid4()), "name": str(job["name"]), "logs": texts(job.get("logs", lines))} for job in jobs],
             "settled": False,
         }
-        rows: list[Row] = self.app.state["pipelines"]
+        rows = self.app.records["pipelines"]
         rows.append(pipeline)
         del rows[:-KEPT]
         workflow["initial_ppl_id"] = workflow["initial_ppl_id"] or pipeline["ppl_id"]
         self.settle(pipeline)
         return pipeline
 
-    def _behaviour(self, project: str, start: Start) -> dict[str, Any]:
-        """Return what applies: the project's, its file's, the caller's; then the settings. A promotion has only its file's own promotions."""
-        whole = self.app.state["behaviour"].get(project, {})
-        files = whole.get("files", {})
-        own = files.get(start.file) or files.get(start.file.rpartition("/")[2]) or {}
+    def _behaviour(self, project: str, start: Start) -> dict[str, object]:
+        """Return the effective behaviour: project, file, caller, then settings. A promotion has only the promotions of its own file."""
+        whole = self.app.records["behaviour"].get(project, {})
+        files = json_object(whole.get("files"))
+        own = json_object(files.get(start.file) or files.get(start.file.rpartition("/")[2]))
         shared = {key: value for key, value in whole.items() if key != "promotions" or not start.promotion_of}
-        merged = {**_DEFAULTS, **shared, **own, **start.behaviour}
+        merged: dict[str, object] = {**_DEFAULTS, **shared, **own, **start.behaviour}
         for key, setting in (("duration_s", "run_duration_s"), ("result", "run_result")):
             if self.app.settings[setting] is not None and key not in start.behaviour:
                 merged[key] = self.app.settings[setting]
         if merged["result"] not in RESULTS:
             raise ValueError(f"a pipeline's result is one of {', '.join(RESULTS)}")
-        return {**merged, "duration_s": float(merged["duration_s"]), "queued_s": float(merged["queued_s"])}
+        return merged
 
-    def settle(self, pipeline: Row) -> None:
-        """Run what follows on the end of a pipeline, once; or set a timer for it."""
+    def settle(self, pipeline: StoredSemaphorePipeline) -> None:
+        """Handle the end of a pipeline, once; until then, set a timer for it."""
         if pipeline["settled"]:
             return
         key, end = pipeline["ppl_id"], shapes.ends_at(pipeline)
@@ -141,39 +147,40 @@ class SemaphorePipelines:
         if pipeline is not None:
             self.settle(pipeline)
 
-    def stop(self, pipeline: Row, user: str) -> None:
+    def stop(self, pipeline: StoredSemaphorePipeline, user: str) -> None:
         """Stop a pipeline, unless it is done or stopping already."""
         if pipeline["stopped_at"] is None and not life_of(pipeline, self.app.clock()).done:
-            pipeline.update(stopped_at=self.app.clock(), terminated_by=user)
+            pipeline.update({"stopped_at": self.app.clock(), "terminated_by": user})
             self.settle(pipeline)
 
-    def finish(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(self, options: Mapping[str, object]) -> dict[str, object]:
         """End a pipeline now (action ``finish_pipeline``): {pipeline_id, result, reason, error}; `LookupError` for an unknown or ended one."""
         pipeline = self.find(str(options["pipeline_id"]))
         if pipeline is None or life_of(pipeline, self.app.clock()).done:
-            raise LookupError("there is no such pipeline that still runs")
+            raise LookupError("no running pipeline has this id")
         result = str(options.get("result", pipeline["result"]))
         if result not in RESULTS:
             raise ValueError(f"a pipeline's result is one of {', '.join(RESULTS)}")
-        words = {key: str(options.get(key, pipeline[key])) for key in ("reason", "error")}
-        pipeline.update(finished_at=self.app.clock(), result=result, **words)
+        pipeline["finished_at"], pipeline["result"] = self.app.clock(), result
+        pipeline["reason"] = str(options.get("reason", pipeline["reason"]))
+        pipeline["error"] = str(options.get("error", pipeline["error"]))
         self.settle(pipeline)
         return {"pipeline_id": pipeline["ppl_id"], "result": result}
 
     # looking up
 
-    def find(self, key: str) -> Row | None:
+    def find(self, key: str) -> StoredSemaphorePipeline | None:
         """Return the pipeline with that id, brought up to now."""
-        pipeline: Row | None = next((row for row in reversed(self.app.state["pipelines"]) if row["ppl_id"] == key), None)
+        pipeline = next((row for row in reversed(self.app.records["pipelines"]) if row["ppl_id"] == key), None)
         if pipeline is not None:
             self.settle(pipeline)
         return pipeline
 
-    def of(self, wf_id: str) -> list[Row]:
+    def of(self, wf_id: str) -> list[StoredSemaphorePipeline]:
         """Return the pipelines of a workflow, oldest first."""
-        return [row for row in self.app.state["pipelines"] if row["wf_id"] == wf_id]
+        return [row for row in self.app.records["pipelines"] if row["wf_id"] == wf_id]
 
-    def seen(self, call: Call, key: str, permission: str = "project.view") -> Row:
+    def seen(self, call: Call, key: str, permission: str = "project.view") -> StoredSemaphorePipeline:
         """Return the pipeline for a caller who may see it; else refuse."""
         pipeline = self.find(key)
         if pipeline is None or not self.app.may(call, permission):
@@ -190,10 +197,10 @@ class SemaphorePipelines:
         if project and not self.app.project_named(project):
             refuse_unseen()
         now, workflows = self.app.clock(), self.app.workflows_by_id()
-        rows = [row for row in reversed(self.app.state["pipelines"]) if self.app.listed_at(row["created_at"])]
+        rows = [row for row in reversed(self.app.records["pipelines"]) if self.app.listed_at(row["created_at"])]
         fitting = [row for row in rows if _fits(call, row, workflows[row["wf_id"]], now)]
         shown = [shapes.shown_pipeline(row, workflows[row["wf_id"]], now, listed=True) for row in fitting]
-        return shapes.paged(call, shown, most=int(self.app.settings["page_size"]))
+        return shapes.paged(call, shown, most=int(self.app.number("page_size")))
 
     def _get(self, call: Call, key: str) -> Reply:
         pipeline, now = self.seen(call, key), self.app.clock()
@@ -233,7 +240,7 @@ class SemaphorePipelines:
         return shapes.answered(200, {"message": "", "pipeline_id": created["ppl_id"]})
 
 
-def _fits(call: Call, pipeline: Mapping[str, Any], workflow: Mapping[str, Any], now: float) -> bool:
+def _fits(call: Call, pipeline: StoredSemaphorePipeline, workflow: StoredSemaphoreWorkflow, now: float) -> bool:
     query = call.query
     texts = (
         ("project_id", workflow["project_id"]),

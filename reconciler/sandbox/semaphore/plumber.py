@@ -1,11 +1,10 @@
-"""What runs at the simulated Semaphore, and what follows when it ends: the parts, wired together."""
+"""The parts of the simulated Semaphore that run pipelines, wired together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from reconciler.sandbox.app import Route
+from reconciler.sandbox.app import Action, Route
 from reconciler.sandbox.runs import DELIVERY_DEFAULTS, RUN_DEFAULTS
 from reconciler.sandbox.semaphore import oidc as semaphore_oidc
 from reconciler.sandbox.semaphore.delivery import NotificationSender
@@ -13,11 +12,12 @@ from reconciler.sandbox.semaphore.jobs import Jobs
 from reconciler.sandbox.semaphore.oidc import OrganizationJobTokens
 from reconciler.sandbox.semaphore.pipelines import SemaphorePipelines
 from reconciler.sandbox.semaphore.promotions import Promotions
+from reconciler.sandbox.semaphore.records import StoredSemaphorePipeline
 from reconciler.sandbox.semaphore.state import SemaphoreState
 from reconciler.sandbox.semaphore.tasks import Tasks
 from reconciler.sandbox.semaphore.workflows import Workflows
 
-DEFAULTS: Mapping[str, Any] = {**RUN_DEFAULTS, **DELIVERY_DEFAULTS}
+DEFAULTS: Mapping[str, object] = {**RUN_DEFAULTS, **DELIVERY_DEFAULTS}
 OPEN = semaphore_oidc.ROOT
 """Where paths begin that need no token."""
 
@@ -37,7 +37,7 @@ class Plumber:
         for part in (self.workflows, self.pipelines, self.promotions, self.tasks, self.jobs, self.tokens):
             yield from part.routes()
 
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    def actions(self) -> Mapping[str, Action]:
         """What can be done without an API call; the methods say what each takes."""
         return {
             "run_pipeline": self.workflows.push,
@@ -48,10 +48,10 @@ class Plumber:
         }
 
     def restored(self) -> None:
-        """Fill what a state from outside leaves out, and take up what runs in it."""
+        """Fill what a state from outside leaves out, and resume its pipelines."""
         for part in (self.notifier, self.workflows, self.tasks, self.pipelines):
             part.restored()
 
-    def _pipeline_done(self, pipeline: dict[str, Any]) -> None:
+    def _pipeline_done(self, pipeline: StoredSemaphorePipeline) -> None:
         self.notifier.pipeline_done(pipeline)
         self.promotions.pipeline_done(pipeline)

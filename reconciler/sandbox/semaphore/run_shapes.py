@@ -9,25 +9,25 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn, NotRequired, TypedDict
 from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply
 from reconciler.sandbox.runs import Span
-from reconciler.sandbox.shapes import fits
+from reconciler.sandbox.semaphore.records import StoredSemaphorePipeline, StoredSemaphoreWorkflow
+from reconciler.sandbox.shapes import fits, is_object, json_object
 
 TRIGGERS = ("HOOK", "SCHEDULE", "API", "MANUAL_RUN")
 """What starts a workflow; lists show the number, a single workflow the word."""
 DEFAULT_FILE = ".semaphore/semaphore.yml"
 PER_PAGE = 30
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineTimeline:
-    """What a pipeline is like at a moment. Times are epoch seconds, 0 for what has not happened."""
+    """The state of a pipeline at a moment. Times are epoch seconds, 0 for what has not happened."""
 
     state: str
     result: str
@@ -41,15 +41,15 @@ class PipelineTimeline:
         return self.state == "done"
 
 
-def span_of(pipeline: Mapping[str, Any]) -> Span:
-    """Return when a pipeline works, were it left alone."""
+def span_of(pipeline: StoredSemaphorePipeline) -> Span:
+    """Return when a pipeline runs, unless an action stops or finishes it."""
     return Span.of(pipeline["created_at"], pipeline["queued_s"], pipeline["duration_s"])
 
 
-def life_of(pipeline: Mapping[str, Any], now: float) -> PipelineTimeline:
-    """Return what the clock, and who stopped or finished it, made of a pipeline.
+def life_of(pipeline: StoredSemaphorePipeline, now: float) -> PipelineTimeline:
+    """Return the state of a pipeline, by the clock and by the actions that stopped or finished it.
 
-    Stopped before it ran it is canceled, later it is stopped.
+    A pipeline stopped before it ran is canceled, later it is stopped.
     """
     span, stopped_at, finished_at = span_of(pipeline), pipeline["stopped_at"], pipeline["finished_at"]
     if finished_at is not None and now >= finished_at:
@@ -70,7 +70,7 @@ def life_of(pipeline: Mapping[str, Any], now: float) -> PipelineTimeline:
     )
 
 
-def ends_at(pipeline: Mapping[str, Any]) -> float | None:
+def ends_at(pipeline: StoredSemaphorePipeline) -> float | None:
     """Return when a pipeline is done, as far as is known now."""
     if pipeline["finished_at"] is not None:
         return float(pipeline["finished_at"])
@@ -121,7 +121,7 @@ def iso(at: float) -> str:
 # what is shown
 
 
-def shown_workflow(workflow: Mapping[str, Any], organization: str, *, listed: bool) -> Row:
+def shown_workflow(workflow: StoredSemaphoreWorkflow, organization: str, *, listed: bool) -> dict[str, object]:
     """Return a workflow; its parameters are not in it."""
     trigger = workflow["triggered_by"]
     return {
@@ -141,7 +141,9 @@ def shown_workflow(workflow: Mapping[str, Any], organization: str, *, listed: bo
     }
 
 
-def shown_pipeline(pipeline: Mapping[str, Any], workflow: Mapping[str, Any], now: float, *, listed: bool) -> Row:
+def shown_pipeline(
+    pipeline: StoredSemaphorePipeline, workflow: StoredSemaphoreWorkflow, now: float, *, listed: bool
+) -> dict[str, object]:
     """Return a pipeline: a list has capitals and other times; a result is only there once it is done."""
     life, folder = life_of(pipeline, now), pipeline["file"].rpartition("/")
     time, case = (stamp, str.upper) if listed else (spaced, str.lower)
@@ -192,25 +194,44 @@ def shown_pipeline(pipeline: Mapping[str, Any], workflow: Mapping[str, Any], now
     }
 
 
-def shown_blocks(pipeline: Mapping[str, Any], now: float) -> list[Row]:
+class ShownJob(TypedDict):
+    """A job as a block lists it; status and result are in capitals."""
+
+    name: str
+    index: int
+    job_id: str
+    status: str
+    result: str
+
+
+class ShownBlock(TypedDict):
+    """A block as a detailed pipeline lists it; it has a result once it is done."""
+
+    block_id: str
+    name: str
+    state: str
+    error_description: str
+    result: NotRequired[str]
+    result_reason: NotRequired[str]
+    jobs: list[ShownJob]
+
+
+def shown_blocks(pipeline: StoredSemaphorePipeline, now: float) -> list[ShownBlock]:
     """Return the one block that all jobs are in; states are small, those of jobs are capitals."""
     life = life_of(pipeline, now)
     state = {"queuing": "waiting"}.get(life.state, life.state)
-    done = {"result": life.result, "result_reason": life.reason} if life.done else {}
-    jobs = [
+    jobs: list[ShownJob] = [
         {"name": job["name"], "index": index, "job_id": job["id"], "status": job_status(life), "result": life.result.upper()}
         for index, job in enumerate(pipeline["jobs"])
     ]
-    return [
-        {
-            "block_id": pipeline["block_id"],
-            "name": pipeline["block"],
-            "state": state,
-            "error_description": "",
-            **done,
-            "jobs": jobs,
-        }
-    ]
+    block: ShownBlock = {
+        "block_id": pipeline["block_id"],
+        "name": pipeline["block"],
+        "state": state,
+        "error_description": "",
+        "jobs": jobs,
+    }
+    return [{**block, "result": life.result, "result_reason": life.reason, "jobs": jobs} if life.done else block]
 
 
 def job_status(life: PipelineTimeline) -> str:
@@ -221,12 +242,12 @@ def job_status(life: PipelineTimeline) -> str:
 # answers of this family
 
 
-def answered(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
-    """Return a JSON answer that does not say it is one (bytes are sent as they are)."""
+def answered(status: int, body: object, headers: Mapping[str, str] | None = None) -> Reply:
+    """Return a JSON answer without a JSON content type (bytes are sent as they are)."""
     return Reply(status, orjson.dumps(body), headers or {})
 
 
-def paged(call: Call, rows: Sequence[Any], *, size: int = PER_PAGE, most: int = 0) -> Reply:
+def paged(call: Call, rows: Sequence[object], *, size: int = PER_PAGE, most: int = 0) -> Reply:
     """Return one page of a bare array; the headers count and link, with absolute addresses."""
     number, size = _positive(call, "page", 1), _positive(call, "page_size", size)
     size = min(size, most or size)
@@ -254,7 +275,7 @@ def moment(call: Call, key: str) -> float | None:
     return float(text) if text.isdigit() else None
 
 
-def parameters_of(call: Call) -> dict[str, Any]:
+def parameters_of(call: Call) -> dict[str, object]:
     """Return what query and body say together; the body is JSON, or a form."""
     if "form-urlencoded" in call.headers.get("content-type", ""):
         return {**call.query, **dict(parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))}
@@ -262,11 +283,11 @@ def parameters_of(call: Call) -> dict[str, Any]:
         body = call.json()
     except ValueError as error:
         raise RefusedCall(Reply(400, f"Malformed request: {error}")) from None
-    return {**call.query, **(body if isinstance(body, dict) else {})}
+    return {**call.query, **(body if is_object(body) else {})}
 
 
 def refuse_user(message: str) -> NoReturn:
-    """A mistake of the caller: 400 with a JSON text."""
+    """Refuse a user error: 400 with a JSON text."""
     raise RefusedCall(answered(400, message))
 
 
@@ -275,7 +296,7 @@ def refuse_unseen() -> NoReturn:
     raise RefusedCall(Reply(404, "Not Found"))
 
 
-def required(parameters: Mapping[str, Any], name: str) -> str:
+def required(parameters: Mapping[str, object], name: str) -> str:
     """Return a required text."""
     value = parameters.get(name)
     if not isinstance(value, str) or not value:
@@ -283,8 +304,8 @@ def required(parameters: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def texts_of(parameters: Any) -> dict[str, str]:
+def texts_of(parameters: object) -> dict[str, str]:
     """Return parameters as they become variables: texts, and nothing for null; refuses anything else."""
     if not fits(parameters, dict[str, str | None]):
         refuse_user("Parameters must be texts by name.")
-    return {str(name): value or "" for name, value in parameters.items()}
+    return {name: str(value or "") for name, value in json_object(parameters).items()}

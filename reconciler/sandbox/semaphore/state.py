@@ -1,22 +1,25 @@
-"""What the parts of the Semaphore simulator share: callers and their permissions, and lookups by name and id."""
+"""Shared state of the Semaphore simulator: callers with their permissions, and lookups by name and id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 from reconciler.sandbox.app import Call, Simulator
-from reconciler.sandbox.semaphore.run_shapes import Row
+from reconciler.sandbox.semaphore.records import SemaphoreRecords, SemaphoreToken, StoredSemaphoreWorkflow
 from reconciler.sandbox.semaphore.shapes import project_id
 
 
 class SemaphoreState(Simulator):
     """The state of the simulator, as every part sees it."""
 
-    def token_of(self, call: Call) -> Mapping[str, Any] | None:
+    @property
+    def records(self) -> SemaphoreRecords:
+        """The state, by type."""
+        return cast("SemaphoreRecords", self.state)
+
+    def token_of(self, call: Call) -> SemaphoreToken | None:
         scheme, _, value = call.headers.get("authorization", "").partition(" ")
-        token: Mapping[str, Any] | None = self.state["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
-        return token
+        return self.records["tokens"].get(value) if scheme in {"Token", "Bearer"} else None
 
     def user(self, call: Call) -> str:
         """Return whose token a request has."""
@@ -29,13 +32,13 @@ class SemaphoreState(Simulator):
 
     def project_named(self, identity: str) -> str:
         """Return the name of the project with that id; empty for an unknown or hidden one."""
-        names = (str(row["name"]) for row in self.state["projects"] if not row.get("hidden"))
+        names = (str(row["name"]) for row in self.records["projects"] if not row.get("hidden"))
         return next((name for name in names if project_id(name) == identity), "")
 
     def listed_at(self, made_at: float) -> bool:
         """Whether lists show an object of that time yet."""
-        return self.clock() >= made_at + float(self.settings["run_list_lag_s"])
+        return self.clock() >= made_at + self.number("run_list_lag_s")
 
-    def workflows_by_id(self) -> dict[str, Row]:
+    def workflows_by_id(self) -> dict[str, StoredSemaphoreWorkflow]:
         """Return all workflows by id."""
-        return {row["wf_id"]: row for row in self.state["workflows"]}
+        return {row["wf_id"]: row for row in self.records["workflows"]}

@@ -11,18 +11,19 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.semaphore import run_shapes as shapes
 from reconciler.sandbox.semaphore.pipelines import Start
-from reconciler.sandbox.semaphore.run_shapes import Row, refuse_unseen, refuse_user
+from reconciler.sandbox.semaphore.records import StoredSemaphoreTask, TaskParameter
+from reconciler.sandbox.semaphore.run_shapes import refuse_unseen, refuse_user
 from reconciler.sandbox.semaphore.shapes import is_uuid, project_id
 from reconciler.sandbox.semaphore.state import SemaphoreState
 from reconciler.sandbox.semaphore.workflows import Cause, Workflows
+from reconciler.sandbox.shapes import fill, is_object, picked, texts
 
 KEPT_TRIGGERS = 100
-_DEFAULTS: Mapping[str, Any] = {
+_DEFAULTS: Mapping[str, object] = {
     "reference": "refs/heads/main",
     "pipeline_file": shapes.DEFAULT_FILE,
     "at": "",
@@ -31,12 +32,13 @@ _DEFAULTS: Mapping[str, Any] = {
     "suspended": False,
     "description": "",
 }
-_PARAMETER: Mapping[str, Any] = {
+_PARAMETER: Mapping[str, object] = {
     "required": False,
     "description": "",
     "default_value": "",
     "regex_pattern": "",
     "validate_input_format": False,
+    "options": [],
 }
 
 
@@ -55,19 +57,19 @@ class Tasks:
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        for project, tasks in self.app.state.setdefault("tasks", {}).items():
+        fill(self.app.state, {"tasks": {}})
+        for project, tasks in self.app.records["tasks"].items():
             for task in tasks:
-                for key, value in _DEFAULTS.items():
-                    task.setdefault(key, value)
-                task.setdefault("id", str(uuid.uuid5(uuid.NAMESPACE_OID, f"task-{project}/{task['name']}")))
-                task.setdefault("triggers", [])
-                task["parameters"] = [{**_PARAMETER, "options": [], **row} for row in task.get("parameters", ())]
+                identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"task-{project}/{task['name']}"))
+                fill(task, {**_DEFAULTS, "id": identity, "triggers": [], "parameters": []})
+                for parameter in task["parameters"]:
+                    fill(parameter, _PARAMETER)
 
     def _list(self, call: Call) -> Reply:
         project = self.app.project_named(call.query.get("project_id", ""))
         if not project or not self.app.may(call, "project.scheduler.view"):
             refuse_unseen()
-        return shapes.paged(call, [_shown(project, task) for task in self.app.state["tasks"].get(project, ())])
+        return shapes.paged(call, [_shown(project, task) for task in self.app.records["tasks"].get(project, ())])
 
     def _get(self, call: Call, key: str) -> Reply:
         """The task with its parameters, and its triggered runs, newest first."""
@@ -75,10 +77,10 @@ class Tasks:
         shown = {**_shown(project, task), "parameters": task["parameters"]}
         return shapes.answered(200, {"schedule": shown, "triggers": list(reversed(task["triggers"]))})
 
-    def _seen(self, call: Call, key: str, permission: str) -> tuple[str, Row]:
+    def _seen(self, call: Call, key: str, permission: str) -> tuple[str, StoredSemaphoreTask]:
         if not is_uuid(key):
             refuse_user("schedule identifier should be a UUID")
-        for project, tasks in self.app.state["tasks"].items():
+        for project, tasks in self.app.records["tasks"].items():
             for task in tasks:
                 if task["id"] == key and self.app.may(call, permission):
                     return project, task
@@ -100,7 +102,7 @@ class Tasks:
         self._check_exists(project, reference)
         cause = Cause(project, reference, "MANUAL_RUN", self.app.user(call), start=Start(file, values))
         workflow, _ = self._workflows.start(cause)
-        trigger = {
+        trigger: dict[str, object] = {
             "triggered_at": shapes.spaced(self.app.clock()),
             "project_id": project_id(project),
             "scheduling_status": "passed",
@@ -114,14 +116,14 @@ class Tasks:
         return shapes.answered(200, {"workflow_id": workflow["wf_id"]})
 
     def _check_exists(self, project: str, reference: str) -> None:
-        known = self.app.state["behaviour"].get(project, {}).get("references")
-        if known is not None and reference not in known:
+        known = self.app.records["behaviour"].get(project, {}).get("references")
+        if known is not None and reference not in texts(known):
             kind = "Tag" if reference.startswith("refs/tags/") else "Branch"
             refuse_user(f"{kind} '{reference.split('/', 2)[2]}' does not exist in the repository")
 
 
-def _shown(project: str, task: Mapping[str, Any]) -> Row:
-    kept = {key: task[key] for key in ("id", "name", *_DEFAULTS) if key != "reference"}
+def _shown(project: str, task: StoredSemaphoreTask) -> dict[str, object]:
+    kept = picked(task, (key for key in ("id", "name", *_DEFAULTS) if key != "reference"))
     return {**kept, "project_id": project_id(project), **_branch(task["reference"])}
 
 
@@ -131,12 +133,12 @@ def _branch(reference: str) -> dict[str, str]:
     return {"reference": reference, **branch}
 
 
-def _reference(given: Mapping[str, Any]) -> str:
+def _reference(given: Mapping[str, object]) -> str:
     """Return the requested reference: an object, or a branch in the old form. Refuses a text, although the docs allow it."""
     reference = given.get("reference") or ({"type": "BRANCH", "name": given["branch"]} if given.get("branch") else None)
     if reference is None:
         return ""
-    if not isinstance(reference, Mapping) or "type" not in reference:
+    if not is_object(reference) or "type" not in reference:
         refuse_user("Reference must contain 'type' and 'name' fields")
     if reference["type"] not in ("BRANCH", "TAG"):
         refuse_user("Reference type must be 'BRANCH' or 'TAG'")
@@ -148,11 +150,11 @@ def _reference(given: Mapping[str, Any]) -> str:
     return f"refs/{'heads' if reference['type'] == 'BRANCH' else 'tags'}/{name}"
 
 
-def _merged(declared: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> dict[str, str]:
+def _merged(declared: Sequence[TaskParameter], given: Mapping[str, str]) -> dict[str, str]:
     """Return the values of declared parameters; a default replaces a blank one."""
     values: dict[str, str] = {}
     for parameter in declared:
-        name = str(parameter["name"])
+        name = parameter["name"]
         value = given.get(name, "").strip() or str(parameter["default_value"] or "")
         if not value and parameter["required"]:
             refuse_user(f"Parameter '{name}' is required.")

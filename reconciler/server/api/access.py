@@ -1,4 +1,4 @@
-"""Who may ask for what: bearer tokens kept as hashes, their roles, and how often a peer may present a wrong one."""
+"""Access control: bearer tokens, which are stored as hashes, their roles, and a limit for wrong tokens per peer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_HEADER = 20_480
 FAILURES = 20
 WINDOW_S = 60.0
 PEERS = 4_096
-"""Peers whose failures are remembered; the longest quiet one is forgotten first."""
+"""Peers whose failures are counted. The one without a failure for the longest time is dropped first."""
 
 
 class Access(enum.StrEnum):
@@ -36,17 +36,17 @@ GRANTS: Mapping[str, frozenset[Access]] = {
     "operator": frozenset({Access.VIEWER, Access.OPERATOR}),
     "approver": frozenset({Access.VIEWER, Access.APPROVER}),
 }
-"""What a role may do. No role both starts and approves."""
+"""The access of each role. No role may both start and approve."""
 
 
 class Unauthorized(ReconcilerError):
-    """No token, or one that is not known."""
+    """The request has no token, or an unknown one."""
 
     code = "RC8005"
 
 
 class Forbidden(ReconcilerError):
-    """The token's role does not include what was asked."""
+    """The token's role does not include the operation."""
 
     code = "RC8005"
 
@@ -58,14 +58,14 @@ class TooMany(ReconcilerError):
 
 
 class FailedLoginThrottle:
-    """Counts failures by peer. It refuses what fails, never a good token: behind a proxy all come from one address."""
+    """Counts failures by peer. It never refuses a valid token, since behind a proxy all requests have the same address."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def failed(self, peer: str) -> bool:
-        """Note a failure; False when ``peer`` has had too many of them within the window."""
+        """Count a failure. Returns False if ``peer`` has had too many within the window."""
         now = self._clock()
         times = self._failures.setdefault(peer, deque(maxlen=FAILURES))
         self._failures.move_to_end(peer)
@@ -83,19 +83,19 @@ class Tokens:
     """The configured tokens."""
 
     def __init__(self, configured: Sequence[ApiToken]) -> None:
-        self._configured = [(one, bytes.fromhex(one.sha256)) for one in configured]
+        self._configured = [(token, bytes.fromhex(token.sha256)) for token in configured]
 
     def find(self, presented: str) -> ApiToken | None:
-        """Return whose token it is. Every hash is compared, each in constant time: how long it takes tells nothing."""
+        """Return the configured token that ``presented`` is, or None. It compares all hashes in constant time, so timing shows nothing."""
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
-        found = None
+        match = None
         for token, known in self._configured:
             if hmac.compare_digest(digest, known):
-                found = token
-        return found if presented else None
+                match = token
+        return match if presented else None
 
     def check(self, header: str, access: Access) -> ApiToken:
-        """Return the token that may have ``access``; raises `Unauthorized` and `Forbidden`."""
+        """Return the token of the header. Raises `Unauthorized`, or `Forbidden` if its role does not have ``access``."""
         token = self.find(bearer(header))
         if token is None:
             raise Unauthorized(

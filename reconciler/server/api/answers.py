@@ -13,7 +13,7 @@ _EVENT: dict[str, Schema] = {
     "source": text("The EventSource; for the end of an execution the Stage."),
     "type": text("The event as its provider names it."),
     "deliveryId": text("The sender's id."),
-    "origin": words(*(one.value for one in Origin)),
+    "origin": words(*Origin),
     "state": EVENT_STATE,
     "reason": text("Why it was rejected."),
     "message": text(),
@@ -24,8 +24,8 @@ _EVENT: dict[str, Schema] = {
 
 _CONDITION = record(
     {
-        "type": words(*(one.value for one in ConditionType)),
-        "status": words(*(one.value for one in ConditionStatus)),
+        "type": words(*ConditionType),
+        "status": words(*ConditionStatus),
         "reason": text(),
         "message": text(),
         "lastTransitionTime": TIME,
@@ -160,20 +160,20 @@ ANSWERS: dict[str, Schema] = {
     ),
     "Previous": record(
         {
-            **{"id": text("The execution."), "label": text(), "result": words("", *(one.value for one in Result))},
+            **{"id": text("The execution."), "label": text(), "result": words("", *Result)},
             "finishedAt": TIME,
             "url": text(),
             "origin": ref("Origin"),
         },
     ),
     "Unreported": record(
-        {"item": text(), "kind": words(*(one.value for one in ReportKind)), "reason": text()},
+        {"item": text(), "kind": words(*ReportKind), "reason": text()},
     ),
     "Item": record(
         {
             "id": text(),
             "stage": text(),
-            "state": words(*(one.value for one in ItemState)),
+            "state": words(*ItemState),
             "reason": text("What it waits for, or why it was discarded."),
             "message": text(),
             "label": text(),
@@ -196,10 +196,10 @@ ANSWERS: dict[str, Schema] = {
             "item": text(),
             "stage": text(),
             "label": text(),
-            "state": words(*(one.value for one in ExecutionState)),
+            "state": words(*ExecutionState),
             "status": text("The provider's own word."),
-            "result": words("", *(one.value for one in Result)),
-            "reason": words("", *(one.value for one in EndReason)),
+            "result": words("", *Result),
+            "reason": words("", *EndReason),
             "message": text(),
             "revision": text(),
             "createdAt": TIME,
@@ -217,7 +217,7 @@ ANSWERS: dict[str, Schema] = {
     "Later": record(
         {
             "attempt": integer(),
-            "result": words(*(one.value for one in Result)),
+            "result": words(*Result),
             "status": text("The provider's own word."),
             "url": text(),
             "seenAt": TIME,
@@ -226,7 +226,7 @@ ANSWERS: dict[str, Schema] = {
     ),
     "Report": record(
         {
-            "kind": words(*(one.value for one in ReportKind)),
+            "kind": words(*ReportKind),
             "state": text("The status; `none`: nothing to be written to, and `error` says why."),
             "repository": text(),
             "target": text(),

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of operations and the schemas."""
+"""The OpenAPI 3.1 document, built from the table of operations and the schemas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from reconciler import __version__
+from reconciler.model.values import JsonObject
 from reconciler.server.api.access import Access, roles_with
 from reconciler.server.api.answers import SCHEMAS
 from reconciler.server.api.forms import Schema, ref
@@ -46,10 +47,10 @@ _SCHEMES = {
 
 @functools.cache
 def document(server: str = "") -> dict[str, Any]:
-    """Return the document; ``server`` is the public URL, where there is one."""
+    """Return the document. ``server``: the public URL, or empty."""
     paths: dict[str, dict[str, Any]] = {}
-    for one in HTTP_OPERATIONS:
-        paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one)
+    for operation in HTTP_OPERATIONS:
+        paths.setdefault(PREFIX + operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -68,27 +69,29 @@ def document(server: str = "") -> dict[str, Any]:
     }
 
 
-def _operation(one: Operation) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "operationId": one.name,
-        "summary": one.summary,
-        "security": _security(one.access),
-        "responses": {str(status): _response(one, status) for status in one.statuses()},
+def _operation(operation: Operation) -> dict[str, object]:
+    described: dict[str, object] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "security": _security(operation.access),
+        "responses": {str(status): _response(operation, status) for status in operation.statuses()},
     }
-    if one.access in (Access.VIEWER, Access.OPERATOR, Access.APPROVER):
-        found["description"] = f"Role: {' or '.join(roles_with(one.access))}."
-        found["x-roles"] = roles_with(one.access)
-    parameters = [_parameter(name, "path", schema) for name, schema in one.within.items()]
-    parameters += [_parameter(name, "query", schema) for name, schema in one.query.items()]
+    if operation.access in (Access.VIEWER, Access.OPERATOR, Access.APPROVER):
+        described["description"] = f"Role: {' or '.join(roles_with(operation.access))}."
+        described["x-roles"] = roles_with(operation.access)
+    parameters = [_parameter(name, "path", schema) for name, schema in operation.within.items()]
+    parameters += [_parameter(name, "query", schema) for name, schema in operation.query.items()]
     if parameters:
-        found["parameters"] = parameters
-    if one.body:
-        media: dict[str, Any] = {"schema": ref(one.body)}
-        if one.example is not None:
-            media["example"] = one.example
-        required = bool(SCHEMAS[one.body].get("required"))
-        found["requestBody"] = {"required": required, "content": {"application/json": media}}
-    return found
+        described["parameters"] = parameters
+    if operation.body:
+        required = bool(SCHEMAS[operation.body].get("required"))
+        content = {"application/json": _media(operation.body, operation.example)}
+        described["requestBody"] = {"required": required, "content": content}
+    return described
+
+
+def _media(component: str, example: JsonObject | None) -> dict[str, object]:
+    return {"schema": ref(component), **({"example": example} if example is not None else {})}
 
 
 def _security(access: Access) -> list[dict[str, list[str]]]:
@@ -103,18 +106,17 @@ def _parameter(name: str, place: str, schema: Schema) -> dict[str, Any]:
     return {"name": name, "in": place, "required": place == "path", **words, "schema": inner}
 
 
-def _response(one: Operation, status: int) -> dict[str, Any]:
-    good = status == one.status
-    media: dict[str, Any] = {"schema": ref(one.answer if good else "Error")}
-    if good and one.answer_example is not None:
-        media["example"] = one.answer_example
-    found: dict[str, Any] = {"description": WORDS[status], "content": {"application/json": media}}
-    if good and one.stream:
-        found["content"]["text/event-stream"] = {
+def _response(operation: Operation, status: int) -> dict[str, object]:
+    success = status == operation.status
+    media = _media(operation.answer, operation.answer_example) if success else _media("Error", None)
+    content: dict[str, object] = {"application/json": media}
+    if success and operation.stream:
+        content["text/event-stream"] = {
             "schema": {"description": "Server-sent events: `log` with a Log each, at last `end`; `error` with an Error."}
         }
+    described: dict[str, object] = {"description": WORDS[status], "content": content}
     if status == 401:
-        found["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+        described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     if status in (425, 429, 503):
-        found["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
-    return found
+        described["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    return described

@@ -1,4 +1,4 @@
-"""The forms that schemas of the API are made of: texts, numbers, closed objects, lists and references to components. Pure."""
+"""Builders for the JSON Schemas of the API: strings, integers, closed objects, lists and references to components. Pure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 Schema = dict[str, Any]
 
 
-def text(description: str = "", **more: Any) -> Schema:
-    """Return a schema of a text."""
+def text(description: str = "", **more: object) -> Schema:
+    """Return the schema of a string."""
     return {"type": "string", **({"description": description} if description else {}), **more}
 
 
 def words(*known: str, description: str = "") -> Schema:
-    """Return a schema of one of the ``known`` words."""
-    return text(description, enum=list(known))
+    """Return the schema of a string that is one of ``known``."""
+    return text(description, enum=[str(word) for word in known])
 
 
-def integer(description: str = "", **more: Any) -> Schema:
-    """Return a schema of a whole number."""
+def integer(description: str = "", **more: object) -> Schema:
+    """Return the schema of an integer."""
     return {"type": "integer", **({"description": description} if description else {}), **more}
 
 
 def record(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), description: str = "") -> Schema:
-    """Return a closed object; every property is required but those named."""
+    """Return the schema of a closed object. All properties are required except ``optional`` ones."""
     required = [name for name in properties if name not in optional]
     return {
         "type": "object",
@@ -34,8 +34,8 @@ def record(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), des
     }
 
 
-def rows(name: str, **more: Any) -> Schema:
-    """Return a schema of a list of a component."""
+def rows(name: str, **more: object) -> Schema:
+    """Return the schema of a list of a component."""
     return {"type": "array", "items": ref(name), **more}
 
 
@@ -45,7 +45,7 @@ def ref(name: str) -> Schema:
 
 
 def nullable(name: str) -> Schema:
-    """Return a schema of a component or null."""
+    """Return the schema of a component or null."""
     return {"anyOf": [ref(name), {"type": "null"}]}
 
 

@@ -1,6 +1,6 @@
-"""What the operations do beyond passing a request to its owner. A handler gets the services, the request and who asks.
+"""Handlers of operations that do more than call one service. A handler gets the services, the values of the request and the caller.
 
-``who`` goes into the audit log: a token's name, or the local user; for `outputs` it is the job's own token.
+``who`` is the caller in the audit log: the name of a token, or the local user; for `outputs`, the job's token.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An answer that is encoded and redacted already."""
+    """An answer that is already encoded and redacted."""
 
     content: bytes
 
@@ -53,7 +53,7 @@ class Backend:
     status: Status
     public_url: str = ""
     openapi: Callable[[str], Mapping[str, Any]] = lambda _url: {}
-    """Makes the OpenAPI document for a public URL. It is made of the table of operations, which names the handlers below."""
+    """Returns the OpenAPI document for a public URL. It is built from the table of operations, which imports this module."""
 
 
 Handler = Callable[[Backend, Values, str], Awaitable[Answer]]
@@ -95,7 +95,7 @@ async def resource(backend: Backend, values: Values, who: str) -> Answer:
     identity = backend.control.find(resource_name(values))
     row = backend.status.row(identity)
     if row is None:
-        raise ReconcilerError(f"{identity} has no status yet", code="RC6025", hint="Ask again after the next pass.")
+        raise ReconcilerError(f"{identity} has no status yet", code="RC6025", hint="Try again after the next pass.")
     return row
 
 

@@ -1,6 +1,6 @@
-"""The operations of the daemon: name, handler, role, and the HTTP route with what goes in and out.
+"""The operations of the daemon: name, handler, required access, HTTP route, and the schemas of request and answer.
 
-One table behind the admin socket, the API (its routes and its OpenAPI document) and the CLI, which calls the socket by these names.
+This table defines the admin socket, the API (routes and OpenAPI document) and the names by which the CLI calls the socket.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from reconciler.events.requests import (
     RerunRequest,
     TriggerRequest,
 )
+from reconciler.model.values import JsonObject
 from reconciler.server.api import handlers, schemas
 from reconciler.server.api.access import Access
 from reconciler.server.api.forms import Schema
@@ -62,21 +63,21 @@ class Operation:
     """Statuses in addition to those of `statuses`."""
     invalid: int = 422
     """Status for a request that does not match the document."""
-    example: Any = None
+    example: JsonObject | None = None
     """An example of the request."""
-    answer_example: Any = None
+    answer_example: JsonObject | None = None
     stream: bool = False
     """Whether it can answer with server-sent events."""
 
     def statuses(self) -> tuple[int, ...]:
         """Return every status of an answer."""
-        found = {self.status, self.invalid, *self.errors}
+        statuses = {self.status, self.invalid, *self.errors}
         if self.access is not Access.PUBLIC:
-            found |= {401, 429, 503}
-            found |= {403} if self.access is not Access.JOB else set()
+            statuses |= {401, 429, 503}
+            statuses |= {403} if self.access is not Access.JOB else set()
         if self.body:
-            found |= {400, 408, 413, 415}
-        return tuple(sorted(found))
+            statuses |= {400, 408, 413, 415}
+        return tuple(sorted(statuses))
 
 
 def _get(name: str, handler: Handler, path: str, summary: str, answer: str, **more: Any) -> Operation:

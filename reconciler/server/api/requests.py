@@ -1,10 +1,10 @@
-"""A request from its bytes to values that are as the document says, and an error to its answer."""
+"""Parsing and validation of requests against the OpenAPI document, and the HTTP form of answers and errors."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jsonschema_rs
 import orjson
@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from reconciler.model.errors import ConfigError, NotImplementedYet, ProviderError, ReconcilerError, SecretUnavailable, UsageError
+from reconciler.model.json import Json
 from reconciler.model.values import too_deep
 from reconciler.server.api.access import Forbidden, TooMany, Unauthorized
 from reconciler.server.api.answers import SCHEMAS
@@ -24,7 +25,7 @@ from reconciler.stages.outputs import OutputsRefused
 
 MAX_BODY = 1 << 20
 MAX_DEPTH = 100
-"""More than any request may use, and less than what the validator can go down."""
+"""More than any valid request uses, and less than the validator's recursion limit."""
 READ_S = 10.0
 RETRY_AFTER_S = "5"
 _BY_CODE = {"RC6020": 404, "RC6025": 404, "RC6030": 404, "RC6035": 404, "RC6021": 409, "RC6031": 409, "RC6032": 409} | {
@@ -44,6 +45,20 @@ _BY_CLASS: tuple[tuple[type[ReconcilerError], int], ...] = (
 )
 
 
+class _ValidationError(Protocol):
+    """An error of `jsonschema_rs`, which has no types of its own. ``instance_path``: keys and indexes of the invalid value."""
+
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def instance_path(self) -> Sequence[str | int]: ...
+
+
+class _Validator(Protocol):
+    def iter_errors(self, instance: object) -> Iterator[_ValidationError]: ...
+
+
 class Checks:
     """The schemas of one operation, compiled."""
 
@@ -54,7 +69,7 @@ class Checks:
         self._body = _validator(ref(operation.body)) if operation.body else None
 
     async def values(self, request: Request) -> dict[str, Any]:
-        """Return all that the request says, by name; raises `Invalid`."""
+        """Return the parameters of path and query and the fields of the body, by name. Raises `Invalid`."""
         within = {name: request.path_params[name] for name in self._operation.within}
         self._check(self._within, within, "path")
         query = _query(request.query_params.multi_items(), self._operation)
@@ -70,26 +85,28 @@ class Checks:
             if kind != "application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
                 raise Invalid("the body is not application/json", status=415)
         try:
-            found = orjson.loads(raw) if raw else {}
+            body: Json = orjson.loads(raw) if raw else {}
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the body is not JSON: {error}", status=400) from None
-        if too_deep(found, MAX_DEPTH):
+        if too_deep(body, MAX_DEPTH):
             raise Invalid(f"the body is nested deeper than {MAX_DEPTH} levels", status=self._operation.invalid, pointer="/body")
-        self._check(self._body, found, "body")
-        body: Mapping[str, Any] = found
+        self._check(self._body, body, "body")
+        if not isinstance(body, dict):
+            raise TypeError(f"{self._operation.name}: the schema of a body must require an object")
         return body
 
-    def _check(self, validator: Any, value: Any, place: str) -> None:
-        found = min(validator.iter_errors(value), key=lambda one: len(one.instance_path), default=None)
-        if found is None:
+    def _check(self, validator: _Validator, value: object, place: str) -> None:
+        error = min(validator.iter_errors(value), key=lambda error: len(error.instance_path), default=None)
+        if error is None:
             return
-        pointer = "/".join(("", place, *(str(part).replace("~", "~0").replace("/", "~1") for part in found.instance_path)))
-        message = str(found.message)
+        pointer = "/".join(("", place, *(str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path)))
+        message = error.message
         raise Invalid(message if len(message) <= 300 else message[:299] + "…", status=self._operation.invalid, pointer=pointer)
 
 
-def _validator(schema: Schema) -> Any:
-    return jsonschema_rs.Draft202012Validator({**schema, "components": {"schemas": SCHEMAS}})
+def _validator(schema: Schema) -> _Validator:
+    validator: _Validator = jsonschema_rs.Draft202012Validator({**schema, "components": {"schemas": SCHEMAS}})
+    return validator
 
 
 def _closed(properties: Mapping[str, Schema], *, required: bool) -> Schema:
@@ -101,14 +118,14 @@ def _closed(properties: Mapping[str, Schema], *, required: bool) -> Schema:
     }
 
 
-def _query(pairs: Iterable[tuple[str, str]], operation: Operation) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _query(pairs: Iterable[tuple[str, str]], operation: Operation) -> dict[str, str | int]:
+    query: dict[str, str | int] = {}
     for name, value in pairs:
-        if name in found:
+        if name in query:
             raise Invalid(f"{name!r} is given twice", status=operation.invalid, pointer=f"/query/{name}")
         whole = operation.query.get(name, {}).get("type") == "integer" and value.isascii() and value.isdigit() and len(value) < 16
-        found[name] = int(value) if whole else value
-    return found
+        query[name] = int(value) if whole else value
+    return query
 
 
 async def _bytes(request: Request) -> bytes:
@@ -134,14 +151,13 @@ async def _bytes(request: Request) -> bytes:
 # -- answers ------------------------------------------------------------------------------------------------------------
 
 
-def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return ``content`` as JSON."""
+def answer(content: Mapping[str, object] | Ready, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     raw = content.content if isinstance(content, Ready) else orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
     return Response(raw, status, {**SECURITY_HEADERS, **(headers or {})}, media_type="application/json")
 
 
 def status_of(error: ReconcilerError) -> int:
-    """Return the status that tells an error; 503 for what is none of the request's doing."""
+    """Return the HTTP status of an error; 503 for an error that the request did not cause."""
     if isinstance(error, Invalid | OutputsRefused):
         return error.status
     if error.code in _BY_CODE:
@@ -150,16 +166,14 @@ def status_of(error: ReconcilerError) -> int:
 
 
 def body_of(error: ReconcilerError) -> dict[str, str]:
-    """Return an error as the document has it."""
-    found = {"code": error.code, "message": error.message, "hint": error.hint}
-    pointer = getattr(error, "pointer", "")
-    return {**found, "pointer": pointer} if pointer else found
+    """Return the ``Error`` object of the OpenAPI document."""
+    body = {"code": error.code, "message": error.message, "hint": error.hint}
+    return {**body, "pointer": error.pointer} if isinstance(error, Invalid) and error.pointer else body
 
 
 def headers_of(status: int) -> dict[str, str]:
-    """Return the headers that belong to an error's status."""
     if status == 401:
         return {"www-authenticate": 'Bearer realm="reconciler"'}
     if status in (408, 413):
-        return {"connection": "close"}  # the unread rest would be taken for the next request
+        return {"connection": "close"}  # the unread rest of the body would be parsed as the next request
     return {"retry-after": RETRY_AFTER_S} if status in (425, 429, 503) else {}

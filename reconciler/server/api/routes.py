@@ -1,4 +1,4 @@
-"""Routes of ``/api/v1``: who asks, what exactly, the answer. The same few steps for every operation."""
+"""Routes of ``/api/v1``. Every operation has the same steps: authenticate, validate the request, run the handler, redact the answer."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from reconciler.server.health import SECURITY_HEADERS
 from reconciler.stages.outputs import OutputsRefused
 
 STREAMS = 32
-"""Logs that are followed at one time."""
+"""Log streams that may be open at the same time."""
 PAUSE_S = 1.0
 QUIET_S = 15.0
-"""After so long without a line a comment is sent: proxies close what says nothing."""
+"""After this long without a line, a comment is sent, since proxies close idle streams."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Routes:
-    """Makes the routes, and answers them."""
+    """The routes and their endpoints."""
 
     def __init__(
         self, backend: Backend, tokens: Sequence[ApiToken], redactor: Redactor, *, throttle: FailedLoginThrottle | None = None
@@ -48,20 +48,21 @@ class Routes:
         self._log = get_logger("api")
 
     def routes(self) -> tuple[BaseRoute, ...]:
-        """Return a route for every operation, and one for all else below ``/api``."""
-        found: list[BaseRoute] = []
-        for one in HTTP_OPERATIONS:
-            path = one.path.replace("{id}", "{id:path}") if one.name == "event" else one.path  # senders' ids may have a slash
-            found.append(_route(PREFIX + path, self._endpoint(one), [one.method]))
-        known = list(found)
+        """Return a route for every operation, and one for all other paths below ``/api``."""
+        known: list[Route] = []
+        for operation in HTTP_OPERATIONS:
+            path = operation.path
+            if operation.name == "event":
+                path = path.replace("{id}", "{id:path}")  # an id of the sender may contain a slash
+            known.append(_route(PREFIX + path, self._endpoint(operation), [operation.method]))
 
         async def other(request: Request) -> Response:
-            """Nothing is here, or not with this method."""
-            allowed = sorted({m for route in known if isinstance(route, Route) for m in _methods(route, request)})
+            """Answer 404, or 405 if the path has other methods."""
+            allowed = sorted({method for route in known for method in _methods(route, request)})
             missing = Invalid(f"no operation {request.method} {request.url.path}"[:300], status=405 if allowed else 404)
             return self._refused(missing, {"allow": ", ".join(allowed)} if allowed else {})
 
-        return (*found, _route("/api/{rest:path}", other, list(METHODS)))
+        return (*known, _route("/api/{rest:path}", other, list(METHODS)))
 
     def _endpoint(self, operation: Operation) -> Endpoint:
         checks = Checks(operation)
@@ -78,14 +79,14 @@ class Routes:
                 return requests.answer(content, operation.status)
             except ReconcilerError as error:
                 return self._refused(self._counted(error, request))
-            except Exception as error:  # the one place where a defect becomes an answer  # noqa: BLE001
+            except Exception as error:  # a defect becomes an answer here, and nowhere else  # noqa: BLE001
                 self._log.error("internal_error", operation=operation.name, error=type(error).__name__, exc_info=True)
                 return requests.answer({"code": "RC9001", "message": "a defect of this program", "hint": "See the log."}, 500)
 
         return endpoint
 
     def _who(self, operation: Operation, request: Request) -> str:
-        """Return the name of whose token it is; of a job the token itself. Raises `Unauthorized`, `Forbidden`."""
+        """Return the name of the caller's token; for an operation of jobs, the token itself. Raises `Unauthorized`, `Forbidden`."""
         header = request.headers.get("authorization", "")
         if operation.access is Access.PUBLIC:
             return ""
@@ -97,11 +98,11 @@ class Routes:
         return self._tokens.check(header, operation.access).name
 
     def _counted(self, error: ReconcilerError, request: Request) -> ReconcilerError:
-        """Return the error to answer: a wrong token too many becomes `TooMany`."""
+        """Return ``error``, or `TooMany` if the peer has sent too many wrong tokens."""
         if not isinstance(error, Unauthorized) and not (isinstance(error, OutputsRefused) and error.status == 401):
             return error
         if not request.headers.get("authorization"):
-            return error  # nothing was guessed
+            return error  # the caller did not try a token
         peer = request.client.host if request.client is not None else "?"
         if not self._throttle.failed(peer):
             return TooMany("too many wrong tokens from this address", hint="Wait a minute.")
@@ -116,9 +117,9 @@ class Routes:
     # -- following --------------------------------------------------------------------------------------------------
 
     async def _follow(self, values: Mapping[str, Any], who: str) -> Response:
-        """Return the stream of a log. Its first piece is read before, so that a failure has a status."""
+        """Return the stream of a log. Its first piece is read before the answer begins, so that a failure has an HTTP status."""
         if self._streams >= STREAMS:
-            raise ReconcilerError(f"{STREAMS} logs are followed already", code="RC8003", hint="Try again later.")
+            raise ReconcilerError(f"{STREAMS} log streams are open already", code="RC8003", hint="Try again later.")
         first = await logs(self._backend, values, who)
         headers = {**SECURITY_HEADERS, "x-accel-buffering": "no"}
         return StreamingResponse(self._pieces(values, first), headers=headers, media_type="text/event-stream")
@@ -147,14 +148,14 @@ class Routes:
 
 
 def _route(path: str, endpoint: Endpoint, methods: list[str]) -> Route:
-    """Return a route whose last part may hold anything, a line break too: Starlette's own would not see such a path."""
-    made = Route(path, endpoint, methods=methods)
-    made.path_regex = re.compile(made.path_regex.pattern, re.DOTALL)
-    return made
+    """Return a route whose last part may contain any character. Starlette's own does not match a line break."""
+    route = Route(path, endpoint, methods=methods)
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
 
 
 def _message(name: str, content: Mapping[str, Any]) -> bytes:
-    """Return a server-sent event (HTML Living Standard §9.2); JSON has no line break in it."""
+    """Return a server-sent event (HTML Living Standard §9.2). Encoded JSON contains no line break."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(content) + b"\n\n"
 
 

@@ -29,7 +29,7 @@ def _reference(*kinds: str) -> Schema:
 
 
 ID = text("An id.", minLength=1, maxLength=200, pattern=_PRINTABLE)
-KIND = words(*(one.value for one in Kind), description="Kind of the resource.")
+KIND = words(*Kind, description="Kind of the resource.")
 NAME = text("Name of the resource.", pattern=_LABEL)
 CANVAS = text("Canvas of the resource; may be left out where it is clear.", pattern=_LABEL)
 SOURCE = _reference("EventSource", "Stage", "ConnectionGroup")
@@ -39,9 +39,9 @@ LIMIT = integer(f"Rows at most, newest first; {MAX_LIST} are the most.", minimum
 BEFORE = text("Id to continue from: the `next` of the page before.", minLength=1, maxLength=200, pattern=_PRINTABLE)
 CURSOR = text("Where to go on: the `cursor` of the piece before.", maxLength=4_000)
 FOLLOW = words("0", "1", description="1: a stream of server-sent events until the log is complete.")
-EVENT_STATE = words(*(one.value for one in EventState))
+EVENT_STATE = words(*EventState)
 LISTED_EVENTS = words(
-    *(one.value for one in EventState),
+    *EventState,
     NOTHING,
     description="`nothing`: whatever its state, no item and no set of a group came of it.",
 )

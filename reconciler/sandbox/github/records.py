@@ -1,0 +1,271 @@
+"""The state of the GitHub simulator, by type. The parts' ``restored`` fill in what a state from outside leaves out."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class GitHubToken(TypedDict):
+    """A token; ``kind`` is classic, fine or installation, ``repos`` are patterns or ``*``."""
+
+    login: str
+    kind: str
+    scopes: list[str]
+    permissions: dict[str, str]
+    repos: str | list[str]
+    expires_at: str
+
+
+class GitHubAccount(TypedDict):
+    """A user or an organization."""
+
+    id: int
+
+
+class CommitFields(TypedDict, total=False):
+    """What is known of a commit."""
+
+    message: str
+    author: str
+    at: str
+
+
+class GitHubRepository(TypedDict):
+    """A repository; branches and tags lead to SHAs, ``tag_objects`` lead from annotated tags to commits."""
+
+    id: int
+    private: bool
+    archived: bool
+    default_branch: str
+    branches: dict[str, str]
+    tags: dict[str, str]
+    commits: dict[str, CommitFields]
+    tag_objects: dict[str, str]
+    behind: NotRequired[list[str]]
+    conflicts: NotRequired[list[str]]
+
+
+class StoredHook(TypedDict):
+    """A hook, with its secret in ``config``."""
+
+    id: int
+    name: str
+    active: bool
+    events: list[str]
+    config: dict[str, str]
+    created_at: str
+    updated_at: str
+    last_response: dict[str, object]
+
+
+class SentRequest(TypedDict):
+    """What was sent to a hook."""
+
+    headers: dict[str, str]
+    payload: dict[str, object]
+
+
+class StoredDelivery(TypedDict):
+    """A delivery, as its own answer shows it."""
+
+    id: int
+    guid: str
+    delivered_at: str
+    redelivery: bool
+    duration: float
+    status: str
+    status_code: int
+    event: str
+    action: object
+    installation_id: None
+    repository_id: object
+    throttled_at: None
+    url: str
+    request: SentRequest
+    response: dict[str, object]
+
+
+class InputDeclaration(TypedDict, total=False):
+    """An input of a dispatch."""
+
+    required: bool
+    default: object
+    type: str
+    options: list[str]
+
+
+class WorkflowTrigger(TypedDict, total=False):
+    """The filter of one event in ``on``."""
+
+    inputs: dict[str, InputDeclaration | None] | None
+    types: list[str]
+    branches: list[str]
+    tags: list[str]
+
+
+class JobDeclaration(TypedDict, total=False):
+    """A job of a workflow."""
+
+    name: str
+    result: str
+    steps: list[str]
+    labels: list[str]
+    logs: list[str]
+
+
+class GitHubWorkflow(TypedDict):
+    """A workflow; a duration of None lasts until an action ends the run."""
+
+    id: int
+    name: str
+    path: str
+    state: str
+    on: dict[str, WorkflowTrigger | None]
+    created_at: str
+    run_name: str
+    queued_s: float
+    duration_s: float | None
+    result: str
+    logs: list[str] | dict[str, list[str]]
+    jobs: list[JobDeclaration]
+    outputs: dict[str, object]
+    artifacts: dict[str, dict[str, str]]
+
+
+class RunJob(TypedDict):
+    """A job of an attempt, and how it is planned to end."""
+
+    id: int
+    attempt: int
+    name: str
+    result: str
+    run_result: str
+    steps: list[str]
+    labels: list[str]
+    logs: list[str]
+
+
+class StoredArtifact(TypedDict):
+    """An artifact that an attempt leaves when it has ended."""
+
+    id: int
+    name: str
+    files: dict[str, str]
+
+
+class HeldStatus(TypedDict):
+    """The status that an action keeps an attempt in, and since when."""
+
+    status: str
+    at: float
+
+
+class RunAttempt(TypedDict):
+    """An attempt of a run with its plan, as `reconciler.sandbox.github.run_shapes` says."""
+
+    number: int
+    actor: str
+    started_at: float
+    queued_s: float
+    duration_s: float | None
+    result: str
+    ended_at: float | None
+    conclusion: str | None
+    held: HeldStatus | None
+    sent: list[str]
+    jobs: list[RunJob]
+    artifacts: list[StoredArtifact]
+
+
+class StoredRun(TypedDict):
+    """A workflow run."""
+
+    id: int
+    repository_id: int
+    workflow_id: int
+    name: str
+    path: str
+    run_number: int
+    event: str
+    ref: str
+    head_branch: str
+    head_sha: str
+    actor: str
+    inputs: dict[str, object]
+    client_payload: dict[str, object]
+    created_at: float
+    check_suite_id: int
+    attempts: list[RunAttempt]
+    display_title: str
+
+
+class DeploymentPlan(TypedDict):
+    """What a request or a run says of a deployment."""
+
+    sha: str
+    ref: str
+    task: str
+    payload: object
+    environment: str
+    description: str | None
+    transient_environment: bool
+    production_environment: bool
+
+
+class StatusFields(TypedDict):
+    """What a request says of a deployment's status."""
+
+    state: str
+    description: str
+    log_url: str
+    environment_url: str
+
+
+class StoredDeploymentStatus(StatusFields):
+    """A status of a deployment."""
+
+    id: int
+    environment: str
+    creator: str
+    created_at: str
+
+
+class StoredDeployment(DeploymentPlan):
+    """A deployment with its statuses, oldest first; ``run_id`` is that of the run whose job made it."""
+
+    id: int
+    original_environment: str
+    creator: str
+    created_at: str
+    updated_at: str
+    run_id: int | None
+    statuses: list[StoredDeploymentStatus]
+
+
+class StoredCommitStatus(TypedDict):
+    """A status of a commit."""
+
+    id: int
+    sha: str
+    context: str
+    state: str
+    target_url: str | None
+    description: str | None
+    creator: str
+    created_at: str
+
+
+class GitHubRecords(TypedDict):
+    """The whole state. Hooks are by owner (``repos/101``, ``orgs/acme``), workflows by name, the rest by id."""
+
+    tokens: dict[str, GitHubToken]
+    orgs: dict[str, GitHubAccount]
+    users: dict[str, GitHubAccount]
+    repos: dict[str, GitHubRepository]
+    renamed: dict[str, int]
+    hooks: dict[str, list[StoredHook]]
+    deliveries: dict[str, list[StoredDelivery]]
+    workflows: dict[str, list[GitHubWorkflow]]
+    runs: dict[str, list[StoredRun]]
+    deployments: dict[str, list[StoredDeployment]]
+    commit_statuses: dict[str, list[StoredCommitStatus]]

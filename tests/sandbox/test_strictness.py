@@ -1,0 +1,143 @@
+"""Documented refusals of each provider, over HTTP: a simulator must not accept what the provider refuses."""
+
+import http.client
+import json
+
+import pytest
+
+from reconciler.sandbox.server import SandboxServer, simulator
+
+AUTHORIZATION = {
+    "github": "Bearer ghp_sandbox",
+    "semaphore": "Token semaphore-sandbox-token",
+    "buddy": "Bearer buddy-sandbox-token",
+    "digitalocean": "Bearer dop_v1_" + "5a" * 32,
+}
+HOOKS = "/repos/acme/payments/hooks"
+DEPLOYMENTS = "/repos/acme/payments/deployments"
+EVENTS = "/repos/acme/payments/dispatches"
+NOTIFICATIONS, SECRETS = "/api/v1alpha/notifications", "/api/v1beta/secrets"
+WORKFLOWS, PROJECTS = "/api/v1alpha/plumber-workflows", "/api/v1alpha/projects"
+INTEGRATIONS, WEBHOOKS = "/workspaces/acme/integrations", "/workspaces/acme/webhooks"
+EXECUTIONS = "/workspaces/acme/projects/web/pipelines/21/executions"
+CONFIG = {"url": "https://ci.example.net"}
+GIT_LAB = {"name": "a", "type": "GIT_LAB", "token": "t"}
+
+
+def rule(**changes):
+    valid = {"filter": {"projects": ["web"]}, "notify": {"webhook": {"endpoint": "https://x.example.net"}}}
+    return {"metadata": {"name": "n"}, "spec": {"rules": [{**valid, **changes}]}}
+
+
+def secret(**changes):
+    return {"metadata": {"name": "s"}, "data": {"env_vars": [{"name": "A", "value": "b"}]}, **changes}
+
+
+GITHUB = [
+    ("POST", HOOKS, b"{bad", {}, 400, '"Problems parsing JSON"'),
+    ("POST", HOOKS, {"config": CONFIG, "x": 1}, {}, 422, "is not a permitted key"),
+    ("POST", HOOKS, {"config": CONFIG, "name": "x"}, {}, 422, '"field":"name"'),
+    ("POST", HOOKS, {"config": {**CONFIG, "secret": 5}}, {}, 422, "is not a string"),
+    ("POST", HOOKS, {"config": {"url": "ftp://x"}}, {}, 422, "is not valid"),
+    ("POST", HOOKS, {"config": CONFIG, "active": 1}, {}, 422, "is not a boolean"),
+    ("GET", f"{HOOKS}/", None, {}, 404, '"status":"404"'),
+    ("POST", DEPLOYMENTS, {}, {}, 422, "wasn't supplied"),
+    ("POST", DEPLOYMENTS, {"ref": "main", "required_contexts": "x"}, {}, 422, "is not a list of strings"),
+    ("POST", EVENTS, {"event_type": "x" * 101}, {}, 422, "event_type"),
+    ("POST", EVENTS, {"event_type": "x", "client_payload": {str(n): n for n in range(11)}}, {}, 422, "No more than 10"),
+    ("GET", "/user", None, {"authorization": "Bearer unknown"}, 401, '"Bad credentials"'),
+    ("GET", "/user", None, {"x-github-api-version": "2020-01-01"}, 400, "not supported"),
+    ("GET", "/user", None, {"user-agent": ""}, 403, "User-Agent"),
+]
+SEMAPHORE = [
+    ("GET", f"{PROJECTS}?page=x", None, {}, 400, '{"message":"page must be a number"}'),
+    ("GET", f"{PROJECTS}?page=0", None, {}, 400, '{"message":"page must be at least 1"}'),
+    ("GET", f"{PROJECTS}?page=101", None, {}, 400, '{"message":"page must be at most 100"}'),
+    ("GET", f"{NOTIFICATIONS}?page_size=301", None, {}, 400, '"code":3'),
+    ("GET", f"{NOTIFICATIONS}?page_size=x", None, {}, 400, '"code":3'),
+    ("POST", NOTIFICATIONS, {"metadata": {"name": "n"}, "spec": {"rules": "x"}}, {}, 400, '"code":3'),
+    ("POST", NOTIFICATIONS, {"metadata": "n"}, {}, 400, '"code":3'),
+    ("POST", NOTIFICATIONS, rule(filter={"projects": "web"}), {}, 400, '"code":3'),
+    ("POST", NOTIFICATIONS, rule(notify={"webhook": {"endpoint": "x", "timeout": "soon"}}), {}, 400, '"code":3'),
+    ("POST", NOTIFICATIONS, rule(notify={"webhook": {"endpoint": "x", "status": "ON"}}), {}, 400, '"code":3'),
+    ("POST", NOTIFICATIONS, rule(filter={"results": ["good"]}), {}, 400, "Value good is not a valid result entry"),
+    ("POST", SECRETS, secret(metadata={"name": "s", "description": "x" * 256}), {}, 400, '"code":3'),
+    ("POST", SECRETS, secret(data={"env_vars": "x"}), {}, 400, '"code":3'),
+    ("POST", SECRETS, secret(data={"env_vars": [{"name": "1A", "value": "b"}]}), {}, 400, '"code":3'),
+    ("GET", f"{SECRETS}?page_size=101", None, {}, 400, "Page size can't exceed 100"),
+    ("PUT", NOTIFICATIONS, {}, {}, 501, '"code":12'),
+    ("POST", WORKFLOWS, b"{bad", {}, 400, "Malformed request: "),
+    ("POST", WORKFLOWS, {"project_id": "unknown", "reference": "main"}, {}, 404, "Not Found"),
+    ("GET", WORKFLOWS, None, {"x-semaphore-user-id": "u"}, 404, "Not Found"),
+    ("GET", WORKFLOWS, None, {"authorization": "token semaphore-sandbox-token"}, 401, "Unauthorized"),
+    ("GET", WORKFLOWS, None, {"user-agent": "SemaphoreCLI/v1.2.0"}, 400, "client is outdated"),
+]
+BUDDY = [
+    ("POST", INTEGRATIONS, b"{bad", {}, 400, '{"errors":[{"message":'),
+    ("POST", INTEGRATIONS, {"type": "GIT_LAB"}, {}, 400, "Field token is required"),
+    ("POST", INTEGRATIONS, {**GIT_LAB, "name": 5}, {}, 400, "Field name must be a string"),
+    ("POST", INTEGRATIONS, {**GIT_LAB, "type": ["GIT_LAB"]}, {}, 400, "Field type must be a string"),
+    ("POST", INTEGRATIONS, {**GIT_LAB, "permissions": "MANAGE"}, {}, 400, "Permissions are not valid"),
+    ("POST", INTEGRATIONS, {**GIT_LAB, "permissions": {"users": "x"}}, {}, 400, "needs the id"),
+    ("POST", WEBHOOKS, {"target_url": "x", "events": ["PUSH"]}, {}, 400, "Target URL is not valid"),
+    ("POST", WEBHOOKS, {"target_url": "https://x", "events": ["X"]}, {}, 400, "Events are not valid"),
+    ("POST", WEBHOOKS, {"target_url": "https://x", "events": ["PUSH"], "projects": "web"}, {}, 400, "Projects are not valid"),
+    ("POST", EXECUTIONS, {"to_revision": "x"}, {}, 400, "Revision is not valid"),
+    ("POST", EXECUTIONS, {"priority": "URGENT"}, {}, 400, "Priority is not valid"),
+    ("GET", f"{EXECUTIONS}?page=x", None, {}, 400, '{"errors":[{"message":'),
+    ("GET", f"{EXECUTIONS}/1", None, {}, 404, '{"errors":[{"message":'),
+    ("GET", EXECUTIONS, None, {"authorization": "Bearer unknown"}, 401, '{"errors":[{"message":"Wrong auth'),
+]
+DIGITALOCEAN = [
+    ("GET", "/v2/none", None, {}, 404, '"id":"not_found"'),
+    ("POST", "/v2/account", {}, {}, 404, '"id":"not_found"'),
+    ("GET", "/v2/account", None, {"authorization": "Bearer unknown"}, 401, '"id":"unauthorized"'),
+    ("GET", "/v2/account", None, {"authorization": ""}, 401, "Unable to authenticate you."),
+]
+CASES = [
+    (provider, *case)
+    for provider, cases in (("github", GITHUB), ("semaphore", SEMAPHORE), ("buddy", BUDDY), ("digitalocean", DIGITALOCEAN))
+    for case in cases
+]
+
+
+@pytest.fixture(scope="module")
+def servers():
+    running = {provider: SandboxServer(simulator(provider)).start() for provider in AUTHORIZATION}
+    yield running
+    for server in running.values():
+        server.stop()
+
+
+@pytest.mark.parametrize(("provider", "method", "path", "body", "headers", "status", "text"), CASES)
+def test_a_request_that_the_provider_refuses_is_refused_in_its_own_words(
+    servers, provider, method, path, body, headers, status, text
+):
+    server = servers[provider]
+    before = server.admin.state()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    sent = {"user-agent": "test", "authorization": AUTHORIZATION[provider], "content-type": "application/json", **headers}
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body)
+    try:
+        connection.request(method, path, body=content, headers={name: value for name, value in sent.items() if value})
+        answer = connection.getresponse()
+        answered = answer.read().decode()
+    finally:
+        connection.close()
+    assert (answer.status, text in answered) == (status, True), answered
+    assert server.admin.state() == before
+
+
+def test_a_hook_keeps_its_events_where_the_events_to_remove_are_no_list(servers):
+    server = servers["github"]
+    headers = {"user-agent": "test", "authorization": AUTHORIZATION["github"]}
+    statuses = []
+    for method, path, body in (("POST", HOOKS, {"config": CONFIG}), ("PATCH", f"{HOOKS}/%d", {"remove_events": "push"})):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        number = statuses[0][1]["id"] if statuses else 0
+        connection.request(method, path % number if "%" in path else path, body=json.dumps(body), headers=headers)
+        answer = connection.getresponse()
+        statuses.append((answer.status, json.loads(answer.read())))
+        connection.close()
+    assert [status for status, _ in statuses] == [201, 422]
+    assert statuses[1][1]["message"] == "Invalid request.\n\n'push' is not a list."
