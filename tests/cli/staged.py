@@ -64,7 +64,7 @@ def waiting(world: World, name: str = "asked") -> dict[str, Any]:
     event = json.loads(done.stdout)["event"]
 
     def item() -> dict[str, Any] | None:
-        found = json.loads(world.cli("events", event, "-o", "json").stdout)["items"]
-        return next((one for one in found if one["reason"] == "approval"), None)
+        items = json.loads(world.cli("events", event, "-o", "json").stdout)["items"]
+        return next((row for row in items if row["reason"] == "approval"), None)
 
     return world.wait(item, "the item waits for its approval")

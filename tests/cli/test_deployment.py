@@ -191,20 +191,20 @@ def test_n46_the_systemd_unit_starts_the_daemon_by_the_command_it_names_and_tell
         f"masterKey: {{file: {state}/master.key}}\nnetwork: {{allow: [127.0.0.1]}}\n"
         f"server: {{listen: '127.0.0.1:{container.port}', publicUrl: 'https://hooks.example'}}\n"
     )
-    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    told.bind(str(tmp_path / "notify"))
-    told.settimeout(60)
+    notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notifications.bind(str(tmp_path / "notify"))
+    notifications.settimeout(60)
     container.env |= {
         "NOTIFY_SOCKET": str(tmp_path / "notify"),
         "WATCHDOG_USEC": str(int(service["WatchdogSec"]) * 1_000_000),
         "RECONCILER_SECRET_GITHUB_TOKEN_FILE": str(root / "run/credentials/reconciler.service/github-token"),
     }
-    with told, container.running(verb, option, str(file)) as process:
+    with notifications, container.running(verb, option, str(file)) as process:
         container.ready(process)
         wait_for_hook(github, container)
-        messages = [told.recv(4096)]
+        messages = [notifications.recv(4096)]
         while b"READY=1" not in messages[-1]:
-            messages.append(told.recv(4096))
+            messages.append(notifications.recv(4096))
     assert process.returncode in {0, 130, 143}
 
 

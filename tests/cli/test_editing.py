@@ -41,9 +41,9 @@ def edited(text: str, observed: list[str]) -> str:
 
 
 def types(text: str) -> list[str]:
-    [found] = [one for one in parse_file(text.encode(), sandbox=True).documents if one.name == "web"]
-    assert found.valid, parse_file(text.encode(), sandbox=True).problems
-    return [one["type"] for one in found.spec["events"]]
+    [source] = [document for document in parse_file(text.encode(), sandbox=True).documents if document.name == "web"]
+    assert source.valid, parse_file(text.encode(), sandbox=True).problems
+    return [entry["type"] for entry in source.spec["events"]]
 
 
 observations = st.lists(st.sampled_from(["push", "release", "issues", "fork"]), min_size=1, max_size=4, unique=True)
@@ -88,8 +88,8 @@ def test_n51_what_is_the_same_stays_as_it_was_spelled(spelling: str) -> None:
     ],
 )  # fmt: skip
 def test_n51_a_new_event_is_spelled_like_its_neighbours(before: str, observed: list[str], after: str) -> None:
-    made = edited(f"{HEAD}{OTHER}  events: {before}{TAIL}".replace("events: \n", "events:\n"), observed)
-    assert made == f"{HEAD}{OTHER}  events: {after}{TAIL}".replace("events: \n", "events:\n")
+    text = edited(f"{HEAD}{OTHER}  events: {before}{TAIL}".replace("events: \n", "events:\n"), observed)
+    assert text == f"{HEAD}{OTHER}  events: {after}{TAIL}".replace("events: \n", "events:\n")
 
 
 def test_n51_a_value_that_no_manifest_can_hold_is_not_written(world: World) -> None:

@@ -41,9 +41,9 @@ class Screen(io.TextIOWrapper):
 
 
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    made = Screen()
-    monkeypatch.setattr(sys, "stdout", made)
-    return made
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    return screen
 
 
 def test_n13_only_the_sink_touches_the_standard_streams() -> None:

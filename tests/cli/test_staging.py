@@ -26,13 +26,13 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_trigger_waits_for_all_that_was_queued_and_exits_0_only_if_it_passed(staged: World) -> None:
     done = staged.cli("trigger", "hand", "--payload", payload("quick"), "--wait", "--timeout", "60", "-o", "json")
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert (told["formatVersion"], told["passed"]) == (1, True)
-    assert [one["stage"] for one in told["items"]] == ["Stage/quick"]
-    nobody = staged.cli("trigger", "hand", "--payload", payload("nobody"), "--wait", "--timeout", "60")
-    assert nobody.returncode == 6
-    assert "nothing was queued" in nobody.stdout
-    assert "Stage/quick rejected it" in nobody.stderr
+    report = json.loads(done.stdout)
+    assert (report["formatVersion"], report["passed"]) == (1, True)
+    assert [one["stage"] for one in report["items"]] == ["Stage/quick"]
+    unmatched = staged.cli("trigger", "hand", "--payload", payload("nobody"), "--wait", "--timeout", "60")
+    assert unmatched.returncode == 6
+    assert "nothing was queued" in unmatched.stdout
+    assert "Stage/quick rejected it" in unmatched.stderr
     late = staged.cli("trigger", "hand", "--payload", payload("asked"), "--wait", "--timeout", "2")
     assert late.returncode == 6
     assert "approval" in late.stdout
@@ -88,8 +88,8 @@ def test_cancel_takes_an_item_out_and_rerun_repeats_what_has_ended(staged: World
 
 def test_logs_follow_a_run_until_it_is_complete(staged: World) -> None:
     item = json.loads(staged.cli("trigger", "hand", "--payload", payload("deploy"), "-o", "json").stdout)["event"]
-    found = staged.wait(lambda: json.loads(staged.cli("events", item, "-o", "json").stdout)["items"], "it is queued")
-    done = staged.cli("logs", found[0]["id"], "--follow")
+    items = staged.wait(lambda: json.loads(staged.cli("events", item, "-o", "json").stdout)["items"], "it is queued")
+    done = staged.cli("logs", items[0]["id"], "--follow")
     assert done.returncode == 0, done.stderr
     assert "building 1.2.3" in done.stdout
     assert "done" in done.stdout
