@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from reconciler.cli.daemon_client import answer_of
-from reconciler.cli.demo.shapes import GitHubRows, SemaphoreRows, ListedDelivery, StoredPipeline
+from reconciler.cli.demo.shapes import GitHubRows, ListedDelivery, SemaphoreRows, StoredPipeline
 from reconciler.cli.demo.world import DemoWorld
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.views import EventList, EventView, ExecutionDetail, ExecutionList, ExecutionView, ItemView
