@@ -209,7 +209,7 @@ def _show_credential(credential: CredentialRow, paint: Paint) -> None:
 
 def _show_blocked(plan: PlanRow, paint: Paint) -> None:
     if plan.blocked is not None:
-        text = f"{len(plan.blocked.changes)} changes; approve with: {plan.blocked.approve}"
+        text = f"{len(plan.blocked.changes)} change{'' if len(plan.blocked.changes) == 1 else 's'}; approve with: {plan.blocked.approve}"
         out(paint("33", f"blocked  {name_of(plan.integration)}: {text}"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from reconciler.drivers.aws.spec import SPEC as AWS
@@ -35,13 +35,21 @@ OBJECT_KINDS: Mapping[str, tuple[ProviderSpec, ObjectKind]] = MappingProxyType(
 """Kinds of manifests that belong to a single provider."""
 SINKS: Mapping[str, ProviderSpec] = MappingProxyType({spec.sink: spec for spec in SPECS.values() if spec.sink})
 TOKEN_PATTERNS: tuple[str, ...] = tuple(pattern for spec in SPECS.values() for pattern in spec.token_patterns)
-COMMITS: Mapping[str, tuple[Path, ...]] = MappingProxyType(
-    {event: paths for spec in SPECS.values() for event, paths in spec.payload.commit.items()}
-)
+
+
+def _joined(tables: Iterable[Mapping[str, tuple[Path, ...]]]) -> Mapping[str, tuple[Path, ...]]:
+    """Return all tables in one. Providers that share the name of an event add their paths; the first path that exists is read."""
+    joined: dict[str, tuple[Path, ...]] = {}
+    for table in tables:
+        for event, paths in table.items():
+            joined[event] = tuple(dict.fromkeys((*joined.get(event, ()), *paths)))
+    return MappingProxyType(joined)
+
+
+COMMITS: Mapping[str, tuple[Path, ...]] = _joined(spec.payload.commit for spec in SPECS.values())
 """Event type → where the payload names the commit."""
-REFS: Mapping[str, tuple[Path, ...]] = MappingProxyType(
-    {event: paths for spec in SPECS.values() for event, paths in spec.payload.ref.items()}
-)
+REFS: Mapping[str, tuple[Path, ...]] = _joined(spec.payload.ref for spec in SPECS.values())
+"""Event type → where the payload names the ref."""
 _NONE = ProviderSpec(name="", title="", auth=())
 
 

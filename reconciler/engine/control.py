@@ -234,9 +234,14 @@ def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
 
 
 def _text(request: Mapping[str, Any], field: str, default: str | None = None) -> str:
-    """Return a field of a request as text. Raises `KeyError` if it is missing and there is no ``default``."""
-    value: object = request[field] if default is None else request.get(field)
-    return str(value) if value is not None or default is None else default
+    """Return a field of a request that is text. Raises `UsageError` if it is missing without a ``default``, or is not text."""
+    value: object = request.get(field)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        fault = "is missing" if value is None else "is not text"
+        raise UsageError(f"the field {field!r} of the request {fault}")
+    return value
 
 
 def _brief(status: ResourceStatus) -> dict[str, Any]:

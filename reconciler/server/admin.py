@@ -172,6 +172,12 @@ def call(folder: Path, request: Mapping[str, Any], *, timeout_s: float = 30.0) -
                 data += part
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NoDaemon("no daemon is running on this state", hint="Start `reconciler run`.") from error
+    except PermissionError as error:
+        raise StateError(
+            f"{folder / SOCKET} is not accessible for this user",
+            code="RC8003",
+            hint="Run the command as the user of the daemon, for example with sudo -u.",
+        ) from error
     except TimeoutError as error:
         raise StateError(
             f"the daemon did not answer within {timeout_s:.0f} s", code="RC8003", hint="See its log and /healthz."

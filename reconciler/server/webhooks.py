@@ -19,7 +19,7 @@ Take = Callable[[str, str, str, Mapping[str, str], bytes], Awaitable[int]]
 """(owner, uid, key id, headers, body) → status."""
 
 HARD_CAP = 25 << 20
-"""The largest body in bytes. No provider sends more: GitHub drops larger events."""
+"""The largest body in bytes. No provider sends a larger event."""
 READ_S = 10.0
 """Time limit for a whole body."""
 AT_ONCE = 256

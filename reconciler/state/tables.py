@@ -78,20 +78,21 @@ class IntentColumns(TypedColumns):
 intent = Table(
     "intent", metadata, IntentColumns, Index("intent_state", "state", "integration"), Index("intent_created", "created_at")
 )
-reconcile_request = Table(
-    "reconcile_request",
-    metadata,
-    Column("integration", String(400), primary_key=True),
-    Column("due_at", Double, nullable=False),
-    Column("token", String(200), nullable=False),
+
+
+class ReconcileRequestColumns(TypedColumns):
+    integration: Named[str] = Column(String(400), primary_key=True)
+    due_at: Named[float] = Column(Double)
+    token: Named[str] = Column(String(200))
     # Numbers of requests: the newest, the one that the last reconcile covered, the newest with `force`, the newest with `explicit`.
-    Column("number", BigInteger, nullable=False),
-    Column("done", BigInteger, nullable=False),
-    Column("forced", BigInteger, nullable=False),
-    Column("explicit", BigInteger, nullable=False),
-    Column("by", String(200), nullable=False),
-    Index("reconcile_request_due", "due_at"),
-)
+    number: Named[int] = Column(BigInteger)
+    done: Named[int] = Column(BigInteger)
+    forced: Named[int] = Column(BigInteger)
+    explicit: Named[int] = Column(BigInteger)
+    by: Named[str] = Column(String(200))
+
+
+reconcile_request = Table("reconcile_request", metadata, ReconcileRequestColumns, Index("reconcile_request_due", "due_at"))
 
 
 class ConnectionColumns(TypedColumns):

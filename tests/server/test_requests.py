@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from reconciler.engine.control import Control
 from reconciler.events import requests
 from reconciler.events.requests import CommandRequest, EventListRequest, RerunRequest, TriggerRequest, decode_request
 from reconciler.model.errors import UsageError
 from reconciler.server.admin import AdminOperations
+from reconciler.server.api.handlers import resource_name
 from reconciler.server.api.operations import HTTP_OPERATIONS
 from reconciler.server.api.schemas import REQUESTS
 
@@ -69,3 +71,16 @@ async def test_the_socket_answers_an_invalid_request_with_the_field_and_not_with
 @pytest.mark.parametrize(("limit", "rows"), [(None, 50), (0, 50), (1, 1), (-3, 1), (1_000, 1_000), (5_000, 1_000)])
 def test_a_list_has_fifty_rows_by_default_and_a_thousand_at_most(limit: int | None, rows: int) -> None:
     assert decode_request(EventListRequest, {"limit": limit, "source": None, "verb": "events"}).rows == rows
+
+
+@pytest.mark.parametrize("values", [{}, {"resource": None}, {"resource": 5}])
+def test_a_request_without_a_resource_is_wrong_usage_and_no_defect(values: Mapping[str, object]) -> None:
+    with pytest.raises(UsageError, match="'resource'"):
+        resource_name(values)
+
+
+async def test_a_reason_that_is_not_text_is_refused() -> None:
+    control = Control(SimpleNamespace(current=None), trigger=None)  # type: ignore[arg-type]
+    for request in ({}, {"digest": 5}, {"digest": None}):
+        with pytest.raises(UsageError, match="'digest'"):
+            await control.approve(request, "ada")

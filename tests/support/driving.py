@@ -235,6 +235,9 @@ class Canned:
     async def request(self, method: str, path: str, **_options: Any) -> Response:
         return Response(200, {}, self._content, f"{method} {path}")
 
+    async def download(self, path: str) -> Response:
+        return await self.request("GET", path)
+
 
 def damaged(body: Any, random: Random, junk: Any) -> Any:
     """Return a copy of ``body`` with one part, anywhere in it, replaced by ``junk``."""

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from reconciler.cli.daemon_client import answer_of
-from reconciler.cli.demo.shapes import GitHubRows, SemaphoreRows, StoredDelivery, StoredPipeline
+from reconciler.cli.demo.shapes import GitHubRows, ListedDelivery, SemaphoreRows, StoredPipeline
 from reconciler.cli.demo.world import DemoWorld
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.views import EventList, EventView, ExecutionDetail, ExecutionList, ExecutionView, ItemView
@@ -41,13 +41,13 @@ class Traffic:
         finally:
             self._github.settings(drop_deliveries=0)
 
-    def deliveries(self, sha: str) -> list[StoredDelivery]:
+    def deliveries(self, sha: str) -> list[ListedDelivery]:
         """Return GitHub's list of deliveries for a pushed commit, oldest first, without those under way."""
         rows = [row for rows in self._github_rows().deliveries.values() for row in rows]
         pushes = [row for row in rows if row.event == "push" and row.commit == sha and row.status_code]
         return sorted(pushes, key=lambda row: row.id)
 
-    def deliver(self, delivery: StoredDelivery, **headers: str) -> int:
+    def deliver(self, delivery: ListedDelivery, **headers: str) -> int:
         """Send the bytes of a delivery once more, with ``headers`` replaced; returns the status of the answer."""
         target = urlsplit(delivery.url)
         connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=ANSWER_S)
@@ -62,7 +62,7 @@ class Traffic:
         finally:
             connection.close()
 
-    def redeliver_by_hand(self, delivery: StoredDelivery) -> None:
+    def redeliver_by_hand(self, delivery: ListedDelivery) -> None:
         """Press "Redeliver" at GitHub."""
         hook = self._world.hooks("web")[0].id
         self._world.github("POST", f"/repos/{REPO}/hooks/{hook}/deliveries/{delivery.id}/attempts")

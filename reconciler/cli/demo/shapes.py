@@ -29,7 +29,7 @@ class StoredRequest(msgspec.Struct, frozen=True):
     payload: dict[str, object]
 
 
-class StoredDelivery(msgspec.Struct, frozen=True):
+class ListedDelivery(msgspec.Struct, frozen=True):
     """A delivery in GitHub's list. ``status_code`` is 0 while it is under way."""
 
     id: int
@@ -51,7 +51,7 @@ class StoredStatus(msgspec.Struct, frozen=True):
     sha: str = ""
 
 
-class StoredDeployment(msgspec.Struct, frozen=True):
+class ListedDeployment(msgspec.Struct, frozen=True):
     """``statuses``: oldest first."""
 
     statuses: tuple[StoredStatus, ...]
@@ -65,9 +65,9 @@ class GitHubRows(msgspec.Struct, frozen=True):
     """Rows by the id of their repository, deliveries by the id of their webhook."""
 
     repos: dict[str, StoredRepository]
-    deliveries: dict[str, list[StoredDelivery]]
+    deliveries: dict[str, list[ListedDelivery]]
     runs: dict[str, list[object]]
-    deployments: dict[str, list[StoredDeployment]]
+    deployments: dict[str, list[ListedDeployment]]
     commit_statuses: dict[str, list[StoredStatus]]
 
 

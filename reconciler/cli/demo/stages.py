@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.cli.demo.events import Traffic
 from reconciler.cli.demo.script import Script, expect, wait_for
-from reconciler.cli.demo.shapes import StoredDelivery
+from reconciler.cli.demo.shapes import ListedDelivery
 from reconciler.cli.demo.world import DemoWorld
 from reconciler.model.views import ApprovedItem, ExecutionDetail, ExecutionView, LogView, SweptList
 
@@ -43,7 +43,7 @@ class Stages:
         self._sweep()
         self._crash()
 
-    def _build(self) -> StoredDelivery:
+    def _build(self) -> ListedDelivery:
         with self._script.step("a push to acme/web: its signed delivery starts the workflow at GitHub") as notes:
             sha = self._traffic.push()
             delivery = wait_for("the delivery at GitHub", lambda: self._traffic.deliveries(sha))[0]
@@ -73,7 +73,7 @@ class Stages:
             log = wait_for("the whole log", lambda: self._log(run.id, complete=True))
             notes.append(f"the log ends with: {log.lines[-1]}")
 
-    def _refuse(self, delivery: StoredDelivery) -> None:
+    def _refuse(self, delivery: ListedDelivery) -> None:
         with self._script.step("a forged delivery: rejected with 401, nothing is stored") as notes:
             status = self._traffic.deliver(delivery, **FORGED)
             expect(status == 401, f"it was answered with {status}")

@@ -147,7 +147,12 @@ async def resume(backend: Backend, values: Values, who: str) -> Answer:
 
 
 def resource_name(values: Values) -> str:
-    """Return ``KIND/NAME[@CANVAS]``: as the socket spells it, or from the parts of an API path."""
+    """Return ``KIND/NAME[@CANVAS]``: as the socket spells it, or from the parts of an API path. Raises `UsageError` without either."""
     if "kind" not in values:
-        return str(values["resource"])
+        name = values.get("resource")
+        if not isinstance(name, str):
+            raise UsageError(
+                "the field 'resource' of the request is missing or is not text", hint="For example EventSource/payments."
+            )
+        return name
     return f"{values['kind']}/{values['name']}" + (f"@{values['canvas']}" if values.get("canvas") else "")
