@@ -230,10 +230,14 @@ class Canned:
     def __init__(self, driver: Driver, body: Any) -> None:
         declared = integration(driver.provider, "https://acme.semaphoreci.com", "")
         self.connection = driver.connect(declared, {})
+        self.authenticator = None
         self._content = json.dumps(body).encode()
 
     async def request(self, method: str, path: str, **_options: Any) -> Response:
         return Response(200, {}, self._content, f"{method} {path}")
+
+    async def download(self, path: str) -> Response:
+        return await self.request("GET", path)
 
 
 def damaged(body: Any, random: Random, junk: Any) -> Any:
