@@ -95,6 +95,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "rotate": ("reconciler rotate EventSource/payments --dir .",),
     "orphans": ("reconciler orphans", "reconciler orphans --delete"),
     "ping": ("reconciler ping EventSource/payments",),
+    "credentials": ("reconciler credentials", "reconciler credentials --until 90d -o json"),
     "doctor": ("reconciler doctor",),
     "schema": ("reconciler schema EventSource", "reconciler schema --list", "reconciler schema --editor"),
     "sandbox": ("reconciler sandbox", "reconciler sandbox github --port 9000"),

@@ -18,6 +18,7 @@ from reconciler.cli.options import OutputOptions
 from reconciler.cli.output import emit_json
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
+from reconciler.cli.status import LABELS
 from reconciler.cli.tables import painter
 from reconciler.config.settings import Config
 from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
@@ -36,7 +37,7 @@ SET_CLOCK = "Synchronize this host's clock: chrony, or systemd-timesyncd (timeda
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. ``level``: ok, warning or error. ``fix``: what to do, if it is not ok."""
+    """The result of one check. ``level``: ok, warning, error, or unknown (nobody tells). ``fix``: what to do, if it is not ok."""
 
     check: str
     level: str
@@ -83,7 +84,7 @@ def doctor(options: OutputOptions) -> int:
     return _show(results, options.output)
 
 
-_COLOURS = {"ok": "32", "warning": "33", "error": "31"}
+_COLOURS = {"ok": "32", "warning": "33", "unknown": "33", "error": "31"}
 
 
 def _show(results: list[CheckResult], output: str) -> int:
@@ -232,7 +233,7 @@ def _integrations(config: Config) -> list[CheckResult]:
             ]
             for integration in await engine.integrations():
                 result = await engine.plan(integration)
-                results.append(_integration(result))
+                results += _integration(result)
                 clock = engine.current.clients.clock_of(integration)
                 if clock is not None and not (clock.ahead_s is None and result.error is not None):  # else it was not called
                     results.append(_clock(integration.name, clock))
@@ -257,12 +258,25 @@ def _clock(name: str, clock: ProviderClock) -> CheckResult:
     return CheckResult(check, "error", message, SET_CLOCK)
 
 
-def _integration(result: ReconcileResult) -> CheckResult:
-    name, credential = str(result.integration), result.credential
+def _integration(result: ReconcileResult) -> list[CheckResult]:
+    """Return the five answers for the credential: what the provider does not tell is a row of its own, and never ok."""
+    from reconciler.engine.credentials import answers_of, threshold_of
+
+    name, report = str(result.integration), answers_of(result)
     if result.error is not None:
-        return _error(name, result.error, "warning" if isinstance(result.error, NotImplementedYet) else "error")
-    if credential is not None and credential.missing:
-        return CheckResult(name, "error", "missing: " + ", ".join(credential.missing), "Grant these to the credential.")
-    return CheckResult(
-        name, "ok", f"acts as {credential.identity}" if credential is not None and credential.identity else "accepted"
-    )
+        return [_error(name, result.error, "warning" if isinstance(result.error, NotImplementedYet) else "error")]
+    if report is None:
+        return []
+    rows = []
+    if report.missing:
+        rows.append(CheckResult(name, "error", "missing: " + ", ".join(report.missing), "Grant these to the credential."))
+    if not report.missing and "valid" not in report.unknown:
+        ends = f", ends {report.expires_at}" if report.expires_at else ""
+        text = (f"acts as {report.identity}" if report.identity else "accepted") + ends
+        soon = threshold_of(report.expires_at, time.time()) is not None
+        rows.append(_result(name, text, good=not soon, fix="Create a new credential and replace the secret.", level="warning"))
+    reasons: dict[str, list[str]] = {}
+    for question, reason in report.unknown.items():
+        reasons.setdefault(reason, []).append(LABELS.get(question, question))
+    rows += [CheckResult(name, "unknown", f"{', '.join(labels)}: {reason}") for reason, labels in reasons.items()]
+    return rows

@@ -76,6 +76,10 @@ class StatusOptions(OutputOptions):
     exit_code: bool
 
 
+class CredentialsOptions(OutputOptions):
+    until: str
+
+
 class ExplainOptions(OutputOptions):
     resource: str
 

@@ -34,6 +34,8 @@ from reconciler.model.times import epoch_of
 NOT_READY = 2
 MAX_AGE_S = 120.0
 MAX_PROBLEMS = 10
+LABELS = {"valid": "valid", "identity": "who", "granted": "granted", "missing": "missing", "expiresAt": "ends"}
+"""What the questions about a credential are called."""
 Paint = Callable[[str, str], Ink]
 
 
@@ -135,7 +137,7 @@ def exit_code(document: StatusDocument, now: float, rows: Sequence[ResourceRow] 
     good = good and all(row.ready.status == "True" for row in (document.resources if rows is None else rows))
     if rows is None:
         good = good and not any(problem.severity == "error" for problem in document.source.problems)
-        good = good and all(credential.valid for credential in document.credentials)
+        good = good and all(credential.valid is not False for credential in document.credentials)
     return EXIT_OK if good else NOT_READY
 
 
@@ -201,10 +203,15 @@ def _show_daemon(document: StatusDocument, paint: Paint) -> None:
 
 
 def _show_credential(credential: CredentialRow, paint: Paint) -> None:
-    if credential.valid and not credential.missing:
-        return
-    text = "missing " + ", ".join(credential.missing) if credential.valid else "refused"
-    out(paint("31", f"credential {name_of(credential.name)}: {text}"))
+    texts = [] if credential.valid else ["not checked" if credential.valid is None else "refused"]
+    texts += ["missing " + ", ".join(credential.missing)] if credential.missing else []
+    if credential.valid:
+        open_questions = [LABELS.get(question, question) for question in credential.unknown if question != "valid"]
+        texts += [f"unknown: {', '.join(open_questions)}"] if open_questions else []
+        texts += [f"ends {credential.expires_at}"] if credential.expires_at else []
+    red = credential.valid is False or credential.missing
+    if texts:
+        out(paint("31" if red else "33", f"credential {name_of(credential.name)}: {'; '.join(texts)}"))
 
 
 def _show_blocked(plan: PlanRow, paint: Paint) -> None:

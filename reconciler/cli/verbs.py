@@ -22,6 +22,7 @@ SHOWING = frozenset(
         "logs",
         "export",
         "signing-key",
+        "credentials",
         "doctor",
         "schema",
         "healthcheck",
@@ -409,6 +410,16 @@ VERBS: tuple[Verb, ...] = (
         options.ResourceOptions,
         "request a test delivery from the provider, to check that events of a source arrive",
         (_RESOURCE,),
+    ),
+    Verb(
+        "credentials",
+        "credentials",
+        options.CredentialsOptions,
+        "show each credential (valid, who, granted, missing, ends), and what stops when one ends",
+        (
+            _arg("--until", default="30d", metavar="DURATION", help="how far the calendar looks ahead (default: 30d)"),
+            _OUTPUT,
+        ),
     ),
     Verb("doctor", "doctor", options.OutputOptions, "check this installation and suggest fixes", (_OUTPUT,)),
     Verb(

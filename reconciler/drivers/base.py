@@ -81,6 +81,10 @@ class Api(Protocol):
     def connection(self) -> Connection:
         """The connection that it is bound to."""
 
+    @property
+    def authenticator(self) -> Authenticator:
+        """What signs its requests: some can tell more about the credential than an answer of the API."""
+
     async def request(
         self,
         method: str,
@@ -93,6 +97,7 @@ class Api(Protocol):
     ) -> ApiResponse:
         """Send one request. ``path`` is relative to the API root, or an absolute URL on the same host (a Link).
 
+        ``QUERY`` is a POST that only reads (GraphQL): it is retried like a GET, and allowed in a read-only session.
         Returns any 2xx and 304, and every status in ``ok``; for any other, raises the typed error of the driver's `Driver.classify`.
         Reads are retried locally a bounded number of times on transient failures; writes never are: after a write was sent, a
         timeout, reset or 5xx is `OutcomeUnknown`.

@@ -155,6 +155,7 @@ class PassApi:
 
     def __init__(self, api: Api) -> None:
         self.connection = api.connection
+        self.authenticator = api.authenticator
         self.request = api.request
         self.download = api.download
         self._reads: dict[str, asyncio.Task[Any]] = {}

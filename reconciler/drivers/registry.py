@@ -13,6 +13,9 @@ _MODULES = {
     "github": "reconciler.drivers.github.driver",
     "semaphore": "reconciler.drivers.semaphore.driver",
     "buddy": "reconciler.drivers.buddy.driver",
+    "dockerhub": "reconciler.drivers.dockerhub.driver",
+    "gitlab": "reconciler.drivers.gitlab.driver",
+    "newrelic": "reconciler.drivers.newrelic.driver",
     "digitalocean": "reconciler.drivers.digitalocean.driver",
     "http": "reconciler.drivers.builtin.driver",
 }

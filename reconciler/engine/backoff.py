@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.engine.context import Context
 from reconciler.model.backoff import exponential, jittered
-from reconciler.model.errors import PermissionDenied, ProviderError, ReconcilerError, RetryKind
+from reconciler.model.errors import AuthFailed, PermissionDenied, ProviderError, ReconcilerError, RetryKind
 from reconciler.model.objects import ManagedObject, Scope
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import Retry
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FORBIDDEN_S = 600.0
 """A call without permission is retried at most once in ten minutes."""
+REFUSED_S = 60.0
+"""A refused credential is tried at most once a minute, unless its secret changed."""
 SOON_S = 1.0
 """A retry time of the provider counts only if it is later than this: a past one would mean no pause."""
 QUARANTINE_AFTER = 5
@@ -116,6 +118,8 @@ def next_try(
     pause = jittered(exponential(attempts - 1, low_s, high_s), 0.8, 1.2)
     if isinstance(error, PermissionDenied):
         pause = max(pause, FORBIDDEN_S)
+    if isinstance(error, AuthFailed):
+        pause = max(pause, REFUSED_S)
     at = now + pause
     retry_at = getattr(error, "retry_at", None)
     if retry_at is not None and retry_at > now + SOON_S:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from reconciler.engine.conditions import ConditionCause, ConditionInputs
+from reconciler.engine.credentials import threshold_of
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.shares import Share
 from reconciler.engine.view import Facts
@@ -96,6 +97,8 @@ def _integration_findings(result: ReconcileResult | None, invalid: ConditionCaus
     credential = _credential(result)
     error = result.error or result.refused
     stalled, progressing = _split(error) if error is not None else (None, None)
+    if error is None and credential is not None and credential[0] is ConditionStatus.UNKNOWN and not result.world.views:
+        progressing = ConditionCause("CredentialNotChecked", credential[1].message)  # nothing else shows that it works
     return ConditionInputs(
         ready=ConditionCause("Connected", result.credential.identity if result.credential else ""),
         stalled=stalled or invalid,
@@ -108,16 +111,25 @@ def _integration_findings(result: ReconcileResult | None, invalid: ConditionCaus
 def _credential(result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
     report = result.credential
     if (refused := result.refused) is not None:
-        return ConditionStatus.FALSE, ConditionCause("Refused", refused.message)
+        return ConditionStatus.FALSE, ConditionCause("Refused", _credential_text(refused))
     if report is None:
-        return (
-            (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", "the provider could not be reached")) if result.error else None
-        )
+        text = f"the provider could not be reached: {result.error.message}" if result.error is not None else ""
+        return (ConditionStatus.UNKNOWN, ConditionCause("NotChecked", text)) if result.error else None
+    if "valid" in report.unknown:
+        return ConditionStatus.UNKNOWN, ConditionCause("NotChecked", report.unknown["valid"])
     if report.missing:
         return ConditionStatus.FALSE, ConditionCause("PermissionMissing", "missing: " + ", ".join(report.missing))
-    return ConditionStatus.TRUE, ConditionCause(
-        "Valid", report.message or (f"acts as {report.identity}" if report.identity else "accepted")
-    )
+    text = report.message or (f"acts as {report.identity}" if report.identity else "accepted")
+    days = threshold_of(report.expires_at, result.planned_at) if result.planned_at else None
+    if days is not None:
+        ends = f"ends {report.expires_at}, in {days} day{'' if days == 1 else 's'} or less"
+        affected = f"; {len(result.dependents)} resources and objects depend on it" if result.dependents else ""
+        return ConditionStatus.TRUE, ConditionCause("Expiring", f"{text}; {ends}{affected}")
+    return ConditionStatus.TRUE, ConditionCause("Valid", text)
+
+
+def _credential_text(error: ReconcilerError) -> str:
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 def _object_findings(share: Share, result: ReconcileResult | None, invalid: ConditionCause | None) -> ConditionInputs:

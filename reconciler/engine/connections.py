@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
-from reconciler.drivers.auth import AuthContext, TokenCache
+from reconciler.drivers.auth import RETRY_AFTER_S, AuthContext, TokenCache
 from reconciler.drivers.base import Connection, Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
 from reconciler.drivers.http.budget import UNLIMITED, Budget
@@ -20,7 +22,7 @@ from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.context import Context
 from reconciler.engine.revision import ActiveRevision
-from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
+from reconciler.model.errors import AddressRefused, AuthFailed, NotImplementedYet, ReconcilerError, SecretUnavailable
 from reconciler.model.resources import Kind, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -34,10 +36,21 @@ class Client:
     api: ApiClient
     budget: Budget
     read: SecretResolver
+    proof: str = ""
+    """Digest of the values of its secrets: in memory only."""
 
     def value(self, ref: SecretRef) -> SecretValue:
         """Return the value of ``ref``; raises `SecretUnavailable`."""
         return self.read.read(ref)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCredential:
+    """A refused credential: it is not tried again before ``until`` while ``proof`` stays the same."""
+
+    error: AuthFailed
+    proof: str
+    until: float
 
 
 class ClientPool:
@@ -48,6 +61,7 @@ class ClientPool:
         self._read_only = read_only
         self._links: dict[ResourceId, Client] = {}
         self._budgets: dict[str, Budget] = {}
+        self._refusals: dict[ResourceId, RefusedCredential] = {}
         self._tokens = TokenCache(deps.clock)
         """Outlives the clients, so that a new revision of the manifests costs no new token."""
 
@@ -59,6 +73,7 @@ class ClientPool:
         """Shift rate-limit stops and the ends of tokens by the time that the clock of this host was set back."""
         for budget in self._budgets.values():
             budget.pull_back(seconds)
+        self._refusals.clear()
         self._tokens.pull_back(seconds)
 
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
@@ -99,6 +114,43 @@ class ClientPool:
         link = Client(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
+
+    async def current(
+        self,
+        integration: ResourceId,
+        live: ActiveRevision,
+        stored: Mapping[ResourceId, Connection],
+        secrets: SecretResolver,
+        *,
+        explicit: bool,
+    ) -> Client:
+        """Return the client of ``integration`` with the present values of its secrets: a replaced one is used from now on.
+
+        Raises the last refusal again, without a request, if the same values were refused within `RETRY_AFTER_S` and no person asks
+        (``explicit``); else as `link`.
+        """
+        connection, _ = self._connection(integration, live, stored)
+        proof = await asyncio.to_thread(_proof, connection, secrets)
+        known, refusal = self._links.get(integration), self._refusals.get(integration)
+        if known is not None and known.proof != proof:
+            del self._links[integration]
+        if refusal is not None and (explicit or refusal.proof != proof or self._deps.clock() >= refusal.until):
+            del self._refusals[integration]
+            self._tokens.retry_now(connection.credential_id)
+        elif refusal is not None:
+            raise refusal.error
+        link = await self.link(integration, live, stored, secrets)
+        if link.proof != proof:
+            link = self._links[integration] = dataclasses.replace(link, proof=proof)
+        return link
+
+    def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
+        """Record that the credential was refused with ``error``, or accepted (None)."""
+        link = self._links.get(integration)
+        if error is None or link is None:
+            self._refusals.pop(integration, None)
+        elif (known := self._refusals.get(integration)) is None or known.error is not error:
+            self._refusals[integration] = RefusedCredential(error, link.proof, self._deps.clock() + RETRY_AFTER_S)
 
     def twins(
         self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
@@ -175,6 +227,19 @@ class ClientPool:
             clock=self._deps.clock,
             run=self._deps.store.run,
         )
+
+
+def _proof(connection: Connection, secrets: SecretResolver) -> str:
+    """Return a digest of the connection's credentials, read afresh. A value that cannot be read counts as empty: its use fails."""
+    digest = hashlib.sha256(connection.credential_id.encode())
+    for pointer, ref in sorted(connection.secrets.items()):
+        secrets.forget(ref)
+        try:
+            value = secrets.read(ref).reveal()
+        except SecretUnavailable:
+            value = ""
+        digest.update(f"\0{pointer}\0{value}".encode())
+    return digest.hexdigest()
 
 
 def _account(connection: Connection) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
 from reconciler.engine.compile import integration_of
 from reconciler.engine.context import Context
+from reconciler.engine.credentials import Alerts, dependents_of
 from reconciler.engine.current import Current
 from reconciler.engine.journal import TimedResult, log_steps, log_summary, notes_of
 from reconciler.engine.lease import TTL_S, Lease, lease
@@ -336,6 +337,9 @@ class Controller:
         healed += [path] if result.error is None and path in schedule.retries else []
         healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
         await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
+        self.current.clients.note_refusal(result.integration, result.refused)
+        result.dependents = dependents_of(result.integration, self.current.active.resources, result.recorded)
+        await Alerts(self.deps).note(result)
         self.current.view.results[result.integration] = result
         self.current.view.next_at[result.integration] = self._next_at(result, retries, now)
         await self._store_due_time(result.integration, claim)

@@ -94,7 +94,7 @@ def log_steps(log: Logger, result: ReconcileResult, revision: str) -> None:
             log.info("object_changed", outcome="done", **fields)
         else:
             log.warning("object_failed", outcome="failed", code=step.error.code, error=step.error.message, **fields)
-    if result.error is not None:
+    if result.error is not None and result.refused is None:  # a refused credential is logged once, by `Alerts`
         log.warning("integration_failed", integration=result.integration.name, code=result.error.code, error=result.error.message)
 
 

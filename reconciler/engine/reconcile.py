@@ -16,6 +16,7 @@ from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
 from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
+from reconciler.engine.credential_check import INVALID, check_credential
 from reconciler.engine.lease import Lease
 from reconciler.engine.observe import Known, ObservedState, first_seen, observe, unread
 from reconciler.engine.revision import ActiveRevision
@@ -23,23 +24,17 @@ from reconciler.engine.suspensions import Suspensions
 from reconciler.engine.transfer import known_of
 from reconciler.model.errors import (
     AuthFailed,
-    NotFound,
-    PermissionDenied,
     PlanMoved,
-    ProviderProtocolError,
     ReconcilerError,
-    ValidationFailed,
 )
 from reconciler.model.objects import Intent, ManagedObject, RecordedObject, Scope, WriteOnly
 from reconciler.model.plan import Action, Change, Disposition, Plan
-from reconciler.model.resources import Resource, ResourceId
+from reconciler.model.resources import ResourceId
 from reconciler.model.secrets import SecretValue
 from reconciler.model.status import CredentialReport
 from reconciler.model.values import Address
 from reconciler.planning.approval import Approval, seen_in, withheld
 from reconciler.planning.plan import PlanInput, PlanLimits, make_plan
-
-_INVALID = "the provider does not accept the credential"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +71,8 @@ class ReconcileResult:
     moved: tuple[Change, ...] = ()
     """Changes that became necessary and are not approved: not made."""
     planned_at: float = 0.0
+    dependents: tuple[str, ...] = ()
+    """What stops without the credential; see `reconciler.engine.credentials.dependents_of`."""
 
     @property
     def refused(self) -> AuthFailed | None:
@@ -84,7 +81,7 @@ class ReconcileResult:
             return self.error
         if self.credential is None or self.credential.valid:
             return None
-        return AuthFailed(self.credential.message or _INVALID)
+        return AuthFailed(self.credential.message or INVALID)
 
     @property
     def scope_errors(self) -> dict[Scope, ReconcilerError]:
@@ -165,7 +162,7 @@ async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: Cli
     prepared = Prepared(order, setting, deps.clock())
     try:
         stored = await deps.store.connections()
-        link = await links.link(order.integration, setting.live, stored, setting.secrets)
+        link = await links.current(order.integration, setting.live, stored, setting.secrets, explicit=order.explicit)
         prepared = dataclasses.replace(prepared, link=link, twins=links.twins(link.connection, setting.live, stored))
         prepared = await _compile(prepared, deps)
         return await _decide(prepared, deps)
@@ -221,27 +218,9 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
     if link is None:
         return prepared
     users = users_of(prepared.integration, live.resources.values())
-    prepared = dataclasses.replace(prepared, credential=await _check(link, users, live))
+    prepared = dataclasses.replace(prepared, credential=await check_credential(link, live))
     compiled = await compile_resources(link.driver, link.api, users, deps, prepared.setting.secrets.read)
     return dataclasses.replace(prepared, compiled=compiled)
-
-
-async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision) -> CredentialReport:
-    """Check the credential. Raises `AuthFailed` for one that is refused or invalid, so that no further call is made with it."""
-    needs: dict[str, str] = {}
-    resource = live.resources.get(link.connection.integration)
-    if resource is not None:
-        needs.update({str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()})
-    for user in users:
-        needs.update(link.driver.needs(user))
-    try:
-        report = await link.driver.check(link.api, needs)
-    except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
-        # The credential may not read its own rights, or the server has no such call: errors of later calls show its rights.
-        return CredentialReport(valid=True, message=f"not checked: {error.message}")
-    if not report.valid:
-        raise AuthFailed(report.message or _INVALID)
-    return report
 
 
 async def _decide(prepared: Prepared, deps: Context) -> Prepared:

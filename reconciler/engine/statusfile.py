@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from reconciler.engine.credentials import credential_row
 from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.revision import ActiveRevision
@@ -161,28 +162,8 @@ def plan_row(plan: Plan) -> dict[str, Any]:
 
 
 def _credentials(current: Current) -> list[dict[str, Any]]:
-    rows = []
-    for result in _results(current):
-        report = result.credential
-        if report is None and result.refused is None:
-            continue
-        budget = current.clients.rate_of(result.integration)
-        rows.append(
-            {
-                "name": result.integration.path,
-                "valid": result.refused is None,
-                "identity": report.identity if report else "",
-                "expiresAt": report.expires_at if report else "",
-                "missing": list(report.missing) if report else [],
-                "rate": _rate({**(report.rate if report else {}), **budget}),
-            }
-        )
-    return rows
-
-
-def _rate(rate: Mapping[str, Any]) -> dict[str, Any]:
-    reset = rate.get("resetAt", rate.get("reset", 0))
-    return {"limit": rate.get("limit"), "remaining": rate.get("remaining"), "resetAt": iso(float(reset)) if reset else None}
+    rows = (credential_row(result, current.clients.rate_of(result.integration)) for result in _results(current))
+    return [row for row in rows if row is not None]
 
 
 def resource_row(status: ResourceStatus) -> dict[str, Any]:

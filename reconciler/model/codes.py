@@ -533,6 +533,24 @@ _TABLE = (
         "`oidc.issuer` is another address than `server.publicUrl`, and the key set there does not contain the key that would sign.",
         "Run `reconciler oidc export DIR` and publish both files below the issuer's URL.",
     ),
+    Code(
+        "RC4070",
+        "The key of New Relic is not a user key",
+        "The secret holds a licence or ingest key, which opens no API.",
+        "Create a user key (it begins with NRAK-) and replace the secret. No commit and no restart is needed.",
+    ),
+    Code(
+        "RC4071",
+        "Docker Hub refuses the password",
+        "The account has two-factor authentication, or its organization enforces single sign-on.",
+        "Create a personal access token, or an access token of the organization, and use it as the password.",
+    ),
+    Code(
+        "RC4072",
+        "Buddy refuses the ID token",
+        "The identity provider at Buddy expects another issuer, audience or subject, or Buddy cannot read the issuer's keys.",
+        "Compare the identity provider at Buddy with `auth.oidc` and `oidc.issuer`.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

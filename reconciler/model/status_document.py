@@ -5,6 +5,8 @@ A field that older versions did not write has a default.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from reconciler.model.views import ExecutionView, JsonView
@@ -96,12 +98,20 @@ class RateRow(JsonView, frozen=True):
 
 
 class CredentialRow(JsonView, frozen=True):
+    """Five answers for one credential. ``unknown``: question → why the provider does not answer it; ``valid`` is null then."""
+
     name: str
-    valid: bool
+    valid: bool | None
     identity: str
     expires_at: str
     missing: tuple[str, ...]
     rate: RateRow
+    granted: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = {}
+    message: str = ""
+    dependents: tuple[str, ...] = ()
+    """What stops with it: manifests, stages, and objects at the provider."""
 
 
 class ConditionRow(JsonView, frozen=True):

@@ -25,6 +25,9 @@ PROVIDERS: Mapping[str, str] = {
     "github": "reconciler.sandbox.github.app:GitHub",
     "semaphore": "reconciler.sandbox.semaphore.app:Semaphore",
     "buddy": "reconciler.sandbox.buddy.app:Buddy",
+    "dockerhub": "reconciler.sandbox.dockerhub.app:DockerHub",
+    "gitlab": "reconciler.sandbox.gitlab.app:GitLab",
+    "newrelic": "reconciler.sandbox.newrelic.app:NewRelic",
     "digitalocean": "reconciler.sandbox.digitalocean.app:DigitalOcean",
 }
 """Simulators by provider; imported on demand."""

@@ -11,7 +11,10 @@ from reconciler.sandbox.server import SandboxServer
 from tests.contract.buddy import BuddyProvider
 from tests.contract.builtin import BuiltinProvider
 from tests.contract.digitalocean import DigitalOceanProvider
+from tests.contract.dockerhub import DockerHubProvider
 from tests.contract.github import GitHubProvider
+from tests.contract.gitlab import GitLabProvider
+from tests.contract.newrelic import NewRelicProvider
 from tests.contract.provider import Provider
 from tests.contract.semaphore import SemaphoreProvider
 from tests.support.driving import World, client, session
@@ -23,6 +26,9 @@ PROVIDERS: tuple[Provider, ...] = (
     BuddyProvider(),
     BuiltinProvider(),
     DigitalOceanProvider(),
+    DockerHubProvider(),
+    GitLabProvider(),
+    NewRelicProvider(),
 )
 
 

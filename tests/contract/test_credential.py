@@ -39,7 +39,8 @@ async def test_d1_a_credential_that_was_replaced_is_read_again_once(
     server.admin.clear_requests()
     assert (await provider.driver.check(world.api, {})).valid
     statuses = [row["status"] for row in server.admin.requests()]
-    assert (statuses[0], statuses.count(401)) == (401, 1)
+    refused = 1 if provider.has(["kept-token"]) else 0
+    assert (statuses[0] == 401, statuses.count(401)) == (bool(refused), refused)
 
 
 @pytest.mark.needs("check")

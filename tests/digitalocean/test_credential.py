@@ -40,7 +40,7 @@ def test_a_valid_token_is_connected_in_every_command(world: World) -> None:
     assert "Integration/digitalocean" in shown.stdout
     assert world.all_ready()
     assert "nothing is recorded" in world.cli("ping", "Integration/digitalocean").stderr
-    assert {row["path"] for row in world.requests("digitalocean")} == {"/v2/account"}
+    assert {row["path"] for row in world.requests("digitalocean")} == {"/v2/account", "/v1/oauth/token/info"}
     assert not world.writes("digitalocean")
 
 

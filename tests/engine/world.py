@@ -19,6 +19,9 @@ TOKENS = {
     "semaphore": "canary-semaphore-03ac",
     "buddy": "canary-buddy-55d0",
     "digitalocean": "dop_v1_" + "ca" * 32,
+    "gitlab": "glpat-canary-" + "c4" * 10,
+    "dockerhub": "dckr_pat_canary" + "c4" * 10,
+    "newrelic": "NRAK-CANARY" + "C4" * 11,
 }
 OWNER = "team-a"
 
@@ -83,10 +86,19 @@ class World:
             "semaphore": "https://acme.semaphoreci.com",
             "buddy": "https://app.buddy.works/acme",
             "digitalocean": "https://cloud.digitalocean.com",
+            "gitlab": "https://gitlab.com",
+            "dockerhub": "https://hub.docker.com",
+            "newrelic": "https://one.newrelic.com",
         }
+        value = f"{{valueFrom: {{secret: {{name: {name}, key: token}}}}}}"
+        auth = (
+            f"{{use: basic, basic: {{username: acme, password: {value}}}}}"
+            if name == "dockerhub"
+            else f"{{use: token, token: {value}}}"
+        )
         return (
             f"kind: Integration\nmetadata: {{name: {name}}}\nspec:\n  type: {name}\n  url: {urls[name]}\n  apiUrl: {self.servers[name].url}\n"
-            f"  auth: {{use: token, token: {{valueFrom: {{secret: {{name: {name}, key: token}}}}}}}}"
+            f"  auth: {auth}"
         )
 
     def source(self, repo: str, *, events: str = "[{type: push}]", more: str = "", name: str = "") -> None:

@@ -230,6 +230,7 @@ class Canned:
     def __init__(self, driver: Driver, body: Any) -> None:
         declared = integration(driver.provider, "https://acme.semaphoreci.com", "")
         self.connection = driver.connect(declared, {})
+        self.authenticator = None
         self._content = json.dumps(body).encode()
 
     async def request(self, method: str, path: str, **_options: Any) -> Response:

@@ -8,13 +8,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import Api, CompileContext, Executor, ManagedType, Receiver
+from reconciler.drivers.auth import AuthContext
+from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Executor, ManagedType, Receiver
 from reconciler.drivers.buddy import errors, lookup
 from reconciler.drivers.buddy.compile import compile_integration, compile_source, targets_of
 from reconciler.drivers.buddy.executor import BuddyExecutor
 from reconciler.drivers.buddy.integrations import IntegrationType
 from reconciler.drivers.buddy.receiver import BuddyReceiver
 from reconciler.drivers.buddy.spec import SPEC
+from reconciler.drivers.buddy.tokens import ExchangeAuthenticator
 from reconciler.drivers.buddy.webhooks import WebhookType
 from reconciler.drivers.common import target_of
 from reconciler.drivers.provider import ProviderDriver, by_type
@@ -39,6 +41,7 @@ _SCOPES = {
     "pipelines": ("EXECUTION_INFO",),
     "executions": ("EXECUTION_INFO", "EXECUTION_RUN", "EXECUTION_MANAGE"),
 }
+_RENEWED = "short-lived tokens are requested again before they end"
 _SAME = {"INTEGRATION_READ": "INTEGRATION_INFO"}  # two pages of the provider name one scope differently
 
 
@@ -54,6 +57,7 @@ class BuddyDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver` for Buddy's regions and self-hosted installations."""
 
     spec = SPEC
+    pointers: Mapping[str, str] = {"token": "/token", "oidc": ""}
     default_url = "https://app.buddy.works"
     types: Mapping[str, ManagedType] = by_type(IntegrationType(), WebhookType())
     receiver: Receiver | None = BuddyReceiver()
@@ -65,6 +69,12 @@ class BuddyDriver(ProviderDriver):
         root = _ROOTS.get(parts.hostname or "") or f"{parts.scheme}://{parts.netloc}/api"
         return root, parts.path.strip("/").partition("/")[0]
 
+    def authenticator(self, connection: Connection, context: AuthContext) -> Authenticator:
+        """Raises `ValidationFailed` if the connection names no secret, or no identity provider."""
+        if connection.auth.get("use") == "oidc":
+            return ExchangeAuthenticator(connection, context)
+        return super().authenticator(connection, context)
+
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return errors.classify(status, headers, body, request, now=now)
 
@@ -74,15 +84,25 @@ class BuddyDriver(ProviderDriver):
             body = (await api.request("GET", "/user/token")).json()
         except (PermissionDenied, NotFound):
             await api.request("GET", "/workspaces")
-            return CredentialReport(True, "a token that may not read its own scopes")
+            reason = "the token may not read itself (no scope TOKEN_INFO)"
+            return CredentialReport(
+                True,
+                "a token that may not read its own scopes",
+                unknown=dict.fromkeys(("granted", "missing", "expiresAt"), reason),
+            )
         token = decode(body, _TokenInfo, "GET /user/token")
+        exchanged = api.connection.auth.get("use") == "oidc"
+        unknown = {"expiresAt": _RENEWED if exchanged else "the token has no end"} if exchanged or not token.expires_at else {}
+        if not token.name and not exchanged:
+            unknown["identity"] = "Buddy does not tell whose token it is"
         granted = tuple(sorted(token.scopes or ()))
         return CredentialReport(
             True,
-            f"token '{token.name}'" if token.name else "a personal access token",
-            token.expires_at or "",
+            f"token '{token.name}'" if token.name else "an exchanged token" if exchanged else "a personal access token",
+            "" if exchanged else token.expires_at or "",
             granted,
             _missing(granted, needs),
+            unknown=unknown,
         )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:

@@ -45,7 +45,7 @@ class _Errors(msgspec.Struct, frozen=True):
     errors: list[JsonValue]
 
 
-def message_of(body: JsonValue) -> str:
+def message_of(body: object) -> str:
     """Return the provider's messages, joined and cut to 300 characters; empty without any."""
     text = matches(body, str)
     if text is not None:

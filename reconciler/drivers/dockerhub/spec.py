@@ -1,6 +1,6 @@
 """Docker Hub, as data."""
 
-from reconciler.drivers.capabilities import ProviderSpec
+from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
 
 SPEC = ProviderSpec(
     name="dockerhub",
@@ -11,5 +11,7 @@ SPEC = ProviderSpec(
         "oidc": "Docker Hub does not accept ID tokens; use basic with an access token",
         "token": "Docker Hub takes the token as a password; use basic",
     },
-    token_patterns=(r"dckr_pat_[A-Za-z0-9_-]{20,64}",),
+    hosts=("hub.docker.com", "auth.docker.io"),
+    limits=ProviderLimits(concurrent=8),
+    token_patterns=(r"dckr_[po]at_[A-Za-z0-9_-]{20,64}",),
 )

@@ -54,6 +54,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
 }
 """Permission → the scopes of a classic token that grant it, any one of them (GitHub's "scopes for OAuth apps")."""
 _READ_SCOPES = {"webhooks": ("read:repo_hook",)}
+_SCOPES_HEADER = "x-oauth-scopes"
 _RATE = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "resetAt": "x-ratelimit-reset"}
 
 
@@ -116,6 +117,7 @@ class GitHubDriver(ProviderDriver):
             granted=tuple(sorted(scopes or ())),
             missing=() if scopes is None else missing(scopes, needs),
             rate=_rate(answer.headers),
+            unknown=_open_questions(answer.headers),
         )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
@@ -221,8 +223,20 @@ def expiry(text: str) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _open_questions(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what GitHub does not tell of a token, with the reason."""
+    unknown = {}
+    if _SCOPES_HEADER not in headers:
+        unknown = dict.fromkeys(("granted", "missing"), "GitHub tells the scopes of classic tokens only")
+    elif not headers[_SCOPES_HEADER].strip():
+        unknown = {"granted": "the token has no scope: it may read what is public"}
+    if "github-authentication-token-expiration" not in headers:
+        unknown["expiresAt"] = "the token has no end date"
+    return unknown
+
+
 def _scopes(answer: ApiResponse) -> frozenset[str] | None:
-    header = answer.headers.get("x-oauth-scopes")
+    header = answer.headers.get(_SCOPES_HEADER)
     return None if header is None else frozenset(scope.strip() for scope in header.split(",") if scope.strip())
 
 

@@ -67,7 +67,7 @@ class Response:
     @property
     def wrote(self) -> bool:
         """Whether the request may have changed something."""
-        return self.request.partition(" ")[0] not in {"GET", "HEAD"}
+        return self.request.partition(" ")[0] not in {"GET", "HEAD", "QUERY"}
 
     def json(self) -> object:
         """Return the decoded body.

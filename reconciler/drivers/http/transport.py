@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from reconciler.drivers.http.budget import Budget
 
 E = TypeVar("E", bound=BaseException)
-READS = frozenset({"GET", "HEAD"})
+READS = frozenset({"GET", "HEAD", "QUERY"})
+"""Methods that change nothing. ``QUERY`` is our name for a POST that only reads (GraphQL); on the wire it is a POST."""
 
 for _name in ("httpx", "httpcore", "aiohttp"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # their INFO lines contain URLs, their warnings cookies
@@ -114,6 +115,11 @@ class _CheckedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+
+def wire_method(method: str) -> str:
+    """Return the method that is sent for ``method``."""
+    return "POST" if method == "QUERY" else method
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +226,7 @@ class HttpSession:
         if transport is None:
             raise RuntimeError("the HTTP session is not open")
         request = httpx.Request(
-            outgoing.method,
+            wire_method(outgoing.method),
             outgoing.url,
             headers=outgoing.headers,
             content=outgoing.content,

@@ -24,6 +24,10 @@ from reconciler.model.status import CredentialReport
 from reconciler.model.values import JsonObject
 
 _CLOUD = ".semaphoreci.com"
+_UNKNOWN = {
+    "missing": "Semaphore does not tell what a token may change: only reading is tried",
+    "expiresAt": "Semaphore tells no end of an API token",
+}
 _PROBES = {"notifications": "/api/v1alpha/notifications", "secrets": "/api/v1beta/secrets"}
 
 
@@ -58,7 +62,11 @@ class SemaphoreDriver(ProviderDriver):
             except PermissionDenied:
                 missing.append(f"organization.{name}.view")
         return CredentialReport(
-            True, f"an API token of the organization {api.connection.account}", granted=tuple(granted), missing=tuple(missing)
+            True,
+            f"an API token of the organization {api.connection.account}",
+            granted=tuple(granted),
+            missing=tuple(missing),
+            unknown=_UNKNOWN if not missing else {"expiresAt": _UNKNOWN["expiresAt"]},
         )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:

@@ -14,11 +14,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from reconciler.model.times import epoch_of
 from reconciler.sandbox.app import Action, Call, Handler, RefusedCall, Reply, Route, SlidingLimit
 from reconciler.sandbox.buddy.answers import body_of, errors, find, paged, refuse
 from reconciler.sandbox.buddy.delivery import Pushes, WebhookSender
 from reconciler.sandbox.buddy.executions import SimulatedExecutions
+from reconciler.sandbox.buddy.oidc import TokenExchange
 from reconciler.sandbox.buddy.pipelines import BuddyPipelines
+from reconciler.sandbox.buddy.records import BuddyToken
 from reconciler.sandbox.buddy.rules import DEFAULT_AUTH, check_fields, missing_fields
 from reconciler.sandbox.buddy.state import BuddyState
 from reconciler.sandbox.buddy.webhooks import Webhooks, noted
@@ -67,6 +70,7 @@ class Buddy(BuddyState):
         self._hooks, self._deliveries = Webhooks(self), WebhookSender(self)
         self._pipelines = BuddyPipelines(self)
         self._runs = SimulatedExecutions(self, self._pipelines, self._deliveries.execution)
+        self._exchange = TokenExchange(self)
         self._pushes = Pushes(self, self._runs, self._deliveries)
         super().__init__(clock=clock)
 
@@ -91,7 +95,7 @@ class Buddy(BuddyState):
 
     def restored(self) -> None:
         """Fill what a state from outside leaves out."""
-        fill(self.state, {"tokens": {}, "workspaces": {}})
+        fill(self.state, {"tokens": {}, "workspaces": {}, "oidc_providers": {}})
         workspaces = self.records["workspaces"]
         number = max((row.get("id", 0) for row in workspaces.values()), default=0)
         for workspace in workspaces.values():
@@ -112,6 +116,7 @@ class Buddy(BuddyState):
         """Return the paths that are simulated."""
         root = "/workspaces/{workspace}"
         yield "GET", "/user/token", self.own_token
+        yield "POST", "/user/oidc/tokens", self._exchange.exchange
         yield "GET", "/workspaces", self.list_workspaces
         for name, key in (("projects", "name"), ("members", "id"), ("groups", "id")):
             yield "GET", f"{root}/{name}", _lister(self, name, key)
@@ -137,9 +142,13 @@ class Buddy(BuddyState):
 
     # what holds for every request
 
+    def _accepts(self, token: BuddyToken | None) -> bool:
+        end = token.get("expires_at") if token is not None else None
+        return token is not None and (end is None or epoch_of(end) > self.clock())
+
     def before(self, call: Call) -> None:
-        """Check the token and the rate limit."""
-        if self.token_of(call) is None:
+        """Check the token and the rate limit; an exchange brings its own proof."""
+        if call.path != "/user/oidc/tokens" and not self._accepts(self.token_of(call)):
             refuse(401, "Wrong authentication data")
         if self.settings["rate_limits"] and (wait_s := self._limit.take(self.clock())):
             raise RefusedCall(

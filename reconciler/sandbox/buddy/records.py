@@ -13,6 +13,16 @@ class BuddyToken(TypedDict, total=False):
     expires_at: str | None
 
 
+class BuddyIdentityProvider(TypedDict, total=False):
+    """Whom Buddy trusts; every condition must hold."""
+
+    issuer: str
+    audience: str
+    conditions: dict[str, str]
+    scopes: list[str]
+    lifetime_s: float
+
+
 class PipelineEvent(TypedDict, total=False):
     """What starts a pipeline; without refs, on any of them."""
 
@@ -182,5 +192,6 @@ class BuddyRecords(TypedDict):
     """The whole state."""
 
     tokens: dict[str, BuddyToken]
+    oidc_providers: dict[str, BuddyIdentityProvider]
     workspaces: dict[str, StoredBuddyWorkspace]
     deliveries: list[BuddyDelivery]

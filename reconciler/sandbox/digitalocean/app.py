@@ -10,7 +10,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from reconciler.sandbox.app import Call, RefusedCall, Reply, Route, Simulator, SlidingLimit
 
@@ -26,6 +26,7 @@ class DigitalOceanToken(TypedDict):
     """A token and its scopes."""
 
     scopes: list[str]
+    expires_in_seconds: NotRequired[int | None]
 
 
 class DigitalOceanRecords(TypedDict):
@@ -39,7 +40,11 @@ class DigitalOcean(Simulator):
     """Implements `reconciler.sandbox.app.Simulator`."""
 
     provider = "digitalocean"
-    defaults: Mapping[str, object] = {"requests_per_hour": 5_000, "requests_per_minute": 250}  # enforced with ``rate_limits``
+    defaults: Mapping[str, object] = {
+        "requests_per_hour": 5_000,
+        "requests_per_minute": 250,
+        "token_info": True,
+    }  # limits: with ``rate_limits``
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._sent: list[float] = []
@@ -66,7 +71,7 @@ class DigitalOcean(Simulator):
         self._sent.clear()
 
     def routes(self) -> Iterable[Route]:
-        return [("GET", "/v2/account", self._account)]
+        return [("GET", "/v2/account", self._account), ("GET", "/v1/oauth/token/info", self._info)]
 
     def before(self, call: Call) -> None:
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
@@ -92,6 +97,13 @@ class DigitalOcean(Simulator):
 
     def not_found(self, call: Call) -> Reply:
         return _error(404, "not_found", "The resource you requested could not be found.")
+
+    def _info(self, call: Call) -> Reply:
+        token = self.records["tokens"][call.headers["authorization"].partition(" ")[2]]
+        if not self.settings["token_info"]:
+            return self.not_found(call)
+        facts = {"resource_owner_id": "1", "scopes": token["scopes"], "application": {"uid": None}, "created_at": 1_780_000_000}
+        return Reply(200, {**facts, "expires_in_seconds": token.get("expires_in_seconds")})
 
     def _account(self, call: Call) -> Reply:
         scopes = self.records["tokens"][call.headers["authorization"].partition(" ")[2]]["scopes"]

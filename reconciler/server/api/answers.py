@@ -88,10 +88,15 @@ _PLAN = record(
 _CREDENTIAL = record(
     {
         "name": text(),
-        "valid": {"type": "boolean"},
+        "valid": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
         "identity": text(),
         "expiresAt": text(),
+        "granted": {"type": "array", "items": {"type": "string"}},
         "missing": {"type": "array", "items": {"type": "string"}},
+        "surplus": {"type": "array", "items": {"type": "string"}},
+        "unknown": {"type": "object", "additionalProperties": {"type": "string"}},
+        "message": text(),
+        "dependents": {"type": "array", "items": {"type": "string"}},
         "rate": {"type": "object", "additionalProperties": True},
     }
 )

@@ -1,0 +1,53 @@
+"""Tries the credential of an integration with what its users need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.engine.connections import Client
+from reconciler.engine.revision import ActiveRevision
+from reconciler.model.errors import AuthFailed, NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
+from reconciler.model.status import CredentialReport
+
+INVALID = "the provider does not accept the credential"
+_LEVELS = ("read", "write", "admin")
+_QUESTIONS = ("valid", "identity", "granted", "missing", "expiresAt")
+
+
+async def check_credential(link: Client, live: ActiveRevision) -> CredentialReport:
+    """Check the credential. Raises `AuthFailed` for one that is refused or invalid, so that no further call is made with it.
+
+    An answer that says nothing about the credential leaves all questions open: it may not read its own rights, or the server has no
+    such call. Errors of later calls show its rights then.
+    """
+    try:
+        report = await link.driver.check(link.api, needs_of(link, live))
+    except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
+        message = f"not checked: {error.message}"
+        return CredentialReport(valid=True, message=message, unknown=dict.fromkeys(_QUESTIONS, message))
+    if not report.valid:
+        raise AuthFailed(report.message or INVALID)
+    return report
+
+
+def needs_of(link: Client, live: ActiveRevision) -> Mapping[str, str]:
+    """Return the declared permissions, and those of every resource that names the integration; of several levels the highest."""
+    integration = link.connection.integration
+    needs: dict[str, str] = {}
+    resource = live.resources.get(integration)
+    rows: list[Mapping[str, str]] = (
+        [{str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()}] if resource is not None else []
+    )
+    rows += [link.driver.needs(user) for user in live.resources.values() if integration in user.references]
+    for row in rows:
+        for name, level in row.items():
+            if name not in needs or _rank(level) > _rank(needs[name]):
+                needs[name] = level
+    return needs
+
+
+def _rank(level: str) -> int:
+    return _LEVELS.index(level) if level in _LEVELS else len(_LEVELS)
+
+
+__all__ = ["INVALID", "check_credential", "needs_of"]

@@ -1,0 +1,172 @@
+"""What is known of each credential: five answers, what depends on it, and the log events of its refusal and its end. Pure but for `Alerts`.
+
+The five questions: is it valid, whose is it, what is granted, what is missing, when does it end. What a provider does not tell is
+*unknown*, with the reason: never blank, and never good.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reconciler.engine.context import Context
+from reconciler.engine.reconcile import ReconcileResult
+from reconciler.model.objects import RecordedObject
+from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.status import CredentialReport
+from reconciler.model.times import epoch_of, iso
+
+QUESTIONS = ("valid", "identity", "granted", "missing", "expiresAt")
+NOT_TOLD = "not told by the provider"
+THRESHOLDS_DAYS = (14, 7, 1)
+"""Warn this long before the end of a credential, once each."""
+MAX_LISTED = 200
+"""Resources and objects that are listed for one credential; the rest is counted."""
+_LOGGED = 20
+_DAY_S = 86_400.0
+_UPSTREAM = {"eventsource": Kind.EVENT_SOURCE.value, "stage": Kind.STAGE.value, "connectiongroup": Kind.CONNECTION_GROUP.value}
+
+
+def answered(report: CredentialReport) -> CredentialReport:
+    """Return ``report`` with a reason for every question that it leaves open."""
+    unknown = dict(report.unknown)
+    blank = {"identity": not report.identity, "granted": not report.granted, "expiresAt": not report.expires_at}
+    for question, empty in blank.items():
+        if empty:
+            unknown.setdefault(question, NOT_TOLD)
+    if not report.missing and "granted" in unknown:
+        unknown.setdefault("missing", f"cannot be compared: {unknown['granted']}")
+    return replace(report, unknown=unknown)
+
+
+def answers_of(result: ReconcileResult) -> CredentialReport | None:
+    """Return the answers for the credential of ``result``; None if there is nothing to check (a form that is not supported)."""
+    refused = result.refused
+    if refused is not None:
+        reason = "the credential is refused"
+        return CredentialReport(valid=False, message=refused.message, unknown=dict.fromkeys(QUESTIONS[1:], reason))
+    if result.credential is not None:
+        return answered(result.credential)
+    if result.error is None:
+        return None
+    return CredentialReport(
+        valid=False, message=result.error.message, unknown=dict.fromkeys(QUESTIONS, f"not checked: {result.error.message}")
+    )
+
+
+def dependents_of(
+    integration: ResourceId, resources: Mapping[ResourceId, Resource], recorded: Iterable[RecordedObject]
+) -> tuple[str, ...]:
+    """Return everything that stops with the credential: manifests that name the integration, what is connected to them, and objects.
+
+    At most `MAX_LISTED`; a last entry counts the rest.
+    """
+    direct = {r.id for r in resources.values() if r.id != integration and integration in r.references}
+    reached = set(direct)
+    while more := {r.id for r in resources.values() if r.id not in reached and reached.intersection(_upstream(r))}:
+        reached |= more
+    rows = [str(identity) for identity in sorted(reached)]
+    rows += sorted(str(record.address) for record in recorded if not record.tombstone)
+    extra = len(rows) - MAX_LISTED
+    return (*rows[:MAX_LISTED], f"and {extra} more") if extra > 0 else tuple(rows)
+
+
+def _upstream(resource: Resource) -> list[ResourceId]:
+    """Return the sources, stages and groups whose events reach ``resource``."""
+    connections = resource.spec.get("connections") or ()
+    kinds = [(_UPSTREAM.get(str(row.get("type", "")).replace("_", "").replace("-", "").lower()), row) for row in connections]
+    return [ResourceId(kind, resource.id.canvas, str(row.get("name"))) for kind, row in kinds if kind is not None]
+
+
+def days_left(expires_at: str, now: float) -> float | None:
+    """Return the days until ``expires_at`` (RFC 3339), negative after it; None for a credential without a known end."""
+    try:
+        return (epoch_of(expires_at) - now) / _DAY_S if expires_at else None
+    except ValueError:
+        return None
+
+
+def threshold_of(expires_at: str, now: float) -> int | None:
+    """Return the smallest of `THRESHOLDS_DAYS` that the end is nearer than; None if it is farther, or not known."""
+    left = days_left(expires_at, now)
+    return None if left is None else min((days for days in THRESHOLDS_DAYS if left <= days), default=None)
+
+
+def credential_row(result: ReconcileResult, rate: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the row of ``credentials[]`` in the status file; ``valid`` is null if it is not known."""
+    report = answers_of(result)
+    if report is None:
+        return None
+    return {
+        "name": result.integration.path,
+        "valid": None if "valid" in report.unknown else report.valid,
+        "identity": report.identity,
+        "expiresAt": report.expires_at,
+        "granted": list(report.granted),
+        "missing": list(report.missing),
+        "surplus": list(report.surplus),
+        "unknown": dict(report.unknown),
+        "message": report.message,
+        "dependents": list(result.dependents),
+        "rate": _rate({**report.rate, **rate}),
+    }
+
+
+def _rate(rate: Mapping[str, Any]) -> dict[str, Any]:
+    reset = rate.get("resetAt", rate.get("reset", 0))
+    return {"limit": rate.get("limit"), "remaining": rate.get("remaining"), "resetAt": iso(float(reset)) if reset else None}
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Logs the refusal, the recovery and the coming end of a credential: once each, also over restarts and between peers.
+
+    What was said is in the state (``meta``), by integration.
+    """
+
+    context: Context
+
+    async def note(self, result: ReconcileResult) -> None:
+        """Log what is new in ``result``. An error that is not about the credential changes nothing. Raises `StateError`."""
+        refused = result.refused
+        if refused is None and result.credential is None:
+            return
+        key = f"credential.{result.integration.path}"
+        before = _said(await self.context.store.get_meta(key))
+        after, now = {**before, "refused": refused is not None}, self.context.clock()
+        if refused is not None and not before.get("refused"):
+            self.context.log.warning("credential_refused", code=refused.code, error=refused.message, **_affected(result))
+        elif refused is None and before.get("refused"):
+            self.context.log.info("credential_accepted", **_affected(result))
+        end = result.credential.expires_at if result.credential is not None and refused is None else ""
+        if end:
+            reached = threshold_of(end, now)
+            warned = before.get("warned") if before.get("end") == end else None
+            if reached is not None and (warned is None or reached < warned):
+                self.context.log.warning("credential_expiring", days=reached, expires_at=end, **_affected(result))
+            after |= {"end": end, "warned": reached}
+        if after != before:
+            idle = not after["refused"] and after.get("warned") is None
+            await self.context.store.set_meta(key, None if idle else json.dumps(after, sort_keys=True))
+
+
+def _affected(result: ReconcileResult) -> dict[str, object]:
+    return {
+        "integration": result.integration.name,
+        "canvas": result.integration.canvas,
+        "affected": len(result.dependents),
+        "resources": ", ".join(result.dependents[:_LOGGED]),
+    }
+
+
+def _said(text: str | None) -> dict[str, Any]:
+    try:
+        row = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+__all__ = ["QUESTIONS", "Alerts", "answers_of", "credential_row", "days_left", "dependents_of", "threshold_of"]
