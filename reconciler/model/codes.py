@@ -533,6 +533,14 @@ _TABLE = (
         "`oidc.issuer` is another address than `server.publicUrl`, and the key set there does not contain the key that would sign.",
         "Run `reconciler oidc export DIR` and publish both files below the issuer's URL.",
     ),
+    Code(
+        "RC4050",
+        "A relying party refuses our ID token",
+        "A claim of the token differs from what the trust policy of the provider wants, or the provider cannot read the key set. The "
+        "message names the claim.",
+        "Run `reconciler oidc trust PROVIDER RESOURCE` for a policy that fits, or change `auth.oidc` in the manifest. At most one try "
+        "a minute is made.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",
