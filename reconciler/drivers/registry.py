@@ -17,6 +17,8 @@ _MODULES = {
     "gitlab": "reconciler.drivers.gitlab.driver",
     "newrelic": "reconciler.drivers.newrelic.driver",
     "digitalocean": "reconciler.drivers.digitalocean.driver",
+    "azure": "reconciler.drivers.azure.driver",
+    "google": "reconciler.drivers.google.driver",
     "http": "reconciler.drivers.builtin.driver",
 }
 

@@ -551,6 +551,14 @@ _TABLE = (
         "The identity provider at Buddy expects another issuer, audience or subject, or Buddy cannot read the issuer's keys.",
         "Compare the identity provider at Buddy with `auth.oidc` and `oidc.issuer`.",
     ),
+    Code(
+        "RC4050",
+        "A relying party refuses our ID token",
+        "A claim of the token differs from what the trust policy of the provider wants, or the provider cannot read the key set. The "
+        "message names the claim.",
+        "Run `reconciler oidc trust PROVIDER RESOURCE` for a policy that fits, or change `auth.oidc` in the manifest. At most one try "
+        "a minute is made.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

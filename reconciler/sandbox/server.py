@@ -29,6 +29,8 @@ PROVIDERS: Mapping[str, str] = {
     "gitlab": "reconciler.sandbox.gitlab.app:GitLab",
     "newrelic": "reconciler.sandbox.newrelic.app:NewRelic",
     "digitalocean": "reconciler.sandbox.digitalocean.app:DigitalOcean",
+    "azure": "reconciler.sandbox.azure.app:Azure",
+    "google": "reconciler.sandbox.google.app:Google",
 }
 """Simulators by provider; imported on demand."""
 
