@@ -34,6 +34,8 @@ class Client:
     api: ApiClient
     budget: Budget
     read: SecretResolver
+    tokens: str = ""
+    """How the keys of its tokens in the cache begin; empty if it has none."""
 
     def value(self, ref: SecretRef) -> SecretValue:
         """Return the value of ``ref``; raises `SecretUnavailable`."""
@@ -60,6 +62,12 @@ class ClientPool:
         for budget in self._budgets.values():
             budget.pull_back(seconds)
         self._tokens.pull_back(seconds)
+
+    def retry_tokens(self, integration: ResourceId) -> None:
+        """Let refused requests for tokens of ``integration`` be sent again at once: a person asked, or an event says it helps."""
+        link = self._links.get(integration)
+        if link is not None and link.tokens:
+            self._tokens.retry_now(link.tokens)
 
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last reported for the credential: limit, remaining, resetAt (epoch seconds)."""
@@ -96,7 +104,7 @@ class ClientPool:
             clock=self._deps.clock,
             read_only=self._read_only,
         )
-        link = Client(connection, driver, api, budget, secrets)
+        link = Client(connection, driver, api, budget, secrets, str(getattr(authenticator, "prefix", "")))
         self._links[integration] = link
         return link
 

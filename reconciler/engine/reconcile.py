@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.app_hooks import keep_places, needs_of, replaced_hooks
 from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
 from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
 from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
@@ -228,12 +229,11 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
 
 async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision) -> CredentialReport:
     """Check the credential. Raises `AuthFailed` for one that is refused or invalid, so that no further call is made with it."""
-    needs: dict[str, str] = {}
     resource = live.resources.get(link.connection.integration)
-    if resource is not None:
-        needs.update({str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()})
+    declared = resource.spec.get("permissions", {}) if resource is not None else {}
+    needs = {str(name): str(level) for name, level in declared.items()}
     for user in users:
-        needs.update(link.driver.needs(user))
+        needs.update(needs_of(link, user))
     try:
         report = await link.driver.check(link.api, needs)
     except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
@@ -260,8 +260,9 @@ async def _decide(prepared: Prepared, deps: Context) -> Prepared:
         prepared, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
     )
     schedule = await deps.store.run(Schedule.load, deps.store.sync)
-    approvals = frozenset(await deps.store.approvals())
-    plan = make_plan(_input(prepared, link, schedule, approvals, deps))
+    kept = await replaced_hooks(link, recorded, frozenset(setting.live.resources), deps)
+    inputs = _input(prepared, link, schedule, frozenset(await deps.store.approvals()), deps)
+    plan = make_plan(dataclasses.replace(inputs, kept=kept))
     if order.keep is not None:
         plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
     plan = plan if order.ignore_backoff else hold_back(plan, schedule, now)
@@ -306,6 +307,7 @@ async def _keep(prepared: Prepared, deps: Context) -> None:
     stored = await deps.store.connections()
     if stored.get(prepared.integration) != link.connection:
         await deps.store.save_connection(link.connection)
+    await keep_places(link, prepared.compiled.facts, deps)
     if not prepared.fresh:
         return
     known = {record.address: record for record in await deps.store.recorded(prepared.integration)}
