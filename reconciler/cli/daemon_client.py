@@ -124,6 +124,7 @@ def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
     from reconciler.engine.publisher import Publisher
     from reconciler.engine.statusfile import DaemonInfo
     from reconciler.events.app_intake import AppIntake
+    from reconciler.events.app_recovery import AppRecovery
     from reconciler.events.commands import Commands
     from reconciler.events.group_commit import Writer
     from reconciler.events.intake import Intake
@@ -138,7 +139,8 @@ def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
     executors = ExecutorResolver(current)
     intake = Intake(current, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
     apps = AppIntake(current, intake, on_reach=_no_trigger)
-    commands = Commands(current, Recovery(current, intake, holder="cli"), apps, wake_events=_nothing, wake_stages=_nothing)
+    recovery = Recovery(current, intake, AppRecovery(current, apps), holder="cli")
+    commands = Commands(current, recovery, apps, wake_events=_nothing, wake_stages=_nothing)
     publisher = Publisher(current, session.redactor, Path(session.config.status.file))
     status = Status(lambda: publisher.encoded(DaemonInfo(__version__, os.getpid(), time.time(), "once")), publisher.row)
     control = Control(engine, trigger)

@@ -17,6 +17,7 @@ from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.lease import Lease
 from reconciler.engine.queue import WorkQueue
 from reconciler.events.app_intake import AppIntake
+from reconciler.events.app_recovery import AppRecovery
 from reconciler.events.commands import Commands
 from reconciler.events.dispatcher import Dispatcher
 from reconciler.events.evaluation import MODULE, EventEvaluator
@@ -89,7 +90,7 @@ class EventPipeline:
             under_load=lambda: writer.under_load,
         )
         self.schedules = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
-        self.recovery = Recovery(current, self.intake, holder=holder)
+        self.recovery = Recovery(current, self.intake, AppRecovery(current, self.apps), holder=holder)
         self.logs = LogReader(current, executors)
         self.event_status = EventStatusReader(current, self.intake, self.apps, self.recovery, executors)
         self.pushing = OutputReceiver(current, executors)

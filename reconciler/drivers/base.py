@@ -275,6 +275,9 @@ class Reporter(Protocol):
 class AppWebhooks(Protocol):
     """The webhooks of a provider's Apps. Everything here is pure: the core verifies, routes and stores."""
 
+    scope_type: str
+    """The type of the webhook's scope: in a `Hook` of a receiver."""
+
     def installation_of(self, connection: Connection) -> AppInstallation | None:
         """Return how ``connection`` uses an App; None if its credential is no App."""
 

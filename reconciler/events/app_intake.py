@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ HEARD_S = 60.0
 """How often the time of the last delivery of an App is stored."""
 PLACES_S = 10.0
 """How often the ids of repositories are read again while events of unknown repositories arrive."""
+REMEMBERED = 4_096
+"""Ids of deliveries that are remembered."""
 OnReach = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
 
@@ -60,6 +63,9 @@ class AppIntake:
         self._stored_at: dict[str, float] = {}
         self.refused: dict[str, tuple[float, str]] = {}
         """App → time and reason of its last refused delivery."""
+
+        self.arrived: OrderedDict[str, None] = OrderedDict()
+        """Ids of the newest deliveries that are stored, for the recovery that asked for them."""
 
     def endpoints(self) -> Mapping[str, AppEndpoint]:
         """Return the endpoints of the active revision, by the key in their URL."""
@@ -111,6 +117,7 @@ class AppIntake:
         if event.about_app or not owners or delivery.problem:
             events.append(self._own_event(endpoint, delivery, event, origin, now))
         status = await self._store(events, delivery.body)
+        self._remember(delivery.id)
         for source in sources:
             self._intake.note(source, LastDelivery(now, delivery.type, delivery.key))
         if not events:
@@ -198,6 +205,11 @@ class AppIntake:
         if stored:
             self._intake.counts["accepted" if any(each.new for each in stored) else "duplicate"] += 1
         return ACCEPTED
+
+    def _remember(self, delivery_id: str) -> None:
+        self.arrived[delivery_id] = None
+        while len(self.arrived) > REMEMBERED:
+            self.arrived.popitem(last=False)
 
     def _own_event(self, endpoint: AppEndpoint, delivery: Delivery, event: AppEvent, origin: Origin, now: float) -> Event:
         """Return the row of an event about the App itself, or of one that belongs to no Integration. It is not dispatched."""

@@ -16,7 +16,7 @@ import orjson
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
 from reconciler.drivers.base import Connection
 from reconciler.drivers.common import target_of
-from reconciler.drivers.github.api import organization_key, repository_key
+from reconciler.drivers.github.api import APP, organization_key, repository_key
 from reconciler.drivers.github.compile import full_pattern, subscribed
 from reconciler.drivers.github.permissions import permissions_for
 from reconciler.drivers.wire import find, matches
@@ -58,6 +58,8 @@ class AppPayload(msgspec.Struct, frozen=True):
 
 class GitHubAppWebhooks:
     """Implements `reconciler.drivers.base.AppWebhooks`."""
+
+    scope_type = APP
 
     def installation_of(self, connection: Connection) -> AppInstallation | None:
         """The App is named as in the manifest: ``clientId``, else ``appId``."""
