@@ -41,7 +41,7 @@ class GitHubProvider(Provider):
     receivers = {"github": driver.receiver} if driver.receiver is not None else {}
     read_only = {"kind": "fine", "permissions": dict.fromkeys(("webhooks", "organization_hooks", "actions", "contents"), "read")}
     rights = {
-        "github/repository-webhook": "webhooks: write",
+        "github/repository-webhook": "repository_hooks: write",
         "github/organization-webhook": "organization_hooks: write",
         "github": "actions: write",
     }

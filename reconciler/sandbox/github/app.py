@@ -7,6 +7,7 @@ State (all of it can be put from outside; what is left out of an entry gets its 
      "orgs": {"acme": {"id": 1}}, "users": {"sandbox-bot": {"id": 2}},
      "repos": {"acme/payments": {"id", "private", "archived", "default_branch", "branches": {"main": SHA}, "tags": {}}},
      "renamed": {"acme/old": 101},  (while no repository has the name)
+     "apps", "installations": see `reconciler.sandbox.github.apps`,
      "hooks": {"repos/101": [hook], "orgs/acme": [hook]}, "deliveries": {"<hook id>": [newest last]}}
 
 The modules beside this one name the rest of it: `github_commits`, `github_actions`, `github_runs`, `github_deployments`,
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -29,6 +32,10 @@ from reconciler.sandbox.github import oidc as github_oidc
 from reconciler.sandbox.github import runs as github_runs
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.actions import Actions
+from reconciler.sandbox.github.app_events import AppHooks
+from reconciler.sandbox.github.app_rules import UNREADABLE, signed_by
+from reconciler.sandbox.github.app_tokens import InstallationTokens
+from reconciler.sandbox.github.apps import Apps
 from reconciler.sandbox.github.commits import Commits
 from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.deployments import Deployments
@@ -48,10 +55,15 @@ VERSIONS = ("2022-11-28", "2026-03-10")
 TOKEN = "ghp_sandbox"
 GROUPS = (
     *("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"),
-    *("workflows", "runs", "deployments", "commit_statuses"),
+    *("workflows", "runs", "deployments", "commit_statuses", "apps", "installations", "manifests"),
 )
+ENTERPRISE = "/api/v3"
+"""What all paths of the API begin with at an Enterprise server; the simulator takes them in both forms."""
 OPEN = ("/_actions/", github_oidc.ROOT)
 """Paths below these belong to other hosts in the real world (log storage, the issuer of job tokens): no token, no API headers."""
+_PAGES = re.compile(r"(?:/organizations/[^/]+)?/settings/apps/new")
+"""Paths of the web site that are simulated: a browser asks for them, not a client of the API."""
+_AS_APP = re.compile(r"/app(?:/.*)?|/(?:orgs|users)/[^/]+/installation|/repos/[^/]+/[^/]+/installation")
 
 
 _TOKEN: Mapping[str, object] = {
@@ -61,6 +73,9 @@ _TOKEN: Mapping[str, object] = {
     "permissions": {},
     "repos": "*",
     "expires_at": "",
+    "installation_id": 0,
+    "ends_at": 0.0,
+    "repository_ids": None,
 }
 _REPOSITORY: Mapping[str, object] = {"id": 0, "private": True, "archived": False, "default_branch": "main"}
 
@@ -81,7 +96,7 @@ class GitHub(GitHubState):
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._limits = RateLimits(lambda: self.settings, lambda: self.clock())
-        self._secret = ""
+        self._counted = ""  # whose rate limit a request counts against
         self.deliveries, self.commits = HookDeliveries(self), Commits(self)
         self.hooks = RepositoryHooks(self, self.deliveries)
         self.runs = Runs(self, self.commits, self.deliveries)
@@ -90,7 +105,16 @@ class GitHub(GitHubState):
         self.logs, self.job_tokens, self.moves = SimulatedLogs(self, self.runs), JobTokens(self, self.runs), Moves(self)
         self.statuses = Statuses(self, self.commits, self.deliveries)
         self.deployments = Deployments(self, self.commits, self.deliveries, self.runs, self.statuses)
+        app_hooks = AppHooks(self, self.deliveries)
+        self.app_tokens = InstallationTokens(self)
+        self.apps = Apps(self, app_hooks, self.app_tokens)
         super().__init__(clock=clock)
+
+    def answer(self, call: Call) -> Reply:
+        """Answer a request in the form of an Enterprise server as well."""
+        if call.path.startswith(ENTERPRISE + "/"):
+            call = dataclasses.replace(call, path=call.path.removeprefix(ENTERPRISE))
+        return super().answer(call)
 
     def seed(self) -> dict[str, object]:
         """One organization, two repositories, one token that may do everything."""
@@ -118,7 +142,7 @@ class GitHub(GitHubState):
             fill(repo, _REPOSITORY)
             repo["id"] = repo["id"] or self.next_id()
         self.reindex()
-        for part in (self.hooks, self.commits, self.workflows, self.runs):
+        for part in (self.hooks, self.commits, self.workflows, self.runs, self.apps):
             part.restored()
         self._limits.clear()
 
@@ -127,6 +151,10 @@ class GitHub(GitHubState):
         for accounts in (records["orgs"], records["users"]):
             yield from (row.get("id", 0) for row in accounts.values())
         yield from (row.get("id", 0) for row in records["repos"].values())
+        for app in records["apps"].values():
+            hook: Mapping[str, object] = json_object(app.get("hook"))
+            yield from (whole(app.get("id", 0)), whole(hook.get("id", 0)))
+        yield from map(int, (*records["apps"], *records["installations"]))
         for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
             yield from (whole(row.get("id", 0)) for rows in json_object(self.state[group]).values() for row in json_objects(rows))
 
@@ -148,6 +176,7 @@ class GitHub(GitHubState):
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
             for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
                 yield from part.routes(prefix)
+        yield from self.apps.routes()
         yield from (*self.logs.open_routes(OPEN[0]), *self.job_tokens.open_routes())
 
     def actions(self) -> Mapping[str, Action]:
@@ -159,14 +188,15 @@ class GitHub(GitHubState):
             **self.run_control.actions(),
             **self.deployments.actions(),
             **self.job_tokens.actions(),
+            **self.apps.actions(),
         }
 
     # every request
 
     def before(self, call: Call) -> None:
         """Check user agent, version, token and limits."""
-        self.token, self._secret, self.required_permission = None, "", ""
-        if call.path.startswith(OPEN):
+        self.token, self.acting_app, self._counted, self.required_permission = None, None, "", ""
+        if _is_open(call):
             return
         if not call.headers.get("user-agent"):
             raise RefusedCall(
@@ -178,13 +208,16 @@ class GitHub(GitHubState):
             )
         if call.headers.get("x-github-api-version", VERSIONS[0]) not in VERSIONS:
             raise refuse(400, "The specified API version is not supported.")
-        self._authenticate(call.headers.get("authorization", ""))
+        if _AS_APP.fullmatch(call.path):
+            self._authenticate_app(call.headers.get("authorization", ""))
+        else:
+            self._authenticate(call.headers.get("authorization", ""))
         if self.settings["rate_limits"] and call.path != "/rate_limit":
-            self._limits.check(call, self._secret, self.in_flight)
+            self._limits.check(call, self._counted, self.in_flight)
 
     def after(self, call: Call, reply: Reply) -> Reply:
         """Add the headers that every answer has; answer 304 where the ETag still holds, which costs nothing."""
-        if call.path.startswith(OPEN):
+        if _is_open(call):
             return reply
         headers = {
             "x-github-media-type": "github.v3; format=json",
@@ -200,10 +233,10 @@ class GitHub(GitHubState):
             known = [text.strip().removeprefix("W/") for text in call.headers.get("if-none-match", "").split(",")]
             unchanged = tag.removeprefix("W/") in known
         if self.settings["rate_limits"]:
-            refusal = None if unchanged or call.path == "/rate_limit" else self._limits.count(call, self._secret)
+            refusal = None if unchanged or call.path == "/rate_limit" else self._limits.count(call, self._counted)
             if refusal is not None:
                 return refusal.reply
-            headers |= self._limits.headers(self._secret)
+            headers |= self._limits.headers(self._counted)
         return Reply(304, None, headers) if unchanged else Reply(reply.status, reply.body, headers)
 
     def malformed(self, call: Call, message: str) -> Reply:
@@ -226,7 +259,19 @@ class GitHub(GitHubState):
         token = self.records["tokens"].get(value) if scheme.lower() in ("bearer", "token", "basic") else None
         if token is None:
             raise refuse(401, "Bad credentials")
-        self.token, self._secret = token, value
+        if token["ends_at"] and token["ends_at"] <= self.clock():
+            raise refuse(401, "Bad credentials")
+        number = token["installation_id"]
+        if number and self.records["installations"][str(number)]["suspended_at"]:
+            raise refuse(403, "This installation has been suspended")
+        self.token, self._counted = token, f"installation {number}" if number else value
+
+    def _authenticate_app(self, header: str) -> None:
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise refuse(401, UNREADABLE)
+        self.acting_app = signed_by(value.strip(), self.records["apps"].values(), self.clock())
+        self._counted = f"app {self.acting_app['id']}"
 
     def _token_headers(self) -> dict[str, str]:
         if self.token is None:
@@ -251,7 +296,7 @@ class GitHub(GitHubState):
         return Reply(200, shapes.private_user(call.base_url, login, self.records["users"][login]["id"]))
 
     def _rate(self, _call: Call) -> Reply:
-        numbers = self._limits.numbers(self._secret)
+        numbers = self._limits.numbers(self._counted)
         return Reply(
             200, {"resources": {"core": numbers, "search": {**numbers, "limit": 30, "remaining": 30, "used": 0}}, "rate": numbers}
         )
@@ -285,10 +330,19 @@ class GitHub(GitHubState):
                 403, "You must authenticate with an installation access token in order to list repositories for an installation."
             )
         visible = self._visible()
+        everything = self.token["repos"] == "*"
+        if self.token["installation_id"]:
+            installation = self.records["installations"][str(self.token["installation_id"])]
+            visible = [name for name in visible if self._within(self.token, name)]  # others' public ones are not listed
+            everything = self.token["repository_ids"] is None and installation["repository_selection"] == "all"
         names, headers = self.page(call, visible)
         body = {
             "total_count": len(visible),
-            "repository_selection": "all" if self.token["repos"] == "*" else "selected",
+            "repository_selection": "all" if everything else "selected",
             "repositories": [self.shown(call.base_url, name) for name in names],
         }
         return Reply(200, body, headers)
+
+
+def _is_open(call: Call) -> bool:
+    return call.path.startswith(OPEN) or _PAGES.fullmatch(call.path) is not None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from reconciler.sandbox.app import Call, Reply, Route
 from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.delivery import post, signed
-from reconciler.sandbox.github.records import StoredDelivery, StoredHook
+from reconciler.sandbox.github.records import StoredApp, StoredDelivery, StoredHook, StoredInstallation
 from reconciler.sandbox.github.request import refuse
 from reconciler.sandbox.github.state import GitHubState
 from reconciler.sandbox.shapes import is_object, json_object, number, texts, whole
@@ -63,7 +63,16 @@ class HookDeliveries:
     # answers
 
     def _list(self, call: Call, **where: str) -> Reply:
-        _, hook = self.app.hook_named(call, where, write=False)
+        return self.listed(call, self.app.hook_named(call, where, write=False)[1])
+
+    def _get(self, call: Call, **where: str) -> Reply:
+        return self.shown(self.app.hook_named(call, where, write=False)[1], where["delivery_id"])
+
+    def _attempt(self, call: Call, **where: str) -> Reply:
+        return self.repeat(self.app.hook_named(call, where, write=True)[1], where["delivery_id"])
+
+    def listed(self, call: Call, hook: StoredHook) -> Reply:
+        """Answer a page of a hook's deliveries."""
         rows = [row for row in reversed(self._of(hook)) if row["status"] != _ON_ITS_WAY]
         outcome = call.query.get("status", "")
         if outcome:
@@ -80,13 +89,13 @@ class HookDeliveries:
         link = {"link": f'<{call.base_url}{call.path}?{kept}{following}>; rel="next"'} if following else {}
         return Reply(200, [shapes.delivery(row, whole=False) for row in rows[:size]], link)
 
-    def _get(self, call: Call, **where: str) -> Reply:
-        _, hook = self.app.hook_named(call, where, write=False)
-        return Reply(200, shapes.delivery(self._one(hook, where["delivery_id"]), whole=True))
+    def shown(self, hook: StoredHook, delivery_id: str) -> Reply:
+        """Answer one delivery of a hook, whole."""
+        return Reply(200, shapes.delivery(self._one(hook, delivery_id), whole=True))
 
-    def _attempt(self, call: Call, **where: str) -> Reply:
-        _, hook = self.app.hook_named(call, where, write=True)
-        row = self._one(hook, where["delivery_id"])
+    def repeat(self, hook: StoredHook, delivery_id: str) -> Reply:
+        """Send a delivery of a hook once more."""
+        row = self._one(hook, delivery_id)
         self.send(hook, row["event"], row["request"]["payload"], guid=row["guid"], again=True)
         return Reply(202, {})
 
@@ -102,11 +111,12 @@ class HookDeliveries:
     # events
 
     def emit(self, options: Mapping[str, object]) -> dict[str, object]:
-        """Send an event to every active hook of a repository (and of its organization) that subscribes to it."""
+        """Send an event to every active hook of a repository (and of its organization) and every App that subscribes to it."""
         event, payload = str(options["event"]), json_object(options.get("payload"))
         if "repository" in options:
             return self.publish(str(options["repository"]), event, payload)
-        return self._spread([f"orgs/{options['organization']}"], event, payload)
+        organization = str(options["organization"])
+        return self._spread([f"orgs/{organization}"], self.app.subscribed(event, organization), event, payload)
 
     def publish(self, name: str, event: str, payload: Mapping[str, object], *, sender: str = "sandbox-bot") -> dict[str, object]:
         """Send an event of a repository; it gets the keys that every payload has: repository, organization, sender."""
@@ -118,9 +128,17 @@ class HookDeliveries:
                 "organization", shapes.organization(self.app.base_url, owner, self.app.records["orgs"][owner]["id"])
             )
         number = self.app.records["repos"][name]["id"]
-        return self._spread([f"repos/{number}", f"orgs/{owner}"], event, complete)
+        keys = [f"repos/{number}", f"orgs/{owner}"]
+        return self._spread(keys, self.app.subscribed(event, owner, name), event, complete)
 
-    def _spread(self, keys: Iterable[str], event: str, payload: Mapping[str, object]) -> dict[str, object]:
+    def _spread(
+        self,
+        keys: Iterable[str],
+        apps: Iterable[tuple[StoredApp, StoredInstallation]],
+        event: str,
+        payload: Mapping[str, object],
+    ) -> dict[str, object]:
+        """Send one event, with one GUID, to hooks and Apps; those of Apps name the installation."""
         guid = str(uuid.uuid4())
         rows = [
             self.send(hook, event, payload, guid=guid)
@@ -128,6 +146,9 @@ class HookDeliveries:
             for hook in self.app.records["hooks"].get(key, ())
             if hook["active"] and {event, "*"} & set(hook["events"])
         ]
+        for app, installation in apps:
+            short = {"id": installation["id"], "node_id": f"I_{installation['id']}"}
+            rows.append(self.send(app["hook"], event, {**payload, "installation": short}, guid=guid))
         return {"deliveries": [row["id"] for row in rows]}
 
     def send(
@@ -146,7 +167,7 @@ class HookDeliveries:
         guid = guid or str(uuid.uuid4())
         content, headers = signed(hook, event, payload, guid)
         headers |= self._target_headers(hook)
-        repository = payload.get("repository")
+        repository, installation = payload.get("repository"), payload.get("installation")
         row: StoredDelivery = {
             "id": self.app.next_id(),
             "guid": guid,
@@ -157,7 +178,7 @@ class HookDeliveries:
             "status_code": 200,
             "event": event,
             "action": payload.get("action"),
-            "installation_id": None,
+            "installation_id": whole(installation["id"]) if is_object(installation) else None,
             "repository_id": repository.get("id") if is_object(repository) else None,
             "throttled_at": None,
             "url": hook["config"]["url"],
@@ -171,6 +192,12 @@ class HookDeliveries:
         return row
 
     def _target_headers(self, hook: StoredHook) -> dict[str, str]:
+        app = next((app for app in self.app.records["apps"].values() if app["hook"] is hook), None)
+        if app is not None:
+            return {
+                "X-GitHub-Hook-Installation-Target-Type": "integration",
+                "X-GitHub-Hook-Installation-Target-ID": str(app["id"]),
+            }
         key = next((key for key, hooks in self.app.records["hooks"].items() if any(row is hook for row in hooks)), "")
         kind, _, name = key.partition("/")
         number = self.app.records["orgs"][name]["id"] if kind == "orgs" else name

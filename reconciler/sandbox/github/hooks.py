@@ -88,7 +88,7 @@ class RepositoryHooks:
             "name": "web",
             "active": _flag(body.get("active", True)),
             "events": _events(body.get("events", ["push"])),
-            "config": _config(body.get("config")),
+            "config": hook_config(body.get("config")),
             "created_at": now,
             "updated_at": now,
             "last_response": {"code": None, "status": "unused", "message": None},
@@ -113,7 +113,7 @@ class RepositoryHooks:
         removed = texts(body.get("remove_events"))
         changed["events"] = [event for event in dict.fromkeys([*changed["events"], *added]) if event not in removed]
         if "config" in body:
-            changed["config"] = _config(body["config"])  # the whole of it: a secret that is not mentioned is gone
+            changed["config"] = hook_config(body["config"])  # the whole of it: a secret that is not mentioned is gone
         return self._store(call, target, hook, changed)
 
     def _store(self, call: Call, target: HookOwner, hook: StoredHook, changed: StoredHook, *, config: bool = False) -> Reply:
@@ -134,7 +134,7 @@ class RepositoryHooks:
 
     def _patch_config(self, call: Call, **where: str) -> Reply:
         target, hook = self.app.hook_named(call, where, write=True)
-        return self._store(call, target, hook, {**hook, "config": _config({**hook["config"], **body_of(call)})}, config=True)
+        return self._store(call, target, hook, {**hook, "config": hook_config({**hook["config"], **body_of(call)})}, config=True)
 
     def _check(self, target: HookOwner, hook: StoredHook) -> None:
         """Refuse a double, and a 21st hook for an event."""
@@ -171,12 +171,12 @@ class RepositoryHooks:
         return payload
 
     def _ping(self, call: Call, **where: str) -> Reply:
-        target, hook = self.app.hook_named(call, where, write=True)
+        target, hook = self.app.hook_named(call, where, write=False)  # reading is enough: the hook does not change
         self._deliveries.send(hook, "ping", self._ping_payload(call, target, hook))
         return Reply(204)
 
     def _test(self, call: Call, **where: str) -> Reply:
-        target, hook = self.app.hook_named(call, where, write=True)
+        target, hook = self.app.hook_named(call, where, write=False)  # reading is enough: the hook does not change
         if "push" in hook["events"] or "*" in hook["events"]:
             repo = self.app.shown(call.base_url, target.name)
             sha = hashlib.sha256(str(self.app.next_id()).encode()).hexdigest()[:40]
@@ -201,7 +201,7 @@ def _events(value: object) -> list[str]:
     return list(dict.fromkeys(events))
 
 
-def _config(value: object) -> dict[str, str]:
+def hook_config(value: object) -> dict[str, str]:
     """Return a config with GitHub's defaults: a form unless it requests JSON."""
     if not is_object(value):
         raise invalid('Invalid request.\n\n"config" wasn\'t supplied.')

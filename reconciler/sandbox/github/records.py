@@ -6,7 +6,11 @@ from typing import NotRequired, TypedDict
 
 
 class GitHubToken(TypedDict):
-    """A token; ``kind`` is classic, fine or installation, ``repos`` are patterns or ``*``."""
+    """A token; ``kind`` is classic, fine or installation, ``repos`` are patterns or ``*``.
+
+    One that an App minted has an ``installation_id``, ends at ``ends_at`` (epoch seconds), and is narrowed to ``repository_ids``
+    (None: all of its installation).
+    """
 
     login: str
     kind: str
@@ -14,6 +18,9 @@ class GitHubToken(TypedDict):
     permissions: dict[str, str]
     repos: str | list[str]
     expires_at: str
+    installation_id: int
+    ends_at: float
+    repository_ids: list[int] | None
 
 
 class GitHubAccount(TypedDict):
@@ -65,6 +72,51 @@ class SentRequest(TypedDict):
     payload: dict[str, object]
 
 
+class StoredApp(TypedDict):
+    """A GitHub App; ``public_key`` is PEM, ``hook`` is where its events go (inactive without a URL)."""
+
+    id: int
+    client_id: str
+    slug: str
+    name: str
+    owner: str
+    description: str | None
+    external_url: str
+    public_key: str
+    permissions: dict[str, str]
+    events: list[str]
+    hook: StoredHook
+    created_at: str
+    updated_at: str
+
+
+class StoredInstallation(TypedDict):
+    """An App on an account. Its permissions and events stay behind the App's until the account's owner accepts them.
+
+    ``repository_ids`` count with the selection ``selected`` only.
+    """
+
+    id: int
+    app_id: int
+    account: str
+    repository_selection: str
+    repository_ids: list[int]
+    permissions: dict[str, str]
+    events: list[str]
+    suspended_at: str | None
+    suspended_by: str | None
+    created_at: str
+    updated_at: str
+
+
+class ManifestCode(TypedDict):
+    """The one-time code of a manifest that a person confirmed."""
+
+    owner: str
+    manifest: dict[str, object]
+    ends_at: float
+
+
 class StoredDelivery(TypedDict):
     """A delivery, as its own answer shows it."""
 
@@ -77,7 +129,7 @@ class StoredDelivery(TypedDict):
     status_code: int
     event: str
     action: object
-    installation_id: None
+    installation_id: int | None
     repository_id: object
     throttled_at: None
     url: str
@@ -256,7 +308,7 @@ class StoredCommitStatus(TypedDict):
 
 
 class GitHubRecords(TypedDict):
-    """The whole state. Hooks are by owner (``repos/101``, ``orgs/acme``), workflows by name, the rest by id."""
+    """The whole state. Hooks are by owner (``repos/101``, ``orgs/acme``), workflows by name, manifests by code, the rest by id."""
 
     tokens: dict[str, GitHubToken]
     orgs: dict[str, GitHubAccount]
@@ -269,3 +321,6 @@ class GitHubRecords(TypedDict):
     runs: dict[str, list[StoredRun]]
     deployments: dict[str, list[StoredDeployment]]
     commit_statuses: dict[str, list[StoredCommitStatus]]
+    apps: dict[str, StoredApp]
+    installations: dict[str, StoredInstallation]
+    manifests: dict[str, ManifestCode]

@@ -11,6 +11,8 @@ from reconciler.sandbox.app import RefusedCall
 from reconciler.sandbox.github.records import GitHubToken
 from reconciler.sandbox.github.request import refuse
 
+NAMES: Mapping[str, str] = {"webhooks": "repository_hooks"}
+"""The simulator's name of a permission → GitHub's, where they differ. Tokens of a state may use either."""
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "webhooks": ("repo", "admin:repo_hook", "write:repo_hook"),
     "organization_hooks": ("admin:org_hook",),
@@ -34,8 +36,13 @@ def lacking(token: GitHubToken | None, permission: str, *, write: bool) -> Refus
         if set(scopes) & set(token["scopes"]):
             return None
         return refuse(404, "Not Found", headers={"x-accepted-oauth-scopes": ", ".join(scopes)})
-    granted = token["permissions"].get(permission, "")
-    if granted == "write" or (granted == "read" and not write):
+    granted = token["permissions"].get(permission) or token["permissions"].get(NAMES.get(permission, permission), "")
+    if granted in ("write", "admin") or (granted == "read" and not write):
         return None
     who = "integration" if token["kind"] == "installation" else "personal access token"
     return refuse(403, f"Resource not accessible by {who}")
+
+
+def accepted(permission: str, *, write: bool) -> str:
+    """Return the value of ``X-Accepted-GitHub-Permissions`` for a call that needs ``permission``."""
+    return f"{NAMES.get(permission, permission)}={'write' if write else 'read'}"

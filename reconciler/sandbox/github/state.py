@@ -11,9 +11,17 @@ from typing import TypeVar, cast
 
 from reconciler.sandbox.app import Call, Simulator
 from reconciler.sandbox.github import run_shapes, shapes
-from reconciler.sandbox.github.records import GitHubRecords, GitHubToken, GitHubWorkflow, StoredHook, StoredRun
+from reconciler.sandbox.github.records import (
+    GitHubRecords,
+    GitHubToken,
+    GitHubWorkflow,
+    StoredApp,
+    StoredHook,
+    StoredInstallation,
+    StoredRun,
+)
 from reconciler.sandbox.github.request import moved, page_of, refuse
-from reconciler.sandbox.github.rights import REPO_SCOPES, lacking
+from reconciler.sandbox.github.rights import REPO_SCOPES, accepted, lacking
 
 T = TypeVar("T")
 
@@ -38,6 +46,7 @@ class GitHubState(Simulator):
         self._by_id: dict[int, str] = {}
         self._shown: dict[tuple[str, str], dict[str, object]] = {}
         self.token: GitHubToken | None = None
+        self.acting_app: StoredApp | None = None
         self.required_permission = ""
         super().__init__(clock=clock)
 
@@ -58,6 +67,10 @@ class GitHubState(Simulator):
         """Return a repository's name as it is written now, for the name in any case; None for an unknown name."""
         return self._names.get(full_name.lower())
 
+    def named_by_id(self, repository_id: int) -> str | None:
+        """Return what a repository is called now; None if there is none with this id."""
+        return self._by_id.get(repository_id)
+
     def name_of(self, repository_id: int) -> str:
         """Return what a repository is called now; raises `KeyError` if it is gone."""
         return self._by_id[repository_id]
@@ -70,14 +83,68 @@ class GitHubState(Simulator):
             return True
         if self.token is None:
             return False
+        if self.token["installation_id"]:
+            return self._within(self.token, full_name)
         if self.token["kind"] == "classic" and not REPO_SCOPES & set(self.token["scopes"]):
             return False
         allowed = self.token["repos"]
         return allowed == "*" or any(fnmatchcase(full_name.lower(), pattern.lower()) for pattern in allowed)
 
+    def covers(self, installation: StoredInstallation, full_name: str) -> bool:
+        """Whether a repository is among those of an installation."""
+        owner = full_name.partition("/")[0]
+        return owner.lower() == installation["account"].lower() and (
+            installation["repository_selection"] == "all"
+            or self.records["repos"][full_name]["id"] in installation["repository_ids"]
+        )
+
+    def repositories_of(self, installation: StoredInstallation) -> list[str]:
+        """Return the names of the repositories of an installation."""
+        return [name for name in self.records["repos"] if self.covers(installation, name)]
+
+    def own_app(self) -> StoredApp:
+        """Return the App whose JSON web token came with this request."""
+        if self.acting_app is None:
+            raise refuse(401, "A JSON web token could not be decoded")
+        return self.acting_app
+
+    def own_installation(self, installation_id: str) -> tuple[StoredApp, StoredInstallation]:
+        """Return the App of this request and its installation; raises a 404 for that of another App."""
+        app = self.own_app()
+        installation = self.records["installations"].get(installation_id)
+        if installation is None or installation["app_id"] != app["id"]:
+            raise refuse(404, "Not Found")
+        return app, installation
+
+    def subscribed(self, event: str, account: str, full_name: str = "") -> list[tuple[StoredApp, StoredInstallation]]:
+        """Return the Apps that get an event of an organization or of a repository: an App without an active hook gets none."""
+        return [
+            (app, row)
+            for row in self.records["installations"].values()
+            if not row["suspended_at"]
+            and (self.covers(row, full_name) if full_name else row["account"].lower() == account.lower())
+            and event in row["events"]
+            and (app := self.records["apps"][str(row["app_id"])])["hook"]["active"]
+        ]
+
+    def _within(self, token: GitHubToken, full_name: str) -> bool:
+        """Whether a repository is among those of a token that an App minted."""
+        chosen = token["repository_ids"]
+        installation = self.records["installations"][str(token["installation_id"])]
+        return self.covers(installation, full_name) and (chosen is None or self.records["repos"][full_name]["id"] in chosen)
+
+    def _stay_within(self, *, account: str = "", full_name: str = "") -> None:
+        """Raise the 403 of a token that an App minted, for an organization or a public repository outside its installation."""
+        token = self.token
+        if token is None or not token["installation_id"]:
+            return
+        own = self.records["installations"][str(token["installation_id"])]["account"].lower()
+        if not (self._within(token, full_name) if full_name else account.lower() == own):
+            raise refuse(403, "Resource not accessible by integration")
+
     def require(self, permission: str, *, write: bool) -> None:
         """Raise the refusal GitHub gives when the token lacks ``permission``."""
-        self.required_permission = f"{permission}={'write' if write else 'read'}"
+        self.required_permission = accepted(permission, write=write)
         refusal = lacking(self.token, permission, write=write)
         if refusal is not None:
             raise refusal
@@ -87,12 +154,14 @@ class GitHubState(Simulator):
         if "org" in where or "org_id" in where:
             known = self.organization_named(where)
             self.require("organization_hooks", write=write)
+            self._stay_within(account=known)
             return HookOwner(
                 f"orgs/{known}", f"/orgs/{known}", f"/organizations/{self.records['orgs'][known]['id']}", True, None, known
             )
         full_name = self.repository_named(call, where)
         repo = self.records["repos"][full_name]
         self.require(permission, write=write)
+        self._stay_within(full_name=full_name)
         if write and repo["archived"]:
             raise refuse(403, "Repository was archived so is read-only.")
         return HookOwner(
@@ -115,12 +184,21 @@ class GitHubState(Simulator):
         else:
             requested = f"{where['owner']}/{where['repo']}"
             full_name = self._names.get(requested.lower())
-            number = next((n for name, n in self.records["renamed"].items() if name.lower() == requested.lower()), 0)
+            number = self._renamed(requested)
             if full_name is None and number in self._by_id and self.sees(self._by_id[number]):
                 raise moved(call, number, requested, str(self.settings["links_root"]))
         if full_name is None or not self.sees(full_name):
             raise refuse(404, "Not Found")
         return full_name
+
+    def _renamed(self, former: str) -> int:
+        return next((number for name, number in self.records["renamed"].items() if name.lower() == former.lower()), 0)
+
+    def follow(self, call: Call, former: str) -> None:
+        """Raise the redirect of a repository that had the name ``former``, whoever asks."""
+        number = self._renamed(former)
+        if number in self._by_id:
+            raise moved(call, number, former, str(self.settings["links_root"]))
 
     def hooks_of(self, owner: HookOwner) -> list[StoredHook]:
         """Return the hooks of a repository or an organization."""
