@@ -273,7 +273,7 @@ class Reporter(Protocol):
 
 
 class AppWebhooks(Protocol):
-    """The webhooks of a provider's Apps. Everything here is pure: the core verifies, routes and stores."""
+    """The webhooks of a provider's Apps. Everything but `gaps` is pure: the core verifies, routes and stores."""
 
     scope_type: str
     """The type of the webhook's scope: in a `Hook` of a receiver."""
@@ -289,6 +289,9 @@ class AppWebhooks(Protocol):
 
     def read(self, delivery: Delivery) -> AppEvent:
         """Return where ``delivery`` comes from; an empty `AppEvent` for a payload of an unknown form."""
+
+    async def gaps(self, api: Api, url: str) -> tuple[str, ...]:
+        """Return what a person has to set, so that the App's webhook delivers to ``url``. Raises typed errors."""
 
     def places_of(self, facts: JsonObject) -> Mapping[str, str]:
         """Return the ids of the repositories that `Driver.resolve` saw, by the name in the manifest, in lower case."""

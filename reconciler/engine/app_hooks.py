@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from reconciler.engine.connections import Client
 from reconciler.engine.context import Context
+from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import RecordedObject
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.values import Address, JsonObject
@@ -40,6 +41,26 @@ def needs_of(client: Client, resource: Resource) -> Mapping[str, str]:
     if resource.id.kind != Kind.EVENT_SOURCE.value or apps is None or apps.installation_of(client.connection) is None:
         return client.driver.needs(resource)
     return apps.needs_of(resource)
+
+
+async def webhook_problem(client: Client, resources: Iterable[Resource], deps: Context) -> str:
+    """Return what is wrong with the App's webhook, as far as the provider shows it; empty without an App or without sources.
+
+    Raises the errors of the provider that stop the integration; any other means that it does not show the webhook.
+    """
+    apps, public_url = client.driver.apps, deps.config.server.public_url
+    installation = apps.installation_of(client.connection) if apps is not None else None
+    sources = any(resource.id.kind == Kind.EVENT_SOURCE.value for resource in resources)
+    if apps is None or installation is None or not sources or not public_url:
+        return ""
+    url = app_hook_url(public_url, deps.owner, installation.uid(deps.owner), deps.keyring.key_id)
+    try:
+        gaps = await apps.gaps(client.api, url)
+    except ReconcilerError as error:
+        if error.stops_integration:
+            raise
+        return ""
+    return "the webhook of the App does not deliver here; in the settings of the App: " + "; ".join(gaps) if gaps else ""
 
 
 async def replaced_hooks(
@@ -79,4 +100,13 @@ async def keep_places(client: Client, facts: Mapping[ResourceId, JsonObject], de
         await deps.store.set_cursors(fresh)
 
 
-__all__ = ["PLACE", "app_hook_url", "heard_cursor", "keep_places", "needs_of", "place_cursor", "replaced_hooks"]
+__all__ = [
+    "PLACE",
+    "app_hook_url",
+    "heard_cursor",
+    "keep_places",
+    "needs_of",
+    "place_cursor",
+    "replaced_hooks",
+    "webhook_problem",
+]

@@ -33,6 +33,8 @@ class Compiled:
     stalled: Mapping[ResourceId, ReconcilerError] = field(default_factory=dict)
     facts: Mapping[ResourceId, JsonObject] = field(default_factory=dict)
     """What `Driver.resolve` read for each resource."""
+    webhook: str = ""
+    """What is wrong with the webhook of the App that the integration uses, and what to set; empty if nothing is."""
 
 
 def integration_of(resource: Resource) -> ResourceId | None:

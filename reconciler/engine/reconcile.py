@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
-from reconciler.engine.app_hooks import keep_places, needs_of, replaced_hooks
+from reconciler.engine.app_hooks import keep_places, needs_of, replaced_hooks, webhook_problem
 from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
 from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
 from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
@@ -224,7 +224,7 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
     users = users_of(prepared.integration, live.resources.values())
     prepared = dataclasses.replace(prepared, credential=await _check(link, users, live))
     compiled = await compile_resources(link.driver, link.api, users, deps, prepared.setting.secrets.read)
-    return dataclasses.replace(prepared, compiled=compiled)
+    return dataclasses.replace(prepared, compiled=dataclasses.replace(compiled, webhook=await webhook_problem(link, users, deps)))
 
 
 async def _check(link: Client, users: tuple[Resource, ...], live: ActiveRevision) -> CredentialReport:

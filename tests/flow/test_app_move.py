@@ -149,10 +149,31 @@ def test_what_is_missed_while_nobody_listens_is_recovered_from_the_list_of_the_a
     lost = [moving.push()["sha"] for _ in range(3)]
     other = moving.push("shop")["sha"]
     moving.daemon()
+    moving.wait(moving.listens, "the receiver listens again")
     moving.wait(lambda: len(moving.shas()) == 4, "all recovered", seconds=90)
     assert sorted(moving.shas()) == sorted([first, *lost])
     assert moving.shas("shop") == [other]
     assert not moving.hooks("web")
+
+
+def test_a_wrong_webhook_of_the_app_is_a_condition_that_says_what_to_set(moving: AppWorld) -> None:
+    moving.use_app()
+    moving.source("web")
+    moving.ready()
+
+    def says(*texts: str) -> bool:
+        condition = moving.condition("EventSource", "web", "Delivering")
+        return condition is not None and all(text in condition["message"] for text in texts)
+
+    moving.wait(
+        lambda: says("Webhook URL to http://127.0.0.1", app_uid(host=moving.host), "Webhook secret"), "all that is missing"
+    )
+    url = f"http://127.0.0.1:{moving.port}/hooks/apps/{OWNER}/{app_uid(host=moving.host)}"
+    moving.app_hook(url, "x", "form")
+    moving.wait(lambda: says("application/json") and not says("Webhook URL") and not says("Webhook secret"), "the form is left")
+    moving.connect_app()
+    moving.push()
+    moving.wait(lambda: says("deliveries arrive and are verified"), "all is well")
 
 
 def test_a_change_of_the_installation_shows_at_once(moving: AppWorld) -> None:

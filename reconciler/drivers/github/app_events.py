@@ -14,20 +14,17 @@ import msgspec
 import orjson
 
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
-from reconciler.drivers.base import Connection
+from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.common import target_of
 from reconciler.drivers.github.api import APP, organization_key, repository_key
+from reconciler.drivers.github.app_reach import hook_gaps
 from reconciler.drivers.github.compile import full_pattern, subscribed
-from reconciler.drivers.github.permissions import permissions_for
+from reconciler.drivers.github.permissions import ALWAYS_SENT, permissions_for
 from reconciler.drivers.wire import find, matches
 from reconciler.model.events import Delivery
 from reconciler.model.resources import Resource
 from reconciler.model.values import JsonObject
 
-ALWAYS_SENT = frozenset(
-    {"installation", "installation_repositories", "installation_target", "github_app_authorization", "meta", "ping"}
-)
-"""Events about the App itself, which it cannot subscribe to: GitHub sends them anyway."""
 _CHANGES_REACH = frozenset({"installation", "installation_repositories", "installation_target"})
 _MOVES = frozenset({"renamed", "transferred", "deleted", "archived", "unarchived", "privatized", "publicized"})
 """Actions of the event `repository` after which a source may have another name, or none."""
@@ -109,6 +106,9 @@ class GitHubAppWebhooks:
             changes_reach=moved or delivery.type in _CHANGES_REACH,
         )
 
+    async def gaps(self, api: Api, url: str) -> tuple[str, ...]:
+        return await hook_gaps(api, url)
+
     def places_of(self, facts: JsonObject) -> Mapping[str, str]:
         return {str(name): str(number) for name, number in (find(facts, dict[str, object], "places") or {}).items()}
 
@@ -133,4 +133,4 @@ def _former(document: object, place: str) -> str:
     return ""
 
 
-__all__ = ["ALWAYS_SENT", "AppPayload", "GitHubAppWebhooks"]
+__all__ = ["AppPayload", "GitHubAppWebhooks"]
