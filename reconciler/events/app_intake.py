@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,8 +28,8 @@ SECRETS_S = 30.0
 """How long the value of a webhook's secret is used before it is read again."""
 HEARD_S = 60.0
 """How often the time of the last delivery of an App is stored."""
-PLACES_S = 10.0
-"""How often the ids of repositories are read again while events of unknown repositories arrive."""
+STRANGERS, STRANGERS_S = 100, 60.0
+"""How many events of undeclared installations are kept within this time (seconds): whoever may install the App can send them."""
 REMEMBERED = 4_096
 """Ids of deliveries that are remembered."""
 OnReach = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
@@ -57,10 +57,10 @@ class AppIntake:
         self._secrets: dict[str, WebhookSecrets] = {}
         self._ids: dict[str, dict[str, str]] = {}
         """App → name of a repository in manifests → its id."""
-        self._ids_at: dict[str, float] = {}
         self.heard: dict[str, float] = {}
         """App → when its last verified delivery arrived (epoch seconds)."""
         self._stored_at: dict[str, float] = {}
+        self._strangers: deque[float] = deque(maxlen=STRANGERS)
         self.refused: dict[str, tuple[float, str]] = {}
         """App → time and reason of its last refused delivery."""
 
@@ -110,20 +110,22 @@ class AppIntake:
         owners = tuple(user.integration for user in endpoint.users if user.owns(event))
         sources: tuple[ResourceId, ...] = ()
         if owners:  # what an installation says that nobody declared is not believed
-            await self._learn(endpoint, event, now)
+            await self._learn(endpoint, event)
             sources = endpoint.route(event, delivery.type, self._names(endpoint))
         await self._note(endpoint, delivery, origin, now)
         events = [self._intake.event_of(source, delivery, origin, now) for source in sources]
-        if event.about_app or not owners or delivery.problem:
+        known = bool(owners) or owner_known(endpoint, event)
+        about_app = event.about_app or bool(delivery.problem)
+        if about_app if known else self._admits_stranger(endpoint, delivery, event, now):
             events.append(self._own_event(endpoint, delivery, event, origin, now))
         status = await self._store(events, delivery.body)
         self._remember(delivery.id)
         for source in sources:
             self._intake.note(source, LastDelivery(now, delivery.type, delivery.key))
-        if not events:
+        if not events and owners:
             self._intake.counts["not-asked-for"] += 1
-        if event.changes_reach:
-            await self._on_reach(owners or endpoint.integrations)
+        if event.changes_reach and owners:  # strangers who install the App cause no work
+            await self._on_reach(owners)
         return status
 
     async def again(self, stored: Event, body: bytes) -> bool:
@@ -219,10 +221,17 @@ class AppIntake:
             return row
         if owner_known(endpoint, event):
             return dataclasses.replace(row, state=EventState.PROCESSED, reason=delivery.type)
+        return dataclasses.replace(row, state=EventState.REJECTED, reason="unrouted", message=unrouted(event))
+
+    def _admits_stranger(self, endpoint: AppEndpoint, delivery: Delivery, event: AppEvent, now: float) -> bool:
+        """Count and log an event of an undeclared installation; return whether it is kept, too."""
         self._intake.counts["unrouted"] += 1
-        why = unrouted(event)
-        self._context.log.warning("delivery_unrouted", integrations=owner.name, type=delivery.type, error=why)
-        return dataclasses.replace(row, state=EventState.REJECTED, reason="unrouted", message=why)
+        kept = len(self._strangers) < STRANGERS or not 0 <= now - self._strangers[0] < STRANGERS_S
+        if kept:
+            self._strangers.append(now)
+            owner = endpoint.integrations[0].name
+            self._context.log.warning("delivery_unrouted", integrations=owner, type=delivery.type, error=unrouted(event))
+        return kept
 
     async def _note(self, endpoint: AppEndpoint, delivery: Delivery, origin: Origin, now: float) -> None:
         """Keep that the App's webhook delivers: then the webhooks that it replaces may go."""
@@ -250,15 +259,16 @@ class AppIntake:
             names[number] = names.get(number, frozenset()) | {name}
         return names
 
-    async def _learn(self, endpoint: AppEndpoint, event: AppEvent, now: float) -> None:
-        """Keep the id of a repository that a source names, so that it is known when it is called otherwise."""
-        if endpoint.uid not in self._ids or (
-            event.place not in endpoint.names and not 0 <= now - self._ids_at[endpoint.uid] < PLACES_S
-        ):
+    async def _learn(self, endpoint: AppEndpoint, event: AppEvent) -> None:
+        """Keep the id of a repository that a source names, so that it is known when it is called otherwise.
+
+        The ids are read again for a repository that is not known: a reconcile or another process may have learned it.
+        """
+        stranger = event.place not in endpoint.names and event.place_id not in self._ids.get(endpoint.uid, {}).values()
+        if endpoint.uid not in self._ids or (stranger and event.place_id):
             prefix = f"{PLACE}{endpoint.uid}/"
             rows = await self._context.store.cursors(prefix)
             self._ids[endpoint.uid] = {name.removeprefix(prefix): str(number) for name, number in rows.items()}
-            self._ids_at[endpoint.uid] = now
         known = self._ids[endpoint.uid]
         name = event.former if event.former in endpoint.names and event.place not in endpoint.names else event.place
         if event.place_id and name in endpoint.names and known.get(name) != event.place_id:

@@ -111,6 +111,44 @@ async def test_an_installation_that_nobody_declares_is_kept_with_the_reason_and_
         assert {event.state.value for event in await stored(within) if event.source.kind == "EventSource"} == {"processed"}
 
 
+async def test_strangers_who_install_the_app_cannot_fill_the_inbox(tmp_path: Path) -> None:
+    async with inside(tmp_path) as within:
+        declare(within, integration("acme", "acme"), source("web", WEB))
+        await within.sync()
+        looked: list[tuple[ResourceId, ...]] = []
+
+        async def look(integrations: tuple[ResourceId, ...]) -> None:
+            looked.append(integrations)
+
+        await deliver(within, push("acme/other", 2))
+        within.working.apps._on_reach = look
+        gone = {"action": "deleted", "installation": {"id": 66, "account": {"login": "evil"}}}
+        assert await deliver(within, gone, "installation") == 202
+        assert looked == []
+        for number in range(149):
+            assert await deliver(within, push("evil/web", 9, installation=66, sha=f"{number:040}")) == 202
+        assert len(await stored(within)) == 100
+        assert within.working.intake.counts["unrouted"] == 150
+        assert await deliver(within, push("acme/web", 1)) == 202
+        within.later(61)
+        await deliver(within, push("evil/web", 9, installation=66))
+        assert len(await stored(within)) == 102
+
+
+async def test_what_another_process_learned_of_a_repository_counts_at_once(tmp_path: Path) -> None:
+    async with inside(tmp_path) as within:
+        declare(within, integration("acme", "acme"), source("web", WEB))
+        await within.sync()
+        await deliver(within, push("acme/other", 3))
+        first = within.working.apps
+        within.restarted()
+        change = {"repository": {"name": {"from": "web"}}}
+        await deliver(within, push("acme/site", 17, action="renamed", changes=change), "repository")
+        headers, body = delivery(push("acme/site", 17), derived_key(within.deps.keyring))
+        assert await first.receive(OWNER, app_uid(), "", headers, body) == 202
+        assert await reached(within) == ["web"]
+
+
 async def test_a_pinned_installation_gets_events_of_that_installation_only(tmp_path: Path) -> None:
     async with inside(tmp_path) as within:
         declare(within, integration("acme", "acme", ", installationId: 41"), source("web", WEB))
