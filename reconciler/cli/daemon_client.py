@@ -123,6 +123,8 @@ def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
     from reconciler.engine.control import Control
     from reconciler.engine.publisher import Publisher
     from reconciler.engine.statusfile import DaemonInfo
+    from reconciler.events.app_intake import AppIntake
+    from reconciler.events.app_recovery import AppRecovery
     from reconciler.events.commands import Commands
     from reconciler.events.group_commit import Writer
     from reconciler.events.intake import Intake
@@ -136,7 +138,9 @@ def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
     engine, current = session.engine, session.engine.current
     executors = ExecutorResolver(current)
     intake = Intake(current, Writer(engine.deps), on_event=_nothing, on_health_change=_nothing)
-    commands = Commands(current, Recovery(current, intake, holder="cli"), wake_events=_nothing, wake_stages=_nothing)
+    apps = AppIntake(current, intake, on_reach=_no_trigger)
+    recovery = Recovery(current, intake, AppRecovery(current, apps), holder="cli")
+    commands = Commands(current, recovery, apps, wake_events=_nothing, wake_stages=_nothing)
     publisher = Publisher(current, session.redactor, Path(session.config.status.file))
     status = Status(lambda: publisher.encoded(DaemonInfo(__version__, os.getpid(), time.time(), "once")), publisher.row)
     control = Control(engine, trigger)

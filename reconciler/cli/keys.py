@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.cli.edit import EditableDocument, save
 from reconciler.cli.options import RotateOptions, SigningKeyOptions
@@ -13,9 +14,13 @@ from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_OK
 from reconciler.model.resources import Kind, Resource, ResourceId
 
+if TYPE_CHECKING:
+    from reconciler.config.settings import Config
+    from reconciler.credentials.keys import KeyRing
+
 
 def signing_key(options: SigningKeyOptions) -> int:
-    """Print the signing key of a source, for a sender that the daemon does not configure."""
+    """Print the signing key of a source or of an App's webhook, for a sender that the daemon does not configure."""
     from reconciler.credentials.keys import load_keyring
     from reconciler.engine.control import parse_resource
     from reconciler.manifests.kinds import EventSourceSpec
@@ -36,6 +41,8 @@ def signing_key(options: SigningKeyOptions) -> int:
         keyring = load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)
     finally:
         store.close()
+    if identity in stored and identity.kind == Kind.INTEGRATION.value:
+        return _app_key(resource_from_json(stored[identity]), keyring, config, previous=options.previous)
     if identity not in stored or identity.kind != Kind.EVENT_SOURCE.value:
         raise UsageError(
             f"{identity} is not an event source in the last valid revision", hint="See `reconciler status EventSource`."
@@ -53,6 +60,32 @@ def signing_key(options: SigningKeyOptions) -> int:
     url = f"{config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}"
     say(f"{identity}, rotation {rotation}; send events to {url}")
     out(value.reveal())
+    return EXIT_OK
+
+
+def _app_key(integration: Resource, keyring: KeyRing, config: Config, *, previous: bool) -> int:
+    """Print the secret of the webhook of the App that ``integration`` uses."""
+    from reconciler.drivers.registry import driver_for
+    from reconciler.engine.app_hooks import app_hook_url
+
+    driver = driver_for(str(integration.spec["type"]))
+    connection = driver.connect(integration, integration.secret_refs("/auth")) if driver is not None else None
+    apps = driver.apps if driver is not None else None
+    installation = apps.installation_of(connection) if apps is not None and connection is not None else None
+    if installation is None:
+        raise UsageError(
+            f"{integration.id} has no signing key", hint="Only an EventSource, or an Integration that uses an App, has one."
+        )
+    if installation.secret is not None:
+        raise UsageError(
+            f"the webhook secret of {integration.id} is {installation.secret}, as declared in webhookSecret",
+            hint="Leave `webhookSecret` out to use a derived key.",
+        )
+    if previous:
+        raise UsageError("the key of an App's webhook is not rotated", hint="Declare `webhookSecret` to choose its value.")
+    uid = installation.uid(config.owner)
+    say(f"{integration.id}; send events to {app_hook_url(config.server.public_url, config.owner, uid, keyring.key_id)}")
+    out(keyring.signing_key(config.owner, uid, 0).reveal())
     return EXIT_OK
 
 

@@ -383,7 +383,7 @@ VERBS: tuple[Verb, ...] = (
         "signing-key",
         "keys",
         options.SigningKeyOptions,
-        "print the signing key of a source",
+        "print the signing key of a source, or of the webhook of an Integration's App",
         (_RESOURCE, _arg("--previous", action="store_true", help="print the key before the last rotation")),
     ),
     Verb(

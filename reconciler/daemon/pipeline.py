@@ -16,6 +16,8 @@ from reconciler.engine.current import Current
 from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.lease import Lease
 from reconciler.engine.queue import WorkQueue
+from reconciler.events.app_intake import AppIntake
+from reconciler.events.app_recovery import AppRecovery
 from reconciler.events.commands import Commands
 from reconciler.events.dispatcher import Dispatcher
 from reconciler.events.evaluation import MODULE, EventEvaluator
@@ -25,6 +27,7 @@ from reconciler.events.recovery import Recovery
 from reconciler.events.schedules import ScheduleSource
 from reconciler.events.status import EventStatusReader
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import guard_of
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.logs import LogReader
@@ -69,6 +72,7 @@ class EventPipeline:
         self.intake = Intake(
             current, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
         )
+        self.apps = AppIntake(current, self.intake, on_reach=self._look_again)
         self.runner = StageRunner(current, executors, on_change=self._changed)
         self.stages = StageLoop(
             current,
@@ -86,15 +90,19 @@ class EventPipeline:
             under_load=lambda: writer.under_load,
         )
         self.schedules = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
-        self.recovery = Recovery(current, self.intake, holder=holder)
+        self.recovery = Recovery(current, self.intake, AppRecovery(current, self.apps), holder=holder)
         self.logs = LogReader(current, executors)
-        self.event_status = EventStatusReader(current, self.intake, self.recovery, executors)
+        self.event_status = EventStatusReader(current, self.intake, self.apps, self.recovery, executors)
         self.pushing = OutputReceiver(current, executors)
-        self.commands = Commands(current, self.recovery, wake_events=self.dispatcher.wake, wake_stages=self._queued)
+        self.commands = Commands(current, self.recovery, self.apps, wake_events=self.dispatcher.wake, wake_stages=self._queued)
 
     async def step(self, claim: Claim, lease: Lease) -> None:
         """Run a claimed step of an execution."""
         await self.runner.step(claim.key, guard_of(self._current.context, lease))
+
+    async def _look_again(self, integrations: tuple[ResourceId, ...]) -> None:
+        """Reconcile at once: an App reported that it may do or see something else now."""
+        await self._queue.request(integrations, explicit=True)
 
     def _queued(self) -> None:
         """An item was queued or approved, or an execution became due."""

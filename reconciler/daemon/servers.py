@@ -38,7 +38,7 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
     admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),
-        WebhookEndpoint(pipeline.intake.receive, max_body=config.max_body),
+        WebhookEndpoint(pipeline.intake.receive, pipeline.apps.receive, max_body=config.max_body),
         (
             *Routes(backend, config.tokens, session.redactor).routes(),
             *(wellknown.routes(session.issuer) if session.issuer is not None else ()),

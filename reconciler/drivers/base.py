@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
 from reconciler.drivers.auth import ApiResponse as ApiResponse
 from reconciler.drivers.auth import AuthContext, AuthRequest
 from reconciler.drivers.capabilities import ProviderLimits as ProviderLimits
@@ -276,6 +277,31 @@ class Reporter(Protocol):
         """Return the commit of ``ref``; raises `NotFound` if it does not exist."""
 
 
+class AppWebhooks(Protocol):
+    """The webhooks of a provider's Apps. Everything but `gaps` is pure: the core verifies, routes and stores."""
+
+    scope_type: str
+    """The type of the webhook's scope: in a `Hook` of a receiver."""
+
+    def installation_of(self, connection: Connection) -> AppInstallation | None:
+        """Return how ``connection`` uses an App; None if its credential is no App."""
+
+    def target_of(self, source: Resource, account: str) -> AppTarget:
+        """Return what ``source`` asks for; ``account`` is that of its Integration. Raises `ValidationFailed`."""
+
+    def needs_of(self, source: Resource) -> Mapping[str, str]:
+        """Return the permissions that ``source`` needs: those of its events, since it makes no webhooks."""
+
+    def read(self, delivery: Delivery) -> AppEvent:
+        """Return where ``delivery`` comes from; an empty `AppEvent` for a payload of an unknown form."""
+
+    async def gaps(self, api: Api, url: str) -> tuple[str, ...]:
+        """Return what a person has to set, so that the App's webhook delivers to ``url``. Raises typed errors."""
+
+    def places_of(self, facts: JsonObject) -> Mapping[str, str]:
+        """Return the ids of the repositories that `Driver.resolve` saw, by the name in the manifest, in lower case."""
+
+
 class Driver(Protocol):
     """A provider."""
 
@@ -290,6 +316,8 @@ class Driver(Protocol):
     """The executors of stages, by ``executor.type``."""
     reporter: Reporter | None
     """Writes results back; None if it is not a code host."""
+    apps: AppWebhooks | None
+    """The webhooks of its Apps; None if its credentials bring none."""
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for an invalid URL."""

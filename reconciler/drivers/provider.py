@@ -9,7 +9,17 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from reconciler.drivers.auth import AuthContext, AuthRequest
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Executor, ManagedType, Receiver, Reporter
+from reconciler.drivers.base import (
+    Api,
+    AppWebhooks,
+    Authenticator,
+    CompileContext,
+    Connection,
+    Executor,
+    ManagedType,
+    Receiver,
+    Reporter,
+)
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
 from reconciler.model.errors import NotImplementedYet, ValidationFailed
 from reconciler.model.objects import ManagedObject
@@ -85,6 +95,7 @@ class ProviderDriver:
     receiver: Receiver | None = None
     executors: Mapping[str, Executor] = MappingProxyType({})
     reporter: Reporter | None = None
+    apps: AppWebhooks | None = None
 
     def __init__(self) -> None:
         self.provider: str = self.spec.name

@@ -226,6 +226,8 @@ def _with_trouble(text: str, changes: Iterable[Change], share: Share) -> str:
 
 def _delivering(share: Share, result: ReconcileResult) -> tuple[ConditionStatus, ConditionCause] | None:
     """Return the provider's report on the deliveries of our webhooks, or None."""
+    if result.compiled.webhook:
+        return ConditionStatus.FALSE, ConditionCause("WebhookMisconfigured", result.compiled.webhook)
     words = []
     for record in share.records:
         seen = result.world.views.get(record.scope)

@@ -17,7 +17,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import DerivedKeyRef, Kind, Resource, ResourceId, SecretRef, ValueRef
 from reconciler.model.secrets import SecretValue
-from reconciler.model.values import Address, Fingerprint
+from reconciler.model.values import Address, Fingerprint, JsonObject
 
 REMOTE_KINDS = frozenset({Kind.EVENT_SOURCE.value, *OBJECT_KINDS})
 """Kinds that own remote objects."""
@@ -31,6 +31,10 @@ class Compiled:
 
     objects: tuple[ManagedObject, ...] = ()
     stalled: Mapping[ResourceId, ReconcilerError] = field(default_factory=dict)
+    facts: Mapping[ResourceId, JsonObject] = field(default_factory=dict)
+    """What `Driver.resolve` read for each resource."""
+    webhook: str = ""
+    """What is wrong with the webhook of the App that the integration uses, and what to set; empty if nothing is."""
 
 
 def integration_of(resource: Resource) -> ResourceId | None:
@@ -74,21 +78,23 @@ async def compile_resources(driver: Driver, api: Api, resources: Iterable[Resour
     results = await asyncio.gather(*(_compile_one(driver, api, resource, deps, read) for resource in resources))
     objects: list[ManagedObject] = []
     stalled: dict[ResourceId, ReconcilerError] = {}
+    facts: dict[ResourceId, JsonObject] = {}
     for resource, result in zip(resources, results, strict=True):
         if isinstance(result, ReconcilerError):
             stalled[resource.id] = result
         else:
-            objects.extend(result)
-    return Compiled(tuple(objects), stalled)
+            facts[resource.id] = result[0]
+            objects.extend(result[1])
+    return Compiled(tuple(objects), stalled, facts)
 
 
 async def _compile_one(
     driver: Driver, api: Api, resource: Resource, deps: Context, read: ReadSecret
-) -> tuple[ManagedObject, ...] | ReconcilerError:
+) -> tuple[JsonObject, tuple[ManagedObject, ...]] | ReconcilerError:
     try:
         _require_public_url(resource, deps.config.server.public_url)
         facts = await driver.resolve(api, resource)
-        return driver.compile(resource, context_for(api.connection, deps, read, facts))
+        return facts, driver.compile(resource, context_for(api.connection, deps, read, facts))
     except ReconcilerError as error:
         return error
 

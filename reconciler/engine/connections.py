@@ -38,6 +38,8 @@ class Client:
     read: SecretResolver
     proof: str = ""
     """Digest of the values of its secrets: in memory only."""
+    tokens: str = ""
+    """How the keys of its tokens in the cache begin; empty if it has none."""
 
     def value(self, ref: SecretRef) -> SecretValue:
         """Return the value of ``ref``; raises `SecretUnavailable`."""
@@ -76,6 +78,12 @@ class ClientPool:
         self._refusals.clear()
         self._tokens.pull_back(seconds)
 
+    def retry_tokens(self, integration: ResourceId) -> None:
+        """Let refused requests for tokens of ``integration`` be sent again at once: a person asked, or an event says it helps."""
+        link = self._links.get(integration)
+        if link is not None and link.tokens:
+            self._tokens.retry_now(link.tokens)
+
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last reported for the credential: limit, remaining, resetAt (epoch seconds)."""
         link = self._links.get(integration)
@@ -111,7 +119,7 @@ class ClientPool:
             clock=self._deps.clock,
             read_only=self._read_only,
         )
-        link = Client(connection, driver, api, budget, secrets)
+        link = Client(connection, driver, api, budget, secrets, str(getattr(authenticator, "prefix", "")))
         self._links[integration] = link
         return link
 

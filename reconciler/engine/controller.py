@@ -190,6 +190,8 @@ class Controller:
     def _slice_work(self, request: ReconcileRequest) -> Work:
         async def work(hold: Lease | None) -> ReconcileResult:
             await self.current.refresh_suspensions()
+            if request.explicit:
+                self.current.clients.retry_tokens(request.integration)
             return await run_slice(
                 request, self.reconcile_context(self.current.active.revision, hold), self.current.clients, self.deps
             )

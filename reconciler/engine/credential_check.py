@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconciler.engine.app_hooks import needs_of as app_needs
 from reconciler.engine.connections import Client
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import AuthFailed, NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
@@ -38,7 +39,7 @@ def needs_of(link: Client, live: ActiveRevision) -> Mapping[str, str]:
     rows: list[Mapping[str, str]] = (
         [{str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()}] if resource is not None else []
     )
-    rows += [link.driver.needs(user) for user in live.resources.values() if integration in user.references]
+    rows += [app_needs(link, user) for user in live.resources.values() if integration in user.references]
     for row in rows:
         for name, level in row.items():
             if name not in needs or _rank(level) > _rank(needs[name]):

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
+from reconciler.engine.app_hooks import keep_places, replaced_hooks, webhook_problem
 from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
 from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
 from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
@@ -220,7 +221,7 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
     users = users_of(prepared.integration, live.resources.values())
     prepared = dataclasses.replace(prepared, credential=await check_credential(link, live))
     compiled = await compile_resources(link.driver, link.api, users, deps, prepared.setting.secrets.read)
-    return dataclasses.replace(prepared, compiled=compiled)
+    return dataclasses.replace(prepared, compiled=dataclasses.replace(compiled, webhook=await webhook_problem(link, users, deps)))
 
 
 async def _decide(prepared: Prepared, deps: Context) -> Prepared:
@@ -239,8 +240,9 @@ async def _decide(prepared: Prepared, deps: Context) -> Prepared:
         prepared, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
     )
     schedule = await deps.store.run(Schedule.load, deps.store.sync)
-    approvals = frozenset(await deps.store.approvals())
-    plan = make_plan(_input(prepared, link, schedule, approvals, deps))
+    kept = await replaced_hooks(link, recorded, frozenset(setting.live.resources), deps)
+    inputs = _input(prepared, link, schedule, frozenset(await deps.store.approvals()), deps)
+    plan = make_plan(dataclasses.replace(inputs, kept=kept))
     if order.keep is not None:
         plan = dataclasses.replace(plan, changes=tuple(change for change in plan.changes if order.keep(change)))
     plan = plan if order.ignore_backoff else hold_back(plan, schedule, now)
@@ -285,6 +287,7 @@ async def _keep(prepared: Prepared, deps: Context) -> None:
     stored = await deps.store.connections()
     if stored.get(prepared.integration) != link.connection:
         await deps.store.save_connection(link.connection)
+    await keep_places(link, prepared.compiled.facts, deps)
     if not prepared.fresh:
         return
     known = {record.address: record for record in await deps.store.recorded(prepared.integration)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reconciler.engine.current import Current
+from reconciler.events.app_intake import AppIntake
 from reconciler.events.approvals import Approvals
 from reconciler.events.event_commands import EventCommands
 from reconciler.events.execution_commands import ExecutionCommands
@@ -20,10 +21,16 @@ class Commands:
     """All commands, by name. ``wake_events`` and ``wake_stages`` wake the loops of this process."""
 
     def __init__(
-        self, current: Current, recovery: Recovery, *, wake_events: Callable[[], None], wake_stages: Callable[[], None]
+        self,
+        current: Current,
+        recovery: Recovery,
+        apps: AppIntake,
+        *,
+        wake_events: Callable[[], None],
+        wake_stages: Callable[[], None],
     ) -> None:
         lookup = Lookup(current)
-        events = EventCommands(current, lookup, recovery, wake_events)
+        events = EventCommands(current, lookup, recovery, apps, wake_events)
         executions = ExecutionCommands(current, lookup, wake_stages)
         self.events, self.event = events.events, events.event
         self.trigger, self.replay, self.redeliver = events.trigger, events.replay, events.redeliver

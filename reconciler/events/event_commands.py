@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from reconciler.engine.current import Current
+from reconciler.events.app_intake import AppIntake
 from reconciler.events.delivery_ids import key_id, made_id
 from reconciler.events.lookup import Lookup, NoSuch, Waits
 from reconciler.events.recovery import Recovery
@@ -33,11 +34,12 @@ TRIGGERED = frozenset({"manual", "schedule", "webhook"})
 class EventCommands:
     """Commands about events. ``wake`` wakes the dispatcher of this process."""
 
-    def __init__(self, current: Current, lookup: Lookup, recovery: Recovery, wake: Callable[[], None]) -> None:
+    def __init__(self, current: Current, lookup: Lookup, recovery: Recovery, apps: AppIntake, wake: Callable[[], None]) -> None:
         self._current = current
         self._context = current.context
         self._lookup = lookup
         self._recovery = recovery
+        self._apps = apps
         self._wake = wake
 
     async def events(self, request: EventListRequest) -> dict[str, Any]:
@@ -123,9 +125,16 @@ class EventCommands:
         stored = await store.event(request.id)
         if stored is None:
             raise _no_event(request.id)
-        event = stored[0]
+        event, body = stored
         await store.append_audit([self._lookup.audit("replay", who, event.source, event=event.id)])
-        if not await store.replay_event(event.id):
+        if event.source.kind == Kind.INTEGRATION.value:
+            if not await self._apps.again(event, body):
+                raise ReconcilerError(
+                    f"{event.id} came through the webhook of an App, and no event source asks for it",
+                    code="RC4041",
+                    hint="Declare an Integration for its account and a source for its repository, then replay it.",
+                )
+        elif not await store.replay_event(event.id):
             raise Waits(f"{event.id} is queued for dispatch already", hint=f"See `reconciler events {event.id}`.")
         self._context.log.info(
             "event_replayed",

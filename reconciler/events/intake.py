@@ -44,7 +44,7 @@ class Intake:
         self._context = current.context
         self._writer = writer
         self._on_event = on_event
-        self._on_health_change = on_health_change
+        self.on_health_change = on_health_change
         """Called when a source starts or stops getting verified deliveries."""
         self._endpoints: dict[str, Endpoint] = {}
         self._endpoints_of: ActiveRevision | None = None
@@ -99,6 +99,16 @@ class Intake:
             self._equalize(body, len(keys) if signs and verdict.reason is not Refusal.UNSIGNED else 0, parsed=not signs)
         return verdict
 
+    def refuse_unknown(self, body: bytes) -> int:
+        """Return the answer to a delivery for an endpoint that does not exist, after the same work as for one that does."""
+        self.counts[Refusal.UNKNOWN.value] += 1
+        self.equalize(body)
+        return REFUSED
+
+    def equalize(self, body: bytes) -> None:
+        """Do the work over the body that a refused signature costs."""
+        self._equalize(body, 0, parsed=False)
+
     def _equalize(self, body: bytes, hashed: int, *, parsed: bool) -> None:
         """Make every refusal the same work over the body, so that its time does not reveal which sources exist.
 
@@ -121,7 +131,7 @@ class Intake:
         known = self.refused.get(endpoint.source.id)
         self.refused[endpoint.source.id] = (now, f"{reason.value}: {verdict.detail}".rstrip(": "))
         if known is None:
-            self._on_health_change()
+            self.on_health_change()
         if known is None or now - known[0] > 60:  # a flood of forgeries is one line a minute
             identity = endpoint.source.id
             self._context.log.warning(
@@ -131,10 +141,7 @@ class Intake:
     async def _accept(self, endpoint: Endpoint, delivery: Delivery, now: float) -> int:
         """Store a verified delivery; returns the HTTP status of the answer."""
         source = endpoint.source.id
-        refused, known = self.refused.get(source), self.heard.get(source)
-        self.heard[source] = LastDelivery(now, delivery.type, delivery.key)
-        if known is None or (refused is not None and refused[0] > known.at):
-            self._on_health_change()
+        self.note(source, LastDelivery(now, delivery.type, delivery.key))
         try:
             stored = await self.store(source, delivery, Origin.DELIVERED, now)
         except InboxFull:
@@ -165,14 +172,25 @@ class Intake:
         self.counts["accepted" if stored.new else "duplicate"] += 1
         return ACCEPTED
 
+    def note(self, source: ResourceId, delivery: LastDelivery) -> None:
+        """Keep that a delivery of ``source`` arrived."""
+        refused, known = self.refused.get(source), self.heard.get(source)
+        self.heard[source] = delivery
+        if known is None or (refused is not None and refused[0] > known.at):
+            self.on_health_change()
+
     async def store(self, source: ResourceId, delivery: Delivery, origin: Origin, now: float) -> Stored:
         """Store a delivery of any origin. Raises `InboxFull`, `StateError`."""
-        stored = await self._writer.store(Arrival(self._event(source, delivery, origin, now), delivery.body))
+        return await self.keep(self.event_of(source, delivery, origin, now), delivery.body)
+
+    async def keep(self, event: Event, body: bytes) -> Stored:
+        """Store an event. Raises `InboxFull`, `StateError`."""
+        stored = await self._writer.store(Arrival(event, body))
         if stored.new or stored.again:
             self._on_event()
         return stored
 
-    def _event(self, source: ResourceId, delivery: Delivery, origin: Origin, now: float) -> Event:
+    def event_of(self, source: ResourceId, delivery: Delivery, origin: Origin, now: float) -> Event:
         state, reason, message = EventState.PENDING, "", ""
         if delivery.problem:
             state, reason, message = EventState.REJECTED, "malformed", delivery.problem
@@ -190,7 +208,7 @@ class Intake:
             occurred_at=delivery.occurred_at,
             identity=delivery.identity,
             also=delivery.also,
-            body_digest=hashlib.sha256(delivery.body).hexdigest(),
+            body_digest=delivery.digest or hashlib.sha256(delivery.body).hexdigest(),
             reason=reason,
             message=message,
             headers=delivery.headers,

@@ -13,38 +13,19 @@ from dataclasses import dataclass, field
 from reconciler.drivers.base import Receiver
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.current import Current
+from reconciler.events.app_recovery import AppRecovery
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
+from reconciler.events.windows import ARRIVE_S, YOUNG_S, RecoveryResult, begin_of
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.events import Hook, Origin, PastDelivery
 from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import exclusive
 
-OVERLAP_S = 900.0
-"""Overlap with the previous sweep: deliveries arrive late, and lists even later."""
-MOST_S = 3 * 86_400.0
-"""The longest look back: providers that keep deliveries keep them for three days or longer."""
-YOUNG_S = 15.0
-"""A delivery that started less than this ago may still arrive."""
-ARRIVE_S = 8.0
-"""How long to wait for deliveries that were redelivered."""
 AT_ONCE = 4
 LEASE_S = 600.0
 HOOK_S = 3.6
 """Seconds between two sweeps for each webhook: a thousand requests an hour, a fifth of the strictest provider's limit for a token."""
-
-
-@dataclass(slots=True)
-class RecoveryResult:
-    """Result of a sweep of one source, in numbers of deliveries."""
-
-    source: ResourceId
-    missed: int = 0
-    redelivered: int = 0
-    recovered: int = 0
-    failed: int = 0
-    hooks: int = 0
-    error: str = ""
 
 
 @dataclass(slots=True)
@@ -68,10 +49,11 @@ class _Place:
 class Recovery:
     """Finds missed deliveries and stores them. One process at a time does so."""
 
-    def __init__(self, current: Current, intake: Intake, *, holder: str) -> None:
+    def __init__(self, current: Current, intake: Intake, apps: AppRecovery, *, holder: str) -> None:
         self._current = current
         self._context = current.context
         self._intake = intake
+        self._apps = apps
         self._holder = holder
         self._lock = asyncio.Lock()
         self.last: dict[ResourceId, RecoveryResult] = {}
@@ -102,6 +84,7 @@ class Recovery:
                 return await self._check(endpoint, since)
 
         results = list(await asyncio.gather(*(check(endpoint) for endpoint in todo)))
+        results += await self._apps.run(only, since)
         self.last.update({result.source: result for result in results})
         return results
 
@@ -116,9 +99,7 @@ class Recovery:
         if cursor is None and since is None:  # a new source: it gets no events from before it was declared
             await store.set_cursors({name: now})
             return RecoveryResult(source.id)
-        before = cursor if isinstance(cursor, int | float) else now
-        before = min(before or now, now)  # a clock that was ahead and was set back must not hide missed deliveries
-        begin = since if since is not None else max(before - OVERLAP_S, now - MOST_S)
+        begin = since if since is not None else begin_of(cursor, now)
         try:
             place = await self._place(endpoint, begin)
             await self._recover(place, now)
@@ -160,6 +141,8 @@ class Recovery:
         return _Place(endpoint, client.api, hooks, since)
 
     async def _recover(self, place: _Place, now: float) -> None:
+        if place.receiver.keeps_deliveries and not place.hooks:  # none yet, or an App's webhook takes their place
+            return
         await place.api.learn_time()
         ahead_s = place.api.clock.ahead_s or 0.0
         past = await place.receiver.missed(place.api, place.endpoint.source, place.hooks, place.since + ahead_s)

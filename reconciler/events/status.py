@@ -10,6 +10,7 @@ from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.current import Current
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.view import EventStatus
+from reconciler.events.app_intake import AppIntake
 from reconciler.events.endpoints import Endpoint
 from reconciler.events.intake import Intake
 from reconciler.events.recovery import Recovery
@@ -31,9 +32,12 @@ STAGES_AT_ONCE = 100
 class EventStatusReader:
     """Reads the status of events and stages for the `Controller`."""
 
-    def __init__(self, current: Current, intake: Intake, recovery: Recovery, executors: ExecutorResolver) -> None:
+    def __init__(
+        self, current: Current, intake: Intake, apps: AppIntake, recovery: Recovery, executors: ExecutorResolver
+    ) -> None:
         self._current = current
         self._intake = intake
+        self._apps = apps
         self._recovery = recovery
         self._executors = executors
         self._slots: dict[ResourceId, tuple[str, float, float]] = {}
@@ -69,6 +73,7 @@ class EventStatusReader:
         """Return the status of single resources. Runs on a thread: there may be thousands of them."""
         resources = active.resources
         delivering = {endpoint.source.id: self._delivering(endpoint.source.id) for endpoint in endpoints.values()}
+        delivering |= self._delivering_apps()
         stalled = {stage.id: cause for stage in stages if (cause := self._stalled(stage)) is not None}
         suspended = {
             resource.id: reason
@@ -114,6 +119,25 @@ class EventStatusReader:
                 "NoDeliveriesYet", "no delivery has come in yet; `reconciler ping` asks for one"
             )
         return ConditionStatus.TRUE, ConditionCause("Delivered", "deliveries arrive and are verified")
+
+    def _delivering_apps(self) -> dict[ResourceId, tuple[ConditionStatus, ConditionCause]]:
+        """Return the conditions of sources whose App's webhook was refused, or never heard of."""
+        conditions = {}
+        for uid, endpoint in self._apps.endpoints().items():
+            refused, heard = self._apps.refused.get(uid), self._apps.heard.get(uid)
+            for source in endpoint.sources:
+                if refused is not None and (heard is None or refused[0] > heard):
+                    why = "SignatureMissing" if refused[1].startswith("unsigned") else "SignatureRefused"
+                    message = f"the newest delivery of the App's webhook ({iso(refused[0])}) was refused: {refused[1]}"
+                    conditions[source] = ConditionStatus.FALSE, ConditionCause(why, message)
+                elif source not in self._intake.heard:
+                    message = (
+                        "the App's webhook delivers; no event of this source has come in yet"
+                        if heard is not None
+                        else f"no delivery of the App's webhook has come in yet; its path is /hooks/apps/{self._current.context.owner}/{uid}"
+                    )
+                    conditions[source] = ConditionStatus.UNKNOWN, ConditionCause("NoDeliveriesYet", message)
+        return conditions
 
     def _stalled(self, stage: Resource) -> ConditionCause | None:
         try:

@@ -559,6 +559,24 @@ _TABLE = (
         "Run `reconciler oidc trust PROVIDER RESOURCE` for a policy that fits, or change `auth.oidc` in the manifest. At most one try "
         "a minute is made.",
     ),
+    Code(
+        "RC4041",
+        "An event of an App has no source",
+        "The event came through the webhook of an App, and no event source asks for it: its installation or its repository is not declared.",
+        "Declare an Integration for the account and an EventSource for the repository, then replay the event.",
+    ),
+    Code(
+        "RC4042",
+        "The App is not subscribed to an event",
+        "An EventSource asks for an event that the GitHub App does not subscribe to. Such an App looks healthy and sends nothing.",
+        "Subscribe the App on its settings page, under Permissions & events. GitHub has no API for that.",
+    ),
+    Code(
+        "RC4043",
+        "The App's installation lacks a repository",
+        "An EventSource names a repository that does not exist, or that the App's installation does not contain.",
+        "Add the repository on the page of the installation, or fix the name in the manifest.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

@@ -53,6 +53,8 @@ class Delivery:
     """Further names of the event, where the sender has several for one occurrence and the payload does not name one
     (a run that failed may be both ``EXECUTION_FINISHED`` and ``EXECUTION_FAILED``). The first of ``type`` and these that the
     source asks for is the event's type; it remains one event."""
+    digest: str = ""
+    """SHA-256 (hex) of the part of the payload that is the same in every copy of the event; empty: that of ``body``."""
 
 
 class Origin(enum.StrEnum):

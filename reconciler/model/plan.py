@@ -72,6 +72,7 @@ class Reason(enum.StrEnum):
     CONTENDED = "Contended"
     NAME_TAKEN = "NameTaken"  # by an own object that must be deleted first
     DEPENDENCY_NOT_READY = "DependencyNotReady"
+    NOT_REPLACED = "NotReplaced"  # what takes its place is not known to work yet
     NOT_APPROVED = "NotApproved"  # not part of the approved plan
 
 

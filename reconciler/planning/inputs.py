@@ -66,6 +66,8 @@ class PlanInput:
     types: Mapping[str, PlannedType] = field(default_factory=dict)
     untouchable: frozenset[ResourceId] = frozenset()
     """Resources whose desired form is unknown (invalid, stalled): their objects are neither changed nor pruned."""
+    kept: Mapping[Address, str] = field(default_factory=dict)
+    """Recorded objects that are not declared and stay for now, with the reason."""
     suspended: frozenset[ResourceId] = frozenset()
     """Suspended resources, or the integration itself: nothing is written for them."""
     approvals: frozenset[str] = frozenset()

@@ -6,9 +6,17 @@ import dataclasses
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.objects import IntentState, ObservedObject, RecordedObject
-from reconciler.model.plan import Action, Disposition, Reason
+from reconciler.model.plan import Action, BlockReason, Change, Disposition, Reason
 from reconciler.planning import policy
-from reconciler.planning.changes import Decision, Settlement, held, not_yet_absent, removal_of, without_object
+from reconciler.planning.changes import (
+    Decision,
+    Settlement,
+    held,
+    not_yet_absent,
+    removal_of,
+    waiting_for,
+    without_object,
+)
 from reconciler.planning.inputs import PlanInput
 from reconciler.planning.match import Match
 
@@ -37,22 +45,24 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
         change = dataclasses.replace(
             change, message=f"{match.scope.key} is {match.view.read_only}: it cannot be deleted there, and is left as it is"
         )
+    return Decision((_guarded(change, recorded, block, inp),), settlements)
+
+
+def _guarded(change: Change, recorded: RecordedObject, block: BlockReason | None, inp: PlanInput) -> Change:
+    """Return the removal as held, waiting or blocked where it must not be made now."""
     if recorded.resource in inp.suspended or inp.integration in inp.suspended:
-        change = held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
-    elif recorded.tombstone:
-        pass  # already being deleted: continues until the provider no longer shows it
-    elif not inp.prune_allowed:
-        change = held(
-            change, Reason.PRUNE_NOT_ALLOWED, "this revision has errors, or pruning is switched off: nothing is deleted"
-        )
-    elif block is not None:
-        change = dataclasses.replace(
-            change,
-            disposition=Disposition.BLOCKED,
-            reason=block.value,
-            message="lifecycle.preventDestroy was set when it was applied",
-        )
-    return Decision((change,), settlements)
+        return held(change, Reason.SUSPENDED, "suspended: nothing is deleted")
+    if recorded.tombstone:
+        return change  # already being deleted: continues until the provider no longer shows it
+    if recorded.address in inp.kept:
+        return waiting_for(change, Reason.NOT_REPLACED, None, inp.kept[recorded.address])
+    if not inp.prune_allowed:
+        message = "this revision has errors, or pruning is switched off: nothing is deleted"
+        return held(change, Reason.PRUNE_NOT_ALLOWED, message)
+    if block is not None:
+        message = "lifecycle.preventDestroy was set when it was applied"
+        return dataclasses.replace(change, disposition=Disposition.BLOCKED, reason=block.value, message=message)
+    return change
 
 
 def _settled(match: Match, observed: ObservedObject) -> tuple[Settlement, ...]:

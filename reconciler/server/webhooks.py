@@ -1,5 +1,6 @@
-"""``POST /hooks/<owner>/<uid>`` receives webhooks. Limits apply before a byte of the body is read; the answer follows the commit.
+"""``POST /hooks/<owner>/<uid>`` and ``POST /hooks/apps/<owner>/<key>`` receive webhooks.
 
+Limits apply before a byte of the body is read; the answer follows the commit.
 It is plain ASGI, since it decides before anything is parsed. An unknown path, an unknown uid and a wrong signature get the same answer.
 """
 
@@ -37,8 +38,10 @@ _FIXED = [(b"content-length", b"0"), (b"cache-control", b"no-store"), (b"x-conte
 class WebhookEndpoint:
     """The ASGI application below ``/hooks``."""
 
-    def __init__(self, take: Take, *, max_body: int) -> None:
+    def __init__(self, take: Take, take_app: Take, *, max_body: int) -> None:
         self._take = take
+        self._take_app = take_app
+        """Takes deliveries to the webhook of an App: its key is in the place of the uid."""
         self._max_body = min(max_body, HARD_CAP)
         self._busy = 0
         self._held = 0
@@ -74,10 +77,10 @@ class WebhookEndpoint:
                 del self._peers[peer]
         if isinstance(body, int):
             return body
-        owner, uid = _place(str(scope["path"]))
+        owner, uid, is_app = _place(str(scope["path"]))
         query: bytes = scope.get("query_string", b"")
         key = parse_qs(query.decode("latin-1")).get("key", [""])[0]
-        return await self._take(owner, uid, key, headers, body)
+        return await (self._take_app if is_app else self._take)(owner, uid, key, headers, body)
 
     def _refusal(self, headers: Mapping[str, str]) -> int:
         """Return the status that refuses a request before its body is read, or 0."""
@@ -128,7 +131,9 @@ def folded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _place(path: str) -> tuple[str, str]:
-    """Parse ``/hooks/<owner>/<uid>``; return empty strings for any other path."""
+def _place(path: str) -> tuple[str, str, bool]:
+    """Return owner, uid and whether it is that of an App; empty strings for a path that is no webhook's."""
     parts = path.removeprefix("/hooks").strip("/").split("/")
-    return (parts[0], parts[1]) if len(parts) == 2 else ("", "")
+    if len(parts) == 3 and parts[0] == "apps":
+        return parts[1], parts[2], True
+    return (parts[0], parts[1], False) if len(parts) == 2 else ("", "", False)

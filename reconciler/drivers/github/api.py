@@ -25,6 +25,7 @@ API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json"
 REPOSITORY = "github/repository-webhook"
 ORGANIZATION = "github/organization-webhook"
+APP = "github/app-webhook"
 SECRET = "/config/secret"
 MASK = re.compile(r"\*+\Z")
 PER_PAGE = 100
@@ -77,6 +78,9 @@ def organization_key(name: str) -> str:
 
 
 def scope_path(scope: Scope) -> str:
+    """Return the path of a scope: ``/app`` for the App that the credential is of."""
+    if scope.type == APP:
+        return "/app"
     return f"/orgs/{scope.key}" if scope.type == ORGANIZATION else f"/repos/{scope.key}"
 
 

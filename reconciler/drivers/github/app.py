@@ -166,6 +166,8 @@ class AppAuthenticator:
         elif need.repository_id:
             body["repository_ids"] = [need.repository_id]
         answer = await self._as_app("POST", path, orjson.dumps(body))
+        if answer.status == 404:  # it was removed, and may be installed anew under another id
+            self._context.tokens.forget(self._installation_key)
         if answer.status == 422:
             raise self._too_narrow(need, answer)
         token = decode(self._checked(answer).json(), AccessToken, f"POST {path}")

@@ -15,16 +15,18 @@ DEFAULT_EVENTS = ("create", "deployment", "pull_request", "push", "release", "wo
 
 
 def compile_source(resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
-    """Return one hook for each repository or organization of ``resource``, sorted by name. Pure.
+    """Return one hook for each repository or organization of ``resource``, sorted by name; none if an App brings its own. Pure.
 
     Raises `ValidationFailed` for an invalid name.
     """
+    if context.connection.auth.get("use") == "github-app":
+        return ()
     return tuple(_hook(resource, context, scope) for scope in scopes_of(resource, context.connection.account, context.facts))
 
 
 def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedObject:
     url = context.hook_url(resource.id)
-    events = {str(event["type"]) for event in resource.spec.get("events", ())} or set(DEFAULT_EVENTS)
+    events = subscribed(resource)
     attributes = {
         "active": True,
         "events": ["*"] if "*" in events else sorted(events),
@@ -32,6 +34,11 @@ def _hook(resource: Resource, context: CompileContext, scope: Scope) -> ManagedO
     }
     secrets = {SECRET: derived_key(resource, context)}
     return declared(resource, context, scope, normalized(attributes), url, secrets=secrets)
+
+
+def subscribed(resource: Resource) -> set[str]:
+    """Return the types of events that ``resource`` asks for; `DEFAULT_EVENTS` for a source that names none."""
+    return {str(event["type"]) for event in resource.spec.get("events", ())} or set(DEFAULT_EVENTS)
 
 
 def scopes_of(resource: Resource, account: str, facts: JsonObject) -> tuple[Scope, ...]:

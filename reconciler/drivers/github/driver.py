@@ -12,6 +12,7 @@ from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import (
     Api,
     ApiResponse,
+    AppWebhooks,
     Authenticator,
     CompileContext,
     Connection,
@@ -24,6 +25,8 @@ from reconciler.drivers.common import matching
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
 from reconciler.drivers.github.app import AppAuthenticator, check_app
+from reconciler.drivers.github.app_events import GitHubAppWebhooks
+from reconciler.drivers.github.app_reach import reach_of
 from reconciler.drivers.github.compile import compile_source, full_pattern, pattern_of
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
@@ -72,6 +75,7 @@ class GitHubDriver(ProviderDriver):
     receiver: Receiver | None = GitHubReceiver()
     executors: Mapping[str, Executor] = by_type(GitHubExecutor())
     reporter: Reporter | None = GitHubReporter()
+    apps: AppWebhooks | None = GitHubAppWebhooks()
 
     def address(self, url: str) -> tuple[str, str]:
         """The account is the first part of the path."""
@@ -140,6 +144,8 @@ class GitHubDriver(ProviderDriver):
 
         Raises `ValidationFailed` if none matches, or if the credential sees more than `MAX_REPOSITORIES`.
         """
+        if api.connection.auth.get("use") == "github-app":
+            return await reach_of(api, resource) if resource.id.kind == Kind.EVENT_SOURCE.value else {}
         pattern = pattern_of(resource)
         if not pattern:
             return {}

@@ -126,6 +126,12 @@ _EVENTS: Mapping[str, Iterable[str]] = {
 """Permission (read is enough) → the events that an App with it can subscribe to."""
 
 
+ALWAYS_SENT = frozenset(
+    {"installation", "installation_repositories", "installation_target", "github_app_authorization", "meta", "ping"}
+)
+"""Events about the App itself, which it cannot subscribe to: GitHub sends them anyway."""
+
+
 def permissions_for(event: str) -> tuple[str, ...]:
     """Return the permissions any of which lets an App subscribe to ``event``; empty if no App can."""
     return tuple(sorted(permission for permission, events in _EVENTS.items() if event in events))
@@ -136,4 +142,15 @@ def events_for(granted: Mapping[str, str]) -> frozenset[str]:
     return frozenset(event for permission, events in _EVENTS.items() if covers(granted, permission, "read") for event in events)
 
 
-__all__ = ["Need", "covers", "events_for", "gaps", "need_of", "needs_jwt", "own_name", "permissions_for", "surplus"]
+__all__ = [
+    "ALWAYS_SENT",
+    "Need",
+    "covers",
+    "events_for",
+    "gaps",
+    "need_of",
+    "needs_jwt",
+    "own_name",
+    "permissions_for",
+    "surplus",
+]

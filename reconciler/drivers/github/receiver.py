@@ -34,6 +34,8 @@ SIGNATURE = "x-hub-signature-256"
 EVENT = "x-github-event"
 DELIVERY = "x-github-delivery"
 UNKNOWN = "unknown"
+INSTALLATION = "installation"
+"""Member of a payload that names the installation of the App that it was sent to."""
 MAX_ID = 200
 LATE_S = 60.0
 """GitHub lists a delivery when its attempt is over, so the list may be out of order by this much."""
@@ -156,7 +158,7 @@ class GitHubReceiver:
 
 async def _listed(api: Api, hook: Hook, since: float, root: str) -> list[DeliveryAttempt]:
     """Return the attempts of a hook that ended after ``since``, newest first, as GitHub lists them (by a cursor)."""
-    path = f"{root}/hooks/{hook.external_id}/deliveries"
+    path = _deliveries_path(root, hook)
     attempts: list[DeliveryAttempt] = []
     bound = ListBound(path)
     async for rows, _ in names.typed_pages(api, path, list[HookDelivery], bound=bound):
@@ -194,7 +196,12 @@ def _root(hook: Hook) -> str:
 
 
 def _delivery_path(root: str, hook: Hook, past: PastDelivery) -> str:
-    return f"{root}/hooks/{hook.external_id}/deliveries/{past.ref}"
+    return f"{_deliveries_path(root, hook)}/{past.ref}"
+
+
+def _deliveries_path(root: str, hook: Hook) -> str:
+    """Return the path of the deliveries of a hook; an App has only one hook, without a number."""
+    return f"{root}/hook/deliveries" if hook.scope_type == names.APP else f"{root}/hooks/{hook.external_id}/deliveries"
 
 
 def _hook_of(past: PastDelivery) -> Hook:
@@ -214,12 +221,13 @@ def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
     """Return the delivery of a verified body; the names of ``headers`` are in lower case.
 
     Its ``body`` is the payload in one form (JSON without spaces, keys in their order, as GitHub writes it), so a delivery as JSON,
-    the same one as a form, and the same one from the API are equal. ``identity`` is the digest of that form where the payload
-    occurs only once (`is_unique`): replaying such a body under another id, or as another event, has no second effect.
+    the same one as a form, and the same one from the API are equal. ``identity`` is the digest of that form, without `INSTALLATION`, where the
+    payload occurs only once (`is_unique`): replaying such a body under another id, or as another event, has no second effect.
     """
     kept = kept_headers(headers, _KEPT, MAX_ID)
     payload, document, problem = _read(body)
-    digest = identity_of(document)
+    shared = _shared(payload, document)
+    digest = identity_of(shared)
     guid, event = headers.get(DELIVERY, ""), headers.get(EVENT, "")
     if not problem and not _NAME.fullmatch(event):
         problem = "no X-GitHub-Event names the event"
@@ -228,12 +236,20 @@ def delivery_of(headers: Mapping[str, str], body: bytes, key: int) -> Delivery:
         id=guid if 1 <= len(guid) <= MAX_ID and guid.isascii() and guid.isprintable() else digest,
         type=event,
         body=document,
+        digest=digest.partition(":")[2],
         identity=digest if problem or is_unique(payload) else "",
         occurred_at=None if problem else occurred_at(event, payload),
         headers=kept,
         key=key,
         problem=problem,
     )
+
+
+def _shared(payload: Payload, document: bytes) -> bytes:
+    """Return ``document`` without what only the webhook of an App adds: a repository's webhook sends the same event without it."""
+    if INSTALLATION not in payload:
+        return document
+    return orjson.dumps({key: value for key, value in payload.items() if key != INSTALLATION})
 
 
 def occurred_at(event: str, payload: Payload) -> float | None:

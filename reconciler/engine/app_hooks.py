@@ -1,0 +1,112 @@
+"""The webhook of an App, as the engine sees it: whether it delivers, and which repositories a source means.
+
+While an Integration moves from a token to an App, the webhooks of its repositories stay until the App's own is seen to deliver. In
+between both deliver, and the ids of the events show which are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reconciler.engine.connections import Client
+from reconciler.engine.context import Context
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.objects import RecordedObject
+from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.values import Address, JsonObject
+
+PLACE = "app-place/"
+PROOF_S = 24 * 3600.0
+"""A delivery proves for this long that the App's webhook delivers."""
+
+
+def heard_cursor(uid: str) -> str:
+    """Return the name of the cursor with the time of the last delivery of an App."""
+    return f"app-heard/{uid}"
+
+
+def place_cursor(uid: str, name: str) -> str:
+    """Return the name of the cursor with the id of a repository that a manifest names."""
+    return f"{PLACE}{uid}/{name}"
+
+
+def app_hook_url(public_url: str, owner: str, uid: str, key_id: str) -> str:
+    """Return the URL of the webhook of an App."""
+    return f"{public_url.rstrip('/')}/hooks/apps/{owner}/{uid}?key={key_id}"
+
+
+def needs_of(client: Client, resource: Resource) -> Mapping[str, str]:
+    """Return the permissions that ``resource`` needs: for a source of an App those of its events, since it makes no webhooks."""
+    apps = client.driver.apps
+    if resource.id.kind != Kind.EVENT_SOURCE.value or apps is None or apps.installation_of(client.connection) is None:
+        return client.driver.needs(resource)
+    return apps.needs_of(resource)
+
+
+async def webhook_problem(client: Client, resources: Iterable[Resource], deps: Context) -> str:
+    """Return what is wrong with the App's webhook, as far as the provider shows it; empty without an App or without sources.
+
+    Raises the errors of the provider that stop the integration; any other means that it does not show the webhook.
+    """
+    apps, public_url = client.driver.apps, deps.config.server.public_url
+    installation = apps.installation_of(client.connection) if apps is not None else None
+    sources = any(resource.id.kind == Kind.EVENT_SOURCE.value for resource in resources)
+    if apps is None or installation is None or not sources or not public_url:
+        return ""
+    url = app_hook_url(public_url, deps.owner, installation.uid(deps.owner), deps.keyring.key_id)
+    try:
+        gaps = await apps.gaps(client.api, url)
+    except ReconcilerError as error:
+        if error.stops_integration:
+            raise
+        return ""
+    return "the webhook of the App does not deliver here; in the settings of the App: " + "; ".join(gaps) if gaps else ""
+
+
+async def replaced_hooks(
+    client: Client, recorded: Iterable[RecordedObject], declared: frozenset[ResourceId], deps: Context
+) -> Mapping[Address, str]:
+    """Return the objects to keep although nothing declares them, each with the reason: the App's webhook does not replace them yet.
+
+    A webhook is replaced once the App's own has delivered after it was last written, and within the last `PROOF_S`.
+    """
+    installation = client.driver.apps.installation_of(client.connection) if client.driver.apps is not None else None
+    left = [record for record in recorded if record.resource in declared and not record.tombstone]
+    if installation is None or not left:
+        return {}
+    uid = installation.uid(deps.owner)
+    heard: object = await deps.store.get_cursor(heard_cursor(uid))
+    at = float(heard) if isinstance(heard, int | float) else float("-inf")
+    url = app_hook_url(deps.config.server.public_url, deps.owner, uid, deps.keyring.key_id)
+    why = (
+        f"kept until the webhook of the App has delivered: set its URL to {url} and its content type to application/json "
+        f"(`reconciler signing-key Integration/{client.connection.integration.name}` shows the secret)"
+    )
+    now = deps.clock()
+    return {record.address: why for record in left if at <= record.applied_at or now - at > PROOF_S}
+
+
+async def keep_places(client: Client, facts: Mapping[ResourceId, JsonObject], deps: Context) -> None:
+    """Store the ids of the repositories that the sources of an App name, where they are not stored yet."""
+    apps = client.driver.apps
+    installation = apps.installation_of(client.connection) if apps is not None else None
+    if apps is None or installation is None:
+        return
+    uid = installation.uid(deps.owner)
+    known = await deps.store.cursors(f"{PLACE}{uid}/")
+    seen = {place_cursor(uid, name): number for each in facts.values() for name, number in apps.places_of(each).items()}
+    fresh = {name: number for name, number in seen.items() if known.get(name) != number}
+    if fresh:
+        await deps.store.set_cursors(fresh)
+
+
+__all__ = [
+    "PLACE",
+    "app_hook_url",
+    "heard_cursor",
+    "keep_places",
+    "needs_of",
+    "place_cursor",
+    "replaced_hooks",
+    "webhook_problem",
+]
