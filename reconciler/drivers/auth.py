@@ -58,6 +58,8 @@ class AuthRequest:
     url: str
     headers: dict[str, str]
     content: bytes | None = None
+    audience: str = ""
+    """For whom the token is, where the host of ``url`` does not say it: the audience or scope that a manifest names."""
 
 
 @dataclass(frozen=True, slots=True)

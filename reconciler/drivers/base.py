@@ -81,6 +81,10 @@ class Api(Protocol):
     def connection(self) -> Connection:
         """The connection that it is bound to."""
 
+    @property
+    def authenticator(self) -> Authenticator:
+        """What signs its requests: a driver's `Driver.check` asks its own authenticator for more than one header."""
+
     async def request(
         self,
         method: str,

@@ -146,6 +146,8 @@ class ProviderSpec:
     """Accepted values of ``auth.use``."""
     why_not: Mapping[str, str] = field(default_factory=dict)
     """Why other values of ``auth.use`` cannot work."""
+    oidc_needs: tuple[str, ...] = ()
+    """Keys of ``auth.oidc`` without which this provider exchanges no ID token."""
     needs_url: bool = False
     account: AccountRule | None = None
     hosts: tuple[str, ...] = ()

@@ -14,6 +14,8 @@ _MODULES = {
     "semaphore": "reconciler.drivers.semaphore.driver",
     "buddy": "reconciler.drivers.buddy.driver",
     "digitalocean": "reconciler.drivers.digitalocean.driver",
+    "azure": "reconciler.drivers.azure.driver",
+    "google": "reconciler.drivers.google.driver",
     "http": "reconciler.drivers.builtin.driver",
 }
 

@@ -115,6 +115,11 @@ def _integration(spec: IntegrationSpec, check: _Check) -> None:
         why = provider.why_not.get(use, f"{kind} takes: {', '.join(sorted(provider.auth))}")
         check.say("RC1205", "/spec/auth/use", f"{kind} cannot authenticate with {use}", why[0].upper() + why[1:] + ".")
         return
+    if use == "oidc" and spec.auth.oidc is not None:
+        given = as_map(msgspec.to_builtins(spec.auth.oidc))
+        for key in provider.oidc_needs:
+            if not given.get(key):
+                check.say("RC1203", "/spec/auth/oidc", f"oidc with {kind} needs {key}", f"Add `{key}` to `auth.oidc`.")
     if spec.oidc is not None and not provider.job_tokens:
         names = ", ".join(sorted(each.name for each in SPECS.values() if each.job_tokens))
         check.say("RC1206", "/spec/oidc", f"jobs of {kind} have no tokens; oidc goes with {names}")

@@ -26,6 +26,8 @@ PROVIDERS: Mapping[str, str] = {
     "semaphore": "reconciler.sandbox.semaphore.app:Semaphore",
     "buddy": "reconciler.sandbox.buddy.app:Buddy",
     "digitalocean": "reconciler.sandbox.digitalocean.app:DigitalOcean",
+    "azure": "reconciler.sandbox.azure.app:Azure",
+    "google": "reconciler.sandbox.google.app:Google",
 }
 """Simulators by provider; imported on demand."""
 

@@ -8,10 +8,12 @@ import pytest
 
 from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.server import SandboxServer
+from tests.contract.azure import AzureProvider
 from tests.contract.buddy import BuddyProvider
 from tests.contract.builtin import BuiltinProvider
 from tests.contract.digitalocean import DigitalOceanProvider
 from tests.contract.github import GitHubProvider
+from tests.contract.google import GoogleProvider
 from tests.contract.provider import Provider
 from tests.contract.semaphore import SemaphoreProvider
 from tests.support.driving import World, client, session
@@ -23,6 +25,8 @@ PROVIDERS: tuple[Provider, ...] = (
     BuddyProvider(),
     BuiltinProvider(),
     DigitalOceanProvider(),
+    AzureProvider(),
+    GoogleProvider(),
 )
 
 

@@ -1,1 +1,1 @@
-"""Azure: manifests are validated; the driver is not part of this version."""
+"""Azure: its credential is checked, and signs requests of stages."""

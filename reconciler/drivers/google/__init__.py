@@ -1,1 +1,1 @@
-"""Google Cloud: manifests are validated; the driver is not part of this version."""
+"""Google Cloud: its credential is checked, and signs requests of stages."""

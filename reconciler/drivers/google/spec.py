@@ -1,4 +1,4 @@
-"""Google Cloud, as data."""
+"""Google Cloud, as data. Facts: the discovery documents of sts, iam, iamcredentials and oauth2."""
 
 from reconciler.drivers.capabilities import ProviderSpec
 
@@ -7,4 +7,6 @@ SPEC = ProviderSpec(
     title="Google Cloud",
     spellings=("GOOGLE", "GOOGLE_SERVICE_ACCOUNT"),
     auth=("service-account-key", "oidc"),
+    oidc_needs=("workloadIdentityProvider",),
+    hosts=("oauth2.googleapis.com", "sts.googleapis.com", "iamcredentials.googleapis.com", "www.googleapis.com"),
 )

@@ -81,7 +81,7 @@ class ApiClient:
             raise AddressRefused("the API root has a query or a fragment", hint="`apiUrl` is scheme, host and path only.")
         self.connection = connection
         self._driver = driver
-        self._authenticator = authenticator
+        self.authenticator = authenticator
         self._session = session
         self._budget = budget
         self.clock = session.clock_of(connection.api_url, clock)
@@ -114,7 +114,7 @@ class ApiClient:
             try:
                 return await self._outcome(await self._attempt(call), ok)
             except AuthFailed:
-                if refreshed or not await self._authenticator.refresh():
+                if refreshed or not await self.authenticator.refresh():
                     raise
                 refreshed = True
             except ProviderUnavailable as error:
@@ -182,7 +182,7 @@ class ApiClient:
                     headers["content-type"] = "application/json"
                 if call.extra:
                     headers.update({key.lower(): value for key, value in call.extra.items()})
-                await self._authenticator.authorize(AuthRequest(call.method, call.url, headers, call.content))
+                await self.authenticator.authorize(AuthRequest(call.method, call.url, headers, call.content))
                 if call.extra:  # a media type of this call wins over the authenticator's own
                     headers.update({key.lower(): value for key, value in call.extra.items()})
                 _check_headers(headers, call.name)
