@@ -15,7 +15,7 @@ import msgspec
 from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, TokenCache
 from reconciler.drivers.http.errors import limited_until, retry_after
 from reconciler.drivers.wire import decode, find
-from reconciler.model.errors import AuthFailed, ProviderProtocolError, ProviderUnavailable, RateLimited
+from reconciler.model.errors import AuthFailed, OutcomeUnknown, ProviderProtocolError, ProviderUnavailable, RateLimited
 from reconciler.model.printable import plain
 from reconciler.model.secrets import SecretValue
 
@@ -90,7 +90,7 @@ def granted(answer: ApiResponse, kind: type[T], what: str) -> T:
     """Return the body of a successful answer as a ``kind``. Raises `ProviderUnavailable` for any other body."""
     try:
         return decode(answer.json(), kind, what, request=answer.request)
-    except ProviderProtocolError as error:
+    except (ProviderProtocolError, OutcomeUnknown) as error:
         raise ProviderUnavailable(error.message, status=answer.status, request=answer.request, hint=error.hint) from None
 
 
@@ -116,7 +116,7 @@ def text_of(settings: Mapping[str, object], key: str) -> str:
 def _body(answer: ApiResponse) -> object:
     try:
         return answer.json()
-    except Exception:  # noqa: BLE001  a body that is not JSON is an answer of its own, whatever its error
+    except (ProviderProtocolError, OutcomeUnknown):
         return None
 
 

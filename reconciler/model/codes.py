@@ -595,6 +595,37 @@ _TABLE = (
         "The Integration uses another form of authentication, belongs to another provider, or its kind has no identity.",
         "Name an Integration with `auth.use: oidc`, a Secret with `provider: vault`, or a Stage.",
     ),
+    Code(
+        "RC4065",
+        "Microsoft Entra refuses the application",
+        "The client secret is wrong or has expired, or the application is not in the tenant.",
+        "Follow the hint of the message. A federated credential (`auth.use: oidc`) has no secret and no end. At most one try a minute is "
+        "made; a new secret is tried at once.",
+    ),
+    Code(
+        "RC4066",
+        "Google refuses the credential",
+        "The service account or its key was deleted or disabled, the clocks differ, or the workload identity provider refuses our token.",
+        "Follow the hint of the message. At most one try a minute is made; a new key is tried at once.",
+    ),
+    Code(
+        "RC4067",
+        "No token endpoint answers",
+        "The answer to a request for a token is none that a token endpoint gives: a proxy, a firewall or another server sent it.",
+        "Check `apiUrl`, `network.proxy` and the firewall.",
+    ),
+    Code(
+        "RC4068",
+        "The secret is not a service account key",
+        "The value is not the JSON file of a service account key, or it names a token endpoint that is not Google's. Nothing was sent.",
+        "Provide the whole JSON file of the key, or use `auth.use: oidc`.",
+    ),
+    Code(
+        "RC4069",
+        "The service account may not be impersonated",
+        "Google accepts our ID token, but the identity has no permission to act as `auth.oidc.serviceAccount`.",
+        "Grant the role `roles/iam.workloadIdentityUser` on the service account; `reconciler oidc trust google` prints the command.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

@@ -8,12 +8,14 @@ import pytest
 
 from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.server import SandboxServer
+from tests.contract.azure import AzureProvider
 from tests.contract.buddy import BuddyProvider
 from tests.contract.builtin import BuiltinProvider
 from tests.contract.digitalocean import DigitalOceanProvider
 from tests.contract.dockerhub import DockerHubProvider
 from tests.contract.github import GitHubProvider
 from tests.contract.gitlab import GitLabProvider
+from tests.contract.google import GoogleProvider
 from tests.contract.newrelic import NewRelicProvider
 from tests.contract.provider import Provider
 from tests.contract.semaphore import SemaphoreProvider
@@ -29,6 +31,8 @@ PROVIDERS: tuple[Provider, ...] = (
     DockerHubProvider(),
     GitLabProvider(),
     NewRelicProvider(),
+    AzureProvider(),
+    GoogleProvider(),
 )
 
 

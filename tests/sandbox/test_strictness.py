@@ -12,6 +12,8 @@ AUTHORIZATION = {
     "semaphore": "Token semaphore-sandbox-token",
     "buddy": "Bearer buddy-sandbox-token",
     "digitalocean": "Bearer dop_v1_" + "5a" * 32,
+    "azure": "Bearer unknown",
+    "google": "Bearer unknown",
 }
 HOOKS = "/repos/acme/payments/hooks"
 DEPLOYMENTS = "/repos/acme/payments/deployments"
@@ -21,6 +23,9 @@ WORKFLOWS, PROJECTS = "/api/v1alpha/plumber-workflows", "/api/v1alpha/projects"
 INTEGRATIONS, WEBHOOKS = "/workspaces/acme/integrations", "/workspaces/acme/webhooks"
 EXECUTIONS = "/workspaces/acme/projects/web/pipelines/21/executions"
 CONFIG = {"url": "https://ci.example.net"}
+TENANT = "7d1b4f0e-3c1a-4b52-9d0e-0a6f5f0e9a11"
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+GRANT = b"grant_type=client_credentials&client_id=x&scope=https%3A%2F%2Fmanagement.azure.com%2F.default"
 GIT_LAB = {"name": "a", "type": "GIT_LAB", "token": "t"}
 
 
@@ -94,9 +99,35 @@ DIGITALOCEAN = [
     ("GET", "/v2/account", None, {"authorization": "Bearer unknown"}, 401, '"id":"unauthorized"'),
     ("GET", "/v2/account", None, {"authorization": ""}, 401, "Unable to authenticate you."),
 ]
+AZURE = [
+    ("GET", "/subscriptions/x?api-version=2022-12-01", None, {}, 401, '"code":"InvalidAuthenticationToken"'),
+    ("GET", "/none", None, {}, 404, '"error"'),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", {"grant_type": "client_credentials"}, {}, 400, "AADSTS900144"),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", b"grant_type=password", FORM, 400, '"unsupported_grant_type"'),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", GRANT, FORM, 401, "AADSTS7000218"),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", GRANT + b"&client_secret=x&extra=1", FORM, 401, "AADSTS7000218"),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", GRANT.replace(b".default", b"x") + b"&client_secret=x", FORM, 400, "AADSTS1002012"),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", GRANT + b"&client_secret=x", FORM, 400, "AADSTS700016"),
+]
+GOOGLE = [
+    ("GET", "/v3/projects/acme-prod", None, {}, 401, '"status":"UNAUTHENTICATED"'),
+    ("GET", "/service_accounts/v1/metadata/x509/none", None, {}, 404, '"status":"NOT_FOUND"'),
+    ("POST", "/token", {"grant_type": "x"}, {}, 400, '"error":"invalid_request"'),
+    ("POST", "/token", b"grant_type=x&assertion=y", FORM, 400, '"error":"unsupported_grant_type"'),
+    ("POST", "/v1/token", b"grant_type=x", FORM, 401, '"error":"invalid_client"'),  # it has an Authorization header
+    ("POST", "/v1/token", b"grant_type=x", {**FORM, "authorization": ""}, 400, '"error":"invalid_request"'),
+    ("POST", "/v1/projects/-/serviceAccounts/a@b:generateAccessToken", {}, {}, 401, '"status":"UNAUTHENTICATED"'),
+]
 CASES = [
     (provider, *case)
-    for provider, cases in (("github", GITHUB), ("semaphore", SEMAPHORE), ("buddy", BUDDY), ("digitalocean", DIGITALOCEAN))
+    for provider, cases in (
+        ("github", GITHUB),
+        ("semaphore", SEMAPHORE),
+        ("buddy", BUDDY),
+        ("digitalocean", DIGITALOCEAN),
+        ("azure", AZURE),
+        ("google", GOOGLE),
+    )
     for case in cases
 ]
 

@@ -24,7 +24,7 @@ from reconciler.model.status import CredentialReport
 from reconciler.model.times import epoch_of, iso
 
 END_READ_S = 1200.0
-"""How long the end of a secret is remembered. It is read again after half of this time."""
+"""How long the end of a secret is remembered. It is read again five minutes before that."""
 HINT_CHARS = 3
 _USABLE = frozenset({"Enabled", "Warned", "PastDue"})
 

@@ -25,7 +25,7 @@ from reconciler.model.status import CredentialReport
 from reconciler.model.times import iso
 
 END_READ_S = 1200.0
-"""How long the end of a key is remembered. It is read again after half of this time."""
+"""How long the end of a key is remembered. It is read again five minutes before that."""
 FOREVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
