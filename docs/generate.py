@@ -32,7 +32,7 @@ RANGES = (
     ("RC90", "Internal errors"),
 )
 
-FILE_ONLY = frozenset({"rateLimits", "server.tokens", "secrets.sops", "secrets.vault"})
+FILE_ONLY = frozenset({"rateLimits", "server.tokens"})
 """Keys whose value is a mapping or a list of mappings, which an environment variable cannot hold."""
 
 EXIT_CODES = (

@@ -44,7 +44,6 @@ _Size = Annotated[int, ValueType("size", values.size, values.show_size)]
 _Duration = Annotated[float, ValueType("duration", values.duration, values.show_duration)]
 _Flag = Annotated[bool, ValueType("true, false", values.flag, lambda value: str(value).lower())]
 _List = Annotated[tuple[str, ...], ValueType("list", values.texts, values.show_texts)]
-_Mapping = Annotated[Mapping[str, object], ValueType("mapping", values.mapping, lambda _: "")]
 
 
 def _key(default: T, text: str, *, name: str = "", secret: bool = False) -> T:
@@ -161,8 +160,11 @@ class SecretsConfig:
     folder: Annotated[str, ValueType("folder", values.text, is_path=True)] = _key(
         "secrets", "Folder of Secrets with provider `file`."
     )
-    sops: _Mapping = _key({}, "Settings of the sops provider (not implemented in this version).")
-    vault: _Mapping = _key({}, "Settings of the vault provider (not implemented in this version).")
+    sops_age_key_file: _File = _key(
+        "",
+        "age identities (age-keygen) that open the files of Secrets with provider `sops`; read again at every use.",
+        name="sops.ageKeyFile",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,8 @@ class Config:
     @property
     def own_files(self) -> tuple[Path, ...]:
         """Credentials of the daemon itself: no manifest may read them as secrets."""
-        named = (self.source.token_file, self.source.ssh_key_file, self.master_key.file, self.master_key.previous_file)
+        git, master = (self.source.token_file, self.source.ssh_key_file), (self.master_key.file, self.master_key.previous_file)
+        named = (*git, *master, self.secrets.sops_age_key_file)
         return tuple(Path(path) for path in named if path)
 
     @property

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fnmatch
 import os
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +21,7 @@ from reconciler.model.secrets import SecretValue
 if TYPE_CHECKING:
     from reconciler.config.settings import SecretsConfig
     from reconciler.credentials.redact import Redactor
+    from reconciler.credentials.remote import RemoteSecrets
 
 MAX_BYTES = 64 << 10
 CACHE_S = 60.0
@@ -185,13 +189,18 @@ class SecretResolver:
             "file": self._files,
             "local": LocalBackend(sandbox=sandbox),
         }
+        self.remote: RemoteSecrets | None = None
+        """Reads the providers whose values are not on this host."""
         self._redactor = redactor
         self._monotonic = monotonic
         self._cache: dict[SecretRef, tuple[float, SecretValue]] = {}
         self._lock = threading.Lock()
 
     def read(self, ref: SecretRef) -> SecretValue:
-        """Return the value of ``ref``; raises `SecretUnavailable`."""
+        """Return the value of ``ref``, without waiting for a server: see `prepare`. Raises `SecretUnavailable`."""
+        resource = self._secrets.get(ResourceId(Kind.SECRET.value, ref.canvas, ref.name))
+        if self.remote is not None and resource is not None and self.remote.serves(resource):
+            return self.remote.value(resource, ref.key)
         with self._lock:
             known = self._cache.get(ref)
             if known is not None and self._monotonic() - known[0] < CACHE_S:
@@ -203,6 +212,28 @@ class SecretResolver:
         with self._lock:
             self._cache[ref] = (self._monotonic(), secret)
         return secret
+
+    async def prepare(self, refs: Iterable[SecretRef], *, again: bool = False) -> None:
+        """Load the values behind ``refs`` that are not on this host. Raises nothing: `read` names what is missing.
+
+        A backend is asked at most once a minute; ``again``: at once, because a person asked.
+        """
+        remote = self.remote
+        if remote is None:
+            return
+        wanted = {ResourceId(Kind.SECRET.value, ref.canvas, ref.name) for ref in refs}
+        loads = [
+            remote.refresh(resource, self.read, partial(self.prepare, resource.secret_refs().values(), again=again), again=again)
+            for identity in sorted(wanted)
+            if (resource := self._secrets.get(identity)) is not None and remote.serves(resource)
+        ]
+        await asyncio.gather(*loads)
+
+    async def prepare_all(self, *, timeout_s: float) -> None:
+        """Load the values of every Secret, but wait for slow backends no longer than ``timeout_s``; their loading goes on."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.prepare(SecretRef(each.canvas, each.name, "") for each in self._secrets)
 
     def forget(self, ref: SecretRef | None = None) -> None:
         """Remove one value (which a provider refused) or all from the cache."""
@@ -232,6 +263,10 @@ class SecretResolver:
 
     def check(self, resource: Resource) -> None:
         """Read every value of a Secret. Raises `SecretUnavailable` for the first that is missing."""
+        if self.remote is not None and self.remote.serves(resource):
+            if (problem := self.remote.problem(resource)) is not None:
+                raise problem
+            return
         for key in self._entries(resource):
             self.read(SecretRef(resource.id.canvas, resource.id.name, key))
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import Api, ApiResponse, Authenticator, CompileContext
+from reconciler.drivers.base import Api, ApiResponse, CompileContext
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
@@ -154,17 +154,11 @@ class PassApi:
     """
 
     def __init__(self, api: Api) -> None:
-        self._api = api
         self.connection = api.connection
         self.authenticator = api.authenticator
         self.request = api.request
         self.download = api.download
         self._reads: dict[str, asyncio.Task[Any]] = {}
-
-    @property
-    def authenticator(self) -> Authenticator:
-        """What signs the requests."""
-        return self._api.authenticator
 
     async def once(self, key: str, read: Callable[[], Awaitable[T]]) -> T:
         """Return the result of ``read`` for ``key``, or raise its error; later calls do not read again."""

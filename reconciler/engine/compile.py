@@ -49,6 +49,13 @@ def users_of(integration: ResourceId, resources: Iterable[Resource]) -> tuple[Re
     return tuple(sorted((r for r in resources if integration_of(r) == integration), key=lambda r: r.id))
 
 
+def secrets_of(integration: ResourceId, resources: Mapping[ResourceId, Resource]) -> set[SecretRef]:
+    """Return the references to every value that a reconcile of ``integration`` reads."""
+    own = resources.get(integration)
+    needing = (*([own] if own is not None else []), *users_of(integration, resources.values()))
+    return {ref for resource in needing for ref in resource.secret_refs().values()}
+
+
 def value_of(ref: ValueRef, deps: Context, read: ReadSecret) -> SecretValue:
     """Return the value of ``ref``. Raises `SecretUnavailable`."""
     if isinstance(ref, DerivedKeyRef):

@@ -102,6 +102,7 @@ class ClientPool:
         Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
         """
         connection, driver = self._connection(integration, live, stored)
+        await secrets.prepare(connection.secrets.values())
         known = self._links.get(integration)
         if known is not None and known.connection == connection and known.read is secrets:
             return known

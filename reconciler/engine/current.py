@@ -11,6 +11,7 @@ from reconciler.drivers.base import Connection
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
+from reconciler.engine.remote_secrets import remote_secrets
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.suspensions import Suspensions
 from reconciler.engine.view import SourceState, View
@@ -27,6 +28,8 @@ class Current:
         self.view = View()
         self.source = SourceState()
         self._active = ActiveRevision()
+        self.remote = remote_secrets(context, lambda: self._active)
+        """Values of Secrets from servers and encrypted files; they outlive a revision."""
         self._secrets = self._resolver(self._active)
         self._suspensions = Suspensions()
         self._clock_steps = 0
@@ -42,16 +45,19 @@ class Current:
         """Put ``revision`` in force, with the values of its Secrets."""
         self._active = revision
         self._secrets = self._resolver(revision)
+        self.remote.keep(resource for resource in revision.resources if resource.kind == Kind.SECRET.value)
 
     def _resolver(self, revision: ActiveRevision) -> SecretResolver:
         context = self.context
-        return SecretResolver(
+        resolver = SecretResolver(
             {resource.id: resource for resource in revision.resources.values() if resource.id.kind == Kind.SECRET.value},
             context.config.secrets,
             sandbox=context.sandbox,
             redactor=context.redactor,
             reserved=context.config.own_files,
         )
+        resolver.remote = self.remote
+        return resolver
 
     @property
     def secrets(self) -> SecretResolver:

@@ -14,7 +14,7 @@ from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.app_hooks import keep_places, replaced_hooks, webhook_problem
 from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
 from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
-from reconciler.engine.compile import Compiled, compile_resources, users_of, value_of
+from reconciler.engine.compile import Compiled, compile_resources, secrets_of, users_of, value_of
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
 from reconciler.engine.credential_check import INVALID, check_credential
@@ -162,6 +162,7 @@ async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: Cli
     """Observe and plan. Nothing is written, neither at the provider nor to the records."""
     prepared = Prepared(order, setting, deps.clock())
     try:
+        await setting.secrets.prepare(secrets_of(order.integration, setting.live.resources), again=order.explicit)
         stored = await deps.store.connections()
         link = await links.current(order.integration, setting.live, stored, setting.secrets, explicit=order.explicit)
         prepared = dataclasses.replace(prepared, link=link, twins=links.twins(link.connection, setting.live, stored))

@@ -12,7 +12,7 @@ from reconciler.engine.context import Context
 from reconciler.manifests import SourceFile, load
 from reconciler.model.codec import resource_from_json, resource_to_json, resources_from_json
 from reconciler.model.errors import Problem, Severity
-from reconciler.model.resources import Desired, Location, Resource, ResourceId, Unread
+from reconciler.model.resources import Desired, EncryptedFile, Location, Resource, ResourceId, Unread
 from reconciler.source.base import Revision, Snapshot, Source, refuse_empty
 from reconciler.source.ignore import IGNORE_FILE
 
@@ -26,6 +26,8 @@ class ActiveRevision:
     kept: frozenset[ResourceId] = frozenset()
     problems: tuple[Problem, ...] = ()
     complete: bool = False
+    encrypted: Mapping[str, EncryptedFile] = field(default_factory=dict)
+    """The files of the revision that SOPS encrypted, by path; none before the source was read."""
 
     @property
     def empty(self) -> bool:
@@ -101,7 +103,12 @@ async def merge(desired: Desired, deps: Context) -> ActiveRevision:
     places = {problem.location.file for problem in hiders}
     others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
     return ActiveRevision(
-        desired.revision, {**by_id, **kept}, frozenset(kept), (*others, *hiders), complete=desired.complete and not hiders
+        desired.revision,
+        {**by_id, **kept},
+        frozenset(kept),
+        (*others, *hiders),
+        complete=desired.complete and not hiders,
+        encrypted=desired.encrypted,
     )
 
 

@@ -15,6 +15,8 @@ from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.status import ResourceStatus
 
 STATUSES_AT_ONCE = 500
+SECRETS_S = 2.0
+"""How long a status waits for a slow backend of Secrets: it then shows what was known before."""
 
 
 class StatusManager:
@@ -56,6 +58,7 @@ class StatusManager:
 
     async def check_secrets(self) -> None:
         """Read the value of every Secret: what is missing is also shown on the Secret itself."""
+        await self._current.secrets.prepare_all(timeout_s=SECRETS_S)
         self._current.view.secrets = await self._context.store.run(self._missing_secrets)
 
     def _missing_secrets(self) -> dict[ResourceId, ReconcilerError]:

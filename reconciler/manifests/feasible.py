@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import ExecutorRule
 from reconciler.drivers.specs import OBJECT_KINDS, spec_of
-from reconciler.manifests.kinds import ConditionSpec, ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, SecretSpec, StageSpec
+from reconciler.manifests.kinds import ConditionSpec, ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, StageSpec
 from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
+from reconciler.manifests.secret_spec import SecretSpec
 from reconciler.manifests.templates import has_template, starts_template
 from reconciler.model.executions import UNSETTABLE_HEADERS
 from reconciler.model.json import Json, JsonMap, as_list, as_map, at, escape, text_at
@@ -273,13 +274,18 @@ def _group(spec: ConnectionGroupSpec, raw: JsonMap) -> Iterator[Found]:
 
 def _secret(spec: SecretSpec) -> Iterator[Found]:
     paths = {f"/spec/data/{escape(key)}/path": entry.path for key, entry in spec.data.items() if entry.path is not None}
-    if spec.sops is not None:
-        paths["/spec/sops/path"] = spec.sops.path
     for pointer, path in paths.items():
         if path.endswith("/") or path.rpartition("/")[2] in {".", ".."}:
             yield Found("RC1276", pointer, "the path names a folder, not a file")
     if spec.vault is not None:
         yield from _address(spec.vault.address, "/spec/vault/address", query=False)
+        paths = {"/spec/vault/path": spec.vault.path, "/spec/vault/mount": spec.vault.mount}
+        paths["/spec/vault/auth/mount"] = spec.vault.auth.mount or ""
+    if spec.sops is not None:
+        paths = {"/spec/sops/file": spec.sops.file}
+    for pointer, path in paths.items():
+        if {".", ".."} & set(path.split("/")):
+            yield Found("RC1276", pointer, "the path contains . or ..", "Write it out, from the top.")
 
 
 __all__ = ["Found", "called_urls", "impossible"]

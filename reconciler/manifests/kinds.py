@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from reconciler.drivers.specs import OBJECT_KINDS
+from reconciler.manifests.secret_spec import SecretSpec
 from reconciler.model.resources import Kind
 from reconciler.model.specs import ConnectionSpec, Credential, FilterSpec, Reference, SecretSource, Spec
 
@@ -21,36 +22,6 @@ WeekDay: TypeAlias = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Frid
 
 class CanvasSpec(Spec, frozen=True):
     description: str | None = None
-
-
-class DataSpec(Spec, frozen=True):
-    env: str | None = None
-    path: str | None = None
-    key: str | None = None
-
-
-class VaultSpec(Spec, frozen=True):
-    address: str
-    path: str
-    mount: str = "secret"
-    role: str | None = None
-    auth: Literal["token", "approle", "jwt"] = "token"
-
-
-class SopsSpec(Spec, frozen=True):
-    path: str
-
-
-class LocalSpec(Spec, frozen=True):
-    data: Mapping[str, str]
-
-
-class SecretSpec(Spec, frozen=True):
-    provider: Literal["env", "file", "vault", "sops", "local"]
-    data: Mapping[str, DataSpec] = {}
-    vault: VaultSpec | None = None
-    sops: SopsSpec | None = None
-    local: LocalSpec | None = None
 
 
 class OidcSpec(Spec, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -16,11 +17,11 @@ from reconciler.manifests.nearest import Guesses
 from reconciler.manifests.parse import LOADER_VERSION, Parsed, ParsedFile, parse_file
 from reconciler.manifests.providers import source_problems, stage_problems
 from reconciler.manifests.references import key_beside, references_in
+from reconciler.manifests.secret_spec import SecretSpec
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.codec import decode, encode, from_json, gc_paused
 from reconciler.model.errors import Problem
-from reconciler.model.json import JsonMap
-from reconciler.model.resources import Desired, Kind, Location, Resource, ResourceId
+from reconciler.model.resources import Desired, EncryptedFile, Kind, Location, Resource, ResourceId, is_encrypted_name
 
 DEFAULT_CANVAS = "default"
 Refused = Callable[[str], str]
@@ -91,8 +92,12 @@ def load(
 
     ``refused`` returns the reason why this installation must not call a URL, or an empty text.
     """
+    ordered = sorted(files, key=lambda file: file.path)
+    encrypted = {file.path: EncryptedFile(file.blob, file.data) for file in ordered if is_encrypted_name(file.path)}
+    manifests = [file for file in ordered if file.path not in encrypted]
     with gc_paused():
-        return _load(sorted(files, key=lambda file: file.path), revision, cache, sandbox=sandbox, refused=refused)
+        desired = _load(manifests, revision, cache, sandbox=sandbox, refused=refused)
+    return dataclasses.replace(desired, encrypted=encrypted) if encrypted else desired
 
 
 def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool, refused: Refused) -> Desired:
@@ -108,6 +113,7 @@ def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, s
         _refuse_urls(entry, refused)
     problems = without_consequences(problems, [problem for entry in entries for problem in entry.problems])
     _refuse_cycles(entries, index)
+    _refuse_locked_secrets(entries, index)
     _refuse_renames(entries, index)
     problems += [problem for entry in entries for problem in entry.problems]
     valid = [entry for entry in entries if entry.valid]
@@ -255,6 +261,8 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses)
         _check_executor(entry, target, pointer)
     elif pointer.startswith("/spec/sink/"):
         _check_sink(entry, target, pointer)
+    elif entry.id.kind == Kind.SECRET.value:
+        _check_store(entry, target, pointer)
     elif pointer == "/spec/integration/name":
         _check_owner(entry, target, pointer)
         if entry.id.kind == Kind.EVENT_SOURCE.value:
@@ -276,6 +284,13 @@ def _check_sink(entry: _Entry, target: _Entry, pointer: str) -> None:
     if sink in SINKS and provider != SINKS[sink].name:
         message = f"{sink} needs an Integration of type {SINKS[sink].name}, {target.id.name} is {provider}"
         entry.say("RC1213", pointer, message)
+
+
+def _check_store(entry: _Entry, target: _Entry, pointer: str) -> None:
+    """A Secret in a provider's store needs an Integration of that provider: the block has its name."""
+    wanted, provider = pointer.split("/")[2], _provider(target)
+    if provider != wanted:
+        entry.say("RC1213", pointer, f"the Secret needs an Integration of type {wanted}, {target.id.name} is {provider}")
 
 
 def _check_owner(entry: _Entry, target: _Entry, pointer: str) -> None:
@@ -307,9 +322,8 @@ def _provider(integration: _Entry) -> str:
 
 def _check_key(entry: _Entry, secret: _Entry, pointer: str, guesses: Guesses) -> None:
     """The key that is given with the name of a Secret must be one of its keys."""
-    spec: JsonMap = secret.parsed.spec
-    keys = spec.get("data")
-    if not isinstance(keys, Mapping):
+    keys = from_json(SecretSpec, secret.parsed.spec).keys
+    if keys is None:
         return
     key = key_beside({"spec": entry.parsed.spec}, pointer)
     if key is not None and key not in keys:
@@ -336,6 +350,17 @@ def _refuse_cycles(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) ->
             if resource not in reported:
                 index[resource].say("RC1215", "/spec/connections", f"connections run in a circle: {text}")
         reported.update(cycle)
+
+
+def _refuse_locked_secrets(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:
+    """Refuse a Secret that can only be opened with a value of its own: through its login, or through an Integration."""
+    kinds = {Kind.SECRET.value, Kind.INTEGRATION.value}
+    needs = {entry.id: [r for r in entry.references if r.kind in kinds] for entry in entries if entry.id.kind in kinds}
+    for cycle in find_cycles(needs):
+        text = " → ".join(str(resource) for resource in (*cycle[:MAX_IN_CIRCLE], cycle[0]))
+        for resource in cycle:
+            hint = "Keep the credential of the backend in another Secret, for example of provider `env` or `file`, or log in by `oidc`."
+            index[resource].say("RC4088", "/spec", f"opening it needs itself: {text}", hint)
 
 
 def _refuse_renames(entries: list[_Entry], index: Mapping[ResourceId, _Entry]) -> None:

@@ -20,7 +20,11 @@ SOURCE_KINDS = {
 }
 """Type of a connection → the kind of the resource it names."""
 _SECRET = Kind.SECRET.value
-_INTEGRATIONS = (("integration",), ("executor", "integration"), *(("sink", key, "integration") for key in SINKS))
+_INTEGRATIONS = (
+    ("integration",),
+    ("executor", "integration"),
+    *(("sink", key, "integration") for key in SINKS),
+)
 
 
 def references_in(kind: str, spec: JsonMap) -> Iterator[Reference]:
@@ -33,6 +37,11 @@ def references_in(kind: str, spec: JsonMap) -> Iterator[Reference]:
         for number, connection in enumerate(as_list(spec.get("connections"))):
             source = as_map(connection)
             yield SOURCE_KINDS[str(source["type"])], str(source["name"]), f"/spec/connections/{number}/name"
+    if kind == _SECRET:
+        store = str(spec.get("provider"))
+        name = text_at(spec, store, "integration", "name")
+        if name is not None:
+            yield Kind.INTEGRATION.value, name, f"/spec/{store}/integration/name"
     yield from _secrets(spec, "/spec")
 
 

@@ -18,12 +18,12 @@ from reconciler.manifests.kinds import (
     ExecutorSpec,
     IntegrationSpec,
     ScheduleSpec,
-    SecretSpec,
     StageSpec,
 )
 from reconciler.manifests.mappings import mapping_problems
 from reconciler.manifests.objects import object_problems
 from reconciler.manifests.schedules import cron_error, is_instant, known_zone
+from reconciler.manifests.secret_spec import SecretSpec
 from reconciler.manifests.templates import TemplateError, has_template, references, starts_template
 from reconciler.manifests.text import YamlProblem
 from reconciler.manifests.yaml import Document

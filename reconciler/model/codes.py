@@ -486,9 +486,9 @@ _TABLE = (
     ),
     Code(
         "RC4004",
-        "This version does not support the secret provider",
-        "The Secret uses `vault` or `sops`. This version validates them but does not read them.",
-        "Use provider `env` or `file`.",
+        "The secret provider is not available",
+        "This version, or this command, does not read Secrets of the provider.",
+        "Use another provider.",
     ),
     Code(
         "RC4010",
@@ -625,6 +625,66 @@ _TABLE = (
         "The service account may not be impersonated",
         "Google accepts our ID token, but the identity has no permission to act as `auth.oidc.serviceAccount`.",
         "Grant the role `roles/iam.workloadIdentityUser` on the service account; `reconciler oidc trust google` prints the command.",
+    ),
+    Code(
+        "RC4080",
+        "A secret backend cannot be reached",
+        "The server of a Secret did not answer, refused the connection, or answered with something that is not its API.",
+        "Check `vault.address`, the network and the server. The daemon tries again within a minute, and changes nothing at the provider meanwhile.",
+    ),
+    Code(
+        "RC4081",
+        "A secret backend is sealed or not active",
+        "The server answers, but it is sealed, not initialized, or a standby that does not forward requests.",
+        "Unseal it, or name the address of the active server. The daemon tries again within a minute.",
+    ),
+    Code(
+        "RC4082",
+        "A secret backend refuses the login",
+        "The server does not accept the ID token, the token or the AppRole of the Secret, or its token has ended.",
+        "Compare the claims in the message with the role of the auth method, or replace the token.",
+    ),
+    Code(
+        "RC4083",
+        "A secret backend denies access",
+        "The login is accepted, but its policies do not allow the daemon to read the path.",
+        "Add the capability in the message to a policy of the role.",
+    ),
+    Code(
+        "RC4084",
+        "A secret backend has no such value",
+        "The mount, the path, the version, the field or the key does not exist, or the mount is not KV version 2.",
+        "Fix the place in the Secret, or write the value there.",
+    ),
+    Code(
+        "RC4085",
+        "A SOPS file cannot be decrypted",
+        "No age key of `secrets.sops.ageKeyFile` opens the file, the file is encrypted for other key services only, or the key file cannot be read.",
+        "Add the daemon's age recipient to `.sops.yaml` and run `sops updatekeys FILE`.",
+    ),
+    Code(
+        "RC4086",
+        "A SOPS file was changed after its encryption",
+        "The message authentication code of the file, or of a value in it, is wrong. No value of the file is used.",
+        "Restore the file from its history, or write it again with `sops`.",
+    ),
+    Code(
+        "RC4087",
+        "A secret value is not loaded yet",
+        "The daemon has not read the Secret from its backend since it started, or the repository has not been read yet.",
+        "Wait for the next reconcile. If it stays, see the condition of the Secret.",
+    ),
+    Code(
+        "RC4088",
+        "A Secret needs itself",
+        "The credential that opens the Secret's backend is a value of the same Secret, directly or through an Integration.",
+        "Keep that credential in another Secret, or log in by `oidc`.",
+    ),
+    Code(
+        "RC4089",
+        "A package for the secret provider is missing",
+        "Secrets of provider `sops` need the package `pyrage`.",
+        "Install it: `pip install 'integrations-reconciler[sops]'`.",
     ),
     # 50xx providers and HTTP
     Code(

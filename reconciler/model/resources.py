@@ -243,6 +243,19 @@ class Unread:
         return next(((path, "is a file now, and was a folder") for path in above[:-1] if path in self.files), None)
 
 
+def is_encrypted_name(path: str) -> bool:
+    """Whether ``path`` is named like a file that SOPS encrypted: it holds values of Secrets, and no manifests."""
+    return path.endswith((".sops.yaml", ".sops.yml", ".sops.json"))
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedFile:
+    """A file of Secret values, as it is in the repository. ``blob`` identifies its content."""
+
+    blob: str
+    data: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Desired:
     """Everything that one revision declares: valid resources in a total order, and all problems.
@@ -258,6 +271,8 @@ class Desired:
     withheld: bool = False
     """The source skipped a path with the name of a manifest (for example a symbolic link)."""
     unread: Unread = field(default_factory=lambda: Unread())
+    encrypted: Mapping[str, EncryptedFile] = field(default_factory=dict)
+    """Files that SOPS encrypted, by path."""
 
     @property
     def complete(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from reconciler.model.resources import is_encrypted_name
 from reconciler.source.base import FileEntry, SecurityNotice
 from reconciler.source.errors import SourceTooLarge, TreeRefused
 from reconciler.source.ignore import IGNORE_FILE, Ignore
@@ -27,8 +28,8 @@ class TreeEntry:
 
 
 def is_manifest_name(path: str) -> bool:
-    """Whether ``path`` is named like a manifest: ``*.yaml`` or ``*.yml``, with no dot file or dot folder in it."""
-    return path.endswith(_SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
+    """Whether ``path`` is named like a manifest (``*.yaml``, ``*.yml``) or an encrypted file, with no dot file or dot folder in it."""
+    return (path.endswith(_SUFFIXES) or is_encrypted_name(path)) and not any(part.startswith(".") for part in path.split("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,12 +89,13 @@ class StepContext:
         """Return the client of the execution; ``spec`` is resolved. Raises `ReconcilerError`."""
         return await self._executors.api(work.execution, work.stage, spec)
 
-    def resolved(self, work: Work) -> Mapping[str, Any]:
+    async def resolved(self, work: Work) -> Mapping[str, Any]:
         """Return ``executor.spec`` with every template replaced, in one pass: a value is never read as a template.
 
         Raises `ReconcilerError` for a template that cannot be resolved, and `SpecTooLarge`.
         """
         refs = work.stage.secret_refs("/secrets")
+        await self._current.secrets.prepare(refs.values())
         aliases = {secret.name: refs[f"/{index}"] for index, secret in enumerate(work.spec.secrets) if f"/{index}" in refs}
         secrets = _Secrets(aliases, lambda ref: self._current.secrets.read(ref).reveal())
         declared = work.spec.executor.spec

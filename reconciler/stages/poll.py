@@ -27,7 +27,7 @@ async def poll(steps: StepContext, work: Work) -> StepOutcome:
     if run is None:
         return StepOutcome(await steps.save(work, state=ExecutionState.STARTING, next_at=work.now))
     try:
-        spec = steps.resolved(work)
+        spec = await steps.resolved(work)
         api = await steps.api(work, spec)
         work = await _cancel(steps, work, api, spec)
         report = await steps.executor(work).poll(api, steps.intent(work, spec), work.execution.run or run)
@@ -122,7 +122,7 @@ async def poll_finished(steps: StepContext, work: Work) -> None:
     execution, run, report = work.execution, work.execution.run, None
     with contextlib.suppress(ReconcilerError):
         if run is not None:
-            spec = steps.resolved(work)
+            spec = await steps.resolved(work)
             report = await steps.executor(work).poll(await steps.api(work, spec), steps.intent(work, spec), run)
     known = execution.later.attempt if execution.later is not None else run.attempt if run is not None else 0
     newer = report is not None and report.run.attempt > known

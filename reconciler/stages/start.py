@@ -7,7 +7,16 @@ import dataclasses
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import TOO_FAR_S
 from reconciler.failpoints import failpoint
-from reconciler.model.errors import Ambiguous, NotFound, OutcomeUnknown, ProviderError, ReconcilerError, RetryKind, StateError
+from reconciler.model.errors import (
+    Ambiguous,
+    NotFound,
+    OutcomeUnknown,
+    ProviderError,
+    ReconcilerError,
+    RetryKind,
+    SecretUnavailable,
+    StateError,
+)
 from reconciler.model.executions import EndReason, ExecutionState, Result, Run, RunStatus
 from reconciler.stages import statuses
 from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work
@@ -38,7 +47,7 @@ async def start(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
 async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
     """Store the intent, make the call, store the run."""
     try:
-        spec = steps.resolved(work)
+        spec = await steps.resolved(work)
         api = guard(await steps.api(work, spec))
         ahead_s = await _ahead_s(steps, work, api)
     except StateError:
@@ -46,6 +55,8 @@ async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> StepOutcome
     except ProviderError as error:  # the issuer of the credential may be unavailable for a moment
         return await _not_started(steps, work, error)
     except ReconcilerError as error:
+        if isinstance(error, SecretUnavailable) and error.may_return:
+            return await _waits(steps, work, error)
         return StepOutcome(work, Ended(Result.FAILED, EndReason.ERROR, error.message))
     next_at = work.now + FIRST_POLL_S
     intended = await steps.save(work, intended_at=work.now, ahead_s=ahead_s, next_at=next_at, status="starting", message="")
@@ -101,6 +112,12 @@ async def _not_started(steps: StepContext, work: Work, error: ReconcilerError) -
     gone = isinstance(error, NotFound) and failures + 1 >= NOT_FOUND_TRIES
     if retry is RetryKind.SPEC or gone:
         return StepOutcome(work, Ended(Result.FAILED, EndReason.REFUSED, error.message))
+    return await _waits(steps, work, error)
+
+
+async def _waits(steps: StepContext, work: Work, error: ReconcilerError) -> StepOutcome:
+    """Try the start again after a pause, until the execution times out."""
+    failures = work.execution.failures
     next_at = work.now + steps.pause_s(failures, error)
     return StepOutcome(
         await steps.save(work, intended_at=0.0, failures=failures + 1, status="waiting", message=error.message, next_at=next_at)
@@ -111,7 +128,7 @@ async def _find(steps: StepContext, work: Work, guard: Guard) -> StepOutcome:
     """Handle a start with unknown outcome: search for the run, and start again only after proof that none exists."""
     execution = work.execution
     try:
-        spec = steps.resolved(work)
+        spec = await steps.resolved(work)
         api = await steps.api(work, spec)
         run = await steps.executor(work).find(api, steps.intent(work, spec))
     except Ambiguous as error:

@@ -70,7 +70,7 @@ reconcile:
   concurrency: 8
   prune: false
   limits: {{deletePercent: 0, deleteMinimum: 1, deleteMax: 7}}
-secrets: {{env: [A_*, B], folder: sec, sops: {{a: 1}}, vault: {{}}}}
+secrets: {{env: [A_*, B], folder: sec, sops: {{ageKeyFile: keys/age}}}}
 network: {{allow: [10.0.0.0/8, git.example.com, "*.corp.example:8443", "[::1]:80"], caBundle: ca.pem, proxy: http://proxy:3128}}
 rateLimits: {{github: {{writesPerMinute: 10, writesPerHour: 100}}, buddy: {{pointsPerMinute: 5}}}}
 retention: {{inbox: 1d, history: 2d}}
@@ -101,14 +101,16 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
     assert config.secrets.folder == str(tmp_path / "sec")
     assert config.path == str(tmp_path / "reconciler.yaml")
     assert config.own_files == tuple(
-        map(Path, (f"{tmp_path}/git-token", "/abs/key", f"{tmp_path}/keys/master", f"{tmp_path}/keys/old"))
+        map(
+            Path, (f"{tmp_path}/git-token", "/abs/key", f"{tmp_path}/keys/master", f"{tmp_path}/keys/old", f"{tmp_path}/keys/age")
+        )
     )
 
 
 def test_the_file_of_the_test_above_leaves_no_key_at_its_default(tmp_path: Path) -> None:
     loaded, default = {row[0]: row[2] for row in load(tmp_path, FULL).describe()}, {row[0]: row[2] for row in Config().describe()}
     same = {path for path in loaded if loaded[path] == default[path] and not BY_PATH[path].secret}
-    assert same <= {"secrets.sops", "secrets.vault", "rateLimits"}
+    assert same <= {"rateLimits"}
 
 
 def test_without_a_file_the_defaults_hold_below_the_working_directory(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""The backends of remote Secrets, wired to the connections and the configuration of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from reconciler.credentials.remote import RemoteSecrets
+from reconciler.credentials.sops import SopsBackend
+from reconciler.credentials.vault import VaultBackend
+from reconciler.drivers.http.clock import ProviderClock
+from reconciler.drivers.http.exchange import TokenEndpoints
+from reconciler.engine.context import Context
+from reconciler.engine.revision import ActiveRevision
+
+
+def remote_secrets(context: Context, active: Callable[[], ActiveRevision]) -> RemoteSecrets:
+    """Return the remote values of this process; ``active`` returns the revision in force, whose encrypted files are read."""
+    send = TokenEndpoints(context.session, ProviderClock(context.clock))
+    conceal = context.redactor.add_passing
+    vault = VaultBackend(send, context.id_token, clock=context.clock, conceal=conceal)
+    sops = SopsBackend(lambda: active().encrypted, context.config.secrets.sops_age_key_file)
+    return RemoteSecrets({"vault": vault, "sops": sops}, conceal=context.redactor.add, monotonic=time.monotonic)
+
+
+__all__ = ["remote_secrets"]

@@ -1,0 +1,274 @@
+"""Secrets in a real OpenBao: logins, versions, and a condition of its own for whatever is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from reconciler.config.settings import SecretsConfig
+from reconciler.credentials.backends import SecretResolver
+from reconciler.credentials.redact import Redactor
+from reconciler.credentials.remote import RemoteSecrets
+from reconciler.credentials.vault import VaultBackend
+from reconciler.drivers.auth import ApiResponse, IssueIdToken, TokenRequest, no_issuer
+from reconciler.drivers.http.clock import ProviderClock
+from reconciler.drivers.http.exchange import TokenEndpoints
+from reconciler.drivers.http.transport import HttpSession
+from reconciler.model.errors import SecretUnavailable
+from reconciler.model.resources import Location, Resource, ResourceId, SecretRef
+from tests.support.openbao import OpenBao, openbao
+
+VALUE = f"canary-{secrets.token_hex(12)}"
+POLICY = 'path "secret/data/ci" { capabilities = ["read"] }'
+
+
+@pytest.fixture(scope="module")
+def bao() -> Iterator[OpenBao]:
+    with openbao() as server:
+        server.must("POST", "sys/auth/approle", {"type": "approle"})
+        server.must("POST", "sys/policies/acl/ci", {"policy": POLICY})
+        server.must("POST", "auth/approle/role/ci", {"token_policies": ["ci"], "token_ttl": "2m"})
+        server.must("POST", "sys/mounts/old", {"type": "kv", "options": {"version": "1"}})
+        server.must("POST", "old/ci", {"token": VALUE})
+        yield server
+
+
+class Installation:
+    """A resolver over a real session, and the requests that it sent."""
+
+    def __init__(self, session: HttpSession, id_token: IssueIdToken = no_issuer) -> None:
+        self.now, self.requests, self.redactor = time.time(), [], Redactor()
+        send = TokenEndpoints(session, ProviderClock(time.time))
+
+        async def recorded(request: TokenRequest) -> ApiResponse:
+            self.requests.append(f"{request.method} {request.url.partition('/v1/')[2]}")
+            return await send(request)
+
+        backend = VaultBackend(recorded, id_token, clock=lambda: self.now, conceal=self.redactor.add_passing)
+        self.remote = RemoteSecrets({"vault": backend}, conceal=self.redactor.add, monotonic=lambda: self.now)
+
+    requests: list[str]
+
+    def resolver(self, *resources: Resource) -> SecretResolver:
+        resolver = SecretResolver({r.id: r for r in resources}, SecretsConfig(), sandbox=True, redactor=self.redactor)
+        resolver.remote = self.remote
+        return resolver
+
+    async def read(self, resolver: SecretResolver, key: str = "token", *, again: bool = False) -> str:
+        ref = SecretRef("default", "s", key)
+        await resolver.prepare([ref], again=again)
+        return resolver.read(ref).reveal()
+
+    async def error(self, resolver: SecretResolver, key: str = "token") -> SecretUnavailable:
+        with pytest.raises(SecretUnavailable) as caught:
+            await self.read(resolver, key, again=True)
+        assert VALUE not in f"{caught.value.message} {caught.value.hint}"
+        return caught.value
+
+
+@pytest.fixture
+async def installation() -> AsyncIterator[Installation]:
+    async with HttpSession(allow=("127.0.0.1",)) as session:
+        yield Installation(session)
+
+
+def secret(address: str, auth: Mapping[str, Any], **block: Any) -> Resource:
+    vault = {"address": address, "path": "ci", "auth": auth, **block}
+    return Resource(ResourceId("Secret", "default", "s"), {"provider": "vault", "vault": vault}, Location("s.yaml"))
+
+
+def local(**data: str) -> Resource:
+    spec = {"provider": "local", "local": {"data": data}}
+    return Resource(ResourceId("Secret", "default", "login"), spec, Location("login.yaml"))
+
+
+def ref(key: str) -> dict[str, Any]:
+    return {"valueFrom": {"secret": {"name": "login", "key": key}}}
+
+
+TOKEN = {"use": "token", "token": ref("token")}
+
+
+def put(bao: OpenBao, **data: Any) -> None:
+    bao.must("POST", "secret/data/ci", {"data": data})
+
+
+def approle(bao: OpenBao) -> tuple[dict[str, Any], Resource]:
+    role_id = bao.must("GET", "auth/approle/role/ci/role-id")["data"]["role_id"]
+    secret_id = bao.must("POST", "auth/approle/role/ci/secret-id")["data"]["secret_id"]
+    return {"use": "approle", "roleId": role_id, "secretId": ref("id")}, local(id=secret_id)
+
+
+async def test_every_field_is_a_key_and_a_second_read_within_a_minute_asks_nothing(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE, port=8080, on=True)
+    auth, login = approle(bao)
+    resolver = installation.resolver(secret(bao.url, auth), login)
+    assert await installation.read(resolver) == VALUE
+    assert (await installation.read(resolver, "port"), await installation.read(resolver, "on")) == ("8080", "true")
+    assert installation.requests == ["POST auth/approle/login", "GET secret/data/ci"]
+    assert installation.redactor.redact(f"x {VALUE}") == "x ***"
+    put(bao, token="a-second-value")
+    assert await installation.read(resolver) == VALUE
+    installation.now += 61
+    assert await installation.read(resolver) == "a-second-value"
+    assert installation.requests[2:] == ["POST auth/approle/login", "GET secret/data/ci"]  # half of its two minutes has passed
+
+
+async def test_many_readers_share_one_login_and_one_read(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    auth, login = approle(bao)
+    resolver = installation.resolver(secret(bao.url, auth), login)
+    assert set(await asyncio.gather(*(installation.read(resolver) for _ in range(50)))) == {VALUE}
+    assert installation.requests == ["POST auth/approle/login", "GET secret/data/ci"]
+
+
+async def test_a_value_that_was_not_prepared_says_so(bao: OpenBao, installation: Installation):
+    resolver = installation.resolver(secret(bao.url, TOKEN), local(token="root"))
+    with pytest.raises(SecretUnavailable) as caught:
+        resolver.read(SecretRef("default", "s", "token"))
+    assert caught.value.code == "RC4087"
+
+
+@pytest.mark.parametrize(
+    ("block", "code", "words"),
+    [
+        ({"mount": "nowhere"}, "RC4084", "there is no mount 'nowhere'"),
+        ({"mount": "old"}, "RC4084", "KV version 1"),
+        ({"mount": "sys"}, "RC4084", "not KV version 2"),
+        ({"path": "nothing"}, "RC4084", "nothing at 'nothing'"),
+        ({"namespace": "none"}, "RC408", "none"),
+        ({"data": {"token": {"field": "tokn"}}}, "RC4084", "no field 'tokn'"),
+    ],
+)
+async def test_a_wrong_place_is_named(bao: OpenBao, installation: Installation, block: dict[str, Any], code: str, words: str):
+    put(bao, token=VALUE)
+    resolver = installation.resolver(secret(bao.url, TOKEN, **block), local(token="root"))
+    error = await installation.error(resolver)
+    assert error.code.startswith(code), error.message
+    assert words in error.message or block.get("namespace")
+
+
+async def test_deleted_and_destroyed_versions_are_told_apart_and_come_back(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    resolver = installation.resolver(secret(bao.url, TOKEN), local(token="root"))
+    assert await installation.read(resolver) == VALUE
+    bao.must("DELETE", "secret/data/ci")
+    error = await installation.error(resolver)
+    assert error.code == "RC4084"
+    assert "is deleted at 2" in error.message
+    put(bao, token="next")
+    assert await installation.read(resolver, again=True) == "next"
+    version = bao.must("GET", "secret/data/ci")["data"]["metadata"]["version"]
+    bao.must("POST", "secret/destroy/ci", {"versions": [version]})
+    assert "is destroyed" in (await installation.error(resolver)).message
+    put(bao, token=VALUE)
+
+
+async def test_a_revoked_policy_takes_the_value_away_and_names_the_capability(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    auth, login = approle(bao)
+    resolver = installation.resolver(secret(bao.url, auth), login)
+    assert await installation.read(resolver) == VALUE
+    bao.must("POST", "sys/policies/acl/ci", {"policy": 'path "secret/data/else" { capabilities = ["read"] }'})
+    try:
+        error = await installation.error(resolver)
+        assert error.code == "RC4083"
+        assert "read on 'secret/data/ci' is missing (granted: deny; policies: ci, default)" in error.message
+        before = len(installation.requests)
+        for _ in range(20):
+            with pytest.raises(SecretUnavailable):
+                await installation.read(resolver)
+        assert len(installation.requests) == before
+    finally:
+        bao.must("POST", "sys/policies/acl/ci", {"policy": POLICY})
+    installation.now += 61
+    assert await installation.read(resolver) == VALUE
+
+
+async def test_a_revoked_token_is_replaced_by_a_new_login(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    auth, login = approle(bao)
+    resolver = installation.resolver(secret(bao.url, auth), login)
+    assert await installation.read(resolver) == VALUE
+    bao.must("POST", "sys/leases/revoke-prefix/auth/approle")
+    assert await installation.read(resolver, again=True) == VALUE
+    assert installation.requests.count("POST auth/approle/login") == 2
+
+
+async def test_a_static_token_is_renewed_and_its_end_is_named(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    made = bao.must("POST", "auth/token/create", {"policies": ["ci"], "ttl": "90s", "renewable": True})["auth"]["client_token"]
+    resolver = installation.resolver(secret(bao.url, TOKEN), local(token=made))
+    assert await installation.read(resolver) == VALUE
+    installation.now += 61
+    assert await installation.read(resolver) == VALUE
+    assert installation.requests.count("POST auth/token/renew-self") == 2
+    bao.must("POST", "auth/token/revoke", {"token": made})
+    error = await installation.error(resolver)
+    assert error.code == "RC4082"
+    assert "has ended or was revoked" in error.message
+    assert made not in error.message
+
+
+async def test_a_wrong_secret_id_and_a_wrong_auth_mount_are_told_apart(bao: OpenBao, installation: Installation):
+    auth, _ = approle(bao)
+    error = await installation.error(installation.resolver(secret(bao.url, auth), local(id="wrong")))
+    assert (error.code, "approle" in error.message) == ("RC4082", True)
+    error = await installation.error(installation.resolver(secret(bao.url, {**auth, "mount": "elsewhere"}), local(id="wrong")))
+    assert error.code == "RC4082"
+
+
+async def test_a_missing_credential_of_the_backend_is_named_and_nothing_is_sent(bao: OpenBao, installation: Installation):
+    resolver = installation.resolver(secret(bao.url, TOKEN), local(other="x"))
+    assert "Secret/login" in (await installation.error(resolver)).message
+    assert installation.requests == []
+
+
+async def test_an_html_answer_and_a_closed_port_are_told_apart(installation: Installation):
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<!DOCTYPE html><html><body>Log in</body></html>"
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(page, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    resolver = installation.resolver(secret(address, TOKEN), local(token="root"))
+    error = await installation.error(resolver)
+    assert (error.code, "HTML page" in error.message, address in error.message) == ("RC4080", True, True)
+    server.close()
+    await server.wait_closed()
+    error = await installation.error(resolver)
+    assert (error.code, "HTML" in error.message) == ("RC4080", False)
+
+
+async def test_a_host_that_the_configuration_does_not_allow_gets_no_credential():
+    async with HttpSession() as session:
+        installation = Installation(session)
+        resolver = installation.resolver(secret("http://127.0.0.1:1", TOKEN), local(token="root-token"))
+        error = await installation.error(resolver)
+    assert error.code == "RC4080"
+    assert "allow" in f"{error.message} {error.hint}"
+
+
+async def test_a_sealed_server_is_named_and_the_value_returns_after_the_unseal(installation: Installation):
+    with openbao(dev=False) as bao:
+        key = bao.initialize()
+        bao.must("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+        await asyncio.sleep(0.5)
+        put(bao, token=VALUE)
+        resolver = installation.resolver(secret(bao.url, TOKEN), local(token=bao.token))
+        assert await installation.read(resolver) == VALUE
+        bao.must("PUT", "sys/seal")
+        error = await installation.error(resolver)
+        assert (error.code, "the server is sealed" in error.message) == ("RC4081", True)
+        assert VALUE not in str(error)
+        bao.call("POST", "sys/unseal", {"key": key}, token="")
+        await asyncio.sleep(0.5)
+        assert await installation.read(resolver, again=True) == VALUE
