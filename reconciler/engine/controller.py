@@ -340,7 +340,9 @@ class Controller:
         healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
         await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
         self.current.clients.note_refusal(result.integration, result.refused)
-        result.dependents = dependents_of(result.integration, self.current.active.resources, result.recorded)
+        result.dependents = await asyncio.to_thread(
+            dependents_of, result.integration, self.current.active.resources, result.recorded
+        )
         await Alerts(self.deps).note(result)
         self.current.view.results[result.integration] = result
         self.current.view.next_at[result.integration] = self._next_at(result, retries, now)

@@ -59,25 +59,29 @@ def answers_of(result: ReconcileResult) -> CredentialReport | None:
 def dependents_of(
     integration: ResourceId, resources: Mapping[ResourceId, Resource], recorded: Iterable[RecordedObject]
 ) -> tuple[str, ...]:
-    """Return everything that stops with the credential: manifests that name the integration, what is connected to them, and objects.
+    """Return everything that stops with the credential: manifests that name the integration, what refers or is connected to them, and
+    objects.
 
     At most `MAX_LISTED`; a last entry counts the rest.
     """
-    direct = {r.id for r in resources.values() if r.id != integration and integration in r.references}
-    reached = set(direct)
-    while more := {r.id for r in resources.values() if r.id not in reached and reached.intersection(_upstream(r))}:
+    others = {r.id: _upstream(r) for r in resources.values() if r.id != integration}
+    reached = {integration}
+    while more := {
+        identity for identity, upstream in others.items() if identity not in reached and reached.intersection(upstream)
+    }:
         reached |= more
-    rows = [str(identity) for identity in sorted(reached)]
+    rows = [str(identity) for identity in sorted(reached - {integration})]
     rows += sorted(str(record.address) for record in recorded if not record.tombstone)
     extra = len(rows) - MAX_LISTED
     return (*rows[:MAX_LISTED], f"and {extra} more") if extra > 0 else tuple(rows)
 
 
 def _upstream(resource: Resource) -> list[ResourceId]:
-    """Return the sources, stages and groups whose events reach ``resource``."""
+    """Return what ``resource`` refers to, and the sources, stages and groups whose events reach it."""
     connections = resource.spec.get("connections") or ()
     kinds = [(_UPSTREAM.get(str(row.get("type", "")).replace("_", "").replace("-", "").lower()), row) for row in connections]
-    return [ResourceId(kind, resource.id.canvas, str(row.get("name"))) for kind, row in kinds if kind is not None]
+    sources = [ResourceId(kind, resource.id.canvas, str(row.get("name"))) for kind, row in kinds if kind is not None]
+    return [*resource.references, *sources]
 
 
 def days_left(expires_at: str, now: float) -> float | None:
@@ -131,7 +135,7 @@ class Alerts:
     async def note(self, result: ReconcileResult) -> None:
         """Log what is new in ``result``. An error that is not about the credential changes nothing. Raises `StateError`."""
         refused = result.refused
-        if refused is None and result.credential is None:
+        if refused is None and (result.credential is None or "valid" in result.credential.unknown):
             return
         key = f"credential.{result.integration.path}"
         before = _said(await self.context.store.get_meta(key))

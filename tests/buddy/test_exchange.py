@@ -1,0 +1,87 @@
+"""Buddy without a stored secret: the daemon's own ID token, whose signature the simulator checks with the keys that the daemon publishes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.sandbox.buddy.app import SCOPES
+from tests.engine.world import World
+
+PROVIDER = "6f1c1f0e-0000-4000-8000-00000000b0dd"
+AUDIENCE = "https://app.buddy.works/acme"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, providers=("buddy",))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    made.configure(
+        server=f'{{listen: "{address}", publicUrl: "https://hooks.example"}}',
+        oidc=f'{{issuer: "http://{address}"}}',
+        sandbox="true",
+    )
+    made.write(
+        "buddy.yaml",
+        "kind: Integration\nmetadata: {name: buddy}\nspec:\n  type: buddy\n  url: https://app.buddy.works/acme\n"
+        f"  apiUrl: {made.servers['buddy'].url}\n"
+        f"  auth: {{use: oidc, oidc: {{audience: '{AUDIENCE}', providerId: {PROVIDER}}}}}",
+    )
+    trust(made, address)
+    yield made
+    made.close()
+
+
+def trust(world: World, address: str, **changes: Any) -> None:
+    provider = {
+        "issuer": f"http://{address}",
+        "audience": AUDIENCE,
+        "conditions": {"sub": "reconciler:team-a:default:Integration:buddy"},
+        "scopes": list(SCOPES),
+        "lifetime_s": 600.0,
+        **changes,
+    }
+    world.servers["buddy"].admin.put_state({"oidc_providers": {PROVIDER: provider}})
+
+
+def credential(world: World) -> dict[str, Any]:
+    return world.condition("Integration", "buddy", "CredentialsValid") or {}
+
+
+def test_an_id_token_is_exchanged_once_and_no_secret_is_stored(world: World) -> None:
+    world.daemon()
+    world.wait(lambda: credential(world).get("status") == "True", "connected", 40)
+    (row,) = world.status()["credentials"]
+    assert (row["identity"], row["expiresAt"]) == ("token 'oidc'", "")
+    assert row["unknown"]["expiresAt"] == "short-lived tokens are requested again before they end"
+    world.forget_requests("buddy")
+    world.wait(lambda: len(world.requests("buddy", "GET")) >= 2, "further intervals")
+    assert not world.requests("buddy", "POST")  # the token is cached
+    tokens = [token for token in world.servers["buddy"].admin.state()["tokens"] if token.startswith("buddy-oidc-")]
+    assert len(tokens) == 1
+    said = world.log().encode() + b"".join(path.read_bytes() for path in (world.folder / "state").rglob("*") if path.is_file())
+    assert tokens[0].encode() not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"audience": "https://elsewhere"}, "The audience of the token is wrong"),
+        ({"conditions": {"sub": "somebody"}}, "The trust condition sub does not hold"),
+        ({"issuer": "http://127.0.0.1:9"}, "The keys of the issuer cannot be read"),
+    ],
+)
+def test_a_refusal_says_what_differs_and_is_not_repeated(world: World, changes: dict[str, Any], text: str) -> None:
+    address = world.config.read_text().split('listen: "')[1].split('"')[0]
+    trust(world, address, **changes)
+    world.daemon()
+    world.wait(lambda: credential(world).get("reason") == "Refused", "refused", 40)
+    assert text in credential(world)["message"]
+    assert AUDIENCE in credential(world)["message"]
+    assert len(world.requests("buddy", "POST")) == 1
