@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import AddressRefused, NotImplementedYet, ReconcilerError
 from reconciler.model.resources import Kind, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
+
+REVOKE_S = 5.0
+"""A shutdown waits no longer for the revocation of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,12 @@ class ClientPool:
         for budget in self._budgets.values():
             budget.pull_back(seconds)
         self._tokens.pull_back(seconds)
+
+    async def close(self) -> None:
+        """Revoke short-lived credentials. After `REVOKE_S` seconds the rest is left to end by itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REVOKE_S):
+                await asyncio.gather(*(link.api.close() for link in self._links.values()), return_exceptions=True)
 
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last reported for the credential: limit, remaining, resetAt (epoch seconds)."""
