@@ -156,7 +156,8 @@ def _resource(options: OidcOptions, name: str) -> Resource:
 def _identity_of(resource: Resource, party: str = "") -> _Identity:
     """Return the identity of ``resource`` for ``party``, or for the one that its manifest names. Raises `UsageError` (RC4053)."""
     from reconciler.drivers.trust import PROVIDERS, default_audience
-    from reconciler.manifests.kinds import IntegrationSpec, SecretSpec
+    from reconciler.manifests.kinds import IntegrationSpec
+    from reconciler.manifests.secret_spec import SecretSpec
 
     settings: dict[str, object] = {}
     if resource.id.kind == Kind.INTEGRATION.value:

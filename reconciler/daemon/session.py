@@ -104,6 +104,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             id_token=issuer or no_issuer,
         )
         engine = Controller(deps, source, read_only=options.read_only)
+        stack.push_async_callback(engine.current.clients.close)
         if store.dialect != "sqlite" and not options.read_only:
             engine.holder = f"{socket.gethostname()}-{os.getpid()}"
         await engine.start()

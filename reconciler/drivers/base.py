@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
 from reconciler.drivers.auth import ApiResponse as ApiResponse
@@ -173,6 +173,14 @@ class Authenticator(Protocol):
 
     async def refresh(self) -> bool:
         """After a 401: get a new token (or read the secret again); False if there is nothing to refresh."""
+
+
+@runtime_checkable
+class RevokingAuthenticator(Protocol):
+    """An authenticator whose short-lived credentials can be revoked when the process ends."""
+
+    async def close(self) -> None:
+        """Revoke what is still valid. Never raises for a provider that does not answer: what is left ends by itself."""
 
 
 class Receiver(Protocol):

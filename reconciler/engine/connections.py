@@ -26,6 +26,9 @@ from reconciler.model.errors import AddressRefused, AuthFailed, NotImplementedYe
 from reconciler.model.resources import Kind, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
+REVOKE_S = 5.0
+"""A shutdown waits no longer for the revocation of tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -83,6 +86,12 @@ class ClientPool:
         link = self._links.get(integration)
         if link is not None and link.tokens:
             self._tokens.retry_now(link.tokens)
+
+    async def close(self) -> None:
+        """Revoke short-lived credentials. After `REVOKE_S` seconds the rest is left to end by itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REVOKE_S):
+                await asyncio.gather(*(link.api.close() for link in self._links.values()), return_exceptions=True)
 
     def rate_of(self, integration: ResourceId) -> Mapping[str, int]:
         """Return the rate that the provider last reported for the credential: limit, remaining, resetAt (epoch seconds)."""

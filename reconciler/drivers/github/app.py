@@ -5,6 +5,7 @@ Facts: docs.github.com, "Generating a JSON Web Token (JWT) for a GitHub App" and
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import orjson
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
+from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
 from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.github.api import ACCEPT, API_VERSION
 from reconciler.drivers.github.errors import classify, message_of
@@ -34,6 +35,8 @@ JWT_LIFE_S = 540
 """GitHub accepts at most ten minutes, counted by its own clock."""
 INSTALLATION_LIFE_S = 3600.0
 CLOCK_MOVED_S = 30.0
+_REVOKED_AT_ONCE = 20
+_UNKNOWN_APP = "integration not found"
 _HEADERS = {"accept": ACCEPT, "x-github-api-version": API_VERSION}
 
 
@@ -42,6 +45,7 @@ class AccessToken(msgspec.Struct, frozen=True):
 
     token: str
     expires_at: str
+    permissions: Mapping[str, str] | None = None
 
 
 class Installation(msgspec.Struct, frozen=True):
@@ -56,13 +60,30 @@ class Installation(msgspec.Struct, frozen=True):
     html_url: str = ""
 
 
+class AppOwner(msgspec.Struct, frozen=True):
+    """The account that an App belongs to."""
+
+    login: str
+    type: str = "User"
+
+
 class GitHubApp(msgspec.Struct, frozen=True):
     """``GET /app``."""
 
     slug: str
+    owner: AppOwner | None = None
     permissions: Mapping[str, str] = {}
     events: tuple[str, ...] = ()
     html_url: str = ""
+
+    @property
+    def settings_url(self) -> str:
+        """The page where the App's owner changes its permissions; its public page if GitHub does not name the owner."""
+        web, _, _ = self.html_url.partition("/apps/")
+        if self.owner is None or not web:
+            return self.html_url or self.slug
+        organization = f"/organizations/{self.owner.login}" if self.owner.type == "Organization" else ""
+        return f"{web}{organization}/settings/apps/{self.slug}/permissions"
 
 
 class AppAuthenticator:
@@ -83,7 +104,9 @@ class AppAuthenticator:
         self._fixed = str(settings.get("installationId") or "")
         self._root = urlsplit(connection.api_url).path.rstrip("/")
         self._prefix = f"github-app|{connection.api_url}|{self._issuer}|{key}|"
-        self._last = ""
+        self._revoking = asyncio.Semaphore(_REVOKED_AT_ONCE)
+        self._refreshed_at = float("-inf")
+        self._ahead_s = 0.0  # of GitHub's clock, as the last call knew it
 
     @property
     def prefix(self) -> str:
@@ -93,20 +116,33 @@ class AppAuthenticator:
     async def authorize(self, request: AuthRequest) -> None:
         """Add the App's JWT or a token for this call. Raises `AuthFailed` and other typed errors of GitHub's refusal."""
         request.headers.update(_HEADERS)
+        self._ahead_s = self._ahead()
         path = urlsplit(request.url).path.removeprefix(self._root) or "/"
         if needs_jwt(path):
-            self._last = ""
             request.headers["authorization"] = f"Bearer {self.jwt().reveal()}"
             return
         need = need_of(request.method, path)
-        self._last = self._cache_key(need)
-        token = await self._context.tokens.get(self._last, lambda: self._mint(need))
+        token = await self._context.tokens.get(self._cache_key(need), lambda: self._mint(need))
         request.headers["authorization"] = f"Bearer {token.reveal()}"
 
     async def refresh(self) -> bool:
-        """After a 401: drop the token that was sent; the App may be installed anew, so its installation is looked up again."""
-        self._context.tokens.forget(self._installation_key)
-        return self._context.tokens.forget(self._last) if self._last else False
+        """After a 401: look up the installation again and drop its tokens, at most once a minute; True if a repetition may help.
+
+        All tokens are dropped, since calls run side by side and GitHub does not name the refused one.
+        """
+        if abs(self._ahead() - self._ahead_s) > CLOCK_MOVED_S:
+            return True  # the answer has shown GitHub's clock: the next JWT has its times
+        tokens, now = self._context.tokens, self._context.clock()
+        if now - self._refreshed_at < RETRY_AFTER_S:
+            return True  # a call beside this one has just done it
+        dropped = [tokens.forget(key) for key in tokens.values(self._account_prefix)]
+        tokens.forget(self._installation_key)
+        if dropped:
+            self._refreshed_at = now
+        return bool(dropped)
+
+    def _ahead(self) -> float:
+        return self._context.provider_time() - self._context.clock()
 
     def jwt(self) -> SecretValue:
         """Return a JWT of the App, with times by GitHub's clock. Raises `AuthFailed` for a key that is not an RSA key in PEM form."""
@@ -119,12 +155,16 @@ class AppAuthenticator:
 
     async def close(self) -> None:
         """Revoke the tokens of this App that are still valid: nobody can use them once the process is gone."""
-        for key, token in self._context.tokens.values(self._prefix).items():
-            if isinstance(token, SecretValue):
-                headers = {**_HEADERS, "authorization": f"Bearer {token.reveal()}"}
-                with contextlib.suppress(ProviderError):  # it ends by itself within the hour
-                    await self._send("DELETE", "/installation/token", headers)
+        tokens = self._context.tokens.values(self._prefix)
+        for key in tokens:
             self._context.tokens.forget(key)
+        await asyncio.gather(*(self._revoke(token) for token in tokens.values() if isinstance(token, SecretValue)))
+
+    async def _revoke(self, token: SecretValue) -> None:
+        async with self._revoking:
+            with contextlib.suppress(ProviderError):  # it ends by itself within the hour
+                headers = {**_HEADERS, "authorization": f"Bearer {token.reveal()}"}
+                await self._send("DELETE", "/installation/token", headers)
 
     # -- the installation -------------------------------------------------------------------------------------------
 
@@ -142,7 +182,7 @@ class AppAuthenticator:
         account = self._connection.account
         for path in (f"/orgs/{account}/installation", f"/users/{account}/installation"):
             answer = await self._as_app("GET", path)
-            if answer.status != 404:
+            if answer.status != 404 or _UNKNOWN_APP in message_of(_body(answer)).lower():
                 found = decode(self._checked(answer).json(), Installation, f"GET {path}")
                 return Expiring(str(found.id), self._context.clock() + INSTALLATION_LIFE_S)
         raise AuthFailed(
@@ -154,8 +194,12 @@ class AppAuthenticator:
 
     # -- tokens -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _account_prefix(self) -> str:
+        return f"{self._prefix}{self._connection.account}|"
+
     def _cache_key(self, need: Need) -> str:
-        return f"{self._prefix}{self._connection.account}|{need.repository or need.repository_id or '*'}|{need.permission}:{need.level}"
+        return f"{self._account_prefix}{need.repository or need.repository_id or '*'}|{need.permission}:{need.level}"
 
     async def _mint(self, need: Need) -> Expiring[SecretValue]:
         number = await self.installation()
@@ -171,6 +215,12 @@ class AppAuthenticator:
         if answer.status == 422:
             raise self._too_narrow(need, answer)
         token = decode(self._checked(answer).json(), AccessToken, f"POST {path}")
+        if token.permissions is not None and not covers(token.permissions, need.permission, need.level):
+            raise PermissionDenied(
+                f"{answer.request}: GitHub issued a token without {need.permission}: {need.level}",
+                request=answer.request,
+                hint="Approve the App's permissions on the page of its installation.",
+            )
         ends_at = epoch_of(token.expires_at) or self._context.provider_time()
         self._context.conceal(SecretValue(token.token))
         return Expiring(SecretValue(token.token), self._context.clock() + ends_at - self._context.provider_time())
@@ -189,9 +239,9 @@ class AppAuthenticator:
 
     async def _as_app(self, method: str, path: str, content: bytes | None = None) -> ApiResponse:
         """Send a request with the App's JWT. Where GitHub's clock turns out to be another one, it is sent once more."""
-        before = self._context.provider_time() - self._context.clock()
+        before = self._ahead()
         answer = await self._send(method, path, {**_HEADERS, "authorization": f"Bearer {self.jwt().reveal()}"}, content)
-        moved = abs(self._context.provider_time() - self._context.clock() - before) > CLOCK_MOVED_S
+        moved = abs(self._ahead() - before) > CLOCK_MOVED_S
         if answer.status == 401 and moved:
             answer = await self._send(method, path, {**_HEADERS, "authorization": f"Bearer {self.jwt().reveal()}"}, content)
         return answer
@@ -266,7 +316,7 @@ def _missing(app: GitHubApp, installation: Installation, needs: Mapping[str, str
     answer = []
     for gap in gaps(installation.permissions, needs):
         name, _, level = gap.partition(": ")
-        page = update if covers(app.permissions, name, level) else f"the App's settings ({app.html_url or app.slug}, Permissions)"
+        page = update if covers(app.permissions, name, level) else f"the App's settings, {app.settings_url}, then on {update}"
         answer.append(f"{gap} (grant it on {page})")
     return tuple(answer)
 
@@ -298,7 +348,7 @@ def _hint_of(status: int, text: str) -> str:
         return "An owner of the account can unsuspend the App under Settings > GitHub Apps."
     if "'iat'" in lower or "'exp'" in lower or "expiration" in lower:
         return "The clocks of this host and of GitHub differ: synchronize this host's (NTP)."
-    if "integration not found" in lower or (status == 404 and not text):
+    if _UNKNOWN_APP in lower or (status == 404 and not text):
         return "There is no App with this id: check `clientId` or `appId`."
     if status == 404:
         return "The installation was removed, or belongs to another App: check `installationId`, or leave it out."

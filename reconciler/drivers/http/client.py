@@ -16,7 +16,7 @@ import orjson
 
 from reconciler import __version__
 from reconciler.drivers.auth import AuthRequest
-from reconciler.drivers.base import Authenticator, Connection, Driver
+from reconciler.drivers.base import Authenticator, Connection, Driver, RevokingAuthenticator
 from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.errors import REDIRECTS, Response, foreign_redirect, page_of_a_proxy, retry_after, shared_error
 from reconciler.drivers.http.network import NetworkPolicy
@@ -123,6 +123,11 @@ class ApiClient:
                 if call.write or failures > READ_RETRIES or error.retry_at is not None or call.left_s <= pause_s:
                     raise
                 await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """Revoke the short-lived credentials of this client, if its provider allows that."""
+        if isinstance(self._authenticator, RevokingAuthenticator):
+            await self._authenticator.close()
 
     async def learn_time(self) -> None:
         """Make one request if no answer has shown the provider's clock yet; raises typed errors if there is no answer."""

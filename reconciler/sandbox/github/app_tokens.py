@@ -71,7 +71,7 @@ class InstallationTokens:
 
     def _permissions(self, installation: StoredInstallation, body: Mapping[str, object]) -> dict[str, str]:
         requested = valid_permissions(body.get("permissions"))
-        if wider(requested, installation["permissions"]):
+        if wider(requested, {"metadata": "read", **installation["permissions"]}):
             raise refuse(422, "The permissions requested are not granted to this installation.")
         return {"metadata": "read", **(requested or installation["permissions"])}
 
