@@ -197,3 +197,18 @@ def test_a_change_of_the_installation_shows_at_once(moving: AppWorld) -> None:
     moving.wait(lambda: moving.told("does not contain acme/web"), "out of reach", seconds=10)
     moving.github.do("add_repositories", installation=INSTALLATION, repositories=["acme/web"])
     moving.wait(moving.all_ready, "in reach again", seconds=10)
+
+
+def test_blocked_work_goes_on_as_soon_as_the_missing_permission_is_granted(moving: AppWorld) -> None:
+    moving.configure(reconcile="{interval: 10m, settle: 2s, retry: {min: 5m, max: 10m}}")
+    moving.source("web")
+    moving.ready()
+    moving.connect_app()
+    moving.github.do("change_app", app=APP, permissions={"contents": "read", "metadata": "read"}, events=["push"])
+    moving.use_app()
+    moving.push()
+    moving.wait(lambda: moving.told("repository_hooks"), "the permission is missing")
+    assert len(moving.hooks("web")) == 1
+    moving.github.do("change_app", app=APP, permissions=PERMISSIONS, events=["push"])
+    moving.github.do("accept_permissions", installation=INSTALLATION)
+    moving.wait(lambda: not moving.hooks("web"), "the webhook is deleted", seconds=8)
