@@ -126,8 +126,8 @@ class ApiClient:
 
     async def close(self) -> None:
         """Revoke the short-lived credentials of this client, if its provider allows that."""
-        if isinstance(self._authenticator, RevokingAuthenticator):
-            await self._authenticator.close()
+        if isinstance(self.authenticator, RevokingAuthenticator):
+            await self.authenticator.close()
 
     async def learn_time(self) -> None:
         """Make one request if no answer has shown the provider's clock yet; raises typed errors if there is no answer."""
