@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.drivers.capabilities import ProviderLimits as ProviderLimits
 from reconciler.model.events import Delivery, Hook, PastDelivery, Rejection
@@ -178,6 +178,14 @@ class ManagedType(Protocol):
 
     async def delete(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
         """Delete it; already gone is success. Raises `ScopeGone` if that cannot be determined."""
+
+
+@runtime_checkable
+class Pingable(Protocol):
+    """A managed type whose provider can send a test delivery to one of its objects."""
+
+    async def ping(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
+        """Request a test delivery. Raises `NotFound` if the object is gone."""
 
 
 class Authenticator(Protocol):
