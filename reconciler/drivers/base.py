@@ -165,6 +165,14 @@ class ManagedType(Protocol):
         """Delete it; already gone is success. Raises `ScopeGone` if that cannot be determined."""
 
 
+@runtime_checkable
+class Pingable(Protocol):
+    """A managed type whose provider can send a test delivery to one of its objects."""
+
+    async def ping(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
+        """Request a test delivery. Raises `NotFound` if the object is gone."""
+
+
 class Authenticator(Protocol):
     """Adds the credential to a request. Never logs; requests the narrowest token that is enough."""
 

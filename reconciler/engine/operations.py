@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from reconciler.drivers.base import Pingable
 from reconciler.engine.controller import Controller
 from reconciler.engine.current import Current
 from reconciler.engine.lease import Lease
@@ -105,8 +106,8 @@ async def delete_orphan(current: Current, integration: ResourceId, orphan: Orpha
 async def ping(current: Current, record: RecordedObject) -> bool:
     """Request a test delivery of a hook from the provider. Returns False if the type has none."""
     client = await current.client(record.integration)
-    send = getattr(client.driver.types[record.scope.type], "ping", None)
-    if send is None:
+    managed = client.driver.types[record.scope.type]
+    if not isinstance(managed, Pingable):
         return False
-    await send(client.api, record.scope, record.external_id)
+    await managed.ping(client.api, record.scope, record.external_id)
     return True

@@ -7,7 +7,7 @@ import pytest
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result
 from reconciler.model.resources import Location, Resource, ResourceId
 from reconciler.stages.context import Work
-from reconciler.stages.finish import _retry
+from reconciler.stages.finish import next_attempt
 
 STAGE = Resource(
     ResourceId("Stage", "default", "build"),
@@ -34,7 +34,7 @@ def retried(why: EndReason, *, cancel_by: str = "", attempt: int = 1) -> Item | 
         why=why,
         cancel_by=cancel_by,
     )
-    return _retry(Work(ended, item, STAGE, 1_000.0), ended)
+    return next_attempt(Work(ended, item, STAGE, 1_000.0), ended)
 
 
 @pytest.mark.parametrize("why", [EndReason.FAILED, EndReason.TIMED_OUT, EndReason.MISSING_OUTPUTS])

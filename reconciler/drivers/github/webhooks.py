@@ -164,6 +164,10 @@ class HookType:
         except NotFound as error:
             await self._require_gone(api, scope, external_id, error)
 
+    async def ping(self, api: Api, scope: Scope, external_id: ExternalId) -> None:
+        """Implements `reconciler.drivers.base.Pingable` with ``POST …/hooks/{id}/pings``."""
+        await _send(api, "POST", scope, f"{_item(scope, external_id)}/pings")
+
     async def _require_gone(self, api: Api, scope: Scope, external_id: ExternalId, error: NotFound) -> None:
         """Return if the hook is gone; raise `ScopeGone` or `PermissionDenied` if the 404 has another reason."""
         observed = await self.observe(api, scope, None)
