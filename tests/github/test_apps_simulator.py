@@ -123,6 +123,13 @@ def test_a_public_repository_outside_the_installation_can_be_seen_and_not_change
     assert (listed["repository_selection"], [row["name"] for row in listed["repositories"]]) == ("selected", ["payments"])
 
 
+def test_another_organization_is_out_of_reach(github):
+    github.admin.put_state({"orgs": {"globex": {}}})
+    token = mint(github, create(github, permissions={"organization_hooks": "write"})).body["token"]
+    assert send(github, "GET", "/orgs/acme/hooks", token).status == 200
+    assert send(github, "GET", "/orgs/globex/hooks", token).status == 403
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
