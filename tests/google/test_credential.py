@@ -164,6 +164,8 @@ async def test_a_key_that_google_does_not_know(cloud: Cloud, change: dict[str, s
         ({"status": 401, "body": {"error": "unauthorized_client", "error_description": "no"}}, AuthFailed, "unauthorized_client"),
         ({"status": 200, "body": "<!doctype html><p>Sign in"}, ProviderUnavailable, "HTML page"),
         ({"status": 200, "body": {"token_type": "Bearer"}}, ProviderUnavailable, "access_token"),
+        ({"status": 200, "body": {"access_token": "x", "expires_in": 0}}, ProviderUnavailable, "cannot be used"),
+        ({"status": 200, "body": {"access_token": "x\ny", "expires_in": 60}}, ProviderUnavailable, "cannot be used"),
         ({"effect": "malformed"}, ProviderUnavailable, "not JSON"),
         ({"effect": "reset"}, ProviderUnavailable, ""),
     ],
