@@ -114,6 +114,12 @@ async def test_a_key_works_by_the_clock_of_google(cloud: Cloud, skew_s: float) -
     assert len(cloud.sent()) == 1  # the answer about the certificates has shown Google's clock
 
 
+async def test_a_first_request_learns_the_clock_from_its_refusal(cloud: Cloud) -> None:
+    cloud.server.admin.settings(clock_skew_s=-600.0)
+    answer = await cloud.client().request("GET", "/v3/projects/acme-prod")
+    assert (answer.status, len(cloud.sent())) == (200, 2)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
