@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, TokenCache
+from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, Expiring, TokenCache
 from reconciler.drivers.http.errors import limited_until, retry_after
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import AuthFailed, OutcomeUnknown, ProviderProtocolError, ProviderUnavailable, RateLimited
@@ -94,6 +94,16 @@ def granted(answer: ApiResponse, kind: type[T], what: str) -> T:
         raise ProviderUnavailable(error.message, status=answer.status, request=answer.request, hint=error.hint) from None
 
 
+def bearer(token: str, life_s: float, now: float, request: str) -> Expiring[Bearer]:
+    """Return ``token``, which lives for ``life_s`` from ``now`` on (epoch seconds of this host); ``request`` granted it.
+
+    Raises `ProviderUnavailable` for one that has ended, which would be requested again at every call, or that no header can contain.
+    """
+    if life_s < 1 or not token or not token.isascii() or not token.isprintable():
+        raise ProviderUnavailable(f"{request}: the token that was granted cannot be used", request=request)
+    return Expiring(Bearer(SecretValue(token), now), now + life_s)
+
+
 def fingerprint(secret: SecretValue) -> str:
     """Return a short hash for keys of the token cache: another secret has other tokens, and is tried at once."""
     return hashlib.sha256(secret.reveal().encode()).hexdigest()[:16]
@@ -120,4 +130,15 @@ def _body(answer: ApiResponse) -> object:
         return None
 
 
-__all__ = ["FORM", "Bearer", "GrantedToken", "Refused", "fingerprint", "forget_refused", "granted", "refusal_of", "text_of"]
+__all__ = [
+    "FORM",
+    "Bearer",
+    "GrantedToken",
+    "Refused",
+    "bearer",
+    "fingerprint",
+    "forget_refused",
+    "granted",
+    "refusal_of",
+    "text_of",
+]

@@ -611,7 +611,7 @@ _TABLE = (
     Code(
         "RC4067",
         "No token endpoint answers",
-        "The answer to a request for a token is none that a token endpoint gives: a proxy, a firewall or another server sent it.",
+        "The answer to a request for a token is not one of a token endpoint: a proxy, a firewall or another server sent it.",
         "Check `apiUrl`, `network.proxy` and the firewall.",
     ),
     Code(
@@ -624,7 +624,7 @@ _TABLE = (
         "RC4069",
         "The service account may not be impersonated",
         "Google accepts our ID token, but the identity has no permission to act as `auth.oidc.serviceAccount`.",
-        "Grant the role `roles/iam.workloadIdentityUser` on the service account; `reconciler oidc trust google` prints the command.",
+        "Grant the role `roles/iam.workloadIdentityUser` on the service account; `reconciler oidc trust google RESOURCE` prints the command.",
     ),
     Code(
         "RC4080",

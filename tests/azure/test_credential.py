@@ -137,6 +137,8 @@ async def test_keys_that_are_not_published_and_a_clock_that_is_off(directory: Di
         ({"status": 200, "body": "<html><body>Log in</body></html>"}, ProviderUnavailable, "HTML page"),
         ({"status": 200, "body": {"token_type": "Bearer"}}, ProviderUnavailable, "access_token"),
         ({"effect": "reset"}, ProviderUnavailable, ""),
+        ({"status": 200, "body": {"access_token": "x", "expires_in": 0}}, ProviderUnavailable, "cannot be used"),
+        ({"status": 200, "body": {"access_token": "x\ny", "expires_in": 60}}, ProviderUnavailable, "cannot be used"),
         ({"effect": "malformed"}, ProviderUnavailable, "not JSON"),
     ],
 )

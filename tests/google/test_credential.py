@@ -114,6 +114,12 @@ async def test_a_key_works_by_the_clock_of_google(cloud: Cloud, skew_s: float) -
     assert len(cloud.sent()) == 1  # the answer about the certificates has shown Google's clock
 
 
+async def test_a_first_request_learns_the_clock_from_its_refusal(cloud: Cloud) -> None:
+    cloud.server.admin.settings(clock_skew_s=-600.0)
+    answer = await cloud.client().request("GET", "/v3/projects/acme-prod")
+    assert (answer.status, len(cloud.sent())) == (200, 2)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -164,6 +170,8 @@ async def test_a_key_that_google_does_not_know(cloud: Cloud, change: dict[str, s
         ({"status": 401, "body": {"error": "unauthorized_client", "error_description": "no"}}, AuthFailed, "unauthorized_client"),
         ({"status": 200, "body": "<!doctype html><p>Sign in"}, ProviderUnavailable, "HTML page"),
         ({"status": 200, "body": {"token_type": "Bearer"}}, ProviderUnavailable, "access_token"),
+        ({"status": 200, "body": {"access_token": "x", "expires_in": 0}}, ProviderUnavailable, "cannot be used"),
+        ({"status": 200, "body": {"access_token": "x\ny", "expires_in": 60}}, ProviderUnavailable, "cannot be used"),
         ({"effect": "malformed"}, ProviderUnavailable, "not JSON"),
         ({"effect": "reset"}, ProviderUnavailable, ""),
     ],

@@ -103,14 +103,14 @@ class AzureDriver(ProviderDriver):
             else:
                 advice = "a federated credential (`auth.use: oidc`) has no secret and no end"
                 message = "; ".join(filter(None, (message, f"the client secret ends at {ends_at}: {advice}")))
-        who = f"application {claims.appid or identity.client} in tenant {claims.tid or identity.tenant}"
-        if claims.oid:
+        who = plain(f"application {claims.appid or identity.client} in tenant {claims.tid or identity.tenant}")
+        if claims.oid.isprintable() and claims.oid:
             who += f" (service principal {claims.oid})"
         return CredentialReport(
             valid=True,
             identity=who,
             expires_at=ends_at,
-            granted=claims.roles,
+            granted=tuple(plain(role) for role in claims.roles),
             missing=missing,
             message=f"acts as {who}; {message}" if message else "",
             unknown=unknown,

@@ -18,6 +18,7 @@ from reconciler.drivers.oauth import (
     Bearer,
     GrantedToken,
     Refused,
+    bearer,
     fingerprint,
     forget_refused,
     granted,
@@ -183,9 +184,9 @@ class AzureAuthenticator:
         if refused is not None:
             raise self._error(refused, answer.text, assertion)
         token = granted(answer, GrantedToken, "the token of Microsoft Entra")
-        secret, now = SecretValue(token.access_token), self._context.clock()
-        self._context.conceal(secret)
-        return Expiring(Bearer(secret, now), now + token.expires_in)
+        kept = bearer(token.access_token, token.expires_in, self._context.clock(), answer.request)
+        self._context.conceal(kept.value.token)
+        return kept
 
     def _error(self, refused: Refused, text: str, assertion: str) -> AuthFailed:
         """The kind of error depends on OAuth's ``error`` only; Microsoft changes codes, so they choose nothing but the advice."""

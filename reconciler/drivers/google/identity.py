@@ -21,6 +21,7 @@ from reconciler.drivers.oauth import (
     Bearer,
     GrantedToken,
     Refused,
+    bearer,
     fingerprint,
     forget_refused,
     granted,
@@ -184,9 +185,9 @@ class GoogleAuthenticator:
         if refused is not None:
             raise _key_refused(key, refused)
         if audience:
-            return self._kept(granted(answer, GrantedIdToken, "the ID token of Google").id_token, LIFE_S)
+            return self._kept(granted(answer, GrantedIdToken, "the ID token of Google").id_token, LIFE_S, answer)
         token = granted(answer, GrantedToken, "the token of Google")
-        return self._kept(token.access_token, token.expires_in)
+        return self._kept(token.access_token, token.expires_in, answer)
 
     async def _grant(self, key: AccountKey, audience: str) -> ApiResponse:
         now = int(self._context.provider_time()) - BACKDATE_S
@@ -213,7 +214,7 @@ class GoogleAuthenticator:
         refused = refusal_of(answer, "Google STS", now)
         if refused is None:
             token = granted(answer, GrantedToken, "the token of Google STS")
-            return self._kept(token.access_token, token.expires_in)
+            return self._kept(token.access_token, token.expires_in, answer)
         why = explain("google", claims_in(issued.reveal()), refused.status, answer.text, provider_now=now)
         if why is not None:
             raise why.error(request=refused.request, status=refused.status)
@@ -239,13 +240,13 @@ class GoogleAuthenticator:
             self._context.tokens.forget(self.cache_key("federated"))
             raise self._impersonation_refused(refused, answer)
         if audience:
-            return self._kept(granted(answer, GeneratedIdToken, "the ID token of Google").token, LIFE_S)
+            return self._kept(granted(answer, GeneratedIdToken, "the ID token of Google").token, LIFE_S, answer)
         token = granted(answer, ImpersonatedToken, "the token of Google")
         try:
             left_s = epoch_of(token.expire_time) - self._context.provider_time()
         except ValueError:
             raise ProviderUnavailable(f"{answer.request}: expireTime is no time", request=answer.request) from None
-        return self._kept(token.access_token, left_s)
+        return self._kept(token.access_token, left_s, answer)
 
     def _impersonation_refused(self, refused: Refused, answer: ApiResponse) -> AuthFailed:
         disabled = "SERVICE_DISABLED" in answer.text
@@ -289,10 +290,10 @@ class GoogleAuthenticator:
             TokenRequest("POST", url, {"content-type": FORM}, urlencode(form).encode(), hosts=SPEC.hosts)
         )
 
-    def _kept(self, token: str, life_s: float) -> Expiring[Bearer]:
-        secret, now = SecretValue(token), self._context.clock()
-        self._context.conceal(secret)
-        return Expiring(Bearer(secret, now), now + life_s)
+    def _kept(self, token: str, life_s: float, answer: ApiResponse) -> Expiring[Bearer]:
+        kept = bearer(token, life_s, self._context.clock(), answer.request)
+        self._context.conceal(kept.value.token)
+        return kept
 
 
 def _key_refused(key: AccountKey, refused: Refused) -> AuthFailed:
