@@ -12,6 +12,8 @@ AUTHORIZATION = {
     "semaphore": "Token semaphore-sandbox-token",
     "buddy": "Bearer buddy-sandbox-token",
     "digitalocean": "Bearer dop_v1_" + "5a" * 32,
+    "gitlab": "Bearer glpat-sandbox-" + "x" * 20,
+    "dockerhub": "",
 }
 HOOKS = "/repos/acme/payments/hooks"
 DEPLOYMENTS = "/repos/acme/payments/deployments"
@@ -94,11 +96,33 @@ DIGITALOCEAN = [
     ("GET", "/v2/account", None, {"authorization": "Bearer unknown"}, 401, '"id":"unauthorized"'),
     ("GET", "/v2/account", None, {"authorization": ""}, 401, "Unable to authenticate you."),
 ]
-CASES = [
-    (provider, *case)
-    for provider, cases in (("github", GITHUB), ("semaphore", SEMAPHORE), ("buddy", BUDDY), ("digitalocean", DIGITALOCEAN))
-    for case in cases
+GITLAB = [
+    ("GET", "/personal_access_tokens/none", None, {}, 404, "404 Not Found"),
+    ("GET", "/user", None, {"authorization": "Bearer unknown"}, 401, '{"message":"401 Unauthorized"}'),
+    ("GET", "/user", None, {"authorization": ""}, 401, '{"message":"401 Unauthorized"}'),
 ]
+DOCKERHUB = [
+    ("POST", "/v2/auth/token", {"identifier": "acme"}, {}, 400, "identifier and secret are required"),
+    ("POST", "/v2/auth/token", {"identifier": "acme", "secret": "x"}, {}, 401, "Incorrect authentication credentials"),
+    ("GET", "/v2/namespaces/acme/repositories", None, {"authorization": "Bearer x"}, 401, "unauthorized"),
+    (
+        "GET",
+        "/token?scope=repository:acme/web:pull",
+        None,
+        {"authorization": "Basic eDp5"},
+        401,
+        "incorrect username or password",
+    ),
+]
+ALL = {
+    "github": GITHUB,
+    "semaphore": SEMAPHORE,
+    "buddy": BUDDY,
+    "digitalocean": DIGITALOCEAN,
+    "gitlab": GITLAB,
+    "dockerhub": DOCKERHUB,
+}
+CASES = [(provider, *case) for provider, cases in ALL.items() for case in cases]
 
 
 @pytest.fixture(scope="module")
