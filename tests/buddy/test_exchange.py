@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 from reconciler.sandbox.buddy.app import SCOPES
 from tests.engine.world import World
@@ -67,6 +71,19 @@ def test_an_id_token_is_exchanged_once_and_no_secret_is_stored(world: World) -> 
     assert len(tokens) == 1
     said = world.log().encode() + b"".join(path.read_bytes() for path in (world.folder / "state").rglob("*") if path.is_file())
     assert tokens[0].encode() not in said
+    assert forged(world).status_code == 401
+
+
+def forged(world: World) -> httpx.Response:
+    """Exchange a token with the right claims, signed with a key that the daemon does not publish."""
+    issuer = world.config.read_text().split('issuer: "')[1].split('"')[0]
+    now = int(time.time())
+    claims = {"iss": issuer, "aud": AUDIENCE, "sub": "reconciler:team-a:default:Integration:buddy", "nbf": now, "exp": now + 600}
+    kid = httpx.get(f"{issuer}/.well-known/jwks.json").json()["keys"][0]["kid"]
+    key = RSAKey.generate_key(2048, {"kid": kid})
+    token = jwt.encode({"alg": "RS256", "kid": kid}, claims, key, algorithms=["RS256"])
+    body = {"provider_id": PROVIDER, "web_identity_token": token}
+    return httpx.post(f"{world.servers['buddy'].url}/user/oidc/tokens", json=body)
 
 
 @pytest.mark.parametrize(

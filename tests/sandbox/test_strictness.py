@@ -14,6 +14,8 @@ AUTHORIZATION = {
     "digitalocean": "Bearer dop_v1_" + "5a" * 32,
     "azure": "Bearer unknown",
     "google": "Bearer unknown",
+    "gitlab": "Bearer glpat-sandbox-" + "x" * 20,
+    "dockerhub": "",
 }
 HOOKS = "/repos/acme/payments/hooks"
 DEPLOYMENTS = "/repos/acme/payments/deployments"
@@ -118,18 +120,35 @@ GOOGLE = [
     ("POST", "/v1/token", b"grant_type=x", {**FORM, "authorization": ""}, 400, '"error":"invalid_request"'),
     ("POST", "/v1/projects/-/serviceAccounts/a@b:generateAccessToken", {}, {}, 401, '"status":"UNAUTHENTICATED"'),
 ]
-CASES = [
-    (provider, *case)
-    for provider, cases in (
-        ("github", GITHUB),
-        ("semaphore", SEMAPHORE),
-        ("buddy", BUDDY),
-        ("digitalocean", DIGITALOCEAN),
-        ("azure", AZURE),
-        ("google", GOOGLE),
-    )
-    for case in cases
+GITLAB = [
+    ("GET", "/personal_access_tokens/none", None, {}, 404, "404 Not Found"),
+    ("GET", "/user", None, {"authorization": "Bearer unknown"}, 401, '{"message":"401 Unauthorized"}'),
+    ("GET", "/user", None, {"authorization": ""}, 401, '{"message":"401 Unauthorized"}'),
 ]
+DOCKERHUB = [
+    ("POST", "/v2/auth/token", {"identifier": "acme"}, {}, 400, "identifier and secret are required"),
+    ("POST", "/v2/auth/token", {"identifier": "acme", "secret": "x"}, {}, 401, "Incorrect authentication credentials"),
+    ("GET", "/v2/namespaces/acme/repositories", None, {"authorization": "Bearer x"}, 401, "unauthorized"),
+    (
+        "GET",
+        "/token?scope=repository:acme/web:pull",
+        None,
+        {"authorization": "Basic eDp5"},
+        401,
+        "incorrect username or password",
+    ),
+]
+ALL = {
+    "github": GITHUB,
+    "semaphore": SEMAPHORE,
+    "buddy": BUDDY,
+    "digitalocean": DIGITALOCEAN,
+    "gitlab": GITLAB,
+    "dockerhub": DOCKERHUB,
+    "azure": AZURE,
+    "google": GOOGLE,
+}
+CASES = [(provider, *case) for provider, cases in ALL.items() for case in cases]
 
 
 @pytest.fixture(scope="module")
