@@ -229,6 +229,13 @@ class SecretResolver:
         ]
         await asyncio.gather(*loads)
 
+    def require(self, refs: Iterable[SecretRef]) -> None:
+        """Raise `SecretUnavailable` unless the store of each of ``refs`` gave its value: a token that was made from it does not outlive it."""
+        for ref in refs:
+            resource = self._secrets.get(ResourceId(Kind.SECRET.value, ref.canvas, ref.name))
+            if self.remote is not None and resource is not None and self.remote.serves(resource):
+                self.remote.value(resource, ref.key)
+
     async def prepare_all(self, *, timeout_s: float) -> None:
         """Load the values of every Secret, but wait for slow backends no longer than ``timeout_s``; their loading goes on."""
         with contextlib.suppress(TimeoutError):

@@ -60,9 +60,8 @@ class TokenAuthenticator:
         self._secret: SecretValue | None = None
 
     async def authorize(self, request: AuthRequest) -> None:
-        """Add the credential. Raises `SecretUnavailable`."""
-        if self._secret is None:
-            self._secret = self._read(self._ref)
+        """Add the credential as it is now: a rotated one is used at once. Raises `SecretUnavailable`."""
+        self._secret = self._read(self._ref)
         self._header.put(request.headers, self._secret)
 
     async def refresh(self) -> bool:

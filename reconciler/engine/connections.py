@@ -108,10 +108,12 @@ class ClientPool:
     ) -> Client:
         """Return the client of ``integration``, from its manifest or, once that is deleted, from the stored connection.
 
-        Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet).
+        Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet, a store
+        of its Secrets that fails).
         """
         connection, driver = self._connection(integration, live, stored)
         await secrets.prepare(connection.secrets.values())
+        secrets.require(connection.secrets.values())
         known = self._links.get(integration)
         if known is not None and known.connection == connection and known.read is secrets:
             return known

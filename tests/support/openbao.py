@@ -26,6 +26,7 @@ class OpenBao:
     url: str
     process: subprocess.Popen[bytes]
     tokens: list[str] = field(default_factory=lambda: ["root"])
+    unseal_key: list[str] = field(default_factory=list)
 
     @property
     def token(self) -> str:
@@ -37,6 +38,7 @@ class OpenBao:
         made = self.must("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
         self.tokens.append(made["root_token"])
         key: str = made["keys"][0]
+        self.unseal_key.append(key)
         self.must("POST", "sys/unseal", {"key": key})
         deadline = time.monotonic() + START_S
         while self.call("GET", "sys/health").status_code != 200:
