@@ -14,6 +14,7 @@ _MODULES = {
     "semaphore": "reconciler.drivers.semaphore.driver",
     "buddy": "reconciler.drivers.buddy.driver",
     "digitalocean": "reconciler.drivers.digitalocean.driver",
+    "aws": "reconciler.drivers.aws.driver",
     "http": "reconciler.drivers.builtin.driver",
 }
 
