@@ -19,6 +19,7 @@ _MODULES = {
     "digitalocean": "reconciler.drivers.digitalocean.driver",
     "azure": "reconciler.drivers.azure.driver",
     "google": "reconciler.drivers.google.driver",
+    "aws": "reconciler.drivers.aws.driver",
     "http": "reconciler.drivers.builtin.driver",
 }
 

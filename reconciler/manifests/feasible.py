@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import ExecutorRule
 from reconciler.drivers.specs import OBJECT_KINDS, spec_of
-from reconciler.manifests.kinds import ConditionSpec, ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, StageSpec
+from reconciler.manifests.kinds import (
+    AuthSpec,
+    ConditionSpec,
+    ConnectionGroupSpec,
+    EventSourceSpec,
+    IntegrationSpec,
+    StageSpec,
+)
 from reconciler.manifests.objects import repeatable
 from reconciler.manifests.providers import account_problem
 from reconciler.manifests.schedules import never_fires
@@ -21,6 +28,8 @@ from reconciler.model.resources import Lifecycle
 from reconciler.model.specs import Spec
 
 DAY_S = 86_400.0
+SHORTEST_SESSION_S, LONGEST_SESSION_S = 900.0, 43_200.0
+CHAINED_S = 3_600.0
 _TEMPLATE = "${{"
 _TEMPLATES = re.compile(r"\$\{\{[^}]*\}\}")
 _FREE = frozenset({
@@ -124,10 +133,38 @@ def _integration(spec: IntegrationSpec) -> Iterator[Found]:
     invalid = account_problem(spec.type, spec.url) if spec.url is not None else None
     if invalid is not None:
         yield Found("RC1276", "/spec/url", *invalid)
-    if spec.auth.oidc is not None and spec.auth.oidc.duration == 0:
-        yield Found("RC1278", "/spec/auth/oidc/duration", "a credential must be valid for more than 0 seconds")
+    yield from _sessions(spec.auth)
     if spec.auth.role_assumptions == ():
         yield Found("RC1278", "/spec/auth/roleAssumptions", "the list of roles is empty", "Name a role, or leave the key out.")
+
+
+def _sessions(auth: AuthSpec) -> Iterator[Found]:
+    """Check how long sessions last. One that is opened by another session lasts an hour at most; a longer one is refused."""
+    first, roles = auth.oidc if auth.use == "oidc" else None, auth.role_assumptions or ()
+    if auth.oidc is not None:
+        yield from _duration(auth.oidc.duration, "/spec/auth/oidc/duration", LONGEST_SESSION_S)
+    for index, role in enumerate(roles):
+        chained = first is not None or index > 0
+        yield from _duration(
+            role.duration, f"/spec/auth/roleAssumptions/{index}/duration", CHAINED_S if chained else LONGEST_SESSION_S
+        )
+
+
+def _duration(duration: float | None, pointer: str, most_s: float) -> Iterator[Found]:
+    if duration is None or SHORTEST_SESSION_S <= duration <= most_s:
+        return
+    chained = most_s == CHAINED_S and duration > most_s
+    why = (
+        "a role that is assumed with the session of another role lasts 1 hour at most"
+        if chained
+        else "a session lasts 15 minutes to 12 hours"
+    )
+    hint = (
+        "Write `1h` or less, or leave it out for 1 hour."
+        if chained
+        else "Write for example `15m`, `1h` or `12h`; without it, 1 hour."
+    )
+    yield Found("RC1278", pointer, f"{duration:.0f} seconds: {why}", hint)
 
 
 def _address(url: str, pointer: str, *, query: bool = True) -> Iterator[Found]:

@@ -29,7 +29,7 @@ class OidcSpec(Spec, frozen=True):
     subject: str | None = None
     role_arn: str | None = None
     session_name: str | None = None
-    duration: int | float | str | None = None
+    duration: float | None = None
     tenant_id: str | None = None
     client_id: str | None = None
     subscription_id: str | None = None
@@ -59,7 +59,7 @@ class AccessKeySpec(Spec, frozen=True):
 class RoleSpec(Spec, frozen=True):
     arn: str
     external_id: str | None = None
-    duration: int | float | str | None = None
+    duration: float | None = None
 
 
 class ClientSecretSpec(Spec, frozen=True):

@@ -25,7 +25,7 @@ _PREFIXES = (
     "TYPE_",
 )
 _FOLDED_KEYS = frozenset({"use", "type", "filterOperator", "timeoutBehavior", "provider", "results"})
-_DURATION_KEYS = frozenset({"timeout", "backoff", "interval"})
+_DURATION_KEYS = frozenset({"timeout", "backoff", "interval", "duration"})
 _OPAQUE = frozenset({"payload", "clientPayload", "parameters", "variables", "inputs", "headers", "data", "labels", "permissions"})
 """Keys whose mapping belongs to the user: nothing below is folded."""
 

@@ -686,6 +686,37 @@ _TABLE = (
         "Secrets of provider `sops` need the package `pyrage`.",
         "Install it: `pip install 'integrations-reconciler[sops]'`.",
     ),
+    Code(
+        "RC4060",
+        "Requests to AWS cannot be signed",
+        "The package botocore, which computes the signatures, is not installed. It is an extra of this program.",
+        "Run `pip install 'integrations-reconciler[aws]'` in the environment of the daemon, and restart it.",
+    ),
+    Code(
+        "RC4061",
+        "An AWS role cannot be assumed",
+        "The role does not exist, its trust policy does not accept the principal, the external id differs, or the session would "
+        "last longer than the role allows.",
+        "Compare the trust policy of the role with `externalId`, `duration` and the identity in the message.",
+    ),
+    Code(
+        "RC4062",
+        "AWS refused the signature of a request",
+        "The secret access key does not belong to the access key id, or the time of the request is more than 5 minutes off.",
+        "Check the Secret, and the clock of the host.",
+    ),
+    Code(
+        "RC4063",
+        "AWS refused the ID token of the daemon",
+        "The IAM OIDC identity provider does not exist, cannot reach the issuer, or has another URL or other audiences.",
+        "Create the identity provider with the URL `oidc.issuer` and the audience `auth.oidc.audience`.",
+    ),
+    Code(
+        "RC4064",
+        "A value in AWS cannot be read",
+        "The secret or parameter does not exist, has no such key, or the credential may not read or decrypt it.",
+        "Fix the name in the Secret, or allow the action that the message names.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

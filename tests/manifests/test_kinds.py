@@ -21,7 +21,7 @@ from reconciler.model.resources import Kind
 from reconciler.model.specs import LifecycleSpec, Spec
 
 ROOT = Path(__file__).parents[2]
-DURATIONS = {"timeout", "backoff", "interval"}
+DURATIONS = {"timeout", "backoff", "interval", "duration"}
 OWN = {"webhook", "schedule", "manual", "http", "noop"}
 JSON = {"string": str, "integer": int, "number": float, "boolean": bool, "null": type(None)}
 ALIASES = {(kind, other) for kind, (_, rules) in OBJECT_KINDS.items() for other in rules.key_aliases}

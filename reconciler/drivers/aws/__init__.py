@@ -1,1 +1,1 @@
-"""AWS: manifests are validated; the driver is not part of this version."""
+"""AWS: its credential is checked; its services are called with signed requests, by stages and for secrets."""

@@ -1,5 +1,6 @@
-"""AWS, as data."""
+"""AWS, as data. Facts: AWS General Reference, "Service endpoints"."""
 
+from reconciler.drivers.aws.regions import STS_HOSTS
 from reconciler.drivers.capabilities import ProviderSpec
 
 SPEC = ProviderSpec(
@@ -7,5 +8,6 @@ SPEC = ProviderSpec(
     title="AWS",
     spellings=("AMAZON",),
     auth=("access-key", "oidc"),
+    hosts=STS_HOSTS,
     token_patterns=(r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])",),
 )

@@ -158,8 +158,10 @@ def _never_by_name(address: IpAddress) -> bool:
 
 
 def _covers(pattern: str, host: str) -> bool:
-    pattern, host = pattern.lower().rstrip("."), host.lower().rstrip(".")
-    if pattern.startswith("*."):
-        label, _, rest = host.partition(".")
-        return bool(label) and rest == pattern[2:]
-    return pattern == host
+    """Whether ``pattern`` names ``host``: ``*`` is one label, ``eu-*`` one label that begins so."""
+    wanted, labels = pattern.lower().rstrip(".").split("."), host.lower().rstrip(".").split(".")
+    return len(wanted) == len(labels) and all(map(_label_covers, wanted, labels))
+
+
+def _label_covers(pattern: str, label: str) -> bool:
+    return label.startswith(pattern[:-1]) and label != "" if pattern.endswith("*") else pattern == label
