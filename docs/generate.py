@@ -93,6 +93,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "accept-drift": ("reconciler accept-drift EventSource/payments --dry-run",),
     "signing-key": ("reconciler signing-key EventSource/releases",),
     "rotate": ("reconciler rotate EventSource/payments --dir .",),
+    "oidc": (
+        "reconciler oidc export public",
+        "reconciler oidc trust vault Secret/deploy",
+        "reconciler oidc token Integration/cloud --show",
+        "reconciler oidc rotate",
+    ),
     "orphans": ("reconciler orphans", "reconciler orphans --delete"),
     "ping": ("reconciler ping EventSource/payments",),
     "doctor": ("reconciler doctor",),

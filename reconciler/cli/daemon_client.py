@@ -140,7 +140,8 @@ def operations_of(session: Session, trigger: TriggerSlices) -> AdminOperations:
     publisher = Publisher(current, session.redactor, Path(session.config.status.file))
     status = Status(lambda: publisher.encoded(DaemonInfo(__version__, os.getpid(), time.time(), "once")), publisher.row)
     control = Control(engine, trigger)
-    return AdminOperations(Backend(commands, control, LogReader(current, executors), OutputReceiver(current, executors), status))
+    logs, pushing = LogReader(current, executors), OutputReceiver(current, executors)
+    return AdminOperations(Backend(commands, control, logs, pushing, status, issuer=session.issuer))
 
 
 async def _no_trigger(integrations: tuple[ResourceId, ...]) -> None:

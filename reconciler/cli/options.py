@@ -180,6 +180,16 @@ class RotateOptions(VerbOptions):
     dir: str
 
 
+class OidcOptions(OutputOptions):
+    action: str
+    arguments: list[str]
+    dir: str
+    audience: str | None
+    show: bool
+    emergency: bool
+    yes: bool
+
+
 class OrphansOptions(OutputOptions):
     delete: bool
     yes: bool

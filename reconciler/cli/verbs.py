@@ -397,6 +397,28 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "oidc",
+        "oidc",
+        options.OidcOptions,
+        "use this installation as an OIDC issuer: publish its documents, print trust policies, rotate keys, show claims",
+        (
+            _arg("action", choices=("export", "trust", "rotate", "token"), help="what to do"),
+            _arg(
+                "arguments",
+                nargs="*",
+                metavar="ARGUMENT",
+                help="export: DIR, the folder for the two documents; trust: the relying party and KIND/NAME[@CANVAS]; "
+                "token: KIND/NAME[@CANVAS]",
+            ),
+            _arg("--dir", default=".", metavar="DIR", help="trust, token: folder of the manifests (default: the current folder)"),
+            _arg("--audience", metavar="AUDIENCE", help="trust, token: use this audience (default: the manifest's)"),
+            _arg("--show", action="store_true", help="token: print the signed token too, and record it in the audit log"),
+            _arg("--emergency", action="store_true", help="rotate: revoke all keys, and sign with the new one at once"),
+            _YES,
+            _OUTPUT,
+        ),
+    ),
+    Verb(
         "orphans",
         "repair",
         options.OrphansOptions,

@@ -56,6 +56,8 @@ class KeyStore(Protocol):
 
     async def reseal_oidc_keys(self, keys: Sequence[IssuerKey]) -> None: ...
 
+    async def append_audit(self, entries: Sequence[AuditEntry]) -> None: ...
+
 
 FetchJson = Callable[[str], Awaitable[object]]
 """Returns the JSON at a URL. Raises a typed error."""
@@ -114,27 +116,31 @@ class IdTokenIssuer:
                 await self._add(sign_from, revoke=None, reason="first key" if not self._keys else "rotation is due")
             return self._keys
 
-    async def rotate(self, *, emergency: bool = False) -> IssuerKey:
-        """Create a key that signs after `PUBLISH_AHEAD_S`. In an emergency it signs at once, and all older keys are revoked."""
+    async def rotate(self, *, emergency: bool = False, actor: str = "") -> IssuerKey:
+        """Create a key that signs after `PUBLISH_AHEAD_S`. In an emergency it signs at once, and all older keys are revoked.
+
+        ``actor`` is the person in the audit log, if one asked.
+        """
         async with self._lock:
             now = self._clock()
             self._keys = await self._store.oidc_keys()
             if emergency or not self._keys:
-                return await self._add(now, revoke=now if emergency else None, reason="emergency" if emergency else "first key")
+                reason = "emergency" if emergency else "first key"
+                return await self._add(now, revoke=now if emergency else None, reason=reason, actor=actor)
             newest = max(self._keys, key=lambda key: key.number)
             if newest.revoked_at is None and newest.sign_from > now:
                 raise ValidationFailed(
                     f"the next OIDC key {newest.kid} is published already and does not sign yet",
                     hint="Wait until it signs, or use --emergency to replace all keys at once.",
                 )
-            return await self._add(now + _ahead(self._keys), revoke=None, reason="requested")
+            return await self._add(now + _ahead(self._keys), revoke=None, reason="requested", actor=actor)
 
-    async def _add(self, sign_from: float, *, revoke: float | None, reason: str) -> IssuerKey:
+    async def _add(self, sign_from: float, *, revoke: float | None, reason: str, actor: str = "") -> IssuerKey:
         number = max((key.number for key in self._keys), default=0) + 1
         key = await asyncio.to_thread(new_key, number, self._ring, self._clock(), sign_from)
         entry = AuditEntry(
             at=self._clock(),
-            actor=self.settings.actor,
+            actor=actor or self.settings.actor,
             verb="oidc-key",
             detail={"kid": key.kid, "reason": reason, "signFrom": int(sign_from)},
         )
@@ -168,16 +174,7 @@ class IdTokenIssuer:
 
     def subject(self, resource: ResourceId, override: str = "") -> str:
         """Return the ``sub`` of ``resource``. Raises `ValidationFailed` for an override that claims the name of a resource."""
-        if not override:
-            return subject_of(self._owner, resource)
-        if override.startswith(SUBJECT_PREFIX):
-            raise ValidationFailed(
-                f"{resource}: auth.oidc.subject {override!r} begins with '{SUBJECT_PREFIX}', which is for derived subjects only",
-                hint=f"Leave it out for the derived subject {subject_of(self._owner, resource)!r}, or choose another text.",
-            )
-        if len(override.encode()) > MAX_SUBJECT:
-            raise ValidationFailed(f"{resource}: auth.oidc.subject has more than {MAX_SUBJECT} bytes", hint="Use a shorter text.")
-        return override
+        return subject_for(self._owner, resource, override)
 
     def claims(self, resource: ResourceId, audience: str, *, subject: str = "", token_id: str = "") -> dict[str, JsonValue]:
         """Return the claims that a token of ``resource`` has now."""
@@ -192,11 +189,24 @@ class IdTokenIssuer:
 
     async def __call__(self, integration: ResourceId, audience: str, *, subject: str = "") -> SecretValue:
         """Return a signed token; implements `reconciler.drivers.auth.IssueIdToken`. Raises `SecretUnavailable`."""
-        claims = self.claims(integration, audience, subject=subject)
+        return await self._signed(integration, self.claims(integration, audience, subject=subject))
+
+    async def shown(
+        self, resource: ResourceId, audience: str, *, subject: str, actor: str
+    ) -> tuple[SecretValue, Mapping[str, JsonValue]]:
+        """Return a signed token for a person to see, with its claims. Records in the audit log that ``actor`` received it."""
+        claims = self.claims(resource, audience, subject=subject)
+        token = await self._signed(resource, claims)
+        detail = {name: claims[name] for name in ("sub", "aud", "exp", "jti")}
+        entry = AuditEntry(at=self._clock(), actor=actor, verb="oidc-token", resource=resource.path, detail=detail)
+        await self._store.append_audit([entry])
+        return token, claims
+
+    async def _signed(self, resource: ResourceId, claims: Mapping[str, JsonValue]) -> SecretValue:
         key = signing_key_at(await self.keys(), self._clock())
         if key is None:
             raise SecretUnavailable(
-                f"{integration}: there is no OIDC signing key in the state yet",
+                f"{resource}: there is no OIDC signing key in the state yet",
                 code="RC4020",
                 hint="Start the daemon, or run `reconciler apply`: the first of them creates it.",
             )
@@ -241,6 +251,23 @@ class IdTokenIssuer:
         return f"{url} does not contain the key {key.kid}"
 
 
+def subject_for(owner: str, resource: ResourceId, override: str = "") -> str:
+    """Return the ``sub`` of ``resource``: derived, or ``override``.
+
+    Raises `ValidationFailed` for an override that claims the name of a resource, and for one that is too long.
+    """
+    if not override:
+        return subject_of(owner, resource)
+    if override.startswith(SUBJECT_PREFIX):
+        raise ValidationFailed(
+            f"{resource}: auth.oidc.subject {override!r} begins with '{SUBJECT_PREFIX}', which is for derived subjects only",
+            hint=f"Leave it out for the derived subject {subject_of(owner, resource)!r}, or choose another text.",
+        )
+    if len(override.encode()) > MAX_SUBJECT:
+        raise ValidationFailed(f"{resource}: auth.oidc.subject has more than {MAX_SUBJECT} bytes", hint="Use a shorter text.")
+    return override
+
+
 def _ahead(keys: Sequence[IssuerKey]) -> float:
     return PUBLISH_AHEAD_S if any(key.revoked_at is None for key in keys) else 0.0
 
@@ -254,4 +281,4 @@ def documents(issuer: str, keys: Mapping[str, JsonValue]) -> dict[str, bytes]:
     }
 
 
-__all__ = ["FetchJson", "IdTokenIssuer", "IssuerSettings", "KeyStore", "documents"]
+__all__ = ["FetchJson", "IdTokenIssuer", "IssuerSettings", "KeyStore", "documents", "subject_for"]

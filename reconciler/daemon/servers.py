@@ -34,7 +34,9 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
 
     config = session.config.server
     control = Control(session.engine, trigger)
-    backend = Backend(pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url, openapi)
+    backend = Backend(
+        pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url, session.issuer, openapi
+    )
     admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),

@@ -542,6 +542,24 @@ _TABLE = (
         "a minute is made.",
     ),
     Code(
+        "RC4051",
+        "The public documents of the issuer cannot be written",
+        "The folder of `oidc export` is a file, cannot be created, or is read only.",
+        "Name a folder that you may write to.",
+    ),
+    Code(
+        "RC4052",
+        "The relying party does not accept this issuer",
+        "AWS, Azure and Google accept only an https issuer, and AWS none with a port.",
+        "Set `oidc.issuer` to an https address on port 443, and publish the files of `reconciler oidc export DIR` there.",
+    ),
+    Code(
+        "RC4053",
+        "The resource does not identify itself with an ID token there",
+        "The Integration uses another form of authentication, belongs to another provider, or its kind has no identity.",
+        "Name an Integration with `auth.use: oidc`, a Secret with `provider: vault`, or a Stage.",
+    ),
+    Code(
         "RC4065",
         "Microsoft Entra refuses the application",
         "The client secret is wrong or has expired, or the application is not in the tenant.",

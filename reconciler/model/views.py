@@ -268,3 +268,26 @@ class AdoptedObject(JsonView, frozen=True):
 class AdoptedResource(JsonView, frozen=True):
     resource: str
     objects: tuple[AdoptedObject, ...]
+
+
+class IssuerDocuments(JsonView, frozen=True):
+    """The public documents of the issuer, as texts by path below its URL. ``keys``: the ids of the published keys."""
+
+    issuer: str
+    files: Mapping[str, str]
+    keys: tuple[str, ...]
+
+
+class RotatedKey(JsonView, frozen=True):
+    """``elsewhere``: whether the documents have to be exported and published again."""
+
+    kid: str
+    signs_from: str
+    elsewhere: bool
+
+
+class ShownToken(JsonView, frozen=True):
+    """``token`` is empty unless it was requested."""
+
+    claims: Mapping[str, object]
+    token: str

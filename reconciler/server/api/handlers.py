@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from reconciler.credentials.id_tokens import IdTokenIssuer
 from reconciler.engine.control import Control
 from reconciler.events.commands import Commands
 from reconciler.events.requests import CommandRequest, ExecutionRequest, decode_request
@@ -52,6 +53,8 @@ class Backend:
     pushing: OutputReceiver
     status: Status
     public_url: str = ""
+    issuer: IdTokenIssuer | None = None
+    """The OIDC issuer; None if this installation is none."""
     openapi: Callable[[str], Mapping[str, Any]] = lambda _url: {}
     """Returns the OpenAPI document for a public URL. It is built from the table of operations, which imports this module."""
 

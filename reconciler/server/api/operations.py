@@ -22,7 +22,7 @@ from reconciler.events.requests import (
     TriggerRequest,
 )
 from reconciler.model.values import JsonObject
-from reconciler.server.api import handlers, schemas
+from reconciler.server.api import handlers, issuing, schemas
 from reconciler.server.api.access import Access
 from reconciler.server.api.forms import Schema
 from reconciler.server.api.handlers import Handler
@@ -328,6 +328,9 @@ OPERATIONS: tuple[Operation, ...] = (
         answer_example={"resource": "EventSource/default/payments"},
         by_uid=True,
     ),
+    Operation("oidc_documents", issuing.published_documents, Access.LOCAL),
+    Operation("oidc_rotate", issuing.rotate, Access.LOCAL),
+    Operation("oidc_token", issuing.token, Access.LOCAL),
     Operation("ping", lambda backend, values, who: backend.control.alive(values, who), Access.LOCAL, by_uid=True),
     Operation("forget", lambda backend, values, who: backend.control.forget(values, who), Access.LOCAL, by_uid=True),
     Operation("adopt", lambda backend, values, who: backend.control.adopt(values, who), Access.LOCAL, by_uid=True),
