@@ -19,7 +19,7 @@ from reconciler.sandbox.azure.app import CLIENT, SECRET, SUBSCRIPTION, TENANT, A
 from reconciler.sandbox.server import SandboxServer
 from tests.support.authentication import auth_context
 from tests.support.driving import resource, session
-from tests.support.issuing import ISSUER, Issuing, issuing
+from tests.support.relying import ISSUER, Issuing, issuing
 
 AUDIENCE = "api://AzureADTokenExchange"
 SUBJECT = "reconciler:team-a:default:Integration:azure"

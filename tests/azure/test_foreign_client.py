@@ -12,7 +12,7 @@ from azure.identity import ClientAssertionCredential, ClientSecretCredential
 from reconciler.sandbox.azure.app import CLIENT, SECRET, TENANT, Azure
 from reconciler.sandbox.server import SandboxServer
 from tests.azure.conftest import AUDIENCE, FEDERATED, SUBJECT
-from tests.support.issuing import ISSUER, Issuing, issuing
+from tests.support.relying import ISSUER, Issuing, issuing
 from tests.support.tls import tls_before
 
 SCOPE = "https://management.azure.com/.default"

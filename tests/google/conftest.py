@@ -20,7 +20,7 @@ from reconciler.sandbox.google.app import ACCOUNT, PROVIDER, Google
 from reconciler.sandbox.server import SandboxServer
 from tests.support.authentication import auth_context
 from tests.support.driving import resource, session
-from tests.support.issuing import ISSUER, Issuing, issuing
+from tests.support.relying import ISSUER, Issuing, issuing
 
 AUDIENCE = f"//iam.googleapis.com/{PROVIDER}"
 SUBJECT = "reconciler:team-a:default:Integration:google"

@@ -15,7 +15,7 @@ from google.oauth2 import service_account
 from reconciler.sandbox.google.app import ACCOUNT, CLOUD_SCOPE, PROVIDER, Google
 from reconciler.sandbox.server import SandboxServer
 from tests.google.conftest import AUDIENCE, PRINCIPAL, SUBJECT, TRUST
-from tests.support.issuing import ISSUER, Issuing, issuing
+from tests.support.relying import ISSUER, Issuing, issuing
 
 
 @pytest.fixture

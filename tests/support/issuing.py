@@ -1,122 +1,130 @@
-"""The daemon's own OIDC issuer for tests of relying parties: its keys in memory, its two documents over HTTP on loopback."""
+"""An installation that is an OIDC issuer: a folder of manifests, the real program, and its documents over HTTP."""
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import threading
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import orjson
-
-from reconciler.credentials.id_tokens import IdTokenIssuer, IssuerSettings
-from reconciler.credentials.issuer import (
-    DISCOVERY_PATH,
-    KEYS_PATH,
-    IssuerKey,
-    Lifetimes,
-    discovery_document,
-    key_set,
-    new_key,
-    sign,
-    unseal,
-)
-from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.credentials.redact import Redactor
-from reconciler.model.records import AuditEntry
-from reconciler.model.values import JsonValue
-
-ISSUER = "https://reconciler.example/ci"
+MANIFESTS = {
+    "cloud.yaml": "Integration cloud {type: aws, auth: {use: oidc, oidc: {audience: sts.amazonaws.com, "
+    "roleArn: 'arn:aws:iam::123456789012:role/deploy'}}}",
+    "tenant.yaml": "Integration tenant {type: azure, auth: {use: oidc, oidc: {audience: 'api://AzureADTokenExchange', "
+    "subject: deploy-bot, tenantId: t, clientId: 11111111-2222-3333-4444-555555555555, subscriptionId: s}}}",
+    "project.yaml": "Integration project {type: google, auth: {use: oidc, oidc: {audience: ci, serviceAccount: "
+    "ci@p.iam.gserviceaccount.com, workloadIdentityProvider: projects/7/locations/global/workloadIdentityPools/pool/providers/ours}}}",
+    "code.yaml": "Integration code {type: github, url: 'https://github.com/acme', auth: {use: token, token: {valueFrom: "
+    "{secret: {name: token, key: value}}}}}",
+    "token.yaml": "Secret token {provider: env, data: {value: {env: RECONCILER_SECRET_TOKEN}}}",
+    "hand.yaml": "EventSource hand {type: manual}",
+    "deploy.yaml": "Stage deploy {connections: [{type: event-source, name: hand}], executor: {type: noop}}",
+}
 
 
-class Keys:
-    """A `reconciler.credentials.id_tokens.KeyStore` in memory."""
-
-    def __init__(self) -> None:
-        self.rows: tuple[IssuerKey, ...] = ()
-
-    async def oidc_keys(self) -> tuple[IssuerKey, ...]:
-        return self.rows
-
-    async def add_oidc_key(self, key: IssuerKey, *, revoke: float | None, audit: AuditEntry) -> bool:
-        self.rows = (*(dataclasses.replace(row, revoked_at=revoke) for row in self.rows), key)
-        return True
-
-    async def reseal_oidc_keys(self, keys: Sequence[IssuerKey]) -> None:
-        self.rows = tuple(keys)
+def free_port() -> int:
+    """Return a TCP port that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
 
 
-class Issuing:
-    """The issuer and what it publishes: ``url`` is where its documents are."""
+class Issuer:
+    """One process of an installation; several may share ``state`` and the master key of ``keys``."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.ring, self.store = KeyRing(MasterKey(b"k" * 32)), Keys()
-        self.clock, self.url = clock, ""
-        self.published = True
-        settings = IssuerSettings(ISSUER, "team-a", Lifetimes(90 * 86_400.0, 600.0), "test")
-        self.issuer = IdTokenIssuer(
-            settings, store=self.store, ring=self.ring, redactor=Redactor(), fetch=self._fetch, clock=clock
+    def __init__(self, folder: Path, *, path: str = "", oidc: str = "", state: str = "", keys: Path | None = None) -> None:
+        self.folder, self.port = folder, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.issuer = self.url + path
+        self.oidc, self.state = oidc or f"{{issuer: '{self.issuer}'}}", state
+        self.key, self.previous = (keys or folder) / "master.key", ""
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir(parents=True)
+        for name, text in MANIFESTS.items():
+            kind, resource, spec = text.split(" ", 2)
+            self.manifests.joinpath(name).write_text(
+                f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: {resource}}}\nspec: {spec}\n"
+            )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.configure()
+
+    def configure(self) -> None:
+        """Write the configuration file."""
+        state = self.state or f"sqlite:///{self.folder / 'state' / 'state.db'}"
+        previous = f", previousFile: '{self.previous}'" if self.previous else ""
+        (self.folder / "reconciler.yaml").write_text(
+            f"owner: acme\nsource: {{url: '{self.manifests}', interval: 1s}}\nstate: {{url: '{state}'}}\n"
+            f"server: {{listen: '127.0.0.1:{self.port}', publicUrl: '{self.url}'}}\n"
+            f"oidc: {self.oidc}\nnetwork: {{allow: ['127.0.0.1']}}\n"
+            f"masterKey: {{file: '{self.key}'{previous}}}\nlog: {{format: json, level: info}}\n"
         )
-        asyncio.run(self.issuer.keys())
 
-    async def _fetch(self, url: str) -> object:
-        raise AssertionError(url)
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the program on this installation."""
+        command = [sys.executable, "-m", "reconciler", "--config", str(self.folder / "reconciler.yaml"), *arguments]
+        environment = {**os.environ, "RECONCILER_SECRET_TOKEN": "t"}
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=environment, timeout=60, check=False)
 
-    def document(self, path: str) -> Mapping[str, JsonValue] | None:
-        if not self.published:
-            return None
-        return {DISCOVERY_PATH: discovery_document(ISSUER), KEYS_PATH: key_set(self.store.rows)}.get(path)
+    def must(self, *arguments: str) -> str:
+        """Return what a command that must succeed prints."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    def token(self, **claims: JsonValue) -> str:
-        """Return a token with any ``claims``, signed by the issuer's key: to make wrong ones. None leaves a claim out."""
-        now = int(self.clock())
-        whole: dict[str, JsonValue] = {
-            "iss": ISSUER,
-            "sub": "s",
-            "aud": "a",
-            "iat": now,
-            "nbf": now,
-            "exp": now + 600,
-            "jti": "1",
-        }
-        key = self.store.rows[-1]
-        both = {name: value for name, value in {**whole, **claims}.items() if value is not None}
-        return sign(both, key, unseal(key, self.ring)).reveal()
+    def token(self, *arguments: str) -> str:
+        """Return a signed token of ``Integration/cloud``."""
+        shown = self.must("oidc", "token", "Integration/cloud", "--dir", str(self.manifests), "--show", "-o", "json", *arguments)
+        token: str = json.loads(shown)["token"]
+        return token
 
-    def foreign(self, **claims: JsonValue) -> str:
-        """Return a token with the issuer's kid, signed by a key of somebody else."""
-        mine = self.store.rows[-1]
-        other = new_key(9, self.ring, self.clock(), 0.0)
-        claimed = dataclasses.replace(other, kid=mine.kid)
-        now = int(self.clock())
-        return sign({"iss": ISSUER, "iat": now, "exp": now + 600, **claims}, claimed, unseal(other, self.ring)).reveal()
+    def spawn(self) -> None:
+        """Start the daemon, and do not wait."""
+        with (self.folder / "daemon.log").open("ab") as log:
+            command = [sys.executable, "-m", "reconciler", "run", "--config", str(self.folder / "reconciler.yaml")]
+            environment = {**os.environ, "RECONCILER_SECRET_TOKEN": "t"}
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
 
+    def start(self) -> None:
+        """Start the daemon, and wait until it answers."""
+        self.spawn()
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()
+            try:
+                self.get("/healthz")
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise AssertionError(f"the daemon did not start: {self.log()}")
 
-@contextmanager
-def issuing(clock: Callable[[], float] = time.time) -> Iterator[Issuing]:
-    """Serve a new issuer's documents."""
-    made = Issuing(clock)
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """End the daemon."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(40)
+            self.process = None
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = made.document(self.path)
-            body = orjson.dumps(found)
-            self.send_response(200 if found is not None else 404)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def log(self) -> str:
+        """Return the log of the daemon."""
+        return (self.folder / "daemon.log").read_text()
 
-        def log_message(self, *_: object) -> None: ...
+    def get(self, path: str, method: str = "GET") -> tuple[bytes, Mapping[str, str]]:
+        """Return body and headers of an answer. Raises `OSError` for an error status, and if nobody listens."""
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield made
-    finally:
-        server.shutdown()
-        server.server_close()
+    def key_ids(self) -> list[str]:
+        """Return the ids in the published key set."""
+        document: dict[str, Any] = json.loads(self.get("/.well-known/jwks.json")[0])
+        return [key["kid"] for key in document["keys"]]
