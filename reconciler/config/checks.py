@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from reconciler.config.settings import Config
 
 MAX_ISSUER = 255
+"""The smallest limit of the relying parties (`reconciler.drivers.trust`)."""
 MIN_KEY_ROTATION_S = 2 * 86_400
 MIN_TOKEN_S, MAX_TOKEN_S = 60, 3600
 
@@ -102,7 +103,7 @@ def _oidc(config: Config) -> Iterator[tuple[str, str]]:
         elif parts.hostname not in parts.netloc:
             yield "oidc.issuer", "must have its host in lower case, because relying parties compare it byte by byte"
         elif len(issuer) > MAX_ISSUER:
-            yield "oidc.issuer", f"must have at most {MAX_ISSUER} characters (AWS)"
+            yield "oidc.issuer", f"must have at most {MAX_ISSUER} characters"
     if config.oidc.key_rotation < MIN_KEY_ROTATION_S:
         yield "oidc.keyRotation", "must be at least 2d, because a new key is published for 24 hours before it signs"
     if not MIN_TOKEN_S <= config.oidc.token_lifetime <= MAX_TOKEN_S:

@@ -1,7 +1,7 @@
 """The OIDC issuer: signing keys with their life, subjects, claims, ID tokens, and the two public documents.
 
 Facts: OpenID Connect Discovery 1.0 §3 and §4, RFC 7517 (JWK), RFC 7638 (thumbprint as `kid`), RFC 7519 (JWT). RS256 with 2,048 bits
-is the one algorithm that AWS, Azure, Google, Vault and Buddy all accept. Relying parties cache the key set for up to a day: a key is
+is the one algorithm that all relying parties accept. Relying parties cache the key set for up to a day: a key is
 published for `PUBLISH_AHEAD_S` before it signs, and stays published as long after its last token ended.
 
 Everything here is pure except for `new_key`, which generates a key. `reconciler.credentials.id_tokens` keeps the keys.
@@ -29,13 +29,13 @@ from reconciler.model.values import JsonValue
 ALGORITHM = "RS256"
 KEY_BITS = 2048
 PUBLISH_AHEAD_S = 86_400.0
-"""A relying party may cache the key set for a day (AWS, Azure)."""
+"""A relying party may cache the key set for a day ."""
 MAX_AGE_S = 900
 """``Cache-Control: max-age`` of the two documents."""
 NOT_BEFORE_S = 30
 """Clocks of relying parties may be this late."""
 MAX_SUBJECT = 127
-"""Bytes: the limit of Google's ``google.subject``, the smallest of all."""
+"""Bytes: the smallest limit of all relying parties (`reconciler.drivers.trust`)."""
 SUBJECT_PREFIX = "reconciler:"
 RESERVED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp", "amr", "acr", "nonce", "auth_time", "typ"})
 """Claims with a meaning of their own (RFC 7519, OpenID Connect Core): only the issuer sets them."""
@@ -188,7 +188,7 @@ class TokenSpec:
 
 
 def claims_of(spec: TokenSpec, now: float, life_s: float, token_id: str) -> dict[str, JsonValue]:
-    """Return the claims of an ID token. Times are whole seconds (AWS refuses fractions); the audience is one text."""
+    """Return the claims of an ID token. Times are whole seconds, since some relying parties refuse fractions; the audience is one text."""
     taken = sorted(RESERVED & set(spec.context))
     if taken:
         raise ValueError(f"the claims {', '.join(taken)} are reserved")

@@ -63,6 +63,7 @@ server:
   publicUrl: https://hooks.example.com/x
   maxBody: 1MiB
   tokens: [{{name: ci, sha256: {HASH}, role: operator}}]
+oidc: {{issuer: https://id.example.com/ci, keyRotation: 30d, tokenLifetime: 5m}}
 reconcile:
   interval: 1h30m
   settle: 5s

@@ -238,7 +238,11 @@ async def test_another_content_of_the_file_is_read_at_once_and_a_broken_one_give
         await read(resolver, "token")
 
 
-@pytest.mark.parametrize("content", ["", "# only a comment\n", "AGE-SECRET-KEY-1WRONG\n", f"{OTHER}\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "# only a comment\n", "AGE-SECRET-KEY-1WRONG\n", f"{OTHER}\n"],
+    ids=["empty", "comment", "not a key", "another key"],
+)
 async def test_a_wrong_key_file_is_named_without_its_content(tmp_path: Path, content: str):
     files = {"x.sops.yaml": EncryptedFile("1", yamled(encrypted({"a": VALUE})))}
     with pytest.raises(SecretUnavailable) as caught:

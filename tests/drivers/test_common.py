@@ -52,8 +52,8 @@ async def test_a_secret_is_sent_as_its_header_says(header: SecretHeader, expecte
     assert headers == expected
 
 
-async def test_a_token_is_read_once_and_a_refresh_counts_only_if_it_changed() -> None:
-    values = iter(["a", "a", "b"])
+async def test_a_token_is_read_for_each_request_and_a_refresh_counts_only_if_it_changed() -> None:
+    values = iter(["a", "a", "a", "b", "b"])
     authenticator = TokenAuthenticator(SecretRef("default", "s", "k"), lambda _ref: SecretValue(next(values)), SecretHeader())
     for _ in range(2):
         await authenticator.authorize(AuthRequest("GET", "https://api.example", {}))
