@@ -23,7 +23,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def as_app(world: World, **options: object) -> Credentials:
     """Let the Integration act as a new App."""
-    app = create(world.servers["github"], **options)
+    app = create(world.servers["github"], **{"events": ["push"], "repositories": ["acme/one", "acme/two"], **options})
     world.extra_env["RECONCILER_SECRET_GITHUB"] = app.pem
     manifest = world.integration("github")
     key = "privateKey: {valueFrom: {secret: {name: github, key: token}}}"
@@ -41,12 +41,12 @@ def left(world: World) -> list[str]:
     return [str(path) for path in world.folder.rglob("*") if path.is_file() and SECRET.search(path.read_bytes())]
 
 
-def test_an_apply_as_an_app_creates_the_hook_revokes_its_tokens_and_leaves_no_secret(world: World) -> None:
+def test_an_apply_as_an_app_creates_no_hook_revokes_its_tokens_and_leaves_no_secret(world: World) -> None:
     as_app(world)
     world.source("one")
     done = world.cli("apply", "--yes")
     assert done.returncode == 0, done.stderr
-    assert len(world.hooks("one")) == 1
+    assert world.hooks("one") == []
     assert len(world.servers["github"].admin.requests("access_tokens", "POST")) >= 1
     assert tokens(world) == []
     assert SECRET.search((done.stdout + done.stderr).encode()) is None
@@ -66,12 +66,12 @@ def test_a_daemon_revokes_its_tokens_when_it_is_stopped(world: World) -> None:
 
 
 def test_the_status_names_the_missing_permission_and_the_page_where_it_is_approved(world: World) -> None:
-    app = as_app(world, permissions={"contents": "read"})
-    world.servers["github"].admin.do("change_app", app=app.id, permissions={"contents": "read", "repository_hooks": "write"})
+    app = as_app(world, permissions={"deployments": "read"}, events=[])
+    world.servers["github"].admin.do("change_app", app=app.id, permissions={"deployments": "read", "contents": "read"})
     world.source("one")
     world.cli("run", "--once")
     shown = world.cli("status", "-o", "json").stdout + world.cli("doctor").stdout
-    assert "repository_hooks: write" in shown
+    assert "contents: read" in shown
     assert f"https://github.com/organizations/acme/settings/installations/{app.installation}/permissions/update" in shown
     assert world.hooks("one") == []
 
