@@ -95,7 +95,7 @@ class Control:
         before = self._controller.counts.get(integration, 0) + self._controller.at_work(integration)
         await self._trigger((integration,))
         if request.get("wait"):
-            async with asyncio.timeout(float(_text(request, "timeout", "300"))):
+            async with asyncio.timeout(_seconds(request, "timeout", 300.0)):
                 while self._controller.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
                     await asyncio.sleep(0.05)
             await self._controller.finish_pass()
@@ -242,6 +242,14 @@ def _text(request: Mapping[str, Any], field: str, default: str | None = None) ->
         fault = "is missing" if value is None else "is not text"
         raise UsageError(f"the field {field!r} of the request {fault}")
     return value
+
+
+def _seconds(request: Mapping[str, Any], field: str, default: float) -> float:
+    """Return a field of a request that is a positive number. Raises `UsageError` for any other value."""
+    value: object = request.get(field, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"the field {field!r} of the request is not a positive number")
+    return float(value)
 
 
 def _brief(status: ResourceStatus) -> dict[str, Any]:
