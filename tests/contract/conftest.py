@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.drivers.http.client import HttpSession
 from reconciler.sandbox.server import SandboxServer
+from tests.contract.aws import AwsProvider
 from tests.contract.azure import AzureProvider
 from tests.contract.buddy import BuddyProvider
 from tests.contract.builtin import BuiltinProvider
@@ -31,6 +32,7 @@ PROVIDERS: tuple[Provider, ...] = (
     DockerHubProvider(),
     GitLabProvider(),
     NewRelicProvider(),
+    AwsProvider(),
     AzureProvider(),
     GoogleProvider(),
 )

@@ -16,7 +16,6 @@ class DockerHubProvider(Provider):
     token, url = TOKEN, "https://hub.docker.com"
     lacks = {
         "check": "no manifest needs a right at Docker Hub; tests/dockerhub tries declared permissions",
-        "kept-token": "the secret is read for every request, so nothing is sent with the old one",
         "reporter": "Docker Hub is no code host",
     }
 

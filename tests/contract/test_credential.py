@@ -28,9 +28,7 @@ async def test_d1_a_refused_credential_is_an_error_and_no_report(world: World, p
     assert "nonsense" not in str(caught.value)
 
 
-async def test_d1_a_credential_that_was_replaced_is_read_again_once(
-    world: World, provider: Provider, server: SandboxServer
-) -> None:
+async def test_d1_a_credential_that_was_replaced_is_used_at_once(world: World, provider: Provider, server: SandboxServer) -> None:
     fresh = "fresh-token"
     tokens = server.admin.state()["tokens"]
     await provider.driver.check(world.api, {})
@@ -39,8 +37,8 @@ async def test_d1_a_credential_that_was_replaced_is_read_again_once(
     server.admin.clear_requests()
     assert (await provider.driver.check(world.api, {})).valid
     statuses = [row["status"] for row in server.admin.requests()]
-    refused = 1 if provider.has(["kept-token"]) else 0
-    assert (statuses[0] == 401, statuses.count(401)) == (bool(refused), refused)
+    assert statuses
+    assert 401 not in statuses  # the secret is read for every request, so nothing is sent with the old one
 
 
 @pytest.mark.needs("check")

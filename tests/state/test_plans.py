@@ -17,6 +17,7 @@ from sqlalchemy import event as hooks
 from reconciler.drivers.base import Connection
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
+from reconciler.model.issuer_keys import IssuerKey
 from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
@@ -60,6 +61,10 @@ def execution(store: Store) -> Execution:
     found = store.execution("rcl-1")
     assert found is not None
     return found
+
+
+def issuer_key() -> IssuerKey:
+    return IssuerKey(9, "kid", {"kty": "RSA"}, b"sealed", "00000000", 1.0, 1.0)
 
 
 CALLS: dict[str, Callable[[Store], Any]] = {
@@ -162,6 +167,9 @@ CALLS: dict[str, Callable[[Store], Any]] = {
         dataclasses.replace(WAITING, id="itm-2"), {"d": b"{}"}, [REPORT], audit=entry()
     ),
     "finished_before": lambda store: store.finished_before(STAGE, 9.0, "itm-9"),
+    "oidc_keys": lambda store: store.oidc_keys(),
+    "add_oidc_key": lambda store: store.add_oidc_key(issuer_key(), revoke=1.0, audit=entry()),
+    "reseal_oidc_keys": lambda store: store.reseal_oidc_keys([issuer_key()]),
     "reconciled_by": lambda store: store.reconciled_by(),
     "record": lambda store: store.record([recorded()]),
     "record_and_forget": lambda store: store.record_and_forget([recorded()], ["a"], [entry()]),
