@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,20 +90,6 @@ async def until(check: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state.db'}"
-    return str(request.getfixturevalue("postgres").database())
 
 
 async def test_a14_a_request_begins_at_once_without_a_poll_and_one_during_it_leads_to_one_more(url: str, tmp_path: Path) -> None:

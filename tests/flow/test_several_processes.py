@@ -26,13 +26,6 @@ from tests.support.postgres import Postgres
 EVENTS = 40
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
 class Peer:
     """One of several processes: a configuration, a state folder and a port of its own; state and key are shared."""
 
