@@ -21,6 +21,7 @@ WORKFLOWS, PROJECTS = "/api/v1alpha/plumber-workflows", "/api/v1alpha/projects"
 INTEGRATIONS, WEBHOOKS = "/workspaces/acme/integrations", "/workspaces/acme/webhooks"
 EXECUTIONS = "/workspaces/acme/projects/web/pipelines/21/executions"
 CONFIG = {"url": "https://ci.example.net"}
+TRUSTED = {"name": "a", "type": "AMAZON", "auth_type": "TRUSTED"}
 GIT_LAB = {"name": "a", "type": "GIT_LAB", "token": "t"}
 
 
@@ -79,6 +80,7 @@ BUDDY = [
     ("POST", INTEGRATIONS, {**GIT_LAB, "type": ["GIT_LAB"]}, {}, 400, "Field type must be a string"),
     ("POST", INTEGRATIONS, {**GIT_LAB, "permissions": "MANAGE"}, {}, 400, "Permissions are not valid"),
     ("POST", INTEGRATIONS, {**GIT_LAB, "permissions": {"users": "x"}}, {}, 400, "needs the id"),
+    ("POST", INTEGRATIONS, {**TRUSTED, "role_assumptions": [{"arn": "a"}]}, {}, 400, "needs an external_id"),
     ("POST", WEBHOOKS, {"target_url": "x", "events": ["PUSH"]}, {}, 400, "Target URL is not valid"),
     ("POST", WEBHOOKS, {"target_url": "https://x", "events": ["X"]}, {}, 400, "Events are not valid"),
     ("POST", WEBHOOKS, {"target_url": "https://x", "events": ["PUSH"], "projects": "web"}, {}, 400, "Projects are not valid"),
