@@ -160,7 +160,7 @@ def _show_item(answer: ExecutionDetail) -> None:
 
 def _show_report(report: ReportView) -> None:
     if report.state == "none":
-        out(f"report {report.kind}: no target: {report.error}")
+        out(f"report {report.kind}: nothing to write to: {report.error}")
         return
     when = f"written at {report.written_at}" if report.written_at else "not written yet"
     error = f": {report.error}" if report.error else ""

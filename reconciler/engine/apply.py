@@ -19,7 +19,7 @@ from reconciler.engine.masking import is_hidden
 from reconciler.engine.observe import container_of
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import Conflict, NotFound, OutcomeUnknown, ProviderError, ReconcilerError
-from reconciler.model.objects import Intent, IntentState, ManagedObject, Observed, ObservedObject, RecordedObject
+from reconciler.model.objects import Intent, IntentState, ManagedObject, Observed, ObservedObject, RecordedObject, recorded_of
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import AuditEntry, Outcome
 from reconciler.model.secrets import SecretValue
@@ -352,27 +352,15 @@ def _recorded(
     external_id = observed.external_id if observed is not None else change.external_id
     if external_id is None:
         raise ReconcilerError(f"{change.address} has no external id after {change.action}", code="RC9001")
-    return RecordedObject(
-        address=desired.address,
-        resource=desired.resource,
-        integration=desired.integration,
-        scope=desired.scope,
-        external_id=external_id,
-        natural_key=desired.natural_key,
-        marker=desired.marker,
-        attributes=desired.attributes,
-        fingerprints={w.pointer: w.fingerprint for w in desired.write_only},
-        digest=desired.digest,
-        lifecycle=desired.lifecycle,
+    return dataclasses.replace(
+        recorded_of(desired, external_id),
         updated_at=observed.updated_at if observed else "",
         url=observed.url if observed else (before.url if before else ""),
         applied_at=now if written or before is None else before.applied_at,
         revision=target.revision,
         seen=not written or change.action in {Action.UPDATE, Action.REMARK, Action.ADOPT},
-        tombstone=False,
         repairs=repairs,
         unshown=observed.unshown if written and observed is not None else before.unshown if before is not None else (),
-        depends_on=desired.depends_on,
         container=before.container if before is not None and before.external_id == external_id else "",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ResourceStatus
 from reconciler.model.times import epoch_of, iso
 
+PEER_POLL_S = 0.2
+PEER_STATUS_S = 1.0
+"""A process stores the statuses of a reconcile within this time after its end."""
 TriggerSlices = Callable[[tuple[ResourceId, ...]], Awaitable[None]]
 
 
@@ -95,12 +99,32 @@ class Control:
         before = self._controller.counts.get(integration, 0) + self._controller.at_work(integration)
         await self._trigger((integration,))
         if request.get("wait"):
-            async with asyncio.timeout(_seconds(request, "timeout", 300.0)):
-                while self._controller.counts.get(integration, 0) <= before:  # noqa: ASYNC110 - a slice may end in any task
-                    await asyncio.sleep(0.05)
+            timeout_s = _seconds(request, "timeout", 300.0)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._reconciled(integration, before)
+            except TimeoutError:
+                raise ReconcilerError(
+                    f"{identity} was not reconciled within {timeout_s:g} s",
+                    code="RC8003",
+                    hint="The request stays; see `reconciler status`.",
+                ) from None
             await self._controller.finish_pass()
         status = self._current.view.statuses.get(identity)
         return {"resource": identity.path, **(_brief(status) if status is not None else {})}
+
+    async def _reconciled(self, integration: ResourceId, before: int) -> None:
+        """Wait until more than ``before`` reconciles have ended in this process, or one in another process has covered the request."""
+        store, alone = self._current.context.store, not self._controller.holder
+        number = 0 if alone else (await store.requested(integration))[0]
+        while self._controller.counts.get(integration, 0) <= before:
+            await asyncio.sleep(0.05 if alone else PEER_POLL_S)
+            if alone:
+                continue
+            newest, covered = await store.requested(integration)
+            if covered >= min(number, newest):  # the row of an integration that is gone is deleted
+                await asyncio.sleep(PEER_STATUS_S)
+                return
 
     async def forget(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Delete the records of a resource, or of one address. Nothing is deleted at the provider."""
@@ -247,7 +271,7 @@ def _text(request: Mapping[str, Any], field: str, default: str | None = None) ->
 def _seconds(request: Mapping[str, Any], field: str, default: float) -> float:
     """Return a field of a request that is a positive number. Raises `UsageError` for any other value."""
     value: object = request.get(field, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
         raise UsageError(f"the field {field!r} of the request is not a positive number")
     return float(value)
 

@@ -6,7 +6,6 @@ A trigger (commit, command, signal) only requests to reconcile an integration; r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from reconciler.model.backoff import exponential, jittered
 from reconciler.model.errors import StateError, storage_error
 from reconciler.model.resources import ResourceId
 from reconciler.state.claims import Claim
+from reconciler.wakeup import wait_at_most
 
 PUBLISH_S = 0.3
 """Results of reconciles that end within this time are published together."""
@@ -162,9 +162,7 @@ class Loop:
                 await self.trigger(force=moved, token=f"commit-{self.controller.current.active.revision}" if shared else "")
             self._queue.allow_reconciles()
             self.touch(statuses=True)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._git_pause()):
-                    await self._poll_now.wait()
+            await wait_at_most(self._poll_now, self._git_pause())
             self._poll_now.clear()
 
     def _git_pause(self) -> float:
@@ -200,9 +198,8 @@ class Loop:
         while True:
             self.beats.beat("publish", self._monotonic())
             heartbeat = min(self._deps.config.status.heartbeat, STALL_S / 3)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(heartbeat):
-                    await self._news.wait()
+            await wait_at_most(self._news, heartbeat)
+            if self._news.is_set():
                 await asyncio.sleep(PUBLISH_S)
             dirty = self._dirty.is_set() or bool(self.controller.holder)
             self._dirty.clear()

@@ -20,6 +20,7 @@ from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.resources import ResourceId
 from reconciler.state.claims import TTL_S, Capacity, Claim, WorkKind
 from reconciler.state.values import Fence
+from reconciler.wakeup import wait_at_most
 
 RECONCILES, STEPS = 16, 64
 """How much of each kind a process runs side by side."""
@@ -101,11 +102,7 @@ class WorkQueue:
             self.beat()
             self._wake.clear()
             pause_s = await self._look()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(
-                    pause_s
-                ):  # `wait_for` may lose a cancellation when the event is set in the same moment
-                    await self._wake.wait()
+            await wait_at_most(self._wake, pause_s)
 
     async def stop(self, timeout_s: float) -> None:
         """Wait for running work, at most ``timeout_s``; release all leases, so that other processes continue at once."""

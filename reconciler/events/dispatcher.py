@@ -24,6 +24,7 @@ from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Kind, ResourceId
 from reconciler.state.routing import Join, Routing
+from reconciler.wakeup import wait_at_most
 
 BATCH = 200
 IDLE_S = 1.0
@@ -113,8 +114,7 @@ class Dispatcher:
             if 1 < dispatched < BATCH:
                 await asyncio.sleep(LOOK_S)  # deliveries keep arriving: let some of them share the next turn
             if not again:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), IDLE_S)
+                await wait_at_most(self._wake, IDLE_S)
 
     async def _wait_for_burst(self) -> None:
         """Wait for the end of a burst of deliveries, at most `HOLD_S`; not again before dispatching had as much time."""

@@ -214,18 +214,18 @@ def _first(wall: dt.datetime) -> float:
     return at
 
 
-def in_window(window: JsonObject, at: float) -> bool:
+def in_window(window: TimeWindowSpec, at: float) -> bool:
     """Whether a time window is open at ``at`` (epoch seconds): its start belongs to it, its end does not.
 
-    ``window`` is a valid ``timeWindow`` block in canonical form. It belongs to the day on which it opens: one whose end is not
+    A window belongs to the day on which it opens: one whose end is not
     later than its start closes on the next day, whatever day that is; with both equal it is open for a whole day.
     """
-    return any(opens <= at < closes for opens, closes in _openings(from_json(TimeWindowSpec, window), at, days=3))
+    return any(opens <= at < closes for opens, closes in _openings(window, at, days=3))
 
 
-def next_opening(window: JsonObject, at: float) -> float:
+def next_opening(window: TimeWindowSpec, at: float) -> float:
     """Return from when on a time window is open (epoch seconds): ``at`` itself, or when it opens next."""
-    return next(max(opens, at) for opens, closes in _openings(from_json(TimeWindowSpec, window), at, days=60) if at < closes)
+    return next(max(opens, at) for opens, closes in _openings(window, at, days=60) if at < closes)
 
 
 def _openings(window: TimeWindowSpec, at: float, *, days: int) -> Iterator[tuple[float, float]]:

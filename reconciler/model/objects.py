@@ -194,3 +194,21 @@ class RecordedObject:
     depends_on: tuple[Address, ...] = ()
     container: str = ""
     """`Container.id` of the scope when the object was last seen: names are reused, this id is not."""
+
+
+def recorded_of(desired: ManagedObject, external_id: ExternalId) -> RecordedObject:
+    """Return ``desired`` as the object that was applied with the id ``external_id``."""
+    return RecordedObject(
+        address=desired.address,
+        resource=desired.resource,
+        integration=desired.integration,
+        scope=desired.scope,
+        external_id=external_id,
+        natural_key=desired.natural_key,
+        marker=desired.marker,
+        attributes=desired.attributes,
+        fingerprints={secret.pointer: secret.fingerprint for secret in desired.write_only},
+        digest=desired.digest,
+        lifecycle=desired.lifecycle,
+        depends_on=desired.depends_on,
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject
+from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, recorded_of
 from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, Plan, PlanSet, Reason
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address, ExternalId
@@ -96,17 +96,4 @@ def _as_observed(desired: ManagedObject) -> ObservedObject:
 
 def _as_recorded(desired: ManagedObject) -> RecordedObject:
     """Return ``desired`` as if it had been applied, so that every later difference is a commit."""
-    return RecordedObject(
-        address=desired.address,
-        resource=desired.resource,
-        integration=desired.integration,
-        scope=desired.scope,
-        external_id=ExternalId(""),
-        natural_key=desired.natural_key,
-        marker=desired.marker,
-        attributes=desired.attributes,
-        fingerprints={w.pointer: w.fingerprint for w in desired.write_only},
-        digest=desired.digest,
-        lifecycle=desired.lifecycle,
-        depends_on=desired.depends_on,
-    )
+    return recorded_of(desired, ExternalId(""))

@@ -28,7 +28,7 @@ def open_source(options: SourceOptions, state_dir: Path) -> Source:
             f"source.verify is set, and {folder} is not a Git repository: a folder has no signatures",
             hint="Use a repository, or remove source.verify.",
         )
-    return FolderSource(folder, options, _NOWHERE)
+    return FolderSource(folder, options, _NOWHERE, state_dir=state_dir)
 
 
 def open_folder(path: Path, *, config_name: str = "reconciler.yaml") -> FolderSource:

@@ -66,11 +66,17 @@ def look_into(
     return [(entry.path, entry.blob, scan.data[entry.blob]) for entry in scan.files], scan.notices
 
 
-def _scan(root: Path, selector: Selector, digits: int = 64) -> _Scan:
-    """Read the manifests below ``root``; ``digits`` is the length of their content ids (Git's: 40 for SHA-1, 64 for SHA-256)."""
+def _scan(root: Path, selector: Selector, digits: int = 64, *, state_dir: Path | None = None) -> _Scan:
+    """Read the manifests below ``root``; ``digits`` is the length of their content ids (Git's: 40 for SHA-1, 64 for SHA-256).
+
+    The files of this program in ``state_dir`` do not count: otherwise each run would make another revision of the same manifests.
+    """
     algorithm = hashlib.sha256 if digits == 64 else _sha1
     base = _real_folder(root, selector.prefix)
     entries = list(_walk(base, selector.caps.tree_entries))
+    if state_dir is not None and (own := state_dir.resolve()).is_relative_to(base):
+        prefix = os.fsencode(own.relative_to(base)) + b"/"
+        entries = [entry for entry in entries if not entry.path.startswith(prefix) or is_manifest_name(os.fsdecode(entry.path))]
     ignore = _read_capped(base, IGNORE_FILE, MAX_IGNORE_BYTES) or b""
     selection = selector.select(entries, ignore)
     data: dict[str, bytes] = {}
@@ -177,17 +183,18 @@ def _read_capped(base: Path, name: str, limit: int) -> bytes | None:
 class FolderSource:
     """A folder on the disk. ``resolve`` reads commits of the repository around it (``plan PATH --base``)."""
 
-    def __init__(self, root: Path, options: SourceOptions, home: Path) -> None:
+    def __init__(self, root: Path, options: SourceOptions, home: Path, *, state_dir: Path | None = None) -> None:
         self._root = root
         self._selector = Selector(normalize_path(options.path), options.config_name, options.caps)
         self._home = home
+        self._state_dir = state_dir
         self._last: _Scan | None = None
         self._around: tuple[ObjectReader, Selector] | None = None
         self._closed = asyncio.Event()
 
     async def fetch(self) -> Revision:
         """Read the folder. Its revision is the digest of its content."""
-        self._last = await asyncio.to_thread(_scan, self._root, self._selector)
+        self._last = await asyncio.to_thread(_scan, self._root, self._selector, state_dir=self._state_dir)
         return self._last.revision
 
     async def resolve(self, ref: str) -> Revision:

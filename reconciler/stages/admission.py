@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from reconciler.manifests.kinds import ApprovalSpec, ConditionSpec, StageSpec, TimeWindowSpec
 from reconciler.manifests.schedules import in_window, next_opening
-from reconciler.model.codec import to_json
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, Vote
 from reconciler.model.resources import Kind, Resource
 from reconciler.model.times import iso
@@ -110,10 +109,9 @@ def counts(condition: ApprovalSpec, by: str) -> bool:
 
 
 def _window(window: TimeWindowSpec, now: float) -> tuple[str, str] | None:
-    block = to_json(window)
-    if in_window(block, now):
+    if in_window(window, now):
         return None
-    opens = dt.datetime.fromtimestamp(next_opening(block, now), ZoneInfo(window.time_zone))
+    opens = dt.datetime.fromtimestamp(next_opening(window, now), ZoneInfo(window.time_zone))
     return "time-window", f"opens {opens:%a %Y-%m-%d %H:%M} {window.time_zone}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,6 +14,7 @@ from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
 from reconciler.stages.reports import ReportLoop
 from reconciler.state.queue import Admission
+from reconciler.wakeup import wait_at_most
 
 IDLE_S = 1.0
 LOG_S = 60
@@ -52,8 +52,7 @@ class StageLoop:
                 await self.turn()
             except StateError as error:
                 self._current.context.log.error("stages_paused", code=error.code, error=error.message)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), IDLE_S)
+            await wait_at_most(self._wake, IDLE_S)
 
     async def turn(self) -> None:
         """Admit queued items, and send due statuses."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import COMMITS, REFS
-from reconciler.model.json import Json
+from reconciler.model.json import Json, at
 from reconciler.model.values import JsonObject, is_no_commit
 
 _FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
@@ -47,7 +47,7 @@ def origin_of(integration: str, event_type: str, payload: Json) -> dict[str, Jso
             origin["lookup"] = lookup
     if event_type == "deployment":
         origin |= _deployment(payload)
-    through = at_path(payload, ("deployment", "payload", "stages"))
+    through = at(payload, "deployment", "payload", "stages")
     if isinstance(through, list) and through:
         origin["through"] = [str(stage) for stage in through[:MOST_STAGES]]
     return origin
@@ -60,14 +60,14 @@ def through_of(origin: JsonObject) -> tuple[str, ...]:
 
 
 def _deployment(payload: JsonObject) -> dict[str, Json]:
-    number = at_path(payload, ("deployment", "id"))
+    number = at(payload, "deployment", "id")
     if not isinstance(number, int):
         return {}
-    environment = str(at_path(payload, ("deployment", "environment")) or "")
+    environment = str(at(payload, "deployment", "environment") or "")
     return {
         "deployment": str(number),
         "environment": environment,
-        "automatic": isinstance(at_path(payload, ("workflow_run",)), Mapping),
+        "automatic": isinstance(at(payload, "workflow_run"), Mapping),
     }
 
 
@@ -75,8 +75,8 @@ def deleted_ref(event_type: str, payload: Json) -> str:
     """Return the ref that the event deleted, as ``refs/heads/x``; empty for any other event."""
     ref = text_at(payload, ("ref",))[:_LONGEST_REF]
     if event_type == "delete":
-        return _FOLDERS.get(str(at_path(payload, ("ref_type",))), "") + ref if ref else ""
-    gone = at_path(payload, ("deleted",)) is True or is_no_commit(at_path(payload, ("after",)))
+        return _FOLDERS.get(str(at(payload, "ref_type")), "") + ref if ref else ""
+    gone = at(payload, "deleted") is True or is_no_commit(at(payload, "after"))
     return ref if event_type == "push" and gone else ""
 
 
@@ -114,7 +114,7 @@ def _ref_to_look_up(event_type: str, payload: JsonObject, ref: str) -> str:
         folder = _FOLDERS.get(text_at(payload, ("ref_type",)), "")
         return folder + ref if folder else ""
     if event_type == "release":
-        draft = at_path(payload, ("release", "draft")) is True  # the tag of a draft does not exist yet
+        draft = at(payload, "release", "draft") is True  # the tag of a draft does not exist yet
         return "" if draft else f"refs/tags/{ref}"
     if event_type == "workflow_dispatch":
         return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
@@ -128,18 +128,11 @@ def reported_by_us(event_type: str, payload: Json) -> bool:
 
 def inherited_origin(payload: Json) -> dict[str, Json]:
     """Return the origin that an event of a stage or a group passes on. Only for events that were made here."""
-    origin = at_path(payload, ("origin",))
+    origin = at(payload, "origin")
     return dict(origin) if isinstance(origin, Mapping) else {}
 
 
-def at_path(value: object, path: Path) -> object:
-    """Return the value at ``path`` in nested objects; None if there is none."""
-    for part in path:
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def text_at(value: object, path: Path) -> str:
+def text_at(value: Json, path: Path) -> str:
     """Return the text at ``path``; empty if there is none, or a value that is not text."""
-    text = at_path(value, path)
+    text = at(value, *path)
     return text if isinstance(text, str) else ""

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from reconciler.drivers.capabilities import Path
 from reconciler.drivers.specs import SPECS, spec_of
+from reconciler.model.json import Json
 from reconciler.model.values import JsonObject
 from reconciler.stages.provenance import text_at
 
@@ -19,9 +20,7 @@ _AUTHORS = tuple(path for spec in SPECS.values() for path in spec.payload.author
 _SENDERS = tuple(path for spec in SPECS.values() for path in spec.payload.sender)
 
 
-def summary_of(
-    source: str, event_type: str, payload: object, origin: JsonObject, *, web: str = "", by: str = ""
-) -> dict[str, str]:
+def summary_of(source: str, event_type: str, payload: Json, origin: JsonObject, *, web: str = "", by: str = "") -> dict[str, str]:
     """Return the known ones of ``source``, ``type``, ``sender``, ``author``, ``message`` and ``url`` of an event from outside.
 
     ``origin``: the result of `origin_of`. ``web``: the URL of the Integration at its provider, from which links are built; links
@@ -58,6 +57,6 @@ def one_line(text: str) -> str:
     return kept if len(kept) <= MAX_SHOWN else kept[: MAX_SHOWN - 1] + "…"
 
 
-def _first(payload: object, paths: tuple[Path, ...]) -> str:
+def _first(payload: Json, paths: tuple[Path, ...]) -> str:
     texts = (one_line(text_at(payload, path)) for path in paths)
     return next((text for text in texts if text), "")

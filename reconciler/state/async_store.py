@@ -167,6 +167,7 @@ class AsyncStore:
     note_reconcile = _on_thread(Store.note_reconcile)
     reconciled_by = _on_thread(Store.reconciled_by)
     request_reconciles = _on_thread(Store.request_reconciles)
+    requested = _on_thread(Store.requested)
 
     # `reconciler.state.claims`
     claim_work = _on_thread(Store.claim_work)

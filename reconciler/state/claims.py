@@ -131,7 +131,7 @@ def _due_steps(connection: SqlConnection, now: float, capacity: Capacity) -> lis
 
 
 def _acquire(connection: SqlConnection, work: Sequence[tuple[WorkKind, str, Any]], holder: str, now: float) -> tuple[Claim, ...]:
-    """Acquire the lease of each work. Work whose lease another transaction is changing is left to it, so this waits for nobody."""
+    """Acquire the lease of each work. Work whose lease another transaction is changing is left to it, so this never waits."""
     by_name = {f"{kind.value}/{key}": (kind, key, row) for kind, key, row in work}
     names = sorted(by_name)
     if not names:

@@ -85,6 +85,12 @@ class RequestStore(Database):
         with self._write() as connection:
             connection.execute(delete(q).where(and_(q.c.integration == integration.path, q.c.number == number)))
 
+    def requested(self, integration: ResourceId) -> tuple[int, int]:
+        """Return the numbers of the newest request and of the newest one that a reconcile covered; zeros without a row."""
+        with self._read() as connection:
+            row = connection.execute(select(q.c.number, q.c.done).where(q.c.integration == integration.path)).one_or_none()
+        return (int(row.number), int(row.done)) if row is not None else (0, 0)
+
     def reconciled_by(self) -> dict[ResourceId, str]:
         """Return which process reconciled each integration last. Integrations that were never reconciled are left out."""
         with self._read() as connection:

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
+from reconciler.cli.daemon_client import answer_of
 from reconciler.cli.verb import Verb
 from reconciler.cli.verbs import GLOBALS, VERBS
 from reconciler.model import status_document, views
@@ -104,6 +105,11 @@ def test_an_answer_of_the_daemon_has_the_documented_fields(name: str) -> None:
 def test_a_row_of_the_status_document_has_the_documented_fields(name: str) -> None:
     assert fields(STATUS_ROWS[name]) == properties(ANSWERS["Status"]["properties"][name])
     assert fields(StatusDocument) | {"kind"} == properties(ANSWERS["Status"])
+
+
+def test_the_document_of_an_answer_is_without_the_field_of_the_protocol() -> None:
+    answer = answer_of({"ok": True, "resource": "EventSource/default/web", "later": 1}, views.ResumedResource)
+    assert answer.document == {"resource": "EventSource/default/web", "later": 1}
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.engine.world import World
 from tests.support.postgres import Postgres
 from tests.support.terminal import on_a_terminal
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
 
 
 def test_the_daemon_applies_repairs_and_survives_a_kill_on_postgresql(world: World, postgres: Postgres) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +15,10 @@ from sqlalchemy import text, update
 
 from reconciler.engine import peers, queue
 from reconciler.engine.lease import Lease
+from reconciler.engine.loop import Loop
 from reconciler.engine.peers import PeerNotifications
 from reconciler.engine.queue import UNNOTIFIED_POLL_S, WorkQueue
+from reconciler.model.errors import StateError
 from reconciler.model.resources import ResourceId
 from reconciler.state import Store, tables
 from reconciler.state.async_store import AsyncStore
@@ -51,6 +53,7 @@ class Process:
         self.began: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self.failing = 0
+        self.error: Exception = RuntimeError("a defect")
 
     async def reconcile(self, claim: Claim, lease: Lease) -> None:
         name = ResourceId.from_path(claim.key).name
@@ -58,7 +61,7 @@ class Process:
         await self.gate.wait()
         if self.failing:
             self.failing -= 1
-            raise RuntimeError("a defect")
+            raise self.error
         await self.store.finish_reconcile(
             ResourceId.from_path(claim.key), NEVER_S, by=self.queue.holder, number=claim.number, fence=claim.fence
         )
@@ -69,12 +72,13 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def process(url: str, folder: Path, holder: str = "me") -> AsyncIterator[Process]:
+async def process(url: str, folder: Path, holder: str = "me", *, reconciles: bool = True) -> AsyncIterator[Process]:
     thread = StateThread()
     store = await thread(Store.open, url, state_dir=folder)
     made = Process(AsyncStore(store, thread), url, holder)
     await made.queue.start(made.reconcile, made.step)
-    made.queue.allow_reconciles()
+    if reconciles:
+        made.queue.allow_reconciles()
     running = asyncio.create_task(made.queue.run())
     try:
         yield made
@@ -90,20 +94,6 @@ async def until(check: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state.db'}"
-    return str(request.getfixturevalue("postgres").database())
 
 
 async def test_a14_a_request_begins_at_once_without_a_poll_and_one_during_it_leads_to_one_more(url: str, tmp_path: Path) -> None:
@@ -139,6 +129,74 @@ async def test_a18_work_that_fails_is_tried_again_and_does_not_stop_the_queue(
         await until(lambda: here.ended["one"] == 1)
         assert here.began["one"] == 3
         assert here.log.events == ["work_failed"] * 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), StateError("the disk is full", code="RC7005")])
+async def test_a18_work_that_fails_waits_before_it_is_tried_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(queue, "RETRY_S", NEVER_S)
+    async with process(url, tmp_path) as here:
+        here.failing, here.error = 1, error
+        await here.queue.request([ONE])
+        await until(lambda: here.log.events)
+        for number in range(20):
+            await here.queue.request([TWO])  # every end of it is a look for work
+            await until(lambda number=number: here.ended["two"] > number)
+        assert here.began["one"] == 1
+
+
+async def test_b8_the_claim_of_ended_work_is_released_after_a_look_that_failed(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_work: Any = AsyncStore.claim_work
+    failed: list[bool] = []
+
+    async def flaky(*arguments: Any, release: Any, **options: Any) -> Any:
+        if release and not failed:
+            failed.append(True)
+            raise StateError("the database does not answer", code="RC7007")
+        return await claim_work(*arguments, release=release, **options)
+
+    monkeypatch.setattr(AsyncStore, "claim_work", flaky)
+    async with process(url, tmp_path) as here:
+        await here.queue.request([ONE])
+        await until(lambda: failed)
+        again = asyncio.create_task(here.queue.run())
+        await here.queue.request([ONE])
+        await until(lambda: here.ended["one"] == 2)
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+
+
+async def test_a11_no_reconcile_begins_before_the_first_sync(url: str, tmp_path: Path) -> None:
+    async with process(url, tmp_path, reconciles=False) as here:
+        here.queue.poll_s = 0.01
+        await here.queue.request([ONE])
+        await asyncio.sleep(0.3)
+        assert not here.began
+        here.queue.allow_reconciles()
+        await until(lambda: here.ended["one"] == 1)
+
+
+async def test_a14_the_claim_of_work_that_takes_long_is_renewed(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RENEW_S", 0.0)
+    async with process(postgres.database(), tmp_path) as here:
+
+        def expires_at() -> float:
+            with here.store.sync._read() as connection:
+                return float(connection.execute(text("SELECT until FROM lease WHERE name LIKE 'slice/%'")).scalar() or 0.0)
+
+        here.gate.clear()
+        await here.queue.request([ONE])
+        await until(lambda: here.began["one"])
+        before = expires_at()
+        here.queue.wake_by_peer()
+        await until(lambda: expires_at() > before)
+        here.gate.set()
+        await until(lambda: here.ended["one"] == 1)
 
 
 async def test_a18_a_step_that_changes_nothing_is_not_repeated_without_a_pause(
@@ -208,6 +266,9 @@ async def test_b8_a_listening_connection_that_is_ended_is_opened_again_and_polli
         await until(lambda: here.ended["one"] == 1)
         await until(lambda: here.queue.poll_s == NEVER_S)
         assert here.log.events == ["notifications_unavailable"]
+        with here.store.sync._read() as connection:
+            assert connection.execute(text(ended)).scalar() == 1
+        await until(lambda: here.log.events == ["notifications_unavailable"] * 2)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
@@ -229,3 +290,26 @@ async def test_b8_a_connection_that_delivers_no_notifications_is_detected(
         assert here.log.events == ["notifications_unavailable"]  # once, not at every try
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+
+
+@pytest.mark.parametrize("declared", [False, True])
+async def test_a14_the_request_of_an_integration_that_is_gone_is_deleted_after_its_reconcile(
+    url: str, tmp_path: Path, declared: bool
+) -> None:
+    async with process(url, tmp_path, reconciles=False) as here:
+
+        async def reconcile_claimed(claim: Claim, lease: Lease) -> Any:
+            await here.reconcile(claim, lease)
+            return SimpleNamespace(error=None)
+
+        async def integrations() -> tuple[ResourceId, ...]:
+            return (ONE,) if declared else ()
+
+        controller: Any = SimpleNamespace(holder="", reconcile_claimed=reconcile_claimed, integrations=integrations)
+        loop = Loop(controller, here.queue, here.context, publish=lambda: None, monotonic=lambda: 0.0)
+        await here.queue.start(loop.reconcile, here.step)
+        here.queue.allow_reconciles()
+        await here.queue.request([ONE])
+        await until(lambda: here.ended["one"] == 1)
+        await here.queue.stop(5)
+        assert (await here.store.requested(ONE) != (0, 0)) is declared

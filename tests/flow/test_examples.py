@@ -233,7 +233,7 @@ def test_buddy_integrations_are_all_made_and_a_pipeline_that_uses_them_is_run(ma
 
     body, sent_at = json.dumps({"type": "image.pushed", "data": {"tag": "v7"}}).encode(), str(int(time.time()))
     told = world.cli("signing-key", "EventSource/image")  # what the sender is given
-    path, key = urlsplit(told.stderr.partition("sent to ")[2].strip()).path, told.stdout.strip()
+    path, key = urlsplit(told.stderr.partition("send events to ")[2].strip()).path, told.stdout.strip()
     digest = hmac.new(base64.b64decode(key.removeprefix("whsec_")), f"msg-1.{sent_at}.".encode() + body, hashlib.sha256).digest()
     signature = "v1," + base64.b64encode(digest).decode()
     headers = {"webhook-id": "msg-1", "webhook-timestamp": sent_at, "webhook-signature": signature}

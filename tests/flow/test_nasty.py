@@ -10,7 +10,6 @@ import hmac
 import http.client
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +205,6 @@ async def test_many_large_events_are_not_held_in_memory_at_once(tmp_path: Path) 
         assert len(await here.deps.store.pending_events(200, 1)) == 1
         await here.turn()
         assert len(await here.executions("all")) == 4
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
 
 
 def arrival(name: str) -> Arrival:

@@ -38,13 +38,6 @@ MAX_RSS = 400 << 20
 """Of one process, whatever it has been through."""
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
 @contextlib.contextmanager
 def awake(world: StageWorld) -> Iterator[None]:
     """Let processes that stand still run again, so that they can be ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -471,10 +470,3 @@ async def test_d21_asking_to_look_again_loses_nothing_that_is_written_meanwhile(
     (claim,) = store.claim_work("me", Capacity(0, 9)).claims
     assert (claim.key, claim.number) == ("rcl-1", 2)
     store.close()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()

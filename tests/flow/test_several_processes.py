@@ -26,13 +26,6 @@ from tests.support.postgres import Postgres
 EVENTS = 40
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.stop()
-
-
 class Peer:
     """One of several processes: a configuration, a state folder and a port of its own; state and key are shared."""
 
@@ -317,6 +310,29 @@ def test_a14_a_request_at_another_process_during_a_reconcile_leads_to_one_more(p
 
     world.wait(all_done, "the last request is covered")
     assert seen == {before.done, before.number + 1, before.number + 3}  # one, and then one more for both
+
+
+@pytest.mark.timeout(300)
+def test_a14_a_command_waits_for_the_reconcile_of_another_process(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    world.source("web", events="[{type: push}]")
+    for peer in several:
+        peer.config.write_text(peer.config.read_text().replace("interval: 2s", "interval: 1h"))
+    first_up(world, several)
+    world.wait(lambda: world.hooks("web"), "the hook")
+    url = several[0].url
+    request = "SELECT number, done FROM reconcile_request WHERE integration LIKE '%github'"
+    world.wait(lambda: (row := rows(url, request)[0]).number == row.done, "nothing is requested")
+    time.sleep(2)  # nor by a start that is not over
+    world.github.settings(latency_s=1.0)
+    several[0].ask(verb="reconcile", resource="EventSource/web")
+    pid = world.wait(lambda: holder_of(url, "slice"), "it is reconciled")
+    world.set_hooks("web", [])
+    other = next(peer for peer in several if peer.process is not None and peer.process.pid != pid)
+    answer = other.ask(verb="reconcile", resource="EventSource/web", wait=True, timeout=25)  # the same process does it, too
+    assert (answer["ready"], answer["reason"]) == ("True", "Reconciled")
+    assert len(world.hooks("web")) == 1
+    assert (row := rows(url, request)[0]).number == row.done
 
 
 @pytest.mark.timeout(300)

@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.manifests.kinds import TimeWindowSpec
 from reconciler.manifests.schedules import in_window, next_opening, slots
+from reconciler.model.codec import from_json
 
 WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns", "Pacific/Apia")
 
 
-def window(start: str, end: str, *days: str, zone: str = "UTC") -> dict[str, Any]:
-    return {"start": start, "end": end, "weekDays": list(days or WEEK), "timeZone": zone}
+def window(start: str, end: str, *days: str, zone: str | None = "UTC") -> TimeWindowSpec:
+    block = {"start": start, "end": end, "weekDays": list(days or WEEK), "timeZone": zone}
+    return from_json(TimeWindowSpec, {name: value for name, value in block.items() if value is not None})
 
 
 def epoch(text: str, zone: str = "UTC", *, fold: int = 0) -> float:
@@ -63,7 +66,7 @@ def test_the_zone_is_the_windows_own_and_utc_without_one() -> None:
     assert in_window(berlin, epoch("2026-06-01T07:00"))
     assert in_window(berlin, epoch("2026-12-01T08:00"))
     assert not in_window(berlin, epoch("2026-12-01T07:59"))
-    plain = {name: value for name, value in berlin.items() if name != "timeZone"}
+    plain = window("09:00", "17:00", zone=None)
     assert not in_window(plain, epoch("2026-06-01T07:00"))
 
 

@@ -28,6 +28,7 @@ CONFIG = {"url": "https://ci.example.net"}
 TENANT = "7d1b4f0e-3c1a-4b52-9d0e-0a6f5f0e9a11"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 GRANT = b"grant_type=client_credentials&client_id=x&scope=https%3A%2F%2Fmanagement.azure.com%2F.default"
+TRUSTED = {"name": "a", "type": "AMAZON", "auth_type": "TRUSTED"}
 GIT_LAB = {"name": "a", "type": "GIT_LAB", "token": "t"}
 
 
@@ -86,6 +87,7 @@ BUDDY = [
     ("POST", INTEGRATIONS, {**GIT_LAB, "type": ["GIT_LAB"]}, {}, 400, "Field type must be a string"),
     ("POST", INTEGRATIONS, {**GIT_LAB, "permissions": "MANAGE"}, {}, 400, "Permissions are not valid"),
     ("POST", INTEGRATIONS, {**GIT_LAB, "permissions": {"users": "x"}}, {}, 400, "needs the id"),
+    ("POST", INTEGRATIONS, {**TRUSTED, "role_assumptions": [{"arn": "a"}]}, {}, 400, "needs an external_id"),
     ("POST", WEBHOOKS, {"target_url": "x", "events": ["PUSH"]}, {}, 400, "Target URL is not valid"),
     ("POST", WEBHOOKS, {"target_url": "https://x", "events": ["X"]}, {}, 400, "Events are not valid"),
     ("POST", WEBHOOKS, {"target_url": "https://x", "events": ["PUSH"], "projects": "web"}, {}, 400, "Projects are not valid"),

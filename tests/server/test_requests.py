@@ -12,7 +12,8 @@ import pytest
 from reconciler.engine.control import Control
 from reconciler.events import requests
 from reconciler.events.requests import CommandRequest, EventListRequest, RerunRequest, TriggerRequest, decode_request
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.resources import ResourceId
 from reconciler.server.admin import AdminOperations
 from reconciler.server.api.handlers import resource_name
 from reconciler.server.api.operations import HTTP_OPERATIONS
@@ -84,3 +85,28 @@ async def test_a_reason_that_is_not_text_is_refused() -> None:
     for request in ({}, {"digest": 5}, {"digest": None}):
         with pytest.raises(UsageError, match="'digest'"):
             await control.approve(request, "ada")
+
+
+def waiting_control() -> Control:
+    """Return a control whose reconciles never end."""
+
+    async def trigger(_: object) -> None:
+        pass
+
+    one = ResourceId("Integration", "default", "one")
+    current = SimpleNamespace(active=SimpleNamespace(resources={one: None}), view=SimpleNamespace(statuses={}))
+    current.context = SimpleNamespace(store=None)
+    controller = SimpleNamespace(current=current, counts={}, at_work=lambda _: False, holder="")
+    return Control(controller, trigger)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, True, "5", [1], float("nan"), float("inf"), 10**400])
+async def test_a_timeout_that_is_not_a_positive_number_is_refused(timeout: object) -> None:
+    with pytest.raises(UsageError, match="'timeout'"):
+        await waiting_control().reconcile({"resource": "Integration/one", "wait": True, "timeout": timeout}, "ada")
+
+
+async def test_a_reconcile_that_does_not_end_in_time_is_an_error_and_no_defect() -> None:
+    with pytest.raises(ReconcilerError, match=r"was not reconciled within 0\.01 s") as raised:
+        await waiting_control().reconcile({"resource": "Integration/one", "wait": True, "timeout": 0.01}, "ada")
+    assert raised.value.code == "RC8003"

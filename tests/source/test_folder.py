@@ -259,3 +259,18 @@ async def test_plan_path_reads_the_disk_and_its_base_the_repository_around_it(re
     assert (await source.resolve("origin/main")).commit == repo.head
     with pytest.raises(RefUnknown):
         await open_folder(tmp_path).resolve("main")
+
+
+@pytest.mark.parametrize("state", ["state", "sub/state"])
+async def test_the_state_in_the_folder_is_no_part_of_the_revision(folder: Path, state: str) -> None:
+    source = open_source(SourceOptions(str(folder)), folder / state)
+    before = await source.fetch()
+    (folder / state).mkdir()
+    (folder / state / "lock").touch()
+    (folder / state / "reserve").touch()
+    os.mkfifo(folder / state / "admin.sock")
+    assert (await source.fetch()).id == before.id
+    assert (await source.snapshot(before)).notices == ()
+    (folder / state / "kept.yaml").write_text("kind: Canvas\n")  # a manifest counts wherever it is
+    assert (await source.fetch()).id != before.id
+    await source.close()

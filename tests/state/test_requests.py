@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
+from reconciler.model.executions import ExecutionState
 from reconciler.model.resources import ResourceId
 from reconciler.state import Store, tables
 from reconciler.state.claims import Capacity, Claim, WorkKind
@@ -150,6 +151,32 @@ def due_steps(store: Store, count: int) -> list[str]:
     with store._write() as connection:
         connection.execute(update(x).values(state="running", next_at=1.0))
     return sorted(f"rcl-{number}" for number in range(count))
+
+
+def test_a14_a_request_again_does_not_lose_its_place(store: Store) -> None:
+    for number in (1, 2, 1):
+        store.request_reconciles([integration(number)])
+        time.sleep(0.002)
+    assert [one.key for one in claim(store, capacity=Capacity(1, 0))] == [integration(1).path]
+
+
+@pytest.mark.parametrize("state", list(ExecutionState))
+def test_a14_the_next_look_is_when_the_next_step_is_due(store: Store, state: ExecutionState) -> None:
+    due_steps(store, 2)
+    with store._write() as connection:
+        connection.execute(update(tables.execution).values(state=state.value, next_at=store.now() + 30))
+    due = store.claim_work("me", ALL)
+    assert due.claims == ()
+    assert 0 < (due.next_due_s or 0) <= 30
+
+
+def test_a14_a_request_is_covered_when_a_reconcile_that_began_after_it_has_ended(store: Store) -> None:
+    assert store.requested(integration(1)) == (0, 0)
+    store.request_reconciles([integration(1)])
+    (first,) = claim(store)
+    store.request_reconciles([integration(1)])
+    finish(store, first)
+    assert store.requested(integration(1)) == (2, 1)
 
 
 def together(url: str, folder: Path, count: int, work: Callable[[Store, int], None]) -> None:

@@ -142,7 +142,8 @@ class DemoWorld:
         """Make the repository, point its Integrations at the sandbox, commit and push; returns the commit."""
         from git import Repo
 
-        remote = Repo.init(self.folder / "remotes" / "integrations.git", bare=True, initial_branch="main")
+        remote = self.folder / "remotes" / "integrations.git"
+        Repo.init(remote, bare=True, initial_branch="main").close()
         shutil.copytree(
             example_folder(), self.work, ignore=shutil.ignore_patterns("reconciler.yaml", ".github", ".pre-commit-config.yaml")
         )
@@ -155,12 +156,12 @@ class DemoWorld:
             file.write_text(
                 file.read_text().replace(f"  type: {name}\n", f"  type: {name}\n  apiUrl: {self.providers[name].url}\n", 1)
             )
-        repo = Repo.init(self.work, initial_branch="main")
-        with repo.config_writer() as config:
-            config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid").set_value(
-                "commit", "gpgsign", "false"
-            )
-        repo.create_remote("origin", str(remote.git_dir))
+        with Repo.init(self.work, initial_branch="main") as repo:
+            with repo.config_writer() as config:
+                config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid").set_value(
+                    "commit", "gpgsign", "false"
+                )
+            repo.create_remote("origin", str(remote))
         self._write_config()
         return self.commit("Declare the integrations")
 
@@ -168,11 +169,11 @@ class DemoWorld:
         """Commit everything and push; returns the commit."""
         from git import Repo
 
-        repo = Repo(self.work)
-        repo.git.add("--all")
-        commit = repo.index.commit(message)
-        repo.remote("origin").push("main:main").raise_if_error()
-        return commit.hexsha
+        with Repo(self.work) as repo:
+            repo.git.add("--all")
+            commit = repo.index.commit(message)
+            repo.remote("origin").push("main:main").raise_if_error()
+            return commit.hexsha
 
     def _write_config(self) -> None:
         self.config.write_text(f"""\

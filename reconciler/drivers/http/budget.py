@@ -24,6 +24,7 @@ from reconciler.drivers.base import ProviderLimits
 from reconciler.model.backoff import exponential
 from reconciler.model.errors import RateLimited
 from reconciler.model.records import BudgetState
+from reconciler.wakeup import wait_at_most
 
 MARGIN_S = 0.25
 MAX_WAIT_S = 75.0
@@ -110,9 +111,7 @@ class _Queue:
     async def pause(self, seconds: float) -> None:
         """Wait for ``seconds``, or until the state changes."""
         self.changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.changed.wait()
+        await wait_at_most(self.changed, seconds)
 
 
 class Budget:

@@ -56,6 +56,10 @@ class _Role(msgspec.Struct, frozen=True):
     arn: Text
 
 
+class _TrustedRole(_Role, frozen=True):
+    external_id: Text
+
+
 def check_fields(body: Mapping[str, object]) -> str:
     """Return the first error in the values of ``body``, or an empty text."""
     wrong = next((name for name in _TEXTS if not fits(body.get(name), str | None)), None)
@@ -69,6 +73,8 @@ def check_fields(body: Mapping[str, object]) -> str:
         return "Auth type is not valid"
     if not fits(body.get("role_assumptions") or [], list[_Role]):
         return "Each role assumption needs an arn"
+    if body.get("auth_type") == "TRUSTED" and not fits(body.get("role_assumptions") or [], list[_TrustedRole]):
+        return "Each role assumption needs an external_id"
     if not fits(body.get("allowed_pipelines") or [], list[Identified]):
         return "Each allowed pipeline needs an id"
     permissions = body.get("permissions") or {}

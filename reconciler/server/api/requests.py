@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from reconciler.model.errors import ConfigError, NotImplementedYet, ProviderError, ReconcilerError, SecretUnavailable, UsageError
-from reconciler.model.json import Json
+from reconciler.model.json import Json, escape
 from reconciler.model.values import too_deep
 from reconciler.server.api.access import Forbidden, TooMany, Unauthorized
 from reconciler.server.api.answers import SCHEMAS
@@ -99,7 +99,7 @@ class Checks:
         error = min(validator.iter_errors(value), key=lambda error: len(error.instance_path), default=None)
         if error is None:
             return
-        pointer = "/".join(("", place, *(str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path)))
+        pointer = "/".join(("", place, *(escape(str(part)) for part in error.instance_path)))
         message = error.message
         raise Invalid(message if len(message) <= 300 else message[:299] + "…", status=self._operation.invalid, pointer=pointer)
 
