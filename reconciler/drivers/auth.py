@@ -126,6 +126,13 @@ class TokenCache:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._entries: dict[str, _Cached] = {}
+        self._prefix = ""
+
+    def scoped(self, prefix: str) -> TokenCache:
+        """Return a view in which every key begins with ``prefix``, which the caller does not see."""
+        view = TokenCache(self._clock)
+        view._entries, view._prefix = self._entries, self._prefix + prefix
+        return view
 
     async def get(self, key: str, mint: Callable[[], Awaitable[Expiring[T]]]) -> T:
         """Return the token of ``key``; ``mint`` requests a new one where there is none or it ends soon.
@@ -133,7 +140,7 @@ class TokenCache:
         A token that is still valid is returned if its renewal fails. Raises what ``mint`` raised, again without a request until
         `RETRY_AFTER_S` have passed.
         """
-        entry = self._entries.setdefault(key, _Cached())
+        entry = self._entries.setdefault(self._prefix + key, _Cached())
         async with entry.lock:
             now = self._clock()
             if entry.token is not None and now < entry.renew_at:
@@ -158,12 +165,12 @@ class TokenCache:
 
     def ends_at(self, key: str) -> float | None:
         """Return when the cached token of ``key`` ends (epoch seconds); None if there is none."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(self._prefix + key)
         return entry.token.expires_at if entry is not None and entry.token is not None else None
 
     def forget(self, key: str) -> bool:
         """Drop the token of ``key``, because the provider refused it; return whether there was one."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(self._prefix + key)
         if entry is None or entry.token is None:
             return False
         entry.token, entry.renew_at = None, 0.0
@@ -172,7 +179,7 @@ class TokenCache:
     def retry_now(self, prefix: str = "") -> None:
         """Let failed requests of keys that begin with ``prefix`` be sent again at once: a person asked, or an event says it helps."""
         for key, entry in self._entries.items():
-            if key.startswith(prefix):
+            if key.startswith(self._prefix + prefix):
                 entry.retry_at = 0.0
 
     def pull_back(self, seconds: float) -> None:
@@ -185,8 +192,11 @@ class TokenCache:
 
     def values(self, prefix: str = "") -> Mapping[str, object]:
         """Return the cached tokens by key, those of keys that begin with ``prefix``: for their revocation at shutdown."""
+        start, skipped = self._prefix + prefix, len(self._prefix)
         return {
-            key: entry.token.value for key, entry in self._entries.items() if entry.token is not None and key.startswith(prefix)
+            key[skipped:]: entry.token.value
+            for key, entry in self._entries.items()
+            if entry.token is not None and key.startswith(start)
         }
 
 
@@ -199,6 +209,7 @@ class AuthContext:
     send: SendTokenRequest
     id_token: IssueIdToken
     tokens: TokenCache
+    """Those of the connection's credential: a person or an event lets its refused requests be sent again at once."""
     conceal: Callable[[SecretValue], None]
     """Tell the redactor of a credential that was received, so that no log line and no status shows it."""
     clock: Callable[[], float]

@@ -41,8 +41,6 @@ class Client:
     read: SecretResolver
     proof: str = ""
     """Digest of the values of its secrets: in memory only."""
-    tokens: str = ""
-    """How the keys of its tokens in the cache begin; empty if it has none."""
 
     def value(self, ref: SecretRef) -> SecretValue:
         """Return the value of ``ref``; raises `SecretUnavailable`."""
@@ -84,8 +82,8 @@ class ClientPool:
     def retry_tokens(self, integration: ResourceId) -> None:
         """Let refused requests for tokens of ``integration`` be sent again at once: a person asked, or an event says it helps."""
         link = self._links.get(integration)
-        if link is not None and link.tokens:
-            self._tokens.retry_now(link.tokens)
+        if link is not None:
+            self._tokens.retry_now(f"{link.connection.credential_id}|")
 
     async def close(self) -> None:
         """Revoke short-lived credentials. After `REVOKE_S` seconds the rest is left to end by itself."""
@@ -131,7 +129,7 @@ class ClientPool:
             clock=self._deps.clock,
             read_only=self._read_only,
         )
-        link = Client(connection, driver, api, budget, secrets, str(getattr(authenticator, "prefix", "")))
+        link = Client(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
 
@@ -156,7 +154,7 @@ class ClientPool:
             del self._links[integration]
         if refusal is not None and (explicit or refusal.proof != proof or self._deps.clock() >= refusal.until):
             del self._refusals[integration]
-            self._tokens.retry_now(connection.credential_id)
+            self._tokens.retry_now(f"{connection.credential_id}|")
         elif refusal is not None:
             raise refusal.error
         link = await self.link(integration, live, stored, secrets)
@@ -232,7 +230,7 @@ class ClientPool:
             read=secrets.read,
             send=TokenEndpoints(self._deps.session, clock),
             id_token=self._deps.id_token,
-            tokens=self._tokens,
+            tokens=self._tokens.scoped(f"{connection.credential_id}|"),
             conceal=lambda value: self._deps.redactor.add_passing(value.reveal()),
             clock=self._deps.clock,
             provider_time=clock.now,

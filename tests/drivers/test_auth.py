@@ -105,6 +105,28 @@ async def test_retry_now_and_forget_ask_again_at_once():
     assert dict(cache.values("app:")) == {"app:1": "token-3"}
 
 
+async def test_a_scope_sees_and_retries_its_own_keys_only():
+    clock = Clock()
+    cache, mint = TokenCache(clock), Mint(clock)
+    one, other = cache.scoped("one|"), cache.scoped("other|")
+    assert await one.get("a", mint) == "token-1"
+    assert await other.get("a", mint) == "token-2"
+    assert (dict(one.values()), other.ends_at("a")) == ({"a": "token-1"}, clock.now + 3600.0)
+    assert not one.forget("b")
+    mint.error = AuthFailed("refused", status=401)
+    for scope in (one, other):
+        assert scope.forget("a")
+        with pytest.raises(AuthFailed):
+            await scope.get("a", mint)
+    mint.error = None
+    cache.retry_now("one|")
+    assert await one.get("a", mint) == "token-5"
+    with pytest.raises(AuthFailed):
+        await other.get("a", mint)
+    other.retry_now()
+    assert await other.get("a", mint) == "token-6"
+
+
 async def test_a_clock_that_was_set_back_does_not_lengthen_a_token():
     clock = Clock()
     cache, mint = TokenCache(clock), Mint(clock)

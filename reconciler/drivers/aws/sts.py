@@ -145,7 +145,7 @@ class Sessions:
         """Return the key of the session: another access key, chain or endpoint is another session."""
         own = "" if start is None else f"{start.id}\0{start.secret.reveal()}"
         digest = hashlib.sha256(repr((own, self._roles, self._web, self._connection.api_url)).encode()).hexdigest()
-        return f"aws|{self._connection.integration}|{digest}"
+        return f"{self._connection.integration}|{digest}"
 
     async def _open(self, start: AccessKey | None) -> Expiring[AccessKey]:
         """Open the sessions of the chain one after the other, and return the last."""

@@ -144,8 +144,7 @@ class AzureAuthenticator:
     def key(self, what: str) -> str:
         """Return the key of ``what`` in the token cache. It changes with the secret."""
         proof = fingerprint(self._context.read(self._secret)) if self._secret is not None else f"{self._audience}|{self._subject}"
-        where = f"{self._connection.api_url}|{self.cloud.login}|{self._connection.integration}"
-        return f"azure|{where}|{self.tenant}|{self.client}|{proof}|{what}"
+        return f"{self.cloud.login}|{self._connection.integration}|{self.tenant}|{self.client}|{proof}|{what}"
 
     async def get(self, host: str, path: str, scope: str) -> ApiResponse:
         """Return the answer of a host of the cloud to GET, whatever its status."""

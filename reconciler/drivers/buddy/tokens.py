@@ -42,7 +42,7 @@ class ExchangeAuthenticator:
                 f"{connection.integration}: auth.oidc names no identity provider of Buddy",
                 hint="Set `auth.oidc.providerId` to the id under Workspace settings > Identity providers.",
             )
-        self._key = f"{connection.credential_id}|{self._provider}|{self._audience}|{self._subject}|{connection.integration}"
+        self._key = f"{self._provider}|{self._audience}|{self._subject}|{connection.integration}"
 
     async def authorize(self, request: AuthRequest) -> None:
         """Add a token. Raises `SecretUnavailable` without an issuer, `AuthFailed` if Buddy refuses the ID token."""

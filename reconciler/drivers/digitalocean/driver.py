@@ -64,7 +64,7 @@ class DigitalOceanAuthenticator(TokenAuthenticator):
         """Return the scopes and the end of the token. Raises typed errors; 401 and 404 there do not mean that it is invalid."""
         secret = self._context.read(self._token_ref).reveal()
         digest = hashlib.sha256(secret.encode()).hexdigest()[:16]
-        return await self._context.tokens.get(f"{self._connection.credential_id}|{digest}", lambda: self._ask(secret))
+        return await self._context.tokens.get(digest, lambda: self._ask(secret))
 
     async def _ask(self, secret: str) -> Expiring[TokenFacts]:
         root = _CONTROL if self._connection.api_url == _API else self._connection.api_url

@@ -76,7 +76,7 @@ class HubAuthenticator:
         """Return the key in the cache. A replaced secret has another one, so that it is tried at once."""
         secret = self._context.read(self._ref).reveal()
         digest = hashlib.sha256(f"{self.user}\0{secret}".encode()).hexdigest()[:16]
-        return f"{self._connection.credential_id}|{what}|{digest}"
+        return f"{what}|{digest}"
 
     async def _log_in(self) -> Expiring[SecretValue]:
         secret = self._context.read(self._ref).reveal()

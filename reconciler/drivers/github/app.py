@@ -103,15 +103,10 @@ class AppAuthenticator:
         self._issuer = str(issuer)
         self._fixed = str(settings.get("installationId") or "")
         self._root = urlsplit(connection.api_url).path.rstrip("/")
-        self._prefix = f"github-app|{connection.api_url}|{self._issuer}|{key}|"
+        self._prefix = f"{self._issuer}|"
         self._revoking = asyncio.Semaphore(_REVOKED_AT_ONCE)
         self._refreshed_at = float("-inf")
         self._ahead_s = 0.0  # of GitHub's clock, as the last call knew it
-
-    @property
-    def prefix(self) -> str:
-        """How the keys of this App's tokens begin in the cache."""
-        return self._prefix
 
     async def authorize(self, request: AuthRequest) -> None:
         """Add the App's JWT or a token for this call. Raises `AuthFailed` and other typed errors of GitHub's refusal."""

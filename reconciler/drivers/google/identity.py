@@ -138,8 +138,7 @@ class GoogleAuthenticator:
     def cache_key(self, what: str) -> str:
         """Return the key of ``what`` in the token cache. It changes with the secret."""
         proof = fingerprint(self._context.read(self._ref)) if self._ref is not None else f"{self._audience}|{self._subject}"
-        where = f"{self._connection.api_url}|{self._connection.integration}"
-        return f"google|{where}|{self.provider}|{self.account}|{proof}|{what}"
+        return f"{self._connection.integration}|{self.provider}|{self.account}|{proof}|{what}"
 
     def ends_at(self, what: str = ACCESS) -> float:
         """Return when the cached token of ``what`` ends (epoch seconds); 0 if there is none."""
