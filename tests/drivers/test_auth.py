@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -156,6 +157,8 @@ class Endpoint:
         writer.write(self.answer)
         await writer.drain()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def serve(answer: bytes) -> tuple[asyncio.Server, str, Endpoint]:

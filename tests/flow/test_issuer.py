@@ -64,9 +64,11 @@ def test_pyjwt_and_google_auth_accept_a_token_by_the_published_key_set(issuer: I
     key = jwt.PyJWKClient(uri).get_signing_key_from_jwt(token)
     claims = jwt.decode(token, key, algorithms=["RS256"], audience="sts.amazonaws.com", issuer=issuer.issuer)
     assert claims["sub"] == "reconciler:acme:default:Integration:cloud"
-    assert google_id_token.verify_token(token, GoogleRequest(), audience="sts.amazonaws.com", certs_url=uri) == claims
-    with pytest.raises(jwt.InvalidAudienceError):
-        google_id_token.verify_token(token, GoogleRequest(), audience="other", certs_url=uri)
+    with requests.Session() as session:
+        google = GoogleRequest(session)
+        assert google_id_token.verify_token(token, google, audience="sts.amazonaws.com", certs_url=uri) == claims
+        with pytest.raises(jwt.InvalidAudienceError):
+            google_id_token.verify_token(token, google, audience="other", certs_url=uri)
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(token[:-8] + "AAAAAAAA", key, algorithms=["RS256"], audience="sts.amazonaws.com")
 

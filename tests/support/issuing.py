@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,8 +122,12 @@ class Issuer:
     def get(self, path: str, method: str = "GET") -> tuple[bytes, Mapping[str, str]]:
         """Return body and headers of an answer. Raises `OSError` for an error status, and if nobody listens."""
         request = urllib.request.Request(self.url + path, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+        except urllib.error.HTTPError as refused:
+            refused.close()  # it holds the socket, which the caller would leave open
+            raise
 
     def key_ids(self) -> list[str]:
         """Return the ids in the published key set."""
