@@ -181,6 +181,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "remove_executor": lambda store: store.remove_executor("me"),
     "replay_event": lambda store: store.replay_event("a"),
     "reports_of": lambda store: store.reports_of("a"),
+    "requested": lambda store: store.requested(SOURCE),
     "request_reconciles": lambda store: store.request_reconciles([SOURCE], token="a", force=True),
     "resources": lambda store: store.resources(),
     "retries": lambda store: store.retries(),
