@@ -223,7 +223,7 @@ class SecretResolver:
             return
         wanted = {ResourceId(Kind.SECRET.value, ref.canvas, ref.name) for ref in refs}
         loads = [
-            remote.refresh(resource, self.read, partial(self.prepare, resource.secret_refs().values(), again=again), again=again)
+            remote.refresh(resource, self.read, partial(self.prepare, remote.needs(resource), again=again), again=again)
             for identity in sorted(wanted)
             if (resource := self._secrets.get(identity)) is not None and remote.serves(resource)
         ]

@@ -35,11 +35,16 @@ class Loaded:
 class RemoteBackend(Protocol):
     """One kind of store that is not read synchronously."""
 
-    async def load(self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None) -> Loaded:
+    async def load(
+        self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None, *, again: bool = False
+    ) -> Loaded:
         """Return all values of ``secret``; ``known`` as it is if nothing changed. ``read`` reads the credentials of the backend.
 
-        Raises `ReconcilerError`.
+        ``again``: a person asked, so a refusal is not repeated from memory. Raises `ReconcilerError`.
         """
+
+    def needs(self, secret: Resource) -> Iterable[SecretRef]:
+        """Return the credentials that open ``secret``: they are loaded before it."""
 
     def mark(self, secret: Resource) -> str:
         """Return a text that changes when ``secret`` must be loaded again at once."""
@@ -74,6 +79,10 @@ class RemoteSecrets:
         """Whether the values of ``secret`` are loaded here."""
         return str(secret.spec.get("provider")) in self.backends
 
+    def needs(self, secret: Resource) -> Iterable[SecretRef]:
+        """Return the credentials that open ``secret``."""
+        return self.backends[str(secret.spec["provider"])].needs(secret)
+
     def keep(self, secrets: Iterable[ResourceId]) -> None:
         """Drop the values of every Secret that is not among ``secrets``."""
         known = frozenset(secrets)
@@ -99,7 +108,7 @@ class RemoteSecrets:
         if entry.task is None or entry.task.done():
             if not again and self._monotonic() - entry.checked_at < self._check_s:
                 return
-            entry.task = asyncio.create_task(self._load(secret, entry, read, before))
+            entry.task = asyncio.create_task(self._load(secret, entry, read, before, again=again))
         await asyncio.shield(entry.task)
 
     async def _load(
@@ -108,11 +117,13 @@ class RemoteSecrets:
         entry: _RemoteEntry,
         read: Callable[[SecretRef], SecretValue],
         before: Callable[[], Awaitable[None]],
+        *,
+        again: bool,
     ) -> None:
         await before()
         try:
             async with self._slots:
-                loaded = await self.backends[str(secret.spec["provider"])].load(secret, read, entry.loaded)
+                loaded = await self.backends[str(secret.spec["provider"])].load(secret, read, entry.loaded, again=again)
         except ReconcilerError as error:
             entry.error = _unavailable(secret.id, error)
         else:

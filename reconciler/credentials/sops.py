@@ -282,7 +282,13 @@ class SopsBackend:
         spec = secret.typed(SecretSpec).sops
         return self._files().get(spec.file) if spec is not None else None
 
-    async def load(self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None) -> Loaded:
+    def needs(self, secret: Resource) -> Iterable[SecretRef]:
+        """Return nothing: a file of the configuration opens it."""
+        return ()
+
+    async def load(
+        self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None, *, again: bool = False
+    ) -> Loaded:
         """Return the values that ``secret`` names. Raises `SecretUnavailable`."""
         file = self._file(secret)
         spec = secret.typed(SecretSpec).sops

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -128,7 +128,13 @@ class VaultBackend:
         """Nothing but the spec decides what is read."""
         return ""
 
-    async def load(self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None) -> Loaded:
+    def needs(self, secret: Resource) -> Iterable[SecretRef]:
+        """Return the references in ``vault.auth``."""
+        return secret.secret_refs().values()
+
+    async def load(
+        self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None, *, again: bool = False
+    ) -> Loaded:
         """Return the values of the newest version. Raises `SecretUnavailable`, each cause with a code of its own."""
         spec = secret.typed(SecretSpec).vault
         if spec is None:

@@ -318,6 +318,33 @@ class AppWebhooks(Protocol):
         """Return the ids of the repositories that `Driver.resolve` saw, by the name in the manifest, in lower case."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredText:
+    """What a provider keeps under one name, and the version that it gives this state of it."""
+
+    text: SecretValue
+    version: str
+
+
+class SecretStore(Protocol):
+    """The values that a provider keeps for Secrets. An ``entry`` is one item of the Secret's ``data``."""
+
+    def source(self, entry: JsonObject) -> str:
+        """Return the name of what ``entry`` reads: entries with one name are read by one request. Pure."""
+
+    async def version(self, api: Api, source: str) -> str:
+        """Return the present version without the value; empty if the credential may not ask. Raises as `read`."""
+
+    async def read(self, api: Api, source: str) -> StoredText:
+        """Return the present text.
+
+        Raises `SecretUnavailable` if this source alone cannot be read, and other typed errors if none can.
+        """
+
+    def value(self, entry: JsonObject, source: str, text: SecretValue) -> SecretValue:
+        """Return the part of ``text`` that ``entry`` names. Raises `SecretUnavailable`. Pure."""
+
+
 class Driver(Protocol):
     """A provider."""
 
@@ -334,6 +361,8 @@ class Driver(Protocol):
     """Writes results back; None if it is not a code host."""
     apps: AppWebhooks | None
     """The webhooks of its Apps; None if its credentials bring none."""
+    secret_store: SecretStore | None
+    """Values for Secrets; None if it keeps none."""
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for an invalid URL."""

@@ -175,5 +175,7 @@ class ProviderSpec:
     """Key of a Notification's ``sink`` that writes to this provider."""
     objects: tuple[ObjectKind, ...] = ()
     export: tuple[ExportRule, ...] = ()
+    stores_secrets: bool = False
+    """Whether it keeps values for Secrets: ``spec.provider`` is then its name."""
     token_patterns: tuple[str, ...] = ()
     """Regular expressions of the provider's tokens, without capturing groups."""

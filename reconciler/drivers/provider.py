@@ -19,6 +19,7 @@ from reconciler.drivers.base import (
     ManagedType,
     Receiver,
     Reporter,
+    SecretStore,
 )
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
 from reconciler.model.errors import NotImplementedYet, ValidationFailed
@@ -95,6 +96,7 @@ class ProviderDriver:
     executors: Mapping[str, Executor] = MappingProxyType({})
     reporter: Reporter | None = None
     apps: AppWebhooks | None = None
+    secret_store: SecretStore | None = None
 
     def __init__(self) -> None:
         self.provider: str = self.spec.name

@@ -93,6 +93,7 @@ _AWS = (
         "a time that is still to come",
         _CLOCKS,
     ),
+    _RefusalRule(r"not valid yet|not yet valid", "nbf", "a time that has passed", _CLOCKS),
     _RefusalRule(
         r"IDPCommunicationError|Couldn'?t retrieve verification key|(?:could not|cannot) be (?:reached|verified)",
         "kid",

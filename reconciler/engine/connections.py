@@ -102,15 +102,23 @@ class ClientPool:
         return link.api.clock if link is not None else None
 
     async def link(
-        self, integration: ResourceId, live: ActiveRevision, stored: Mapping[ResourceId, Connection], secrets: SecretResolver
+        self,
+        integration: ResourceId,
+        live: ActiveRevision,
+        stored: Mapping[ResourceId, Connection],
+        secrets: SecretResolver,
+        *,
+        prepared: bool = False,
     ) -> Client:
         """Return the client of ``integration``, from its manifest or, once that is deleted, from the stored connection.
 
+        ``prepared``: its secrets are loaded already, and this call waits for no backend.
         Raises `ReconcilerError` when it cannot be connected (no driver, a URL that is no account, an auth form not built yet, a store
         of its Secrets that fails).
         """
         connection, driver = self._connection(integration, live, stored)
-        await secrets.prepare(connection.secrets.values())
+        if not prepared:
+            await secrets.prepare(connection.secrets.values())
         secrets.require(connection.secrets.values())
         known = self._links.get(integration)
         if known is not None and known.connection == connection and known.read is secrets:
@@ -141,6 +149,7 @@ class ClientPool:
         secrets: SecretResolver,
         *,
         explicit: bool,
+        prepared: bool = False,
     ) -> Client:
         """Return the client of ``integration`` with the present values of its secrets: a replaced one is used from now on.
 
@@ -157,7 +166,7 @@ class ClientPool:
             self._tokens.retry_now(f"{connection.credential_id}|")
         elif refusal is not None:
             raise refusal.error
-        link = await self.link(integration, live, stored, secrets)
+        link = await self.link(integration, live, stored, secrets, prepared=prepared)
         if link.proof != proof:
             link = self._links[integration] = dataclasses.replace(link, proof=proof)
         return link

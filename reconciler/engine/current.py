@@ -28,7 +28,7 @@ class Current:
         self.view = View()
         self.source = SourceState()
         self._active = ActiveRevision()
-        self.remote = remote_secrets(context, lambda: self._active)
+        self.remote = remote_secrets(context, lambda: self._active, self.clients, self._store)
         """Values of Secrets from servers and encrypted files; they outlive a revision."""
         self._secrets = self._resolver(self._active)
         self._suspensions = Suspensions()
@@ -93,6 +93,14 @@ class Current:
         """
         stored = await self.context.store.connections()
         return await self.clients.link(integration, self._active, stored, self._secrets)
+
+    async def _store(self, integration: ResourceId, *, explicit: bool) -> Client:
+        """Return the client of an Integration that keeps values of Secrets; the credentials that open it are loaded already.
+
+        Raises `ReconcilerError`, a remembered refusal too unless ``explicit``.
+        """
+        stored = await self.context.store.connections()
+        return await self.clients.current(integration, self._active, stored, self._secrets, explicit=explicit, prepared=True)
 
     async def local_client(self, connection: Connection, *, hosts: tuple[str, ...] = ()) -> ApiClient:
         """Return a client without a credential for a host that no Integration declares (`ClientPool.local`)."""

@@ -630,7 +630,7 @@ _TABLE = (
         "RC4080",
         "A secret backend cannot be reached",
         "The server of a Secret did not answer, refused the connection, or answered with something that is not its API.",
-        "Check `vault.address`, the network and the server. The daemon tries again within a minute, and changes nothing at the provider meanwhile.",
+        "Check the address, the network and the server. The daemon tries again within a minute, and changes nothing at the provider meanwhile.",
     ),
     Code(
         "RC4081",
@@ -641,8 +641,8 @@ _TABLE = (
     Code(
         "RC4082",
         "A secret backend refuses the login",
-        "The server does not accept the ID token, the token or the AppRole of the Secret, or its token has ended.",
-        "Compare the claims in the message with the role of the auth method, or replace the token.",
+        "The server does not accept the ID token, the token or the AppRole of the Secret, or the credential of the Integration that reads it.",
+        "Compare the claims in the message with the role or its trust policy, or replace the credential.",
     ),
     Code(
         "RC4083",
@@ -716,6 +716,12 @@ _TABLE = (
         "A value in AWS cannot be read",
         "The secret or parameter does not exist, has no such key, or the credential may not read or decrypt it.",
         "Fix the name in the Secret, or allow the action that the message names.",
+    ),
+    Code(
+        "RC4300",
+        "A secret backend limits the rate",
+        "The store of a Secret answers that there were too many requests, of this daemon or of others that share the limit.",
+        "No action is required: the daemon asks again at the time that the store names, and at most once a minute.",
     ),
     # 50xx providers and HTTP
     Code(

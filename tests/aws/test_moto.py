@@ -11,7 +11,6 @@ import pytest
 
 from reconciler.drivers.auth import TokenCache
 from reconciler.drivers.aws.driver import driver
-from reconciler.drivers.aws.secrets import parameter_value, secret_value
 from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.model.errors import AuthFailed, SecretUnavailable
@@ -124,32 +123,38 @@ def stored(server: str) -> Iterator[Any]:
     systems.close()
 
 
+async def value_of(peer: Peer, **entry: str) -> tuple[str, str]:
+    """Return the value that an entry of a Secret's ``data`` names, and its version."""
+    store = driver.secret_store
+    source = store.source(entry)
+    stored = await store.read(peer.api, source)
+    assert await store.version(peer.api, source) == stored.version
+    return store.value(entry, source, stored.text).reveal(), stored.version
+
+
 async def test_values_are_read_with_a_version_that_changes_with_them(server: str, session: HttpSession, stored: Any) -> None:
     manager, systems = stored
     peer = Peer(server, access_key({"arn": ROLES[0]}), session)
-    calls = driver.services(peer.connection, peer.context)
-    first = await secret_value(calls, "db", json_key="password")
-    assert (first.value.reveal(), (await secret_value(calls, "db", json_key="port")).value.reveal()) == ("hunter2", "5432")
+    first = await value_of(peer, secretId="db", jsonKey="password")
+    assert (first[0], (await value_of(peer, secretId="db", jsonKey="port"))[0]) == ("hunter2", "5432")
     manager.put_secret_value(SecretId="db", SecretString='{"password": "hunter3"}')
-    second = await secret_value(calls, "db", json_key="password")
-    assert (second.value.reveal(), second.version != first.version) == ("hunter3", True)
-    before = await parameter_value(calls, "/app/token")
+    second = await value_of(peer, secretId="db", jsonKey="password")
+    assert (second[0], second[1] != first[1]) == ("hunter3", True)
+    before = await value_of(peer, parameter="/app/token")
     systems.put_parameter(Name="/app/token", Value="newer", Type="SecureString", Overwrite=True)
-    after = await parameter_value(calls, "/app/token")
-    assert [(each.value.reveal(), each.version) for each in (before, after)] == [("s3cr3t", "1"), ("newer", "2")]
+    assert [before, await value_of(peer, parameter="/app/token")] == [("s3cr3t", "1"), ("newer", "2")]
 
 
 async def test_values_that_cannot_be_read_name_the_reason(server: str, session: HttpSession, stored: Any) -> None:
     peer = Peer(server, access_key(), session)
-    calls = driver.services(peer.connection, peer.context)
-    for reading, text in (
-        (secret_value(calls, "nothing"), "does not exist (ResourceNotFoundException"),
-        (parameter_value(calls, "/nothing"), "does not exist (ParameterNotFound"),
-        (secret_value(calls, "db", json_key="pasword"), "has no key 'pasword'"),
-        (secret_value(calls, "db", json_key="more"), "neither text nor a number"),
-        (secret_value(calls, "raw"), "is not UTF-8 text"),
+    for entry, text in (
+        ({"secretId": "nothing"}, "does not exist (ResourceNotFoundException"),
+        ({"parameter": "/nothing"}, "does not exist (ParameterNotFound"),
+        ({"secretId": "db", "jsonKey": "pasword"}, "has no key 'pasword'"),
+        ({"secretId": "db", "jsonKey": "more"}, "neither text nor a number"),
+        ({"secretId": "raw"}, "is not UTF-8 text"),
     ):
         with pytest.raises(SecretUnavailable) as caught:
-            await reading
+            await value_of(peer, **entry)
         assert text in caught.value.message
         assert "hunter" not in caught.value.message

@@ -1,19 +1,38 @@
-"""AWS in the contract suite: nothing but its credential is managed."""
+"""AWS in the contract suite: nothing but its credential is managed, here an access key."""
 
 from __future__ import annotations
 
+from reconciler.drivers.base import Connection
 from reconciler.drivers.registry import DRIVERS
 from reconciler.sandbox.app import Simulator
+from reconciler.sandbox.aws.app import Aws
+from reconciler.sandbox.aws.records import KEY_ID, REGION, SECRET
+from reconciler.sandbox.server import SandboxServer
 from tests.contract.provider import Provider
+from tests.support.driving import resource
 
 
 class AwsProvider(Provider):
     driver = DRIVERS["aws"]
+    token = SECRET
     lacks = {
-        "credential": "requests are signed with a pair of keys and sessions, not with one token: see tests/aws",
         "check": "no call tells what a credential may do",
         "reporter": "AWS is no code host",
     }
 
     def simulator(self) -> Simulator:
-        return Simulator()
+        return Aws()
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {"credentials/id": KEY_ID, "credentials/token": SECRET}
+
+    def connect(self, server: SandboxServer) -> Connection:
+        id, secret = ({"valueFrom": {"secret": {"name": "credentials", "key": key}}} for key in ("id", "token"))
+        auth = {"use": "access-key", "accessKey": {"id": id, "secret": secret}}
+        spec = {"type": self.name, "region": REGION, "apiUrl": server.url, "auth": auth}
+        declared = resource("Integration", self.name, spec, secrets=["credentials"])
+        return self.driver.connect(declared, declared.secret_refs("/auth"))
+
+    def replace(self, server: SandboxServer, fresh: str) -> None:
+        server.admin.put_state({"keys": {KEY_ID: {"secret": fresh}}})

@@ -69,7 +69,7 @@ def server(provider: Provider) -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def world(provider: Provider, server: SandboxServer, session: HttpSession) -> World:
-    values = {"credentials/token": provider.token}
+    values = provider.values
     return World(provider.driver, client(provider.driver, provider.connect(server), session, values), values)
 
 

@@ -75,6 +75,16 @@ class Provider:
         declared = integration(self.name, self.url, server.url)
         return self.driver.connect(declared, declared.secret_refs("/auth"))
 
+    @property
+    def values(self) -> dict[str, str]:
+        """The values of the Secret ``credentials``, by ``credentials/KEY``: ``token`` is the one that is refused or replaced."""
+        return {"credentials/token": self.token}
+
+    def replace(self, server: SandboxServer, fresh: str) -> None:
+        """Let the simulator accept ``fresh`` in place of the token."""
+        state = server.admin.state()["tokens"]
+        server.admin.put_state({"tokens": {fresh: state[self.token], self.token: None}})
+
     def patch(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a patch of the simulator's state that changes the token."""
         return {"tokens": {self.token: dict(state)}}

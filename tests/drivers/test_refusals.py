@@ -62,6 +62,7 @@ REFUSALS = [
     ),
     ("aws", 400, aws("InvalidIdentityToken", "Missing a required claim: sub"), "sub", "a value"),
     ("aws", 400, aws("ExpiredTokenException", "Token expired: current date/time 1800009999"), "exp", "still to come"),
+    ("aws", 400, aws("InvalidIdentityToken", "Token is not valid yet"), "nbf", "passed"),
     ("aws", 403, aws("IDPRejectedClaim", "The identity provider rejected the claim"), "sub", "confirms"),
     ("aws", 400, aws("IDPCommunicationError", "The identity provider did not answer"), "kid", "cannot read"),
     ("aws", 403, aws("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"), "sub", "trust policy"),

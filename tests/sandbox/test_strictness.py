@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from urllib.parse import urlencode
 
 import pytest
 
@@ -14,6 +15,7 @@ AUTHORIZATION = {
     "digitalocean": "Bearer dop_v1_" + "5a" * 32,
     "azure": "Bearer unknown",
     "google": "Bearer unknown",
+    "aws": "Bearer unknown",
     "gitlab": "Bearer glpat-sandbox-" + "x" * 20,
     "dockerhub": "",
 }
@@ -122,6 +124,31 @@ GOOGLE = [
     ("POST", "/v1/token", b"grant_type=x", {**FORM, "authorization": ""}, 400, '"error":"invalid_request"'),
     ("POST", "/v1/projects/-/serviceAccounts/a@b:generateAccessToken", {}, {}, 401, '"status":"UNAUTHENTICATED"'),
 ]
+SIGNED = "AWS4-HMAC-SHA256 Credential=AKIASANDBOX234567ABC/20260101/us-east-1/sts/aws4_request, SignedHeaders=host;x-amz-date, Signature="
+STS = {"Version": "2011-06-15", "Action": "AssumeRoleWithWebIdentity", "RoleSessionName": "x"}
+WEB = {**STS, "RoleArn": "arn:aws:iam::123456789012:role/deploy", "WebIdentityToken": "none"}
+JSON11 = {"content-type": "application/x-amz-json-1.1", "authorization": ""}
+AWS = [
+    ("GET", "/", None, {}, 400, "<Code>MissingAction</Code>"),
+    ("GET", "/?Action=GetCallerIdentity&Version=2011-06-15", None, {"authorization": ""}, 403, "MissingAuthenticationToken"),
+    ("GET", "/?Action=GetCallerIdentity&Version=1", None, {}, 400, "InvalidAction"),
+    ("GET", "/?Action=GetCallerIdentity&Version=2011-06-15", None, {"authorization": "Basic x"}, 400, "IncompleteSignature"),
+    (
+        "GET",
+        "/?Action=GetCallerIdentity&Version=2011-06-15",
+        None,
+        {"authorization": SIGNED + "0" * 64, "x-amz-date": "20260101T000000Z"},
+        403,
+        "Signature expired: 20260101T000000Z is now earlier than",
+    ),
+    ("POST", "/", urlencode(STS).encode(), FORM, 400, "<Code>ValidationError</Code>"),
+    ("POST", "/", urlencode(WEB | {"RoleArn": "arn:aws:iam::1:user/some-one"}).encode(), FORM, 400, "is invalid"),
+    ("POST", "/", urlencode(WEB | {"RoleSessionName": "x"}).encode(), FORM, 400, "roleSessionName"),
+    ("POST", "/", urlencode(WEB | {"RoleSessionName": "x1"}).encode(), FORM, 400, "not a valid JWT"),
+    ("POST", "/", {}, {"x-amz-target": "secretsmanager.PutSecretValue", **JSON11}, 400, "UnknownOperationException"),
+    ("POST", "/", {}, {"x-amz-target": "secretsmanager.GetSecretValue", **JSON11}, 400, "MissingAuthenticationTokenException"),
+    ("GET", "/nothing", None, {}, 404, "UnknownOperationException"),
+]
 GITLAB = [
     ("GET", "/personal_access_tokens/none", None, {}, 404, "404 Not Found"),
     ("GET", "/user", None, {"authorization": "Bearer unknown"}, 401, '{"message":"401 Unauthorized"}'),
@@ -149,6 +176,7 @@ ALL = {
     "dockerhub": DOCKERHUB,
     "azure": AZURE,
     "google": GOOGLE,
+    "aws": AWS,
 }
 CASES = [(provider, *case) for provider, cases in ALL.items() for case in cases]
 

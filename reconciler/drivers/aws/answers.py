@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 from reconciler.drivers.auth import ApiResponse
 from reconciler.drivers.http.errors import Where, limited_until, shared_error
+from reconciler.drivers.refusals import explain
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import (
     AuthFailed,
@@ -35,7 +36,11 @@ _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceed
 _FAILED = frozenset({"InternalFailure", "InternalError", "ServiceUnavailable", "IDPCommunicationError"})
 _CLOCK = frozenset({"SignatureDoesNotMatch", "RequestExpired", "InvalidSignatureException", "RequestTimeTooSkewed"})
 _SESSION_ENDED = frozenset({"ExpiredToken", "ExpiredTokenException"})
-_UNKNOWN_KEY = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "AuthFailure"})
+_UNKNOWN_KEY = frozenset(
+    {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "AuthFailure", "InvalidToken"}
+)
+SESSION_CODES = _CLOCK | _SESSION_ENDED | _UNKNOWN_KEY
+"""Codes that refuse the credential or the signature of a request, and not what it asks for."""
 _ID_TOKEN = frozenset({"InvalidIdentityToken", "IDPRejectedClaim", *_SESSION_ENDED})
 _WEB_IDENTITY = "AssumeRoleWithWebIdentity"
 _SAME_FOR_BOTH = (
@@ -117,12 +122,27 @@ def shown(text: str) -> str:
 
 
 def request_error(status: int, headers: Mapping[str, str], body: object, request: str, now: float) -> ProviderError | None:
-    """Return the typed error of a signed request that was refused; None for the shared mapping."""
+    """Return the typed error of a signed request to the Security Token Service that was refused; None for the shared mapping."""
     code, text = refusal_of(body)
     where: Where = {"status": status, "request": request}
-    said = f"{code}: {text}" if text else code
     if code in _THROTTLED or status == 429:
-        return RateLimited(f"{request}: AWS limits the rate ({said or status})", retry_at=limited_until(headers, now), **where)
+        return RateLimited(
+            f"{request}: AWS limits the rate ({said_by(code, text) or status})", retry_at=limited_until(headers, now), **where
+        )
+    if status == 404:
+        hint = "Check `spec.region` and `apiUrl`: this address is no endpoint of the Security Token Service."
+        return ProviderProtocolError(f"{request}: nothing answers as AWS STS there (404)", hint=hint, **where)
+    return credential_error(code, text, where)
+
+
+def said_by(code: str, text: str) -> str:
+    """Return code and message of a refusal as a person reads them."""
+    return f"{code}: {text}" if text else code
+
+
+def credential_error(code: str, text: str, where: Where) -> ProviderError | None:
+    """Return the typed error of a code that every service of AWS gives for a credential, or for its own failure; None for others."""
+    said, request = said_by(code, text), where["request"]
     if code in _FAILED:
         return ProviderUnavailable(f"{request}: AWS failed ({said})", **where)
     if code in _UNKNOWN_KEY:
@@ -130,26 +150,34 @@ def request_error(status: int, headers: Mapping[str, str], body: object, request
         return AuthFailed(f"{request}: AWS does not know the access key ({said})", hint=hint, **where)
     if code in _CLOCK:
         hint = (
-            "The secret access key does not belong to the access key id, or the clocks differ by more than 5 minutes: "
-            "check the Secret, and the time of this host. Requests are signed with the time that AWS last reported."
+            "The secret access key does not belong to the access key id, or the clocks differ by more than AWS allows (5 or 15 "
+            "minutes): check the Secret, and the time of this host. Requests are signed with the time that AWS last reported."
         )
         return AuthFailed(f"{request}: AWS refused the signature ({said})", code="RC4062", hint=hint, **where)
+    if code in {"IncompleteSignature", "IncompleteSignatureException", "MissingAuthenticationToken"}:
+        hint = "A proxy may have removed or changed headers of the request: check `network.proxy` and `apiUrl`."
+        return AuthFailed(f"{request}: AWS received no complete signature ({said})", code="RC4062", hint=hint, **where)
     if code in _SESSION_ENDED:
         return AuthFailed(f"{request}: the session has ended ({said})", **where)
     if code == "RegionDisabledException":
         hint = "Activate the region in the account, or choose another `spec.region`."
         return AuthFailed(f"{request}: the Security Token Service is not active in this region ({said})", hint=hint, **where)
-    if status == 404:
-        hint = "Check `spec.region` and `apiUrl`: this address is no endpoint of the Security Token Service."
-        return ProviderProtocolError(f"{request}: nothing answers as AWS STS there (404)", hint=hint, **where)
     return None
 
 
-def role_error(response: ApiResponse, action: str, role: str, now: float) -> ProviderError:
-    """Return the typed error of ``action`` (AssumeRole, AssumeRoleWithWebIdentity) for ``role``."""
+def role_error(
+    response: ApiResponse, action: str, role: str, now: float, claims: Mapping[str, object] | None = None
+) -> ProviderError:
+    """Return the typed error of ``action`` (AssumeRole, AssumeRoleWithWebIdentity) for ``role``.
+
+    ``claims``: of the ID token that was sent. The error then says which of them differs from what AWS wants, as far as AWS tells.
+    """
     code, text = refusal_of(response.text)
     where: Where = {"status": response.status, "request": f"{response.request} {action}"}
-    said = f"{code}: {text}" if text else code
+    said = said_by(code, text)
+    why = explain("aws", claims, response.status, said, provider_now=now) if claims and code not in _FAILED | _THROTTLED else None
+    if why is not None:
+        return AuthFailed(f"{why.message} ({role})", code="RC4050", hint=why.hint, **where)
     if action == _WEB_IDENTITY and code in _ID_TOKEN:
         return AuthFailed(
             f"AWS refused the ID token of the daemon for {role} ({said})", code="RC4063", hint=_id_token_hint(code, text), **where
@@ -182,4 +210,14 @@ def _id_token_hint(code: str, text: str) -> str:
     return "AWS compares `iss`, `aud` and the signature with the IAM OIDC identity provider of the account: `reconciler oidc trust aws` prints it."
 
 
-__all__ = ["parsed", "refusal_of", "request_error", "result", "role_error", "shown"]
+__all__ = [
+    "SESSION_CODES",
+    "credential_error",
+    "parsed",
+    "refusal_of",
+    "request_error",
+    "result",
+    "role_error",
+    "said_by",
+    "shown",
+]

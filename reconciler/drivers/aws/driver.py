@@ -15,6 +15,7 @@ from reconciler.drivers.auth import AuthContext, AuthRequest
 from reconciler.drivers.aws.answers import request_error, result
 from reconciler.drivers.aws.calls import ServiceCalls
 from reconciler.drivers.aws.regions import DEFAULT_REGION, REGION, SigningScope, scope_of, sts_endpoint
+from reconciler.drivers.aws.secrets import AwsSecretStore
 from reconciler.drivers.aws.signing import sign
 from reconciler.drivers.aws.spec import SPEC
 from reconciler.drivers.aws.sts import CLOCK_MOVED_S, VERSION, Sessions, chain_of
@@ -68,6 +69,10 @@ class AwsAuthenticator:
         key = await self._sessions.key()
         return self._sent not in (None, f"{key.id}\0{key.secret.reveal()}")
 
+    def services(self) -> ServiceCalls:
+        """Return signed calls of other services with this credential."""
+        return ServiceCalls(self._connection, self.sign, self.refresh, self._context, self.region)
+
     def _scope(self, url: str) -> SigningScope:
         """Return the scope of a request to the API: by its host, or of STS in the region if ``apiUrl`` is a host of another kind."""
         return scope_of(urlsplit(url).hostname or "") or SigningScope("sts", self.region)
@@ -77,6 +82,7 @@ class AwsDriver(ProviderDriver):
     """Implements `reconciler.drivers.base.Driver`."""
 
     spec = SPEC
+    secret_store = AwsSecretStore()
     pointers: Mapping[str, str] = {"access-key": "/accessKey/secret", "oidc": ""}
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
@@ -97,10 +103,6 @@ class AwsDriver(ProviderDriver):
     def authenticator(self, connection: Connection, context: AuthContext) -> AwsAuthenticator:
         """Raises `ValidationFailed` for ``oidc`` without a role."""
         return AwsAuthenticator(connection, context)
-
-    def services(self, connection: Connection, context: AuthContext) -> ServiceCalls:
-        """Return signed calls of other services in the region of ``connection``: for secrets."""
-        return ServiceCalls(connection, self.authenticator(connection, context).sign, context, region_of(connection))
 
     def classify(self, status: int, headers: Mapping[str, str], body: object, request: str, *, now: float) -> Exception | None:
         return request_error(status, headers, body, request, now)

@@ -9,5 +9,6 @@ SPEC = ProviderSpec(
     spellings=("AMAZON",),
     auth=("access-key", "oidc"),
     hosts=STS_HOSTS,
+    stores_secrets=True,
     token_patterns=(r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])",),
 )

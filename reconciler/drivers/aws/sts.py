@@ -18,6 +18,7 @@ from reconciler.drivers.aws.answers import result, role_error
 from reconciler.drivers.aws.regions import STS_HOSTS, SigningScope, scope_of
 from reconciler.drivers.aws.signing import AccessKey, sign
 from reconciler.drivers.base import Connection
+from reconciler.drivers.refusals import claims_in
 from reconciler.model.errors import AuthFailed, ProviderProtocolError, ValidationFailed
 from reconciler.model.json import as_list, as_map, text_at
 from reconciler.model.secrets import SecretValue
@@ -193,7 +194,9 @@ class Sessions:
             TokenRequest(request.method, request.url, request.headers, request.content, hosts=STS_HOSTS)
         )
         if answer.status != 200:
-            raise role_error(answer, action, role.arn, self._context.provider_time())
+            token = fields.get("WebIdentityToken")
+            claims = claims_in(token) if token else None
+            raise role_error(answer, action, role.arn, self._context.provider_time(), claims)
         return self._session(result(answer, action, AssumedRole).credentials, answer)
 
     def _session(self, credentials: Credentials, answer: ApiResponse) -> Expiring[AccessKey]:
