@@ -184,6 +184,14 @@ class Authenticator(Protocol):
 
 
 @runtime_checkable
+class ReadsRefusals(Protocol):
+    """An authenticator that recognizes the refusal of its credential in an answer with another status than 401."""
+
+    def refused(self, status: int, headers: Mapping[str, str], body: object) -> str:
+        """Return how a service names the refusal of the credential itself; empty for any other answer. Pure."""
+
+
+@runtime_checkable
 class RevokingAuthenticator(Protocol):
     """An authenticator whose short-lived credentials can be revoked when the process ends."""
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from reconciler.drivers.auth import AuthRequest
+from reconciler.drivers.auth import AuthRequest, CalledService
 from reconciler.drivers.azure.driver import driver
 from reconciler.model.errors import AuthFailed, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.times import iso
@@ -176,7 +176,7 @@ async def test_a_new_secret_is_used_at_once_and_one_refused_token_is_replaced_on
 
 async def test_the_host_decides_which_token_a_request_carries(directory: Directory) -> None:
     signer = directory.client("oidc").authenticator
-    request = AuthRequest("POST", "https://billing.azurewebsites.net/api/run", {}, audience="api://billing")
+    request = AuthRequest("POST", "https://billing.azurewebsites.net/api/run", {}, called=CalledService("api://billing"))
     await signer.authorize(request)
     assert request.headers["authorization"].startswith("Bearer ey")
     await signer.authorize(AuthRequest("GET", "https://acme.vault.azure.net/secrets/x", {}))
@@ -192,7 +192,7 @@ async def test_the_host_decides_which_token_a_request_carries(directory: Directo
         ("https://evil.example/", "00000003-0000-0000-c000-000000000000"),
     ):
         with pytest.raises(ValidationFailed):
-            await signer.authorize(AuthRequest("GET", url, {}, audience=audience))
+            await signer.authorize(AuthRequest("GET", url, {}, called=CalledService(audience)))
 
 
 @pytest.mark.parametrize(

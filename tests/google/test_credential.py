@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from reconciler.drivers.auth import AuthRequest
+from reconciler.drivers.auth import AuthRequest, CalledService
 from reconciler.model.errors import AuthFailed, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.sandbox.google.app import ACCOUNT, CLOUD_SCOPE, IAM_SCOPE, PROVIDER
 from tests.google.conftest import SUBJECT, Cloud
@@ -199,7 +199,7 @@ async def test_certificates_that_cannot_be_read_are_an_unknown(cloud: Cloud) -> 
 
 async def test_the_host_decides_which_token_a_request_carries(cloud: Cloud) -> None:
     async def sent(use: str, url: str, audience: str = "", **block: str) -> str:
-        request = AuthRequest("POST", url, {}, audience=audience)
+        request = AuthRequest("POST", url, {}, called=CalledService(audience) if audience else None)
         await cloud.client(use, **block).authenticator.authorize(request)
         return request.headers["authorization"].removeprefix("Bearer ")
 
