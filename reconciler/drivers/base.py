@@ -184,11 +184,14 @@ class Authenticator(Protocol):
 
 
 @runtime_checkable
-class ReadsRefusals(Protocol):
-    """An authenticator that recognizes the refusal of its credential in an answer with another status than 401."""
+class ReadsAnswers(Protocol):
+    """An authenticator that knows what answers of its provider's services mean beyond their status."""
 
     def refused(self, status: int, headers: Mapping[str, str], body: object) -> str:
         """Return how a service names the refusal of the credential itself; empty for any other answer. Pure."""
+
+    def failure(self, headers: Mapping[str, str]) -> str:
+        """Return how a service names a failure of the work in an answer with a successful status; empty if it names none. Pure."""
 
 
 @runtime_checkable

@@ -287,3 +287,10 @@ async def test_outputs_that_repeat_the_credential_are_left_out(session: HttpSess
     assert (report.result, report.outputs) == (Result.PASSED, {})
     assert "repeat the credential" in report.message
     assert "Signature=" not in repr(run)
+
+
+async def test_a_function_that_failed_fails_the_run_although_lambda_answers_200(session: HttpSession, peer: CalledPeer) -> None:
+    peer.replies = [(200, {"errorMessage": "boom"}, {"x-amz-function-error": "Unhandled"})]
+    _, report = await ran(client(session, peer.url), peer.url + "/2015-03-31/functions/f/invocations")
+    assert (report.result, report.conclusion) == (Result.FAILED, "200")
+    assert report.message.endswith("was answered 200, but the function failed (Unhandled)")

@@ -21,6 +21,7 @@ from reconciler.drivers.aws.sts import CLOCK_MOVED_S, VERSION, Sessions, chain_o
 from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.provider import ProviderDriver
 from reconciler.model.errors import ValidationFailed
+from reconciler.model.printable import plain
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.status import CredentialReport
 
@@ -71,6 +72,11 @@ class AwsAuthenticator:
     def refused(self, status: int, headers: Mapping[str, str], body: object) -> str:
         """Return the code with which a service refuses key, session or signature; empty for a lack of permissions."""
         return refused_credential(status, headers, body)
+
+    def failure(self, headers: Mapping[str, str]) -> str:
+        """Return how the function failed: Lambda answers an invocation with 200 also then."""
+        kind = headers.get("x-amz-function-error", "")
+        return f"the function failed ({plain(kind)[:40]})" if kind else ""
 
     def _scope(self, request: AuthRequest) -> SigningScope:
         """Return the scope of a request: of the called service or, for the API, by its host; an ``apiUrl`` of another kind is STS.

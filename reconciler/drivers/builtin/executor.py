@@ -81,14 +81,16 @@ class HttpExecutor(_LocalExecutor):
         began = time.monotonic()
         answer = await _answer(api, request, identity)
         duration_ms = round((time.monotonic() - began) * 1000)
-        passed = answer.status in request.passing
+        failure = identity.failure(answer.headers) if identity is not None else ""
+        passed = answer.status in request.passing and not failure
         if not passed:
             _raise_if_refused(request, answer, identity)
         if not passed and intent.tries < MAX_TRIES:
             _raise_if_retryable(request, answer)
         outputs, message = _outputs(_json(answer.content), identity)
         if not passed:
-            message = f"{request.name} was answered {answer.status}, which does not pass{_asked_by(identity, answer.status)}"
+            what = f"but {failure}" if failure else f"which does not pass{_asked_by(identity, answer.status)}"
+            message = f"{request.name} was answered {answer.status}, {what}"
         detail = {
             "origin": api.connection.api_url,
             "method": request.method,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.auth import AuthRequest, CalledService, IssueIdToken
-from reconciler.drivers.base import Authenticator, ReadsRefusals
+from reconciler.drivers.base import Authenticator, ReadsAnswers
 from reconciler.drivers.builtin.urls import origin_of
 from reconciler.drivers.capabilities import ProviderSpec
 from reconciler.drivers.http.network import NetworkPolicy
@@ -55,22 +55,22 @@ def no_identity(spec: ProviderSpec) -> str:
 
 def check_target(url: str, principal: Principal, allow: tuple[str, ...]) -> None:
     """Raise `AddressRefused` unless the credential of ``principal`` may be sent to ``url``."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme != "https" and not is_loopback(host):
+    origin = origin_of(url)
+    scheme, _, place = origin.partition("://")
+    if scheme != "https" and not is_loopback(urlsplit(origin).hostname or ""):
         raise AddressRefused(
-            f"the credential of {principal.name} is not sent to {host} over {parts.scheme}: anybody on the way could read it",
+            f"the credential of {principal.name} is not sent to {place} over {scheme}: anybody on the way could read it",
             code="RC4402",
             hint="Use https. Only an address of this host itself, in `network.allow`, may be called over http.",
         )
     try:
-        NetworkPolicy(principal.hosts, allow).check_url(origin_of(url))
-    except AddressRefused as error:
+        NetworkPolicy(principal.hosts, allow).check_url(origin)
+    except AddressRefused:
         own = f"neither a host of {principal.provider} itself nor" if principal.provider else "not"
         raise AddressRefused(
-            f"the credential of {principal.name} is not sent to {host}: it is {own} in `network.allow` ({error.message})",
+            f"the credential of {principal.name} is not sent to {place}: it is {own} in `network.allow`",
             code="RC4401",
-            hint=f"If {host} may have it, add it to `network.allow` in the configuration: a commit alone cannot send a credential anywhere.",
+            hint=f"If it may have the credential, add {place} to `network.allow` in the configuration: a commit alone cannot send a credential anywhere.",
         ) from None
 
 
@@ -136,8 +136,12 @@ class CallIdentity:
 
     def refused(self, status: int, headers: Mapping[str, str], body: object) -> str:
         """Return why an answer refuses the credential itself, which a new one may help; empty if it does not."""
-        said = self.inner.refused(status, headers, body) if isinstance(self.inner, ReadsRefusals) else ""
+        said = self.inner.refused(status, headers, body) if isinstance(self.inner, ReadsAnswers) else ""
         return said or ("401" if status == 401 else "")
+
+    def failure(self, headers: Mapping[str, str]) -> str:
+        """Return why the work failed although the status says success; empty if it did not."""
+        return self.inner.failure(headers) if isinstance(self.inner, ReadsAnswers) else ""
 
     def is_in(self, value: JsonValue) -> bool:
         """Whether ``value`` repeats the credential that was sent last."""
