@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import jwt
 import pytest
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.sandbox.azure.app import CLIENT, SECRET, SUBSCRIPTION, TENANT, Azure
-from reconciler.sandbox.google.app import ACCOUNT, Google
+from reconciler.sandbox.google.app import ACCOUNT, PROVIDER, Google
 from reconciler.sandbox.server import SandboxServer
+from tests.docs.pages import ROOT
 from tests.flow.stage_world import StageWorld
 from tests.support.called import Answer, CalledPeer, Received, Signer, aws, called
 from tests.support.moto import moto
@@ -276,3 +280,92 @@ def test_a_host_that_the_operator_did_not_allow_gets_nothing(world: IdentityWorl
         assert "network.allow" in row["message"]
     tokens = [each["body"] for each in world.servers["azure"].admin.requests() if "/oauth2/" in each["path"]]
     assert not [body for body in tokens if "billing" in str(body)]
+
+
+SESSION = Signer("ASIA" + "E" * 16, "canary-session-secret-09", "canary-session-token-" + "s" * 40)
+ROLE = "arn:aws:iam::123456789012:role/reconciler-deploy"
+
+
+def security_token_service(world: IdentityWorld) -> Any:
+    """Return a strict STS: it verifies our ID token by the published keys, and gives the session `SESSION`."""
+    accepts = world.by_daemon("sts.amazonaws.com", "reconciler:team-a:default:Integration:aws")
+    space = 'xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'
+
+    def check(request: Received) -> Answer | None:
+        form = {key: values[0] for key, values in parse_qs(request.body.decode() or request.target.partition("?")[2]).items()}
+        if form["Action"] == "GetCallerIdentity":
+            refusal = aws(dataclasses.replace(SESSION, service="sts"))(request)
+            result = "<Account>123456789012</Account><Arn>arn:aws:sts::123456789012:assumed-role/reconciler-deploy/x</Arn>"
+        else:
+            token = Received("POST", "/", (("authorization", f"Bearer {form['WebIdentityToken']}"),), b"")
+            refusal = accepts(token) if form["RoleArn"] == ROLE else FORBIDDEN
+            result = (
+                f"<Credentials><AccessKeyId>{SESSION.id}</AccessKeyId><SecretAccessKey>{SESSION.secret}</SecretAccessKey>"
+                f"<SessionToken>{SESSION.session}</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
+            )
+        name = form["Action"]
+        document = f"<{name}Response {space}><{name}Result>{result}</{name}Result></{name}Response>"
+        return refusal or (200, document, {"content-type": "text/xml"})
+
+    return check
+
+
+def test_the_example_runs_without_any_static_secret(world: IdentityWorld) -> None:
+    """Only the addresses of the simulated providers and services are added, and what their hosts do not say then."""
+    issuer = f"http://127.0.0.1:{world.port}"
+    trusted = {
+        "name": "r",
+        "issuer": issuer,
+        "subject": "reconciler:team-a:default:Integration:azure",
+        "audiences": ["api://AzureADTokenExchange"],
+    }
+    world.servers["azure"].admin.put_state(
+        {"applications": {CLIENT: {"federated": [trusted], "secrets": []}}, "issuers": {issuer: issuer}}
+    )
+    audience = f"//iam.googleapis.com/{PROVIDER}"
+    principal = f"principal:{audience.partition('/providers/')[0]}/subject/reconciler:team-a:default:Integration:google"
+    world.servers["google"].admin.put_state(
+        {
+            "issuers": {issuer: issuer},
+            "providers": {PROVIDER: {"issuer": issuer, "allowedAudiences": [audience], "attributeCondition": ""}},
+            "accounts": {ACCOUNT: {"users": [principal]}},
+        }
+    )
+    with ExitStack() as stack:
+        sts = world.peer(stack, security_token_service(world))
+        function = world.peer(stack, aws(SESSION))
+        billing = world.peer(stack, world.by_azure("api://acme-billing"))
+        container: CalledPeer = world.peer(stack, world.by_google(lambda: "https://smoke-test-abcdef-ew.a.run.app"))
+        own = world.peer(stack, world.by_daemon("https://deploy.acme.example", "reconciler:team-a:default:Stage:announce"))
+        container.replies = [(202, {}, {}), (200, {"state": "running"}, {}), (200, {"state": "done"}, {})]
+        shutil.rmtree(world.manifests)
+        world.manifests.mkdir()
+        text = "---\n".join(
+            (ROOT / "examples" / "cloud-calls" / f"{name}.yaml").read_text() for name in ("connections", "stages")
+        )
+        for written, here in {
+            "https://q1w2e3r4t5.lambda-url.eu-central-1.on.aws": function.url,
+            "integration: aws\n": "integration: aws\n        service: lambda\n",
+            "https://acme-billing.azurewebsites.net": billing.url,
+            "https://smoke-test-abcdef-ew.a.run.app": container.url,
+            "integration: google\n": "integration: google\n        audience: https://smoke-test-abcdef-ew.a.run.app\n",
+            "https://deploy.acme.example/": f"{own.url}/",
+            **{f"type: {name}\n": f"type: {name}\n  apiUrl: {world.servers[name].url}\n" for name in ("azure", "google")},
+            "type: aws\n": f"type: aws\n  apiUrl: {sts.url}\n",
+        }.items():
+            assert written in text
+            text = text.replace(written, here)
+        world.write("example.yaml", text)
+        world.ready()
+        assert world.send("release", {"version": "1.2.3"}) in (200, 202)
+        for stage in ("migrate", "bill", "smoke-test", "announce"):
+            row = world.finished(stage)[0]
+            assert row["result"] == "passed", (stage, row)
+        assert function.lines == ["POST /migrate"]
+        assert json.loads(function.seen[0].body) == {"version": "1.2.3"}
+        assert container.lines == ["POST /jobs", "GET /jobs/current", "GET /jobs/current"]
+        assert (billing.lines, own.lines) == (["POST /api/announce"], ["PUT /releases"])
+        world.stop()
+    kept = b"".join(path.read_bytes() for path in world.folder.rglob("*") if path.is_file() and path.parent != world.values)
+    for canary in (SESSION.secret, SESSION.session, own.seen[0].bearer, billing.seen[0].bearer, container.seen[0].bearer):
+        assert canary.encode() not in kept

@@ -39,7 +39,8 @@ class Received:
         return self.header("authorization").removeprefix("Bearer ")
 
 
-Answer = tuple[int, Mapping[str, Any], Mapping[str, str]]
+Answer = tuple[int, Mapping[str, Any] | str, Mapping[str, str]]
+"""(status, JSON document or text, headers)"""
 Check = Callable[[Received], Answer | None]
 """Returns a refusal (status, body, headers), or None for a caller who is accepted."""
 
@@ -74,7 +75,7 @@ def called(check: Check = lambda _request: None) -> Iterator[CalledPeer]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = tuple((name.lower(), value) for name, value in self.headers.items())
             status, document, more = peer.answer(Received(method, target, headers, body))
-            content = json.dumps(document).encode()
+            content = (document if isinstance(document, str) else json.dumps(document)).encode()
             self.send_response(status)
             for name, value in {"content-type": "application/json", "content-length": str(len(content)), **more}.items():
                 self.send_header(name, value)
