@@ -26,6 +26,7 @@ RANGES = (
     ("RC30", "Command line and configuration"),
     ("RC40", "Credentials"),
     ("RC43", "Credentials and stores in the cloud"),
+    ("RC44", "Calls with an identity"),
     ("RC50", "Providers and HTTP"),
     ("RC60", "Plan and apply"),
     ("RC70", "State"),

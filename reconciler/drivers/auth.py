@@ -50,16 +50,31 @@ class ApiResponse(Protocol):
         """The body after content decoding."""
 
 
+@dataclass(frozen=True, slots=True)
+class CalledService:
+    """What the manifest of a stage says about the service that it calls. An empty value is derived from the host of the URL."""
+
+    audience: str = ""
+    """The audience of a token."""
+    service: str = ""
+    """What a signature is for."""
+    region: str = ""
+
+
 @dataclass(slots=True)
 class AuthRequest:
-    """A request before it is sent. The authenticator adds to ``headers``; the rest is for signatures and for narrow tokens."""
+    """A request before it is sent. The authenticator adds to ``headers``; the rest is for signatures and for narrow tokens.
+
+    An authenticator that signs the URL may spell it in another way, and sets ``exact``: then it is sent as it is spelled.
+    """
 
     method: str
     url: str
     headers: dict[str, str]
     content: bytes | None = None
-    audience: str = ""
-    """For whom the token is, where the host of ``url`` does not say it: the audience or scope that a manifest names."""
+    called: CalledService | None = None
+    """The service that a stage calls; None: the API of the provider itself."""
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +237,7 @@ __all__ = [
     "ApiResponse",
     "AuthContext",
     "AuthRequest",
+    "CalledService",
     "Expiring",
     "IssueIdToken",
     "SendTokenRequest",

@@ -184,6 +184,17 @@ class Authenticator(Protocol):
 
 
 @runtime_checkable
+class ReadsAnswers(Protocol):
+    """An authenticator that knows what answers of its provider's services mean beyond their status."""
+
+    def refused(self, status: int, headers: Mapping[str, str], body: object) -> str:
+        """Return how a service names the refusal of the credential itself; empty for any other answer. Pure."""
+
+    def failure(self, headers: Mapping[str, str]) -> str:
+        """Return how a service names a failure of the work in an answer with a successful status; empty if it names none. Pure."""
+
+
+@runtime_checkable
 class RevokingAuthenticator(Protocol):
     """An authenticator whose short-lived credentials can be revoked when the process ends."""
 

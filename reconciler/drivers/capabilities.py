@@ -6,7 +6,7 @@ this folder knows a provider by name. Only types of the model are imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.model.specs import Spec
@@ -133,6 +133,18 @@ class ObjectKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallerRule:
+    """How requests of stages carry the identity of an Integration."""
+
+    keys: tuple[str, ...]
+    """Keys of ``auth`` that say more about the called service: ``audience``; ``service``, ``region``."""
+    headers: tuple[str, ...] = ("authorization",)
+    """Headers that the identity sets, in lower case: a manifest must not."""
+    missing: Callable[[str, Mapping[str, str]], str] = lambda _host, _given: ""
+    """(host, given keys) → the key without which no identity can be shown to ``host``; empty if none is missing. Pure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSpec:
     """All that is known of a provider without calling it."""
 
@@ -152,6 +164,12 @@ class ProviderSpec:
     account: AccountRule | None = None
     hosts: tuple[str, ...] = ()
     """Hosts of the provider that need no ``network.allow``; ``*.example.com`` covers one label."""
+    service_hosts: tuple[str, ...] = ()
+    """Hosts at which the provider itself answers: a stage may send the credential there without ``network.allow``."""
+    caller: CallerRule | None = None
+    """How stages call services with an Integration's identity; None: its credential is for the provider's own API only."""
+    exchange_audiences: tuple[str, ...] = ()
+    """Audiences (or their beginnings, ending in ``*``) of ID tokens that the provider exchanges for its own credentials."""
     limits: ProviderLimits = ProviderLimits()
     sources: Mapping[str, NameRule] = field(default_factory=dict)
     """``resource.type`` of an EventSource → how such resources are named. Empty: the provider sends no events."""

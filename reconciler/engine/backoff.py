@@ -102,9 +102,13 @@ def digest_of_change(change: Change) -> str:
 
 
 def pause_after(deps: Context, failures: int, error: ReconcilerError | None = None) -> float:
-    """Return the seconds until a stage tries again after ``failures`` failures, not before the time that ``error`` names."""
+    """Return the seconds until a stage tries again after ``failures`` failures, not before the time that ``error`` names.
+
+    After a refused credential it is a minute at most: a person repairs it, and the stage goes on soon after that.
+    """
     config = deps.config.reconcile
-    pause = jittered(exponential(failures, max(1.0, config.retry_min), config.retry_max), 0.8, 1.0)
+    longest = min(config.retry_max, REFUSED_S) if isinstance(error, AuthFailed) else config.retry_max
+    pause = jittered(exponential(failures, max(1.0, config.retry_min), longest), 0.8, 1.0)
     if isinstance(error, ProviderError) and error.retry_at is not None:
         pause = max(pause, error.retry_at - deps.clock())
     return pause

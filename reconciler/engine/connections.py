@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.auth import RETRY_AFTER_S, AuthContext, TokenCache
-from reconciler.drivers.base import Connection, Driver, ProviderLimits
+from reconciler.drivers.base import Authenticator, Connection, Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
+from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import ProviderClock
@@ -179,6 +180,15 @@ class ClientPool:
         elif (known := self._refusals.get(integration)) is None or known.error is not error:
             self._refusals[integration] = RefusedCredential(error, link.proof, self._deps.clock() + RETRY_AFTER_S)
 
+    def refusal_of(self, integration: ResourceId) -> AuthFailed | None:
+        """Return with what the credential was refused at its last check; None if it was not."""
+        refusal = self._refusals.get(integration)
+        return refusal.error if refusal is not None else None
+
+    def authenticator(self, link: Client) -> Authenticator:
+        """Return an authenticator of ``link`` for requests of one execution. It shares the tokens, and not which one was sent last."""
+        return link.driver.authenticator(link.connection, self._auth(link.connection, link.read))
+
     def twins(
         self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]
     ) -> frozenset[ResourceId]:
@@ -191,13 +201,20 @@ class ClientPool:
                     twins.add(other)
         return frozenset(twins)
 
-    async def local(self, connection: Connection, secrets: SecretResolver, *, hosts: tuple[str, ...] = ()) -> ApiClient:
-        """Return a client, without a credential, for a connection that no Integration declares: the host of an `http` executor's URL,
-        or of a provider's OIDC issuer.
+    async def local(
+        self,
+        connection: Connection,
+        secrets: SecretResolver,
+        *,
+        hosts: tuple[str, ...] = (),
+        identity: CallIdentity | None = None,
+    ) -> ApiClient:
+        """Return a client for a connection that no Integration declares: the host of an `http` executor's URL, or of a provider's OIDC
+        issuer. Its requests carry ``identity``, or no credential.
 
-        Raises `AddressRefused` unless ``hosts`` or `network.allow` name the host.
+        Raises `AddressRefused` unless ``hosts``, the hosts of the identity or `network.allow` name the host.
         """
-        driver = WebDriver(hosts=hosts)
+        driver = WebDriver(hosts=hosts, identity=identity)
         budget = self._budgets.get(connection.credential_id)
         if budget is None:
             budget = await self._deps.store.run(self._new_budget, connection, driver)

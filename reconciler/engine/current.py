@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.base import Connection
+from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
@@ -102,9 +103,11 @@ class Current:
         stored = await self.context.store.connections()
         return await self.clients.current(integration, self._active, stored, self._secrets, explicit=explicit, prepared=True)
 
-    async def local_client(self, connection: Connection, *, hosts: tuple[str, ...] = ()) -> ApiClient:
-        """Return a client without a credential for a host that no Integration declares (`ClientPool.local`)."""
-        return await self.clients.local(connection, self._secrets, hosts=hosts)
+    async def local_client(
+        self, connection: Connection, *, hosts: tuple[str, ...] = (), identity: CallIdentity | None = None
+    ) -> ApiClient:
+        """Return a client for a host that no Integration declares, with ``identity`` or without a credential (`ClientPool.local`)."""
+        return await self.clients.local(connection, self._secrets, hosts=hosts, identity=identity)
 
     # -- the clock --------------------------------------------------------------------------------------------------
 

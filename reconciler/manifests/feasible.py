@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import ExecutorRule
 from reconciler.drivers.specs import OBJECT_KINDS, spec_of
+from reconciler.manifests.identity import auth_problems
 from reconciler.manifests.kinds import (
     AuthSpec,
     ConditionSpec,
@@ -214,6 +215,8 @@ def _stage(spec: StageSpec, raw: JsonMap) -> Iterator[Found]:
         yield from _condition(condition, f"/spec/conditions/{index}")
     yield from _untemplated(raw)
     yield from _executor(spec.executor.type, spec.executor.spec)
+    for problem in auth_problems(spec):
+        yield Found(*problem)
 
 
 def _condition(condition: ConditionSpec, place: str) -> Iterator[Found]:
@@ -238,6 +241,7 @@ def _untemplated(spec: JsonMap) -> Iterator[Found]:
     fixed = {key: value for key, value in resource.items() if key != "name" or not has_template(value)}
     places: list[tuple[Json, str]] = [(fixed, "/spec/executor/resource"), (at(executor, "allow"), "/spec/executor/allow")]
     places += [(at(executor, "spec", "poll", key), f"/spec/executor/spec/poll/{key}") for key in ("successWhen", "failureWhen")]
+    places.append((at(executor, "spec", "auth"), "/spec/executor/spec/auth"))  # an event must not choose who calls
     places += [(spec.get(key), f"/spec/{key}") for key in ("conditions", "inputs", "connections")]
     places += [
         (at(value, "valueFrom"), f"/spec/inputMappings/{index}/values/{number}/valueFrom")
@@ -258,7 +262,7 @@ def _no_template(value: Json, pointer: str) -> Iterator[Found]:
             yield from _no_template(item, f"{pointer}/{index}")
     elif isinstance(value, str) and starts_template(value):
         hint = (
-            "Templates are replaced in executor.spec (not in conditions), executor.name, executor.resource.name, report and the "
+            "Templates are replaced in executor.spec (not in auth and conditions), executor.name, executor.resource.name, report and the "
             "values of mappings."
         )
         yield Found("RC1302", pointer, "a template is not replaced here", hint)

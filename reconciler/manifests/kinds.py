@@ -225,6 +225,20 @@ class ExecutorResourceSpec(Spec, frozen=True):
     id: int | None = None
 
 
+class OwnTokenSpec(Spec, frozen=True):
+    audience: str
+
+
+class CallAuthSpec(Spec, frozen=True):
+    """Whose identity the requests of an `http` executor carry."""
+
+    integration: str | None = None
+    audience: str | None = None
+    service: str | None = None
+    region: str | None = None
+    oidc: OwnTokenSpec | None = None
+
+
 class ExecutorSpec(Spec, frozen=True):
     type: str
     name: str | None = None
@@ -236,6 +250,19 @@ class ExecutorSpec(Spec, frozen=True):
     @property
     def resource_name(self) -> str:
         return (self.resource.name or "") if self.resource is not None else ""
+
+    @property
+    def call_auth(self) -> CallAuthSpec | None:
+        """``spec.auth`` of an `http` executor, as the manifest has it: no value of an event becomes part of it."""
+        auth = self.spec.get("auth") if self.type == "http" else None
+        return msgspec.convert(auth, CallAuthSpec) if auth is not None else None
+
+    @property
+    def integration_name(self) -> str:
+        """The Integration with whose credential the executor works; empty if there is none."""
+        auth = self.call_auth
+        named = auth.integration if auth is not None else None
+        return self.integration.name if self.integration is not None else named or ""
 
 
 class RetrySpec(Spec, frozen=True):

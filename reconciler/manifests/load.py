@@ -12,6 +12,7 @@ from reconciler.drivers.specs import OBJECT_KINDS, SINKS, spec_of
 from reconciler.manifests.consequences import names_unread, without_consequences
 from reconciler.manifests.cycles import find_cycles
 from reconciler.manifests.feasible import called_urls
+from reconciler.manifests.identity import caller_problems
 from reconciler.manifests.kinds import EventSourceSpec, StageSpec
 from reconciler.manifests.nearest import Guesses
 from reconciler.manifests.parse import LOADER_VERSION, Parsed, ParsedFile, parse_file
@@ -259,6 +260,9 @@ def _check_target(entry: _Entry, target: _Entry, pointer: str, guesses: Guesses)
         return  # an entry without a spec has problems of its own already
     if pointer == "/spec/executor/integration/name":
         _check_executor(entry, target, pointer)
+    elif pointer == "/spec/executor/spec/auth/integration":
+        for problem in caller_problems(_provider(target), target.id.name, from_json(StageSpec, entry.parsed.spec)):
+            entry.say(*problem)
     elif pointer.startswith("/spec/sink/"):
         _check_sink(entry, target, pointer)
     elif entry.id.kind == Kind.SECRET.value:

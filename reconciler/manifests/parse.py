@@ -21,7 +21,7 @@ from reconciler.model.json import Json, JsonMap, as_map, at, escape, text_at
 from reconciler.model.resources import Kind, Lifecycle
 from reconciler.model.values import JsonObject, digest_of
 
-LOADER_VERSION = "13"
+LOADER_VERSION = "14"
 """Raised when the meaning of a file or the form of the cache changes, so that older results are not used."""
 
 
@@ -192,7 +192,8 @@ def _texts(value: Json, pointer: str) -> Iterator[tuple[str, str]]:
 
 
 _REFERENCE = re.compile(
-    r"/(?:name|connection|key|movedFrom|match|url|apiUrl|address|names/\d+|events/\d+/type|resource/type|spec/type)\Z"
+    r"/(?:name|connection|key|movedFrom|match|url|apiUrl|address|names/\d+|events/\d+/type|resource/type|spec/type"
+    r"|executor/spec/auth|executor/spec/auth/\w+|executor/spec/headers/[^/]+)\Z"
 )
 
 

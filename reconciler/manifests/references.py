@@ -26,6 +26,9 @@ _INTEGRATIONS = (
     *(("sink", key, "integration") for key in SINKS),
 )
 
+CALLER = ("executor", "spec", "auth", "integration")
+"""The Integration whose identity requests of a stage carry."""
+
 
 def references_in(kind: str, spec: JsonMap) -> Iterator[Reference]:
     """Yield each reference in the canonical spec of a ``kind``."""
@@ -33,6 +36,9 @@ def references_in(kind: str, spec: JsonMap) -> Iterator[Reference]:
         name = text_at(spec, *path, "name") if path[0] in spec else None
         if name is not None:
             yield Kind.INTEGRATION.value, name, f"/spec/{'/'.join(path)}/name"
+    caller = text_at(spec, *CALLER)
+    if kind == Kind.STAGE.value and caller is not None:
+        yield Kind.INTEGRATION.value, caller, f"/spec/{'/'.join(CALLER)}"
     if kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
         for number, connection in enumerate(as_list(spec.get("connections"))):
             source = as_map(connection)
@@ -67,6 +73,9 @@ def readable_references(kind: str, spec: Json) -> Iterator[Reference]:
         name = _name_of(at(spec, *path))
         if name is not None:
             yield Kind.INTEGRATION.value, name, f"/spec/{'/'.join(path)}/name"
+    caller = text_at(spec, *CALLER)
+    if kind == Kind.STAGE.value and caller is not None and NAME.fullmatch(caller):
+        yield Kind.INTEGRATION.value, caller, f"/spec/{'/'.join(CALLER)}"
     if kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
         for index, connection in enumerate(as_list(at(spec, "connections"))):
             source, name = SOURCE_KINDS.get(word(text_at(connection, "type") or "")), _name_of(connection)

@@ -723,6 +723,52 @@ _TABLE = (
         "The store of a Secret answers that there were too many requests, of this daemon or of others that share the limit.",
         "No action is required: the daemon asks again at the time that the store names, and at most once a minute.",
     ),
+    # 44xx identities of calls
+    Code(
+        "RC4401",
+        "A credential is not sent to this host",
+        "The URL of a stage names a host at which the provider of the Integration does not answer itself, and `network.allow` does not "
+        "name it. Nothing was sent. Hosts of functions, containers, gateways and buckets belong to whoever runs them.",
+        "If the host may have the credential, add it to `network.allow`. A commit alone cannot send a credential anywhere.",
+    ),
+    Code(
+        "RC4402",
+        "A credential is not sent over http",
+        "The URL of a stage with `auth` is not https, so that anybody on the way could read the credential. Nothing was sent.",
+        "Use https. Only an address of the daemon's own host, in `network.allow`, may be called over http.",
+    ),
+    Code(
+        "RC4403",
+        "The Integration gives no identity for calls",
+        "`auth.integration` of an `http` executor names an Integration whose credential is for the provider's own API: a service that "
+        "received it could act as the daemon.",
+        "Name an Integration of type `aws`, `azure` or `google`, or use `auth: {oidc: {audience: …}}`.",
+    ),
+    Code(
+        "RC4404",
+        "The credential of a stage's call is refused",
+        "The provider refuses the credential of the Integration that the stage names. The stage starts nothing until it is accepted.",
+        "Replace the value of the Secret, or repair the trust at the provider: see `reconciler credentials`. The start is tried again at "
+        "most once a minute.",
+    ),
+    Code(
+        "RC4405",
+        "The called service is not named",
+        "The host of the URL does not say for which service and region a request is signed, or for which audience a token is.",
+        "Write `service` and `region` (aws) or `audience` (azure) into `auth`.",
+    ),
+    Code(
+        "RC4406",
+        "A header belongs to the identity",
+        "The stage sets a header in `headers` that `auth` sets, such as Authorization.",
+        "Remove the header, or remove `auth`.",
+    ),
+    Code(
+        "RC4407",
+        "An ID token of the daemon must not have this audience",
+        "With this audience the service that receives the token could exchange it for a credential of a cloud.",
+        "Name the audience that the service itself expects.",
+    ),
     # 50xx providers and HTTP
     Code(
         "RC5001",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NewType
 
@@ -80,6 +81,14 @@ def map_texts(value: Json, change: Callable[[str], Json]) -> Json:
     if isinstance(value, list | tuple):
         return [map_texts(item, change) for item in value]
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address without brackets, is this host itself."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
 
 
 def is_no_commit(value: object) -> bool:

@@ -26,15 +26,17 @@ class Settings:
     latest: bool = False
     suspended: str = ""
     """Why nothing starts; empty if the stage is not suspended."""
+    refused: str = ""
+    """Why nothing starts: the credential with which it would call is refused; empty if it is not."""
     gone: bool = False
 
 
-def settings_of(stage: Resource | None, suspended: str) -> Settings:
+def settings_of(stage: Resource | None, suspended: str, refused: str = "") -> Settings:
     """Return the settings of ``stage``; None stands for a stage that is no longer declared."""
     if stage is None:
         return Settings(gone=True)
     spec = stage.typed(StageSpec)
-    return Settings(spec.concurrency, spec.queue == "latest", suspended)
+    return Settings(spec.concurrency, spec.queue == "latest", suspended, refused)
 
 
 def decide(
@@ -78,6 +80,8 @@ def _waits(
 ) -> tuple[str, str] | None:
     if settings.suspended:
         return "suspended", settings.suspended
+    if settings.refused:
+        return "credential", settings.refused[:400]
     if item.not_before > now:
         return "retry", f"attempt {item.attempt} begins {iso(item.not_before)}, after: {item.failure}"[:400]
     stage = snapshots.get(item.spec_digest)

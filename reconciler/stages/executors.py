@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reconciler.drivers.base import Executor, Reporter
 from reconciler.drivers.builtin import WebDriver, connection_to
-from reconciler.drivers.builtin.executor import Evaluate, require_written_out
+from reconciler.drivers.builtin.executor import Evaluate
+from reconciler.drivers.builtin.urls import require_written_out
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.current import Current
@@ -13,6 +14,7 @@ from reconciler.model.errors import NotImplementedYet
 from reconciler.model.executions import Execution, RunIntent
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.values import JsonObject
+from reconciler.stages.identity import identity_of
 
 LOCAL = frozenset({"http", "noop"})
 """Executors without an Integration; they belong to the `web` driver."""
@@ -63,7 +65,9 @@ class ExecutorResolver:
             return await self._current.local_client(connection_to(_NO_HOST, stage.id), hosts=("localhost",))
         url = str(spec.get("url", ""))
         require_written_out(str(executor.spec.get("url", "")), url)
-        return await self._current.local_client(connection_to(url, stage.id))
+        auth = executor.call_auth
+        identity = await identity_of(self._current, stage, auth, url) if auth is not None else None
+        return await self._current.local_client(connection_to(url, stage.id), identity=identity)
 
     async def reporter(self, integration: ResourceId) -> tuple[Reporter, ApiClient]:
         """Return the reporter of an Integration's code host, with its client. Raises `NotImplementedYet` for other providers."""

@@ -12,6 +12,7 @@ from reconciler.model.errors import StateError
 from reconciler.model.executions import Item, Vote
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
+from reconciler.stages.identity import refused
 from reconciler.stages.reports import ReportLoop
 from reconciler.state.queue import Admission
 from reconciler.wakeup import wait_at_most
@@ -82,7 +83,8 @@ class StageLoop:
         resource = live.resources.get(stage)
         if resource is None and not live.complete:
             return Admission()  # whether the stage is still declared is unknown: nothing starts, nothing is discarded
-        settings = settings_of(resource, self._current.suspended(resource) if resource is not None else "")
+        suspended = self._current.suspended(resource) if resource is not None else ""
+        settings = settings_of(resource, suspended, refused(self._current, resource) if resource is not None else "")
         queued = await context.store.candidates(stage)
         snapshots = await self._snapshots(queued)
 

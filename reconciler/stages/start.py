@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import TOO_FAR_S
 from reconciler.failpoints import failpoint
@@ -49,6 +50,7 @@ async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> StepOutcome
     try:
         spec = await steps.resolved(work)
         api = guard(await steps.api(work, spec))
+        await _ready(api)
         ahead_s = await _ahead_s(steps, work, api)
     except StateError:
         raise
@@ -71,6 +73,12 @@ async def _dispatch(steps: StepContext, work: Work, guard: Guard) -> StepOutcome
         return await _not_started(steps, intended, error)
     failpoint("execution-after-start")
     return await _started(steps, intended, run)
+
+
+async def _ready(api: ApiClient) -> None:
+    """Get the identity of the request before the intent: a crash meanwhile leaves no start with unknown outcome."""
+    if isinstance(api.authenticator, CallIdentity):
+        await api.authenticator.prepare()
 
 
 async def _ahead_s(steps: StepContext, work: Work, api: ApiClient) -> float | None:

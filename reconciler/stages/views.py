@@ -76,7 +76,7 @@ def runs_view(item: Item, stage: Resource) -> dict[str, Any]:
         shown = dict(executor.spec)
     return {
         "type": executor.type,
-        "integration": executor.integration.name if executor.integration is not None else "",
+        "integration": executor.integration_name,
         "resource": item.resource or executor.resource_name,
         "spec": shown,
     }

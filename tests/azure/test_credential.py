@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from reconciler.drivers.auth import AuthRequest
+from reconciler.drivers.auth import AuthRequest, CalledService
 from reconciler.drivers.azure.driver import driver
 from reconciler.model.errors import AuthFailed, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.times import iso
@@ -174,9 +174,19 @@ async def test_a_new_secret_is_used_at_once_and_one_refused_token_is_replaced_on
     assert not directory.sent()  # the token is new: another would be refused as well
 
 
+async def test_a_stage_names_the_audience_also_where_the_host_stands_in_for_azure(directory: Directory) -> None:
+    signer, url = directory.client("oidc").authenticator, f"{directory.server.url}/api/run"
+    for called in (None, CalledService(), CalledService("api://billing/"), CalledService("api://billing/.default")):
+        await signer.authorize(AuthRequest("POST", url, {}, called=called))
+    scopes = [parse_qs(row["body"])["scope"][0] for row in directory.sent()]
+    assert scopes == ["https://management.azure.com/.default", "api://billing/.default"]  # each token is asked for once
+    with pytest.raises(ValidationFailed, match="is a service of Azure itself"):
+        await signer.authorize(AuthRequest("POST", url, {}, called=CalledService("https://graph.microsoft.com")))
+
+
 async def test_the_host_decides_which_token_a_request_carries(directory: Directory) -> None:
     signer = directory.client("oidc").authenticator
-    request = AuthRequest("POST", "https://billing.azurewebsites.net/api/run", {}, audience="api://billing")
+    request = AuthRequest("POST", "https://billing.azurewebsites.net/api/run", {}, called=CalledService("api://billing"))
     await signer.authorize(request)
     assert request.headers["authorization"].startswith("Bearer ey")
     await signer.authorize(AuthRequest("GET", "https://acme.vault.azure.net/secrets/x", {}))
@@ -192,7 +202,7 @@ async def test_the_host_decides_which_token_a_request_carries(directory: Directo
         ("https://evil.example/", "00000003-0000-0000-c000-000000000000"),
     ):
         with pytest.raises(ValidationFailed):
-            await signer.authorize(AuthRequest("GET", url, {}, audience=audience))
+            await signer.authorize(AuthRequest("GET", url, {}, called=CalledService(audience)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from reconciler.drivers.auth import AuthRequest
+from reconciler.drivers.auth import AuthRequest, CalledService
+from reconciler.drivers.refusals import claims_in
 from reconciler.model.errors import AuthFailed, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.sandbox.google.app import ACCOUNT, CLOUD_SCOPE, IAM_SCOPE, PROVIDER
 from tests.google.conftest import SUBJECT, Cloud
@@ -199,7 +200,7 @@ async def test_certificates_that_cannot_be_read_are_an_unknown(cloud: Cloud) -> 
 
 async def test_the_host_decides_which_token_a_request_carries(cloud: Cloud) -> None:
     async def sent(use: str, url: str, audience: str = "", **block: str) -> str:
-        request = AuthRequest("POST", url, {}, audience=audience)
+        request = AuthRequest("POST", url, {}, called=CalledService(audience) if audience else None)
         await cloud.client(use, **block).authenticator.authorize(request)
         return request.headers["authorization"].removeprefix("Bearer ")
 
@@ -216,6 +217,27 @@ async def test_the_host_decides_which_token_a_request_carries(cloud: Cloud) -> N
             await sent("service-account-key", url)
     with pytest.raises(ValidationFailed, match="service account"):
         await sent("oidc", run)
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "audience"),
+    [
+        ("https://billing-abc-ew.a.run.app/jobs/7?x=1", "", "https://billing-abc-ew.a.run.app"),
+        ("https://billing-7.europe-west1.run.app:443/", "", "https://billing-7.europe-west1.run.app"),
+        ("https://europe-west1-acme.cloudfunctions.net/charge/7", "", "https://europe-west1-acme.cloudfunctions.net/charge"),
+        ("https://Own.example:8443/x", "", "https://own.example:8443"),
+        ("https://own.example/x", "billing", "billing"),
+        ("https://billing-abc-ew.a.run.app/", "https://custom.example", "https://custom.example"),
+        ("SIMULATOR/x", "billing", "billing"),
+        ("SIMULATOR/x", "", ""),
+        ("https://run.googleapis.com/v2", "billing", ""),
+    ],
+)
+async def test_the_audience_of_a_call_is_the_named_one_or_the_origin(cloud: Cloud, url: str, named: str, audience: str) -> None:
+    request = AuthRequest("POST", url.replace("SIMULATOR", cloud.server.url), {}, called=CalledService(named))
+    await cloud.client().authenticator.authorize(request)
+    token = request.headers["authorization"].removeprefix("Bearer ")
+    assert (claims_in(token)["aud"] if audience else token[:5]) == (audience or "ya29.")
 
 
 async def test_a_provider_that_is_no_resource_name_is_refused_before_any_call(cloud: Cloud) -> None:

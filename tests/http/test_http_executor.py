@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.builtin import WebDriver, connection_to
-from reconciler.drivers.builtin.executor import require_written_out
+from reconciler.drivers.builtin.urls import require_written_out
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.registry import DRIVERS, driver_for

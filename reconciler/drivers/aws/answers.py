@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from xml.parsers import expat
 
+import orjson
+
 from reconciler.drivers.auth import ApiResponse
 from reconciler.drivers.http.errors import Where, limited_until, shared_error
 from reconciler.drivers.refusals import explain
@@ -165,6 +167,24 @@ def credential_error(code: str, text: str, where: Where) -> ProviderError | None
     return None
 
 
+def refused_credential(status: int, headers: Mapping[str, str], body: object) -> str:
+    """Return the code with which a service refuses the credential itself: its key, its session or the signature. Else empty.
+
+    Services with a JSON protocol name it in the header ``x-amzn-errortype`` or in ``__type``, the others in XML.
+    """
+    if status not in (400, 401, 403):
+        return ""
+    document: object = body
+    if isinstance(body, str):
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            document = None
+    named = headers.get("x-amzn-errortype") or find(document, str, "__type") or refusal_of(body)[0]
+    code = named.rpartition("#")[2].partition(":")[0]
+    return plain(code)[:80] if code in _CLOCK | _SESSION_ENDED | _UNKNOWN_KEY else ""
+
+
 def role_error(
     response: ApiResponse, action: str, role: str, now: float, claims: Mapping[str, object] | None = None
 ) -> ProviderError:
@@ -215,6 +235,7 @@ __all__ = [
     "credential_error",
     "parsed",
     "refusal_of",
+    "refused_credential",
     "request_error",
     "result",
     "role_error",

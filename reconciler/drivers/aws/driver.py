@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.auth import AuthContext, AuthRequest
-from reconciler.drivers.aws.answers import request_error, result
+from reconciler.drivers.aws.answers import refused_credential, request_error, result
 from reconciler.drivers.aws.calls import ServiceCalls
 from reconciler.drivers.aws.regions import DEFAULT_REGION, REGION, SigningScope, scope_of, sts_endpoint
 from reconciler.drivers.aws.secrets import AwsSecretStore
@@ -22,6 +22,7 @@ from reconciler.drivers.aws.sts import CLOCK_MOVED_S, VERSION, Sessions, chain_o
 from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.provider import ProviderDriver
 from reconciler.model.errors import ValidationFailed
+from reconciler.model.printable import plain
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.status import CredentialReport
 
@@ -49,7 +50,7 @@ class AwsAuthenticator:
 
     async def authorize(self, request: AuthRequest) -> None:
         """Raises `SecretUnavailable`, `AuthFailed` and the errors of the token endpoint."""
-        await self.sign(request, self._scope(request.url))
+        await self.sign(request, self._scope(request))
 
     async def sign(self, request: AuthRequest, scope: SigningScope) -> None:
         """Sign ``request`` for ``scope``."""
@@ -73,9 +74,31 @@ class AwsAuthenticator:
         """Return signed calls of other services with this credential."""
         return ServiceCalls(self._connection, self.sign, self.refresh, self._context, self.region)
 
-    def _scope(self, url: str) -> SigningScope:
-        """Return the scope of a request to the API: by its host, or of STS in the region if ``apiUrl`` is a host of another kind."""
-        return scope_of(urlsplit(url).hostname or "") or SigningScope("sts", self.region)
+    def refused(self, status: int, headers: Mapping[str, str], body: object) -> str:
+        """Return the code with which a service refuses key, session or signature; empty for a lack of permissions."""
+        return refused_credential(status, headers, body)
+
+    def failure(self, headers: Mapping[str, str]) -> str:
+        """Return how the function failed: Lambda answers an invocation with 200 also then."""
+        kind = headers.get("x-amz-function-error", "")
+        return f"the function failed ({plain(kind)[:40]})" if kind else ""
+
+    def _scope(self, request: AuthRequest) -> SigningScope:
+        """Return the scope of a request: of the called service or, for the API, by its host; an ``apiUrl`` of another kind is STS.
+
+        Raises `ValidationFailed` (RC4405) for a service that neither the host nor the manifest names.
+        """
+        derived, called = scope_of(urlsplit(request.url).hostname or ""), request.called
+        if called is None:
+            return derived or SigningScope("sts", self.region)
+        service = called.service or (derived.service if derived is not None else "")
+        if not service:
+            raise ValidationFailed(
+                f"{self._connection.integration}: the host of the URL does not say for which service the request is signed",
+                code="RC4405",
+                hint="Write `service` (such as lambda or execute-api) and `region` into `auth`.",
+            )
+        return SigningScope(service, called.region or (derived.region if derived is not None else self.region))
 
 
 class AwsDriver(ProviderDriver):

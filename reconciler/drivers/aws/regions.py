@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEFAULT_REGION = "us-east-1"
@@ -14,16 +15,23 @@ _DOMAINS = {
     "us-isob-": "sc2s.sgov.gov",
     "eusc-": "amazonaws.eu",
 }
+_AREAS = ("af", "ap", "ca", "eu", "il", "me", "mx", "sa", "us")
 STS_HOSTS = (
     "sts.amazonaws.com",
-    *(
-        f"{service}.{area}-*.amazonaws.com"
-        for service in ("sts", "sts-fips")
-        for area in ("af", "ap", "ca", "eu", "il", "me", "mx", "sa", "us")
-    ),
+    *(f"{service}.{area}-*.amazonaws.com" for service in ("sts", "sts-fips") for area in _AREAS),
     "sts.cn-*.amazonaws.com.cn",
     "sts.eusc-*.amazonaws.eu",
 )
+SERVICE_HOSTS = (
+    *(f"*.{area}-*.{domain}" for area in _AREAS for domain in ("amazonaws.com", "api.aws")),
+    "*.cn-*.amazonaws.com.cn",
+    "*.eusc-*.amazonaws.eu",
+    "sts.amazonaws.com",
+    "iam.amazonaws.com",
+    "s3.amazonaws.com",
+)
+"""Regional endpoints of services, and three global ones. Functions, gateways, buckets and load balancers have more labels: they are
+their owners', not those of AWS."""
 _SIGNED_AS = {
     "lambda-url": "lambda",
     "appsync-api": "appsync",
@@ -74,4 +82,19 @@ def scope_of(host: str) -> SigningScope | None:
     return SigningScope(_SIGNED_AS.get(service, service), labels[place]) if service else None
 
 
-__all__ = ["DEFAULT_REGION", "REGION", "STS_HOSTS", "SigningScope", "domain_of", "scope_of", "sts_endpoint"]
+def key_missing(host: str, given: Mapping[str, str]) -> str:
+    """Return the key that a stage must give because ``host`` does not name the service; empty if it does."""
+    return "" if given.get("service") or scope_of(host) is not None else "service"
+
+
+__all__ = [
+    "DEFAULT_REGION",
+    "REGION",
+    "SERVICE_HOSTS",
+    "STS_HOSTS",
+    "SigningScope",
+    "domain_of",
+    "key_missing",
+    "scope_of",
+    "sts_endpoint",
+]

@@ -6,8 +6,10 @@ Facts: IAM User Guide, "AWS Signature Version 4 for API requests". botocore come
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import dataclass, field
 from typing import Protocol, cast
+from urllib.parse import quote, unquote_to_bytes
 
 from reconciler.drivers.auth import AuthRequest
 from reconciler.drivers.aws.regions import SigningScope
@@ -42,7 +44,8 @@ class _Signer(Protocol):
 def sign(request: AuthRequest, key: AccessKey, scope: SigningScope, at: float) -> None:
     """Add the headers of a signature to ``request``; ``at`` is its time, in seconds since the epoch by the provider's clock.
 
-    The signature covers method, URL, body and headers. Raises `AuthFailed` (RC4060) without botocore.
+    The signature covers method, URL, body and headers; the URL is spelled as AWS encodes it (`spelled`), and is sent so. Raises
+    `AuthFailed` (RC4060) without botocore.
     """
     try:
         from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -54,6 +57,7 @@ def sign(request: AuthRequest, key: AccessKey, scope: SigningScope, at: float) -
             code="RC4060",
             hint=f"Run `{INSTALL}` in the environment of the daemon, and restart it.",
         ) from None
+    request.url, request.exact = spelled(request.url, scope.service), True
     covered = {name: value for name, value in request.headers.items() if name.lower() not in _UNSIGNED}
     session = key.session.reveal() if key.session is not None else None
     kind = S3SigV4Auth if scope.service in _S3 else SigV4Auth
@@ -70,4 +74,25 @@ def sign(request: AuthRequest, key: AccessKey, scope: SigningScope, at: float) -
             request.headers[name.lower()] = value
 
 
-__all__ = ["INSTALL", "AccessKey", "sign"]
+def spelled(url: str, service: str) -> str:
+    """Return ``url`` with the one spelling of its query, and of S3 also of its path, that AWS and botocore both understand.
+
+    AWS decodes and encodes before it verifies a signature; botocore signs what is written. So every character but the unreserved
+    ones is percent-encoded: ``:`` in a query, for example. A ``+`` in a query is a space, and an empty parameter is dropped. The path
+    of other services than S3 is signed as it is written.
+    """
+    root, mark, rest = url.partition("://")
+    route, question, query = rest.partition("#")[0].partition("?")
+    host, slash, path = route.partition("/")
+    parts = path.split("/")
+    path = "/".join(_encoded(part) if service in _S3 else re.sub("%(?![0-9A-Fa-f]{2})", "%25", part) for part in parts)
+    pairs = (pair.replace("+", " ").partition("=") for pair in query.split("&") if pair)
+    joined = "&".join(f"{_encoded(key)}{equals}{_encoded(value)}" for key, equals, value in pairs)
+    return f"{root}{mark}{host}{slash or '/'}{path}" + (f"{question}{joined}" if joined else "")
+
+
+def _encoded(text: str) -> str:
+    return quote(unquote_to_bytes(text), safe="-_.~")
+
+
+__all__ = ["INSTALL", "AccessKey", "sign", "spelled"]

@@ -1,7 +1,7 @@
 """AWS, as data. Facts: AWS General Reference, "Service endpoints"."""
 
-from reconciler.drivers.aws.regions import STS_HOSTS
-from reconciler.drivers.capabilities import ProviderSpec
+from reconciler.drivers.aws.regions import SERVICE_HOSTS, STS_HOSTS, key_missing
+from reconciler.drivers.capabilities import CallerRule, ProviderSpec
 
 SPEC = ProviderSpec(
     name="aws",
@@ -10,5 +10,12 @@ SPEC = ProviderSpec(
     auth=("access-key", "oidc"),
     hosts=STS_HOSTS,
     stores_secrets=True,
+    service_hosts=SERVICE_HOSTS,
+    caller=CallerRule(
+        keys=("service", "region"),
+        headers=("authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256", "date"),
+        missing=key_missing,
+    ),
+    exchange_audiences=("sts.amazonaws.com",),
     token_patterns=(r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])",),
 )

@@ -98,7 +98,8 @@ class AzureAuthenticator:
         nobody else may get a token that opens Azure itself.
         """
         host = (urlsplit(url).hostname or "").lower()
-        if url.startswith(self._connection.api_url.rstrip("/") + "/") or host == self.cloud.arm:
+        own = url.startswith(self._connection.api_url.rstrip("/") + "/")
+        if host == self.cloud.arm or (own and not audience):
             return self.arm_scope
         if host == self.cloud.graph:
             return self.graph_scope
@@ -129,7 +130,8 @@ class AzureAuthenticator:
 
     async def authorize(self, request: AuthRequest) -> None:
         """Add the token. Raises `AuthFailed` and other typed errors of a refused grant."""
-        token = await self.token(self.scope_for(request.url, request.audience))
+        audience = request.called.audience if request.called is not None else ""
+        token = await self.token(self.scope_for(request.url, audience))
         request.headers["authorization"] = f"Bearer {token.reveal()}"
 
     async def refresh(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from reconciler.drivers.capabilities import ProviderSpec
+from reconciler.drivers.capabilities import CallerRule, ProviderSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,16 @@ CHINA = Cloud(
 )
 CLOUDS = (PUBLIC, US_GOVERNMENT, CHINA)
 
+_RELAYS = frozenset({"servicebus.windows.net"})
+"""Domains below which requests are passed on to the listeners of customers."""
+
+
+def _key_missing(host: str, given: Mapping[str, str]) -> str:
+    known = {name for cloud in CLOUDS for name in (cloud.arm, cloud.graph)}
+    derived = host in known or any(host.endswith(f".{domain}") for cloud in CLOUDS for domain in cloud.services)
+    return "" if derived or given.get("audience") else "audience"
+
+
 SPEC = ProviderSpec(
     name="azure",
     title="Azure",
@@ -62,4 +72,10 @@ SPEC = ProviderSpec(
     auth=("client-secret", "oidc"),
     oidc_needs=("tenantId", "clientId"),
     hosts=tuple(host for cloud in CLOUDS for host in (cloud.login, cloud.arm, cloud.graph)),
+    service_hosts=(
+        *(host for cloud in CLOUDS for host in (cloud.arm, cloud.graph)),
+        *(f"*.{domain}" for cloud in CLOUDS for domain in cloud.services if domain not in _RELAYS),
+    ),
+    caller=CallerRule(keys=("audience",), missing=_key_missing),
+    exchange_audiences=("api://AzureADTokenExchange*",),
 )

@@ -1,4 +1,4 @@
-"""The executors ``http`` and ``noop``, and URLs from manifests.
+"""The executors ``http`` and ``noop``.
 
 ``http`` sends one request and, if the work continues after the answer, polls until a condition holds. A request carries the
 execution's id as ``Idempotency-Key`` and ``X-Reconciler-Execution``, so that the receiver can recognize a retry of one execution. We
@@ -13,18 +13,18 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from reconciler.drivers.base import Api, ApiResponse, Connection
+from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.builtin.identity import CallIdentity
+from reconciler.drivers.builtin.urls import origin_of, path_of, shown
 from reconciler.drivers.execution import NoEvents, NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after
 from reconciler.drivers.wire import find
-from reconciler.model.errors import Ambiguous, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
+from reconciler.model.errors import Ambiguous, AuthFailed, ProviderUnavailable, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.executions import UNSETTABLE_HEADERS, LogLines, Result, Run, RunIntent, RunReport, RunStatus
-from reconciler.model.resources import ResourceId
 from reconciler.model.values import DEEPEST, JsonObject, JsonValue, text_of, too_deep
 
 Evaluate = Callable[[str, Any], Awaitable[bool]]
@@ -33,6 +33,8 @@ Evaluate = Callable[[str, Any], Awaitable[bool]]
 POLL_S = 15.0
 MAX_OUTPUTS = 64 << 10
 """Bytes of JSON that an answer may give as outputs."""
+REFUSED_S = 60.0
+"""A service that refuses the credential is called again not earlier than this."""
 MAX_TRIES = 5
 """How often a start is retried, if the server asks for it or the method is idempotent, before it counts as failed."""
 _ANY_STATUS = frozenset(range(100, 1000))
@@ -75,15 +77,20 @@ class HttpExecutor(_LocalExecutor):
         request = request_of(api, intent)
         if request.poll is not None:
             self._evaluator()
+        identity = _identity(api)
         began = time.monotonic()
-        answer = await api.request(request.method, request.path, json=request.payload, headers=request.headers, ok=_ANY_STATUS)
+        answer = await _answer(api, request, identity)
         duration_ms = round((time.monotonic() - began) * 1000)
-        passed = answer.status in request.passing
+        failure = identity.failure(answer.headers) if identity is not None else ""
+        passed = answer.status in request.passing and not failure
+        if not passed:
+            _raise_if_refused(request, answer, identity)
         if not passed and intent.tries < MAX_TRIES:
             _raise_if_retryable(request, answer)
-        outputs, message = _outputs(_json(answer.content))
+        outputs, message = _outputs(_json(answer.content), identity)
         if not passed:
-            message = f"{request.name} was answered {answer.status}, which does not pass"
+            what = f"but {failure}" if failure else f"which does not pass{_asked_by(identity, answer.status)}"
+            message = f"{request.name} was answered {answer.status}, {what}"
         detail = {
             "origin": api.connection.api_url,
             "method": request.method,
@@ -117,7 +124,7 @@ class HttpExecutor(_LocalExecutor):
         passed, no_success = await self._holds("successWhen", request.poll.success_when, answer)
         if not failed and not passed:
             return RunReport(run, RunStatus.RUNNING, message=no_success or no_failure)
-        return _finished(_ended(run, answer, passed=not failed))
+        return _finished(_ended(run, answer, passed=not failed, identity=_identity(api)))
 
     async def cancel(self, api: Api, intent: RunIntent, run: Run) -> None:
         """Do nothing: there is no endpoint to cancel the work."""
@@ -144,6 +151,45 @@ class HttpExecutor(_LocalExecutor):
             return False, f"`{name}` cannot be evaluated on the answer: {error}"[:400]
 
 
+def _identity(api: Api) -> CallIdentity | None:
+    """Return the identity that the requests of ``api`` carry; None if they carry only the headers of the spec."""
+    return api.authenticator if isinstance(api.authenticator, CallIdentity) else None
+
+
+async def _answer(api: Api, request: HttpRequest, identity: CallIdentity | None) -> ApiResponse:
+    """Return the answer, whatever its status. A request whose credential was refused did nothing: it is sent once more with a new one."""
+    for attempt in range(2):
+        answer = await api.request(request.method, request.path, json=request.payload, headers=request.headers, ok=_ANY_STATUS)
+        refused = identity is not None and bool(identity.refused(answer.status, answer.headers, answer.text))
+        if attempt or identity is None or not refused or not await identity.refresh():
+            break
+    return answer
+
+
+def _raise_if_refused(request: HttpRequest, answer: ApiResponse, identity: CallIdentity | None) -> None:
+    """Raise `AuthFailed` if the answer names the credential as invalid. A plain 401 of a service to a new token is an answer like others."""
+    why = identity.refused(answer.status, answer.headers, answer.text) if identity is not None else ""
+    if identity is None or answer.status == 401 or not why:
+        return
+    raise AuthFailed(
+        f"{request.name}: the credential of {identity.principal.name} is refused ({why})",
+        status=answer.status,
+        request=request.name,
+        code="RC4404",
+        retry_at=time.time() + REFUSED_S,
+        hint=f"See `reconciler credentials {identity.principal.name}`.",
+    )
+
+
+def _asked_by(identity: CallIdentity | None, status: int) -> str:
+    """Return who was refused, for the message of a run."""
+    if identity is None or status not in (401, 403):
+        return ""
+    return (
+        f": the service {'does not accept the identity' if status == 401 else 'does not allow it to'} {identity.principal.name}"
+    )
+
+
 def _raise_if_retryable(request: HttpRequest, answer: ApiResponse) -> None:
     """Raise if the answer proves that nothing was done, or if the method is idempotent and the failure may pass."""
     status, headers = answer.status, answer.headers
@@ -157,9 +203,9 @@ def _raise_if_retryable(request: HttpRequest, answer: ApiResponse) -> None:
     raise error(f"{request.name} was answered {status}: it is retried", status=status, request=request.name, retry_at=at)
 
 
-def _ended(run: Run, answer: Any, *, passed: bool) -> Run:
+def _ended(run: Run, answer: Any, *, passed: bool, identity: CallIdentity | None) -> Run:
     """Return the run with its end as ``answer`` gives it."""
-    outputs, message = _outputs(answer)
+    outputs, message = _outputs(answer, identity)
     condition = "successWhen" if passed else "failureWhen"
     message = (message or str(run.detail["message"])) if passed else "`failureWhen` holds"
     merged = {**run.detail["outputs"], **outputs}
@@ -185,13 +231,15 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _outputs(answer: JsonValue) -> tuple[JsonObject, str]:
+def _outputs(answer: JsonValue, identity: CallIdentity | None) -> tuple[JsonObject, str]:
     """Return the outputs in an answer, and why they were left out."""
     outputs = find(answer, dict[str, JsonValue], "outputs")
     if outputs is None:
         return {}, ""
     if too_deep(outputs):
         return {}, f"the outputs were left out: they are nested deeper than {DEEPEST} levels"
+    if identity is not None and identity.is_in(outputs):
+        return {}, "the outputs were left out: they repeat the credential of the request"
     if len(orjson.dumps(outputs)) > MAX_OUTPUTS:
         return {}, f"the outputs were left out: they are larger than {MAX_OUTPUTS >> 10} KiB"
     return outputs, ""
@@ -301,64 +349,3 @@ class NoopExecutor(_LocalExecutor):
 
     async def logs(self, api: Api, intent: RunIntent, run: Run, cursor: str) -> LogLines:
         return LogLines((), cursor, complete=True)
-
-
-PROVIDER = "http"
-_PORTS = {"https": 443, "http": 80}
-
-
-def connection_to(url: str, owner_resource: ResourceId) -> Connection:
-    """Return a connection without a credential to the origin of ``url``, on behalf of ``owner_resource``.
-
-    Raises `ValidationFailed` for a URL that is not http(s), or contains a user name or password.
-    """
-    origin = origin_of(url)
-    return Connection(owner_resource, PROVIDER, origin, origin, "", {"use": "none"})
-
-
-def origin_of(url: str) -> str:
-    """Return scheme, host and port of ``url``, without the default port (RFC 6454 §4). Raises `ValidationFailed`."""
-    parts = _split(url)
-    host = parts.hostname or ""
-    name = f"[{host}]" if ":" in host else host
-    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{name}{port}"
-
-
-def require_written_out(written: str, url: str) -> None:
-    """Raise `ValidationFailed` unless scheme, host and port of ``url`` are literal in ``written``, the manifest's URL with its
-    templates. Validation refuses such a manifest; one that an older version accepted may still be active.
-    """
-    root = written.partition("${{")[0]
-    behind = root.partition("://")[2]
-    if root != written and not any(mark in behind for mark in "/?#"):
-        raise ValidationFailed("the host of the URL is a template", hint="Write scheme, host and port out in the manifest.")
-    if origin_of(root) != origin_of(url):
-        raise ValidationFailed("the URL has another host than the manifest")
-
-
-def path_of(url: str) -> str:
-    """Return path and query of ``url``. Raises `ValidationFailed`."""
-    parts = _split(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def shown(url: str) -> str:
-    """Return ``url`` without query and fragment, to store and show. Raises `ValidationFailed`."""
-    return origin_of(url) + path_of(url).partition("?")[0]
-
-
-def _split(url: str) -> SplitResult:
-    """Parse ``url``; messages do not quote it, since it may contain a secret."""
-    if not all("!" <= char <= "~" and char != "\\" for char in url):
-        raise ValidationFailed("the URL has an invalid character", hint="Percent-encode values in a URL.")
-    try:
-        parts = urlsplit(url)
-        is_valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise ValidationFailed("the URL is not http(s)://HOST/…")
-    if "@" in parts.netloc:
-        raise ValidationFailed("the URL contains a user name or password", hint="Send it in a header with `${{ secrets.NAME }}`.")
-    return parts

@@ -98,7 +98,7 @@ class GoogleAuthenticator:
         """Add a token. Raises `AuthFailed` and other typed errors of a refused grant.
 
         A host of Google's APIs gets the access token. Any other host gets an ID token that is good for one audience only: the one
-        that is given or, on Cloud Run and Cloud Functions, the service's own URL.
+        that the manifest names or, as on Cloud Run, the origin of the URL; a function of the first generation has a URL of its own.
         """
         audience = self._id_audience(request)
         token = await self.token(f"id|{audience}" if audience else ACCESS)
@@ -112,14 +112,18 @@ class GoogleAuthenticator:
         """Return the audience of the ID token for a request; empty for the access token. Raises `ValidationFailed` without one."""
         parts = urlsplit(request.url)
         host = (parts.hostname or "").lower()
-        if request.url.startswith(self._connection.api_url.rstrip("/") + "/") or host.endswith(".googleapis.com"):
+        audience = request.called.audience if request.called is not None else ""
+        own = request.url.startswith(self._connection.api_url.rstrip("/") + "/")
+        if host.endswith(".googleapis.com") or (own and not audience):
             return ""
-        if request.audience:
-            return request.audience
-        if host.endswith(".run.app"):
-            return f"https://{host}"
+        if audience:
+            return audience
         if host.endswith(".cloudfunctions.net"):
             return f"https://{host}/{parts.path.strip('/').split('/')[0]}"
+        if host.endswith(".run.app"):
+            return f"https://{host}"
+        if request.called is not None:
+            return f"{parts.scheme}://{parts.netloc.lower()}"
         raise ValidationFailed(
             f"{self._connection.integration}: no token for {host}: the host does not say which audience it accepts",
             hint="Set the audience to what the service checks, usually its URL.",

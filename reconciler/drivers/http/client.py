@@ -187,13 +187,15 @@ class ApiClient:
                     headers["content-type"] = "application/json"
                 if call.extra:
                     headers.update({key.lower(): value for key, value in call.extra.items()})
-                await self.authenticator.authorize(AuthRequest(wire_method(call.method), call.url, headers, call.content))
+                request = AuthRequest(wire_method(call.method), call.url, headers, call.content)
+                await self.authenticator.authorize(request)
                 if call.extra:  # a media type of this call wins over the authenticator's own
                     headers.update({key.lower(): value for key, value in call.extra.items()})
                 _check_headers(headers, call.name)
                 if call.write and self._before_write is not None:
                     await self._before_write()
-                return await self._send(OutgoingRequest(call.method, call.url, call.name, headers, call.content), call)
+                outgoing = OutgoingRequest(call.method, request.url, call.name, headers, call.content, request.exact)
+                return await self._send(outgoing, call)
         finally:
             self._budget.release(write=call.write)
 

@@ -72,12 +72,13 @@ class NetworkOptions(Protocol):
 
 
 class _Flight:
-    """One send: whether any byte of the request may have left."""
+    """One send: whether any byte of the request may have left. ``exact_url``: a URL that is sent as it is spelled; else empty."""
 
-    __slots__ = ("sent", "write")
+    __slots__ = ("exact_url", "sent", "write")
 
-    def __init__(self, *, write: bool) -> None:
+    def __init__(self, *, write: bool, exact_url: str = "") -> None:
         self.write = write
+        self.exact_url = exact_url
         self.sent = False
 
 
@@ -96,6 +97,14 @@ async def _on_headers(session: aiohttp.ClientSession, context: Any, params: aioh
     if flight.sent:
         raise _SecondSend
     flight.sent = True
+
+
+async def _as_spelled(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a signed URL as it is spelled. aiohttp decodes and encodes URLs, so that the signature would not cover what it sends."""
+    flight = _FLIGHT.get()
+    if flight is not None and flight.exact_url:
+        request.url = type(request.url)(flight.exact_url, encoded=True)
+    return await handler(request)
 
 
 class _CheckedResolver(AbstractResolver):
@@ -131,6 +140,8 @@ class OutgoingRequest:
     name: str
     headers: Mapping[str, str]
     content: bytes | None = None
+    exact: bool = False
+    """Whether ``url`` is sent as it is spelled; else in the normal form of the HTTP library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +203,7 @@ class HttpSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent",),
             trace_configs=[trace],
+            middlewares=(_as_spelled,),
         )
         return AiohttpTransport(
             verify=context, client=session, trust_env=False, proxy=httpx.Proxy(self._proxy) if self._proxy else None
@@ -232,7 +244,8 @@ class HttpSession:
             content=outgoing.content,
             extensions={"timeout": {"connect": self.bounds.connect_s}},
         )
-        name, flight = outgoing.name, _Flight(write=outgoing.method not in READS)
+        name = outgoing.name
+        flight = _Flight(write=outgoing.method not in READS, exact_url=outgoing.url if outgoing.exact else "")
         token = _FLIGHT.set(flight)
         try:
             async with asyncio.timeout(deadline_s):
