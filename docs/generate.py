@@ -25,6 +25,7 @@ RANGES = (
     ("RC20", "Source"),
     ("RC30", "Command line and configuration"),
     ("RC40", "Credentials"),
+    ("RC45", "Credentials of providers"),
     ("RC50", "Providers and HTTP"),
     ("RC60", "Plan and apply"),
     ("RC70", "State"),

@@ -31,6 +31,7 @@ PROVIDERS: Mapping[str, str] = {
     "digitalocean": "reconciler.sandbox.digitalocean.app:DigitalOcean",
     "azure": "reconciler.sandbox.azure.app:Azure",
     "google": "reconciler.sandbox.google.app:Google",
+    "spinnaker": "reconciler.sandbox.spinnaker.app:Spinnaker",
 }
 """Simulators by provider; imported on demand."""
 

@@ -16,6 +16,7 @@ AUTHORIZATION = {
     "google": "Bearer unknown",
     "gitlab": "Bearer glpat-sandbox-" + "x" * 20,
     "dockerhub": "",
+    "spinnaker": "Bearer spinnaker-sandbox-token",
 }
 HOOKS = "/repos/acme/payments/hooks"
 DEPLOYMENTS = "/repos/acme/payments/deployments"
@@ -140,6 +141,13 @@ DOCKERHUB = [
         "incorrect username or password",
     ),
 ]
+SPINNAKER = [
+    ("GET", "/auth/none", None, {}, 404, '"error":"Not Found"'),
+    ("GET", "/auth/user", None, {"authorization": "Bearer unknown"}, 302, ""),
+    ("GET", "/auth/user", None, {"authorization": "Basic !"}, 302, ""),
+    ("GET", "/auth/user", None, {"authorization": "Basic Y2k6d3Jvbmc="}, 302, ""),
+    ("GET", "/applications", None, {"authorization": ""}, 302, ""),
+]
 ALL = {
     "github": GITHUB,
     "semaphore": SEMAPHORE,
@@ -149,6 +157,7 @@ ALL = {
     "dockerhub": DOCKERHUB,
     "azure": AZURE,
     "google": GOOGLE,
+    "spinnaker": SPINNAKER,
 }
 CASES = [(provider, *case) for provider, cases in ALL.items() for case in cases]
 

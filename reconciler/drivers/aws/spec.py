@@ -8,6 +8,8 @@ SPEC = ProviderSpec(
     title="AWS",
     spellings=("AMAZON",),
     auth=("access-key", "oidc"),
+    oidc_needs=("roleArn",),
+    audience="sts.amazonaws.com",
     hosts=STS_HOSTS,
     token_patterns=(r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])",),
 )
