@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
@@ -120,6 +121,7 @@ class ClientPool:
             clock=self._deps.clock,
             read_only=self._read_only,
         )
+        api.on_refusal = partial(self._suspect, connection, secrets)
         link = Client(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
@@ -160,6 +162,14 @@ class ClientPool:
         if error is not None:
             self._rejected.add(integration)
         await self._refused.note(integration, link.proof, error)
+
+    async def require_accepted(self, client: Client) -> None:
+        """Raise the refusal of the client's credential if no reconcile has seen it accepted since. Makes no request."""
+        proof = proof_of(client.connection, client.read, fresh=False)
+        await self._refused.require_accepted(client.connection.integration, proof)
+
+    def _suspect(self, connection: Connection, secrets: SecretResolver, error: AuthFailed) -> None:
+        self._refused.suspect(connection.integration, proof_of(connection, secrets, fresh=False), error)
 
     def twins(
         self, connection: Connection, live: ActiveRevision, stored: Mapping[ResourceId, Connection]

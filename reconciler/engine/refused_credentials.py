@@ -28,12 +28,16 @@ class CredentialProof:
     """Of one Integration: an ID token names it, and a right may be refused to its account only."""
 
 
-def proof_of(connection: Connection, secrets: SecretResolver) -> CredentialProof:
-    """Return the proof of a connection's credential, read afresh. A value that cannot be read counts as empty: its use fails."""
+def proof_of(connection: Connection, secrets: SecretResolver, *, fresh: bool = True) -> CredentialProof:
+    """Return the proof of a connection's credential, read afresh unless ``fresh`` is False.
+
+    A value that cannot be read counts as empty: its use fails.
+    """
     form = msgspec.json.encode([connection.provider, connection.api_url, _without_references(connection.auth)], order="sorted")
     digest = hashlib.sha256(form)
     for pointer, ref in sorted(connection.secrets.items()):
-        secrets.forget(ref)
+        if fresh:
+            secrets.forget(ref)
         try:
             value = secrets.read(ref).reveal()
         except SecretUnavailable:
@@ -53,6 +57,21 @@ def _without_references(value: object) -> object:
     return [_without_references(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A refused call, and until when (epoch seconds) no other is made with this ``proof``."""
+
+    error: AuthFailed
+    proof: CredentialProof
+    until: float
+
+
+def _error(refusal: CredentialRefusal) -> AuthFailed:
+    return AuthFailed(
+        refusal.message, status=refusal.status, request=refusal.request, code=refusal.code or None, hint=refusal.hint
+    )
+
+
 class RefusedCredentials:
     """Remembers refusals in the state, under a keyed digest. With ``read_only`` it neither reads nor writes them."""
 
@@ -61,10 +80,13 @@ class RefusedCredentials:
         self._read_only = read_only
         self._raised: dict[ResourceId, AuthFailed] = {}
         """Refusals that were raised from the state, and not by a request."""
+        self._suspected: dict[ResourceId, Suspicion] = {}
 
     async def admit(self, integration: ResourceId, proof: CredentialProof, *, explicit: bool) -> None:
         """Raise the last refusal of the credential if it was refused within `RETRY_AFTER_S` and no person asks (``explicit``)."""
         self._raised.pop(integration, None)
+        if explicit:
+            self._suspected.pop(integration, None)
         if self._read_only:
             return
         if explicit:
@@ -72,13 +94,31 @@ class RefusedCredentials:
             return
         refusal = await self._context.store.refusal_of(self._sealed(proof), RETRY_AFTER_S)
         if refusal is not None:
-            error = self._raised[integration] = AuthFailed(
-                refusal.message, status=refusal.status, request=refusal.request, code=refusal.code or None, hint=refusal.hint
-            )
+            error = self._raised[integration] = _error(refusal)
             raise error
+
+    async def require_accepted(self, integration: ResourceId, proof: CredentialProof) -> None:
+        """Raise the refusal of a credential that was not accepted since: only a reconcile of its Integration tries it again.
+
+        A refusal of another call than a reconcile's (`suspect`) counts for `RETRY_AFTER_S`.
+        """
+        suspected = self._suspected.get(integration)
+        if suspected is not None and suspected.proof == proof and self._context.clock() < suspected.until:
+            raise suspected.error
+        if self._read_only:
+            return
+        refusal = await self._context.store.standing_refusal(self._sealed(proof))
+        if refusal is not None:
+            raise _error(refusal)
+
+    def suspect(self, integration: ResourceId, proof: CredentialProof, error: AuthFailed) -> None:
+        """Remember that a call was refused."""
+        self._suspected[integration] = Suspicion(error, proof, self._context.clock() + RETRY_AFTER_S)
 
     async def note(self, integration: ResourceId, proof: CredentialProof, error: AuthFailed | None) -> None:
         """Record that the credential was refused with ``error``, or accepted (None)."""
+        if error is None:
+            self._suspected.pop(integration, None)
         if self._read_only or (error is not None and self._raised.get(integration) is error):
             return
         sealed = self._sealed(proof)

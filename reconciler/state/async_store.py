@@ -74,6 +74,7 @@ class AsyncStore:
     forget_refusals = _on_thread(Store.forget_refusals)
     refusal_of = _on_thread(Store.refusal_of)
     refuse_credential = _on_thread(Store.refuse_credential)
+    standing_refusal = _on_thread(Store.standing_refusal)
 
     # `reconciler.state.statuses`
     drop_resources = _on_thread(Store.drop_resources)

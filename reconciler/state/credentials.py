@@ -43,6 +43,13 @@ class CredentialStore(Database):
             connection.execute(update(table).where(table.c.proof.in_(proofs)).values(until=now + pause_s))
         return None
 
+    def standing_refusal(self, proofs: Sequence[str]) -> CredentialRefusal | None:
+        """Return the refusal of a credential that was not accepted since, however long ago; None if there is none."""
+        table = tables.refused_credential
+        with self._read() as connection:
+            payload = connection.execute(select(table.c.payload).where(table.c.proof.in_(proofs)).limit(1)).scalar()
+        return decode(CredentialRefusal, payload) if payload is not None else None
+
     def refuse_credential(self, proof: str, refusal: CredentialRefusal, pause_s: float) -> None:
         """Store that a credential was refused now, and drop refusals of long ago."""
         table, now = tables.refused_credential, self.now()

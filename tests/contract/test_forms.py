@@ -202,7 +202,7 @@ async def test_an_answer_that_is_none_has_its_own_condition_and_is_never_valid(t
         assert not any(value in text for value in tried.values.values() if len(value) >= 8), fault
         assert _means(fault, got), (fault, got)
         if fault == "429":
-            assert calls == 1
+            assert calls == (2 if "service-account-key" in tried.form.name else 1)  # certificates and tokens have different hosts
         if tried.form.exchanged:
             await tried.check()
             sent = [row["path"] for row in tried.server.admin.requests()]

@@ -172,6 +172,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "announce": lambda store: store.announce(SOURCE, CredentialAlert(), CredentialAlert(refused=True), [entry()]),
     "refuse_credential": lambda store: store.refuse_credential("p", CredentialRefusal("no"), 60.0),
     "refusal_of": lambda store: store.refusal_of(["p", "q"], 60.0),
+    "standing_refusal": lambda store: store.standing_refusal(["p", "q"]),
     "forget_refusals": lambda store: store.forget_refusals(["p", "q"]),
     "add_oidc_key": lambda store: store.add_oidc_key(issuer_key(), revoke=1.0, audit=entry()),
     "reseal_oidc_keys": lambda store: store.reseal_oidc_keys([issuer_key()]),
