@@ -27,6 +27,7 @@ RANGES = (
     ("RC40", "Credentials"),
     ("RC43", "Credentials and stores in the cloud"),
     ("RC44", "Calls with an identity"),
+    ("RC45", "Credentials of providers"),
     ("RC50", "Providers and HTTP"),
     ("RC60", "Plan and apply"),
     ("RC70", "State"),

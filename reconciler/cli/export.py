@@ -22,7 +22,7 @@ _RULES = {rule.type: rule for spec in SPECS.values() for rule in spec.export}
 
 async def manifests_of(current: Current, integration: ResourceId, requested: Iterable[str]) -> str:
     """Return YAML for the objects in the ``requested`` scopes (repository, organization, workspace), or in all scopes in use."""
-    link = await current.client(integration)
+    link = await current.client(integration, explicit=True)
     scopes = _scopes(link.connection.provider, list(requested), link.connection.account) or [
         record.scope for record in await current.context.store.recorded(integration)
     ]

@@ -166,7 +166,7 @@ def _identity_of(resource: Resource, party: str = "") -> _Identity:
             raise _without_identity(resource, f"uses auth '{spec.auth.use}'")
         if party not in {"", spec.type}:
             raise _without_identity(resource, f"is of type {spec.type}, not {party}")
-        settings, party = msgspec.to_builtins(spec.auth.oidc), spec.type
+        settings, party = {**msgspec.to_builtins(spec.auth.oidc), "url": spec.url or ""}, spec.type
     elif resource.id.kind == Kind.SECRET.value:
         secret = resource.typed(SecretSpec)
         if secret.vault is None or party not in {"", "vault"}:

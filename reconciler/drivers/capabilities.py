@@ -160,6 +160,8 @@ class ProviderSpec:
     """Why other values of ``auth.use`` cannot work."""
     oidc_needs: tuple[str, ...] = ()
     """Keys of ``auth.oidc`` without which this provider exchanges no ID token."""
+    audience: str = ""
+    """``aud`` of our ID tokens where the manifest names none; ``{key}`` is the value of that key of ``auth.oidc``."""
     needs_url: bool = False
     account: AccountRule | None = None
     hosts: tuple[str, ...] = ()

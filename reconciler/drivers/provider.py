@@ -71,6 +71,17 @@ class TokenAuthenticator:
         return before is None or before.reveal() != self._secret.reveal()
 
 
+class NoCredential:
+    """Implements `reconciler.drivers.base.Authenticator`: nothing proves who sends a request."""
+
+    async def authorize(self, request: AuthRequest) -> None:
+        """Add nothing."""
+
+    async def refresh(self) -> bool:
+        """Return False: there is nothing to refresh."""
+        return False
+
+
 class _Part(Protocol):
     type: str
 

@@ -20,6 +20,7 @@ _MODULES = {
     "azure": "reconciler.drivers.azure.driver",
     "google": "reconciler.drivers.google.driver",
     "aws": "reconciler.drivers.aws.driver",
+    "spinnaker": "reconciler.drivers.spinnaker.driver",
     "http": "reconciler.drivers.builtin.driver",
 }
 

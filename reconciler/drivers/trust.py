@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import SplitResult, urlsplit
 
+from reconciler.drivers.azure.spec import cloud_at
+from reconciler.drivers.specs import spec_of
 from reconciler.model.errors import UsageError
 
 _POOL = re.compile(
@@ -154,16 +156,19 @@ def buddy(request: TrustRequest) -> Trust:
 
 
 def default_audience(party: str, settings: Mapping[str, object]) -> str:
-    """Return the audience that ``party`` expects where the manifest names none."""
-    if party == "google":
-        return f"//iam.googleapis.com/{str(settings.get('workloadIdentityProvider') or _ANY_PROVIDER).removeprefix('//iam.googleapis.com/')}"
+    """Return the audience that ``party`` expects where the manifest names none.
+
+    ``settings`` may have the ``url`` of the Integration: each cloud of Azure has an audience of its own.
+    """
     if party == "vault":
         return str(settings.get("address") or "vault")
-    return _AUDIENCES[party]
+    if party == "azure":
+        return cloud_at(str(settings.get("url") or "")).audience
+    provider = str(settings.get("workloadIdentityProvider") or _ANY_PROVIDER).removeprefix("https:")
+    return spec_of(party).audience.format(workloadIdentityProvider=provider.removeprefix("//iam.googleapis.com/"))
 
 
 _ANY_PROVIDER = "projects/PROJECT_NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"
-_AUDIENCES = {"aws": "sts.amazonaws.com", "azure": "api://AzureADTokenExchange", "buddy": "https://api.buddy.works"}
 
 PROVIDERS: Mapping[str, Callable[[TrustRequest], Trust]] = MappingProxyType(
     {"aws": aws, "azure": azure, "google": google, "vault": vault, "buddy": buddy}

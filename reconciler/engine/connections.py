@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
-from reconciler.drivers.auth import RETRY_AFTER_S, AuthContext, TokenCache
+from reconciler.drivers.auth import AuthContext, TokenCache
 from reconciler.drivers.base import Authenticator, Connection, Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
 from reconciler.drivers.builtin.identity import CallIdentity
@@ -22,8 +22,9 @@ from reconciler.drivers.http.exchange import TokenEndpoints
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.registry import driver_for
 from reconciler.engine.context import Context
+from reconciler.engine.refused_credentials import CredentialProof, RefusedCredentials, proof_of
 from reconciler.engine.revision import ActiveRevision
-from reconciler.model.errors import AddressRefused, AuthFailed, NotImplementedYet, ReconcilerError, SecretUnavailable
+from reconciler.model.errors import AddressRefused, AuthFailed, NotImplementedYet, ReconcilerError
 from reconciler.model.resources import Kind, ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -40,21 +41,11 @@ class Client:
     api: ApiClient
     budget: Budget
     read: SecretResolver
-    proof: str = ""
-    """Digest of the values of its secrets: in memory only."""
+    proof: CredentialProof = CredentialProof()
 
     def value(self, ref: SecretRef) -> SecretValue:
         """Return the value of ``ref``; raises `SecretUnavailable`."""
         return self.read.read(ref)
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedCredential:
-    """A refused credential: it is not tried again before ``until`` while ``proof`` stays the same."""
-
-    error: AuthFailed
-    proof: str
-    until: float
 
 
 class ClientPool:
@@ -65,7 +56,9 @@ class ClientPool:
         self._read_only = read_only
         self._links: dict[ResourceId, Client] = {}
         self._budgets: dict[str, Budget] = {}
-        self._refusals: dict[ResourceId, RefusedCredential] = {}
+        self._refused = RefusedCredentials(deps, read_only=read_only)
+        self._rejected: set[ResourceId] = set()
+        """Integrations whose last answer was a refusal: their tokens are requested again when they are tried again."""
         self._tokens = TokenCache(deps.clock)
         """Outlives the clients, so that a new revision of the manifests costs no new token."""
 
@@ -77,7 +70,6 @@ class ClientPool:
         """Shift rate-limit stops and the ends of tokens by the time that the clock of this host was set back."""
         for budget in self._budgets.values():
             budget.pull_back(seconds)
-        self._refusals.clear()
         self._tokens.pull_back(seconds)
 
     def retry_tokens(self, integration: ResourceId) -> None:
@@ -138,6 +130,7 @@ class ClientPool:
             clock=self._deps.clock,
             read_only=self._read_only,
         )
+        api.on_refusal = partial(self._suspect, connection, secrets)
         link = Client(connection, driver, api, budget, secrets)
         self._links[integration] = link
         return link
@@ -154,36 +147,39 @@ class ClientPool:
     ) -> Client:
         """Return the client of ``integration`` with the present values of its secrets: a replaced one is used from now on.
 
-        Raises the last refusal again, without a request, if the same values were refused within `RETRY_AFTER_S` and no person asks
-        (``explicit``); else as `link`.
+        Raises the last refusal again, without a request, if the same values were refused within a minute, by any process, and no
+        person asks (``explicit``); else as `link`.
         """
         connection, _ = self._connection(integration, live, stored)
-        proof = await asyncio.to_thread(_proof, connection, secrets)
-        known, refusal = self._links.get(integration), self._refusals.get(integration)
+        proof = await asyncio.to_thread(proof_of, connection, secrets)
+        known = self._links.get(integration)
         if known is not None and known.proof != proof:
             del self._links[integration]
-        if refusal is not None and (explicit or refusal.proof != proof or self._deps.clock() >= refusal.until):
-            del self._refusals[integration]
+        await self._refused.admit(integration, proof, explicit=explicit)
+        if explicit or integration in self._rejected:
             self._tokens.retry_now(f"{connection.credential_id}|")
-        elif refusal is not None:
-            raise refusal.error
         link = await self.link(integration, live, stored, secrets, prepared=prepared)
         if link.proof != proof:
             link = self._links[integration] = dataclasses.replace(link, proof=proof)
         return link
 
-    def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
+    async def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
         """Record that the credential was refused with ``error``, or accepted (None)."""
         link = self._links.get(integration)
-        if error is None or link is None:
-            self._refusals.pop(integration, None)
-        elif (known := self._refusals.get(integration)) is None or known.error is not error:
-            self._refusals[integration] = RefusedCredential(error, link.proof, self._deps.clock() + RETRY_AFTER_S)
+        if link is None:
+            return
+        self._rejected.discard(integration)
+        if error is not None:
+            self._rejected.add(integration)
+        await self._refused.note(integration, link.proof, error)
 
-    def refusal_of(self, integration: ResourceId) -> AuthFailed | None:
-        """Return with what the credential was refused at its last check; None if it was not."""
-        refusal = self._refusals.get(integration)
-        return refusal.error if refusal is not None else None
+    async def require_accepted(self, client: Client) -> None:
+        """Raise the refusal of the client's credential if no reconcile has seen it accepted since. Makes no request."""
+        proof = proof_of(client.connection, client.read, fresh=False)
+        await self._refused.require_accepted(client.connection.integration, proof)
+
+    def _suspect(self, connection: Connection, secrets: SecretResolver, error: AuthFailed) -> None:
+        self._refused.suspect(connection.integration, proof_of(connection, secrets, fresh=False), error)
 
     def authenticator(self, link: Client) -> Authenticator:
         """Return an authenticator of ``link`` for requests of one execution. It shares the tokens, and not which one was sent last."""
@@ -271,19 +267,6 @@ class ClientPool:
             clock=self._deps.clock,
             run=self._deps.store.run,
         )
-
-
-def _proof(connection: Connection, secrets: SecretResolver) -> str:
-    """Return a digest of the connection's credentials, read afresh. A value that cannot be read counts as empty: its use fails."""
-    digest = hashlib.sha256(connection.credential_id.encode())
-    for pointer, ref in sorted(connection.secrets.items()):
-        secrets.forget(ref)
-        try:
-            value = secrets.read(ref).reveal()
-        except SecretUnavailable:
-            value = ""
-        digest.update(f"\0{pointer}\0{value}".encode())
-    return digest.hexdigest()
 
 
 def _account(connection: Connection) -> tuple[str, str, str]:

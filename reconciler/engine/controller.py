@@ -339,7 +339,8 @@ class Controller:
         healed += [path] if result.error is None and path in schedule.retries else []
         healed += outlived(schedule, result.plan, result.compiled.objects, frozenset(result.scope_errors))
         await self.deps.store.save_retries(retries, [key for key in healed if key not in failed])
-        self.current.clients.note_refusal(result.integration, result.refused)
+        if result.refused is not None or result.credential is not None:
+            await self.current.clients.note_refusal(result.integration, result.refused)
         result.dependents = await asyncio.to_thread(
             dependents_of, result.integration, self.current.active.resources, result.recorded
         )

@@ -6,7 +6,6 @@ The five questions: is it valid, whose is it, what is granted, what is missing, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from reconciler.engine.context import Context
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.objects import RecordedObject
+from reconciler.model.records import AuditEntry, CredentialAlert
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import CredentialReport
 from reconciler.model.times import epoch_of, iso
@@ -22,6 +22,7 @@ QUESTIONS = ("valid", "identity", "granted", "missing", "expiresAt")
 NOT_TOLD = "not told by the provider"
 THRESHOLDS_DAYS = (14, 7, 1)
 """Warn this long before the end of a credential, once each."""
+SAME_END_S = 3_600.0
 MAX_LISTED = 200
 """Resources and objects that are listed for one credential; the rest is counted."""
 _LOGGED = 20
@@ -86,8 +87,14 @@ def _upstream(resource: Resource) -> list[ResourceId]:
 
 def days_left(expires_at: str, now: float) -> float | None:
     """Return the days until ``expires_at`` (RFC 3339), negative after it; None for a credential without a known end."""
+    end = end_of(expires_at)
+    return None if end is None else (end - now) / _DAY_S
+
+
+def end_of(expires_at: str) -> float | None:
+    """Return ``expires_at`` (RFC 3339) in epoch seconds; None if it is empty or no time."""
     try:
-        return (epoch_of(expires_at) - now) / _DAY_S if expires_at else None
+        return epoch_of(expires_at) if expires_at else None
     except ValueError:
         return None
 
@@ -125,35 +132,65 @@ def _rate(rate: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Logs the refusal, the recovery and the coming end of a credential: once each, also over restarts and between peers.
+    """Announces the refusal, the recovery and the coming end of a credential: once each, also over restarts and between peers.
 
-    What was said is in the state (``meta``), by integration.
+    What was announced is in the state, by integration; an announcement is a log event and a row of the audit log.
     """
 
     context: Context
 
     async def note(self, result: ReconcileResult) -> None:
-        """Log what is new in ``result``. An error that is not about the credential changes nothing. Raises `StateError`."""
+        """Announce what is new in ``result``. An error that is not about the credential changes nothing. Raises `StateError`."""
         refused = result.refused
         if refused is None and (result.credential is None or "valid" in result.credential.unknown):
             return
-        key = f"credential.{result.integration.path}"
-        before = _said(await self.context.store.get_meta(key))
-        after, now = {**before, "refused": refused is not None}, self.context.clock()
-        if refused is not None and not before.get("refused"):
-            self.context.log.warning("credential_refused", code=refused.code, error=refused.message, **_affected(result))
-        elif refused is None and before.get("refused"):
-            self.context.log.info("credential_accepted", **_affected(result))
-        end = result.credential.expires_at if result.credential is not None and refused is None else ""
-        if end:
-            reached = threshold_of(end, now)
-            warned = before.get("warned") if before.get("end") == end else None
-            if reached is not None and (warned is None or reached < warned):
-                self.context.log.warning("credential_expiring", days=reached, expires_at=end, **_affected(result))
-            after |= {"end": end, "warned": reached}
-        if after != before:
-            idle = not after["refused"] and after.get("warned") is None
-            await self.context.store.set_meta(key, None if idle else json.dumps(after, sort_keys=True))
+        store, now = self.context.store, self.context.clock()
+        before = await store.credential_alert(result.integration)
+        after, events = announcements(result, before, now)
+        if after == before and not events:
+            return
+        audit = [self._entry(name, fields, result, now) for name, fields in events]
+        if not await store.announce(result.integration, before, after, audit):
+            return  # another process was faster, and announces it
+        for name, fields in events:
+            say = self.context.log.info if name == "credential_accepted" else self.context.log.warning
+            say(name, **fields, **_affected(result))
+
+    def _entry(self, name: str, fields: Mapping[str, Any], result: ReconcileResult, now: float) -> AuditEntry:
+        reason = {"reason": f"ends at {fields['expires_at']}"} if "expires_at" in fields else {}
+        detail = self.context.redactor.redact_fields({**fields, **reason, "affected": len(result.dependents)})
+        path = result.integration.path
+        return AuditEntry(now, self.context.actor, name, integration=path, resource=path, outcome="done", detail=detail)
+
+
+def announcements(
+    result: ReconcileResult, before: CredentialAlert, now: float
+) -> tuple[CredentialAlert, list[tuple[str, dict[str, Any]]]]:
+    """Return what is announced after ``result``, and the events that are new, each with its fields. Pure."""
+    refused = result.refused
+    after = replace(before, refused=refused is not None)
+    events: list[tuple[str, dict[str, Any]]] = []
+    if refused is not None and not before.refused:
+        events.append(("credential_refused", {"code": refused.code, "error": refused.message}))
+    elif refused is None and before.refused:
+        events.append(("credential_accepted", {}))
+    end = result.credential.expires_at if result.credential is not None and refused is None else ""
+    if end:
+        same = _same_end(before.end, end)
+        reached, warned = threshold_of(end, now), before.warned if same else None
+        if reached is not None and (warned is None or reached < warned):
+            events.append(("credential_expiring", {"days": reached, "expires_at": end}))
+            warned = reached
+        after = replace(after, end=before.end if same else end, warned=warned)
+    return after, events
+
+
+def _same_end(before: str, now: str) -> bool:
+    """Whether two ends (RFC 3339) are one: a provider that tells the seconds left does not tell them to the second."""
+    try:
+        return before == now or abs(epoch_of(before) - epoch_of(now)) < SAME_END_S
+    except ValueError:
+        return False
 
 
 def _affected(result: ReconcileResult) -> dict[str, object]:
@@ -165,12 +202,14 @@ def _affected(result: ReconcileResult) -> dict[str, object]:
     }
 
 
-def _said(text: str | None) -> dict[str, Any]:
-    try:
-        row = json.loads(text) if text else {}
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-__all__ = ["QUESTIONS", "Alerts", "answers_of", "credential_row", "days_left", "dependents_of", "threshold_of"]
+__all__ = [
+    "QUESTIONS",
+    "Alerts",
+    "announcements",
+    "answers_of",
+    "credential_row",
+    "days_left",
+    "dependents_of",
+    "end_of",
+    "threshold_of",
+]

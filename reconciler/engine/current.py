@@ -87,13 +87,16 @@ class Current:
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
-    async def client(self, integration: ResourceId) -> Client:
+    async def client(self, integration: ResourceId, *, explicit: bool = False) -> Client:
         """Return the authenticated client of an Integration that is declared, or whose connection the state still holds.
 
-        Raises `ReconcilerError` if it cannot be connected.
+        Raises `ReconcilerError` if it cannot be connected, or if its credential was refused and no person asks (``explicit``).
         """
         stored = await self.context.store.connections()
-        return await self.clients.link(integration, self._active, stored, self._secrets)
+        client = await self.clients.link(integration, self._active, stored, self._secrets)
+        if not explicit:
+            await self.clients.require_accepted(client)
+        return client
 
     async def _store(self, integration: ResourceId, *, explicit: bool) -> Client:
         """Return the client of an Integration that keeps values of Secrets; the credentials that open it are loaded already.

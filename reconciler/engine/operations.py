@@ -88,7 +88,7 @@ def _scopes_of(resource: ResourceId, result: ReconcileResult) -> set[Scope]:
 
 async def delete_orphan(current: Current, integration: ResourceId, orphan: Orphan) -> None:
     """Delete an object that has our marker and is not declared. The audit row is committed first."""
-    deps, client = current.context, await current.client(integration)
+    deps, client = current.context, await current.client(integration, explicit=True)
     entry = AuditEntry(
         at=deps.clock(),
         actor=deps.actor,
@@ -105,7 +105,7 @@ async def delete_orphan(current: Current, integration: ResourceId, orphan: Orpha
 
 async def ping(current: Current, record: RecordedObject) -> bool:
     """Request a test delivery of a hook from the provider. Returns False if the type has none."""
-    client = await current.client(record.integration)
+    client = await current.client(record.integration, explicit=True)
     managed = client.driver.types[record.scope.type]
     if not isinstance(managed, Pingable):
         return False

@@ -6,7 +6,7 @@ A refusal, a rate limit or a failure is remembered for each Integration, so that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -71,7 +71,7 @@ class ProviderSecrets:
     def __init__(
         self,
         connect: ConnectStore,
-        note_refusal: Callable[[ResourceId, AuthFailed | None], None],
+        note_refusal: Callable[[ResourceId, AuthFailed | None], Awaitable[None]],
         integrations: Callable[[], Mapping[ResourceId, Resource]],
         *,
         clock: Callable[[], float],
@@ -114,7 +114,7 @@ class ProviderSecrets:
                         return values
             return await self._values(secret, integration, known, explicit=False)
         except ReconcilerError as error:
-            self._note(account, integration, error)
+            await self._note(account, integration, error)
             raise _unavailable(secret, integration, error) from None
 
     def _account(self, integration: ResourceId, mark: str) -> _Account:
@@ -131,7 +131,7 @@ class ProviderSecrets:
         if asked_at is None or limited or account.failed_at >= asked_at:
             raise account.error
 
-    def _note(self, account: _Account, integration: ResourceId, error: ReconcilerError) -> None:
+    async def _note(self, account: _Account, integration: ResourceId, error: ReconcilerError) -> None:
         account.works_until = 0.0
         if error is account.error:
             return
@@ -142,7 +142,7 @@ class ProviderSecrets:
         if not isinstance(error, SecretUnavailable):  # that is one of a credential which could not be read: nothing was sent
             account.error, account.failed_at, account.until = error, now, now + wait_s
         if isinstance(error, AuthFailed):
-            self._note_refusal(integration, error)
+            await self._note_refusal(integration, error)
 
     async def _values(self, secret: Resource, integration: ResourceId, known: Loaded | None, *, explicit: bool) -> StoredValues:
         client = await self._connect(integration, explicit=explicit)

@@ -25,7 +25,7 @@ class CanvasSpec(Spec, frozen=True):
 
 
 class OidcSpec(Spec, frozen=True):
-    audience: str
+    audience: str | None = None
     subject: str | None = None
     role_arn: str | None = None
     session_name: str | None = None

@@ -552,6 +552,12 @@ _TABLE = (
         "Compare the identity provider at Buddy with `auth.oidc` and `oidc.issuer`.",
     ),
     Code(
+        "RC4500",
+        "Spinnaker takes no notice of the credential",
+        "Gate accepts requests without a credential, or ignores this form: it answers as the user `anonymous`.",
+        "Enable the form of authentication for API clients in Gate, or use `auth.use: none`.",
+    ),
+    Code(
         "RC4050",
         "A relying party refuses our ID token",
         "A claim of the token differs from what the trust policy of the provider wants, or the provider cannot read the key set. The "

@@ -32,6 +32,28 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialRefusal:
+    """Why a provider refused a credential: the parts of an `AuthFailed`."""
+
+    message: str
+    code: str = ""
+    hint: str = ""
+    status: int = 0
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialAlert:
+    """What was announced of a credential: its refusal, and how near its end is."""
+
+    refused: bool = False
+    end: str = ""
+    """RFC 3339; another end starts the warnings again."""
+    warned: int | None = None
+    """The smallest threshold in days that was announced for `end`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of one intent, committed with its changes of the recorded state."""
 

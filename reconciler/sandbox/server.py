@@ -32,6 +32,7 @@ PROVIDERS: Mapping[str, str] = {
     "azure": "reconciler.sandbox.azure.app:Azure",
     "google": "reconciler.sandbox.google.app:Google",
     "aws": "reconciler.sandbox.aws.app:Aws",
+    "spinnaker": "reconciler.sandbox.spinnaker.app:Spinnaker",
 }
 """Simulators by provider; imported on demand."""
 

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from reconciler import __version__
+from reconciler.engine.credentials import QUESTIONS, answers_of, end_of
 from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.executions import Execution
@@ -182,8 +183,33 @@ class _Findings(Collector):
 
     def _credentials(self) -> Iterator[Metric]:
         results = self._current.view.results
-        valid = [((_label(i),), 0 if r.refused else 1) for i, r in sorted(results.items())]
-        yield _gauge("reconciler_credential_valid", "1 if the provider accepts the credential, else 0.", ("integration",), valid)
+        reports = [(_label(i), report) for i, r in sorted(results.items()) if (report := answers_of(r)) is not None]
+        known = [((name,), float(report.valid)) for name, report in reports if "valid" not in report.unknown]
+        yield _gauge(
+            "reconciler_credential_valid",
+            "1 if the provider accepts the credential, 0 if it refuses it; absent while that is not known.",
+            ("integration",),
+            known,
+        )
+        yield _gauge(
+            "reconciler_credential_unknown",
+            "1 if the question (valid, identity, granted, missing, expiresAt) about the credential has no answer, else 0.",
+            ("integration", "question"),
+            [((name, question), float(question in report.unknown)) for name, report in reports for question in QUESTIONS],
+        )
+        ends = [((name,), end) for name, report in reports if (end := end_of(report.expires_at)) is not None]
+        yield _gauge(
+            "reconciler_credential_expiry_timestamp_seconds",
+            "Time at which the credential ends; absent if it has no end, or none that is known.",
+            ("integration",),
+            ends,
+        )
+        yield _gauge(
+            "reconciler_credential_missing_permissions",
+            "Needed permissions that the credential is known to lack.",
+            ("integration",),
+            [((name,), len(report.missing)) for name, report in reports],
+        )
         remaining = [
             ((_label(i),), rate["remaining"])
             for i in sorted(results)
@@ -222,6 +248,9 @@ METRIC_NAMES = (
     "reconciler_source_up",
     "reconciler_manifest_problems",
     "reconciler_credential_valid",
+    "reconciler_credential_unknown",
+    "reconciler_credential_expiry_timestamp_seconds",
+    "reconciler_credential_missing_permissions",
     "reconciler_rate_limit_remaining",
     "reconciler_deliveries_total",
     "reconciler_events",

@@ -13,16 +13,19 @@ from reconciler.model.resources import Kind, Resource, ResourceId
 OWN_TOKEN = "the daemon's own ID token"
 
 
-def refused(current: Current, stage: Resource) -> str:
+async def refused(current: Current, stage: Resource) -> str:
     """Return why ``stage`` calls nothing: the last check of its Integration's credential was refused. Empty if it was not."""
     auth = stage.typed(StageSpec).executor.call_auth
     if auth is None or auth.integration is None:
         return ""
     integration = _integration(stage, auth.integration)
-    refusal = current.clients.refusal_of(integration)
-    return (
-        f"{stage.id} calls nothing: the credential of {integration} is refused ({refusal.message})" if refusal is not None else ""
-    )
+    try:
+        await current.client(integration)
+    except AuthFailed as error:
+        return f"{stage.id} calls nothing: the credential of {integration} is refused ({error.message})"
+    except ReconcilerError:
+        return ""  # the start of the execution says what is wrong
+    return ""
 
 
 async def identity_of(current: Current, stage: Resource, auth: CallAuthSpec, url: str) -> CallIdentity:
@@ -37,7 +40,7 @@ async def identity_of(current: Current, stage: Resource, auth: CallAuthSpec, url
         own = OwnIdToken(current.context.id_token, stage.id, auth.oidc.audience)
         return CallIdentity(Principal(OWN_TOKEN), own, called, url, allow)
     integration = _integration(stage, auth.integration or "")
-    why = refused(current, stage)
+    why = await refused(current, stage)
     if why:
         raise AuthFailed(why, code="RC4404", hint=f"See `reconciler credentials {integration}`.")
     link = await current.client(integration)

@@ -84,7 +84,8 @@ class StageLoop:
         if resource is None and not live.complete:
             return Admission()  # whether the stage is still declared is unknown: nothing starts, nothing is discarded
         suspended = self._current.suspended(resource) if resource is not None else ""
-        settings = settings_of(resource, suspended, refused(self._current, resource) if resource is not None else "")
+        refusal = await refused(self._current, resource) if resource is not None else ""
+        settings = settings_of(resource, suspended, refusal)
         queued = await context.store.candidates(stage)
         snapshots = await self._snapshots(queued)
 

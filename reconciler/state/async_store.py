@@ -68,6 +68,14 @@ class AsyncStore:
     oidc_keys = _on_thread(Store.oidc_keys)
     reseal_oidc_keys = _on_thread(Store.reseal_oidc_keys)
 
+    # `reconciler.state.credentials`
+    announce = _on_thread(Store.announce)
+    credential_alert = _on_thread(Store.credential_alert)
+    forget_refusals = _on_thread(Store.forget_refusals)
+    refusal_of = _on_thread(Store.refusal_of)
+    refuse_credential = _on_thread(Store.refuse_credential)
+    standing_refusal = _on_thread(Store.standing_refusal)
+
     # `reconciler.state.statuses`
     drop_resources = _on_thread(Store.drop_resources)
     generations = _on_thread(Store.generations)

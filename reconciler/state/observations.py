@@ -33,8 +33,10 @@ class ObservationStore(Database):
             upsert(connection, tables.connection, [{"integration": value.integration.path, "payload": encode(value)}])
 
     def drop_connection(self, integration: ResourceId) -> None:
-        """Delete a connection."""
+        """Delete a connection, and what was announced of its credential."""
         with self._write() as connection:
+            alerts = tables.credential_alert
+            connection.execute(delete(alerts).where(alerts.c.integration == integration.path))
             connection.execute(delete(tables.connection).where(tables.connection.c.integration == integration.path))
 
     def observations(self, scopes: Sequence[Scope]) -> dict[Scope, StoredObservation]:

@@ -19,6 +19,7 @@ from reconciler.state.audit import AuditStore
 from reconciler.state.cache import BlobCache
 from reconciler.state.claims import ClaimStore
 from reconciler.state.clock_shift import ClockShiftStore
+from reconciler.state.credentials import CredentialStore
 from reconciler.state.database import insert_new, keep_reserve, make_engine, upsert
 from reconciler.state.executions import ExecutionStore
 from reconciler.state.files import ANCHOR, discard, fault_of, make_database, traces_of
@@ -57,6 +58,7 @@ class Store(
     ClaimStore,
     ClockShiftStore,
     OidcKeyStore,
+    CredentialStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

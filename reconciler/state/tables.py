@@ -135,6 +135,23 @@ class OidcKeyColumns(TypedColumns):
 oidc_key = Table("oidc_key", metadata, OidcKeyColumns)
 
 
+class RefusedCredentialColumns(TypedColumns):
+    proof: Named[str] = Column(String(64), primary_key=True)
+    until: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+refused_credential = Table("refused_credential", metadata, RefusedCredentialColumns, Index("refused_credential_until", "until"))
+
+
+class CredentialAlertColumns(TypedColumns):
+    integration: Named[str] = Column(String(400), primary_key=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+credential_alert = Table("credential_alert", metadata, CredentialAlertColumns)
+
+
 class ApprovalColumns(TypedColumns):
     sha256: Named[str] = Column(String(80), primary_key=True)
     by: Named[str] = Column(String(200))

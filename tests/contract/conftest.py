@@ -20,6 +20,7 @@ from tests.contract.google import GoogleProvider
 from tests.contract.newrelic import NewRelicProvider
 from tests.contract.provider import Provider
 from tests.contract.semaphore import SemaphoreProvider
+from tests.contract.spinnaker import SpinnakerProvider
 from tests.support.driving import World, client, session
 from tests.support.receiving import receiver
 
@@ -35,6 +36,7 @@ PROVIDERS: tuple[Provider, ...] = (
     AwsProvider(),
     AzureProvider(),
     GoogleProvider(),
+    SpinnakerProvider(),
 )
 
 

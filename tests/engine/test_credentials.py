@@ -12,6 +12,13 @@ from typing import Any
 
 import pytest
 
+from reconciler.engine.credentials import announcements
+from reconciler.engine.reconcile import ReconcileResult
+from reconciler.model.errors import AuthFailed, ReconcilerError
+from reconciler.model.records import CredentialAlert
+from reconciler.model.resources import ResourceId
+from reconciler.model.status import CredentialReport
+from reconciler.model.times import epoch_of
 from tests.engine.world import TOKENS, World
 
 ALL = ("github", "semaphore", "buddy", "gitlab", "dockerhub", "newrelic", "digitalocean")
@@ -120,6 +127,35 @@ def test_an_end_is_announced_once_for_each_threshold_also_over_restarts(gitlab: 
     assert [row["days"] for row in expiring(gitlab, days=1)] == [1]
     assert expiring(gitlab, days=300) == []
     assert [row["days"] for row in expiring(gitlab, days=1)] == [1]  # another end
+
+
+def result(expires_at: str = "", error: ReconcilerError | None = None) -> ReconcileResult:
+    report = CredentialReport(True, "me", expires_at) if error is None else None
+    return ReconcileResult(ResourceId("Integration", "default", "x"), error=error, credential=report)
+
+
+def test_what_is_announced_depends_on_what_was_announced() -> None:
+    now, alert = epoch_of("2030-01-01T00:00:00Z"), CredentialAlert()
+
+    def said(end: str = "", error: ReconcilerError | None = None, later_days: float = 0.0) -> list[Any]:
+        nonlocal alert
+        alert, events = announcements(result(end, error), alert, now + later_days * 86_400)
+        return [fields.get("days", name) for name, fields in events]
+
+    assert said("2030-02-01T00:00:00Z") == []
+    assert said("2030-01-10T00:00:00Z") == [14]
+    assert said("2030-01-10T00:00:59Z") == []  # the same end, told in seconds that are left
+    assert said("2030-01-10T00:00:00Z", later_days=4) == [7]
+    assert said("2030-01-10T00:00:00Z", later_days=1) == []  # the clock was set back
+    assert said("2030-01-10T00:00:00Z", later_days=4) == []
+    assert said(error=AuthFailed("no"), later_days=5) == ["credential_refused"]
+    assert said(error=AuthFailed("no"), later_days=5) == []
+    assert said("2030-01-10T00:00:00Z", later_days=5) == ["credential_accepted"]
+    assert said("2030-01-10T00:00:00Z", later_days=8.5) == [1]
+    assert said("2030-01-10T00:00:00Z", later_days=10) == []
+    assert said("2030-04-10T00:00:00Z", later_days=10) == []  # renewed
+    assert said("2030-04-10T00:00:00Z", later_days=95) == [7]
+    assert said("not a time", later_days=95) == []
 
 
 def test_five_answers_for_every_credential_and_no_value_anywhere(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def error(status, body=None, **headers):
 def test_the_catalog_knows_the_driver_and_nothing_it_has_not():
     assert driver_for("github") is driver
     assert DRIVERS["github"] is driver
-    assert driver_for("spinnaker") is None
+    assert driver_for("nobody") is None
     with pytest.raises(KeyError):
-        DRIVERS["spinnaker"]
+        DRIVERS["nobody"]
 
 
 @pytest.mark.parametrize(

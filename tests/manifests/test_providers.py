@@ -28,7 +28,7 @@ NOT_A_PROVIDER = re.compile(
     r"|github[_-]?app\b|github_?commit_?status",  # fields and values of manifests
     re.IGNORECASE,
 )
-ONLY_CHECKED = {"gitlab"}
+ONLY_CHECKED = {"gitlab", "spinnaker"}
 """Providers whose manifests are validated in full, and of which this version only checks the credential."""
 ALLOWED = {
     "model/resources.py": "the member of Kind for the kind BuddyIntegration, which is part of the manifests' interface",

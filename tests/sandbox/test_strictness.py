@@ -18,6 +18,7 @@ AUTHORIZATION = {
     "aws": "Bearer unknown",
     "gitlab": "Bearer glpat-sandbox-" + "x" * 20,
     "dockerhub": "",
+    "spinnaker": "Bearer spinnaker-sandbox-token",
 }
 HOOKS = "/repos/acme/payments/hooks"
 DEPLOYMENTS = "/repos/acme/payments/deployments"
@@ -167,6 +168,13 @@ DOCKERHUB = [
         "incorrect username or password",
     ),
 ]
+SPINNAKER = [
+    ("GET", "/auth/none", None, {}, 404, '"error":"Not Found"'),
+    ("GET", "/auth/user", None, {"authorization": "Bearer unknown"}, 302, ""),
+    ("GET", "/auth/user", None, {"authorization": "Basic !"}, 302, ""),
+    ("GET", "/auth/user", None, {"authorization": "Basic Y2k6d3Jvbmc="}, 302, ""),
+    ("GET", "/applications", None, {"authorization": ""}, 302, ""),
+]
 ALL = {
     "github": GITHUB,
     "semaphore": SEMAPHORE,
@@ -177,6 +185,7 @@ ALL = {
     "azure": AZURE,
     "google": GOOGLE,
     "aws": AWS,
+    "spinnaker": SPINNAKER,
 }
 CASES = [(provider, *case) for provider, cases in ALL.items() for case in cases]
 

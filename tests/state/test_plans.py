@@ -19,7 +19,7 @@ from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
 from reconciler.model.issuer_keys import IssuerKey
 from reconciler.model.objects import IntentState, Scope
-from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
+from reconciler.model.records import BudgetState, CredentialAlert, CredentialRefusal, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
 from reconciler.state.claims import Capacity
@@ -168,6 +168,12 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     ),
     "finished_before": lambda store: store.finished_before(STAGE, 9.0, "itm-9"),
     "oidc_keys": lambda store: store.oidc_keys(),
+    "credential_alert": lambda store: store.credential_alert(SOURCE),
+    "announce": lambda store: store.announce(SOURCE, CredentialAlert(), CredentialAlert(refused=True), [entry()]),
+    "refuse_credential": lambda store: store.refuse_credential("p", CredentialRefusal("no"), 60.0),
+    "refusal_of": lambda store: store.refusal_of(["p", "q"], 60.0),
+    "standing_refusal": lambda store: store.standing_refusal(["p", "q"]),
+    "forget_refusals": lambda store: store.forget_refusals(["p", "q"]),
     "add_oidc_key": lambda store: store.add_oidc_key(issuer_key(), revoke=1.0, audit=entry()),
     "reseal_oidc_keys": lambda store: store.reseal_oidc_keys([issuer_key()]),
     "reconciled_by": lambda store: store.reconciled_by(),

@@ -17,6 +17,7 @@ from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expir
 from reconciler.drivers.aws.answers import result, role_error
 from reconciler.drivers.aws.regions import STS_HOSTS, SigningScope, scope_of
 from reconciler.drivers.aws.signing import AccessKey, sign
+from reconciler.drivers.aws.spec import SPEC
 from reconciler.drivers.base import Connection
 from reconciler.drivers.refusals import claims_in
 from reconciler.model.errors import AuthFailed, ProviderProtocolError, ValidationFailed
@@ -79,7 +80,7 @@ def web_identity_of(connection: Connection) -> WebIdentity:
         raise ValidationFailed(f"{connection.integration}: auth.oidc names no role", hint="Set `auth.oidc.roleArn`.")
     role = Role(arn, duration_s=_seconds(oidc.get("duration")))
     name = text_at(oidc, "sessionName") or session_name(connection)
-    return WebIdentity(role, str(oidc["audience"]), text_at(oidc, "subject") or "", name)
+    return WebIdentity(role, text_at(oidc, "audience") or SPEC.audience, text_at(oidc, "subject") or "", name)
 
 
 def session_name(connection: Connection) -> str:

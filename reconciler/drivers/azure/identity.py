@@ -11,7 +11,7 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
-from reconciler.drivers.azure.spec import CLOUDS, PUBLIC, SPEC, Cloud
+from reconciler.drivers.azure.spec import CLOUDS, SPEC, cloud_at
 from reconciler.drivers.base import Connection
 from reconciler.drivers.oauth import (
     FORM,
@@ -47,18 +47,12 @@ _HINTS = {
 }
 
 
-def cloud_of(connection: Connection) -> Cloud:
-    """Return the cloud that the connection's URLs name; the public one if they name none."""
-    hosts = {urlsplit(connection.api_url).hostname, urlsplit(connection.url).hostname}
-    return next((cloud for cloud in CLOUDS if hosts & {cloud.arm, cloud.portal}), PUBLIC)
-
-
 class AzureAuthenticator:
     """Implements `reconciler.drivers.base.Authenticator`: a token for each scope, which the host of a request decides."""
 
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._context, self._connection = context, connection
-        self.cloud = cloud_of(connection)
+        self.cloud = cloud_at(connection.api_url, connection.url)
         self.federated = connection.auth.get("use") == "oidc"
         block = find(connection.auth, dict[str, object], "oidc" if self.federated else "clientSecret") or {}
         self._secret = connection.secrets.get("/clientSecret/secret")
@@ -205,4 +199,4 @@ class AzureAuthenticator:
         )
 
 
-__all__ = ["WHO", "AzureAuthenticator", "cloud_of"]
+__all__ = ["WHO", "AzureAuthenticator"]

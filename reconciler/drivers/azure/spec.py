@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from reconciler.drivers.capabilities import CallerRule, ProviderSpec
 
@@ -65,12 +66,19 @@ def _key_missing(host: str, given: Mapping[str, str]) -> str:
     return "" if derived or given.get("audience") else "audience"
 
 
+def cloud_at(*urls: str) -> Cloud:
+    """Return the cloud whose portal or Resource Manager one of ``urls`` names; the public one if none does."""
+    hosts = {urlsplit(url).hostname for url in urls}
+    return next((cloud for cloud in CLOUDS if hosts & {cloud.arm, cloud.portal}), PUBLIC)
+
+
 SPEC = ProviderSpec(
     name="azure",
     title="Azure",
     spellings=("AZURE", "AZURE_CLOUD"),
     auth=("client-secret", "oidc"),
     oidc_needs=("tenantId", "clientId"),
+    audience=PUBLIC.audience,
     hosts=tuple(host for cloud in CLOUDS for host in (cloud.login, cloud.arm, cloud.graph)),
     service_hosts=(
         *(host for cloud in CLOUDS for host in (cloud.arm, cloud.graph)),

@@ -21,7 +21,7 @@ from reconciler.drivers.buddy.webhooks import WebhookType
 from reconciler.drivers.common import target_of
 from reconciler.drivers.provider import ProviderDriver, by_type
 from reconciler.drivers.wire import decode
-from reconciler.model.errors import NotFound, PermissionDenied
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import CredentialReport
@@ -91,6 +91,12 @@ class BuddyDriver(ProviderDriver):
                 unknown=dict.fromkeys(("granted", "missing", "expiresAt"), reason),
             )
         token = decode(body, _TokenInfo, "GET /user/token")
+        if token == _TokenInfo():
+            raise ProviderProtocolError(
+                "GET /user/token: the answer tells nothing of a token",
+                request="GET /user/token",
+                hint="Check `apiUrl`: a proxy or a login page may answer in place of the API.",
+            )
         exchanged = api.connection.auth.get("use") == "oidc"
         unknown = {"expiresAt": _RENEWED if exchanged else "the token has no end"} if exchanged or not token.expires_at else {}
         if not token.name and not exchanged:

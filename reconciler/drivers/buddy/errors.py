@@ -68,7 +68,9 @@ def classify(status: int, headers: Mapping[str, str], body: object, request: str
     if status == 404:
         return NotFound(f"{request}: not found (404){suffix}", **where)
     if status == 429:
-        return RateLimited(f"{request}: rate limit (429){suffix}", retry_at=_reset(headers, now), **where)
+        return RateLimited(
+            f"{request}: rate limit (429){suffix}", retry_at=_reset(headers, now) or retry_after(headers, now), **where
+        )
     if status in {400, 422}:
         if _TAKEN.search(words) and _IDENTITY.search(words):
             return Conflict(f"{request}: {words}", **where)

@@ -35,7 +35,7 @@ class ExchangeAuthenticator:
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._connection, self._context = connection, context
         self._provider = find(connection.auth, str, "oidc", "providerId") or ""
-        self._audience = find(connection.auth, str, "oidc", "audience") or ""
+        self._audience = find(connection.auth, str, "oidc", "audience") or SPEC.audience
         self._subject = find(connection.auth, str, "oidc", "subject") or ""
         if not self._provider:
             raise ValidationFailed(

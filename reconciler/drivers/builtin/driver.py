@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.drivers.auth import AuthContext, AuthRequest
+from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import Authenticator, Connection, Executor
 from reconciler.drivers.builtin.executor import Evaluate, HttpExecutor, NoopExecutor
 from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.builtin.urls import PROVIDER
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
-from reconciler.drivers.provider import ProviderDriver, by_type
+from reconciler.drivers.provider import NoCredential, ProviderDriver, by_type
 from reconciler.model.errors import AuthFailed
-
-
-class NoCredential:
-    """Implements `reconciler.drivers.base.Authenticator`: only the headers in the spec are sent."""
-
-    async def authorize(self, request: AuthRequest) -> None:
-        """Add nothing."""
-
-    async def refresh(self) -> bool:
-        """Return False: there is nothing to refresh."""
-        return False
 
 
 class WebDriver(ProviderDriver):
@@ -62,4 +51,4 @@ class WebDriver(ProviderDriver):
 
 driver = WebDriver()
 
-__all__ = ["NoCredential", "WebDriver", "driver"]
+__all__ = ["WebDriver", "driver"]

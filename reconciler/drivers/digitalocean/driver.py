@@ -17,7 +17,7 @@ from reconciler.drivers.auth import AuthContext, Expiring, TokenRequest
 from reconciler.drivers.base import Api, Authenticator, Connection
 from reconciler.drivers.digitalocean.spec import SPEC
 from reconciler.drivers.provider import ProviderDriver, SecretHeader, TokenAuthenticator
-from reconciler.drivers.wire import decode
+from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import AuthFailed, PermissionDenied, ProviderError, ReconcilerError
 from reconciler.model.resources import SecretRef
 from reconciler.model.status import CredentialReport
@@ -106,7 +106,9 @@ class DigitalOceanDriver(ProviderDriver):
         """Read the account. Raises `AuthFailed` for a refused token and for an account that is locked."""
         try:
             answer = await api.request("GET", "/v2/account")
-        except PermissionDenied:
+        except PermissionDenied as error:
+            if find(error.body, str, "id") != "forbidden":
+                raise  # not in DigitalOcean's own words: it tells nothing of the token
             return await _report(api, "a token that may not read its account (no scope account:read)", "", needs)
         account = decode(answer.json(), Account, "GET /v2/account", "account")
         if account.status == "locked":

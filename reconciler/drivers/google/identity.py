@@ -79,7 +79,7 @@ class GoogleAuthenticator:
         self.account = text_of(block, "serviceAccount")
         self._subject = text_of(block, "subject")
         self.provider = text_of(block, "workloadIdentityProvider").removeprefix("https:").removeprefix("//iam.googleapis.com/")
-        self._audience = text_of(block, "audience") or f"//iam.googleapis.com/{self.provider}"
+        self._audience = text_of(block, "audience") or SPEC.audience.format(workloadIdentityProvider=self.provider)
         if self.federated and not PROVIDER.fullmatch(self.provider):
             raise ValidationFailed(
                 f"{connection.integration}: auth.oidc.workloadIdentityProvider is not the resource name of a provider",

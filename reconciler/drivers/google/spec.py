@@ -8,6 +8,7 @@ SPEC = ProviderSpec(
     spellings=("GOOGLE", "GOOGLE_SERVICE_ACCOUNT"),
     auth=("service-account-key", "oidc"),
     oidc_needs=("workloadIdentityProvider",),
+    audience="//iam.googleapis.com/{workloadIdentityProvider}",
     hosts=("oauth2.googleapis.com", "sts.googleapis.com", "iamcredentials.googleapis.com", "www.googleapis.com"),
     service_hosts=("*.googleapis.com", "*.*.rep.googleapis.com"),
     caller=CallerRule(keys=("audience",)),

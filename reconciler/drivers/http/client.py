@@ -86,6 +86,8 @@ class ApiClient:
         self._budget = budget
         self.clock = session.clock_of(connection.api_url, clock)
         self._read_only = read_only
+        self.on_refusal: Callable[[AuthFailed], None] | None = None
+        """Is called with each refusal of the credential before it is raised."""
         self._before_write: Callable[[], Awaitable[None]] | None = None
         session.adopt(budget)
 
@@ -113,8 +115,10 @@ class ApiClient:
         while True:
             try:
                 return await self._outcome(await self._attempt(call), ok)
-            except AuthFailed:
+            except AuthFailed as error:
                 if refreshed or not await self.authenticator.refresh():
+                    if self.on_refusal is not None:
+                        self.on_refusal(error)
                     raise
                 refreshed = True
             except ProviderUnavailable as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, CompileContext, Connection, Executor, ManagedType, Receiver
+from reconciler.drivers.base import Api, ApiResponse, CompileContext, Connection, Executor, ManagedType, Receiver
 from reconciler.drivers.common import did_you_mean, matching, once, target_of
 from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
 from reconciler.drivers.semaphore import errors
@@ -17,11 +17,12 @@ from reconciler.drivers.semaphore.executor import SemaphoreExecutor
 from reconciler.drivers.semaphore.notifications import NotificationType, SecretType
 from reconciler.drivers.semaphore.receiver import SemaphoreReceiver
 from reconciler.drivers.semaphore.spec import SPEC
-from reconciler.model.errors import NotFound, PermissionDenied, ScopeGone, ValidationFailed
+from reconciler.drivers.wire import find
+from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ScopeGone, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import CredentialReport
-from reconciler.model.values import JsonObject
+from reconciler.model.values import JsonObject, JsonValue
 
 _CLOUD = ".semaphoreci.com"
 _UNKNOWN = {
@@ -55,7 +56,7 @@ class SemaphoreDriver(ProviderDriver):
         granted, missing = [], []
         for name in sorted({"notifications", *(name for name in needs if name in _PROBES)}):
             try:
-                await api.request("GET", _PROBES[name], params={"page_size": 1})
+                _require_list(await api.request("GET", _PROBES[name], params={"page_size": 1}), name)
                 granted.append(f"organization.{name}.view")
             except ScopeGone:
                 raise
@@ -101,6 +102,18 @@ class SemaphoreDriver(ProviderDriver):
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
         """Return the objects that ``resource`` declares: a secret and a notification for an event source."""
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()
+
+
+def _require_list(answer: ApiResponse, name: str) -> None:
+    """Raise `ProviderProtocolError` for anything but a list of ``name``: a login page is no proof of a token."""
+    body = answer.json()
+    if find(body, list[JsonValue], name) is None and find(body, str, "next_page_token") is None:
+        raise ProviderProtocolError(
+            f"{answer.request}: the answer is no list of {name}",
+            status=answer.status,
+            request=answer.request,
+            hint="Check `apiUrl`: a proxy or a login page may answer in place of the API.",
+        )
 
 
 async def _require_projects(api: Api, resource: Resource) -> None:

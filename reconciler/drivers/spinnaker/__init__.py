@@ -1,1 +1,1 @@
-"""Spinnaker: manifests are validated; the driver is not part of this version."""
+"""Spinnaker: the credential of its API (Gate) is checked; pipelines are not part of this version."""

@@ -1,4 +1,4 @@
-"""Spinnaker, as data."""
+"""Spinnaker, as data. It has no host of its own: an installation must be in ``network.allow``."""
 
 from reconciler.drivers.capabilities import ExecutorRule, ProviderSpec
 
@@ -7,6 +7,7 @@ SPEC = ProviderSpec(
     title="Spinnaker",
     spellings=("SPINNAKER",),
     auth=("token", "basic", "none"),
+    why_not={"oidc": "Spinnaker's Gate exchanges no ID tokens; use token, basic or none"},
     needs_url=True,
     executor=ExecutorRule(resource="pipeline"),
     guarded=True,

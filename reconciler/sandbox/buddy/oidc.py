@@ -1,7 +1,8 @@
 """Identity providers of the simulated Buddy: an ID token in exchange for a token of the API.
 
 State: ``oidc_providers`` (``{ID: {"issuer", "audience", "conditions": {CLAIM: VALUE}, "scopes", "lifetime_s"}}``). The signature is
-checked against the key set that the issuer publishes, as a relying party does: discovery document, ``jwks_uri``, ``kid``.
+checked against the key set that the issuer publishes, as a relying party does: discovery document, ``jwks_uri``, ``kid``. ``issuers``
+maps an issuer to the URL at which its documents are read instead.
 """
 
 from __future__ import annotations
@@ -55,13 +56,18 @@ class TokenExchange:
 
     def _claims(self, token: str, issuer: str) -> Mapping[str, object]:
         try:
-            keys = KeySet.import_key_set(_read(str(_read(f"{issuer}/.well-known/openid-configuration")["jwks_uri"])))  # type: ignore[arg-type]
+            keys = KeySet.import_key_set(self._keys_of(issuer))  # type: ignore[arg-type]
         except (OSError, ValueError, KeyError):
             refuse(401, "The keys of the issuer cannot be read")
         try:
             return jwt.decode(token, keys, algorithms=["RS256"]).claims
         except (JoseError, ValueError):
             refuse(401, "The signature of the token is invalid")
+
+    def _keys_of(self, issuer: str) -> dict[str, object]:
+        base = self._buddy.records.get("issuers", {}).get(issuer, issuer)
+        uri = str(_read(f"{base}/.well-known/openid-configuration")["jwks_uri"])
+        return _read(base + uri.removeprefix(issuer) if uri.startswith(issuer) else uri)
 
 
 def _read(url: str) -> dict[str, object]:

@@ -193,5 +193,6 @@ class BuddyRecords(TypedDict):
 
     tokens: dict[str, BuddyToken]
     oidc_providers: dict[str, BuddyIdentityProvider]
+    issuers: NotRequired[dict[str, str]]
     workspaces: dict[str, StoredBuddyWorkspace]
     deliveries: list[BuddyDelivery]
