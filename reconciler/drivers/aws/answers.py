@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 from reconciler.drivers.auth import ApiResponse
 from reconciler.drivers.http.errors import Where, limited_until, shared_error
+from reconciler.drivers.refusals import claims_in, explain
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import (
     AuthFailed,
@@ -168,6 +169,18 @@ def role_error(response: ApiResponse, action: str, role: str, now: float) -> Pro
     return known or shared_error(response, now)
 
 
+def id_token_error(response: ApiResponse, token: str, now: float) -> AuthFailed | None:
+    """Return the error of a refused ``token`` of ours that names the claim that differs; None for another refusal.
+
+    ``now`` is the time by the clock of AWS (epoch seconds).
+    """
+    code, text = refusal_of(response.text)
+    if not token or code not in _ID_TOKEN | {"AccessDenied"}:
+        return None
+    why = explain("aws", claims_in(token), response.status, f"{code}: {text}", provider_now=now)
+    return why.error(request=response.request, status=response.status) if why is not None else None
+
+
 def _id_token_hint(code: str, text: str) -> str:
     """Return what to do about a refused ID token, by the words of AWS."""
     words = text.lower()
@@ -182,4 +195,4 @@ def _id_token_hint(code: str, text: str) -> str:
     return "AWS compares `iss`, `aud` and the signature with the IAM OIDC identity provider of the account: `reconciler oidc trust aws` prints it."
 
 
-__all__ = ["parsed", "refusal_of", "request_error", "result", "role_error", "shown"]
+__all__ = ["id_token_error", "parsed", "refusal_of", "request_error", "result", "role_error", "shown"]

@@ -13,8 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
-from reconciler.drivers.aws.answers import result, role_error
+from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
+from reconciler.drivers.aws.answers import id_token_error, result, role_error
 from reconciler.drivers.aws.regions import STS_HOSTS, SigningScope, scope_of
 from reconciler.drivers.aws.signing import AccessKey, sign
 from reconciler.drivers.base import Connection
@@ -102,6 +102,7 @@ class Sessions:
         self._scope = scope_of(host) or SigningScope("sts", region)
         self._ahead_s = 0.0
         self._last = ""
+        self._opened_at = float("-inf")
 
     async def key(self) -> AccessKey:
         """Return the key that signs: of the last session of the chain or, without roles, the access key itself.
@@ -115,8 +116,11 @@ class Sessions:
         return await self._context.tokens.get(self._last, lambda: self._open(start))
 
     def forget(self) -> bool:
-        """Drop the session that signed last; return whether there was one."""
-        return bool(self._last) and self._context.tokens.forget(self._last)
+        """Drop the session that signed last; False if there is none, or if it is so new that another would be refused as well."""
+        now = self._context.clock()
+        if not self._last or 0 <= now - self._opened_at < RETRY_AFTER_S:
+            return False
+        return self._context.tokens.forget(self._last)
 
     def ends_at(self) -> float | None:
         """Return when the session ends (epoch seconds); None for a long-lived access key."""
@@ -159,6 +163,7 @@ class Sessions:
             session = await self._assume(role, signer)
         if session is None:
             raise ValidationFailed(f"{self._connection.integration}: the chain of roles is empty")
+        self._opened_at = self._context.clock()
         return session
 
     async def _with_token(self, web: WebIdentity) -> Expiring[AccessKey]:
@@ -193,7 +198,8 @@ class Sessions:
             TokenRequest(request.method, request.url, request.headers, request.content, hosts=STS_HOSTS)
         )
         if answer.status != 200:
-            raise role_error(answer, action, role.arn, self._context.provider_time())
+            now = self._context.provider_time()
+            raise id_token_error(answer, fields.get("WebIdentityToken", ""), now) or role_error(answer, action, role.arn, now)
         return self._session(result(answer, action, AssumedRole).credentials, answer)
 
     def _session(self, credentials: Credentials, answer: ApiResponse) -> Expiring[AccessKey]:
