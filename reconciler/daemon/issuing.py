@@ -35,7 +35,7 @@ def open_issuer(
         config.owner,
         Lifetimes(config.oidc.key_rotation, config.oidc.token_lifetime),
         actor,
-        elsewhere=config.issuer != config.server.public_url.rstrip("/"),
+        elsewhere=config.issuer != config.own_issuer,
         read_only=read_only,
     )
     return IdTokenIssuer(settings, store=store, ring=ring, redactor=redactor, fetch=_fetch_with(session))
