@@ -18,7 +18,7 @@ from reconciler.model.secrets import SecretValue
 CHECK_S = 60.0
 """A backend is asked about a Secret at most once in this time, whether the last answer was a value or an error."""
 AT_ONCE = 8
-"""Secrets that are loaded at the same time."""
+"""Secrets that are loaded from one server at the same time."""
 _NEVER = float("-inf")
 
 
@@ -44,6 +44,12 @@ class RemoteBackend(Protocol):
     def mark(self, secret: Resource) -> str:
         """Return a text that changes when ``secret`` must be loaded again at once."""
 
+    def peer(self, secret: Resource) -> str:
+        """Return the server that is asked: one that hangs does not delay the Secrets of another."""
+
+    def retry_now(self) -> None:
+        """Let refused logins be tried again at once: a person asked."""
+
 
 @dataclass(slots=True)
 class _RemoteEntry:
@@ -68,11 +74,16 @@ class RemoteSecrets:
         self.backends = backends
         self._conceal, self._monotonic, self._check_s = conceal, monotonic, check_s
         self._entries: dict[ResourceId, _RemoteEntry] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots: dict[str, asyncio.Semaphore] = {}
 
     def serves(self, secret: Resource) -> bool:
         """Whether the values of ``secret`` are loaded here."""
         return str(secret.spec.get("provider")) in self.backends
+
+    def retry_now(self) -> None:
+        """Let refused logins be tried again at once: a person asked."""
+        for backend in self.backends.values():
+            backend.retry_now()
 
     def keep(self, secrets: Iterable[ResourceId]) -> None:
         """Drop the values of every Secret that is not among ``secrets``."""
@@ -109,12 +120,15 @@ class RemoteSecrets:
         read: Callable[[SecretRef], SecretValue],
         before: Callable[[], Awaitable[None]],
     ) -> None:
+        backend = self.backends[str(secret.spec["provider"])]
         await before()
         try:
-            async with self._slots:
-                loaded = await self.backends[str(secret.spec["provider"])].load(secret, read, entry.loaded)
+            async with self._slots.setdefault(backend.peer(secret), asyncio.Semaphore(AT_ONCE)):
+                loaded = await backend.load(secret, read, entry.loaded)
         except ReconcilerError as error:
             entry.error = _unavailable(secret.id, error)
+        except Exception as error:  # noqa: BLE001  a defect, perhaps on purpose of who wrote the file, must not stop other Secrets
+            entry.error = SecretUnavailable(f"{secret.id}: the values cannot be read ({type(error).__name__})", code="RC4080")
         else:
             for value in loaded.values.values():
                 self._conceal(value.reveal())
@@ -131,10 +145,10 @@ class RemoteSecrets:
                 hint="They are read before the next reconcile.",
             )
         if entry.error is not None:
-            raise entry.error
+            raise entry.error.with_traceback(None)  # else each reader adds to its traceback
         loaded = entry.loaded or Loaded()
         if key in loaded.errors:
-            raise loaded.errors[key]
+            raise loaded.errors[key].with_traceback(None)
         if key not in loaded.values:
             raise SecretUnavailable(
                 f"{secret.id} has no key {key!r}",

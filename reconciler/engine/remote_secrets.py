@@ -18,7 +18,7 @@ def remote_secrets(context: Context, active: Callable[[], ActiveRevision]) -> Re
     """Return the remote values of this process; ``active`` returns the revision in force, whose encrypted files are read."""
     send = TokenEndpoints(context.session, ProviderClock(context.clock))
     conceal = context.redactor.add_passing
-    vault = VaultBackend(send, context.id_token, clock=context.clock, conceal=conceal)
+    vault = VaultBackend(send, context.id_token, clock=time.monotonic, conceal=conceal)  # leases are durations
     sops = SopsBackend(lambda: active().encrypted, context.config.secrets.sops_age_key_file)
     return RemoteSecrets({"vault": vault, "sops": sops}, conceal=context.redactor.add, monotonic=time.monotonic)
 
