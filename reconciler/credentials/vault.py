@@ -42,14 +42,6 @@ _INACTIVE = frozenset({412, 429, 472, 473, 501, 503})
 initialized, sealed."""
 
 
-class VaultUnavailable(SecretUnavailable):
-    """Why a Secret cannot be read; ``text`` is the reason without the Secret."""
-
-    def __init__(self, what: str, text: str, code: str, hint: str) -> None:
-        super().__init__(f"{what}: {text}", code=code, hint=hint)
-        self.text = text
-
-
 @dataclass(frozen=True, slots=True)
 class _VaultPlace:
     """One Secret, for requests and for messages."""
@@ -70,8 +62,8 @@ class _VaultPlace:
         """Return the value of ``vault.auth.<name>``. Raises `SecretUnavailable`."""
         return self.read(self.secret.secret_refs(f"/vault/auth/{name}")[""]).reveal()
 
-    def error(self, code: str, text: str, hint: str = "") -> VaultUnavailable:
-        return VaultUnavailable(self.what, text, code, hint)
+    def error(self, code: str, text: str, hint: str = "") -> SecretUnavailable:
+        return SecretUnavailable(f"{self.what}: {text}", code=code, hint=hint)
 
 
 class VaultBackend:
@@ -135,8 +127,9 @@ class VaultBackend:
     async def _token(self, place: _VaultPlace) -> str:
         try:
             return (await self._tokens.get(_key(place), lambda: self._log_in(place))).reveal()
-        except VaultUnavailable as error:  # perhaps from memory, and the login of another Secret with the same credential
-            raise place.error(error.code, error.text, error.hint) from None
+        except SecretUnavailable as error:  # from memory, it may name another Secret with the same login
+            text = error.message.partition(f": {place.spec.address}: ")[2]
+            raise (place.error(error.code, text, error.hint) if text else error) from None
 
     async def _log_in(self, place: _VaultPlace) -> Expiring[SecretValue]:
         auth, proof = place.spec.auth, ""
@@ -155,7 +148,7 @@ class VaultBackend:
         self._conceal(login.auth.client_token)
         return Expiring(SecretValue(login.auth.client_token), self._clock() + (login.auth.lease_duration or ENDLESS_S))
 
-    def _refused(self, place: _VaultPlace, mount: str, answer: ApiResponse, proof: str) -> VaultUnavailable:
+    def _refused(self, place: _VaultPlace, mount: str, answer: ApiResponse, proof: str) -> SecretUnavailable:
         auth, said = place.spec.auth, said_by(answer)
         if answer.status == 404 or "no handler for route" in said or "unsupported path" in said:
             return place.error("RC4082", f"there is no auth method at {mount!r}: {said}", "Set `vault.auth.mount`.")

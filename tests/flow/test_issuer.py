@@ -121,6 +121,40 @@ def test_a_state_from_before_the_issuer_gets_a_key(tmp_path: Path):
     one.stop()
 
 
+def test_a_damaged_key_is_named_and_replaced_and_a_missing_table_is_an_outage(tmp_path: Path):
+    import sqlite3
+
+    one = Issuer(tmp_path)
+    one.start()
+    assert len(one.key_ids()) == 1
+    one.stop()
+    place = ("--dir", str(one.manifests), "--show")
+
+    def damage(statement: str) -> None:
+        with sqlite3.connect(one.folder / "state" / "state.db") as database:
+            database.execute(statement)
+
+    damage("""UPDATE oidc_key SET public = '{"kty": "RSA'""")
+    one.start()
+    assert one.key_ids() == []
+    refused = one.run("oidc", "token", "Integration/cloud", *place)
+    assert (refused.returncode, "RC4021" in refused.stderr, "--emergency" in refused.stderr) == (1, True, True)
+    one.must("oidc", "rotate", "--emergency", "--yes")
+    assert len(one.key_ids()) == 1
+    assert one.token()
+    damage("ALTER TABLE oidc_key RENAME TO gone")
+    wait_for(lambda: status_of(one) == (503, "no-store"))
+    damage("ALTER TABLE gone RENAME TO oidc_key")
+    wait_for(lambda: len(one.key_ids()) == 1)
+    assert "Traceback" not in one.log()
+    one.stop()
+
+
+def status_of(one: Issuer) -> tuple[int, str]:
+    answer = requests.get(f"{one.url}/.well-known/jwks.json", timeout=10)
+    return answer.status_code, answer.headers["cache-control"]
+
+
 def test_two_processes_share_keys_and_see_each_others_rotation_within_seconds(tmp_path: Path):
     postgres = Postgres()
     peers: list[Issuer] = []
