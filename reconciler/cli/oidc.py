@@ -77,7 +77,8 @@ def _rotate(options: OidcOptions) -> int:
     else:
         out(f"created the key {answer.kid}; it signs from {answer.signs_from}")
     if answer.elsewhere:
-        say("Publish it before that time: reconciler oidc export DIR")
+        when = "now, because nothing is signed until then" if options.emergency else "before that time"
+        say(f"Publish it {when}: reconciler oidc export DIR")
     return EXIT_OK
 
 

@@ -243,6 +243,10 @@ class IdTokenIssuer:
                 hint="Run `reconciler oidc export DIR` and publish both files below the issuer's URL.",
             )
 
+    def look_again(self) -> None:
+        """Forget failed looks at the published key set: a person has asked for another one."""
+        self._seen = {kid: look for kid, look in self._seen.items() if not look[1]}
+
     async def _why_unpublished(self, key: IssuerKey) -> str:
         url = self.issuer + KEYS_PATH
         try:

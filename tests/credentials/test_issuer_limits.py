@@ -189,6 +189,23 @@ async def test_keys_that_rotate_twice_before_the_export_is_repeated_sign_nothing
     assert (await issuer(CLOUD, "aud")).reveal()
 
 
+async def test_a_failed_look_is_repeated_after_a_minute_or_when_a_person_asks():
+    world = World()
+    issuer = world.issuer(elsewhere=True)
+    await issuer.keys()
+    for again, looks in ((lambda: None, 1), (issuer.look_again, 2), (lambda: None, 2)):
+        again()
+        with pytest.raises(SecretUnavailable):
+            await issuer(CLOUD, "aud")
+        assert world.looks == looks
+    world.now += 61
+    world.published = await issuer.key_set()
+    await issuer(CLOUD, "aud")
+    issuer.look_again()  # a look that succeeded is still valid
+    await issuer(CLOUD, "aud")
+    assert world.looks == 3
+
+
 async def test_the_keys_are_read_again_after_five_seconds_and_when_the_clock_was_set_back():
     world = World()
     issuer = world.issuer()
