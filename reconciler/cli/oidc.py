@@ -77,7 +77,8 @@ def _rotate(options: OidcOptions) -> int:
     else:
         out(f"created the key {answer.kid}; it signs from {answer.signs_from}")
     if answer.elsewhere:
-        say("Publish it before that time: reconciler oidc export DIR")
+        when = "now, because nothing is signed until then" if options.emergency else "before that time"
+        say(f"Publish it {when}: reconciler oidc export DIR")
     return EXIT_OK
 
 
@@ -162,7 +163,7 @@ def _identity_of(resource: Resource, party: str = "") -> _Identity:
     settings: dict[str, object] = {}
     if resource.id.kind == Kind.INTEGRATION.value:
         spec = resource.typed(IntegrationSpec)
-        if spec.auth.oidc is None or spec.type not in PROVIDERS:
+        if spec.auth.use != "oidc" or spec.auth.oidc is None or spec.type not in PROVIDERS:
             raise _without_identity(resource, f"uses auth '{spec.auth.use}'")
         if party not in {"", spec.type}:
             raise _without_identity(resource, f"is of type {spec.type}, not {party}")
@@ -171,9 +172,11 @@ def _identity_of(resource: Resource, party: str = "") -> _Identity:
         secret = resource.typed(SecretSpec)
         if secret.vault is None or party not in {"", "vault"}:
             raise _without_identity(resource, f"is a Secret of provider {secret.provider}" + (f", not {party}" if party else ""))
-        block = msgspec.to_builtins(secret.vault)
-        auth = block.get("auth")
-        settings, party = {**block, **(auth if isinstance(auth, dict) else {})}, "vault"
+        if secret.vault.auth.use != "oidc":
+            raise _without_identity(resource, f"logs in by '{secret.vault.auth.use}'")
+        block, login = msgspec.to_builtins(secret.vault), secret.vault.auth
+        settings = {**block, "role": login.role, "audience": login.audience, "authMount": login.mount}
+        party = "vault"
     elif resource.id.kind != Kind.STAGE.value:
         raise _without_identity(resource, f"is of kind {resource.id.kind}")
     elif not party:

@@ -408,8 +408,8 @@ VERBS: tuple[Verb, ...] = (
                 "arguments",
                 nargs="*",
                 metavar="ARGUMENT",
-                help="export: DIR, the folder for the two documents; trust: the relying party and KIND/NAME[@CANVAS]; "
-                "token: KIND/NAME[@CANVAS]",
+                help="export: DIR, the folder for the two documents; trust: the relying party (aws, azure, google, vault, buddy) and "
+                "KIND/NAME[@CANVAS]; token: KIND/NAME[@CANVAS]",
             ),
             _arg("--dir", default=".", metavar="DIR", help="trust, token: folder of the manifests (default: the current folder)"),
             _arg("--audience", metavar="AUDIENCE", help="trust, token: use this audience (default: the manifest's)"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from reconciler.config import values
 from reconciler.config.values import ApiToken, RateLimit, camel
@@ -246,7 +247,13 @@ class Config:
     @property
     def issuer(self) -> str:
         """The OIDC issuer of this installation; empty if there is none."""
-        return self.oidc.issuer or self.server.public_url.rstrip("/")
+        return self.oidc.issuer or self.own_issuer
+
+    @property
+    def own_issuer(self) -> str:
+        """`server.publicUrl` in the form of an issuer: relying parties compare it byte by byte, and some write hosts in lower case."""
+        parts = urlsplit(self.server.public_url.rstrip("/"))
+        return parts._replace(netloc=parts.netloc.lower()).geturl()
 
     @property
     def own_files(self) -> tuple[Path, ...]:

@@ -218,12 +218,17 @@ class SecretResolver:
 
         A backend is asked at most once a minute; ``again``: at once, because a person asked.
         """
+        if self.remote is not None and again:
+            self.remote.retry_now()
+        await self._prepare(refs, again=again)
+
+    async def _prepare(self, refs: Iterable[SecretRef], *, again: bool) -> None:
         remote = self.remote
         if remote is None:
             return
         wanted = {ResourceId(Kind.SECRET.value, ref.canvas, ref.name) for ref in refs}
         loads = [
-            remote.refresh(resource, self.read, partial(self.prepare, remote.needs(resource), again=again), again=again)
+            remote.refresh(resource, self.read, partial(self._prepare, remote.needs(resource), again=again), again=again)
             for identity in sorted(wanted)
             if (resource := self._secrets.get(identity)) is not None and remote.serves(resource)
         ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -33,7 +34,7 @@ from reconciler.credentials.issuer import (
 )
 from reconciler.credentials.keys import KeyRing
 from reconciler.credentials.redact import Redactor
-from reconciler.model.errors import ReconcilerError, SecretUnavailable, ValidationFailed
+from reconciler.model.errors import ReconcilerError, SecretUnavailable, StateError, ValidationFailed
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.model.secrets import SecretValue
@@ -136,16 +137,19 @@ class IdTokenIssuer:
             return await self._add(now + _ahead(self._keys), revoke=None, reason="requested", actor=actor)
 
     async def _add(self, sign_from: float, *, revoke: float | None, reason: str, actor: str = "") -> IssuerKey:
-        number = max((key.number for key in self._keys), default=0) + 1
-        key = await asyncio.to_thread(new_key, number, self._ring, self._clock(), sign_from)
+        key = await asyncio.to_thread(new_key, _next_number(self._keys), self._ring, self._clock(), sign_from)
         entry = AuditEntry(
             at=self._clock(),
             actor=actor or self.settings.actor,
             verb="oidc-key",
             detail={"kid": key.kid, "reason": reason, "signFrom": int(sign_from)},
         )
-        await self._store.add_oidc_key(key, revoke=revoke, audit=entry)  # False: a peer was faster, and its key is read below
+        added = await self._store.add_oidc_key(key, revoke=revoke, audit=entry)
         self._keys = await self._store.oidc_keys()
+        while not added and revoke is not None:  # a peer was faster. Its key serves as well, but it revokes nothing
+            key = replace(key, number=_next_number(self._keys))
+            added = await self._store.add_oidc_key(key, revoke=revoke, audit=entry)
+            self._keys = await self._store.oidc_keys()
         self._read_at = self._clock()
         self._private.clear()
         self._seen.clear()
@@ -156,7 +160,10 @@ class IdTokenIssuer:
         current = self._ring.current.key_id
         stale = [key for key in self._keys if key.seal_key_id != current and self._ring.by_id(key.seal_key_id) is not None]
         if stale and not self.settings.read_only:
-            fresh = {key.kid: resealed(key, self._ring) for key in stale}
+            fresh = {}
+            for key in stale:
+                with contextlib.suppress(StateError):  # damaged: signing with it says so, and others stay usable
+                    fresh[key.kid] = resealed(key, self._ring)
             await self._store.reseal_oidc_keys(tuple(fresh.values()))
             self._keys = tuple(fresh.get(key.kid, key) for key in self._keys)
 
@@ -236,6 +243,10 @@ class IdTokenIssuer:
                 hint="Run `reconciler oidc export DIR` and publish both files below the issuer's URL.",
             )
 
+    def look_again(self) -> None:
+        """Forget failed looks at the published key set: a person has asked for another one."""
+        self._seen = {kid: look for kid, look in self._seen.items() if not look[1]}
+
     async def _why_unpublished(self, key: IssuerKey) -> str:
         url = self.issuer + KEYS_PATH
         try:
@@ -266,6 +277,10 @@ def subject_for(owner: str, resource: ResourceId, override: str = "") -> str:
     if len(override.encode()) > MAX_SUBJECT:
         raise ValidationFailed(f"{resource}: auth.oidc.subject has more than {MAX_SUBJECT} bytes", hint="Use a shorter text.")
     return override
+
+
+def _next_number(keys: Sequence[IssuerKey]) -> int:
+    return max((key.number for key in keys), default=0) + 1
 
 
 def _ahead(keys: Sequence[IssuerKey]) -> float:

@@ -74,18 +74,22 @@ def seal(material: bytes, kid: str, ring: KeyRing) -> bytes:
 
 
 def unseal(key: IssuerKey, ring: KeyRing) -> bytes:
-    """Return the private JWK as JSON. Raises `StateError` if no master key at hand opens it."""
+    """Return the private JWK as JSON. Raises `StateError` if no master key at hand opens it, or if its row is damaged."""
     master = ring.by_id(key.seal_key_id)
-    if master is not None:
-        try:
-            return AESGCM(master.derive("oidc-key")).decrypt(key.sealed[:12], key.sealed[12:], key.kid.encode())
-        except InvalidTag:
-            pass
-    raise StateError(
-        f"the OIDC signing key {key.kid} cannot be decrypted with this master key",
-        code="RC4021",
-        hint="Restore the master key, or run `reconciler oidc rotate --emergency` to replace the key.",
-    )
+    if master is None:
+        raise _unusable(key, "cannot be decrypted with this master key")
+    try:
+        material = AESGCM(master.derive("oidc-key")).decrypt(key.sealed[:12], key.sealed[12:], key.kid.encode())
+    except (InvalidTag, ValueError):  # ValueError: less than a nonce is left
+        raise _unusable(key, "cannot be decrypted with this master key, or is damaged") from None
+    if key.public.get("kid") != key.kid:
+        raise _unusable(key, "has a damaged public part, which cannot be published")
+    return material
+
+
+def _unusable(key: IssuerKey, why: str) -> StateError:
+    hint = "Restore the master key or the state, or run `reconciler oidc rotate --emergency` to replace the key."
+    return StateError(f"the OIDC signing key {key.kid} {why}", code="RC4021", hint=hint)
 
 
 def resealed(key: IssuerKey, ring: KeyRing) -> IssuerKey:
@@ -151,8 +155,8 @@ def discovery_document(issuer: str) -> dict[str, JsonValue]:
 
 
 def key_set(keys: Iterable[IssuerKey]) -> dict[str, JsonValue]:
-    """Return the JSON Web Key Set: public members only."""
-    return {"keys": [dict(key.public) for key in keys]}
+    """Return the JSON Web Key Set: public members only, without keys that are damaged."""
+    return {"keys": [dict(key.public) for key in keys if key.public]}
 
 
 # -- tokens ---------------------------------------------------------------------------------------------------------------

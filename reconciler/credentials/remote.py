@@ -18,7 +18,7 @@ from reconciler.model.secrets import SecretValue
 CHECK_S = 60.0
 """A backend is asked about a Secret at most once in this time, whether the last answer was a value or an error."""
 AT_ONCE = 8
-"""Secrets that are loaded at the same time."""
+"""Secrets that are loaded from one server at the same time."""
 _NEVER = float("-inf")
 
 
@@ -49,6 +49,12 @@ class RemoteBackend(Protocol):
     def mark(self, secret: Resource) -> str:
         """Return a text that changes when ``secret`` must be loaded again at once."""
 
+    def peer(self, secret: Resource) -> str:
+        """Return the server that is asked: one that hangs does not delay the Secrets of another."""
+
+    def retry_now(self) -> None:
+        """Let refused logins be tried again at once: a person asked."""
+
 
 @dataclass(slots=True)
 class _RemoteEntry:
@@ -73,7 +79,7 @@ class RemoteSecrets:
         self.backends = backends
         self._conceal, self._monotonic, self._check_s = conceal, monotonic, check_s
         self._entries: dict[ResourceId, _RemoteEntry] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots: dict[str, asyncio.Semaphore] = {}
 
     def serves(self, secret: Resource) -> bool:
         """Whether the values of ``secret`` are loaded here."""
@@ -82,6 +88,11 @@ class RemoteSecrets:
     def needs(self, secret: Resource) -> Iterable[SecretRef]:
         """Return the credentials that open ``secret``."""
         return self.backends[str(secret.spec["provider"])].needs(secret)
+
+    def retry_now(self) -> None:
+        """Let refused logins be tried again at once: a person asked."""
+        for backend in self.backends.values():
+            backend.retry_now()
 
     def keep(self, secrets: Iterable[ResourceId]) -> None:
         """Drop the values of every Secret that is not among ``secrets``."""
@@ -120,12 +131,15 @@ class RemoteSecrets:
         *,
         again: bool,
     ) -> None:
+        backend = self.backends[str(secret.spec["provider"])]
         await before()
         try:
-            async with self._slots:
-                loaded = await self.backends[str(secret.spec["provider"])].load(secret, read, entry.loaded, again=again)
+            async with self._slots.setdefault(backend.peer(secret), asyncio.Semaphore(AT_ONCE)):
+                loaded = await backend.load(secret, read, entry.loaded, again=again)
         except ReconcilerError as error:
             entry.error = _unavailable(secret.id, error)
+        except Exception as error:  # noqa: BLE001  a defect, perhaps on purpose of who wrote the file, must not stop other Secrets
+            entry.error = SecretUnavailable(f"{secret.id}: the values cannot be read ({type(error).__name__})", code="RC4080")
         else:
             for value in loaded.values.values():
                 self._conceal(value.reveal())
@@ -142,10 +156,10 @@ class RemoteSecrets:
                 hint="They are read before the next reconcile.",
             )
         if entry.error is not None:
-            raise entry.error
+            raise entry.error.with_traceback(None)  # else each reader adds to its traceback
         loaded = entry.loaded or Loaded()
         if key in loaded.errors:
-            raise loaded.errors[key]
+            raise loaded.errors[key].with_traceback(None)
         if key not in loaded.values:
             raise SecretUnavailable(
                 f"{secret.id} has no key {key!r}",

@@ -31,6 +31,7 @@ from reconciler.manifests.cel import Constraints, ExpressionError, check_pattern
 from reconciler.manifests.secret_spec import SecretSpec
 from reconciler.model.errors import SecretUnavailable
 from reconciler.model.json import as_map
+from reconciler.model.printable import plain
 from reconciler.model.resources import EncryptedFile, Resource, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -39,6 +40,8 @@ MAX_NODES = 20_000
 MAX_DEPTH = 32
 MAX_RECIPIENTS = 100
 MAX_VALUE = 64 << 10
+MAX_SHOWN = 120
+"""Characters of a path or a name of the file in a message."""
 _ENCRYPTED = re.compile(r"ENC\[AES256_GCM,data:([^,]*),iv:([^,]*),tag:([^,]*),type:(str|int|float|bool|bytes|time)\]\Z")
 _ONLY_ENCRYPTED = hashlib.sha256(b"sops").digest()
 """What the MAC of a file with ``mac_only_encrypted`` starts with, so that the setting cannot be switched."""
@@ -150,7 +153,7 @@ def _head(document: dict[str, Any]) -> _SopsBlock:
     except msgspec.ValidationError as error:
         raise SopsError("RC4086", f"the block `sops` cannot be read: {error}") from None
     if not head.age:
-        others = sorted(str(name) for name, keys in as_map(raw).items() if isinstance(keys, list) and keys)
+        others = sorted(_shown(str(name)) for name, keys in as_map(raw).items() if isinstance(keys, list) and keys)[:10]
         named = f" (only for: {', '.join(others)})" if others else ""
         raise SopsError("RC4085", f"the file is not encrypted for any age recipient{named}", "This provider reads age only.")
     if len(head.age) > MAX_RECIPIENTS:
@@ -169,7 +172,7 @@ def _data_key(head: _SopsBlock, identities: Iterable[Any]) -> bytes:
             continue
         if len(key) == 32:
             return key
-    shown = ", ".join(recipient.recipient for recipient in head.age[:5])
+    shown = ", ".join(_shown(recipient.recipient) for recipient in head.age[:5])
     hint = "Add the daemon's recipient to .sops.yaml and run `sops updatekeys FILE`."
     raise SopsError("RC4085", f"no key of `secrets.sops.ageKeyFile` opens the file, which is for {shown}", hint)
 
@@ -190,9 +193,8 @@ def _leaves(document: Mapping[str, Any], head: _SopsBlock, key: bytes) -> Iterat
             stack.extend(((*path, str(index)), keys, value) for index, value in reversed(list(enumerate(node))))
         elif rule(keys, node) and node is not None and node != "":
             if not isinstance(node, str) or _ENCRYPTED.match(node) is None:
-                raise SopsError(
-                    "RC4086", f"the value at {'.'.join(path)} is not encrypted, although the rules of the file say so"
-                )
+                place = _shown(".".join(path))
+                raise SopsError("RC4086", f"the value at {place} is not encrypted, although the rules of the file say so")
             yield SopsValue(path, _open(key, node, ":".join(keys) + ":"), encrypted=True)
         else:
             yield SopsValue(path, node, encrypted=rule(keys, node))
@@ -235,7 +237,7 @@ def _open(key: bytes, text: str, bound_to: str) -> object:
         plain = decryptor.update(data) + decryptor.finalize()
         return _typed(plain, match[4])
     except (InvalidTag, binascii.Error, ValueError):
-        where = bound_to.rstrip(":").replace(":", ".")
+        where = _shown(bound_to.rstrip(":").replace(":", "."))
         raise SopsError("RC4086", f"the value at {where} was changed or moved after its encryption") from None
 
 
@@ -257,7 +259,12 @@ def _canonical(value: object) -> bytes:
     if isinstance(value, float):
         text = format(Decimal(repr(value)), "f")  # never with an exponent
         return (text.rstrip("0").rstrip(".") if "." in text else text).encode()
-    return str(value).encode()
+    return str(value).encode("utf-8", "surrogatepass")  # YAML can escape half a character: then no MAC fits
+
+
+def _shown(text: str) -> str:
+    """Return a text of the file for a message."""
+    return plain(text[:MAX_SHOWN])
 
 
 def _decoded(value: bytes) -> str | None:
@@ -277,6 +284,13 @@ class SopsBackend:
         """Return the blob of the file: another content is read at once."""
         file = self._file(secret)
         return file.blob if file is not None else ""
+
+    def peer(self, secret: Resource) -> str:
+        """No server is asked."""
+        return ""
+
+    def retry_now(self) -> None:
+        """Nothing is remembered but what was read."""
 
     def _file(self, secret: Resource) -> EncryptedFile | None:
         spec = secret.typed(SecretSpec).sops

@@ -10,80 +10,36 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from reconciler.credentials.remote import Loaded
+from reconciler.credentials.vault_answers import (
+    VaultHealth,
+    VaultLoginAnswer,
+    VaultMountAnswer,
+    VaultTokenAnswer,
+    VaultVersion,
+    VaultVersionAnswer,
+    VersionMetadata,
+    capabilities_on,
+    parsed,
+    refuses_token,
+    said_by,
+)
 from reconciler.drivers.auth import ApiResponse, Expiring, IssueIdToken, SendTokenRequest, TokenCache, TokenRequest
-from reconciler.drivers.wire import matches
+from reconciler.drivers.refusals import claims_in, explain
 from reconciler.manifests.secret_spec import SecretSpec, VaultSpec
 from reconciler.model.errors import ReconcilerError, SecretUnavailable
 from reconciler.model.resources import Resource, SecretRef
 from reconciler.model.secrets import SecretValue
 
-T = TypeVar("T")
-MAX_TEXT = 300
 ENDLESS_S = 86_400.0
 """A token without an end is looked up again after this time."""
 MAX_VALUE = 64 << 10
-_INACTIVE = frozenset({429, 472, 473, 501, 503})
-"""Statuses of ``sys/health``: standby, recovery, performance standby, not initialized, sealed."""
-
-
-class _VaultErrors(msgspec.Struct):
-    errors: list[str] = []
-
-
-class _VaultLogin(msgspec.Struct):
-    client_token: str
-    lease_duration: int = 0
-
-
-class _VaultLoginAnswer(msgspec.Struct):
-    auth: _VaultLogin
-
-
-class _VaultToken(msgspec.Struct):
-    ttl: int = 0
-    renewable: bool = False
-    policies: list[str] = []
-
-
-class _VaultTokenAnswer(msgspec.Struct):
-    data: _VaultToken
-
-
-class _VersionMetadata(msgspec.Struct):
-    version: int
-    created_time: str = ""
-    deletion_time: str = ""
-    destroyed: bool = False
-
-
-class _Version(msgspec.Struct):
-    metadata: _VersionMetadata
-    data: dict[str, Any] | None = None
-
-
-class _VersionAnswer(msgspec.Struct):
-    data: _Version
-
-
-class _VaultMount(msgspec.Struct):
-    type: str = ""
-    options: dict[str, str] | None = None
-
-
-class _VaultMountAnswer(msgspec.Struct):
-    data: _VaultMount
-
-
-class _VaultHealth(msgspec.Struct):
-    initialized: bool = True
-    sealed: bool = False
-    standby: bool = False
+_INACTIVE = frozenset({412, 429, 472, 473, 501, 503})
+"""Statuses that say nothing about the credential: behind in replication, limit or standby, recovery, performance standby, not
+initialized, sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +88,15 @@ class VaultBackend:
         """Return the references in ``vault.auth``."""
         return secret.secret_refs().values()
 
+    def peer(self, secret: Resource) -> str:
+        """Return the address of the server."""
+        spec = secret.typed(SecretSpec).vault
+        return spec.address if spec is not None else ""
+
+    def retry_now(self) -> None:
+        """Let refused logins be tried again at once: a person asked."""
+        self._tokens.retry_now()
+
     async def load(
         self, secret: Resource, read: Callable[[SecretRef], SecretValue], known: Loaded | None, *, again: bool = False
     ) -> Loaded:
@@ -147,7 +112,7 @@ class VaultBackend:
             return known
         return _values(place, version.data or {}, name)
 
-    async def _newest(self, place: _VaultPlace) -> _Version:
+    async def _newest(self, place: _VaultPlace) -> VaultVersion:
         token = await self._token(place)
         answer = await self._call(place, "GET", place.path, token)
         if answer.status == 403 and await self._ended(place, token):
@@ -156,7 +121,7 @@ class VaultBackend:
             answer = await self._call(place, "GET", place.path, token)
         if answer.status == 403:
             raise await self._denied(place, token)
-        found = _parsed(answer, _VersionAnswer)
+        found = parsed(answer, VaultVersionAnswer)
         if answer.status == 404:
             raise await self._missing(place, token, found.data.metadata if found is not None else None)
         if answer.status != 200 or found is None or found.data.data is None:
@@ -166,51 +131,56 @@ class VaultBackend:
     # -- login ------------------------------------------------------------------------------------------------------
 
     async def _token(self, place: _VaultPlace) -> str:
-        key = _key(place)
-        self._tokens.retry_now(key)  # how often a Secret is tried is limited where it is loaded
-        return (await self._tokens.get(key, lambda: self._log_in(place))).reveal()
+        try:
+            return (await self._tokens.get(_key(place), lambda: self._log_in(place))).reveal()
+        except SecretUnavailable as error:  # from memory, it may name another Secret with the same login
+            text = error.message.partition(f": {place.spec.address}: ")[2]
+            raise (place.error(error.code, text, error.hint) if text else error) from None
 
     async def _log_in(self, place: _VaultPlace) -> Expiring[SecretValue]:
-        auth = place.spec.auth
+        auth, proof = place.spec.auth, ""
         if auth.use == "token":
             return await self._own_token(place)
         if auth.use == "oidc":
-            token = await self._id_token(place.secret.id, auth.audience or place.spec.address)
-            body = {"role": auth.role or "", "jwt": token.reveal()}
+            proof = (await self._id_token(place.secret.id, auth.audience or place.spec.address)).reveal()
+            body = {"role": auth.role or "", "jwt": proof}
         else:
             body = {"role_id": auth.role_id or "", "secret_id": place.credential("secretId")}
         mount = auth.mount or {"oidc": "jwt"}.get(auth.use, auth.use)
         answer = await self._call(place, "POST", f"auth/{mount.strip('/')}/login", "", body)
-        login = _parsed(answer, _VaultLoginAnswer)
+        login = parsed(answer, VaultLoginAnswer)
         if answer.status != 200 or login is None:
-            raise self._refused(place, mount, answer)
+            raise self._refused(place, mount, answer, proof)
         self._conceal(login.auth.client_token)
         return Expiring(SecretValue(login.auth.client_token), self._clock() + (login.auth.lease_duration or ENDLESS_S))
 
-    def _refused(self, place: _VaultPlace, mount: str, answer: ApiResponse) -> SecretUnavailable:
-        auth, said = place.spec.auth, _said(answer)
+    def _refused(self, place: _VaultPlace, mount: str, answer: ApiResponse, proof: str) -> SecretUnavailable:
+        auth, said = place.spec.auth, said_by(answer)
         if answer.status == 404 or "no handler for route" in said or "unsupported path" in said:
             return place.error("RC4082", f"there is no auth method at {mount!r}: {said}", "Set `vault.auth.mount`.")
         text = f"login by {auth.use} at auth/{mount} was refused ({answer.status}): {said}"
-        if auth.use == "oidc":
-            hint = (
-                f"The role {auth.role!r} must accept the audience {auth.audience or place.spec.address!r} and the subject of "
-                f"{place.secret.id}; the auth method must trust the issuer's present keys."
-            )
-            return place.error("RC4082", text, hint)
-        return place.error("RC4082", text, "Check roleId, and replace the SecretID: it ends after its uses or its time.")
+        if not proof:
+            return place.error("RC4082", text, "Check roleId, and replace the SecretID: it ends after its uses or its time.")
+        why = explain("vault", claims_in(proof), answer.status, said)
+        if why is not None:
+            return place.error("RC4082", f"{text}. In short: {why.message}", why.hint)
+        hint = (
+            f"The role {auth.role!r} must accept the audience {auth.audience or place.spec.address!r} and the subject of "
+            f"{place.secret.id}; the auth method must trust the issuer's present keys."
+        )
+        return place.error("RC4082", text, hint)
 
     async def _own_token(self, place: _VaultPlace) -> Expiring[SecretValue]:
-        """Look up the token of the manifest, and renew it if it ends."""
+        """Look up the token of the manifest, and renew it if it ends. One that may not look itself up is used as it is."""
         token = place.credential("token")
         self._conceal(token)
         answer = await self._call(place, "GET", "auth/token/lookup-self", token)
-        found = _parsed(answer, _VaultTokenAnswer)
-        if answer.status == 403:
+        found = parsed(answer, VaultTokenAnswer)
+        if refuses_token(answer):
             raise place.error("RC4082", "the token is not valid: it has ended or was revoked", "Put a new token into its Secret.")
         ttl = found.data.ttl if found is not None else 0
         if found is not None and found.data.renewable and ttl:
-            renewed = _parsed(await self._call(place, "POST", "auth/token/renew-self", token, {}), _VaultLoginAnswer)
+            renewed = parsed(await self._call(place, "POST", "auth/token/renew-self", token, {}), VaultLoginAnswer)
             ttl = renewed.auth.lease_duration if renewed is not None else ttl
         return Expiring(SecretValue(token), self._clock() + (ttl or ENDLESS_S))
 
@@ -218,18 +188,18 @@ class VaultBackend:
 
     async def _ended(self, place: _VaultPlace, token: str) -> bool:
         """Whether ``token`` itself is refused, and not only the path."""
-        return (await self._call(place, "GET", "auth/token/lookup-self", token)).status == 403
+        return refuses_token(await self._call(place, "GET", "auth/token/lookup-self", token))
 
     async def _denied(self, place: _VaultPlace, token: str) -> SecretUnavailable:
         answer = await self._call(place, "POST", "sys/capabilities-self", token, {"paths": [place.path]})
-        granted = _capabilities(answer, place.path)
-        me = _parsed(await self._call(place, "GET", "auth/token/lookup-self", token), _VaultTokenAnswer)
+        granted = capabilities_on(answer, place.path)
+        me = parsed(await self._call(place, "GET", "auth/token/lookup-self", token), VaultTokenAnswer)
         policies = ", ".join(me.data.policies[:20]) if me is not None and me.data.policies else "not told by the server"
         text = f"permission denied: read on {place.path!r} is missing (granted: {granted}; policies: {policies})"
         hint = f'Add `path "{place.path}" {{ capabilities = ["read"] }}` to a policy of the login, or fix mount and path.'
         return place.error("RC4083", text, hint)
 
-    async def _missing(self, place: _VaultPlace, token: str, metadata: _VersionMetadata | None) -> SecretUnavailable:
+    async def _missing(self, place: _VaultPlace, token: str, metadata: VersionMetadata | None) -> SecretUnavailable:
         if metadata is not None:
             how = "destroyed" if metadata.destroyed else f"deleted at {metadata.deletion_time}"
             text = f"version {metadata.version} of {place.spec.path!r} in {place.spec.mount!r} is {how}"
@@ -244,11 +214,11 @@ class VaultBackend:
         wrong = await self._wrong_mount(place, token)
         if wrong is not None:
             return wrong
-        return place.error("RC4080", f"the answer ({answer.status}) to GET {place.path} cannot be read: {_said(answer)}")
+        return place.error("RC4080", f"the answer ({answer.status}) to GET {place.path} cannot be read: {said_by(answer)}")
 
     async def _wrong_mount(self, place: _VaultPlace, token: str) -> SecretUnavailable | None:
         answer = await self._call(place, "GET", f"sys/internal/ui/mounts/{place.spec.mount.strip('/')}", token)
-        mount = _parsed(answer, _VaultMountAnswer)
+        mount = parsed(answer, VaultMountAnswer)
         if mount is None:
             if answer.status in {400, 403, 404}:
                 text = f"there is no mount {place.spec.mount!r}, or the login may not use it"
@@ -279,7 +249,7 @@ class VaultBackend:
         return answer
 
     async def _inactive(self, place: _VaultPlace, answer: ApiResponse) -> SecretUnavailable:
-        health = _parsed(await self._once(place, "GET", "sys/health", "", None), _VaultHealth)
+        health = parsed(await self._once(place, "GET", "sys/health", "", None, namespace=""), VaultHealth)
         if health is not None and not health.initialized:
             return place.error("RC4081", "the server is not initialized", "Run `bao operator init`.")
         if health is not None and health.sealed:
@@ -288,16 +258,24 @@ class VaultBackend:
             hint = "Write the address of the active server into `vault.address`."
             return place.error("RC4081", "the server is a standby, and no server is active", hint)
         hint = "It is tried again within a minute."
-        return place.error("RC4080", f"the server answered {answer.status}: {_said(answer)}", hint)
+        return place.error("RC4080", f"the server answered {answer.status}: {said_by(answer)}", hint)
 
     async def _once(
-        self, place: _VaultPlace, method: str, path: str, token: str, body: Mapping[str, object] | None
+        self,
+        place: _VaultPlace,
+        method: str,
+        path: str,
+        token: str,
+        body: Mapping[str, object] | None,
+        *,
+        namespace: str | None = None,
     ) -> ApiResponse:
+        """Send one request; ``namespace`` replaces that of the Secret: the health of the server is no path of a namespace."""
         headers = {"x-vault-request": "true"}
         if token:
             headers["x-vault-token"] = token
-        if place.spec.namespace:
-            headers["x-vault-namespace"] = place.spec.namespace
+        if within := place.spec.namespace if namespace is None else namespace:
+            headers["x-vault-namespace"] = within
         content = None
         if body is not None:
             headers["content-type"], content = "application/json", json.dumps(body).encode()
@@ -344,28 +322,6 @@ def _key(place: _VaultPlace) -> str:
         own = hashlib.sha256(f"{auth.role_id}\n{credential}".encode()).hexdigest()
     where = (place.spec.address, place.spec.namespace or "", auth.use, auth.mount or "", auth.role or "", auth.audience or "")
     return "\n".join((*where, own))
-
-
-def _parsed(answer: ApiResponse, kind: type[T]) -> T | None:
-    try:
-        return matches(answer.json(), kind)
-    except ReconcilerError:
-        return None
-
-
-def _capabilities(answer: ApiResponse, path: str) -> str:
-    """Return the capabilities on ``path`` of an answer of ``sys/capabilities-self``, for a message."""
-    capabilities = (_parsed(answer, dict[str, Any]) or {}).get(path)
-    if isinstance(capabilities, list):
-        return ", ".join(str(each) for each in capabilities[:10]) or "none"
-    return "not told by the server"
-
-
-def _said(answer: ApiResponse) -> str:
-    """Return the server's own words: its errors, and nothing else of the answer."""
-    errors = _parsed(answer, _VaultErrors)
-    text = "; ".join(errors.errors) if errors is not None else ""
-    return " ".join(text.split())[:MAX_TEXT] or f"status {answer.status} without a message"
 
 
 __all__ = ["VaultBackend"]

@@ -13,7 +13,7 @@ from reconciler.drivers.auth import TokenRequest
 from reconciler.drivers.http.clock import ProviderClock
 from reconciler.drivers.http.exchange import TokenEndpoints
 from reconciler.drivers.http.transport import HttpSession
-from reconciler.model.errors import ProviderProtocolError
+from reconciler.model.errors import ProviderProtocolError, ProviderUnavailable
 from reconciler.state.async_store import AsyncStore
 
 
@@ -35,7 +35,7 @@ def open_issuer(
         config.owner,
         Lifetimes(config.oidc.key_rotation, config.oidc.token_lifetime),
         actor,
-        elsewhere=config.issuer != config.server.public_url.rstrip("/"),
+        elsewhere=config.issuer != config.own_issuer,
         read_only=read_only,
     )
     return IdTokenIssuer(settings, store=store, ring=ring, redactor=redactor, fetch=_fetch_with(session))
@@ -45,9 +45,14 @@ def _fetch_with(session: HttpSession) -> FetchJson:
     send = TokenEndpoints(session, ProviderClock(time.time))
 
     async def fetch(url: str) -> object:
-        answer = await send(TokenRequest("GET", url, hosts=(_host(url),)))
+        try:
+            answer = await send(TokenRequest("GET", url, hosts=(_host(url),)))
+        except ProviderUnavailable as error:
+            if not error.status:
+                raise
+            raise ProviderProtocolError(f"the answer is an HTML page with status {error.status}", status=error.status) from None
         if answer.status != 200:
-            raise ProviderProtocolError(f"GET {url}: status {answer.status}", status=answer.status)
+            raise ProviderProtocolError(f"the answer has status {answer.status}", status=answer.status)
         document: object = answer.json()
         return document
 

@@ -23,7 +23,7 @@ from reconciler.credentials.redact import Redactor
 from reconciler.daemon.issuing import open_issuer
 from reconciler.drivers.auth import no_issuer
 from reconciler.drivers.http.client import HttpSession
-from reconciler.engine.context import Context
+from reconciler.engine.context import Context, no_look
 from reconciler.engine.controller import Controller
 from reconciler.log import configure, get_logger
 from reconciler.model.errors import StateError
@@ -102,6 +102,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             redactor=redactor,
             sandbox=config.sandbox,
             id_token=issuer or no_issuer,
+            look_again=issuer.look_again if issuer is not None else no_look,
         )
         engine = Controller(deps, source, read_only=options.read_only)
         stack.push_async_callback(engine.current.clients.close)

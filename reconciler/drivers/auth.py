@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
-from reconciler.model.errors import ReconcilerError, SecretUnavailable
+from reconciler.model.errors import ProviderUnavailable, RateLimited, ReconcilerError, SecretUnavailable
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -21,6 +21,8 @@ RENEW_BEFORE_S = 300.0
 """Renew a token this long before it ends; one that lives less than twice as long at half of its life."""
 RETRY_AFTER_S = 60.0
 """After a refused or failed request for a token, the next one is not sent earlier."""
+LONGEST_RETRY_S = 3600.0
+"""A provider's ``Retry-After`` is not followed for longer."""
 
 
 class ApiResponse(Protocol):
@@ -70,8 +72,8 @@ class AuthRequest:
 
     method: str
     url: str
-    headers: dict[str, str]
-    content: bytes | None = None
+    headers: dict[str, str] = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)
     called: CalledService | None = None
     """The service that a stage calls; None: the API of the provider itself."""
     exact: bool = False
@@ -83,8 +85,8 @@ class TokenRequest:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
     """Hosts of the provider that need no ``network.allow``."""
 
@@ -135,6 +137,21 @@ class _Cached:
     retry_at: float = 0.0
 
 
+def _alive(token: Expiring[T], now: float) -> Expiring[T]:
+    """Return ``token``. Raises `ProviderUnavailable` for one that has ended: it would be requested again at every call."""
+    if token.expires_at > now:
+        return token
+    raise ProviderUnavailable(
+        "the credential that was granted has ended already", hint="Compare the clock of this host with a time server."
+    )
+
+
+def _retry_at(error: ReconcilerError, now: float) -> float:
+    """Return when the request may be sent again: after a minute, or when the provider has asked for it (one hour at most)."""
+    asked = error.retry_at if isinstance(error, RateLimited | ProviderUnavailable) else None
+    return max(now + RETRY_AFTER_S, min(asked or 0.0, now + LONGEST_RETRY_S))
+
+
 class TokenCache:
     """Short-lived credentials by key. Concurrent callers share one request; a failure is repeated from memory for a minute."""
 
@@ -164,11 +181,11 @@ class TokenCache:
             if now < entry.retry_at and entry.error is not None:
                 if usable and entry.token is not None:
                     return cast("T", entry.token.value)
-                raise entry.error
+                raise entry.error.with_traceback(None)  # else each repetition adds to its traceback
             try:
-                token = await mint()
+                token = _alive(await mint(), now)
             except ReconcilerError as error:
-                entry.error, entry.retry_at = error, now + RETRY_AFTER_S
+                entry.error, entry.retry_at = error, _retry_at(error, now)
                 if usable and entry.token is not None:
                     return cast("T", entry.token.value)
                 raise

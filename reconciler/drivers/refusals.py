@@ -29,6 +29,7 @@ import msgspec
 
 from reconciler.model.errors import AuthFailed
 from reconciler.model.printable import plain
+from reconciler.model.resources import ResourceId
 from reconciler.model.times import iso
 
 MAX_SHOWN = 300
@@ -76,7 +77,7 @@ _KEYS = (
     "Open {iss}/.well-known/openid-configuration and the jwks_uri in it from outside: both must answer with JSON over public https. "
     "If the issuer is published elsewhere, run `reconciler oidc export DIR` and upload both files again."
 )
-_TRUST = "Run `reconciler oidc trust {party} RESOURCE` for a policy that fits, or set auth.oidc of the manifest to what the policy wants."
+_TRUST = "Run `reconciler oidc trust {party} {resource}` for a policy that fits, or change the manifest to what the policy wants."
 
 _AWS = (
     _RefusalRule(r"Incorrect token audience", "aud", "one of the client ids of the IAM identity provider of {iss}", _TRUST),
@@ -334,8 +335,16 @@ class _Values(dict[str, str]):
 def _values(party: str, claims: Mapping[str, object], groups: Mapping[str, str | None]) -> _Values:
     values = _Values({name: _shown(name, value) for name, value in claims.items()})
     values |= {name: plain(value)[:MAX_SHOWN] for name, value in groups.items() if value}
-    values["party"] = party
+    values["party"], values["resource"] = party, _resource(claims)
     return values
+
+
+def _resource(claims: Mapping[str, object]) -> str:
+    """Return the resource of a token of ours, as the command line takes it."""
+    kind, name, canvas = (claims.get(key) for key in ("kind", "name", "canvas"))
+    if not isinstance(kind, str) or not isinstance(name, str) or not isinstance(canvas, str):
+        return "RESOURCE"
+    return plain(str(ResourceId(kind, canvas, name)))[:MAX_SHOWN]
 
 
 def _refusal(rule: _RefusalRule, peer: str, values: _Values, provider_now: float | None) -> TokenRefusal:

@@ -132,17 +132,36 @@ def google(request: TrustRequest) -> Trust:
 
 def vault(request: TrustRequest) -> Trust:
     """Return a role of the JWT auth method of Vault or OpenBao. A token with an audience needs ``bound_audiences``."""
-    role = request.text("role", "ROLE")
+    role, method = request.text("role", "ROLE"), request.text("authMount", "jwt").strip("/")
+    policy_name, *rules = _read_policy(request)
     policy = {
         "role_type": "jwt",
         "user_claim": "sub",
         "bound_audiences": [request.audience],
         "bound_subject": request.subject,
         "token_ttl": "60s",
-        "token_policies": ["POLICY"],
+        "token_policies": [policy_name],
     }
-    config = _command("bao", "write", "auth/jwt/config", f"oidc_discovery_url={request.issuer}", f"bound_issuer={request.issuer}")
-    return Trust(policy, ("bao auth enable jwt", config, _command("bao", "write", f"auth/jwt/role/{role}", "@policy.json")))
+    where = [f"-namespace={request.settings['namespace']}"] if request.settings.get("namespace") else []
+    commands = (
+        _command("bao", "auth", "enable", *where, *([f"-path={method}"] if method != "jwt" else []), "jwt"),
+        _command(
+            *("bao", "write", *where, f"auth/{method}/config"),
+            *(f"oidc_discovery_url={request.issuer}", f"bound_issuer={request.issuer}"),
+        ),
+        *(f"{_command('printf', '%s', rule)} | {_command('bao', 'policy', 'write', *where, policy_name, '-')}" for rule in rules),
+        _command("bao", "write", *where, f"auth/{method}/role/{role}", "@policy.json"),
+    )
+    return Trust(policy, commands)
+
+
+def _read_policy(request: TrustRequest) -> tuple[str, ...]:
+    """Return the name and the rule of a policy that may read what the manifest names; only a placeholder if it names nothing."""
+    mount, path = (str(request.settings.get(key) or "").strip("/") for key in ("mount", "path"))
+    if not path:
+        return ("POLICY",)
+    name = _NAME.sub("-", f"reconciler-{mount}-{path}").strip("-").lower()[:100]
+    return name, f'path {json.dumps(f"{mount}/data/{path}")} {{ capabilities = ["read"] }}'
 
 
 def buddy(request: TrustRequest) -> Trust:

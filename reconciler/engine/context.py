@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from reconciler.state.async_store import AsyncStore
 
 
+def no_look() -> None:
+    """Do nothing: this process issues no ID tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """All dependencies with side effects."""
@@ -35,3 +39,5 @@ class Context:
     sandbox: bool = False
     id_token: IssueIdToken = no_issuer
     """Issues ID tokens for integrations, as the OIDC issuer that this daemon is."""
+    look_again: Callable[[], None] = no_look
+    """Lets the issuer look at once whether its key is published: a person asked."""

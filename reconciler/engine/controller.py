@@ -191,6 +191,7 @@ class Controller:
         async def work(hold: Lease | None) -> ReconcileResult:
             await self.current.refresh_suspensions()
             if request.explicit:
+                self.deps.look_again()
                 self.current.clients.retry_tokens(request.integration)
             return await run_slice(
                 request, self.reconcile_context(self.current.active.revision, hold), self.current.clients, self.deps

@@ -91,6 +91,14 @@ class ProviderSecrets:
         integration = self._declared(secret)
         return integration.secret_refs("/auth").values() if integration is not None else ()
 
+    def peer(self, secret: Resource) -> str:
+        """Return the path of the Integration that keeps the values of ``secret``."""
+        integration = _integration_of(secret)
+        return integration.path if integration is not None else ""
+
+    def retry_now(self) -> None:
+        """Do nothing: `load` gets ``again``, and a rate limit overrules it."""
+
     def _declared(self, secret: Resource) -> Resource | None:
         found = _integration_of(secret)
         return self._integrations().get(found) if found is not None else None

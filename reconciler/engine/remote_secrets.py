@@ -26,7 +26,7 @@ def remote_secrets(
     """
     send = TokenEndpoints(context.session, ProviderClock(context.clock))
     conceal = context.redactor.add_passing
-    vault = VaultBackend(send, context.id_token, clock=context.clock, conceal=conceal)
+    vault = VaultBackend(send, context.id_token, clock=time.monotonic, conceal=conceal)  # leases are durations
     sops = SopsBackend(lambda: active().encrypted, context.config.secrets.sops_age_key_file)
     stored = ProviderSecrets(
         connect, clients.note_refusal, lambda: active().resources, clock=context.clock, monotonic=time.monotonic

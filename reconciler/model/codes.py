@@ -524,7 +524,7 @@ _TABLE = (
     Code(
         "RC4021",
         "An OIDC signing key cannot be decrypted",
-        "The key in the state was sealed under a master key that is neither the current nor the previous one.",
+        "The key in the state was sealed under a master key that is neither the current nor the previous one, or its row is damaged.",
         "Restore the master key. If it is lost, run `reconciler oidc rotate --emergency`; the relying parties then read the new key set.",
     ),
     Code(

@@ -14,7 +14,7 @@ class IssuerKey:
     """1, 2, 3 … in the order of creation."""
     kid: str
     public: Mapping[str, str]
-    """The public JWK."""
+    """The public JWK; empty if its row is damaged."""
     sealed: bytes
     seal_key_id: str
     """The master key that opens `sealed`."""

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from reconciler.credentials.id_tokens import IdTokenIssuer
 from reconciler.credentials.issuer import DISCOVERY_PATH, KEYS_PATH, MAX_AGE_S
+from reconciler.model.errors import StateError
 
 HEADERS = {
     "cache-control": f"public, max-age={MAX_AGE_S}",
@@ -18,6 +19,8 @@ HEADERS = {
     "content-security-policy": "default-src 'none'",
     "access-control-allow-origin": "*",
 }
+
+UNAVAILABLE = {**HEADERS, "cache-control": "no-store", "retry-after": "60"}
 
 
 def routes(issuer: IdTokenIssuer) -> list[Route]:
@@ -27,7 +30,11 @@ def routes(issuer: IdTokenIssuer) -> list[Route]:
         return Response(orjson.dumps(issuer.discovery()), 200, HEADERS, media_type="application/json")
 
     async def keys(_: Request) -> Response:
-        return Response(orjson.dumps(await issuer.key_set()), 200, HEADERS, media_type="application/json")
+        try:
+            found = await issuer.key_set()
+        except StateError:  # relying parties keep the key set that they have, and ask again
+            return Response(b'{"error":"unavailable"}', 503, UNAVAILABLE, media_type="application/json")
+        return Response(orjson.dumps(found), 200, HEADERS, media_type="application/json")
 
     prefixes = dict.fromkeys(("", urlsplit(issuer.issuer).path.rstrip("/")))
     return [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import orjson
 from sqlalchemy import select, update
 
@@ -12,6 +13,15 @@ from reconciler.model.records import AuditEntry
 from reconciler.state import tables
 from reconciler.state.audit import append_entries
 from reconciler.state.database import Database, insert_new
+
+
+def _public(text: str) -> Mapping[str, str]:
+    """Return a stored public JWK; empty if it is damaged, so that the other keys can be used and this one be replaced."""
+    try:
+        key = msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.MsgspecError, UnicodeError):
+        return {}
+    return key if {"kty", "kid", "n", "e"} <= key.keys() else {}
 
 
 class OidcKeyStore(Database):
@@ -26,7 +36,7 @@ class OidcKeyStore(Database):
             IssuerKey(
                 row.number,
                 row.kid,
-                orjson.loads(row.public),
+                _public(row.public),
                 row.sealed,
                 row.seal_key_id,
                 row.published_at,

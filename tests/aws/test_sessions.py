@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
+import json
 import time
 from typing import Any
 
@@ -70,3 +72,68 @@ async def test_a_refused_role_is_not_asked_for_again_within_a_minute() -> None:
         assert caught.value.code == "RC4061"
         assert not await signer.refresh()
     assert peer.calls == 1
+
+
+ISSUED = {"iss": "https://ci.example.com", "sub": "reconciler:acme:default:Integration:aws", "aud": "sts.amazonaws.com"}
+
+
+def web_identity(answers: list[Response], clock: list[float]) -> tuple[Any, list[TokenRequest]]:
+    """Return an authenticator with `auth.use: oidc`, and the requests that it sends; the last answer is repeated."""
+    auth = {"use": "oidc", "oidc": {"audience": "sts.amazonaws.com", "roleArn": ROLE}}
+    declared = resource("Integration", "aws", {"type": "aws", "auth": auth})
+    sent: list[TokenRequest] = []
+
+    async def send(request: TokenRequest) -> Response:
+        sent.append(request)
+        return answers[min(len(sent), len(answers)) - 1]
+
+    async def id_token(*_: object, **__: object) -> SecretValue:
+        claims = {**ISSUED, "kind": "Integration", "name": "aws", "canvas": "default"}
+        parts = (base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in ({"kid": "k"}, claims))
+        return SecretValue(".".join((*parts, "signature")))
+
+    def now() -> float:
+        return clock[0]
+
+    context = auth_context(lambda ref: SecretValue(""), tokens=TokenCache(now), clock=now)
+    context = dataclasses.replace(context, send=send, id_token=id_token, provider_time=now)
+    return driver.authenticator(driver.connect(declared, declared.secret_refs("/auth")), context), sent
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "text", "claim"),
+    [
+        (403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", f"sub is {ISSUED['sub']}"),
+        (400, "InvalidIdentityToken", "Incorrect token audience", "aud is sts.amazonaws.com"),
+        (400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for https://x", f"iss is {ISSUED['iss']}"),
+    ],
+)
+async def test_a_refused_id_token_names_the_claim_that_differs(status: int, code: str, text: str, claim: str) -> None:
+    answer = Response(status, {}, refusal(code, text).encode(), "POST sts/")
+    signer, sent = web_identity([answer], [1_000_000.0])
+    for _ in range(5):
+        with pytest.raises(AuthFailed) as caught:
+            await signer.authorize(AuthRequest("GET", "https://sts.us-east-1.amazonaws.com/", {}))
+        assert (caught.value.code, claim in caught.value.message) == ("RC4050", True), caught.value.message
+        assert "reconciler oidc trust aws Integration/aws" in caught.value.hint
+    assert len(sent) == 1
+
+
+async def test_sessions_that_aws_refuses_are_not_opened_in_a_storm() -> None:
+    """A role whose sessions are refused (revoked, or a region that is not active) is opened again once a minute at most."""
+    clock = [1_000_000.0]
+    end = datetime.datetime.fromtimestamp(clock[0] + 3600, datetime.UTC).isoformat()
+    keys = f"<AccessKeyId>ASIA{'Q' * 16}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+    body = f"<AssumeRoleWithWebIdentityResult><Credentials>{keys}<Expiration>{end}</Expiration></Credentials></AssumeRoleWithWebIdentityResult>"
+    good = Response(
+        200, {}, f"<AssumeRoleWithWebIdentityResponse>{body}</AssumeRoleWithWebIdentityResponse>".encode(), "POST sts/"
+    )
+    signer, sent = web_identity([good], clock)
+    request = AuthRequest("GET", "https://sts.us-east-1.amazonaws.com/", {})
+    for minute in range(1, 4):
+        for _ in range(10):
+            await signer.authorize(request)
+            await signer.refresh()
+        assert len(sent) == minute
+        clock[0] += 61
+        assert await signer.refresh()

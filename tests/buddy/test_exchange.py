@@ -87,18 +87,40 @@ def forged(world: World) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("changes", "text"),
+    ("changes", "text", "claim"),
     [
-        ({"audience": "https://elsewhere"}, "The audience of the token is wrong"),
-        ({"conditions": {"sub": "somebody"}}, "The trust condition sub does not hold"),
-        ({"issuer": "http://127.0.0.1:9"}, "The keys of the issuer cannot be read"),
+        ({"audience": "https://elsewhere"}, "The audience of the token is wrong", f"aud is {AUDIENCE}, the policy wants"),
+        (
+            {"conditions": {"sub": "somebody"}},
+            "The trust condition sub does not hold",
+            "sub is reconciler:team-a:default:Integration:buddy, the policy wants",
+        ),
+        ({"issuer": "http://127.0.0.1:9"}, "The keys of the issuer cannot be read", "Buddy cannot verify our token"),
     ],
 )
-def test_a_refusal_says_what_differs_and_is_not_repeated(world: World, changes: dict[str, Any], text: str) -> None:
+def test_a_refusal_says_what_differs_and_is_not_repeated(world: World, changes: dict[str, Any], text: str, claim: str) -> None:
     address = world.config.read_text().split('listen: "')[1].split('"')[0]
     trust(world, address, **changes)
     world.daemon()
     world.wait(lambda: credential(world).get("reason") == "Refused", "refused", 40)
     assert text in credential(world)["message"]
-    assert AUDIENCE in credential(world)["message"]
+    assert claim in credential(world)["message"]
+    assert len(world.requests("buddy", "POST")) == 1
+
+
+def test_tokens_that_the_api_refuses_are_not_exchanged_in_a_storm(world: World) -> None:
+    """The workspace refuses every token that the exchange gives out: one exchange a minute, however many resources there are."""
+    address = world.config.read_text().split('listen: "')[1].split('"')[0]
+    trust(world, address, lifetime_s=-60.0)
+    for number in range(5):
+        world.write(
+            f"made-{number}.yaml",
+            f"kind: BuddyIntegration\nmetadata: {{name: made-{number}}}\nspec:\n  integration: {{name: buddy}}\n  workspace: acme\n"
+            f"  type: AMAZON\n  name: made-{number}\n  scope: WORKSPACE\n  auth_type: OIDC\n  audience: a\n"
+            "  role_assumptions: [{arn: 'arn:aws:iam::123456789012:role/ci'}]",
+        )
+    world.daemon()
+    world.wait(lambda: credential(world).get("reason") == "Refused", "refused", 40)
+    for _ in range(3):
+        world.cli("reconcile", "Integration/buddy", "--wait")
     assert len(world.requests("buddy", "POST")) == 1

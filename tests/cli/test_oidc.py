@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +15,10 @@ import jwt
 import pytest
 
 from reconciler.credentials.issuer import MAX_SUBJECT
-from reconciler.drivers.trust import PROVIDERS, TrustRequest, aws, azure, google
+from reconciler.drivers.trust import PROVIDERS, TrustRequest, aws, azure, google, vault
 from reconciler.model.errors import UsageError
 from tests.support.issuing import Issuer
-from tests.support.openbao import openbao
+from tests.support.openbao import OpenBao, openbao
 
 HTTPS = "{issuer: 'https://ci.example.com/tenant'}"
 
@@ -87,6 +89,7 @@ ERRORS = [
     (("trust", "azure", "Integration/cloud"), "RC4053", "is of type aws, not azure"),
     (("trust", "aws", "Integration/code"), "RC4053", "uses auth 'token'"),
     (("trust", "aws", "Secret/token"), "RC4053", "Secret of provider env"),
+    (("trust", "vault", "Secret/static"), "RC4053", "logs in by 'token'"),
     (("trust", "aws", "EventSource/hand"), "RC4053", "is of kind EventSource"),
     (("trust", "aws", "Integration/nobody"), "RC3001", "no valid manifest of Integration/nobody"),
     (("token", "EventSource/hand"), "RC4053", "hand.yaml:1:1"),
@@ -132,6 +135,29 @@ def test_aws_takes_only_https_without_a_port(issuer: str):
     assert error.value.code == "RC4052"
 
 
+BLOCK = {"address": "https://bao", "mount": "kv", "path": "team/ci", "namespace": "", "role": "ci", "authMount": ""}
+
+
+def test_the_commands_for_vault_name_the_auth_mount_the_namespace_and_what_is_read():
+    trust = vault(TrustRequest("https://ci", "s", "a", {**BLOCK, "namespace": "eu/team", "authMount": "oidc/ci"}))
+    assert [shlex.split(line) for line in trust.commands] == [
+        ["bao", "auth", "enable", "-namespace=eu/team", "-path=oidc/ci", "jwt"],
+        [
+            *("bao", "write", "-namespace=eu/team", "auth/oidc/ci/config"),
+            *("oidc_discovery_url=https://ci", "bound_issuer=https://ci"),
+        ],
+        [
+            *("printf", "%s", 'path "kv/data/team/ci" { capabilities = ["read"] }', "|"),
+            *("bao", "policy", "write", "-namespace=eu/team", "reconciler-kv-team-ci", "-"),
+        ],
+        ["bao", "write", "-namespace=eu/team", "auth/oidc/ci/role/ci", "@policy.json"],
+    ]
+    assert trust.policy["token_policies"] == ["reconciler-kv-team-ci"]
+    plain = vault(TrustRequest("https://ci", "s", "a", BLOCK))
+    assert plain.commands[0] == "bao auth enable jwt"
+    assert plain.commands[-1] == "bao write auth/jwt/role/ci @policy.json"
+
+
 def test_names_of_federated_credentials_are_short_and_differ_for_each_subject():
     subjects = ["a:b", "a-b", "a" * MAX_SUBJECT, "a" * (MAX_SUBJECT - 1) + "b", ":::"]
     names = [str(azure(TrustRequest("https://ci", subject, "a", {})).policy["name"]) for subject in subjects]
@@ -175,16 +201,44 @@ def test_a_token_is_shown_on_request_only_and_the_audit_log_says_to_whom(running
     assert token not in running.log()
 
 
-def test_openbao_takes_the_printed_policy_and_then_our_token(running: Issuer):
+@pytest.fixture
+def bao() -> Iterator[OpenBao]:
+    with openbao() as server:
+        yield server
+
+
+def test_openbao_takes_the_printed_policy_and_then_our_token(running: Issuer, bao: OpenBao):
     place = ("--dir", str(running.manifests))
     printed = policy(running, "vault", "Stage/deploy")
-    with openbao() as bao:
-        bao.must("POST", "sys/auth/jwt", {"type": "jwt"})
-        bao.must("POST", "auth/jwt/config", {"oidc_discovery_url": running.issuer, "bound_issuer": running.issuer})
-        bao.must("POST", "auth/jwt/role/ci", printed)
-        audience = printed["bound_audiences"][0]  # type: ignore[index]
-        shown = running.must("oidc", "token", "Stage/deploy", *place, "--audience", audience, "--show", "-o", "json")
-        login = {"role": "ci", "jwt": json.loads(shown)["token"]}
-        assert bao.call("POST", "auth/jwt/login", login, token="").status_code == 200
-        refused = bao.call("POST", "auth/jwt/login", {"role": "ci", "jwt": running.token("--audience", audience)}, token="")
-        assert refused.status_code == 400
+    bao.must("POST", "sys/auth/jwt", {"type": "jwt"})
+    bao.must("POST", "auth/jwt/config", {"oidc_discovery_url": running.issuer, "bound_issuer": running.issuer})
+    bao.must("POST", "auth/jwt/role/ci", printed)
+    audience = printed["bound_audiences"][0]  # type: ignore[index]
+    shown = running.must("oidc", "token", "Stage/deploy", *place, "--audience", audience, "--show", "-o", "json")
+    login = {"role": "ci", "jwt": json.loads(shown)["token"]}
+    assert bao.call("POST", "auth/jwt/login", login, token="").status_code == 200
+    refused = bao.call("POST", "auth/jwt/login", {"role": "ci", "jwt": running.token("--audience", audience)}, token="")
+    assert refused.status_code == 400
+
+
+def test_the_script_for_a_secret_is_pasted_into_a_shell_and_the_daemon_then_reads_it(
+    running: Issuer, bao: OpenBao, tmp_path: Path
+):
+    """Nothing of the printed script has to be replaced; the auth method is not at its usual path."""
+    bao.must("POST", "secret/data/team/ci", {"data": {"token": "canary-of-the-store"}})
+    running.manifests.joinpath("store.yaml").write_text(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: store}\nspec:\n  provider: vault\n"
+        f"  vault: {{address: '{bao.url}', path: team/ci, auth: {{use: oidc, role: ci, mount: daemons}}}}\n"
+    )
+    script = running.must("oidc", "trust", "vault", "Secret/store", "--dir", str(running.manifests))
+    environment = {**os.environ, "BAO_ADDR": bao.url, "BAO_TOKEN": bao.token, "HOME": str(tmp_path)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    claims = json.loads(running.must("oidc", "token", "Secret/store", "--dir", str(running.manifests)))
+    shown = running.must("oidc", "token", "Secret/store", "--dir", str(running.manifests), "--show", "-o", "json")
+    login = bao.call("POST", "auth/daemons/login", {"role": "ci", "jwt": json.loads(shown)["token"]}, token="")
+    assert (login.status_code, claims["aud"]) == (200, bao.url)
+    token = login.json()["auth"]["client_token"]
+    assert bao.call("GET", "secret/data/team/ci", token=token).json()["data"]["data"] == {"token": "canary-of-the-store"}
+    assert bao.call("GET", "secret/data/team/other", token=token).status_code == 403

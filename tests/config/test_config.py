@@ -424,3 +424,16 @@ def test_a_file_is_one_mapping_with_the_places_of_its_keys() -> None:
 
 def test_sections_and_keys_never_overlap() -> None:
     assert not SECTIONS & set(BY_PATH)
+
+
+@pytest.mark.parametrize(
+    ("text", "issuer"),
+    [
+        ("server: {publicUrl: 'https://CI.Example.com/Team/'}", "https://ci.example.com/Team"),
+        ("server: {publicUrl: 'https://ci.example.com:8443'}", "https://ci.example.com:8443"),
+        ("server: {publicUrl: 'https://a.example'}\noidc: {issuer: 'https://b.example/x'}", "https://b.example/x"),
+        ("", ""),
+    ],
+)
+def test_a_public_url_is_an_issuer_in_lower_case_without_a_final_slash(tmp_path: Path, text: str, issuer: str) -> None:
+    assert load(tmp_path, text).issuer == issuer

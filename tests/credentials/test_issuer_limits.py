@@ -189,6 +189,23 @@ async def test_keys_that_rotate_twice_before_the_export_is_repeated_sign_nothing
     assert (await issuer(CLOUD, "aud")).reveal()
 
 
+async def test_a_failed_look_is_repeated_after_a_minute_or_when_a_person_asks():
+    world = World()
+    issuer = world.issuer(elsewhere=True)
+    await issuer.keys()
+    for again, looks in ((lambda: None, 1), (issuer.look_again, 2), (lambda: None, 2)):
+        again()
+        with pytest.raises(SecretUnavailable):
+            await issuer(CLOUD, "aud")
+        assert world.looks == looks
+    world.now += 61
+    world.published = await issuer.key_set()
+    await issuer(CLOUD, "aud")
+    issuer.look_again()  # a look that succeeded is still valid
+    await issuer(CLOUD, "aud")
+    assert world.looks == 3
+
+
 async def test_the_keys_are_read_again_after_five_seconds_and_when_the_clock_was_set_back():
     world = World()
     issuer = world.issuer()
@@ -219,3 +236,71 @@ async def test_a_second_rotation_waits_for_the_first():
     await issuer.rotate()
     with pytest.raises(ValidationFailed, match="does not sign yet"):
         await issuer.rotate()
+
+
+class Racing(MemoryStore):
+    """A state to which a peer adds a key just before each of the first ``races`` keys of ours."""
+
+    def __init__(self, races: int) -> None:
+        super().__init__()
+        self.races = races
+
+    async def add_oidc_key(self, key: IssuerKey, *, revoke: float | None, audit: AuditEntry) -> bool:
+        if self.races:
+            self.races -= 1
+            self.keys.append(new_key(key.number, RING, T0, T0 + 86_400))
+        return await super().add_oidc_key(key, revoke=revoke, audit=audit)
+
+
+async def test_an_emergency_revokes_all_keys_even_if_a_peer_adds_others_meanwhile():
+    world = World()
+    await world.issuer().keys()
+    racing = Racing(2)
+    racing.keys = world.store.keys
+    world.store = racing
+    issuer = world.issuer()
+    made = await issuer.rotate(emergency=True)
+    assert (made.number, made.sign_from) == (4, T0)
+    assert [each.number for each in racing.keys if each.revoked_at is None] == [4]
+    assert [each["kid"] for each in (await issuer.key_set())["keys"]] == [made.kid]
+    assert [entry.detail["kid"] for entry in racing.audit][-1] == made.kid
+
+
+@pytest.mark.parametrize(
+    "damage", [{"sealed": b""}, {"sealed": b"x" * 5}, {"sealed": b"x" * 60}, {"seal_key_id": "gone"}, {"public": {}}]
+)
+async def test_a_damaged_key_is_named_and_an_emergency_replaces_it(damage: dict[str, object]):
+    import dataclasses
+
+    world = World()
+    issuer = world.issuer()
+    await issuer.keys()
+    world.store.keys = [dataclasses.replace(each, **damage) for each in world.store.keys]  # type: ignore[arg-type]
+    world.now += 6
+    with pytest.raises(StateError, match="OIDC signing key") as caught:
+        await issuer(CLOUD, "aud")
+    assert (caught.value.code, "--emergency" in caught.value.hint) == ("RC4021", True)
+    assert len((await issuer.key_set())["keys"]) == (0 if "public" in damage else 1)
+    made = await issuer.rotate(emergency=True)
+    assert (await issuer(CLOUD, "aud")).reveal()
+    assert [each["kid"] for each in (await issuer.key_set())["keys"]] == [made.kid]
+
+
+async def test_a_damaged_old_key_does_not_stop_the_change_of_the_master_key():
+    import dataclasses
+
+    world = World()
+    issuer = world.issuer()
+    await issuer.keys()
+    await issuer.rotate(emergency=True)
+    old, new = world.store.keys
+    world.store.keys = [dataclasses.replace(old, sealed=b"x" * 60), new]
+    world.ring = KeyRing(MasterKey(b"n" * 32), RING.current)
+    sealed: list[IssuerKey] = []
+
+    async def reseal(keys: tuple[IssuerKey, ...]) -> None:
+        sealed.extend(keys)
+
+    world.store.reseal_oidc_keys = reseal  # type: ignore[method-assign,assignment]
+    assert (await world.issuer()(CLOUD, "aud")).reveal()
+    assert [each.number for each in sealed] == [2]

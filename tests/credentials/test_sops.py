@@ -238,6 +238,44 @@ async def test_another_content_of_the_file_is_read_at_once_and_a_broken_one_give
         await read(resolver, "token")
 
 
+@pytest.mark.parametrize("half", ['"\\ud800"', '"\\udfff x"'])
+async def test_half_a_character_in_clear_text_refuses_the_file_and_nothing_else(tmp_path: Path, half: str):
+    """YAML can escape a surrogate, which no encoding takes: whoever may commit could stop the reconcile of everything else."""
+    broken = yamled(encrypted({"a": VALUE, "b_unencrypted": "x"})).replace(b"b_unencrypted: x", f"b_unencrypted: {half}".encode())
+    assert refused(broken).code == "RC4086"
+    key = yamled(encrypted({"a": VALUE})) + f"? {half}\n: ENC[AES256_GCM,data:,iv:,tag:,type:str]\n".encode()
+    assert refused(key).code == "RC4086"
+    files = {"x.sops.yaml": EncryptedFile("1", broken)}
+    with pytest.raises(SecretUnavailable) as caught:
+        await read(backend(tmp_path, files)(token="a"), "token")
+    assert caught.value.code == "RC4086"
+
+
+def test_what_a_file_says_of_itself_is_shown_short_and_without_control_sequences():
+    document = encrypted({"a": VALUE}, recipient=OTHER.to_public())
+    document["sops"]["age"][0]["recipient"] = "\x1b[2J" + "r" * 5000
+    document["sops"]["\x1b[31m" + "k" * 5000] = [1]
+    for error in (refused(document), refused({**document, "sops": {**document["sops"], "age": []}})):
+        assert "\x1b" not in error.message
+        assert len(error.message) < 1000
+    long = encrypted({"a": VALUE})
+    long["\x1b[2J" + "k" * 5000] = "in clear text"
+    assert len(refused(long).message) < 400
+    assert "\x1b" not in refused(long).message
+
+
+async def test_an_error_that_nobody_expected_is_one_of_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object) -> None:
+        raise RuntimeError(VALUE)
+
+    monkeypatch.setattr(SopsBackend, "_decrypt", fails)
+    files = {"x.sops.yaml": EncryptedFile("1", b"")}
+    with pytest.raises(SecretUnavailable) as caught:
+        await read(backend(tmp_path, files)(token="a"), "token")
+    assert "RuntimeError" in caught.value.message
+    assert VALUE not in caught.value.message
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "# only a comment\n", "AGE-SECRET-KEY-1WRONG\n", f"{OTHER}\n"],

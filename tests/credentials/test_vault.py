@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -77,9 +80,9 @@ async def installation() -> AsyncIterator[Installation]:
         yield Installation(session)
 
 
-def secret(address: str, auth: Mapping[str, Any], **block: Any) -> Resource:
+def secret(address: str, auth: Mapping[str, Any], *, name: str = "s", **block: Any) -> Resource:
     vault = {"address": address, "path": "ci", "auth": auth, **block}
-    return Resource(ResourceId("Secret", "default", "s"), {"provider": "vault", "vault": vault}, Location("s.yaml"))
+    return Resource(ResourceId("Secret", "default", name), {"provider": "vault", "vault": vault}, Location(f"{name}.yaml"))
 
 
 def local(**data: str) -> Resource:
@@ -272,3 +275,123 @@ async def test_a_sealed_server_is_named_and_the_value_returns_after_the_unseal(i
         bao.call("POST", "sys/unseal", {"key": key}, token="")
         await asyncio.sleep(0.5)
         assert await installation.read(resolver, again=True) == VALUE
+
+
+# -- many Secrets, and servers that do not serve ------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(
+    status: int, body: str, health: str = '{"initialized": true}', *, hangs: bool = False
+) -> Iterator[tuple[str, list[str]]]:
+    """Serve one answer for every path but ``sys/health``; yield the address and the paths that were requested."""
+    paths: list[str] = []
+    free = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            paths.append(f"{self.command} {self.path.removeprefix('/v1/')} {self.headers.get('x-vault-namespace', '')}".strip())
+            if hangs:
+                free.wait(30)
+            healthy = self.path == "/v1/sys/health"
+            self.send_response(200 if healthy else status)
+            text = (health if healthy else body).encode()
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", paths
+    finally:
+        free.set()
+        server.shutdown()
+        server.server_close()
+
+
+def failure_of(resolver: SecretResolver, name: str) -> SecretUnavailable:
+    with pytest.raises(SecretUnavailable) as caught:
+        resolver.read(SecretRef("default", name, "token"))
+    return caught.value
+
+
+async def test_secrets_with_one_refused_login_try_it_once_a_minute_together(bao: OpenBao, installation: Installation):
+    """Each failed login counts for the lockout of the AppRole."""
+    auth, _ = approle(bao)
+    names = [f"s{number}" for number in range(20)]
+    resolver = installation.resolver(*(secret(bao.url, auth, name=name) for name in names), local(id="wrong"))
+    refs = [SecretRef("default", name, "token") for name in names]
+    for minute in range(1, 4):
+        await resolver.prepare(refs[:5])
+        installation.now += 20
+        await resolver.prepare(refs[5:])
+        assert installation.requests == ["POST auth/approle/login"] * minute
+        for name in names:
+            error = failure_of(resolver, name)
+            assert error.code == "RC4082"
+            assert error.message.startswith(f"Secret/{name}: {bao.url}: login by approle at auth/approle was refused (400)")
+        installation.now += 41
+    await resolver.prepare(refs, again=True)
+    assert installation.requests.count("POST auth/approle/login") == 4
+
+
+async def test_a_token_that_may_not_look_at_itself_still_reads(bao: OpenBao, installation: Installation):
+    """A token without the policy `default` has no right to lookup-self and renew-self."""
+    put(bao, token=VALUE)
+    made = bao.must("POST", "auth/token/create", {"policies": ["ci"], "no_default_policy": True, "ttl": "1h"})["auth"][
+        "client_token"
+    ]
+    resolver = installation.resolver(secret(bao.url, TOKEN), local(token=made))
+    assert await installation.read(resolver) == VALUE
+    bao.must("POST", "auth/token/revoke", {"token": made})
+    error = await installation.error(resolver)
+    assert (error.code, "has ended or was revoked" in error.message) == ("RC4082", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "health", "code", "words"),
+    [
+        (412, '{"errors": ["required index state not present"]}', "{}", "RC4080", "412: required index state not present"),
+        (429, '{"errors": ["rate limit quota exceeded"]}', "{}", "RC4080", "429: rate limit quota exceeded"),
+        (500, '{"errors": ["internal error"]}', "{}", "RC4080", "500: internal error"),
+        (502, "bad gateway", "{}", "RC4080", "502"),
+        (503, "{}", '{"sealed": true}', "RC4081", "the server is sealed"),
+        (503, "{}", '{"initialized": false}', "RC4081", "not initialized"),
+        (472, "{}", '{"standby": true}', "RC4081", "a standby"),
+        (307, "", "{}", "RC4081", "standby that does not forward"),
+        (200, "[]", "{}", "RC4080", "cannot be read"),
+        (400, '{"errors": ["bad request"]}', "{}", "RC4084", "no mount"),
+    ],
+)
+async def test_a_server_that_does_not_serve_is_asked_once_a_minute_and_named(
+    installation: Installation, status: int, body: str, health: str, code: str, words: str
+):
+    with answering(status, body, health) as (address, paths):
+        resolver = installation.resolver(secret(address, TOKEN, namespace="team"), local(token="canary-token"))
+        for _ in range(20):
+            with pytest.raises(SecretUnavailable) as caught:
+                await installation.read(resolver)
+        assert (caught.value.code, words in caught.value.message) == (code, True), caught.value.message
+        assert "canary-token" not in f"{caught.value.message} {caught.value.hint}"
+        assert len(paths) == len(set(paths)), paths
+        assert all(path.endswith(" team") != ("sys/health" in path) for path in paths), paths
+
+
+async def test_a_server_that_hangs_delays_only_its_own_secrets(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    with answering(200, "{}", hangs=True) as (address, paths):
+        slow = [secret(address, TOKEN, name=f"slow{number}") for number in range(30)]
+        resolver = installation.resolver(*slow, secret(bao.url, TOKEN), local(token="root"))
+        waiting = asyncio.create_task(resolver.prepare([SecretRef("default", each.id.name, "token") for each in slow]))
+        while len(paths) < 1:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            assert await installation.read(resolver) == VALUE
+        waiting.cancel()

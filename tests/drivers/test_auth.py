@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from reconciler.drivers.auth import RENEW_BEFORE_S, RETRY_AFTER_S, Expiring, TokenCache, TokenRequest, no_issuer
+from reconciler.drivers.auth import RENEW_BEFORE_S, RETRY_AFTER_S, AuthRequest, Expiring, TokenCache, TokenRequest, no_issuer
 from reconciler.drivers.http.clock import ProviderClock
 from reconciler.drivers.http.exchange import TokenEndpoints
 from reconciler.drivers.http.transport import HttpSession
-from reconciler.model.errors import AddressRefused, AuthFailed, ProviderUnavailable, SecretUnavailable
+from reconciler.model.errors import (
+    AddressRefused,
+    AuthFailed,
+    ProviderUnavailable,
+    RateLimited,
+    ReconcilerError,
+    SecretUnavailable,
+)
 from reconciler.model.resources import ResourceId
+from reconciler.model.secrets import SecretValue
 
 
 class Clock:
@@ -30,7 +39,7 @@ class Mint:
 
     def __init__(self, clock: Clock, life_s: float = 3600.0) -> None:
         self.clock, self.life_s, self.calls = clock, life_s, 0
-        self.error: AuthFailed | None = None
+        self.error: ReconcilerError | None = None
 
     async def __call__(self) -> Expiring[str]:
         self.calls += 1
@@ -61,6 +70,54 @@ async def test_a_short_token_is_renewed_at_half_of_its_life():
     assert await cache.get("a", mint) == "token-2"
 
 
+async def test_two_hundred_callers_share_one_request_whether_it_succeeds_or_fails():
+    clock = Clock()
+    cache, mint = TokenCache(clock), Mint(clock)
+    assert set(await asyncio.gather(*(cache.get("a", mint) for _ in range(200)))) == {"token-1"}
+    clock.now += 3600.0
+    mint.error = AuthFailed("refused", status=401)
+    errors = await asyncio.gather(*(cache.get("a", mint) for _ in range(200)), return_exceptions=True)
+    assert errors == [mint.error] * 200
+    assert mint.calls == 2
+    frames = sum(1 for _ in traceback.walk_tb(mint.error.__traceback__))
+    assert frames < 10  # each of the 200 would add its own
+
+
+async def test_a_token_that_has_ended_when_it_is_granted_is_an_error_and_no_storm():
+    clock = Clock()
+    cache, mint = TokenCache(clock), Mint(clock, life_s=-1.0)
+    for _ in range(10):
+        with pytest.raises(ProviderUnavailable, match="ended already"):
+            await cache.get("a", mint)
+    assert mint.calls == 1
+
+
+async def test_a_cancelled_caller_leaves_the_request_to_the_next():
+    clock, cache = Clock(), TokenCache(Clock())
+    started, calls = asyncio.Event(), 0
+
+    async def mint() -> Expiring[str]:
+        nonlocal calls
+        calls += 1
+        started.set()
+        if calls == 1:
+            await asyncio.sleep(60)
+        return Expiring("token", clock.now + 3600)
+
+    first = asyncio.create_task(cache.get("a", mint))
+    await started.wait()
+    others = [asyncio.create_task(cache.get("a", mint)) for _ in range(50)]
+    first.cancel()
+    assert set(await asyncio.gather(*others)) == {"token"}
+    assert calls == 2
+
+
+def test_a_request_shows_neither_its_credential_nor_its_proof():
+    signed = AuthRequest("POST", "https://sts.example/", {"authorization": "Bearer canary"}, b"canary")
+    sent = TokenRequest("POST", "https://sts.example/", {"x-vault-token": "canary"}, b"client_secret=canary")
+    assert "canary" not in f"{signed!r} {sent!r} {Expiring(SecretValue('canary'), 1.0)!r}"
+
+
 async def test_a_refused_request_is_not_repeated_within_a_minute():
     clock = Clock()
     cache, mint = TokenCache(clock), Mint(clock)
@@ -72,6 +129,18 @@ async def test_a_refused_request_is_not_repeated_within_a_minute():
     clock.now += RETRY_AFTER_S
     mint.error = None
     assert await cache.get("a", mint) == "token-2"
+
+
+@pytest.mark.parametrize(("asked_s", "waits_s"), [(None, 60.0), (10.0, 60.0), (120.0, 120.0), (86_400.0, 3600.0)])
+async def test_a_limit_is_waited_for_as_long_as_the_provider_asks(asked_s: float | None, waits_s: float):
+    clock = Clock()
+    cache, mint = TokenCache(clock), Mint(clock)
+    mint.error = RateLimited("429", status=429, request="", retry_at=clock.now + asked_s if asked_s else None)
+    for moment, calls in ((0.0, 1), (waits_s - 1, 1), (2.0, 2)):
+        clock.now += moment
+        with pytest.raises(RateLimited):
+            await cache.get("a", mint)
+        assert mint.calls == calls
 
 
 async def test_a_failed_renewal_keeps_the_token_until_it_ends():

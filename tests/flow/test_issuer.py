@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import threading
 import time
 import urllib.error
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jwt
@@ -119,6 +124,84 @@ def test_a_state_from_before_the_issuer_gets_a_key(tmp_path: Path):
     one.start()
     assert len(one.key_ids()) == 1
     one.stop()
+
+
+def test_a_damaged_key_is_named_and_replaced_and_a_missing_table_is_an_outage(tmp_path: Path):
+    import sqlite3
+
+    one = Issuer(tmp_path)
+    one.start()
+    assert len(one.key_ids()) == 1
+    one.stop()
+    place = ("--dir", str(one.manifests), "--show")
+
+    def damage(statement: str) -> None:
+        with sqlite3.connect(one.folder / "state" / "state.db") as database:
+            database.execute(statement)
+
+    damage("""UPDATE oidc_key SET public = '{"kty": "RSA'""")
+    one.start()
+    assert one.key_ids() == []
+    refused = one.run("oidc", "token", "Integration/cloud", *place)
+    assert (refused.returncode, "RC4021" in refused.stderr, "--emergency" in refused.stderr) == (1, True, True)
+    one.must("oidc", "rotate", "--emergency", "--yes")
+    assert len(one.key_ids()) == 1
+    assert one.token()
+    damage("ALTER TABLE oidc_key RENAME TO gone")
+    wait_for(lambda: status_of(one) == (503, "no-store"))
+    damage("ALTER TABLE gone RENAME TO oidc_key")
+    wait_for(lambda: len(one.key_ids()) == 1)
+    assert "Traceback" not in one.log()
+    one.stop()
+
+
+def test_a_daemon_without_a_public_url_signs_only_with_what_is_published_elsewhere(tmp_path: Path):
+    """The documents are static files; an outdated copy stops signing, and a person who publishes again does not wait."""
+    public = tmp_path / "public"
+    public.mkdir()
+    with static(public) as url:
+        one = Issuer(tmp_path / "daemon", oidc=f"{{issuer: '{url}'}}")
+        config = one.folder / "reconciler.yaml"
+        config.write_text(re.sub(r", publicUrl: '[^']*'", "", config.read_text()))
+        one.start()
+        show = ("oidc", "token", "Integration/cloud", "--dir", str(one.manifests), "--show")
+        refused = one.run(*show)
+        assert "RC4023" in refused.stderr
+        assert f"{url}/.well-known/jwks.json cannot be read: the answer is an HTML page with status 404" in refused.stderr
+        one.must("oidc", "export", str(public))
+        one.run("reconcile", "Integration/cloud", "--wait")
+        assert one.must(*show)
+        rotated = one.run("oidc", "rotate", "--emergency", "--yes")
+        assert (
+            "Publish it now, because nothing is signed until then: reconciler oidc export DIR" in rotated.stdout + rotated.stderr
+        )
+        assert "does not contain the key" in one.run(*show).stderr
+        one.must("oidc", "export", str(public))
+        one.run("reconcile", "Integration/cloud", "--wait")
+        assert one.must(*show)
+        one.stop()
+
+
+@contextmanager
+def static(folder: Path) -> Iterator[str]:
+    """Serve the files of ``folder``; a missing one is an HTML page with status 404."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def status_of(one: Issuer) -> tuple[int, str]:
+    answer = requests.get(f"{one.url}/.well-known/jwks.json", timeout=10)
+    return answer.status_code, answer.headers["cache-control"]
 
 
 def test_two_processes_share_keys_and_see_each_others_rotation_within_seconds(tmp_path: Path):

@@ -25,6 +25,8 @@ MANIFESTS = {
     "code.yaml": "Integration code {type: github, url: 'https://github.com/acme', auth: {use: token, token: {valueFrom: "
     "{secret: {name: token, key: value}}}}}",
     "token.yaml": "Secret token {provider: env, data: {value: {env: RECONCILER_SECRET_TOKEN}}}",
+    "static.yaml": "Secret static {provider: vault, vault: {address: 'https://bao.example.com', path: ci, auth: {use: token, token: "
+    "{valueFrom: {secret: {name: token, key: value}}}}}}",
     "hand.yaml": "EventSource hand {type: manual}",
     "deploy.yaml": "Stage deploy {connections: [{type: event-source, name: hand}], executor: {type: noop}}",
 }

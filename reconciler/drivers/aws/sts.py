@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
+from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
 from reconciler.drivers.aws.answers import result, role_error
 from reconciler.drivers.aws.regions import STS_HOSTS, SigningScope, scope_of
 from reconciler.drivers.aws.signing import AccessKey, sign
@@ -104,6 +104,7 @@ class Sessions:
         self._scope = scope_of(host) or SigningScope("sts", region)
         self._ahead_s = 0.0
         self._last = ""
+        self._opened_at = float("-inf")
 
     async def key(self) -> AccessKey:
         """Return the key that signs: of the last session of the chain or, without roles, the access key itself.
@@ -117,8 +118,11 @@ class Sessions:
         return await self._context.tokens.get(self._last, lambda: self._open(start))
 
     def forget(self) -> bool:
-        """Drop the session that signed last; return whether there was one."""
-        return bool(self._last) and self._context.tokens.forget(self._last)
+        """Drop the session that signed last; False if there is none, or if it is so new that another would be refused as well."""
+        now = self._context.clock()
+        if not self._last or 0 <= now - self._opened_at < RETRY_AFTER_S:
+            return False
+        return self._context.tokens.forget(self._last)
 
     def ends_at(self) -> float | None:
         """Return when the session ends (epoch seconds); None for a long-lived access key."""
@@ -161,6 +165,7 @@ class Sessions:
             session = await self._assume(role, signer)
         if session is None:
             raise ValidationFailed(f"{self._connection.integration}: the chain of roles is empty")
+        self._opened_at = self._context.clock()
         return session
 
     async def _with_token(self, web: WebIdentity) -> Expiring[AccessKey]:

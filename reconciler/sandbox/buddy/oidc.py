@@ -1,4 +1,4 @@
-"""Identity providers of the simulated Buddy: an ID token in exchange for a token of the API.
+"""Identity providers of the simulated Buddy: an ID token in exchange for a token of the API, which is the whole answer, a JSON text.
 
 State: ``oidc_providers`` (``{ID: {"issuer", "audience", "conditions": {CLAIM: VALUE}, "scopes", "lifetime_s"}}``). The signature is
 checked against the key set that the issuer publishes, as a relying party does: discovery document, ``jwks_uri``, ``kid``. ``issuers``
@@ -33,6 +33,8 @@ class TokenExchange:
     def exchange(self, call: Call) -> Reply:
         """Return a token for a valid ID token; 401 for any other, with the first reason."""
         body = body_of(call)
+        if set(body) != {"provider_id", "web_identity_token"}:
+            refuse(400, "provider_id and web_identity_token are required")
         provider = self._buddy.records["oidc_providers"].get(str(body.get("provider_id")))
         if provider is None:
             refuse(404, "Identity provider not found")
@@ -52,7 +54,7 @@ class TokenExchange:
         token, end = f"buddy-oidc-{secrets.token_hex(16)}", iso(now + provider.get("lifetime_s", 600.0))
         scopes = provider.get("scopes", [])
         self._buddy.records["tokens"][token] = {"name": "oidc", "scopes": scopes, "expires_at": end}
-        return Reply(201, {"token": token, "expires_at": end, "scopes": scopes})
+        return Reply(200, json.dumps(token).encode(), {"content-type": "application/json"})
 
     def _claims(self, token: str, issuer: str) -> Mapping[str, object]:
         try:
