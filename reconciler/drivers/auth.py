@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
-from reconciler.model.errors import ReconcilerError, SecretUnavailable
+from reconciler.model.errors import ProviderError, ReconcilerError, SecretUnavailable
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -138,7 +138,7 @@ class TokenCache:
         """Return the token of ``key``; ``mint`` requests a new one where there is none or it ends soon.
 
         A token that is still valid is returned if its renewal fails. Raises what ``mint`` raised, again without a request until
-        `RETRY_AFTER_S` have passed.
+        `RETRY_AFTER_S` have passed, or the time that the provider named.
         """
         entry = self._entries.setdefault(self._prefix + key, _Cached())
         async with entry.lock:
@@ -153,7 +153,8 @@ class TokenCache:
             try:
                 token = await mint()
             except ReconcilerError as error:
-                entry.error, entry.retry_at = error, now + RETRY_AFTER_S
+                named = error.retry_at if isinstance(error, ProviderError) else None
+                entry.error, entry.retry_at = error, max(now + RETRY_AFTER_S, named or 0.0)
                 if usable and entry.token is not None:
                     return cast("T", entry.token.value)
                 raise
