@@ -14,6 +14,7 @@ from typing import Any
 
 from reconciler.engine.current import Current
 from reconciler.engine.evaluator import Evaluator
+from reconciler.engine.grants import go_on
 from reconciler.engine.lease import Lease
 from reconciler.engine.queue import WorkQueue
 from reconciler.events.app_intake import AppIntake
@@ -102,7 +103,9 @@ class EventPipeline:
 
     async def _look_again(self, integrations: tuple[ResourceId, ...]) -> None:
         """Reconcile at once: an App reported that it may do or see something else now."""
+        await go_on(self._current, integrations)
         await self._queue.request(integrations, explicit=True)
+        self._queued()
 
     def _queued(self) -> None:
         """An item was queued or approved, or an execution became due."""

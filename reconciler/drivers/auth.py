@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
-from reconciler.model.errors import ProviderUnavailable, RateLimited, ReconcilerError, SecretUnavailable
+from reconciler.model.errors import ProviderError, ReconcilerError, SecretUnavailable
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
@@ -148,7 +148,7 @@ def _alive(token: Expiring[T], now: float) -> Expiring[T]:
 
 def _retry_at(error: ReconcilerError, now: float) -> float:
     """Return when the request may be sent again: after a minute, or when the provider has asked for it (one hour at most)."""
-    asked = error.retry_at if isinstance(error, RateLimited | ProviderUnavailable) else None
+    asked = error.retry_at if isinstance(error, ProviderError) else None
     return max(now + RETRY_AFTER_S, min(asked or 0.0, now + LONGEST_RETRY_S))
 
 
@@ -170,7 +170,7 @@ class TokenCache:
         """Return the token of ``key``; ``mint`` requests a new one where there is none or it ends soon.
 
         A token that is still valid is returned if its renewal fails. Raises what ``mint`` raised, again without a request until
-        `RETRY_AFTER_S` have passed.
+        `RETRY_AFTER_S` have passed, or the time that the provider named.
         """
         entry = self._entries.setdefault(self._prefix + key, _Cached())
         async with entry.lock:

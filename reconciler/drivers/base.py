@@ -50,9 +50,13 @@ class Connection:
 
     @property
     def credential_id(self) -> str:
-        """The key of the shared rate budget: provider, API root and the credential's reference."""
+        """The key of the shared rate budget: provider, API root and the credential's reference; for an App also the account.
+
+        Each installation of an App has a rate limit of its own (docs.github.com, "Rate limits for the REST API").
+        """
         refs = ",".join(f"{pointer}={ref}" for pointer, ref in sorted(self.secrets.items()))
-        return f"{self.provider}|{self.api_url}|{refs}"
+        own = f"|{self.account.lower()}" if self.auth.get("use") == "github-app" else ""
+        return f"{self.provider}|{self.api_url}|{refs}{own}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,7 @@ class Reporter(Protocol):
 
 
 class AppWebhooks(Protocol):
-    """The webhooks of a provider's Apps. Everything but `gaps` is pure: the core verifies, routes and stores."""
+    """The webhooks of a provider's Apps. Everything but `gaps` and `identities` is pure: the core verifies, routes and stores."""
 
     scope_type: str
     """The type of the webhook's scope: in a `Hook` of a receiver."""
@@ -321,6 +325,9 @@ class AppWebhooks(Protocol):
 
     def read(self, delivery: Delivery) -> AppEvent:
         """Return where ``delivery`` comes from; an empty `AppEvent` for a payload of an unknown form."""
+
+    async def identities(self, api: Api) -> frozenset[str]:
+        """Return each `AppInstallation.identity` that the App of this credential may have. Raises typed errors."""
 
     async def gaps(self, api: Api, url: str) -> tuple[str, ...]:
         """Return what a person has to set, so that the App's webhook delivers to ``url``. Raises typed errors."""

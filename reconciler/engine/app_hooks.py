@@ -6,8 +6,11 @@ between both deliver, and the ids of the events show which are the same.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
+from reconciler.drivers.apps import AppInstallation
+from reconciler.drivers.base import AppWebhooks
 from reconciler.engine.connections import Client
 from reconciler.engine.context import Context
 from reconciler.model.errors import ReconcilerError
@@ -43,24 +46,57 @@ def needs_of(client: Client, resource: Resource) -> Mapping[str, str]:
     return apps.needs_of(resource)
 
 
-async def webhook_problem(client: Client, resources: Iterable[Resource], deps: Context) -> str:
+async def webhook_problem(
+    client: Client, users: Iterable[Resource], resources: Mapping[ResourceId, Resource], deps: Context
+) -> str:
     """Return what is wrong with the App's webhook, as far as the provider shows it; empty without an App or without sources.
+
+    ``users``: the resources of the Integration; ``resources``: all that are declared.
 
     Raises the errors of the provider that stop the integration; any other means that it does not show the webhook.
     """
     apps, public_url = client.driver.apps, deps.config.server.public_url
     installation = apps.installation_of(client.connection) if apps is not None else None
-    sources = any(resource.id.kind == Kind.EVENT_SOURCE.value for resource in resources)
+    sources = any(resource.id.kind == Kind.EVENT_SOURCE.value for resource in users)
     if apps is None or installation is None or not sources or not public_url:
         return ""
     url = app_hook_url(public_url, deps.owner, installation.uid(deps.owner), deps.keyring.key_id)
     try:
+        alike = await _named_otherwise(client, apps, installation, resources)
+        if alike:
+            return alike
         gaps = await apps.gaps(client.api, url)
     except ReconcilerError as error:
         if error.stops_integration:
             raise
         return ""
     return "the webhook of the App does not deliver here; in the settings of the App: " + "; ".join(gaps) if gaps else ""
+
+
+async def _named_otherwise(
+    client: Client, apps: AppWebhooks, own: AppInstallation, resources: Mapping[ResourceId, Resource]
+) -> str:
+    """Return what to change where another Integration names the same App in another way; empty if none does.
+
+    The App has one webhook, and its URL contains the name of the App.
+    """
+    others: dict[str, ResourceId] = {}
+    for resource in resources.values():
+        if resource.id.kind == Kind.INTEGRATION.value and resource.spec.get("type") == client.connection.provider:
+            with contextlib.suppress(ReconcilerError):  # an Integration without a connection uses no App
+                other = apps.installation_of(client.driver.connect(resource, resource.secret_refs("/auth")))
+                if other is not None and other.identity != own.identity:
+                    others[other.identity] = resource.id
+    if not others:
+        return ""
+    names = await apps.identities(client.api)
+    same = sorted(identity for identity in others if identity in names)
+    if not same:
+        return ""
+    return (
+        f"{others[same[0]]} names the same App as {same[0].rpartition('/')[2]}, and {client.connection.integration} as "
+        f"{own.identity.rpartition('/')[2]}: the App has one webhook, so name it alike in all Integrations, with `clientId`"
+    )
 
 
 async def replaced_hooks(

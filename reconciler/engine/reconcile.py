@@ -18,6 +18,7 @@ from reconciler.engine.compile import Compiled, compile_resources, secrets_of, u
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
 from reconciler.engine.credential_check import INVALID, check_credential
+from reconciler.engine.former_apps import keep_use, note_replaced
 from reconciler.engine.lease import Lease
 from reconciler.engine.observe import Known, ObservedState, first_seen, observe, unread
 from reconciler.engine.revision import ActiveRevision
@@ -222,7 +223,8 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
     users = users_of(prepared.integration, live.resources.values())
     prepared = dataclasses.replace(prepared, credential=await check_credential(link, live))
     compiled = await compile_resources(link.driver, link.api, users, deps, prepared.setting.secrets.read)
-    return dataclasses.replace(prepared, compiled=dataclasses.replace(compiled, webhook=await webhook_problem(link, users, deps)))
+    problem = await webhook_problem(link, users, live.resources, deps)
+    return dataclasses.replace(prepared, compiled=dataclasses.replace(compiled, webhook=problem))
 
 
 async def _decide(prepared: Prepared, deps: Context) -> Prepared:
@@ -289,6 +291,9 @@ async def _keep(prepared: Prepared, deps: Context) -> None:
     if stored.get(prepared.integration) != link.connection:
         await deps.store.save_connection(link.connection)
     await keep_places(link, prepared.compiled.facts, deps)
+    await keep_use(link, deps)
+    if prepared.error is None and prepared.setting.live.complete and not prepared.compiled.stalled:
+        await note_replaced(link, prepared.compiled.objects, prepared.recorded, deps)
     if not prepared.fresh:
         return
     known = {record.address: record for record in await deps.store.recorded(prepared.integration)}

@@ -13,8 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.drivers.apps import AppEvent
+from reconciler.drivers.base import Connection
 from reconciler.engine.app_hooks import PLACE, heard_cursor, place_cursor
+from reconciler.engine.connections import Client
 from reconciler.engine.current import Current
+from reconciler.engine.former_apps import former_apps
 from reconciler.engine.revision import ActiveRevision
 from reconciler.events.app_routing import AppEndpoint, app_endpoints, unrouted
 from reconciler.events.group_commit import InboxFull
@@ -24,6 +27,8 @@ from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 
+FORMER_S = 30.0
+"""How often the Apps that Integrations have left are read again."""
 SECRETS_S = 30.0
 """How long the value of a webhook's secret is used before it is read again."""
 HEARD_S = 60.0
@@ -54,6 +59,8 @@ class AppIntake:
         """Called with Integrations whose App may do or see something else now, or whose webhook has delivered for the first time."""
         self._endpoints: dict[str, AppEndpoint] = {}
         self._endpoints_of: ActiveRevision | None = None
+        self._former: Mapping[ResourceId, Connection] = {}
+        self._former_at = float("-inf")
         self._secrets: dict[str, WebhookSecrets] = {}
         self._ids: dict[str, dict[str, str]] = {}
         """App → name of a repository in manifests → its id."""
@@ -71,10 +78,29 @@ class AppIntake:
         """Return the endpoints of the active revision, by the key in their URL."""
         active = self._current.active
         if self._endpoints_of is not active:
-            self._endpoints = app_endpoints(self._context.owner, active.resources)
+            self._endpoints = app_endpoints(self._context.owner, active.resources, self._former)
             self._secrets.clear()
             self._endpoints_of = active
         return self._endpoints
+
+    async def refresh(self) -> Mapping[str, AppEndpoint]:
+        """Return the endpoints, with those of Apps that Integrations have left. Raises `StateError`."""
+        now = self._context.clock()
+        if self._endpoints_of is not self._current.active or not 0 <= now - self._former_at < FORMER_S:
+            former = await former_apps(self._context)
+            if former != self._former:
+                self._former, self._endpoints_of = former, None
+            self._former_at = now
+        return self.endpoints()
+
+    async def client(self, endpoint: AppEndpoint, integration: ResourceId) -> Client:
+        """Return a client that acts as the App of ``endpoint``. Raises `ReconcilerError` if it cannot be connected."""
+        former = next((user.former for user in endpoint.users if user.integration == integration), None)
+        if former is None:
+            return await self._current.client(integration)
+        identity = ResourceId("App", integration.canvas, integration.name)  # the Integration itself has another credential now
+        stored = {identity: dataclasses.replace(former, integration=identity)}
+        return await self._current.clients.link(identity, self._current.active, stored, self._current.secrets)
 
     async def receive(self, owner: str, uid: str, key_id: str, headers: Mapping[str, str], body: bytes) -> int:
         """Return the HTTP status of the answer: 202 once the delivery is durable, the same 401 for every refusal.
@@ -83,7 +109,11 @@ class AppIntake:
         """
         if self._current.active.empty:
             return self._busy()
-        endpoint = self.endpoints().get(uid) if owner == self._context.owner else None
+        try:
+            endpoint = (await self.refresh()).get(uid) if owner == self._context.owner else None
+        except StateError as error:
+            self._context.log.error("delivery_not_stored", app=uid[:20], code=error.code, error=error.message)
+            return self._busy()
         if endpoint is None:
             return self._intake.refuse_unknown(body)
         now = self._context.clock()
@@ -130,7 +160,7 @@ class AppIntake:
 
     async def again(self, stored: Event, body: bytes) -> bool:
         """Route an event that was stored under an Integration, at the active revision; False if no source asks for it now."""
-        endpoint = next((each for each in self.endpoints().values() if stored.source in each.integrations), None)
+        endpoint = next((each for each in (await self.refresh()).values() if stored.source in each.integrations), None)
         if endpoint is None:
             return False
         delivery = Delivery(

@@ -34,7 +34,7 @@ class AppRecovery:
 
     async def run(self, only: ResourceId | None, since: float | None) -> list[RecoveryResult]:
         """Check every App, or that of ``only`` one source, since its last sweep or since ``since`` (epoch seconds)."""
-        todo = [each for each in self._apps.endpoints().values() if only is None or only in each.sources]
+        todo = [each for each in (await self._apps.refresh()).values() if only is None or only in each.sources]
         return [await self._check(endpoint, since) for endpoint in todo]
 
     async def _check(self, endpoint: AppEndpoint, since: float | None) -> RecoveryResult:
@@ -48,7 +48,7 @@ class AppRecovery:
             await store.set_cursors({name: now})
             return result
         try:
-            client = await self._current.client(integration)
+            client = await self._apps.client(endpoint, integration)
             await self._recover(endpoint, client.api, result, since if since is not None else begin_of(cursor, now))
         except StateError:
             raise

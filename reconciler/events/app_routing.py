@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
-from reconciler.drivers.base import AppWebhooks, Receiver
+from reconciler.drivers.base import AppWebhooks, Connection, Driver, Receiver
 from reconciler.drivers.registry import driver_for
 from reconciler.events.endpoints import integration_path, source_type
 from reconciler.manifests.kinds import IntegrationSpec
@@ -26,6 +27,8 @@ class AppUser:
 
     integration: ResourceId
     installation: AppInstallation
+    former: Connection | None = None
+    """Its connection as the App that it has left, until webhooks of the repositories take the place of the App's."""
 
     def owns(self, event: AppEvent) -> bool:
         """Whether ``event`` comes from this Integration's installation: by its id if it is pinned, else by its account."""
@@ -43,6 +46,8 @@ class AppEndpoint:
     webhooks: AppWebhooks
     users: list[AppUser] = field(default_factory=list)
     sources: dict[ResourceId, AppTarget] = field(default_factory=dict)
+    leaving: set[ResourceId] = field(default_factory=set)
+    """Those of `sources` whose Integration has left the App."""
     _named: dict[str, list[ResourceId]] = field(default_factory=dict)
     _others: list[ResourceId] = field(default_factory=list)
     """Sources that name no repository: globs and whole accounts."""
@@ -91,22 +96,31 @@ def _covers(target: AppTarget, event: AppEvent) -> bool:
     )
 
 
-def app_endpoints(owner: str, resources: Mapping[ResourceId, Resource]) -> dict[str, AppEndpoint]:
-    """Return the endpoints of the Apps of a revision, by the key in their URL."""
+def app_endpoints(
+    owner: str, resources: Mapping[ResourceId, Resource], former: Mapping[ResourceId, Connection] = MappingProxyType({})
+) -> dict[str, AppEndpoint]:
+    """Return the endpoints of the Apps of a revision, by the key in their URL.
+
+    ``former``: connections as an App, by Integration; they count for Integrations that are declared and use no App now.
+    """
     endpoints: dict[str, AppEndpoint] = {}
-    users: dict[ResourceId, tuple[AppEndpoint, AppInstallation]] = {}
-    for identity, receiver, webhooks, installation in _installations(resources):
-        uid = installation.uid(owner)
-        endpoint = endpoints.setdefault(uid, AppEndpoint(uid, receiver, webhooks))
-        endpoint.users.append(AppUser(identity, installation))
-        users[identity] = endpoint, installation
+    users: dict[ResourceId, tuple[AppEndpoint, AppUser]] = {}
+    for driver, user in _users(resources, former):
+        assert driver.apps is not None  # noqa: S101  `_users` requires both
+        assert driver.receiver is not None  # noqa: S101
+        uid = user.installation.uid(owner)
+        endpoint = endpoints.setdefault(uid, AppEndpoint(uid, driver.receiver, driver.apps))
+        endpoint.users.append(user)
+        users[user.integration] = endpoint, user
     for resource in resources.values():
         path = integration_path(resource) if resource.id.kind == Kind.EVENT_SOURCE.value else ""
         integration = ResourceId.from_path(path) if path else None
         if integration in users and source_type(resource, resources) == _type(resources[integration]):
-            endpoint, installation = users[integration]
+            endpoint, user = users[integration]
             with contextlib.suppress(ReconcilerError):  # an invalid name stalls the source when it is compiled
-                endpoint.add(resource.id, endpoint.webhooks.target_of(resource, installation.account))
+                endpoint.add(resource.id, endpoint.webhooks.target_of(resource, user.installation.account))
+                if user.former is not None:
+                    endpoint.leaving.add(resource.id)
     return endpoints
 
 
@@ -114,17 +128,21 @@ def _type(integration: Resource) -> str:
     return integration.typed(IntegrationSpec).type
 
 
-def _installations(
-    resources: Mapping[ResourceId, Resource],
-) -> Iterator[tuple[ResourceId, Receiver, AppWebhooks, AppInstallation]]:
+def _users(resources: Mapping[ResourceId, Resource], former: Mapping[ResourceId, Connection]) -> Iterator[tuple[Driver, AppUser]]:
+    """Yield the Integrations that use an App, or have used one, with their drivers."""
     for resource in sorted((r for r in resources.values() if r.id.kind == Kind.INTEGRATION.value), key=lambda r: r.id):
         driver = driver_for(_type(resource))
         if driver is None or driver.apps is None or driver.receiver is None:
             continue
         with contextlib.suppress(ReconcilerError):  # an Integration without a connection uses no App
+            before = former.get(resource.id)
             installation = driver.apps.installation_of(driver.connect(resource, resource.secret_refs("/auth")))
             if installation is not None:
-                yield resource.id, driver.receiver, driver.apps, installation
+                yield driver, AppUser(resource.id, installation)
+            elif before is not None and before.provider == driver.provider:
+                installation = driver.apps.installation_of(before)
+                if installation is not None:
+                    yield driver, AppUser(resource.id, installation, before)
 
 
 def unrouted(event: AppEvent) -> str:

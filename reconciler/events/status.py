@@ -125,7 +125,7 @@ class EventStatusReader:
         conditions = {}
         for uid, endpoint in self._apps.endpoints().items():
             refused, heard = self._apps.refused.get(uid), self._apps.heard.get(uid)
-            for source in endpoint.sources:
+            for source in endpoint.sources.keys() - endpoint.leaving:
                 if refused is not None and (heard is None or refused[0] > heard):
                     why = "SignatureMissing" if refused[1].startswith("unsigned") else "SignatureRefused"
                     message = f"the newest delivery of the App's webhook ({iso(refused[0])}) was refused: {refused[1]}"

@@ -12,12 +12,13 @@ from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.current import Current
+from reconciler.engine.grants import AGAIN_S, granted_just_now
 from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.templates import TemplateError
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import AuthFailed, PermissionDenied, ReconcilerError
 from reconciler.model.executions import EndReason, Execution, Item, Result, RunIntent, RunReport
 from reconciler.model.records import JournalEntry
-from reconciler.model.resources import Resource, SecretRef
+from reconciler.model.resources import Resource, ResourceId, SecretRef
 from reconciler.stages.executors import ExecutorResolver, intent_of
 from reconciler.stages.inputs import resolved_spec
 
@@ -124,6 +125,14 @@ class StepContext:
     def pause_s(self, failures: int, error: ReconcilerError | None = None) -> float:
         """Return the seconds until the next try after ``failures`` failed ones (`pause_after`)."""
         return pause_after(self.context, failures, error)
+
+    async def pause_after_refusal_s(self, work: Work, error: ReconcilerError) -> float:
+        """Return the seconds until a start is tried again; short where its Integration has just been granted more."""
+        if isinstance(error, PermissionDenied | AuthFailed) and work.execution.integration:
+            integration = ResourceId.from_path(work.execution.integration)
+            if await granted_just_now(self._current, integration, await self.context.store.now()):
+                return AGAIN_S
+        return self.pause_s(work.execution.failures, error)
 
     async def log(self, event: str, execution: Execution, **fields: Any) -> None:
         """Write ``event`` to the log and to the journal that `explain` reads."""

@@ -9,9 +9,19 @@ from msgspec.structs import replace
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.current import Current
+from reconciler.engine.grants import AGAIN_S, granted_just_now
 from reconciler.failpoints import failpoint
 from reconciler.model.codec import to_json
-from reconciler.model.errors import NotFound, NotImplementedYet, ProviderError, ReconcilerError, RetryKind, StateError
+from reconciler.model.errors import (
+    AuthFailed,
+    NotFound,
+    NotImplementedYet,
+    PermissionDenied,
+    ProviderError,
+    ReconcilerError,
+    RetryKind,
+    StateError,
+)
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
 from reconciler.stages.exclusion import Guard, exclusive
@@ -93,6 +103,9 @@ class ReportLoop:
             await store.end_report(report, now, error=error.message)
             return
         pause = pause_after(self._context, failures, error)
+        refused = isinstance(error, PermissionDenied | AuthFailed) and payload.integration
+        if refused and await granted_just_now(self._current, ResourceId.from_path(payload.integration), now):
+            pause = AGAIN_S
         self._context.log.warning("status_retry_scheduled", **_fields(report, error))
         failed = replace(payload, failures=failures, failed_at=first, error=error.message)
         await store.put_off_report(report, now + pause, to_json(failed))

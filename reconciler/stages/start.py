@@ -126,7 +126,8 @@ async def _not_started(steps: StepContext, work: Work, error: ReconcilerError) -
 async def _waits(steps: StepContext, work: Work, error: ReconcilerError) -> StepOutcome:
     """Try the start again after a pause, until the execution times out."""
     failures = work.execution.failures
-    next_at = work.now + steps.pause_s(failures, error)
+    pause_s = await steps.pause_after_refusal_s(work, error)
+    next_at = work.now + pause_s
     return StepOutcome(
         await steps.save(work, intended_at=0.0, failures=failures + 1, status="waiting", message=error.message, next_at=next_at)
     )

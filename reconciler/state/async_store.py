@@ -161,6 +161,7 @@ class AsyncStore:
     executions = _on_thread(Store.executions)
     executions_of_item = _on_thread(Store.executions_of_item)
     finished_before = _on_thread(Store.finished_before)
+    hasten_executions = _on_thread(Store.hasten_executions)
     hint = _on_thread(Store.hint)
     hint_again = _on_thread(Store.hint_again)
     last_executions = _on_thread(Store.last_executions)
@@ -184,6 +185,7 @@ class AsyncStore:
     # `reconciler.state.reports`
     due_reports = _on_thread(Store.due_reports)
     end_report = _on_thread(Store.end_report)
+    hasten_reports = _on_thread(Store.hasten_reports)
     put_off_report = _on_thread(Store.put_off_report)
     reports_of = _on_thread(Store.reports_of)
 

@@ -87,6 +87,13 @@ class ExecutionStore(Database):
             )
         return int(matched.rowcount)
 
+    def hasten_executions(self, integrations: Sequence[str], now: float) -> int:
+        """Make the executions of ``integrations`` (paths) that wait for a start due now. Returns how many there are."""
+        with self._write() as connection:
+            waiting = (x.c.integration.in_(integrations), x.c.state == ExecutionState.STARTING.value, x.c.next_at > now)
+            matched = connection.execute(update(x).where(*waiting).values(next_at=now))
+        return int(matched.rowcount)
+
     def hint_again(self, integration: str, external_id: str, attempt: int, now: float) -> int:
         """Make finished executions due once more, when the run has a later attempt than they know. Returns how many."""
         count = 0

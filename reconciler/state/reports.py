@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,15 @@ class ReportStore(Database):
                 .where(r.c.item_id == report.item_id, r.c.kind == report.kind, r.c.state == report.state)
                 .values(due_at=due_at, payload=orjson.dumps(dict(payload)))
             )
+
+    def hasten_reports(self, integrations: Collection[str], now: float) -> None:
+        """Make the statuses of ``integrations`` (paths) that were put off due now."""
+        with self._write() as connection:
+            rows = connection.execute(select(*_COLUMNS).where(r.c.done_at == 0, r.c.due_at > now)).all()
+            for report in (_report(*row) for row in rows):
+                if report.payload.get("integration") in integrations and report.payload.get("failures"):
+                    key = (r.c.item_id == report.item_id, r.c.kind == report.kind, r.c.state == report.state)
+                    connection.execute(update(r).where(*key).values(due_at=now))
 
     def reports_of(self, item_id: str) -> list[tuple[PendingReport, float]]:
         """Return the statuses of an item, each with the time it was written (0: not yet)."""

@@ -164,7 +164,7 @@ async def test_each_refusal_is_an_error_of_its_own_and_is_not_repeated_within_a_
     elif change == "id":
         app.client_id = "Iv23nobody"
     elif change == "account":
-        options["account"] = "globex"
+        options["account"], path = "globex", "/repos/globex/web/hooks"
     elif change in ("removed", "suspended"):
         github.admin.do(
             {"removed": "delete_installation", "suspended": "suspend_installation"}[change], installation=app.installation

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,11 +17,13 @@ from joserfc.jwk import RSAKey
 
 from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
 from reconciler.drivers.base import Api, Connection
-from reconciler.drivers.github.api import ACCEPT, API_VERSION
+from reconciler.drivers.github.api import ACCEPT, API_VERSION, renamed_to
+from reconciler.drivers.github.app_tags import retag
+from reconciler.drivers.github.app_tokens import OutsideInstallation, RepositoryTokens
 from reconciler.drivers.github.errors import classify, message_of
 from reconciler.drivers.github.permissions import Need, covers, gaps, need_of, needs_jwt, surplus
 from reconciler.drivers.github.spec import SPEC
-from reconciler.drivers.http.errors import shared_error
+from reconciler.drivers.http.errors import REDIRECTS, shared_error
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import AuthFailed, NotFound, PermissionDenied, ProviderError, ProviderProtocolError, ValidationFailed
 from reconciler.model.resources import SecretRef
@@ -71,6 +73,8 @@ class GitHubApp(msgspec.Struct, frozen=True):
     """``GET /app``."""
 
     slug: str
+    id: int = 0
+    client_id: str = ""
     owner: AppOwner | None = None
     permissions: Mapping[str, str] = {}
     events: tuple[str, ...] = ()
@@ -104,6 +108,7 @@ class AppAuthenticator:
         self._fixed = str(settings.get("installationId") or "")
         self._root = urlsplit(connection.api_url).path.rstrip("/")
         self._prefix = f"{self._issuer}|"
+        self._issued = RepositoryTokens(self._mint, context.clock)
         self._revoking = asyncio.Semaphore(_REVOKED_AT_ONCE)
         self._refreshed_at = float("-inf")
         self._ahead_s = 0.0  # of GitHub's clock, as the last call knew it
@@ -117,8 +122,20 @@ class AppAuthenticator:
             request.headers["authorization"] = f"Bearer {self.jwt().reveal()}"
             return
         need = need_of(request.method, path)
-        token = await self._context.tokens.get(self._cache_key(need), lambda: self._mint(need))
+        self._require_own(need, f"{request.method} {path}")
+        token = await self._context.tokens.get(self._cache_key(need), lambda: self._issued.issue(need))
         request.headers["authorization"] = f"Bearer {token.reveal()}"
+        retag(request.headers)
+
+    def _require_own(self, need: Need, request: str) -> None:
+        """A token names repositories without their owner: for another owner it would be one for our repository of the same name."""
+        account = self._connection.account
+        if need.owner and need.owner != account.lower():
+            raise PermissionDenied(
+                f"{request}: {need.owner}/{need.repository} does not belong to {account}, on which the GitHub App acts here",
+                request=request,
+                hint=f"Use an Integration whose `spec.url` ends in /{need.owner}, and install the App there.",
+            )
 
     async def refresh(self) -> bool:
         """After a 401: look up the installation again and drop its tokens, at most once a minute; True if a repetition may help.
@@ -131,6 +148,7 @@ class AppAuthenticator:
         if now - self._refreshed_at < RETRY_AFTER_S:
             return True  # a call beside this one has just done it
         dropped = [tokens.forget(key) for key in tokens.values(self._account_prefix)]
+        self._issued.forget()
         tokens.forget(self._installation_key)
         if dropped:
             self._refreshed_at = now
@@ -153,7 +171,8 @@ class AppAuthenticator:
         tokens = self._context.tokens.values(self._prefix)
         for key in tokens:
             self._context.tokens.forget(key)
-        await asyncio.gather(*(self._revoke(token) for token in tokens.values() if isinstance(token, SecretValue)))
+        values = {token.reveal(): token for token in tokens.values() if isinstance(token, SecretValue)}  # some share one
+        await asyncio.gather(*map(self._revoke, values.values()))
 
     async def _revoke(self, token: SecretValue) -> None:
         async with self._revoking:
@@ -196,19 +215,22 @@ class AppAuthenticator:
     def _cache_key(self, need: Need) -> str:
         return f"{self._account_prefix}{need.repository or need.repository_id or '*'}|{need.permission}:{need.level}"
 
-    async def _mint(self, need: Need) -> Expiring[SecretValue]:
+    async def _mint(self, need: Need, repositories: Sequence[str]) -> Expiring[SecretValue]:
+        """Request a token of ``need`` for repositories by name, or for the one that ``need`` names by id. Implements `Mint`."""
         number = await self.installation()
         path = f"/app/installations/{number}/access_tokens"
-        body: dict[str, object] = {"permissions": {need.permission: need.level}}
-        if need.repository:
-            body["repositories"] = [need.repository]
-        elif need.repository_id:
-            body["repository_ids"] = [need.repository_id]
-        answer = await self._as_app("POST", path, orjson.dumps(body))
+        where: dict[str, object] = {"repositories": list(repositories)} if repositories else {}
+        if need.repository_id:
+            where = {"repository_ids": [need.repository_id]}
+        answer = await self._request_token(path, need, where)
+        if answer.status == 422 and len(repositories) == 1:
+            moved = await self._present_id(repositories[0])
+            if moved:
+                answer = await self._request_token(path, need, {"repository_ids": [moved]})
         if answer.status == 404:  # it was removed, and may be installed anew under another id
             self._context.tokens.forget(self._installation_key)
         if answer.status == 422:
-            raise self._too_narrow(need, answer)
+            raise self._too_narrow(need, repositories, answer)
         token = decode(self._checked(answer).json(), AccessToken, f"POST {path}")
         if token.permissions is not None and not covers(token.permissions, need.permission, need.level):
             raise PermissionDenied(
@@ -220,11 +242,25 @@ class AppAuthenticator:
         self._context.conceal(SecretValue(token.token))
         return Expiring(SecretValue(token.token), self._context.clock() + ends_at - self._context.provider_time())
 
-    def _too_narrow(self, need: Need, answer: ApiResponse) -> PermissionDenied:
-        """GitHub answers 422 alike for a permission that is not granted and for a repository outside the installation."""
-        where = f" on {self._connection.account}/{need.repository}" if need.repository else ""
-        return PermissionDenied(
-            f"{answer.request}: the installation does not give {need.permission}: {need.level}{where} (422: {message_of(_body(answer))})",
+    async def _request_token(self, path: str, need: Need, where: Mapping[str, object]) -> ApiResponse:
+        return await self._as_app("POST", path, orjson.dumps({"permissions": {need.permission: need.level}, **where}))
+
+    async def _present_id(self, repository: str) -> int:
+        """Return the id of a repository that is called otherwise now: GitHub issues no token for a former name. 0 for any other."""
+        answer = await self._as_app("GET", f"/repos/{self._connection.account}/{repository}/installation")
+        if answer.status not in REDIRECTS:
+            return 0
+        return int(renamed_to(answer.headers.get("location", "")).rpartition("/")[2] or 0)
+
+    def _too_narrow(self, need: Need, repositories: Sequence[str], answer: ApiResponse) -> PermissionDenied:
+        """GitHub's 422 is about a permission that is not granted, or about a repository outside the installation."""
+        account, text = self._connection.account, message_of(_body(answer))
+        where = f" on repository {need.repository_id} of {account}" if need.repository_id else ""
+        if len(repositories) == 1:
+            where = f" on {account}/{repositories[0]}"
+        kind = OutsideInstallation if "repositor" in text.lower() else PermissionDenied
+        return kind(
+            f"{answer.request}: the installation does not give {need.permission}: {need.level}{where} (422: {text})",
             status=422,
             request=answer.request,
             hint="Give the App this permission and approve it for the installation, or add the repository to the installation.",
@@ -259,7 +295,10 @@ class AppAuthenticator:
                 request=answer.request,
                 hint=_hint_of(answer.status, text),
             )
-        raise classify(answer.status, answer.headers, body, answer.request, now=now) or shared_error(answer, now)
+        error = classify(answer.status, answer.headers, body, answer.request, now=now) or shared_error(answer, now)
+        if isinstance(error, ProviderError) and error.retry_at is not None:
+            error.retry_at -= self._ahead()  # it was by GitHub's clock
+        raise error
 
 
 async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:

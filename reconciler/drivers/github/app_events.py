@@ -16,7 +16,9 @@ import orjson
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
 from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.common import target_of
+from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import APP, organization_key, repository_key
+from reconciler.drivers.github.app import GitHubApp
 from reconciler.drivers.github.app_reach import hook_gaps
 from reconciler.drivers.github.compile import full_pattern, subscribed
 from reconciler.drivers.github.permissions import ALWAYS_SENT, permissions_for
@@ -65,7 +67,7 @@ class GitHubAppWebhooks:
             return None
         app = str(settings.get("clientId") or settings.get("appId") or "")
         return AppInstallation(
-            f"{urlsplit(connection.api_url).netloc.lower()}/{app}",
+            _identity(connection, app),
             connection.account.lower(),
             str(settings.get("installationId") or ""),
             connection.secrets.get("/githubApp/webhookSecret"),
@@ -106,11 +108,19 @@ class GitHubAppWebhooks:
             changes_reach=moved or delivery.type in _CHANGES_REACH,
         )
 
+    async def identities(self, api: Api) -> frozenset[str]:
+        app = await names.read(api, "/app", GitHubApp)
+        return frozenset(_identity(api.connection, name) for name in (str(app.id), app.client_id) if name)
+
     async def gaps(self, api: Api, url: str) -> tuple[str, ...]:
         return await hook_gaps(api, url)
 
     def places_of(self, facts: JsonObject) -> Mapping[str, str]:
         return {str(name): str(number) for name, number in (find(facts, dict[str, object], "places") or {}).items()}
+
+
+def _identity(connection: Connection, app: str) -> str:
+    return f"{urlsplit(connection.api_url).netloc.lower()}/{app}"
 
 
 def _account(payload: AppPayload, place: str) -> str:

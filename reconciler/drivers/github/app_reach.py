@@ -65,6 +65,13 @@ async def reach_of(api: Api, resource: Resource) -> JsonObject:
             )
         return {}
     wanted = [names.repository_key(name, account) for name in target.names]
+    foreign = [name for name in wanted if name.partition("/")[0] != account.lower()]
+    if foreign:
+        raise ValidationFailed(
+            f"{resource.id}: the installation of the GitHub App {app.slug} on {account} does not contain {', '.join(foreign[:_SHOWN])}",
+            code="RC4043",
+            hint="Declare an Integration with `spec.url` of that account, which may use the same App, and name it in a source of its own.",
+        )
     places = {name: listed[name] for name in wanted if listed is not None and name in listed}
     missing = [name for name in wanted if name not in places]
     outside = []

@@ -53,6 +53,8 @@ class Need:
     repository: str = ""
     """Name without its owner."""
     repository_id: int = 0
+    owner: str = ""
+    """Account of the repository, in lower case; empty where the call names it by its id."""
 
 
 def needs_jwt(path: str) -> bool:
@@ -67,7 +69,8 @@ def need_of(method: str, path: str) -> Need:
         if match is not None:
             where = match.groupdict()
             level = read if method in {"GET", "HEAD"} else write
-            return Need(permission, level, unquote(where.get("repo") or ""), int(where.get("id") or 0))
+            repository, owner = unquote(where.get("repo") or "").lower(), unquote(where.get("owner") or "").lower()
+            return Need(permission, level, repository, int(where.get("id") or 0), owner)
     raise ReconcilerError(f"{method} {path}: the permission of this call is not known", code="RC9001")
 
 

@@ -1,9 +1,9 @@
 """Webhooks of repositories and of organizations: one implementation, two managed types.
 
 **Conditional reads.** The validators keep the path and the ETag of each page of the list. A repository whose hooks did not
-change costs exactly one request per page, answered 304, which GitHub does not count. GitHub's ETag depends on the credential,
-so after a token rotation the first read of each scope is a full one. Storing every body and computing the tag here would avoid
-that; for tokens that change a few times a year it is not worth the storage. A list whose last page is full is never read
+change costs exactly one request per page, answered 304, which GitHub does not count. GitHub's ETag depends on the credential, so
+after a token rotation the first read of each scope is a full one; for an App, whose token lasts an hour, the tag is computed anew
+(`reconciler.drivers.github.app_tags`). A list whose last page is full is never read
 conditionally: another hook would be on a page without a tag.
 
 **A 404 proves little.** GitHub answers 404 to a credential that may not see an object. So a 404 is followed by a read of what
@@ -21,6 +21,8 @@ from msgspec import UNSET, UnsetType
 from reconciler.drivers.base import Api, ApiResponse, Write
 from reconciler.drivers.common import hook_marker, only_shown
 from reconciler.drivers.github import api as names
+from reconciler.drivers.github.app import AppAuthenticator
+from reconciler.drivers.github.app_tags import keep_bodies
 from reconciler.drivers.http.paging import ListBound, link_next, next_path, paginate
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import (
@@ -202,6 +204,8 @@ async def _read(api: Api, scope: Scope, path: str, validators: JsonObject | None
             page_path = next_path(path, link) if link is not None else page_path
     web_root = _web_root(api)
     hooks = [_hooks(page, scope, web_root) for _, page in pages]
+    if isinstance(api.authenticator, AppAuthenticator):
+        keep_bodies({page.headers.get("etag", ""): page.content for _, page in pages})
     objects = tuple(hook for page in hooks for hook in page if hook is not None)
     return Observed(scope, objects, _validators(pages, [len(page) for page in hooks]))
 

@@ -42,6 +42,8 @@ __all__ = ["ApiClient", "Bounds", "HttpSession", "NetworkOptions", "Response", "
 READ_RETRIES = 2
 RETRY_PAUSE_S = 0.2
 USER_AGENT = f"reconciler/{__version__}"
+CONDITION = "if-none-match"
+"""The tag of a conditional request; an authenticator may replace it, because a provider's tags depend on the credential."""
 _ANY = frozenset(range(100, 1000))
 _PATH_SAFE = "/%:@!$&'()*+,;=~-._?"
 
@@ -194,7 +196,7 @@ class ApiClient:
                 request = AuthRequest(wire_method(call.method), call.url, headers, call.content)
                 await self.authenticator.authorize(request)
                 if call.extra:  # a media type of this call wins over the authenticator's own
-                    headers.update({key.lower(): value for key, value in call.extra.items()})
+                    headers.update({key.lower(): value for key, value in call.extra.items() if key.lower() != CONDITION})
                 _check_headers(headers, call.name)
                 if call.write and self._before_write is not None:
                     await self._before_write()

@@ -1,0 +1,214 @@
+"""Many repositories behind one App: how many tokens, as narrow as what; the tags of their lists; repositories that moved."""
+
+import asyncio
+import json
+
+import pytest
+
+from reconciler.drivers.github import app_tags
+from reconciler.drivers.github.app_tags import KnownBodies
+from reconciler.drivers.github.app_tokens import MOST_REPOSITORIES, OWN_TOKENS
+from reconciler.drivers.github.driver import driver
+from reconciler.model.errors import PermissionDenied, ReconcilerError
+from reconciler.model.objects import NotModified, Observed, Scope
+from tests.github.apps import create
+from tests.github.conftest import foreign, put_hooks
+from tests.github.test_app import MINT, Clock, acting, mints
+
+COUNT = 1000
+NAMES = [f"svc-{number:04}" for number in range(COUNT)]
+HOOKS = driver.types["github/repository-webhook"]
+
+
+@pytest.fixture
+def many(github):
+    github.admin.put_state({"repos": {f"acme/{name}": {"private": True} for name in NAMES}})
+    github.admin.settings(clock_skew_s=0.0)
+    return github
+
+
+async def read(api, names, at_once=100):
+    """Read the webhooks of each repository, so many at once."""
+    limit = asyncio.Semaphore(at_once)
+
+    async def one(name):
+        async with limit:
+            return await api.request("GET", f"/repos/acme/{name}/hooks")
+
+    return await asyncio.gather(*(one(name) for name in names), return_exceptions=True)
+
+
+async def test_a_thousand_repositories_cost_few_tokens_and_each_names_only_what_was_asked_for(many):
+    app, clock = create(many), Clock(many)
+    async with acting(many, app, clock=clock) as api:
+        answers = await read(api, NAMES)
+        assert {answer.status for answer in answers} == {200}
+        first = mints(many)
+        assert len(first) <= OWN_TOKENS + 60, len(first)
+        rows = [json.loads(body) for body in first]
+        assert {json.dumps(row["permissions"]) for row in rows} == {'{"repository_hooks": "read"}'}
+        named = [name for row in rows for name in row["repositories"]]
+        assert sorted(named) == sorted(NAMES)  # each repository in exactly one token
+        await read(api, NAMES)
+        assert len(mints(many)) == len(first)
+        clock.turn(3600)
+        many.admin.clear_requests()
+        await read(api, NAMES, at_once=1)
+        assert len(mints(many)) <= OWN_TOKENS + 4, "one after the other, tokens are renewed for all that shared them"
+        assert max(len(json.loads(body)["repositories"]) for body in mints(many)) <= MOST_REPOSITORIES
+        many.admin.clear_requests()
+        await api.close()
+        assert len(many.admin.requests("/installation/token", "DELETE")) <= OWN_TOKENS + 60
+    tokens = many.admin.state()["tokens"]
+    assert [token for token, row in tokens.items() if token.startswith("ghs_") and row["ends_at"] > clock()] == []
+
+
+async def test_a_few_repositories_have_a_token_of_their_own(many):
+    async with acting(many, create(many)) as api:
+        await read(api, NAMES[:OWN_TOKENS])
+    assert sorted(json.loads(body)["repositories"] for body in mints(many)) == [[name] for name in NAMES[:OWN_TOKENS]]
+
+
+async def test_repositories_outside_the_installation_spoil_nothing_for_those_inside(many):
+    inside = [name for number, name in enumerate(NAMES[:300]) if number % 100 != 77]
+    app = create(many, repositories=[f"acme/{name}" for name in inside])
+    async with acting(many, app) as api:
+        answers = await read(api, NAMES[:300])
+        bad = [name for name, answer in zip(NAMES, answers, strict=False) if isinstance(answer, Exception)]
+        assert bad == [name for name in NAMES[:300] if name not in inside]
+        assert all(isinstance(answer, PermissionDenied) for answer in answers if isinstance(answer, Exception))
+        assert next(answer.message for answer in answers if isinstance(answer, Exception)).count(f"acme/{bad[0]}") == 1
+        count = len(many.admin.requests(MINT, "POST"))
+        assert count < 120
+        await read(api, NAMES[:300])
+        assert len(many.admin.requests(MINT, "POST")) == count
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 500}, {"status": 403, "body": {"message": "You have exceeded a secondary rate limit."}}]
+)
+async def test_a_failure_fails_all_that_wait_once_and_is_no_storm(many, fault):
+    clock = Clock(many)
+    async with acting(many, create(many), clock=clock) as api:
+        await read(api, NAMES[:OWN_TOKENS])
+        before = len(mints(many))
+        many.admin.fault(method="POST", path=MINT, times=0, **fault)
+        answers = await read(api, NAMES[OWN_TOKENS:200], at_once=200)
+        assert all(isinstance(answer, ReconcilerError) for answer in answers)
+        assert len(mints(many)) - before <= 3
+        many.admin.clear_faults()
+        clock.turn(61)
+        assert {answer.status for answer in await read(api, NAMES[OWN_TOKENS:200])} == {200}
+
+
+async def test_a_permission_that_is_not_granted_is_refused_once_for_all_that_wait(many):
+    app = create(many, permissions={"contents": "read"})
+    async with acting(many, app) as api:
+        answers = await read(api, NAMES[:400], at_once=400)
+    assert all(isinstance(answer, PermissionDenied) for answer in answers)
+    assert len(mints(many)) <= 3 * OWN_TOKENS
+
+
+async def test_shared_tokens_that_are_revoked_are_replaced(many):
+    async with acting(many, create(many)) as api:
+        await read(api, NAMES[:100])
+        many.admin.put_state({"tokens": dict.fromkeys(t for t in many.admin.state()["tokens"] if t.startswith("ghs_"))})
+        assert {answer.status for answer in await read(api, NAMES[:100])} == {200}
+
+
+async def test_a_call_that_is_given_up_leaves_the_others_their_token(many):
+    async with acting(many, create(many)) as api:
+        await read(api, NAMES[:OWN_TOKENS])
+        many.admin.settings(latency_s=0.3)
+        calls = [asyncio.create_task(api.request("GET", f"/repos/acme/{name}/hooks")) for name in NAMES[30:40]]
+        await asyncio.sleep(0.1)
+        calls[0].cancel()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [answer.status for answer in answers[1:]] == [200] * 9
+
+
+# -- repositories that moved ------------------------------------------------------------------------------------------------
+
+
+async def test_a_renamed_repository_is_reached_by_its_former_name(github):
+    """GitHub issues no token for a former name (https://github.com/open-software-network/os-clovy/pull/161)."""
+    app = create(github)
+    number = github.admin.state()["repos"]["acme/web"]["id"]
+    github.admin.do("rename", **{"from": "acme/web", "to": "acme/site"})
+    async with acting(github, app) as api:
+        observed = await HOOKS.observe(api, Scope("github/repository-webhook", "acme/web"), None)
+    assert isinstance(observed, Observed)
+    assert observed.redirected_to == "acme/site"
+    assert {json.dumps(json.loads(body).get("repository_ids")) for body in mints(github)} >= {f"[{number}]"}
+
+
+async def test_a_repository_that_went_to_another_account_is_refused_with_a_reason(github):
+    app = create(github)
+    github.admin.put_state({"orgs": {"globex": {}}})
+    github.admin.do("install_app", app=app.id, account="globex")
+    github.admin.do("rename", **{"from": "acme/web", "to": "globex/web"})
+    async with acting(github, app) as api:
+        with pytest.raises(PermissionDenied, match="does not give repository_hooks: read"):
+            await HOOKS.observe(api, Scope("github/repository-webhook", "acme/web"), None)
+        with pytest.raises(PermissionDenied, match="globex/web does not belong to acme"):
+            await api.request("GET", "/repos/globex/web/hooks")
+        with pytest.raises(PermissionDenied, match="globex/web does not belong to acme"):
+            await api.request("GET", "/repos/GLOBEX/web/hooks")
+    assert not [body for body in mints(github) if "globex" in body]
+
+
+# -- tags ---------------------------------------------------------------------------------------------------------------------
+
+
+async def observed_for(github, clock, hours=3, steps=12):
+    """Observe a list every five minutes; return the statuses of its GETs."""
+    app, validators = create(github), None
+    async with acting(github, app, clock=clock) as api:
+        for _ in range(hours * steps):
+            answer = await HOOKS.observe(api, Scope("github/repository-webhook", "acme/web"), validators)
+            validators = validators if isinstance(answer, NotModified) else answer.validators
+            clock.turn(3600 / steps)
+    return [row["status"] for row in github.admin.requests("/repos/acme/web/hooks", "GET")]
+
+
+async def test_g3_lists_stay_unchanged_through_the_hourly_change_of_the_token(github):
+    put_hooks(github, [foreign(1), foreign(2)], "web")
+    statuses = await observed_for(github, Clock(github))
+    assert len(mints(github)) >= 3
+    assert statuses == [200] + [304] * 35
+
+
+async def test_g3_without_the_body_a_change_of_the_token_costs_one_answer(github, monkeypatch):
+    monkeypatch.setattr(app_tags.BODIES, "tag_under", lambda tag, *_: tag)
+    statuses = await observed_for(github, Clock(github))
+    assert statuses.count(200) == 1 + len(mints(github)) - 1
+
+
+async def test_g3_a_change_under_another_token_is_seen(github):
+    app, clock, scope = create(github), Clock(github), Scope("github/repository-webhook", "acme/web")
+    async with acting(github, app, clock=clock) as api:
+        first = await HOOKS.observe(api, scope, None)
+        clock.turn(3600)
+        put_hooks(github, [foreign(7)], "web")
+        second = await HOOKS.observe(api, scope, first.validators)
+        assert [each.external_id for each in second.objects] == ["7"]
+        clock.turn(3600)
+        assert isinstance(await HOOKS.observe(api, scope, second.validators), NotModified)
+
+
+def test_bodies_that_are_known_are_bounded_by_their_size():
+    known = KnownBodies(4000)
+    bodies = {
+        f'W/"{number}"': bytes([number]) * 10 + json.dumps(list(range(number, number + 300))).encode() for number in range(20)
+    }
+    for tag, body in bodies.items():
+        known.keep(tag, body)
+        known.tag_under('W/"0"', "Bearer x")  # the first one is used again and again
+    changed = [tag for tag in bodies if known.tag_under(tag, "Bearer x") != tag]
+    assert 'W/"0"' in changed
+    assert 'W/"19"' in changed
+    assert len(changed) < 10
+    known.keep('"big"', b"x" * (2 << 20))
+    assert known.tag_under('"big"', "Bearer x") == '"big"'
+    known.keep("", b"x")
+    assert known.tag_under("", "Bearer x") == ""
