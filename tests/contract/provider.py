@@ -75,6 +75,10 @@ class Provider:
         declared = integration(self.name, self.url, server.url)
         return self.driver.connect(declared, declared.secret_refs("/auth"))
 
+    def refuse(self, server: SandboxServer) -> None:
+        """Let the provider refuse the credential from now on."""
+        server.admin.put_state({"tokens": {self.token: None}})
+
     def patch(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a patch of the simulator's state that changes the token."""
         return {"tokens": {self.token: dict(state)}}

@@ -8,7 +8,6 @@ App; an App cannot leave them out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -17,7 +16,7 @@ from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
 from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.common import target_of
 from reconciler.drivers.github.api import APP, organization_key, repository_key
-from reconciler.drivers.github.app_reach import hook_gaps
+from reconciler.drivers.github.app_webhook import hook_gaps, installation_of
 from reconciler.drivers.github.compile import full_pattern, subscribed
 from reconciler.drivers.github.permissions import ALWAYS_SENT, permissions_for
 from reconciler.drivers.wire import find, matches
@@ -59,17 +58,7 @@ class GitHubAppWebhooks:
     scope_type = APP
 
     def installation_of(self, connection: Connection) -> AppInstallation | None:
-        """The App is named as in the manifest: ``clientId``, else ``appId``."""
-        settings = find(connection.auth, dict[str, object], "githubApp")
-        if connection.auth.get("use") != "github-app" or settings is None:
-            return None
-        app = str(settings.get("clientId") or settings.get("appId") or "")
-        return AppInstallation(
-            f"{urlsplit(connection.api_url).netloc.lower()}/{app}",
-            connection.account.lower(),
-            str(settings.get("installationId") or ""),
-            connection.secrets.get("/githubApp/webhookSecret"),
-        )
+        return installation_of(connection)
 
     def target_of(self, source: Resource, account: str) -> AppTarget:
         """Raises `ValidationFailed` for an invalid name."""
