@@ -65,8 +65,8 @@ def signing_key(options: SigningKeyOptions) -> int:
 
 def _app_key(integration: Resource, keyring: KeyRing, config: Config, *, previous: bool) -> int:
     """Print the secret of the webhook of the App that ``integration`` uses."""
+    from reconciler.drivers.apps import app_hook_url
     from reconciler.drivers.registry import driver_for
-    from reconciler.engine.app_hooks import app_hook_url
 
     driver = driver_for(str(integration.spec["type"]))
     connection = driver.connect(integration, integration.secret_refs("/auth")) if driver is not None else None

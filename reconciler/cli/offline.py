@@ -79,7 +79,8 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tupl
     The second value has a problem for each resource that could not be compiled: the plan does not cover it.
     """
     from reconciler.drivers.registry import driver_for
-    from reconciler.engine.compile import compile_offline, integration_of, users_of
+    from reconciler.engine.app_hooks import declaring, webhook_owners
+    from reconciler.engine.compile import compile_offline, integration_of
     from reconciler.engine.read_errors import problem_of
     from reconciler.manifests.kinds import IntegrationSpec
 
@@ -87,7 +88,8 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tupl
     by_id = {resource.id: resource for resource in resources}
     objects: list[ManagedObject] = []
     unread: list[Problem] = []
-    for integration in sorted({used for resource in resources if (used := integration_of(resource)) is not None}):
+    used = {integration for resource in resources if (integration := integration_of(resource)) is not None}
+    for integration in sorted({*used, *webhook_owners(resources).values()}):
         manifest = by_id.get(integration)
         driver = driver_for(manifest.typed(IntegrationSpec).type) if manifest is not None else None
         if manifest is None or driver is None:
@@ -101,7 +103,7 @@ def compile_desired(resources: Iterable[Resource], config: Config) -> tuple[tupl
         compiled = compile_offline(
             driver,
             connection,
-            users_of(integration, resources),
+            declaring(integration, by_id),
             owner=config.owner,
             public_url=config.server.public_url or PLACEHOLDER_URL,
         )

@@ -194,6 +194,24 @@ class OidcOptions(OutputOptions):
     yes: bool
 
 
+class AppOptions(OutputOptions):
+    action: str
+    integration: str | None
+    org: str | None
+    user: str | None
+    url: str | None
+    api_url: str | None
+    name: str | None
+    permission: list[str]
+    event: list[str]
+    dir: str
+    out: str | None
+    no_browser: bool
+    port: int
+    timeout: float
+    exit_code: bool
+
+
 class OrphansOptions(OutputOptions):
     delete: bool
     yes: bool

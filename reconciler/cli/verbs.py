@@ -420,6 +420,43 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "app",
+        "app",
+        options.AppOptions,
+        "register an App in the browser; show what the manifests need of an App and what it has",
+        (
+            _arg("action", choices=("create", "status"), help="what to do"),
+            _arg(
+                "integration",
+                nargs="?",
+                metavar="INTEGRATION",
+                help="the Integration; status: default all that use an App; create: default the one of the account, else the name of the provider",
+            ),
+            _arg("--org", metavar="ORG", help="create: the App belongs to this organization"),
+            _arg("--user", metavar="LOGIN", help="create: the App belongs to this user account"),
+            _arg("--url", metavar="URL", help="create: the web site of an Enterprise server (default: the provider's own)"),
+            _arg("--api-url", metavar="URL", help="create: the root of the API (default: that of the web site)"),
+            _arg("--name", metavar="NAME", help="create: name of the App (default: reconciler-OWNER)"),
+            _arg(
+                "--permission",
+                action="append",
+                default=[],
+                metavar="NAME=LEVEL",
+                help="create: request this permission too (repeatable)",
+            ),
+            _arg(
+                "--event", action="append", default=[], metavar="EVENT", help="create: subscribe to this event too (repeatable)"
+            ),
+            _arg("--dir", default=".", metavar="DIR", help="create: folder of the manifests (default: the current folder)"),
+            _arg("--out", metavar="DIR", help="create: folder for key and secret (default: secrets.folder)"),
+            _arg("--no-browser", action="store_true", help="create: print the URL to open, and open no browser"),
+            _arg("--port", type=port, default=0, help="create: port of the page on 127.0.0.1 (default: a free one)"),
+            _arg("--timeout", type=seconds, default=900.0, metavar="SECONDS", help="create: how long to wait (default: 900)"),
+            _arg("--exit-code", action="store_true", help="status: exit 2 if something is missing"),
+            _OUTPUT,
+        ),
+    ),
+    Verb(
         "orphans",
         "repair",
         options.OrphansOptions,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
-from reconciler.model.errors import ProviderError, ReconcilerError, SecretUnavailable
+from reconciler.model.errors import ProviderError, ProviderUnavailable, ReconcilerError, SecretUnavailable
 from reconciler.model.resources import ResourceId, SecretRef
 from reconciler.model.secrets import SecretValue
 

@@ -11,13 +11,13 @@ state: the engine passes ``validators`` back to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
+from reconciler.drivers.apps import AppEvent, AppForm, AppInstallation, AppReport, AppTarget, AppWish, RegisteredApp, app_hook_url
 from reconciler.drivers.auth import ApiResponse as ApiResponse
-from reconciler.drivers.auth import AuthContext, AuthRequest
+from reconciler.drivers.auth import AuthContext, AuthRequest, SendTokenRequest
 from reconciler.drivers.capabilities import ProviderLimits as ProviderLimits
 from reconciler.model.events import Delivery, Hook, PastDelivery, Rejection
 from reconciler.model.executions import DeploymentRequest, LogLines, Run, RunIntent, RunReport, StatusReport
@@ -77,6 +77,10 @@ class CompileContext:
     def hook_url(self, resource: ResourceId) -> str:
         """Return the marker URL of ``resource``: the target of its events."""
         return f"{self.public_url}/hooks/{self.owner}/{resource.uid(self.owner)}?key={self.key_id}"
+
+    def app_hook_url(self, app: AppInstallation) -> str:
+        """Return the URL of the webhook of ``app``, which is its marker."""
+        return app_hook_url(self.public_url, self.owner, app.uid(self.owner), self.key_id)
 
 
 class Api(Protocol):
@@ -363,6 +367,38 @@ class SecretStore(Protocol):
         """Return the part of ``text`` that ``entry`` names. Raises `SecretUnavailable`. Pure."""
 
 
+class AppRegistrar(Protocol):
+    """Registers Apps of a provider in a browser, and reads how they are set.
+
+    ``web_root``: the provider's own web site; ``max_name``: characters of an App's name; ``useful_events``: events that every App
+    should get, and may have without a permission.
+    """
+
+    web_root: str
+    max_name: int
+    useful_events: frozenset[str]
+
+    def auth(self, client_id: str, key: JsonObject, webhook_secret: JsonObject | None) -> JsonObject:
+        """Return ``spec.auth`` of an Integration that uses the App. Pure."""
+
+    def form(self, wish: AppWish, state: str) -> AppForm:
+        """Return the form that registers ``wish``; its answer carries ``state``. Pure. Raises `ValidationFailed` for names that the
+        provider does not know, and for events whose permission is not requested.
+        """
+
+    async def convert(self, send: SendTokenRequest, api_url: str, code: str, *, now: float) -> RegisteredApp:
+        """Exchange the ``code`` of the answer, once. ``now``: epoch seconds. Raises `ValidationFailed` and other typed errors."""
+
+    def permissions_of(self, events: Iterable[str]) -> Mapping[str, str]:
+        """Return the permissions of those ``events`` that only one permission gives. Pure."""
+
+    async def report(self, api: Api, needs: Mapping[str, str], events: Mapping[str, bool], hook_url: str) -> AppReport:
+        """Return the App of ``api`` against what is needed of it; of ``events`` those are missing that are required (True).
+
+        Raises typed errors; `AuthFailed` if the App is not installed.
+        """
+
+
 class Driver(Protocol):
     """A provider."""
 
@@ -381,6 +417,8 @@ class Driver(Protocol):
     """The webhooks of its Apps; None if its credentials bring none."""
     secret_store: SecretStore | None
     """Values for Secrets; None if it keeps none."""
+    registrar: AppRegistrar | None
+    """Registers its Apps; None if it has none."""
 
     def connect(self, resource: Resource, secrets: Mapping[str, SecretRef]) -> Connection:
         """Return the connection that an Integration resource declares. Pure. Raises `ValidationFailed` for an invalid URL."""

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from reconciler.drivers.auth import AuthContext, AuthRequest
 from reconciler.drivers.base import (
     Api,
+    AppRegistrar,
     AppWebhooks,
     Authenticator,
     CompileContext,
@@ -108,6 +109,7 @@ class ProviderDriver:
     reporter: Reporter | None = None
     apps: AppWebhooks | None = None
     secret_store: SecretStore | None = None
+    registrar: AppRegistrar | None = None
 
     def __init__(self) -> None:
         self.provider: str = self.spec.name

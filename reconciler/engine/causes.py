@@ -61,7 +61,8 @@ def findings_of(share: Share, result: ReconcileResult | None, facts: Facts) -> C
     if kind == Kind.CANVAS.value:
         return ConditionInputs(ready=ConditionCause("Valid", "nothing to provision"), stalled=invalid)
     if kind == Kind.INTEGRATION.value:
-        return _integration_findings(result, invalid)
+        findings = _integration_findings(result, invalid)
+        return _with_own_objects(findings, share, result) if result is not None else findings
     findings = _object_findings(share, result, invalid)
     suspended = facts.outside.suspended.get(resource.id)
     if suspended and findings.suspended is None:
@@ -105,6 +106,20 @@ def _integration_findings(result: ReconcileResult | None, invalid: ConditionCaus
         progressing=progressing,
         suspended=ConditionCause("Suspended", suspended) if suspended else None,
         credentials=credential,
+    )
+
+
+def _with_own_objects(findings: ConditionInputs, share: Share, result: ReconcileResult) -> ConditionInputs:
+    """Add the causes of the objects that the Integration declares itself. What stops all of it comes first."""
+    if not (share.records or share.changes or share.scope_errors or result.integration in result.compiled.stalled):
+        return findings
+    own = _object_findings(share, result, None)
+    return dataclasses.replace(
+        findings,
+        stalled=findings.stalled or own.stalled,
+        progressing=findings.progressing or own.progressing,
+        drifted=own.drifted,
+        blocked=own.blocked,
     )
 
 

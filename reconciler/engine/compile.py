@@ -22,6 +22,9 @@ from reconciler.model.values import Address, Fingerprint, JsonObject
 REMOTE_KINDS = frozenset({Kind.EVENT_SOURCE.value, *OBJECT_KINDS})
 """Kinds that own remote objects."""
 
+_SENT_TO = frozenset({Kind.EVENT_SOURCE.value, Kind.INTEGRATION.value})
+"""Kinds whose objects are webhooks; an Integration is compiled for that of its App."""
+
 ReadSecret = Callable[[SecretRef], SecretValue]
 
 
@@ -107,8 +110,8 @@ async def _compile_one(
 
 
 def _require_public_url(resource: Resource, public_url: str) -> None:
-    """An event source's objects send to this daemon: without its address they would be useless, so none is compiled."""
-    if resource.id.kind == Kind.EVENT_SOURCE.value and not public_url:
+    """Webhooks send to this daemon: without its address they would be useless, so none is compiled."""
+    if resource.id.kind in _SENT_TO and not public_url:
         raise ReconcilerError(
             f"{resource.id} needs the address where providers reach this daemon",
             code="RC3020",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from reconciler.engine.app_hooks import needs_of as app_needs
 from reconciler.engine.connections import Client
@@ -34,12 +34,17 @@ async def check_credential(link: Client, live: ActiveRevision) -> CredentialRepo
 def needs_of(link: Client, live: ActiveRevision) -> Mapping[str, str]:
     """Return the declared permissions, and those of every resource that names the integration; of several levels the highest."""
     integration = link.connection.integration
-    needs: dict[str, str] = {}
     resource = live.resources.get(integration)
     rows: list[Mapping[str, str]] = (
         [{str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()}] if resource is not None else []
     )
     rows += [app_needs(link, user) for user in live.resources.values() if integration in user.references]
+    return widest(rows)
+
+
+def widest(rows: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
+    """Return the permissions of all ``rows``; of several levels the highest."""
+    needs: dict[str, str] = {}
     for row in rows:
         for name, level in row.items():
             if name not in needs or _rank(level) > _rank(needs[name]):
@@ -51,4 +56,4 @@ def _rank(level: str) -> int:
     return _LEVELS.index(level) if level in _LEVELS else len(_LEVELS)
 
 
-__all__ = ["INVALID", "check_credential", "needs_of"]
+__all__ = ["INVALID", "check_credential", "needs_of", "widest"]

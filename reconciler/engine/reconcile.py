@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.credentials.backends import SecretResolver
-from reconciler.engine.app_hooks import keep_places, replaced_hooks, webhook_problem
+from reconciler.engine.app_hooks import declaring, keep_places, replaced_hooks, webhook_problem
 from reconciler.engine.apply import BATCH, ApplyTarget, Report, Step, run_plan
 from reconciler.engine.backoff import Schedule, hold_back, keep_reserve
-from reconciler.engine.compile import Compiled, compile_resources, secrets_of, users_of, value_of
+from reconciler.engine.compile import Compiled, compile_resources, secrets_of, value_of
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context
 from reconciler.engine.credential_check import INVALID, check_credential
@@ -220,10 +220,10 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
     link, live = prepared.link, prepared.setting.live
     if link is None:
         return prepared
-    users = users_of(prepared.integration, live.resources.values())
+    declared = declaring(prepared.integration, live.resources)
     prepared = dataclasses.replace(prepared, credential=await check_credential(link, live))
-    compiled = await compile_resources(link.driver, link.api, users, deps, prepared.setting.secrets.read)
-    problem = await webhook_problem(link, users, live.resources, deps)
+    compiled = await compile_resources(link.driver, link.api, declared, deps, prepared.setting.secrets.read)
+    problem = await webhook_problem(link, live.resources, deps)
     return dataclasses.replace(prepared, compiled=dataclasses.replace(compiled, webhook=problem))
 
 
@@ -243,7 +243,7 @@ async def _decide(prepared: Prepared, deps: Context) -> Prepared:
         prepared, now=now, recorded=recorded, fresh=tuple(fresh.values()), intents=intents, world=world, suspended=suspended
     )
     schedule = await deps.store.run(Schedule.load, deps.store.sync)
-    kept = await replaced_hooks(link, recorded, frozenset(setting.live.resources), deps)
+    kept = await replaced_hooks(link, recorded, setting.live, deps)
     inputs = _input(prepared, link, schedule, frozenset(await deps.store.approvals()), deps)
     plan = make_plan(dataclasses.replace(inputs, kept=kept))
     if order.keep is not None:

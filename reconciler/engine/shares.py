@@ -56,9 +56,9 @@ class Shares:
 
 
 def share_of(resource: Resource, shares: Shares | None) -> Share:
-    """Return the share of ``resource``. An Integration has none: the result is its own."""
+    """Return the share of ``resource``; that of an Integration is what it declares itself, such as the webhook of its App."""
     share = Share(resource)
-    if shares is None or resource.id == shares.integration:
+    if shares is None:
         return share
     tried = {step.change.address: step for step in shares.steps.get(resource.id, ())}
     share.errors = {address: step.error for address, step in tried.items() if step.error is not None}

@@ -123,6 +123,9 @@ def _integration(spec: IntegrationSpec, check: _Check) -> None:
     if spec.oidc is not None and not provider.job_tokens:
         names = ", ".join(sorted(each.name for each in SPECS.values() if each.job_tokens))
         check.say("RC1206", "/spec/oidc", f"jobs of {kind} have no tokens; oidc goes with {names}")
+    if spec.app_webhook is not None and spec.app_webhook.manage and use != "github-app":
+        hint = "Set `auth.use` to github-app, or remove appWebhook."
+        check.say("RC1206", "/spec/appWebhook", f"appWebhook is the webhook of an App; auth {use} has none", hint)
     if provider.needs_url and spec.url is None:
         hint = f"For example {provider.account.example}." if provider.account is not None else ""
         check.say("RC1203", "/spec", f"{kind} needs a url", hint)

@@ -41,6 +41,8 @@ def decide_undeclared(match: Match, inp: PlanInput) -> Decision:
     if action is Action.DELETE and match.view.read_only:
         action, reason, block = Action.FORGET, Reason.READ_ONLY.value, None
     change = dataclasses.replace(removal_of(match, recorded, action, reason=reason), external_id=match.observed.external_id)
+    if reason == Reason.ORPHANED.value:
+        change = dataclasses.replace(change, message="it stays at the provider as it is, and is not managed any more")
     if reason == Reason.READ_ONLY.value:
         change = dataclasses.replace(
             change, message=f"{match.scope.key} is {match.view.read_only}: it cannot be deleted there, and is left as it is"

@@ -15,6 +15,7 @@ from tests.contract.builtin import BuiltinProvider
 from tests.contract.digitalocean import DigitalOceanProvider
 from tests.contract.dockerhub import DockerHubProvider
 from tests.contract.github import GitHubProvider
+from tests.contract.github_app import GitHubAppProvider
 from tests.contract.gitlab import GitLabProvider
 from tests.contract.google import GoogleProvider
 from tests.contract.newrelic import NewRelicProvider
@@ -26,6 +27,7 @@ from tests.support.receiving import receiver
 
 PROVIDERS: tuple[Provider, ...] = (
     GitHubProvider(),
+    GitHubAppProvider(),
     SemaphoreProvider(),
     BuddyProvider(),
     BuiltinProvider(),

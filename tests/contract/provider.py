@@ -85,6 +85,10 @@ class Provider:
         state = server.admin.state()["tokens"]
         server.admin.put_state({"tokens": {fresh: state[self.token], self.token: None}})
 
+    def refuse(self, server: SandboxServer) -> None:
+        """Let the provider refuse the credential from now on."""
+        server.admin.put_state({"tokens": {self.token: None}})
+
     def patch(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a patch of the simulator's state that changes the token."""
         return {"tokens": {self.token: dict(state)}}

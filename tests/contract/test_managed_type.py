@@ -82,6 +82,7 @@ def assert_shows(subject: Subject, observed: ObservedObject, desired: ManagedObj
     assert subject.kind.normalize(normalized) == normalized
 
 
+@pytest.mark.needs("create")
 async def test_what_was_created_is_listed_as_it_is_desired(subject: Subject) -> None:
     assert await subject.listed() == {}
     desired = await subject.desired()
@@ -131,6 +132,7 @@ async def test_d10_a_duplicate_is_a_conflict_and_changes_nothing(subject: Subjec
 
 
 @pytest.mark.parametrize("fault", LOST)
+@pytest.mark.needs("create")
 async def test_d18_a_create_whose_answer_is_lost_has_an_unknown_outcome_and_is_found_again(
     subject: Subject, server: SandboxServer, fault: str
 ) -> None:
@@ -144,6 +146,7 @@ async def test_d18_a_create_whose_answer_is_lost_has_an_unknown_outcome_and_is_f
     assert_shows(subject, found, desired)
 
 
+@pytest.mark.needs("create")
 async def test_d18_a_lost_answer_is_settled_without_a_second_object(subject: Subject, server: SandboxServer) -> None:
     resource = subject.provider.managed[subject.type_name]
     server.admin.fault(method="POST", effect="reset", commit=True)
@@ -154,6 +157,7 @@ async def test_d18_a_lost_answer_is_settled_without_a_second_object(subject: Sub
 
 
 @pytest.mark.parametrize("fault", [{"effect": "reset"}, {"status": 503, "body": {}}])
+@pytest.mark.needs("create")
 async def test_a_create_that_never_arrived_has_an_unknown_outcome_and_is_sent_once(
     subject: Subject, server: SandboxServer, fault: dict[str, Any]
 ) -> None:
@@ -195,6 +199,7 @@ async def test_an_update_whose_answer_is_lost_has_an_unknown_outcome_and_may_be_
 
 
 @pytest.mark.needs("update")
+@pytest.mark.needs("delete")
 async def test_d7_an_update_of_what_was_deleted_is_not_found_and_creates_nothing(subject: Subject) -> None:
     created = await subject.create()
     desired = await subject.desired()
@@ -205,6 +210,7 @@ async def test_d7_an_update_of_what_was_deleted_is_not_found_and_creates_nothing
     assert await subject.listed() == {}
 
 
+@pytest.mark.needs("delete")
 async def test_a_delete_takes_one_object_and_twice_is_success(subject: Subject) -> None:
     created, other = await subject.create(), await subject.create("other")
     scope = (await subject.desired()).scope
@@ -214,6 +220,7 @@ async def test_a_delete_takes_one_object_and_twice_is_success(subject: Subject) 
     assert list(await subject.listed()) == [other.external_id]
 
 
+@pytest.mark.needs("delete")
 async def test_a_delete_whose_answer_is_lost_is_repeated_with_success(subject: Subject, server: SandboxServer) -> None:
     created, scope = await subject.create(), (await subject.desired()).scope
     server.admin.fault(method="DELETE", effect="reset", commit=True)
@@ -223,6 +230,7 @@ async def test_a_delete_whose_answer_is_lost_is_repeated_with_success(subject: S
     assert await subject.listed() == {}
 
 
+@pytest.mark.needs("rights")
 async def test_d2_a_write_without_the_right_names_the_right_and_changes_nothing(subject: Subject, server: SandboxServer) -> None:
     created, desired = await subject.create(), await subject.desired("other")
     server.admin.put_state(subject.provider.patch(subject.provider.read_only))
@@ -234,6 +242,7 @@ async def test_d2_a_write_without_the_right_names_the_right_and_changes_nothing(
     assert list(await subject.listed()) == [created.external_id]
 
 
+@pytest.mark.needs("delete")
 async def test_d8_a_delete_without_the_right_is_no_success(subject: Subject, server: SandboxServer) -> None:
     created, scope = await subject.create(), (await subject.desired()).scope
     server.admin.put_state(subject.provider.patch(subject.provider.read_only))
@@ -242,6 +251,7 @@ async def test_d8_a_delete_without_the_right_is_no_success(subject: Subject, ser
     assert list(await subject.listed()) == [created.external_id]
 
 
+@pytest.mark.needs("create")
 async def test_d11_a_refused_value_is_terminal_after_one_call(subject: Subject, server: SandboxServer) -> None:
     desired = await subject.desired()
     server.admin.fault(method="POST", status=422, body={"message": "no such thing", "errors": [{"message": "no such thing"}]})
@@ -251,6 +261,7 @@ async def test_d11_a_refused_value_is_terminal_after_one_call(subject: Subject, 
     assert len(server.admin.requests(method="POST")) == 1
 
 
+@pytest.mark.needs("create")
 async def test_d3_a_rate_limit_says_until_when_and_nothing_is_made(subject: Subject, server: SandboxServer) -> None:
     desired = await subject.desired()
     server.admin.fault(method="POST", status=429, headers={"retry-after": "90"}, body={})
@@ -277,6 +288,7 @@ async def test_the_providers_own_limit_says_until_when(subject: Subject, server:
     assert time.time() - 5 < caught.value.retry_at < time.time() + 3_700
 
 
+@pytest.mark.needs("delete")
 async def test_d8_a_scope_out_of_reach_is_no_empty_list_and_no_success(subject: Subject, server: SandboxServer) -> None:
     created, scope = await subject.create(), (await subject.desired()).scope
     subject.provider.hide(server, subject.type_name)
@@ -340,7 +352,7 @@ async def test_d15_a_list_that_is_no_json_is_a_protocol_error(subject: Subject, 
 
 async def test_d1_a_refused_credential_is_known_after_one_call_and_read_again(subject: Subject, server: SandboxServer) -> None:
     scope = (await subject.desired()).scope
-    server.admin.put_state({"tokens": {subject.provider.token: None}})
+    subject.provider.refuse(server)
     server.admin.clear_requests()
     with pytest.raises(AuthFailed):
         await subject.kind.observe(subject.world.api, scope, None)

@@ -255,7 +255,8 @@ def test_what_happens_to_an_installation_is_an_event_whatever_the_app_subscribes
 
 
 def confirmed(github, manifest=MANIFEST, path=NEW):
-    return send(github, "POST", path, "", urlencode({"manifest": json.dumps(manifest)}).encode())
+    body = urlencode({"manifest": json.dumps(manifest)}).encode()
+    return send(github, "POST", path, "", body, content_type="application/x-www-form-urlencoded")
 
 
 def test_a_manifest_becomes_an_app_by_a_code_that_works_once(github):
@@ -282,6 +283,9 @@ def test_a_code_ends_after_an_hour(github):
         ({"default_events": ["check_run"]}, "Default events are not supported by permissions: check_run"),
         ({"default_permissions": {"webhooks": "write"}, "default_events": []}, "is not included"),
         ({"redirect_url": ""}, "redirect_url is missing"),
+        ({"redirect_url": "callback"}, "redirect_url must be a valid URL"),
+        ({"name": "x" * 35}, "Name is too long"),
+        ({"hook_attributes": {"url": "https://hooks.example", "secret": "x"}}, "hook_attributes has unknown fields: secret"),
         ({"hook_attributes": {"active": True}}, "hook_attributes.url is missing"),
     ],
 )

@@ -201,7 +201,6 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "save_execution": lambda store: store.save_execution(execution(store), reports=[REPORT]),
     "save_observations": lambda store: store.save_observations([StoredObservation(Scope("t", "k"), {}, (), 1.0)]),
     "save_resources": lambda store: store.save_resources([("a", "d", b"")]),
-    "requested": lambda store: store.requested(SOURCE),
     "save_retries": lambda store: store.save_retries([Retry("a", 1, 1.0, "d")], ["b"]),
     "save_statuses": lambda store: store.save_statuses([], gone=[SOURCE]),
     "seal_audit": lambda store: store.seal_audit(entry()),

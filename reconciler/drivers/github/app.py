@@ -308,7 +308,7 @@ async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:
     """
     app = decode((await api.request("GET", "/app")).json(), GitHubApp, "GET /app")
     account = api.connection.account
-    installation = await _installation_of(api, app)
+    installation = await installation_on(api, app)
     if installation.suspended_at:
         raise AuthFailed(
             f"the installation of the GitHub App {app.slug} on {account} is suspended since {installation.suspended_at}",
@@ -320,13 +320,14 @@ async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:
         valid=True,
         identity=f"GitHub App {app.slug} on {account} ({selection})",
         granted=tuple(f"{name}: {level}" for name, level in sorted(installation.permissions.items())),
-        missing=_missing(app, installation, needs),
+        missing=missing_permissions(app, installation, needs),
         surplus=surplus(installation.permissions, needs),
         unknown={"expiresAt": "private keys of a GitHub App do not expire"},
     )
 
 
-async def _installation_of(api: Api, app: GitHubApp) -> Installation:
+async def installation_on(api: Api, app: GitHubApp) -> Installation:
+    """Return the installation of ``app`` that ``api`` uses. Raises `AuthFailed` if there is none."""
     settings = find(api.connection.auth, dict[str, object], "githubApp") or {}
     account, number = api.connection.account, settings.get("installationId")
     paths = (f"/app/installations/{number}",) if number else (f"/orgs/{account}/installation", f"/users/{account}/installation")
@@ -344,7 +345,7 @@ async def _installation_of(api: Api, app: GitHubApp) -> Installation:
     )
 
 
-def _missing(app: GitHubApp, installation: Installation, needs: Mapping[str, str]) -> tuple[str, ...]:
+def missing_permissions(app: GitHubApp, installation: Installation, needs: Mapping[str, str]) -> tuple[str, ...]:
     """Return each missing permission with the page where a person grants it: GitHub has no API for that."""
     update = f"{installation.html_url}/permissions/update" if installation.html_url else "the page of the installation"
     answer = []
@@ -397,4 +398,13 @@ def _body(answer: ApiResponse) -> object:
     return body
 
 
-__all__ = ["AppAuthenticator", "GitHubApp", "Installation", "check_app", "private_key"]
+__all__ = [
+    "AppAuthenticator",
+    "AppOwner",
+    "GitHubApp",
+    "Installation",
+    "check_app",
+    "installation_on",
+    "missing_permissions",
+    "private_key",
+]

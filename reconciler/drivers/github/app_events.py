@@ -8,7 +8,6 @@ App; an App cannot leave them out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -19,7 +18,7 @@ from reconciler.drivers.common import target_of
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import APP, organization_key, repository_key
 from reconciler.drivers.github.app import GitHubApp
-from reconciler.drivers.github.app_reach import hook_gaps
+from reconciler.drivers.github.app_webhook import app_identity, hook_gaps, installation_of
 from reconciler.drivers.github.compile import full_pattern, subscribed
 from reconciler.drivers.github.permissions import ALWAYS_SENT, permissions_for
 from reconciler.drivers.wire import find, matches
@@ -61,17 +60,7 @@ class GitHubAppWebhooks:
     scope_type = APP
 
     def installation_of(self, connection: Connection) -> AppInstallation | None:
-        """The App is named as in the manifest: ``clientId``, else ``appId``."""
-        settings = find(connection.auth, dict[str, object], "githubApp")
-        if connection.auth.get("use") != "github-app" or settings is None:
-            return None
-        app = str(settings.get("clientId") or settings.get("appId") or "")
-        return AppInstallation(
-            _identity(connection, app),
-            connection.account.lower(),
-            str(settings.get("installationId") or ""),
-            connection.secrets.get("/githubApp/webhookSecret"),
-        )
+        return installation_of(connection)
 
     def target_of(self, source: Resource, account: str) -> AppTarget:
         """Raises `ValidationFailed` for an invalid name."""
@@ -110,17 +99,13 @@ class GitHubAppWebhooks:
 
     async def identities(self, api: Api) -> frozenset[str]:
         app = await names.read(api, "/app", GitHubApp)
-        return frozenset(_identity(api.connection, name) for name in (str(app.id), app.client_id) if name)
+        return frozenset(app_identity(api.connection, name) for name in (str(app.id), app.client_id) if name)
 
     async def gaps(self, api: Api, url: str) -> tuple[str, ...]:
         return await hook_gaps(api, url)
 
     def places_of(self, facts: JsonObject) -> Mapping[str, str]:
         return {str(name): str(number) for name, number in (find(facts, dict[str, object], "places") or {}).items()}
-
-
-def _identity(connection: Connection, app: str) -> str:
-    return f"{urlsplit(connection.api_url).netloc.lower()}/{app}"
 
 
 def _account(payload: AppPayload, place: str) -> str:

@@ -25,17 +25,7 @@ MAX_REPOSITORIES = 5_000
 _LIST_BYTES = 128 << 20
 """Higher than for other lists: only names and ids are kept, and one page at a time."""
 _REPOSITORIES = "/installation/repositories"
-_CONFIG = "/app/hook/config"
 _SHOWN = 5
-
-
-class AppHookConfig(msgspec.Struct, frozen=True):
-    """``GET /app/hook/config``; GitHub masks the secret, and leaves it out where there is none."""
-
-    url: str | None = None
-    content_type: str | None = None
-    secret: str | None = None
-    insecure_ssl: str | int | float | None = None
 
 
 class InstalledRepository(msgspec.Struct, frozen=True):
@@ -102,24 +92,6 @@ def _require_subscription(app: GitHubApp, resource: Resource) -> None:
         )
 
 
-async def hook_gaps(api: Api, url: str) -> tuple[str, ...]:
-    """Return what is to be set in the App's webhook, so that it delivers to ``url``; empty if nothing is.
-
-    GitHub masks the secret, so a wrong one shows only in the signatures of deliveries.
-    """
-    config = await names.read(api, _CONFIG, AppHookConfig)
-    gaps = []
-    if (config.url or "").partition("?")[0] != url.partition("?")[0]:
-        gaps.append(f"set the Webhook URL to {url} (it is {names.host_of(config.url or '') or 'empty'})")
-    if config.content_type != "json":
-        gaps.append("set the Content type to application/json")
-    if not config.secret:
-        gaps.append("set the Webhook secret (`reconciler signing-key Integration/NAME` prints a derived one)")
-    if url.startswith("https:") and str(config.insecure_ssl) == "1":
-        gaps.append("enable SSL verification")
-    return tuple(gaps)
-
-
 async def _listed(api: Api) -> Mapping[str, str] | None:
     """Return the ids of the installation's repositories by name, in lower case; None if there are more than `MAX_REPOSITORIES`."""
     found: dict[str, str] = {}
@@ -144,4 +116,4 @@ async def _look_up(api: Api, name: str) -> str | None:
     return ""
 
 
-__all__ = ["hook_gaps", "reach_of"]
+__all__ = ["reach_of"]

@@ -12,6 +12,7 @@ from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.base import (
     Api,
     ApiResponse,
+    AppRegistrar,
     AppWebhooks,
     Authenticator,
     CompileContext,
@@ -27,6 +28,8 @@ from reconciler.drivers.github import errors
 from reconciler.drivers.github.app import AppAuthenticator, check_app
 from reconciler.drivers.github.app_events import GitHubAppWebhooks
 from reconciler.drivers.github.app_reach import reach_of
+from reconciler.drivers.github.app_registration import GitHubAppRegistrar
+from reconciler.drivers.github.app_webhook import AppHookType, compile_app_webhook
 from reconciler.drivers.github.compile import compile_source, full_pattern, pattern_of
 from reconciler.drivers.github.executor import GitHubExecutor
 from reconciler.drivers.github.receiver import GitHubReceiver
@@ -71,11 +74,12 @@ class GitHubDriver(ProviderDriver):
 
     spec = SPEC
     pointers: Mapping[str, str] = {"token": "/token", "basic": "/basic/password", "github-app": "/githubApp/privateKey"}
-    types: Mapping[str, ManagedType] = by_type(HookType(names.REPOSITORY), HookType(names.ORGANIZATION))
+    types: Mapping[str, ManagedType] = by_type(HookType(names.REPOSITORY), HookType(names.ORGANIZATION), AppHookType())
     receiver: Receiver | None = GitHubReceiver()
     executors: Mapping[str, Executor] = by_type(GitHubExecutor())
     reporter: Reporter | None = GitHubReporter()
     apps: AppWebhooks | None = GitHubAppWebhooks()
+    registrar: AppRegistrar | None = GitHubAppRegistrar()
 
     def address(self, url: str) -> tuple[str, str]:
         """The account is the first part of the path."""
@@ -165,6 +169,8 @@ class GitHubDriver(ProviderDriver):
         return {"pattern": pattern} if pattern else {}
 
     def compile(self, resource: Resource, context: CompileContext) -> tuple[ManagedObject, ...]:
+        if resource.id.kind == Kind.INTEGRATION.value:
+            return compile_app_webhook(resource, context)
         return compile_source(resource, context) if resource.id.kind == Kind.EVENT_SOURCE.value else ()
 
 

@@ -129,6 +129,21 @@ _EVENTS: Mapping[str, Iterable[str]] = {
 """Permission (read is enough) → the events that an App with it can subscribe to."""
 
 
+PERMISSIONS = frozenset(
+    {
+        *("actions", "actions_variables", "administration", "artifact_metadata", "attestations", "checks", "code_quality"),
+        *("codespaces", "contents", "dependabot_secrets", "deployments", "discussions", "environments", "issues"),
+        *("members", "merge_queues", METADATA, "organization_administration", "organization_announcement_banners"),
+        *("organization_custom_org_roles", "organization_custom_properties", "organization_custom_roles"),
+        *("organization_events", "organization_hooks", "organization_packages", "organization_personal_access_tokens"),
+        *("organization_personal_access_token_requests", "organization_plan", "organization_projects"),
+        *("organization_secrets", "organization_self_hosted_runners", "organization_user_blocking", "packages", "pages"),
+        *("pull_requests", "repository_custom_properties", "repository_hooks", "repository_projects"),
+        *("secret_scanning_alerts", "secrets", "security_events", "single_file", "statuses", "vulnerability_alerts", "workflows"),
+    }
+)
+"""Permissions that an App can request: ``app-permissions`` in GitHub's OpenAPI description, and ``actions_variables``."""
+
 ALWAYS_SENT = frozenset(
     {"installation", "installation_repositories", "installation_target", "github_app_authorization", "meta", "ping"}
 )
@@ -147,6 +162,9 @@ def events_for(granted: Mapping[str, str]) -> frozenset[str]:
 
 __all__ = [
     "ALWAYS_SENT",
+    "LEVELS",
+    "METADATA",
+    "PERMISSIONS",
     "Need",
     "covers",
     "events_for",

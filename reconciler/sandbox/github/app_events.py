@@ -44,8 +44,7 @@ class AppHooks:
     def _configure(self, call: Call) -> Reply:
         hook = self.app.own_app()["hook"]
         hook["config"] = hook_config({**hook["config"], **body_of(call)})
-        hook["updated_at"] = shapes.stamp(self.app.clock())
-        hook["active"] = True
+        hook["updated_at"] = shapes.stamp(self.app.clock())  # no call switches it on or off
         return Reply(200, shapes.config(hook["config"]))
 
     def _list(self, call: Call) -> Reply:

@@ -22,6 +22,7 @@ from reconciler.sandbox.shapes import fits, is_object, json_object, texts
 LEVELS = ("read", "write", "admin")
 MOST_AHEAD_S = 600
 """The latest ``exp`` of a JSON web token, counted from GitHub's now."""
+LONGEST_NAME = 34
 UNREADABLE = "A JSON web token could not be decoded"
 _IAT = "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"
 _EXP = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires"
@@ -132,9 +133,17 @@ def manifest_problem(manifest: Mapping[str, object]) -> str:
     for field in ("name", "url", "redirect_url"):
         if not isinstance(manifest.get(field), str) or not manifest[field]:
             return f"{field} is missing"
+    if len(str(manifest["name"])) > LONGEST_NAME:
+        return f"Name is too long (maximum is {LONGEST_NAME} characters)"
+    for field in ("url", "redirect_url"):
+        if not str(manifest[field]).startswith(("https://", "http://")):
+            return f"{field} must be a valid URL"
     hook = json_object(manifest.get("hook_attributes"))
     if hook and not hook.get("url"):
         return "hook_attributes.url is missing"
+    unknown_hook = sorted(set(hook) - {"url", "active"})
+    if unknown_hook:
+        return f"hook_attributes has unknown fields: {', '.join(unknown_hook)}"
     permissions = json_object(manifest.get("default_permissions"))
     unknown = sorted(name for name, level in permissions.items() if name not in PERMISSIONS or level not in LEVELS)
     if unknown:

@@ -156,6 +156,8 @@ class Apps:
 
     def _confirm(self, call: Call, org: str = "") -> Reply:
         """What a person's click on GitHub's page does: redirect to the manifest's ``redirect_url`` with a code and the state."""
+        if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return Reply(422, "Invalid GitHub App configuration: the manifest is a field of a form")
         form = parse_qs(call.body.decode("utf-8", "replace"))
         try:
             manifest = orjson.loads(form.get("manifest", [""])[-1])
