@@ -294,3 +294,28 @@ async def test_a_function_that_failed_fails_the_run_although_lambda_answers_200(
     _, report = await ran(client(session, peer.url), peer.url + "/2015-03-31/functions/f/invocations")
     assert (report.result, report.conclusion) == (Result.FAILED, "200")
     assert report.message.endswith("was answered 200, but the function failed (Unhandled)")
+
+
+async def test_a_header_that_is_given_in_two_spellings_is_sent_and_signed_once(session: HttpSession, peer: CalledPeer) -> None:
+    headers = {
+        "X-Team": "web",
+        "x-team": "shop",
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": "AWSLambda.Invoke",
+    }
+    _, report = await ran(client(session, peer.url), peer.url, headers=headers)
+    (received,) = peer.seen
+    assert report.result is Result.PASSED
+    assert [value for name, value in received.headers if name == "x-team"] == ["shop"]
+    assert received.header("content-type") == "application/x-amz-json-1.1"
+    assert "x-amz-target" in received.header("authorization")
+
+
+def test_the_verifier_joins_repeated_headers_as_botocore_does() -> None:
+    """Our client repeats none; the verifier must read what other clients send."""
+    signer = Signer(KEY_ID, SECRET)
+    request = AuthRequest("GET", "https://h.example/?a=b", {"x-a": "1,2  3"})
+    sign(request, AccessKey(KEY_ID, SecretValue(SECRET)), SigningScope("lambda", "eu-central-1"), 1e9)
+    rest = tuple((name, value) for name, value in request.headers.items() if name != "x-a")
+    received = Received("GET", "/?a=b", (("host", "h.example"), ("x-a", "1"), ("x-a", " 2   3 "), *rest), b"")
+    assert signature_problem(received, signer, now=1e9) == ""
