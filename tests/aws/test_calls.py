@@ -319,3 +319,20 @@ def test_the_verifier_joins_repeated_headers_as_botocore_does() -> None:
     rest = tuple((name, value) for name, value in request.headers.items() if name != "x-a")
     received = Received("GET", "/?a=b", (("host", "h.example"), ("x-a", "1"), ("x-a", " 2   3 "), *rest), b"")
     assert signature_problem(received, signer, now=1e9) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "service", "sent"),
+    [
+        ("https://h", "lambda", "https://h/"),
+        ("https://h?a=b", "lambda", "https://h/?a=b"),
+        ("https://h/a?q=x+y%2Bz&t=10:30&&k", "lambda", "https://h/a?q=x%20y%2Bz&t=10%3A30&k"),
+        ("https://h/a:b/%7e/%2f?x=%7e%c3%bc", "lambda", "https://h/a:b/%7e/%2f?x=~%C3%BC"),
+        ("https://h/a:b+c/%7e/%2f//d", "s3", "https://h/a%3Ab%2Bc/~/%2F//d"),
+        ("https://h/100%", "lambda", "https://h/100%25"),
+        ("https://h/a?#f", "lambda", "https://h/a"),
+    ],
+)
+def test_a_url_has_one_spelling_that_keeps_its_meaning(written: str, service: str, sent: str) -> None:
+    assert spelled(written, service) == sent
+    assert spelled(sent, service) == sent

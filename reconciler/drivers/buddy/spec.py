@@ -156,6 +156,7 @@ SPEC = ProviderSpec(
     title="Buddy",
     spellings=("BUDDY",),
     auth=("token", "oidc"),
+    exchange_audiences=("https://api.buddy.works",),
     account=AccountRule(what="workspace of Buddy", example="https://app.buddy.works/WORKSPACE", path=f"(?:{_WORKSPACE})?"),
     hosts=("api.buddy.works", "api.eu.buddy.works"),
     limits=ProviderLimits(concurrent=16),
