@@ -37,7 +37,9 @@ def auth_problems(stage: StageSpec) -> Iterator[Invalid]:
                 f"{key} goes with auth.integration",
                 f"The audience of the own token is auth.oidc.{key}.",
             )
-        yield from _own_audience(auth.oidc.audience)
+        yield from _exchanged(auth.oidc.audience, f"{_AUTH}/oidc/audience")
+    if auth.audience is not None:
+        yield from _exchanged(auth.audience, f"{_AUTH}/audience")
     yield from _plain(str(stage.executor.spec.get("url", "")))
     yield from _headers(stage, frozenset({"authorization"}))
 
@@ -70,13 +72,13 @@ def _given(auth: CallAuthSpec) -> list[str]:
     return [key for key in _KEYS if getattr(auth, key) is not None]
 
 
-def _own_audience(audience: str) -> Iterator[Invalid]:
-    """An ID token for the exchange of a cloud is worth a credential of that cloud: no service may receive it."""
+def _exchanged(audience: str, pointer: str) -> Iterator[Invalid]:
+    """A token for the exchange of a cloud is worth a credential of that cloud: no service may receive it."""
     for spec in SPECS.values():
         if any(fnmatchcase(audience, pattern) for pattern in spec.exchange_audiences):
             message = f"{audience} is the audience of {spec.title}'s token exchange: the service could exchange the token there"
             hint = f"Name the audience that the service itself expects, or use an Integration of type {spec.name}."
-            yield "RC4407", f"{_AUTH}/oidc/audience", message, hint
+            yield "RC4407", pointer, message, hint
 
 
 def _plain(url: str) -> Iterator[Invalid]:

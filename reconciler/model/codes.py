@@ -825,8 +825,8 @@ _TABLE = (
     ),
     Code(
         "RC4407",
-        "An ID token of the daemon must not have this audience",
-        "With this audience the service that receives the token could exchange it for a credential of a cloud.",
+        "A token for a service must not have this audience",
+        "With this audience the service that receives the token could exchange it for a credential of the provider.",
         "Name the audience that the service itself expects.",
     ),
     # 50xx providers and HTTP

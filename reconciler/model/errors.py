@@ -114,8 +114,11 @@ class SecretUnavailable(ReconcilerError):
 
     @property
     def may_return(self) -> bool:
-        """Whether the backend is at fault and not the Secret, so that the value may be there later without a change in Git."""
-        return self.code in {"RC4080", "RC4081", "RC4082", "RC4083", "RC4087", "RC4300"}
+        """Whether the backend is at fault and not the Secret, so that the value may be there later without a change in Git.
+
+        An OIDC key that is not published yet (RC4023) is also only late.
+        """
+        return self.code in {"RC4023", "RC4080", "RC4081", "RC4082", "RC4083", "RC4087", "RC4300"}
 
 
 class StateError(ReconcilerError):

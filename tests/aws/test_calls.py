@@ -294,3 +294,45 @@ async def test_a_function_that_failed_fails_the_run_although_lambda_answers_200(
     _, report = await ran(client(session, peer.url), peer.url + "/2015-03-31/functions/f/invocations")
     assert (report.result, report.conclusion) == (Result.FAILED, "200")
     assert report.message.endswith("was answered 200, but the function failed (Unhandled)")
+
+
+async def test_a_header_that_is_given_in_two_spellings_is_sent_and_signed_once(session: HttpSession, peer: CalledPeer) -> None:
+    headers = {
+        "X-Team": "web",
+        "x-team": "shop",
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": "AWSLambda.Invoke",
+    }
+    _, report = await ran(client(session, peer.url), peer.url, headers=headers)
+    (received,) = peer.seen
+    assert report.result is Result.PASSED
+    assert [value for name, value in received.headers if name == "x-team"] == ["shop"]
+    assert received.header("content-type") == "application/x-amz-json-1.1"
+    assert "x-amz-target" in received.header("authorization")
+
+
+def test_the_verifier_joins_repeated_headers_as_botocore_does() -> None:
+    """Our client repeats none; the verifier must read what other clients send."""
+    signer = Signer(KEY_ID, SECRET)
+    request = AuthRequest("GET", "https://h.example/?a=b", {"x-a": "1,2  3"})
+    sign(request, AccessKey(KEY_ID, SecretValue(SECRET)), SigningScope("lambda", "eu-central-1"), 1e9)
+    rest = tuple((name, value) for name, value in request.headers.items() if name != "x-a")
+    received = Received("GET", "/?a=b", (("host", "h.example"), ("x-a", "1"), ("x-a", " 2   3 "), *rest), b"")
+    assert signature_problem(received, signer, now=1e9) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "service", "sent"),
+    [
+        ("https://h", "lambda", "https://h/"),
+        ("https://h?a=b", "lambda", "https://h/?a=b"),
+        ("https://h/a?q=x+y%2Bz&t=10:30&&k", "lambda", "https://h/a?q=x%20y%2Bz&t=10%3A30&k"),
+        ("https://h/a:b/%7e/%2f?x=%7e%c3%bc", "lambda", "https://h/a:b/%7e/%2f?x=~%C3%BC"),
+        ("https://h/a:b+c/%7e/%2f//d", "s3", "https://h/a%3Ab%2Bc/~/%2F//d"),
+        ("https://h/100%", "lambda", "https://h/100%25"),
+        ("https://h/a?#f", "lambda", "https://h/a"),
+    ],
+)
+def test_a_url_has_one_spelling_that_keeps_its_meaning(written: str, service: str, sent: str) -> None:
+    assert spelled(written, service) == sent
+    assert spelled(sent, service) == sent

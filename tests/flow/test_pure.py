@@ -417,6 +417,8 @@ APPROVAL = "[{type: approval, approval: {count: 2, approvers: [ada, ben, cy]}}]"
         (3, 1, Settings(latest=True), [], {0: "superseded", 1: "superseded"}, {2: "concurrency"}),
         (2, 0, Settings(suspended="why"), [], {}, {0: "suspended", 1: "suspended"}),
         (2, 0, Settings(latest=True, suspended="why"), [], {0: "superseded"}, {1: "suspended"}),
+        (2, 0, Settings(refused="why"), [], {}, {0: "credential", 1: "credential"}),
+        (1, 0, Settings(refused="why", suspended="why"), [], {}, {0: "suspended"}),
         (2, 0, Settings(gone=True), [], {0: "removed", 1: "removed"}, {}),
         (0, 0, Settings(), [], {}, {}),
     ],

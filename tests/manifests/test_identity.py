@@ -67,6 +67,8 @@ def test_a_stage_may_have_an_identity(auth: str, url: str) -> None:
         ("{oidc: {audience: sts.amazonaws.com}}", "RC4407", "/oidc/audience", "AWS's token exchange", "type aws"),
         ("{oidc: {audience: 'api://AzureADTokenExchangeChina'}}", "RC4407", "/oidc/audience", "Azure's", "type azure"),
         ("{oidc: {audience: '//iam.googleapis.com/projects/1/x'}}", "RC4407", "/oidc/audience", "Google Cloud's", "type google"),
+        ("{integration: project, audience: sts.amazonaws.com}", "RC4407", "/audience", "AWS's token exchange", "type aws"),
+        ("{oidc: {audience: 'https://api.buddy.works'}}", "RC4407", "/oidc/audience", "Buddy's token exchange", "type buddy"),
         ("{integration: cloud, region: '${{ event.region }}'}", "RC1105", "/region", "required form", "eu-central-1"),
         ("{integration: project, audience: '${{ event.aud }}'}", "RC1302", "/audience", "not replaced here", ""),
         ("{oidc: {audience: '${{ event.A }}'}}", "RC1302", "/oidc/audience", "not replaced here", ""),

@@ -158,6 +158,7 @@ SPEC = ProviderSpec(
     auth=("token", "oidc"),
     oidc_needs=("providerId",),
     audience="https://api.buddy.works",
+    exchange_audiences=("https://api.buddy.works",),
     account=AccountRule(what="workspace of Buddy", example="https://app.buddy.works/WORKSPACE", path=f"(?:{_WORKSPACE})?"),
     hosts=("api.buddy.works", "api.eu.buddy.works"),
     limits=ProviderLimits(concurrent=16),
