@@ -5,10 +5,11 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo test check docs bench wheel clean
+.PHONY: help demo keyless test check docs bench wheel clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account"
+	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL and sshd if missing)"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
@@ -29,6 +30,9 @@ $(DEV): $(RUNTIME) requirements-dev.lock
 
 demo: $(RUNTIME)
 	@$(BIN)/reconciler demo
+
+keyless: $(DEV)
+	@$(BIN)/python examples/keyless/try.py
 
 test: $(DEV)
 	@sh tests/setup-debian.sh

@@ -173,7 +173,7 @@ def _identity_of(resource: Resource, party: str = "") -> _Identity:
             raise _without_identity(resource, f"is a Secret of provider {secret.provider}" + (f", not {party}" if party else ""))
         block = msgspec.to_builtins(secret.vault)
         auth = block.get("auth")
-        settings, party = {**block, **(auth if isinstance(auth, dict) else {})}, "vault"
+        settings, party = {**(auth if isinstance(auth, dict) else {}), **block}, "vault"  # `mount` is that of the engine
     elif resource.id.kind != Kind.STAGE.value:
         raise _without_identity(resource, f"is of kind {resource.id.kind}")
     elif not party:

@@ -129,18 +129,33 @@ def google(request: TrustRequest) -> Trust:
 
 
 def vault(request: TrustRequest) -> Trust:
-    """Return a role of the JWT auth method of Vault or OpenBao. A token with an audience needs ``bound_audiences``."""
+    """Return a role of the JWT auth method of Vault or OpenBao; for a Secret also the policy that lets it read its path.
+
+    A token with an audience needs ``bound_audiences``. A policy of a Secret has the name of the role: the role serves it alone.
+    """
     role = request.text("role", "ROLE")
+    auth = request.settings.get("auth")
+    method = str((auth.get("mount") if isinstance(auth, Mapping) else None) or "jwt").strip("/")
+    path = str(request.settings.get("path") or "").strip("/")
     policy = {
         "role_type": "jwt",
         "user_claim": "sub",
         "bound_audiences": [request.audience],
         "bound_subject": request.subject,
         "token_ttl": "60s",
-        "token_policies": ["POLICY"],
+        "token_policies": [role if path else "POLICY"],
     }
-    config = _command("bao", "write", "auth/jwt/config", f"oidc_discovery_url={request.issuer}", f"bound_issuer={request.issuer}")
-    return Trust(policy, ("bao auth enable jwt", config, _command("bao", "write", f"auth/jwt/role/{role}", "@policy.json")))
+    commands = [
+        _command("bao", "auth", "enable", *([] if method == "jwt" else [f"-path={method}"]), "jwt"),
+        _command(
+            "bao", "write", f"auth/{method}/config", f"oidc_discovery_url={request.issuer}", f"bound_issuer={request.issuer}"
+        ),
+        _command("bao", "write", f"auth/{method}/role/{role}", "@policy.json"),
+    ]
+    if path:
+        rule = f'path "{request.text("mount", "secret").strip("/")}/data/{path}" {{ capabilities = ["read"] }}'
+        commands.append(f"{_command('echo', rule)} | {_command('bao', 'policy', 'write', role, '-')}")
+    return Trust(policy, tuple(commands))
 
 
 def buddy(request: TrustRequest) -> Trust:

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -173,6 +175,30 @@ def test_a_token_is_shown_on_request_only_and_the_audit_log_says_to_whom(running
     assert len(rows) == 1
     assert "Integration/cloud" in rows[0]
     assert token not in running.log()
+
+
+def test_openbao_takes_the_script_for_a_secret_as_it_is_printed(running: Issuer, tmp_path: Path):
+    with openbao() as bao:
+        manifest = (
+            "kind: Secret\nmetadata: {name: app}\nspec: {provider: vault, vault: {address: '%s', mount: engine, path: ci/app, "
+            "auth: {use: oidc, role: app-key, mount: tokens}}}\n"
+        )
+        (tmp_path / "app.yaml").write_text(manifest % bao.url)
+        bao.must("POST", "sys/mounts/engine", {"type": "kv", "options": {"version": "2"}})
+        for path in ("app", "other"):
+            bao.must("POST", f"engine/data/ci/{path}", {"data": {"key": "v"}})
+        printed = running.must("oidc", "trust", "vault", "Secret/app", "--dir", str(tmp_path))
+        assert "POLICY" not in printed
+        search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = {"BAO_ADDR": bao.url, "BAO_TOKEN": bao.token, "PATH": search, "HOME": str(tmp_path)}
+        done = subprocess.run(["sh", "-e"], input=printed, text=True, capture_output=True, env=env, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        shown = running.must("oidc", "token", "Secret/app", "--dir", str(tmp_path), "--show", "-o", "json")
+        login = bao.call("POST", "auth/tokens/login", {"role": "app-key", "jwt": json.loads(shown)["token"]}, token="").json()
+        token = login["auth"]["client_token"]
+        assert bao.call("GET", "engine/data/ci/app", token=token).status_code == 200
+        assert bao.call("GET", "engine/data/ci/other", token=token).status_code == 403
+        assert bao.call("POST", "engine/data/ci/app", {"data": {"key": "w"}}, token=token).status_code == 403
 
 
 def test_openbao_takes_the_printed_policy_and_then_our_token(running: Issuer):
