@@ -5,11 +5,13 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo test check docs bench wheel clean
+.PHONY: help demo keyless test check test-node docs bench wheel clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account"
+	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL and sshd if missing)"
+	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
 	@echo "make wheel   build the wheel into dist/"
@@ -30,11 +32,20 @@ $(DEV): $(RUNTIME) requirements-dev.lock
 demo: $(RUNTIME)
 	@$(BIN)/reconciler demo
 
+keyless: $(DEV)
+	@$(BIN)/python examples/keyless/try.py
+
 test: $(DEV)
 	@sh tests/setup-debian.sh
 	$(BIN)/python tests/check.py
 
 check: test
+
+# Not part of `make test`: it needs Node and the npm registry.
+test-node: $(DEV)
+	@sh tests/setup-debian.sh node
+	@cd tests/node && { cmp -s package-lock.json node_modules/.installed || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed; }; }
+	$(BIN)/python -m pytest tests/node -n 2 --dist loadfile
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
@@ -47,4 +58,4 @@ wheel: $(RUNTIME)
 	@ls dist/*.whl
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -1,12 +1,18 @@
 #!/bin/sh
-# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL. Without root, print their names.
+# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL; with the argument "node" those of tests/node.
+# Without root, print their names.
 set -eu
 missing=""
+if [ "${1:-}" = node ]; then
+  command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+  command -v npm >/dev/null 2>&1 || missing="$missing npm"
+else
 command -v git >/dev/null 2>&1 || missing="$missing git"
 command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "installing:$missing"

@@ -234,6 +234,12 @@ class SecretResolver:
         ]
         await asyncio.gather(*loads)
 
+    def due_in_s(self, refs: Iterable[SecretRef]) -> float:
+        """Return the seconds until every backend behind ``refs`` may be asked again: see `prepare`."""
+        remote = self.remote
+        found = [self._secrets.get(ResourceId(Kind.SECRET.value, ref.canvas, ref.name)) for ref in refs]
+        return max((remote.due_in_s(each) for each in found if each and remote.serves(each)), default=0.0) if remote else 0.0
+
     def require(self, refs: Iterable[SecretRef]) -> None:
         """Raise `SecretUnavailable` unless the store of each of ``refs`` gave its value: a token that was made from it does not outlive it."""
         for ref in refs:

@@ -146,6 +146,13 @@ class RemoteSecrets:
             entry.loaded, entry.error = loaded, None
         entry.checked_at = self._monotonic()
 
+    def due_in_s(self, secret: Resource) -> float:
+        """Return the seconds until the backend may be asked about ``secret`` again; 0 if it may be now."""
+        entry = self._entries.get(secret.id)
+        if entry is None or entry.mark != self._mark(secret):
+            return 0.0
+        return max(0.0, entry.checked_at + self._check_s - self._monotonic())
+
     def value(self, secret: Resource, key: str) -> SecretValue:
         """Return a loaded value. Raises `SecretUnavailable`."""
         entry = self._entries.get(secret.id)

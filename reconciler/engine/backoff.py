@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.engine.context import Context
 from reconciler.model.backoff import exponential, jittered
-from reconciler.model.errors import AuthFailed, PermissionDenied, ProviderError, ReconcilerError, RetryKind
+from reconciler.model.errors import AuthFailed, PermissionDenied, ProviderError, ReconcilerError, RetryKind, SecretUnavailable
 from reconciler.model.objects import ManagedObject, Scope
 from reconciler.model.plan import Action, Change, ChangeClass, Disposition, Plan
 from reconciler.model.records import Retry
@@ -111,7 +111,8 @@ def pause_after(deps: Context, failures: int, error: ReconcilerError | None = No
     pause = jittered(exponential(failures, max(1.0, config.retry_min), longest), 0.8, 1.0)
     if isinstance(error, ProviderError) and error.retry_at is not None:
         pause = max(pause, error.retry_at - deps.clock())
-    return pause
+    # A store is asked at most once a minute however often this is tried: when it answers again, the stage continues within a minute.
+    return min(pause, REFUSED_S) if isinstance(error, SecretUnavailable) else pause
 
 
 def next_try(

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
-from reconciler.engine.compile import integration_of
+from reconciler.engine.compile import integration_of, secrets_of
 from reconciler.engine.context import Context
 from reconciler.engine.credentials import Alerts, dependents_of
 from reconciler.engine.current import Current
@@ -28,7 +28,7 @@ from reconciler.engine.reconcile import (
 from reconciler.engine.revision import activate_revision, load_revision, merge, restore
 from reconciler.engine.status_manager import StatusManager
 from reconciler.engine.view import Busy, EventStatus
-from reconciler.model.errors import ProviderError, ReconcilerError, RetryKind, SourceError, StateError
+from reconciler.model.errors import ProviderError, ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
 from reconciler.model.plan import Disposition, PlanSet
 from reconciler.model.records import Retry
 from reconciler.model.resources import Desired, Kind, ResourceId
@@ -368,7 +368,11 @@ class Controller:
         if resource is not None and resource.lifecycle.interval_s:
             intervals.append(resource.lifecycle.interval_s)
         interval = min(intervals) if intervals else self.deps.config.reconcile.interval
-        times = [now + interval * random.uniform(1 - JITTER, 1)]  # noqa: S311 - spreads load; never beyond the interval
+        regular = now + interval * random.uniform(1 - JITTER, 1)  # noqa: S311 - spreads load; never beyond the interval
+        due_in_s = self.current.secrets.due_in_s(secrets_of(result.integration, self.current.active.resources))
+        due = self.deps.clock() + due_in_s
+        times = [max(regular, due) if due_in_s <= interval else regular]  # not shortly before a store may be asked again
+        times += [due] if isinstance(result.error, SecretUnavailable) and due_in_s else []
         times += [retry.next_at for retry in retries if not retry.terminal]
         if result.plan is not None:
             times += [c.retry_at for c in result.plan.changes if c.retry_at is not None]

@@ -122,6 +122,23 @@ async def test_every_field_is_a_key_and_a_second_read_within_a_minute_asks_nothi
     assert installation.requests[2:] == ["POST auth/approle/login", "GET secret/data/ci"]  # half of its two minutes has passed
 
 
+async def test_it_is_known_when_a_store_may_be_asked_again(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    auth, login = approle(bao)
+    resolver = installation.resolver(secret(bao.url, auth), login)
+    refs = [SecretRef("default", "s", "token"), SecretRef("default", "login", "id")]
+    assert resolver.due_in_s(refs) == 0
+    await installation.read(resolver)
+    assert resolver.due_in_s(refs) == 60
+    assert resolver.due_in_s(refs[1:]) == 0  # a value of this host
+    installation.now += 59
+    assert resolver.due_in_s(refs) == pytest.approx(1, abs=1e-3)
+    asked = len(installation.requests)
+    installation.now += resolver.due_in_s(refs) + 0.001
+    await installation.read(resolver)
+    assert len(installation.requests) > asked
+
+
 async def test_many_readers_share_one_login_and_one_read(bao: OpenBao, installation: Installation):
     put(bao, token=VALUE)
     auth, login = approle(bao)

@@ -25,7 +25,8 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page that users read."""
-    top = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "examples/README.md")]
+    top = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md")]
+    top += [ROOT / "examples" / name for name in ("README.md", "keyless/README.md")]
     return top + sorted((ROOT / "docs").rglob("*.md"))
 
 

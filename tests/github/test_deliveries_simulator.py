@@ -90,6 +90,18 @@ def test_a_delivery_that_is_refused_is_listed_as_failed_and_not_sent_again(hands
     assert len(receiver.got) == 2
 
 
+def test_a_delivery_to_a_public_address_is_sent_to_the_address_behind_its_proxy(hands, receiver):
+    behind = receiver.url.removesuffix("/")
+    hands.github.admin.settings(deliver=True, deliver_to={"https://ci.acme.example": behind})
+    url = "https://ci.acme.example/hooks/1?key=2"
+    hook = hands.hook(url, events=("push",))
+    assert hands.get(f"{WEB}/hooks/{hook['id']}")["config"]["url"] == url
+    eventually(lambda: len(receiver.got) == 1)
+    other = hands.hook("https://ci.acme.example.evil.invalid/hooks", events=("release",))
+    assert [row["status_code"] for row in eventually(lambda: rows(hands, other))] == [502]
+    assert len(receiver.got) == 1
+
+
 def test_a_delivery_that_nobody_takes_is_listed_as_failed(hands):
     hands.github.admin.settings(deliver=True)
     hook = hands.hook("http://127.0.0.1:9/in", events=("push",))

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import parse_qs, urlencode
 
 import orjson
-from joserfc.jwk import RSAKey
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from reconciler.sandbox.app import Action, Call, Reply, Route
 from reconciler.sandbox.github import app_shapes, shapes
@@ -353,9 +354,10 @@ class Apps:
 
 
 def _key_pair() -> tuple[str, str]:
-    """Return a private key and its public key in PEM form."""
-    key = RSAKey.generate_key(_KEY_BITS)
-    return key.as_pem(private=True).decode(), key.as_pem(private=False).decode()
+    """Return a private key in the form of GitHub's `.pem` files (PKCS #1: BEGIN RSA PRIVATE KEY), and its public key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return private.decode(), key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 __all__ = ["Apps"]

@@ -27,6 +27,7 @@ DEFAULTS: Mapping[str, object] = {
     "shuffle_deliveries_s": 0.0,  # each waits for a random part of this, so that their order changes
     "delivery_seed": 1,  # of the two settings above: the same seed, the same losses
     "kept_deliveries": 5000,  # of a hook
+    "deliver_to": {},  # what URLs of hooks begin with → the address behind that proxy, to which their deliveries are sent
 }
 _ON_ITS_WAY = "pending"
 _WORDS = {502: "failed to connect to host", 504: "timed out"}
@@ -230,12 +231,20 @@ class HookDeliveries:
             await asyncio.sleep(wait_s)
         started = self.app.clock()
         insecure = attempt.hook["config"].get("insecure_ssl") == "1"
+        url = self._address(attempt.row["url"])
         try:
-            status, text = await asyncio.to_thread(post, attempt.row["url"], attempt.content, attempt.headers, insecure=insecure)
+            status, text = await asyncio.to_thread(post, url, attempt.content, attempt.headers, insecure=insecure)
         except (OSError, http.client.HTTPException) as error:
             status, text = 504 if isinstance(error, TimeoutError) else 502, ""
         attempt.row["duration"] = round(self.app.clock() - started, 3)
         self._settle(attempt, status, text)
+
+    def _address(self, url: str) -> str:
+        """Return where a delivery to ``url`` is sent: a sandbox cannot reach the public address of a receiver."""
+        for public, private in json_object(self.app.settings["deliver_to"]).items():
+            if url.startswith(f"{public}/"):
+                return f"{private}{url.removeprefix(public)}"
+        return url
 
     def _settle(self, attempt: _Attempt, status: int, text: str) -> None:
         ok = 200 <= status < 300
