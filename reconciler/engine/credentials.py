@@ -153,8 +153,15 @@ class Alerts:
         if not await store.announce(result.integration, before, after, audit):
             return  # another process was faster, and announces it
         for name, fields in events:
-            say = self.context.log.info if name == "credential_accepted" else self.context.log.warning
-            say(name, **fields, **_affected(result))
+            self._log(name, {**fields, **_affected(result)})
+
+    def _log(self, name: str, fields: Mapping[str, Any]) -> None:
+        if name == "credential_refused":
+            self.context.log.warning("credential_refused", **fields)
+        elif name == "credential_expiring":
+            self.context.log.warning("credential_expiring", **fields)
+        else:
+            self.context.log.info("credential_accepted", **fields)
 
     def _entry(self, name: str, fields: Mapping[str, Any], result: ReconcileResult, now: float) -> AuditEntry:
         reason = {"reason": f"ends at {fields['expires_at']}"} if "expires_at" in fields else {}

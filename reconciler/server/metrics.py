@@ -200,7 +200,7 @@ class _Findings(Collector):
         ends = [((name,), end) for name, report in reports if (end := end_of(report.expires_at)) is not None]
         yield _gauge(
             "reconciler_credential_expiry_timestamp_seconds",
-            "Time at which the credential ends; absent if it has no end, or none that is known.",
+            "Time at which the credential ends; absent if there is no end, or its time is not known.",
             ("integration",),
             ends,
         )

@@ -293,3 +293,22 @@ def test_an_announcement_is_made_by_one_of_two_and_long_names_are_kept(store: St
 def test_the_parts_of_a_refusal_come_back_as_an_error() -> None:
     error = AuthFailed(REFUSAL.message, status=REFUSAL.status, request=REFUSAL.request, code=REFUSAL.code, hint=REFUSAL.hint)
     assert (error.code, error.status, error.stops_integration) == ("RC5011", 401, True)
+
+
+def test_what_an_older_version_announced_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.state import migrate
+
+    url = f"sqlite:///{tmp_path}/state.db"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        monkeypatch.setattr(migrate, "HEAD", "0008")
+        migrate.upgrade(connection)
+        monkeypatch.undo()
+        said = json.dumps({"end": "2030-01-01T00:00:00Z", "refused": False, "warned": 7})
+        connection.execute(sa.text("INSERT INTO meta VALUES ('credential.Integration/default/x', :said)"), {"said": said})
+    engine.dispose()
+    store = Store.open(url, state_dir=tmp_path)
+    known = store.credential_alert(ResourceId("Integration", "default", "x"))
+    assert known == CredentialAlert(end="2030-01-01T00:00:00Z", warned=7)
+    assert store.get_meta("credential.Integration/default/x") is None
+    store.close()
