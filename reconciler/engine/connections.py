@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.config.settings import Config
@@ -65,6 +65,7 @@ class ClientPool:
         self._links: dict[ResourceId, Client] = {}
         self._budgets: dict[str, Budget] = {}
         self._refusals: dict[ResourceId, RefusedCredential] = {}
+        self._trials: dict[ResourceId, asyncio.Lock] = {}
         self._tokens = TokenCache(deps.clock)
         """Outlives the clients, so that a new revision of the manifests costs no new token."""
 
@@ -170,6 +171,16 @@ class ClientPool:
         if link.proof != proof:
             link = self._links[integration] = dataclasses.replace(link, proof=proof)
         return link
+
+    @contextlib.asynccontextmanager
+    async def trying(self, integration: ResourceId) -> AsyncIterator[None]:
+        """Try the credential of ``integration``: one at a time, so that whoever waits gets a refusal from memory."""
+        async with self._trials.setdefault(integration, asyncio.Lock()):
+            try:
+                yield
+            except AuthFailed as error:
+                self.note_refusal(integration, error)
+                raise
 
     def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
         """Record that the credential was refused with ``error``, or accepted (None)."""
