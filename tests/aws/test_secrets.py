@@ -341,3 +341,17 @@ async def test_a_secret_that_is_marked_for_deletion_is_not_used_any_more(install
     installation.cloud.put(secrets={DB: {"deleted_at": 0}})
     installation.now += 61
     assert await installation.read(resolver) == "hunter2"
+
+
+async def test_a_failure_right_after_a_success_is_not_repeated_by_the_other_secrets(installation: Installation) -> None:
+    resources = [secret(name, password=DATA["password"]) for name in "abc"]
+    resolver = installation.resolver(*resources)
+    assert await installation.read(resolver, name="a") == "hunter2"
+    installation.sent()
+    installation.cloud.server.admin.fault(times=0, status=503, body="")
+    installation.now += 1
+    for name in "bc":
+        with pytest.raises(SecretUnavailable):
+            await installation.read(resolver, name=name)
+    assert installation.sent() == ["GetSecretValue"]
+    assert await installation.read(resolver, name="a") == "hunter2"
