@@ -7,6 +7,7 @@ the backend answers again, so that a revoked right takes effect here, too.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -62,6 +63,8 @@ class _RemoteEntry:
     loaded: Loaded | None = None
     error: SecretUnavailable | None = None
     checked_at: float = _NEVER
+    proof: str = ""
+    """Digest of the credentials with which the last attempt failed."""
     task: asyncio.Task[None] | None = None
 
 
@@ -108,7 +111,9 @@ class RemoteSecrets:
         *,
         again: bool = False,
     ) -> None:
-        """Load ``secret``, unless that was tried within the last minute; ``again``: a person asked, so it is tried in any case.
+        """Load ``secret``, unless that was tried within the last minute; after a failure a replaced credential is tried at once.
+
+        ``again``: a person asked, so it is tried in any case.
 
         Concurrent callers share one attempt. ``before`` loads what the login needs. Raises nothing: `value` does.
         """
@@ -117,7 +122,7 @@ class RemoteSecrets:
         if entry is None or entry.mark != mark:
             entry = self._entries[secret.id] = _RemoteEntry(mark)
         if entry.task is None or entry.task.done():
-            if not again and self._monotonic() - entry.checked_at < self._check_s:
+            if not again and self._monotonic() - entry.checked_at < self._check_s and not self._replaced(secret, entry, read):
                 return
             entry.task = asyncio.create_task(self._load(secret, entry, read, before, again=again))
         await asyncio.shield(entry.task)
@@ -133,13 +138,15 @@ class RemoteSecrets:
     ) -> None:
         backend = self.backends[str(secret.spec["provider"])]
         await before()
+        proof = self._proof(secret, read)
         try:
             async with self._slots.setdefault(backend.peer(secret), asyncio.Semaphore(AT_ONCE)):
                 loaded = await backend.load(secret, read, entry.loaded, again=again)
         except ReconcilerError as error:
-            entry.error = _unavailable(secret.id, error)
+            entry.error, entry.proof = _unavailable(secret.id, error), proof
         except Exception as error:  # noqa: BLE001  a defect, perhaps on purpose of who wrote the file, must not stop other Secrets
             entry.error = SecretUnavailable(f"{secret.id}: the values cannot be read ({type(error).__name__})", code="RC4080")
+            entry.proof = proof
         else:
             for value in loaded.values.values():
                 self._conceal(value.reveal())
@@ -152,6 +159,20 @@ class RemoteSecrets:
         if entry is None or entry.mark != self._mark(secret):
             return 0.0
         return max(0.0, entry.checked_at + self._check_s - self._monotonic())
+
+    def _replaced(self, secret: Resource, entry: _RemoteEntry, read: Callable[[SecretRef], SecretValue]) -> bool:
+        return entry.error is not None and entry.proof != self._proof(secret, read)
+
+    def _proof(self, secret: Resource, read: Callable[[SecretRef], SecretValue]) -> str:
+        """Return a digest of the credentials that open ``secret``; one that cannot be read counts as empty."""
+        digest = hashlib.sha256()
+        for ref in sorted(self.needs(secret), key=str):
+            try:
+                value = read(ref).reveal()
+            except SecretUnavailable:
+                value = ""
+            digest.update(f"{ref}\0{value}\0".encode())
+        return digest.hexdigest()
 
     def value(self, secret: Resource, key: str) -> SecretValue:
         """Return a loaded value. Raises `SecretUnavailable`."""

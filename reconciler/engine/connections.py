@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,6 +59,7 @@ class ClientPool:
         self._refused = RefusedCredentials(deps, read_only=read_only)
         self._rejected: set[ResourceId] = set()
         """Integrations whose last answer was a refusal: their tokens are requested again when they are tried again."""
+        self._trials: dict[ResourceId, asyncio.Lock] = {}
         self._tokens = TokenCache(deps.clock)
         """Outlives the clients, so that a new revision of the manifests costs no new token."""
 
@@ -162,6 +163,16 @@ class ClientPool:
         if link.proof != proof:
             link = self._links[integration] = dataclasses.replace(link, proof=proof)
         return link
+
+    @contextlib.asynccontextmanager
+    async def trying(self, integration: ResourceId) -> AsyncIterator[None]:
+        """Try the credential of ``integration``: one at a time, so that whoever waits gets a refusal from memory."""
+        async with self._trials.setdefault(integration, asyncio.Lock()):
+            try:
+                yield
+            except AuthFailed as error:
+                await self.note_refusal(integration, error)
+                raise
 
     async def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
         """Record that the credential was refused with ``error``, or accepted (None)."""

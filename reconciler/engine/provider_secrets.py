@@ -5,8 +5,8 @@ A refusal, a rate limit or a failure is remembered for each Integration, so that
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,7 @@ WORKS_S = 5.0
 """After a Secret was read, others of the Integration are read at the same time."""
 MAX_VALUE = 64 << 10
 _MAX_NAMED = 5
+_NEVER = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +53,25 @@ class ConnectStore(Protocol):
     async def __call__(self, integration: ResourceId, *, explicit: bool) -> Client: ...
 
 
+class CredentialTrials(Protocol):
+    """What is known of refused credentials; see `reconciler.engine.connections.ClientPool`."""
+
+    def trying(self, integration: ResourceId) -> AbstractAsyncContextManager[None]:
+        """Try a credential alone, and remember a refusal."""
+
+    async def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
+        """Remember a refusal."""
+
+
 @dataclass(slots=True)
 class _Account:
     """One Integration: of each interval's Secrets the first goes alone, and the others follow if it was read."""
 
     mark: str
     """Of the manifest: another identity starts without memories."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    works_until: float = 0.0
+    works_until: float = _NEVER
     error: ReconcilerError | None = None
-    failed_at: float = 0.0
+    failed_at: float = _NEVER
     until: float = 0.0
 
 
@@ -71,13 +81,13 @@ class ProviderSecrets:
     def __init__(
         self,
         connect: ConnectStore,
-        note_refusal: Callable[[ResourceId, AuthFailed | None], Awaitable[None]],
+        trials: CredentialTrials,
         integrations: Callable[[], Mapping[ResourceId, Resource]],
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        self._connect, self._note_refusal, self._integrations = connect, note_refusal, integrations
+        self._connect, self._trials, self._integrations = connect, trials, integrations
         self._clock, self._monotonic = clock, monotonic
         self._accounts: dict[ResourceId, _Account] = {}
 
@@ -114,16 +124,22 @@ class ProviderSecrets:
         asked_at = self._monotonic()
         try:
             if self._monotonic() >= account.works_until:
-                async with account.lock:
+                async with self._trials.trying(integration):
                     if self._monotonic() >= account.works_until:
-                        self._remembered(account, asked_at if again else None)
-                        values = await self._values(secret, integration, known, explicit=again)
-                        account.works_until, account.error = self._monotonic() + WORKS_S, None
-                        return values
-            return await self._values(secret, integration, known, explicit=False)
+                        client = await self._first(account, integration, asked_at if again else None)
+                        return await self._values(secret, client, account, known)
+            client = await self._connect(integration, explicit=False)
+            return await self._values(secret, client, account, known)
         except ReconcilerError as error:
-            await self._note(account, integration, error)
             raise _unavailable(secret, integration, error) from None
+
+    async def _first(self, account: _Account, integration: ResourceId, asked_at: float | None) -> Client:
+        """Return the client for the first load of an interval. Raises what failed lately, unless a person asked after that."""
+        again = asked_at is not None and account.failed_at < asked_at
+        limited = isinstance(account.error, RateLimited)
+        if account.error is not None and self._monotonic() < account.until and (limited or not again):
+            raise account.error
+        return await self._connect(integration, explicit=again)
 
     def _account(self, integration: ResourceId, mark: str) -> _Account:
         account = self._accounts.get(integration)
@@ -131,33 +147,31 @@ class ProviderSecrets:
             account = self._accounts[integration] = _Account(mark)
         return account
 
-    def _remembered(self, account: _Account, asked_at: float | None) -> None:
-        """Raise the last failure of the Integration if it is recent, or if the provider named a time that is still to come."""
-        if account.error is None or self._monotonic() >= account.until:
-            return
-        limited = isinstance(account.error, RateLimited)
-        if asked_at is None or limited or account.failed_at >= asked_at:
-            raise account.error
+    async def _values(self, secret: Resource, client: Client, account: _Account, known: Loaded | None) -> StoredValues:
+        """Read what changed, and remember whether that worked."""
+        try:
+            values = await self._read(secret, client, known if isinstance(known, StoredValues) else StoredValues())
+        except ReconcilerError as error:
+            await self._note(account, client.connection.integration, error)
+            raise
+        account.works_until, account.error = self._monotonic() + WORKS_S, None
+        return values
 
     async def _note(self, account: _Account, integration: ResourceId, error: ReconcilerError) -> None:
-        account.works_until = 0.0
-        if error is account.error:
+        """Remember a failure: a refusal with the credential that it is about, all else here."""
+        account.works_until, account.failed_at = _NEVER, self._monotonic()
+        if isinstance(error, AuthFailed):
+            await self._trials.note_refusal(integration, error)
             return
-        now = self._monotonic()
         wait_s = RETRY_AFTER_S
         if isinstance(error, RateLimited) and error.retry_at is not None:
             wait_s = max(wait_s, error.retry_at - self._clock())
-        if not isinstance(error, SecretUnavailable):  # that is one of a credential which could not be read: nothing was sent
-            account.error, account.failed_at, account.until = error, now, now + wait_s
-        if isinstance(error, AuthFailed):
-            await self._note_refusal(integration, error)
+        account.error, account.until = error, account.failed_at + wait_s
 
-    async def _values(self, secret: Resource, integration: ResourceId, known: Loaded | None, *, explicit: bool) -> StoredValues:
-        client = await self._connect(integration, explicit=explicit)
+    async def _read(self, secret: Resource, client: Client, before: StoredValues) -> StoredValues:
         store = client.driver.secret_store
         if store is None:
             raise SecretUnavailable(f"{client.connection.provider} keeps no values for Secrets", code="RC4004")
-        before = known if isinstance(known, StoredValues) else StoredValues()
         values: dict[str, SecretValue] = {}
         errors: dict[str, SecretUnavailable] = {}
         states: dict[str, SourceReading] = {}

@@ -165,8 +165,10 @@ async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: Cli
     try:
         await setting.secrets.prepare(secrets_of(order.integration, setting.live.resources), again=order.explicit)
         stored = await deps.store.connections()
-        link = await links.current(order.integration, setting.live, stored, setting.secrets, explicit=order.explicit)
-        prepared = dataclasses.replace(prepared, link=link, twins=links.twins(link.connection, setting.live, stored))
+        async with links.trying(order.integration):
+            link = await links.current(order.integration, setting.live, stored, setting.secrets, explicit=order.explicit)
+            prepared = dataclasses.replace(prepared, link=link, twins=links.twins(link.connection, setting.live, stored))
+            prepared = dataclasses.replace(prepared, credential=await check_credential(link, setting.live))
         prepared = await _compile(prepared, deps)
         return await _decide(prepared, deps)
     except ReconcilerError as error:
@@ -221,7 +223,6 @@ async def _compile(prepared: Prepared, deps: Context) -> Prepared:
     if link is None:
         return prepared
     declared = declaring(prepared.integration, live.resources)
-    prepared = dataclasses.replace(prepared, credential=await check_credential(link, live))
     compiled = await compile_resources(link.driver, link.api, declared, deps, prepared.setting.secrets.read)
     problem = await webhook_problem(link, live.resources, deps)
     return dataclasses.replace(prepared, compiled=dataclasses.replace(compiled, webhook=problem))

@@ -28,9 +28,7 @@ def remote_secrets(
     conceal = context.redactor.add_passing
     vault = VaultBackend(send, context.id_token, clock=time.monotonic, conceal=conceal)  # leases are durations
     sops = SopsBackend(lambda: active().encrypted, context.config.secrets.sops_age_key_file)
-    stored = ProviderSecrets(
-        connect, clients.note_refusal, lambda: active().resources, clock=context.clock, monotonic=time.monotonic
-    )
+    stored = ProviderSecrets(connect, clients, lambda: active().resources, clock=context.clock, monotonic=time.monotonic)
     backends: dict[str, RemoteBackend] = {
         "vault": vault,
         "sops": sops,

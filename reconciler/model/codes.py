@@ -766,16 +766,10 @@ _TABLE = (
         "Check the Secret, and the clock of the host.",
     ),
     Code(
-        "RC4063",
-        "AWS refused the ID token of the daemon",
-        "The IAM OIDC identity provider does not exist, cannot reach the issuer, or has another URL or other audiences.",
-        "Create the identity provider with the URL `oidc.issuer` and the audience `auth.oidc.audience`.",
-    ),
-    Code(
         "RC4064",
         "A value in AWS cannot be read",
-        "The secret or parameter does not exist, has no such key, or the credential may not read or decrypt it.",
-        "Fix the name in the Secret, or allow the action that the message names.",
+        "The secret or parameter does not exist, is marked for deletion, has no such key, or its value is empty or no text.",
+        "Fix the name in the Secret, or store the value.",
     ),
     Code(
         "RC4300",

@@ -180,6 +180,8 @@ def test_roles_keys_and_durations_are_judged(sdk: Sdk) -> None:
         sts.assume_role(RoleArn=ROLE, RoleSessionName="one", DurationSeconds=7200)
     with refused("ValidationError", "43200"):
         sts.assume_role(RoleArn=ROLE, RoleSessionName="one", DurationSeconds=50_000)
+    with refused("ValidationError", "Policy is not part of this simulator"):
+        sts.assume_role(RoleArn=ROLE, RoleSessionName="one", Policy="{}")
     with refused("ValidationError", "regular expression"):
         sts.assume_role(RoleArn=ROLE, RoleSessionName="a b")
     chained = sdk.assumed(sdk.web()["Credentials"])
@@ -202,6 +204,21 @@ def test_a_deny_wins_and_a_condition_that_is_not_known_is_not_skipped(sdk: Sdk) 
     sdk.server.admin.put_state({"users": {USER: {"policies": [allow("*"), document(deny)]}}})
     with refused("AccessDeniedException", "secretsmanager:GetSecretValue"):
         sdk.client("secretsmanager").get_secret_value(SecretId="db")
+    trust = document(
+        {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:*"},
+        {"Effect": "Deny", "Principal": {"AWS": USER}, "Action": "sts:AssumeRole"},
+    )
+    sdk.server.admin.put_state({"users": {USER: {"policies": [allow("*")]}}, "roles": {ROLE: {"trust": trust}}})
+    with refused("AccessDenied"):
+        sdk.client("sts").assume_role(RoleArn=ROLE, RoleSessionName="one")
+    trust["Statement"].pop()
+    sdk.server.admin.put_state({"roles": {ROLE: {"trust": trust}}})
+    assert sdk.client("sts").assume_role(RoleArn=ROLE, RoleSessionName="one")  # the account is trusted, and the policy allows it
+    trust = web_trust()
+    trust["Statement"].append({**trust["Statement"][0], "Effect": "Deny", "Condition": {"StringLike": {f"{HOST}:sub": "*"}}})
+    sdk.server.admin.put_state({"roles": {WEB_ROLE: {"trust": trust}}})
+    with refused("AccessDenied"):
+        sdk.web()
     trust = web_trust()
     trust["Statement"][0]["Condition"] = {"NumericLessThan": {"aws:x": "1"}}
     with pytest.raises(RuntimeError):

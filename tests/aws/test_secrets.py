@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -33,10 +35,9 @@ class Installation:
 
     def __init__(self, cloud: Cloud, auth: dict[str, Any]) -> None:
         self.cloud, self.now, self.redactor, self.auth = cloud, 1_000.0, Redactor(), auth
-        self.refusals: list[AuthFailed | None] = []
-        backend = ProviderSecrets(
-            self._connect, lambda _i, error: self.refusals.append(error), dict, clock=cloud.clock, monotonic=lambda: self.now
-        )
+        self.refusals: list[AuthFailed] = []
+        self.refused_at, self.trial = 0.0, asyncio.Lock()
+        backend = ProviderSecrets(self._connect, self, dict, clock=cloud.clock, monotonic=lambda: self.now)
         self.remote = RemoteSecrets({"aws": backend}, conceal=self.redactor.add, monotonic=lambda: self.now)
         self.api = cloud.client(auth)
 
@@ -44,7 +45,20 @@ class Installation:
         assert integration == CLOUD
         if explicit:
             self.cloud.tokens.retry_now()
+        elif self.refusals and self.now < self.refused_at + 60:  # as `ClientPool.current`
+            raise self.refusals[-1]
         return Client(self.api.connection, driver, self.api, cast("Any", None), cast("Any", None))
+
+    @contextlib.asynccontextmanager
+    async def trying(self, integration: ResourceId) -> AsyncIterator[None]:
+        async with self.trial:
+            yield
+
+    def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
+        assert integration == CLOUD
+        if error is not None:
+            self.refusals.append(error)
+            self.refused_at = self.now
 
     def resolver(self, *resources: Resource) -> SecretResolver:
         resolver = SecretResolver(
@@ -293,6 +307,7 @@ async def test_each_failure_of_a_store_is_its_own_and_takes_the_values_away(
     assert installation.sent() == []
     installation.cloud.server.admin.clear_faults()
     if "headers" in fault:
+        installation.now += 1
         await installation.error(resolver, again=True)  # the store has named a time
         assert installation.sent() == []
         installation.now += 240
@@ -315,3 +330,28 @@ async def test_many_readers_share_one_read(installation: Installation) -> None:
     resolver = installation.resolver(secret(password=DATA["password"]))
     assert set(await asyncio.gather(*(installation.read(resolver) for _ in range(50)))) == {"hunter2"}
     assert [each for each in installation.sent() if each != "sts"] == ["GetSecretValue"]
+
+
+async def test_a_secret_that_is_marked_for_deletion_is_not_used_any_more(installation: Installation) -> None:
+    resolver = installation.resolver(secret(password=DATA["password"]))
+    assert await installation.read(resolver) == "hunter2"
+    installation.cloud.put(secrets={DB: {"deleted_at": 1_700_000_000}})
+    installation.now += 61
+    assert "is marked for deletion" in (await installation.error(resolver, again=False)).message
+    installation.cloud.put(secrets={DB: {"deleted_at": 0}})
+    installation.now += 61
+    assert await installation.read(resolver) == "hunter2"
+
+
+async def test_a_failure_right_after_a_success_is_not_repeated_by_the_other_secrets(installation: Installation) -> None:
+    resources = [secret(name, password=DATA["password"]) for name in "abc"]
+    resolver = installation.resolver(*resources)
+    assert await installation.read(resolver, name="a") == "hunter2"
+    installation.sent()
+    installation.cloud.server.admin.fault(times=0, status=503, body="")
+    installation.now += 1
+    for name in "bc":
+        with pytest.raises(SecretUnavailable):
+            await installation.read(resolver, name=name)
+    assert installation.sent() == ["GetSecretValue"]
+    assert await installation.read(resolver, name="a") == "hunter2"

@@ -28,8 +28,8 @@ class AwsProvider(Provider):
         return {"credentials/id": KEY_ID, "credentials/token": SECRET}
 
     def connect(self, server: SandboxServer) -> Connection:
-        id, secret = ({"valueFrom": {"secret": {"name": "credentials", "key": key}}} for key in ("id", "token"))
-        auth = {"use": "access-key", "accessKey": {"id": id, "secret": secret}}
+        name, secret = ({"valueFrom": {"secret": {"name": "credentials", "key": key}}} for key in ("id", "token"))
+        auth = {"use": "access-key", "accessKey": {"id": name, "secret": secret}}
         spec = {"type": self.name, "region": REGION, "apiUrl": server.url, "auth": auth}
         declared = resource("Integration", self.name, spec, secrets=["credentials"])
         return self.driver.connect(declared, declared.secret_refs("/auth"))

@@ -243,6 +243,17 @@ async def test_a_wrong_secret_id_and_a_wrong_auth_mount_are_told_apart(bao: Open
     assert error.code == "RC4082"
 
 
+async def test_a_replaced_credential_is_tried_at_once_after_a_refusal(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    declared = secret(bao.url, TOKEN)
+    assert (await installation.error(installation.resolver(declared, local(token="wrong")))).code == "RC4082"
+    before = len(installation.requests)
+    with pytest.raises(SecretUnavailable):
+        await installation.read(installation.resolver(declared, local(token="wrong")))
+    assert len(installation.requests) == before
+    assert await installation.read(installation.resolver(declared, local(token="root"))) == VALUE
+
+
 async def test_a_missing_credential_of_the_backend_is_named_and_nothing_is_sent(bao: OpenBao, installation: Installation):
     resolver = installation.resolver(secret(bao.url, TOKEN), local(other="x"))
     assert "Secret/login" in (await installation.error(resolver)).message

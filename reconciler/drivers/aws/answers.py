@@ -43,7 +43,6 @@ _UNKNOWN_KEY = frozenset(
 )
 SESSION_CODES = _CLOCK | _SESSION_ENDED | _UNKNOWN_KEY
 """Codes that refuse the credential or the signature of a request, and not what it asks for."""
-_ID_TOKEN = frozenset({"InvalidIdentityToken", "IDPRejectedClaim", *_SESSION_ENDED})
 _WEB_IDENTITY = "AssumeRoleWithWebIdentity"
 _SAME_FOR_BOTH = (
     "AWS gives one answer for a role that is missing, a trust policy that does not name this principal, and a wrong external id."
@@ -198,10 +197,6 @@ def role_error(
     why = explain("aws", claims, response.status, said, provider_now=now) if claims and code not in _FAILED | _THROTTLED else None
     if why is not None:
         return AuthFailed(f"{why.message} ({role})", code="RC4050", hint=why.hint, **where)
-    if action == _WEB_IDENTITY and code in _ID_TOKEN:
-        return AuthFailed(
-            f"AWS refused the ID token of the daemon for {role} ({said})", code="RC4063", hint=_id_token_hint(code, text), **where
-        )
     if code == "AccessDenied":
         hint = (
             "Compare the conditions of the role's trust policy with `sub` and `aud` of the ID token: `reconciler oidc trust aws` prints a policy that fits."
@@ -214,20 +209,6 @@ def role_error(
         return ValidationFailed(f"AWS refused the request for {role} ({said})", code="RC4061", hint=hint, **where)
     known = request_error(response.status, response.headers, response.text, where["request"], now)
     return known or shared_error(response, now)
-
-
-def _id_token_hint(code: str, text: str) -> str:
-    """Return what to do about a refused ID token, by the words of AWS."""
-    words = text.lower()
-    if "no openidconnect provider" in words:
-        return "Create an IAM OIDC identity provider in that account whose URL is exactly `oidc.issuer`."
-    if "audience" in words:
-        return "Add `auth.oidc.audience` to the audiences of the IAM OIDC identity provider, or change it to one of them."
-    if "verification key" in words or "retrieve" in words:
-        return "AWS reads the discovery document and the key set over public https: check that `oidc.issuer` can be reached from the internet."
-    if code in _SESSION_ENDED:
-        return "By AWS's clock the ID token has ended: check the time of this host."
-    return "AWS compares `iss`, `aud` and the signature with the IAM OIDC identity provider of the account: `reconciler oidc trust aws` prints it."
 
 
 __all__ = [

@@ -82,8 +82,11 @@ class Aws(Simulator):
             parts = urlsplit(provider["url"])
             if parts.hostname != HOST and (parts.scheme != "https" or parts.port is not None or parts.query):
                 raise ValueError("Invalid Open ID Connect Provider URL: https, without a port and a query")
-        for role in self.records["roles"].values():
-            for statement in (*statements(role["trust"]), *(each for policy in role["policies"] for each in statements(policy))):
+        documents = [role["trust"] for role in self.records["roles"].values()]
+        for owner in (*self.records["users"].values(), *self.records["roles"].values()):
+            documents += owner["policies"]
+        for document in documents:
+            for statement in statements(document):
                 holds(statement.get("Condition"), {})
 
     def actions(self) -> Mapping[str, Action]:

@@ -82,6 +82,8 @@ def statements(policy: Document) -> Iterator[Document]:
     for statement in found if isinstance(found, list) else [found]:
         if not is_object(statement) or statement.get("Effect") not in {"Allow", "Deny"} or "Action" not in statement:
             raise MalformedPolicy("a statement needs Effect (Allow, Deny) and Action")
+        if any(key.startswith("Not") for key in statement):
+            raise MalformedPolicy("NotAction, NotPrincipal and NotResource are not part of this simulator")
         yield statement
 
 

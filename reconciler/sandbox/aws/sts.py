@@ -24,6 +24,8 @@ AHEAD_S = 300
 """How far in the future a token may begin."""
 _NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _EXTERNAL = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+_FIELDS = frozenset({"Action", "Version", "RoleArn", "RoleSessionName", "DurationSeconds", "ExternalId", "WebIdentityToken"})
+"""Session policies and tags would change what is allowed, so they are refused and not ignored."""
 _INVALID = {
     "form": "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)",
     "algorithm": "Unsupported signing algorithm in the provided web identity token",
@@ -130,6 +132,9 @@ class TokenService:
     # -- fields -----------------------------------------------------------------------------------------------------
 
     def _checked(self, form: Mapping[str, str], refuse: Refuse) -> tuple[str, str]:
+        other = sorted(form.keys() - _FIELDS)
+        if other:
+            refuse(400, "ValidationError", f"{other[0]} is not part of this simulator")
         arn, name = form.get("RoleArn", ""), form.get("RoleSessionName", "")
         if not 20 <= len(arn) <= 2048:
             self._invalid("roleArn", arn, "have length greater than or equal to 20", refuse)
