@@ -179,6 +179,15 @@ def test_every_change_refuses_the_whole_file():
     } == {"RC4086"}
 
 
+def test_a_broken_code_of_the_file_is_told_from_a_broken_value():
+    document = encrypted({"a": VALUE, "b": [{"c": "x"}]})
+    document["sops"]["lastmodified"] = "2027-01-01T00:00:00Z"
+    assert "message authentication code of the file was changed" in refused(document).message
+    document = encrypted({"a": VALUE, "b": [{"c": "x"}]})
+    document["b"][0]["c"] = document["a"]
+    assert "the value at b.0.c was changed or moved" in refused(document).message
+
+
 def test_files_for_others_say_for_whom():
     assert IDENTITY.to_public().__str__() not in refused(encrypted({"a": VALUE}, recipient=OTHER.to_public())).message
     assert str(OTHER.to_public()) in refused(encrypted({"a": VALUE}, recipient=OTHER.to_public())).message
