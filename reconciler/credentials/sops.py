@@ -126,7 +126,7 @@ def decrypt(data: bytes, identities: Iterable[Any]) -> dict[str, SopsValue]:
     for leaf in leaves:
         if (leaf.encrypted or not head.mac_only_encrypted) and leaf.value is not None:
             digest.update(_canonical(leaf.value))
-    mac = _open(key, head.mac, head.lastmodified)
+    mac = _open(key, head.mac, head.lastmodified, "the message authentication code of the file")
     if not isinstance(mac, str) or not hmac.compare_digest(mac.encode(), digest.hexdigest().upper().encode()):
         raise SopsError("RC4086", "the message authentication code of the file is wrong: a value was changed, moved or removed")
     return {".".join(leaf.path): leaf for leaf in leaves}
@@ -195,7 +195,9 @@ def _leaves(document: Mapping[str, Any], head: _SopsBlock, key: bytes) -> Iterat
             if not isinstance(node, str) or _ENCRYPTED.match(node) is None:
                 place = _shown(".".join(path))
                 raise SopsError("RC4086", f"the value at {place} is not encrypted, although the rules of the file say so")
-            yield SopsValue(path, _open(key, node, ":".join(keys) + ":"), encrypted=True)
+            yield SopsValue(
+                path, _open(key, node, ":".join(keys) + ":", f"the value at {_shown('.'.join(path))}"), encrypted=True
+            )
         else:
             yield SopsValue(path, node, encrypted=rule(keys, node))
 
@@ -226,10 +228,10 @@ def _searched(pattern: str) -> Callable[[str], bool]:
     return cache(lambda key: constraint.evaluate({"key": key}))
 
 
-def _open(key: bytes, text: str, bound_to: str) -> object:
+def _open(key: bytes, text: str, bound_to: str, what: str) -> object:
     match = _ENCRYPTED.match(text)
     if match is None:
-        raise SopsError("RC4086", "the message authentication code has another form than SOPS writes")
+        raise SopsError("RC4086", f"{what} has another form than SOPS writes")
     try:
         data, iv, tag = (base64.b64decode(part, validate=True) for part in match.groups()[:3])
         decryptor = Cipher(AES256(key), GCM(iv, tag)).decryptor()
@@ -237,8 +239,7 @@ def _open(key: bytes, text: str, bound_to: str) -> object:
         plain = decryptor.update(data) + decryptor.finalize()
         return _typed(plain, match[4])
     except (InvalidTag, binascii.Error, ValueError):
-        where = _shown(bound_to.rstrip(":").replace(":", "."))
-        raise SopsError("RC4086", f"the value at {where} was changed or moved after its encryption") from None
+        raise SopsError("RC4086", f"{what} was changed or moved after its encryption") from None
 
 
 def _typed(plain: bytes, kind: str) -> object:

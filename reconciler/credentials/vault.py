@@ -159,6 +159,9 @@ class VaultBackend:
         if answer.status == 404 or "no handler for route" in said or "unsupported path" in said:
             return place.error("RC4082", f"there is no auth method at {mount!r}: {said}", "Set `vault.auth.mount`.")
         text = f"login by {auth.use} at auth/{mount} was refused ({answer.status}): {said}"
+        if answer.status == 403:  # a wrong credential is a 400
+            hint = f"Set `vault.auth.mount`: a server also answers so if there is no auth method at {mount!r}. Or the role binds other addresses."
+            return place.error("RC4082", text, hint)
         if not proof:
             return place.error("RC4082", text, "Check roleId, and replace the SecretID: it ends after its uses or its time.")
         why = explain("vault", claims_in(proof), answer.status, said)

@@ -72,7 +72,7 @@ def refusal_of(answer: ApiResponse, who: str, now: float) -> Refused | None:
         raise RateLimited(
             f"{name}: {who} answers no more requests for tokens now (429)", status=429, request=name, retry_at=until
         )
-    if status >= 500 or error == "temporarily_unavailable":
+    if status >= 500 or status == 408 or error in {"server_error", "temporarily_unavailable"}:
         until = retry_after(answer.headers, now)
         raise ProviderUnavailable(f"{name}: {who} failed ({status})", status=status, request=name, retry_at=until)
     if not error:

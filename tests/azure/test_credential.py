@@ -132,6 +132,8 @@ async def test_keys_that_are_not_published_and_a_clock_that_is_off(directory: Di
     [
         ({"status": 429, "headers": {"retry-after": "120"}, "body": {"error": "x"}}, RateLimited, "429"),
         ({"status": 503, "body": {"error": "temporarily_unavailable"}}, ProviderUnavailable, "503"),
+        ({"status": 408, "body": ""}, ProviderUnavailable, "failed (408)"),
+        ({"status": 400, "body": {"error": "server_error"}}, ProviderUnavailable, "failed (400)"),
         ({"status": 403, "body": {"message": "blocked"}}, AuthFailed, "no token endpoint"),
         ({"status": 404, "body": ""}, AuthFailed, "no token endpoint"),
         ({"status": 200, "body": "<html><body>Log in</body></html>"}, ProviderUnavailable, "HTML page"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,39 @@ def test_the_daemons_own_id_token_needs_no_secret(world: World, tmp_path: Path) 
     assert world.cli("run", "--once").returncode == 6  # nobody trusts the issuer yet
     assert f"iss is {ISSUER}" in credential(world, "azure")["message"]
     assert credential(world, "google")["reason"] == "Refused"
+
+
+def test_the_printed_policies_are_pasted_and_the_clouds_then_accept_the_daemon(world: World) -> None:
+    """`oidc trust` prints what a person installs; the simulators read the daemon's own documents."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    world.configure(server=f'{{listen: "{address}", publicUrl: "{ISSUER}/"}}')
+    ids = f"tenantId: {TENANT}, clientId: {CLIENT}, subscriptionId: {SUBSCRIPTION}"
+    declare(world, "azure", f"{{use: oidc, oidc: {{{ids}, audience: 'api://AzureADTokenExchange'}}}}")
+    provider = f"audience: '{AUDIENCE}', workloadIdentityProvider: {PROVIDER}, serviceAccount: {ACCOUNT}"
+    declare(world, "google", f"{{use: oidc, oidc: {{{provider}}}}}")
+    printed = {}
+    for party in ("azure", "google"):
+        shown = world.cli("oidc", "trust", party, f"Integration/{party}", "--dir", str(world.manifests), "-o", "json")
+        printed[party] = json.loads(shown.stdout)
+        world.servers[party].admin.put_state({"issuers": {ISSUER: f"http://{address}"}})
+    world.servers["azure"].admin.put_state({"applications": {CLIENT: {"federated": [printed["azure"]]}}})
+    google = printed["google"]
+    trust = {"issuer": google["oidc"]["issuerUri"], "allowedAudiences": google["oidc"]["allowedAudiences"]}
+    script = world.cli("oidc", "trust", "google", "Integration/google", "--dir", str(world.manifests)).stdout
+    member = shlex.split(script.splitlines()[-1])[-1]
+    world.servers["google"].admin.put_state(
+        {
+            "providers": {PROVIDER: {**trust, "attributeCondition": google["attributeCondition"]}},
+            "accounts": {ACCOUNT: {"users": [member]}},
+        }
+    )
+    world.daemon()
+    for name in ("azure", "google"):
+        world.wait(lambda name=name: credential(world, name).get("status") == "True", name, 40)
+    granted = [row for name in ("azure", "google") for row in world.requests(name, "POST")]
+    assert len(granted) == 3  # one exchange at each, and the impersonation
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,11 @@ def test_the_text_is_a_shell_script_that_installs_the_policy(offline: Issuer):
     words = shlex.split(lines[end + 1])
     assert words[:6] == ["gcloud", "iam", "workload-identity-pools", "providers", "create-oidc", "ours"]
     assert "assertion.sub == 'reconciler:acme:default:Integration:project'" in words
-    assert "roles/iam.workloadIdentityUser" in lines[end + 2]
+    member = "workloadIdentityPools/pool/subject/reconciler:acme:default:Integration:project"
+    assert shlex.split(lines[end + 2])[-4:] == [
+        *("--role", "roles/iam.workloadIdentityUser"),
+        *("--member", f"principal://iam.googleapis.com/projects/7/locations/global/{member}"),
+    ]
 
 
 ERRORS = [

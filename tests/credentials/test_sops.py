@@ -22,7 +22,7 @@ from reconciler.config.settings import SecretsConfig
 from reconciler.credentials.backends import SecretResolver
 from reconciler.credentials.redact import Redactor
 from reconciler.credentials.remote import RemoteSecrets
-from reconciler.credentials.sops import MAX_BYTES, SopsBackend, SopsError, decrypt, read_identities
+from reconciler.credentials.sops import MAX_BYTES, MAX_DEPTH, MAX_NODES, SopsBackend, SopsError, decrypt, read_identities
 from reconciler.model.errors import SecretUnavailable
 from reconciler.model.resources import EncryptedFile, Location, Resource, ResourceId, SecretRef
 
@@ -179,12 +179,43 @@ def test_every_change_refuses_the_whole_file():
     } == {"RC4086"}
 
 
+def test_a_broken_code_of_the_file_is_told_from_a_broken_value():
+    document = encrypted({"a": VALUE, "b": [{"c": "x"}]})
+    document["sops"]["lastmodified"] = "2027-01-01T00:00:00Z"
+    assert "message authentication code of the file was changed" in refused(document).message
+    document = encrypted({"a": VALUE, "b": [{"c": "x"}]})
+    document["b"][0]["c"] = document["a"]
+    assert "the value at b.0.c was changed or moved" in refused(document).message
+
+
 def test_files_for_others_say_for_whom():
     assert IDENTITY.to_public().__str__() not in refused(encrypted({"a": VALUE}, recipient=OTHER.to_public())).message
     assert str(OTHER.to_public()) in refused(encrypted({"a": VALUE}, recipient=OTHER.to_public())).message
     document = encrypted({"a": VALUE})
     document["sops"].update(age=[], pgp=[{"fp": "x"}], kms=[])
     assert "(only for: pgp)" in refused(document).message
+
+
+def test_any_of_several_recipients_opens_the_file_with_any_of_several_identities():
+    third = pyrage.x25519.Identity.generate()
+    document, more = (encrypted({"a": VALUE}, recipient=each.to_public()) for each in (third, OTHER))
+    document["sops"]["age"] = [*more["sops"]["age"], *document["sops"]["age"]]  # the first is of another data key
+    assert decrypt(yamled(document), [IDENTITY, third])["a"].text == VALUE
+    for identities in ([IDENTITY], []):
+        with pytest.raises(SopsError, match="opens the file"):
+            decrypt(yamled(document), identities)
+
+
+def test_a_file_with_too_many_values_or_levels_is_refused():
+    clear = {"unencrypted_suffix": "x"}
+    many, deep = encrypted({"a": VALUE}, **clear), encrypted({"a": VALUE}, **clear)
+    many["bx"] = list(range(MAX_NODES))
+    node: Any = 1
+    for _ in range(MAX_DEPTH + 1):
+        node = [node]
+    deep["bx"] = node
+    for document in (many, deep):
+        assert "more than" in refused(json.dumps(document)).message
 
 
 def test_bombs_are_refused_in_time():

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from reconciler.config.settings import SecretsConfig
 from reconciler.credentials.backends import SecretResolver
@@ -24,7 +25,9 @@ from reconciler.drivers.http.exchange import TokenEndpoints
 from reconciler.drivers.http.transport import HttpSession
 from reconciler.model.errors import SecretUnavailable
 from reconciler.model.resources import Location, Resource, ResourceId, SecretRef
+from reconciler.model.secrets import SecretValue
 from tests.support.openbao import OpenBao, openbao
+from tests.support.relying import ISSUER, Issuing
 
 VALUE = f"canary-{secrets.token_hex(12)}"
 POLICY = 'path "secret/data/ci" { capabilities = ["read"] }'
@@ -240,7 +243,7 @@ async def test_a_wrong_secret_id_and_a_wrong_auth_mount_are_told_apart(bao: Open
     error = await installation.error(installation.resolver(secret(bao.url, auth), local(id="wrong")))
     assert (error.code, "approle" in error.message) == ("RC4082", True)
     error = await installation.error(installation.resolver(secret(bao.url, {**auth, "mount": "elsewhere"}), local(id="wrong")))
-    assert error.code == "RC4082"
+    assert (error.code, "no auth method at 'elsewhere'" in error.hint) == ("RC4082", True)
 
 
 async def test_a_replaced_credential_is_tried_at_once_after_a_refusal(bao: OpenBao, installation: Installation):
@@ -303,6 +306,96 @@ async def test_a_sealed_server_is_named_and_the_value_returns_after_the_unseal(i
         bao.call("POST", "sys/unseal", {"key": key}, token="")
         await asyncio.sleep(0.5)
         assert await installation.read(resolver, again=True) == VALUE
+
+
+async def test_a_login_by_id_token_names_the_claim_and_defaults_to_the_address(bao: OpenBao, issuing_keys: Issuing):
+    """The role binds another subject. The audience is the address, and the token ends in no message."""
+    issuer = issuing_keys
+    if "jwt/" not in bao.must("GET", "sys/auth"):
+        bao.must("POST", "sys/auth/jwt", {"type": "jwt"})
+    pem = RSAKey.import_key(dict(issuer.store.rows[0].public)).as_pem(private=False).decode()
+    bao.must("POST", "auth/jwt/config", {"jwt_validation_pubkeys": [pem], "bound_issuer": ISSUER})
+    role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": [bao.url], "token_policies": ["ci"]}
+    bao.must("POST", "auth/jwt/role/ci", {**role, "bound_subject": "somebody"})
+    put(bao, token=VALUE)
+    async with HttpSession(allow=("127.0.0.1",)) as session:
+        installation = Installation(session, issuer.issuer)
+        resolver = installation.resolver(secret(bao.url, {"use": "oidc", "role": "ci"}))
+        error = await installation.error(resolver)
+        assert error.code == "RC4082"
+        assert "invalid subject (sub) claim" in error.message
+        assert "sub is reconciler:team-a:default:Secret:s, the policy wants the role's `bound_subject`" in error.message
+        assert "reconciler oidc trust vault Secret/s" in error.hint
+        assert "eyJ" not in f"{error.message}{error.hint}"
+        bao.must("POST", "auth/jwt/role/ci", {**role, "bound_subject": "reconciler:team-a:default:Secret:s"})
+        assert await installation.read(resolver, again=True) == VALUE
+        elsewhere = installation.resolver(secret(bao.url, {"use": "oidc", "role": "ci", "audience": "elsewhere"}))
+        assert "aud is elsewhere" in (await installation.error(elsewhere)).message
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"aud": "x"}, "aud is x, the policy wants one of the role's `bound_audiences`"),
+        ({"sub": "x"}, "sub is x, the policy wants the role's `bound_subject`"),
+        ({"iss": "https://x"}, "iss is https://x, the policy wants the `bound_issuer`"),
+        ({"owner": "x"}, "owner is x, the policy wants one of the values in the role's `bound_claims`"),
+        ({"iat": -4000, "nbf": -4000, "exp": -3000}, "the policy wants a time that is still to come"),
+        ({"iat": 600, "nbf": 570, "exp": 1200}, "nbf is "),
+        ({"iat": 600, "nbf": 0, "exp": 1200}, "iat is "),
+        ({"aud": ["x", "a"]}, ""),
+    ],
+    ids=["aud", "sub", "iss", "owner", "expired", "10 minutes ahead", "issued ahead", "a list"],
+)
+async def test_openbaos_own_words_for_each_claim_are_read(
+    bao: OpenBao, issuing_keys: Issuing, claims: dict[str, Any], words: str
+):
+    issuing, now = issuing_keys, int(time.time())
+    if "jwt/" not in bao.must("GET", "sys/auth"):
+        bao.must("POST", "sys/auth/jwt", {"type": "jwt"})
+    pem = RSAKey.import_key(dict(issuing.store.rows[0].public)).as_pem(private=False).decode()
+    bao.must("POST", "auth/jwt/config", {"jwt_validation_pubkeys": [pem], "bound_issuer": ISSUER})
+    role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["a"], "bound_subject": "s", "token_policies": ["ci"]}
+    bao.must("POST", "auth/jwt/role/words", {**role, "bound_claims": {"owner": "team-a"}})
+    put(bao, token=VALUE)
+    fields = {name: value + now if isinstance(value, int) else value for name, value in claims.items()}
+
+    async def id_token(*_: object, **__: object) -> SecretValue:
+        return SecretValue(issuing.token(**{"owner": "team-a", **fields}))
+
+    async with HttpSession(allow=("127.0.0.1",)) as session:
+        installation = Installation(session, id_token)
+        resolver = installation.resolver(secret(bao.url, {"use": "oidc", "role": "words"}))
+        if words:
+            assert words in (await installation.error(resolver)).message
+        else:
+            assert await installation.read(resolver) == VALUE
+
+
+@pytest.fixture
+def issuing_keys() -> Issuing:
+    return Issuing(time.time)
+
+
+async def test_each_namespace_has_a_login_of_its_own(bao: OpenBao, installation: Installation):
+    """One token is valid in one namespace only."""
+    with answering(200, '{"auth": {"client_token": "t", "lease_duration": 600}}') as (address, paths):
+        auth = {"use": "approle", "roleId": "r", "secretId": ref("id")}
+        names = ("", "a", "b")
+        secrets = [secret(address, auth, name=f"s{name}", namespace=name) for name in names]
+        await installation.resolver(*secrets, local(id="x")).prepare(
+            SecretRef("default", each.id.name, "token") for each in secrets
+        )
+        assert sorted(path for path in paths if "login" in path) == [f"POST auth/approle/login {name}".strip() for name in names]
+
+
+async def test_a_changed_manifest_is_not_answered_with_the_values_of_the_former(bao: OpenBao, installation: Installation):
+    put(bao, token=VALUE)
+    assert await installation.read(installation.resolver(secret(bao.url, TOKEN), local(token="root"))) == VALUE
+    changed = installation.resolver(secret(bao.url, TOKEN, path="else"), local(token="root"))
+    with pytest.raises(SecretUnavailable) as caught:
+        changed.read(SecretRef("default", "s", "token"))
+    assert caught.value.code == "RC4087"
 
 
 # -- many Secrets, and servers that do not serve ------------------------------------------------------------------------
