@@ -65,7 +65,11 @@ def test_pushes_while_the_webhooks_are_made_are_neither_lost_nor_doubled(leaving
     leaving.github.fault(method="POST", path="/repos/acme/web/hooks$", status=500, times=3)
     leaving.use_token()
     deadline = time.monotonic() + 60
-    while not leaving.hooks("web"):
+    while True:
+        _, use = leaving.cursor_of("app-use/")
+        if leaving.hooks("web"):
+            break
+        assert use["at"] == 0, "the App counts until its webhook is replaced"
         assert time.monotonic() < deadline, leaving.log()[-3000:]
         leaving.sent.append(leaving.push()["sha"])
         time.sleep(0.2)

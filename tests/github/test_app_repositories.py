@@ -11,7 +11,7 @@ from reconciler.drivers.github import app_tags
 from reconciler.drivers.github.app_tags import KnownBodies
 from reconciler.drivers.github.app_tokens import MOST_REPOSITORIES, OWN_TOKENS
 from reconciler.drivers.github.driver import driver
-from reconciler.model.errors import AuthFailed, PermissionDenied, RateLimited, ReconcilerError
+from reconciler.model.errors import AuthFailed, PermissionDenied, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.objects import NotModified, Observed, Scope
 from reconciler.model.resources import Location, Resource, ResourceId
 from tests.github.apps import create
@@ -224,6 +224,23 @@ async def test_a_repository_that_went_to_another_account_is_refused_with_a_reaso
         with pytest.raises(PermissionDenied, match="globex/web does not belong to acme"):
             await api.request("GET", "/repos/GLOBEX/web/hooks")
     assert not [body for body in mints(github) if "globex" in body]
+
+
+async def test_a_source_of_a_repository_of_another_account_is_refused(github):
+    """Its events come from another installation, so that it would never get one."""
+    app = create(github, events=["push"])
+    github.admin.put_state({"orgs": {"globex": {}}, "repos": {"globex/web": {}}})
+    github.admin.do("install_app", app=app.id, account="globex")
+    spec = {
+        "integration": {"name": "github"},
+        "resource": {"type": "repository", "name": "Globex/web"},
+        "events": [{"type": "push"}],
+    }
+    source = Resource(ResourceId("EventSource", "default", "theirs"), spec, Location("s.yaml", 1))
+    async with acting(github, app) as api:
+        with pytest.raises(ValidationFailed, match="on acme does not contain globex/web") as caught:
+            await driver.resolve(PassApi(api), source)
+    assert caught.value.code == "RC4043"
 
 
 # -- tags ---------------------------------------------------------------------------------------------------------------------
