@@ -75,7 +75,8 @@ async def test_a_few_repositories_have_a_token_of_their_own(many):
 async def test_repositories_outside_the_installation_spoil_nothing_for_those_inside(many):
     inside = [name for number, name in enumerate(NAMES[:300]) if number % 100 != 77]
     app = create(many, repositories=[f"acme/{name}" for name in inside])
-    async with acting(many, app) as api:
+    clock = Clock(many)
+    async with acting(many, app, clock=clock) as api:
         answers = await read(api, NAMES[:300])
         bad = [name for name, answer in zip(NAMES, answers, strict=False) if isinstance(answer, Exception)]
         assert bad == [name for name in NAMES[:300] if name not in inside]
@@ -85,6 +86,19 @@ async def test_repositories_outside_the_installation_spoil_nothing_for_those_ins
         assert count < 120
         await read(api, NAMES[:300])
         assert len(many.admin.requests(MINT, "POST")) == count
+        clock.turn(61)
+        await read(api, NAMES[:300])
+        assert len(many.admin.requests(MINT, "POST")) == count + len(bad), "each of them is tried alone from then on"
+
+
+async def test_a_shared_token_is_renewed_before_it_ends(many):
+    clock = Clock(many)
+    async with acting(many, create(many), clock=clock) as api:
+        await read(api, NAMES[:60])
+        clock.turn(3400)
+        many.admin.clear_requests()
+        await read(api, NAMES[:60])
+        assert sorted(name for body in mints(many) for name in json.loads(body)["repositories"]) == NAMES[:60]
 
 
 @pytest.mark.parametrize(
