@@ -13,7 +13,7 @@ from reconciler.model.resources import ResourceId
 
 _PREFIX = "granted/"
 JUST_NOW_S = 5.0
-AGAIN_S = 1.0
+AGAIN_S = 2.0
 """The pause before the try after a grant."""
 
 

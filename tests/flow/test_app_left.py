@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.flow.stage_world import WORKFLOW
+from reconciler.engine.grants import JUST_NOW_S
+from tests.flow.stage_world import NOOP, WORKFLOW
 from tests.flow.test_app_move import APP, INSTALLATION, PERMISSIONS, AppWorld
 
 
@@ -63,9 +64,14 @@ def leaving(tmp_path: Path) -> Iterator[LeavingWorld]:
 def test_pushes_while_the_webhooks_are_made_are_neither_lost_nor_doubled(leaving: LeavingWorld) -> None:
     leaving.begin()
     leaving.github.fault(method="POST", path="/repos/acme/web/hooks$", status=500, times=3)
+    leaving.source("shop")
     leaving.use_token()
     deadline = time.monotonic() + 60
-    while not leaving.hooks("web"):
+    while True:
+        _, use = leaving.cursor_of("app-use/")
+        if leaving.hooks("web"):
+            break
+        assert use["at"] == 0, "the App counts until its webhook is replaced"
         assert time.monotonic() < deadline, leaving.log()[-3000:]
         leaving.sent.append(leaving.push()["sha"])
         time.sleep(0.2)
@@ -75,6 +81,9 @@ def test_pushes_while_the_webhooks_are_made_are_neither_lost_nor_doubled(leaving
     condition = leaving.condition("EventSource", "web", "Delivering")
     assert condition is not None
     assert condition["status"] == "True"
+    quiet = leaving.condition("EventSource", "shop", "Delivering")
+    assert quiet is not None
+    assert "App" not in quiet["message"]
 
 
 @pytest.mark.parametrize("failpoint", ["inbox-before-commit", "inbox-after-commit", "events-before-settle"])
@@ -150,17 +159,18 @@ def test_blocked_runs_and_statuses_go_on_as_soon_as_the_permission_is_granted(le
           integration: {name: github}
           resource: {type: repository, name: web}
           spec: {workflow: ci.yml, ref: main, inputs: {sha: x}}
-        report: {commitStatus: {context: ci}}
         """,
         after="{type: event-source, name: web}",
     )
+    leaving.stage("quick", "report: {commitStatus: {context: quick}}", NOOP, after="{type: event-source, name: web}")
     leaving.daemon()
     leaving.wait(leaving.listens, "the receiver listens")
     leaving.wait(lambda: leaving.condition("EventSource", "web", "Delivering"), "the source is reconciled")
     leaving.connect_app()
     leaving.push()
     leaving.wait(lambda: [row for row in leaving.executions("build") if "actions: write" in row["message"]], "the run is blocked")
-    time.sleep(2)
+    leaving.wait(lambda: "status_retry_scheduled" in leaving.log(), "the status is blocked")
+    time.sleep(JUST_NOW_S + 2)  # the first delivery of the App counts as a grant, too
     assert leaving.commit_statuses() == []
     allowed = PERMISSIONS | {"actions": "write", "statuses": "write"}
     leaving.github.do("change_app", app=APP, permissions=allowed, events=["push"])

@@ -1,6 +1,7 @@
 """The driver as a GitHub App, over HTTP against the strict simulator."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import time
@@ -57,10 +58,10 @@ def integration(app, account="acme", **settings):
 
 
 @asynccontextmanager
-async def acting(server, app, *, pem="", clock=None, tokens=None, **options):
+async def acting(server, app, *, pem="", clock=None, tokens=None, root="", **options):
     """A client of the driver that acts as ``app``."""
     clock = clock or Clock(server)
-    connection = connected(driver, integration(app, **options), server.url, {PEM: REF})
+    connection = connected(driver, integration(app, **options), server.url + root, {PEM: REF})
     concealed = []
     async with HttpSession(allow=LOOPBACK) as session:
         context = auth_context(
@@ -231,6 +232,18 @@ async def test_an_app_that_was_installed_again_goes_on_at_once(github):
         github.admin.do("delete_installation", installation=app.installation)
         github.admin.do("install_app", app=app.id, account="acme")
         await api.request("GET", "/repos/acme/web/hooks")
+
+
+async def test_an_app_that_was_installed_again_twice_within_a_minute_is_looked_up_again(github):
+    app = create(github)
+    async with acting(github, app) as api:
+        await api.request("GET", "/repos/acme/web/hooks")
+        for path in ("/repos/acme/web/hooks", "/repos/acme/web/deployments"):
+            github.admin.do("delete_installation", installation=app.installation)
+            app.installation = github.admin.do("install_app", app=app.id, account="acme")["installation"]
+            with contextlib.suppress(AuthFailed):
+                await api.request("GET", path)
+        await api.request("GET", "/repos/acme/payments/hooks")
 
 
 async def test_the_end_of_the_process_revokes_every_token(github):

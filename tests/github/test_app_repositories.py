@@ -1,16 +1,19 @@
 """Many repositories behind one App: how many tokens, as narrow as what; the tags of their lists; repositories that moved."""
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
 
+from reconciler.drivers.common import PassApi
 from reconciler.drivers.github import app_tags
 from reconciler.drivers.github.app_tags import KnownBodies
 from reconciler.drivers.github.app_tokens import MOST_REPOSITORIES, OWN_TOKENS
 from reconciler.drivers.github.driver import driver
-from reconciler.model.errors import PermissionDenied, ReconcilerError
+from reconciler.model.errors import AuthFailed, PermissionDenied, RateLimited, ReconcilerError, ValidationFailed
 from reconciler.model.objects import NotModified, Observed, Scope
+from reconciler.model.resources import Location, Resource, ResourceId
 from tests.github.apps import create
 from tests.github.conftest import foreign, put_hooks
 from tests.github.test_app import MINT, Clock, acting, mints
@@ -72,7 +75,8 @@ async def test_a_few_repositories_have_a_token_of_their_own(many):
 async def test_repositories_outside_the_installation_spoil_nothing_for_those_inside(many):
     inside = [name for number, name in enumerate(NAMES[:300]) if number % 100 != 77]
     app = create(many, repositories=[f"acme/{name}" for name in inside])
-    async with acting(many, app) as api:
+    clock = Clock(many)
+    async with acting(many, app, clock=clock) as api:
         answers = await read(api, NAMES[:300])
         bad = [name for name, answer in zip(NAMES, answers, strict=False) if isinstance(answer, Exception)]
         assert bad == [name for name in NAMES[:300] if name not in inside]
@@ -82,6 +86,19 @@ async def test_repositories_outside_the_installation_spoil_nothing_for_those_ins
         assert count < 120
         await read(api, NAMES[:300])
         assert len(many.admin.requests(MINT, "POST")) == count
+        clock.turn(61)
+        await read(api, NAMES[:300])
+        assert len(many.admin.requests(MINT, "POST")) == count + len(bad), "each of them is tried alone from then on"
+
+
+async def test_a_shared_token_is_renewed_before_it_ends(many):
+    clock = Clock(many)
+    async with acting(many, create(many), clock=clock) as api:
+        await read(api, NAMES[:60])
+        clock.turn(3400)
+        many.admin.clear_requests()
+        await read(api, NAMES[:60])
+        assert sorted(name for body in mints(many) for name in json.loads(body)["repositories"]) == NAMES[:60]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +144,72 @@ async def test_a_call_that_is_given_up_leaves_the_others_their_token(many):
         assert [answer.status for answer in answers[1:]] == [200] * 9
 
 
+async def test_a_new_token_that_github_does_not_know_yet_is_waited_for(github):
+    """Not every server of GitHub has it at once (https://github.com/octokit/auth-app.js/issues/65)."""
+    github.admin.settings(token_lag_s=1.2)
+    async with acting(github, create(github)) as api:
+        answers = await asyncio.gather(*(api.request("GET", "/repos/acme/web/hooks") for _ in range(20)))
+        assert {answer.status for answer in answers} == {200}
+    assert len(mints(github)) == 1
+    assert len(github.admin.requests("/rate_limit")) <= 4
+
+
+async def test_a_token_that_github_never_knows_is_a_refused_credential_and_no_storm(github):
+    github.admin.settings(token_lag_s=3000)
+    async with acting(github, create(github)) as api:
+        answers = await asyncio.gather(*(api.request("GET", "/repos/acme/web/hooks") for _ in range(20)), return_exceptions=True)
+        assert all(isinstance(answer, AuthFailed) for answer in answers)
+    assert len(mints(github)) == 2
+    assert len(github.admin.requests("/rate_limit")) <= 8
+
+
+@pytest.mark.parametrize("ahead_s", [0, 900])
+async def test_a_rate_limit_on_tokens_is_kept_until_the_time_that_github_names(github, ahead_s):
+    app, clock = create(github), Clock(github)
+    clock.turn(ahead_s, provider=False)
+
+    def turn(seconds):
+        clock.turn(seconds, provider=False)
+        github.admin.settings(clock_skew_s=clock.ahead_s - ahead_s)
+
+    limit = {"status": 403, "headers": {"retry-after": "300"}, "body": {"message": "You have exceeded a secondary rate limit."}}
+    github.admin.fault(method="POST", path=MINT, times=1, **limit)
+    async with acting(github, app, clock=clock) as api:
+        await api.request("GET", "/app")  # shows GitHub's clock
+        for turn_s in (0, 61, 100, 100):
+            turn(turn_s)
+            with pytest.raises(RateLimited) as caught:
+                await api.request("GET", "/repos/acme/web/hooks")
+        assert abs(caught.value.retry_at - (clock() - 261 + 300)) < 5
+        assert len(mints(github)) == 1
+        turn(60)
+        await api.request("GET", "/repos/acme/web/hooks")
+
+
+async def test_an_app_works_below_the_root_of_an_enterprise_server(github):
+    app = create(github)
+    github.admin.do("rename", **{"from": "acme/web", "to": "acme/site"})
+    async with acting(github, app, root="/api/v3") as api:
+        assert (await driver.check(api, {})).valid
+        observed = await HOOKS.observe(api, Scope("github/repository-webhook", "acme/web"), None)
+        assert observed.redirected_to == "acme/site"
+        await api.close()
+    assert [row["path"] for row in github.admin.requests() if row["status"] >= 400 and row["status"] != 422] == []
+
+
+async def test_repositories_that_leave_the_installation_while_it_is_used_fail_alone(many):
+    app, clock = create(many), Clock(many)
+    async with acting(many, app, clock=clock) as api:
+        await read(api, NAMES[:100])
+        many.admin.do(
+            "remove_repositories", installation=app.installation, repositories=[f"acme/{NAMES[50]}", f"acme/{NAMES[3]}"]
+        )
+        for turn_s in (0, 3600):
+            clock.turn(turn_s)
+            answers = await read(api, NAMES[:100])
+            assert [i for i, answer in enumerate(answers) if isinstance(answer, Exception)] == [3, 50]
+
+
 # -- repositories that moved ------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +238,23 @@ async def test_a_repository_that_went_to_another_account_is_refused_with_a_reaso
         with pytest.raises(PermissionDenied, match="globex/web does not belong to acme"):
             await api.request("GET", "/repos/GLOBEX/web/hooks")
     assert not [body for body in mints(github) if "globex" in body]
+
+
+async def test_a_source_of_a_repository_of_another_account_is_refused(github):
+    """Its events come from another installation, so that it would never get one."""
+    app = create(github, events=["push"])
+    github.admin.put_state({"orgs": {"globex": {}}, "repos": {"globex/web": {}}})
+    github.admin.do("install_app", app=app.id, account="globex")
+    spec = {
+        "integration": {"name": "github"},
+        "resource": {"type": "repository", "name": "Globex/web"},
+        "events": [{"type": "push"}],
+    }
+    source = Resource(ResourceId("EventSource", "default", "theirs"), spec, Location("s.yaml", 1))
+    async with acting(github, app) as api:
+        with pytest.raises(ValidationFailed, match="on acme does not contain globex/web") as caught:
+            await driver.resolve(PassApi(api), source)
+    assert caught.value.code == "RC4043"
 
 
 # -- tags ---------------------------------------------------------------------------------------------------------------------
@@ -194,6 +294,27 @@ async def test_g3_a_change_under_another_token_is_seen(github):
         assert [each.external_id for each in second.objects] == ["7"]
         clock.turn(3600)
         assert isinstance(await HOOKS.observe(api, scope, second.validators), NotModified)
+
+
+async def test_g3_the_list_of_the_installation_costs_nothing_while_it_does_not_change(many):
+    """A pass of a source with a glob reads all pages: 1,000 repositories are 11 requests, and none of the rate limit."""
+    app, clock = create(many, events=["push"]), Clock(many)
+    source = Resource(
+        ResourceId("EventSource", "default", "all"),
+        {"integration": {"name": "github"}, "resource": {"type": "repository", "match": "svc-*"}, "events": [{"type": "push"}]},
+        Location("s.yaml", 1),
+    )
+    async with acting(many, app, clock=clock) as api:
+        for _ in range(4):
+            await driver.resolve(PassApi(api), source)
+            clock.turn(1800)
+        rows = many.admin.requests("/installation/repositories")
+        assert [row["status"] for row in rows] == [200] * 11 + [304] * 33
+        many.admin.do("delete_repository", repository="acme/svc-0999")
+        many.admin.put_state({"repos": {"acme/new": {"private": True}}})
+        named = dataclasses.replace(source, spec={**source.spec, "resource": {"type": "repository", "name": "new"}})
+        number = many.admin.state()["repos"]["acme/new"]["id"]
+        assert await driver.resolve(PassApi(api), named) == {"places": {"acme/new": str(number)}}
 
 
 def test_bodies_that_are_known_are_bounded_by_their_size():

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 import orjson
-from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
 
 from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
 from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.github.api import ACCEPT, API_VERSION, renamed_to
+from reconciler.drivers.github.app_key import UNKNOWN_APP, hint_of, private_key
 from reconciler.drivers.github.app_tags import retag
 from reconciler.drivers.github.app_tokens import OutsideInstallation, RepositoryTokens
 from reconciler.drivers.github.errors import classify, message_of
@@ -37,8 +36,10 @@ JWT_LIFE_S = 540
 """GitHub accepts at most ten minutes, counted by its own clock."""
 INSTALLATION_LIFE_S = 3600.0
 CLOCK_MOVED_S = 30.0
+LAG_S = 5.0
+"""A token that is younger may be unknown to some of GitHub's servers."""
+LAG_PAUSES_S = (0.5, 1.0, 1.5, 2.0)
 _REVOKED_AT_ONCE = 20
-_UNKNOWN_APP = "integration not found"
 _HEADERS = {"accept": ACCEPT, "x-github-api-version": API_VERSION}
 
 
@@ -111,6 +112,9 @@ class AppAuthenticator:
         self._issued = RepositoryTokens(self._mint, context.clock)
         self._revoking = asyncio.Semaphore(_REVOKED_AT_ONCE)
         self._refreshed_at = float("-inf")
+        self._refreshing = asyncio.Lock()
+        self._newest: tuple[SecretValue, float] | None = None  # the newest token, and when it was issued
+        self._known: SecretValue | None = None  # the newest token that was refused and then arrived
         self._ahead_s = 0.0  # of GitHub's clock, as the last call knew it
 
     async def authorize(self, request: AuthRequest) -> None:
@@ -144,9 +148,32 @@ class AppAuthenticator:
         """
         if abs(self._ahead() - self._ahead_s) > CLOCK_MOVED_S:
             return True  # the answer has shown GitHub's clock: the next JWT has its times
+        async with self._refreshing:
+            return await self._arrives_late() or self._drop()
+
+    async def _arrives_late(self) -> bool:
+        """Wait for a new token that not every server of GitHub knows yet: that takes some seconds (octokit/auth-app.js#65).
+
+        ``GET /rate_limit`` costs nothing and needs no permission.
+        """
+        newest = self._newest
+        if newest is None or not 0 <= self._context.clock() - newest[1] < LAG_S:
+            return False
+        if newest[0] is self._known:  # a call beside this one has waited
+            return True
+        for pause_s in LAG_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            answer = await self._send("GET", "/rate_limit", {**_HEADERS, "authorization": f"Bearer {newest[0].reveal()}"})
+            if answer.status != 401:
+                self._known = newest[0]
+                return True
+        return False
+
+    def _drop(self) -> bool:
         tokens, now = self._context.tokens, self._context.clock()
         if now - self._refreshed_at < RETRY_AFTER_S:
             return True  # a call beside this one has just done it
+        self._newest = None
         dropped = [tokens.forget(key) for key in tokens.values(self._account_prefix)]
         self._issued.forget()
         tokens.forget(self._installation_key)
@@ -196,7 +223,7 @@ class AppAuthenticator:
         account = self._connection.account
         for path in (f"/orgs/{account}/installation", f"/users/{account}/installation"):
             answer = await self._as_app("GET", path)
-            if answer.status != 404 or _UNKNOWN_APP in message_of(_body(answer)).lower():
+            if answer.status != 404 or UNKNOWN_APP in message_of(_body(answer)).lower():
                 found = decode(self._checked(answer).json(), Installation, f"GET {path}")
                 return Expiring(str(found.id), self._context.clock() + INSTALLATION_LIFE_S)
         raise AuthFailed(
@@ -239,8 +266,10 @@ class AppAuthenticator:
                 hint="Approve the App's permissions on the page of its installation.",
             )
         ends_at = epoch_of(token.expires_at) or self._context.provider_time()
-        self._context.conceal(SecretValue(token.token))
-        return Expiring(SecretValue(token.token), self._context.clock() + ends_at - self._context.provider_time())
+        value, now = SecretValue(token.token), self._context.clock()
+        self._context.conceal(value)
+        self._newest = value, now
+        return Expiring(value, now + ends_at - self._context.provider_time())
 
     async def _request_token(self, path: str, need: Need, where: Mapping[str, object]) -> ApiResponse:
         return await self._as_app("POST", path, orjson.dumps({"permissions": {need.permission: need.level}, **where}))
@@ -293,7 +322,7 @@ class AppAuthenticator:
                 f"{answer.request}: GitHub refused the App {self._issuer} ({answer.status}{': ' + text if text else ''})",
                 status=answer.status,
                 request=answer.request,
-                hint=_hint_of(answer.status, text),
+                hint=hint_of(answer.status, text),
             )
         error = classify(answer.status, answer.headers, body, answer.request, now=now) or shared_error(answer, now)
         if isinstance(error, ProviderError) and error.retry_at is not None:
@@ -354,40 +383,6 @@ def missing_permissions(app: GitHubApp, installation: Installation, needs: Mappi
         page = update if covers(app.permissions, name, level) else f"the App's settings, {app.settings_url}, then on {update}"
         answer.append(f"{gap} (grant it on {page})")
     return tuple(answer)
-
-
-def private_key(pem: SecretValue, what: str) -> RSAKey:
-    """Return the key in ``pem``; ``what`` names it in errors. Escaped line breaks, as in environment variables, are read too.
-
-    Raises `AuthFailed` for anything but an RSA private key without a passphrase.
-    """
-    text = pem.reveal().strip()
-    if "\\n" in text and "\n" not in text:
-        text = text.replace("\\n", "\n")
-    try:
-        key = RSAKey.import_key(text.encode())
-    except (ValueError, TypeError, JoseError):
-        key = None
-    if key is None or not key.is_private:
-        reason = "it is encrypted" if "ENCRYPTED" in text else "it is no RSA private key in PEM form"
-        raise AuthFailed(
-            f"{what} cannot be used: {reason}",
-            hint="Provide the whole .pem file that GitHub gave out, from -----BEGIN RSA PRIVATE KEY----- to -----END RSA PRIVATE KEY-----.",
-        )
-    return key
-
-
-def _hint_of(status: int, text: str) -> str:
-    lower = text.lower()
-    if "suspended" in lower:
-        return "An owner of the account can unsuspend the App under Settings > GitHub Apps."
-    if "'iat'" in lower or "'exp'" in lower or "expiration" in lower:
-        return "The clocks of this host and of GitHub differ: synchronize this host's (NTP)."
-    if _UNKNOWN_APP in lower or (status == 404 and not text):
-        return "There is no App with this id: check `clientId` or `appId`."
-    if status == 404:
-        return "The installation was removed, or belongs to another App: check `installationId`, or leave it out."
-    return "The private key does not belong to this App: check `clientId` (or `appId`) and `privateKey`."
 
 
 def _body(answer: ApiResponse) -> object:

@@ -13,9 +13,10 @@ from reconciler.drivers.base import Api
 from reconciler.drivers.common import matching, once, read_each, target_of
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.app import GitHubApp
+from reconciler.drivers.github.app_tags import read_unchanged
 from reconciler.drivers.github.compile import full_pattern, pattern_of, subscribed
 from reconciler.drivers.github.permissions import ALWAYS_SENT
-from reconciler.drivers.http.paging import ListBound, paginate
+from reconciler.drivers.http.paging import ListBound
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import Moved, NotFound, ValidationFailed
 from reconciler.model.resources import Resource
@@ -25,12 +26,20 @@ MAX_REPOSITORIES = 5_000
 _LIST_BYTES = 128 << 20
 """Higher than for other lists: only names and ids are kept, and one page at a time."""
 _REPOSITORIES = "/installation/repositories"
+_MOST_PAGES = 500
 _SHOWN = 5
 
 
 class InstalledRepository(msgspec.Struct, frozen=True):
     id: int
     full_name: str
+
+
+class InstalledPage(msgspec.Struct, frozen=True):
+    """A page of ``GET /installation/repositories``."""
+
+    repositories: tuple[InstalledRepository, ...]
+    total_count: int
 
 
 async def reach_of(api: Api, resource: Resource) -> JsonObject:
@@ -95,14 +104,17 @@ def _require_subscription(app: GitHubApp, resource: Resource) -> None:
 async def _listed(api: Api) -> Mapping[str, str] | None:
     """Return the ids of the installation's repositories by name, in lower case; None if there are more than `MAX_REPOSITORIES`."""
     found: dict[str, str] = {}
-    bound = ListBound(_REPOSITORIES, max_bytes=_LIST_BYTES)
-    pages = MAX_REPOSITORIES // names.PER_PAGE
-    async for page in paginate(api, _REPOSITORIES, params={"per_page": names.PER_PAGE}, max_pages=pages + 1, bound=bound):
-        rows = decode(page.json(), list[InstalledRepository], f"GET {_REPOSITORIES}", "repositories")
-        found |= {row.full_name.lower(): str(row.id) for row in rows}
+    bound, listed = ListBound(_REPOSITORIES, max_bytes=_LIST_BYTES), 0
+    for number in range(1, _MOST_PAGES + 1):
+        content = await read_unchanged(api, f"{_REPOSITORIES}?per_page={names.PER_PAGE}&page={number}", bound)
+        page = decode(content, InstalledPage, f"GET {_REPOSITORIES}")
+        found |= {row.full_name.lower(): str(row.id) for row in page.repositories}
+        listed += len(page.repositories)
         if len(found) > MAX_REPOSITORIES:
             return None
-    return found
+        if not page.repositories or listed >= page.total_count:
+            return found
+    return None
 
 
 async def _look_up(api: Api, name: str) -> str | None:

@@ -34,7 +34,7 @@ from reconciler.sandbox.github import shapes as shapes
 from reconciler.sandbox.github.actions import Actions
 from reconciler.sandbox.github.app_events import AppHooks
 from reconciler.sandbox.github.app_rules import UNREADABLE, signed_by
-from reconciler.sandbox.github.app_tokens import InstallationTokens
+from reconciler.sandbox.github.app_tokens import LIFE_S, InstallationTokens
 from reconciler.sandbox.github.apps import Apps
 from reconciler.sandbox.github.commits import Commits
 from reconciler.sandbox.github.deliveries import HookDeliveries
@@ -91,6 +91,7 @@ class GitHub(GitHubState):
         **github_runs.DEFAULTS,
         **github_logs.DEFAULTS,
         **github_oidc.DEFAULTS,
+        "token_lag_s": 0.0,  # how long a new token of an App is unknown: not every server has it at once
         "links_root": "",  # what links and redirects begin with: a server behind a proxy names its inner address
     }
 
@@ -259,7 +260,8 @@ class GitHub(GitHubState):
         token = self.records["tokens"].get(value) if scheme.lower() in ("bearer", "token", "basic") else None
         if token is None:
             raise refuse(401, "Bad credentials")
-        if token["ends_at"] and token["ends_at"] <= self.clock():
+        unknown = token["ends_at"] and token["ends_at"] - LIFE_S + self.number("token_lag_s") > self.clock()
+        if unknown or (token["ends_at"] and token["ends_at"] <= self.clock()):
             raise refuse(401, "Bad credentials")
         number = token["installation_id"]
         if number and self.records["installations"][str(number)]["suspended_at"]:
