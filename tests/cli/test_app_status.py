@@ -83,6 +83,7 @@ def test_every_gap_names_the_page_where_a_person_closes_it(world: World) -> None
     world.servers["github"].admin.do("accept_permissions", installation=app.installation)
     row = document(world)
     assert (row["permissions"]["missing"], row["events"]["missing"], row["permissions"]["surplus"]) == ([], [], [])
+    assert row["events"]["surplus"] == []
 
 
 def test_the_webhook_is_compared_with_what_it_should_be(world: World) -> None:
