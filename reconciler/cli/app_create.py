@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 import time
-import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from reconciler.cli import sink
@@ -89,6 +95,7 @@ def create(options: AppOptions) -> int:
     def form(callback: str, state: str) -> AppForm:
         return place.registrar.form(_with_redirect(wish, callback), state)
 
+    signal.signal(signal.SIGTERM, _end)
     page = Loopback(options.port, form, lambda text: say(f"refused: {text}"))
     with page.serving():
         _invite(page, options, wish)
@@ -225,8 +232,6 @@ def _given(texts: list[str]) -> Mapping[str, str]:
 
 
 def _with_redirect(wish: AppWish, url: str) -> AppWish:
-    import dataclasses
-
     return dataclasses.replace(wish, redirect_url=url)
 
 
@@ -240,11 +245,30 @@ def _paths(options: AppOptions, config: Config, place: _Registration, resources:
 
 def _invite(page: Loopback, options: AppOptions, wish: AppWish) -> None:
     say(f"permissions: {', '.join(f'{name}: {level}' for name, level in sorted(wish.permissions.items())) or 'metadata: read'}")
-    opened = not options.no_browser and webbrowser.open(page.url)
+    opened = not options.no_browser and _opened(page.url)
     say(f"{'If the browser did not open, open' if opened else 'Open'} {page.url}")
-    if options.no_browser:
+    if not opened:
         say(f"From another machine, first: ssh -L {page.port}:127.0.0.1:{page.port} THIS-HOST")
     say(f"Waiting {options.timeout:g} s for the answer of the browser (Ctrl-C ends it).")
+
+
+def _opened(url: str) -> bool:
+    """Whether a graphical browser was started. It gets no terminal: stdout is for the manifests."""
+    graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    program = shutil.which("open" if sys.platform == "darwin" else "xdg-open") if graphical else None
+    if program is None:
+        return False
+    quiet = subprocess.DEVNULL
+    try:
+        subprocess.Popen([program, url], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    except OSError:
+        return False
+    return True
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as SIGTERM does, but after what was begun is undone."""
+    raise SystemExit(128 + number)
 
 
 def _finish(callback: Callback, place: _Registration, paths: _KeyPaths, files: KeyFiles, config: Config) -> RegisteredApp:

@@ -1,7 +1,8 @@
 """A page on 127.0.0.1 that sends one form to a web site, and takes the answer that the browser brings back.
 
 Anybody on this host can connect to the port, and any web site can send a browser there. So the page has a path that nobody can guess,
-a callback counts only with the `state` that the form was sent with, and requests for another host or from another site are refused.
+it belongs to the first browser that opens it (a cookie), a callback counts only from that browser and with the `state` that the form was
+sent with, and requests for another host or from another site are refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -32,6 +34,7 @@ ANSWER_SENT_S = 3.0
 ANSWER_S = 120.0
 """The browser gets its answer within this time, whatever the exchange of the code does."""
 _MOST_CODE = 512
+_COOKIE = "reconciler_app"
 _SUBMIT = 'document.getElementById("form").submit()'
 _STYLE = "font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 4em auto; padding: 0 1em"
 
@@ -71,6 +74,8 @@ class Loopback:
         self.port = self._server.server_port
         self._start = f"/{secrets.token_urlsafe(16)}"
         self._state = secrets.token_urlsafe(32)
+        self._browser = secrets.token_urlsafe(32)
+        self._opened = False
         self._on_refusal = on_refusal
         self._lock = threading.Lock()
         self._taken = False
@@ -116,32 +121,58 @@ class Loopback:
             "ssh -L PORT:127.0.0.1:PORT HOST, with `--no-browser --port PORT`.",
         )
 
-    def get(self, path: str, hosts: list[str], origin: str) -> tuple[int, str]:
+    @property
+    def cookie(self) -> str:
+        """What ties the browser that opened the page to the callback. The redirect of another site sends it (``Lax``)."""
+        return f"{_COOKIE}={self._browser}; Path=/; HttpOnly; SameSite=Lax"
+
+    def get(self, path: str, headers: Message) -> tuple[int, str]:
         """Return status and HTML of the answer to a GET."""
-        parts = urlsplit(path)
-        own = {f"{HOST}:{self.port}", f"localhost:{self.port}"}
-        if len(hosts) != 1 or hosts[0].lower() not in own:
-            return self._refuse(HTTPStatus.FORBIDDEN, f"The request names another host than {HOST}:{self.port}.")
-        if origin and origin not in {f"http://{host}" for host in own}:
+        own = f"{HOST}:{self.port}"
+        if headers.get_all("host", []) != [own]:
+            return self._refuse(HTTPStatus.FORBIDDEN, f"The request names another host than {own}.")
+        if headers.get("origin", f"http://{own}") != f"http://{own}":
             return self._refuse(HTTPStatus.FORBIDDEN, "The request comes from another site.")
+        try:
+            parts = urlsplit(path)
+            query = parse_qs(parts.query, max_num_fields=20)
+        except ValueError:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "The request has an invalid URL.")
         if hmac.compare_digest(parts.path.encode(), self._start.encode()):
-            return HTTPStatus.OK, self._form_page()
+            return self._opened_by(same=self._is_same(headers))
         if parts.path != "/callback":
             return HTTPStatus.NOT_FOUND, _page("There is nothing here. Open the URL that the terminal shows.")
-        return self._callback(parse_qs(parts.query, max_num_fields=20))
+        return self._callback(query, same=self._is_same(headers))
+
+    def _is_same(self, headers: Message) -> bool:
+        """Whether the request comes from the browser that opened the page."""
+        texts = [part.strip() for line in headers.get_all("cookie", []) for part in line.split(";")]
+        values = [text.removeprefix(f"{_COOKIE}=") for text in texts if text.startswith(f"{_COOKIE}=")]
+        return any(hmac.compare_digest(value.encode(), self._browser.encode()) for value in values)
+
+    def _opened_by(self, *, same: bool) -> tuple[int, str]:
+        with self._lock:
+            first, self._opened = not self._opened, True
+        if first or same:
+            return HTTPStatus.OK, self._form_page()
+        return self._refuse(HTTPStatus.CONFLICT, "Another browser has opened this page already. Run the command again.")
 
     def sent(self, status: int, path: str) -> None:
         """Record that an answer was written: the one to the callback that counts is the last that anybody waits for."""
         if self._taken and status != HTTPStatus.CONFLICT and path.startswith("/callback"):
             self._sent.set()
 
-    def _callback(self, query: dict[str, list[str]]) -> tuple[int, str]:
+    def _callback(self, query: dict[str, list[str]], *, same: bool) -> tuple[int, str]:
         states, codes = query.get("state", []), query.get("code", [])
         if len(states) != 1:
             return self._refuse(HTTPStatus.BAD_REQUEST, "The callback has no state, so it does not belong to this registration.")
         if not hmac.compare_digest(states[0].encode(), self._state.encode()):
             return self._refuse(
                 HTTPStatus.BAD_REQUEST, "The callback has another state, so it does not belong to this registration."
+            )
+        if not same:
+            return self._refuse(
+                HTTPStatus.BAD_REQUEST, "The callback comes from another browser than the one that sent the form."
             )
         if len(codes) != 1 or not 0 < len(codes[0]) <= _MOST_CODE:
             return self._refuse(HTTPStatus.BAD_REQUEST, "The callback has no code.")
@@ -191,7 +222,7 @@ def _page(text: str, body: str = "", script: str = "") -> str:
 class _PageServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = False
+    allow_reuse_address = True  # a fixed port can be used again at once; it takes no port from a listener
     page: Loopback
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -204,14 +235,17 @@ class _PageHandler(BaseHTTPRequestHandler):
     server_version, sys_version = "reconciler", ""
 
     def do_GET(self) -> None:
-        status, page = self.server.page.get(self.path, self.headers.get_all("host", []), self.headers.get("origin", ""))
+        served = self.server.page
+        status, page = served.get(self.path, self.headers)
         content = page.encode()
         self.send_response(status)
+        if status == HTTPStatus.OK:
+            self.send_header("set-cookie", served.cookie)
         for name, value in (
             ("content-type", "text/html; charset=utf-8"),
             ("content-length", str(len(content))),
             ("cache-control", "no-store"),
-            ("referrer-policy", "no-referrer"),
+            ("referrer-policy", "strict-origin"),  # without an origin, a site may refuse the form
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
             ("content-security-policy", _policy()),
@@ -220,7 +254,7 @@ class _PageHandler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-        self.server.page.sent(status, self.path)
+        served.sent(status, self.path)
 
     def log_message(self, format: str, *args: object) -> None:
         """Write no log: a request line has the code and the state."""

@@ -7,6 +7,7 @@ import re
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.flow.stage_world import StageWorld
-from tests.support.browser import confirm, fetch
+from tests.support.browser import Browser, fetch, form_of
 
 SECRETS = re.compile(rb"PRIVATE KEY|[?&]code=|client_secret")
 
@@ -26,6 +27,7 @@ class CreateWorld(StageWorld):
         super().__init__(folder)
         self.root = self.servers["github"].url
         self.lines: list[str] = []
+        self.browser = Browser()
 
     def configure(self, *, source: str = "", **more: str) -> None:
         super().configure(source=source, **({"secrets": "{folder: keys}"} | more))
@@ -61,9 +63,7 @@ class CreateWorld(StageWorld):
 
     def asked(self) -> dict[str, Any]:
         """The manifest that the page sends."""
-        from tests.support.browser import form_of
-
-        return dict(json.loads(form_of(fetch(self.page))[1]["manifest"]))
+        return dict(json.loads(form_of(self.browser.open(self.page))[1]["manifest"]))
 
     @property
     def callback(self) -> str:
@@ -84,7 +84,7 @@ def test_an_app_is_made_in_one_click_and_the_daemon_that_uses_it_gets_its_delive
     asked = world.asked()
     assert asked["default_permissions"] == {"contents": "read", "metadata": "read"}
     assert asked["default_events"] == ["push", "repository"]
-    done = fetch(confirm(world.page))
+    done = world.browser.open(world.browser.confirm(world.page))
     assert (done.status, "is registered" in done.text) == (200, True)
     code, out, err = world.end(process)
     assert code == 0, err
@@ -123,41 +123,45 @@ def app_url(world: CreateWorld) -> str:
 
 def test_callbacks_that_are_not_ours_are_refused_and_the_right_one_counts_once(world: CreateWorld) -> None:
     process = world.create()
-    good = confirm(world.page)
+    good = world.browser.confirm(world.page)
     port = world.page.split(":")[2].partition("/")[0]
     base, query = good.split("?")
     code = re.search(r"code=([^&]+)", query)
     assert code is not None
-    assert fetch(f"{base}?code={code[1]}").status == 400
-    assert fetch(f"{base}?code={code[1]}&state=other").status == 400
-    assert fetch(f"{base}?{query}&state=other").status == 400
+    assert world.browser.open(f"{base}?code={code[1]}").status == 400
+    assert world.browser.open(f"{base}?code={code[1]}&state=other").status == 400
+    assert world.browser.open(f"{base}?{query}&state=other").status == 400
     assert fetch(base).status == 400
-    assert fetch(re.sub("code=[^&]+&?", "", good)).status == 400
+    assert world.browser.open(re.sub("code=[^&]+&?", "", good)).status == 400
     assert fetch(good, host="evil.example").status == 403
     assert fetch(good, host=f"evil.example:{port}").status == 403
     assert fetch(good, origin="https://evil.example").status == 403
     assert fetch(world.page, host="evil.example").status == 403
     assert fetch(f"http://127.0.0.1:{port}/").status == 404
-    assert fetch(good, "POST", {}).status == 501
+    assert fetch(good, host=f"localhost:{port}", **world.browser.cookie).status == 403
+    assert fetch(good, "POST", {}, **world.browser.cookie).status == 501
+    assert fetch(good).status == 400
+    assert fetch(good, cookie="reconciler_app=other").status == 400
+    assert fetch(world.page).status == 409
+    assert world.browser.open(world.page).status == 200
+    assert world.browser.open(f"{base}?{'&'.join(['x=1'] * 50)}").status == 400
     assert world.keys == []
-    assert fetch(good, host=f"localhost:{port}").status == 200
+    assert world.browser.open(good).status == 200
     ended, _, err = world.end(process)
     assert ended == 0
-    assert err.count("refused:") == 9
+    assert err.count("refused:") == 14
     assert len(world.keys) == 2
 
 
 def test_a_second_callback_while_the_code_is_exchanged_changes_nothing(world: CreateWorld) -> None:
-    import threading
-
     world.github.fault(method="POST", path="conversions", delay_s=2)
     process = world.create()
-    good = confirm(world.page)
+    good = world.browser.confirm(world.page)
     answers: list[int] = []
-    first = threading.Thread(target=lambda: answers.append(fetch(good).status))
+    first = threading.Thread(target=lambda: answers.append(world.browser.open(good).status))
     first.start()
     world.wait(lambda: world.keys, "the code is exchanged")
-    assert fetch(good).status == 409
+    assert world.browser.open(good).status == 409
     first.join()
     assert answers == [200]
     assert world.end(process)[0] == 0
@@ -181,12 +185,12 @@ def test_a_code_that_cannot_be_exchanged_is_a_clear_error_and_leaves_nothing(
     process = world.create()
     if fault:
         world.github.fault(method="POST", path="conversions", **fault)
-        good = confirm(world.page)
+        good = world.browser.confirm(world.page)
     else:
-        state = re.search(r"state=([^&]+)", confirm(world.page))
+        state = re.search(r"state=([^&]+)", world.browser.confirm(world.page))
         assert state is not None
         good = f"{world.callback}?code=0123456789abcdef&state={state[1]}"
-    shown = fetch(good)
+    shown = world.browser.open(good)
     assert shown.status == 502
     ended, out, err = world.end(process)
     assert (ended, out) == (1, "")
@@ -210,7 +214,20 @@ def test_an_interruption_leaves_nothing(world: CreateWorld, name: signal.Signals
     process = world.create()
     process.send_signal(name)
     ended, out, _ = world.end(process)
-    assert (ended, out) == (130 if name is signal.SIGINT else -signal.SIGTERM, "")
+    assert (ended, out) == (130 if name is signal.SIGINT else 143, "")
+    assert world.keys == []
+
+
+def test_an_interruption_while_the_code_is_exchanged_leaves_nothing(world: CreateWorld) -> None:
+    world.github.fault(method="POST", path="conversions", delay_s=5)
+    process = world.create()
+    good = world.browser.confirm(world.page)
+    reader = threading.Thread(target=lambda: world.browser.open(good))
+    reader.start()
+    world.wait(lambda: world.keys, "the code is exchanged")
+    process.send_signal(signal.SIGTERM)
+    assert world.end(process)[0] == 143
+    reader.join()
     assert world.keys == []
 
 

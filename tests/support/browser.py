@@ -52,9 +52,21 @@ def form_of(page: Page) -> tuple[str, dict[str, str]]:
     return forms.action, forms.fields
 
 
-def confirm(url: str) -> str:
-    """Open the page, send its form, and return where the answer redirects to."""
-    action, fields = form_of(fetch(url))
-    answer = fetch(action, "POST", fields)
-    assert answer.status == 302, answer.text
-    return urljoin(action, answer.headers["location"])
+class Browser:
+    """Keeps the cookie of the page that it opens."""
+
+    def __init__(self) -> None:
+        self.cookie: dict[str, str] = {}
+
+    def open(self, url: str, **headers: str) -> Page:
+        page = fetch(url, **{**self.cookie, **headers})
+        if "set-cookie" in page.headers:
+            self.cookie = {"cookie": page.headers["set-cookie"].partition(";")[0]}
+        return page
+
+    def confirm(self, url: str) -> str:
+        """Open the page, send its form, and return where the answer redirects to."""
+        action, fields = form_of(self.open(url))
+        answer = fetch(action, "POST", fields)
+        assert answer.status == 302, answer.text
+        return urljoin(action, answer.headers["location"])
