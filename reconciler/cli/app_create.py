@@ -33,7 +33,8 @@ from reconciler.model.resources import Kind, Location, Resource, ResourceId
 from reconciler.model.values import JsonObject
 
 if TYPE_CHECKING:
-    from reconciler.drivers.base import AppRegistrar, Connection, Driver
+    from reconciler.drivers.base import AppRegistrar, Driver
+    from reconciler.drivers.connection import Connection
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 """Texts that need no quotes in YAML; `_YAML_WORDS` do."""

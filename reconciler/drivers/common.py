@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import Api, ApiResponse, CompileContext
+from reconciler.drivers.base import ApiResponse
+from reconciler.drivers.connection import Api, CompileContext
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import OutcomeUnknown, ProviderProtocolError
 from reconciler.model.objects import ManagedObject, Marker, Scope, WriteOnly, address_of
@@ -150,7 +151,7 @@ def epoch_of_iso(text: str) -> float | None:
 class PassApi:
     """An `Api` for one pass: reads that several resources need (projects, members) are made once.
 
-    Implements `reconciler.drivers.base.Api`. A driver keeps no state; results live as long as this client.
+    Implements `reconciler.drivers.connection.Api`. A driver keeps no state; results live as long as this client.
     """
 
     def __init__(self, api: Api) -> None:

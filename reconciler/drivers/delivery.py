@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.model.events import Hook, PastDelivery
 from reconciler.model.secrets import SecretValue
 

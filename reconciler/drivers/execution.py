@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.executions import LogLines, Run
 from reconciler.model.values import JsonObject, canonical_json, is_no_commit

@@ -9,20 +9,9 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from reconciler.drivers.auth import AuthContext, AuthRequest
-from reconciler.drivers.base import (
-    Api,
-    AppRegistrar,
-    AppWebhooks,
-    Authenticator,
-    CompileContext,
-    Connection,
-    Executor,
-    ManagedType,
-    Receiver,
-    Reporter,
-    SecretStore,
-)
+from reconciler.drivers.base import AppRegistrar, AppWebhooks, Executor, ManagedType, Receiver, Reporter, SecretStore
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
+from reconciler.drivers.connection import Api, Authenticator, CompileContext, Connection
 from reconciler.model.errors import NotImplementedYet, ValidationFailed
 from reconciler.model.objects import ManagedObject
 from reconciler.model.resources import Kind, Resource, SecretRef
@@ -53,7 +42,7 @@ class SecretHeader:
 
 
 class TokenAuthenticator:
-    """Sends one secret with every request; implements `reconciler.drivers.base.Authenticator`."""
+    """Sends one secret with every request; implements `reconciler.drivers.connection.Authenticator`."""
 
     def __init__(self, ref: SecretRef, read: Callable[[SecretRef], SecretValue], header: SecretHeader) -> None:
         self._ref = ref
@@ -73,7 +62,7 @@ class TokenAuthenticator:
 
 
 class NoCredential:
-    """Implements `reconciler.drivers.base.Authenticator`: nothing proves who sends a request."""
+    """Implements `reconciler.drivers.connection.Authenticator`: nothing proves who sends a request."""
 
     async def authorize(self, request: AuthRequest) -> None:
         """Add nothing."""

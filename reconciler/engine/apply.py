@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.drivers.base import Api, ManagedType, Write
+from reconciler.drivers.base import ManagedType, Write
+from reconciler.drivers.connection import Api
 from reconciler.engine.context import Context
 from reconciler.engine.lease import Lease, lost
 from reconciler.engine.masking import is_hidden

@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.drivers.base import Api, CompileContext, Connection, Driver
+from reconciler.drivers.base import Driver
 from reconciler.drivers.common import PassApi
+from reconciler.drivers.connection import Api, CompileContext, Connection
 from reconciler.drivers.specs import OBJECT_KINDS
 from reconciler.engine.context import Context
 from reconciler.model.errors import ReconcilerError

@@ -12,9 +12,10 @@ from functools import partial
 from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.auth import AuthContext, TokenCache
-from reconciler.drivers.base import Authenticator, Connection, Driver, ProviderLimits
+from reconciler.drivers.base import Driver, ProviderLimits
 from reconciler.drivers.builtin import WebDriver
 from reconciler.drivers.builtin.identity import CallIdentity
+from reconciler.drivers.connection import Authenticator, Connection
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.http.clock import ProviderClock

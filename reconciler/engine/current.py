@@ -7,8 +7,8 @@ do not depend on the reconcile loop.
 from __future__ import annotations
 
 from reconciler.credentials.backends import SecretResolver
-from reconciler.drivers.base import Connection
 from reconciler.drivers.builtin.identity import CallIdentity
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.connections import Client, ClientPool
 from reconciler.engine.context import Context

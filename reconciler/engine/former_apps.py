@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.wire import matches
 from reconciler.engine.connections import Client
 from reconciler.engine.context import Context

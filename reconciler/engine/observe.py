@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from reconciler.drivers.base import Api, ManagedType
+from reconciler.drivers.base import ManagedType
+from reconciler.drivers.connection import Api
 from reconciler.engine.context import Context
 from reconciler.engine.masking import Mask, hidden_by, own_texts
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderError, ReconcilerError, ScopeGone

@@ -11,7 +11,7 @@ import msgspec
 
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.auth import RETRY_AFTER_S
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.engine.context import Context
 from reconciler.model.errors import AuthFailed, SecretUnavailable
 from reconciler.model.records import CredentialRefusal

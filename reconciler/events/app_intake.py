@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.drivers.apps import AppEvent
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.engine.app_hooks import PLACE, heard_cursor, place_cursor
 from reconciler.engine.connections import Client
 from reconciler.engine.current import Current

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
-from reconciler.drivers.base import AppWebhooks, Connection, Driver, Receiver
+from reconciler.drivers.base import AppWebhooks, Driver, Receiver
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.registry import driver_for
 from reconciler.events.endpoints import integration_path, source_type
 from reconciler.manifests.kinds import IntegrationSpec

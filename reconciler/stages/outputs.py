@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.engine.current import Current
 from reconciler.manifests.kinds import IntegrationSpec, StageSpec
 from reconciler.model.codec import resource_from_json

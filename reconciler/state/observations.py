@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.model.codec import decode, encode, gc_paused
 from reconciler.model.objects import Scope
 from reconciler.model.records import BudgetState

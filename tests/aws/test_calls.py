@@ -150,7 +150,8 @@ async def test_a_dead_key_waits_and_a_missing_permission_fails(session: HttpSess
     assert SECRET not in repr(run)
 
 
-async def test_a_session_that_ended_is_opened_again_once(session: HttpSession) -> None:
+async def test_a_session_that_ended_is_opened_again_once(session: HttpSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.drivers.aws.sts.RETRY_AFTER_S", 0.0)  # the session is not a new one
     ended = (403, {"__type": "com.amazon#ExpiredTokenException"}, {})
     with moto() as url, called() as peer:
         peer.replies = [ended, (200, {}, {})]

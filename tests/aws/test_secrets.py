@@ -54,7 +54,7 @@ class Installation:
         async with self.trial:
             yield
 
-    def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
+    async def note_refusal(self, integration: ResourceId, error: AuthFailed | None) -> None:
         assert integration == CLOUD
         if error is not None:
             self.refusals.append(error)
@@ -315,7 +315,8 @@ async def test_each_failure_of_a_store_is_its_own_and_takes_the_values_away(
     assert await installation.read(resolver) == "hunter2"
 
 
-async def test_a_session_that_was_revoked_is_opened_again(cloud: Cloud) -> None:
+async def test_a_session_that_was_revoked_is_opened_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.drivers.aws.sts.RETRY_AFTER_S", 0.0)  # the session is not a new one
     installation = Installation(cloud, oidc())
     resolver = installation.resolver()
     await installation.read(resolver)

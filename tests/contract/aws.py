@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.registry import DRIVERS
 from reconciler.sandbox.app import Simulator
 from reconciler.sandbox.aws.app import Aws

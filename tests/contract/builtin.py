@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.drivers.base import Connection
 from reconciler.drivers.builtin import connection_to, driver
 from reconciler.drivers.builtin.receiver import RECEIVERS
+from reconciler.drivers.connection import Connection
 from reconciler.model.executions import RunIntent
 from reconciler.model.resources import ResourceId
 from reconciler.model.secrets import SecretValue

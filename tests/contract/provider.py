@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.drivers.base import Connection, Driver, Receiver
+from reconciler.drivers.base import Driver, Receiver
+from reconciler.drivers.connection import Connection
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import Run, RunIntent
 from reconciler.model.resources import Resource

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from reconciler.drivers.auth import AuthRequest
-from reconciler.drivers.base import CompileContext, Connection
 from reconciler.drivers.common import (
     PARALLEL_READS,
     PassApi,
@@ -24,6 +23,7 @@ from reconciler.drivers.common import (
     read_each,
     target_of,
 )
+from reconciler.drivers.connection import CompileContext, Connection
 from reconciler.drivers.execution import LogCursor
 from reconciler.drivers.http.errors import Response
 from reconciler.drivers.provider import SecretHeader, TokenAuthenticator

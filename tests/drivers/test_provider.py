@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reconciler.drivers.auth import AuthRequest
-from reconciler.drivers.base import CompileContext, Connection
 from reconciler.drivers.capabilities import ProviderSpec
+from reconciler.drivers.connection import CompileContext, Connection
 from reconciler.drivers.execution import NoJobToken
 from reconciler.drivers.provider import ProviderDriver, by_type
 from reconciler.model.errors import NotImplementedYet, ValidationFailed

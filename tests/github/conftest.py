@@ -2,7 +2,8 @@
 
 import pytest
 
-from reconciler.drivers.base import CompileContext, Write
+from reconciler.drivers.base import Write
+from reconciler.drivers.connection import CompileContext
 from reconciler.drivers.github.driver import driver
 from reconciler.model.objects import Scope
 from reconciler.model.resources import Location, Resource, ResourceId, SecretRef

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.drivers.auth import AuthRequest
-from reconciler.drivers.base import Connection, ProviderLimits
+from reconciler.drivers.base import ProviderLimits
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient, Bounds, HttpSession
 from reconciler.model.resources import ResourceId, SecretRef

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.model.codec import decode, encode, from_json, gc_paused, resource_from_json, resource_to_json, to_json
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, Origin

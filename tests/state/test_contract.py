@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, event, inspect, text
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.model.objects import IntentState, Marker, ObservedObject, Scope
 from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import Location, SecretRef, Suspension

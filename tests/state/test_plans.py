@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event as hooks
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
 from reconciler.model.issuer_keys import IssuerKey

@@ -20,7 +20,8 @@ import jsonschema
 import pytest
 
 from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.drivers.base import Api, CompileContext, Connection, Driver, Executor, Write
+from reconciler.drivers.base import Driver, Executor, Write
+from reconciler.drivers.connection import Api, CompileContext, Connection
 from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.drivers.http.errors import Response

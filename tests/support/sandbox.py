@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from reconciler.drivers.base import Connection, Driver
+from reconciler.drivers.base import Driver
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.http.budget import UNLIMITED, Budget
 from reconciler.drivers.http.client import ApiClient, HttpSession
 from reconciler.model.resources import Resource, SecretRef

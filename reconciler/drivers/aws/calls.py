@@ -13,7 +13,7 @@ import orjson
 from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, TokenRequest
 from reconciler.drivers.aws.answers import SESSION_CODES, shown
 from reconciler.drivers.aws.regions import SigningScope, domain_of, scope_of
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.wire import find
 from reconciler.model.values import JsonObject
 

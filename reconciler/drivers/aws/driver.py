@@ -19,7 +19,7 @@ from reconciler.drivers.aws.secrets import AwsSecretStore
 from reconciler.drivers.aws.signing import sign
 from reconciler.drivers.aws.spec import SPEC
 from reconciler.drivers.aws.sts import CLOCK_MOVED_S, VERSION, Sessions, chain_of
-from reconciler.drivers.base import Api, Connection
+from reconciler.drivers.connection import Api, Connection
 from reconciler.drivers.provider import ProviderDriver
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.printable import plain
@@ -39,7 +39,7 @@ class Caller(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class AwsAuthenticator:
-    """Signs each request; implements `reconciler.drivers.base.Authenticator`."""
+    """Signs each request; implements `reconciler.drivers.connection.Authenticator`."""
 
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._connection, self._context = connection, context

@@ -18,7 +18,8 @@ from reconciler.drivers.auth import ApiResponse
 from reconciler.drivers.aws.answers import credential_error, said_by
 from reconciler.drivers.aws.calls import ServiceCalls, json_refusal
 from reconciler.drivers.aws.regions import REGION
-from reconciler.drivers.base import Api, StoredText
+from reconciler.drivers.base import StoredText
+from reconciler.drivers.connection import Api
 from reconciler.drivers.http.errors import Where, limited_until, shared_error
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import (

@@ -18,7 +18,7 @@ from reconciler.drivers.aws.answers import result, role_error
 from reconciler.drivers.aws.regions import STS_HOSTS, SigningScope, scope_of
 from reconciler.drivers.aws.signing import AccessKey, sign
 from reconciler.drivers.aws.spec import SPEC
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.refusals import claims_in
 from reconciler.model.errors import AuthFailed, ProviderProtocolError, ValidationFailed
 from reconciler.model.json import as_list, as_map, text_at

@@ -15,7 +15,7 @@ import msgspec
 from reconciler.drivers.auth import AuthContext
 from reconciler.drivers.azure.identity import AzureAuthenticator
 from reconciler.drivers.azure.spec import CLOUDS, PUBLIC, SPEC
-from reconciler.drivers.base import Api, Authenticator, Connection
+from reconciler.drivers.connection import Api, Authenticator, Connection
 from reconciler.drivers.provider import ProviderDriver
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import AuthFailed, ReconcilerError, ValidationFailed

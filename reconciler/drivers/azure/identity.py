@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
 from reconciler.drivers.azure.spec import CLOUDS, SPEC, cloud_at
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.oauth import (
     FORM,
     Bearer,
@@ -48,7 +48,7 @@ _HINTS = {
 
 
 class AzureAuthenticator:
-    """Implements `reconciler.drivers.base.Authenticator`: a token for each scope, which the host of a request decides."""
+    """Implements `reconciler.drivers.connection.Authenticator`: a token for each scope, which the host of a request decides."""
 
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._context, self._connection = context, connection

@@ -16,8 +16,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, Meta
 
-from reconciler.drivers.base import Api, Write
+from reconciler.drivers.base import Write
 from reconciler.drivers.common import NonEmpty, decode_write, epoch_of_iso, read_each
+from reconciler.drivers.connection import Api
 from reconciler.drivers.http.paging import ListBound
 from reconciler.drivers.wire import decode, find
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError, ScopeGone

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from reconciler.drivers.base import CompileContext
 from reconciler.drivers.buddy.api import Key
 from reconciler.drivers.buddy.integrations import IMMUTABLE, INTEGRATION, NOT_SENT, READABLE, UNREADABLE, normal
 from reconciler.drivers.buddy.lookup import id_of, name_of, pipeline_of, required_workspace
 from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.buddy.webhooks import KEY_POINTER, WEBHOOK
 from reconciler.drivers.common import declared, derived_key, target_of
+from reconciler.drivers.connection import CompileContext
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import ManagedObject, Scope
 from reconciler.model.resources import Resource

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import Api, Authenticator, CompileContext, Connection, Executor, ManagedType, Receiver
+from reconciler.drivers.base import Executor, ManagedType, Receiver
 from reconciler.drivers.buddy import errors, lookup
 from reconciler.drivers.buddy.compile import compile_integration, compile_source, targets_of
 from reconciler.drivers.buddy.executor import BuddyExecutor
@@ -19,6 +19,7 @@ from reconciler.drivers.buddy.spec import SPEC
 from reconciler.drivers.buddy.tokens import ExchangeAuthenticator
 from reconciler.drivers.buddy.webhooks import WebhookType
 from reconciler.drivers.common import target_of
+from reconciler.drivers.connection import Api, Authenticator, CompileContext, Connection
 from reconciler.drivers.provider import ProviderDriver, by_type
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import NotFound, PermissionDenied, ProviderProtocolError

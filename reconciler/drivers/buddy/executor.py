@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from reconciler.drivers.base import Api
 from reconciler.drivers.buddy import lookup
 from reconciler.drivers.buddy.api import (
     ENDED,
@@ -27,6 +26,7 @@ from reconciler.drivers.buddy.api import (
     workspace_path,
 )
 from reconciler.drivers.common import decode_write
+from reconciler.drivers.connection import Api
 from reconciler.drivers.execution import LOOK_BACK_S, CountsNoAttempts, NoJobToken, read_log, require_commit
 from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound, ProviderProtocolError, ScopeGone, ValidationFailed

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.drivers.base import Api
 from reconciler.drivers.buddy.api import (
     GONE,
     BuddyMember,
@@ -23,6 +22,7 @@ from reconciler.drivers.buddy.api import (
     workspaces_of,
 )
 from reconciler.drivers.common import did_you_mean, matching, once, target_of
+from reconciler.drivers.connection import Api
 from reconciler.model.errors import NotFound, ScopeGone, ValidationFailed
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.values import JsonObject

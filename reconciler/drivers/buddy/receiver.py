@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import orjson
 
-from reconciler.drivers.base import Api
 from reconciler.drivers.buddy import lookup
 from reconciler.drivers.buddy.api import (
     ENDED,
@@ -29,6 +28,7 @@ from reconciler.drivers.buddy.api import (
 from reconciler.drivers.buddy.compile import events_of, targets_of
 from reconciler.drivers.buddy.spec import EVENTS
 from reconciler.drivers.common import read_each
+from reconciler.drivers.connection import Api
 from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, kept_headers, oldest_first, secrets_of, signing_key
 from reconciler.drivers.wire import decode, find, matches
 from reconciler.model.errors import NotFound

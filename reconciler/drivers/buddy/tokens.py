@@ -10,10 +10,10 @@ import msgspec
 import orjson
 
 from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
-from reconciler.drivers.base import Connection
 from reconciler.drivers.buddy.errors import message_of
 from reconciler.drivers.buddy.spec import SPEC
 from reconciler.drivers.common import epoch_of_iso
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.http.errors import shared_error
 from reconciler.drivers.oauth import Bearer, bearer, forget_refused, granted
 from reconciler.drivers.refusals import claims_in, explain
@@ -36,7 +36,7 @@ class ExchangedToken(msgspec.Struct, frozen=True):
 
 
 class ExchangeAuthenticator:
-    """Exchanges an ID token and sends what it gets; implements `reconciler.drivers.base.Authenticator`."""
+    """Exchanges an ID token and sends what it gets; implements `reconciler.drivers.connection.Authenticator`."""
 
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._connection, self._context = connection, context

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import Authenticator, Connection, Executor
+from reconciler.drivers.base import Executor
 from reconciler.drivers.builtin.executor import Evaluate, HttpExecutor, NoopExecutor
 from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.builtin.urls import PROVIDER
 from reconciler.drivers.capabilities import ProviderLimits, ProviderSpec
+from reconciler.drivers.connection import Authenticator, Connection
 from reconciler.drivers.provider import NoCredential, ProviderDriver, by_type
 from reconciler.model.errors import AuthFailed
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import orjson
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.base import ApiResponse
 from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.builtin.urls import origin_of, path_of, shown
+from reconciler.drivers.connection import Api
 from reconciler.drivers.execution import NoEvents, NoJobToken
 from reconciler.drivers.http.clock import date_of
 from reconciler.drivers.http.errors import retry_after

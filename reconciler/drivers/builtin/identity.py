@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from reconciler.drivers.auth import AuthRequest, CalledService, IssueIdToken
-from reconciler.drivers.base import Authenticator, ReadsAnswers
 from reconciler.drivers.builtin.urls import origin_of
 from reconciler.drivers.capabilities import ProviderSpec
+from reconciler.drivers.connection import Authenticator, ReadsAnswers
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.model.errors import AddressRefused, ValidationFailed
 from reconciler.model.resources import ResourceId
@@ -75,7 +75,7 @@ def check_target(url: str, principal: Principal, allow: tuple[str, ...]) -> None
 
 
 class OwnIdToken:
-    """Sends a new ID token of this daemon with each request; implements `reconciler.drivers.base.Authenticator`."""
+    """Sends a new ID token of this daemon with each request; implements `reconciler.drivers.connection.Authenticator`."""
 
     def __init__(self, issue: IssueIdToken, stage: ResourceId, audience: str) -> None:
         self._issue, self._stage, self._audience = issue, stage, audience

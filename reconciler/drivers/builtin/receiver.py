@@ -19,7 +19,8 @@ from types import MappingProxyType
 
 import orjson
 
-from reconciler.drivers.base import Api, Receiver
+from reconciler.drivers.base import Receiver
+from reconciler.drivers.connection import Api
 from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, secrets_of, signed_by, signing_key
 from reconciler.drivers.wire import matches
 from reconciler.model.errors import ReconcilerError

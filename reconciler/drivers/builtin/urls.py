@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.resources import ResourceId
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from reconciler.drivers.auth import AuthContext, Expiring, TokenRequest
-from reconciler.drivers.base import Api, Authenticator, Connection
+from reconciler.drivers.connection import Api, Authenticator, Connection
 from reconciler.drivers.digitalocean.spec import SPEC
 from reconciler.drivers.provider import ProviderDriver, SecretHeader, TokenAuthenticator
 from reconciler.drivers.wire import decode, find

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import Api, Authenticator, Connection
+from reconciler.drivers.connection import Api, Authenticator, Connection
 from reconciler.drivers.dockerhub.spec import SPEC
 from reconciler.drivers.dockerhub.tokens import HubAuthenticator
 from reconciler.drivers.provider import ProviderDriver

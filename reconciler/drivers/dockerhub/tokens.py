@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.dockerhub.spec import SPEC
 from reconciler.drivers.http.errors import shared_error
 from reconciler.drivers.wire import decode, find, matches
@@ -46,7 +46,7 @@ class RegistryAccess(msgspec.Struct, frozen=True):
 
 
 class HubAuthenticator:
-    """Logs in and sends the token; implements `reconciler.drivers.base.Authenticator`."""
+    """Logs in and sends the token; implements `reconciler.drivers.connection.Authenticator`."""
 
     def __init__(self, connection: Connection, ref: SecretRef, user: str, context: AuthContext) -> None:
         self.user = user

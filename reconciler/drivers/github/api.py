@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.base import ApiResponse
 from reconciler.drivers.common import epoch_of_iso
+from reconciler.drivers.connection import Api
 from reconciler.drivers.http.paging import MAX_PAGES, ListBound, paginate
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import Moved, ProviderProtocolError, ValidationFailed

@@ -14,9 +14,10 @@ import msgspec
 import orjson
 
 from reconciler.drivers.auth import RETRY_AFTER_S, ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
-from reconciler.drivers.base import Api, Connection
+from reconciler.drivers.connection import Api, Connection
 from reconciler.drivers.github.api import ACCEPT, API_VERSION, renamed_to
 from reconciler.drivers.github.app_key import UNKNOWN_APP, hint_of, private_key
+from reconciler.drivers.github.app_records import GitHubApp, Installation
 from reconciler.drivers.github.app_tags import retag
 from reconciler.drivers.github.app_tokens import OutsideInstallation, RepositoryTokens
 from reconciler.drivers.github.errors import classify, message_of
@@ -51,48 +52,8 @@ class AccessToken(msgspec.Struct, frozen=True):
     permissions: Mapping[str, str] | None = None
 
 
-class Installation(msgspec.Struct, frozen=True):
-    """An App on an account."""
-
-    id: int
-    permissions: Mapping[str, str] = {}
-    repository_selection: str = "all"
-    suspended_at: str | None = None
-    events: tuple[str, ...] = ()
-    app_slug: str = ""
-    html_url: str = ""
-
-
-class AppOwner(msgspec.Struct, frozen=True):
-    """The account that an App belongs to."""
-
-    login: str
-    type: str = "User"
-
-
-class GitHubApp(msgspec.Struct, frozen=True):
-    """``GET /app``."""
-
-    slug: str
-    id: int = 0
-    client_id: str = ""
-    owner: AppOwner | None = None
-    permissions: Mapping[str, str] = {}
-    events: tuple[str, ...] = ()
-    html_url: str = ""
-
-    @property
-    def settings_url(self) -> str:
-        """The page where the App's owner changes its permissions; its public page if GitHub does not name the owner."""
-        web, _, _ = self.html_url.partition("/apps/")
-        if self.owner is None or not web:
-            return self.html_url or self.slug
-        organization = f"/organizations/{self.owner.login}" if self.owner.type == "Organization" else ""
-        return f"{web}{organization}/settings/apps/{self.slug}/permissions"
-
-
 class AppAuthenticator:
-    """Implements `reconciler.drivers.base.Authenticator`: calls of the App carry its JWT, all others a narrowed token."""
+    """Implements `reconciler.drivers.connection.Authenticator`: calls of the App carry its JWT, all others a narrowed token."""
 
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._context, self._connection = context, connection
@@ -395,9 +356,6 @@ def _body(answer: ApiResponse) -> object:
 
 __all__ = [
     "AppAuthenticator",
-    "AppOwner",
-    "GitHubApp",
-    "Installation",
     "check_app",
     "installation_on",
     "missing_permissions",

@@ -13,11 +13,11 @@ import msgspec
 import orjson
 
 from reconciler.drivers.apps import AppEvent, AppInstallation, AppTarget
-from reconciler.drivers.base import Api, Connection
 from reconciler.drivers.common import target_of
+from reconciler.drivers.connection import Api, Connection
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import APP, organization_key, repository_key
-from reconciler.drivers.github.app import GitHubApp
+from reconciler.drivers.github.app_records import GitHubApp
 from reconciler.drivers.github.app_webhook import app_identity, hook_gaps, installation_of
 from reconciler.drivers.github.compile import full_pattern, subscribed
 from reconciler.drivers.github.permissions import ALWAYS_SENT, permissions_for

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reconciler.drivers.base import Api
 from reconciler.drivers.common import matching, once, read_each, target_of
+from reconciler.drivers.connection import Api
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github.app import GitHubApp
+from reconciler.drivers.github.app_records import GitHubApp
 from reconciler.drivers.github.app_tags import read_unchanged
 from reconciler.drivers.github.compile import full_pattern, pattern_of, subscribed
 from reconciler.drivers.github.permissions import ALWAYS_SENT

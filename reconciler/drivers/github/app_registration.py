@@ -14,10 +14,11 @@ import orjson
 
 from reconciler.drivers.apps import EVERY, AppForm, AppReport, AppWish, RegisteredApp
 from reconciler.drivers.auth import ApiResponse, SendTokenRequest, TokenRequest
-from reconciler.drivers.base import Api
 from reconciler.drivers.common import NonEmpty, did_you_mean
+from reconciler.drivers.connection import Api
 from reconciler.drivers.github.api import ACCEPT, API_VERSION
-from reconciler.drivers.github.app import AppOwner, private_key
+from reconciler.drivers.github.app_key import private_key
+from reconciler.drivers.github.app_records import AppOwner
 from reconciler.drivers.github.app_report import report_of
 from reconciler.drivers.github.errors import classify, message_of
 from reconciler.drivers.github.permissions import (

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from reconciler.drivers.apps import EVERY, AppGrant, AppInstalled, AppReport, AppWebhookState
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.github import api as names
-from reconciler.drivers.github.app import GitHubApp, Installation, installation_on, missing_permissions
+from reconciler.drivers.github.app import installation_on, missing_permissions
+from reconciler.drivers.github.app_records import GitHubApp, Installation
 from reconciler.drivers.github.app_webhook import CONFIG, AppHookConfig, gaps_in
 from reconciler.drivers.github.permissions import ALWAYS_SENT, METADATA, events_for, own_name, surplus
 from reconciler.model.errors import NotFound

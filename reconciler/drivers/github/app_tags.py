@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.github.api import ACCEPT
 from reconciler.drivers.http.paging import ListBound
 

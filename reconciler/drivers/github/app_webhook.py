@@ -15,8 +15,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reconciler.drivers.apps import AppInstallation, app_hook_marker
-from reconciler.drivers.base import Api, CompileContext, Connection, Write
+from reconciler.drivers.base import Write
 from reconciler.drivers.common import decode_write
+from reconciler.drivers.connection import Api, CompileContext, Connection
 from reconciler.drivers.github import api as names
 from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, ProviderProtocolError, ReconcilerError, ScopeGone, ValidationFailed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.drivers.base import CompileContext
 from reconciler.drivers.common import declared, derived_key, target_of
+from reconciler.drivers.connection import CompileContext
 from reconciler.drivers.github.api import ORGANIZATION, REPOSITORY, SECRET, normalized, organization_key, repository_key
 from reconciler.model.errors import ValidationFailed
 from reconciler.model.objects import ManagedObject, Scope

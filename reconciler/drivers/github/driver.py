@@ -9,20 +9,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import (
-    Api,
-    ApiResponse,
-    AppRegistrar,
-    AppWebhooks,
-    Authenticator,
-    CompileContext,
-    Connection,
-    Executor,
-    ManagedType,
-    Receiver,
-    Reporter,
-)
+from reconciler.drivers.base import ApiResponse, AppRegistrar, AppWebhooks, Executor, ManagedType, Receiver, Reporter
 from reconciler.drivers.common import matching
+from reconciler.drivers.connection import Api, Authenticator, CompileContext, Connection
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github import errors
 from reconciler.drivers.github.app import AppAuthenticator, check_app

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import orjson
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.delivery import identity_of, kept_headers, oldest_first, signed_by
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.api import epoch_of

@@ -18,7 +18,8 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import orjson
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.base import ApiResponse
+from reconciler.drivers.connection import Api
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.errors import details_of
 from reconciler.drivers.wire import find

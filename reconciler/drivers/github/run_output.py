@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.execution import read_log
 from reconciler.drivers.github.api import Moment, epoch_of, read
 from reconciler.drivers.github.runs import WorkflowRun, dated, listed

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.execution import LOOK_BACK_S
 from reconciler.drivers.github.api import PER_PAGE, GitHubUser, Moment, decoded, epoch_of, read, stamp_of
 from reconciler.drivers.http.clock import date_of

@@ -18,8 +18,9 @@ from typing import NoReturn
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from reconciler.drivers.base import Api, ApiResponse, Write
+from reconciler.drivers.base import ApiResponse, Write
 from reconciler.drivers.common import hook_marker, only_shown
+from reconciler.drivers.connection import Api
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.app import AppAuthenticator
 from reconciler.drivers.github.app_tags import keep_bodies

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.gitlab.spec import SPEC
 from reconciler.drivers.provider import ProviderDriver
 from reconciler.drivers.wire import decode, find

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from cryptography import x509
 
 from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import Api, Authenticator, Connection
+from reconciler.drivers.connection import Api, Authenticator, Connection
 from reconciler.drivers.google.identity import ROOT, GoogleAuthenticator
 from reconciler.drivers.google.key import AccountKey
 from reconciler.drivers.google.spec import SPEC

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from reconciler.drivers.auth import ApiResponse, AuthContext, AuthRequest, Expiring, TokenRequest
-from reconciler.drivers.base import Connection
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.google.key import AccountKey, read_key
 from reconciler.drivers.google.spec import SPEC
 from reconciler.drivers.oauth import (
@@ -69,7 +69,7 @@ class GrantedIdToken(msgspec.Struct, frozen=True):
 
 
 class GoogleAuthenticator:
-    """Implements `reconciler.drivers.base.Authenticator`: an access token for APIs of Google, an ID token for services of one's own."""
+    """Implements `reconciler.drivers.connection.Authenticator`: an access token for APIs of Google, an ID token for services of one's own."""
 
     def __init__(self, connection: Connection, context: AuthContext) -> None:
         self._context, self._connection = context, connection

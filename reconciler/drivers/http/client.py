@@ -16,7 +16,8 @@ import orjson
 
 from reconciler import __version__
 from reconciler.drivers.auth import AuthRequest
-from reconciler.drivers.base import Authenticator, Connection, Driver, RevokingAuthenticator
+from reconciler.drivers.base import Driver
+from reconciler.drivers.connection import Authenticator, Connection, RevokingAuthenticator
 from reconciler.drivers.http.budget import Budget
 from reconciler.drivers.http.errors import REDIRECTS, Response, foreign_redirect, page_of_a_proxy, retry_after, shared_error
 from reconciler.drivers.http.network import NetworkPolicy
@@ -61,7 +62,7 @@ class _Call:
 
 
 class ApiClient:
-    """An authenticated client bound to one connection; implements `reconciler.drivers.base.Api`.
+    """An authenticated client bound to one connection; implements `reconciler.drivers.connection.Api`.
 
     ``clock`` returns seconds since the epoch. With ``read_only`` any method other than GET and HEAD is a defect. Raises
     `AddressRefused` if the policy does not allow the connection's API root.
@@ -111,7 +112,7 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
         ok: frozenset[int] = frozenset(),
     ) -> Response:
-        """Send one request; see `reconciler.drivers.base.Api.request`."""
+        """Send one request; see `reconciler.drivers.connection.Api.request`."""
         call = self._call(method, path, params, json, headers)
         refreshed, failures = False, 0
         while True:
@@ -141,7 +142,7 @@ class ApiClient:
             await self.request("GET", "/", ok=_ANY)
 
     async def download(self, path: str) -> Response:
-        """Follow the redirect of ``path`` without the credential; see `reconciler.drivers.base.Api.download`."""
+        """Follow the redirect of ``path`` without the credential; see `reconciler.drivers.connection.Api.download`."""
         answer = await self._attempt(self._call("GET", path, None, None, None))
         if answer.status not in REDIRECTS:
             return await self._outcome(answer, frozenset())

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.base import ApiResponse
+from reconciler.drivers.connection import Api
 from reconciler.drivers.wire import decode
 from reconciler.model.errors import ListTooLarge, ProviderProtocolError
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.auth import AuthContext, AuthRequest
-from reconciler.drivers.base import Api, Authenticator, Connection
+from reconciler.drivers.connection import Api, Authenticator, Connection
 from reconciler.drivers.newrelic.spec import HOSTS, SPEC
 from reconciler.drivers.provider import ProviderDriver
 from reconciler.drivers.wire import find, matches
@@ -76,7 +76,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class UserKeyAuthenticator:
-    """Sends the user key; implements `reconciler.drivers.base.Authenticator`."""
+    """Sends the user key; implements `reconciler.drivers.connection.Authenticator`."""
 
     def __init__(self, ref: SecretRef, context: AuthContext) -> None:
         self._ref, self._context, self._sent = ref, context, ""

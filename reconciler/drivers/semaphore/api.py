@@ -15,8 +15,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.base import ApiResponse
 from reconciler.drivers.common import NonEmpty, epoch_of_iso
+from reconciler.drivers.connection import Api
 from reconciler.drivers.http.paging import ListBound, read_list
 from reconciler.drivers.wire import decode, matches
 from reconciler.model.errors import ProviderProtocolError, ValidationFailed

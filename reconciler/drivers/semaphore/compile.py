@@ -6,8 +6,8 @@ import dataclasses
 
 import msgspec
 
-from reconciler.drivers.base import CompileContext
 from reconciler.drivers.common import declared, derived_key, target_of
+from reconciler.drivers.connection import CompileContext
 from reconciler.drivers.semaphore.notifications import KEY_POINTER, NOTIFICATION, SECRET, name_of, normal_rule, rotated
 from reconciler.drivers.semaphore.spec import EVENTS
 from reconciler.model.errors import ValidationFailed

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import urlsplit
 
-from reconciler.drivers.base import Api, ApiResponse, CompileContext, Connection, Executor, ManagedType, Receiver
+from reconciler.drivers.base import ApiResponse, Executor, ManagedType, Receiver
 from reconciler.drivers.common import did_you_mean, matching, once, target_of
+from reconciler.drivers.connection import Api, CompileContext, Connection
 from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
 from reconciler.drivers.semaphore import errors
 from reconciler.drivers.semaphore.api import project_id, project_names

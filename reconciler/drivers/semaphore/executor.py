@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.base import ApiResponse
 from reconciler.drivers.common import NonEmpty, decode_write, read_each
+from reconciler.drivers.connection import Api
 from reconciler.drivers.execution import LOOK_BACK_S, CountsNoAttempts, read_log, require_commit
 from reconciler.drivers.semaphore.api import (
     HOOK,

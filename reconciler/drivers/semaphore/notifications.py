@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from reconciler.drivers.base import Api, Write
+from reconciler.drivers.base import Write
 from reconciler.drivers.common import decode_write, only_shown
+from reconciler.drivers.connection import Api
 from reconciler.drivers.semaphore.api import SemaphoreMetadata, list_all, path_of
 from reconciler.model.errors import NotFound, PermissionDenied, ValidationFailed
 from reconciler.model.objects import Container, ManagedObject, Marker, NotModified, Observed, ObservedObject, Scope

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from reconciler.drivers.base import Api
 from reconciler.drivers.common import matching, target_of
+from reconciler.drivers.connection import Api
 from reconciler.drivers.delivery import KeepsNoDeliveries, identity_of, kept_headers, oldest_first, signed_by
 from reconciler.drivers.semaphore.api import (
     PIPELINES,

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reconciler.drivers.auth import AuthContext
-from reconciler.drivers.base import Api, ApiResponse, Authenticator, Connection
+from reconciler.drivers.base import ApiResponse
+from reconciler.drivers.connection import Api, Authenticator, Connection
 from reconciler.drivers.http.errors import REDIRECTS, is_page, shared_error
 from reconciler.drivers.provider import NoCredential, ProviderDriver, SecretHeader
 from reconciler.drivers.spinnaker.spec import SPEC

@@ -18,7 +18,7 @@ import orjson
 from reconciler.sandbox.app import Action, Call, Options, RefusedCall, Reply, Route, Simulator, SlidingLimit
 from reconciler.sandbox.aws import sigv4
 from reconciler.sandbox.aws.policies import holds, statements
-from reconciler.sandbox.aws.records import ACCOUNT, KEY_ID, REGION, ROLE, SECRET, USER, AwsRecords, Principal
+from reconciler.sandbox.aws.records import ACCOUNT, KEY_ID, REGION, ROLE, SECRET, USER, AwsPrincipal, AwsRecords
 from reconciler.sandbox.aws.replies import Refuse
 from reconciler.sandbox.aws.stores import CURRENT, Stores, fields_of
 from reconciler.sandbox.aws.sts import VERSION, TokenService
@@ -171,7 +171,7 @@ class Aws(Simulator):
 
     # -- signatures -------------------------------------------------------------------------------------------------
 
-    def _principal(self, call: Call, service: str, refuse: Refuse) -> Principal:
+    def _principal(self, call: Call, service: str, refuse: Refuse) -> AwsPrincipal:
         """Return who signed ``call``. Raises `RefusedCall` for a signature that is not right in every part."""
         claim = sigv4.claimed(call, refuse)
         secret, principal = self._known(call, claim, refuse)
@@ -187,7 +187,7 @@ class Aws(Simulator):
         sigv4.verify(call, claim, secret, refuse)
         return principal
 
-    def _known(self, call: Call, claim: sigv4.Claimed, refuse: Refuse) -> tuple[str, Principal]:
+    def _known(self, call: Call, claim: sigv4.Claimed, refuse: Refuse) -> tuple[str, AwsPrincipal]:
         key, session = self.records["keys"].get(claim.key), self._tokens.sessions.get(claim.key)
         invalid = "The security token included in the request is invalid."
         if session is not None:
@@ -198,13 +198,13 @@ class Aws(Simulator):
             role = self.records["roles"].get(session.role)
             if role is None:
                 refuse(403, "InvalidClientTokenId", invalid)
-            return session.secret, Principal(
+            return session.secret, AwsPrincipal(
                 session.arn, f"{role['id']}:{session.name}", claim.region, role["policies"], session.role
             )
         if key is None or not key["active"] or "x-amz-security-token" in call.headers:
             refuse(403, "InvalidClientTokenId", invalid)
         user = self.records["users"][key["user"]]
-        return key["secret"], Principal(key["user"], user["id"], claim.region, user["policies"])
+        return key["secret"], AwsPrincipal(key["user"], user["id"], claim.region, user["policies"])
 
 
 __all__ = ["Aws"]

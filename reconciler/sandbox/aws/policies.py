@@ -10,7 +10,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
-from reconciler.sandbox.aws.records import Context, Document, Principal, account_of
+from reconciler.sandbox.aws.records import AwsPrincipal, Context, Document, account_of
 from reconciler.sandbox.shapes import is_object
 
 Test = Callable[[str, str], bool]
@@ -48,7 +48,7 @@ def allowed(policies: Iterable[Document], action: str, resource: str, context: C
     return effects == {"Allow"}
 
 
-def trusts(policy: Document, action: str, principal: Principal, context: Context) -> tuple[bool, bool]:
+def trusts(policy: Document, action: str, principal: AwsPrincipal, context: Context) -> tuple[bool, bool]:
     """Return whether a trust policy accepts a principal of AWS, and whether it does so by its name, not only by its account."""
     effects, named = set(), False
     for statement in statements(policy):

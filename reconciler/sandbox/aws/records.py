@@ -100,7 +100,7 @@ class AwsSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
+class AwsPrincipal:
     """Who signed a request, in which region, and what its policies say."""
 
     arn: str

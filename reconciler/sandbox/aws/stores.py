@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from reconciler.sandbox.app import Reply
 from reconciler.sandbox.aws.policies import allowed
-from reconciler.sandbox.aws.records import AwsParameter, AwsRecords, AwsSecret, Principal, partition_of
+from reconciler.sandbox.aws.records import AwsParameter, AwsPrincipal, AwsRecords, AwsSecret, partition_of
 from reconciler.sandbox.aws.replies import Refuse, json_reply
 from reconciler.sandbox.shapes import is_object, texts
 
@@ -24,7 +24,7 @@ class Stores:
 
     def __init__(self, records: Callable[[], AwsRecords]) -> None:
         self._records = records
-        self.actions: Mapping[str, Callable[[Principal, Mapping[str, object], Refuse], Reply]] = {
+        self.actions: Mapping[str, Callable[[AwsPrincipal, Mapping[str, object], Refuse], Reply]] = {
             "secretsmanager.DescribeSecret": self._describe,
             "secretsmanager.GetSecretValue": self._value,
             "AmazonSSM.GetParameter": self._one_parameter,
@@ -33,7 +33,7 @@ class Stores:
 
     # -- Secrets Manager --------------------------------------------------------------------------------------------
 
-    def _describe(self, principal: Principal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
+    def _describe(self, principal: AwsPrincipal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
         arn, secret = self._secret(principal, fields, "secretsmanager:DescribeSecret", refuse)
         body: dict[str, object] = {
             "ARN": arn,
@@ -44,7 +44,7 @@ class Stores:
             body["DeletedDate"] = secret["deleted_at"]
         return json_reply(body)
 
-    def _value(self, principal: Principal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
+    def _value(self, principal: AwsPrincipal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
         arn, secret = self._secret(principal, fields, "secretsmanager:GetSecretValue", refuse)
         if secret["deleted_at"]:
             text = "You can't perform this operation on the secret because it was marked for deletion."
@@ -69,7 +69,9 @@ class Stores:
         value = version["binary"] if "binary" in version else version["text"]
         return json_reply({"ARN": arn, "Name": secret["name"], "VersionId": key, "VersionStages": version["stages"], kind: value})
 
-    def _secret(self, principal: Principal, fields: Mapping[str, object], action: str, refuse: Refuse) -> tuple[str, AwsSecret]:
+    def _secret(
+        self, principal: AwsPrincipal, fields: Mapping[str, object], action: str, refuse: Refuse
+    ) -> tuple[str, AwsSecret]:
         name = fields.get("SecretId")
         if not isinstance(name, str) or not 1 <= len(name) <= 2048:
             refuse(400, "ValidationError", "1 validation error detected: Value at 'secretId' failed to satisfy constraint")
@@ -90,7 +92,7 @@ class Stores:
 
     # -- Parameter Store --------------------------------------------------------------------------------------------
 
-    def _one_parameter(self, principal: Principal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
+    def _one_parameter(self, principal: AwsPrincipal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
         name = fields.get("Name")
         if not isinstance(name, str) or not 1 <= len(name) <= 2048:
             refuse(400, "ValidationError", "1 validation error detected: Value at 'name' failed to satisfy constraint")
@@ -101,7 +103,7 @@ class Stores:
             refuse(400, "ParameterVersionNotFound", f"Systems Manager could not find version of {name}.")
         return json_reply({"Parameter": shown})
 
-    def _parameters(self, principal: Principal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
+    def _parameters(self, principal: AwsPrincipal, fields: Mapping[str, object], refuse: Refuse) -> Reply:
         names = fields.get("Names")
         if not isinstance(names, list) or not 1 <= len(names) <= MOST_NAMES:
             refuse(400, "ValidationError", "Member must have length less than or equal to 10")
@@ -114,7 +116,7 @@ class Stores:
         )
 
     def _parameter(
-        self, principal: Principal, name: str, action: str, fields: Mapping[str, object], refuse: Refuse
+        self, principal: AwsPrincipal, name: str, action: str, fields: Mapping[str, object], refuse: Refuse
     ) -> dict[str, object] | None:
         """Return a parameter as an answer shows it; None without one, empty without the version that a selector names."""
         plain, selector = self._split(name)
@@ -151,11 +153,11 @@ class Stores:
     # -- rights -----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _arn(service: str, principal: Principal, name: str) -> str:
+    def _arn(service: str, principal: AwsPrincipal, name: str) -> str:
         return f"arn:{partition_of(principal.arn)}:{service}:{principal.region}:{principal.account}:{name}"
 
     @staticmethod
-    def _permitted(principal: Principal, action: str, arn: str, shown: str, refuse: Refuse) -> None:
+    def _permitted(principal: AwsPrincipal, action: str, arn: str, shown: str, refuse: Refuse) -> None:
         if not allowed(principal.policies, action, arn, principal.context):
             refuse(
                 400,
@@ -165,7 +167,7 @@ class Stores:
             )
 
     @staticmethod
-    def _decrypts(principal: Principal, key: str) -> bool:
+    def _decrypts(principal: AwsPrincipal, key: str) -> bool:
         """Whether the principal may decrypt with ``key``; empty is the key of AWS itself, which everyone in the account may use."""
         return not key or allowed(principal.policies, "kms:Decrypt", key, principal.context)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from reconciler.sandbox.app import Reply
 from reconciler.sandbox.aws.policies import allowed, trusts, trusts_token
-from reconciler.sandbox.aws.records import AwsProvider, AwsRecords, AwsSession, Context, Principal, account_of, is_role
+from reconciler.sandbox.aws.records import AwsPrincipal, AwsProvider, AwsRecords, AwsSession, Context, account_of, is_role
 from reconciler.sandbox.aws.replies import Refuse, element, xml
 from reconciler.sandbox.relying import InvalidIdToken, unverified, verify
 
@@ -43,12 +43,12 @@ class TokenService:
         self._records, self._clock = records, clock
         self.sessions: dict[str, AwsSession] = {}
 
-    def caller(self, principal: Principal) -> Reply:
+    def caller(self, principal: AwsPrincipal) -> Reply:
         """GetCallerIdentity, which needs no permission."""
         parts = {"Arn": principal.arn, "UserId": principal.user_id, "Account": principal.account}
         return xml("GetCallerIdentity", "".join(element(name, text) for name, text in parts.items()))
 
-    def assume_role(self, principal: Principal, form: Mapping[str, str], refuse: Refuse) -> Reply:
+    def assume_role(self, principal: AwsPrincipal, form: Mapping[str, str], refuse: Refuse) -> Reply:
         """AssumeRole: the trust policy of the role must accept the principal; its own policy too, unless it is named there."""
         arn, name = self._checked(form, refuse)
         external = form.get("ExternalId")
