@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.credentials.redact import Redactor
 from reconciler.drivers.base import Executor
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.backoff import pause_after
@@ -16,7 +17,7 @@ from reconciler.engine.grants import AGAIN_S, granted_just_now
 from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.errors import AuthFailed, PermissionDenied, ReconcilerError
-from reconciler.model.executions import EndReason, Execution, Item, Result, RunIntent, RunReport
+from reconciler.model.executions import EndReason, Execution, Item, Result, Run, RunIntent, RunReport
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Resource, ResourceId, SecretRef
 from reconciler.stages.executors import ExecutorResolver, intent_of
@@ -140,6 +141,11 @@ class StepContext:
         context.log.info(event, kind="Stage", name=stage.name, canvas=stage.canvas, execution=execution.id, **fields)
         entry = JournalEntry(context.clock(), stage, event, revision=execution.revision, detail={"id": execution.id, **fields})
         await context.store.journal([entry])
+
+
+def stored_run(run: Run, redactor: Redactor) -> Run:
+    """Return ``run`` as it is stored: a service may repeat a secret in its URL or its answer."""
+    return dataclasses.replace(run, url=redactor.redact(run.url), detail=redactor.redact_fields(run.detail))
 
 
 class _Secrets(Mapping[str, str]):

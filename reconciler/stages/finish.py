@@ -17,7 +17,7 @@ from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, outputs_of
 from reconciler.model.times import iso
 from reconciler.stages import statuses
-from reconciler.stages.context import Ended, Work
+from reconciler.stages.context import Ended, Work, stored_run
 from reconciler.state.inbox import new_event_id
 from reconciler.state.reports import PendingReport
 
@@ -45,7 +45,7 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
         message=message,
         finished_at=now,
         next_at=0.0,
-        run=ended.report.run if ended.report is not None else execution.run,
+        run=stored_run(ended.report.run, context.redactor) if ended.report is not None else execution.run,
         status=ended.report.conclusion if ended.report is not None else execution.status,
     )
     retry = next_attempt(work, finished) if ended.terminated else None
@@ -88,11 +88,11 @@ async def abandon(context: Context, execution: Execution, message: str) -> None:
 
 
 async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, Any]:
-    """Return the outputs of the run and those that its jobs pushed; pushed outputs take precedence."""
+    """Return the outputs of the run and those that its jobs pushed, which take precedence. A service may echo a secret: it is redacted."""
     if ended.simulated:
         return {output.name: f"dry-run-{output.name}" for output in work.spec.outputs}
     shown = ended.report.outputs if ended.report is not None else {}
-    return {**shown, **await context.store.outputs(work.execution.id)}
+    return {**context.redactor.redact_fields(shown), **await context.store.outputs(work.execution.id)}
 
 
 def next_attempt(work: Work, finished: Execution) -> Item | None:

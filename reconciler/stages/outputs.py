@@ -79,7 +79,8 @@ class OutputReceiver:
         if too_deep(outputs):
             raise OutputsRefused(f"the outputs are nested deeper than {DEEPEST} levels", status=422)
         declared = {output.name for output in stage.typed(StageSpec).outputs}
-        kept = {name: value for name, value in outputs.items() if name in declared}
+        kept: dict[str, object] = {}
+        kept |= self._context.redactor.redact_fields({name: value for name, value in outputs.items() if name in declared})
         if not await store.put_outputs(execution_id, kept):
             raise OutputsRefused("the execution has ended", status=409)
         self._context.log.info(

@@ -11,7 +11,7 @@ from reconciler.drivers.http.client import ApiClient
 from reconciler.model.backoff import jittered
 from reconciler.model.errors import NotFound, ReconcilerError, ScopeGone
 from reconciler.model.executions import EndReason, ExecutionState, Later, Result, RunReport, RunStatus
-from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work
+from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work, stored_run
 
 CANCEL_AGAIN_S = 60.0
 REFUSED_AGAIN_S = 10.0
@@ -90,7 +90,7 @@ async def _still_running(steps: StepContext, work: Work, report: RunReport) -> S
     if execution.cancel_at:
         pause_s = min(pause_s, 5.0)
     kept = dict(execution.run.detail) if execution.run is not None else {}
-    run = dataclasses.replace(report.run, detail={**kept, **report.run.detail})
+    run = stored_run(dataclasses.replace(report.run, detail={**kept, **report.run.detail}), steps.context.redactor)
     message = f"it cannot be cancelled: {kept['refused']}" if kept.get("refused") else report.message
     next_at = min(work.now + jittered(pause_s, 0.9, 1.0), max(work.deadline, work.now + FIRST_POLL_S))
     return StepOutcome(await steps.save(work, run=run, status=report.status.value, message=message, failures=0, next_at=next_at))

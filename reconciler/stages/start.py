@@ -20,7 +20,7 @@ from reconciler.model.errors import (
 )
 from reconciler.model.executions import EndReason, ExecutionState, Result, Run, RunStatus
 from reconciler.stages import statuses
-from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work
+from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work, stored_run
 from reconciler.stages.exclusion import Guard
 
 FIND_S = 600.0
@@ -99,8 +99,7 @@ async def _started(steps: StepContext, work: Work, run: Run | None) -> StepOutco
     changed = dataclasses.replace(
         work.execution,
         state=ExecutionState.RUNNING,
-        # A secret may stand in the path of an http executor.
-        run=dataclasses.replace(run, url=steps.context.redactor.redact(run.url)),
+        run=stored_run(run, steps.context.redactor),
         status=RunStatus.QUEUED.value,
         message="",
         failures=0,

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -202,6 +203,7 @@ class _Service(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     posted: list[dict[str, str]]
     looks: int
+    outputs: ClassVar[dict[str, object]] = {"place": "eu"}
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -210,7 +212,7 @@ class _Service(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         type(self).looks += 1
-        self._answer(200, {"state": "done" if type(self).looks >= 2 else "working", "outputs": {"place": "eu"}})
+        self._answer(200, {"state": "done" if type(self).looks >= 2 else "working", "outputs": type(self).outputs})
 
     def _answer(self, status: int, payload: object) -> None:
         content = json.dumps(payload).encode()
@@ -279,6 +281,24 @@ def test_http_polls_until_its_condition_holds_noop_and_dry_runs_make_outputs_up(
     assert rerun["item"] == again
     assert world.ask("trigger", source="clock", payload={})["new"]
     world.finished("ticked")
+
+
+def test_f5_a_secret_that_a_service_repeats_in_its_outputs_is_not_stored(world: StageWorld, service) -> None:
+    url = f"http://127.0.0.1:{service.server_address[1]}"
+    service.handler.outputs = {"place": f"eu {TOKENS['github']}", "deep": [{"token": TOKENS["github"]}]}
+    world.manual()
+    world.source("web")
+    poll = f"{{url: {url}/work/1, successWhen: '$.state == \"done\"', interval: 1s}}"
+    world.stage(
+        "call", "outputs: [{name: place}, {name: deep}]", f"executor: {{type: http, spec: {{url: {url}/work, poll: {poll}}}}}"
+    )
+    world.ready()
+    world.trigger()
+    outputs = world.details(world.finished("call")[0]["id"])["outputs"]
+    assert outputs["place"].startswith("eu ")
+    assert TOKENS["github"] not in json.dumps(outputs)
+    state = (world.folder / "state").glob("state.db*")
+    assert not any(TOKENS["github"].encode() in path.read_bytes() for path in state)
 
 
 @pytest.mark.timeout(60)
