@@ -9,6 +9,15 @@ import pytest
 
 from tests.support.postgres import Postgres
 
+OF_PROCESSES = ("flow", "engine", "cli")
+"""Folders whose tests run daemons, and wait most of the time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the long tests first, so that no worker begins one when the others have nothing left to do."""
+    root = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(root).parts[0] not in OF_PROCESSES)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
