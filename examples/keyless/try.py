@@ -146,7 +146,7 @@ class Trial:
         self.wait("the sandbox starts", lambda: answers(f"{self.github}/_sandbox/settings"))
         call("PATCH", f"{self.github}/_sandbox/settings", {"deliver": True, "deliver_to": {PUBLIC: self.listen}})
         call("PUT", f"{self.github}/_sandbox/state", {"repos": {"acme/web": {}}, "workflows": {"acme/web": [WORKFLOW]}})
-        app = self.at_github("create_app", owner="acme", title="reconciler", permissions=PERMISSIONS, events=["push"])
+        app = self.at_github("create_app", owner="acme", title="reconciler", permissions=PERMISSIONS, events=["push"], url=PUBLIC)
         self.at_github("install_app", app=app["id"], account="acme")
         (self.operator / "app.pem").write_text(app["pem"])
         self.known += [line.encode() for line in app["pem"].splitlines()[1:-1]]
@@ -165,19 +165,6 @@ class Trial:
         script.write_text(AWS.format(python=sys.executable, endpoint=self.aws))
         script.chmod(0o700)
         self.sh("aws iam create-role --role-name reconciler --assume-role-policy-document '{}'", shown=False)
-
-    def set_app_webhook(self, client_id: str) -> None:
-        """Set URL and secret of the App's webhook, as a person does on the settings page of the App."""
-        from joserfc import jwt
-        from joserfc.jwk import RSAKey
-
-        shown = self.sh("reconciler signing-key Integration/github")
-        url = next(word for word in shown.split() if word.startswith(PUBLIC))
-        now = int(time.time())
-        claims = {"iat": now - 60, "exp": now + 300, "iss": client_id}
-        token = jwt.encode({"alg": "RS256"}, claims, RSAKey.import_key((self.operator / "app.pem").read_text()))
-        hook = {"url": url, "content_type": "json", "secret": shown.split()[0]}
-        call("PATCH", f"{self.github}/app/hook/config", hook, token)
 
     # -- the daemon -------------------------------------------------------------------------------------------------
 
@@ -278,12 +265,12 @@ def set_up(trial: Trial) -> subprocess.Popen[bytes]:
     print("# 4. The role at AWS trusts the daemon")
     trial.sh("reconciler oidc trust aws Integration/aws --dir manifests > trust-aws.sh")
     trial.sh("sh trust-aws.sh")
-    print("# 5. The webhook of the App")
-    trial.set_app_webhook(client_id)
+    print("# 5. The daemon sets the webhook of the App")
     (trial.operator / "app.pem").unlink()
-    print("# 6. Everything is in force")
     trial.sh("reconciler reconcile Integration/github --wait")
     trial.wait("every resource is Ready", trial.all_ready, 120)
+    print(trial.sh("reconciler app status Integration/github"))
+    print("# 6. Everything is in force")
     print(trial.sh("reconciler status"))
     print(trial.sh("reconciler credentials"))
     return daemon
