@@ -37,7 +37,7 @@ SET_CLOCK = "Synchronize this host's clock: chrony, or systemd-timesyncd (timeda
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. ``level``: ok, warning, error, or unknown (nobody tells). ``fix``: what to do, if it is not ok."""
+    """The result of one check. ``level``: ok, warning, error, or unknown (the provider does not say). ``fix``: what to do, if it is not ok."""
 
     check: str
     level: str

@@ -1,4 +1,4 @@
-"""What the other side of `oidc` has to be told: trust policies, ready to paste, for the providers that accept our ID tokens.
+"""Trust policies for the providers that accept our ID tokens, ready to paste at the provider.
 
 Facts: AWS IAM (OIDC identity providers, trust policy condition keys), Microsoft Graph federatedIdentityCredential, Google workload
 identity federation (google.subject has at most 127 bytes), Vault and OpenBao JWT auth method, Buddy identity providers.

@@ -67,7 +67,7 @@ class ReportStore(Database):
             )
 
     def hasten_reports(self, integrations: Collection[str], now: float) -> None:
-        """Make the statuses of ``integrations`` (paths) that were put off due now."""
+        """Make postponed statuses of ``integrations`` (paths) due now."""
         with self._write() as connection:
             rows = connection.execute(select(*_COLUMNS).where(r.c.done_at == 0, r.c.due_at > now)).all()
             for report in (_report(*row) for row in rows):

@@ -146,7 +146,7 @@ def test_it_stays_as_it_is_when_nobody_manages_it_any_more(world: ManagedWorld) 
     assert world.config_now == world.wanted
     assert world.patches() == 1
     world.app_hook(ELSEWHERE, "theirs")
-    world.wait(lambda: world.told("set the Webhook URL"), "the status says what to set")
+    world.wait(lambda: world.shows("set the Webhook URL"), "the status says what to set")
     assert world.config_now["url"] == ELSEWHERE
 
 

@@ -78,7 +78,7 @@ class AppWorld(StageWorld):
         rows = self.events(source=f"EventSource/{name}", state="processed")
         return [self.ask("event", id=row["id"])["payload"]["after"] for row in rows if row["type"] == "push"]
 
-    def told(self, reason: str, name: str = "web") -> bool:
+    def shows(self, reason: str, name: str = "web") -> bool:
         resource = self.resource("EventSource", name)
         return any(reason in (each["reason"], each["message"]) or reason in each["message"] for each in resource["conditions"])
 
@@ -96,7 +96,7 @@ def test_the_webhook_of_a_repository_goes_once_the_app_delivers_and_no_event_is_
     moving.ready()
     sent = [moving.push()["sha"]]
     moving.use_app()
-    moving.wait(lambda: moving.told("NotReplaced"), "the webhook is kept")
+    moving.wait(lambda: moving.shows("NotReplaced"), "the webhook is kept")
     assert len(moving.hooks("web")) == 1
     sent.append(moving.push()["sha"])
     moving.connect_app()
@@ -117,7 +117,7 @@ def test_kill_9_while_both_deliver_loses_and_doubles_nothing(moving: AppWorld, f
     moving.stage("build", after="{type: event-source, name: web}")
     moving.ready()
     moving.use_app()
-    moving.wait(lambda: moving.told("NotReplaced"), "the webhook is kept")
+    moving.wait(lambda: moving.shows("NotReplaced"), "the webhook is kept")
     moving.connect_app()
     moving.stop()
     process = moving.doomed(failpoint)
@@ -194,7 +194,7 @@ def test_a_change_of_the_installation_shows_at_once(moving: AppWorld) -> None:
     moving.github.do("unsuspend_installation", installation=INSTALLATION)
     moving.wait(moving.all_ready, "ready again", seconds=10)
     moving.github.do("remove_repositories", installation=INSTALLATION, repositories=["acme/web"])
-    moving.wait(lambda: moving.told("does not contain acme/web"), "out of reach", seconds=10)
+    moving.wait(lambda: moving.shows("does not contain acme/web"), "out of reach", seconds=10)
     moving.github.do("add_repositories", installation=INSTALLATION, repositories=["acme/web"])
     moving.wait(moving.all_ready, "in reach again", seconds=10)
 
@@ -207,7 +207,7 @@ def test_blocked_work_goes_on_as_soon_as_the_missing_permission_is_granted(movin
     moving.github.do("change_app", app=APP, permissions={"contents": "read", "metadata": "read"}, events=["push"])
     moving.use_app()
     moving.push()
-    moving.wait(lambda: moving.told("repository_hooks"), "the permission is missing")
+    moving.wait(lambda: moving.shows("repository_hooks"), "the permission is missing")
     assert len(moving.hooks("web")) == 1
     moving.github.do("change_app", app=APP, permissions=PERMISSIONS, events=["push"])
     moving.github.do("accept_permissions", installation=INSTALLATION)

@@ -282,29 +282,37 @@ def test_a15_steps_of_a_process_that_is_killed_are_taken_over_and_repeat_nothing
     assert Counter(run["inputs"]["sha"] for run in world.runs("web")) == {str(number): 1 for number in range(8)}
 
 
-@pytest.mark.timeout(300)
-def test_a14_a_request_at_another_process_during_a_reconcile_leads_to_one_more(peers: tuple[StageWorld, list[Peer]]) -> None:
-    world, several = peers
+REQUEST = "SELECT number, done FROM reconcile_request WHERE integration LIKE '%github'"
+
+
+def idle(world: StageWorld, several: list[Peer]) -> str:
+    """Start the processes with a long interval, wait until no reconcile is requested, and slow GitHub down; return the database's URL."""
     world.source("web", events="[{type: push}]")
     for peer in several:
         peer.config.write_text(peer.config.read_text().replace("interval: 2s", "interval: 1h"))
     first_up(world, several)
     world.wait(lambda: world.hooks("web"), "the hook")
     url = several[0].url
-    request = "SELECT number, done FROM reconcile_request WHERE integration LIKE '%github'"
-    world.wait(lambda: (row := rows(url, request)[0]).number == row.done, "nothing is requested")
+    world.wait(lambda: (row := rows(url, REQUEST)[0]).number == row.done, "nothing is requested")
     time.sleep(2)  # nor by a start that is not over
     world.github.settings(latency_s=1.0)
-    before = rows(url, request)[0]
+    return url
+
+
+@pytest.mark.timeout(300)
+def test_a14_a_request_at_another_process_during_a_reconcile_leads_to_one_more(peers: tuple[StageWorld, list[Peer]]) -> None:
+    world, several = peers
+    url = idle(world, several)
+    before = rows(url, REQUEST)[0]
     several[0].ask(verb="reconcile", resource="EventSource/web")
     world.wait(lambda: holder_of(url, "slice"), "it is reconciled")
-    assert rows(url, request)[0].done == before.done
+    assert rows(url, REQUEST)[0].done == before.done
     several[1].ask(verb="reconcile", resource="EventSource/web")
     several[2].ask(verb="reconcile", resource="EventSource/web")
     seen: set[int] = set()
 
     def all_done() -> bool:
-        row = rows(url, request)[0]
+        row = rows(url, REQUEST)[0]
         seen.add(row.done)
         return bool(row.done == row.number == before.number + 3)
 
@@ -315,16 +323,7 @@ def test_a14_a_request_at_another_process_during_a_reconcile_leads_to_one_more(p
 @pytest.mark.timeout(300)
 def test_a14_a_command_waits_for_the_reconcile_of_another_process(peers: tuple[StageWorld, list[Peer]]) -> None:
     world, several = peers
-    world.source("web", events="[{type: push}]")
-    for peer in several:
-        peer.config.write_text(peer.config.read_text().replace("interval: 2s", "interval: 1h"))
-    first_up(world, several)
-    world.wait(lambda: world.hooks("web"), "the hook")
-    url = several[0].url
-    request = "SELECT number, done FROM reconcile_request WHERE integration LIKE '%github'"
-    world.wait(lambda: (row := rows(url, request)[0]).number == row.done, "nothing is requested")
-    time.sleep(2)  # nor by a start that is not over
-    world.github.settings(latency_s=1.0)
+    url = idle(world, several)
     several[0].ask(verb="reconcile", resource="EventSource/web")
     pid = world.wait(lambda: holder_of(url, "slice"), "it is reconciled")
     world.set_hooks("web", [])
@@ -332,7 +331,7 @@ def test_a14_a_command_waits_for_the_reconcile_of_another_process(peers: tuple[S
     answer = other.ask(verb="reconcile", resource="EventSource/web", wait=True, timeout=25)  # the same process does it, too
     assert (answer["ready"], answer["reason"]) == ("True", "Reconciled")
     assert len(world.hooks("web")) == 1
-    assert (row := rows(url, request)[0]).number == row.done
+    assert (row := rows(url, REQUEST)[0]).number == row.done
 
 
 @pytest.mark.timeout(300)

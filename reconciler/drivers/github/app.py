@@ -215,7 +215,7 @@ class AppAuthenticator:
             moved = await self._present_id(repositories[0])
             if moved:
                 answer = await self._request_token(path, need, {"repository_ids": [moved]})
-        if answer.status == 404:  # it was removed, and may be installed anew under another id
+        if answer.status == 404:  # it was removed, and may be installed again with another id
             self._context.tokens.forget(self._installation_key)
         if answer.status == 422:
             raise self._too_narrow(need, repositories, answer)
@@ -292,7 +292,7 @@ class AppAuthenticator:
 
 
 async def check_app(api: Api, needs: Mapping[str, str]) -> CredentialReport:
-    """Return whom the App acts as, and what its installation is granted, lacks and has to spare.
+    """Return as which App and account it acts, and which permissions are granted, missing and not needed.
 
     Raises `AuthFailed` for an App that GitHub refuses, that is not installed on the account, or whose installation is suspended.
     """

@@ -2,7 +2,7 @@
 
 **Conditional reads.** The validators keep the path and the ETag of each page of the list. A repository whose hooks did not
 change costs exactly one request per page, answered 304, which GitHub does not count. GitHub's ETag depends on the credential, so
-after a token rotation the first read of each scope is a full one; for an App, whose token lasts an hour, the tag is computed anew
+after a token rotation the first read of each scope is a full one; for an App, whose token lasts an hour, the tag is computed again
 (`reconciler.drivers.github.app_tags`). A list whose last page is full is never read
 conditionally: another hook would be on a page without a tag.
 

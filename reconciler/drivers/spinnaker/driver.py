@@ -1,4 +1,4 @@
-"""The credential check of Spinnaker: the user as whom its API, Gate, sees us.
+"""The credential check of Spinnaker: the user that its API, Gate, recognizes.
 
 Facts: Gate's source (AuthController, BasicAuthConfig, the rate limiter). How it authenticates is up to each installation: it answers a
 request that it does not accept with 401, 403 or a redirect to a login page. One that takes requests without a credential may take no
