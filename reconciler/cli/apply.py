@@ -123,7 +123,7 @@ def _line(change: Change) -> str:
 def _show_results(current: Current, done: Applied, output: str, *, manifests: int) -> None:
     """Print the results of all rounds: errors on stderr, the counts last."""
     from reconciler.engine.read_errors import unread_of
-    from reconciler.planning.render.document import change_summary
+    from reconciler.planning.render.json_document import change_summary
 
     unread = unread_of(done.last.values(), current.active.resources)
     if output == "json":

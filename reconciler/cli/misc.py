@@ -38,9 +38,10 @@ def schema(options: SchemaOptions) -> int:
     if options.editor:
         block(EDITOR)
         return EXIT_OK
-    if options.kind is not None and options.kind.lower() not in kinds:
-        raise _unknown("kind", options.kind, kinds.values())
-    name = kinds[options.kind.lower()] if options.kind else "manifest"
+    documents = {**kinds, "plan": "plan"}  # what `plan -o json` prints has a schema too
+    if options.kind is not None and options.kind.lower() not in documents:
+        raise _unknown("kind", options.kind, documents.values())
+    name = documents[options.kind.lower()] if options.kind else "manifest"
     json_document(json.dumps(schemas.schema(name), indent=2) + "\n")
     return EXIT_OK
 

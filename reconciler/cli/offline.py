@@ -7,6 +7,7 @@ secret may be near untrusted code.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import msgspec
 from reconciler.config.settings import Config
 from reconciler.model.errors import NotImplementedYet, Problem, ReconcilerError, StateError, UsageError
 from reconciler.model.objects import ManagedObject
-from reconciler.model.plan import PlanSet
+from reconciler.model.plan import Manifests, PlanSet
 from reconciler.model.resources import Desired, Resource
 from reconciler.source.base import Revision, Source
 
@@ -56,19 +57,25 @@ async def _load(source: Source, revision: Revision, config: Config) -> Desired:
 
 
 def _compared(before: Iterable[Resource], after: Desired, config: Config) -> tuple[PlanSet, tuple[Problem, ...]]:
-    """Compare. A resource that an unread file hides does not count as deleted, and is reported, as in the daemon."""
-    from reconciler.engine.revision import hidden
+    """Compare. A resource that is invalid now, or that an unread file hides, keeps its manifest and is reported, as in the daemon."""
+    from reconciler.engine.revision import kept_of
     from reconciler.planning.compare import base_plan as compare
+    from reconciler.planning.inputs import PlanLimits
+    from reconciler.planning.policy import is_suspended
     from reconciler.planning.resources import resource_changes
 
-    before = tuple(before)
-    behind, problems = hidden(after, before)
-    old = {resource.id: resource for resource in before if resource.id not in behind}
-    (former, former_unread), (desired, unread) = (compile_desired(rows, config) for rows in (old.values(), after.resources))
+    old = {resource.id: resource for resource in before}
+    kept, problems = kept_of(after, old.values())
+    new, now = {**after.by_id(), **kept}, time.time()
+    (former, former_unread), (desired, unread) = (compile_desired(rows.values(), config) for rows in (old, new))
+    suspended = frozenset(identity for identity, resource in new.items() if is_suspended(resource.lifecycle, now))
+    allowed = config.reconcile.limits
+    limits = PlanLimits(allowed.delete_percent, allowed.delete_minimum, allowed.delete_max)
     plan = dataclasses.replace(
-        compare(former, desired, revision=after.revision),
-        resources=resource_changes(old, after.by_id()),
+        compare(former, desired, revision=after.revision, suspended=suspended, limits=limits),
+        resources=resource_changes(old, new),
         unread=tuple(dict.fromkeys((*unread, *former_unread))),
+        manifests=Manifests(old, new),
     )
     return plan, (*after.problems, *problems)
 

@@ -8,6 +8,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from reconciler.cli.sink import coloured, document, json_document
 from reconciler.config.settings import Config
 from reconciler.model.errors import ConfigError, ManifestError, Problem, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR
-from reconciler.model.plan import ChangeClass, Plan, PlanSet
+from reconciler.model.plan import ChangeClass, Manifests, Plan, PlanSet
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.planning.resources import resource_changes
 from reconciler.source import LocalRepository
@@ -56,7 +57,8 @@ def drift(options: DriftOptions) -> int:
     """Show only drift."""
     config = configuration(options)
     planned, problems, _ = asyncio.run(make(config, options.path))
-    only = dataclasses.replace(planned, plans=tuple(_drift_of(plan) for plan in planned.plans))
+    # A commit that is not applied yet is no drift: neither its objects nor its manifests.
+    only = dataclasses.replace(planned, plans=tuple(_drift_of(plan) for plan in planned.plans), resources=())
     show(only, options.output, problems, approvable=False)
     _refuse_invalid(problems)
     return code_of(only, detailed=options.detailed_exitcode)
@@ -81,22 +83,20 @@ def _refuse_invalid(problems: tuple[Problem, ...]) -> None:
 
 def show(planned: PlanSet, output: str, problems: tuple[Problem, ...] = (), *, approvable: bool = True) -> None:
     """Print the plan to stdout in the requested format."""
+    from reconciler.engine.plan_document import plan_document
     from reconciler.planning import render
 
+    page = plan_document(planned, problems, now=time.time(), approvable=approvable)
     if output == "json":
-        json_document(render.render_json(planned, problems, approvable=approvable) + "\n")
+        json_document(render.json_text(page))
     elif output == "markdown":
-        document(render.render_markdown(planned, problems, approvable=approvable) + "\n")
+        document(render.markdown(page))
     elif output == "github":
-        document(render.render_annotations(planned, problems) + "\n")
+        document(render.workflow_commands(page))
     elif output == "sarif":
-        document(render.render_sarif((*problems, *planned.unread), version=__version__))
+        json_document(render.sarif(page, version=__version__))
     else:
-        coloured(
-            render.render_text(
-                planned, colour=colour(sys.stdout), width=shutil.get_terminal_size((100, 40)).columns, approvable=approvable
-            )
-        )
+        coloured(render.text(page, colour=colour(sys.stdout), width=shutil.get_terminal_size((100, 40)).columns))
 
 
 async def make(config: Config, path: str | None, *, for_approval: bool = False) -> tuple[PlanSet, tuple[Problem, ...], bool]:
@@ -129,8 +129,10 @@ def planset_of(current: Current, prepared: Iterable[Prepared], in_force: Mapping
 
     results = [integration.found() for integration in prepared]
     plans = tuple(result.plan for result in results if result.plan is not None)
-    manifests = resource_changes(in_force, current.active.resources) if in_force is not None else ()
-    return PlanSet(current.active.revision, plans, manifests, unread_of(results, current.active.resources))
+    planned = current.active.resources
+    changed = resource_changes(in_force, planned) if in_force is not None else ()
+    manifests = Manifests(in_force if in_force is not None else planned, planned)
+    return PlanSet(current.active.revision, plans, changed, unread_of(results, planned), manifests)
 
 
 async def _say_work_tree(engine: Controller) -> None:

@@ -94,11 +94,11 @@ def _show(desired: Desired, files: int, output: str) -> None:
     elif output == "sarif":
         from reconciler.planning import render
 
-        json_document(render.render_sarif(problems, version=__version__) + "\n")
+        json_document(render.problems_as_sarif(problems, version=__version__))
     elif output == "github":
         from reconciler.planning import render
 
-        document(render.render_annotations(None, problems) + "\n")
+        document(render.problem_commands(problems))
     else:
         for problem in problems:
             for line in problem_lines(problem):

@@ -487,7 +487,12 @@ VERBS: tuple[Verb, ...] = (
         options.SchemaOptions,
         "print a JSON Schema for editors and CI",
         (
-            _arg("kind", nargs="?", metavar="KIND", help="print the schema of this kind (default: all kinds)"),
+            _arg(
+                "kind",
+                nargs="?",
+                metavar="KIND",
+                help="print the schema of this kind, or of `plan -o json` with `plan` (default: all kinds)",
+            ),
             _arg("--list", action="store_true", help="list the kinds"),
             _arg("--editor", action="store_true", help="print settings for editors"),
         ),

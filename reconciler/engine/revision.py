@@ -92,14 +92,25 @@ def unread_problem(path: str, reason: str, severity: Severity) -> Problem:
     )
 
 
+def kept_of(desired: Desired, before: Iterable[Resource]) -> tuple[dict[ResourceId, Resource], tuple[Problem, ...]]:
+    """Return the resources of ``before`` that stay although ``desired`` has no valid manifest of them, and what hides them.
+
+    They are invalid in it, or may be in a file that has errors or was not read. All others are no longer declared.
+    """
+    by_id = desired.by_id()
+    gone = [resource for resource in before if resource.id not in by_id]
+    behind, hiders = hidden(desired, gone)
+    bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
+    kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
+    return kept, hiders
+
+
 async def merge(desired: Desired, deps: Context) -> ActiveRevision:
     """Return ``desired`` with the last valid specs of resources that are invalid in it, or hidden by a path that was not read."""
     stored = await deps.store.resources()
     by_id = desired.by_id()
-    bad_files = {problem.location.file for problem in desired.problems if problem.is_error}
     gone = [resource_from_json(payload) for path, payload in stored.items() if ResourceId.from_path(path) not in by_id]
-    behind, hiders = hidden(desired, gone)
-    kept = {r.id: r for r in gone if r.id in behind or r.id in desired.invalid or r.location.file in bad_files}
+    kept, hiders = kept_of(desired, gone)
     places = {problem.location.file for problem in hiders}
     others = [problem for problem in desired.problems if problem.code != "RC2045" or problem.location.file not in places]
     return ActiveRevision(

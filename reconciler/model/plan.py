@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.model.errors import Problem
 from reconciler.model.objects import IntentState, ManagedObject, Marker, Scope
-from reconciler.model.resources import Location, ResourceId
-from reconciler.model.values import Address, Digest, ExternalId, JsonValue, digest_of
+from reconciler.model.resources import Location, Resource, ResourceId
+from reconciler.model.values import Address, Digest, ExternalId, JsonObject, JsonValue, digest_of
 
 
 class Action(enum.StrEnum):
@@ -88,6 +89,14 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """What ends with a removed object: its attributes as they were read or recorded last, and where it has write-only values."""
+
+    attributes: JsonObject
+    write_only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of a plan."""
 
@@ -110,6 +119,8 @@ class Change:
     previous: Address | None = None
     retry_at: float | None = None
     """For WAITING: when to reconcile again (seconds since the epoch)."""
+    loss: Loss | None = None
+    """For a removal. Shown only: the digest names the object, so that an approval does not depend on what a provider shows."""
 
     def decision(self) -> JsonValue:
         """Return what the digest covers: the action, without volatile data (times, lines, messages)."""
@@ -188,12 +199,25 @@ class ResourceChange:
     action: Action
     fields: tuple[FieldChange, ...] = ()
     digest: str = ""
-    """Digest of the new spec; empty for a delete."""
+    """Digest of the new spec, and of new labels or targets of references if the spec is the same; empty for a delete."""
     location: Location = Location("")
+    """Where it is declared; for a delete, where it was."""
 
     def decision(self) -> JsonValue:
         """Return what the digest covers: nothing volatile (no lines)."""
         return [self.resource.path, self.action.value, self.digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """The resources in force, and those of the planned revision: what a person needs to understand the changes."""
+
+    before: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    after: Mapping[ResourceId, Resource] = field(default_factory=dict)
+
+    def latest(self, identity: ResourceId) -> Resource | None:
+        """Return the planned manifest of ``identity``, or the one in force if it is no longer declared."""
+        return self.after.get(identity) or self.before.get(identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +229,8 @@ class PlanSet:
     resources: tuple[ResourceChange, ...] = ()
     unread: tuple[Problem, ...] = ()
     """What could not be read: the plans say nothing about it, and nothing there is changed."""
+    manifests: Manifests = field(default_factory=Manifests, repr=False, compare=False)
+    """Shown only; not part of the digest."""
 
     @property
     def sha256(self) -> Digest:

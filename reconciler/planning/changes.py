@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reconciler.model.objects import IntentState, ManagedObject, RecordedObject
-from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, Reason
+from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, FieldChange, Loss, Reason
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address, ExternalId
 from reconciler.planning import policy
 from reconciler.planning.diff import overall_class
-from reconciler.planning.inputs import PlanInput
+from reconciler.planning.inputs import PlanInput, PlanLimits
 from reconciler.planning.match import Match
 
 Settlement = tuple[str, IntentState, ExternalId | None]
@@ -85,7 +86,14 @@ def removal_of(match: Match, recorded: RecordedObject, action: Action, *, reason
         external_id=recorded.external_id,
         depends_on=recorded.depends_on,
         previous=match.previous,
+        loss=_loss(match, recorded),
     )
+
+
+def _loss(match: Match, recorded: RecordedObject) -> Loss:
+    """Return what a removal ends. Only attributes that were ours are shown: others are the provider's own."""
+    seen = match.observed.attributes if match.observed is not None else recorded.attributes
+    return Loss({key: seen.get(key, value) for key, value in recorded.attributes.items()}, tuple(sorted(recorded.fingerprints)))
 
 
 def held(change: Change, reason: Reason, message: str) -> Change:
@@ -94,6 +102,23 @@ def held(change: Change, reason: Reason, message: str) -> Change:
 
 def waiting_for(change: Change, reason: Reason, retry_at: float | None, message: str) -> Change:
     return dataclasses.replace(change, disposition=Disposition.WAITING, reason=reason.value, message=message, retry_at=retry_at)
+
+
+def limited(changes: Iterable[Change], counted: Sequence[Change], owned: int, limits: PlanLimits) -> tuple[Change, ...]:
+    """Block the ``counted`` deletes together if they exceed ``limits``."""
+    changes = tuple(changes)
+    reason = policy.over_limits(len(counted), owned, limits)
+    if reason is None:
+        return changes
+    limit = f"{limits.percent} %" if reason is BlockReason.DELETE_PERCENT else str(limits.maximum)
+    text = f"{len(counted)} deletes of {owned} owned objects are over the limit of {limit}"
+    blocked = {change.address for change in counted}
+    return tuple(
+        dataclasses.replace(change, disposition=Disposition.BLOCKED, reason=reason.value, message=text)
+        if change.address in blocked
+        else change
+        for change in changes
+    )
 
 
 def guarded(change: Change, desired: ManagedObject, inp: PlanInput) -> Change:

@@ -8,19 +8,28 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from reconciler.model.objects import ManagedObject, ObservedObject, RecordedObject, recorded_of
-from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, Plan, PlanSet, Reason
+from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, Loss, Plan, PlanSet, Reason
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import Address, ExternalId
 from reconciler.planning import policy
-from reconciler.planning.changes import change_to, held
+from reconciler.planning.changes import change_to, held, limited
 from reconciler.planning.diff import field_changes, overall_class
+from reconciler.planning.inputs import PlanLimits
 from reconciler.planning.order import ordered
 
 
-def base_plan(before: Iterable[ManagedObject], after: Iterable[ManagedObject], *, revision: str = "") -> PlanSet:
+def base_plan(
+    before: Iterable[ManagedObject],
+    after: Iterable[ManagedObject],
+    *,
+    revision: str = "",
+    suspended: frozenset[ResourceId] = frozenset(),
+    limits: PlanLimits | None = None,
+) -> PlanSet:
     """Return the difference of ``before`` and ``after`` as plans, whose digests approve nothing.
 
-    Write-only values are compared by reference, since their values are not known.
+    Write-only values are compared by reference, since their values are not known. ``suspended``: resources whose manifests suspend
+    them, so that nothing is written for them. ``limits``: of deletes, counted against the objects that ``before`` declares.
     """
     old = {desired.address: desired for desired in before}
     new = {desired.address: desired for desired in after}
@@ -32,16 +41,29 @@ def base_plan(before: Iterable[ManagedObject], after: Iterable[ManagedObject], *
     changes = [c for d in new.values() if (c := _declared(d, old)) is not None]
     changes += [_removed(d) for d in old.values() if d.address not in new and d.address not in moved]
     by_integration: dict[ResourceId, list[Change]] = {}
-    for change in changes:
+    for change in (_unless_suspended(change, suspended) for change in changes):
         by_integration.setdefault(change.integration, []).append(change)
     owned: dict[ResourceId, int] = {}
     for desired in old.values():
         owned[desired.integration] = owned.get(desired.integration, 0) + 1
     plans = [
-        Plan(integration, ordered(by_integration[integration]), owned.get(integration, 0))
+        _plan(integration, by_integration[integration], owned.get(integration, 0), limits)
         for integration in sorted(by_integration)
     ]
     return PlanSet(revision, tuple(plans))
+
+
+def _plan(integration: ResourceId, changes: Iterable[Change], owned: int, limits: PlanLimits | None) -> Plan:
+    changes = ordered(changes)
+    removing = {Action.DELETE, Action.REPLACE}
+    counted = [c for c in changes if c.action in removing and c.disposition is Disposition.EXECUTE]
+    return Plan(integration, limited(changes, counted, owned, limits) if limits is not None else changes, owned)
+
+
+def _unless_suspended(change: Change, suspended: frozenset[ResourceId]) -> Change:
+    if change.action in policy.STATE_ONLY or not suspended & {change.resource, change.integration}:
+        return change
+    return held(change, Reason.SUSPENDED, "")
 
 
 def _declared(desired: ManagedObject, old: Mapping[Address, ManagedObject]) -> Change | None:
@@ -87,6 +109,7 @@ def _removed(desired: ManagedObject) -> Change:
         location=desired.location,
         disposition=Disposition.BLOCKED if block is not None else Disposition.EXECUTE,
         reason=block.value if block is not None else reason,
+        loss=Loss(desired.attributes, tuple(sorted(value.pointer for value in desired.write_only))),
     )
 
 

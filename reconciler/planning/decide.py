@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from reconciler.model.objects import IntentState, ManagedObject, ObservedObject, RecordedObject
-from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, FieldChange, Reason
+from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, FieldChange, Loss, Reason
 from reconciler.model.resources import Adopt, DriftMode, Management
 from reconciler.model.values import Address
 from reconciler.planning import policy
@@ -192,6 +192,7 @@ def _duplicate(match: Match, desired: ManagedObject, extra: ObservedObject) -> C
         message="a second object with our marker; the one with the lowest id stays",
         depends_on=(desired.address,),
         location=desired.location,
+        loss=Loss({key: extra.attributes[key] for key in desired.attributes if key in extra.attributes}),
     )
 
 

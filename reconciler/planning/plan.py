@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from reconciler.model.objects import Scope
-from reconciler.model.plan import Action, BlockReason, Change, Disposition, Plan, Reason
+from reconciler.model.plan import Action, Change, Disposition, Plan, Reason
 from reconciler.model.values import Address, Digest
 from reconciler.planning import policy
-from reconciler.planning.changes import Decision, held
+from reconciler.planning.changes import Decision, held, limited
 from reconciler.planning.decide import decide
 from reconciler.planning.inputs import PlanInput, PlanLimits, ScopeView
 from reconciler.planning.match import Match, match_all
@@ -63,19 +63,7 @@ def _limited(changes: Sequence[Change], inp: PlanInput, owned: int) -> tuple[Cha
     """Block all deletes together if they exceed the limits. Deletes that have begun and duplicates do not count."""
     begun = {record.address for record in inp.recorded if record.tombstone}
     counted = [change for change in changes if _is_delete(change, inp) and (change.previous or change.address) not in begun]
-    reason = policy.over_limits(len(counted), owned, inp.limits)
-    if reason is None:
-        return tuple(changes)
-    text = f"{len(counted)} deletes of {owned} owned objects are over the limit of " + (
-        f"{inp.limits.percent} %" if reason is BlockReason.DELETE_PERCENT else str(inp.limits.maximum)
-    )
-    blocked = {change.address for change in counted}
-    return tuple(
-        dataclasses.replace(change, disposition=Disposition.BLOCKED, reason=reason.value, message=text)
-        if change.address in blocked
-        else change
-        for change in changes
-    )
+    return limited(changes, counted, owned, inp.limits)
 
 
 def _is_delete(change: Change, inp: PlanInput) -> bool:

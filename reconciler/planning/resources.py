@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -11,8 +12,9 @@ from reconciler.drivers.specs import OBJECT_KINDS
 from reconciler.model.json import escape
 from reconciler.model.plan import Action, FieldChange, ResourceChange
 from reconciler.model.resources import Kind, Lifecycle, Resource, ResourceId
-from reconciler.model.values import JsonObject, JsonValue
+from reconciler.model.values import JsonObject, JsonValue, digest_of
 
+_LITERALS = ("/data/", "/local/")
 _ORDER = {Action.DELETE: 0, Action.UPDATE: 1, Action.CREATE: 2}
 
 
@@ -30,39 +32,72 @@ def resource_changes(before: Mapping[ResourceId, Resource], after: Mapping[Resou
 
 
 def _changed(old: Resource | None, new: Resource) -> ResourceChange | None:
-    if old is not None and old.spec_digest == new.spec_digest:
-        return None
-    action = Action.CREATE if old is None else Action.UPDATE
-    fields = _fields({} if old is None else _leaves(old), _leaves(new))
-    return ResourceChange(new.id, action, fields, new.spec_digest, new.location)
-
-
-def _fields(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> tuple[FieldChange, ...]:
-    paths = [path for path in sorted(before.keys() | after.keys()) if path not in before or before[path] != after.get(path)]
-    return tuple(
-        FieldChange(path, None, None, sensitive=True)
-        if before.get(path) is _HIDDEN or after.get(path) is _HIDDEN
-        else FieldChange(path, before.get(path), after.get(path))
-        for path in paths
+    if old is None:
+        return ResourceChange(new.id, Action.CREATE, _fields({}, {**_leaves(new), **_labels(new)}), new.spec_digest, new.location)
+    outside = _outside_the_spec(old, new)
+    if old.spec_digest == new.spec_digest:
+        if not outside:
+            return None
+        digest = digest_of([new.spec_digest, [[change.path, change.after] for change in outside]])
+        return ResourceChange(new.id, Action.UPDATE, outside, digest, new.location)
+    fields = (*outside, *_fields(_leaves(old), _leaves(new)))
+    return ResourceChange(
+        new.id, Action.UPDATE, tuple(sorted(fields, key=lambda change: change.path)), new.spec_digest, new.location
     )
 
 
-class _Hidden(enum.Enum):
-    VALUE = "hidden"
+def _outside_the_spec(old: Resource, new: Resource) -> tuple[FieldChange, ...]:
+    """Return the differences that decide what a resource does without a change of its spec.
+
+    Labels decide which Notifications report it. A reference reads as before and has another target when a resource of the same
+    name appears in its own canvas, which precedes the one in ``default``: a stage then acts for another Integration.
+    """
+    return (*_fields(_labels(old), _labels(new)), *_retargeted(old, new))
 
 
-_HIDDEN = _Hidden.VALUE
+def _labels(resource: Resource) -> dict[str, JsonValue | _Hidden]:
+    return {f"/metadata/labels/{escape(name)}": value for name, value in resource.labels.items()}
 
 
-def _leaves(resource: Resource) -> dict[str, JsonValue]:
+def _retargeted(old: Resource, new: Resource) -> Iterator[FieldChange]:
+    before = {(target.kind, target.name): target for target in old.references}
+    for target in sorted(set(new.references)):
+        former = before.get((target.kind, target.name))
+        if former is not None and former not in new.references:
+            yield FieldChange(f"/references/{target.kind}/{target.name}", f"{former}", f"{target}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """A value that is compared and never shown: a literal in a Secret, which trials allow."""
+
+    value: JsonValue = field(repr=False)
+
+
+def _fields(before: Mapping[str, JsonValue | _Hidden], after: Mapping[str, JsonValue | _Hidden]) -> tuple[FieldChange, ...]:
+    paths = [path for path in sorted(before.keys() | after.keys()) if path not in before or before[path] != after.get(path)]
+    return tuple(_field(path, before.get(path), after.get(path)) for path in paths)
+
+
+def _field(path: str, before: JsonValue | _Hidden, after: JsonValue | _Hidden) -> FieldChange:
+    if isinstance(before, _Hidden) or isinstance(after, _Hidden):
+        return FieldChange(path, None, None, sensitive=True)
+    return FieldChange(path, before, after)
+
+
+def _leaves(resource: Resource) -> dict[str, JsonValue | _Hidden]:
     """Return the spec's values by JSON pointer; lists of plain values stay whole, references read as one value."""
-    leaves = dict(_walk(resource.spec, ""))
+    leaves: dict[str, JsonValue | _Hidden] = dict(_walk(resource.spec, ""))
     declared = _declared(resource.lifecycle)
     if declared:
         leaves.update(_walk(declared, "/lifecycle"))
     if resource.id.kind == Kind.SECRET.value and resource.spec.get("provider") == "local":
-        return {path: _HIDDEN if path.startswith("/data/") else value for path, value in leaves.items()}
+        return {path: _hidden(value) if path.startswith(_LITERALS) else value for path, value in leaves.items()}
     return leaves
+
+
+def _hidden(value: JsonValue | _Hidden) -> _Hidden:
+    return value if isinstance(value, _Hidden) else _Hidden(value)
 
 
 def _walk(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:

@@ -7,6 +7,7 @@ import dataclasses
 from reconciler.model.plan import Action, ChangeClass, Disposition
 from reconciler.model.resources import DeletionPolicy, IgnoreRule, Lifecycle, Management
 from reconciler.planning.compare import base_plan
+from reconciler.planning.inputs import PlanLimits
 
 from .world import desired, moved
 
@@ -52,3 +53,12 @@ def test_policy_that_needs_no_world_is_applied():
 def test_an_ignored_field_that_git_changes_is_shown():
     rules = Lifecycle(ignore=(IgnoreRule("/active"),))
     assert step((desired("a", lifecycle=rules),), (desired("a", active=False, lifecycle=rules),))[0][1] is Action.UPDATE
+
+
+def test_deletes_over_the_limits_are_blocked_together_as_the_daemon_will_block_them():
+    before = [desired(f"s{i}") for i in range(10)]
+    made = base_plan(before, before[4:], limits=PlanLimits())
+    assert {(c.disposition, c.reason) for c in made.changes} == {(Disposition.BLOCKED, "DeletePercent")}
+    assert made.changes[0].message == "4 deletes of 10 owned objects are over the limit of 30 %"
+    few = base_plan(before, before[2:], limits=PlanLimits())
+    assert {c.disposition for c in few.changes} == {Disposition.EXECUTE}

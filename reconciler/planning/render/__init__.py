@@ -1,15 +1,32 @@
-"""A plan as text, JSON, Markdown and workflow annotations, problems also as SARIF; and the exit code it means."""
+"""A plan for people and programs: one document, rendered as text, JSON, Markdown, workflow annotations and SARIF.
+
+`document` builds it from a plan; every renderer takes the document alone. `exit_code` is what a plan means to a script.
+"""
 
 from __future__ import annotations
 
 from reconciler.model.plan import ChangeClass, PlanSet
-from reconciler.planning.render.annotations import render_annotations
-from reconciler.planning.render.document import plan_document, render_json
-from reconciler.planning.render.markdown import render_markdown
-from reconciler.planning.render.sarif import render_sarif
-from reconciler.planning.render.text import render_text
+from reconciler.planning.render.annotations import problem_commands, workflow_commands
+from reconciler.planning.render.document import PlanClock, PlanDocument, document
+from reconciler.planning.render.json_document import json_document, json_text
+from reconciler.planning.render.markdown import markdown
+from reconciler.planning.render.sarif import problems_as_sarif, sarif
+from reconciler.planning.render.text import text
 
-__all__ = ["exit_code", "plan_document", "render_annotations", "render_json", "render_markdown", "render_sarif", "render_text"]
+__all__ = [
+    "PlanClock",
+    "PlanDocument",
+    "document",
+    "exit_code",
+    "json_document",
+    "json_text",
+    "markdown",
+    "problem_commands",
+    "problems_as_sarif",
+    "sarif",
+    "text",
+    "workflow_commands",
+]
 
 
 def exit_code(planset: PlanSet, *, detailed: bool) -> int:

@@ -2,126 +2,123 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
-from reconciler.model.plan import Action, Change, Disposition, FieldChange, Plan, PlanSet, ResourceChange
-from reconciler.model.printable import plain
-from reconciler.planning.render.words import (
-    CLASS_TITLES,
-    RESOURCES_TITLE,
-    SYMBOLS,
-    by_class,
-    cut,
-    details,
-    field_text,
-    resource_details,
-    short,
-    state_text,
-    summary,
-    value_text,
-)
+from reconciler.model.plan import Action, Disposition
+from reconciler.planning.render.document import PlanDocument, PlanEntry, PlanSection
+from reconciler.planning.render.lines import DetailLine, detail_lines, heading
+from reconciler.planning.render.values import shown, wrapped
+from reconciler.planning.render.words import RESOURCES_TITLE, UNREAD_TITLE, short
 
+NARROWEST = 40
+MOST_ENTRIES = 2_000
+"""Entries that are shown in full; the others are counted. The JSON document has all of them."""
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
-_COLOURS = {Action.CREATE: "\x1b[32m", Action.DELETE: "\x1b[31m", Action.REPLACE: "\x1b[35m", Action.ADOPT: "\x1b[35m"}
-_CHANGED = "\x1b[33m"
-_FAILED = "\x1b[31m"
+_GREEN, _RED, _YELLOW, _MAGENTA = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[35m"
+_COLOURS = {Action.CREATE: _GREEN, Action.DELETE: _RED, Action.REPLACE: _MAGENTA, Action.ADOPT: _MAGENTA}
+_MARKS = {"+": _GREEN, "-": _RED}
+_INDENT = 8
+_PARAGRAPH_LINES = 12
 
 
-def render_text(planset: PlanSet, *, colour: bool = False, width: int = 100, approvable: bool = True) -> str:
-    """Return the plan as text, the revision first, at most ``width`` columns where values can be cut.
-
-    ``approvable`` is False for a plan that was made without credentials or state: its digests approve nothing.
-    """
-    paint = _Paint(colour)
-    lines = [f"Revision: {plain(short(planset.revision))}", ""] if planset.revision else []
-    if planset.resources:
-        lines += [*_resources(planset.resources, paint, width), ""]
-    for plan in planset.plans:
-        if plan.changes or plan.notes or plan.orphans:
-            lines += [*_plan(plan, paint, width, approvable), ""]
-    if planset.unread:
-        lines += [*_unread(planset, paint), ""]
-    lines.append(paint(_BOLD, summary(planset)))
-    if not planset.empty:
-        lines.append(f"Digest: {planset.sha256}" + ("" if approvable else " (it approves nothing)"))
-    return "\n".join(lines) + "\n"
+def text(document: PlanDocument, *, width: int = 100, colour: bool = False) -> str:
+    """Return the plan as text, the revision first, the summary last, at most ``width`` columns."""
+    return _Page(max(width, NARROWEST), colour).render(document)
 
 
-class _Paint:
-    """Puts colour on text, or not."""
+class _Page:
+    """The width and the colours of one rendering, and the entries that may still be shown."""
 
-    def __init__(self, colour: bool) -> None:
+    def __init__(self, width: int, colour: bool) -> None:
+        self.width = width
         self.colour = colour
+        self.left = MOST_ENTRIES
 
-    def __call__(self, code: str, text: str) -> str:
-        return f"{code}{text}{_RESET}" if self.colour and text else text
+    def paint(self, code: str, text: str) -> str:
+        return f"{code}{text}{_RESET}" if self.colour and code and text else text
 
+    def render(self, document: PlanDocument) -> str:
+        lines = [f"Revision: {short(document.revision)}", ""] if document.revision else []
+        if document.manifests:
+            lines += [self.paint(_BOLD, RESOURCES_TITLE), *self._entries(document.manifests), ""]
+        for section in document.sections:
+            lines += [] if section.empty else [*self._section(section), ""]
+        if document.unread:
+            lines += [*self._unread(document), ""]
+        lines += [self.paint(_BOLD, line) for line in wrapped(document.summary, self.width, 8)]
+        if not document.empty:
+            lines += self._digest(document)
+        return "\n".join(lines) + "\n"
 
-def _plan(plan: Plan, paint: _Paint, width: int, approvable: bool) -> Iterator[str]:
-    yield paint(_BOLD, str(plan.integration)) + (f"  {plan.sha256}" if plan.changes else "")
-    for cls, changes in by_class(plan.changes):
-        yield f"  {CLASS_TITLES[cls]}"
-        for change in changes:
-            yield from _change(change, paint, width)
-    for note in plan.notes:
-        yield cut(f"  note: {plain(note)}", max(width, 40))
-    for orphan in plan.orphans:
-        yield f"  orphan of ours: {plain(str(orphan.scope))} {plain(orphan.external_id)}"
-    if plan.blocked_sha256 is not None and approvable:
-        yield f"  Blocked: {len(plan.blocked)} of {plan.owned} owned objects. To allow exactly these:"
-        yield f"    reconciler approve {plan.blocked_sha256}"
+    def _digest(self, document: PlanDocument) -> list[str]:
+        digest, note = f"Digest: {document.sha256}", "" if document.approvable else "(it approves nothing)"
+        return [f"{digest} {note}".rstrip()] if not note or len(digest) + len(note) < self.width else [digest, note]
 
+    def _section(self, section: PlanSection) -> Iterator[str]:
+        yield self.paint(_BOLD, section.integration)
+        if section.identity:
+            yield from self._paragraph(section.identity, 2)
+        for group in section.groups:
+            yield f"  {group.title}"
+            yield from self._entries(group.entries)
+        for note in section.notes:
+            first, *rest = wrapped(note, self.width - 8, 4)
+            yield f"  note: {first}"
+            yield from (f"        {line}" for line in rest)
+        for orphan in section.orphans:
+            yield f"  orphan of ours: {shown(str(orphan.scope))} {shown(orphan.external_id)}"
+        if section.blocked is not None and section.blocked.sha256 is not None:
+            yield f"  Blocked: {section.blocked.count} of {section.blocked.owned} owned objects. To allow exactly these:"
+            yield f"    reconciler approve {section.blocked.sha256}"
+        elif section.blocked is not None:
+            yield f"  Blocked: {section.blocked.count} of {section.blocked.owned} owned objects."
 
-def _unread(planset: PlanSet, paint: _Paint) -> Iterator[str]:
-    """Yield all problems, uncut, since they show how complete the plan is."""
-    yield paint(_FAILED, "Could not be read; no changes are planned there:")
-    for problem in planset.unread:
-        place = f"{problem.location}: " if problem.location.file else ""
-        yield f"  {plain(place)}{problem.code}: {plain(problem.message)}"
-        if problem.hint:
-            yield f"    {plain(problem.hint)}"
+    def _unread(self, document: PlanDocument) -> Iterator[str]:
+        """Yield all problems, since they show how complete the plan is."""
+        yield self.paint(_RED, UNREAD_TITLE)
+        for problem in document.unread:
+            place = f"{problem.location}: " if problem.location.file else ""
+            yield from self._paragraph(shown(f"{place}{problem.code}: {problem.message}"), 2)
+            if problem.hint:
+                yield from self._paragraph(shown(problem.hint), 4)
 
+    def _paragraph(self, text: str, indent: int) -> Iterator[str]:
+        return (" " * indent + line for line in wrapped(text, self.width - indent, _PARAGRAPH_LINES))
 
-def _change(change: Change, paint: _Paint, width: int) -> Iterator[str]:
-    colour = _COLOURS.get(change.action, _CHANGED) if change.disposition is Disposition.EXECUTE else _DIM
-    state = state_text(change)
-    head = f"    {SYMBOLS[change.action]} {change.action.value} {change.resource} {plain(str(change.scope))}"
-    head += f" #{plain(change.external_id)}" if change.external_id else ""
-    head += f" [{state}]" if state else ""
-    yield paint(colour, head) + (f"  {paint(_DIM, plain(str(change.location)))}" if change.location.file else "")
-    if change.previous is not None:
-        yield f"        was {plain(change.previous)}"
-    if change.message:
-        for line in textwrap.wrap(plain(change.message), max(width, 60) - 8, break_on_hyphens=False):
-            yield f"        {line}"
-    if change.action is Action.CREATE and not change.fields:
-        for line in details(change):
-            yield cut(f"        {line}", max(width, 40))
-    for field in change.fields:
-        yield from _field(field, max(width, 40))
+    def _entries(self, entries: tuple[PlanEntry, ...]) -> Iterator[str]:
+        for entry in entries[: self.left]:
+            yield from self._entry(entry)
+        if len(entries) > self.left:
+            yield f"    … and {len(entries) - self.left} more changes; `-o json` has all of them"
+        self.left = max(self.left - len(entries), 0)
 
+    def _entry(self, entry: PlanEntry) -> Iterator[str]:
+        code = _COLOURS.get(entry.action, _YELLOW) if entry.level is Disposition.EXECUTE else _DIM
+        yield from self._heading(entry, code)
+        for sentence in entry.why:
+            yield from self._paragraph(sentence, _INDENT)
+        loses = entry.action is Action.DELETE and bool(entry.details)
+        if loses:
+            yield " " * _INDENT + "what is lost:"
+        for line in detail_lines(entry.details, self.width - _INDENT):
+            yield self._line(line)
 
-def _resources(changes: tuple[ResourceChange, ...], paint: _Paint, width: int) -> Iterator[str]:
-    yield paint(_BOLD, RESOURCES_TITLE)
-    for change in changes:
-        head = f"    {SYMBOLS[change.action]} {change.action.value} {change.resource}"
-        place = f"  {paint(_DIM, plain(str(change.location)))}" if change.location.file else ""
-        yield paint(_COLOURS.get(change.action, _CHANGED), head) + place
-        if change.action is Action.UPDATE:
-            for field in change.fields:
-                yield from _field(field, max(width, 40))
-        else:
-            for line in resource_details(change):
-                yield cut(f"        {line}", max(width, 40))
+    def _heading(self, entry: PlanEntry, code: str) -> Iterator[str]:
+        """One line, or more where it would be too long: what happens and why, then where."""
+        what, place, state = heading(entry)
+        where = f"  {entry.at}" if entry.at else ""
+        head = " ".join(part for part in (what, place, state) if part)
+        if len(head) + len(where) + 4 <= self.width:
+            yield "    " + self.paint(code, head) + self.paint(_DIM, where)
+            return
+        if len(what) + len(state) + 5 <= self.width:
+            what, state = f"{what} {state}".rstrip(), ""
+        yield "    " + self.paint(code, what)
+        for part in (state, f"{place}{where}".strip()):
+            yield from (" " * _INDENT + self.paint(_DIM, line) for line in wrapped(part, self.width - _INDENT, 3) if line)
 
-
-def _field(field: FieldChange, width: int) -> Iterator[str]:
-    """One line, or three where both values would not fit beside each other."""
-    text = f"        {field_text(field)}"
-    if len(text) <= width:
-        yield text
-        return
-    yield cut(f"        {plain(field.path)}:", width)
-    yield cut(f"          - {value_text(field.before)}", width)
-    yield cut(f"          + {value_text(field.after)}", width)
+    def _line(self, line: DetailLine) -> str:
+        mark = f"{line.mark} " if line.indent and line.mark in "+-" else ""
+        return " " * (_INDENT + line.indent) + (
+            self.paint(_MARKS.get(line.mark, ""), f"{mark}{line.text}") if mark else line.text
+        )

@@ -1,19 +1,17 @@
-"""Shared by all renderings: words, counts, values as text. A sensitive value is shown as "(secret)"."""
+"""Shared by all renderings: words, symbols, counts, and the sentences that explain a change."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from reconciler.model.json import escape
-from reconciler.model.plan import Action, Change, ChangeClass, Disposition, FieldChange, PlanSet, ResourceChange
-from reconciler.model.printable import plain
-from reconciler.model.values import JsonValue
+from reconciler.model.plan import Action, BlockReason, Change, ChangeClass, Disposition, Manifests, PlanSet, Reason
+from reconciler.model.resources import ResourceId, Suspension
+from reconciler.model.times import iso
+from reconciler.planning.render.values import said, shown
 
 SECRET = "(secret)"
-SYMBOLS = {
+SYMBOLS: Mapping[Action, str] = {
     Action.CREATE: "+",
     Action.UPDATE: "~",
     Action.REPLACE: "±",
@@ -23,11 +21,13 @@ SYMBOLS = {
     Action.RECORD: "=",
     Action.FORGET: "x",
 }
-CLASS_TITLES = {
+CLASS_TITLES: Mapping[ChangeClass, str] = {
     ChangeClass.COMMIT: "Committed in Git",
     ChangeClass.DRIFT: "Drift: changed at the provider",
     ChangeClass.UNVERIFIABLE: "Unverifiable: write-only values",
 }
+RESOURCES_TITLE = "Manifests: new and changed resources"
+UNREAD_TITLE = "Could not be read; no changes are planned there:"
 _VERBS = {
     Action.CREATE: "to create",
     Action.UPDATE: "to update",
@@ -38,12 +38,29 @@ _VERBS = {
     Action.RECORD: "to record",
     Action.FORGET: "to forget",
 }
-RESOURCES_TITLE = "Manifests: new and changed resources"
 _RESOURCE_VERBS = {Action.CREATE: "new", Action.UPDATE: "changed", Action.DELETE: "removed"}
 _DISPOSITIONS = {Disposition.BLOCKED: "blocked", Disposition.HELD: "held", Disposition.WAITING: "waiting"}
-
-_USERINFO = re.compile(r"(://)[^/@\s\"]+@")
-_QUERY = re.compile(r"(://[^\s?#\"]*\?)[^\s\"]+")
+_EFFECTS: Mapping[Action, str] = {
+    Action.REPLACE: "the object is deleted and created again, with a new id",
+    Action.RECORD: "nothing is written to the provider: only the state changes",
+    Action.FORGET: "nothing is written to the provider: only the record is dropped",
+    Action.ADOPT: "an object that is not ours becomes ours: its present values are overwritten, its secret too",
+}
+_REASONS: Mapping[str, str] = {
+    BlockReason.DELETE_PERCENT.value: "more deletes than reconcile.limits.deletePercent allows",
+    BlockReason.DELETE_MAX.value: "more deletes than reconcile.limits.deleteMax allows",
+    BlockReason.PREVENT_DESTROY.value: "lifecycle.preventDestroy forbids the delete",
+    BlockReason.REPLACE_FORBIDDEN.value: "it cannot be changed in place, and lifecycle.replace forbids a delete and create",
+    Reason.MISSING.value: "it was deleted at the provider",
+    Reason.FOUND.value: "it has our marker and no record",
+    Reason.ORPHANED.value: "lifecycle.deletionPolicy is 'Orphan': it stays at the provider, and is not managed any more",
+    Reason.GONE.value: "it no longer exists at the provider",
+    Reason.OBSERVE_ONLY.value: "lifecycle.management is 'observe'",
+    Reason.CREATE_ONLY.value: "lifecycle.management is 'create-only'",
+    Reason.NO_DELETE.value: "lifecycle.management forbids deletes",
+    Reason.DRIFT_WARN.value: "lifecycle.drift is 'warn': shown, and not repaired",
+}
+"""Reasons whose change has no message of its own, or one that needs no context."""
 
 
 def summary(planset: PlanSet) -> str:
@@ -67,61 +84,16 @@ def summary(planset: PlanSet) -> str:
     return f"Plan: {'; '.join(part for part in parts if part)}.{unread}"
 
 
+def counts_of(planset: PlanSet) -> dict[str, int]:
+    """Return the numbers of the summary: by action for what is executed, else by disposition; manifests by what happens to them."""
+    counts = Counter(c.action.value if c.disposition is Disposition.EXECUTE else c.disposition.value for c in planset.changes)
+    manifests = Counter(f"manifests {_RESOURCE_VERBS[change.action]}" for change in planset.resources)
+    return dict(sorted((counts + manifests).items()))
+
+
 def by_class(changes: tuple[Change, ...]) -> list[tuple[ChangeClass, list[Change]]]:
     """Return the changes of each class that has any, in the plan's order."""
     return [(cls, members) for cls in ChangeClass if (members := [change for change in changes if change.cls is cls])]
-
-
-def value_text(value: JsonValue) -> str:
-    """Return ``value`` as JSON on one line, without characters that control a terminal or a page."""
-    return plain(json.dumps(without_tokens(value), ensure_ascii=False, sort_keys=True))
-
-
-def without_tokens(value: JsonValue) -> JsonValue:
-    """Return ``value`` with the userinfo and the query's values of every URL cut: in somebody else's hook they are often a token."""
-    if isinstance(value, str):
-        return _QUERY.sub(r"\1…", _USERINFO.sub(r"\1", value)) if "://" in value else value
-    if isinstance(value, Mapping):
-        return {key: without_tokens(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_tokens(item) for item in value]
-    return value
-
-
-def field_text(field: FieldChange) -> str:
-    """Return one difference: ``/events: ["push"] → ["push", "release"]``."""
-    if field.sensitive:
-        return f"{plain(field.path)}: {SECRET}"
-    return f"{plain(field.path)}: {value_text(field.before)} → {value_text(field.after)}"
-
-
-def details(change: Change) -> Iterator[str]:
-    """Yield each difference; of a create, each attribute that it writes, write-only ones as references."""
-    if change.action is Action.CREATE and change.desired is not None and not change.fields:
-        for path, value in leaves(change.desired.attributes):
-            yield f"{plain(path)}: {value_text(value)}"
-        for value in sorted(change.desired.write_only, key=lambda value: value.pointer):
-            yield f"{plain(value.pointer)}: {plain(str(value.ref))} (write-only)"
-        return
-    yield from map(field_text, change.fields)
-
-
-def resource_details(change: ResourceChange) -> Iterator[str]:
-    """Yield the values of a changed manifest: all values of a new manifest, otherwise the old and new ones."""
-    for field in change.fields:
-        if field.sensitive or change.action is Action.UPDATE:
-            yield field_text(field)
-        elif change.action is Action.CREATE:
-            yield f"{plain(field.path)}: {value_text(field.after)}"
-
-
-def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Yield the values of ``value`` by JSON pointer (RFC 6901), sorted; lists stay whole."""
-    if isinstance(value, Mapping) and value:
-        for key in sorted(value):
-            yield from leaves(value[key], f"{path}/{escape(key)}")
-    elif path:
-        yield path, value
 
 
 def short(revision: str) -> str:
@@ -137,13 +109,30 @@ def state_text(change: Change) -> str:
     return f"{_DISPOSITIONS[change.disposition]}: {change.reason}"
 
 
-def cut(text: str, width: int) -> str:
-    """Return ``text`` in at most ``width`` characters."""
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+def explanation(change: Change, manifests: Manifests) -> Iterator[str]:
+    """Yield the sentences that explain a change: what it does where that is not obvious, and why it is or is not made."""
+    if change.previous is not None:
+        former, _, place = change.previous.partition("#")
+        yield shown(f"was {ResourceId.from_path(former)} in {place}: the object stays, with a new name")
+    if change.action in _EFFECTS:
+        yield _EFFECTS[change.action]
+    suspension = _suspension(change, manifests) if change.reason == Reason.SUSPENDED.value else None
+    if suspension is not None:
+        until = f"until {suspension.until}" if suspension.until else "until lifecycle.suspend is removed"
+        yield shown(f"suspended {until}: {suspension.reason}")
+    elif change.message:
+        yield said(change.message)
+    elif change.reason in _REASONS:
+        yield _REASONS[change.reason]
+    elif change.reason == Reason.SUSPENDED.value:
+        yield "suspended: nothing is written"
+    if change.disposition is Disposition.WAITING and change.retry_at:
+        yield f"tried again at {iso(change.retry_at)}"
 
 
-def attributes_of(change: Change) -> JsonValue:
-    """Return what a create is about to write, with each write-only value as its reference."""
-    if change.desired is None:
-        return None
-    return {"attributes": change.desired.attributes, "writeOnly": {w.pointer: str(w.ref) for w in change.desired.write_only}}
+def _suspension(change: Change, manifests: Manifests) -> Suspension | None:
+    """Return the suspension in a manifest that holds ``change``: its own, or that of its Integration."""
+    own = [change.desired.lifecycle] if change.desired is not None else []
+    declared = [manifests.after.get(identity) for identity in (change.resource, change.integration)]
+    lifecycles = [*own, *(resource.lifecycle for resource in declared if resource is not None)]
+    return next((lifecycle.suspend for lifecycle in lifecycles if lifecycle.suspend is not None), None)
